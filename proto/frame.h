@@ -1,0 +1,86 @@
+#pragma once
+
+/* The frame of the worker protocol: a 32-byte header and a payload (protocol section 2). Pure. */
+
+#include "common/base.h"
+
+enum {
+    FRAME_HEAD_SIZE = 32,                   /* bytes */
+    FRAME_MAX_DEFAULT = 16 * 1024 * 1024,   /* payload bytes, unless HELLO says otherwise */
+    FRAME_PING_MAX = 64,                    /* bytes of body in a PING */
+};
+
+/* Protocol section 3. Types from FRAME_EXTENSION up are skipped by who does not know them. */
+enum frame_type {
+    FRAME_HELLO = 1,
+    FRAME_REQUEST = 2,
+    FRAME_RESPONSE = 3,
+    FRAME_CANCEL = 4,
+    FRAME_PING = 5,
+    FRAME_PONG = 6,
+    FRAME_GOAWAY = 7,
+    FRAME_PUSH = 8,
+    FRAME_PUBLISH = 9,
+    FRAME_SUBSCRIBE = 10,
+    FRAME_UNSUBSCRIBE = 11,
+    FRAME_DISCONNECT = 12,
+    FRAME_DATA = 13,
+    FRAME_WINDOW = 14,
+    FRAME_EXTENSION = 128,
+};
+
+enum frame_flag {
+    FRAME_F_NOTIFY = 0x01,
+    FRAME_F_MORE = 0x02,
+    FRAME_F_BINARY = 0x04,
+    FRAME_F_RETRY = 0x08,
+};
+
+/* What frame_read() can say besides 0; positive, for the direct caller. */
+enum {
+    FRAME_E_MORE = 1,  /* not enough bytes yet */
+    FRAME_E_PARTS = 2, /* meta_len + blob_len > length */
+    FRAME_E_TYPE = 3,  /* type 0 or an unknown one below 128 */
+    FRAME_E_LIMIT = 4, /* length over the limit that the receiver announced */
+};
+
+struct frame_head {
+    uint64_t call;
+    uint64_t conn;
+    uint32_t length; /* of the payload, bytes */
+    uint32_t meta_len;
+    uint32_t blob_len;
+    uint8_t type;
+    uint8_t flags;
+};
+
+/* A frame whose parts point into the bytes it was read from. */
+struct frame {
+    struct frame_head head;
+    struct span meta;
+    struct span body;
+    struct span blob;
+};
+
+/* Writes the 32 bytes of a header. */
+void frame_head_write(const struct frame_head *head, uint8_t out[static FRAME_HEAD_SIZE]);
+
+/*
+ * Reads one frame from the `n` bytes at `p`. A header that breaks a rule is refused as soon as its
+ * 32 bytes are there, before any payload.
+ *
+ * max_frame: the largest payload in bytes that the receiver announced in its HELLO.
+ * Returns 0 with *ret_frame (its parts borrowed from `p`) and *ret_used (bytes of the whole frame),
+ * or a FRAME_E_* with both untouched.
+ */
+int frame_read(const char *p, size_t n, uint32_t max_frame, struct frame *ret_frame,
+    size_t *ret_used);
+
+/*
+ * How many bytes the frame that starts at `p` has in all, header included.
+ * Returns 0 with *ret_size, FRAME_E_MORE when fewer than 32 bytes are there, or another FRAME_E_*.
+ */
+int frame_size(const char *p, size_t n, uint32_t max_frame, size_t *ret_size);
+
+/* The reason to put into GOAWAY for a FRAME_E_*; static text. */
+const char *frame_error_text(int error);

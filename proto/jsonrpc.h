@@ -1,0 +1,79 @@
+#pragma once
+
+/*
+ * The JSON-RPC 2.0 scanner: one pass over a text, no tree, no allocation, no recursion. It validates
+ * RFC 8259 JSON (UTF-8 included) and finds what the front needs: jsonrpc, method, id, params, and
+ * the members of a batch. Pure.
+ */
+
+#include "common/base.h"
+
+enum {
+    JSONRPC_DEPTH_MAX = 128, /* nested arrays and objects; one more is a parse error */
+};
+
+/* Results besides 0; positive, for the direct caller. */
+enum {
+    JSONRPC_E_PARSE = 1,   /* not RFC 8259 JSON, or nested too deep: -32700 */
+    JSONRPC_E_INVALID = 2, /* JSON, but no JSON-RPC 2.0 request or response, or an empty batch: -32600 */
+    JSONRPC_E_BATCH = 3,   /* more members than there is room for */
+};
+
+enum jsonrpc_kind {
+    JSONRPC_CALL,    /* has an id (null included) */
+    JSONRPC_NOTIFY,  /* has none */
+    JSONRPC_INVALID, /* a member that is no valid request; `id` is set where a usable one was found */
+};
+
+/*
+ * One request. Every span points into the scanned text. Where a key stands twice, the last one
+ * counts, as in every mainstream parser; keys are compared after unescaping.
+ */
+struct jsonrpc_request {
+    struct span text;   /* the whole object, without surrounding white space */
+    struct span method; /* inside the quotes, escapes not resolved */
+    struct span id;     /* the JSON value; n == 0: absent */
+    struct span params; /* the JSON value (array or object); n == 0: absent */
+    enum jsonrpc_kind kind;
+    bool method_escaped; /* method has escapes: use jsonrpc_unescape() */
+};
+
+/*
+ * Scans a client's text: one request or a batch.
+ *
+ * members/cap: room for the requests; the caller's. At least 1.
+ * Returns 0 with *ret_count requests and *ret_batch; a member of a batch that is not valid is there
+ * as JSONRPC_INVALID. A text that is one object and not a valid request returns JSONRPC_E_INVALID
+ * and sets members[0].id where a usable id was found (n == 0 elsewhere). A batch is given only when
+ * its whole text is valid JSON. JSONRPC_E_BATCH when a (valid) batch has more than `cap` members.
+ */
+int jsonrpc_scan(const char *text, size_t n, struct jsonrpc_request *members, size_t cap,
+    size_t *ret_count, bool *ret_batch);
+
+struct jsonrpc_response {
+    struct span id;     /* the JSON value */
+    struct span result; /* the JSON value; n == 0 when it is an error */
+    struct span error;  /* the JSON object; n == 0 when it is a result */
+};
+
+/*
+ * Checks that a worker's text is exactly one JSON-RPC 2.0 response object: "jsonrpc":"2.0", an id
+ * (string, number or null), and either result or error (an object with an integer code and a string
+ * message), not both. Returns 0, JSONRPC_E_PARSE or JSONRPC_E_INVALID.
+ */
+int jsonrpc_scan_response(const char *text, size_t n, struct jsonrpc_response *ret_response);
+
+/*
+ * Finds a member of an already validated JSON object by its key (compared after unescaping; the last
+ * one counts). Returns the value's span, n == 0 where there is none.
+ */
+struct span jsonrpc_member(struct span object, struct span key);
+
+/*
+ * Resolves the escapes of a validated JSON string's inside into UTF-8. `out` has room for in.n
+ * bytes, which is always enough. Returns the bytes written. A lone surrogate becomes U+FFFD.
+ */
+size_t jsonrpc_unescape(struct span in, char *out);
+
+/* Validates any JSON text. Returns 0 or JSONRPC_E_PARSE. */
+int jsonrpc_validate(const char *text, size_t n);
