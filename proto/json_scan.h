@@ -1,0 +1,43 @@
+#pragma once
+
+/*
+ * RFC 8259 JSON as bytes: says where a value ends, or that it is none. No tree, no allocation, no
+ * recursion. Stricter than it must be in nothing but the depth (section 9 allows a limit). Pure.
+ *
+ * A function that scans takes the cursor `p` and the end of the text and returns the cursor behind
+ * what it has accepted, or NULL where that is not valid.
+ */
+
+#include "common/base.h"
+
+enum {
+    JSON_SCAN_DEPTH_MAX = 128, /* arrays and objects open at once; their kinds fit in two words */
+};
+
+/* RFC 8259 section 2: the four bytes that may stand around tokens. Never fails. */
+static inline const char *json_scan_white(const char *p, const char *end)
+{
+    while (p < end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
+        p++;
+    return p;
+}
+
+/* Scans one value, which begins at `p` itself. depth: arrays and objects that it already stands in.
+ */
+const char *json_scan_value(const char *p, const char *end, unsigned depth);
+
+/*
+ * Scans the object that begins at `p` (at its brace) and finds members: ret_values[i] is the text
+ * of the last member whose key, unescaped, is keys[i]; n == 0 where there is none. Unlike other
+ * outputs they may have been written when NULL is returned.
+ */
+const char *json_scan_object(const char *p, const char *end, unsigned depth,
+    const struct span *keys, size_t count, struct span *ret_values);
+
+/* The next two take the inside of a string that has been scanned; what was not is a bug. */
+
+/* Whether a string, unescaped, is `text`. */
+bool json_scan_equals(struct span in, struct span text);
+
+/* Resolves the escapes; at most in.n bytes are written to `out`. Returns how many. */
+size_t json_scan_unescape(struct span in, char *out);

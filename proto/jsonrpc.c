@@ -1,0 +1,256 @@
+#include "proto/jsonrpc.h"
+
+#include <string.h>
+
+#include "proto/json_scan.h"
+
+_Static_assert((int)JSONRPC_DEPTH_MAX == (int)JSON_SCAN_DEPTH_MAX, "one limit");
+
+enum { REQUEST_JSONRPC, REQUEST_METHOD, REQUEST_ID, REQUEST_PARAMS, REQUEST_KEYS };
+static const struct span request_keys[REQUEST_KEYS] = {
+    [REQUEST_JSONRPC] = {"jsonrpc", 7},
+    [REQUEST_METHOD] = {"method", 6},
+    [REQUEST_ID] = {"id", 2},
+    [REQUEST_PARAMS] = {"params", 6},
+};
+
+enum { RESPONSE_JSONRPC, RESPONSE_ID, RESPONSE_RESULT, RESPONSE_ERROR, RESPONSE_KEYS };
+static const struct span response_keys[RESPONSE_KEYS] = {
+    [RESPONSE_JSONRPC] = {"jsonrpc", 7},
+    [RESPONSE_ID] = {"id", 2},
+    [RESPONSE_RESULT] = {"result", 6},
+    [RESPONSE_ERROR] = {"error", 5},
+};
+
+enum { ERROR_CODE, ERROR_MESSAGE, ERROR_KEYS };
+static const struct span error_keys[ERROR_KEYS] = {
+    [ERROR_CODE] = {"code", 4},
+    [ERROR_MESSAGE] = {"message", 7},
+};
+
+/* The values below have been scanned: their first byte says what they are. */
+
+static bool is_string(struct span value)
+{
+    return value.n != 0 && value.p[0] == '"';
+}
+
+static bool is_number(struct span value)
+{
+    return value.n != 0 && (value.p[0] == '-' || (value.p[0] >= '0' && value.p[0] <= '9'));
+}
+
+static bool is_null(struct span value)
+{
+    return value.n != 0 && value.p[0] == 'n';
+}
+
+static bool is_usable_id(struct span value)
+{
+    return is_string(value) || is_number(value) || is_null(value);
+}
+
+/* JSON has no integers; what has neither fraction nor exponent is one to every parser. */
+static bool is_integer(struct span value)
+{
+    if (!is_number(value))
+        return false;
+    for (size_t i = 1; i < value.n; i++) {
+        if (value.p[i] < '0' || value.p[i] > '9')
+            return false;
+    }
+    return true;
+}
+
+static struct span inside(struct span string)
+{
+    return (struct span){string.p + 1, string.n - 2};
+}
+
+/* The member "jsonrpc", which MUST be exactly "2.0" (JSON-RPC 2.0 sections 4 and 5). */
+static bool is_version(struct span value)
+{
+    if (value.n == 5 && memcmp(value.p, "\"2.0\"", 5) == 0)
+        return true;
+    return is_string(value) && json_scan_equals(inside(value), SPAN("2.0"));
+}
+
+/* JSON-RPC 2.0 section 4. Scans the value at `p`, of whatever type, and says what request it is. */
+static const char *scan_request(
+    const char *p, const char *end, unsigned depth, struct jsonrpc_request *ret_request)
+{
+    struct jsonrpc_request request = {.kind = JSONRPC_INVALID};
+    const char *begin = p;
+
+    if (p == end || *p != '{') {
+        p = json_scan_value(p, end, depth);
+        if (p == NULL)
+            return NULL;
+        request.text = (struct span){begin, (size_t)(p - begin)};
+        *ret_request = request;
+        return p;
+    }
+
+    struct span found[REQUEST_KEYS];
+    p = json_scan_object(p, end, depth, request_keys, REQUEST_KEYS, found);
+    if (p == NULL)
+        return NULL;
+    request.text = (struct span){begin, (size_t)(p - begin)};
+
+    const struct span method = found[REQUEST_METHOD];
+    const struct span id = found[REQUEST_ID];
+    const struct span params = found[REQUEST_PARAMS];
+    bool valid = is_version(found[REQUEST_JSONRPC]);
+    if (is_string(method)) {
+        request.method = inside(method);
+        request.method_escaped = memchr(method.p, '\\', method.n) != NULL;
+    } else {
+        valid = false;
+    }
+    if (is_usable_id(id))
+        request.id = id;
+    else if (id.n != 0)
+        valid = false;
+    if (params.n != 0 && (params.p[0] == '{' || params.p[0] == '['))
+        request.params = params;
+    else if (params.n != 0)
+        valid = false;
+
+    if (valid)
+        request.kind = id.n != 0 ? JSONRPC_CALL : JSONRPC_NOTIFY;
+    *ret_request = request;
+    return p;
+}
+
+/* JSON-RPC 2.0 section 6, from behind the opening bracket; at least one member follows. */
+static const char *scan_batch(
+    const char *p, const char *end, struct jsonrpc_request *members, size_t cap, size_t *ret_count)
+{
+    size_t count = 0;
+
+    for (;;) {
+        /* What there is no room for must still be JSON: a parse error says more. */
+        p = count < cap ? scan_request(p, end, 1, &members[count]) : json_scan_value(p, end, 1);
+        if (p == NULL)
+            return NULL;
+        count++;
+        p = json_scan_white(p, end);
+        if (p == end)
+            return NULL;
+        if (*p == ']')
+            break;
+        if (*p != ',')
+            return NULL;
+        p = json_scan_white(p + 1, end);
+    }
+    *ret_count = count;
+    return p + 1;
+}
+
+/* What members[0] is after a failure: nothing but, perhaps, the id to answer with. */
+static int fail(struct jsonrpc_request *members, int error, struct span id)
+{
+    members[0] = (struct jsonrpc_request){.id = id, .kind = JSONRPC_INVALID};
+    return error;
+}
+
+int jsonrpc_scan(const char *text, size_t n, struct jsonrpc_request *members, size_t cap,
+    size_t *ret_count, bool *ret_batch)
+{
+    const struct span no_id = {NULL, 0};
+
+    CHECK(cap >= 1);
+    if (n == 0)
+        return fail(members, JSONRPC_E_PARSE, no_id);
+
+    const char *end = text + n;
+    const char *p = json_scan_white(text, end);
+    bool batch = false;
+    size_t count = 1;
+    if (p < end && *p == '[') {
+        batch = true;
+        p = json_scan_white(p + 1, end);
+        if (p < end && *p == ']') {
+            count = 0;
+            p++;
+        } else {
+            p = scan_batch(p, end, members, cap, &count);
+        }
+    } else {
+        p = scan_request(p, end, 0, &members[0]);
+    }
+    if (p == NULL || json_scan_white(p, end) != end)
+        return fail(members, JSONRPC_E_PARSE, no_id);
+
+    if (count > cap)
+        return fail(members, JSONRPC_E_BATCH, no_id);
+    if (count == 0)
+        return fail(members, JSONRPC_E_INVALID, no_id);
+    if (!batch && members[0].kind == JSONRPC_INVALID)
+        return fail(members, JSONRPC_E_INVALID, members[0].id);
+    *ret_count = count;
+    *ret_batch = batch;
+    return 0;
+}
+
+/* JSON-RPC 2.0 section 5.1 */
+static bool is_error_object(struct span error)
+{
+    struct span found[ERROR_KEYS];
+
+    if (error.p[0] != '{')
+        return false;
+    /* A second look at this part of the text, which is small and seldom there. */
+    json_scan_object(error.p, error.p + error.n, 0, error_keys, ERROR_KEYS, found);
+    return is_integer(found[ERROR_CODE]) && is_string(found[ERROR_MESSAGE]);
+}
+
+/* JSON-RPC 2.0 section 5 */
+int jsonrpc_scan_response(const char *text, size_t n, struct jsonrpc_response *ret_response)
+{
+    struct span found[RESPONSE_KEYS];
+
+    if (n == 0)
+        return JSONRPC_E_PARSE;
+    const char *end = text + n;
+    const char *p = json_scan_white(text, end);
+    if (p == end || *p != '{')
+        return jsonrpc_validate(text, n) == 0 ? JSONRPC_E_INVALID : JSONRPC_E_PARSE;
+    p = json_scan_object(p, end, 0, response_keys, RESPONSE_KEYS, found);
+    if (p == NULL || json_scan_white(p, end) != end)
+        return JSONRPC_E_PARSE;
+
+    const struct span result = found[RESPONSE_RESULT];
+    const struct span error = found[RESPONSE_ERROR];
+    if (!is_version(found[RESPONSE_JSONRPC]) || !is_usable_id(found[RESPONSE_ID]))
+        return JSONRPC_E_INVALID;
+    if ((result.n != 0) == (error.n != 0))
+        return JSONRPC_E_INVALID;
+    if (error.n != 0 && !is_error_object(error))
+        return JSONRPC_E_INVALID;
+    *ret_response = (struct jsonrpc_response){found[RESPONSE_ID], result, error};
+    return 0;
+}
+
+struct span jsonrpc_member(struct span object, struct span key)
+{
+    struct span found = {NULL, 0};
+
+    if (object.n != 0)
+        json_scan_object(object.p, object.p + object.n, 0, &key, 1, &found);
+    return found;
+}
+
+size_t jsonrpc_unescape(struct span in, char *out)
+{
+    return json_scan_unescape(in, out);
+}
+
+int jsonrpc_validate(const char *text, size_t n)
+{
+    if (n == 0)
+        return JSONRPC_E_PARSE;
+    const char *end = text + n;
+    const char *p = json_scan_value(json_scan_white(text, end), end, 0);
+    return p != NULL && json_scan_white(p, end) == end ? 0 : JSONRPC_E_PARSE;
+}
