@@ -22,7 +22,7 @@
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
-#define container_of(ptr, type, member) \
+#define container_of(ptr, type, member)                                                            \
     ((type *)(void *)((char *)(ptr)-offsetof(type, member))) /* NOLINT */
 
 #define LIKELY(x)   __builtin_expect(!!(x), 1)

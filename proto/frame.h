@@ -5,9 +5,9 @@
 #include "common/base.h"
 
 enum {
-    FRAME_HEAD_SIZE = 32,                   /* bytes */
-    FRAME_MAX_DEFAULT = 16 * 1024 * 1024,   /* payload bytes, unless HELLO says otherwise */
-    FRAME_PING_MAX = 64,                    /* bytes of body in a PING */
+    FRAME_HEAD_SIZE = 32,                 /* bytes */
+    FRAME_MAX_DEFAULT = 16 * 1024 * 1024, /* payload bytes, unless HELLO says otherwise */
+    FRAME_PING_MAX = 64,                  /* bytes of body in a PING */
 };
 
 /* Protocol section 3. Types from FRAME_EXTENSION up are skipped by who does not know them. */
@@ -73,8 +73,8 @@ void frame_head_write(const struct frame_head *head, uint8_t out[static FRAME_HE
  * Returns 0 with *ret_frame (its parts borrowed from `p`) and *ret_used (bytes of the whole frame),
  * or a FRAME_E_* with both untouched.
  */
-int frame_read(const char *p, size_t n, uint32_t max_frame, struct frame *ret_frame,
-    size_t *ret_used);
+int frame_read(
+    const char *p, size_t n, uint32_t max_frame, struct frame *ret_frame, size_t *ret_used);
 
 /*
  * How many bytes the frame that starts at `p` has in all, header included.

@@ -1,0 +1,41 @@
+#pragma once
+
+/*
+ * Finds an object by a number. The numbers are ours and count up, so that the number itself is a
+ * perfect hash; no peer chooses them.
+ */
+
+#include "common/base.h"
+
+/* Member of what is looked up. */
+struct idmap_node {
+    struct idmap_node *next;
+    uint64_t id;
+};
+
+struct idmap {
+    struct idmap_node **buckets;
+    size_t mask; /* buckets - 1, a power of two minus one */
+    size_t count;
+};
+
+/* Returns 0 or -ENOMEM. */
+int idmap_init(struct idmap *map);
+
+/* CHECKs that it is empty. */
+void idmap_deinit(struct idmap *map);
+
+/*
+ * Adds node with node->id, which must not be there yet. Cannot fail: where the table cannot grow
+ * for want of memory, chains get longer.
+ */
+void idmap_add(struct idmap *map, struct idmap_node *node);
+
+/* The node of that id, or NULL. */
+struct idmap_node *idmap_find(const struct idmap *map, uint64_t id);
+
+/* Removes a node that is there. */
+void idmap_remove(struct idmap *map, struct idmap_node *node);
+
+/* Any node, or NULL when it is empty: for taking all of them down. */
+struct idmap_node *idmap_any(const struct idmap *map);

@@ -1,0 +1,26 @@
+#pragma once
+
+/*
+ * Log lines to standard error: one event is one line, whatever bytes are in it. A line that cannot
+ * be written at once (a full disk, a blocked pipe) is dropped and counted; the next one that can be
+ * written says how many were lost.
+ */
+
+#include "common/base.h"
+
+enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
+enum log_format { LOG_TEXT, LOG_JSON };
+
+/* who: which process this is ("supervisor", "shard 3"); copied. */
+void log_init(enum log_level level, enum log_format format, const char *who);
+
+/* A line says who, what happened, and what happens now. */
+void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#define log_error(...)   log_write(LOG_ERROR, __VA_ARGS__)
+#define log_warning(...) log_write(LOG_WARNING, __VA_ARGS__)
+#define log_info(...)    log_write(LOG_INFO, __VA_ARGS__)
+#define log_debug(...)   log_write(LOG_DEBUG, __VA_ARGS__)
+
+/* "error", …; -1 for a name that is none. */
+int log_level_parse(const char *name);

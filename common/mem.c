@@ -1,0 +1,138 @@
+#include "common/mem.h"
+
+#include <malloc.h>
+#include <string.h>
+
+enum {
+    CLASS_MIN_BITS = 7,  /* 128 bytes: an ordinary answer's rest */
+    CLASS_MAX_BITS = 16, /* 64 KiB: above it malloc uses mmap soon, and blocks are rare */
+    CLASS_COUNT = CLASS_MAX_BITS - CLASS_MIN_BITS + 1,
+    CLASS_KEEP_BYTES = 1 << 20, /* kept free per class: 8,192 small blocks, 16 large ones */
+};
+
+struct free_block {
+    struct free_block *next;
+};
+
+static struct {
+    struct free_block *first;
+    size_t bytes;
+} free_lists[CLASS_COUNT];
+
+static size_t in_use;
+static long fail_after = -1;
+
+static bool fails_now(void)
+{
+    if (LIKELY(fail_after < 0))
+        return false;
+    return fail_after-- == 0;
+}
+
+static unsigned class_of(size_t size)
+{
+    if (size <= (1U << CLASS_MIN_BITS))
+        return 0;
+    return 64U - (unsigned)__builtin_clzl(size - 1) - CLASS_MIN_BITS;
+}
+
+void *mem_get(size_t size, size_t *ret_size)
+{
+    if (UNLIKELY(fails_now()))
+        return NULL;
+    unsigned class = class_of(size);
+    if (class < CLASS_COUNT) {
+        size = (size_t)1 << (class + CLASS_MIN_BITS);
+        struct free_block *block = free_lists[class].first;
+        if (block != NULL) {
+            free_lists[class].first = block->next;
+            free_lists[class].bytes -= size;
+            in_use += size;
+            *ret_size = size;
+            return block;
+        }
+    }
+    void *block = malloc(size);
+    if (block == NULL)
+        return NULL;
+    in_use += size;
+    *ret_size = size;
+    return block;
+}
+
+void mem_put(void *memory, size_t size)
+{
+    if (memory == NULL)
+        return;
+    CHECK(in_use >= size);
+    in_use -= size;
+    unsigned class = class_of(size);
+    if (class >= CLASS_COUNT || free_lists[class].bytes + size > CLASS_KEEP_BYTES) {
+        free(memory);
+        return;
+    }
+    struct free_block *block = memory;
+    block->next = free_lists[class].first;
+    free_lists[class].first = block;
+    free_lists[class].bytes += size;
+}
+
+void *mem_zalloc(size_t size)
+{
+    if (UNLIKELY(fails_now()))
+        return NULL;
+    void *object = calloc(1, size);
+    if (object != NULL)
+        in_use += malloc_usable_size(object);
+    return object;
+}
+
+void *mem_free(void *object)
+{
+    if (object != NULL)
+        in_use -= malloc_usable_size(object);
+    free(object);
+    return NULL;
+}
+
+char *mem_strndup(const char *text, size_t n)
+{
+    char *copy = mem_zalloc(n + 1);
+    if (copy != NULL)
+        memcpy(copy, text, n);
+    return copy;
+}
+
+char *mem_strdup(const char *text)
+{
+    return mem_strndup(text, strlen(text));
+}
+
+void mem_fail_after(long n)
+{
+    fail_after = n;
+}
+
+void mem_init(void)
+{
+    const char *value = getenv("FRONTD_FAIL_ALLOC");
+    if (value != NULL)
+        fail_after = strtol(value, NULL, 10);
+}
+
+size_t mem_in_use(void)
+{
+    return in_use;
+}
+
+void mem_trim(void)
+{
+    for (size_t i = 0; i < CLASS_COUNT; i++) {
+        while (free_lists[i].first != NULL) {
+            struct free_block *block = free_lists[i].first;
+            free_lists[i].first = block->next;
+            free(block);
+        }
+        free_lists[i].bytes = 0;
+    }
+}

@@ -1,0 +1,27 @@
+#pragma once
+
+/* Errors made by the front (protocol section 6), and those that JSON-RPC 2.0 itself has. */
+
+#include "common/base.h"
+
+enum rpc_error {
+    RPC_PARSE_ERROR = -32700,
+    RPC_INVALID_REQUEST = -32600,
+    RPC_METHOD_NOT_FOUND = -32601,
+    RPC_INVALID_PARAMS = -32602,
+    RPC_INTERNAL_ERROR = -32603,
+    RPC_CANCELLED = -32800, /* customary for a call that was cancelled (section 5) */
+    RPC_OVERLOADED = -32001,
+    RPC_WORKER_LOST = -32002,
+    RPC_DEADLINE_EXCEEDED = -32003,
+    RPC_UNAVAILABLE = -32004,
+    RPC_TOO_LARGE = -32005,
+    RPC_RATE_LIMITED = -32006,
+    RPC_BAD_RESPONSE = -32007,
+};
+
+/* The message that goes with a code of section 6; static text. */
+const char *rpc_error_message(enum rpc_error code);
+
+/* The HTTP status that goes with it. */
+unsigned rpc_error_status(enum rpc_error code);

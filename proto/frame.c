@@ -1,0 +1,87 @@
+#include "proto/frame.h"
+
+#include <endian.h>
+#include <string.h>
+
+void frame_head_write(const struct frame_head *head, uint8_t out[static FRAME_HEAD_SIZE])
+{
+    uint32_t length = htobe32(head->length);
+    uint64_t call = htobe64(head->call);
+    uint64_t conn = htobe64(head->conn);
+    uint32_t meta_len = htobe32(head->meta_len);
+    uint32_t blob_len = htobe32(head->blob_len);
+    memcpy(out, &length, 4);
+    out[4] = head->type;
+    out[5] = head->flags;
+    out[6] = 0;
+    out[7] = 0;
+    memcpy(out + 8, &call, 8);
+    memcpy(out + 16, &conn, 8);
+    memcpy(out + 24, &meta_len, 4);
+    memcpy(out + 28, &blob_len, 4);
+}
+
+static int head_read(const char *p, size_t n, uint32_t max_frame, struct frame_head *ret_head)
+{
+    if (n < FRAME_HEAD_SIZE)
+        return FRAME_E_MORE;
+    struct frame_head head = {.type = (uint8_t)p[4], .flags = (uint8_t)p[5]};
+    memcpy(&head.length, p, 4);
+    memcpy(&head.call, p + 8, 8);
+    memcpy(&head.conn, p + 16, 8);
+    memcpy(&head.meta_len, p + 24, 4);
+    memcpy(&head.blob_len, p + 28, 4);
+    head.length = be32toh(head.length);
+    head.call = be64toh(head.call);
+    head.conn = be64toh(head.conn);
+    head.meta_len = be32toh(head.meta_len);
+    head.blob_len = be32toh(head.blob_len);
+    if (head.type == 0 || (head.type > FRAME_WINDOW && head.type < FRAME_EXTENSION))
+        return FRAME_E_TYPE;
+    if ((uint64_t)head.meta_len + head.blob_len > head.length)
+        return FRAME_E_PARTS;
+    if (head.length > max_frame)
+        return FRAME_E_LIMIT;
+    *ret_head = head;
+    return 0;
+}
+
+int frame_read(
+    const char *p, size_t n, uint32_t max_frame, struct frame *ret_frame, size_t *ret_used)
+{
+    struct frame_head head;
+    int r = head_read(p, n, max_frame, &head);
+    if (r != 0)
+        return r;
+    if (n - FRAME_HEAD_SIZE < head.length)
+        return FRAME_E_MORE;
+    const char *payload = p + FRAME_HEAD_SIZE;
+    uint32_t body_len = head.length - head.meta_len - head.blob_len;
+    *ret_frame = (struct frame){
+        .head = head,
+        .meta = {payload, head.meta_len},
+        .body = {payload + head.meta_len, body_len},
+        .blob = {payload + head.meta_len + body_len, head.blob_len},
+    };
+    *ret_used = FRAME_HEAD_SIZE + (size_t)head.length;
+    return 0;
+}
+
+int frame_size(const char *p, size_t n, uint32_t max_frame, size_t *ret_size)
+{
+    struct frame_head head;
+    int r = head_read(p, n, max_frame, &head);
+    if (r == 0)
+        *ret_size = FRAME_HEAD_SIZE + (size_t)head.length;
+    return r;
+}
+
+const char *frame_error_text(int error)
+{
+    switch (error) {
+    case FRAME_E_PARTS: return "meta_len and blob_len exceed the frame's length";
+    case FRAME_E_TYPE: return "unknown frame type";
+    case FRAME_E_LIMIT: return "frame over max_frame";
+    default: return "bad frame";
+    }
+}

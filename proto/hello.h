@@ -1,0 +1,62 @@
+#pragma once
+
+/* HELLO and GOAWAY bodies (protocol sections 4 and 7). They are rare, so json-c reads them. */
+
+#include "common/buf.h"
+
+enum {
+    HELLO_VERSION = 1,
+    HELLO_METHODS_MAX = 256, /* patterns that a worker may announce */
+    HELLO_E_INVALID = 1,     /* not a JSON object with the members that section 4 requires */
+    HELLO_E_VERSION = 2,     /* no common protocol version */
+};
+
+struct hello_front {
+    const char *instance; /* which front: the same for all its shards and generations */
+    const char *pool;
+    uint64_t generation;
+    uint32_t shard;
+    uint32_t shards;
+    uint32_t max_frame; /* bytes */
+};
+
+/* Zeroed is empty; given back with hello_worker_deinit(). */
+struct hello_worker {
+    char *name;           /* NULL: not said */
+    char **methods;       /* exact names, or prefixes that end in '*' */
+    size_t nmethods;      /* 0 with has_methods false: everything */
+    int64_t pid;          /* 0: not said */
+    uint32_t concurrency; /* 1 unless said; 0: no limit */
+    uint32_t max_frame;   /* bytes */
+    bool has_methods;
+};
+
+/* Appends the front's HELLO body. Returns 0 or -ENOMEM. */
+int hello_front_write(struct buf *out, const struct hello_front *hello);
+
+/* Reads a worker's HELLO body. Returns 0, HELLO_E_INVALID, HELLO_E_VERSION or -ENOMEM. */
+int hello_worker_read(struct span body, struct hello_worker *ret_hello);
+void hello_worker_deinit(struct hello_worker *hello);
+
+/* What a worker reads of the front's HELLO. */
+struct hello_peer {
+    char front[64];
+    char pool[64];
+    uint32_t shard;
+    uint32_t max_frame; /* bytes */
+};
+
+/* Reads a front's HELLO body. Returns 0, HELLO_E_INVALID or HELLO_E_VERSION. */
+int hello_front_read(struct span body, struct hello_peer *ret_peer);
+
+/* Appends a worker's HELLO body. Returns 0 or -ENOMEM. */
+int hello_worker_write(struct buf *out, const struct hello_worker *hello);
+
+/* Appends a GOAWAY body; last_call is left out when negative. Returns 0 or -ENOMEM. */
+int goaway_write(struct buf *out, const char *reason, int64_t last_call);
+
+/*
+ * Reads a GOAWAY body. What is missing or malformed is empty, and last_call UINT64_MAX: everything
+ * sent counts as taken, since no call may run twice.
+ */
+void goaway_read(struct span body, char *reason, size_t reason_size, uint64_t *ret_last_call);
