@@ -1,0 +1,136 @@
+#pragma once
+
+/* The config: read from YAML, checked in full, then never changed. Keys: docs/configuration.md. */
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "common/base.h"
+#include "common/log.h"
+
+enum {
+    CONF_SHARDS_MAX = 32,    /* half of the seats in the shared memory: two generations fit */
+    CONF_LISTENERS_MAX = 64, /* their descriptors for one shard fit in one message */
+    CONF_POOLS_MAX = 64,     /* the shared memory has a row for each */
+    CONF_BATCH_MAX = 65536,  /* limits.batch: a shard keeps room for that many members */
+    CONF_SIZE_MAX = 1 << 30, /* any size: a buffer never exceeds 2 GiB */
+};
+
+struct conf_address {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+        struct sockaddr_un un;
+    } sock;
+    socklen_t len;
+};
+
+struct conf_limits {
+    uint64_t connections;          /* over all shards */
+    uint64_t connections_per_peer; /* 0: no limit */
+    uint32_t header;               /* bytes */
+    uint32_t headers;
+    uint32_t body;         /* bytes */
+    uint32_t batch;        /* members */
+    uint32_t write_buffer; /* bytes */
+    uint32_t calls_per_connection;
+    uint64_t header_timeout; /* ms, like all times */
+    uint64_t body_timeout;
+    uint64_t idle_timeout;
+};
+
+enum conf_kind { CONF_JSONRPC, CONF_HTTP };
+
+enum conf_meta {
+    CONF_META_PEER = 1,
+    CONF_META_DEADLINE = 2,
+    CONF_META_ROUTE = 4,
+    CONF_META_TRACEPARENT = 16, /* the request header of that name, as it came */
+};
+
+struct conf_route {
+    char *path;
+    char *host; /* lower case, without port; NULL: any */
+    size_t path_len;
+    enum conf_kind kind;
+    uint32_t *pools; /* indices, at least one */
+    uint32_t npools;
+    uint64_t timeout; /* ms */
+    unsigned meta;    /* enum conf_meta, ored */
+    char **headers;   /* lower case */
+    uint32_t nheaders;
+};
+
+struct conf_listener {
+    char *name;
+    char *text; /* the address as written */
+    struct conf_address address;
+    struct conf_route *routes; /* longest path first; with a host before without */
+    uint32_t nroutes;
+};
+
+enum conf_hash {
+    CONF_HASH_NONE,
+    CONF_HASH_PEER,
+    CONF_HASH_CONN,
+    CONF_HASH_HEADER,
+    CONF_HASH_PARAM
+};
+
+struct conf_worker {
+    char *text;                  /* as written, and as shown in logs */
+    char *pattern;               /* UNIX: the path, its last part may have wildcards; NULL: TCP */
+    struct conf_address address; /* TCP */
+};
+
+struct conf_pool {
+    char *name;
+    struct conf_worker *workers;
+    uint32_t nworkers;
+    uint32_t queue;           /* calls, over all shards */
+    uint64_t wait_for_worker; /* ms */
+    enum conf_hash hash;
+    char *hash_name; /* of the header (lower case) or param */
+    char **idempotent;
+    uint32_t nidempotent;
+    char **methods;
+    uint32_t nmethods;
+};
+
+struct conf {
+    char *run_dir;
+    char *user; /* NULL: as started */
+    uint32_t shards;
+    enum log_level log_level;
+    enum log_format log_format;
+    uint64_t drain; /* ms */
+    struct conf_limits limits;
+    struct conf_listener *listeners;
+    uint32_t nlisteners;
+    struct conf_pool *pools;
+    uint32_t npools;
+};
+
+/*
+ * Reads and checks a config.
+ *
+ * file: its name, for messages. text/n: what is in it.
+ * Returns 0 with *ret_conf (the caller's, conf_free()), or -EINVAL with a message of the form
+ * "FILE:LINE: KEY: what is wrong" in `error`.
+ */
+int conf_parse(const char *file, const char *text, size_t n, struct conf **ret_conf, char *error,
+    size_t error_size);
+
+/* Accepts NULL; returns NULL. */
+struct conf *conf_free(struct conf *conf);
+
+/*
+ * How well a method name fits a pattern (exact, or a prefix that ends in '*'): 0 not at all, else
+ * the longer the better, an exact one best.
+ */
+unsigned conf_method_fit(const char *pattern, struct span method);
+
+/* Whether any of the patterns fits. */
+bool conf_method_listed(char *const *patterns, uint32_t n, struct span method);

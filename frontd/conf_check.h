@@ -1,0 +1,14 @@
+#pragma once
+
+/* What the schema cannot say: ranges, names that must exist, keys that do not work yet. */
+
+#include "frontd/conf.h"
+#include "frontd/conf_lines.h"
+#include "frontd/conf_raw.h"
+
+/*
+ * Turns a config as read into the checked one. *conf is zeroed before; conf_free() takes it in any
+ * state afterwards. Returns 0, or -EINVAL with "FILE:LINE: KEY: what is wrong" in `error`.
+ */
+int conf_check(const char *file, const struct conf_raw *raw, const struct conf_lines *lines,
+    struct conf *conf, char *error, size_t error_size);

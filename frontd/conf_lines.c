@@ -1,0 +1,150 @@
+#include "frontd/conf_lines.h"
+
+#include <string.h>
+#include <yaml.h>
+
+#include "common/mem.h"
+
+enum {
+    DEPTH_MAX = 16, /* deeper than any key that exists */
+    PATH_MAX_BYTES = 512,
+};
+
+struct level {
+    bool mapping;
+    bool have_key;   /* a mapping's key has been read, its value is next */
+    unsigned index;  /* of the next entry of a sequence */
+    size_t path_len; /* of the path that leads to this collection */
+};
+
+struct reader {
+    struct conf_lines *lines;
+    char path[PATH_MAX_BYTES];
+    size_t path_len;
+    struct level levels[DEPTH_MAX];
+    size_t depth;
+};
+
+static void add_line(struct reader *reader, unsigned line)
+{
+    struct conf_lines *lines = reader->lines;
+    struct conf_line *grown = realloc(lines->lines, (lines->count + 1) * sizeof(*grown));
+    if (grown == NULL)
+        return;
+    lines->lines = grown;
+    char *path = mem_strndup(reader->path, reader->path_len);
+    if (path == NULL)
+        return;
+    lines->lines[lines->count++] = (struct conf_line){.path = path, .line = line};
+}
+
+static void set_path(
+    struct reader *reader, size_t parent_len, const char *format, const char *key, unsigned index)
+{
+    size_t room = sizeof(reader->path) - parent_len;
+    int n;
+    if (key != NULL)
+        n = snprintf(reader->path + parent_len, room, format, key);
+    else
+        n = snprintf(reader->path + parent_len, room, "[%u]", index);
+    reader->path_len = (size_t)n >= room ? sizeof(reader->path) - 1 : parent_len + (size_t)n;
+}
+
+/* A value or the start of one. In a sequence it takes the next index as its path. */
+static void begin_value(struct reader *reader, unsigned line)
+{
+    if (reader->depth == 0)
+        return;
+    struct level *top = &reader->levels[reader->depth - 1];
+    if (!top->mapping) {
+        set_path(reader, top->path_len, NULL, NULL, top->index++);
+        add_line(reader, line);
+    }
+    top->have_key = false;
+}
+
+static void read_scalar(struct reader *reader, const char *text, unsigned line)
+{
+    struct level *top = reader->depth == 0 ? NULL : &reader->levels[reader->depth - 1];
+    if (top == NULL || !top->mapping || top->have_key) {
+        begin_value(reader, line);
+        return;
+    }
+    set_path(reader, top->path_len, top->path_len == 0 ? "%s" : ".%s", text, 0);
+    add_line(reader, line);
+    top->have_key = true;
+}
+
+static bool read_event(struct reader *reader, const yaml_event_t *event)
+{
+    unsigned line = (unsigned)event->start_mark.line + 1;
+    switch (event->type) {
+    case YAML_SCALAR_EVENT:
+        read_scalar(reader, (const char *)event->data.scalar.value, line);
+        return true;
+    case YAML_MAPPING_START_EVENT:
+    case YAML_SEQUENCE_START_EVENT:
+        if (reader->depth == DEPTH_MAX)
+            return false;
+        begin_value(reader, line);
+        reader->levels[reader->depth++] = (struct level){
+            .mapping = event->type == YAML_MAPPING_START_EVENT,
+            .path_len = reader->path_len,
+        };
+        return true;
+    case YAML_MAPPING_END_EVENT:
+    case YAML_SEQUENCE_END_EVENT:
+        reader->depth--;
+        reader->path_len = reader->levels[reader->depth].path_len;
+        return true;
+    case YAML_STREAM_END_EVENT: return false;
+    default: return true;
+    }
+}
+
+void conf_lines_read(struct conf_lines *lines, const char *text, size_t n)
+{
+    *lines = (struct conf_lines){0};
+    struct reader reader = {.lines = lines};
+    yaml_parser_t parser;
+    if (!yaml_parser_initialize(&parser))
+        return;
+    yaml_parser_set_input_string(&parser, (const unsigned char *)text, n);
+    yaml_event_t event;
+    for (bool more = true; more;) {
+        if (!yaml_parser_parse(&parser, &event))
+            break;
+        more = read_event(&reader, &event);
+        yaml_event_delete(&event);
+    }
+    yaml_parser_delete(&parser);
+}
+
+void conf_lines_deinit(struct conf_lines *lines)
+{
+    for (size_t i = 0; i < lines->count; i++)
+        mem_free(lines->lines[i].path);
+    free(lines->lines);
+    *lines = (struct conf_lines){0};
+}
+
+unsigned conf_lines_find(const struct conf_lines *lines, const char *path)
+{
+    for (size_t i = 0; i < lines->count; i++) {
+        if (strcmp(lines->lines[i].path, path) == 0)
+            return lines->lines[i].line;
+    }
+    return 0;
+}
+
+const struct conf_line *conf_lines_find_key(
+    const struct conf_lines *lines, const char *key, unsigned from_line)
+{
+    for (size_t i = 0; i < lines->count; i++) {
+        const char *dot = strrchr(lines->lines[i].path, '.');
+        const char *last = dot == NULL ? lines->lines[i].path : dot + 1;
+        if (lines->lines[i].line >= from_line && strcmp(last, key) == 0)
+            return &lines->lines[i];
+    }
+    return NULL;
+}

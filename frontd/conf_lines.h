@@ -1,0 +1,26 @@
+#pragma once
+
+/* Where each key of a YAML text stands, so that a message about a value can name its line. */
+
+#include "common/base.h"
+
+struct conf_line {
+    char *path; /* "listeners[0].routes[1].timeout" */
+    unsigned line;
+};
+
+struct conf_lines {
+    struct conf_line *lines;
+    size_t count;
+};
+
+/* Reads what it can of a text, which may be malformed. */
+void conf_lines_read(struct conf_lines *lines, const char *text, size_t n);
+void conf_lines_deinit(struct conf_lines *lines);
+
+/* The line of a path, or 0 where it does not stand in the text. */
+unsigned conf_lines_find(const struct conf_lines *lines, const char *path);
+
+/* The first key of that name from a line on: its whole path, or NULL. */
+const struct conf_line *conf_lines_find_key(
+    const struct conf_lines *lines, const char *key, unsigned from_line);

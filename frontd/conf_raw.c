@@ -1,0 +1,217 @@
+#include "frontd/conf_raw.h"
+
+#include <cyaml/cyaml.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+
+#define TEXT(type, key)                                                                            \
+    CYAML_FIELD_STRING_PTR(                                                                        \
+        #key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct type, key, 0, CYAML_UNLIMITED)
+#define NEEDED(type, key)                                                                          \
+    CYAML_FIELD_STRING_PTR(#key, CYAML_FLAG_POINTER, struct type, key, 1, CYAML_UNLIMITED)
+#define TEXTS(type, key)                                                                           \
+    CYAML_FIELD_SEQUENCE(#key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct type, key,         \
+        &text_value, 0, CYAML_UNLIMITED)
+/* Part of the contract, refused by conf_check.c with "not supported yet". */
+#define LATER(key) CYAML_FIELD_IGNORE(#key, CYAML_FLAG_OPTIONAL)
+
+static const cyaml_schema_value_t text_value = {
+    CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED),
+};
+
+static const cyaml_schema_field_t route_fields[] = {
+    NEEDED(conf_raw_route, path),
+    TEXT(conf_raw_route, host),
+    NEEDED(conf_raw_route, kind),
+    TEXT(conf_raw_route, pool),
+    TEXTS(conf_raw_route, pools),
+    TEXT(conf_raw_route, timeout),
+    TEXTS(conf_raw_route, meta),
+    TEXTS(conf_raw_route, headers),
+    LATER(messages),
+    LATER(events),
+    LATER(ping),
+    LATER(connect),
+    LATER(slow),
+    LATER(origins),
+    LATER(protocols),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t route_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct conf_raw_route, route_fields),
+};
+
+static const cyaml_schema_field_t listener_fields[] = {
+    NEEDED(conf_raw_listener, name),
+    NEEDED(conf_raw_listener, address),
+    TEXT(conf_raw_listener, protocol),
+    CYAML_FIELD_SEQUENCE("routes", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
+        struct conf_raw_listener, routes, &route_value, 0, CYAML_UNLIMITED),
+    LATER(tls),
+    LATER(pool),
+    LATER(timeout),
+    LATER(meta),
+    LATER(events),
+    LATER(ping),
+    LATER(connect),
+    LATER(slow),
+    LATER(messages),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t listener_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct conf_raw_listener, listener_fields),
+};
+
+static const cyaml_schema_field_t pool_fields[] = {
+    NEEDED(conf_raw_pool, name),
+    TEXTS(conf_raw_pool, workers),
+    TEXT(conf_raw_pool, queue),
+    TEXT(conf_raw_pool, wait_for_worker),
+    TEXT(conf_raw_pool, balance),
+    TEXT(conf_raw_pool, hash),
+    TEXTS(conf_raw_pool, idempotent),
+    TEXTS(conf_raw_pool, methods),
+    LATER(command),
+    LATER(instances),
+    LATER(restart_delay),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t pool_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct conf_raw_pool, pool_fields),
+};
+
+static const cyaml_schema_field_t limits_fields[] = {
+    TEXT(conf_raw_limits, connections),
+    TEXT(conf_raw_limits, connections_per_peer),
+    TEXT(conf_raw_limits, header),
+    TEXT(conf_raw_limits, headers),
+    TEXT(conf_raw_limits, body),
+    TEXT(conf_raw_limits, batch),
+    TEXT(conf_raw_limits, header_timeout),
+    TEXT(conf_raw_limits, body_timeout),
+    TEXT(conf_raw_limits, idle_timeout),
+    TEXT(conf_raw_limits, write_buffer),
+    TEXT(conf_raw_limits, calls_per_connection),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t log_fields[] = {
+    TEXT(conf_raw_log, level),
+    TEXT(conf_raw_log, format),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t root_fields[] = {
+    TEXT(conf_raw, run_dir),
+    TEXT(conf_raw, shards),
+    TEXT(conf_raw, user),
+    TEXT(conf_raw, drain),
+    CYAML_FIELD_MAPPING("log", CYAML_FLAG_OPTIONAL, struct conf_raw, log, log_fields),
+    CYAML_FIELD_MAPPING("limits", CYAML_FLAG_OPTIONAL, struct conf_raw, limits, limits_fields),
+    CYAML_FIELD_SEQUENCE("listeners", CYAML_FLAG_POINTER, struct conf_raw, listeners,
+        &listener_value, 0, CYAML_UNLIMITED),
+    CYAML_FIELD_SEQUENCE(
+        "pools", CYAML_FLAG_POINTER, struct conf_raw, pools, &pool_value, 0, CYAML_UNLIMITED),
+    LATER(admin),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t root_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct conf_raw, root_fields),
+};
+
+/* libcyaml tells what is wrong in its log: a message, then a backtrace from the inside out. */
+struct complaint {
+    char message[256];
+    char field[64];
+    unsigned line;
+};
+
+static void listen_to_cyaml(cyaml_log_t level, void *context, const char *format, va_list args)
+{
+    (void)level;
+    struct complaint *complaint = context;
+    char text[256];
+    vsnprintf(text, sizeof(text), format, args);
+    text[strcspn(text, "\n")] = '\0';
+    const char *line = strstr(text, "(line: ");
+    if (line == NULL) {
+        const char *message = strncmp(text, "Load: ", 6) == 0 ? text + 6 : text;
+        if (complaint->message[0] == '\0')
+            snprintf(complaint->message, sizeof(complaint->message), "%s", message);
+    } else if (complaint->line == 0) {
+        complaint->line = (unsigned)strtoul(line + 7, NULL, 10);
+        const char *field = strstr(text, "field '");
+        if (field != NULL)
+            snprintf(complaint->field, sizeof(complaint->field), "%.*s",
+                (int)strcspn(field + 7, "'"), field + 7);
+    }
+}
+
+static void explain(const struct complaint *complaint, const char *file,
+    const struct conf_lines *lines, char *error, size_t error_size)
+{
+    static const char unknown[] = "Unexpected key: ";
+    static const char missing[] = "Missing required mapping field: ";
+    const char *message = complaint->message;
+    if (strncmp(message, unknown, sizeof(unknown) - 1) == 0) {
+        const char *key = message + sizeof(unknown) - 1;
+        const struct conf_line *found = conf_lines_find_key(lines, key, complaint->line);
+        snprintf(error, error_size, "%s:%u: %s: unknown key", file,
+            found == NULL ? complaint->line : found->line, found == NULL ? key : found->path);
+        return;
+    }
+    if (strncmp(message, missing, sizeof(missing) - 1) == 0) {
+        snprintf(error, error_size, "%s:%u: %s: this key is needed here", file,
+            MAX(complaint->line, 1U), message + sizeof(missing) - 1);
+        return;
+    }
+    const struct conf_line *found = complaint->field[0] == '\0'
+                                        ? NULL
+                                        : conf_lines_find_key(
+                                              lines, complaint->field, complaint->line);
+    snprintf(error, error_size, "%s:%u: %s%s%s", file, MAX(complaint->line, 1U),
+        found == NULL ? complaint->field : found->path, complaint->field[0] == '\0' ? "" : ": ",
+        message[0] == '\0' ? "not a config" : message);
+}
+
+static cyaml_config_t cyaml_config(struct complaint *complaint)
+{
+    return (cyaml_config_t){
+        .log_fn = listen_to_cyaml,
+        .log_ctx = complaint,
+        .mem_fn = cyaml_mem,
+        .log_level = CYAML_LOG_WARNING,
+        .flags = CYAML_CFG_NO_ALIAS,
+    };
+}
+
+int conf_raw_read(const char *file, const char *text, size_t n, const struct conf_lines *lines,
+    struct conf_raw **ret_raw, char *error, size_t error_size)
+{
+    struct complaint complaint = {0};
+    cyaml_config_t config = cyaml_config(&complaint);
+    cyaml_data_t *data = NULL;
+    cyaml_err_t e = cyaml_load_data((const uint8_t *)text, n, &config, &root_value, &data, NULL);
+    if (e != CYAML_OK) {
+        explain(&complaint, file, lines, error, error_size);
+        return -EINVAL;
+    }
+    if (data == NULL) {
+        snprintf(error, error_size, "%s:1: listeners: the config is empty", file);
+        return -EINVAL;
+    }
+    *ret_raw = data;
+    return 0;
+}
+
+void conf_raw_free(struct conf_raw *raw)
+{
+    struct complaint complaint = {0};
+    cyaml_config_t config = cyaml_config(&complaint);
+    cyaml_free(&config, &root_value, raw, 0);
+}

@@ -1,0 +1,81 @@
+#pragma once
+
+/* The config as libcyaml reads it: its shape checked, every scalar still text. */
+
+#include "frontd/conf_lines.h"
+
+struct conf_raw_route {
+    char *path;
+    char *host;
+    char *kind;
+    char *pool;
+    char **pools;
+    unsigned pools_count;
+    char *timeout;
+    char **meta;
+    unsigned meta_count;
+    char **headers;
+    unsigned headers_count;
+};
+
+struct conf_raw_listener {
+    char *name;
+    char *address;
+    char *protocol;
+    struct conf_raw_route *routes;
+    unsigned routes_count;
+};
+
+struct conf_raw_pool {
+    char *name;
+    char **workers;
+    unsigned workers_count;
+    char *queue;
+    char *wait_for_worker;
+    char *balance;
+    char *hash;
+    char **idempotent;
+    unsigned idempotent_count;
+    char **methods;
+    unsigned methods_count;
+};
+
+struct conf_raw_limits {
+    char *connections;
+    char *connections_per_peer;
+    char *header;
+    char *headers;
+    char *body;
+    char *batch;
+    char *header_timeout;
+    char *body_timeout;
+    char *idle_timeout;
+    char *write_buffer;
+    char *calls_per_connection;
+};
+
+struct conf_raw_log {
+    char *level;
+    char *format;
+};
+
+struct conf_raw {
+    char *run_dir;
+    char *shards;
+    char *user;
+    char *drain;
+    struct conf_raw_log log;
+    struct conf_raw_limits limits;
+    struct conf_raw_listener *listeners;
+    unsigned listeners_count;
+    struct conf_raw_pool *pools;
+    unsigned pools_count;
+};
+
+/*
+ * Reads a text by the schema. Returns 0 with *ret_raw (conf_raw_free()), or -EINVAL with what is
+ * wrong in `error`, in the form "FILE:LINE: KEY: what".
+ */
+int conf_raw_read(const char *file, const char *text, size_t n, const struct conf_lines *lines,
+    struct conf_raw **ret_raw, char *error, size_t error_size);
+void conf_raw_free(struct conf_raw *raw);

@@ -1,0 +1,18 @@
+#pragma once
+
+/* The scalars of the config: text in, number or address out. Pure but for host names. */
+
+#include "frontd/conf.h"
+
+/* Each returns NULL, or what is wrong with the text; *ret is untouched then. */
+
+/* "500ms", "30s", "5m", "1h", at most a year; *ret_ms in milliseconds. */
+const char *conf_value_duration(const char *text, uint64_t *ret_ms);
+
+/* "64KiB", "1MiB", "1GiB", or bytes. */
+const char *conf_value_size(const char *text, uint32_t *ret_bytes);
+
+const char *conf_value_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret_number);
+
+/* "host:port", "[v6]:port", "unix:/path". A host name is resolved now, once. */
+const char *conf_value_address(const char *text, struct conf_address *ret_address);
