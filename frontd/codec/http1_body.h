@@ -5,7 +5,7 @@
 #include "common/base.h"
 
 enum {
-    HTTP1_CHUNK_LINE_MAX = 1024, /* bytes of one chunk-size line, extensions included */
+    HTTP1_CHUNK_LINE_MAX = 1024, /* bytes of one chunk-size line, extensions and CRLF included */
 };
 
 enum http1_body_event {
@@ -16,20 +16,21 @@ enum http1_body_event {
 
 /* Between two calls; starts zeroed. */
 struct http1_chunked {
-    uint64_t left;     /* bytes of the current chunk that are still to come */
-    uint32_t trailer;  /* bytes of trailers so far */
-    uint16_t line;     /* bytes of the current line so far */
+    uint64_t left;   /* bytes of the current chunk that are still to come */
+    uint32_t excess; /* bytes of chunk lines that no data excuses; then, bytes of trailers so far */
+    uint16_t line;   /* bytes of the current chunk-size line so far */
     uint8_t state;
 };
 
 /*
  * Uses up to `n` bytes at `p` and gives one event. Call it again with what is left until it gives
- * HTTP1_BODY_MORE or HTTP1_BODY_DONE.
+ * HTTP1_BODY_MORE or HTTP1_BODY_DONE. After an error the state is of no more use.
  *
- * trailer_max: bytes that all trailer fields together may have (the limit of the head).
- * Returns an enum http1_body_event with *ret_used and, for DATA, *ret_data (borrowed from `p`); or
- * minus the HTTP status: -400 (not chunked coding: size overflow, bare LF, bad extension, bad
- * trailer), -431 (trailers over the limit). Trailer fields are checked and dropped.
+ * trailer_max: bytes that all trailer fields together may have, each with its CRLF (the limit of
+ * the head). Returns an enum http1_body_event with *ret_used and, for DATA, *ret_data (borrowed
+ * from `p`); or minus the HTTP status: -400 (not chunked coding: size overflow, bare LF, bad
+ * extension, bad trailer; or a line that is too long, or chunk lines that are much longer than
+ * their data), -431 (trailers over the limit). Trailer fields are checked and dropped.
  */
 int http1_chunked_feed(struct http1_chunked *state, const char *p, size_t n, uint32_t trailer_max,
     size_t *ret_used, struct span *ret_data);
