@@ -1,0 +1,17 @@
+#pragma once
+
+/* The config as a file: read, then parsed. */
+
+#include "common/buf.h"
+#include "frontd/conf.h"
+
+/*
+ * Loads a config. Returns 0 with *ret_text (what was read, buf_deinit()) and *ret_conf
+ * (conf_free()), or -errno with a message that names the file in `error`.
+ */
+int conf_file_load(
+    const char *path, struct buf *ret_text, struct conf **ret_conf, char *error, size_t error_size);
+
+/* The same from an open descriptor (borrowed), read from its start; `name` is for messages. */
+int conf_file_load_fd(int fd, const char *name, struct buf *ret_text, struct conf **ret_conf,
+    char *error, size_t error_size);

@@ -1,0 +1,60 @@
+/* argv says which role this process has: supervisor, shard, or a check of the config. */
+
+#include <getopt.h>
+#include <string.h>
+
+#include "common/mem.h"
+#include "frontd/conf_file.h"
+#include "frontd/shard/shard.h"
+#include "frontd/super/super.h"
+
+static const char usage[] =
+    "usage: frontd -c FILE            run with this config\n"
+    "       frontd --check -c FILE    say what is wrong with a config, or nothing\n"
+    "       frontd --version\n"
+    "       frontd --help\n";
+
+static int check(const char *conf_name)
+{
+    struct buf text;
+    struct conf *conf;
+    char error[512];
+    if (conf_file_load(conf_name, &text, &conf, error, sizeof(error)) < 0) {
+        fprintf(stderr, "%s\n", error);
+        return 1;
+    }
+    buf_deinit(&text);
+    conf_free(conf);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"check", no_argument, NULL, 't'},
+        {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    const char *conf_name = NULL;
+    bool only_check = false;
+    mem_init();
+    /* Only the supervisor starts shards; not an option for people. */
+    if (argc == 3 && strcmp(argv[1], "--shard") == 0)
+        return shard_run();
+    for (int c; (c = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {
+        switch (c) {
+        case 'c': conf_name = optarg; break;
+        case 't': only_check = true; break;
+        case 'v': puts("frontd " FRONTD_VERSION); return 0;
+        case 'h': fputs(usage, stdout); return 0;
+        default: fputs(usage, stderr); return 2;
+        }
+    }
+    if (conf_name == NULL || optind < argc) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    return only_check ? check(conf_name) : super_run(conf_name);
+}

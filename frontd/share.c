@@ -1,0 +1,402 @@
+#include "frontd/share.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/hash.h"
+
+/*
+ * A worker's row is found by the keyed hash of its address: 64 bits that nobody can collide.
+ * refs has a bit for each seat that uses the row. Freeing takes three steps: refs 0 -> CLOSING |
+ * seat, key -> 0, refs -> 0; who finds CLOSING tries again, and where a process dies in between,
+ * the supervisor finishes the steps.
+ */
+static const uint64_t CLOSING = (uint64_t)1 << 63;
+_Static_assert(SHARE_SEATS <= 64, "a seat is a bit of refs");
+
+struct worker_row {
+    _Atomic uint64_t key; /* 0: free */
+    _Atomic uint64_t refs;
+    _Atomic uint32_t hint;              /* a slot that was free lately */
+    _Atomic uint32_t load[SHARE_SEATS]; /* calls in progress; each seat writes its own */
+};
+
+/* Seat 63 would collide with CLOSING. */
+enum { SEAT_LAST = SHARE_SEATS - 2 };
+
+struct queue_cell {
+    _Atomic uint64_t oldest;
+    _Atomic uint32_t queued;
+};
+
+/* Connections from one peer on one seat: written by that seat alone, read by all. */
+struct peer_cell {
+    _Atomic uint64_t key;
+    _Atomic uint64_t count;
+};
+
+struct share {
+    size_t size;
+    size_t peers; /* cells per seat */
+    struct hash_key hash_key;
+    _Atomic uint32_t seats; /* one more than the highest seat in use so far */
+    _Atomic uint64_t connections[SHARE_SEATS];
+    struct queue_cell queues[SHARE_POOLS][SHARE_SEATS];
+    struct worker_row workers[SHARE_WORKERS];
+    /* One byte a slot: 0 free, else the seat that holds it plus one. Sparse: only pages that are
+     * used take memory. */
+    _Atomic uint8_t slots[SHARE_WORKERS][SHARE_SLOTS];
+    struct peer_cell peer_cells[]; /* [SHARE_SEATS][peers] */
+};
+
+int share_create(size_t peers, int *ret_fd)
+{
+    CHECK((peers & (peers - 1)) == 0);
+    size_t size = sizeof(struct share) + SHARE_SEATS * peers * sizeof(struct peer_cell);
+    int fd = memfd_create("frontd-share", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
+    struct share *share;
+    if (ftruncate(fd, (off_t)size) < 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+        int r = -errno;
+        close(fd);
+        return r;
+    }
+    share = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (share == MAP_FAILED) {
+        int r = -errno;
+        close(fd);
+        return r;
+    }
+    share->size = size;
+    share->peers = peers;
+    share->hash_key = hash_key_random();
+    share_unmap(share);
+    *ret_fd = fd;
+    return 0;
+}
+
+int share_map(int fd, struct share **ret_share)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (st.st_size < (off_t)sizeof(struct share))
+        return -EINVAL;
+    size_t size = (size_t)st.st_size;
+    struct share *share = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (share == MAP_FAILED)
+        return -errno;
+    if (share->size != size) {
+        munmap(share, size);
+        return -EINVAL;
+    }
+    *ret_share = share;
+    return 0;
+}
+
+void share_unmap(struct share *share)
+{
+    if (share != NULL)
+        munmap(share, share->size);
+}
+
+/* Whoever sums over seats looks at those up to the highest in use. */
+static void note_seat(struct share *share, unsigned seat)
+{
+    CHECK(seat <= SEAT_LAST);
+    uint32_t seats = atomic_load(&share->seats);
+    while (seats < seat + 1 && !atomic_compare_exchange_weak(&share->seats, &seats, seat + 1))
+        ;
+}
+
+static void finish_closing(struct worker_row *row)
+{
+    atomic_store(&row->hint, 0);
+    atomic_store(&row->key, 0);
+    atomic_store(&row->refs, 0);
+}
+
+static void drop_ref(struct worker_row *row, unsigned seat)
+{
+    uint64_t bit = (uint64_t)1 << seat;
+    uint64_t before = atomic_fetch_and(&row->refs, ~bit);
+    uint64_t none = 0;
+    if (before == bit && atomic_compare_exchange_strong(&row->refs, &none, CLOSING | seat))
+        finish_closing(row);
+}
+
+int share_worker_get(
+    struct share *share, unsigned seat, const struct sockaddr *address, socklen_t len)
+{
+    note_seat(share, seat);
+    uint64_t key = hash_bytes(&share->hash_key, address, len) | 1;
+    uint64_t bit = (uint64_t)1 << seat;
+    for (unsigned i = 0; i < SHARE_WORKERS; i++) {
+        unsigned index = (unsigned)((key >> 1) + i) % SHARE_WORKERS;
+        struct worker_row *row = &share->workers[index];
+        for (;;) {
+            uint64_t found = 0;
+            if (!atomic_compare_exchange_strong(&row->key, &found, key) && found != key)
+                break; /* another worker's: try the next row */
+            if (atomic_fetch_or(&row->refs, bit) & CLOSING) {
+                atomic_fetch_and(&row->refs, ~bit);
+                continue; /* being freed: a matter of two instructions, or of the supervisor */
+            }
+            if (atomic_load(&row->key) == key)
+                return (int)index;
+            drop_ref(row, seat); /* freed and taken again in between */
+        }
+    }
+    return -ENOSPC;
+}
+
+void share_worker_put(struct share *share, unsigned seat, int worker)
+{
+    CHECK(atomic_load(&share->workers[worker].load[seat]) == 0);
+    drop_ref(&share->workers[worker], seat);
+}
+
+uint32_t share_worker_load(const struct share *share, int worker)
+{
+    const struct worker_row *row = &share->workers[worker];
+    uint32_t seats = atomic_load_explicit(&share->seats, memory_order_relaxed);
+    uint32_t load = 0;
+    for (uint32_t i = 0; i < seats; i++)
+        load += atomic_load_explicit(&row->load[i], memory_order_relaxed);
+    return load;
+}
+
+static bool try_slot(_Atomic uint8_t *slot, unsigned seat)
+{
+    uint8_t free_slot = 0;
+    return atomic_load_explicit(slot, memory_order_relaxed) == 0 &&
+           atomic_compare_exchange_strong(slot, &free_slot, (uint8_t)(seat + 1));
+}
+
+static void add_load(struct worker_row *row, unsigned seat, int change)
+{
+    /* Only this seat writes it, so this need not be one instruction. */
+    uint32_t load = atomic_load_explicit(&row->load[seat], memory_order_relaxed);
+    atomic_store_explicit(&row->load[seat], load + (uint32_t)change, memory_order_release);
+}
+
+bool share_slot_take(
+    struct share *share, unsigned seat, int worker, uint32_t concurrency, int *ret_slot)
+{
+    struct worker_row *row = &share->workers[worker];
+    if (concurrency == 0) {
+        add_load(row, seat, 1);
+        *ret_slot = SHARE_SLOT_NONE;
+        return true;
+    }
+    concurrency = MIN(concurrency, (uint32_t)SHARE_SLOTS);
+    /* The count never exceeds the slots that are taken, so this is exact where it says "full". */
+    if (share_worker_load(share, worker) >= concurrency)
+        return false;
+    _Atomic uint8_t *slots = share->slots[worker];
+    uint32_t hint = atomic_load_explicit(&row->hint, memory_order_relaxed);
+    if (hint >= concurrency)
+        hint = 0;
+    for (uint32_t i = 0; i < concurrency; i++) {
+        uint32_t slot = hint + i < concurrency ? hint + i : hint + i - concurrency;
+        if (try_slot(&slots[slot], seat)) {
+            add_load(row, seat, 1);
+            atomic_store_explicit(
+                &row->hint, slot + 1 < concurrency ? slot + 1 : 0, memory_order_relaxed);
+            *ret_slot = (int)slot;
+            return true;
+        }
+    }
+    return false;
+}
+
+void share_slot_give(struct share *share, unsigned seat, int worker, int slot)
+{
+    struct worker_row *row = &share->workers[worker];
+    add_load(row, seat, -1);
+    if (slot == SHARE_SLOT_NONE)
+        return;
+    CHECK(atomic_load_explicit(&share->slots[worker][slot], memory_order_relaxed) == seat + 1);
+    atomic_store(&share->slots[worker][slot], 0);
+    atomic_store_explicit(&row->hint, (uint32_t)slot, memory_order_relaxed);
+}
+
+bool share_queue_add(struct share *share, unsigned seat, unsigned pool, uint32_t limit)
+{
+    note_seat(share, seat);
+    uint64_t waiting = 0;
+    uint32_t seats = atomic_load(&share->seats);
+    for (uint32_t i = 0; i < seats; i++)
+        waiting += atomic_load_explicit(&share->queues[pool][i].queued, memory_order_relaxed);
+    if (waiting >= limit)
+        return false;
+    atomic_fetch_add(&share->queues[pool][seat].queued, 1);
+    return true;
+}
+
+void share_queue_remove(struct share *share, unsigned seat, unsigned pool)
+{
+    CHECK(atomic_fetch_sub(&share->queues[pool][seat].queued, 1) > 0);
+}
+
+void share_queue_set_oldest(struct share *share, unsigned seat, unsigned pool, uint64_t since)
+{
+    /* Sequentially consistent on purpose: who waits says so and then looks for a slot, who frees a
+     * slot then looks for who waits; so one of the two sees the other. */
+    atomic_store(&share->queues[pool][seat].oldest, since);
+}
+
+bool share_queue_oldest_other(const struct share *share, unsigned seat, unsigned pool,
+    unsigned *ret_seat, uint64_t *ret_since)
+{
+    uint32_t seats = atomic_load_explicit(&share->seats, memory_order_relaxed);
+    uint64_t best = UINT64_MAX;
+    for (uint32_t i = 0; i < seats; i++) {
+        uint64_t since = i == seat ? 0 : atomic_load(&share->queues[pool][i].oldest);
+        if (since != 0 && since < best) {
+            best = since;
+            *ret_seat = i;
+        }
+    }
+    if (best == UINT64_MAX)
+        return false;
+    *ret_since = best;
+    return true;
+}
+
+bool share_connection_add(struct share *share, unsigned seat, uint64_t limit)
+{
+    note_seat(share, seat);
+    uint64_t open = 0;
+    uint32_t seats = atomic_load(&share->seats);
+    for (uint32_t i = 0; i < seats; i++)
+        open += atomic_load_explicit(&share->connections[i], memory_order_relaxed);
+    if (open >= limit)
+        return false;
+    atomic_fetch_add(&share->connections[seat], 1);
+    return true;
+}
+
+void share_connection_remove(struct share *share, unsigned seat)
+{
+    CHECK(atomic_fetch_sub(&share->connections[seat], 1) > 0);
+}
+
+/* 0 where the peer has no address that could be counted. */
+static uint64_t peer_key(const struct share *share, const struct sockaddr *peer)
+{
+    if (share->peers == 0)
+        return 0;
+    if (peer->sa_family == AF_INET) {
+        const struct sockaddr_in *in = (const void *)peer;
+        return hash_bytes(&share->hash_key, &in->sin_addr, sizeof(in->sin_addr)) | 1;
+    }
+    if (peer->sa_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const void *)peer;
+        return hash_bytes(&share->hash_key, &in6->sin6_addr, sizeof(in6->sin6_addr)) | 1;
+    }
+    return 0;
+}
+
+/* The cell of a key on a seat, or the free one where it would be. Half of the cells are free. */
+static size_t find_peer(const struct peer_cell *cells, size_t mask, uint64_t key)
+{
+    size_t i = (size_t)(key >> 1) & mask;
+    for (size_t n = 0; n <= mask; n++, i = (i + 1) & mask) {
+        uint64_t found = atomic_load_explicit(&cells[i].key, memory_order_relaxed);
+        if (found == key || found == 0)
+            return i;
+    }
+    return i;
+}
+
+bool share_peer_add(struct share *share, unsigned seat, const struct sockaddr *peer, uint64_t limit)
+{
+    uint64_t key = peer_key(share, peer);
+    if (key == 0)
+        return true;
+    size_t mask = share->peers - 1;
+    uint64_t open = 0;
+    uint32_t seats = atomic_load(&share->seats);
+    for (uint32_t i = 0; i < seats; i++) {
+        struct peer_cell *cells = &share->peer_cells[i * share->peers];
+        size_t at = find_peer(cells, mask, key);
+        if (atomic_load(&cells[at].key) == key)
+            open += atomic_load(&cells[at].count);
+    }
+    if (open >= limit)
+        return false;
+    struct peer_cell *cells = &share->peer_cells[seat * share->peers];
+    size_t at = find_peer(cells, mask, key);
+    CHECK(cells[at].key == key || cells[at].key == 0);
+    atomic_fetch_add(&cells[at].count, 1);
+    atomic_store(&cells[at].key, key);
+    return true;
+}
+
+void share_peer_remove(struct share *share, unsigned seat, const struct sockaddr *peer)
+{
+    uint64_t key = peer_key(share, peer);
+    if (key == 0)
+        return;
+    size_t mask = share->peers - 1;
+    struct peer_cell *cells = &share->peer_cells[seat * share->peers];
+    size_t hole = find_peer(cells, mask, key);
+    CHECK(cells[hole].key == key && cells[hole].count > 0);
+    if (atomic_fetch_sub(&cells[hole].count, 1) > 1)
+        return;
+    /* Close the gap, so that no search ends at it too early (a reader on another seat may miss a
+     * cell that is just being moved, and counts a few too few once). */
+    for (size_t i = (hole + 1) & mask; cells[i].key != 0; i = (i + 1) & mask) {
+        size_t home = (size_t)(cells[i].key >> 1) & mask;
+        if (((i - home) & mask) < ((i - hole) & mask))
+            continue;
+        atomic_store(&cells[hole].count, cells[i].count);
+        atomic_store(&cells[hole].key, cells[i].key);
+        hole = i;
+    }
+    atomic_store(&cells[hole].key, 0);
+    atomic_store(&cells[hole].count, 0);
+}
+
+void share_reclaim(struct share *share, unsigned seat)
+{
+    CHECK(seat <= SEAT_LAST);
+    for (unsigned w = 0; w < SHARE_WORKERS; w++) {
+        struct worker_row *row = &share->workers[w];
+        uint64_t refs = atomic_load(&row->refs);
+        if (refs == (CLOSING | seat)) {
+            finish_closing(row);
+            continue;
+        }
+        if (refs & CLOSING || !(refs >> seat & 1))
+            continue;
+        /* The process may have died between taking a slot and counting it: look at every slot. */
+        for (unsigned s = 0; s < SHARE_SLOTS; s++) {
+            if (atomic_load_explicit(&share->slots[w][s], memory_order_relaxed) == seat + 1)
+                atomic_store(&share->slots[w][s], 0);
+        }
+        atomic_store(&row->load[seat], 0);
+        drop_ref(row, seat);
+    }
+    for (unsigned p = 0; p < SHARE_POOLS; p++) {
+        atomic_store(&share->queues[p][seat].queued, 0);
+        atomic_store(&share->queues[p][seat].oldest, 0);
+    }
+    atomic_store(&share->connections[seat], 0);
+    struct peer_cell *cells = &share->peer_cells[seat * share->peers];
+    for (size_t i = 0; i < share->peers; i++) {
+        if (cells[i].key != 0) {
+            atomic_store(&cells[i].key, 0);
+            atomic_store(&cells[i].count, 0);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+#pragma once
+
+/*
+ * What the shards share: one memfd of plain atomics. No locks; every word has one writer, or is
+ * changed by one atomic operation, so that a process may die between any two instructions and the
+ * supervisor can take back exactly what it held.
+ *
+ * A *seat* is a shard process's place here; a seat is used by one process at a time.
+ */
+
+#include <stdatomic.h>
+#include <sys/socket.h>
+
+#include "common/base.h"
+
+enum {
+    SHARE_SEATS = 64,
+    SHARE_WORKERS = 1024, /* different worker addresses at one time */
+    SHARE_SLOTS = 65536,  /* a worker's concurrency above it counts as this */
+    SHARE_POOLS = 64,
+    SHARE_SLOT_NONE = -1, /* what a call on a worker without a limit holds */
+};
+
+struct share;
+
+/*
+ * Creates the memory. peers: entries for counting connections per peer address on each seat (a
+ * power of two, twice the most connections of a shard; 0: they are not counted).
+ * Returns 0 with *ret_fd, a close-on-exec descriptor of the caller's, or -errno.
+ */
+int share_create(size_t peers, int *ret_fd);
+
+/* Maps it; the descriptor is borrowed. Returns 0 with *ret_share (share_unmap()), or -errno. */
+int share_map(int fd, struct share **ret_share);
+
+/* Accepts NULL. */
+void share_unmap(struct share *share);
+
+/* For the supervisor, once the process on that seat is dead: takes back all that it held. */
+void share_reclaim(struct share *share, unsigned seat);
+
+/* Workers */
+
+/* The number of the worker with that address, for this seat; or -ENOSPC. Given back with _put(). */
+int share_worker_get(
+    struct share *share, unsigned seat, const struct sockaddr *address, socklen_t len);
+void share_worker_put(struct share *share, unsigned seat, int worker);
+
+/* Calls in progress there, over all shards. */
+uint32_t share_worker_load(const struct share *share, int worker);
+
+/*
+ * Takes one of the worker's slots. concurrency: how many it has, 0: no limit.
+ * Returns true with *ret_slot, or false when all are taken.
+ */
+bool share_slot_take(
+    struct share *share, unsigned seat, int worker, uint32_t concurrency, int *ret_slot);
+void share_slot_give(struct share *share, unsigned seat, int worker, int slot);
+
+/* Queues of calls that wait for a slot */
+
+/* Adds one call to this seat's queue unless `limit` are waiting over all shards. */
+bool share_queue_add(struct share *share, unsigned seat, unsigned pool, uint32_t limit);
+void share_queue_remove(struct share *share, unsigned seat, unsigned pool);
+
+/* Says since when this seat's oldest call waits (ms of the monotonic clock; 0: none waits). */
+void share_queue_set_oldest(struct share *share, unsigned seat, unsigned pool, uint64_t since);
+
+/*
+ * Of the other seats, the one whose call has waited longest. Returns false where none waits, else
+ * true with *ret_seat and *ret_since.
+ */
+bool share_queue_oldest_other(const struct share *share, unsigned seat, unsigned pool,
+    unsigned *ret_seat, uint64_t *ret_since);
+
+/* Client connections */
+
+/* Counts one connection of this seat unless `limit` are open over all shards. */
+bool share_connection_add(struct share *share, unsigned seat, uint64_t limit);
+void share_connection_remove(struct share *share, unsigned seat);
+
+/* The same for the connections from one address; always true for UNIX sockets. */
+bool share_peer_add(
+    struct share *share, unsigned seat, const struct sockaddr *peer, uint64_t limit);
+void share_peer_remove(struct share *share, unsigned seat, const struct sockaddr *peer);
