@@ -1,0 +1,113 @@
+"""scripts/quickstart as a newcomer uses it: start it, paste the line it prints, press Ctrl-C."""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+
+import pytest
+
+import harness
+from harness import LIMIT, ROOT, wait_for
+
+READY = "Ctrl-C stops everything."
+# The build it does first may have something to do.
+START_LIMIT = 120.0
+
+
+class Quickstart:
+    """The script in a session of its own, what it prints, and the processes it has started."""
+
+    def __init__(self, tmp):
+        env = dict(os.environ, TMPDIR=str(tmp))
+        # The release build is what the script builds by itself; any other is only run.
+        if harness.sanitized():
+            env["FRONTD_BUILD"] = harness.BUILD
+        else:
+            env.pop("FRONTD_BUILD", None)
+        self.tmp = tmp
+        self.lines = []
+        self.process = subprocess.Popen(
+            [os.path.join(ROOT, "scripts", "quickstart")], stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=env)
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def text(self):
+        return "\n".join(self.lines)
+
+    def family(self):
+        """The processes of its session by program: {name: [pid]}."""
+        found = {}
+        for pid, stat in harness.processes():
+            if stat[2] == self.process.pid:
+                try:
+                    name = os.path.basename(os.readlink("/proc/%d/exe" % pid))
+                except OSError:
+                    continue  # it has ended meanwhile
+                found.setdefault(name, []).append(pid)
+        return found
+
+    def wait_ready(self):
+        wait_for(lambda: READY in self.lines or self.process.poll() is not None, "quickstart", START_LIMIT)
+        assert READY in self.lines, self.text()
+
+    def curl_line(self):
+        line, = [line for line in self.lines if line.startswith("  curl ")]
+        return line.strip()
+
+    def wait_gone(self):
+        """Until it has ended and left neither a process nor a file; returns its exit code."""
+        code = self.process.wait(3 * LIMIT)
+        wait_for(lambda: not self.family(), "the end of what quickstart started")
+        assert os.listdir(self.tmp) == []
+        self.reader.join(LIMIT)
+        return code
+
+    def kill(self):
+        for pids in self.family().values():
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(LIMIT)
+
+
+@pytest.fixture
+def quickstart():
+    # A folder of its own, short enough for the path of a UNIX socket.
+    tmp = "/tmp/qs-%d" % os.getpid()
+    os.mkdir(tmp)
+    started = Quickstart(tmp)
+    yield started
+    started.kill()
+    shutil.rmtree(tmp)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+def test_the_printed_curl_line_works_and_ctrl_c_stops_everything(quickstart):
+    quickstart.wait_ready()
+    curl = subprocess.run(quickstart.curl_line(), shell=True, capture_output=True, timeout=LIMIT)
+    assert curl.returncode == 0, quickstart.text()
+    answer = json.loads(curl.stdout)
+    assert (answer["id"], answer["result"]) == (1, {"hello": "world"})
+    # Ctrl-C: the terminal sends SIGINT to every process of the foreground group.
+    os.killpg(quickstart.process.pid, signal.SIGINT)
+    assert quickstart.wait_gone() == 0, quickstart.text()
+
+
+def test_sigterm_to_the_script_alone_stops_everything(quickstart):
+    quickstart.wait_ready()
+    quickstart.process.terminate()
+    assert quickstart.wait_gone() == 0, quickstart.text()
+
+
+def test_a_program_that_dies_is_named_and_the_rest_is_stopped(quickstart):
+    quickstart.wait_ready()
+    os.kill(quickstart.family()["workerd"][0], signal.SIGKILL)
+    assert quickstart.wait_gone() == 1
+    assert re.search(r"quickstart: worker [12] has ended", quickstart.text()), quickstart.text()
