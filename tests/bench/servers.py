@@ -1,0 +1,285 @@
+"""The servers that are compared, each started with one single-threaded front and one worker."""
+
+import http.client
+import json
+import os
+import time
+
+import common
+from common import BenchError
+
+PATH = "/rpc"
+PARAMS = '{"text":"hello from the other side","n":42}'
+REQUEST = '{"jsonrpc":"2.0","id":1,"method":"demo.echo","params":%s}' % PARAMS
+ANSWER = '{"jsonrpc":"2.0","id":1,"result":%s}' % PARAMS
+
+READY_SECONDS = 15
+# Above all loads here, under the 20,000 descriptors that a process may commonly have.
+CONNECTIONS = 18000
+
+
+class Server:
+    """A front, and the worker behind it where there is one."""
+
+    name = ""
+    program = None  # what has to be installed for it
+    targets = []  # what has to be built for it
+
+    def __init__(self, processes, build_dir):
+        self.processes = processes
+        self.build_dir = build_dir
+        self.port = common.free_port()
+        self.worker = None
+        self.front = None
+        self.answer_bytes = None
+
+    def path(self, name):
+        return os.path.join(self.processes.dir, f"{self.name}-{name}")
+
+    def config(self, text):
+        path = self.path("config")
+        common.write(path, text)
+        return path
+
+    def built(self, path):
+        return os.path.join(self.build_dir, path)
+
+    def spawn(self, role, command):
+        return self.processes.start(f"{self.name}-{role}", command)
+
+    def start_limit(self, role, address):
+        limit = self.built("tests/bench/bench_limit")
+        return self.spawn(role, [limit, "--listen", address, "--body", ANSWER])
+
+    def start_worker(self):
+        """Overridden where there is a worker; waits until its socket is there."""
+
+    def start_front(self):
+        raise NotImplementedError
+
+    def start(self):
+        self.start_worker()
+        self.start_front()
+        self.wait_ready()
+        return self
+
+    def wait_for_socket(self, path):
+        deadline = time.monotonic() + READY_SECONDS
+        while not os.path.exists(path):
+            self.check_running(self.worker)
+            if time.monotonic() > deadline:
+                raise BenchError(f"{self.name}: the worker does not listen{self.logs()}")
+            time.sleep(0.02)
+
+    def check_running(self, process):
+        if process.poll() is not None:
+            raise BenchError(f"{self.name} ended with {process.returncode}{self.logs()}")
+
+    def wait_ready(self):
+        """A server is ready when a request is answered as it should be."""
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            self.check_running(self.front)
+            wrong = self.try_request()
+            if not wrong:
+                return
+            if time.monotonic() > deadline:
+                raise BenchError(f"{self.name} does not answer as it should: {wrong}{self.logs()}")
+            time.sleep(0.05)
+
+    def try_request(self):
+        """Makes one request; returns what is wrong with the answer, or None."""
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=READY_SECONDS)
+        try:
+            client.request("POST", PATH, REQUEST, {"Content-Type": "application/json"})
+            response = client.getresponse()
+            body = response.read().decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException) as e:
+            return repr(e)
+        finally:
+            client.close()
+        if response.status != 200 or not same_json(body, ANSWER):
+            return f"status {response.status}, body {body[:200]!r}"
+        head = [f"{k}: {v}\r\n" for k, v in response.getheaders()]
+        self.answer_bytes = len("HTTP/1.1 200 OK\r\n") + sum(map(len, head)) + 2 + len(body)
+        return None
+
+    def logs(self):
+        processes = [p for p in (self.front, self.worker) if p]
+        text = "\n".join(common.tail(common.read(p.log)) for p in processes)
+        return "\n" + text if text.strip() else ""
+
+
+def same_json(a, b):
+    try:
+        return json.loads(a) == json.loads(b)
+    except ValueError:
+        return False
+
+
+class Limit(Server):
+    """Answers by itself; nothing that forwards can cost less."""
+
+    name = "limit"
+    targets = ["tests/bench/bench_limit"]
+
+    def start_front(self):
+        self.front = self.start_limit("front", f"127.0.0.1:{self.port}")
+
+
+class Proxy(Server):
+    """A front with the limit as its worker, on a UNIX socket."""
+
+    targets = ["tests/bench/bench_limit"]
+
+    def start_worker(self):
+        self.worker = self.start_limit("worker", "unix:" + self.path("app.sock"))
+        self.wait_for_socket(self.path("app.sock"))
+
+
+NGINX = """
+{user}
+daemon off;
+pid {path}pid;
+error_log stderr error;
+worker_processes 1;
+worker_rlimit_nofile {descriptors};
+events {{ worker_connections {connections}; }}
+http {{
+    access_log off;
+    client_body_temp_path {path}body;
+    proxy_temp_path {path}proxy;
+    fastcgi_temp_path {path}fastcgi;
+    uwsgi_temp_path {path}uwsgi;
+    scgi_temp_path {path}scgi;
+    keepalive_requests 1000000000;
+    keepalive_timeout 1h;
+    upstream app {{
+        server unix:{path}app.sock;
+        keepalive 4096;
+        keepalive_requests 1000000000;
+        keepalive_timeout 1h;
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{
+            proxy_pass http://app;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+        }}
+    }}
+}}
+"""
+
+
+class Nginx(Proxy):
+    name = "nginx"
+    program = "nginx"
+
+    def start_front(self):
+        config = self.config(
+            NGINX.format(
+                # As root its worker would become another user, who may not enter our folder.
+                user="user root;" if os.geteuid() == 0 else "",
+                path=self.path(""),
+                port=self.port,
+                connections=CONNECTIONS,
+                descriptors=CONNECTIONS + 500,
+            )
+        )
+        # -e: where it logs until the config has been read; the default may not be writable.
+        self.front = self.spawn("front", [common.tool("nginx"), "-e", "stderr", "-c", config])
+
+
+HAPROXY = """
+global
+    nbthread 1
+    maxconn {connections}
+    # It wants two descriptors a client and would not start otherwise; it never needs them here.
+    no strict-limits
+    # By default it stops keeping connections to the worker when a fifth of the descriptors is used.
+    tune.pool-low-fd-ratio 90
+    tune.pool-high-fd-ratio 95
+defaults
+    mode http
+    timeout connect 30s
+    timeout client 1h
+    timeout server 1h
+    timeout http-keep-alive 1h
+    option http-keep-alive
+    http-reuse always
+    no log
+frontend web
+    bind 127.0.0.1:{port} backlog 4096
+    maxconn {connections}
+    default_backend app
+backend app
+    server app unix@{path}app.sock
+"""
+
+
+class Haproxy(Proxy):
+    name = "haproxy"
+    program = "haproxy"
+
+    def start_front(self):
+        text = HAPROXY.format(port=self.port, connections=CONNECTIONS, path=self.path(""))
+        self.front = self.spawn("front", [common.tool("haproxy"), "-db", "-f", self.config(text)])
+
+
+FRONTD = """
+run_dir: {path}run
+shards: 1
+listeners:
+  - name: web
+    address: 127.0.0.1:{port}
+    protocol: http
+    routes:
+      - path: {route}
+        kind: jsonrpc
+        pool: app
+pools:
+  - name: app
+    workers: ["unix:{path}app-*.sock"]
+    queue: 10000
+"""
+
+
+class Frontd(Server):
+    name = "frontd"
+    # None in particular: the programs and what they load is everything that is built.
+    targets = None
+
+    def start_worker(self):
+        sock = self.path("app-1.sock")
+        module = self.built("workerd/modules/demo.so")
+        command = [self.built("workerd/workerd"), "--listen", "unix:" + sock]
+        self.worker = self.spawn("worker", command + ["--module", module, "--concurrency", "0"])
+        self.wait_for_socket(sock)
+
+    def start_front(self):
+        config = self.config(FRONTD.format(path=self.path(""), port=self.port, route=PATH))
+        self.front = self.spawn("front", [self.built("frontd/frontd"), "-c", config])
+
+
+ALL = [Limit, Nginx, Haproxy, Frontd]
+
+
+def select(names, of):
+    """The classes of a comma-separated list of names; None: all."""
+    classes = {c.name: c for c in of}
+    wanted = list(classes) if names is None else names.split(",")
+    unknown = [name for name in wanted if name not in classes]
+    if unknown:
+        raise BenchError(f"no server {', '.join(unknown)} (there are: {', '.join(classes)})")
+    return [classes[name] for name in classes if name in wanted]
+
+
+def prepare(classes, build_dir, more_tools=()):
+    """Installs and builds what the servers need."""
+    common.install_missing([c.program for c in classes if c.program] + list(more_tools))
+    if any(c.targets is None for c in classes):
+        targets = []
+    else:
+        targets = sorted({t for c in classes for t in c.targets})
+    common.build(targets, build_dir)

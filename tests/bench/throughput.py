@@ -1,0 +1,233 @@
+"""scripts/bench throughput: the same load on every server, in turns, and what it cost them."""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+
+import common
+import servers
+from common import number
+
+DESCRIPTION = """\
+Starts a bare epoll server that answers by itself (the limit), nginx, HAProxy and frontd, each with
+one single-threaded front, puts the same load of JSON-RPC echo calls on each in turns, and prints
+requests/s, latency, and the CPU time of the front and of its worker per request. Ratios are taken
+within a round and the median of the rounds is shown, since what else runs on the machine changes.
+Exits with 1 when an answer was wrong or a connection failed; a goal that was missed is only said."""
+
+LUA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "rpc.lua")
+ERRORS = ["connect", "read", "write", "timeout", "status"]
+# Of a load that could not even begin, because the server is gone.
+NO_RESULT = {"requests": 0, "duration_us": 1, "p50_us": 0, "p99_us": 0, **dict.fromkeys(ERRORS, 0)}
+WARM_UP_SECONDS = 1
+QUIET_SECONDS = 0.3  # what closing the connections costs belongs to the load that opened them
+
+
+def parse(argv):
+    p = argparse.ArgumentParser(
+        prog="scripts/bench throughput",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--seconds", type=int, default=5, help="of a load (5)")
+    p.add_argument("--rounds", type=int, default=3, help="of all loads (3)")
+    p.add_argument("--connections", default="64,256,1024,4096", help="(64,256,1024,4096)")
+    p.add_argument("--only", metavar="NAMES", help="of limit,nginx,haproxy,frontd (all)")
+    p.add_argument("--threads", type=int, default=1, help="of wrk (1)")
+    p.add_argument("--build-dir", default=common.BUILD, help="(build/release)")
+    args = p.parse_args(argv)
+    try:
+        args.connections = [int(c) for c in args.connections.split(",")]
+    except ValueError:
+        p.error("--connections takes numbers, separated by commas")
+    if min([args.seconds, args.rounds, args.threads] + args.connections) < 1:
+        p.error("numbers must be positive")
+    return args
+
+
+def main(argv):
+    args = parse(argv)
+    classes = servers.select(args.only, servers.ALL)
+    # A proxy has two descriptors a client, one of them to its worker.
+    common.raise_descriptor_limit(2 * max(args.connections) + 200)
+    servers.prepare(classes, args.build_dir, ["wrk"])
+    with common.Processes() as processes:
+        running = [c(processes, args.build_dir).start() for c in classes]
+        loads = run_loads(args, processes, running)
+    table = [summary(loads, c, s.name) for c in args.connections for s in running]
+    goals = judge(loads)
+    print_results(args, running, table)
+    common.print_goals(goals)
+    options = {k: getattr(args, k) for k in ("seconds", "rounds", "connections", "threads")}
+    sizes = {s.name: s.answer_bytes for s in running}
+    results = {"options": options, "answer_bytes": sizes, "table": table, "goals": goals}
+    common.write_results("throughput", {**results, "loads": loads})
+    return 1 if any(row["errors"] for row in table) else 0
+
+
+# Running
+
+
+def run_loads(args, processes, running):
+    for server in running:
+        load(args, processes, server, min(args.connections), WARM_UP_SECONDS)
+    loads = []
+    for i in range(args.rounds):
+        for connections in args.connections:
+            progress(f"round {i + 1} of {args.rounds}, {connections} connections")
+            for server in running:
+                one = load(args, processes, server, connections, args.seconds)
+                loads.append({"round": i, **one})
+    progress("")
+    return loads
+
+
+def progress(text):
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def load(args, processes, server, connections, seconds):
+    """One run of wrk on one server; times in µs."""
+    before = cpu(server)
+    result = run_wrk(args, processes, server, connections, seconds)
+    time.sleep(QUIET_SECONDS)
+    front, worker = (after - b for after, b in zip(cpu(server), before))
+    requests = result["requests"]
+    return {
+        "server": server.name,
+        "connections": connections,
+        "rate": requests * 1e6 / result["duration_us"],
+        "p50": result["p50_us"],
+        "p99": result["p99_us"],
+        "front": per_request(front, requests),
+        "worker": per_request(worker, requests) if server.worker else None,
+        "errors": errors_of(server, result),
+    }
+
+
+def cpu(server):
+    worker = common.cpu_ns(server.worker.pid) if server.worker else 0
+    return common.cpu_ns(server.front.pid), worker
+
+
+def per_request(ns, requests):
+    """µs; None where a process that was counted before the load has ended since."""
+    return ns / 1000 / requests if requests and ns >= 0 else None
+
+
+def run_wrk(args, processes, server, connections, seconds):
+    threads = min(args.threads, connections)
+    command = [common.tool("wrk"), f"-t{threads}", f"-c{connections}", f"-d{seconds}s"]
+    # The limit for a late answer is long: that an answer is late shows in p99.
+    command += ["--timeout", "10s", "--latency", "-s", LUA]
+    command += [f"http://127.0.0.1:{server.port}{servers.PATH}", "--", servers.REQUEST]
+    status, text = processes.run(command, timeout=seconds + 60)
+    lines = [line for line in text.splitlines() if line.startswith("RESULT ")]
+    if status != 0 or not lines:
+        print(f"bench: {server.name}: wrk ended with {status}: {text.strip()}", file=sys.stderr)
+        return NO_RESULT
+    return json.loads(lines[0].removeprefix("RESULT "))
+
+
+def errors_of(server, result):
+    """What went wrong in a load, by kind; empty when nothing did."""
+    errors = {kind: result[kind] for kind in ERRORS if result[kind]}
+    if result["requests"] == 0:
+        errors["no answers"] = 1
+    for role, process in (("front", server.front), ("worker", server.worker)):
+        if process and process.poll() is not None:
+            errors[f"{role} ended"] = 1
+    return errors
+
+
+# Judging
+
+
+def pick(loads, connections, server):
+    """The loads of a server in order of the rounds."""
+    return [x for x in loads if x["connections"] == connections and x["server"] == server]
+
+
+def median(values):
+    values = [v for v in values if v is not None]
+    return statistics.median(values) if values else None
+
+
+def summary(loads, connections, server):
+    mine = pick(loads, connections, server)
+    row = {"connections": connections, "server": server}
+    for key in ("rate", "p50", "p99", "front", "worker"):
+        row[key] = median([x[key] for x in mine])
+    row["front_to_limit"] = front_to_limit(loads, connections, server)
+    row["rate_to_best_proxy"] = rate_to_best_proxy(loads, connections, server)
+    row["errors"] = {}
+    for kind, count in ((k, n) for x in mine for k, n in x["errors"].items()):
+        row["errors"][kind] = row["errors"].get(kind, 0) + count
+    return row
+
+
+def front_to_limit(loads, connections, server):
+    pairs = zip(pick(loads, connections, server), pick(loads, connections, "limit"))
+    both = [(mine["front"], limit["front"]) for mine, limit in pairs]
+    return median([mine / limit for mine, limit in both if mine and limit])
+
+
+def rate_to_best_proxy(loads, connections, server):
+    """None unless both proxies were measured: half of the comparison would be no answer."""
+    rounds = zip(
+        pick(loads, connections, server),
+        pick(loads, connections, "nginx"),
+        pick(loads, connections, "haproxy"),
+    )
+    best = [(mine["rate"], max(a["rate"], b["rate"])) for mine, a, b in rounds]
+    return median([mine / proxy for mine, proxy in best if proxy])
+
+
+def judge(loads):
+    """Only by servers that made no errors: failing fast is no achievement."""
+    failed = {(x["connections"], x["server"]) for x in loads if x["errors"]}
+    loads = [x for x in loads if (x["connections"], x["server"]) not in failed]
+    goals = []
+    for connections in (256, 1024):
+        text = f"front CPU per request at {connections:,} connections <= 1.3 x the limit's"
+        value = front_to_limit(loads, connections, "frontd")
+        goals.append(common.goal(text, value, 1.3, at_most=True))
+    for connections, times in ((256, 1.8), (4096, 2.5)):
+        text = f"requests/s at {connections:,} connections >= {times} x the better of nginx, HAProxy"
+        value = rate_to_best_proxy(loads, connections, "frontd")
+        goals.append(common.goal(text, value, times, at_most=False))
+    return goals
+
+
+# Showing
+
+HEAD = ["server", "requests/s", "p50 ms", "p99 ms", "front µs", "worker µs"]
+HEAD += ["front/limit", "req/s/best proxy", "errors"]
+
+
+def print_results(args, running, table):
+    print(f"Medians of {args.rounds} rounds of {args.seconds} s; µs of CPU per request. ", end="")
+    print("Bytes of an answer:", ", ".join(f"{s.name} {s.answer_bytes}" for s in running))
+    for connections in args.connections:
+        print(f"\n{connections:,} connections")
+        rows = [row for row in table if row["connections"] == connections]
+        common.print_table(HEAD, [cells(row) for row in rows])
+
+
+def cells(row):
+    errors = ", ".join(f"{kind} {count}" for kind, count in row["errors"].items())
+    return [
+        row["server"],
+        number(row["rate"]),
+        number(row["p50"] / 1000, 2),
+        number(row["p99"] / 1000, 2),
+        number(row["front"], 2),
+        number(row["worker"], 2),
+        number(row["front_to_limit"], 2),
+        number(row["rate_to_best_proxy"], 2),
+        errors or "none",
+    ]
