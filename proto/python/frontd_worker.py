@@ -1,0 +1,891 @@
+"""Workers for frontd in Python: one file, standard library only, Python 3.9 or newer.
+
+    from frontd_worker import RpcError, Worker, run
+
+    worker = Worker(name="orders", concurrency=64)
+
+    @worker.method("orders.get")
+    async def get(id):
+        return {"id": id}
+
+    run(worker, "unix:/run/frontd/app-1.sock")
+
+The protocol is proto/PROTOCOL.md; "section" below means a section there. It is all in one file, long
+as that makes it, so that a worker's project can copy it.
+
+How a request goes: bytes arrive at a _Channel, which takes frames out of them; a REQUEST is made into
+a _Call and given to the Worker, which starts it or lets it wait while `concurrency` calls are in
+progress. A coroutine handler runs as a task, a plain function in a thread. When it ends, the call
+makes its RESPONSE and its channel writes all that one turn of the loop has made at once.
+
+How it ends otherwise: CANCEL, or the loss of the channel, cancels a handler's task; a thread can only
+be asked (Context.cancelled). The call keeps its slot until its handler has really ended. A bad frame
+costs its channel only. SIGTERM: GOAWAY on each channel, calls taken are finished, then run() returns.
+"""
+
+import argparse
+import asyncio
+import collections
+import concurrent.futures
+import errno
+import fcntl
+import functools
+import inspect
+import json
+import logging
+import os
+import signal
+import socket
+import stat
+import struct
+import time
+
+__all__ = [
+    "Context", "Frame", "HttpRequest", "HttpResponse", "ProtocolError", "RpcError", "Worker",
+    "encode_frame", "read_frame", "read_front_hello", "run",
+]
+
+# Frame types and flags (section 3).
+HELLO, REQUEST, RESPONSE, CANCEL, PING, PONG, GOAWAY = 1, 2, 3, 4, 5, 6, 7
+LAST_TYPE = 14
+FIRST_EXTENSION = 128
+NOTIFY, MORE, BINARY, RETRY = 0x01, 0x02, 0x04, 0x08
+
+MAX_FRAME = 16 * 1024 * 1024  # bytes of payload (section 2)
+PING_MAX = 64                 # bytes of body in a PING (section 3)
+HELLO_TIMEOUT = 5.0           # seconds (section 4)
+PING_AFTER = 15.0             # seconds without traffic (section 10)
+DEAD_AFTER = 45.0             # seconds without an answer to a PING (section 10)
+LINGER = 2.0                  # seconds for the front to close after we have said our last
+WAITING_MAX = 1000            # calls beyond `concurrency` before reading pauses
+THREADS_MAX = 64              # threads for blocking handlers, unless said otherwise
+WRITE_BUFFER = 1024 * 1024    # bytes that a front has not read before we read no more of it
+BACKLOG = 128                 # channels waiting to be accepted
+
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND = -32700, -32600, -32601
+INVALID_PARAMS, INTERNAL_ERROR, CANCELLED = -32602, -32603, -32800
+
+log = logging.getLogger("frontd_worker")
+_HEADER = struct.Struct(">IBBHQQII")
+
+
+class RpcError(Exception):
+    """A JSON-RPC error for the client; raise it in a handler.
+
+    code: an integer; -32000 and below are JSON-RPC's and the front's own (section 6).
+    message: a short text.  data: any JSON value, or None to leave it out.
+    """
+
+    def __init__(self, code, message, data=None):
+        super().__init__(f"{message} ({code})")
+        self.code, self.message, self.data = code, message, data
+
+
+class ProtocolError(Exception):
+    """The other side broke the protocol: GOAWAY and close (section 2).
+
+    kind: "parts", "type" or "limit" for a bad frame header; "version" where HELLO has no common
+    version; else "protocol".
+    """
+
+    def __init__(self, text, kind="protocol"):
+        super().__init__(text)
+        self.kind = kind
+
+
+# ---- frames (section 2) ----
+
+class Frame:
+    """One frame: type, flags, call and conn are integers; meta, body and blob are bytes."""
+
+    __slots__ = ("type", "flags", "call", "conn", "meta", "body", "blob")
+
+    def __init__(self, type, flags=0, call=0, conn=0, meta=b"", body=b"", blob=b""):
+        self.type, self.flags, self.call, self.conn = type, flags, call, conn
+        self.meta, self.body, self.blob = meta, body, blob
+
+    @property
+    def size(self):
+        """Bytes on the wire, header included."""
+        return _HEADER.size + len(self.meta) + len(self.body) + len(self.blob)
+
+
+def encode_frame(frame):
+    """Return the bytes of a frame (section 2)."""
+    length = len(frame.meta) + len(frame.body) + len(frame.blob)
+    head = _HEADER.pack(length, frame.type, frame.flags, 0, frame.call, frame.conn,
+                        len(frame.meta), len(frame.blob))
+    return b"".join((head, frame.meta, frame.body, frame.blob))
+
+
+def read_frame(data, offset=0, max_frame=MAX_FRAME):
+    """Read the frame that starts at `offset` in `data` (section 2).
+
+    data: bytes, bytearray or memoryview.  max_frame: the limit that we announced, bytes of payload.
+    Returns a Frame, or None when it is not all there yet.
+    Raises ProtocolError as soon as the 32 bytes of the header break a rule.
+    """
+    if len(data) - offset < _HEADER.size:
+        return None
+    length, type, flags, _, call, conn, meta_len, blob_len = _HEADER.unpack_from(data, offset)
+    if not (HELLO <= type <= LAST_TYPE or type >= FIRST_EXTENSION):
+        raise ProtocolError(f"unknown frame type {type}", "type")
+    if length > max_frame:
+        raise ProtocolError(f"frame of {length} bytes over the limit of {max_frame}", "limit")
+    if meta_len + blob_len > length:
+        raise ProtocolError("meta and blob longer than the frame", "parts")
+    start = offset + _HEADER.size
+    if len(data) < start + length:
+        return None
+    with memoryview(data) as view:
+        body, blob = start + meta_len, start + length - blob_len
+        return Frame(type, flags, call, conn, bytes(view[start:body]), bytes(view[body:blob]),
+                     bytes(view[blob:start + length]))
+
+
+def _refuse_constant(text):
+    raise ValueError(f"{text} is not JSON")
+
+
+def _load_json(text):
+    """Parse bytes as JSON, strictly; raises ValueError for whatever is wrong with them."""
+    try:
+        return json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _dump_json(value):
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _is_count(value):
+    return type(value) is int and value >= 0
+
+
+def read_front_hello(body):
+    """Read the body of the front's HELLO (section 4).
+
+    Returns it as a dict in which `max_frame` (bytes) is always set.
+    Raises ProtocolError, of kind "version" when the front does not speak version 1.
+    """
+    try:
+        hello = _load_json(body)
+    except ValueError as error:
+        raise ProtocolError(f"bad HELLO: {error}") from None
+    if not isinstance(hello, dict) or not isinstance(hello.get("protocol"), list):
+        raise ProtocolError("bad HELLO: no list of versions")
+    if not any(type(version) is int and version == 1 for version in hello["protocol"]):
+        raise ProtocolError("version", "version")
+    if not _is_count(hello.setdefault("max_frame", MAX_FRAME)):
+        raise ProtocolError("bad HELLO: max_frame")
+    return hello
+
+
+# ---- what handlers see ----
+
+class Context:
+    """What is known about a call besides its params; for handlers that declare a `ctx` parameter.
+
+    method: its name.  params: as they came (dict, list or None).  blob: bytes (section 9, raw
+    messages).  call, conn: ids of the call and of the client's connection, conn 0 where it has none.
+    meta: what the route adds (section 5), a dict.  front: the front's HELLO, a dict.
+    notify: no response follows.  binary: the blob is a binary message.  retry: another worker may
+    have been given this call before.  cancelled: nobody waits for the result any more; blocking
+    handlers look at it from time to time, coroutines are cancelled anyway.
+    """
+
+    __slots__ = ("method", "params", "blob", "call", "conn", "meta", "front", "notify", "binary",
+                 "retry", "cancelled", "_came")
+
+    def __init__(self, frame, method, params, meta, front):
+        self.method, self.params, self.blob = method, params, frame.blob
+        self.call, self.conn, self.meta, self.front = frame.call, frame.conn, meta, front
+        self.notify = bool(frame.flags & NOTIFY)
+        self.binary = bool(frame.flags & BINARY)
+        self.retry = bool(frame.flags & RETRY)
+        self.cancelled = False
+        self._came = time.monotonic()
+
+    @property
+    def peer(self):
+        """The client's address, "192.0.2.7:51412", or None where the route does not say."""
+        return self.meta.get("peer")
+
+    @property
+    def headers(self):
+        """The forwarded request headers, lower-case names to values; {} where none are."""
+        return self.meta.get("headers", {})
+
+    def remaining(self):
+        """Seconds until the deadline, below 0 when it has passed, None where the route gives none."""
+        left = self.meta.get("deadline_ms")
+        return None if left is None else left / 1000 - (time.monotonic() - self._came)
+
+
+class HttpRequest:
+    """A request on a route of kind `http` (section 8), the argument of an http handler.
+
+    method, scheme, authority, path, query: str.  headers: list of (name, value), names lower-case.
+    body: bytes.  ctx: the Context.
+    """
+
+    __slots__ = ("method", "scheme", "authority", "path", "query", "headers", "body", "ctx")
+
+    def __init__(self, ctx):
+        params = ctx.params if isinstance(ctx.params, dict) else {}
+        for name in ("method", "scheme", "authority", "path", "query"):
+            setattr(self, name, params.get(name) or "")
+        self.headers = [(name, value) for name, value in params.get("headers") or []]
+        self.body, self.ctx = ctx.blob, ctx
+
+    def header(self, name, default=None):
+        """The value of the first header of that name, in any case of letters, or `default`."""
+        name = name.lower()
+        return next((value for key, value in self.headers if key == name), default)
+
+
+class HttpResponse:
+    """What an http handler returns (section 8).
+
+    body: bytes, or str, which is sent as UTF-8.  status: 200 to 599.  headers: a dict or a list of
+    (name, value); content-length is the front's business.  Raises ValueError for a header that could
+    end the head early, and for a bad status; TypeError for a body of another type.
+    """
+
+    __slots__ = ("status", "headers", "body")
+
+    def __init__(self, body=b"", status=200, headers=()):
+        pairs = headers.items() if isinstance(headers, dict) else headers
+        self.headers = [(str(name).lower(), str(value)) for name, value in pairs]
+        if any(c in name + value for name, value in self.headers for c in "\r\n\0"):
+            raise ValueError("line break in a header")
+        if type(status) is not int or not 200 <= status <= 599:
+            raise ValueError(f"bad status {status!r}")
+        if not isinstance(body, (bytes, bytearray, memoryview, str)):
+            raise TypeError(f"a body is bytes or str, not {type(body).__name__}")
+        self.status = status
+        self.body = body.encode() if isinstance(body, str) else bytes(body)
+
+
+class _Handler:
+    """A registered function and how it is called."""
+
+    def __init__(self, function, http=False):
+        self.function, self.http = function, http
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.signature = inspect.signature(function)
+        params = self.signature.parameters
+        self.ctx = params.get("ctx")
+        self.visible = self.signature.replace(
+            parameters=[p for name, p in params.items() if name != "ctx"])
+
+    def bind(self, ctx):
+        """Return (args, kwargs) for a call; raises RpcError -32602 when its params do not fit."""
+        if self.http:
+            try:
+                return (HttpRequest(ctx),), {}
+            except (TypeError, ValueError):
+                raise RpcError(INVALID_PARAMS, "invalid params") from None
+        params = ctx.params
+        args, kwargs = ((), params) if isinstance(params, dict) else (params or (), {})
+        try:
+            if self.ctx and self.ctx.kind is not self.ctx.POSITIONAL_ONLY and "ctx" in kwargs:
+                raise TypeError("got an unexpected keyword argument 'ctx'")
+            bound = self.visible.bind(*args, **kwargs)
+        except TypeError as error:
+            # The text may quote a name that the client chose, of any length.
+            raise RpcError(INVALID_PARAMS, f"invalid params: {str(error)[:200]}") from None
+        if self.ctx:
+            bound = inspect.BoundArguments(self.signature, {**bound.arguments, "ctx": ctx})
+        return bound.args, bound.kwargs
+
+
+class _Call:
+    """A REQUEST from its frame to its RESPONSE. `work` is the handler's future while it runs."""
+
+    __slots__ = ("channel", "ctx", "id", "handler", "arguments", "work")
+
+    def __init__(self, channel, ctx, id, handler, arguments):
+        self.channel, self.ctx, self.id = channel, ctx, id
+        self.handler, self.arguments, self.work = handler, arguments, None
+
+    def cancel(self):
+        """Nobody waits any more. A thread that runs cannot be stopped: then only the flag is set."""
+        self.ctx.cancelled = True
+        if self.work is not None:
+            self.work.cancel()
+
+    def outcome(self):
+        """Return (member, value, blob) of the response, after `work` is done or cancelled unstarted."""
+        if self.work is None or self.work.cancelled():
+            return _error(RpcError(CANCELLED, "cancelled"))
+        error = self.work.exception()
+        if isinstance(error, RpcError):
+            return _error(error)
+        if error is not None:
+            log.error("%s failed", self.ctx.method, exc_info=error)
+            return _error(RpcError(INTERNAL_ERROR, "internal error"))
+        result = self.work.result()
+        if not self.handler.http:
+            return "result", result, b""
+        if not isinstance(result, HttpResponse):
+            result = HttpResponse(result)
+        return "result", {"status": result.status, "headers": result.headers}, result.body
+
+
+def _error(error):
+    value = {"code": error.code, "message": error.message}
+    if error.data is not None:
+        value["data"] = error.data
+    return "error", value, b""
+
+
+def _response_body(id, member, value):
+    return b'{"jsonrpc":"2.0","id":%b,"%b":%b}' % (id, member.encode(), _dump_json(value))
+
+
+def _id_text(request, body):
+    """The request's id as JSON text; a number with a fraction or exponent keeps its own digits."""
+    id = request.get("id")
+    if isinstance(id, float):
+        return json.loads(body, parse_float=str)["id"].encode()
+    return _dump_json(id) if isinstance(id, (str, int)) and not isinstance(id, bool) else b"null"
+
+
+# ---- one channel (section 1) ----
+
+class _Channel(asyncio.Protocol):
+    """A connection from a front's shard."""
+
+    def __init__(self, worker):
+        self.worker = worker
+        self.loop = asyncio.get_running_loop()
+        self.front = None       # its HELLO, once it has come
+        self.calls = {}         # call id -> _Call, those that a RESPONSE is owed for
+        self.last_call = 0      # highest call id taken
+        self.leaving = False    # we have sent GOAWAY: no new calls
+        self.closing = False    # nothing more is sent, and what comes is thrown away
+        self.blocked = False    # the front does not read
+        self.input = bytearray()
+        self.output = []        # encoded frames of this turn
+        self.pinged = None      # when our PING went out, if nothing has come since
+        self.heard = self.loop.time()
+
+    # asyncio calls these five
+
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self.worker._channels.add(self)
+        self.timer = self.loop.call_later(HELLO_TIMEOUT, self._no_hello)
+        if self.worker._stopping:
+            self.go_away("shutdown")
+
+    def connection_lost(self, error):
+        self.closing = True
+        self.timer.cancel()
+        self._drop_calls()
+        self.worker._channels.discard(self)
+        self.worker._check_stopped()
+
+    def data_received(self, data):
+        self.heard, self.pinged = self.loop.time(), None
+        if self.closing:
+            return
+        self.input += data
+        self.parse()
+
+    def pause_writing(self):
+        self.blocked = True
+        self.update_reading()
+
+    def resume_writing(self):
+        self.blocked = False
+        self.update_reading()
+        self.parse()
+
+    # input
+
+    def update_reading(self):
+        """Read only while the front reads too, and while there is room for more calls."""
+        if self.transport.is_closing():
+            return
+        stopped = (self.blocked or self.worker._full()) and not self.closing
+        (self.transport.pause_reading if stopped else self.transport.resume_reading)()
+
+    def parse(self):
+        """Handle the frames that are there, as long as there is room for what they bring."""
+        offset = 0
+        try:
+            while not self.closing and not self.blocked and not self.worker._full():
+                frame = read_frame(self.input, offset, self.worker.max_frame)
+                if frame is None:
+                    break
+                offset += frame.size
+                self._on_frame(frame)
+        except ProtocolError as error:
+            self._fail(error)
+        del self.input[:len(self.input) if self.closing else offset]
+        self.update_reading()
+
+    def _on_frame(self, frame):
+        if frame.type >= FIRST_EXTENSION:
+            return
+        if frame.type == GOAWAY:
+            # It waits for its calls and closes; nothing is left for us to do.
+            log.info("%s goes away: %r", self._name(), frame.body[:200])
+        elif self.front is None:
+            self._on_hello(frame)
+        elif frame.type == REQUEST:
+            self._on_request(frame)
+        elif frame.type == CANCEL:
+            call = self.calls.get(frame.call)  # none: its response has crossed the CANCEL
+            if call is not None:
+                self.worker._cancel(call)
+        elif frame.type == PING:
+            if len(frame.body) > PING_MAX:
+                raise ProtocolError(f"PING of {len(frame.body)} bytes")
+            self._send(Frame(PONG, body=frame.body))
+        elif frame.type != PONG:
+            raise ProtocolError(f"unexpected frame type {frame.type}")
+
+    def _on_hello(self, frame):
+        if frame.type != HELLO:
+            raise ProtocolError(f"frame type {frame.type} before HELLO")
+        self.front = read_front_hello(frame.body)
+        self._send(Frame(HELLO, body=_dump_json(self.worker._hello())))
+        self.timer.cancel()
+        self.timer = self.loop.call_later(self.worker.ping_after, self._tick)
+
+    def _on_request(self, frame):
+        notify = bool(frame.flags & NOTIFY)
+        if frame.flags & MORE:
+            raise ProtocolError("streamed REQUEST without feature stream")
+        if frame.call <= self.last_call and not (notify and frame.call == 0):
+            raise ProtocolError(f"call id {frame.call} after {self.last_call}")
+        if self.leaving:
+            return  # it crossed our GOAWAY: the front gives it to another worker
+        self.last_call = max(self.last_call, frame.call)
+        try:
+            meta = _load_json(frame.meta) if frame.meta else {}
+        except ValueError:
+            meta = None
+        if not isinstance(meta, dict):
+            raise ProtocolError("meta is not a JSON object")
+        id = b"null"
+        try:
+            request = self._read_request(frame)
+            id = _id_text(request, frame.body)
+            ctx = Context(frame, request["method"], request.get("params"), meta, self.front)
+            handler = self.worker._find(ctx.method)
+            call = _Call(self, ctx, id, handler, handler.bind(ctx))
+        except RpcError as error:
+            if not notify:
+                self._respond_error(frame.call, id, error)
+            return
+        if not notify:
+            self.calls[frame.call] = call
+        self.worker._take(call)
+
+    def _read_request(self, frame):
+        try:
+            request = _load_json(frame.body)
+        except ValueError:
+            raise RpcError(PARSE_ERROR, "parse error") from None
+        if (not isinstance(request, dict) or not isinstance(request.get("method"), str)
+                or not isinstance(request.get("params", {}), (dict, list))):
+            raise RpcError(INVALID_REQUEST, "invalid request")
+        return request
+
+    # output
+
+    def finish(self, call):
+        """Answer a call that has ended; with the channel gone, the answer is dropped."""
+        if call.ctx.notify or self.closing:
+            return
+        del self.calls[call.ctx.call]
+        try:
+            member, value, blob = call.outcome()
+            self._respond(call.ctx.call, call.id, member, value, blob)
+        except (TypeError, ValueError, RecursionError) as error:
+            log.error("%s: its result cannot be sent: %s", call.ctx.method, error)
+            self._respond_error(call.ctx.call, call.id, RpcError(INTERNAL_ERROR, "internal error"))
+        self._close_if_done()
+
+    def _respond_error(self, call, id, error):
+        """Answer with an error; without the id where that, being the client's, is too long."""
+        for text in (id, b"null"):
+            try:
+                return self._respond(call, text, *_error(error))
+            except ValueError:
+                pass
+        self._fail(ProtocolError("max_frame has no room for an error"))
+
+    def _respond(self, call, id, member, value, blob):
+        body = _response_body(id, member, value)
+        if len(body) + len(blob) > self.front["max_frame"]:
+            raise ValueError(f"{len(body) + len(blob)} bytes are over the front's max_frame")
+        self._send(Frame(RESPONSE, call=call, body=body, blob=blob))
+
+    def _send(self, frame):
+        if self.closing:
+            return
+        if not self.output:
+            self.loop.call_soon(self._flush)
+        self.output.append(encode_frame(frame))
+
+    def _flush(self):
+        data, self.output = b"".join(self.output), []
+        if data and not self.transport.is_closing():
+            self.transport.write(data)
+
+    # the end, and whether the other side still lives
+
+    def go_away(self, reason):
+        """Take no more calls, finish those taken, then close (section 7)."""
+        if self.leaving:
+            return
+        self.leaving = True
+        self._send(Frame(GOAWAY, body=_dump_json({"reason": reason, "last_call": self.last_call})))
+        self._close_if_done()
+
+    def _fail(self, error):
+        log.warning("%s is closed: %s", self._name(), error)
+        self.leaving = False  # a protocol error is told even after a first GOAWAY
+        self.go_away(str(error))
+        self._close()
+
+    def _close_if_done(self):
+        if self.leaving and not self.calls:
+            self._close()
+
+    def _close(self):
+        """End our direction first and wait for the front's end: closing while bytes from it are
+        unread would reset the connection and could lose what we said last."""
+        if self.closing:
+            return
+        self._flush()
+        self.closing = True
+        self.timer.cancel()
+        self._drop_calls()
+        self.update_reading()
+        if self.transport.is_closing():
+            return
+        try:
+            self.transport.write_eof()
+        except OSError:  # reset by the front meanwhile
+            self.transport.abort()
+        self.timer = self.loop.call_later(LINGER, self.transport.abort)
+
+    def _drop_calls(self):
+        calls, self.calls = self.calls, {}
+        for call in calls.values():
+            self.worker._cancel(call)
+
+    def _no_hello(self):
+        self._fail(ProtocolError("no HELLO in time"))
+
+    def _tick(self):
+        """Section 10: PING after silence; close when nothing comes back, unless calls are in progress."""
+        now = self.loop.time()
+        wait = self.worker.ping_after - (now - self.heard)
+        if self.pinged is not None:
+            wait = self.worker.dead_after - (now - self.pinged)
+            if wait <= 0 and self.worker._running == 0:
+                self._fail(ProtocolError("timeout"))
+                return
+        elif wait <= 0:
+            self._send(Frame(PING))
+            self.pinged, wait = now, self.worker.dead_after
+        self.timer = self.loop.call_later(wait if wait > 0 else self.worker.ping_after, self._tick)
+
+    def _name(self):
+        front = self.front or {}
+        return "channel of {} shard {}".format(front.get("front", "a front"), front.get("shard", "?"))
+
+
+# ---- the worker ----
+
+class Worker:
+    """A worker: its handlers, and the calls in progress over all its channels.
+
+    name: what the front shows for it.  concurrency: calls in progress at once, 0 for no limit
+    (section 4); what comes beyond it waits.  threads: most threads for plain functions (default:
+    `concurrency`, at most 64).  max_frame: largest payload taken, bytes.  ping_after, dead_after:
+    seconds, section 10.
+
+    Handlers get the params as positional or keyword arguments, and the Context where they declare a
+    parameter `ctx`. What they return is the result, any JSON value. They raise RpcError for an error
+    of their own; any other exception is logged and the client gets -32603.
+    """
+
+    def __init__(self, name=None, concurrency=64, threads=None, max_frame=MAX_FRAME,
+                 ping_after=PING_AFTER, dead_after=DEAD_AFTER):
+        if not _is_count(concurrency) or not _is_count(max_frame):
+            raise ValueError("concurrency and max_frame are whole numbers from 0")
+        self.name, self.concurrency, self.threads = name, concurrency, threads
+        self.max_frame, self.ping_after, self.dead_after = max_frame, ping_after, dead_after
+        self._handlers = {}
+        self._channels = set()
+        self._waiting = collections.deque()  # calls for which `concurrency` has no room yet
+        self._running = 0                    # handlers in progress, notifications' included
+        self._stopping = False
+
+    def method(self, name=None):
+        """Decorator: the function answers JSON-RPC method `name` (default: its own name), section 5.
+
+        A coroutine function runs in the event loop, a plain one in a thread. Notifications of the
+        front (section 9) are methods too: "frontd.connect", "frontd.message".
+        Raises ValueError when the name is taken.
+        """
+        def register(function):
+            self._add(name or function.__name__, _Handler(function))
+            return function
+        return register
+
+    def http(self, function):
+        """Decorator: the function answers the requests of `http` routes (section 8).
+
+        It is given an HttpRequest and returns an HttpResponse, or bytes or str for a plain 200.
+        Raises ValueError when there is such a function already.
+        """
+        self._add("http.request", _Handler(function, http=True))
+        return function
+
+    def run(self, address):
+        """Serve `address` until SIGTERM or SIGINT, then finish the calls taken and return.
+
+        address: "unix:PATH", "tcp://HOST:PORT" or "tcp://[V6]:PORT". A socket inherited as
+        descriptor 3 (LISTEN_FDS, and LISTEN_PID where set) is used instead where there is one.
+        A second signal ends the process at once. Raises OSError or ValueError when it cannot listen.
+        """
+        asyncio.run(self.serve(address, signals=True))
+
+    async def serve(self, address, signals=False):
+        """Like run(), inside a running event loop, once per Worker. signals: handle SIGTERM and SIGINT."""
+        self._loop = asyncio.get_running_loop()
+        self._stopped = asyncio.Event()
+        threads = self.threads or min(self.concurrency or THREADS_MAX, THREADS_MAX)
+        self._threads = concurrent.futures.ThreadPoolExecutor(threads, "handler")
+        self._server, self._listener = None, _open_listener(address)
+        try:
+            # create_server() takes UNIX sockets too, and unlike its sister it never unlinks one.
+            self._server = await self._loop.create_server(
+                functools.partial(_Channel, self), sock=self._listener.socket, backlog=BACKLOG)
+            for number in (signal.SIGTERM, signal.SIGINT) if signals else ():
+                self._loop.add_signal_handler(number, self._on_signal, number)
+            log.info("listening on %s", self._listener.name)
+            await self._stopped.wait()
+        finally:  # nothing is left to do here unless we were cancelled
+            if self._server is not None:
+                self._server.close()
+            for channel in self._channels:
+                channel.transport.abort()
+            self._listener.close()
+            self._threads.shutdown(wait=False)
+
+    def stop(self):
+        """Say GOAWAY on every channel, take no more calls, finish those taken (section 7).
+
+        Call it in the event loop; serve() returns when all is done.
+        """
+        if self._stopping:
+            return
+        self._stopping = True
+        self._server.close()
+        self._listener.close()
+        for channel in list(self._channels):
+            channel.go_away("shutdown")
+        self._check_stopped()
+
+    def _on_signal(self, number):
+        if self._stopping:
+            os._exit(128 + number)
+        log.info("stopping, %d calls in progress", self._running + len(self._waiting))
+        self.stop()
+
+    def _add(self, name, handler):
+        if name in self._handlers:
+            raise ValueError(f"{name} has a handler already")
+        self._handlers[name] = handler
+
+    def _find(self, name):
+        try:
+            return self._handlers[name]
+        except KeyError:
+            raise RpcError(METHOD_NOT_FOUND, "method not found") from None
+
+    def _hello(self):
+        hello = {"protocol": 1, "pid": os.getpid(), "concurrency": self.concurrency,
+                 "max_frame": self.max_frame, "methods": sorted(self._handlers), "features": []}
+        return hello if self.name is None else {**hello, "name": self.name}
+
+    def _full(self):
+        return len(self._waiting) >= WAITING_MAX
+
+    def _take(self, call):
+        if self.concurrency and self._running >= self.concurrency:
+            self._waiting.append(call)
+        else:
+            self._start(call)
+
+    def _start(self, call):
+        self._running += 1
+        function, (args, kwargs) = call.handler.function, call.arguments
+        if call.handler.is_async:
+            call.work = self._loop.create_task(function(*args, **kwargs))
+            call.work.add_done_callback(lambda _: self._ended(call))
+        else:
+            call.work = self._threads.submit(function, *args, **kwargs)
+            call.work.add_done_callback(
+                lambda _: self._loop.call_soon_threadsafe(self._ended, call))
+
+    def _ended(self, call):
+        self._running -= 1
+        call.channel.finish(call)
+        if self._waiting:
+            self._unwait(self._waiting[0])
+        self._check_stopped()
+
+    def _unwait(self, call, start=True):
+        """Take a call out of the queue; channels that had to stop for a full one go on."""
+        if self._full():
+            for channel in self._channels:
+                self._loop.call_soon(channel.parse)
+        self._waiting.remove(call)
+        if start:
+            self._start(call)
+
+    def _cancel(self, call):
+        call.cancel()
+        if call.work is None:
+            self._unwait(call, start=False)
+            call.channel.finish(call)
+
+    def _check_stopped(self):
+        if self._stopping and not (self._channels or self._running or self._waiting):
+            self._stopped.set()
+
+
+# ---- where it listens (section 1) ----
+
+class _Listener:
+    """A listening socket; `path` where we made a socket file, which is ours to unlink."""
+
+    def __init__(self, socket, name, path=None):
+        self.socket, self.name, self.path = socket, name, path
+        self.identity = path and _identity(path)
+
+    def close(self):
+        """Close it, and unlink its file unless somebody else's is there by now."""
+        self.socket.close()
+        path, self.path = self.path, None
+        try:
+            if path and _identity(path) == self.identity:
+                os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+
+def _identity(path):
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
+
+
+def _open_listener(address):
+    inherited = _inherited_socket()
+    if inherited is not None:
+        return _Listener(inherited, "descriptor 3")
+    if address.startswith("unix:"):
+        return _open_unix(address[len("unix:"):])
+    if address.startswith("tcp://"):
+        return _open_tcp(address)
+    raise ValueError(f"{address}: neither unix:PATH nor tcp://HOST:PORT")
+
+
+def _inherited_socket():
+    """Descriptor 3, as systemd and frontd pass it; the variables are not for our children."""
+    count, pid = os.environ.pop("LISTEN_FDS", None), os.environ.pop("LISTEN_PID", None)
+    if count is None or (pid is not None and pid != str(os.getpid())):
+        return None
+    if count != "1":
+        raise ValueError(f"LISTEN_FDS is {count}, one socket is wanted")
+    os.set_inheritable(3, False)
+    inherited = socket.socket(fileno=3)
+    if not inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise ValueError("descriptor 3 is not a listening socket")
+    return inherited
+
+
+def _open_tcp(address):
+    host, _, port = address[len("tcp://"):].rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"{address}: not tcp://HOST:PORT")
+    family, kind, protocol, _, name = socket.getaddrinfo(
+        host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listening = socket.socket(family, kind, protocol)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(name)
+    listening.listen(BACKLOG)
+    return _Listener(listening, f"tcp://{host}:{listening.getsockname()[1]}")
+
+
+def _open_unix(path):
+    if not path or path[0] in "@\0":
+        raise ValueError(f"unix:{path}: a path is wanted; abstract sockets have no permissions")
+    path = os.path.abspath(path)
+    # Of two workers that find the same stale file, the second must not unlink what the first has
+    # made meanwhile, so one at a time looks and binds. A lock on the folder leaves nothing behind.
+    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        _remove_stale(path)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        mask = os.umask(0o117)  # mode 0660 from birth
+        try:
+            listening.bind(path)
+        finally:
+            os.umask(mask)
+        listening.listen(BACKLOG)
+        return _Listener(listening, f"unix:{path}", path)
+    finally:
+        os.close(folder)
+
+
+def _remove_stale(path):
+    """Unlink a socket file that nobody listens on; anything else that is there raises OSError."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, "exists and is not a socket", path)
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a full backlog is an answer too
+        result = probe.connect_ex(path)
+    if result != errno.ECONNREFUSED:
+        raise OSError(errno.EADDRINUSE, "somebody listens there already", path)
+    os.unlink(path)
+
+
+def run(worker, default_address, argv=None):
+    """A worker's main(): read --listen and --concurrency, then worker.run().
+
+    default_address: where to listen unless --listen says otherwise, see Worker.run().
+    argv: the arguments, default sys.argv[1:]. Logs to stderr unless logging is set up already.
+    Exits with 1 and a message when it cannot listen.
+    """
+    parser = argparse.ArgumentParser(description=f"frontd worker {worker.name or ''}".strip())
+    parser.add_argument("--listen", default=default_address, metavar="ADDRESS",
+                        help="unix:PATH or tcp://HOST:PORT (default: %(default)s)")
+    parser.add_argument("--concurrency", type=int, default=worker.concurrency, metavar="N",
+                        help="calls in progress at once, 0: no limit (default: %(default)s)")
+    options = parser.parse_args(argv)
+    if options.concurrency < 0:
+        parser.error("--concurrency is below 0")
+    worker.concurrency = options.concurrency
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        worker.run(options.listen)
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"{parser.prog}: {options.listen}: {error}\n")
