@@ -1,0 +1,45 @@
+"""What all system tests share: a failing test shows the logs of the programs it ran."""
+import os
+
+import pytest
+
+import harness
+
+
+def pytest_sessionstart(session):
+    if not os.path.exists(harness.FRONTD):
+        session.config.issue_config_time_warning(
+            UserWarning("%s does not exist: build first" % harness.FRONTD), stacklevel=2)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    for path, program in list(harness.logs.items()):
+        if not os.path.exists(path):
+            del harness.logs[path]      # the site was stopped in good order
+        elif report.failed:
+            with open(path, errors="replace") as f:
+                text = f.read()
+            report.sections.append(("log of %s (%s)" % (program, path), text[-6000:]))
+
+
+@pytest.fixture
+def site():
+    """Makes sites that end with the test: `site(shards=2, …)`, see harness.Site."""
+    made = []
+
+    def make(**keys):
+        made.append(harness.Site(**keys))
+        return made[-1]
+
+    yield make
+    problems = []
+    for one in made:
+        try:
+            one.stop()
+        except Exception as e:
+            problems.append(e)
+    if problems:
+        raise problems[0]

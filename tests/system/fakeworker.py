@@ -1,0 +1,344 @@
+"""A worker inside the test process, scripted, and written from the worker protocol alone.
+
+It records every frame and judges what the front sends: a frame that breaks the protocol is kept in
+`errors`, and `close()` raises it, so that each test which uses a FakeWorker checks the front's half.
+"""
+import json
+import os
+import re
+import socket
+import struct
+import threading
+import time
+
+HEADER = struct.Struct(">IBBHQQII")
+HELLO, REQUEST, RESPONSE, CANCEL, PING, PONG, GOAWAY = 1, 2, 3, 4, 5, 6, 7
+NOTIFY, MORE, BINARY, RETRY = 1, 2, 4, 8
+FROM_FRONT = {HELLO, REQUEST, CANCEL, PING, PONG, GOAWAY, 13, 14}
+MAX_FRAME = 16 * 1024 * 1024
+LIMIT = 10.0
+
+
+def frame(type, call=0, body=b"", meta=b"", blob=b"", flags=0, conn=0):
+    return HEADER.pack(len(meta) + len(body) + len(blob), type, flags, 0, call, conn,
+                       len(meta), len(blob)) + meta + body + blob
+
+
+def members(text):
+    """The top-level members of a JSON object as the bytes they were written in."""
+    text = text.decode()
+    decoder = json.JSONDecoder()
+    space = re.compile(r"[ \t\r\n]*")
+    found = {}
+    at = space.match(text).end()
+    assert text[at] == "{", text
+    at = space.match(text, at + 1).end()
+    while text[at] != "}":
+        key, at = decoder.raw_decode(text, at)
+        at = space.match(text, at).end()
+        assert text[at] == ":"
+        start = space.match(text, at + 1).end()
+        _, at = decoder.raw_decode(text, start)
+        found[key] = text[start:at].encode()
+        at = space.match(text, at).end()
+        if text[at] == ",":
+            at = space.match(text, at + 1).end()
+    return found
+
+
+class Call:
+    """One REQUEST."""
+
+    def __init__(self, channel, call, flags, conn, meta, body, blob):
+        self.channel = channel
+        self.call = call
+        self.flags = flags
+        self.conn = conn
+        self.meta = json.loads(meta) if meta else {}
+        self.body = body
+        self.blob = blob
+        self.raw = members(body)
+        self.method = json.loads(self.raw["method"])
+        self.notify = bool(flags & NOTIFY)
+        self.cancelled = False
+        self.done = False
+
+    @property
+    def id(self):
+        return self.raw.get("id", b"null")
+
+    @property
+    def params(self):
+        return json.loads(self.raw["params"]) if "params" in self.raw else None
+
+    def send(self, body, blob=b""):
+        """Answers with these bytes as the body of the RESPONSE."""
+        self.channel.finished(self)
+        self.channel.send(frame(RESPONSE, self.call, body, blob=blob))
+
+    def reply(self, result=True, blob=b""):
+        """Answers with a result: bytes are sent as they are, anything else as JSON."""
+        if not isinstance(result, bytes):
+            result = json.dumps(result).encode()
+        self.send(b'{"jsonrpc":"2.0","id":' + self.id + b',"result":' + result + b"}", blob)
+
+    def error(self, code=-1, message="no"):
+        error = json.dumps({"code": code, "message": message}).encode()
+        self.send(b'{"jsonrpc":"2.0","id":' + self.id + b',"error":' + error + b"}")
+
+    def http(self, status=200, headers=(), body=b""):
+        self.reply({"status": status, "headers": [list(pair) for pair in headers]}, body)
+
+
+class Channel:
+    def __init__(self, worker, sock):
+        self.worker = worker
+        self.sock = sock
+        self.front = None       # the front's HELLO
+        self.ready = False      # our HELLO has been sent
+        self.closed = False
+        self.last_call = 0
+        self.pongs = []
+        self.goaway = None
+        self.lock = threading.Lock()
+        self.paused = threading.Event()
+
+    def send(self, data):
+        with self.lock:
+            try:
+                self.sock.sendall(data)
+            except OSError:
+                pass            # the front has closed it; the reader notices
+
+    def hello(self, **members):
+        message = {"protocol": 1, "name": self.worker.name, "pid": os.getpid()}
+        message.update(self.worker.hello)
+        message.update(members)
+        message = {k: v for k, v in message.items() if v is not None}
+        self.send(frame(HELLO, body=json.dumps(message).encode()))
+        self.ready = True
+
+    def goaway_now(self, last_call, reason="shutdown"):
+        self.send(frame(GOAWAY, body=json.dumps({"reason": reason, "last_call": last_call}).encode()))
+
+    def close(self):
+        """Ends the channel at once, both ways."""
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def finished(self, call):
+        with self.worker.cond:
+            if not call.done and not call.notify:
+                call.done = True
+                self.worker.busy -= 1
+            self.worker.cond.notify_all()
+
+    def _read(self, count):
+        data = bytearray()
+        while len(data) < count:
+            piece = self.sock.recv(min(count - len(data), 1 << 20))
+            if not piece:
+                if data:
+                    self.worker.complain("channel ended within a frame")
+                return None
+            data += piece
+        return bytes(data)
+
+    def run(self):
+        try:
+            while True:
+                while self.paused.is_set() and not self.worker.closing:
+                    time.sleep(0.01)
+                header = self._read(HEADER.size)
+                if header is None:
+                    return
+                self._frame(*HEADER.unpack(header))
+        except OSError:
+            pass
+        except Exception as e:      # a broken handler or frame must show in the test
+            self.worker.complain("%s: %s" % (type(e).__name__, e))
+        finally:
+            with self.worker.cond:
+                self.closed = True
+                for call in self.worker.calls:
+                    if call.channel is self and not call.done and not call.notify:
+                        call.done = True
+                        self.worker.busy -= 1
+                self.worker.cond.notify_all()
+            self.close()
+
+    def _frame(self, length, type, flags, reserved, call, conn, meta_len, blob_len):
+        worker = self.worker
+        if type not in FROM_FRONT or reserved or flags & ~15 or meta_len + blob_len > length:
+            worker.complain("bad header: %r" % ((length, type, flags, reserved, meta_len, blob_len),))
+        if length > MAX_FRAME:
+            worker.complain("frame of %d bytes" % length)
+        payload = self._read(length) if length else b""
+        if payload is None:
+            return worker.complain("no payload")
+        meta, body = payload[:meta_len], payload[meta_len:length - blob_len]
+        blob = payload[length - blob_len:]
+        with worker.cond:
+            worker.frames.append((type, flags, call, conn, meta, body, blob))
+        if self.front is None and type != HELLO:
+            worker.complain("frame %d before HELLO" % type)
+        if type == HELLO:
+            self.front = json.loads(body)
+            worker.on_hello(self)
+        elif type == REQUEST:
+            self._request(call, flags, conn, meta, body, blob)
+        elif type == CANCEL:
+            with worker.cond:
+                for c in worker.calls:
+                    if c.channel is self and c.call == call:
+                        c.cancelled = True
+                        break
+                else:
+                    worker.complain("CANCEL for unknown call %d" % call)
+        elif type == PING:
+            self.send(frame(PONG, body=body))
+        elif type == PONG:
+            self.pongs.append(body)
+        elif type == GOAWAY:
+            self.goaway = json.loads(body) if body else {}
+        with worker.cond:
+            worker.cond.notify_all()
+
+    def _request(self, call, flags, conn, meta, body, blob):
+        worker = self.worker
+        if not self.ready:
+            worker.complain("REQUEST before our HELLO")
+        if call <= self.last_call:
+            worker.complain("call %d after %d" % (call, self.last_call))
+        self.last_call = call
+        c = Call(self, call, flags, conn, meta, body, blob)
+        if c.notify != ("id" not in c.raw):
+            worker.complain("NOTIFY does not fit the message: %r" % body)
+        with worker.cond:
+            worker.calls.append(c)
+            if not c.notify:
+                worker.busy += 1
+                worker.max_busy = max(worker.max_busy, worker.busy)
+            worker.cond.notify_all()
+        if worker.handler:
+            worker.handler(c)
+
+
+def echo(call):
+    """Answers demo methods as the demo module does, http.request as an echo."""
+    if call.notify:
+        return
+    if call.method == "http.request":
+        call.http(200, [("content-type", "application/octet-stream")], call.blob)
+    elif call.method == "demo.add":
+        call.reply(sum(call.params.values() if isinstance(call.params, dict) else call.params))
+    elif call.method == "demo.error":
+        call.error(call.params["code"], call.params["message"])
+    else:
+        call.reply(call.raw.get("params", b"null"))
+
+
+def hold(_call):
+    """Answers nothing: the test does, with calls it finds in `worker.calls`."""
+
+
+class FakeWorker:
+    """Listens on `address` (a path, or (host, port)) from its making until `close()`.
+
+    `handler(call)` runs in the channel's thread. `hello` has members that replace those of our HELLO
+    (None leaves one out); `on_hello(channel)` replaces the whole answer to the front's HELLO.
+    """
+
+    def __init__(self, address, handler=echo, concurrency=0, hello=None, on_hello=None):
+        self.address = address
+        self.name = str(address).rsplit("/", 1)[-1]
+        self.handler = handler
+        self.hello = {"concurrency": concurrency, **(hello or {})}
+        self.scripted_hello = on_hello is not None
+        self.on_hello = on_hello or (lambda channel: channel.hello())
+        self.cond = threading.Condition(threading.RLock())
+        self.frames, self.calls, self.channels, self.errors = [], [], [], []
+        self.busy = self.max_busy = 0
+        self.closing = False
+        self.tolerant = False       # the test makes the front misbehave: keep no errors
+        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        self.listener = socket.socket(family, socket.SOCK_STREAM)
+        if family == socket.AF_INET:
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        elif os.path.exists(address):
+            os.unlink(address)
+        self.listener.bind(address)
+        self.listener.listen(64)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            channel = Channel(self, sock)
+            with self.cond:
+                self.channels.append(channel)
+                self.cond.notify_all()
+            threading.Thread(target=channel.run, daemon=True).start()
+
+    def complain(self, text):
+        with self.cond:
+            if not self.tolerant:
+                self.errors.append("%s: %s" % (self.name, text))
+
+    def wait(self, condition, what="the condition", timeout=LIMIT):
+        """Waits until `condition()` holds; looks after every frame."""
+        deadline = time.monotonic() + timeout
+        with self.cond:
+            while not condition():
+                left = deadline - time.monotonic()
+                assert left > 0, "%s: waited %g s for %s" % (self.name, timeout, what)
+                self.cond.wait(min(left, 0.1))
+
+    def wait_calls(self, count, timeout=LIMIT):
+        self.wait(lambda: len(self.calls) >= count,
+                  "%d calls" % count, timeout)
+        return self.calls[count - 1]
+
+    def live(self):
+        return [c for c in self.channels if not c.closed]
+
+    def wait_ready(self, channels=1, timeout=LIMIT):
+        """Until so many channels have said HELLO and the front has read ours (it answered a PING)."""
+        self.wait(lambda: sum(c.ready for c in self.live()) >= channels, "channels", timeout)
+        for channel in self.live():
+            if channel.ready:
+                channel.send(frame(PING, body=b"ready"))
+        self.wait(lambda: sum(bool(c.pongs) for c in self.live()) >= channels, "PONG", timeout)
+
+    def forget(self):
+        with self.cond:
+            self.calls.clear()
+            self.frames.clear()
+            self.max_busy = self.busy
+
+    def drop(self):
+        """Closes the channels, keeps listening."""
+        for channel in list(self.channels):
+            channel.close()
+
+    def die(self):
+        """Closes all sockets at once, as a killed process does; the socket file stays."""
+        self.closing = True
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)    # wakes the thread in accept()
+        except OSError:
+            pass
+        self.listener.close()
+        self.drop()
+
+    def close(self):
+        """Ends all, removes the socket file, and raises what the front did wrong."""
+        self.die()
+        if isinstance(self.address, str) and os.path.exists(self.address):
+            os.unlink(self.address)
+        assert not self.errors, self.errors

@@ -1,0 +1,398 @@
+"""Starts and stops the programs under test, and looks at them through /proc."""
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from fakeworker import FakeWorker, echo
+from httpclient import BadResponse, Client, Closed
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.join(ROOT, os.environ.get("FRONTD_BUILD") or "build/release")
+FRONTD = os.path.join(BUILD, "frontd", "frontd")
+WORKERD = os.path.join(BUILD, "workerd", "workerd")
+DEMO = os.path.join(BUILD, "workerd", "modules", "demo.so")
+PYTHON_WORKER = os.path.join(ROOT, "proto", "python", "demo_worker.py")
+LIMIT = 10.0            # seconds after which something that should happen is taken to hang
+SANITIZERS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "LeakSanitizer:",
+              "check failed")
+
+logs = {}               # path of each log written since the last look → what wrote it
+
+
+def sanitized():
+    """Whether the build under test has ASan."""
+    with open(FRONTD, "rb") as f:
+        return b"__asan_init" in f.read()
+
+
+def wait_for(condition, what="the condition", timeout=LIMIT, interval=0.01):
+    """Polls until `condition()` is true, and returns what it gave."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, "waited %g s for %s" % (timeout, what)
+        time.sleep(interval)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def stat(pid):
+    """(state, parent, session, CPU seconds) of a process; None when there is none."""
+    try:
+        with open("/proc/%d/stat" % pid) as f:
+            rest = f.read().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    ticks = os.sysconf("SC_CLK_TCK")
+    return rest[0], int(rest[1]), int(rest[3]), (int(rest[11]) + int(rest[12])) / ticks
+
+
+def processes():
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            found = stat(int(name))
+            if found and found[0] not in "ZX":
+                yield int(name), found
+
+
+def children(pid):
+    return sorted(p for p, s in processes() if s[1] == pid)
+
+
+def descriptors(pid):
+    return len(os.listdir("/proc/%d/fd" % pid))
+
+
+def memory(pid):
+    """Resident bytes."""
+    with open("/proc/%d/status" % pid) as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmRSS"))
+
+
+def sockets(pid):
+    """The inodes of a process's sockets."""
+    found = set()
+    try:
+        for fd in os.listdir("/proc/%d/fd" % pid):
+            try:
+                target = os.readlink("/proc/%d/fd/%s" % (pid, fd))
+            except OSError:
+                continue
+            if target.startswith("socket:["):
+                found.add(int(target[8:-1]))
+    except OSError:
+        pass
+    return found
+
+
+class Program:
+    """A process with its log in a file, in a session of its own."""
+
+    def __init__(self, argv, log, nofile=None):
+        self.argv = argv
+        self.log = log
+        logs[log] = os.path.basename(argv[0])
+        env = dict(os.environ)
+        env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
+
+        def limit():
+            if nofile:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
+
+        with open(log, "ab") as out:
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                            start_new_session=True, env=env,
+                                            preexec_fn=limit if nofile else None)
+        self.pid = self.process.pid
+
+    def text(self):
+        with open(self.log, errors="replace") as f:
+            return f.read()
+
+    def running(self):
+        return self.process.poll() is None
+
+    def signal(self, number):
+        os.kill(self.pid, number)
+
+    def wait(self, timeout=LIMIT):
+        return self.process.wait(timeout)
+
+    def family(self):
+        """The processes of its session."""
+        return [p for p, s in processes() if s[2] == self.pid]
+
+    def stop(self, code=0, timeout=3 * LIMIT):
+        """Ends it with SIGTERM and checks its exit code, its log, and that no process is left."""
+        try:
+            if self.running():
+                self.signal(signal.SIGTERM)
+            got = self.process.wait(timeout)
+            left = lambda: not self.family()
+            try:
+                wait_for(left, "the end of all processes of %s" % self.argv[0])
+            finally:
+                self.check_log()
+            if code is not None:
+                assert got == code, "%s exited with %d" % (self.argv[0], got)
+        finally:
+            self.kill()
+
+    def kill(self):
+        for pid in self.family():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.wait()
+
+    def check_log(self):
+        text = self.text()
+        for word in SANITIZERS:
+            assert word not in text, "%s in the log of %s" % (word, self.argv[0])
+
+
+def rpc_route(path="/rpc", pool="app", **keys):
+    return {"path": path, "kind": "jsonrpc", **({"pool": pool} if pool else {}), **keys}
+
+
+def http_route(path="/", pool="app", **keys):
+    return {"path": path, "kind": "http", "pool": pool, **keys}
+
+
+class Site:
+    """A folder with a frontd, its config, and its workers. Used as a context.
+
+    `pools` maps names to their keys; their workers default to `NAME-*.sock` in the folder. `limits`
+    and `top` go into the config as they are.
+    """
+
+    def __init__(self, shards=1, routes=None, pools=None, limits=None, nofile=None, listeners=None,
+                 **top):
+        self.dir = tempfile.mkdtemp(prefix="fd-")
+        self.port = free_port()
+        self.address = ("127.0.0.1", self.port)
+        self.front = None
+        self.nofile = nofile
+        self.workers = []
+        pools = {"app": {}} if pools is None else pools
+        self.config = {
+            "run_dir": self.path("run"),
+            "shards": shards,
+            "log": {"level": "info", "format": "text"},
+            "drain": "1s",
+            **top,
+            "listeners": listeners or [{
+                "name": "web", "address": "127.0.0.1:%d" % self.port, "protocol": "http",
+                "routes": routes or [rpc_route(), http_route()]}],
+            "pools": [{"name": name, "workers": ["unix:" + self.path(name + "-*.sock")], **keys}
+                      for name, keys in pools.items()],
+        }
+        if limits:
+            self.config["limits"] = limits
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def write(self, config=None, name="frontd.yaml"):
+        """Writes the config (JSON is YAML) and returns its path."""
+        path = self.path(name)
+        with open(path, "w") as f:
+            if isinstance(config, str):
+                f.write(config)
+            else:
+                json.dump(config or self.config, f, indent=1)
+                f.write("\n")
+        return path
+
+    # Workers, made before or after start().
+
+    def fake(self, name="app-1", handler=echo, concurrency=0, **keys):
+        address = name if isinstance(name, tuple) else self.path(name + ".sock")
+        worker = FakeWorker(address, handler, concurrency, **keys)
+        self.workers.append(worker)
+        return worker
+
+    def _program(self, name, argv):
+        worker = Program(argv, self.path(name + ".log"))
+        self.workers.append(worker)
+        wait_for(lambda: os.path.exists(self.path(name + ".sock")) or not worker.running(),
+                 "the socket of " + name)
+        assert worker.running(), worker.text()
+        return worker
+
+    def workerd(self, name="app-1", concurrency=64):
+        return self._program(name, [
+            WORKERD, "--listen", "unix:" + self.path(name + ".sock"), "--module", DEMO,
+            "--concurrency", str(concurrency)])
+
+    def python_worker(self, name="app-1", concurrency=64):
+        return self._program(name, [
+            sys.executable, PYTHON_WORKER, "--listen", "unix:" + self.path(name + ".sock"),
+            "--concurrency", str(concurrency)])
+
+    # The front.
+
+    def start(self, ready=True):
+        self.front = Program([FRONTD, "-c", self.write()], self.path("frontd.log"), self.nofile)
+        if ready:
+            self.wait_served()
+            for worker in self.workers:
+                if isinstance(worker, FakeWorker) and not worker.scripted_hello:
+                    worker.wait_ready(self.config["shards"])
+        return self
+
+    def wait_served(self):
+        """Until every shard runs and one of them answers (a bad request, so no worker sees it)."""
+        wait_for(lambda: len(self.shards()) == self.config["shards"] or not self.front.running(),
+                 "the shards")
+
+        def answers():
+            assert self.front.running(), "frontd ended:\n" + self.front.text()
+            try:
+                with Client(self.address, timeout=2) as client:
+                    client.send(b"\x01\r\n\r\n")
+                    return client.read_response().status >= 400
+            except (OSError, Closed):
+                return False
+        wait_for(answers, "an answer of frontd")
+
+    def shards(self):
+        return children(self.front.pid)
+
+    @property
+    def shard(self):
+        """The process id of the only shard."""
+        pid, = self.shards()
+        return pid
+
+    def shard_of(self, client):
+        """The process id of the shard that has accepted this client; None when none has yet."""
+        ours = client.sock.getsockname()[1]
+        inode = None
+        with open("/proc/net/tcp") as f:
+            next(f)
+            for line in f:
+                fields = line.split()
+                if int(fields[1].split(":")[1], 16) == self.port and \
+                        int(fields[2].split(":")[1], 16) == ours:
+                    inode = int(fields[9])
+        return next((pid for pid in self.shards() if inode and inode in sockets(pid)), None)
+
+    def connections(self):
+        """How many client connections the shards hold open."""
+        ours = set()
+        for pid in self.shards():
+            ours |= sockets(pid)
+        with open("/proc/net/tcp") as f:
+            next(f)
+            fields = [line.split() for line in f]
+        return sum(int(f[1].split(":")[1], 16) == self.port and f[3] != "0A" and int(f[9]) in ours
+                   for f in fields)
+
+    def client(self, **keys):
+        return Client(self.address, **keys)
+
+    def rpc(self, method, params=None, **keys):
+        """One call on a connection of its own."""
+        with self.client() as client:
+            return client.rpc(method, params, **keys)
+
+    def stop(self, code=0):
+        """Stops the front, then the workers; all are stopped before anything is raised."""
+        problems = []
+        programs = ([self.front] if self.front else []) + self.workers
+        for program in programs:
+            try:
+                if isinstance(program, FakeWorker):
+                    program.close()
+                else:
+                    program.stop(code if program is self.front else None)
+            except (AssertionError, subprocess.TimeoutExpired) as e:
+                problems.append(e)
+        self.front, self.workers = None, []
+        if problems:
+            raise problems[0]
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        try:
+            self.stop()
+        except (AssertionError, subprocess.TimeoutExpired):
+            if kind is None:    # else the first failure says more
+                raise
+
+
+class Load:
+    """Clients in threads, each calling again and again until `stop()`; what they got is counted.
+
+    `results` has the status of every answer, or the name of the exception that ended a connection.
+    """
+
+    def __init__(self, site, clients, method="demo.echo", params=None):
+        self.site = site
+        self.method = method
+        self.params = params
+        self.results = []
+        self.closing = False
+        self.threads = [threading.Thread(target=self._run, args=(n,), daemon=True)
+                        for n in range(clients)]
+        for thread in self.threads:
+            thread.start()
+
+    def _run(self, number):
+        client = None
+        tag = 0
+        while not self.closing:
+            try:
+                client = client or self.site.client()
+                tag += 1
+                params = self.params or {"tag": "%d.%d" % (number, tag)}
+                answer = client.rpc(self.method, params, id=tag)
+                result = answer.status
+                if result == 200 and answer.json().get("id") != tag:
+                    result = "answer %r to call %d" % (answer.body, tag)
+                if answer.header("connection") == "close":
+                    client.close()
+                    client = None
+            except (OSError, Closed, BadResponse) as e:
+                result = type(e).__name__
+                if client:
+                    client.close()
+                client = None
+            except AssertionError as e:
+                result = "%s: %s" % (type(e).__name__, e)
+                client = None
+            self.results.append(result)
+        if client:
+            client.close()
+
+    def wait(self, count):
+        """Until so many more results are there."""
+        goal = len(self.results) + count
+        wait_for(lambda: len(self.results) >= goal, "%d more answers" % count, 3 * LIMIT)
+
+    def stop(self):
+        self.closing = True
+        for thread in self.threads:
+            thread.join(2 * LIMIT)
+            assert not thread.is_alive(), "a client hangs"
+        return self.results
