@@ -26,7 +26,7 @@ Frame = collections.namedtuple("Frame", "type flags call conn meta body blob")
 
 
 class Refused(Exception):
-    """decode() found a header that breaks a rule; str() is "type", "limit" or "parts"."""
+    """What was received breaks a rule; str() says which, in the words of proto/vectors/."""
 
 
 def encode(type, flags=0, call=0, conn=0, meta=b"", body=b"", blob=b""):
@@ -54,6 +54,32 @@ def decode(data, max_frame=16 * 1024 * 1024):
     frame = Frame(type, flags, call, conn, payload[:meta_len], payload[meta_len:split],
                   payload[split:])
     return frame, 32 + length
+
+
+def _refuse(text):
+    raise ValueError(f"{text} is not JSON")
+
+
+def read_worker_hello(body):
+    """A worker's HELLO body (section 4) as a dict, defaults filled in; Refused("bad" or "version")."""
+    try:
+        # bytes.decode, not json's own guess: that would take UTF-16 too.
+        hello = json.loads(body.decode("utf-8"), parse_constant=_refuse)
+    except ValueError:
+        raise Refused("bad") from None
+    if not isinstance(hello, dict) or type(hello.get("protocol")) is not int:
+        raise Refused("bad")
+    if hello["protocol"] != 1:
+        raise Refused("version")
+    hello = {"concurrency": 1, "max_frame": 16 * 1024 * 1024, **hello}
+    for key in ("concurrency", "max_frame"):
+        if type(hello[key]) is not int or hello[key] < 0:
+            raise Refused("bad")
+    for key in ("methods", "features"):
+        strings = hello.get(key, [])
+        if not isinstance(strings, list) or not all(type(one) is str for one in strings):
+            raise Refused("bad")
+    return hello
 
 
 def until(condition, what="condition", wait=WAIT):
@@ -123,7 +149,7 @@ class FakeFront:
                 "shard": 0, "shards": 1, "pool": "test", "max_frame": self.max_frame}
         self.send(HELLO, body={**body, **members})
         frame = self.expect(HELLO)
-        self.worker = json.loads(frame.body)
+        self.worker = read_worker_hello(frame.body)
         return self.worker
 
     def next_call(self):
