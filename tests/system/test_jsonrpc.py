@@ -75,7 +75,7 @@ def test_ids_are_byte_identical(client, worker, id):
     "[]", "{}", '[ 1 ,\t2\r\n, {"a" : 1.50} ]', '{"a":1,"a":2}', '["\\u0000","\\/","/"]',
     "[1E400,-0.0,1e-999]", '["\u65e5\u672c\U0001f600\u0301"]', '[true,false,null,""]', '["\u007f"]',
     '["' + "x" * 100000 + '"]',
-])
+], ids=range(10))
 def test_params_are_byte_identical(client, worker, params):
     body = ('{"jsonrpc":"2.0","id":1,"method":"demo.echo","params":%s}' % params).encode()
     r = client.post(body)
@@ -273,7 +273,7 @@ def call(params):
     call(b"\xa01"), call(b'"\xff"'), call(b'"\xc0\xaf"'), call(b'"\xe0\x80\xaf"'),
     call(b'"\xed\xa0\x80"'), call(b'"\xf4\x90\x80\x80"'), call(b'"\xf8\x88\x80\x80\x80"'),
     call(b'"\xe2\x82"'), call(b'"\x80"'), call(b"") + b"\0",
-])
+], ids=repr)
 def test_parse_errors(client, worker, body):
     error_of(client.post(body), 400, -32700)
     assert not worker.calls

@@ -51,12 +51,14 @@ class Healthy:
         self.client.close()
 
 
-def ends(web, client, dribble=None, every=0.05):
-    """Waits, a healthy client being served, until the server ends this connection or answers on it.
+def ends(web, client, data=b"", dribble=None, every=0.05):
+    """Sends `data`, then waits, a healthy client being served, until the server ends the connection
+    or answers on it.
 
-    Returns the seconds it took. `dribble` is a byte to send every so many seconds.
+    Returns the seconds it took. `dribble` is what to send every so many seconds meanwhile.
     """
     start = time.monotonic()
+    client.send(data)
     sent = [start]
 
     def over():
@@ -78,24 +80,21 @@ def timed_out(client, status=408):
 
 def test_half_a_head(web):
     with web.client() as client:
-        client.send(b"GET / HTTP/1.1\r\nHost")
-        assert ends(web, client) >= HEADER - EARLY
+        assert ends(web, client, b"GET / HTTP/1.1\r\nHost") >= HEADER - EARLY
         timed_out(client)
 
 
 def test_half_a_head_on_a_used_connection(web):
     with web.client() as client:
         assert client.request("GET", "/").status == 200
-        client.send(b"GET / HT")
-        assert ends(web, client) >= HEADER - EARLY
+        assert ends(web, client, b"GET / HT") >= HEADER - EARLY
         timed_out(client)
 
 
 def test_dribbled_head(web):
     """The timeout is for the whole head: single bytes do not extend it."""
     with web.client() as client:
-        client.send(b"GET / HTTP/1.1\r\nHost: x\r\nX: ")
-        assert ends(web, client, dribble=b"a") >= HEADER - EARLY
+        assert ends(web, client, b"GET / HTTP/1.1\r\nX: ", dribble=b"a") >= HEADER - EARLY
         timed_out(client)
 
 
@@ -108,44 +107,40 @@ def test_a_connection_without_a_byte(web):
             pass
 
 
-def test_half_a_body(web):
-    with web.client() as client:
-        client.send(b"POST /rpc HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-        assert ends(web, client) >= BODY - EARLY
-        timed_out(client)
+POST = b"POST /rpc HTTP/1.1\r\nHost: x\r\n"
+LENGTH = POST + b"Content-Length: 100000\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n"
 
 
-def test_half_a_chunk(web):
+@pytest.mark.parametrize("data", [LENGTH + b"\r\n", LENGTH + b"\r\n{", CHUNKED + b"\r\n64\r\n{",
+                                  CHUNKED + b"\r\n1\r\n{\r\n"],
+                         ids=["no-byte", "one-byte", "half-a-chunk", "one-chunk"])
+def test_half_a_body(web, data):
     with web.client() as client:
-        client.send(b"POST /rpc HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n64\r\n{")
-        assert ends(web, client) >= BODY - EARLY
+        assert ends(web, client, data) >= BODY - EARLY
         timed_out(client)
 
 
 def test_no_byte_of_the_body_after_continue(web):
     with web.client() as client:
-        client.send(b"POST /rpc HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
-                    b"Content-Length: 100\r\n\r\n")
+        start = time.monotonic()
+        client.send(LENGTH + b"Expect: 100-continue\r\n\r\n")
         assert client.read_response().status == 100
-        assert ends(web, client) >= BODY - EARLY
+        ends(web, client)
+        assert time.monotonic() - start >= BODY - EARLY
         timed_out(client)
 
 
-@pytest.mark.parametrize("head", [b"Content-Length: 100000\r\n\r\n",
-                                  b"Transfer-Encoding: chunked\r\n\r\n1869F\r\n"],
-                         ids=["length", "chunk"])
-def test_dribbled_body(web, head):
+@pytest.mark.parametrize("data, dribble", [
+    (LENGTH + b"\r\n", b" "),
+    (CHUNKED + b"\r\n1869F\r\n", b" "),
+    (CHUNKED + b"\r\n", b"1\r\n \r\n"),
+    (CHUNKED + b"\r\n1;", b"a"),
+], ids=["length", "chunk", "chunks", "extension"])
+def test_dribbled_body(web, data, dribble):
     """A byte now and then keeps `body_timeout` away, the least rate ends it all the same."""
     with web.client() as client:
-        client.send(b"POST /rpc HTTP/1.1\r\nHost: x\r\n" + head)
-        ends(web, client, dribble=b" ", every=0.2)
-        timed_out(client)
-
-
-def test_dribbled_chunks(web):
-    with web.client() as client:
-        client.send(b"POST /rpc HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-        ends(web, client, dribble=b"1\r\n \r\n", every=0.2)
+        ends(web, client, data, dribble=dribble, every=0.2)
         timed_out(client)
 
 
@@ -163,8 +158,10 @@ def test_a_body_that_comes_in_time(web):
 
 def test_idle(web):
     with web.client() as client:
+        start = time.monotonic()
         assert client.request("GET", "/").status == 200
-        assert ends(web, client) >= IDLE - EARLY
+        ends(web, client)
+        assert time.monotonic() - start >= IDLE - EARLY
         assert client.at_end()      # and not a byte before
 
 
@@ -194,9 +191,9 @@ def test_a_call_in_progress_is_not_idle(web):
 def test_reader_that_takes_nothing(web):
     """Answers of 40 MB for a client that reads none: it is closed when `write_buffer` is full."""
     with web.client(rcvbuf=4096) as client:
-        before = web.connections()
         client.send(request("GET", "/big") * 100)
-        Healthy(web).until(lambda: web.connections() <= before, "the end of the connection")
+        wait_for(lambda: web.shard_of(client), "the connection")
+        Healthy(web).until(lambda: not web.shard_of(client), "the end of the connection")
         assert len(client.rest()) < 100 * 400000
 
 
@@ -206,10 +203,7 @@ def test_reader_that_takes_nothing_of_a_small_buffer(web):
         web.workers[0].forget()
         client.send(request("GET", "/big"))
         web.workers[0].wait_calls(1)
-        time.sleep(0.1)
-        before = web.connections()
-        if before:
-            Healthy(web).until(lambda: web.connections() < before, "the end of the connection", 30)
+        Healthy(web).until(lambda: not web.shard_of(client), "the end of the connection", 30)
 
 
 def test_slow_reader_that_reads_is_served(web):
