@@ -232,7 +232,9 @@ Test(http1_body, trailers)
         {IN("0\r\na: b\r\nc: \r\n\r\n"), -431, "", 0, 10},
         {IN("0\r\na"), HTTP1_BODY_MORE, "", 0, 1},
         {IN("0\r\na:"), -431, "", 0, 1},
-        {IN("3;a=bcdefgh\r\nxyz\r\n0;a=bcdefgh\r\na:\r\n\r\n"), HTTP1_BODY_DONE, "xyz", 0, 4},
+        /* long size lines do not count as trailers */
+        {IN("1;a=bcdefghijklmnopqrstuvwxyz\r\nx\r\n0;a=bcdefgh\r\na:\r\n\r\n"), HTTP1_BODY_DONE,
+            "x", 0, 4},
     };
     check_all(rows, ARRAY_LEN(rows));
 
