@@ -152,7 +152,7 @@ static int step(struct http1_chunked *state, char c, uint32_t trailer_max)
     }
     if (next == BAD)
         return -400;
-    if (in_trailer(state->state) && next != END_LF && state->excess++ == trailer_max)
+    if (in_trailer(state->state) && next != END_LF && state->excess++ >= trailer_max)
         return -431;
     if (next == SIZE_START)
         state->line = 0;
