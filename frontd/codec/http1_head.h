@@ -46,7 +46,8 @@ struct http1_field {
     struct span name;  /* as sent */
     struct span value; /* without surrounding white space */
     uint8_t known;     /* enum http1_known */
-    bool hop_by_hop;   /* never forwarded: RFC 9110 section 7.6.1, those named by Connection included */
+    bool hop_by_hop; /* never forwarded: RFC 9110 section 7.6.1, those named by Connection included
+                      */
 };
 
 struct http1_limits {
@@ -57,19 +58,20 @@ struct http1_limits {
 /* Every span points into the bytes that were parsed. */
 struct http1_head {
     struct span method_text;
-    struct span target;    /* as sent */
-    struct span path;      /* origin and absolute form: as sent, not decoded, "/" where it is empty */
-    struct span query;     /* after '?'; n == 0 where there is none */
-    struct span authority; /* of the target (absolute, authority form) if it has one, else of Host */
+    struct span target; /* as sent */
+    struct span path;   /* origin and absolute form: as sent, not decoded, "/" where it is empty */
+    struct span query;  /* after '?'; n == 0 where there is none */
+    struct span
+        authority; /* of the target (absolute, authority form) if it has one, else of Host */
     uint64_t content_length; /* bytes; 0 when has_length is false */
     uint16_t nfields;
-    uint8_t method;        /* enum http1_method */
-    uint8_t form;          /* enum http1_form */
-    uint8_t minor;         /* 0: HTTP/1.0; 1: HTTP/1.1 and any later 1.x */
-    bool has_length;       /* Content-Length is there */
-    bool chunked;          /* Transfer-Encoding: chunked is there */
-    bool keep_alive;       /* the connection may go on after the answer, as far as the client goes */
-    bool expect_continue;  /* Expect: 100-continue (never set for HTTP/1.0) */
+    uint8_t method;       /* enum http1_method */
+    uint8_t form;         /* enum http1_form */
+    uint8_t minor;        /* 0: HTTP/1.0; 1: HTTP/1.1 and any later 1.x */
+    bool has_length;      /* Content-Length is there */
+    bool chunked;         /* Transfer-Encoding: chunked is there */
+    bool keep_alive;      /* the connection may go on after the answer, as far as the client goes */
+    bool expect_continue; /* Expect: 100-continue (never set for HTTP/1.0) */
     struct http1_field fields[HTTP1_FIELDS_MAX];
 };
 
@@ -81,9 +83,11 @@ struct http1_head {
  *
  * Returns 0 with *ret_head and *ret_used (bytes up to and with the empty line), HTTP1_E_MORE, or
  * the status to answer before closing the connection: 400, 414 (the request line does not fit),
- * 417 (an expectation other than 100-continue), 431 (fields do not fit, or are too many), 501 (a
+ * 417 (an expectation other than 100-continue), 431 (fields, or options in
+ * Connection, do not fit or are too many), 501 (a
  * transfer coding before chunked), 505.
- * *ret_head is scratch on failure, except that method is valid once the request line was read.
+ * *ret_head is scratch on failure, except that method is valid once it was read, and
+ * HTTP1_OTHER before.
  */
 int http1_head_parse(const char *p, size_t n, const struct http1_limits *limits,
     struct http1_head *ret_head, size_t *ret_used);
