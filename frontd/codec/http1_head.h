@@ -46,8 +46,7 @@ struct http1_field {
     struct span name;  /* as sent */
     struct span value; /* without surrounding white space */
     uint8_t known;     /* enum http1_known */
-    bool hop_by_hop; /* never forwarded: RFC 9110 section 7.6.1, those named by Connection included
-                      */
+    bool hop_by_hop;   /* never forwarded: RFC 9110 section 7.6.1, named by Connection or not */
 };
 
 struct http1_limits {
@@ -61,8 +60,7 @@ struct http1_head {
     struct span target; /* as sent */
     struct span path;   /* origin and absolute form: as sent, not decoded, "/" where it is empty */
     struct span query;  /* after '?'; n == 0 where there is none */
-    struct span
-        authority; /* of the target (absolute, authority form) if it has one, else of Host */
+    struct span authority;   /* of the target (absolute, authority form) if any, else of Host */
     uint64_t content_length; /* bytes; 0 when has_length is false */
     uint16_t nfields;
     uint8_t method;       /* enum http1_method */
@@ -83,11 +81,9 @@ struct http1_head {
  *
  * Returns 0 with *ret_head and *ret_used (bytes up to and with the empty line), HTTP1_E_MORE, or
  * the status to answer before closing the connection: 400, 414 (the request line does not fit),
- * 417 (an expectation other than 100-continue), 431 (fields, or options in
- * Connection, do not fit or are too many), 501 (a
- * transfer coding before chunked), 505.
- * *ret_head is scratch on failure, except that method is valid once it was read, and
- * HTTP1_OTHER before.
+ * 417 (an expectation other than 100-continue), 431 (fields do not fit; or they, or the options of
+ * Connection, are too many), 501 (a transfer coding before chunked), 505.
+ * *ret_head is scratch on failure, except for method: HTTP1_OTHER until it has been read.
  */
 int http1_head_parse(const char *p, size_t n, const struct http1_limits *limits,
     struct http1_head *ret_head, size_t *ret_used);
