@@ -668,14 +668,17 @@ class Worker:
         self._stopped = asyncio.Event()
         threads = self.threads or min(self.concurrency or THREADS_MAX, THREADS_MAX)
         self._threads = concurrent.futures.ThreadPoolExecutor(threads, "handler")
+        # Before anybody can see the socket: who sees it may send SIGTERM.
+        for number in (signal.SIGTERM, signal.SIGINT) if signals else ():
+            self._loop.add_signal_handler(number, self._on_signal, number)
         self._server, self._listener = None, _open_listener(address)
         try:
             # create_server() takes UNIX sockets too, and unlike its sister it never unlinks one.
             self._server = await self._loop.create_server(
                 functools.partial(_Channel, self), sock=self._listener.socket, backlog=BACKLOG)
-            for number in (signal.SIGTERM, signal.SIGINT) if signals else ():
-                self._loop.add_signal_handler(number, self._on_signal, number)
             log.info("listening on %s", self._listener.name)
+            if self._stopping:
+                self._leave()
             await self._stopped.wait()
         finally:  # nothing is left to do here unless we were cancelled
             if self._server is not None:
@@ -693,6 +696,10 @@ class Worker:
         if self._stopping:
             return
         self._stopping = True
+        if self._server is not None:  # else serve() does it as soon as there is one
+            self._leave()
+
+    def _leave(self):
         self._server.close()
         self._listener.close()
         for channel in list(self._channels):
