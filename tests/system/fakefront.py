@@ -233,12 +233,13 @@ class FakeFront:
         return json.loads(self.expect(GOAWAY, wait).body)
 
     def expect_closed(self, wait=WAIT):
-        """The worker closes; what it sent before that is returned."""
+        """The worker closes, and so do we; what it sent before that is returned."""
         end = time.monotonic() + wait
         frames, self.kept = self.kept, []
         while True:
             frame = self.recv(max(end - time.monotonic(), 0.001))
             if frame is None:
+                self.close()
                 return frames
             frames.append(frame)
 
