@@ -466,13 +466,13 @@ class _Channel(asyncio.Protocol):
             raise ProtocolError(f"call id {frame.call} after {self.last_call}")
         if self.leaving:
             return  # it crossed our GOAWAY: the front gives it to another worker
-        self.last_call = max(self.last_call, frame.call)
         try:
             meta = _load_json(frame.meta) if frame.meta else {}
         except ValueError:
             meta = None
         if not isinstance(meta, dict):
             raise ProtocolError("meta is not a JSON object")
+        self.last_call = max(self.last_call, frame.call)
         id = b"null"
         try:
             request = self._read_request(frame)
@@ -598,7 +598,9 @@ class _Channel(asyncio.Protocol):
         elif wait <= 0:
             self._send(Frame(PING))
             self.pinged, wait = now, self.worker.dead_after
-        self.timer = self.loop.call_later(wait if wait > 0 else self.worker.ping_after, self._tick)
+        # An answered PING starts the silence anew, so look again after that long at the latest.
+        most = self.worker.ping_after
+        self.timer = self.loop.call_later(min(wait, most) if wait > 0 else most, self._tick)
 
     def _name(self):
         front = self.front or {}
