@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/param.h> /* MIN, MAX */
 
 /*
  * CHECK() is for what can only be a bug in this program: it is compiled in always, release builds
@@ -27,9 +28,6 @@
 
 #define LIKELY(x)   __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
-
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
 
 /* Bytes that somebody else owns; `p` need not be NUL-terminated and may be NULL when `n` is 0. */
 struct span {

@@ -69,11 +69,22 @@ void idmap_remove(struct idmap *map, struct idmap_node *node)
     map->count--;
 }
 
-struct idmap_node *idmap_any(const struct idmap *map)
+struct idmap_node *idmap_take_above(struct idmap *map, uint64_t floor)
 {
+    struct idmap_node *taken = NULL;
     for (size_t i = 0; map->count > 0 && i <= map->mask; i++) {
-        if (map->buckets[i] != NULL)
-            return map->buckets[i];
+        struct idmap_node **link = &map->buckets[i];
+        while (*link != NULL) {
+            struct idmap_node *node = *link;
+            if (node->id <= floor) {
+                link = &node->next;
+                continue;
+            }
+            *link = node->next;
+            node->next = taken;
+            taken = node;
+            map->count--;
+        }
     }
-    return NULL;
+    return taken;
 }

@@ -37,5 +37,8 @@ struct idmap_node *idmap_find(const struct idmap *map, uint64_t id);
 /* Removes a node that is there. */
 void idmap_remove(struct idmap *map, struct idmap_node *node);
 
-/* Any node, or NULL when it is empty: for taking all of them down. */
-struct idmap_node *idmap_any(const struct idmap *map);
+/*
+ * Removes every node whose id is above `floor` and returns them as a chain linked by next; NULL
+ * where there is none.
+ */
+struct idmap_node *idmap_take_above(struct idmap *map, uint64_t floor);

@@ -38,16 +38,14 @@ static void add_line(struct reader *reader, unsigned line)
     lines->lines[lines->count++] = (struct conf_line){.path = path, .line = line};
 }
 
-static void set_path(
-    struct reader *reader, size_t parent_len, const char *format, const char *key, unsigned index)
+/* The path of a key in the mapping at `parent_len`, or, without a key, of an entry of a sequence. */
+static void set_path(struct reader *reader, size_t parent_len, const char *key, unsigned index)
 {
+    char *at = reader->path + parent_len;
     size_t room = sizeof(reader->path) - parent_len;
-    int n;
-    if (key != NULL)
-        n = snprintf(reader->path + parent_len, room, format, key);
-    else
-        n = snprintf(reader->path + parent_len, room, "[%u]", index);
-    reader->path_len = (size_t)n >= room ? sizeof(reader->path) - 1 : parent_len + (size_t)n;
+    int n = key == NULL ? snprintf(at, room, "[%u]", index)
+                        : snprintf(at, room, "%s%s", parent_len == 0 ? "" : ".", key);
+    reader->path_len = parent_len + MIN((size_t)n, room - 1);
 }
 
 /* A value or the start of one. In a sequence it takes the next index as its path. */
@@ -57,7 +55,7 @@ static void begin_value(struct reader *reader, unsigned line)
         return;
     struct level *top = &reader->levels[reader->depth - 1];
     if (!top->mapping) {
-        set_path(reader, top->path_len, NULL, NULL, top->index++);
+        set_path(reader, top->path_len, NULL, top->index++);
         add_line(reader, line);
     }
     top->have_key = false;
@@ -70,7 +68,7 @@ static void read_scalar(struct reader *reader, const char *text, unsigned line)
         begin_value(reader, line);
         return;
     }
-    set_path(reader, top->path_len, top->path_len == 0 ? "%s" : ".%s", text, 0);
+    set_path(reader, top->path_len, text, 0);
     add_line(reader, line);
     top->have_key = true;
 }

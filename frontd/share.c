@@ -23,8 +23,9 @@ _Static_assert(SHARE_SEATS <= 64, "a seat is a bit of refs");
 struct worker_row {
     _Atomic uint64_t key; /* 0: free */
     _Atomic uint64_t refs;
-    _Atomic uint32_t hint;              /* a slot that was free lately */
-    _Atomic uint32_t load[SHARE_SEATS]; /* calls in progress; each seat writes its own */
+    _Atomic uint32_t hint;                   /* a slot that was free lately */
+    _Atomic uint32_t load[SHARE_SEATS];      /* calls in progress; each seat writes its own */
+    _Atomic uint32_t abandoned[SHARE_SEATS]; /* of them, those nobody waits for any more */
 };
 
 /* Seat 63 would collide with CLOSING. */
@@ -133,26 +134,37 @@ static void drop_ref(struct worker_row *row, unsigned seat)
         finish_closing(row);
 }
 
-int share_worker_get(
-    struct share *share, unsigned seat, const struct sockaddr *address, socklen_t len)
+/* How often this process uses a row; its bit in refs is set while it does. */
+static uint16_t uses[SHARE_SEATS][SHARE_WORKERS];
+
+/* Takes part in the row if it is the worker's, or free. Returns whether it is ours to use now. */
+static bool join_row(struct worker_row *row, unsigned seat, uint64_t key)
+{
+    uint64_t bit = (uint64_t)1 << seat;
+    for (;;) {
+        uint64_t found = 0;
+        if (!atomic_compare_exchange_strong(&row->key, &found, key) && found != key)
+            return false;
+        uint64_t before = atomic_fetch_or(&row->refs, bit);
+        if (!(before & CLOSING)) {
+            if (atomic_load(&row->key) == key)
+                return true;
+            drop_ref(row, seat); /* freed and taken by another worker in between */
+        } else if (!(before & bit)) {
+            atomic_fetch_and(&row->refs, ~bit); /* being freed: a matter of two instructions */
+        }
+    }
+}
+
+int share_worker_get(struct share *share, unsigned seat, const void *id, size_t n)
 {
     note_seat(share, seat);
-    uint64_t key = hash_bytes(&share->hash_key, address, len) | 1;
-    uint64_t bit = (uint64_t)1 << seat;
+    uint64_t key = hash_bytes(&share->hash_key, id, n) | 1;
     for (unsigned i = 0; i < SHARE_WORKERS; i++) {
         unsigned index = (unsigned)((key >> 1) + i) % SHARE_WORKERS;
-        struct worker_row *row = &share->workers[index];
-        for (;;) {
-            uint64_t found = 0;
-            if (!atomic_compare_exchange_strong(&row->key, &found, key) && found != key)
-                break; /* another worker's: try the next row */
-            if (atomic_fetch_or(&row->refs, bit) & CLOSING) {
-                atomic_fetch_and(&row->refs, ~bit);
-                continue; /* being freed: a matter of two instructions, or of the supervisor */
-            }
-            if (atomic_load(&row->key) == key)
-                return (int)index;
-            drop_ref(row, seat); /* freed and taken again in between */
+        if (join_row(&share->workers[index], seat, key)) {
+            uses[seat][index]++;
+            return (int)index;
         }
     }
     return -ENOSPC;
@@ -160,6 +172,9 @@ int share_worker_get(
 
 void share_worker_put(struct share *share, unsigned seat, int worker)
 {
+    CHECK(uses[seat][worker] > 0);
+    if (--uses[seat][worker] > 0)
+        return;
     CHECK(atomic_load(&share->workers[worker].load[seat]) == 0);
     drop_ref(&share->workers[worker], seat);
 }
@@ -172,6 +187,23 @@ uint32_t share_worker_load(const struct share *share, int worker)
     for (uint32_t i = 0; i < seats; i++)
         load += atomic_load_explicit(&row->load[i], memory_order_relaxed);
     return load;
+}
+
+void share_worker_add_abandoned(struct share *share, unsigned seat, int worker, int change)
+{
+    atomic_fetch_add(&share->workers[worker].abandoned[seat], (uint32_t)change);
+}
+
+uint32_t share_worker_awaited(const struct share *share, int worker)
+{
+    const struct worker_row *row = &share->workers[worker];
+    uint32_t awaited = 0;
+    for (uint32_t i = 0; i < SHARE_SEATS; i++) {
+        uint32_t load = atomic_load(&row->load[i]);
+        uint32_t abandoned = atomic_load(&row->abandoned[i]);
+        awaited += load > abandoned ? load - abandoned : 0;
+    }
+    return awaited;
 }
 
 static bool try_slot(_Atomic uint8_t *slot, unsigned seat)
@@ -385,6 +417,7 @@ void share_reclaim(struct share *share, unsigned seat)
                 atomic_store(&share->slots[w][s], 0);
         }
         atomic_store(&row->load[seat], 0);
+        atomic_store(&row->abandoned[seat], 0);
         drop_ref(row, seat);
     }
     for (unsigned p = 0; p < SHARE_POOLS; p++) {

@@ -41,13 +41,23 @@ void share_reclaim(struct share *share, unsigned seat);
 
 /* Workers */
 
-/* The number of the worker with that address, for this seat; or -ENOSPC. Given back with _put(). */
-int share_worker_get(
-    struct share *share, unsigned seat, const struct sockaddr *address, socklen_t len);
+/*
+ * The number of a worker process, for this seat; or -ENOSPC. Given back with share_worker_put() as
+ * often as it was got.
+ *
+ * id: what all shards know it by (its address and PID), compared as `n` bytes.
+ */
+int share_worker_get(struct share *share, unsigned seat, const void *id, size_t n);
 void share_worker_put(struct share *share, unsigned seat, int worker);
 
 /* Calls in progress there, over all shards. */
 uint32_t share_worker_load(const struct share *share, int worker);
+
+/* Calls that hold a slot though nobody waits for their answer (cancelled, not answered yet). */
+void share_worker_add_abandoned(struct share *share, unsigned seat, int worker, int change);
+
+/* Calls in progress there that somebody waits for, over all shards. */
+uint32_t share_worker_awaited(const struct share *share, int worker);
 
 /*
  * Takes one of the worker's slots. concurrency: how many it has, 0: no limit.

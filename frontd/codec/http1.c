@@ -1,0 +1,119 @@
+#include "frontd/codec/http1.h"
+
+#include <string.h>
+
+static struct http1_result more(size_t kept)
+{
+    return (struct http1_result){.event = HTTP1_MORE, .kept = kept};
+}
+
+static struct http1_result error(unsigned status)
+{
+    return (struct http1_result){.event = HTTP1_ERROR, .status = status};
+}
+
+static struct http1_result too_large(void)
+{
+    return (struct http1_result){.event = HTTP1_ERROR, .status = 413, .head_known = true};
+}
+
+/* The head of a request whose bytes came in parts, and may lie elsewhere by now, is read again. */
+static void refresh(const struct http1 *http1, const char *p, const struct http1_config *config,
+    struct http1_head *ret_head, bool head_fresh)
+{
+    if (head_fresh)
+        return;
+    size_t again;
+    CHECK(http1_head_parse(p, http1->head_len, &config->head, ret_head, &again) == 0);
+    CHECK(again == http1->head_len);
+}
+
+/* The request is complete, and the state ready for the next one. */
+static struct http1_result complete(struct http1 *http1, const char *p, size_t body_len,
+    size_t used, const struct http1_config *config, struct http1_head *ret_head, bool head_fresh)
+{
+    size_t head_len = http1->head_len;
+    refresh(http1, p, config, ret_head, head_fresh);
+    *http1 = (struct http1){0};
+    return (struct http1_result){
+        .event = HTTP1_REQUEST,
+        .used = used,
+        .body = {p + head_len, body_len},
+    };
+}
+
+/* RFC 9110 section 10.1.1: who waits for 100 is told once, unless the body is on its way already.
+ */
+static struct http1_result more_or_continue(
+    struct http1 *http1, size_t kept, const struct http1_head *head, bool head_fresh)
+{
+    struct http1_result result = more(kept);
+    if (head_fresh && head->expect_continue && !http1->continue_asked && kept == http1->head_len) {
+        http1->continue_asked = true;
+        result.event = HTTP1_CONTINUE;
+    }
+    return result;
+}
+
+static struct http1_result feed_length(struct http1 *http1, const char *p, size_t n,
+    const struct http1_config *config, struct http1_head *ret_head, bool head_fresh)
+{
+    size_t need = (size_t)http1->head_len + http1->body_len;
+    if (n < need)
+        return more_or_continue(http1, n, ret_head, head_fresh);
+    return complete(http1, p, http1->body_len, need, config, ret_head, head_fresh);
+}
+
+static struct http1_result feed_chunked(struct http1 *http1, char *p, size_t n,
+    const struct http1_config *config, struct http1_head *ret_head, bool head_fresh)
+{
+    size_t at = (size_t)http1->head_len + http1->body_len;
+    for (;;) {
+        size_t used;
+        struct span data;
+        int event = http1_chunked_feed(
+            &http1->chunked, p + at, n - at, config->head.head_bytes, &used, &data);
+        if (event < 0)
+            return error((unsigned)-event);
+        at += used;
+        size_t decoded = (size_t)http1->head_len + http1->body_len;
+        if (event == HTTP1_BODY_DONE)
+            return complete(http1, p, http1->body_len, at, config, ret_head, head_fresh);
+        if (event == HTTP1_BODY_MORE)
+            return more_or_continue(http1, decoded, ret_head, head_fresh);
+        if (data.n > config->body - http1->body_len) {
+            refresh(http1, p, config, ret_head, head_fresh);
+            return too_large();
+        }
+        memmove(p + decoded, data.p, data.n);
+        http1->body_len += (uint32_t)data.n;
+    }
+}
+
+static struct http1_result feed_body(struct http1 *http1, char *p, size_t n,
+    const struct http1_config *config, struct http1_head *ret_head, bool head_fresh)
+{
+    if (http1->phase == HTTP1_PHASE_CHUNKED)
+        return feed_chunked(http1, p, n, config, ret_head, head_fresh);
+    return feed_length(http1, p, n, config, ret_head, head_fresh);
+}
+
+struct http1_result http1_feed(struct http1 *http1, char *p, size_t n,
+    const struct http1_config *config, struct http1_head *ret_head)
+{
+    if (http1->phase != HTTP1_PHASE_HEAD)
+        return feed_body(http1, p, n, config, ret_head, false);
+    size_t head_len;
+    ret_head->method = HTTP1_OTHER;
+    int r = http1_head_parse(p, n, &config->head, ret_head, &head_len);
+    if (r == HTTP1_E_MORE)
+        return more(n);
+    if (r != 0)
+        return error((unsigned)r);
+    if (ret_head->content_length > config->body)
+        return too_large();
+    http1->head_len = (uint32_t)head_len;
+    http1->body_len = ret_head->chunked ? 0 : (uint32_t)ret_head->content_length;
+    http1->phase = ret_head->chunked ? HTTP1_PHASE_CHUNKED : HTTP1_PHASE_LENGTH;
+    return feed_body(http1, p, n, config, ret_head, true);
+}

@@ -1,0 +1,179 @@
+/*
+ * call_start() builds the frame and submits it to the pool; the pool answers through
+ * call_pool_ops: answered, delivered or failed, each of which leads to end(). A deadline and a
+ * client that leaves come in through call_timeout() and call_cancel(): where a worker has the call,
+ * it stays, without an owner, until the worker answers; the slot is the worker's until then.
+ */
+
+#include "frontd/shard/call.h"
+
+#include <errno.h>
+
+#include "common/mem.h"
+
+static const struct call_ops *call_ops;
+
+void call_init(const struct call_ops *ops)
+{
+    call_ops = ops;
+}
+
+static struct call *call_of(struct job *job)
+{
+    return container_of(job, struct call, job);
+}
+
+static void destroy(struct ctx *ctx, struct call *call)
+{
+    wheel_disarm(&call->deadline);
+    buf_deinit(&call->job.frame);
+    mem_free(call->method_copy);
+    slab_put(&ctx->calls, call);
+}
+
+/* The one place where a call ends. */
+static void end(struct call *call, const struct outcome *outcome)
+{
+    struct ctx *ctx = call->job.pool->ctx;
+    if (call->owner != NULL) {
+        list_remove(&call->node);
+        call_ops->ended(call, outcome);
+    }
+    destroy(ctx, call);
+}
+
+static void on_answered(struct job *job, const struct frame *frame)
+{
+    struct outcome outcome = {.body = frame->body, .blob = frame->blob};
+    end(call_of(job), &outcome);
+}
+
+static void on_delivered(struct job *job)
+{
+    struct outcome outcome = {0};
+    end(call_of(job), &outcome);
+}
+
+static void on_failed(struct job *job, enum rpc_error error)
+{
+    struct outcome outcome = {.error = error};
+    end(call_of(job), &outcome);
+}
+
+const struct pool_ops call_pool_ops = {
+    .answered = on_answered,
+    .delivered = on_delivered,
+    .failed = on_failed,
+};
+
+static int build_frame(struct call *call, const struct call_spec *spec)
+{
+    struct buf *frame = &call->job.frame;
+    struct frame_head head = {
+        .type = FRAME_REQUEST,
+        .flags = spec->notify ? FRAME_F_NOTIFY : 0,
+        .conn = spec->conn,
+        .length = (uint32_t)(spec->meta.n + spec->body.n + spec->blob.n),
+        .meta_len = (uint32_t)spec->meta.n,
+        .blob_len = (uint32_t)spec->blob.n,
+    };
+    char *room = buf_room(frame, FRAME_HEAD_SIZE + head.length);
+    if (room == NULL)
+        return -ENOMEM;
+    frame_head_write(&head, (uint8_t *)room);
+    char *p = room + FRAME_HEAD_SIZE;
+    if (spec->meta.n > 0)
+        memcpy(p, spec->meta.p, spec->meta.n);
+    p += spec->meta.n;
+    memcpy(p, spec->body.p, spec->body.n);
+    uint32_t body_at = (uint32_t)(p - room);
+    p += spec->body.n;
+    if (spec->blob.n > 0)
+        memcpy(p, spec->blob.p, spec->blob.n);
+    buf_added(frame, FRAME_HEAD_SIZE + head.length);
+    if (spec->id.n > 0) {
+        call->id_at = body_at + (uint32_t)(spec->id.p - spec->body.p);
+        call->id_len = (uint32_t)spec->id.n;
+    }
+    if (spec->left_at != 0)
+        call->job.left_at = FRAME_HEAD_SIZE + (uint32_t)spec->left_at;
+    call->job.id_at = spec->http ? call->id_at : 0;
+    return 0;
+}
+
+/* The method has to live as long as the job: in its frame, or copied where it had escapes. */
+static int keep_method(struct call *call, const struct call_spec *spec)
+{
+    struct job *job = &call->job;
+    if (spec->method_escaped) {
+        call->method_copy = mem_zalloc(spec->method.n + 1);
+        if (call->method_copy == NULL)
+            return -ENOMEM;
+        job->method = call->method_copy;
+        job->method_len = (uint32_t)jsonrpc_unescape(spec->method, call->method_copy);
+        return 0;
+    }
+    size_t at = FRAME_HEAD_SIZE + spec->meta.n + (size_t)(spec->method.p - spec->body.p);
+    job->method = buf_data(&job->frame) + at;
+    job->method_len = (uint32_t)spec->method.n;
+    return 0;
+}
+
+int call_start(struct ctx *ctx, const struct call_spec *spec)
+{
+    struct call *call = slab_get(&ctx->calls);
+    if (call == NULL)
+        return -ENOMEM;
+    wheel_timer_init(&call->deadline, TIMER_CALL);
+    list_init(&call->job.node);
+    if (build_frame(call, spec) < 0 || keep_method(call, spec) < 0) {
+        destroy(ctx, call);
+        return -ENOMEM;
+    }
+    call->owner = spec->owner;
+    call->job.hash = spec->hash;
+    call->job.notify = spec->notify;
+    call->job.expires = ctx_now(ctx) + spec->timeout;
+    const struct conf_pool *pool = spec->pool->conf;
+    if (pool->nidempotent > 0)
+        call->job.idempotent = conf_method_listed(pool->idempotent, pool->nidempotent,
+            (struct span){call->job.method, call->job.method_len});
+    list_append(spec->list, &call->node);
+    wheel_arm(&ctx->wheel, &call->deadline, call->job.expires);
+    pool_submit(spec->pool, &call->job);
+    return 0;
+}
+
+void call_cancel(struct call *call)
+{
+    struct ctx *ctx = call->job.pool->ctx;
+    list_remove(&call->node);
+    call->owner = NULL;
+    if (call->job.notify)
+        return; /* who notifies need not stay until it is delivered */
+    wheel_disarm(&call->deadline);
+    if (pool_abandon(&call->job))
+        destroy(ctx, call);
+}
+
+struct span call_id(const struct call *call)
+{
+    if (call->id_len == 0)
+        return SPAN("null");
+    return (struct span){buf_data(&call->job.frame) + call->id_at, call->id_len};
+}
+
+void call_timeout(struct wheel_timer *timer)
+{
+    static const struct outcome outcome = {.error = RPC_DEADLINE_EXCEEDED};
+    struct call *call = container_of(timer, struct call, deadline);
+    struct ctx *ctx = call->job.pool->ctx;
+    bool ours = pool_abandon(&call->job);
+    if (call->owner != NULL) {
+        list_remove(&call->node);
+        call_ops->ended(call, &outcome);
+        call->owner = NULL;
+    }
+    if (ours)
+        destroy(ctx, call);
+}

@@ -1,0 +1,68 @@
+#pragma once
+
+/* One call in progress: who asked, where the answer goes, deadline, pool. It ends once. */
+
+#include "frontd/shard/pool.h"
+#include "frontd/shard/router.h"
+#include "proto/jsonrpc.h"
+
+struct call;
+
+/* How a call ended. */
+struct outcome {
+    enum rpc_error error; /* 0: the worker answered, or (no answer) a notification was delivered */
+    struct span body;     /* of the worker's RESPONSE: not looked at yet; borrowed */
+    struct span blob;
+};
+
+/* Call → client: the call has ended; it is no longer in its list, and gone after this returns. */
+struct call_ops {
+    void (*ended)(struct call *call, const struct outcome *outcome);
+};
+
+struct call {
+    struct job job;
+    struct wheel_timer deadline;
+    struct list node;  /* in the owner's list of calls */
+    void *owner;       /* who waits; NULL: nobody */
+    char *method_copy; /* where the method had escapes */
+    uint32_t id_at;    /* where in the frame the JSON-RPC id stands; id_len 0: it has none */
+    uint32_t id_len;
+};
+
+/* What a call is made of; all borrowed until call_start() returns. */
+struct call_spec {
+    void *owner;
+    struct list *list; /* of the owner: the call is in it until it ends */
+    struct pool *pool;
+    uint64_t timeout; /* ms, its time in the queue included */
+    uint64_t hash;
+    struct span meta; /* JSON object or empty */
+    size_t left_at;   /* where in meta "deadline_ms" has its 10 digits; 0: nowhere */
+    struct span body; /* JSON-RPC request */
+    struct span blob;
+    struct span method; /* as it stands in the body, or elsewhere */
+    struct span id;     /* within the body; n == 0: none */
+    uint64_t conn;
+    bool method_escaped;
+    bool notify;
+    bool http; /* the body's id is to be the call's: it is written when the call is sent */
+};
+
+/* Once, before any call. ops: for all calls. */
+void call_init(const struct call_ops *ops);
+extern const struct pool_ops call_pool_ops;
+
+/*
+ * Starts a call. It may end from within. Returns 0, or -ENOMEM where there is no call at all.
+ */
+int call_start(struct ctx *ctx, const struct call_spec *spec);
+
+/* Nobody waits for it any more: it leaves its list, and its ops are not called. */
+void call_cancel(struct call *call);
+
+/* The JSON text of its id, for an error; "null" where it has none. Borrowed. */
+struct span call_id(const struct call *call);
+
+/* Its deadline has passed. */
+void call_timeout(struct wheel_timer *timer);

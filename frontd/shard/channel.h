@@ -1,0 +1,111 @@
+#pragma once
+
+/*
+ * A connection to a worker (protocol section 1): frames out, frames in, HELLO, liveness. It knows
+ * calls by their id only; what an answer means is its owner's business.
+ */
+
+#include "common/buf.h"
+#include "common/idmap.h"
+#include "frontd/shard/ctx.h"
+#include "proto/frame.h"
+#include "proto/hello.h"
+
+enum {
+    CHANNEL_HELLO_MS = 5000,  /* protocol section 4 */
+    CHANNEL_QUIET_MS = 15000, /* section 10: then PING */
+    CHANNEL_DEAD_MS = 45000,  /* section 10: nothing for so long after a PING */
+    /* Waiting for a worker that does not read; past it no more calls are given to it. */
+    CHANNEL_BACKLOG_MAX = 4 * 1024 * 1024,
+};
+
+enum channel_state {
+    CHANNEL_CLOSED,
+    CHANNEL_CONNECTING,
+    CHANNEL_GREETING, /* our HELLO is on its way, the worker's has not come */
+    CHANNEL_OPEN,
+    CHANNEL_LEAVING, /* the worker has sent GOAWAY: no new calls */
+    CHANNEL_CLOSING, /* told the owner; waits for libuv to let go of it */
+};
+
+struct channel;
+
+/* Channel → pool. Borrowed arguments are valid during the call. */
+struct channel_ops {
+    /* The worker's HELLO has come. */
+    void (*opened)(struct channel *channel, const struct hello_worker *hello);
+    /* A RESPONSE (or DATA) frame for a call in progress. */
+    void (*frame)(struct channel *channel, struct idmap_node *call, const struct frame *frame);
+    /* GOAWAY: calls above last_call were not started. */
+    void (*leaving)(struct channel *channel, const char *reason, uint64_t last_call);
+    /* It is gone; every call in channel->calls is the owner's to take out and settle. */
+    void (*lost)(struct channel *channel, const char *why);
+    /* Its memory may be used again. */
+    void (*closed)(struct channel *channel);
+    /* Whether the worker may be silent since calls in progress have time left. */
+    bool (*may_be_silent)(struct channel *channel);
+};
+
+struct channel {
+    struct ctx *ctx;
+    const struct channel_ops *ops;
+    const char *pool;
+    uv_poll_t poll;
+    int fd;
+    int events; /* what the poll waits for */
+    enum channel_state state;
+    struct idmap calls;
+    struct buf in; /* an incomplete frame */
+    struct buf out;
+    struct list dirty; /* in ctx->dirty_channels */
+    struct wheel_timer timer;
+    uint64_t last_id;   /* of a call */
+    uint64_t appended;  /* bytes put into `out` so far */
+    uint64_t written;   /* of them, bytes that the kernel took */
+    uint64_t heard_at;  /* ms: last byte from the worker */
+    uint64_t pinged_at; /* ms; 0: no PING waits for an answer */
+    uint32_t max_frame; /* what the worker takes, bytes of payload */
+};
+
+/* A channel in state CLOSED. pool: its name, borrowed. Returns 0 or -ENOMEM. */
+int channel_init(
+    struct channel *channel, struct ctx *ctx, const struct channel_ops *ops, const char *pool);
+
+/* Only in state CLOSED. */
+void channel_deinit(struct channel *channel);
+
+/*
+ * Starts to connect. The outcome comes as opened() or lost(), never from within.
+ * Returns 0, or -errno with nothing started.
+ */
+int channel_dial(struct channel *channel, const struct sockaddr *address, socklen_t len);
+
+/*
+ * Sends a REQUEST: `frame` is complete but for its call id, which is set here and in call->id.
+ * The call is in channel->calls afterwards, unless it is a notification. *ret_end is the position
+ * in the stream after it: not executed as long as channel->written is below it.
+ * Returns 0, -EMSGSIZE when the worker takes no frame of that size, or -ENOMEM.
+ */
+int channel_send_call(struct channel *channel, struct idmap_node *call, struct buf *frame,
+    bool notify, uint64_t *ret_end);
+
+/* CANCEL for a call in progress. */
+void channel_cancel(struct channel *channel, uint64_t call);
+
+/* WINDOW: `bytes` more of DATA may come for that call (protocol section 8). */
+void channel_window(struct channel *channel, uint64_t call, size_t bytes);
+
+/* Whether calls may be given to it. */
+static inline bool channel_usable(const struct channel *channel)
+{
+    return channel->state == CHANNEL_OPEN && buf_len(&channel->out) < CHANNEL_BACKLOG_MAX;
+}
+
+/* We go: GOAWAY with that reason, then what is in progress is lost, then it closes. */
+void channel_shut(struct channel *channel, const char *reason);
+
+/* Writes what has gathered; at the end of a turn. */
+void channel_flush(struct channel *channel);
+
+/* Its wheel timer is due. */
+void channel_timeout(struct wheel_timer *timer);

@@ -1,0 +1,71 @@
+#pragma once
+
+/* What the modules of a shard share: its loop, clock, timers, buffers, and the end of a turn. */
+
+#include <uv.h>
+
+#include "common/list.h"
+#include "common/slab.h"
+#include "common/wheel.h"
+#include "frontd/codec/http1.h"
+#include "frontd/conf.h"
+#include "frontd/share.h"
+
+enum {
+    /* All reads of clients land here, so that an idle connection needs no buffer. */
+    CTX_READ_SIZE = 64 * 1024,
+};
+
+/* What a wheel timer is a member of; shard.c hands each to its module when it is due. */
+enum timer_kind { TIMER_CLIENT, TIMER_CALL, TIMER_CHANNEL, TIMER_WORKER, TIMER_POOL, TIMER_ACCEPT };
+
+/* Who this shard is, for HELLO and for ids. */
+struct identity {
+    const char *instance;
+    uint64_t incarnation;
+    uint64_t generation;
+    uint32_t shard;
+    uint32_t shards;
+};
+
+struct ctx {
+    uv_loop_t loop;
+    const struct conf *conf;
+    struct share *share;
+    unsigned seat;
+    struct identity identity;
+    struct wheel wheel;
+    char *read_buf; /* CTX_READ_SIZE bytes, valid until the next read */
+    /* Who has something to write when the turn ends. */
+    struct list dirty_clients;
+    struct list dirty_channels;
+    struct slab clients;
+    struct slab requests;
+    struct slab calls;
+    const int *wake_fds; /* one for each shard: writing wakes it */
+    uint32_t nwake_fds;
+    uint64_t last_conn; /* connection ids given so far */
+    uint64_t date_at;   /* ms: when `date` was made */
+    char date[HTTP1_DATE_SIZE];
+    bool draining;
+    struct {
+        uint64_t accepted;
+        uint64_t closed;
+        uint64_t requests;
+        uint64_t calls;
+    } count;
+};
+
+/* Milliseconds of the monotonic clock, taken once a turn. */
+static inline uint64_t ctx_now(const struct ctx *ctx)
+{
+    return uv_now(&ctx->loop);
+}
+
+static inline void ctx_arm(struct ctx *ctx, struct wheel_timer *timer, uint64_t delay_ms)
+{
+    wheel_arm(&ctx->wheel, timer, ctx_now(ctx) + delay_ms);
+}
+
+/* The Date field's value, made at most once a second. */
+const char *ctx_date(struct ctx *ctx);

@@ -1,0 +1,43 @@
+#pragma once
+
+/* The listening sockets of a shard: accepting, and pausing at every limit that there is. */
+
+#include "frontd/shard/client.h"
+
+enum { LISTENER_RESERVED_FDS = 128 }; /* kept for workers, control, logs */
+
+struct listener {
+    struct acceptor *acceptor;
+    const struct conf_listener *conf;
+    uv_poll_t poll;
+    int fd;
+};
+
+/* All listeners of a shard: they pause and go on together. */
+struct acceptor {
+    struct ctx *ctx;
+    struct listener *listeners;
+    size_t count;
+    size_t room;
+    struct list clients;      /* all that are open */
+    struct wheel_timer timer; /* while paused: when to look again */
+    uint64_t most;            /* connections that the descriptor limit allows */
+    bool paused;
+    bool closed;
+};
+
+/* room: how many listening sockets there will be. Returns 0 or -ENOMEM. */
+int acceptor_init(struct acceptor *acceptor, struct ctx *ctx, size_t room);
+void acceptor_deinit(struct acceptor *acceptor);
+
+/* Adds a listening socket. fd: consumed. Returns 0 or -errno. */
+int acceptor_add(struct acceptor *acceptor, const struct conf_listener *conf, int fd);
+
+/* Starts to accept. */
+void acceptor_open(struct acceptor *acceptor);
+
+/* Accepts no more and closes the sockets. */
+void acceptor_close(struct acceptor *acceptor);
+
+/* Its wheel timer is due. */
+void acceptor_timeout(struct wheel_timer *timer);

@@ -1,0 +1,126 @@
+#include "frontd/shard/meta.h"
+
+#include <errno.h>
+#include <strings.h>
+
+#include "common/hash.h"
+#include "frontd/shard/pool.h"
+#include "proto/json_write.h"
+#include "proto/jsonrpc.h"
+
+/* ',' before every member but the first, then the key and ':'. */
+static int put_key(struct buf *out, bool *first, struct span key)
+{
+    if (buf_append(out, *first ? "" : ",", *first ? 0 : 1) < 0 || json_put_latin1(out, key) < 0)
+        return -ENOMEM;
+    *first = false;
+    return buf_append(out, ":", 1);
+}
+
+static bool same_name(struct span name, struct span lower)
+{
+    return name.n == lower.n && strncasecmp(name.p, lower.p, lower.n) == 0;
+}
+
+/* A field that stands several times is one list (RFC 9110 section 5.3). */
+static int put_header(
+    struct buf *out, bool *first, const struct http1_head *head, struct span lower)
+{
+    const struct http1_field *field = http1_head_find(head, lower);
+    if (field == NULL)
+        return 0;
+    struct buf value = {0};
+    int r = put_key(out, first, lower);
+    for (uint32_t i = 0, n = 0; r == 0 && i < head->nfields; i++) {
+        if (!same_name(head->fields[i].name, lower))
+            continue;
+        if (n++ > 0)
+            r = buf_append(&value, ", ", 2);
+        if (r == 0)
+            r = buf_append(&value, head->fields[i].value.p, head->fields[i].value.n);
+    }
+    if (r == 0)
+        r = json_put_latin1(out, (struct span){buf_data(&value), buf_len(&value)});
+    buf_deinit(&value);
+    return r;
+}
+
+static int put_headers(
+    struct buf *out, bool *first, const struct conf_route *route, const struct http1_head *head)
+{
+    bool first_header = true;
+    if (put_key(out, first, SPAN("headers")) < 0 || buf_append(out, "{", 1) < 0)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < route->nheaders; i++) {
+        struct span lower = {route->headers[i], strlen(route->headers[i])};
+        if (put_header(out, &first_header, head, lower) < 0)
+            return -ENOMEM;
+    }
+    return buf_append(out, "}", 1);
+}
+
+int meta_write(struct buf *out, const struct conf_route *route, const struct client *client,
+    const struct http1_head *head, size_t *ret_left_at)
+{
+    bool first = true;
+    *ret_left_at = 0;
+    if (route->meta == 0 && route->nheaders == 0)
+        return 0;
+    int r = buf_append(out, "{", 1);
+    if (r == 0 && route->meta & CONF_META_PEER) {
+        char peer[64];
+        client_peer_text(client, peer, sizeof(peer));
+        r = put_key(out, &first, SPAN("peer"));
+        if (r == 0)
+            r = json_put_latin1(out, (struct span){peer, strlen(peer)});
+    }
+    if (r == 0 && route->meta & CONF_META_ROUTE) {
+        r = put_key(out, &first, SPAN("route"));
+        if (r == 0)
+            r = json_put_latin1(out, (struct span){route->path, route->path_len});
+    }
+    if (r == 0 && route->meta & CONF_META_TRACEPARENT)
+        r = put_header(out, &first, head, SPAN("traceparent"));
+    if (r == 0 && route->nheaders > 0)
+        r = put_headers(out, &first, route, head);
+    if (r == 0 && route->meta & CONF_META_DEADLINE) {
+        r = put_key(out, &first, SPAN("deadline_ms"));
+        *ret_left_at = buf_len(out);
+        if (r == 0)
+            r = buf_printf(out, "%*d", JOB_LEFT_DIGITS, 0); /* filled in when it is sent */
+    }
+    return r == 0 ? buf_append(out, "}", 1) : r;
+}
+
+uint64_t meta_hash(const struct conf_pool *pool, const struct client *client,
+    const struct http1_head *head, struct span params)
+{
+    /* The same in every shard and generation, so that a key keeps its worker. */
+    static const struct hash_key key = {0x66726f6e74640001ULL, 0x6861736800000001ULL};
+    struct span of = {(const char *)&client->id, sizeof(client->id)};
+    switch (pool->hash) {
+    case CONF_HASH_NONE: return 0;
+    case CONF_HASH_CONN: break;
+    case CONF_HASH_PEER:
+        if (client->peer_family != AF_UNIX)
+            of = (struct span){(const char *)client->peer, sizeof(client->peer)};
+        break;
+    case CONF_HASH_HEADER: {
+        struct span name = {pool->hash_name, strlen(pool->hash_name)};
+        const struct http1_field *field = http1_head_find(head, name);
+        if (field != NULL)
+            of = field->value;
+        break;
+    }
+    case CONF_HASH_PARAM: {
+        struct span name = {pool->hash_name, strlen(pool->hash_name)};
+        struct span value = {0};
+        if (params.n > 0 && params.p[0] == '{')
+            value = jsonrpc_member(params, name);
+        if (value.n > 0)
+            of = value;
+        break;
+    }
+    }
+    return hash_bytes(&key, of.p, of.n);
+}

@@ -1,0 +1,120 @@
+#pragma once
+
+/*
+ * A pool: its workers, which of them takes a call, and the queue of calls that wait for one.
+ * Deadlines and clients are the caller's business; here a call is a *job*.
+ */
+
+#include "frontd/shard/channel.h"
+#include "proto/errors.h"
+
+struct pool;
+struct worker;
+
+enum {
+    JOB_ID_DIGITS = 20, /* a call id in the body of http.request, padded with spaces */
+    JOB_LEFT_DIGITS = 10,
+};
+
+enum job_state { JOB_IDLE, JOB_QUEUED, JOB_SENT };
+
+struct job {
+    struct idmap_node sent; /* in the channel's calls while SENT */
+    struct list node;       /* in the pool's queue while QUEUED */
+    struct buf frame;       /* the whole REQUEST, kept until the job ends: it may be sent again */
+    struct pool *pool;
+    struct worker *worker; /* whose slot it holds while SENT */
+    struct answer *answer; /* the parts that have come of a streamed answer; NULL: none */
+    uint64_t since;        /* ms: in the queue since */
+    uint64_t end;          /* position in the channel's stream after its frame */
+    uint64_t hash;         /* of what the pool hashes on */
+    uint64_t expires;      /* ms: the call's deadline */
+    int slot;
+    uint32_t left_at;    /* where in the frame "deadline_ms" has its 10 digits; 0: nowhere */
+    uint32_t id_at;      /* where in the frame the call id has JOB_ID_DIGITS; 0: nowhere */
+    const char *method;  /* borrowed from the caller for as long as the job lives; for workers */
+    uint32_t method_len; /* that take some methods only */
+    uint8_t state;       /* enum job_state */
+    uint8_t tries;       /* how often it was sent */
+    bool notify;
+    bool idempotent;
+    bool abandoned; /* nobody waits for the answer */
+};
+
+/* Pool → call. The job is IDLE then; the callee ends it or lets go of it. */
+struct pool_ops {
+    /* The worker has answered: frame->body and ->blob, borrowed. */
+    void (*answered)(struct job *job, const struct frame *frame);
+    /* A notification is on its way: there will be no answer. */
+    void (*delivered)(struct job *job);
+    void (*failed)(struct job *job, enum rpc_error error);
+};
+
+struct pool {
+    struct ctx *ctx;
+    const struct conf_pool *conf;
+    const struct pool_ops *ops;
+    unsigned index;
+    struct list workers;   /* all that are known */
+    struct worker **ready; /* those that calls may be given to */
+    uint32_t nready;
+    uint32_t room;     /* of ready[] */
+    uint32_t nknown;   /* workers in all */
+    uint32_t narrow;   /* of the ready ones, those that take some methods only */
+    struct list queue; /* of struct job */
+    uint32_t queued;
+    struct wheel_timer timer;
+    uint64_t no_worker_since; /* ms; valid while nready is 0 */
+    uint64_t deferred_since;  /* ms: we let another shard's older call go first; 0: we do not */
+    uint64_t ignored_since;   /* that call did not go, so we no longer wait for it */
+    uint64_t random;
+    struct watch *watches; /* one for each UNIX pattern */
+    uint32_t nwatches;
+    uint32_t closing; /* workers on their way out */
+    bool shutting;
+};
+
+/* Returns 0 or -errno. conf: borrowed. */
+int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct pool_ops *ops);
+
+/* Starts to look for workers. Returns 0 or -errno. */
+int pool_open(struct pool *pool);
+
+/* Says GOAWAY to all workers and lets go of everything; jobs still there fail. */
+void pool_shut(struct pool *pool);
+
+/* After pool_shut() and once the loop has run its close callbacks. */
+void pool_deinit(struct pool *pool);
+
+/*
+ * Gives a job to a worker, or queues it, or fails it. Its frame, method, hash and flags are set.
+ * Any of the ops may be called from within.
+ */
+void pool_submit(struct pool *pool, struct job *job);
+
+/*
+ * Nobody waits for the job any more. Returns true when it is IDLE again, and the caller's; false
+ * when a worker has it: CANCEL is sent, and ops->answered() or ->failed() still comes, since only
+ * the worker's answer gives the slot back (protocol section 5).
+ */
+bool pool_abandon(struct job *job);
+
+/* Another shard has freed a slot. */
+void pool_wake(struct pool *pool);
+
+/* Its wheel timer is due. */
+void pool_timeout(struct wheel_timer *timer);
+
+/* For worker.c */
+
+void pool_worker_ready(struct pool *pool, struct worker *worker);
+void pool_worker_unready(struct pool *pool, struct worker *worker);
+
+/* A worker's slot has become free: who waits for it gets it. */
+void pool_slot_freed(struct pool *pool);
+
+/* A job that no worker has started goes to the front of the queue. */
+void pool_requeue(struct pool *pool, struct job *job);
+
+/* A job that nobody can do, or nobody waits for: over, as failed() says. */
+void pool_fail(struct job *job, enum rpc_error error);

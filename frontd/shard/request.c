@@ -1,0 +1,230 @@
+#include "frontd/shard/request.h"
+
+#include <errno.h>
+
+#include "common/mem.h"
+#include "frontd/shard/gateway.h"
+#include "frontd/shard/rpc.h"
+
+static struct pool *all_pools;
+
+static void on_ended(struct call *call, const struct outcome *outcome)
+{
+    struct request *request = call->owner;
+    request->client->calls--;
+    if (request->route->kind == CONF_JSONRPC)
+        rpc_ended(request, call, outcome);
+    else
+        gateway_ended(request, outcome);
+}
+
+static const struct call_ops call_ops = {.ended = on_ended};
+
+int request_init(struct ctx *ctx, struct pool *pools)
+{
+    all_pools = pools;
+    call_init(&call_ops);
+    return rpc_init(ctx->conf);
+}
+
+void request_deinit(void)
+{
+    rpc_deinit();
+    gateway_deinit();
+}
+
+static struct request *add(struct client *client, const struct http1_head *head)
+{
+    struct request *request = slab_get(&client->ctx->requests);
+    if (request == NULL)
+        return NULL;
+    request->client = client;
+    list_init(&request->calls);
+    list_append(&client->requests, &request->node);
+    request->minor = head == NULL ? 1 : head->minor;
+    request->head = head != NULL && head->method == HTTP1_HEAD;
+    request->keep_alive = head != NULL && head->keep_alive;
+    client->ctx->count.requests++;
+    return request;
+}
+
+void request_free(struct request *request)
+{
+    CHECK(list_empty(&request->calls));
+    list_remove(&request->node);
+    buf_deinit(&request->reply);
+    buf_deinit(&request->batch);
+    slab_put(&request->client->ctx->requests, request);
+}
+
+void request_abandon(struct request *request)
+{
+    list_for_each_safe (node, &request->calls) {
+        request->client->calls--;
+        call_cancel(container_of(node, struct call, node));
+    }
+    request_free(request);
+}
+
+/* What the route does not take, whatever the body is. Returns 0, or the status. */
+static unsigned status_of_head(const struct conf_route *route, const struct http1_head *head)
+{
+    if (head->form == HTTP1_AUTHORITY)
+        return 405; /* CONNECT: there is nothing to connect to */
+    if (route == NULL)
+        return head->form == HTTP1_ASTERISK ? 0 : 404;
+    if (route->kind == CONF_JSONRPC && head->method != HTTP1_POST && head->method != HTTP1_OPTIONS)
+        return 405;
+    return 0;
+}
+
+static const struct conf_route *find_route(
+    const struct client *client, const struct http1_head *head)
+{
+    if (head->form == HTTP1_ASTERISK || head->form == HTTP1_AUTHORITY)
+        return NULL;
+    return router_route(client->listener, head->authority, head->path);
+}
+
+bool request_hopeless(const struct client *client, const struct http1_head *head)
+{
+    return status_of_head(find_route(client, head), head) != 0;
+}
+
+static struct span allow_of(const struct conf_route *route)
+{
+    if (route != NULL && route->kind == CONF_JSONRPC)
+        return SPAN("Allow: POST, OPTIONS\r\n");
+    return SPAN("Allow: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS\r\n");
+}
+
+bool request_start(struct client *client, const struct http1_head *head, struct span body)
+{
+    struct request *request = add(client, head);
+    if (request == NULL)
+        return false;
+    request->route = find_route(client, head);
+    unsigned status = status_of_head(request->route, head);
+    if (status != 0) {
+        request_status(
+            request, status, status == 405 ? allow_of(request->route) : (struct span){0});
+    } else if (request->route == NULL ||
+               (request->route->kind == CONF_JSONRPC && head->method == HTTP1_OPTIONS)) {
+        struct reply reply = {.status = 204, .fields = allow_of(request->route)};
+        request_reply(request, &reply);
+    } else if (request->route->kind == CONF_JSONRPC) {
+        rpc_start(request, head, body);
+    } else {
+        gateway_start(request, head, body);
+    }
+    return true;
+}
+
+void request_refuse(struct client *client, unsigned status, const struct http1_head *head)
+{
+    struct request *request = add(client, head);
+    if (request == NULL) {
+        client_doom(client);
+        return;
+    }
+    request->keep_alive = false;
+    if (head != NULL) {
+        request->route = find_route(client, head);
+        unsigned of_head = status_of_head(request->route, head);
+        if (of_head != 0)
+            status = of_head;
+    }
+    if (status == 413 && request->route != NULL && request->route->kind == CONF_JSONRPC)
+        request_error(request, RPC_TOO_LARGE, SPAN("null"));
+    else
+        request_status(
+            request, status, status == 405 ? allow_of(request->route) : (struct span){0});
+}
+
+void request_reply(struct request *request, const struct reply *reply)
+{
+    struct client *client = request->client;
+    struct ctx *ctx = client->ctx;
+    bool no_body = request->head || reply->status == 204 || reply->status == 304;
+    if (ctx->draining)
+        request->keep_alive = false;
+    struct http1_reply head = {
+        .status = reply->status,
+        .minor = request->minor,
+        .keep_alive = request->keep_alive,
+        .no_length = reply->status == 204 || (reply->status == 304 && !reply->has_length),
+        .content_length = reply->has_length ? reply->length : reply->body.n,
+        .content_type = reply->content_type,
+        .fields = reply->fields,
+    };
+    size_t body_len = no_body ? 0 : reply->body.n;
+    struct buf *out = client_reply_buffer(client, request);
+    char *room = NULL;
+    /* A backlog over the limit means that the client does not read what it was sent before. */
+    if (buf_len(out) <= ctx->conf->limits.write_buffer)
+        room = buf_room(out, HTTP1_REPLY_HEAD_MAX + reply->fields.n + body_len);
+    if (room == NULL) {
+        client_doom(client);
+    } else {
+        size_t n = http1_reply_head(room, &head, ctx_date(ctx));
+        if (body_len > 0)
+            memcpy(room + n, reply->body.p, body_len);
+        buf_added(out, n + body_len);
+    }
+    client_reply_done(client, request);
+}
+
+void request_status(struct request *request, unsigned status, struct span fields)
+{
+    char text[64];
+    int n = snprintf(text, sizeof(text), "%u %s\n", status, http1_reason(status));
+    struct reply reply = {
+        .status = status,
+        .content_type = "text/plain",
+        .fields = fields,
+        .body = {text, (size_t)n},
+    };
+    request_reply(request, &reply);
+}
+
+void request_error(struct request *request, enum rpc_error error, struct span id)
+{
+    static const struct span retry_after = {"Retry-After: 1\r\n", 16};
+    struct reply reply = {
+        .status = rpc_error_status(error),
+        .content_type = "application/json",
+        .fields = error == RPC_OVERLOADED || error == RPC_RATE_LIMITED ? retry_after
+                                                                       : (struct span){0},
+    };
+    struct buf text = {0};
+    bool json = request->route->kind == CONF_JSONRPC;
+    if (json && rpc_error_write(&text, error, id) == 0)
+        reply.body = (struct span){buf_data(&text), buf_len(&text)};
+    char plain[64];
+    if (!json) {
+        int n = snprintf(plain, sizeof(plain), "%s\n", rpc_error_message(error));
+        reply.body = (struct span){plain, (size_t)n};
+        reply.content_type = "text/plain";
+    }
+    request_reply(request, &reply);
+    buf_deinit(&text);
+}
+
+void request_call(struct request *request, struct call_spec *spec, uint32_t pool)
+{
+    struct client *client = request->client;
+    spec->owner = request;
+    spec->list = &request->calls;
+    spec->pool = &all_pools[pool];
+    spec->timeout = request->route->timeout;
+    request->pending++;
+    client->calls++;
+    if (call_start(client->ctx, spec) < 0) {
+        struct outcome outcome = {.error = RPC_OVERLOADED};
+        client->calls--;
+        if (request->route->kind == CONF_JSONRPC)
+            rpc_ended(request, NULL, &outcome);
+        else
+            gateway_ended(request, &outcome);
+    }
+}

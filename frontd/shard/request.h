@@ -1,0 +1,70 @@
+#pragma once
+
+/* An HTTP request in progress: which calls it becomes, and what answer they make together. */
+
+#include "frontd/shard/call.h"
+#include "frontd/shard/client.h"
+
+struct request {
+    struct list node;  /* in client->requests */
+    struct list calls; /* in progress */
+    struct client *client;
+    const struct conf_route *route; /* NULL: none was found */
+    struct buf reply;               /* the complete answer, until it is its turn */
+    struct buf batch;               /* the answers of a batch's members so far */
+    uint32_t pending;               /* calls in progress, and one while they are started */
+    uint8_t minor;                  /* of its HTTP version */
+    bool head;                      /* HEAD: the answer has no body */
+    bool keep_alive;
+    bool is_batch;
+    bool done; /* `reply` is complete */
+};
+
+/* Once, at start: sets what calls do when they end. Returns 0 or -ENOMEM. */
+int request_init(struct ctx *ctx, struct pool *pools);
+void request_deinit(void);
+
+/*
+ * Starts a complete request. It may end from within.
+ * Returns false where there is no memory even for an error: the client is doomed.
+ */
+bool request_start(struct client *client, const struct http1_head *head, struct span body);
+
+/*
+ * Refuses what could not become a request: answers with that status, and the connection ends.
+ * head: NULL where there is none.
+ */
+void request_refuse(struct client *client, unsigned status, const struct http1_head *head);
+
+/* Whether a request with this head would be refused whatever its body is (for Expect). */
+bool request_hopeless(const struct client *client, const struct http1_head *head);
+
+/* Its client is going: cancels its calls and frees it. */
+void request_abandon(struct request *request);
+
+/* Frees one whose answer is out. */
+void request_free(struct request *request);
+
+/* For rpc.c and gateway.c */
+
+/* What an answer has besides its body. */
+struct reply {
+    unsigned status;
+    const char *content_type; /* NULL: none */
+    struct span fields;       /* further header fields, each ending in CRLF */
+    struct span body;
+    uint64_t length; /* HEAD: of the body that GET would give */
+    bool has_length; /* `length` is set */
+};
+
+/* Answers and ends the request. */
+void request_reply(struct request *request, const struct reply *reply);
+
+/* An error made by the front, as the request's route wants it. id: JSON text for the error. */
+void request_error(struct request *request, enum rpc_error error, struct span id);
+
+/* A short text with that status. */
+void request_status(struct request *request, unsigned status, struct span fields);
+
+/* Starts a call of the request; counts it. */
+void request_call(struct request *request, struct call_spec *spec, uint32_t pool);

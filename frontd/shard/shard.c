@@ -1,0 +1,398 @@
+/*
+ * The supervisor says START (who this is, the config, the shared memory), LISTEN (the sockets) and
+ * RUN; then the shard looks for workers, accepts, and says READY. It goes on until DRAIN: accepting
+ * stops, idle clients are closed, the others after their answers; with the last client, or at the
+ * drain limit, everything is let go of and the loop ends. A supervisor that is gone counts as
+ * DRAIN.
+ *
+ * A turn of the loop: events are handled, which gathers bytes to write; before the loop waits
+ * again, on_turn_end() writes them all.
+ */
+
+#include "frontd/shard/shard.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "frontd/conf_file.h"
+#include "frontd/ctl.h"
+#include "frontd/shard/listener.h"
+#include "frontd/shard/request.h"
+#include "frontd/shard/worker.h"
+
+struct shard {
+    struct ctx ctx;
+    struct conf *conf;
+    struct share *share;
+    struct pool *pools;
+    struct acceptor acceptor;
+    uv_poll_t control;
+    uv_poll_t wake;
+    uv_prepare_t turn_end;
+    uv_timer_t tick; /* when the wheel is due */
+    uv_timer_t drain_limit;
+    uint64_t tick_at; /* ms: what `tick` is set to; UINT64_MAX: it is not */
+    int wake_fds[CONF_SHARDS_MAX];
+    char instance[33];
+    size_t npools;
+    size_t nlisten; /* sockets that have come so far */
+    bool started;
+    bool finished;
+};
+
+const char *ctx_date(struct ctx *ctx)
+{
+    uint64_t now = ctx_now(ctx);
+    if (UNLIKELY(ctx->date[0] == '\0' || now - ctx->date_at >= 1000)) {
+        struct timespec wall;
+        clock_gettime(CLOCK_REALTIME, &wall);
+        http1_date(wall.tv_sec, ctx->date);
+        /* Stale again when the wall clock's second ends. */
+        ctx->date_at = now - (uint64_t)wall.tv_nsec / 1000000;
+    }
+    return ctx->date;
+}
+
+static void on_timer(struct wheel_timer *timer)
+{
+    switch ((enum timer_kind)timer->kind) {
+    case TIMER_CLIENT: client_timeout(timer); break;
+    case TIMER_CALL: call_timeout(timer); break;
+    case TIMER_CHANNEL: channel_timeout(timer); break;
+    case TIMER_WORKER: worker_timeout(timer); break;
+    case TIMER_POOL: pool_timeout(timer); break;
+    case TIMER_ACCEPT: acceptor_timeout(timer); break;
+    }
+}
+
+static void on_tick(uv_timer_t *handle)
+{
+    struct shard *shard = handle->data;
+    struct wheel_timer *timer;
+    shard->tick_at = UINT64_MAX;
+    while ((timer = wheel_expire(&shard->ctx.wheel, ctx_now(&shard->ctx))) != NULL)
+        on_timer(timer);
+}
+
+static void set_tick(struct shard *shard)
+{
+    uint64_t next = wheel_next(&shard->ctx.wheel);
+    if (next == shard->tick_at)
+        return;
+    shard->tick_at = next;
+    if (next == UINT64_MAX) {
+        uv_timer_stop(&shard->tick);
+        return;
+    }
+    uint64_t now = ctx_now(&shard->ctx);
+    uv_timer_start(&shard->tick, on_tick, next > now ? next - now : 0, 0);
+}
+
+static void flush(struct ctx *ctx)
+{
+    while (!list_empty(&ctx->dirty_clients) || !list_empty(&ctx->dirty_channels)) {
+        while (!list_empty(&ctx->dirty_clients))
+            client_flush(list_first(&ctx->dirty_clients, struct client, dirty));
+        while (!list_empty(&ctx->dirty_channels))
+            channel_flush(list_first(&ctx->dirty_channels, struct channel, dirty));
+    }
+}
+
+static bool calls_wait(const struct shard *shard)
+{
+    for (size_t i = 0; i < shard->npools; i++) {
+        if (shard->pools[i].queued > 0)
+            return true;
+    }
+    return false;
+}
+
+/* Lets go of everything: the loop ends when the last handle is closed. */
+static void finish(struct shard *shard)
+{
+    if (shard->finished)
+        return;
+    shard->finished = true;
+    acceptor_close(&shard->acceptor);
+    list_for_each_safe (node, &shard->acceptor.clients)
+        client_doom(container_of(node, struct client, node));
+    flush(&shard->ctx);
+    for (size_t i = 0; i < shard->npools; i++)
+        pool_shut(&shard->pools[i]);
+    flush(&shard->ctx);
+    uv_close((uv_handle_t *)&shard->control, NULL);
+    uv_close((uv_handle_t *)&shard->wake, NULL);
+    uv_close((uv_handle_t *)&shard->turn_end, NULL);
+    uv_close((uv_handle_t *)&shard->tick, NULL);
+    uv_close((uv_handle_t *)&shard->drain_limit, NULL);
+}
+
+static void on_turn_end(uv_prepare_t *handle)
+{
+    struct shard *shard = handle->data;
+    flush(&shard->ctx);
+    if (shard->ctx.draining && list_empty(&shard->acceptor.clients) && !calls_wait(shard))
+        finish(shard);
+    else
+        set_tick(shard);
+}
+
+static void on_drain_limit(uv_timer_t *timer)
+{
+    struct shard *shard = timer->data;
+    size_t left = 0;
+    list_for_each (node, &shard->acceptor.clients)
+        left++;
+    log_warning("the drain limit has passed: closing %zu connections", left);
+    finish(shard);
+}
+
+static void drain(struct shard *shard)
+{
+    if (shard->ctx.draining)
+        return;
+    shard->ctx.draining = true;
+    acceptor_close(&shard->acceptor);
+    list_for_each_safe (node, &shard->acceptor.clients)
+        client_drain(container_of(node, struct client, node));
+    uv_timer_start(&shard->drain_limit, on_drain_limit, shard->conf->drain, 0);
+}
+
+static void on_wake(uv_poll_t *poll, int status, int events)
+{
+    (void)events;
+    struct shard *shard = poll->data;
+    uint64_t count;
+    if (status < 0 || read(shard->wake_fds[shard->ctx.identity.shard], &count, sizeof(count)) < 0)
+        return;
+    for (size_t i = 0; i < shard->npools; i++)
+        pool_wake(&shard->pools[i]);
+}
+
+/* As root, only the supervisor stays root. */
+static int drop_privileges(const char *user)
+{
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return -errno;
+    if (user == NULL || geteuid() != 0)
+        return 0;
+    errno = 0;
+    const struct passwd *entry = getpwnam(user);
+    if (entry == NULL)
+        return errno == 0 ? -ENOENT : -errno;
+    if (initgroups(user, entry->pw_gid) < 0 || setgid(entry->pw_gid) < 0 ||
+        setuid(entry->pw_uid) < 0)
+        return -errno;
+    return 0;
+}
+
+static int init_handles(struct shard *shard)
+{
+    uv_loop_t *loop = &shard->ctx.loop;
+    CHECK(uv_prepare_init(loop, &shard->turn_end) == 0);
+    CHECK(uv_timer_init(loop, &shard->tick) == 0);
+    CHECK(uv_timer_init(loop, &shard->drain_limit) == 0);
+    shard->turn_end.data = shard->tick.data = shard->drain_limit.data = shard;
+    CHECK(uv_prepare_start(&shard->turn_end, on_turn_end) == 0);
+    int r = uv_poll_init(loop, &shard->wake, shard->wake_fds[shard->ctx.identity.shard]);
+    if (r < 0)
+        return r;
+    shard->wake.data = shard;
+    return uv_poll_start(&shard->wake, UV_READABLE, on_wake);
+}
+
+static int init_ctx(struct shard *shard)
+{
+    struct ctx *ctx = &shard->ctx;
+    size_t size;
+    ctx->conf = shard->conf;
+    ctx->share = shard->share;
+    ctx->read_buf = mem_get(CTX_READ_SIZE, &size);
+    if (ctx->read_buf == NULL)
+        return -ENOMEM;
+    uv_update_time(&ctx->loop);
+    wheel_init(&ctx->wheel, ctx_now(ctx));
+    shard->tick_at = UINT64_MAX;
+    list_init(&ctx->dirty_clients);
+    list_init(&ctx->dirty_channels);
+    slab_init(&ctx->clients, sizeof(struct client));
+    slab_init(&ctx->requests, sizeof(struct request));
+    slab_init(&ctx->calls, sizeof(struct call));
+    return 0;
+}
+
+static int on_start(struct shard *shard, const struct ctl_start *start, const int *fds, size_t nfds)
+{
+    struct ctx *ctx = &shard->ctx;
+    struct buf text;
+    char error[512];
+    char who[32];
+    if (nfds != 2 + (size_t)start->shards || start->shards > CONF_SHARDS_MAX ||
+        start->shard >= start->shards)
+        return -EPROTO;
+    memcpy(shard->wake_fds, fds + 2, start->shards * sizeof(int));
+    int r = conf_file_load_fd(fds[0], start->conf_name, &text, &shard->conf, error, sizeof(error));
+    if (r < 0) {
+        log_error("%s", error);
+        return r;
+    }
+    buf_deinit(&text);
+    snprintf(who, sizeof(who), "shard %u", start->shard);
+    log_init(shard->conf->log_level, shard->conf->log_format, who);
+    r = share_map(fds[1], &shard->share);
+    close(fds[0]);
+    close(fds[1]);
+    if (r < 0)
+        return r;
+    memcpy(shard->instance, start->instance, sizeof(shard->instance));
+    shard->instance[sizeof(shard->instance) - 1] = '\0';
+    ctx->seat = start->seat;
+    ctx->wake_fds = shard->wake_fds;
+    ctx->nwake_fds = start->shards;
+    ctx->identity = (struct identity){
+        .instance = shard->instance,
+        .incarnation = start->incarnation,
+        .generation = start->generation,
+        .shard = start->shard,
+        .shards = start->shards,
+    };
+    r = drop_privileges(shard->conf->user);
+    if (r == 0)
+        r = init_ctx(shard);
+    if (r == 0)
+        r = init_handles(shard);
+    if (r == 0)
+        r = acceptor_init(&shard->acceptor, ctx, FDPASS_FDS_MAX);
+    shard->started = r == 0;
+    return r;
+}
+
+static int on_listen(struct shard *shard, const struct ctl_listen *listen, const int *fds)
+{
+    for (uint32_t i = 0; i < listen->count; i++) {
+        if (!shard->started || listen->listeners[i] >= shard->conf->nlisteners ||
+            shard->nlisten == FDPASS_FDS_MAX)
+            return -EPROTO;
+        int r = acceptor_add(
+            &shard->acceptor, &shard->conf->listeners[listen->listeners[i]], fds[i]);
+        if (r < 0)
+            return r;
+        shard->nlisten++;
+    }
+    return 0;
+}
+
+static int on_run(struct shard *shard)
+{
+    struct ctx *ctx = &shard->ctx;
+    struct ctl_message ready = {0};
+    if (!shard->started)
+        return -EPROTO;
+    shard->pools = mem_zalloc(shard->conf->npools * sizeof(*shard->pools));
+    if (shard->pools == NULL)
+        return -ENOMEM;
+    int r = request_init(ctx, shard->pools);
+    for (uint32_t i = 0; r == 0 && i < shard->conf->npools; i++) {
+        r = pool_init(&shard->pools[i], ctx, i, &call_pool_ops);
+        if (r == 0) {
+            shard->npools++;
+            r = pool_open(&shard->pools[i]);
+        }
+    }
+    if (r < 0)
+        return r;
+    acceptor_open(&shard->acceptor);
+    return ctl_send(CTL_FD, CTL_READY, &ready, NULL, 0);
+}
+
+static int on_message(
+    struct shard *shard, const struct ctl_message *message, const int *fds, size_t nfds)
+{
+    switch (message->type) {
+    case CTL_START: return on_start(shard, &message->u.start, fds, nfds);
+    case CTL_LISTEN: return on_listen(shard, &message->u.listen, fds);
+    case CTL_RUN: return on_run(shard);
+    case CTL_DRAIN: drain(shard); return 0;
+    default: return -EPROTO;
+    }
+}
+
+static void on_control(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    struct shard *shard = poll->data;
+    struct ctl_message message;
+    int fds[FDPASS_FDS_MAX];
+    size_t nfds;
+    for (;;) {
+        int r = ctl_receive(CTL_FD, &message, fds, &nfds);
+        if (r == -EAGAIN)
+            return;
+        if (r == -EPIPE && shard->started) {
+            log_error("the supervisor is gone: finishing calls, then exiting");
+            uv_poll_stop(poll);
+            drain(shard);
+            return;
+        }
+        if (r == 0)
+            r = on_message(shard, &message, fds, nfds);
+        if (r < 0) {
+            log_error("cannot start: %s", uv_strerror(r));
+            exit(1);
+        }
+    }
+}
+
+static void deinit(struct shard *shard)
+{
+    struct ctx *ctx = &shard->ctx;
+    CHECK(uv_loop_close(&ctx->loop) == 0);
+    for (size_t i = 0; i < shard->npools; i++)
+        pool_deinit(&shard->pools[i]);
+    mem_free(shard->pools);
+    acceptor_deinit(&shard->acceptor);
+    request_deinit();
+    slab_deinit(&ctx->calls);
+    slab_deinit(&ctx->requests);
+    slab_deinit(&ctx->clients);
+    mem_put(ctx->read_buf, CTX_READ_SIZE);
+    share_unmap(shard->share);
+    conf_free(shard->conf);
+    for (uint32_t i = 0; i < ctx->nwake_fds; i++)
+        close(shard->wake_fds[i]);
+}
+
+int shard_run(void)
+{
+    struct shard *shard = mem_zalloc(sizeof(*shard));
+    if (shard == NULL)
+        return 1;
+    /* The supervisor decides: a terminal's Ctrl-C and systemd's stop reach every process. */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGQUIT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGUSR2, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    int r = uv_loop_init(&shard->ctx.loop);
+    if (r == 0)
+        r = uv_poll_init(&shard->ctx.loop, &shard->control, CTL_FD);
+    if (r < 0) {
+        log_error("cannot start: %s", uv_strerror(r));
+        return 1;
+    }
+    shard->control.data = shard;
+    CHECK(uv_poll_start(&shard->control, UV_READABLE, on_control) == 0);
+    uv_run(&shard->ctx.loop, UV_RUN_DEFAULT);
+    deinit(shard);
+    mem_free(shard);
+    return 0;
+}

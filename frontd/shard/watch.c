@@ -1,0 +1,176 @@
+/*
+ * watch_init() puts an inotify watch on the pattern's folder and scans it. Every event leads to a
+ * new scan, which adds workers that are new and removes those whose file has gone; a file that is
+ * made anew has its worker dialled at once. While the folder does not exist, or inotify has no
+ * watch to give, it is scanned once a second instead.
+ */
+
+#include "frontd/shard/watch.h"
+
+#include <errno.h>
+#include <fnmatch.h>
+#include <glob.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "frontd/conf_value.h"
+#include "frontd/shard/worker.h"
+
+enum { SCAN_MS = 1000 };
+
+static void add_path(struct watch *watch, const char *path)
+{
+    char text[512];
+    struct stat st;
+    if (stat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+        return;
+    snprintf(text, sizeof(text), "unix:%s", path);
+    struct worker *worker = worker_find(watch->pool, text);
+    if (worker != NULL) {
+        worker->seen = true;
+        return;
+    }
+    struct conf_address address;
+    const char *wrong = conf_value_address(text, &address);
+    if (wrong != NULL) {
+        log_warning("pool %s: worker %s: %s, ignored", watch->pool->conf->name, text, wrong);
+        return;
+    }
+    if (worker_add(watch->pool, text, &address) == 0)
+        worker_find(watch->pool, text)->seen = true;
+}
+
+/* Whether the worker is one of this pattern's. */
+static bool is_ours(const struct watch *watch, const struct worker *worker)
+{
+    return worker->address.sock.any.sa_family == AF_UNIX &&
+           fnmatch(watch->pattern, worker->address.sock.un.sun_path, FNM_PATHNAME | FNM_PERIOD) ==
+               0;
+}
+
+static void scan(struct watch *watch)
+{
+    struct pool *pool = watch->pool;
+    glob_t found = {0};
+    list_for_each (node, &pool->workers)
+        container_of(node, struct worker, node)->seen = false;
+    int r = glob(watch->pattern, GLOB_NOSORT, NULL, &found);
+    if (r == GLOB_NOSPACE) {
+        log_error("pool %s: %s: no memory to look for workers", pool->conf->name, watch->pattern);
+        return;
+    }
+    for (size_t i = 0; r == 0 && i < found.gl_pathc; i++)
+        add_path(watch, found.gl_pathv[i]);
+    globfree(&found);
+    list_for_each_safe (node, &pool->workers) {
+        struct worker *worker = container_of(node, struct worker, node);
+        if (!worker->seen && is_ours(watch, worker))
+            worker_remove(worker);
+    }
+}
+
+static void on_scan(uv_timer_t *timer);
+
+/* Puts the watch on the folder where there is none; returns whether there is one now. */
+static bool watch_folder(struct watch *watch)
+{
+    if (watch->handle >= 0)
+        return true;
+    watch->handle = inotify_add_watch(watch->fd, watch->folder,
+        IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM | IN_ATTRIB | IN_DELETE_SELF |
+            IN_MOVE_SELF | IN_ONLYDIR);
+    if (watch->handle >= 0) {
+        uv_timer_stop(&watch->scan);
+        return true;
+    }
+    if (errno != ENOENT && errno != ENOTDIR && !uv_is_active((uv_handle_t *)&watch->scan))
+        log_warning("pool %s: cannot watch %s: %s, looking there once a second",
+            watch->pool->conf->name, watch->folder, uv_strerror(-errno));
+    CHECK(uv_timer_start(&watch->scan, on_scan, SCAN_MS, SCAN_MS) == 0);
+    return false;
+}
+
+static void on_scan(uv_timer_t *timer)
+{
+    struct watch *watch = timer->data;
+    watch_folder(watch);
+    scan(watch);
+}
+
+/* A file made anew: whoever was not there before may be now. */
+static void poke(struct watch *watch, const char *name)
+{
+    char text[512];
+    snprintf(text, sizeof(text), "unix:%s%s%s", watch->folder,
+        strcmp(watch->folder, "/") == 0 ? "" : "/", name);
+    struct worker *worker = worker_find(watch->pool, text);
+    if (worker != NULL)
+        worker_poke(worker);
+}
+
+static void on_events(uv_poll_t *poll, int status, int events)
+{
+    (void)events;
+    struct watch *watch = poll->data;
+    _Alignas(struct inotify_event) char buffer[4096];
+    ssize_t n = status < 0 ? -1 : read(watch->fd, buffer, sizeof(buffer));
+    if (n <= 0)
+        return;
+    bool folder_gone = false;
+    for (char *p = buffer; p < buffer + n;) {
+        const struct inotify_event *event = (const void *)p;
+        if (event->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_IGNORED))
+            folder_gone = true;
+        if ((event->mask & (IN_CREATE | IN_MOVED_TO)) && event->len > 0)
+            poke(watch, event->name);
+        p += sizeof(*event) + event->len;
+    }
+    if (folder_gone) {
+        inotify_rm_watch(watch->fd, watch->handle);
+        watch->handle = -1;
+        watch_folder(watch);
+    }
+    scan(watch);
+}
+
+int watch_init(struct watch *watch, struct pool *pool, const struct conf_worker *worker)
+{
+    *watch = (struct watch){.pool = pool, .pattern = worker->pattern, .handle = -1};
+    const char *slash = strrchr(worker->pattern, '/');
+    watch->folder = slash == worker->pattern
+                        ? mem_strdup("/")
+                        : mem_strndup(worker->pattern, (size_t)(slash - worker->pattern));
+    if (watch->folder == NULL)
+        return -ENOMEM;
+    CHECK(uv_timer_init(&pool->ctx->loop, &watch->scan) == 0);
+    watch->scan.data = watch;
+    watch->fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (watch->fd < 0)
+        return -errno;
+    int r = uv_poll_init(&pool->ctx->loop, &watch->poll, watch->fd);
+    if (r < 0)
+        return r;
+    watch->poll.data = watch;
+    r = uv_poll_start(&watch->poll, UV_READABLE, on_events);
+    if (r < 0)
+        return r;
+    watch_folder(watch);
+    scan(watch);
+    return 0;
+}
+
+static void on_poll_closed(uv_handle_t *handle)
+{
+    struct watch *watch = handle->data;
+    close(watch->fd);
+}
+
+void watch_close(struct watch *watch)
+{
+    uv_close((uv_handle_t *)&watch->scan, NULL);
+    uv_close((uv_handle_t *)&watch->poll, on_poll_closed);
+    watch->folder = mem_free(watch->folder);
+}

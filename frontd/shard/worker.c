@@ -1,0 +1,450 @@
+/*
+ * worker_add() dials; opened() makes the worker ready for calls. When the channel is lost, jobs
+ * that it had are settled: one whose frame was not wholly written was never executed and goes back
+ * to the queue; an idempotent one is tried on another worker; every other one fails. Once the
+ * channel is closed the worker is dialled again, with a back-off, or is forgotten if its socket's
+ * file has gone.
+ *
+ * GOAWAY takes the worker out of the ready ones and gives calls above last_call back to the queue;
+ * the channel stays until the worker closes it.
+ */
+
+#include "frontd/shard/worker.h"
+
+#include <errno.h>
+
+#include "common/hash.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "proto/jsonrpc.h"
+
+/* The parts of an answer that comes as RESPONSE and DATA frames (protocol section 8). */
+struct answer {
+    struct buf body;
+    struct buf blob;
+};
+
+static struct worker *worker_of(struct channel *channel)
+{
+    return container_of(channel, struct worker, channel);
+}
+
+static struct job *job_of(struct idmap_node *node)
+{
+    return container_of(node, struct job, sent);
+}
+
+bool worker_takes(const struct worker *worker, struct span method)
+{
+    return !worker->narrow ||
+           conf_method_listed(worker->methods, (uint32_t)worker->nmethods, method);
+}
+
+static void free_methods(struct worker *worker)
+{
+    for (size_t i = 0; i < worker->nmethods; i++)
+        mem_free(worker->methods[i]);
+    worker->methods = mem_free(worker->methods);
+    worker->nmethods = 0;
+    worker->narrow = false;
+}
+
+static void destroy(struct worker *worker)
+{
+    struct ctx *ctx = worker->pool->ctx;
+    wheel_disarm(&worker->retry);
+    list_remove(&worker->node);
+    worker->pool->nknown--;
+    channel_deinit(&worker->channel);
+    if (worker->share >= 0)
+        share_worker_put(ctx->share, ctx->seat, worker->share);
+    free_methods(worker);
+    mem_free(worker->text);
+    mem_free(worker);
+}
+
+static void free_answer(struct job *job)
+{
+    if (job->answer == NULL)
+        return;
+    buf_deinit(&job->answer->body);
+    buf_deinit(&job->answer->blob);
+    job->answer = mem_free(job->answer);
+}
+
+/* The job holds no slot any more. */
+static void give_slot(struct worker *worker, struct job *job)
+{
+    struct ctx *ctx = worker->pool->ctx;
+    CHECK(job->state == JOB_SENT && job->worker == worker);
+    share_slot_give(ctx->share, ctx->seat, worker->share, job->slot);
+    if (job->abandoned)
+        share_worker_add_abandoned(ctx->share, ctx->seat, worker->share, -1);
+    job->state = JOB_IDLE;
+    job->worker = NULL;
+    free_answer(job);
+}
+
+static void retry_later(struct worker *worker)
+{
+    worker->retry_ms = worker->retry_ms == 0
+                           ? WORKER_RETRY_FIRST_MS
+                           : MIN(worker->retry_ms * 2, (uint32_t)WORKER_RETRY_MAX_MS);
+    ctx_arm(worker->pool->ctx, &worker->retry, worker->retry_ms);
+}
+
+static void log_unreachable(struct worker *worker, const char *why)
+{
+    if (!worker->quiet)
+        log_warning(
+            "pool %s: worker %s: %s, trying again", worker->pool->conf->name, worker->text, why);
+    worker->quiet = true;
+}
+
+static void dial(struct worker *worker)
+{
+    wheel_disarm(&worker->retry);
+    int r = channel_dial(&worker->channel, &worker->address.sock.any, worker->address.len);
+    if (r < 0) {
+        /* A file that is just being made, or still there after its worker: no news. */
+        if (r != -ECONNREFUSED || worker->retry_ms >= 1000)
+            log_unreachable(worker, uv_strerror(r));
+        retry_later(worker);
+    }
+}
+
+/* Returns NULL, or what is wrong. */
+static const char *copy_methods(struct worker *worker, const struct hello_worker *hello)
+{
+    free_methods(worker);
+    worker->narrow = hello->has_methods;
+    if (hello->nmethods == 0)
+        return NULL;
+    worker->methods = mem_zalloc(hello->nmethods * sizeof(char *));
+    if (worker->methods == NULL)
+        return "no memory";
+    for (size_t i = 0; i < hello->nmethods; i++) {
+        if (hello->methods[i][0] == '\0')
+            return "bad HELLO: an empty method";
+        worker->methods[i] = mem_strdup(hello->methods[i]);
+        if (worker->methods[i] == NULL)
+            return "no memory";
+        worker->nmethods++;
+    }
+    return NULL;
+}
+
+/*
+ * The slots of a worker are those of one process: a new one at the same address starts with its
+ * own, though the old one may still be finishing calls.
+ */
+static int take_row(struct worker *worker, int64_t pid)
+{
+    struct ctx *ctx = worker->pool->ctx;
+    struct {
+        struct conf_address address;
+        int64_t pid;
+    } id;
+    memset(&id, 0, sizeof(id));
+    memcpy(&id.address.sock, &worker->address.sock, worker->address.len);
+    id.pid = pid;
+    if (worker->share >= 0)
+        share_worker_put(ctx->share, ctx->seat, worker->share);
+    worker->share = share_worker_get(ctx->share, ctx->seat, &id, sizeof(id));
+    return worker->share < 0 ? worker->share : 0;
+}
+
+static void on_opened(struct channel *channel, const struct hello_worker *hello)
+{
+    struct worker *worker = worker_of(channel);
+    const char *wrong = copy_methods(worker, hello);
+    if (wrong == NULL && take_row(worker, hello->pid) < 0)
+        wrong = "there are too many workers";
+    if (wrong != NULL) {
+        channel_shut(channel, wrong);
+        return;
+    }
+    worker->concurrency = hello->concurrency;
+    worker->retry_ms = 0;
+    worker->quiet = false;
+    log_info("pool %s: worker %s (%s, pid %lld) is there, concurrency %u", worker->pool->conf->name,
+        worker->text, hello->name == NULL ? "unnamed" : hello->name, (long long)hello->pid,
+        hello->concurrency);
+    pool_worker_ready(worker->pool, worker);
+}
+
+static void finish(struct job *job, const struct frame *frame)
+{
+    struct worker *worker = job->worker;
+    struct pool *pool = worker->pool;
+    struct answer *answer = job->answer;
+    struct frame whole = *frame;
+    if (answer != NULL) {
+        whole.body = (struct span){buf_data(&answer->body), buf_len(&answer->body)};
+        whole.blob = (struct span){buf_data(&answer->blob), buf_len(&answer->blob)};
+        job->answer = NULL; /* it has to outlive the job's slot */
+    }
+    idmap_remove(&worker->channel.calls, &job->sent);
+    give_slot(worker, job);
+    pool->ops->answered(job, &whole);
+    if (answer != NULL) {
+        buf_deinit(&answer->body);
+        buf_deinit(&answer->blob);
+        mem_free(answer);
+    }
+    pool_slot_freed(pool);
+}
+
+/* One part of a streamed answer; whole bodies only are relayed, so they gather up to max_frame. */
+static void gather(struct job *job, const struct frame *frame)
+{
+    struct channel *channel = &job->worker->channel;
+    bool first = frame->head.type == FRAME_RESPONSE;
+    if (job->answer == NULL)
+        job->answer = mem_zalloc(sizeof(*job->answer));
+    struct answer *answer = job->answer;
+    if (answer == NULL || (first && buf_append(&answer->body, frame->body.p, frame->body.n) < 0) ||
+        buf_len(&answer->blob) + frame->blob.n > FRAME_MAX_DEFAULT ||
+        buf_append(&answer->blob, frame->blob.p, frame->blob.n) < 0) {
+        channel_shut(channel, "streamed answer over max_frame");
+        return;
+    }
+    if (!(frame->head.flags & FRAME_F_MORE))
+        finish(job, frame);
+    else if (!first && frame->blob.n > 0)
+        channel_window(channel, frame->head.call, frame->blob.n);
+}
+
+static void on_frame(struct channel *channel, struct idmap_node *node, const struct frame *frame)
+{
+    struct job *job = job_of(node);
+    bool first = frame->head.type == FRAME_RESPONSE;
+    if (first == (job->answer != NULL)) {
+        channel_shut(channel, first ? "second RESPONSE to a call" : "DATA before RESPONSE");
+        return;
+    }
+    if (UNLIKELY(!first || frame->head.flags & FRAME_F_MORE))
+        gather(job, frame);
+    else
+        finish(job, frame);
+}
+
+/* Nobody has started this job: another worker may have it. */
+static void give_back(struct worker *worker, struct job *job)
+{
+    give_slot(worker, job);
+    if (job->abandoned) {
+        worker->pool->ops->failed(job, RPC_WORKER_LOST);
+        return;
+    }
+    /* "May have been given to another worker before" (protocol section 3). */
+    buf_data(&job->frame)[5] |= FRAME_F_RETRY;
+    pool_requeue(worker->pool, job);
+}
+
+static const struct channel_ops channel_ops;
+
+/* A worker that is not dialled yet, or NULL. */
+static struct worker *add(struct pool *pool, const char *text, const struct conf_address *address)
+{
+    static const struct hash_key same_everywhere = {0x66726f6e74640000ULL, 0x776f726b65720000ULL};
+    struct worker *worker = mem_zalloc(sizeof(*worker));
+    if (worker == NULL)
+        return NULL;
+    worker->text = mem_strdup(text);
+    if (worker->text == NULL ||
+        channel_init(&worker->channel, pool->ctx, &channel_ops, pool->conf->name) < 0) {
+        mem_free(worker->text);
+        return mem_free(worker);
+    }
+    worker->pool = pool;
+    worker->address = *address;
+    worker->share = -1;
+    worker->rank = hash_bytes(&same_everywhere, text, strlen(text));
+    wheel_timer_init(&worker->retry, TIMER_WORKER);
+    list_append(&pool->workers, &worker->node);
+    pool->nknown++;
+    return worker;
+}
+
+/* Its successor may listen at the same address already, while this one finishes its calls. */
+static void replace(struct worker *worker)
+{
+    struct pool *pool = worker->pool;
+    if (worker->gone || pool->shutting)
+        return;
+    worker->gone = true;
+    struct worker *successor = add(pool, worker->text, &worker->address);
+    if (successor != NULL)
+        retry_later(successor);
+}
+
+static void on_leaving(struct channel *channel, const char *reason, uint64_t last_call)
+{
+    struct worker *worker = worker_of(channel);
+    log_info("pool %s: worker %s goes away: %s", worker->pool->conf->name, worker->text, reason);
+    pool_worker_unready(worker->pool, worker);
+    replace(worker);
+    struct idmap_node *node = idmap_take_above(&channel->calls, last_call);
+    while (node != NULL) {
+        struct job *job = job_of(node);
+        node = node->next;
+        give_back(worker, job);
+    }
+    pool_slot_freed(worker->pool);
+}
+
+static void settle(struct worker *worker, struct job *job)
+{
+    bool executed = job->end <= worker->channel.written;
+    if (!executed || (job->idempotent && job->tries < WORKER_TRIES_MAX)) {
+        give_back(worker, job);
+        return;
+    }
+    give_slot(worker, job);
+    worker->pool->ops->failed(job, RPC_WORKER_LOST);
+}
+
+static void on_lost(struct channel *channel, const char *why)
+{
+    struct worker *worker = worker_of(channel);
+    struct pool *pool = worker->pool;
+    size_t calls = channel->calls.count;
+    pool_worker_unready(pool, worker);
+    if (calls > 0)
+        log_warning("pool %s: worker %s is lost with %zu calls in progress: %s", pool->conf->name,
+            worker->text, calls, why);
+    else
+        log_unreachable(worker, why);
+    struct idmap_node *node = idmap_take_above(&channel->calls, 0);
+    while (node != NULL) {
+        struct job *job = job_of(node);
+        node = node->next;
+        settle(worker, job);
+    }
+    pool_slot_freed(pool);
+}
+
+static void on_closed(struct channel *channel)
+{
+    struct worker *worker = worker_of(channel);
+    if (worker->gone)
+        destroy(worker);
+    else
+        retry_later(worker);
+}
+
+static bool on_may_be_silent(struct channel *channel)
+{
+    struct worker *worker = worker_of(channel);
+    return share_worker_awaited(worker->pool->ctx->share, worker->share) > 0;
+}
+
+static const struct channel_ops channel_ops = {
+    .opened = on_opened,
+    .frame = on_frame,
+    .leaving = on_leaving,
+    .lost = on_lost,
+    .closed = on_closed,
+    .may_be_silent = on_may_be_silent,
+};
+
+struct worker *worker_find(struct pool *pool, const char *text)
+{
+    list_for_each (node, &pool->workers) {
+        struct worker *worker = container_of(node, struct worker, node);
+        if (!worker->gone && strcmp(worker->text, text) == 0)
+            return worker;
+    }
+    return NULL;
+}
+
+int worker_add(struct pool *pool, const char *text, const struct conf_address *address)
+{
+    struct worker *worker = add(pool, text, address);
+    if (worker == NULL)
+        return -ENOMEM;
+    dial(worker);
+    return 0;
+}
+
+void worker_poke(struct worker *worker)
+{
+    worker->retry_ms = 0;
+    worker->quiet = false;
+    if (worker->channel.state == CHANNEL_CLOSED)
+        dial(worker);
+}
+
+void worker_remove(struct worker *worker)
+{
+    if (worker->gone)
+        return;
+    worker->gone = true;
+    if (worker->channel.state == CHANNEL_CLOSED)
+        destroy(worker);
+}
+
+/* What only the moment of sending knows: the call id (protocol section 8), and what is left of the
+ * deadline (section 5). */
+static void fill_in(struct worker *worker, struct job *job)
+{
+    char digits[32];
+    char *frame = buf_data(&job->frame);
+    uint64_t now = ctx_now(worker->pool->ctx);
+    if (job->id_at != 0) {
+        snprintf(digits, sizeof(digits), "%*llu", JOB_ID_DIGITS,
+            (unsigned long long)worker->channel.last_id + 1);
+        memcpy(frame + job->id_at, digits, JOB_ID_DIGITS);
+    }
+    if (job->left_at != 0) {
+        uint64_t left = job->expires > now ? job->expires - now : 0;
+        snprintf(digits, sizeof(digits), "%*llu", JOB_LEFT_DIGITS, (unsigned long long)left);
+        memcpy(frame + job->left_at, digits, JOB_LEFT_DIGITS);
+    }
+}
+
+void worker_send(struct worker *worker, struct job *job)
+{
+    struct pool *pool = worker->pool;
+    job->state = JOB_SENT;
+    job->worker = worker;
+    if (UNLIKELY(job->left_at != 0 || job->id_at != 0))
+        fill_in(worker, job);
+    int r = channel_send_call(&worker->channel, &job->sent, &job->frame, job->notify, &job->end);
+    if (UNLIKELY(r != 0)) {
+        give_slot(worker, job);
+        pool->ops->failed(job, r == -EMSGSIZE ? RPC_TOO_LARGE : RPC_OVERLOADED);
+        return;
+    }
+    job->tries++;
+    pool->ctx->count.calls++;
+    if (job->notify) {
+        give_slot(worker, job);
+        pool->ops->delivered(job);
+    }
+}
+
+void worker_abandon(struct job *job)
+{
+    struct worker *worker = job->worker;
+    struct ctx *ctx = worker->pool->ctx;
+    job->abandoned = true;
+    share_worker_add_abandoned(ctx->share, ctx->seat, worker->share, 1);
+    if (worker->channel.state == CHANNEL_OPEN || worker->channel.state == CHANNEL_LEAVING)
+        channel_cancel(&worker->channel, job->sent.id);
+}
+
+void worker_shut(struct worker *worker)
+{
+    worker->gone = true;
+    if (worker->channel.state == CHANNEL_CLOSED)
+        destroy(worker);
+    else
+        channel_shut(&worker->channel, "shutdown");
+}
+
+void worker_timeout(struct wheel_timer *timer)
+{
+    dial(container_of(timer, struct worker, retry));
+}

@@ -1,0 +1,58 @@
+#pragma once
+
+/* One worker process as a pool sees it: its address, its channel, dialling and dialling again. */
+
+#include "frontd/shard/pool.h"
+
+enum {
+    WORKER_RETRY_FIRST_MS = 10, /* a socket's file is there a moment before it listens */
+    WORKER_RETRY_MAX_MS = 2000,
+    WORKER_TRIES_MAX = 3, /* of an idempotent call whose workers are lost */
+};
+
+struct worker {
+    struct pool *pool;
+    struct list node; /* in pool->workers */
+    char *text;       /* for logs: "unix:/run/…", "tcp://…" */
+    struct conf_address address;
+    struct channel channel;
+    struct wheel_timer retry;
+    char **methods; /* what it takes; NULL with narrow false: everything */
+    size_t nmethods;
+    uint64_t rank;        /* hash of the address, for balance: hash */
+    uint32_t concurrency; /* 0: no limit */
+    uint32_t retry_ms;
+    int share; /* number of its process in the shared memory; -1: none yet */
+    bool narrow;
+    bool ready; /* in pool->ready */
+    bool gone;  /* its file was removed: it is not dialled again */
+    bool seen;  /* by the scan of its pattern that is going on */
+    bool quiet; /* that it cannot be reached has been logged */
+};
+
+/* Adds a worker and dials it. text: copied. Returns 0 or -errno. */
+int worker_add(struct pool *pool, const char *text, const struct conf_address *address);
+
+/* The worker with that text, or NULL. */
+struct worker *worker_find(struct pool *pool, const char *text);
+
+/* Its socket has just appeared (again): dials at once if it is not connected. */
+void worker_poke(struct worker *worker);
+
+/* Its socket has gone: it may finish what it has, and is forgotten when its channel closes. */
+void worker_remove(struct worker *worker);
+
+/* Gives it a job for which a slot has been taken. */
+void worker_send(struct worker *worker, struct job *job);
+
+/* Nobody waits for this job of the worker's any more. */
+void worker_abandon(struct job *job);
+
+/* Whether it takes a method. */
+bool worker_takes(const struct worker *worker, struct span method);
+
+/* Closes its channel with GOAWAY and forgets it. */
+void worker_shut(struct worker *worker);
+
+/* Its wheel timer is due. */
+void worker_timeout(struct wheel_timer *timer);
