@@ -316,7 +316,8 @@ const char *json_scan_object(const char *p, const char *end, unsigned depth,
         for (size_t i = 0; i < count; i++) {
             const bool same = UNLIKELY(escaped)
                                   ? json_scan_equals(key, keys[i])
-                                  : key.n == keys[i].n && memcmp(key.p, keys[i].p, key.n) == 0;
+                                  : key.n == keys[i].n &&
+                                        (key.n == 0 || memcmp(key.p, keys[i].p, key.n) == 0);
             if (same) {
                 ret_values[i] = (struct span){value, (size_t)(p - value)};
                 break;
@@ -403,6 +404,8 @@ static const char *resolve_escape(const char *p, const char *end, char out[4], s
 
 bool json_scan_equals(struct span in, struct span text)
 {
+    if (in.n == 0)
+        return text.n == 0; /* nothing to point to */
     const char *p = in.p;
     const char *end = in.p + in.n;
     size_t at = 0;
@@ -423,6 +426,8 @@ bool json_scan_equals(struct span in, struct span text)
 
 size_t json_scan_unescape(struct span in, char *out)
 {
+    if (in.n == 0)
+        return 0;
     const char *p = in.p;
     const char *end = in.p + in.n;
     size_t used = 0;
