@@ -81,6 +81,14 @@ struct conf *conf_free(struct conf *conf)
     return mem_free(conf);
 }
 
+uint64_t conf_connections_of(uint64_t descriptors)
+{
+    static const uint64_t kept_least = 32; /* with one worker and one listener, 16 are in use */
+    static const uint64_t kept_most = 128;
+    uint64_t kept = MIN(MAX(descriptors / 4, kept_least), kept_most);
+    return descriptors > kept ? descriptors - kept : 1;
+}
+
 unsigned conf_method_fit(const char *pattern, struct span method)
 {
     size_t n = strlen(pattern);

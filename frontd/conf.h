@@ -127,6 +127,12 @@ int conf_parse(const char *file, const char *text, size_t n, struct conf **ret_c
 struct conf *conf_free(struct conf *conf);
 
 /*
+ * How many connections a shard with that descriptor limit may hold: some are kept for workers,
+ * listening sockets and control.
+ */
+uint64_t conf_connections_of(uint64_t descriptors);
+
+/*
  * How well a method name fits a pattern (exact, or a prefix that ends in '*'): 0 not at all, else
  * the longer the better, an exact one best.
  */

@@ -415,7 +415,8 @@ static void check_routes(struct checker *checker, unsigned index,
         for (unsigned j = 0; j < i && !checker->failed; j++) {
             if (same_text(listener->routes[j].path, listener->routes[i].path) &&
                 same_text(listener->routes[j].host, listener->routes[i].host))
-                complain(checker, parent, "the same path and host are there twice");
+                complain(checker, parent, "'%s' is there twice for the same host",
+                    listener->routes[i].path);
         }
     }
     qsort(listener->routes, listener->nroutes, sizeof(*listener->routes), compare_routes);

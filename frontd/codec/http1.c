@@ -77,14 +77,17 @@ static struct http1_result feed_chunked(struct http1 *http1, char *p, size_t n,
             return error((unsigned)-event);
         at += used;
         size_t decoded = (size_t)http1->head_len + http1->body_len;
+        size_t data_len = event == HTTP1_BODY_DATA ? data.n : 0;
+        /* What a chunk announces counts before it is there. */
+        if (http1->chunked.left > config->body ||
+            data_len + http1->chunked.left > config->body - http1->body_len) {
+            refresh(http1, p, config, ret_head, head_fresh);
+            return too_large();
+        }
         if (event == HTTP1_BODY_DONE)
             return complete(http1, p, http1->body_len, at, config, ret_head, head_fresh);
         if (event == HTTP1_BODY_MORE)
             return more_or_continue(http1, decoded, ret_head, head_fresh);
-        if (data.n > config->body - http1->body_len) {
-            refresh(http1, p, config, ret_head, head_fresh);
-            return too_large();
-        }
         memmove(p + decoded, data.p, data.n);
         http1->body_len += (uint32_t)data.n;
     }

@@ -14,7 +14,9 @@ enum {
     HTTP1_TOKEN = 1 << 0,  /* tchar: RFC 9110 section 5.6.2 */
     HTTP1_VALUE = 1 << 1,  /* field-vchar, SP and HTAB: RFC 9110 section 5.5 */
     HTTP1_TARGET = 1 << 2, /* VCHAR but '#': parse_target() says why */
-    HTTP1_HOST = 1 << 3,   /* unreserved and sub-delims: RFC 3986 section 3.2.2 */
+    /* unreserved and sub-delims (RFC 3986 section 3.2.2) but the comma, by which a proxy would have
+     * joined two Host fields */
+    HTTP1_HOST = 1 << 3,
     HTTP1_DIGIT = 1 << 4,
     HTTP1_HEXDIG = 1 << 5,
 };
@@ -28,8 +30,8 @@ enum {
 #define HTTP1_IS_VALUE(c)  ((c) == '\t' || ((c) >= ' ' && (c) != 0x7f))
 #define HTTP1_IS_TARGET(c) (HTTP1_IN(c, '!', '~') && (c) != '#')
 #define HTTP1_IS_HOST(c)                                                                           \
-    (HTTP1_IS_ALNUM(c) || (c) == '!' || (c) == '$' || HTTP1_IN(c, '&', '.') || (c) == ';' ||       \
-        (c) == '=' || (c) == '_' || (c) == '~')
+    (HTTP1_IS_ALNUM(c) || (c) == '!' || (c) == '$' || HTTP1_IN(c, '&', '+') ||                     \
+        HTTP1_IN(c, '-', '.') || (c) == ';' || (c) == '=' || (c) == '_' || (c) == '~')
 #define HTTP1_IS_HEXDIG(c) (HTTP1_IN(c, '0', '9') || HTTP1_IN(c, 'A', 'F') || HTTP1_IN(c, 'a', 'f'))
 
 #define HTTP1_CLASS(c)                                                                             \

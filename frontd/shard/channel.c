@@ -99,13 +99,19 @@ static void send_frame(
         memcpy(room, body.p, body.n);
 }
 
+static void send_goaway(struct channel *channel, const char *reason)
+{
+    struct buf body = {0};
+    if (!channel->said_goaway && goaway_write(&body, reason, -1) == 0)
+        send_frame(channel, FRAME_GOAWAY, 0, (struct span){buf_data(&body), buf_len(&body)});
+    channel->said_goaway = true;
+    buf_deinit(&body);
+}
+
 /* The worker broke the protocol (section 2): it is told why, and nobody else suffers. */
 static void refuse(struct channel *channel, const char *reason)
 {
-    struct buf body = {0};
-    if (goaway_write(&body, reason, -1) == 0)
-        send_frame(channel, FRAME_GOAWAY, 0, (struct span){buf_data(&body), buf_len(&body)});
-    buf_deinit(&body);
+    send_goaway(channel, reason);
     channel_flush(channel);
     lose(channel, reason);
 }
@@ -331,6 +337,7 @@ int channel_dial(struct channel *channel, const struct sockaddr *address, sockle
     channel->state = CHANNEL_CONNECTING;
     channel->last_id = channel->appended = channel->written = 0;
     channel->pinged_at = 0;
+    channel->said_goaway = false;
     channel->heard_at = ctx_now(channel->ctx);
     channel->events = 0;
     wait_for(channel, UV_WRITABLE);
@@ -370,6 +377,14 @@ void channel_window(struct channel *channel, uint64_t call, size_t bytes)
     char body[48];
     int n = snprintf(body, sizeof(body), "{\"bytes\":%zu}", bytes);
     send_frame(channel, FRAME_WINDOW, call, (struct span){body, (size_t)n});
+}
+
+void channel_leave(struct channel *channel)
+{
+    if (channel->state != CHANNEL_OPEN && channel->state != CHANNEL_LEAVING)
+        return;
+    channel->state = CHANNEL_LEAVING;
+    send_goaway(channel, "shutdown");
 }
 
 void channel_shut(struct channel *channel, const char *reason)

@@ -24,7 +24,7 @@ enum channel_state {
     CHANNEL_CONNECTING,
     CHANNEL_GREETING, /* our HELLO is on its way, the worker's has not come */
     CHANNEL_OPEN,
-    CHANNEL_LEAVING, /* the worker has sent GOAWAY: no new calls */
+    CHANNEL_LEAVING, /* the worker or we have sent GOAWAY: no new calls */
     CHANNEL_CLOSING, /* told the owner; waits for libuv to let go of it */
 };
 
@@ -54,6 +54,7 @@ struct channel {
     int fd;
     int events; /* what the poll waits for */
     enum channel_state state;
+    bool said_goaway;
     struct idmap calls;
     struct buf in; /* an incomplete frame */
     struct buf out;
@@ -100,6 +101,9 @@ static inline bool channel_usable(const struct channel *channel)
 {
     return channel->state == CHANNEL_OPEN && buf_len(&channel->out) < CHANNEL_BACKLOG_MAX;
 }
+
+/* We are going to go (protocol section 7): GOAWAY; no new calls, those in progress go on. */
+void channel_leave(struct channel *channel);
 
 /* We go: GOAWAY with that reason, then what is in progress is lost, then it closes. */
 void channel_shut(struct channel *channel, const char *reason);

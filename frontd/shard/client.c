@@ -486,9 +486,14 @@ void client_drain(struct client *client)
 {
     if (client->state != CLIENT_OPEN || client->last_request)
         return;
-    /* Else the next answer says "Connection: close" and ends it (client_reply_done()). */
-    if (list_empty(&client->requests) && client->pending == NULL && buf_len(&client->out) == 0)
+    if (!list_empty(&client->requests)) {
+        /* The last of those in progress is the last of all. */
+        container_of(client->requests.prev, struct request, node)->keep_alive = false;
+        client->last_request = true;
+        mark_dirty(client);
+    } else if (client->pending == NULL && buf_len(&client->out) == 0) {
         client_doom(client);
+    }
 }
 
 struct buf *client_reply_buffer(struct client *client, struct request *request)

@@ -52,8 +52,17 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
 /* Drops everything and closes; its requests in progress are cancelled. At the end of the turn. */
 void client_doom(struct client *client);
 
-/* An idle client goes at once, one with requests in progress after their answers. */
+/*
+ * An idle client goes at once, one with requests in progress after their answers, one that is in
+ * the middle of a request after that.
+ */
 void client_drain(struct client *client);
+
+/* Whether requests may still come from it. */
+static inline bool client_may_ask(const struct client *client)
+{
+    return client->state == CLIENT_OPEN && !client->last_request;
+}
 
 /* At the end of a turn: writes what has gathered, reads on where that was paused. */
 void client_flush(struct client *client);

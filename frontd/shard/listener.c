@@ -18,6 +18,7 @@
 enum {
     ACCEPT_BURST = 64, /* then others have their turn */
     PAUSE_MS = 50,
+    SAY_MS = 10000, /* at most one line in that time says that accepting pauses */
 };
 
 int acceptor_init(struct acceptor *acceptor, struct ctx *ctx, size_t room)
@@ -57,9 +58,13 @@ int acceptor_add(struct acceptor *acceptor, const struct conf_listener *conf, in
 
 static void pause_accepting(struct acceptor *acceptor, const char *why)
 {
+    uint64_t now = ctx_now(acceptor->ctx);
     if (!acceptor->paused) {
-        log_warning("accepting pauses: %s; %llu connections are open", why,
-            (unsigned long long)(acceptor->ctx->count.accepted - acceptor->ctx->count.closed));
+        if (now - acceptor->said_at >= SAY_MS || acceptor->said_at == 0) {
+            acceptor->said_at = now;
+            log_warning("accepting pauses: %s; %llu connections are open", why,
+                (unsigned long long)(acceptor->ctx->count.accepted - acceptor->ctx->count.closed));
+        }
         for (size_t i = 0; i < acceptor->count; i++)
             uv_poll_stop(&acceptor->listeners[i].poll);
     }

@@ -4,8 +4,6 @@
 
 #include "frontd/shard/client.h"
 
-enum { LISTENER_RESERVED_FDS = 128 }; /* kept for workers, control, logs */
-
 struct listener {
     struct acceptor *acceptor;
     const struct conf_listener *conf;
@@ -22,6 +20,7 @@ struct acceptor {
     struct list clients;      /* all that are open */
     struct wheel_timer timer; /* while paused: when to look again */
     uint64_t most;            /* connections that the descriptor limit allows */
+    uint64_t said_at;         /* ms: when the log last said that accepting pauses */
     bool paused;
     bool closed;
 };

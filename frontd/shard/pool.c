@@ -54,6 +54,16 @@ int pool_open(struct pool *pool)
     return 0;
 }
 
+void pool_leave(struct pool *pool)
+{
+    list_for_each (node, &pool->workers) {
+        struct worker *worker = container_of(node, struct worker, node);
+        pool_worker_unready(pool, worker);
+        worker->gone = true; /* it is not dialled again */
+        channel_leave(&worker->channel);
+    }
+}
+
 void pool_shut(struct pool *pool)
 {
     pool->shutting = true;

@@ -80,6 +80,9 @@ int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct p
 /* Starts to look for workers. Returns 0 or -errno. */
 int pool_open(struct pool *pool);
 
+/* No new jobs come: says GOAWAY to all workers; jobs in progress go on. */
+void pool_leave(struct pool *pool);
+
 /* Says GOAWAY to all workers and lets go of everything; jobs still there fail. */
 void pool_shut(struct pool *pool);
 

@@ -103,6 +103,10 @@ bool request_start(struct client *client, const struct http1_head *head, struct 
     struct request *request = add(client, head);
     if (request == NULL)
         return false;
+    if (client->ctx->draining) {
+        request->keep_alive = false;
+        client->last_request = true;
+    }
     request->route = find_route(client, head);
     unsigned status = status_of_head(request->route, head);
     if (status != 0) {
@@ -146,8 +150,6 @@ void request_reply(struct request *request, const struct reply *reply)
     struct client *client = request->client;
     struct ctx *ctx = client->ctx;
     bool no_body = request->head || reply->status == 204 || reply->status == 304;
-    if (ctx->draining)
-        request->keep_alive = false;
     struct http1_reply head = {
         .status = reply->status,
         .minor = request->minor,

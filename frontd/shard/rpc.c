@@ -14,7 +14,6 @@
 
 enum {
     BATCH_REPLY_MAX = FRAME_MAX_DEFAULT, /* bytes; a member's answer beyond it becomes an error */
-    METHOD_MAX = 1024, /* bytes; no pattern is longer, and a longer name is nobody's method */
 };
 
 static struct jsonrpc_request *members; /* of the batch being looked at: limits.batch of them */
@@ -113,6 +112,22 @@ void rpc_ended(struct request *request, struct call *call, const struct outcome 
     }
 }
 
+/* The pool that takes the member's method; -1: none, -ENOMEM. */
+static int pool_of(
+    const struct conf *conf, const struct conf_route *route, const struct jsonrpc_request *member)
+{
+    if (LIKELY(!member->method_escaped))
+        return router_pool(conf, route, member->method);
+    struct buf plain = {0};
+    char *room = buf_room(&plain, member->method.n);
+    if (room == NULL)
+        return -ENOMEM;
+    size_t n = jsonrpc_unescape(member->method, room);
+    int pool = router_pool(conf, route, (struct span){room, n});
+    buf_deinit(&plain);
+    return pool;
+}
+
 static void start_member(
     struct request *request, const struct http1_head *head, const struct jsonrpc_request *member)
 {
@@ -124,14 +139,10 @@ static void start_member(
         fail(request, RPC_INVALID_REQUEST, member->id, false);
         return;
     }
-    char plain[METHOD_MAX];
-    struct span method = member->method;
-    if (member->method_escaped && method.n <= sizeof(plain))
-        method = (struct span){plain, jsonrpc_unescape(member->method, plain)};
-    int pool = router_pool(conf, request->route, method);
-    if (pool < 0 || method.n > METHOD_MAX) {
+    int pool = pool_of(conf, request->route, member);
+    if (pool < 0) {
         request->pending++;
-        fail(request, RPC_METHOD_NOT_FOUND, member->id, notify);
+        fail(request, pool == -1 ? RPC_METHOD_NOT_FOUND : RPC_OVERLOADED, member->id, notify);
         return;
     }
     struct call_spec spec = {

@@ -44,6 +44,7 @@ struct shard {
     size_t npools;
     size_t nlisten; /* sockets that have come so far */
     bool started;
+    bool left; /* workers have been told that we go */
     bool finished;
 };
 
@@ -134,13 +135,35 @@ static void finish(struct shard *shard)
     uv_close((uv_handle_t *)&shard->drain_limit, NULL);
 }
 
+/* Whether a client may still ask for something, or a call waits for a worker. */
+static bool needs_workers(const struct shard *shard)
+{
+    list_for_each (node, &shard->acceptor.clients) {
+        if (client_may_ask(container_of(node, struct client, node)))
+            return true;
+    }
+    return calls_wait(shard);
+}
+
+static void go_on_draining(struct shard *shard)
+{
+    if (!shard->left && !needs_workers(shard)) {
+        shard->left = true;
+        for (size_t i = 0; i < shard->npools; i++)
+            pool_leave(&shard->pools[i]);
+        flush(&shard->ctx);
+    }
+    if (shard->left && list_empty(&shard->acceptor.clients))
+        finish(shard);
+}
+
 static void on_turn_end(uv_prepare_t *handle)
 {
     struct shard *shard = handle->data;
     flush(&shard->ctx);
-    if (shard->ctx.draining && list_empty(&shard->acceptor.clients) && !calls_wait(shard))
-        finish(shard);
-    else
+    if (shard->ctx.draining)
+        go_on_draining(shard);
+    if (!shard->finished)
         set_tick(shard);
 }
 

@@ -314,7 +314,7 @@ static void on_lost(struct channel *channel, const char *why)
     if (calls > 0)
         log_warning("pool %s: worker %s is lost with %zu calls in progress: %s", pool->conf->name,
             worker->text, calls, why);
-    else
+    else if (!worker->gone)
         log_unreachable(worker, why);
     struct idmap_node *node = idmap_take_above(&channel->calls, 0);
     while (node != NULL) {

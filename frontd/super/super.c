@@ -21,7 +21,6 @@
 
 enum {
     DRAIN_GRACE_MS = 2000, /* what a shard gets beyond the drain limit before it is killed */
-    RESERVED_FDS = 128,    /* of each shard: workers, listeners, control (shard/listener.c) */
 };
 
 static void stop_now(struct super *super)
@@ -145,7 +144,7 @@ static uint64_t raise_fd_limit(const struct conf *conf)
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
         getrlimit(RLIMIT_NOFILE, &limit);
-    uint64_t each = limit.rlim_cur > RESERVED_FDS ? limit.rlim_cur - RESERVED_FDS : 1;
+    uint64_t each = conf_connections_of(limit.rlim_cur);
     if (each < conf->limits.connections / conf->shards)
         log_warning("the descriptor limit of %llu allows %llu connections on %u shards, the config "
                     "asks for %llu",

@@ -191,8 +191,9 @@ def test_a_call_in_progress_is_not_idle(web):
 def test_reader_that_takes_nothing(web):
     """Answers of 40 MB for a client that reads none: it is closed when `write_buffer` is full."""
     with web.client(rcvbuf=4096) as client:
+        web.workers[0].forget()
         client.send(request("GET", "/big") * 100)
-        wait_for(lambda: web.shard_of(client), "the connection")
+        web.workers[0].wait_calls(1)
         Healthy(web).until(lambda: not web.shard_of(client), "the end of the connection")
         assert len(client.rest()) < 100 * 400000
 
