@@ -1,9 +1,9 @@
 #pragma once
 
 /*
- * The JSON-RPC 2.0 scanner: one pass over a text, no tree, no allocation, no recursion. It validates
- * RFC 8259 JSON (UTF-8 included) and finds what the front needs: jsonrpc, method, id, params, and
- * the members of a batch. Pure.
+ * The JSON-RPC 2.0 scanner: one pass over a text, no tree, no allocation, no recursion. It
+ * validates RFC 8259 JSON (UTF-8 included) and finds what the front needs: jsonrpc, method, id,
+ * params, and the members of a batch. Pure.
  */
 
 #include "common/base.h"
@@ -14,15 +14,17 @@ enum {
 
 /* Results besides 0; positive, for the direct caller. */
 enum {
-    JSONRPC_E_PARSE = 1,   /* not RFC 8259 JSON, or nested too deep: -32700 */
-    JSONRPC_E_INVALID = 2, /* JSON, but no JSON-RPC 2.0 request or response, or an empty batch: -32600 */
-    JSONRPC_E_BATCH = 3,   /* more members than there is room for */
+    JSONRPC_E_PARSE = 1, /* not RFC 8259 JSON, or nested too deep: -32700 */
+    JSONRPC_E_INVALID =
+        2, /* JSON, but no JSON-RPC 2.0 request or response, or an empty batch: -32600 */
+    JSONRPC_E_BATCH = 3, /* more members than there is room for */
 };
 
 enum jsonrpc_kind {
     JSONRPC_CALL,    /* has an id (null included) */
     JSONRPC_NOTIFY,  /* has none */
-    JSONRPC_INVALID, /* a member that is no valid request; `id` is set where a usable one was found */
+    JSONRPC_INVALID, /* a member that is no valid request; `id` is set where a usable one was found
+                      */
 };
 
 /*
@@ -44,8 +46,9 @@ struct jsonrpc_request {
  * members/cap: room for the requests; the caller's. At least 1.
  * Returns 0 with *ret_count requests and *ret_batch; a member of a batch that is not valid is there
  * as JSONRPC_INVALID. A text that is one object and not a valid request returns JSONRPC_E_INVALID
- * and sets members[0].id where a usable id was found (n == 0 elsewhere). A batch is given only when
- * its whole text is valid JSON. JSONRPC_E_BATCH when a (valid) batch has more than `cap` members.
+ * and sets members[0].id where a usable id was found. JSONRPC_E_BATCH when a (valid) batch has more
+ * than `cap` members. A batch is given only when its whole text is valid JSON. After any failure
+ * members[0] is written, with n == 0 in each span but that id; the other outputs are untouched.
  */
 int jsonrpc_scan(const char *text, size_t n, struct jsonrpc_request *members, size_t cap,
     size_t *ret_count, bool *ret_batch);
@@ -64,8 +67,8 @@ struct jsonrpc_response {
 int jsonrpc_scan_response(const char *text, size_t n, struct jsonrpc_response *ret_response);
 
 /*
- * Finds a member of an already validated JSON object by its key (compared after unescaping; the last
- * one counts). Returns the value's span, n == 0 where there is none.
+ * Finds a member of an already validated JSON object by its key (compared after unescaping; the
+ * last one counts). Returns the value's span, n == 0 where there is none.
  */
 struct span jsonrpc_member(struct span object, struct span key);
 
