@@ -443,6 +443,8 @@ Test(jsonrpc, unescape)
                            "A"},
         {"\\ud800\\ud83d\\ude00", "\xef\xbf\xbd\xf0\x9f\x98\x80"},
         {"\\udc00\\ud800", "\xef\xbf\xbd\xef\xbf\xbd"},
+        {"\\udc00\\udc00", "\xef\xbf\xbd\xef\xbf\xbd"},
+        {"\\udc00\\ud83d\\ude00", "\xef\xbf\xbd\xf0\x9f\x98\x80"},
         {"\\ud800\\\\udc00", "\xef\xbf\xbd\\udc00"},
         {"\\ud800udc00", "\xef\xbf\xbdudc00"},
     };
