@@ -1,0 +1,64 @@
+#pragma once
+
+/* One request in progress, from its frame to its answer. */
+
+#include <stdatomic.h>
+
+#include "common/idmap.h"
+#include "common/list.h"
+#include "proto/jsonrpc.h"
+#include "workerd/channel.h"
+#include "workerd/workerd.h"
+
+enum {
+    CALL_ID_INLINE = 40, /* bytes: a quoted UUID and all numbers */
+};
+
+struct workerd_call {
+    struct idmap_node node;  /* channel->pending; its id is the call's number */
+    struct list link;        /* channel->calls, or worker->orphans */
+    struct channel *channel; /* NULL once that is gone */
+    struct workerd *worker;
+    uint64_t conn;
+    uint64_t came; /* ms: what deadline_ms counts from */
+    uint8_t flags; /* of the frame */
+    bool running;  /* its handler has not returned */
+    bool pending;  /* it has returned, and the call is in the lists */
+    bool ended;
+    atomic_bool cancelled; /* read by other threads */
+    workerd_callback on_cancel;
+    void *on_cancel_data;
+    void *data; /* the handler's */
+    struct span method;
+    struct span params;
+    struct span id; /* JSON text; "null" where there is none */
+    struct span meta;
+    struct span body;
+    struct span blob;
+    char *kept; /* copy of the payload, or NULL */
+    size_t kept_size;
+    char *unescaped; /* a method that had escapes, or NULL */
+    size_t unescaped_size;
+    char *http; /* what workerd_http_read() resolved, or NULL */
+    size_t http_size;
+    char *long_id; /* an id that does not fit below, or NULL */
+    size_t long_id_size;
+    char id_bytes[CALL_ID_INLINE];
+};
+
+static inline struct workerd_text call_text(struct span span)
+{
+    return (struct workerd_text){span.n == 0 ? NULL : span.p, span.n};
+}
+
+/* Takes a REQUEST and calls its handler. */
+void call_begin(struct channel *channel, const struct frame *frame);
+
+/* Cancels one call, if it is still in progress. */
+void call_cancel(struct channel *channel, uint64_t number);
+
+/* The channel goes: its calls are cancelled, and live on until their handlers end them. */
+void call_orphan_all(struct channel *channel);
+
+/* The one place that frees a call, once it has ended and its handler has returned. */
+void call_end(struct workerd_call *call);

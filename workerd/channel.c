@@ -1,0 +1,385 @@
+/*
+ * A channel's bytes.
+ *
+ * channel_open() -> on_poll() -> receive(): one read into the loop's buffer -> split(): every whole
+ * frame goes to channel_dispatch(), an incomplete one is copied aside -> what handlers answer
+ * gathers in `out` -> channel_flush(), once a turn, writes it.
+ *
+ * Ends. The front closes, or reading or writing fails: channel_close(), calls are cancelled. The
+ * front breaks the protocol, or no HELLO comes: GOAWAY, then linger(). GOAWAY from either side:
+ * when no call is left and all is written, linger(). To linger is to close our direction and read
+ * on until the front has closed its own, or for a second: closing a socket with unread bytes would
+ * make it a reset, which over TCP can overtake the last answers.
+ */
+
+#include "workerd/channel.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "proto/hello.h"
+#include "workerd/call.h"
+#include "workerd/worker.h"
+
+enum {
+    OUT_MAX = 4 * 1024 * 1024, /* bytes that may wait for a front that does not read */
+};
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct channel *channel = container_of(handle, struct channel, poll);
+    struct workerd *worker = channel->worker;
+    CHECK(list_empty(&channel->calls));
+    close(channel->fd);
+    idmap_deinit(&channel->pending);
+    mem_free(channel);
+    worker->nchannels--;
+    worker_maybe_finish(worker);
+}
+
+void channel_close(struct channel *channel)
+{
+    if (channel->state == CHANNEL_CLOSED)
+        return;
+    channel->state = CHANNEL_CLOSED;
+    list_remove(&channel->node);
+    list_remove(&channel->dirty);
+    call_orphan_all(channel);
+    buf_deinit(&channel->out);
+    uv_poll_stop(&channel->poll);
+    uv_close((uv_handle_t *)&channel->poll, on_closed);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+/* Waits for what the channel's state calls for. */
+static void set_events(struct channel *channel)
+{
+    int events = (channel->paused ? 0 : UV_READABLE);
+    if (buf_len(&channel->out) > 0)
+        events |= UV_WRITABLE;
+    if (events == channel->events)
+        return;
+    channel->events = events;
+    if (events == 0)
+        uv_poll_stop(&channel->poll);
+    else
+        CHECK(uv_poll_start(&channel->poll, events, on_poll) == 0);
+}
+
+void channel_touch(struct channel *channel)
+{
+    if (list_empty(&channel->dirty) && channel->state != CHANNEL_CLOSED)
+        list_append(&channel->worker->dirty, &channel->dirty);
+}
+
+static void linger(struct channel *channel)
+{
+    channel->state = CHANNEL_LINGER;
+    channel->paused = false;
+    buf_deinit(&channel->in);
+    shutdown(channel->fd, SHUT_WR);
+    channel->since = uv_now(&channel->worker->loop);
+    worker_due(channel->worker, channel->since + channel->worker->times.linger);
+}
+
+static void split(struct channel *channel, const char *p, size_t n);
+
+/* Reads on where reading has stopped for want of room: first what is here already. */
+static void resume(struct channel *channel)
+{
+    channel->paused = false;
+    struct buf rest = channel->in;
+    channel->in = (struct buf){0};
+    if (buf_len(&rest) > 0)
+        split(channel, buf_data(&rest), buf_len(&rest));
+    buf_deinit(&rest);
+}
+
+/* Returns false when the channel is closed. */
+static bool write_out(struct channel *channel)
+{
+    while (buf_len(&channel->out) > 0) {
+        ssize_t n = send(
+            channel->fd, buf_data(&channel->out), buf_len(&channel->out), MSG_NOSIGNAL);
+        if (n >= 0) {
+            buf_consume(&channel->out, (size_t)n);
+            continue;
+        }
+        if (errno == EINTR)
+            continue;
+        if (errno == EAGAIN || errno == ENOBUFS)
+            return true;
+        log_info("shard %u: writing failed (%s): the channel is closed", channel->shard,
+            strerror(errno));
+        channel_close(channel);
+        return false;
+    }
+    return true;
+}
+
+void channel_flush(struct channel *channel)
+{
+    list_remove(&channel->dirty);
+    if (channel->state == CHANNEL_CLOSED || channel->state == CHANNEL_LINGER || !write_out(channel))
+        return;
+    if (channel->paused && buf_len(&channel->out) <= OUT_MAX / 2)
+        resume(channel);
+    if (channel->state == CHANNEL_CLOSED)
+        return;
+    if (channel->going && channel->ncalls == 0 && buf_len(&channel->out) == 0 && !channel->paused)
+        linger(channel);
+    set_events(channel);
+}
+
+char *channel_frame(struct channel *channel, const struct frame_head *head)
+{
+    char *room = buf_room(&channel->out, FRAME_HEAD_SIZE + (size_t)head->length);
+    if (room == NULL) {
+        log_error("shard %u: no memory for an answer: the channel is closed", channel->shard);
+        channel_close(channel);
+        return NULL;
+    }
+    frame_head_write(head, (uint8_t *)room);
+    buf_added(&channel->out, FRAME_HEAD_SIZE + (size_t)head->length);
+    channel_touch(channel);
+    return room + FRAME_HEAD_SIZE;
+}
+
+void channel_go(struct channel *channel, const char *reason)
+{
+    if (channel->goaway_sent || channel->state > CHANNEL_OPEN)
+        return;
+    struct buf body = {0};
+    int64_t last = channel->last_call > INT64_MAX ? INT64_MAX : (int64_t)channel->last_call;
+    if (goaway_write(&body, reason, last) < 0) {
+        channel_close(channel);
+        return;
+    }
+    channel->goaway_sent = true;
+    channel->going = true;
+    struct frame_head head = {.type = FRAME_GOAWAY, .length = (uint32_t)buf_len(&body)};
+    char *payload = channel_frame(channel, &head);
+    if (payload != NULL)
+        memcpy(payload, buf_data(&body), buf_len(&body));
+    buf_deinit(&body);
+}
+
+void channel_fail(struct channel *channel, const char *reason)
+{
+    if (channel->state > CHANNEL_OPEN)
+        return;
+    log_warning("shard %u: %s: the channel is closed", channel->shard, reason);
+    channel_go(channel, reason);
+    if (channel->state == CHANNEL_CLOSED)
+        return;
+    /* Nothing that was asked here is answered any more: what came before cannot be trusted. */
+    call_orphan_all(channel);
+    if (channel->state != CHANNEL_CLOSED && write_out(channel))
+        buf_deinit(&channel->out);
+    if (channel->state != CHANNEL_CLOSED) {
+        list_remove(&channel->dirty);
+        linger(channel);
+        set_events(channel);
+    }
+}
+
+/* Puts bytes aside until there is more, or room for the answers. Returns 0 or -ENOMEM. */
+static int put_aside(struct channel *channel, const char *p, size_t n)
+{
+    if (buf_append(&channel->in, p, n) == 0)
+        return 0;
+    log_error("shard %u: no memory for a request: the channel is closed", channel->shard);
+    channel_close(channel);
+    return -ENOMEM;
+}
+
+/* Goes on where too much waits: true when nothing more may be dispatched now. */
+static bool is_full(struct channel *channel)
+{
+    if (LIKELY(buf_len(&channel->out) <= OUT_MAX))
+        return false;
+    if (write_out(channel) && buf_len(&channel->out) > OUT_MAX) {
+        channel->paused = true;
+        channel_touch(channel);
+    }
+    return channel->paused;
+}
+
+/* Dispatches every whole frame in `p`, none of which is in channel->in. */
+static void split(struct channel *channel, const char *p, size_t n)
+{
+    while (n > 0 && channel->state < CHANNEL_LINGER) {
+        struct frame frame;
+        size_t used;
+        int r = is_full(channel) ? FRAME_E_MORE
+                                 : frame_read(p, n, channel->worker->max_frame, &frame, &used);
+        if (channel->state >= CHANNEL_LINGER)
+            return;
+        if (r == FRAME_E_MORE) {
+            put_aside(channel, p, n);
+            return;
+        }
+        if (r != 0) {
+            channel_fail(channel, frame_error_text(r));
+            return;
+        }
+        channel_dispatch(channel, &frame);
+        p += used;
+        n -= used;
+    }
+}
+
+/*
+ * Completes the frame that is aside, taking no more than that from `p`, so that what follows it
+ * needs no copy. Returns how many bytes were taken.
+ */
+static size_t complete(struct channel *channel, const char *p, size_t n)
+{
+    size_t taken = 0;
+    for (;;) {
+        size_t have = buf_len(&channel->in);
+        size_t size = FRAME_HEAD_SIZE;
+        int r = frame_size(buf_data(&channel->in), have, channel->worker->max_frame, &size);
+        if (r != 0 && r != FRAME_E_MORE) {
+            channel_fail(channel, frame_error_text(r));
+            return n;
+        }
+        if (r == 0 && have >= size)
+            break;
+        size_t take = MIN(size - have, n - taken);
+        if (take == 0)
+            return taken;
+        if (put_aside(channel, p + taken, take) < 0)
+            return n;
+        taken += take;
+    }
+    struct buf whole = channel->in;
+    channel->in = (struct buf){0};
+    split(channel, buf_data(&whole), buf_len(&whole));
+    buf_deinit(&whole);
+    return taken;
+}
+
+static void receive(struct channel *channel)
+{
+    struct workerd *worker = channel->worker;
+    ssize_t n = recv(channel->fd, worker->read_buffer, READ_SIZE, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        if (channel->state != CHANNEL_LINGER)
+            log_info("shard %u: the front closed the channel%s%s, %zu calls in progress",
+                channel->shard, n < 0 ? ": " : "", n < 0 ? strerror(errno) : "", channel->ncalls);
+        channel_close(channel);
+        return;
+    }
+    channel->heard = uv_now(&worker->loop);
+    channel->pinged = false;
+    const char *p = worker->read_buffer;
+    size_t left = (size_t)n;
+    if (buf_len(&channel->in) > 0 && channel->state < CHANNEL_LINGER) {
+        size_t taken = complete(channel, p, left);
+        p += taken;
+        left -= taken;
+    }
+    if (left > 0 && channel->paused)
+        put_aside(channel, p, left);
+    else
+        split(channel, p, left);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct channel *channel = container_of(poll, struct channel, poll);
+    if (status < 0) {
+        log_info("shard %u: the connection broke: the channel is closed", channel->shard);
+        channel_close(channel);
+        return;
+    }
+    if (events & UV_READABLE)
+        receive(channel);
+    if (channel->state != CHANNEL_CLOSED && (events & UV_WRITABLE))
+        channel_touch(channel);
+}
+
+/* Protocol section 10: PING after silence, and an end to it when nothing comes after that. */
+static uint64_t tick_open(struct channel *channel, uint64_t now)
+{
+    const struct worker_times *times = &channel->worker->times;
+    uint64_t due = channel->pinged ? channel->since + times->dead : channel->heard + times->ping;
+    if (now < due)
+        return due;
+    if (!channel->pinged) {
+        if (channel_frame(channel, &(struct frame_head){.type = FRAME_PING}) == NULL)
+            return UINT64_MAX;
+        channel->pinged = true;
+        channel->since = now;
+        return now + times->dead;
+    }
+    /* While calls are in progress their own deadlines govern. */
+    if (channel->worker->ncalls > 0)
+        return now + times->ping;
+    log_warning("shard %u: silent since a PING: the channel is closed", channel->shard);
+    channel_close(channel);
+    return UINT64_MAX;
+}
+
+uint64_t channel_tick(struct channel *channel, uint64_t now)
+{
+    const struct worker_times *times = &channel->worker->times;
+    uint64_t due;
+    switch (channel->state) {
+    case CHANNEL_HELLO:
+        due = channel->heard + times->hello;
+        if (now < due)
+            return due;
+        channel_fail(channel, "no HELLO in time");
+        return UINT64_MAX;
+    case CHANNEL_LINGER:
+        due = channel->since + times->linger;
+        if (now < due)
+            return due;
+        channel_close(channel);
+        return UINT64_MAX;
+    case CHANNEL_OPEN: return tick_open(channel, now);
+    case CHANNEL_CLOSED: break;
+    }
+    return UINT64_MAX;
+}
+
+int channel_open(struct workerd *worker, int fd)
+{
+    int one = 1;
+    if (worker->socket.tcp)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    struct channel *channel = mem_zalloc(sizeof(*channel));
+    if (channel == NULL || idmap_init(&channel->pending) < 0) {
+        mem_free(channel);
+        close(fd);
+        return -ENOMEM;
+    }
+    int r = uv_poll_init(&worker->loop, &channel->poll, fd);
+    if (r < 0) {
+        idmap_deinit(&channel->pending);
+        mem_free(channel);
+        close(fd);
+        return r;
+    }
+    channel->worker = worker;
+    channel->fd = fd;
+    channel->heard = uv_now(&worker->loop);
+    list_init(&channel->dirty);
+    list_init(&channel->calls);
+    list_append(&worker->channels, &channel->node);
+    worker->nchannels++;
+    set_events(channel);
+    worker_due(worker, channel->heard + worker->times.hello);
+    return 0;
+}

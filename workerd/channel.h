@@ -1,0 +1,73 @@
+#pragma once
+
+/* One accepted connection: a shard of a front (protocol section 1). */
+
+#include <uv.h>
+
+#include "common/buf.h"
+#include "common/idmap.h"
+#include "common/list.h"
+#include "proto/frame.h"
+
+struct workerd;
+
+enum channel_state {
+    CHANNEL_HELLO,  /* nothing heard yet */
+    CHANNEL_OPEN,   /* calls come */
+    CHANNEL_LINGER, /* all said; waits until the front has closed */
+    CHANNEL_CLOSED,
+};
+
+struct channel {
+    uv_poll_t poll;
+    struct list node;  /* worker->channels */
+    struct list dirty; /* worker->dirty */
+    struct workerd *worker;
+    int fd;
+    int events; /* what the poll waits for */
+    enum channel_state state;
+    bool going;       /* GOAWAY was sent or came: ends when its calls have ended */
+    bool goaway_sent; /* calls above last_call are the front's to give to others (section 7) */
+    bool paused;      /* does not read: too much waits to be written */
+    bool pinged;      /* PING sent, and nothing heard since */
+    uint32_t shard;
+    uint32_t peer_max_frame; /* bytes: what the front announced */
+    uint64_t last_call;      /* highest call taken */
+    uint64_t heard;          /* ms: when something came last, or it was accepted */
+    uint64_t since;          /* ms: when the PING, or the last byte, was sent */
+    struct buf in;           /* what has come and is not dispatched: an incomplete frame, mostly */
+    struct buf out;
+    struct idmap pending; /* calls that are not answered yet, by number */
+    struct list calls;    /* the same, in order */
+    size_t ncalls;        /* the same, and the one whose handler runs */
+};
+
+/* Takes a connected descriptor (consumed). Returns 0 or -errno. */
+int channel_open(struct workerd *worker, int fd);
+
+/* Closes at once; its calls are cancelled and go on without it. */
+void channel_close(struct channel *channel);
+
+/* Says GOAWAY, takes nothing new, and closes when its calls have ended (protocol section 7). */
+void channel_go(struct channel *channel, const char *reason);
+
+/* Something is to be written, or the last call has ended: seen to at the end of the turn. */
+void channel_touch(struct channel *channel);
+
+/* Writes what waits, and goes on to whatever that makes possible. */
+void channel_flush(struct channel *channel);
+
+/* Sees to what is due. Returns when it is to be called next, in ms. */
+uint64_t channel_tick(struct channel *channel, uint64_t now);
+
+/*
+ * Room for one frame with a payload of head->length, whose header is written; NULL when there is no
+ * memory, and then the channel is closed. What it points to is to be filled at once.
+ */
+char *channel_frame(struct channel *channel, const struct frame_head *head);
+
+/* Ends a channel whose front breaks the protocol (sections 2 and 7). */
+void channel_fail(struct channel *channel, const char *reason);
+
+/* dispatch.c: acts on one frame; what it points to is borrowed. */
+void channel_dispatch(struct channel *channel, const struct frame *frame);

@@ -1,0 +1,123 @@
+/* What a frame from the front means (protocol sections 3 to 5, 7 and 10). */
+
+#include <string.h>
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "proto/hello.h"
+#include "workerd/call.h"
+#include "workerd/channel.h"
+#include "workerd/worker.h"
+
+static int write_hello(struct workerd *worker, struct buf *out)
+{
+    char *patterns[HELLO_METHODS_MAX];
+    methods_patterns(&worker->methods, patterns);
+    const struct hello_worker hello = {
+        .name = worker->name,
+        .methods = patterns,
+        .nmethods = worker->methods.count,
+        .has_methods = true,
+        .pid = uv_os_getpid(),
+        .concurrency = worker->concurrency,
+        .max_frame = worker->max_frame,
+    };
+    return hello_worker_write(out, &hello);
+}
+
+static void on_hello(struct channel *channel, const struct frame *frame)
+{
+    struct hello_peer peer;
+    int r = hello_front_read(frame->body, &peer);
+    if (r != 0) {
+        channel_fail(channel, r == HELLO_E_VERSION ? "version" : "bad HELLO");
+        return;
+    }
+    struct buf body = {0};
+    if (write_hello(channel->worker, &body) < 0) {
+        log_error("shard %u: no memory for HELLO: the channel is closed", peer.shard);
+        buf_deinit(&body);
+        channel_close(channel);
+        return;
+    }
+    channel->shard = peer.shard;
+    channel->peer_max_frame = peer.max_frame;
+    channel->state = CHANNEL_OPEN;
+    worker_due(channel->worker, channel->heard + channel->worker->times.ping);
+    struct frame_head head = {.type = FRAME_HELLO, .length = (uint32_t)buf_len(&body)};
+    char *payload = channel_frame(channel, &head);
+    if (payload != NULL)
+        memcpy(payload, buf_data(&body), buf_len(&body));
+    buf_deinit(&body);
+    log_info("shard %u of %s (pool %s) is connected", peer.shard, peer.front, peer.pool);
+}
+
+static void on_request(struct channel *channel, const struct frame *frame)
+{
+    uint64_t number = frame->head.call;
+    /* Section 7: what comes after our GOAWAY was given to another worker by then. */
+    if (channel->goaway_sent && number > channel->last_call)
+        return;
+    if (UNLIKELY(frame->head.flags & FRAME_F_MORE)) {
+        channel_fail(channel, "a stream, which this worker did not announce");
+        return;
+    }
+    if (UNLIKELY(channel->pending.count > 0) && idmap_find(&channel->pending, number) != NULL) {
+        channel_fail(channel, "call id in use");
+        return;
+    }
+    if (number > channel->last_call)
+        channel->last_call = number;
+    call_begin(channel, frame);
+}
+
+static void on_ping(struct channel *channel, const struct frame *frame)
+{
+    if (frame->body.n > FRAME_PING_MAX) {
+        channel_fail(channel, "PING over 64 bytes");
+        return;
+    }
+    struct frame_head head = {.type = FRAME_PONG, .length = (uint32_t)frame->body.n};
+    char *payload = channel_frame(channel, &head);
+    if (payload != NULL && frame->body.n > 0)
+        memcpy(payload, frame->body.p, frame->body.n);
+}
+
+static void on_goaway(struct channel *channel, const struct frame *frame)
+{
+    char reason[64];
+    uint64_t last_call;
+    goaway_read(frame->body, reason, sizeof(reason), &last_call);
+    log_info("shard %u: the front goes away (%s), %zu calls in progress", channel->shard, reason,
+        channel->ncalls);
+    channel->going = true;
+    channel_touch(channel);
+}
+
+void channel_dispatch(struct channel *channel, const struct frame *frame)
+{
+    uint8_t type = frame->head.type;
+    if (LIKELY(type == FRAME_REQUEST && channel->state == CHANNEL_OPEN)) {
+        on_request(channel, frame);
+        return;
+    }
+    if (type >= FRAME_EXTENSION)
+        return;
+    if (channel->state == CHANNEL_HELLO) {
+        if (type == FRAME_HELLO)
+            on_hello(channel, frame);
+        else if (type == FRAME_GOAWAY)
+            on_goaway(channel, frame);
+        else
+            channel_fail(channel, "HELLO expected");
+        return;
+    }
+    switch (type) {
+    case FRAME_CANCEL: call_cancel(channel, frame->head.call); break;
+    case FRAME_PING: on_ping(channel, frame); break;
+    case FRAME_PONG: break;
+    case FRAME_GOAWAY: on_goaway(channel, frame); break;
+    case FRAME_WINDOW: break; /* credit for answers in pieces, of which we send none */
+    default: channel_fail(channel, "unexpected frame type"); break;
+    }
+}

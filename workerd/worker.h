@@ -1,0 +1,69 @@
+#pragma once
+
+/* The worker itself: one loop, one socket, its channels, its methods. */
+
+#include <stdatomic.h>
+#include <uv.h>
+
+#include "common/buf.h"
+#include "common/list.h"
+#include "common/slab.h"
+#include "workerd/methods.h"
+#include "workerd/socket.h"
+#include "workerd/workerd.h"
+
+enum {
+    READ_SIZE = 256 * 1024, /* bytes: what one read may bring, many frames at once */
+};
+
+/* Waiting times in ms (protocol sections 4 and 10); a test makes them shorter. */
+struct worker_times {
+    uint64_t hello;  /* until the first HELLO */
+    uint64_t ping;   /* of silence before a PING */
+    uint64_t dead;   /* of silence after a PING */
+    uint64_t linger; /* for the front to close after our last byte */
+};
+
+enum worker_state { WORKER_RUNNING, WORKER_STOPPING, WORKER_FINISHED };
+
+struct workerd {
+    uv_loop_t loop;
+    uv_check_t check;     /* writes out what one turn made ready, after polling … */
+    uv_prepare_t prepare; /* … and before it, for what timers made */
+    uv_timer_t timer;     /* the next thing that is due on any channel */
+    uv_timer_t accept_timer;
+    uv_async_t async; /* posts from other threads */
+    uv_poll_t listen_poll;
+    uv_signal_t signals[2];
+    bool listen_open;
+    bool signals_open;
+    bool aborted;
+    atomic_bool stop_asked; /* by any thread */
+    enum worker_state state;
+    struct socket socket;
+    struct worker_times times;
+
+    struct list channels;
+    struct list dirty;   /* channels with something to write or to finish */
+    struct list orphans; /* calls whose channel is gone */
+    size_t nchannels;
+    size_t ncalls; /* in progress over all channels, orphans included */
+    struct slab calls;
+
+    char *read_buffer;
+    struct methods methods;
+    char *name;
+    uint32_t concurrency;
+    uint32_t max_frame; /* bytes: what we announce */
+    struct list hooks;  /* of workerd_on_stop() */
+
+    uv_mutex_t posts_lock; /* guards the next two */
+    struct post *posts;    /* oldest first */
+    struct post **posts_tail;
+};
+
+/* Arms the timer for a channel's `due` (ms of uv_now()) unless it fires before that. */
+void worker_due(struct workerd *worker, uint64_t due);
+
+/* Finishes if the worker is to stop and nothing is left to do. */
+void worker_maybe_finish(struct workerd *worker);

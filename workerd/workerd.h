@@ -1,0 +1,373 @@
+#pragma once
+
+/*
+ * libworkerd: workers for frontd, in C.
+ *
+ * A worker listens on one socket; each front dials it, and calls come in as frames (the worker
+ * protocol, proto/PROTOCOL.md; "section n" below means it). This library speaks the protocol; what
+ * is left to write is a handler for each method:
+ *
+ *     static void hello(struct workerd_call *call, void *data)
+ *     {
+ *         workerd_reply(call, "\"hello\"", 7);
+ *     }
+ *
+ *     WORKERD_MODULE_EXPORT int workerd_module_init(struct workerd *w)
+ *     {
+ *         return workerd_method(w, "hello", hello, NULL);
+ *     }
+ *
+ * Built as a shared object this is a module for the program `workerd`; a program of one's own calls
+ * workerd_new(), workerd_method(), workerd_listen(), workerd_run() and workerd_free() instead.
+ *
+ * Threads. A worker is one thread with one libuv loop. Handlers and callbacks run in that thread
+ * and must not block it. Functions are called from that thread too, save those whose description
+ * says "from any thread".
+ *
+ * Errors. A function that returns int returns 0 (or what it says), or a negative errno.
+ *
+ * Text. What comes in is given as spans of the JSON as it was sent, valid JSON in UTF-8; it is not
+ * NUL-terminated. What goes out is JSON text too.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define WORKERD_API           __attribute__((visibility("default")))
+#define WORKERD_MODULE_EXPORT __attribute__((visibility("default")))
+
+struct uv_loop_s;
+
+/* A worker: the loop, its socket, its channels and its methods. */
+struct workerd;
+
+/* One call in progress. It ends with exactly one workerd_reply…() or workerd_fail…(). */
+struct workerd_call;
+
+/* Bytes that somebody else owns. Absent: p NULL and n 0. */
+struct workerd_text {
+    const char *p;
+    size_t n;
+};
+
+/* Handles one call, in the loop's thread. data: as given to workerd_method(). */
+typedef void (*workerd_handler)(struct workerd_call *call, void *data);
+
+/* What a module exports (see workerd_load()). */
+WORKERD_MODULE_EXPORT int workerd_module_init(struct workerd *worker);
+
+/* Called back with what was given along. */
+typedef void (*workerd_callback)(void *data);
+
+/* Error codes of JSON-RPC 2.0, and the customary one for a cancelled call (section 5). */
+enum {
+    WORKERD_INVALID_REQUEST = -32600,
+    WORKERD_METHOD_NOT_FOUND = -32601,
+    WORKERD_INVALID_PARAMS = -32602,
+    WORKERD_INTERNAL_ERROR = -32603,
+    WORKERD_CANCELLED = -32800,
+};
+
+/* ---- The worker ---- */
+
+/* Makes a worker. The caller owns it and gives it back with workerd_free(). -ENOMEM. */
+WORKERD_API int workerd_new(struct workerd **ret_worker);
+
+/*
+ * Frees a worker that is not running; accepts NULL. Calls that a thread still holds must have
+ * ended: where workerd_run() returned -EBUSY, do not free, but exit.
+ */
+WORKERD_API void workerd_free(struct workerd *worker);
+
+/* The library's version, such as "0.1.0". From any thread. Static text. */
+WORKERD_API const char *workerd_version(void);
+
+/* The name that HELLO announces (section 4); copied. Before workerd_run(). -ENOMEM. */
+WORKERD_API int workerd_set_name(struct workerd *worker, const char *name);
+
+/*
+ * How many calls the worker wants in progress at once over all its channels (section 4); 0: no
+ * limit; 1 unless set. The front keeps to it; a call above it is still executed. Before
+ * workerd_run().
+ */
+WORKERD_API void workerd_set_concurrency(struct workerd *worker, uint32_t calls);
+
+/*
+ * The largest payload of a frame that is accepted, in bytes (section 2); 16 MiB unless set.
+ * -EINVAL below 4,096. Before workerd_run().
+ */
+WORKERD_API int workerd_set_max_frame(struct workerd *worker, uint32_t bytes);
+
+/*
+ * Listens (section 1). A worker has one socket: -EALREADY where it has one.
+ *
+ * address: "unix:PATH" or "tcp://HOST:PORT" ("tcp://[::1]:7001"; port 0: any free one). The UNIX
+ * socket has mode 0660 and is removed when the worker stops, if it is still the same one. A socket
+ * file on which nobody answers is replaced; one in use (-EADDRINUSE), of another user (-EPERM), or
+ * anything that is not a socket (-EEXIST) is left alone. -ENAMETOOLONG from 108 bytes on; -EINVAL
+ * for another address; or what socket(2), bind(2), listen(2) say. Why is written to the log.
+ */
+WORKERD_API int workerd_listen(struct workerd *worker, const char *address);
+
+/*
+ * The same with a listening stream socket that is there already, as frontd and systemd pass it.
+ * fd: consumed, on failure too. -EALREADY, -EINVAL for what is no listening stream socket.
+ */
+WORKERD_API int workerd_listen_fd(struct workerd *worker, int fd);
+
+/*
+ * Loads a module: a shared object that exports
+ *
+ *     int workerd_module_init(struct workerd *worker);
+ *
+ * which registers its methods and returns 0, or a negative errno. The module stays loaded until the
+ * process ends. -ENOENT where it cannot be loaded, -ENOEXEC without that function, or what that
+ * returned. Why is written to the log.
+ */
+WORKERD_API int workerd_load(struct workerd *worker, const char *path);
+
+/* From now on SIGTERM stops as workerd_stop() does; a second one, or SIGINT, as workerd_abort(). */
+WORKERD_API int workerd_handle_signals(struct workerd *worker);
+
+/*
+ * Serves until the worker is stopped and every call has ended. Returns 0; -ENOTCONN without a
+ * socket; -EBUSY after workerd_abort() while handlers still held calls (they must not end them any
+ * more: the process should exit).
+ */
+WORKERD_API int workerd_run(struct workerd *worker);
+
+/* Stops: GOAWAY on every channel, finishes what was taken, closes (section 7). From any thread. */
+WORKERD_API void workerd_stop(struct workerd *worker);
+
+/* Stops at once: closes the channels and cancels what is in progress. From the loop's thread. */
+WORKERD_API void workerd_abort(struct workerd *worker);
+
+/*
+ * The libuv loop, for timers and other handles of one's own: close them from a callback that was
+ * given to workerd_on_stop(). Borrowed.
+ */
+WORKERD_API struct uv_loop_s *workerd_loop(struct workerd *worker);
+
+/*
+ * Has `callback` called once when all calls have ended and before the loop closes, the last one
+ * given first. It closes what the module opened. -ENOMEM.
+ */
+WORKERD_API int workerd_on_stop(struct workerd *worker, workerd_callback callback, void *data);
+
+/*
+ * Has `callback` called in the loop's thread, soon. Those posted by one thread are called in order.
+ * From any thread, until workerd_run() has returned. -ENOMEM.
+ */
+WORKERD_API int workerd_post(struct workerd *worker, workerd_callback callback, void *data);
+
+/*
+ * Registers a method. An exact name goes before a pattern, and a longer pattern before a shorter.
+ * HELLO announces them (section 4). Before workerd_run().
+ *
+ * pattern: an exact name, or a prefix that ends in '*' ("orders.*", "*"); copied.
+ * handler: called for each call, with `data`, which is borrowed for as long as the worker lives.
+ * -EINVAL for an empty pattern or a '*' inside, -EEXIST where it is registered, -ENOSPC after 256,
+ * -ENOMEM.
+ */
+WORKERD_API int workerd_method(
+    struct workerd *worker, const char *pattern, workerd_handler handler, void *data);
+
+/* ---- Reading a call ----
+ *
+ * The texts are borrowed. They are valid until the handler returns; workerd_call_keep() has them
+ * stay until the call ends. Afterwards (and where there is none) they are absent.
+ */
+
+/* Has the texts of the call stay until it ends, by copying them. In the handler only. -ENOMEM. */
+WORKERD_API int workerd_call_keep(struct workerd_call *call);
+
+/* The worker that the call is for. From any thread. */
+WORKERD_API struct workerd *workerd_call_worker(const struct workerd_call *call);
+
+/* The method's name, escapes resolved. */
+WORKERD_API struct workerd_text workerd_call_method(const struct workerd_call *call);
+
+/* The JSON value of params, an array or object; absent where there is none. */
+WORKERD_API struct workerd_text workerd_call_params(const struct workerd_call *call);
+
+/*
+ * The JSON value of id: the client's, and not unique (section 5). The reply carries it without any
+ * doing of the handler. It stays until the call ends, kept or not.
+ */
+WORKERD_API struct workerd_text workerd_call_id(const struct workerd_call *call);
+
+/* The whole JSON-RPC request, byte for byte as the client sent it. */
+WORKERD_API struct workerd_text workerd_call_body(const struct workerd_call *call);
+
+/* The raw bytes that came along: of an HTTP request its body (section 8). */
+WORKERD_API struct workerd_text workerd_call_blob(const struct workerd_call *call);
+
+/* The context, a JSON object, or absent (section 5). */
+WORKERD_API struct workerd_text workerd_call_meta(const struct workerd_call *call);
+
+/*
+ * The client's address from the context, such as "192.0.2.7:51412", NUL-terminated.
+ * out, size: where it goes, bytes; 64 are enough for any address.
+ * Returns its length, -ENOENT where the route does not ask for it, or -ENOSPC.
+ */
+WORKERD_API int workerd_call_peer(const struct workerd_call *call, char *out, size_t size);
+
+/*
+ * A header of the client's request that the route forwards (section 5), NUL-terminated.
+ * name: in lower case. out, size: as above.
+ * Returns its length, -ENOENT where it is not there, or -ENOSPC.
+ */
+WORKERD_API int workerd_call_header(
+    const struct workerd_call *call, const char *name, char *out, size_t size);
+
+/*
+ * How much time is left until the front stops waiting, in ms (0: it is over), from the context's
+ * deadline_ms; -1 where the route does not ask for it. Ask in the handler, or after
+ * workerd_call_keep().
+ */
+WORKERD_API int64_t workerd_call_deadline(const struct workerd_call *call);
+
+/* The call id on its channel (section 2): increasing and unique there. From any thread. */
+WORKERD_API uint64_t workerd_call_number(const struct workerd_call *call);
+
+/* The client connection that asked, or 0 (section 9). From any thread. */
+WORKERD_API uint64_t workerd_call_conn(const struct workerd_call *call);
+
+/* A notification: ends like any other call, but nothing is sent (section 5). From any thread. */
+WORKERD_API bool workerd_call_is_notification(const struct workerd_call *call);
+
+/* The front may have given this call to another worker before (section 3). From any thread. */
+WORKERD_API bool workerd_call_is_retry(const struct workerd_call *call);
+
+/* The blob came as a binary WebSocket message (sections 3 and 9). From any thread. */
+WORKERD_API bool workerd_call_is_binary(const struct workerd_call *call);
+
+/* A pointer of the handler's own, for calls that are answered later; NULL at first. */
+WORKERD_API void workerd_call_set_data(struct workerd_call *call, void *data);
+WORKERD_API void *workerd_call_data(const struct workerd_call *call);
+
+/* ---- Cancelling (section 5) ---- */
+
+/*
+ * Nobody waits for the answer any more: the client has gone, its deadline has passed, or the
+ * channel has closed. The call must still end; whatever it ends with, -32800 is sent. From any
+ * thread.
+ */
+WORKERD_API bool workerd_call_cancelled(const struct workerd_call *call);
+
+/*
+ * Has `callback` called once when the call is cancelled, at once where it is already. It may end
+ * the call. It replaces the one given before; NULL takes it back.
+ */
+WORKERD_API void workerd_on_cancel(
+    struct workerd_call *call, workerd_callback callback, void *data);
+
+/* ---- Ending a call ----
+ *
+ * Each of these consumes the call, now or later, and whatever happens to its channel. They cannot
+ * fail: a reply over the front's max_frame becomes error -32603, and a channel for whose output
+ * there is no memory is closed. Of a notification nothing is sent.
+ */
+
+/* Ends the call with a result. result, n: a JSON text, bytes; copied. */
+WORKERD_API void workerd_reply(struct workerd_call *call, const char *result, size_t n);
+
+/* The same with raw bytes after it (section 2). blob, blob_n: bytes; copied. */
+WORKERD_API void workerd_reply_blob(
+    struct workerd_call *call, const char *result, size_t n, const void *blob, size_t blob_n);
+
+/*
+ * Ends the call with an error.
+ * code: of JSON-RPC; message: plain UTF-8, NUL-terminated. data, n: a JSON text, or NULL; copied.
+ */
+WORKERD_API void workerd_fail(
+    struct workerd_call *call, int64_t code, const char *message, const char *data, size_t n);
+
+/*
+ * The same from any thread (or from the loop's). What is given is copied before they return.
+ * The handler that hands a call to a thread calls workerd_call_keep() first if that thread reads
+ * its texts. -ENOMEM: nothing has happened, and the call is still the caller's to end.
+ */
+WORKERD_API int workerd_reply_from_thread(
+    struct workerd_call *call, const char *result, size_t n, const void *blob, size_t blob_n);
+WORKERD_API int workerd_fail_from_thread(
+    struct workerd_call *call, int64_t code, const char *message, const char *data, size_t n);
+
+/* ---- HTTP (section 8) ---- */
+
+/* An HTTP request as the params of method http.request say it; its body is workerd_call_blob(). */
+struct workerd_http {
+    struct workerd_text method; /* "GET" */
+    struct workerd_text scheme; /* "https" */
+    struct workerd_text authority;
+    struct workerd_text path;  /* begins with '/' */
+    struct workerd_text query; /* without its '?' */
+};
+
+struct workerd_header {
+    const char *name;  /* lower case, NUL-terminated */
+    const char *value; /* NUL-terminated */
+};
+
+/*
+ * Reads an HTTP request. The texts have their escapes resolved and are valid as those of the call
+ * are. In the handler only, or after workerd_call_keep(). -EINVAL where the params have no string
+ * `method` and `path`; -ENOMEM.
+ */
+WORKERD_API int workerd_http_read(struct workerd_call *call, struct workerd_http *ret_request);
+
+/*
+ * The first header of that name, NUL-terminated. name: in lower case. out, size: where it goes.
+ * Returns its length, -ENOENT where it is not there, or -ENOSPC.
+ */
+WORKERD_API int workerd_http_header(
+    const struct workerd_call *call, const char *name, char *out, size_t size);
+
+/*
+ * Ends the call with an HTTP response. status: 200 to 599. headers, count: borrowed during the
+ * call. body, n: bytes; copied. The front adds content-length and what belongs to the connection.
+ */
+WORKERD_API void workerd_http_reply(struct workerd_call *call, unsigned status,
+    const struct workerd_header *headers, size_t count, const void *body, size_t n);
+
+/* ---- JSON: enough for most params, without a tree ----
+ *
+ * The texts are values that came with a call, or parts of them. From any thread.
+ */
+
+/* The value of an object's member; absent where there is none, or the text is no object. */
+WORKERD_API struct workerd_text workerd_json_member(struct workerd_text object, const char *key);
+
+/*
+ * The elements of an array, one after the other. at: 0 at first, and then as it was left.
+ * False after the last one, or where the text is no array.
+ */
+WORKERD_API bool workerd_json_next(
+    struct workerd_text array, size_t *at, struct workerd_text *ret_value);
+
+/* A number without fraction and exponent. -EINVAL for anything else, -ERANGE beyond 64 bits. */
+WORKERD_API int workerd_json_integer(struct workerd_text value, int64_t *ret_integer);
+
+/* Any number. -EINVAL for anything else, -ERANGE where it is too large. */
+WORKERD_API int workerd_json_double(struct workerd_text value, double *ret_number);
+
+/*
+ * A string, escapes resolved, NUL-terminated. size: bytes at `out`; value.n of them are enough.
+ * Returns its length (it may have NULs inside), -EINVAL for what is no string, or -ENOSPC.
+ */
+WORKERD_API int workerd_json_string(struct workerd_text value, char *out, size_t size);
+
+/*
+ * Writes text as a JSON string, quotes included; bytes that are not UTF-8 become U+FFFD. size:
+ * bytes at `out`; n * 6 + 2 are enough. Returns its length, or -ENOSPC.
+ */
+WORKERD_API int64_t workerd_json_quote(const char *text, size_t n, char *out, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
