@@ -388,7 +388,7 @@ def test_descriptor_limit(site):
     shard = web.shard
     clients = []
     try:
-        for n in range(150):
+        for n in range(110):
             client = socket.socket()
             client.settimeout(10)
             client.connect(web.address)
@@ -404,7 +404,7 @@ def test_descriptor_limit(site):
         while count != len(answered()):         # until no more come
             count = len(answered())
             time.sleep(0.3)
-        assert count < 150
+        assert count < 110
         before = stat(shard)[3]
         time.sleep(1.0)
         assert stat(shard)[3] - before < 0.3, "the shard spins"
