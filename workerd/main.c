@@ -1,8 +1,8 @@
 /* The program `workerd`: reads its arguments, loads modules, serves. */
 
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -30,8 +30,8 @@ static const char help[] =
     "\n"
     "Serves the methods of its modules to frontd.\n"
     "\n"
-    "  --listen ADDRESS     unix:PATH or tcp://HOST:PORT; without it, the listening socket is\n"
-    "                       descriptor 3 (LISTEN_FDS=1, LISTEN_PID), as frontd passes it\n"
+    "  --listen ADDRESS     unix:PATH or tcp://HOST:PORT; not used where a listening socket\n"
+    "                       is passed as descriptor 3 (LISTEN_FDS=1), as frontd does\n"
     "  --module FILE.so     a module to load; may be given more than once\n"
     "  --concurrency N      how many calls at once, over all fronts; 0: no limit (default: 1)\n"
     "  --name NAME          what the worker calls itself (default: workerd)\n"
@@ -102,21 +102,26 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments)
     return -1;
 }
 
-/* sd_listen_fds(3): the socket is ours only if LISTEN_PID says so, and is not passed on. */
-static int listen_passed(struct workerd *worker)
+/*
+ * Whether a listening socket was passed, as sd_listen_fds(3) says: LISTEN_PID must be ours where it
+ * is there. It goes before --listen, so that one command line serves by hand and under frontd.
+ */
+static bool was_passed(void)
 {
     const char *pid = getenv("LISTEN_PID");
-    const char *fds = getenv("LISTEN_FDS");
     char own[24];
     snprintf(own, sizeof(own), "%ld", (long)getpid());
-    if (pid == NULL || fds == NULL || strcmp(pid, own) != 0) {
-        log_error("no --listen, and no socket was passed (LISTEN_FDS, LISTEN_PID)");
-        return -EINVAL;
-    }
+    return getenv("LISTEN_FDS") != NULL && (pid == NULL || strcmp(pid, own) == 0);
+}
+
+static int listen_passed(struct workerd *worker)
+{
+    const char *fds = getenv("LISTEN_FDS");
     if (strcmp(fds, "1") != 0) {
         log_error("LISTEN_FDS is %s: a worker has one socket", fds);
         return -EINVAL;
     }
+    /* Not for what we may start ourselves. */
     unsetenv("LISTEN_PID");
     unsetenv("LISTEN_FDS");
     unsetenv("LISTEN_FDNAMES");
@@ -133,8 +138,12 @@ static int start(struct workerd *worker, const struct arguments *arguments)
         r = workerd_load(worker, arguments->modules[i]);
     if (r < 0)
         return r;
-    return arguments->listen != NULL ? workerd_listen(worker, arguments->listen)
-                                     : listen_passed(worker);
+    if (was_passed())
+        return listen_passed(worker);
+    if (arguments->listen != NULL)
+        return workerd_listen(worker, arguments->listen);
+    log_error("no --listen, and no socket was passed (LISTEN_FDS, LISTEN_PID)");
+    return -EINVAL;
 }
 
 int main(int argc, char **argv)
@@ -144,6 +153,7 @@ int main(int argc, char **argv)
     if (status >= 0)
         return status;
     mem_init();
+    signal(SIGPIPE, SIG_IGN); /* a log whose reader is gone must not end us */
     log_init(LOG_INFO, arguments.format, arguments.name);
     struct workerd *worker;
     int r = workerd_new(&worker);

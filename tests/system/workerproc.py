@@ -7,6 +7,7 @@ import subprocess
 from fakefront import WAIT, FakeFront, answers, until
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+BUILD = os.path.join(ROOT, os.environ.get("FRONTD_BUILD") or "build/release")
 PYTHON = "/usr/bin/python3"
 LIBRARY = os.path.join(ROOT, "proto", "python")
 
@@ -15,6 +16,9 @@ LIBRARY = os.path.join(ROOT, "proto", "python")
 DEMO_WORKERS = {
     "python": [PYTHON, os.path.join(LIBRARY, "demo_worker.py"), "--listen", "{address}",
                "--concurrency", "{concurrency}"],
+    "workerd": [os.path.join(BUILD, "workerd", "workerd"), "--listen", "{address}",
+                "--concurrency", "{concurrency}",
+                "--module", os.path.join(BUILD, "workerd", "modules", "demo.so")],
 }
 if os.environ.get("FRONTD_TEST_WORKER"):
     DEMO_WORKERS["other"] = os.environ["FRONTD_TEST_WORKER"].split()
