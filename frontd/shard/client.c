@@ -493,6 +493,9 @@ void client_drain(struct client *client)
         mark_dirty(client);
     } else if (client->pending == NULL && buf_len(&client->out) == 0) {
         client_doom(client);
+    } else if (client->pending == NULL) {
+        client->last_request = true;
+        end_after_flush(client);
     }
 }
 

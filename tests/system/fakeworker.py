@@ -196,7 +196,8 @@ class Channel:
                         c.cancelled = True
                         break
                 else:
-                    worker.complain("CANCEL for unknown call %d" % call)
+                    if not 0 < call <= self.last_call:  # others were forgotten by the test
+                        worker.complain("CANCEL for unknown call %d" % call)
         elif type == PING:
             self.send(frame(PONG, body=body))
         elif type == PONG:
