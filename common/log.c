@@ -9,16 +9,17 @@
 
 enum {
     MESSAGE_MAX = 600, /* bytes; what is longer is cut */
-    /* A byte becomes at most 6 (\u00xx), and a line has some 128 bytes around its message. It stays
-     * below PIPE_BUF: after POLLOUT such a write does not block, and is whole in a shared pipe. */
-    LINE_MAX_BYTES = MESSAGE_MAX * 6 + 256,
+    WHO_MAX = 32,
+    /* A byte becomes at most 6 (\u00xx), and a line has some 128 bytes besides. It stays below
+     * PIPE_BUF: after POLLOUT such a write does not block, and is whole in a shared pipe. */
+    LINE_MAX_BYTES = (MESSAGE_MAX + WHO_MAX) * 6 + 256,
 };
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 
 static enum log_level log_level = LOG_INFO;
 static enum log_format log_format = LOG_TEXT;
-static char log_who[32] = "frontd";
+static char log_who[WHO_MAX] = "frontd";
 static unsigned long log_lost;
 
 void log_init(enum log_level level, enum log_format format, const char *who)
@@ -75,9 +76,10 @@ static void write_message(enum log_level level, const char *message)
     snprintf(when + n, sizeof(when) - n, ".%03ldZ", now.tv_nsec / 1000000);
     bool json = log_format == LOG_JSON;
     size_t at = (size_t)snprintf(line, sizeof(line),
-        json ? "{\"time\":\"%s\",\"level\":\"%s\",\"who\":\"%s\",\"pid\":%ld,\"message\":\""
-             : "%s %s %s[%ld]: ",
-        when, level_names[level], log_who, (long)getpid());
+        json ? "{\"time\":\"%s\",\"level\":\"%s\",\"who\":\"" : "%s %s ", when, level_names[level]);
+    at = put_escaped(line, at, log_who, json);
+    at += (size_t)snprintf(line + at, sizeof(line) - at,
+        json ? "\",\"pid\":%ld,\"message\":\"" : "[%ld]: ", (long)getpid());
     at = put_escaped(line, at, message, json);
     if (json) {
         line[at++] = '"';
@@ -105,7 +107,7 @@ void log_write(enum log_level level, const char *format, ...)
         snprintf(note, sizeof(note), "%lu log lines were lost: standard error was full", lost);
         write_message(LOG_WARNING, note);
         if (log_lost > 0)
-            log_lost += lost; /* still full */
+            log_lost = lost; /* still full; the note itself does not count */
     }
     write_message(level, message);
     errno = saved_errno;
