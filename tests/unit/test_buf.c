@@ -1,0 +1,107 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+
+#include "common/buf.h"
+#include "common/mem.h"
+
+static void check(const struct buf *buf, const char *wanted)
+{
+    cr_assert_eq(buf_len(buf), strlen(wanted));
+    cr_assert(buf_len(buf) == 0 || memcmp(buf_data(buf), wanted, buf_len(buf)) == 0);
+}
+
+Test(buf, appends_and_consumes)
+{
+    struct buf buf = {0};
+    cr_assert_eq(buf_append(&buf, "", 0), 0);
+    cr_assert_eq(mem_in_use(), (size_t)0);
+    cr_assert_eq(buf_append(&buf, "hello ", 6), 0);
+    cr_assert_eq(buf_printf(&buf, "%s %d", "world", 42), 0);
+    check(&buf, "hello world 42");
+    buf_consume(&buf, 6);
+    check(&buf, "world 42");
+    buf_truncate(&buf, 5);
+    check(&buf, "world");
+    buf_consume(&buf, 0);
+    check(&buf, "world");
+    buf_consume(&buf, 5);
+    check(&buf, "");
+    cr_assert_eq(mem_in_use(), (size_t)0, "an empty buffer keeps no memory");
+    buf_deinit(&buf);
+    buf_deinit(&buf);
+}
+
+Test(buf, room_counts_when_it_is_said)
+{
+    struct buf buf = {0};
+    char *room = buf_room(&buf, 100);
+    cr_assert_not_null(room);
+    cr_assert_eq(buf_len(&buf), (size_t)0);
+    memcpy(room, "abc", 3);
+    buf_added(&buf, 3);
+    check(&buf, "abc");
+    buf_deinit(&buf);
+}
+
+Test(buf, too_much_is_refused)
+{
+    struct buf buf = {0};
+    cr_assert_eq(buf_append(&buf, "abc", 3), 0);
+    cr_assert_null(buf_room(&buf, ((size_t)1 << 31) - 2));
+    cr_assert_null(buf_room(&buf, SIZE_MAX));
+    check(&buf, "abc");
+    buf_deinit(&buf);
+}
+
+/* Random operations, compared with an array that never moves. */
+Test(buf, is_a_queue)
+{
+    enum { TURNS = 20000, SIZE = 1 << 20 };
+    static char model[SIZE];
+    size_t start = 0;
+    size_t end = 0;
+    struct buf buf = {0};
+    srand(7);
+    for (int i = 0; i < TURNS; i++) {
+        size_t n = (size_t)rand() % (rand() % 8 == 0 ? 3000 : 40);
+        if (rand() % 2 == 0 && end + n <= SIZE) {
+            for (size_t j = 0; j < n; j++)
+                model[end + j] = (char)rand();
+            cr_assert_eq(buf_append(&buf, model + end, n), 0);
+            end += n;
+        } else if (rand() % 4 == 0) {
+            size_t keep = n < end - start ? n : end - start;
+            buf_truncate(&buf, end - start - keep);
+            end -= keep;
+        } else {
+            size_t take = n < end - start ? n : end - start;
+            buf_consume(&buf, take);
+            start += take;
+        }
+        cr_assert_eq(buf_len(&buf), end - start);
+        cr_assert(end == start || memcmp(buf_data(&buf), model + start, end - start) == 0);
+        cr_assert_leq(
+            buf.size, 1U << 20, "it grows with what is in it, not with what went through");
+    }
+    buf_deinit(&buf);
+    cr_assert_eq(mem_in_use(), (size_t)0);
+}
+
+Test(buf, each_allocation_fails)
+{
+    struct buf buf = {0};
+    mem_fail_after(0);
+    cr_assert_eq(buf_append(&buf, "abc", 3), -ENOMEM);
+    mem_fail_after(0);
+    cr_assert_eq(buf_printf(&buf, "%d", 1), -ENOMEM);
+    check(&buf, "");
+    cr_assert_eq(buf_append(&buf, "abc", 3), 0);
+    char large[1000] = {0};
+    mem_fail_after(0);
+    cr_assert_eq(buf_append(&buf, large, sizeof(large)), -ENOMEM);
+    check(&buf, "abc");
+    cr_assert_eq(buf_append(&buf, large, sizeof(large)), 0);
+    cr_assert_eq(buf_len(&buf), (size_t)1003);
+    buf_deinit(&buf);
+    cr_assert_eq(mem_in_use(), (size_t)0);
+}
