@@ -1,0 +1,26 @@
+#pragma once
+
+/* The two framings of JSON-RPC on plain TCP: a length before each text, or one text a line. Pure. */
+
+#include "common/base.h"
+
+enum line_event {
+    LINE_MORE,      /* not complete */
+    LINE_MESSAGE,   /* result.payload */
+    LINE_HEARTBEAT, /* `frame`: length 0; to be echoed. `line`: an empty line; to be skipped */
+    LINE_TOO_BIG,   /* over the limit: to be told, and closed */
+};
+
+struct line_result {
+    enum line_event event;
+    struct span payload; /* within `p`; without length or line end */
+    size_t used;         /* bytes, length or line end included */
+};
+
+/*
+ * Looks at the `n` bytes at `p` for a message of at most `limit` bytes; over the limit is told as
+ * soon as the length, or limit + 2 bytes without a line end, are there.
+ * scanned: how many of the bytes are known to hold no line end; kept by the caller, starts at 0.
+ */
+struct line_result line_feed_frame(const char *p, size_t n, uint32_t limit);
+struct line_result line_feed_line(const char *p, size_t n, uint32_t limit, size_t *scanned);

@@ -1,0 +1,104 @@
+#pragma once
+
+/*
+ * WebSocket frames (RFC 6455 section 5), read by a server: bytes in, messages and control frames
+ * out; and the heads of frames that a server sends. Pure: no socket, no clock, no memory of its own.
+ *
+ * The caller keeps the bytes of a message together until it is complete, and hands the whole of
+ * them in again with what has been added, as with http1.h. A message is unmasked and put together
+ * in place, so that a complete small one is used where it was read.
+ */
+
+#include "common/base.h"
+
+enum ws_opcode {
+    WS_CONTINUATION = 0,
+    WS_TEXT = 1,
+    WS_BINARY = 2,
+    WS_CLOSE = 8,
+    WS_PING = 9,
+    WS_PONG = 10,
+};
+
+/* RFC 6455 section 7.4.1, and the registry that it makes */
+enum ws_code {
+    WS_CODE_NORMAL = 1000,
+    WS_CODE_GOING_AWAY = 1001,
+    WS_CODE_PROTOCOL_ERROR = 1002,
+    WS_CODE_UNSUPPORTED = 1003,
+    WS_CODE_NONE = 1005, /* never sent: a Close frame without a code */
+    WS_CODE_LOST = 1006, /* never sent: the connection ended without a Close frame */
+    WS_CODE_BAD_DATA = 1007,
+    WS_CODE_POLICY = 1008,
+    WS_CODE_TOO_BIG = 1009,
+    WS_CODE_RESTART = 1012,
+    WS_CODE_TRY_LATER = 1013,
+};
+
+enum {
+    WS_HEAD_MAX = 10,        /* bytes of a head that a server sends */
+    WS_CONTROL_MAX = 125,    /* payload bytes of a control frame */
+};
+
+struct ws_limits {
+    uint32_t message; /* payload bytes of a message, over all its fragments */
+    uint32_t frame;   /* payload bytes of one frame */
+};
+
+/* Between two calls; starts zeroed. */
+struct ws {
+    uint64_t left;       /* payload bytes of the current frame that are still to come */
+    uint32_t message;    /* bytes of the current message that lie, unmasked, at the front */
+    uint32_t utf8;       /* state of the check of a text message */
+    uint8_t mask[4];     /* of the current frame, turned to its next byte */
+    uint8_t opcode;      /* of the current message (WS_TEXT, WS_BINARY); 0: none has begun */
+    bool in_frame;       /* a data frame's head has been read, its payload not wholly */
+    bool fin;            /* it is the last of its message */
+};
+
+enum ws_event {
+    WS_EVENT_MORE,    /* nothing is complete */
+    WS_EVENT_MESSAGE, /* a message: result.payload, result.opcode WS_TEXT or WS_BINARY */
+    WS_EVENT_CONTROL, /* a control frame: result.opcode WS_PING, WS_PONG or WS_CLOSE */
+    WS_EVENT_ERROR,   /* close with result.code */
+};
+
+struct ws_result {
+    enum ws_event event;
+    uint8_t opcode;
+    uint16_t code;       /* ERROR: to close with; WS_CLOSE: the client's, or WS_CODE_NONE */
+    struct span payload; /* MESSAGE; CONTROL (of WS_CLOSE: the reason); within `p` */
+    size_t used;  /* MESSAGE: bytes of it, what follows at p + used is the next one's */
+    size_t kept;  /* MORE, CONTROL: how many bytes at `p` are still to be kept: the message so far
+                   * and what has not been looked at; the caller goes on with p and kept */
+};
+
+/*
+ * Looks at the `n` bytes at `p`, which begin with the message so far (ws->message bytes, unmasked).
+ * The bytes change: frame heads and control frames are taken out, so that they become fewer. A
+ * control frame's payload (result.payload) is copied to `control`, since it has to leave the
+ * message's way.
+ *
+ * Refused: unmasked frames, reserved bits, reserved opcodes, fragmented or long control frames,
+ * continuation without a beginning and a beginning within a message, lengths not in the shortest
+ * form or with the top bit, Close with one byte, with a code that must not be sent or with a reason
+ * that is not UTF-8 (1002); text that is not UTF-8, as soon as that is certain (1007); a frame or
+ * message over its limit, as soon as its head says so (1009).
+ */
+struct ws_result ws_feed(struct ws *ws, char *p, size_t n, const struct ws_limits *limits,
+    char control[static WS_CONTROL_MAX]);
+
+/* Writes the head of an unfragmented frame from the server; returns its bytes (2, 4 or 10). */
+size_t ws_head_write(uint8_t out[static WS_HEAD_MAX], enum ws_opcode opcode, uint64_t payload);
+
+/*
+ * Writes a whole Close frame: head, code and as much of the reason as fits, cut between characters.
+ * code: WS_CODE_NONE for one without payload. Returns its bytes.
+ */
+size_t ws_close_write(uint8_t out[static 2 + WS_CONTROL_MAX], unsigned code, struct span reason);
+
+/* Whether a code may stand in a Close frame: 1000-1003, 1007-1014, 3000-4999. */
+bool ws_code_valid(unsigned code);
+
+/* XORs `n` bytes with the mask, which is turned so that it fits the byte after them. */
+void ws_unmask(char *p, size_t n, uint8_t mask[static 4]);

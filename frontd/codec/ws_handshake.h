@@ -1,0 +1,30 @@
+#pragma once
+
+/* The opening handshake of WebSocket, the server's side (RFC 6455 section 4.2). Pure. */
+
+#include "frontd/codec/http1_head.h"
+
+enum {
+    WS_ACCEPT_SIZE = 29, /* the value of Sec-WebSocket-Accept and NUL */
+};
+
+/*
+ * Whether a request asks for an upgrade to WebSocket: GET, HTTP/1.1 or later, `websocket` among the
+ * tokens of Upgrade and `upgrade` among those of Connection (all case-insensitive).
+ */
+bool ws_wanted(const struct http1_head *head);
+
+/*
+ * Checks the rest of the handshake. origins: what may stand in Origin (compared as ASCII without
+ * case; "*" fits all), norigins 0: anything; a client that sends no Origin (no browser) is let in.
+ * protocols: what the server speaks, in the order of its liking; the first of them that the client
+ * lists is chosen.
+ *
+ * Returns 0 with *ret_accept and *ret_protocol (index into protocols, -1: none), or the HTTP status
+ * to refuse with: 400 (Sec-WebSocket-Key missing, repeated or not 16 bytes in base64;
+ * Sec-WebSocket-Protocol malformed), 403 (Origin), 426 (Sec-WebSocket-Version is not 13: the answer
+ * has to say Sec-WebSocket-Version: 13).
+ */
+int ws_handshake(const struct http1_head *head, char *const *origins, size_t norigins,
+    char *const *protocols, size_t nprotocols, char ret_accept[static WS_ACCEPT_SIZE],
+    int *ret_protocol);
