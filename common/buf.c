@@ -15,7 +15,7 @@ char *buf_room(struct buf *buf, size_t n)
     if (n > BUF_SIZE_MAX - len)
         return NULL;
     /* Moving to the front is enough where half of the memory or more is consumed. */
-    if (len + n <= buf->size && buf->start >= buf->size / 2) {
+    if (buf->memory != NULL && len + n <= buf->size && buf->start >= buf->size / 2) {
         memmove(buf->memory, buf_data(buf), len);
     } else {
         size_t want = len + n;

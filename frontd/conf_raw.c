@@ -131,7 +131,8 @@ struct complaint {
     unsigned line;
 };
 
-static void listen_to_cyaml(cyaml_log_t level, void *context, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void listen_to_cyaml(
+    cyaml_log_t level, void *context, const char *format, va_list args)
 {
     (void)level;
     struct complaint *complaint = context;

@@ -1,6 +1,7 @@
 #pragma once
 
-/* The two framings of JSON-RPC on plain TCP: a length before each text, or one text a line. Pure. */
+/* The two framings of JSON-RPC on plain TCP: a length before each text, or one text a line. Pure.
+ */
 
 #include "common/base.h"
 

@@ -2,7 +2,8 @@
 
 /*
  * WebSocket frames (RFC 6455 section 5), read by a server: bytes in, messages and control frames
- * out; and the heads of frames that a server sends. Pure: no socket, no clock, no memory of its own.
+ * out; and the heads of frames that a server sends. Pure: no socket, no clock, no memory of its
+ * own.
  *
  * The caller keeps the bytes of a message together until it is complete, and hands the whole of
  * them in again with what has been added, as with http1.h. A message is unmasked and put together
@@ -36,8 +37,8 @@ enum ws_code {
 };
 
 enum {
-    WS_HEAD_MAX = 10,        /* bytes of a head that a server sends */
-    WS_CONTROL_MAX = 125,    /* payload bytes of a control frame */
+    WS_HEAD_MAX = 10,     /* bytes of a head that a server sends */
+    WS_CONTROL_MAX = 125, /* payload bytes of a control frame */
 };
 
 struct ws_limits {
@@ -47,13 +48,13 @@ struct ws_limits {
 
 /* Between two calls; starts zeroed. */
 struct ws {
-    uint64_t left;       /* payload bytes of the current frame that are still to come */
-    uint32_t message;    /* bytes of the current message that lie, unmasked, at the front */
-    uint32_t utf8;       /* state of the check of a text message */
-    uint8_t mask[4];     /* of the current frame, turned to its next byte */
-    uint8_t opcode;      /* of the current message (WS_TEXT, WS_BINARY); 0: none has begun */
-    bool in_frame;       /* a data frame's head has been read, its payload not wholly */
-    bool fin;            /* it is the last of its message */
+    uint64_t left;    /* payload bytes of the current frame that are still to come */
+    uint32_t message; /* bytes of the current message that lie, unmasked, at the front */
+    uint32_t utf8;    /* state of the check of a text message */
+    uint8_t mask[4];  /* of the current frame, turned to its next byte */
+    uint8_t opcode;   /* of the current message (WS_TEXT, WS_BINARY); 0: none has begun */
+    bool in_frame;    /* a data frame's head has been read, its payload not wholly */
+    bool fin;         /* it is the last of its message */
 };
 
 enum ws_event {
@@ -68,9 +69,9 @@ struct ws_result {
     uint8_t opcode;
     uint16_t code;       /* ERROR: to close with; WS_CLOSE: the client's, or WS_CODE_NONE */
     struct span payload; /* MESSAGE; CONTROL (of WS_CLOSE: the reason); within `p` */
-    size_t used;  /* MESSAGE: bytes of it, what follows at p + used is the next one's */
-    size_t kept;  /* MORE, CONTROL: how many bytes at `p` are still to be kept: the message so far
-                   * and what has not been looked at; the caller goes on with p and kept */
+    size_t used;         /* MESSAGE: bytes of it, what follows at p + used is the next one's */
+    size_t kept; /* MORE, CONTROL: how many bytes at `p` are still to be kept: the message so far
+                  * and what has not been looked at; the caller goes on with p and kept */
 };
 
 /*
