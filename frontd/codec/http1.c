@@ -45,10 +45,10 @@ static struct http1_result complete(struct http1 *http1, const char *p, size_t b
 /* RFC 9110 section 10.1.1: who waits for 100 is told once, unless the body is on its way already.
  */
 static struct http1_result more_or_continue(
-    struct http1 *http1, size_t kept, const struct http1_head *head, bool head_fresh)
+    struct http1 *http1, size_t n, size_t kept, const struct http1_head *head, bool head_fresh)
 {
     struct http1_result result = more(kept);
-    if (head_fresh && head->expect_continue && !http1->continue_asked && kept == http1->head_len) {
+    if (head_fresh && head->expect_continue && !http1->continue_asked && n == http1->head_len) {
         http1->continue_asked = true;
         result.event = HTTP1_CONTINUE;
     }
@@ -60,7 +60,7 @@ static struct http1_result feed_length(struct http1 *http1, const char *p, size_
 {
     size_t need = (size_t)http1->head_len + http1->body_len;
     if (n < need)
-        return more_or_continue(http1, n, ret_head, head_fresh);
+        return more_or_continue(http1, n, n, ret_head, head_fresh);
     return complete(http1, p, http1->body_len, need, config, ret_head, head_fresh);
 }
 
@@ -73,21 +73,23 @@ static struct http1_result feed_chunked(struct http1 *http1, char *p, size_t n,
         struct span data;
         int event = http1_chunked_feed(
             &http1->chunked, p + at, n - at, config->head.head_bytes, &used, &data);
-        if (event < 0)
+        if (event < 0) {
+            refresh(http1, p, config, ret_head, head_fresh);
             return error((unsigned)-event);
+        }
         at += used;
         size_t decoded = (size_t)http1->head_len + http1->body_len;
         size_t data_len = event == HTTP1_BODY_DATA ? data.n : 0;
         /* What a chunk announces counts before it is there. */
-        if (http1->chunked.left > config->body ||
-            data_len + http1->chunked.left > config->body - http1->body_len) {
+        uint64_t left = http1_chunked_left(&http1->chunked);
+        if (left > config->body || data_len + left > config->body - http1->body_len) {
             refresh(http1, p, config, ret_head, head_fresh);
             return too_large();
         }
         if (event == HTTP1_BODY_DONE)
             return complete(http1, p, http1->body_len, at, config, ret_head, head_fresh);
         if (event == HTTP1_BODY_MORE)
-            return more_or_continue(http1, decoded, ret_head, head_fresh);
+            return more_or_continue(http1, n, decoded, ret_head, head_fresh);
         memmove(p + decoded, data.p, data.n);
         http1->body_len += (uint32_t)data.n;
     }

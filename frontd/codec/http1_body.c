@@ -186,3 +186,8 @@ int http1_chunked_feed(struct http1_chunked *state, const char *p, size_t n, uin
     *ret_used = used;
     return state->state == DONE ? HTTP1_BODY_DONE : HTTP1_BODY_MORE;
 }
+
+uint64_t http1_chunked_left(const struct http1_chunked *state)
+{
+    return state->state == DATA ? state->left : 0;
+}

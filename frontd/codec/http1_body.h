@@ -16,7 +16,7 @@ enum http1_body_event {
 
 /* Between two calls; starts zeroed. */
 struct http1_chunked {
-    uint64_t left;   /* bytes of the current chunk that are still to come */
+    uint64_t left;   /* bytes of the current chunk; while its size line is read, as far as known */
     uint32_t excess; /* bytes of chunk lines that no data excuses; then, bytes of trailers so far */
     uint16_t line;   /* bytes of the current chunk-size line so far */
     uint8_t state;
@@ -34,3 +34,6 @@ struct http1_chunked {
  */
 int http1_chunked_feed(struct http1_chunked *state, const char *p, size_t n, uint32_t trailer_max,
     size_t *ret_used, struct span *ret_data);
+
+/* Bytes of the current chunk that are still to come; 0 while its size line is not complete. */
+uint64_t http1_chunked_left(const struct http1_chunked *state);
