@@ -37,6 +37,7 @@ static void on_closed(uv_handle_t *handle)
     struct workerd *worker = channel->worker;
     CHECK(list_empty(&channel->calls));
     close(channel->fd);
+    buf_deinit(&channel->in); /* not before: what it holds may be being dispatched */
     idmap_deinit(&channel->pending);
     mem_free(channel);
     worker->nchannels--;

@@ -103,20 +103,20 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments)
 }
 
 /*
- * Whether a listening socket was passed, as sd_listen_fds(3) says: LISTEN_PID must be ours where it
- * is there. It goes before --listen, so that one command line serves by hand and under frontd.
+ * The value of LISTEN_FDS where a listening socket was passed, as sd_listen_fds(3) says, or NULL.
+ * LISTEN_PID must be ours where it is there. What is passed goes before --listen, so that one
+ * command line serves by hand and under frontd.
  */
-static bool was_passed(void)
+static const char *passed_fds(void)
 {
     const char *pid = getenv("LISTEN_PID");
     char own[24];
     snprintf(own, sizeof(own), "%ld", (long)getpid());
-    return getenv("LISTEN_FDS") != NULL && (pid == NULL || strcmp(pid, own) == 0);
+    return pid == NULL || strcmp(pid, own) == 0 ? getenv("LISTEN_FDS") : NULL;
 }
 
-static int listen_passed(struct workerd *worker)
+static int listen_passed(struct workerd *worker, const char *fds)
 {
-    const char *fds = getenv("LISTEN_FDS");
     if (strcmp(fds, "1") != 0) {
         log_error("LISTEN_FDS is %s: a worker has one socket", fds);
         return -EINVAL;
@@ -138,8 +138,9 @@ static int start(struct workerd *worker, const struct arguments *arguments)
         r = workerd_load(worker, arguments->modules[i]);
     if (r < 0)
         return r;
-    if (was_passed())
-        return listen_passed(worker);
+    const char *fds = passed_fds();
+    if (fds != NULL)
+        return listen_passed(worker, fds);
     if (arguments->listen != NULL)
         return workerd_listen(worker, arguments->listen);
     log_error("no --listen, and no socket was passed (LISTEN_FDS, LISTEN_PID)");

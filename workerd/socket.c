@@ -182,7 +182,7 @@ static int bind_tcp(struct socket *sock, const struct addrinfo *info)
 /* Says where it listens: port 0 has become another one. */
 static void log_tcp(const struct socket *sock)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t size = sizeof(address);
     char host[HOST_MAX];
     char port[8];
