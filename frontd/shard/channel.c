@@ -1,5 +1,5 @@
 /*
- * channel_dial() connects; on_poll() sees the connection made, sends HELLO and waits 5 s for the
+ * channel_dial() connects; on_connected() sends HELLO and waits 5 s for the
  * worker's, whose arrival is opened(). From then on calls go out with channel_send_call(), gathered
  * and written once a turn, and frames come in: each RESPONSE is looked up by its call id and given
  * to the owner.
@@ -18,24 +18,16 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "common/mem.h"
 
-/* Reads of all channels land here: big, since many answers come at once. */
-enum { READ_SIZE = 256 * 1024 };
-
-static char *read_buffer;
+static struct channel *channel_of(struct stream *stream)
+{
+    return container_of(stream, struct channel, stream);
+}
 
 int channel_init(
     struct channel *channel, struct ctx *ctx, const struct channel_ops *ops, const char *pool)
 {
-    *channel = (struct channel){.ctx = ctx, .ops = ops, .pool = pool, .fd = -1};
-    if (read_buffer == NULL) {
-        size_t size;
-        read_buffer = mem_get(READ_SIZE, &size);
-        if (read_buffer == NULL)
-            return -ENOMEM;
-    }
-    list_init(&channel->dirty);
+    *channel = (struct channel){.ctx = ctx, .ops = ops, .pool = pool};
     wheel_timer_init(&channel->timer, TIMER_CHANNEL);
     return idmap_init(&channel->calls);
 }
@@ -46,56 +38,25 @@ void channel_deinit(struct channel *channel)
     idmap_deinit(&channel->calls);
 }
 
-static void on_closed(uv_handle_t *handle)
-{
-    struct channel *channel = handle->data;
-    close(channel->fd);
-    channel->fd = -1;
-    channel->state = CHANNEL_CLOSED;
-    channel->ops->closed(channel);
-}
-
 static void lose(struct channel *channel, const char *why)
 {
     if (channel->state == CHANNEL_CLOSING)
         return;
     channel->state = CHANNEL_CLOSING;
     wheel_disarm(&channel->timer);
-    list_remove(&channel->dirty);
-    buf_deinit(&channel->in);
-    buf_deinit(&channel->out);
     channel->ops->lost(channel, why);
     CHECK(channel->calls.count == 0);
-    uv_close((uv_handle_t *)&channel->poll, on_closed);
-}
-
-static void mark_dirty(struct channel *channel)
-{
-    if (list_empty(&channel->dirty))
-        list_append(&channel->ctx->dirty_channels, &channel->dirty);
-}
-
-/* Room for a small frame; where there is no memory for even that, the channel is of no use. */
-static char *frame_room(struct channel *channel, const struct frame_head *head)
-{
-    char *room = buf_room(&channel->out, FRAME_HEAD_SIZE + head->length);
-    if (room == NULL) {
-        lose(channel, "no memory");
-        return NULL;
-    }
-    frame_head_write(head, (uint8_t *)room);
-    buf_added(&channel->out, FRAME_HEAD_SIZE + head->length);
-    channel->appended += FRAME_HEAD_SIZE + head->length;
-    mark_dirty(channel);
-    return room + FRAME_HEAD_SIZE;
+    stream_close(&channel->stream);
 }
 
 static void send_frame(
     struct channel *channel, enum frame_type type, uint64_t call, struct span body)
 {
     struct frame_head head = {.type = (uint8_t)type, .call = call, .length = (uint32_t)body.n};
-    char *room = frame_room(channel, &head);
-    if (room != NULL && body.n > 0)
+    char *room = stream_add(&channel->stream, &head);
+    if (room == NULL)
+        lose(channel, "no memory");
+    else if (body.n > 0)
         memcpy(room, body.p, body.n);
 }
 
@@ -112,7 +73,7 @@ static void send_goaway(struct channel *channel, const char *reason)
 static void refuse(struct channel *channel, const char *reason)
 {
     send_goaway(channel, reason);
-    channel_flush(channel);
+    stream_flush(&channel->stream);
     lose(channel, reason);
 }
 
@@ -215,105 +176,41 @@ static void on_frame(struct channel *channel, const struct frame *frame)
     refuse(channel, greeted ? "frame of a front" : "HELLO comes first");
 }
 
-/* Takes the complete frames at `p`. Returns the bytes used; less than n when it is lost. */
-static size_t read_frames(struct channel *channel, const char *p, size_t n)
+static void on_stream_frame(struct stream *stream, const struct frame *frame)
 {
-    size_t at = 0;
-    while (channel->state != CHANNEL_CLOSING) {
-        struct frame frame;
-        size_t used;
-        int r = frame_read(p + at, n - at, FRAME_MAX_DEFAULT, &frame, &used);
-        if (r == FRAME_E_MORE)
-            break;
-        if (r != 0) {
-            refuse(channel, frame_error_text(r));
-            break;
-        }
-        at += used;
-        on_frame(channel, &frame);
-    }
-    return at;
+    on_frame(channel_of(stream), frame);
 }
 
-static void take_bytes(struct channel *channel, const char *p, size_t n)
+/* What the worker did wrong is told to it; where it closed, this finds nobody. */
+static void on_stream_broken(struct stream *stream, const char *why)
 {
-    if (buf_len(&channel->in) == 0) {
-        size_t used = read_frames(channel, p, n);
-        p += used;
-        n -= used;
-    }
-    if (channel->state == CHANNEL_CLOSING || n == 0)
-        return;
-    if (buf_append(&channel->in, p, n) < 0) {
-        lose(channel, "no memory");
-        return;
-    }
-    size_t need;
-    if (frame_size(buf_data(&channel->in), buf_len(&channel->in), FRAME_MAX_DEFAULT, &need) == 0 &&
-        buf_len(&channel->in) < need)
-        return; /* a long frame: look again when it is there */
-    size_t used = read_frames(channel, buf_data(&channel->in), buf_len(&channel->in));
-    if (channel->state != CHANNEL_CLOSING)
-        buf_consume(&channel->in, used);
+    struct channel *channel = channel_of(stream);
+    if (channel->state == CHANNEL_CONNECTING)
+        lose(channel, why);
+    else
+        refuse(channel, why);
 }
 
-static void on_readable(struct channel *channel)
+static void on_stream_closed(struct stream *stream)
 {
-    ssize_t n = read(channel->fd, read_buffer, READ_SIZE);
-    if (n < 0) {
-        if (errno != EAGAIN && errno != EINTR)
-            lose(channel, uv_strerror(-errno));
-        return;
-    }
-    if (n == 0) {
-        lose(channel, "the worker closed it");
-        return;
-    }
-    channel->heard_at = ctx_now(channel->ctx);
-    channel->pinged_at = 0;
-    take_bytes(channel, read_buffer, (size_t)n);
+    struct channel *channel = channel_of(stream);
+    channel->state = CHANNEL_CLOSED;
+    channel->ops->closed(channel);
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events);
-
-static void wait_for(struct channel *channel, int events)
+static void on_stream_connected(struct stream *stream)
 {
-    if (channel->events == events)
-        return;
-    channel->events = events;
-    CHECK(uv_poll_start(&channel->poll, events, on_poll) == 0);
-}
-
-static void on_connected(struct channel *channel)
-{
-    int error = 0;
-    socklen_t len = sizeof(error);
-    getsockopt(channel->fd, SOL_SOCKET, SO_ERROR, &error, &len);
-    if (error != 0) {
-        lose(channel, uv_strerror(-error));
-        return;
-    }
-    wait_for(channel, UV_READABLE);
+    struct channel *channel = channel_of(stream);
     ctx_arm(channel->ctx, &channel->timer, CHANNEL_HELLO_MS);
     send_hello(channel);
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
-{
-    struct channel *channel = poll->data;
-    if (status < 0) {
-        lose(channel, uv_strerror(status));
-        return;
-    }
-    if (channel->state == CHANNEL_CONNECTING) {
-        on_connected(channel);
-        return;
-    }
-    if (events & UV_WRITABLE)
-        channel_flush(channel);
-    if ((events & UV_READABLE) && channel->state != CHANNEL_CLOSING)
-        on_readable(channel);
-}
+static const struct stream_ops stream_ops = {
+    .frame = on_stream_frame,
+    .broken = on_stream_broken,
+    .closed = on_stream_closed,
+    .connected = on_stream_connected,
+};
 
 int channel_dial(struct channel *channel, const struct sockaddr *address, socklen_t len)
 {
@@ -325,22 +222,18 @@ int channel_dial(struct channel *channel, const struct sockaddr *address, sockle
         int one = 1;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     }
-    int r = connect(fd, address, len) < 0 && errno != EINPROGRESS ? -errno : 0;
-    if (r == 0)
-        r = uv_poll_init(&channel->ctx->loop, &channel->poll, fd);
-    if (r < 0) {
+    if (connect(fd, address, len) < 0 && errno != EINPROGRESS) {
+        int r = -errno;
         close(fd);
         return r;
     }
-    channel->poll.data = channel;
-    channel->fd = fd;
+    int r = stream_open(&channel->stream, channel->ctx, &stream_ops, fd, true);
+    if (r < 0)
+        return r;
     channel->state = CHANNEL_CONNECTING;
-    channel->last_id = channel->appended = channel->written = 0;
+    channel->last_id = 0;
     channel->pinged_at = 0;
     channel->said_goaway = false;
-    channel->heard_at = ctx_now(channel->ctx);
-    channel->events = 0;
-    wait_for(channel, UV_WRITABLE);
     ctx_arm(channel->ctx, &channel->timer, CHANNEL_HELLO_MS);
     return 0;
 }
@@ -351,19 +244,15 @@ int channel_send_call(struct channel *channel, struct idmap_node *call, struct b
     size_t n = buf_len(frame);
     if (n - FRAME_HEAD_SIZE > channel->max_frame)
         return -EMSGSIZE;
-    char *room = buf_room(&channel->out, n);
-    if (room == NULL)
+    char *sent = stream_add_raw(&channel->stream, buf_data(frame), n);
+    if (sent == NULL)
         return -ENOMEM;
     call->id = ++channel->last_id;
-    memcpy(room, buf_data(frame), n);
     uint64_t id = htobe64(call->id);
-    memcpy(room + 8, &id, sizeof(id)); /* where the header has it (protocol section 2) */
-    buf_added(&channel->out, n);
-    channel->appended += n;
-    *ret_end = channel->appended;
+    memcpy(sent + 8, &id, sizeof(id)); /* where the header has it (protocol section 2) */
+    *ret_end = channel->stream.appended;
     if (!notify)
         idmap_add(&channel->calls, call);
-    mark_dirty(channel);
     return 0;
 }
 
@@ -397,36 +286,18 @@ void channel_shut(struct channel *channel, const char *reason)
         refuse(channel, reason);
 }
 
-void channel_flush(struct channel *channel)
-{
-    list_remove(&channel->dirty);
-    if (buf_len(&channel->out) == 0 || channel->state == CHANNEL_CLOSING)
-        return;
-    ssize_t n = send(
-        channel->fd, buf_data(&channel->out), buf_len(&channel->out), MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n < 0) {
-        /* A broken connection is seen by the read, which may still find answers. */
-        if (errno == EAGAIN || errno == EINTR)
-            wait_for(channel, UV_READABLE | UV_WRITABLE);
-        else
-            wait_for(channel, UV_READABLE);
-        return;
-    }
-    channel->written += (uint64_t)n;
-    buf_consume(&channel->out, (size_t)n);
-    wait_for(channel, buf_len(&channel->out) > 0 ? UV_READABLE | UV_WRITABLE : UV_READABLE);
-}
-
 /* Protocol section 10. */
 static void check_alive(struct channel *channel)
 {
     uint64_t now = ctx_now(channel->ctx);
-    if (channel->pinged_at != 0 && now - channel->pinged_at >= CHANNEL_DEAD_MS &&
+    uint64_t heard_at = channel->stream.heard_at;
+    bool pinged = channel->pinged_at > heard_at;
+    if (pinged && now - channel->pinged_at >= CHANNEL_DEAD_MS &&
         !channel->ops->may_be_silent(channel)) {
         lose(channel, "no answer to PING");
         return;
     }
-    if (channel->pinged_at == 0 && now - channel->heard_at >= CHANNEL_QUIET_MS) {
+    if (!pinged && now - heard_at >= CHANNEL_QUIET_MS) {
         channel->pinged_at = now;
         send_frame(channel, FRAME_PING, 0, (struct span){0});
     }

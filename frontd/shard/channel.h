@@ -7,8 +7,7 @@
 
 #include "common/buf.h"
 #include "common/idmap.h"
-#include "frontd/shard/ctx.h"
-#include "proto/frame.h"
+#include "frontd/shard/stream.h"
 #include "proto/hello.h"
 
 enum {
@@ -47,24 +46,16 @@ struct channel_ops {
 };
 
 struct channel {
-    struct ctx *ctx;
+    struct stream stream;
     const struct channel_ops *ops;
     const char *pool;
-    uv_poll_t poll;
-    int fd;
-    int events; /* what the poll waits for */
+    struct ctx *ctx;
     enum channel_state state;
     bool said_goaway;
     struct idmap calls;
-    struct buf in; /* an incomplete frame */
-    struct buf out;
-    struct list dirty; /* in ctx->dirty_channels */
     struct wheel_timer timer;
     uint64_t last_id;   /* of a call */
-    uint64_t appended;  /* bytes put into `out` so far */
-    uint64_t written;   /* of them, bytes that the kernel took */
-    uint64_t heard_at;  /* ms: last byte from the worker */
-    uint64_t pinged_at; /* ms; 0: no PING waits for an answer */
+    uint64_t pinged_at; /* ms; later than stream.heard_at: a PING waits for an answer */
     uint32_t max_frame; /* what the worker takes, bytes of payload */
 };
 
@@ -84,7 +75,7 @@ int channel_dial(struct channel *channel, const struct sockaddr *address, sockle
 /*
  * Sends a REQUEST: `frame` is complete but for its call id, which is set here and in call->id.
  * The call is in channel->calls afterwards, unless it is a notification. *ret_end is the position
- * in the stream after it: not executed as long as channel->written is below it.
+ * in the stream after it: not executed as long as channel->stream.written is below it.
  * Returns 0, -EMSGSIZE when the worker takes no frame of that size, or -ENOMEM.
  */
 int channel_send_call(struct channel *channel, struct idmap_node *call, struct buf *frame,
@@ -99,7 +90,7 @@ void channel_window(struct channel *channel, uint64_t call, size_t bytes);
 /* Whether calls may be given to it. */
 static inline bool channel_usable(const struct channel *channel)
 {
-    return channel->state == CHANNEL_OPEN && buf_len(&channel->out) < CHANNEL_BACKLOG_MAX;
+    return channel->state == CHANNEL_OPEN && buf_len(&channel->stream.out) < CHANNEL_BACKLOG_MAX;
 }
 
 /* We are going to go (protocol section 7): GOAWAY; no new calls, those in progress go on. */
@@ -107,9 +98,6 @@ void channel_leave(struct channel *channel);
 
 /* We go: GOAWAY with that reason, then what is in progress is lost, then it closes. */
 void channel_shut(struct channel *channel, const char *reason);
-
-/* Writes what has gathered; at the end of a turn. */
-void channel_flush(struct channel *channel);
 
 /* Its wheel timer is due. */
 void channel_timeout(struct wheel_timer *timer);

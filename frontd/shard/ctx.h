@@ -38,7 +38,7 @@ struct ctx {
     char *read_buf; /* CTX_READ_SIZE bytes, valid until the next read */
     /* Who has something to write when the turn ends. */
     struct list dirty_clients;
-    struct list dirty_channels;
+    struct list dirty_streams;
     struct slab clients;
     struct slab requests;
     struct slab calls;

@@ -98,11 +98,11 @@ static void set_tick(struct shard *shard)
 
 static void flush(struct ctx *ctx)
 {
-    while (!list_empty(&ctx->dirty_clients) || !list_empty(&ctx->dirty_channels)) {
+    while (!list_empty(&ctx->dirty_clients) || !list_empty(&ctx->dirty_streams)) {
         while (!list_empty(&ctx->dirty_clients))
             client_flush(list_first(&ctx->dirty_clients, struct client, dirty));
-        while (!list_empty(&ctx->dirty_channels))
-            channel_flush(list_first(&ctx->dirty_channels, struct channel, dirty));
+        while (!list_empty(&ctx->dirty_streams))
+            stream_flush(list_first(&ctx->dirty_streams, struct stream, dirty));
     }
 }
 
@@ -244,7 +244,7 @@ static int init_ctx(struct shard *shard)
     wheel_init(&ctx->wheel, ctx_now(ctx));
     shard->tick_at = UINT64_MAX;
     list_init(&ctx->dirty_clients);
-    list_init(&ctx->dirty_channels);
+    list_init(&ctx->dirty_streams);
     slab_init(&ctx->clients, sizeof(struct client));
     slab_init(&ctx->requests, sizeof(struct request));
     slab_init(&ctx->calls, sizeof(struct call));

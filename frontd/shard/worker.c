@@ -296,7 +296,7 @@ static void on_leaving(struct channel *channel, const char *reason, uint64_t las
 
 static void settle(struct worker *worker, struct job *job)
 {
-    bool executed = job->end <= worker->channel.written;
+    bool executed = job->end <= worker->channel.stream.written;
     if (!executed || (job->idempotent && job->tries < WORKER_TRIES_MAX)) {
         give_back(worker, job);
         return;

@@ -1,0 +1,126 @@
+#include "frontd/shard/message.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/mem.h"
+
+struct message *message_new(size_t len, bool push)
+{
+    size_t size;
+    if (len > UINT32_MAX / 2)
+        return NULL;
+    struct message *message = mem_get(sizeof(*message) + len, &size);
+    if (message == NULL)
+        return NULL;
+    message->refs = 1;
+    message->len = (uint32_t)len;
+    message->size = (uint32_t)size;
+    message->push = push;
+    return message;
+}
+
+void message_unref(struct message *message)
+{
+    if (message != NULL && --message->refs == 0)
+        mem_put(message, message->size);
+}
+
+/* Makes room for one more at the end. */
+static int make_room(struct message_queue **queue)
+{
+    struct message_queue *old = *queue;
+    if (old != NULL && old->first + old->count < old->room)
+        return 0;
+    if (old != NULL && old->first >= old->room / 2) {
+        memmove(old->items, old->items + old->first, old->count * sizeof(*old->items));
+        old->first = 0;
+        return 0;
+    }
+    size_t size;
+    size_t want = old == NULL ? sizeof(*old) + 4 * sizeof(*old->items) : (size_t)old->size * 2;
+    struct message_queue *grown = mem_get(want, &size);
+    if (grown == NULL)
+        return -ENOMEM;
+    *grown = (struct message_queue){0};
+    if (old != NULL) {
+        *grown = *old;
+        grown->first = 0;
+        memcpy(grown->items, old->items + old->first, old->count * sizeof(*old->items));
+        mem_put(old, old->size);
+    }
+    grown->size = (uint32_t)size;
+    grown->room = (uint32_t)((size - sizeof(*grown)) / sizeof(*grown->items));
+    *queue = grown;
+    return 0;
+}
+
+int message_queue_add(struct message_queue **queue, struct message *message)
+{
+    if (*queue != NULL && (*queue)->bytes > UINT32_MAX - message->len)
+        return -ENOMEM;
+    if (make_room(queue) < 0)
+        return -ENOMEM;
+    struct message_queue *q = *queue;
+    q->items[q->first + q->count++] = message_ref(message);
+    q->bytes += message->len;
+    return 0;
+}
+
+int message_queue_iov(const struct message_queue *queue, struct iovec *iov, int max)
+{
+    int n = 0;
+    size_t skip = queue->written;
+    for (; n < max && (uint32_t)n < queue->count; n++) {
+        struct message *message = queue->items[queue->first + (uint32_t)n];
+        iov[n] = (struct iovec){message->bytes + skip, message->len - skip};
+        skip = 0;
+    }
+    return n;
+}
+
+void message_queue_written(struct message_queue **queue, size_t n)
+{
+    struct message_queue *q = *queue;
+    q->bytes -= (uint32_t)n;
+    n += q->written;
+    while (q->count > 0 && n >= q->items[q->first]->len) {
+        n -= q->items[q->first]->len;
+        message_unref(q->items[q->first++]);
+        q->count--;
+    }
+    q->written = (uint32_t)n;
+    if (q->count == 0)
+        message_queue_free(queue);
+}
+
+size_t message_queue_drop(struct message_queue *queue, size_t limit)
+{
+    size_t dropped = 0;
+    uint32_t to = queue->first;
+    uint32_t end = queue->first + queue->count;
+    for (uint32_t from = queue->first; from < end; from++) {
+        struct message *message = queue->items[from];
+        bool begun = from == queue->first && queue->written > 0;
+        if (message->push && !begun && queue->bytes > limit) {
+            queue->bytes -= message->len;
+            message_unref(message);
+            dropped++;
+        } else {
+            queue->items[to++] = message;
+        }
+    }
+    queue->count = to - queue->first;
+    return dropped;
+}
+
+void message_queue_free(struct message_queue **queue)
+{
+    struct message_queue *q = *queue;
+    if (q == NULL)
+        return;
+    for (uint32_t i = 0; i < q->count; i++)
+        message_unref(q->items[q->first + i]);
+    mem_put(q, q->size);
+    *queue = NULL;
+}

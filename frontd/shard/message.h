@@ -1,0 +1,62 @@
+#pragma once
+
+/*
+ * Encoded messages on their way to clients, shared by reference: what goes to ten thousand
+ * subscribers is in memory once. And the queue of them that a connection has while it has any.
+ */
+
+#include <sys/uio.h>
+
+#include "common/base.h"
+
+struct message {
+    uint32_t refs;
+    uint32_t len;  /* bytes */
+    uint32_t size; /* of the whole block, for mem_put() */
+    bool push;     /* a worker pushed it: may be dropped for a slow consumer (`slow: drop`) */
+    char bytes[];
+};
+
+/* A message of one reference, its bytes not written yet; NULL when there is no memory. */
+struct message *message_new(size_t len, bool push);
+
+static inline struct message *message_ref(struct message *message)
+{
+    message->refs++;
+    return message;
+}
+
+/* Accepts NULL. */
+void message_unref(struct message *message);
+
+/* Messages in order. A client has one only while something is in it. */
+struct message_queue {
+    uint32_t size;  /* of the whole block */
+    uint32_t room;  /* of items */
+    uint32_t first; /* items[first .. first + count - 1], no wrap-around */
+    uint32_t count;
+    uint32_t written; /* bytes of the first one that are out already */
+    uint32_t bytes;   /* waiting, over all */
+    struct message *items[];
+};
+
+/*
+ * Appends a message (the queue takes its own reference). *queue may be NULL; it is made or grown.
+ * Returns 0 or -ENOMEM with the queue as it was.
+ */
+int message_queue_add(struct message_queue **queue, struct message *message);
+
+/* What to write next, at most `max` pieces; returns how many. */
+int message_queue_iov(const struct message_queue *queue, struct iovec *iov, int max);
+
+/* `n` bytes were written; *queue is NULL when nothing is left. */
+void message_queue_written(struct message_queue **queue, size_t n);
+
+/*
+ * Drops the oldest pushes that are not begun, until at most `limit` bytes wait or there are no more
+ * of them. Returns how many were dropped.
+ */
+size_t message_queue_drop(struct message_queue *queue, size_t limit);
+
+/* Drops everything; *queue is NULL then. */
+void message_queue_free(struct message_queue **queue);

@@ -1,0 +1,217 @@
+#include "frontd/shard/stream.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/mem.h"
+
+/* Reads of all streams land here: big, since many frames come at once. */
+enum { READ_SIZE = 256 * 1024 };
+
+static char *read_buffer;
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+static void mark_dirty(struct stream *stream)
+{
+    if (list_empty(&stream->dirty))
+        list_append(&stream->ctx->dirty_streams, &stream->dirty);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct stream *stream = handle->data;
+    close(stream->fd);
+    stream->fd = -1;
+    stream->open = false;
+    stream->ops->closed(stream);
+}
+
+void stream_close(struct stream *stream)
+{
+    if (!stream->open || stream->closing)
+        return;
+    stream->closing = true;
+    list_remove(&stream->dirty);
+    buf_deinit(&stream->in);
+    buf_deinit(&stream->out);
+    uv_close((uv_handle_t *)&stream->poll, on_closed);
+}
+
+char *stream_add(struct stream *stream, const struct frame_head *head)
+{
+    size_t n = FRAME_HEAD_SIZE + (size_t)head->length;
+    char *room = buf_room(&stream->out, n);
+    if (room == NULL)
+        return NULL;
+    frame_head_write(head, (uint8_t *)room);
+    buf_added(&stream->out, n);
+    stream->appended += n;
+    mark_dirty(stream);
+    return room + FRAME_HEAD_SIZE;
+}
+
+char *stream_add_raw(struct stream *stream, const char *bytes, size_t n)
+{
+    char *room = buf_room(&stream->out, n);
+    if (room == NULL)
+        return NULL;
+    memcpy(room, bytes, n);
+    buf_added(&stream->out, n);
+    stream->appended += n;
+    mark_dirty(stream);
+    return room;
+}
+
+/* Takes the complete frames at `p`. Returns the bytes used; less than n when it is closed. */
+static size_t read_frames(struct stream *stream, const char *p, size_t n)
+{
+    size_t at = 0;
+    while (!stream->closing) {
+        struct frame frame;
+        size_t used;
+        int r = frame_read(p + at, n - at, FRAME_MAX_DEFAULT, &frame, &used);
+        if (r == FRAME_E_MORE)
+            break;
+        if (r != 0) {
+            stream->ops->broken(stream, frame_error_text(r));
+            break;
+        }
+        at += used;
+        stream->ops->frame(stream, &frame);
+    }
+    return at;
+}
+
+static void take_bytes(struct stream *stream, const char *p, size_t n)
+{
+    if (buf_len(&stream->in) == 0) {
+        size_t used = read_frames(stream, p, n);
+        p += used;
+        n -= used;
+    }
+    if (stream->closing || n == 0)
+        return;
+    if (buf_append(&stream->in, p, n) < 0) {
+        stream->ops->broken(stream, "no memory");
+        return;
+    }
+    struct buf *in = &stream->in;
+    size_t need;
+    if (frame_size(buf_data(in), buf_len(in), FRAME_MAX_DEFAULT, &need) == 0 && buf_len(in) < need)
+        return; /* a long frame: look again when it is there */
+    /* Out of the stream while its frames are looked at: who closes the stream frees its buffers. */
+    struct buf frames = *in;
+    *in = (struct buf){0};
+    size_t used = read_frames(stream, buf_data(&frames), buf_len(&frames));
+    buf_consume(&frames, used);
+    if (stream->closing)
+        buf_deinit(&frames);
+    else
+        *in = frames;
+}
+
+static void on_readable(struct stream *stream)
+{
+    ssize_t n = read(stream->fd, read_buffer, READ_SIZE);
+    if (n < 0) {
+        if (errno != EAGAIN && errno != EINTR)
+            stream->ops->broken(stream, uv_strerror(-errno));
+        return;
+    }
+    if (n == 0) {
+        stream->ops->broken(stream, "the peer closed it");
+        return;
+    }
+    stream->heard_at = ctx_now(stream->ctx);
+    take_bytes(stream, read_buffer, (size_t)n);
+}
+
+static void wait_for_what_matters(struct stream *stream)
+{
+    int events = (stream->deaf ? 0 : UV_READABLE) |
+                 (buf_len(&stream->out) > 0 || stream->connecting ? UV_WRITABLE : 0);
+    if (stream->closing || stream->events == events)
+        return;
+    stream->events = events;
+    if (events == 0)
+        CHECK(uv_poll_stop(&stream->poll) == 0);
+    else
+        CHECK(uv_poll_start(&stream->poll, events, on_poll) == 0);
+}
+
+static void on_connected(struct stream *stream)
+{
+    int error = 0;
+    socklen_t len = sizeof(error);
+    getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &error, &len);
+    if (error != 0) {
+        stream->ops->broken(stream, uv_strerror(-error));
+        return;
+    }
+    stream->connecting = false;
+    stream->heard_at = ctx_now(stream->ctx);
+    stream->ops->connected(stream);
+    wait_for_what_matters(stream);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct stream *stream = poll->data;
+    if (status < 0) {
+        stream->ops->broken(stream, uv_strerror(status));
+        return;
+    }
+    if (stream->connecting) {
+        on_connected(stream);
+        return;
+    }
+    if (events & UV_WRITABLE)
+        stream_flush(stream);
+    if ((events & UV_READABLE) && !stream->closing && !stream->deaf)
+        on_readable(stream);
+}
+
+void stream_flush(struct stream *stream)
+{
+    list_remove(&stream->dirty);
+    if (buf_len(&stream->out) == 0 || stream->closing || stream->connecting)
+        return;
+    ssize_t n = send(stream->fd, buf_data(&stream->out), buf_len(&stream->out), MSG_NOSIGNAL);
+    if (n < 0 && errno != EAGAIN && errno != EINTR) {
+        /* What the peer still said may lie unread: the read finds it, and then the end. */
+        buf_deinit(&stream->out);
+    } else if (n > 0) {
+        stream->written += (uint64_t)n;
+        buf_consume(&stream->out, (size_t)n);
+    }
+    wait_for_what_matters(stream);
+}
+
+void stream_set_deaf(struct stream *stream, bool deaf)
+{
+    stream->deaf = deaf;
+    if (stream->open)
+        wait_for_what_matters(stream);
+}
+
+int stream_open(
+    struct stream *stream, struct ctx *ctx, const struct stream_ops *ops, int fd, bool connecting)
+{
+    size_t size;
+    *stream = (struct stream){.ctx = ctx, .ops = ops, .fd = fd, .connecting = connecting};
+    list_init(&stream->dirty);
+    if (read_buffer == NULL)
+        read_buffer = mem_get(READ_SIZE, &size);
+    int r = read_buffer == NULL ? -ENOMEM : uv_poll_init(&ctx->loop, &stream->poll, fd);
+    if (r < 0) {
+        close(fd);
+        return r;
+    }
+    stream->poll.data = stream;
+    stream->heard_at = ctx_now(ctx);
+    stream->open = true;
+    wait_for_what_matters(stream);
+    return 0;
+}

@@ -1,0 +1,66 @@
+#pragma once
+
+/*
+ * Frames in both directions over a stream socket: what a worker's channel and a sibling's mesh
+ * socket have in common. Writes gather until the end of the turn.
+ */
+
+#include "common/buf.h"
+#include "frontd/shard/ctx.h"
+#include "proto/frame.h"
+
+struct stream;
+
+struct stream_ops {
+    /* A frame has come; its parts are borrowed. The stream may be closed from within. */
+    void (*frame)(struct stream *stream, const struct frame *frame);
+    /* The peer closed, or broke the framing; the owner closes the stream. `why`: static text. */
+    void (*broken)(struct stream *stream, const char *why);
+    /* Its memory may be used again. */
+    void (*closed)(struct stream *stream);
+    /* It has become writable for the first time (connect() has ended); NULL: it is connected. */
+    void (*connected)(struct stream *stream);
+};
+
+struct stream {
+    struct ctx *ctx;
+    const struct stream_ops *ops;
+    uv_poll_t poll;
+    struct list dirty; /* in ctx->dirty_streams */
+    struct buf in;     /* an incomplete frame */
+    struct buf out;
+    uint64_t appended; /* bytes put into `out` so far */
+    uint64_t written;  /* of them, bytes that the kernel took */
+    uint64_t heard_at; /* ms: last byte from the peer */
+    int fd;
+    int events; /* what the poll waits for */
+    bool connecting;
+    bool deaf; /* reading is paused */
+    bool closing;
+    bool open;
+};
+
+/*
+ * Starts on a socket. fd: consumed; it belongs to the stream, also on failure.
+ * connecting: connect() is under way. Returns 0 or -errno.
+ */
+int stream_open(
+    struct stream *stream, struct ctx *ctx, const struct stream_ops *ops, int fd, bool connecting);
+
+/* Drops what waits and closes; closed() follows. */
+void stream_close(struct stream *stream);
+
+/*
+ * Room for a frame's payload after its head, which is written; NULL when there is no memory.
+ * The caller fills head->length bytes.
+ */
+char *stream_add(struct stream *stream, const struct frame_head *head);
+
+/* Appends bytes that are a whole frame already. Returns where they lie now, or NULL. */
+char *stream_add_raw(struct stream *stream, const char *bytes, size_t n);
+
+/* Writes what has gathered. */
+void stream_flush(struct stream *stream);
+
+/* Pauses reading, or goes on. */
+void stream_set_deaf(struct stream *stream, bool deaf);

@@ -1,0 +1,166 @@
+#include "frontd/shard/topics.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/hash.h"
+#include "common/mem.h"
+#include "common/slab.h"
+
+/* Topics are named by workers, often after what clients say: the hash is keyed. */
+static struct hash_key hash_key;
+#define HASH_FUNCTION(key, len, hash) ((hash) = (unsigned)hash_bytes(&hash_key, key, len))
+#define HASH_NONFATAL_OOM             1
+#define uthash_malloc(size)           mem_zalloc(size)
+#define uthash_free(block, size)      mem_free(block)
+#include <uthash.h>
+
+struct topic {
+    UT_hash_handle hh;
+    struct client **members;
+    struct subscription **subscriptions; /* beside members: each one's, to tell it a new index */
+    uint32_t count;
+    uint32_t room;
+    uint8_t name_len;
+    char name[];
+};
+
+static struct topic *topics;
+static struct slab slab;
+
+void topics_init(void)
+{
+    hash_key = hash_key_random();
+    slab_init(&slab, sizeof(struct subscription));
+}
+
+void topics_deinit(void)
+{
+    CHECK(topics == NULL);
+    slab_deinit(&slab);
+}
+
+static struct topic *find(struct span name)
+{
+    struct topic *topic = NULL;
+    if (topics != NULL)
+        HASH_FIND(hh, topics, name.p, name.n, topic);
+    return topic;
+}
+
+static struct topic *create(struct span name)
+{
+    struct topic *topic = mem_zalloc(sizeof(*topic) + name.n);
+    if (topic == NULL)
+        return NULL;
+    memcpy(topic->name, name.p, name.n);
+    topic->name_len = (uint8_t)name.n;
+    HASH_ADD_KEYPTR(hh, topics, topic->name, name.n, topic);
+    if (topic->hh.tbl == NULL)
+        return mem_free(topic); /* no memory for the table */
+    return topic;
+}
+
+static void destroy_if_empty(struct topic *topic)
+{
+    if (topic->count > 0)
+        return;
+    HASH_DEL(topics, topic);
+    mem_free(topic->members);
+    mem_free(topic->subscriptions);
+    mem_free(topic);
+}
+
+static int grow(struct topic *topic)
+{
+    if (topic->count < topic->room)
+        return 0;
+    uint32_t room = MAX(topic->room + topic->room / 2, 4U);
+    struct client **members = mem_zalloc(room * sizeof(struct client *));
+    struct subscription **subscriptions = mem_zalloc(room * sizeof(struct subscription *));
+    if (members == NULL || subscriptions == NULL) {
+        mem_free(members);
+        mem_free(subscriptions);
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < topic->count; i++) {
+        members[i] = topic->members[i];
+        subscriptions[i] = topic->subscriptions[i];
+    }
+    mem_free(topic->members);
+    mem_free(topic->subscriptions);
+    topic->members = members;
+    topic->subscriptions = subscriptions;
+    topic->room = room;
+    return 0;
+}
+
+int topics_join(
+    struct client *client, struct subscription **subscriptions, struct span name, uint32_t limit)
+{
+    uint32_t have = 0;
+    if (name.n == 0 || name.n > TOPIC_NAME_MAX)
+        return TOPICS_E_NAME;
+    struct topic *topic = find(name);
+    for (const struct subscription *s = *subscriptions; s != NULL; s = s->next, have++) {
+        if (s->topic == topic)
+            return 0;
+    }
+    if (have >= limit)
+        return TOPICS_E_LIMIT;
+    if (topic == NULL)
+        topic = create(name);
+    if (topic == NULL)
+        return -ENOMEM;
+    struct subscription *subscription = slab_get(&slab);
+    if (subscription == NULL || grow(topic) < 0) {
+        if (subscription != NULL)
+            slab_put(&slab, subscription);
+        destroy_if_empty(topic);
+        return -ENOMEM;
+    }
+    subscription->topic = topic;
+    subscription->index = topic->count;
+    subscription->next = *subscriptions;
+    *subscriptions = subscription;
+    topic->members[topic->count] = client;
+    topic->subscriptions[topic->count++] = subscription;
+    return 0;
+}
+
+/* Takes the subscription at *link out of its topic and its connection. */
+static void leave(struct subscription **link)
+{
+    struct subscription *subscription = *link;
+    struct topic *topic = subscription->topic;
+    uint32_t last = --topic->count;
+    *link = subscription->next;
+    topic->members[subscription->index] = topic->members[last];
+    topic->subscriptions[subscription->index] = topic->subscriptions[last];
+    topic->subscriptions[subscription->index]->index = subscription->index;
+    slab_put(&slab, subscription);
+    destroy_if_empty(topic);
+}
+
+void topics_leave(struct client *client, struct subscription **subscriptions, struct span name)
+{
+    (void)client;
+    const struct topic *only = name.p == NULL ? NULL : find(name);
+    if (name.p != NULL && only == NULL)
+        return;
+    struct subscription **link = subscriptions;
+    while (*link != NULL) {
+        if (only == NULL || (*link)->topic == only)
+            leave(link);
+        else
+            link = &(*link)->next;
+    }
+}
+
+struct topic_members topics_members(struct span name)
+{
+    const struct topic *topic = find(name);
+    if (topic == NULL)
+        return (struct topic_members){0};
+    return (struct topic_members){topic->members, topic->count};
+}

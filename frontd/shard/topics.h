@@ -1,0 +1,50 @@
+#pragma once
+
+/* Who of this shard's connections has subscribed to what. */
+
+#include "common/base.h"
+
+struct client;
+
+enum { TOPIC_NAME_MAX = 255 /* bytes */ };
+
+struct topic;
+
+/* One connection's membership in one topic. */
+struct subscription {
+    struct subscription *next; /* of the same connection */
+    struct topic *topic;
+    uint32_t index; /* in the topic's members */
+};
+
+/* The members of a topic, in no order. */
+struct topic_members {
+    struct client **clients;
+    uint32_t count;
+};
+
+void topics_init(void);
+
+/* CHECKs that nobody is subscribed any more. */
+void topics_deinit(void);
+
+/* Results of topics_join() besides 0. */
+enum {
+    TOPICS_E_NAME = 1,  /* empty or over TOPIC_NAME_MAX */
+    TOPICS_E_LIMIT = 2, /* the connection has `limit` subscriptions */
+};
+
+/*
+ * Subscribes a connection; once is enough.
+ *
+ * subscriptions: the connection's. limit: the most that it may have.
+ * Returns 0, TOPICS_E_* or -ENOMEM.
+ */
+int topics_join(
+    struct client *client, struct subscription **subscriptions, struct span name, uint32_t limit);
+
+/* Unsubscribes it from one topic, or (name.p NULL) from all. */
+void topics_leave(struct client *client, struct subscription **subscriptions, struct span name);
+
+/* The members of a topic; count 0 where there are none. Valid until one joins or leaves. */
+struct topic_members topics_members(struct span name);
