@@ -36,12 +36,15 @@ struct conf_limits {
     uint32_t batch;        /* members */
     uint32_t write_buffer; /* bytes */
     uint32_t calls_per_connection;
+    uint32_t subscriptions; /* topics per connection */
     uint64_t header_timeout; /* ms, like all times */
     uint64_t body_timeout;
     uint64_t idle_timeout;
 };
 
-enum conf_kind { CONF_JSONRPC, CONF_HTTP };
+enum conf_kind { CONF_JSONRPC, CONF_HTTP, CONF_WEBSOCKET, CONF_STREAM };
+
+enum conf_protocol { CONF_PROTOCOL_HTTP, CONF_PROTOCOL_FRAME, CONF_PROTOCOL_LINE };
 
 enum conf_meta {
     CONF_META_PEER = 1,
@@ -61,13 +64,25 @@ struct conf_route {
     unsigned meta;    /* enum conf_meta, ored */
     char **headers;   /* lower case */
     uint32_t nheaders;
+    /* Of connections that stay (CONF_WEBSOCKET, CONF_STREAM): */
+    uint64_t ping;    /* ms between two signs of life that are asked for */
+    char **origins;   /* that a browser's page may come from; none: any */
+    uint32_t norigins;
+    char **protocols; /* for Sec-WebSocket-Protocol, the preferred one first */
+    uint32_t nprotocols;
+    bool raw;         /* messages: raw */
+    bool events;      /* workers are told of frontd.connect and frontd.disconnect */
+    bool connect_ask; /* connect: ask */
+    bool slow_drop;   /* slow: drop */
 };
 
 struct conf_listener {
     char *name;
     char *text; /* the address as written */
     struct conf_address address;
-    struct conf_route *routes; /* longest path first; with a host before without */
+    enum conf_protocol protocol;
+    /* HTTP: longest path first; with a host before without. Else one of kind CONF_STREAM. */
+    struct conf_route *routes;
     uint32_t nroutes;
 };
 
