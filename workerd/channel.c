@@ -282,7 +282,10 @@ static void receive(struct channel *channel)
         return;
     }
     channel->heard = uv_now(&worker->loop);
-    channel->pinged = false;
+    if (UNLIKELY(channel->pinged)) {
+        channel->pinged = false;
+        worker_due(worker, channel->heard + worker->times.ping);
+    }
     const char *p = worker->read_buffer;
     size_t left = (size_t)n;
     if (buf_len(&channel->in) > 0 && channel->state < CHANNEL_LINGER) {

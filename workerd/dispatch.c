@@ -62,7 +62,9 @@ static void on_request(struct channel *channel, const struct frame *frame)
         channel_fail(channel, "a stream, which this worker did not announce");
         return;
     }
-    if (UNLIKELY(channel->pending.count > 0) && idmap_find(&channel->pending, number) != NULL) {
+    /* Of a notification there is no answer to mistake for another, so it may have number 0. */
+    if (channel->pending.count > 0 && !(frame->head.flags & FRAME_F_NOTIFY) &&
+        UNLIKELY(idmap_find(&channel->pending, number) != NULL)) {
         channel_fail(channel, "call id in use");
         return;
     }

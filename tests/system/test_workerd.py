@@ -327,6 +327,14 @@ def test_a_call_number_in_use_is_a_protocol_error(start):
     assert other.call("probe.release")["result"] == {"held": 1, "cancelled": 1}
 
 
+def test_notifications_need_no_number(front):
+    for _ in range(3):
+        front.send(REQUEST, NOTIFY, 0, body={"jsonrpc": "2.0", "method": "probe.hold"})
+    assert front.call("probe.release")["result"] == {"held": 3, "cancelled": 0}
+    front.ping()
+    assert not front.kept
+
+
 # Stopping
 
 def test_a_handler_may_stop_it(start):
@@ -504,9 +512,9 @@ def test_no_hello_in_time(start):
 
 
 def test_ping_after_silence_and_again(start):
-    front = start(env={"WORKERD_TIMES": "5000,100,5000,1000"}).front()
+    front = start(env={"WORKERD_TIMES": "5000,100,60000,1000"}).front()
     for _ in range(3):
-        ping = front.expect(PING)
+        ping = front.expect(PING)   # long before what would end the channel
         front.send(PONG, body=ping.body)
     assert front.call("demo.add", [1, 2])["result"] == 3
 
