@@ -1,6 +1,7 @@
 /* JSON for handlers: the public face of proto's scanner, and the quoting of strings. */
 
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 
 #include "common/mem.h"
@@ -81,7 +82,7 @@ int workerd_json_double(struct workerd_text value, double *ret_number)
     double number = strtod(text, &end);
     if (*end != '\0')
         return -EINVAL;
-    if (number > 1.7976931348623157e308 || number < -1.7976931348623157e308)
+    if (!isfinite(number))
         return -ERANGE;
     *ret_number = number;
     return 0;

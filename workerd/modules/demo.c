@@ -1,6 +1,7 @@
 /* A module to try frontd with, and to test it. */
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,7 +92,7 @@ static void add(struct workerd_call *call, void *data)
     if (workerd_json_integer(a, &ia) == 0 && workerd_json_integer(b, &ib) == 0 &&
         !__builtin_add_overflow(ia, ib, &sum))
         n = snprintf(out, sizeof(out), "%" PRId64, sum);
-    else if (da + db > 1.7976931348623157e308 || da + db < -1.7976931348623157e308)
+    else if (!isfinite(da + db))
         n = 0;
     else
         n = write_double(da + db, out);
