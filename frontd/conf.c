@@ -13,7 +13,11 @@ int conf_parse(const char *file, const char *text, size_t n, struct conf **ret_c
     struct conf_raw *raw = NULL;
     struct conf *conf = NULL;
     conf_lines_read(&lines, text, n);
-    int r = conf_raw_read(file, text, n, &lines, &raw, error, error_size);
+    int r = -EINVAL;
+    if (lines.problem != NULL)
+        snprintf(error, error_size, "%s:%u: config: %s", file, lines.problem_line, lines.problem);
+    else
+        r = conf_raw_read(file, text, n, &lines, &raw, error, error_size);
     if (r == 0) {
         conf = mem_zalloc(sizeof(*conf));
         if (conf == NULL) {

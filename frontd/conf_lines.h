@@ -1,6 +1,9 @@
 #pragma once
 
-/* Where each key of a YAML text stands, so that a message about a value can name its line. */
+/*
+ * Where each key of a YAML text stands, so that a message about a value can name its line; and what
+ * is wrong with the text as YAML.
+ */
 
 #include "common/base.h"
 
@@ -12,9 +15,11 @@ struct conf_line {
 struct conf_lines {
     struct conf_line *lines;
     size_t count;
+    const char *problem; /* static text; NULL: all of it has been read */
+    unsigned problem_line;
 };
 
-/* Reads what it can of a text, which may be malformed. */
+/* Reads a text up to its end or the first problem. */
 void conf_lines_read(struct conf_lines *lines, const char *text, size_t n);
 void conf_lines_deinit(struct conf_lines *lines);
 

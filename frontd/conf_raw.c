@@ -142,7 +142,7 @@ __attribute__((format(printf, 3, 0))) static void listen_to_cyaml(
     const char *line = strstr(text, "(line: ");
     if (line == NULL) {
         const char *message = strncmp(text, "Load: ", 6) == 0 ? text + 6 : text;
-        if (complaint->message[0] == '\0')
+        if (complaint->message[0] == '\0' && strncmp(message, "Backtrace", 9) != 0)
             snprintf(complaint->message, sizeof(complaint->message), "%s", message);
     } else if (complaint->line == 0) {
         complaint->line = (unsigned)strtoul(line + 7, NULL, 10);
@@ -153,31 +153,54 @@ __attribute__((format(printf, 3, 0))) static void listen_to_cyaml(
     }
 }
 
+/* What libcyaml says of a value, and how we say it. */
+static const struct {
+    const char *theirs;
+    const char *ours;
+} wordings[] = {
+    {"Expecting MAPPING", "keys with values are needed here"},
+    {"Expecting SEQUENCE", "a list is needed here"},
+    {"Expecting STRING", "one value is needed here"},
+    {"STRING length < 1", "must not be empty"},
+};
+
+static const char *reword(const char *message)
+{
+    for (size_t i = 0; i < ARRAY_LEN(wordings); i++) {
+        if (strncmp(message, wordings[i].theirs, strlen(wordings[i].theirs)) == 0)
+            return wordings[i].ours;
+    }
+    return message[0] == '\0' ? "not a config" : message;
+}
+
+/* The rest of a message that starts so, or NULL. */
+static const char *after(const char *message, const char *start)
+{
+    size_t n = strlen(start);
+    return strncmp(message, start, n) == 0 ? message + n : NULL;
+}
+
 static void explain(const struct complaint *complaint, const char *file,
     const struct conf_lines *lines, char *error, size_t error_size)
 {
-    static const char unknown[] = "Unexpected key: ";
-    static const char missing[] = "Missing required mapping field: ";
-    const char *message = complaint->message;
-    if (strncmp(message, unknown, sizeof(unknown) - 1) == 0) {
-        const char *key = message + sizeof(unknown) - 1;
-        const struct conf_line *found = conf_lines_find_key(lines, key, complaint->line);
-        snprintf(error, error_size, "%s:%u: %s: unknown key", file,
-            found == NULL ? complaint->line : found->line, found == NULL ? key : found->path);
-        return;
+    unsigned line = MAX(complaint->line, 1U);
+    const char *what = reword(complaint->message);
+    const char *key = complaint->field[0] == '\0' ? "config" : complaint->field;
+    const char *named;
+    bool find = true;
+    if ((named = after(complaint->message, "Unexpected key: ")) != NULL) {
+        what = "unknown key";
+    } else if ((named = after(complaint->message, "Mapping field already seen: ")) != NULL) {
+        what = "this key is there twice";
+    } else if ((named = after(complaint->message, "Missing required mapping field: ")) != NULL) {
+        what = "this key is needed here";
+        find = false;
     }
-    if (strncmp(message, missing, sizeof(missing) - 1) == 0) {
-        snprintf(error, error_size, "%s:%u: %s: this key is needed here", file,
-            MAX(complaint->line, 1U), message + sizeof(missing) - 1);
-        return;
-    }
-    const struct conf_line *found = complaint->field[0] == '\0'
-                                        ? NULL
-                                        : conf_lines_find_key(
-                                              lines, complaint->field, complaint->line);
-    snprintf(error, error_size, "%s:%u: %s%s%s", file, MAX(complaint->line, 1U),
-        found == NULL ? complaint->field : found->path, complaint->field[0] == '\0' ? "" : ": ",
-        message[0] == '\0' ? "not a config" : message);
+    if (named != NULL)
+        key = named;
+    const struct conf_line *found = find ? conf_lines_find_key(lines, key, line) : NULL;
+    snprintf(error, error_size, "%s:%u: %s: %s", file, found == NULL ? line : found->line,
+        found == NULL ? key : found->path, what);
 }
 
 static cyaml_config_t cyaml_config(struct complaint *complaint)
