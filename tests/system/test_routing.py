@@ -1,0 +1,185 @@
+"""Which route a request takes, and which worker a call goes to where the pool says `balance: hash`."""
+import contextlib
+import json
+
+import pytest
+
+from harness import http_route, rpc_route
+from httpclient import request, rpc_body
+
+
+@pytest.fixture
+def web(site):
+    """Routes with and without a host; the pool's name is the path that its worker answers with."""
+    made = site(
+        routes=[rpc_route("/", pool="any"), rpc_route("/", pool="a", host="a.Test"),
+                rpc_route("/deep", pool="deep"), rpc_route("/", pool="six", host="[::1]")],
+        pools={name: {} for name in ("any", "a", "deep", "six")})
+    for name in ("any", "a", "deep", "six"):
+        made.fake(name + "-1", lambda call, name=name: call.reply(name))
+    return made.start()
+
+
+@pytest.mark.parametrize("host, path, pool", [
+    ("a.test", "/", "a"), ("A.TEST", "/", "a"), ("a.test:8080", "/", "a"), ("a.test:", "/", "a"),
+    ("b.test", "/", "any"), ("xa.test", "/", "any"), ("a.test.", "/", "any"), ("", "/", "any"),
+    ("[::1]:80", "/", "six"), ("[::1]", "/", "six"), ("[::2]", "/", "any"),
+    # A route with a host comes before a longer path without one.
+    ("a.test", "/deep", "a"), ("b.test", "/deep", "deep"), ("b.test", "/deep/er", "deep"),
+    ("b.test", "/deeper", "any"), ("b.test", "/deep?x=/", "deep"),
+    # Nothing is decoded or resolved.
+    ("b.test", "/%64eep", "any"), ("b.test", "/x/../deep", "any"), ("b.test", "//deep", "any"),
+])
+def test_host_and_path(web, host, path, pool):
+    with web.client() as client:
+        client.send(request("POST", path, rpc_body("m"), host=host))
+        assert client.read_response().json()["result"] == pool
+
+
+def test_the_absolute_target_says_the_host(web):
+    with web.client() as client:
+        client.send(request("POST", "http://a.test/", rpc_body("m"), host="b.test"))
+        assert client.read_response().json()["result"] == "a"
+
+
+def hashed(site, key, shards=1, workers=4, **keys):
+    """A site whose workers answer with their names; they are in `web.workers`."""
+    web = site(shards=shards, pools={"app": {"balance": "hash", "hash": key, **keys}},
+               routes=[rpc_route(), http_route()])
+    for n in range(workers):
+        web.fake("app-%d" % n, lambda call, n=n: call.http() if call.method == "http.request"
+                 else call.reply(n))
+    return web.start()
+
+
+def ask(client, params=None, headers=()):
+    r = client.rpc("m", params, headers=headers)
+    assert r.status == 200, r
+    return r.json()["result"]
+
+
+def test_hash_by_peer(site):
+    """One address has one worker, on any connection and shard."""
+    web = hashed(site, "peer", shards=3)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(web.client()) for _ in range(12)]
+        assert len({ask(c) for c in clients for _ in range(2)}) == 1
+        assert len({web.shard_of(c) for c in clients}) > 1
+
+
+def test_hash_by_conn(site):
+    """A connection keeps its worker; connections are spread."""
+    web = hashed(site, "conn")
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(web.client()) for _ in range(30)]
+        first = [ask(c) for c in clients]
+        assert [ask(c) for c in clients] == first
+        assert len(set(first)) > 1
+
+
+def test_hash_by_header(site):
+    web = hashed(site, "header:X-Tenant", shards=3)
+
+    def all_of(tag):
+        found = set()
+        for name in ("X-Tenant", "x-tenant"):
+            for _ in range(3):
+                with web.client() as client:
+                    found.add(ask(client, headers=[(name, tag)]))
+        return found
+    each = [all_of("t%d" % n) for n in range(20)]
+    assert all(len(one) == 1 for one in each)
+    assert len(set.union(*each)) > 1
+    with web.client() as client:    # without it, the connection counts
+        assert len({ask(client) for _ in range(5)}) == 1
+
+
+def test_hash_by_param(site):
+    web = hashed(site, "param:user", shards=2)
+    with web.client() as client, web.client() as other:
+        first = [ask(client, {"x": n, "user": n}) for n in range(30)]
+        assert [ask(other, {"user": n}) for n in range(30)] == first
+        assert len(set(first)) > 1
+        assert len({ask(client, [n]) for n in range(5)}) == 1   # no names: the connection counts
+        assert client.request("GET", "/").status == 200         # no params at all
+
+
+def test_hash_moves_only_the_keys_of_a_worker_that_goes(site):
+    web = hashed(site, "param:user")
+    with web.client() as client:
+        first = [ask(client, {"user": n}) for n in range(60)]
+        web.workers[2].close()
+        then = [ask(client, {"user": n}) for n in range(60)]
+    assert 2 in first and 2 not in then
+    assert all(now == was for was, now in zip(first, then) if was != 2)
+
+
+def test_hash_waits_for_its_worker_while_another_is_idle(site):
+    """The worker of a key is busy: the call waits for it, and others pass by."""
+    web = site(pools={"app": {"balance": "hash", "hash": "param:user"}})
+    workers = [web.fake("app-%d" % n, lambda call: None, concurrency=1) for n in range(2)]
+    web.start()
+
+    def taken():
+        return [call for worker in workers for call in worker.calls]
+
+    with web.client() as one, web.client() as two, web.client() as three:
+        one.send(request("POST", "/rpc", rpc_body("m", {"user": 0}, id="one")))
+        mine = next(w for w in workers if w in _with_calls(workers))
+        two.send(request("POST", "/rpc", rpc_body("m", {"user": 0}, id="two")))
+        other = next(w for w in workers if w is not mine)
+        for n in range(1, 40):      # a key of the other worker
+            three.send(request("POST", "/rpc", rpc_body("m", {"user": n}, id=n)))
+            if _arrives(other):
+                break
+        assert [json.loads(c.id) for c in mine.calls] == ["one"]
+        mine.calls[0].reply()
+        mine.wait_calls(2)
+        assert json.loads(mine.calls[1].id) == "two"
+        assert len(taken()) == 3
+
+
+def _with_calls(workers):
+    workers[0].wait(lambda: any(w.calls for w in workers), "the first call")
+    return [w for w in workers if w.calls]
+
+
+def _arrives(worker):
+    try:
+        worker.wait_calls(1, timeout=0.2)
+    except AssertionError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("value", ["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", None])
+def test_traceparent(site, value):
+    web = site(routes=[rpc_route(meta=["traceparent"])])
+    worker = web.fake()
+    web.start()
+    with web.client() as client:
+        assert client.rpc("m", headers=[("Traceparent", value)] if value else []).status == 200
+    assert worker.calls[0].meta == ({"traceparent": value} if value else {})
+
+
+def test_a_forwarded_header_that_stands_twice_is_a_list(site):
+    web = site(routes=[rpc_route(headers=["X-Tag"])])
+    worker = web.fake()
+    web.start()
+    with web.client() as client:
+        assert client.rpc("m", headers=[("X-Tag", "a"), ("x-tag", "b, c")]).status == 200
+        assert client.rpc("m").status == 200
+    assert worker.calls[0].meta == {"headers": {"x-tag": "a, b, c"}}
+    assert worker.calls[1].meta == {"headers": {}}
+
+
+def test_peer_of_a_unix_client(site):
+    web = site()
+    web.config["listeners"] = [{"name": "web", "address": "unix:" + web.path("web.sock"),
+                                "routes": [rpc_route(meta=["peer"])]}]
+    web.address = web.path("web.sock")
+    worker = web.fake()
+    web.start()
+    with web.client() as client:
+        assert client.rpc("m").status == 200
+    assert worker.calls[0].meta == {"peer": "unix:"}

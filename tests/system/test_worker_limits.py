@@ -1,0 +1,157 @@
+"""What a worker may send and be sent: exactly so much, and one more."""
+import json
+
+import pytest
+
+from fakeworker import DATA, MAX_FRAME, MORE, PING, REQUEST, RESPONSE, WINDOW, frame, hold
+from harness import http_route, rpc_route
+from httpclient import request, rpc_body
+
+
+def error_code(r):
+    return r.status, r.json()["error"]["code"]
+
+
+@pytest.mark.parametrize("over, status", [(0, 200), (1, 413)])
+@pytest.mark.parametrize("kind", ["jsonrpc", "http", "meta"])
+def test_requests_at_the_workers_max_frame(site, kind, over, status):
+    """What the worker does not take is too large; it does not see it, and its slot is free after."""
+    limit = 5000
+    web = site(routes=[rpc_route(), rpc_route("/meta", meta=["route"]), http_route()])
+    worker = web.fake(hello={"max_frame": limit}, concurrency=1)
+    web.start()
+    with web.client() as client:
+        if kind == "http":
+            assert client.request("POST", "/", b"b" * 4000).status == 200
+            head = next(f[5] for f in worker.frames if f[0] == REQUEST)
+            r = client.request("POST", "/", b"b" * (limit - len(head) + over))
+        else:
+            empty = rpc_body("demo.echo", [""])
+            meta = len('{"route":"/meta"}') if kind == "meta" else 0
+            body = rpc_body("demo.echo", ["x" * (limit - len(empty) - meta + over)])
+            assert len(body) + meta == limit + over
+            r = client.post(body, "/meta" if meta else "/rpc")
+            if over:
+                assert r.json() == {"jsonrpc": "2.0", "id": 1,
+                                    "error": {"code": -32005, "message": "too large"}}
+        assert r.status == status
+        sizes = [len(f[4]) + len(f[5]) + len(f[6]) for f in worker.frames]
+        assert max(sizes) <= limit and (limit in sizes) == (not over)
+        assert client.rpc("demo.echo", [1]).json()["result"] == [1]
+
+
+@pytest.mark.parametrize("over, status", [(0, 200), (1, 502)])
+def test_answers_at_max_frame(site, over, status):
+    """One byte over what we announced is a broken protocol: GOAWAY, and the calls are lost."""
+    def answer(call):
+        head = b'{"jsonrpc":"2.0","id":1,"result":"'
+        tail = b'"}'
+        call.send(head + b"x" * (MAX_FRAME - len(head) - len(tail) + over) + tail)
+
+    web = site()
+    worker = web.fake(handler=answer)
+    web.start()
+    assert worker.channels[0].front["max_frame"] == MAX_FRAME
+    with web.client() as client:
+        r = client.rpc("big")
+        assert r.status == status
+        if over:
+            assert r.json()["error"]["code"] == -32002
+            worker.wait(lambda: worker.channels[0].goaway, "GOAWAY")
+            assert worker.channels[0].goaway["reason"]
+        else:
+            assert len(r.body) == MAX_FRAME
+
+
+@pytest.mark.parametrize("size, kept", [(0, True), (64, True), (65, False)])
+def test_ping_of_64_bytes_and_more(site, size, kept):
+    web = site()
+    worker = web.fake()
+    web.start()
+    channel = worker.channels[0]
+    channel.send(frame(PING, body=b"p" * size))
+    if kept:
+        worker.wait(lambda: b"p" * size in channel.pongs, "PONG")
+        assert not channel.closed
+    else:
+        worker.wait(lambda: channel.closed, "the end of the channel")
+        assert channel.goaway and channel.goaway["reason"]
+
+
+# Answers in parts (protocol section 8).
+
+def streamed(parts, kind="http"):
+    """A handler that answers with RESPONSE and DATA frames of these blobs."""
+    def answer(call):
+        result = {"status": 200, "headers": []} if kind == "http" else [1]
+        body = json.dumps({"jsonrpc": "2.0", "id": json.loads(call.id), "result": result}).encode()
+        call.channel.finished(call)
+        for n, part in enumerate(parts):
+            call.channel.send(frame(DATA if n else RESPONSE, call.call, b"" if n else body, blob=part,
+                                    flags=MORE if n < len(parts) - 1 else 0))
+    return answer
+
+
+@pytest.mark.parametrize("parts", [
+    [b"one"], [b"one", b"two"], [b"", b"two"], [b"one", b""], [b"", b"", b""],
+    [b"x" * 100000] * 7 + [b"end"],
+], ids=["whole", "two", "late", "early", "empty", "many"])
+def test_an_answer_in_parts(site, parts):
+    web = site()
+    worker = web.fake(handler=streamed(parts), concurrency=1, hello={"features": ["stream"]})
+    web.start()
+    with web.client() as client:
+        for _ in range(2):
+            r = client.request("GET", "/")
+            assert r.status == 200 and r.body == b"".join(parts)
+    assert not worker.channels[0].closed
+    # Credit is given back for every DATA byte but those of the last frame, where it is of no use.
+    due = 2 * sum(len(p) for p in parts[1:-1])
+    worker.wait(lambda: sum(json.loads(f[5])["bytes"] for f in worker.frames if f[0] == WINDOW) == due,
+                "%d bytes of credit" % due)
+
+
+def test_a_jsonrpc_answer_in_parts(site):
+    web = site()
+    web.fake(handler=streamed([b"", b""], "jsonrpc"))
+    web.start()
+    assert web.rpc("m").json()["result"] == [1]
+
+
+@pytest.mark.parametrize("over, status", [(0, 200), (1, 502)])
+def test_an_answer_in_parts_at_max_frame(site, over, status):
+    part = MAX_FRAME // 4
+    web = site()
+    worker = web.fake(handler=streamed([b"x" * part] * 3 + [b"x" * (part + over)]))
+    web.start()
+    with web.client(timeout=30) as client:
+        r = client.request("GET", "/")
+        assert r.status == status
+        if over:
+            worker.wait(lambda: worker.channels[0].closed, "the end of the channel")
+        else:
+            assert len(r.body) == MAX_FRAME
+
+
+BROKEN = {
+    "data-first": lambda call: frame(DATA, call.call, blob=b"x"),
+    "two-responses": lambda call: frame(RESPONSE, call.call, b"{}", flags=MORE) * 2,
+    "data-after-the-end": lambda call: frame(
+        RESPONSE, call.call, b'{"jsonrpc":"2.0","id":1,"result":1}') + frame(DATA, call.call),
+}
+
+
+@pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN.keys())
+def test_parts_that_make_no_answer(site, answer):
+    web = site()
+    worker = web.fake(handler=hold)
+    web.start()
+    with web.client() as client:
+        client.send(request("POST", "/rpc", rpc_body("m")))
+        call = worker.wait_calls(1)
+        call.channel.finished(call)
+        call.channel.send(answer(call))
+        r = client.read_response()
+        assert r.status == 200 or error_code(r) == (502, -32002)
+        worker.wait(lambda: worker.channels[0].closed, "the end of the channel")
+        assert worker.channels[0].goaway["reason"]
