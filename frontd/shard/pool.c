@@ -4,8 +4,11 @@
  *
  * Shards compete for the same slots. Who frees one looks whether another shard's call has waited
  * longer; if so it leaves the slot and wakes that shard. Should that shard not take it in a moment
- * (it may have no channel to this worker, or hang), it is no longer waited for. A timer tries again
- * while calls wait, so that nothing depends on a wake-up that a dying process did not send.
+ * (it may have no channel to this worker, or hang), it is no longer waited for.
+ *
+ * While calls wait a timer tries again, since not everything that makes room comes by here: a slot
+ * may be freed in another pool with the same worker or by a dying process that sends no wake-up,
+ * and a worker that was slow to read may have caught up.
  */
 
 #include "frontd/shard/pool.h"
@@ -21,7 +24,7 @@
 enum {
     FAIR_MS = 2,   /* another shard's call goes first when it is older by more than this */
     DEFER_MS = 10, /* and does not within this: then it is passed over */
-    RETRY_MS = 20, /* between two looks for a slot while calls wait and shards compete */
+    RETRY_MS = 20, /* between two looks for a slot while calls wait */
 };
 
 int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct pool_ops *ops)
@@ -271,14 +274,14 @@ static bool takes_method(const struct pool *pool, const struct job *job)
     return false;
 }
 
-/* When the first of the waiting jobs has waited too long for a worker, or shards compete. */
+/* When to look for a slot again; without any worker, when the first job has waited too long. */
 static void arm(struct pool *pool)
 {
     struct ctx *ctx = pool->ctx;
     if (list_empty(&pool->queue) || pool->shutting)
         return;
     if (pool->nready > 0) {
-        if ((ctx->nwake_fds > 1 || pool->narrow > 0) && !wheel_armed(&pool->timer))
+        if (!wheel_armed(&pool->timer))
             ctx_arm(ctx, &pool->timer, RETRY_MS);
         return;
     }

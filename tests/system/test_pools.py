@@ -6,7 +6,7 @@ import time
 import pytest
 
 from fakeworker import PING, PONG, echo, frame, hold
-from harness import Load, free_port, wait_for
+from harness import Load, free_port, rpc_route, wait_for
 from httpclient import rpc_request, wait_readable
 
 
@@ -337,3 +337,43 @@ def test_unknown_pool_members_do_not_matter(site):
     web.fake()
     web.start()
     assert web.rpc("demo.echo", [1]).status == 200
+
+
+def test_a_worker_of_two_pools(site):
+    """Its slots are those of one process, and one that is freed in one pool goes to the other."""
+    web = site(pools={"app": {"methods": ["a.*"]}, "other": {"methods": ["b.*"]}},
+               routes=[rpc_route(pool=None, pools=["app", "other"])])
+    for pool in web.config["pools"]:
+        pool["workers"] = ["unix:" + web.path("app-*.sock")]
+    worker = web.fake(handler=hold, concurrency=1)
+    web.start()
+    worker.wait_ready(2)
+    with web.client() as one, web.client() as two:
+        one.send(rpc_request("a.x", [1]))
+        worker.wait_calls(1)
+        two.send(rpc_request("b.x", [1]))
+        assert not two.readable(0.2) and len(worker.calls) == 1
+        worker.calls[0].reply("r")
+        assert one.read_response().status == 200
+        worker.wait_calls(2).reply("r")
+        assert two.read_response().status == 200
+        assert worker.max_busy == 1
+
+
+def test_a_slow_worker_that_reads_again(site):
+    """Notifications take all the room for what waits for a worker. None is answered, so no slot is
+    freed; what waits behind them goes on when the worker has read them."""
+    web = site()
+    worker = web.fake()
+    web.start()
+    worker.channels[0].paused.set()
+    note = rpc_request("demo.note", ["x" * 900000], id=None)
+    with web.client() as client, web.client() as other:
+        for _ in range(6):
+            client.send(note)           # not answered before it has been sent
+        client.send(rpc_request("demo.echo", ["behind"]))
+        assert not other.readable(0.3)
+        other.send(rpc_request("demo.echo", [1]))
+        assert not other.readable(0.3)
+        worker.channels[0].paused.clear()
+        assert other.read_response().json()["result"] == [1]
