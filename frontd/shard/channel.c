@@ -55,7 +55,7 @@ static void send_frame(
     struct frame_head head = {.type = (uint8_t)type, .call = call, .length = (uint32_t)body.n};
     char *room = stream_add(&channel->stream, &head);
     if (room == NULL)
-        lose(channel, "no memory");
+        stream_fail(&channel->stream, "no memory");
     else if (body.n > 0)
         memcpy(room, body.p, body.n);
 }
@@ -150,7 +150,8 @@ static void on_frame(struct channel *channel, const struct frame *frame)
     case FRAME_PING:
         if (frame->body.n > FRAME_PING_MAX)
             refuse(channel, "PING over 64 bytes");
-        else
+        else if (buf_len(&channel->stream.out) <
+                 CHANNEL_BACKLOG_MAX) /* else it has enough to read */
             send_frame(channel, FRAME_PONG, 0, frame->body);
         return;
     case FRAME_PONG: return;

@@ -102,7 +102,7 @@ static void flush(struct ctx *ctx)
         while (!list_empty(&ctx->dirty_clients))
             client_flush(list_first(&ctx->dirty_clients, struct client, dirty));
         while (!list_empty(&ctx->dirty_streams))
-            stream_flush(list_first(&ctx->dirty_streams, struct stream, dirty));
+            stream_end_turn(list_first(&ctx->dirty_streams, struct stream, dirty));
     }
 }
 

@@ -6,9 +6,12 @@
 
 #include "common/mem.h"
 
-/* Reads of all streams land here: big, since many frames come at once. */
-enum { READ_SIZE = 256 * 1024 };
+enum {
+    READ_SIZE = 256 * 1024, /* big, since many frames come at once */
+    REST_READS_MAX = 64,    /* after an error: more than a socket's buffer holds */
+};
 
+/* Reads of all streams land here. */
 static char *read_buffer;
 
 static void on_poll(uv_poll_t *poll, int status, int events);
@@ -17,6 +20,14 @@ static void mark_dirty(struct stream *stream)
 {
     if (list_empty(&stream->dirty))
         list_append(&stream->ctx->dirty_streams, &stream->dirty);
+}
+
+void stream_fail(struct stream *stream, const char *why)
+{
+    if (!stream->open || stream->closing)
+        return;
+    stream->failed = why;
+    mark_dirty(stream);
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -112,20 +123,22 @@ static void take_bytes(struct stream *stream, const char *p, size_t n)
         *in = frames;
 }
 
-static void on_readable(struct stream *stream)
+/* Returns whether more may lie there. */
+static bool on_readable(struct stream *stream)
 {
     ssize_t n = read(stream->fd, read_buffer, READ_SIZE);
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)
             stream->ops->broken(stream, uv_strerror(-errno));
-        return;
+        return false;
     }
     if (n == 0) {
         stream->ops->broken(stream, "the peer closed it");
-        return;
+        return false;
     }
     stream->heard_at = ctx_now(stream->ctx);
     take_bytes(stream, read_buffer, (size_t)n);
+    return !stream->closing && !stream->deaf;
 }
 
 static void wait_for_what_matters(struct stream *stream)
@@ -141,13 +154,20 @@ static void wait_for_what_matters(struct stream *stream)
         CHECK(uv_poll_start(&stream->poll, events, on_poll) == 0);
 }
 
-static void on_connected(struct stream *stream)
+/* What is wrong with the socket, as -errno; 0: nothing. */
+static int socket_error(const struct stream *stream)
 {
     int error = 0;
     socklen_t len = sizeof(error);
     getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &error, &len);
-    if (error != 0) {
-        stream->ops->broken(stream, uv_strerror(-error));
+    return -error;
+}
+
+static void on_connected(struct stream *stream, int status)
+{
+    int error = socket_error(stream);
+    if (error != 0 || status < 0) {
+        stream->ops->broken(stream, uv_strerror(error != 0 ? error : status));
         return;
     }
     stream->connecting = false;
@@ -159,12 +179,15 @@ static void on_connected(struct stream *stream)
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct stream *stream = poll->data;
-    if (status < 0) {
-        stream->ops->broken(stream, uv_strerror(status));
+    if (stream->connecting) {
+        on_connected(stream, status);
         return;
     }
-    if (stream->connecting) {
-        on_connected(stream);
+    if (status < 0) {
+        /* libuv has stopped the poll, and says EBADF for every EPOLLERR. A peer that ended with
+         * bytes of ours unread is one. */
+        int error = socket_error(stream);
+        stream_fail(stream, uv_strerror(error != 0 ? error : status));
         return;
     }
     if (events & UV_WRITABLE)
@@ -180,13 +203,29 @@ void stream_flush(struct stream *stream)
         return;
     ssize_t n = send(stream->fd, buf_data(&stream->out), buf_len(&stream->out), MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN && errno != EINTR) {
-        /* What the peer still said may lie unread: the read finds it, and then the end. */
-        buf_deinit(&stream->out);
+        stream_fail(stream, uv_strerror(-errno));
+        return;
     } else if (n > 0) {
         stream->written += (uint64_t)n;
         buf_consume(&stream->out, (size_t)n);
     }
     wait_for_what_matters(stream);
+}
+
+void stream_end_turn(struct stream *stream)
+{
+    list_remove(&stream->dirty);
+    if (stream->failed == NULL) {
+        stream_flush(stream);
+        return;
+    }
+    const char *why = stream->failed;
+    if (!stream->deaf) {
+        for (int i = 0; i < REST_READS_MAX && on_readable(stream); i++)
+            ;
+    }
+    if (!stream->closing)
+        stream->ops->broken(stream, why);
 }
 
 void stream_set_deaf(struct stream *stream, bool deaf)

@@ -33,7 +33,8 @@ struct stream {
     uint64_t written;  /* of them, bytes that the kernel took */
     uint64_t heard_at; /* ms: last byte from the peer */
     int fd;
-    int events; /* what the poll waits for */
+    int events;         /* what the poll waits for */
+    const char *failed; /* why it is broken, which is dealt with when the turn ends; NULL: not */
     bool connecting;
     bool deaf; /* reading is paused */
     bool closing;
@@ -59,8 +60,19 @@ char *stream_add(struct stream *stream, const struct frame_head *head);
 /* Appends bytes that are a whole frame already. Returns where they lie now, or NULL. */
 char *stream_add_raw(struct stream *stream, const char *bytes, size_t n);
 
-/* Writes what has gathered. */
+/* Writes what has gathered. broken() does not come from within. */
 void stream_flush(struct stream *stream);
+
+/*
+ * It is of no use any more: when the turn ends, what the peer has sent so far is read, and
+ * broken() follows. So whoever sends something need not expect that it ends under their hands.
+ * why: static text.
+ */
+void stream_fail(struct stream *stream, const char *why);
+
+/* At the end of a turn, for one that is dirty: writes what has gathered, or says that it is broken.
+ */
+void stream_end_turn(struct stream *stream);
 
 /* Pauses reading, or goes on. */
 void stream_set_deaf(struct stream *stream, bool deaf);
