@@ -1,0 +1,198 @@
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "frontd/conf_value.h"
+
+static const uint64_t untouched = 4711;
+
+Test(conf_value, durations)
+{
+    static const struct {
+        const char *text;
+        uint64_t ms; /* `untouched`: refused */
+    } cases[] = {
+        {"0ms", 0},
+        {"1ms", 1},
+        {"500ms", 500},
+        {"30s", 30000},
+        {"5m", 300000},
+        {"1h", 3600000},
+        {"007s", 7000},
+        /* A year has at most 366 days. */
+        {"8784h", UINT64_C(31622400000)},
+        {"8785h", untouched},
+        {"527040m", UINT64_C(31622400000)},
+        {"527041m", untouched},
+        {"31622400s", UINT64_C(31622400000)},
+        {"31622401s", untouched},
+        {"31622400000ms", UINT64_C(31622400000)},
+        {"31622400001ms", untouched},
+        {"18446744073709551615ms", untouched},
+        {"18446744073709551616ms", untouched},
+        {"5124095576030432h", untouched},
+        {"99999999999999999999h", untouched},
+        {"", untouched},
+        {"s", untouched},
+        {"0", untouched},
+        {"30", untouched},
+        {"1.5s", untouched},
+        {"-1s", untouched},
+        {"+1s", untouched},
+        {" 1s", untouched},
+        {"1 s", untouched},
+        {"1s ", untouched},
+        {"1S", untouched},
+        {"1h30m", untouched},
+        {"1d", untouched},
+        {"0x1s", untouched},
+        {"1e3s", untouched},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        uint64_t ms = untouched;
+        const char *wrong = conf_value_duration(cases[i].text, &ms);
+        cr_expect_eq(ms, cases[i].ms, "'%s' is %llu", cases[i].text, (unsigned long long)ms);
+        cr_expect_eq(wrong != NULL, cases[i].ms == untouched, "'%s'", cases[i].text);
+    }
+}
+
+Test(conf_value, sizes)
+{
+    static const struct {
+        const char *text;
+        uint32_t bytes;
+    } cases[] = {
+        {"0", 0},
+        {"1", 1},
+        {"1B", 1},
+        {"1KiB", 1024},
+        {"64KiB", 65536},
+        {"1MiB", 1 << 20},
+        {"1GiB", 1 << 30},
+        {"2GiB", untouched},
+        {"1024MiB", 1 << 30},
+        {"1025MiB", untouched},
+        {"1048576KiB", 1 << 30},
+        {"1048577KiB", untouched},
+        {"1073741824", 1 << 30},
+        {"1073741825", untouched},
+        {"4294967296", untouched},
+        {"4294967297", untouched},
+        {"18446744073709551616", untouched},
+        {"17179869185GiB", untouched},
+        {"", untouched},
+        {"KiB", untouched},
+        {"1KB", untouched},
+        {"1kib", untouched},
+        {"1K", untouched},
+        {"1 KiB", untouched},
+        {"-1", untouched},
+        {"1.5MiB", untouched},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        uint32_t bytes = untouched;
+        const char *wrong = conf_value_size(cases[i].text, &bytes);
+        cr_expect_eq(bytes, cases[i].bytes, "'%s' is %u", cases[i].text, bytes);
+        cr_expect_eq(wrong != NULL, cases[i].bytes == untouched, "'%s'", cases[i].text);
+    }
+}
+
+Test(conf_value, numbers)
+{
+    static const struct {
+        const char *text;
+        uint64_t number;
+    } cases[] = {
+        {"9", untouched},
+        {"10", 10},
+        {"11", 11},
+        {"99", 99},
+        {"100", 100},
+        {"101", untouched},
+        {"18446744073709551626", untouched}, /* 10, if it wrapped */
+        {"", untouched},
+        {"ten", untouched},
+        {"50%", untouched},
+        {"-50", untouched},
+        {" 50", untouched},
+        {"50 ", untouched},
+        {"0x20", untouched},
+        {"5e1", untouched},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        uint64_t number = untouched;
+        const char *wrong = conf_value_number(cases[i].text, 10, 100, &number);
+        cr_expect_eq(number, cases[i].number, "'%s'", cases[i].text);
+        cr_expect_eq(wrong != NULL, cases[i].number == untouched, "'%s'", cases[i].text);
+        if (wrong != NULL)
+            cr_expect_not_null(strstr(wrong, "10 to 100"));
+    }
+}
+
+Test(conf_value, addresses_of_ip)
+{
+    static const struct {
+        const char *text;
+        const char *address; /* NULL: refused */
+        uint16_t port;
+    } cases[] = {
+        {"127.0.0.1:8080", "127.0.0.1", 8080},
+        {"0.0.0.0:1", "0.0.0.0", 1},
+        {"0.0.0.0:65535", "0.0.0.0", 65535},
+        {"0.0.0.0:65536", NULL, 0},
+        {"0.0.0.0:0", NULL, 0},
+        {"[::1]:8080", "::1", 8080},
+        {"[::]:8080", "::", 8080},
+        {"::1:8080", NULL, 0},
+        {"[::1]", NULL, 0},
+        {"[]:80", NULL, 0},
+        {":8080", NULL, 0},
+        {"8080", NULL, 0},
+        {"", NULL, 0},
+        {"127.0.0.1", NULL, 0},
+        {"127.0.0.1:", NULL, 0},
+        {"127.0.0.1:http", NULL, 0},
+        {"127.0.0.1:-1", NULL, 0},
+        {"127.0.0.1:80 ", NULL, 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct conf_address address = {0};
+        const char *wrong = conf_value_address(cases[i].text, &address);
+        cr_expect_eq(wrong != NULL, cases[i].address == NULL, "'%s'", cases[i].text);
+        if (wrong != NULL) {
+            cr_expect_eq(address.len, 0, "'%s'", cases[i].text);
+            continue;
+        }
+        char text[INET6_ADDRSTRLEN];
+        bool v6 = address.sock.any.sa_family == AF_INET6;
+        inet_ntop(address.sock.any.sa_family,
+            v6 ? (const void *)&address.sock.in6.sin6_addr
+               : (const void *)&address.sock.in.sin_addr,
+            text, sizeof(text));
+        cr_expect_str_eq(text, cases[i].address);
+        cr_expect_eq(
+            ntohs(v6 ? address.sock.in6.sin6_port : address.sock.in.sin_port), cases[i].port);
+        cr_expect_eq(address.len, v6 ? sizeof(address.sock.in6) : sizeof(address.sock.in));
+    }
+}
+
+Test(conf_value, addresses_of_unix)
+{
+    /* sun_path has 108 bytes, the last of which ends it. */
+    for (size_t n = 1; n <= 300; n++) {
+        char text[5 + 300 + 1] = "unix:";
+        memset(text + 5, 'a', n);
+        text[5] = '/';
+        text[5 + n] = '\0';
+        struct conf_address address = {0};
+        const char *wrong = conf_value_address(text, &address);
+        cr_expect_eq(wrong == NULL, n <= 107, "%zu bytes", n);
+        if (wrong == NULL)
+            cr_expect_str_eq(address.sock.un.sun_path, text + 5);
+    }
+    static const char *const bad[] = {"unix:", "unix:a", "unix:@a", "unix:./a", "UNIX:/a"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct conf_address address = {0};
+        cr_expect_not_null(conf_value_address(bad[i], &address), "'%s'", bad[i]);
+    }
+}

@@ -1,0 +1,179 @@
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "frontd/ctl.h"
+
+static int ends[2];
+static size_t open_before;
+
+static size_t open_count(void)
+{
+    size_t count = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    cr_assert_not_null(dir);
+    while (readdir(dir) != NULL)
+        count++;
+    closedir(dir);
+    return count;
+}
+
+static void set_up(void)
+{
+    open_before = open_count();
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+}
+
+static void tear_down(void)
+{
+    fdpass_close(ends, 2);
+    cr_assert_eq(open_count(), open_before, "no descriptor is lost");
+}
+
+TestSuite(ctl, .init = set_up, .fini = tear_down);
+
+/* A message as ctl_send() makes it, taken off the socket again. */
+static size_t message_of(enum ctl_type type, struct ctl_message *ret_message)
+{
+    int fds[FDPASS_FDS_MAX];
+    size_t nfds;
+    struct ctl_message message = {0};
+    cr_assert_eq(ctl_send(ends[0], type, &message, NULL, 0), 0);
+    ssize_t n = fdpass_receive(ends[1], ret_message, sizeof(*ret_message), fds, &nfds);
+    cr_assert_gt(n, 0);
+    cr_assert_eq(nfds, 0);
+    return (size_t)n;
+}
+
+/* Sends these bytes with `nfds` descriptors, and receives them as a message. */
+static int receive(const void *bytes, size_t n, size_t nfds, struct ctl_message *ret_message)
+{
+    int fds[FDPASS_FDS_MAX];
+    int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    for (size_t i = 0; i < nfds; i++)
+        fds[i] = file;
+    cr_assert_eq(fdpass_send(ends[0], bytes, n, fds, nfds), 0);
+    close(file);
+    size_t got = 0;
+    int r = ctl_receive(ends[1], ret_message, fds, &got);
+    if (r == 0) {
+        cr_assert_eq(got, nfds);
+        fdpass_close(fds, got);
+    }
+    return r;
+}
+
+Test(ctl, start_arrives_as_it_was_sent)
+{
+    struct ctl_message sent = {.u.start = {.incarnation = UINT64_MAX,
+                                   .generation = 7,
+                                   .seat = 3,
+                                   .shard = 1,
+                                   .shards = 2,
+                                   .instance = "0123456789abcdef",
+                                   .conf_name = "/etc/frontd.yaml"}};
+    struct ctl_message got;
+    int fds[FDPASS_FDS_MAX] = {ends[0], ends[0], ends[1]};
+    size_t nfds;
+    cr_assert_eq(ctl_send(ends[0], CTL_START, &sent, fds, 3), 0);
+    cr_assert_eq(ctl_receive(ends[1], &got, fds, &nfds), 0);
+    cr_expect_eq(nfds, 3);
+    cr_expect_eq(got.type, CTL_START);
+    cr_expect_eq(memcmp(&got.u.start, &sent.u.start, sizeof(sent.u.start)), 0);
+    for (size_t i = 0; i < nfds; i++)
+        cr_expect(fcntl(fds[i], F_GETFD) & FD_CLOEXEC);
+    fdpass_close(fds, nfds);
+}
+
+Test(ctl, the_number_of_descriptors_is_checked)
+{
+    static const struct {
+        enum ctl_type type;
+        uint32_t count; /* of LISTEN */
+        size_t fds;
+        int result;
+    } cases[] = {
+        {CTL_START, 0, 0, -EPROTO},
+        {CTL_START, 0, 2, -EPROTO},
+        {CTL_START, 0, 3, 0},
+        {CTL_LISTEN, 0, 0, 0},
+        {CTL_LISTEN, 0, 1, -EPROTO},
+        {CTL_LISTEN, 2, 1, -EPROTO},
+        {CTL_LISTEN, 2, 2, 0},
+        {CTL_LISTEN, 2, 3, -EPROTO},
+        {CTL_LISTEN, FDPASS_FDS_MAX, FDPASS_FDS_MAX, 0},
+        {CTL_LISTEN, FDPASS_FDS_MAX + 1, FDPASS_FDS_MAX, -EPROTO},
+        {CTL_LISTEN, UINT32_MAX, FDPASS_FDS_MAX, -EPROTO},
+        {CTL_RUN, 0, 0, 0},
+        {CTL_RUN, 0, 1, -EPROTO},
+        {CTL_READY, 0, 0, 0},
+        {CTL_READY, 0, 1, -EPROTO},
+        {CTL_DRAIN, 0, 0, 0},
+        {CTL_DRAIN, 0, 1, -EPROTO},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct ctl_message message;
+        size_t n = message_of(cases[i].type, &message);
+        if (cases[i].type == CTL_LISTEN)
+            message.u.listen.count = cases[i].count;
+        struct ctl_message got;
+        cr_expect_eq(receive(&message, n, cases[i].fds, &got), cases[i].result, "case %zu", i);
+    }
+}
+
+Test(ctl, every_other_length_is_refused)
+{
+    for (unsigned type = CTL_START; type <= CTL_DRAIN; type++) {
+        char bytes[sizeof(struct ctl_message) + 2] = {0};
+        struct ctl_message message;
+        struct ctl_message got;
+        size_t n = message_of((enum ctl_type)type, &message);
+        size_t fds = type == CTL_START ? 3 : 0;
+        memcpy(bytes, &message, sizeof(message));
+        for (size_t cut = 1; cut <= sizeof(message); cut++) {
+            int r = receive(bytes, cut, fds, &got);
+            cr_expect_eq(
+                r, cut == n ? 0 : -EPROTO, "type %u, %zu of %zu bytes: %d", type, cut, n, r);
+        }
+        /* Nor does it help to say another length. */
+        for (int off = -1; off <= 1; off += 2) {
+            message.length = (uint32_t)n + (uint32_t)off;
+            cr_expect_eq(receive(&message, n, fds, &got), -EPROTO);
+        }
+        cr_expect_lt(receive(bytes, sizeof(bytes), fds, &got), 0, "longer than any message");
+    }
+}
+
+Test(ctl, other_versions_types_and_programs_are_refused)
+{
+    struct ctl_message right;
+    struct ctl_message got;
+    size_t n = message_of(CTL_RUN, &right);
+    struct ctl_message wrong = right;
+    cr_expect_eq(receive(&wrong, n, 0, &got), 0);
+    wrong.version = CTL_VERSION + 1;
+    cr_expect_eq(receive(&wrong, n, 2, &got), -EPROTO);
+    wrong = right;
+    wrong.magic ^= 1;
+    cr_expect_eq(receive(&wrong, n, 2, &got), -EPROTO);
+    wrong = right;
+    wrong.type = 0;
+    cr_expect_eq(receive(&wrong, n, 0, &got), -EPROTO);
+    wrong.type = CTL_DRAIN + 1;
+    cr_expect_eq(receive(&wrong, n, 0, &got), -EPROTO);
+}
+
+Test(ctl, nothing_there_and_nobody_there)
+{
+    struct ctl_message got;
+    int fds[FDPASS_FDS_MAX];
+    size_t nfds;
+    cr_expect_eq(ctl_receive(ends[1], &got, fds, &nfds), -EAGAIN);
+    shutdown(ends[0], SHUT_RDWR);
+    cr_expect_eq(ctl_receive(ends[1], &got, fds, &nfds), -EPIPE);
+}
