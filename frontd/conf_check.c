@@ -31,18 +31,8 @@ static void complain(struct checker *checker, const char *key, const char *forma
     if (checker->failed)
         return;
     checker->failed = true;
-    char parent[256];
-    snprintf(parent, sizeof(parent), "%s", key);
-    unsigned line = conf_lines_find(checker->lines, parent);
-    while (line == 0) {
-        char *dot = strrchr(parent, '.');
-        if (dot == NULL)
-            break;
-        *dot = '\0';
-        line = conf_lines_find(checker->lines, parent);
-    }
-    int n = snprintf(
-        checker->error, checker->error_size, "%s:%u: %s: ", checker->file, MAX(line, 1U), key);
+    int n = snprintf(checker->error, checker->error_size, "%s:%u: %s: ", checker->file,
+        conf_lines_near(checker->lines, key), key);
     if (n < 0 || (size_t)n >= checker->error_size)
         return;
     va_list args;

@@ -176,23 +176,27 @@ void conf_lines_deinit(struct conf_lines *lines)
     *lines = (struct conf_lines){0};
 }
 
-unsigned conf_lines_find(const struct conf_lines *lines, const char *path)
+unsigned conf_lines_find(const struct conf_lines *lines, const char *path, bool twice)
 {
     for (size_t i = 0; i < lines->count; i++) {
-        if (strcmp(lines->lines[i].path, path) == 0)
+        if (strcmp(lines->lines[i].path, path) != 0)
+            continue;
+        if (!twice)
             return lines->lines[i].line;
+        twice = false;
     }
     return 0;
 }
 
-const struct conf_line *conf_lines_find_key(
-    const struct conf_lines *lines, const char *key, unsigned from_line)
+unsigned conf_lines_near(const struct conf_lines *lines, const char *path)
 {
-    for (size_t i = 0; i < lines->count; i++) {
-        const char *dot = strrchr(lines->lines[i].path, '.');
-        const char *last = dot == NULL ? lines->lines[i].path : dot + 1;
-        if (lines->lines[i].line >= from_line && strcmp(last, key) == 0)
-            return &lines->lines[i];
+    char around[PATH_MAX_BYTES];
+    snprintf(around, sizeof(around), "%s", path);
+    for (;;) {
+        unsigned line = conf_lines_find(lines, around, false);
+        char *dot = strrchr(around, '.');
+        if (line > 0 || dot == NULL)
+            return MAX(line, 1U);
+        *dot = '\0';
     }
-    return NULL;
 }

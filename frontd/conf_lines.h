@@ -23,9 +23,9 @@ struct conf_lines {
 void conf_lines_read(struct conf_lines *lines, const char *text, size_t n);
 void conf_lines_deinit(struct conf_lines *lines);
 
-/* The line of a path, or 0 where it does not stand in the text. */
-unsigned conf_lines_find(const struct conf_lines *lines, const char *path);
+/* The line of a path, or 0 where it does not stand in the text; of its second place, for `twice`.
+ */
+unsigned conf_lines_find(const struct conf_lines *lines, const char *path, bool twice);
 
-/* The first key of that name from a line on: its whole path, or NULL. */
-const struct conf_line *conf_lines_find_key(
-    const struct conf_lines *lines, const char *key, unsigned from_line);
+/* The line of a path, or of the nearest thing around it that stands in the text; at least 1. */
+unsigned conf_lines_near(const struct conf_lines *lines, const char *path);

@@ -124,33 +124,46 @@ static const cyaml_schema_value_t root_value = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct conf_raw, root_fields),
 };
 
-/* libcyaml tells what is wrong in its log: a message, then a backtrace from the inside out. */
+enum { DEPTH_MAX = 8 }; /* "listeners[0].routes[0].headers[0]" has 6 steps */
+
+/*
+ * libcyaml tells what is wrong in its log: a message, then where, from the inside out:
+ * "in mapping field 'pool' (line: 8, column: 15)", "in sequence entry '1' (…)", counted from 1.
+ */
 struct complaint {
     char message[256];
-    char field[64];
-    unsigned line;
+    char steps[DEPTH_MAX][64]; /* "pool", "[0]"; empty for a mapping whose key is not known */
+    size_t depth;
 };
 
-__attribute__((format(printf, 3, 0))) static void listen_to_cyaml(
-    cyaml_log_t level, void *context, const char *format, va_list args)
+static void add_step(struct complaint *complaint, const char *text)
+{
+    static const char field[] = "  in mapping field '";
+    static const char entry[] = "  in sequence entry '";
+    if (complaint->depth == DEPTH_MAX)
+        return;
+    char *step = complaint->steps[complaint->depth++];
+    if (strncmp(text, field, sizeof(field) - 1) == 0) {
+        text += sizeof(field) - 1;
+        snprintf(step, sizeof(complaint->steps[0]), "%.*s", (int)strcspn(text, "'"), text);
+    } else if (strncmp(text, entry, sizeof(entry) - 1) == 0) {
+        snprintf(step, sizeof(complaint->steps[0]), "[%lu]",
+            strtoul(text + sizeof(entry) - 1, NULL, 10) - 1);
+    }
+}
+
+static void listen_to_cyaml(cyaml_log_t level, void *context, const char *format, va_list args)
 {
     (void)level;
     struct complaint *complaint = context;
     char text[256];
     vsnprintf(text, sizeof(text), format, args);
     text[strcspn(text, "\n")] = '\0';
-    const char *line = strstr(text, "(line: ");
-    if (line == NULL) {
-        const char *message = strncmp(text, "Load: ", 6) == 0 ? text + 6 : text;
-        if (complaint->message[0] == '\0' && strncmp(message, "Backtrace", 9) != 0)
-            snprintf(complaint->message, sizeof(complaint->message), "%s", message);
-    } else if (complaint->line == 0) {
-        complaint->line = (unsigned)strtoul(line + 7, NULL, 10);
-        const char *field = strstr(text, "field '");
-        if (field != NULL)
-            snprintf(complaint->field, sizeof(complaint->field), "%.*s",
-                (int)strcspn(field + 7, "'"), field + 7);
-    }
+    const char *message = strncmp(text, "Load: ", 6) == 0 ? text + 6 : text;
+    if (strstr(text, "(line: ") != NULL)
+        add_step(complaint, text);
+    else if (complaint->message[0] == '\0' && strncmp(message, "Backtrace", 9) != 0)
+        snprintf(complaint->message, sizeof(complaint->message), "%s", message);
 }
 
 /* What libcyaml says of a value, and how we say it. */
@@ -180,27 +193,39 @@ static const char *after(const char *message, const char *start)
     return strncmp(message, start, n) == 0 ? message + n : NULL;
 }
 
+/* The path of what is complained of. named: a key, in place of the innermost one. */
+static void write_path(
+    const struct complaint *complaint, const char *named, char *out, size_t out_size)
+{
+    size_t n = 0;
+    for (size_t i = complaint->depth; i-- > 0;) {
+        const char *step = i == 0 && named != NULL ? named : complaint->steps[i];
+        const char *dot = n == 0 || step[0] == '[' ? "" : ".";
+        n += (size_t)snprintf(out + n, out_size - n, "%s%s", dot, step);
+        n = MIN(n, out_size - 1);
+    }
+    if (n == 0)
+        snprintf(out, out_size, "config");
+}
+
 static void explain(const struct complaint *complaint, const char *file,
     const struct conf_lines *lines, char *error, size_t error_size)
 {
-    unsigned line = MAX(complaint->line, 1U);
     const char *what = reword(complaint->message);
-    const char *key = complaint->field[0] == '\0' ? "config" : complaint->field;
     const char *named;
-    bool find = true;
+    bool twice = false;
     if ((named = after(complaint->message, "Unexpected key: ")) != NULL) {
         what = "unknown key";
-    } else if ((named = after(complaint->message, "Mapping field already seen: ")) != NULL) {
-        what = "this key is there twice";
     } else if ((named = after(complaint->message, "Missing required mapping field: ")) != NULL) {
         what = "this key is needed here";
-        find = false;
+    } else if ((named = after(complaint->message, "Mapping field already seen: ")) != NULL) {
+        what = "this key is there twice";
+        twice = true;
     }
-    if (named != NULL)
-        key = named;
-    const struct conf_line *found = find ? conf_lines_find_key(lines, key, line) : NULL;
-    snprintf(error, error_size, "%s:%u: %s: %s", file, found == NULL ? line : found->line,
-        found == NULL ? key : found->path, what);
+    char path[512];
+    write_path(complaint, named, path, sizeof(path));
+    unsigned line = twice ? conf_lines_find(lines, path, true) : conf_lines_near(lines, path);
+    snprintf(error, error_size, "%s:%u: %s: %s", file, MAX(line, 1U), path, what);
 }
 
 static cyaml_config_t cyaml_config(struct complaint *complaint)

@@ -1,0 +1,322 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/mem.h"
+#include "frontd/conf.h"
+
+/* A config that is right; each row changes one line of it. */
+static const char *const base[] = {
+    "run_dir: /run/frontd",                    /* 1 */
+    "listeners:",                              /* 2 */
+    "  - name: web",                           /* 3 */
+    "    address: 127.0.0.1:8080",             /* 4 */
+    "    routes:",                             /* 5 */
+    "      - path: /rpc",                      /* 6 */
+    "        kind: jsonrpc",                   /* 7 */
+    "        pool: app",                       /* 8 */
+    "pools:",                                  /* 9 */
+    "  - name: app",                           /* 10 */
+    "    workers: [\"unix:/run/app.sock\"]\n", /* 11; and 12, which is empty */
+};
+
+struct row {
+    unsigned line; /* what is instead of it; 0: nothing, but `text` is the whole config */
+    const char *text;
+    const char *error; /* after "c.yaml:"; NULL: it is right */
+};
+
+static size_t write_config(const struct row *row, char *out, size_t size)
+{
+    size_t n = 0;
+    if (row->line == 0)
+        return (size_t)snprintf(out, size, "%s", row->text);
+    for (unsigned i = 1; i <= ARRAY_LEN(base) + 1; i++) {
+        const char *line = i == row->line ? row->text : i > ARRAY_LEN(base) ? "" : base[i - 1];
+        n += (size_t)snprintf(out + n, size - n, "%s%s", line, i < ARRAY_LEN(base) ? "\n" : "");
+        cr_assert(n < size);
+    }
+    return n;
+}
+
+static void check_text(const char *text, size_t n, const char *error)
+{
+    char said[512] = "";
+    char wanted[512];
+    struct conf *conf = NULL;
+    size_t before = mem_in_use();
+    char *copy = malloc(n + (n == 0)); /* ends where the text ends: ASan sees the rest */
+    cr_assert_not_null(copy);
+    memcpy(copy, text, n);
+    int r = conf_parse("c.yaml", copy, n, &conf, said, sizeof(said));
+    free(copy);
+    if (error == NULL) {
+        cr_assert_eq(r, 0, "%s\n%s", text, said);
+        cr_assert_null(conf_free(conf));
+    } else {
+        snprintf(wanted, sizeof(wanted), "c.yaml:%s", error);
+        cr_assert_eq(r, -EINVAL, "%s\nshould be: %s", text, wanted);
+        cr_assert_str_eq(said, wanted, "%s%s\n%s", text, said, wanted);
+        cr_assert_null(conf, "the output is untouched");
+    }
+    cr_assert_eq(mem_in_use(), before, "%s", text);
+}
+
+static void check_all(const struct row *rows, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char text[4096];
+        size_t size = write_config(&rows[i], text, sizeof(text));
+        check_text(text, size, rows[i].error);
+    }
+}
+
+Test(conf_errors, yaml)
+{
+    static const struct row rows[] = {
+        {0, "", "1: listeners: the config is empty"},
+        {0, "# nothing\n", "1: listeners: the config is empty"},
+        {0, "frontd", "1: config: keys with values are needed here"},
+        {0, "[]", "1: config: keys with values are needed here"},
+        {0, "{}", "1: listeners: this key is needed here"},
+        {0, "pools: []", "1: listeners: this key is needed here"},
+        {0, "a:\n{", "3: config: could not find expected ':'"},
+        {0, "{", "2: config: did not find expected node content"},
+        {1, "run_dir: /run\x01", "1: config: control characters are not allowed"},
+        {8, "        pool: app \xff", "8: config: invalid leading UTF-8 octet"},
+        {12, "\tx: 1", "12: config: found character that cannot start any token"},
+        {8, "        pool: app: x", "8: config: mapping values are not allowed in this context"},
+        {8, "        pool: \"a\\0pp\"", "8: config: there is a NUL character"},
+        {12, "---\n", "12: config: there is a second document"},
+        {12, "...\n---\nshards: 3\n", "13: config: there is a second document"},
+        {1, "user: &a root\nrun_dir: *a", "2: config: aliases are not supported"},
+        {12, "[a]: b\n", "12: config: a key is a word"},
+        {12, "admin: [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]", "12: config: nested too deep"},
+        {12, "run_dir: /run\n", "12: run_dir: this key is there twice"},
+        {7, "        kind: jsonrpc\n        kind: http",
+            "8: listeners[0].routes[0].kind: this key is there twice"},
+    };
+    check_all(rows, ARRAY_LEN(rows));
+}
+
+Test(conf_errors, keys)
+{
+    static const struct row rows[] = {
+        {12, "bogus: 1\n", "12: bogus: unknown key"},
+        {12, "1: 2\n", "12: 1: unknown key"},
+        {12, "log: {colour: red}\n", "12: log.colour: unknown key"},
+        {12, "limits:\n  header: 1KiB\n  heading: 1KiB\n", "14: limits.heading: unknown key"},
+        {3, "  - nome: web", "3: listeners[0].nome: unknown key"},
+        {7, "        kind: http\n        kinds: x", "8: listeners[0].routes[0].kinds: unknown key"},
+        {11, "    workers: []\n    worker: x\n", "12: pools[0].worker: unknown key"},
+        {1, "bogus: 1\nalso: 2", "1: bogus: unknown key"},
+        {10, "  - queue: 1", "10: pools[0].name: this key is needed here"},
+        {6, "      - host: h", "6: listeners[0].routes[0].path: this key is needed here"},
+        {7, "        timeout: 1s", "6: listeners[0].routes[0].kind: this key is needed here"},
+        {4, "    protocol: http", "3: listeners[0].address: this key is needed here"},
+        {8, "        pool:", "8: listeners[0].routes[0].pool: there is no pool ''"},
+        {6, "      - path:", "6: listeners[0].routes[0].path: must not be empty"},
+        {3, "  - name: \"\"", "3: listeners[0].name: must not be empty"},
+        {10, "  - name: ''", "10: pools[0].name: must not be empty"},
+        {12, "log: info\n", "12: log: keys with values are needed here"},
+        {12, "limits: [1]\n", "12: limits: keys with values are needed here"},
+        {12, "limits: {header: [1]}\n", "12: limits.header: one value is needed here"},
+        {11, "    workers: unix:/run/app.sock\n", "11: pools[0].workers: a list is needed here"},
+        {0, "listeners: web", "1: listeners: a list is needed here"},
+        {0, "listeners: []\npools: []", "2: pools: there is none"},
+        {0, "listeners: []\npools:\n  - name: a\n", "1: listeners: there is none"},
+        {12, "admin: {address: 127.0.0.1:9900}\n", "12: admin: not supported yet"},
+        {8, "        pool: app\n    tls: {cert: x}", "9: listeners[0].tls: not supported yet"},
+        {12, "    command: [x]\n", "12: pools[0].command: not supported yet"},
+        {12, "    instances: 4\n", "12: pools[0].instances: not supported yet"},
+        {12, "  - name: b\n    restart_delay: 1s\n",
+            "13: pools[1].restart_delay: not supported yet"},
+    };
+    check_all(rows, ARRAY_LEN(rows));
+}
+
+Test(conf_errors, top)
+{
+    static const struct row rows[] = {
+        {1, "run_dir: run", "1: run_dir: 'run': an absolute path"},
+        {1, "run_dir: ''", "1: run_dir: '': an absolute path"},
+        {1, "shards: auto", NULL},
+        {1, "shards: all", "1: shards: not a number from 1 to 32: 'all'"},
+        {1, "log: {level: debug, format: json}", NULL},
+        {1, "log: {level: error, format: text}", NULL},
+        {1, "log: {level: warn}", "1: log.level: 'warn': error, warning, info or debug"},
+        {1, "log:\n  format: xml", "2: log.format: 'xml' is not known here"},
+    };
+    check_all(rows, ARRAY_LEN(rows));
+    const struct row nobody = {1, "user: nobody-of-that-name",
+        geteuid() == 0 ? "1: user: there is no user 'nobody-of-that-name'" : NULL};
+    check_all(&nobody, 1);
+}
+
+/* Every number at its limits, one less and one more. */
+Test(conf_errors, numbers)
+{
+    static const struct {
+        unsigned line;
+        const char *key; /* the path that is complained of */
+        const char *name;
+        unsigned indent;
+        uint64_t min, max;
+    } rows[] = {
+        {1, "shards", "shards", 0, 1, 32},
+        {1, "limits.connections", "limits:\n  connections", 0, 1, 1000000000},
+        {1, "limits.connections_per_peer", "limits:\n  connections_per_peer", 0, 0, 1000000000},
+        {1, "limits.headers", "limits:\n  headers", 0, 1, 256},
+        {1, "limits.batch", "limits:\n  batch", 0, 1, 65536},
+        {1, "limits.calls_per_connection", "limits:\n  calls_per_connection", 0, 1, 65536},
+        {12, "pools[0].queue", "    queue", 0, 0, 10000000},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char range[128];
+        unsigned line = rows[i].line + (strchr(rows[i].name, '\n') != NULL);
+        snprintf(range, sizeof(range), "not a number from %llu to %llu",
+            (unsigned long long)rows[i].min, (unsigned long long)rows[i].max);
+        const struct {
+            long long value;
+            bool ok;
+        } values[] = {
+            {(long long)rows[i].min - 1, false},
+            {(long long)rows[i].min, true},
+            {(long long)rows[i].max, true},
+            {(long long)rows[i].max + 1, false},
+        };
+        for (size_t v = 0; v < ARRAY_LEN(values); v++) {
+            char text[128];
+            char error[256];
+            snprintf(text, sizeof(text), "%s: %lld\n", rows[i].name, values[v].value);
+            snprintf(error, sizeof(error), "%u: %s: %s: '%lld'", line, rows[i].key, range,
+                values[v].value);
+            const struct row row = {rows[i].line, text, values[v].ok ? NULL : error};
+            check_all(&row, 1);
+        }
+    }
+    static const char *const bad[] = {"x", "1x", "0x1", "1.5", "1e3", "-0", "+1", "' 1'", "''",
+        "99999999999999999999", "1KiB", "\"1 \""};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        char text[64];
+        char plain[64];
+        char error[128];
+        snprintf(text, sizeof(text), "shards: %s", bad[i]);
+        bool quoted = bad[i][0] == '\'' || bad[i][0] == '"';
+        snprintf(plain, sizeof(plain), "%.*s", (int)strlen(bad[i]) - 2 * quoted, bad[i] + quoted);
+        snprintf(error, sizeof(error), "1: shards: not a number from 1 to 32: '%s'", plain);
+        const struct row row = {1, text, error};
+        check_all(&row, 1);
+    }
+}
+
+#define NO_SIZE "not a size such as 64KiB or 1MiB, at most 1GiB"
+
+Test(conf_errors, sizes)
+{
+    static const struct {
+        const char *key;
+        unsigned min;
+    } keys[] = {{"header", 128}, {"body", 1}, {"write_buffer", 1}};
+    static const struct {
+        const char *text;
+        bool ok;
+    } sizes[] = {
+        {"1073741824", true},
+        {"1073741825", false},
+        {"1048576KiB", true},
+        {"1048577KiB", false},
+        {"1GiB", true},
+        {"2GiB", false},
+        {"1024MiB", true},
+        {"1025MiB", false},
+        {"200B", true},
+        {"18446744073709551616", false},
+        {"18014398509481985KiB", false},
+        {"1KB", false},
+        {"1kib", false},
+        {"1 KiB", false},
+        {"1.5MiB", false},
+        {"-1", false},
+        {"KiB", false},
+    };
+    for (size_t k = 0; k < ARRAY_LEN(keys); k++) {
+        char text[128];
+        char error[256];
+        for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+            snprintf(text, sizeof(text), "limits: {%s: %s}", keys[k].key, sizes[i].text);
+            snprintf(error, sizeof(error), "1: limits.%s: %s: '%s'", keys[k].key, NO_SIZE,
+                sizes[i].text);
+            const struct row row = {1, text, sizes[i].ok ? NULL : error};
+            check_all(&row, 1);
+        }
+        for (unsigned under = 0; under < 2; under++) {
+            snprintf(text, sizeof(text), "limits: {%s: %u}", keys[k].key, keys[k].min - under);
+            snprintf(error, sizeof(error), "1: limits.%s: must be at least %u bytes", keys[k].key,
+                keys[k].min);
+            const struct row row = {1, text, under ? error : NULL};
+            check_all(&row, 1);
+        }
+    }
+}
+
+Test(conf_errors, durations)
+{
+    static const struct {
+        unsigned line;
+        const char *key;
+        const char *name;
+        bool zero; /* may be 0 */
+    } keys[] = {
+        {1, "drain", "drain: ", true},
+        {1, "limits.header_timeout", "limits: {header_timeout: ", false},
+        {1, "limits.body_timeout", "limits: {body_timeout: ", false},
+        {1, "limits.idle_timeout", "limits: {idle_timeout: ", false},
+        {8, "listeners[0].routes[0].timeout", "        pool: app\n        timeout: ", false},
+        {12, "pools[0].wait_for_worker", "    wait_for_worker: ", true},
+    };
+    static const struct {
+        const char *text;
+        bool ok;
+    } durations[] = {
+        {"1ms", true},
+        {"1s", true},
+        {"5m", true},
+        {"8784h", true}, /* 366 days */
+        {"8785h", false},
+        {"527040m", true},
+        {"527041m", false},
+        {"31622400s", true},
+        {"31622401s", false},
+        {"31622400000ms", true},
+        {"31622400001ms", false},
+        {"5124095576030432h", false}, /* 2^64 ms and a bit */
+        {"30", false},
+        {"1d", false},
+        {"1S", false},
+        {"1 s", false},
+        {"1.5s", false},
+        {"-1s", false},
+        {"s", false},
+        {"1s1", false},
+    };
+    for (size_t k = 0; k < ARRAY_LEN(keys); k++) {
+        const char *close = strchr(keys[k].name, '{') == NULL ? "\n" : "}\n";
+        unsigned line = keys[k].line + (strchr(keys[k].name, '\n') != NULL);
+        char text[128];
+        char error[256];
+        for (size_t i = 0; i < ARRAY_LEN(durations); i++) {
+            snprintf(text, sizeof(text), "%s%s%s", keys[k].name, durations[i].text, close);
+            snprintf(error, sizeof(error),
+                "%u: %s: not a duration such as 500ms, 30s, 5m or 1h: '%s'", line, keys[k].key,
+                durations[i].text);
+            const struct row row = {keys[k].line, text, durations[i].ok ? NULL : error};
+            check_all(&row, 1);
+        }
+        snprintf(text, sizeof(text), "%s0s%s", keys[k].name, close);
+        snprintf(error, sizeof(error), "%u: %s: must be more than 0", line, keys[k].key);
+        const struct row row = {keys[k].line, text, keys[k].zero ? NULL : error};
+        check_all(&row, 1);
+    }
+}
