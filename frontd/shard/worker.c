@@ -18,10 +18,13 @@
 #include "common/mem.h"
 #include "proto/jsonrpc.h"
 
+enum { WINDOW_STEP = 64 * 1024 }; /* bytes; a quarter of the window of protocol section 8 */
+
 /* The parts of an answer that comes as RESPONSE and DATA frames (protocol section 8). */
 struct answer {
     struct buf body;
     struct buf blob;
+    size_t unsaid; /* bytes of DATA that no WINDOW has told of yet */
 };
 
 static struct worker *worker_of(struct channel *channel)
@@ -166,6 +169,7 @@ static void on_opened(struct channel *channel, const struct hello_worker *hello)
     }
     worker->concurrency = hello->concurrency;
     worker->retry_ms = 0;
+    worker->opened_at = ctx_now(channel->ctx);
     worker->quiet = false;
     log_info("pool %s: worker %s (%s, pid %lld) is there, concurrency %u", worker->pool->conf->name,
         worker->text, hello->name == NULL ? "unnamed" : hello->name, (long long)hello->pid,
@@ -195,6 +199,17 @@ static void finish(struct job *job, const struct frame *frame)
     pool_slot_freed(pool);
 }
 
+/* A worker may have 256 KiB under way; that its parts are tiny must not make more frames of ours.
+ */
+static void tell_window(struct channel *channel, uint64_t call, struct answer *answer, size_t n)
+{
+    answer->unsaid += n;
+    if (answer->unsaid < WINDOW_STEP)
+        return;
+    channel_window(channel, call, answer->unsaid);
+    answer->unsaid = 0;
+}
+
 /* One part of a streamed answer; whole bodies only are relayed, so they gather up to max_frame. */
 static void gather(struct job *job, const struct frame *frame)
 {
@@ -211,8 +226,8 @@ static void gather(struct job *job, const struct frame *frame)
     }
     if (!(frame->head.flags & FRAME_F_MORE))
         finish(job, frame);
-    else if (!first && frame->blob.n > 0)
-        channel_window(channel, frame->head.call, frame->blob.n);
+    else if (!first)
+        tell_window(channel, frame->head.call, answer, frame->blob.n);
 }
 
 static void on_frame(struct channel *channel, struct idmap_node *node, const struct frame *frame)
@@ -227,6 +242,12 @@ static void on_frame(struct channel *channel, struct idmap_node *node, const str
         gather(job, frame);
     else
         finish(job, frame);
+}
+
+static const char *on_pushed(struct channel *channel, const struct frame *frame)
+{
+    struct pool *pool = worker_of(channel)->pool;
+    return pool->ops->pushed(pool->ctx, frame);
 }
 
 /* Nobody has started this job: another worker may have it. */
@@ -267,16 +288,44 @@ static struct worker *add(struct pool *pool, const char *text, const struct conf
     return worker;
 }
 
-/* Its successor may listen at the same address already, while this one finishes its calls. */
+/* It was there and no longer is. */
+static void note_end(struct worker *worker)
+{
+    if (worker->opened_at == 0)
+        return;
+    bool steady = ctx_now(worker->pool->ctx) - worker->opened_at >= WORKER_STEADY_MS;
+    uint32_t next = MAX(worker->short_ms * 2, (uint32_t)WORKER_RETRY_FIRST_MS);
+    worker->opened_at = 0;
+    worker->retry_ms = steady ? 0 : worker->short_ms;
+    worker->short_ms = steady ? 0 : MIN(next, (uint32_t)WORKER_RETRY_MAX_MS);
+}
+
+static size_t count_leaving(const struct pool *pool, const char *text)
+{
+    size_t n = 0;
+    list_for_each (node, &pool->workers) {
+        const struct worker *worker = container_of(node, struct worker, node);
+        n += worker->gone && strcmp(worker->text, text) == 0;
+    }
+    return n;
+}
+
+/*
+ * Its successor may listen at the same address already, while this one finishes its calls. Where
+ * there is none for now, this one is dialled again when its channel has closed.
+ */
 static void replace(struct worker *worker)
 {
     struct pool *pool = worker->pool;
-    if (worker->gone || pool->shutting)
+    if (worker->gone || pool->shutting || count_leaving(pool, worker->text) >= WORKER_LEAVING_MAX)
+        return;
+    struct worker *successor = add(pool, worker->text, &worker->address);
+    if (successor == NULL)
         return;
     worker->gone = true;
-    struct worker *successor = add(pool, worker->text, &worker->address);
-    if (successor != NULL)
-        retry_later(successor);
+    successor->retry_ms = worker->retry_ms;
+    successor->short_ms = worker->short_ms;
+    retry_later(successor);
 }
 
 static void on_leaving(struct channel *channel, const char *reason, uint64_t last_call)
@@ -284,6 +333,7 @@ static void on_leaving(struct channel *channel, const char *reason, uint64_t las
     struct worker *worker = worker_of(channel);
     log_info("pool %s: worker %s goes away: %s", worker->pool->conf->name, worker->text, reason);
     pool_worker_unready(worker->pool, worker);
+    note_end(worker);
     replace(worker);
     struct idmap_node *node = idmap_take_above(&channel->calls, last_call);
     while (node != NULL) {
@@ -311,6 +361,7 @@ static void on_lost(struct channel *channel, const char *why)
     struct pool *pool = worker->pool;
     size_t calls = channel->calls.count;
     pool_worker_unready(pool, worker);
+    note_end(worker);
     if (calls > 0)
         log_warning("pool %s: worker %s is lost with %zu calls in progress: %s", pool->conf->name,
             worker->text, calls, why);
@@ -343,6 +394,7 @@ static bool on_may_be_silent(struct channel *channel)
 static const struct channel_ops channel_ops = {
     .opened = on_opened,
     .frame = on_frame,
+    .pushed = on_pushed,
     .leaving = on_leaving,
     .lost = on_lost,
     .closed = on_closed,
@@ -370,7 +422,7 @@ int worker_add(struct pool *pool, const char *text, const struct conf_address *a
 
 void worker_poke(struct worker *worker)
 {
-    worker->retry_ms = 0;
+    worker->retry_ms = worker->short_ms = 0;
     worker->quiet = false;
     if (worker->channel.state == CHANNEL_CLOSED)
         dial(worker);

@@ -7,7 +7,10 @@
 enum {
     WORKER_RETRY_FIRST_MS = 10, /* a socket's file is there a moment before it listens */
     WORKER_RETRY_MAX_MS = 2000,
-    WORKER_TRIES_MAX = 3, /* of an idempotent call whose workers are lost */
+    WORKER_STEADY_MS = 1000, /* who was there for less is dialled less and less often */
+    WORKER_TRIES_MAX = 3,    /* of an idempotent call whose workers are lost */
+    /* Channels that wait for their worker to close them, per address: then there is no new one. */
+    WORKER_LEAVING_MAX = 8,
 };
 
 struct worker {
@@ -22,7 +25,9 @@ struct worker {
     uint64_t rank;        /* hash of the address, for balance: hash */
     uint32_t concurrency; /* 0: no limit */
     uint32_t retry_ms;
-    int share; /* number of its process in the shared memory; -1: none yet */
+    uint32_t short_ms;  /* what retry_ms starts at: 0, or more where it keeps ending soon */
+    uint64_t opened_at; /* ms: HELLO came; 0: none has, or it has left since */
+    int share;          /* number of its process in the shared memory; -1: none yet */
     bool narrow;
     bool ready; /* in pool->ready */
     bool gone;  /* its file was removed: it is not dialled again */

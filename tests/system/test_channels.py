@@ -2,6 +2,7 @@
 import os
 import signal
 import socket
+import time
 
 from fakeworker import PING, frame, hold
 from harness import memory, stat, wait_for
@@ -60,3 +61,32 @@ def test_pings_of_a_worker_that_does_not_read(site):
     assert memory(shard) - before < 100 << 20
     worker.channels[0].paused.clear()
     assert web.rpc("demo.echo", [1]).status == 200
+
+
+def test_goaway_again_and_again(site):
+    """A worker that leaves whenever it is dialled, and closes nothing: it has few channels, and is
+    dialled less and less often."""
+    web = site()
+    worker = web.fake(on_hello=lambda channel: (channel.hello(), channel.goaway_now(0)))
+    web.start()
+    start = time.monotonic()
+    worker.wait(lambda: len(worker.channels) == 7, "the first channels")
+    assert time.monotonic() - start > 0.5
+    worker.wait(lambda: len(worker.channels) == 9, "the last channels")
+    time.sleep(2.5)
+    assert len(worker.channels) == 9
+    worker.on_hello = lambda channel: channel.hello()
+    worker.channels[0].close()      # the one that waits for its end gives no room to another
+    worker.channels[8].close()
+    wait_for(lambda: web.rpc("demo.echo", [1]).status == 200, "a channel that stays")
+
+
+def test_an_end_after_hello_again_and_again(site):
+    web = site()
+    worker = web.fake(on_hello=lambda channel: (channel.hello(), channel.close()))
+    web.start()
+    worker.wait(lambda: len(worker.channels) == 3, "a channel")
+    time.sleep(2)
+    assert len(worker.channels) < 12
+    worker.on_hello = lambda channel: channel.hello()
+    wait_for(lambda: web.rpc("demo.echo", [1]).status == 200, "a channel that stays")

@@ -111,6 +111,17 @@ def test_an_answer_in_parts(site, parts):
                 "%d bytes of credit" % due)
 
 
+def test_an_answer_in_tiny_parts(site):
+    """Credit is given for many of them at once."""
+    web = site()
+    worker = web.fake(handler=streamed([b"x"] * 5000), hello={"features": ["stream"]})
+    web.start()
+    with web.client() as client:
+        assert client.request("GET", "/").body == b"x" * 5000
+    worker.wait_ready(1)
+    assert sum(f[0] == WINDOW for f in worker.frames) < 10
+
+
 def test_a_jsonrpc_answer_in_parts(site):
     web = site()
     web.fake(handler=streamed([b"", b""], "jsonrpc"))
