@@ -122,7 +122,9 @@ static void on_events(uv_poll_t *poll, int status, int events)
     bool folder_gone = false;
     for (char *p = buffer; p < buffer + n;) {
         const struct inotify_event *event = (const void *)p;
-        if (event->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_IGNORED))
+        /* Removing a watch makes an event too, which comes when the next one is in place. */
+        if (event->wd == watch->handle &&
+            event->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_IGNORED))
             folder_gone = true;
         if ((event->mask & (IN_CREATE | IN_MOVED_TO)) && event->len > 0)
             poke(watch, event->name);

@@ -90,3 +90,22 @@ def test_an_end_after_hello_again_and_again(site):
     assert len(worker.channels) < 12
     worker.on_hello = lambda channel: channel.hello()
     wait_for(lambda: web.rpc("demo.echo", [1]).status == 200, "a channel that stays")
+
+
+def test_a_folder_that_is_swapped_for_another(site):
+    """The old one's watch is removed, which must not be taken for the end of the new one."""
+    web = site()
+    folder = web.path("workers")
+    os.mkdir(folder)
+    web.config["pools"][0]["workers"] = ["unix:" + folder + "/app-*.sock"]
+    web.start()
+    shard = web.shard
+    stopped(shard)
+    os.rename(folder, folder + ".old")
+    os.mkdir(folder)
+    os.kill(shard, signal.SIGCONT)
+    web.fake("workers/app-1")
+    wait_for(lambda: web.rpc("demo.echo", [1]).status == 200, "a worker in the new folder")
+    before = stat(shard)[3]
+    time.sleep(1)
+    assert stat(shard)[3] - before < 0.3, "the shard spins"
