@@ -54,10 +54,12 @@ static void send_frame(
 {
     struct frame_head head = {.type = (uint8_t)type, .call = call, .length = (uint32_t)body.n};
     char *room = stream_add(&channel->stream, &head);
-    if (room == NULL)
+    if (room == NULL) {
         stream_fail(&channel->stream, "no memory");
-    else if (body.n > 0)
+        channel->said_goaway = true; /* what is lost may be HELLO, which comes first */
+    } else if (body.n > 0) {
         memcpy(room, body.p, body.n);
+    }
 }
 
 static void send_goaway(struct channel *channel, const char *reason)
@@ -169,8 +171,12 @@ static void on_frame(struct channel *channel, const struct frame *frame)
     case FRAME_SUBSCRIBE:
     case FRAME_UNSUBSCRIBE:
     case FRAME_DISCONNECT:
-        if (greeted)
-            return; /* to a connection that is not there: no client of ours stays (section 9) */
+        if (greeted) {
+            const char *wrong = channel->ops->pushed(channel, frame);
+            if (wrong != NULL)
+                refuse(channel, wrong);
+            return;
+        }
         break;
     default: return; /* WINDOW: we send no DATA; extensions: skipped (section 2) */
     }

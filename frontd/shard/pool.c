@@ -57,6 +57,12 @@ int pool_open(struct pool *pool)
     return 0;
 }
 
+void pool_set_deaf(struct pool *pool, bool deaf)
+{
+    list_for_each (node, &pool->workers)
+        stream_set_deaf(&container_of(node, struct worker, node)->channel.stream, deaf);
+}
+
 void pool_leave(struct pool *pool)
 {
     list_for_each (node, &pool->workers) {
@@ -392,7 +398,7 @@ void pool_worker_ready(struct pool *pool, struct worker *worker)
         uint32_t room = MAX(pool->room * 2, 8U);
         struct worker **ready = mem_zalloc(room * sizeof(struct worker *));
         if (ready == NULL) {
-            worker_shut(worker); /* it is dialled again later */
+            channel_shut(&worker->channel, "no memory"); /* it is dialled again later */
             return;
         }
         for (uint32_t i = 0; i < pool->nready; i++)

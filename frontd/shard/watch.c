@@ -21,6 +21,14 @@
 
 enum { SCAN_MS = 1000 };
 
+static void on_scan(uv_timer_t *timer);
+
+/* A scan found no memory: nothing else may lead to another one. */
+static void scan_later(struct watch *watch)
+{
+    CHECK(uv_timer_start(&watch->scan, on_scan, SCAN_MS, 0) == 0);
+}
+
 static void add_path(struct watch *watch, const char *path)
 {
     char text[512];
@@ -41,6 +49,8 @@ static void add_path(struct watch *watch, const char *path)
     }
     if (worker_add(watch->pool, text, &address) == 0)
         worker_find(watch->pool, text)->seen = true;
+    else
+        scan_later(watch);
 }
 
 /* Whether the worker is one of this pattern's. */
@@ -60,6 +70,7 @@ static void scan(struct watch *watch)
     int r = glob(watch->pattern, GLOB_NOSORT, NULL, &found);
     if (r == GLOB_NOSPACE) {
         log_error("pool %s: %s: no memory to look for workers", pool->conf->name, watch->pattern);
+        scan_later(watch);
         return;
     }
     for (size_t i = 0; r == 0 && i < found.gl_pathc; i++)
@@ -71,8 +82,6 @@ static void scan(struct watch *watch)
             worker_remove(worker);
     }
 }
-
-static void on_scan(uv_timer_t *timer);
 
 /* Puts the watch on the folder where there is none; returns whether there is one now. */
 static bool watch_folder(struct watch *watch)

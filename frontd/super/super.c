@@ -267,8 +267,10 @@ int super_run(const char *conf_name)
     struct super *super = mem_zalloc(sizeof(*super));
     struct buf text = {0};
     char error[512];
-    if (super == NULL)
+    if (super == NULL) {
+        log_error("cannot start: no memory");
         return 1;
+    }
     super->conf_name = conf_name;
     if (conf_file_load(conf_name, &text, &super->conf, error, sizeof(error)) < 0) {
         fprintf(stderr, "%s\n", error);
