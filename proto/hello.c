@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <json-c/json.h>
+#include <string.h>
 
 #include "common/mem.h"
 #include "proto/frame.h"
@@ -109,7 +110,10 @@ int hello_worker_write(struct buf *out, const struct hello_worker *hello)
             json_object_array_add(methods, json_object_new_string(hello->methods[i]));
         json_object_object_add(object, "methods", methods);
     }
-    json_object_object_add(object, "features", json_object_new_array());
+    json_object *features = json_object_new_array();
+    if (hello->push)
+        json_object_array_add(features, json_object_new_string("push"));
+    json_object_object_add(object, "features", features);
     return append_object(out, object);
 }
 
@@ -150,6 +154,21 @@ static int read_methods(json_object *object, struct hello_worker *hello)
     return 0;
 }
 
+static bool has_feature(json_object *object, const char *feature)
+{
+    json_object *features;
+    if (!json_object_object_get_ex(object, "features", &features) ||
+        !json_object_is_type(features, json_type_array))
+        return false;
+    for (size_t i = 0; i < json_object_array_length(features); i++) {
+        json_object *each = json_object_array_get_idx(features, i);
+        if (json_object_is_type(each, json_type_string) &&
+            strcmp(json_object_get_string(each), feature) == 0)
+            return true;
+    }
+    return false;
+}
+
 static int read_worker(json_object *object, struct hello_worker *hello)
 {
     int64_t value;
@@ -174,6 +193,7 @@ static int read_worker(json_object *object, struct hello_worker *hello)
         if (hello->name == NULL)
             return -ENOMEM;
     }
+    hello->push = has_feature(object, "push");
     return read_methods(object, hello);
 }
 
@@ -223,8 +243,10 @@ int hello_front_read(struct span body, struct hello_peer *ret_peer)
         r = get_max_frame(object, &peer.max_frame);
     const char *front = get_string(object, "front");
     const char *pool = get_string(object, "pool");
+    const char *instance = get_string(object, "instance");
     snprintf(peer.front, sizeof(peer.front), "%s", front == NULL ? "" : front);
     snprintf(peer.pool, sizeof(peer.pool), "%s", pool == NULL ? "" : pool);
+    snprintf(peer.instance, sizeof(peer.instance), "%s", instance == NULL ? "" : instance);
     int64_t shard = 0;
     get_number(object, "shard", UINT32_MAX, &shard);
     peer.shard = (uint32_t)shard;

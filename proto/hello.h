@@ -29,6 +29,7 @@ struct hello_worker {
     uint32_t concurrency; /* 1 unless said; 0: no limit */
     uint32_t max_frame;   /* bytes */
     bool has_methods;
+    bool push; /* feature: it may send about connections (section 9) */
 };
 
 /* Appends the front's HELLO body. Returns 0 or -ENOMEM. */
@@ -42,6 +43,7 @@ void hello_worker_deinit(struct hello_worker *hello);
 struct hello_peer {
     char front[64];
     char pool[64];
+    char instance[64]; /* the same for every channel of one front */
     uint32_t shard;
     uint32_t max_frame; /* bytes */
 };

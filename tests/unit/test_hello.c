@@ -54,6 +54,11 @@ static void check_worker(const struct vector *vector, struct span body)
     cr_assert_eq(hello.nmethods, strtoul(methods, NULL, 10), "%s", name); /* "-" reads as 0 */
     for (size_t i = 0; i < hello.nmethods; i++)
         cr_assert_str_eq(hello.methods[i], vectors_nth(vector, "method", i), "%s", name);
+    bool push = false;
+    const char *feature;
+    for (size_t i = 0; (feature = vectors_nth(vector, "feature", i)) != NULL; i++)
+        push = push || strcmp(feature, "push") == 0;
+    cr_assert_eq(hello.push, push, "%s", name);
     hello_worker_deinit(&hello);
 }
 
@@ -67,9 +72,11 @@ static void check_front(const struct vector *vector, struct span body)
         return;
     const char *front = vectors_nth(vector, "front", 0);
     const char *pool = vectors_nth(vector, "pool", 0);
+    const char *instance = vectors_nth(vector, "instance", 0);
     const char *shard = vectors_nth(vector, "shard", 0);
     cr_assert_str_eq(peer.front, front == NULL ? "" : front, "%s", name);
     cr_assert_str_eq(peer.pool, pool == NULL ? "" : pool, "%s", name);
+    cr_assert_str_eq(peer.instance, instance == NULL ? "" : instance, "%s", name);
     cr_assert_eq(peer.shard, shard == NULL ? 0 : strtoul(shard, NULL, 10), "%s", name);
     cr_assert_eq(peer.max_frame, vectors_number(vector, "max_frame"), "%s", name);
 }
@@ -110,6 +117,7 @@ Test(hello, the_front_is_read_as_it_is_written)
     cr_assert_eq(hello_front_read((struct span){buf_data(&body), buf_len(&body)}, &peer), 0);
     cr_assert_str_eq(peer.front, "frontd/" FRONTD_VERSION);
     cr_assert_str_eq(peer.pool, "app");
+    cr_assert_str_eq(peer.instance, "6f1c");
     cr_assert_eq(peer.shard, 2);
     cr_assert_eq(peer.max_frame, 65536);
     buf_deinit(&body);
@@ -129,6 +137,7 @@ static const struct hello_worker worker = {
     .pid = 4711,
     .concurrency = 0,
     .max_frame = 1 << 20,
+    .push = true,
 };
 
 Test(hello, the_worker_is_read_as_it_is_written)
@@ -141,6 +150,7 @@ Test(hello, the_worker_is_read_as_it_is_written)
     cr_assert_eq(read.pid, 4711);
     cr_assert_eq(read.concurrency, 0);
     cr_assert_eq(read.max_frame, 1 << 20);
+    cr_assert(read.push);
     cr_assert_eq(read.nmethods, ARRAY_LEN(methods));
     for (size_t i = 0; i < read.nmethods; i++)
         cr_assert_str_eq(read.methods[i], methods[i]);
