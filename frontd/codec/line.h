@@ -21,7 +21,11 @@ struct line_result {
 /*
  * Looks at the `n` bytes at `p` for a message of at most `limit` bytes; over the limit is told as
  * soon as the length, or limit + 2 bytes without a line end, are there.
- * scanned: how many of the bytes are known to hold no line end; kept by the caller, starts at 0.
  */
 struct line_result line_feed_frame(const char *p, size_t n, uint32_t limit);
+
+/*
+ * scanned: how many of the bytes are known to hold no line end; kept by the caller between calls,
+ * starts at 0, and is 0 again after LINE_MESSAGE and LINE_HEARTBEAT.
+ */
 struct line_result line_feed_line(const char *p, size_t n, uint32_t limit, size_t *scanned);

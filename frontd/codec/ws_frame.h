@@ -48,10 +48,11 @@ struct ws_limits {
 
 /* Between two calls; starts zeroed. */
 struct ws {
-    uint64_t left;    /* payload bytes of the current frame that are still to come */
+    uint32_t left;    /* payload bytes of the current frame that are still to come */
     uint32_t message; /* bytes of the current message that lie, unmasked, at the front */
-    uint32_t utf8;    /* state of the check of a text message */
+    uint32_t gap;     /* bytes after them that have been used up: see ws_feed() */
     uint8_t mask[4];  /* of the current frame, turned to its next byte */
+    uint8_t utf8;     /* state of the check of a text message */
     uint8_t opcode;   /* of the current message (WS_TEXT, WS_BINARY); 0: none has begun */
     bool in_frame;    /* a data frame's head has been read, its payload not wholly */
     bool fin;         /* it is the last of its message */
@@ -75,10 +76,16 @@ struct ws_result {
 };
 
 /*
- * Looks at the `n` bytes at `p`, which begin with the message so far (ws->message bytes, unmasked).
- * The bytes change: frame heads and control frames are taken out, so that they become fewer. A
- * control frame's payload (result.payload) is copied to `control`, since it has to leave the
- * message's way.
+ * Looks at the `n` bytes at `p`, which begin with the message so far (ws->message bytes, unmasked)
+ * and the gap. The bytes change: frame heads and control frames are taken out, so that they become
+ * fewer. A control frame's payload (result.payload) is copied to `control`, since it has to leave
+ * the message's way. What it leaves is only remembered (ws->gap) until WS_EVENT_MORE closes it:
+ * moving the rest up for each of the thousands of pings that fit in one read would cost a client
+ * little and the server much.
+ *
+ * After MESSAGE and CONTROL the caller calls again until it is told MORE; after WS_CLOSE it need
+ * not look at what follows (RFC 6455 section 1.4), and after ERROR `ws` is of no use any more. The
+ * limits may differ from call to call; a frame is held to those of the call that read its head.
  *
  * Refused: unmasked frames, reserved bits, reserved opcodes, fragmented or long control frames,
  * continuation without a beginning and a beginning within a message, lengths not in the shortest
@@ -94,7 +101,8 @@ size_t ws_head_write(uint8_t out[static WS_HEAD_MAX], enum ws_opcode opcode, uin
 
 /*
  * Writes a whole Close frame: head, code and as much of the reason as fits, cut between characters.
- * code: WS_CODE_NONE for one without payload. Returns its bytes.
+ * code: a valid one, which the caller has to see to, or WS_CODE_NONE for a frame without payload.
+ * reason: UTF-8. Returns its bytes.
  */
 size_t ws_close_write(uint8_t out[static 2 + WS_CONTROL_MAX], unsigned code, struct span reason);
 

@@ -1,0 +1,44 @@
+#include "frontd/codec/line.h"
+
+#include <endian.h>
+#include <string.h>
+
+static struct line_result message(const char *p, size_t n, size_t used)
+{
+    return (struct line_result){n == 0 ? LINE_HEARTBEAT : LINE_MESSAGE, {p, n}, used};
+}
+
+struct line_result line_feed_frame(const char *p, size_t n, uint32_t limit)
+{
+    uint32_t length;
+    if (n < sizeof(length))
+        return (struct line_result){.event = LINE_MORE};
+    memcpy(&length, p, sizeof(length));
+    length = be32toh(length);
+    if (length > limit)
+        return (struct line_result){.event = LINE_TOO_BIG};
+    if (length > n - sizeof(length))
+        return (struct line_result){.event = LINE_MORE};
+    return message(p + sizeof(length), length, sizeof(length) + length);
+}
+
+struct line_result line_feed_line(const char *p, size_t n, uint32_t limit, size_t *scanned)
+{
+    /* The longest line that can be right ends in CRLF. */
+    const size_t longest = (size_t)limit + 2;
+    const size_t look = MIN(n, longest);
+    const char *lf = NULL;
+    if (*scanned < look)
+        lf = memchr(p + *scanned, '\n', look - *scanned);
+    if (lf == NULL) {
+        *scanned = look;
+        return (struct line_result){.event = look == longest ? LINE_TOO_BIG : LINE_MORE};
+    }
+    size_t length = (size_t)(lf - p);
+    if (length > 0 && lf[-1] == '\r')
+        length--;
+    if (length > limit)
+        return (struct line_result){.event = LINE_TOO_BIG};
+    *scanned = 0;
+    return message(p, length, (size_t)(lf - p) + 1);
+}

@@ -1,0 +1,326 @@
+#include "frontd/codec/ws_frame.h"
+
+#include <string.h>
+
+/* It is there for each WebSocket connection. */
+_Static_assert(sizeof(struct ws) == 20, "");
+
+/* RFC 6455 section 5.2 */
+enum {
+    BIT_FIN = 0x80,
+    BITS_RSV = 0x70, /* for extensions, of which this server agrees to none */
+    BITS_OPCODE = 0x0f,
+    BIT_CONTROL = 0x08,
+    BIT_MASK = 0x80,
+    BITS_LENGTH = 0x7f,
+    LENGTH_16 = 126, /* the length follows in 2 bytes */
+    LENGTH_64 = 127, /* in 8 */
+    MASK_SIZE = 4,
+    CODE_SIZE = 2, /* of the code in a Close frame */
+};
+
+/*
+ * UTF-8 as it arrives: a state machine whose states are the table of RFC 3629 section 4, so that
+ * overlong forms, surrogates and what is above U+10FFFF fail with the first byte that cannot be
+ * right. A state is the number of bits by which a row of the table is shifted to find the next one:
+ * one load and one shift a byte, and no branch.
+ */
+enum {
+    UTF8_OK = 0,  /* between two characters */
+    UTF8_1 = 6,   /* one continuation byte to come */
+    UTF8_2 = 12,  /* two */
+    UTF8_3 = 18,  /* three */
+    UTF8_E0 = 24, /* after E0: not overlong */
+    UTF8_ED = 30, /* after ED: no surrogate */
+    UTF8_F0 = 36, /* after F0: not overlong */
+    UTF8_F4 = 42, /* after F4: not above U+10FFFF */
+    UTF8_BAD = 48,
+    UTF8_STATE = 63, /* the bits of a state */
+};
+
+#define IN(c, from, to) ((c) >= (from) && (c) <= (to))
+#define LEAD(c)                                                                                    \
+    ((c) < 0x80             ? UTF8_OK                                                              \
+        : IN(c, 0xc2, 0xdf) ? UTF8_1                                                               \
+        : (c) == 0xe0       ? UTF8_E0                                                              \
+        : (c) == 0xed       ? UTF8_ED                                                              \
+        : IN(c, 0xe1, 0xef) ? UTF8_2                                                               \
+        : (c) == 0xf0       ? UTF8_F0                                                              \
+        : IN(c, 0xf1, 0xf3) ? UTF8_3                                                               \
+        : (c) == 0xf4       ? UTF8_F4                                                              \
+                            : UTF8_BAD)
+#define STEP(c, state, from, to, next) ((uint64_t)(IN(c, from, to) ? (next) : UTF8_BAD) << (state))
+#define ROW(c)                                                                                     \
+    ((uint64_t)LEAD(c) << UTF8_OK | STEP(c, UTF8_1, 0x80, 0xbf, UTF8_OK) |                         \
+        STEP(c, UTF8_2, 0x80, 0xbf, UTF8_1) | STEP(c, UTF8_3, 0x80, 0xbf, UTF8_2) |                \
+        STEP(c, UTF8_E0, 0xa0, 0xbf, UTF8_1) | STEP(c, UTF8_ED, 0x80, 0x9f, UTF8_1) |              \
+        STEP(c, UTF8_F0, 0x90, 0xbf, UTF8_2) | STEP(c, UTF8_F4, 0x80, 0x8f, UTF8_2) |              \
+        (uint64_t)UTF8_BAD << UTF8_BAD)
+#define ROW_4(c)  ROW(c), ROW((c) + 1), ROW((c) + 2), ROW((c) + 3)
+#define ROW_16(c) ROW_4(c), ROW_4((c) + 4), ROW_4((c) + 8), ROW_4((c) + 12)
+#define ROW_64(c) ROW_16(c), ROW_16((c) + 16), ROW_16((c) + 32), ROW_16((c) + 48)
+
+static const uint64_t utf8_rows[256] = {
+    ROW_64(0),
+    ROW_64(64),
+    ROW_64(128),
+    ROW_64(192),
+};
+
+/* The state after `n` bytes; once UTF8_BAD, it stays so. */
+static uint8_t utf8_check(uint64_t state, const char *p, size_t n)
+{
+    for (; n >= 8; p += 8, n -= 8) {
+        uint64_t word;
+        memcpy(&word, p, sizeof(word));
+        if (LIKELY(state == UTF8_OK && (word & UINT64_C(0x8080808080808080)) == 0))
+            continue;
+        for (size_t i = 0; i < 8; i++)
+            state = utf8_rows[(unsigned char)p[i]] >> (state & UTF8_STATE);
+        state &= UTF8_STATE;
+        if (state == UTF8_BAD)
+            return UTF8_BAD;
+    }
+    for (; n > 0; p++, n--)
+        state = utf8_rows[(unsigned char)*p] >> (state & UTF8_STATE);
+    return (uint8_t)(state & UTF8_STATE);
+}
+
+/*
+ * Unmasks from `p` to `to`: the same place, one before it (they may overlap: a word is read before
+ * anything at or after its place is written), or another buffer.
+ */
+static void unmask_to(char *to, const char *p, size_t n, uint8_t mask[static MASK_SIZE])
+{
+    uint8_t turned[MASK_SIZE];
+    uint64_t masks, word;
+    memcpy(&masks, mask, MASK_SIZE);
+    memcpy((char *)&masks + MASK_SIZE, mask, MASK_SIZE);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        memcpy(&word, p + i, sizeof(word));
+        word ^= masks;
+        memcpy(to + i, &word, sizeof(word));
+    }
+    for (; i < n; i++)
+        to[i] = (char)(p[i] ^ mask[i % MASK_SIZE]);
+    for (i = 0; i < MASK_SIZE; i++)
+        turned[i] = mask[(n + i) % MASK_SIZE];
+    memcpy(mask, turned, MASK_SIZE);
+}
+
+void ws_unmask(char *p, size_t n, uint8_t mask[static 4])
+{
+    unmask_to(p, p, n, mask);
+}
+
+/* RFC 6455 section 7.4, and 1012 to 1014 of the registry; 1005, 1006 and 1015 are never sent. */
+bool ws_code_valid(unsigned code)
+{
+    return IN(code, 1000U, 1003U) || IN(code, 1007U, 1014U) || IN(code, 3000U, 4999U);
+}
+
+static uint64_t read_big_endian(const char *p, size_t n)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < n; i++)
+        value = value << 8 | (unsigned char)p[i];
+    return value;
+}
+
+/* The head of one frame that a client has sent. */
+struct head {
+    uint32_t payload; /* bytes */
+    uint8_t size;     /* bytes of the head itself: 6, 8 or 14 */
+    uint8_t opcode;
+    bool fin;
+};
+
+/* Not a code to close with: the head is not complete. */
+enum { HEAD_MORE = 1 };
+
+/* RFC 6455 sections 5.2, 5.4 and 5.5. Whether this first byte may follow what came before. */
+static bool first_byte_valid(const struct ws *ws, unsigned byte)
+{
+    if (byte & BITS_RSV)
+        return false;
+    switch (byte & BITS_OPCODE) {
+    case WS_CONTINUATION: return ws->opcode != 0;
+    case WS_TEXT:
+    case WS_BINARY: return ws->opcode == 0;
+    case WS_CLOSE:
+    case WS_PING:
+    case WS_PONG: return byte & BIT_FIN;
+    default: return false;
+    }
+}
+
+/*
+ * Each byte is judged when it is there, whether the rest of the head is or not. Returns 0 with
+ * *ret_head, HEAD_MORE, or the code to close with.
+ */
+static unsigned read_head(const struct ws *ws, const char *p, size_t n,
+    const struct ws_limits *limits, struct head *ret_head)
+{
+    if (n < 1)
+        return HEAD_MORE;
+    const unsigned first = (unsigned char)p[0], opcode = first & BITS_OPCODE;
+    if (!first_byte_valid(ws, first))
+        return WS_CODE_PROTOCOL_ERROR;
+    if (n < 2)
+        return HEAD_MORE;
+    const unsigned second = (unsigned char)p[1];
+    const bool control = opcode & BIT_CONTROL;
+    if (!(second & BIT_MASK))
+        return WS_CODE_PROTOCOL_ERROR; /* section 5.1 */
+    uint64_t payload = second & BITS_LENGTH;
+    if (control && (payload > WS_CONTROL_MAX || (opcode == WS_CLOSE && payload == 1)))
+        return WS_CODE_PROTOCOL_ERROR; /* sections 5.5 and 5.5.1 */
+
+    size_t length_size = 0;
+    if (payload >= LENGTH_16) {
+        length_size = payload == LENGTH_16 ? 2 : 8;
+        if (n < 2 + length_size)
+            return HEAD_MORE;
+        payload = read_big_endian(p + 2, length_size);
+        if (payload < (length_size == 2 ? LENGTH_16 : 0x10000) || payload >> 63)
+            return WS_CODE_PROTOCOL_ERROR;
+    }
+    if (!control && (payload > limits->frame || ws->message + payload > limits->message))
+        return WS_CODE_TOO_BIG;
+    const size_t size = 2 + length_size + MASK_SIZE;
+    if (n < size)
+        return HEAD_MORE;
+    *ret_head = (struct head){(uint32_t)payload, (uint8_t)size, (uint8_t)opcode, first & BIT_FIN};
+    return 0;
+}
+
+static struct ws_result error(unsigned code)
+{
+    return (struct ws_result){.event = WS_EVENT_ERROR, .code = (uint16_t)code};
+}
+
+/* What has not been looked at, from `at` on, is moved up to the message. */
+static struct ws_result more(struct ws *ws, char *p, size_t n, size_t at)
+{
+    if (at > ws->message && at < n)
+        memmove(p + ws->message, p + at, n - at);
+    ws->gap = 0;
+    return (struct ws_result){.event = WS_EVENT_MORE, .kept = ws->message + (n - at)};
+}
+
+static struct ws_result control_frame(const struct head *head, struct span payload, size_t kept)
+{
+    struct ws_result result = {
+        .event = WS_EVENT_CONTROL, .opcode = head->opcode, .payload = payload, .kept = kept};
+    if (head->opcode != WS_CLOSE)
+        return result;
+    result.code = WS_CODE_NONE;
+    if (payload.n == 0)
+        return result;
+    /* RFC 6455 section 5.5.1 */
+    result.code = (uint16_t)read_big_endian(payload.p, CODE_SIZE);
+    result.payload = (struct span){payload.p + CODE_SIZE, payload.n - CODE_SIZE};
+    if (!ws_code_valid(result.code) ||
+        utf8_check(UTF8_OK, result.payload.p, result.payload.n) != UTF8_OK)
+        return error(WS_CODE_PROTOCOL_ERROR);
+    return result;
+}
+
+struct ws_result ws_feed(struct ws *ws, char *p, size_t n, const struct ws_limits *limits,
+    char control[static WS_CONTROL_MAX])
+{
+    size_t at = (size_t)ws->message + ws->gap; /* the first byte that has not been looked at */
+    CHECK(at <= n);
+    for (;;) {
+        if (!ws->in_frame) {
+            struct head head;
+            const unsigned r = read_head(ws, p + at, n - at, limits, &head);
+            if (r == HEAD_MORE)
+                return more(ws, p, n, at);
+            if (r != 0)
+                return error(r);
+            memcpy(ws->mask, p + at + head.size - MASK_SIZE, MASK_SIZE);
+            if (head.opcode & BIT_CONTROL) {
+                if (n - at - head.size < head.payload)
+                    return more(ws, p, n, at);
+                unmask_to(control, p + at + head.size, head.payload, ws->mask);
+                at += head.size + head.payload;
+                CHECK(at - ws->message <= UINT32_MAX);
+                ws->gap = (uint32_t)(at - ws->message);
+                return control_frame(&head, (struct span){control, head.payload}, n);
+            }
+            at += head.size;
+            if (head.opcode != WS_CONTINUATION)
+                ws->opcode = head.opcode;
+            ws->left = head.payload;
+            ws->fin = head.fin;
+            ws->in_frame = true;
+        }
+
+        /* A message whose only frame is complete stays where it is. */
+        const uint32_t part = (uint32_t)MIN(ws->left, n - at);
+        char *message = p;
+        if (ws->message == 0 && ws->fin && part == ws->left)
+            message += at;
+        char *to = message + ws->message;
+        unmask_to(to, p + at, part, ws->mask);
+        if (ws->opcode == WS_TEXT) {
+            ws->utf8 = utf8_check(ws->utf8, to, part);
+            if (ws->utf8 == UTF8_BAD)
+                return error(WS_CODE_BAD_DATA);
+        }
+        at += part;
+        ws->message += part;
+        ws->left -= part;
+        if (ws->left > 0)
+            return more(ws, p, n, at);
+        ws->in_frame = false;
+        if (!ws->fin)
+            continue;
+        if (ws->utf8 != UTF8_OK)
+            return error(WS_CODE_BAD_DATA);
+        const struct ws_result result = {
+            .event = WS_EVENT_MESSAGE,
+            .opcode = ws->opcode,
+            .payload = {message, ws->message},
+            .used = at,
+        };
+        *ws = (struct ws){0};
+        return result;
+    }
+}
+
+size_t ws_head_write(uint8_t out[static WS_HEAD_MAX], enum ws_opcode opcode, uint64_t payload)
+{
+    out[0] = (uint8_t)(BIT_FIN | opcode);
+    if (payload < LENGTH_16) {
+        out[1] = (uint8_t)payload;
+        return 2;
+    }
+    const size_t length_size = payload <= 0xffff ? 2 : 8;
+    out[1] = length_size == 2 ? LENGTH_16 : LENGTH_64;
+    for (size_t i = 0; i < length_size; i++)
+        out[2 + i] = (uint8_t)(payload >> 8 * (length_size - 1 - i));
+    return 2 + length_size;
+}
+
+size_t ws_close_write(uint8_t out[static 2 + WS_CONTROL_MAX], unsigned code, struct span reason)
+{
+    if (code == WS_CODE_NONE)
+        return ws_head_write(out, WS_CLOSE, 0);
+    CHECK(ws_code_valid(code));
+    size_t n = reason.n;
+    if (n > WS_CONTROL_MAX - CODE_SIZE) {
+        /* back to the first byte of the character that would be cut */
+        n = WS_CONTROL_MAX - CODE_SIZE;
+        while (n > 0 && ((unsigned char)reason.p[n] & 0xc0) == 0x80)
+            n--;
+    }
+    size_t at = ws_head_write(out, WS_CLOSE, CODE_SIZE + n);
+    out[at++] = (uint8_t)(code >> 8);
+    out[at++] = (uint8_t)code;
+    if (n > 0)
+        memcpy(out + at, reason.p, n);
+    return at + n;
+}

@@ -1,0 +1,571 @@
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "frontd/codec/ws_frame.h"
+
+/* The cases of text that is not UTF-8 are in test_ws_utf8.c. */
+
+static const struct ws_limits roomy = {.message = 1 << 20, .frame = 1 << 20};
+
+enum {
+    FRAMES_MAX = 8,
+    /* an incomplete control frame, or the head of a data frame */
+    BESIDES_MAX = 2 + 4 + WS_CONTROL_MAX,
+};
+
+struct frame {
+    uint8_t first; /* byte of the head */
+    const char *payload;
+    size_t n;
+};
+
+#define F(first, literal)                                                                          \
+    {                                                                                              \
+        first, literal, sizeof(literal) - 1                                                        \
+    }
+#define IN(literal) literal, sizeof(literal) - 1
+
+/* Writes a client's frame: the shortest length, masked. Returns its bytes. */
+static size_t put_frame(char *out, const struct frame *frame, const uint8_t mask[4])
+{
+    size_t at = ws_head_write((uint8_t *)out, WS_TEXT, frame->n);
+    out[0] = (char)frame->first;
+    out[1] = (char)((unsigned char)out[1] | 0x80);
+    memcpy(out + at, mask, 4);
+    at += 4;
+    for (size_t i = 0; i < frame->n; i++)
+        out[at++] = (char)((unsigned char)frame->payload[i] ^ mask[i % 4]);
+    return at;
+}
+
+static void print_bytes(FILE *file, struct span bytes)
+{
+    fputc('"', file);
+    for (size_t i = 0; i < bytes.n; i++) {
+        const unsigned char c = (unsigned char)bytes.p[i];
+        if (c >= ' ' && c < 0x7f && c != '"')
+            fputc(c, file);
+        else
+            fprintf(file, "\\%02x", c);
+    }
+    fputs("\" ", file);
+}
+
+static void print_event(FILE *file, const struct ws_result *result)
+{
+    static const char *const names[] = {[WS_TEXT] = "text ",
+        [WS_BINARY] = "binary ",
+        [WS_CLOSE] = "close ",
+        [WS_PING] = "ping ",
+        [WS_PONG] = "pong "};
+    if (result->event == WS_EVENT_ERROR) {
+        fprintf(file, "error %u", result->code);
+        return;
+    }
+    cr_assert(result->opcode < ARRAY_LEN(names) && names[result->opcode] != NULL);
+    cr_assert_eq(result->event == WS_EVENT_CONTROL, result->opcode >= WS_CLOSE);
+    fputs(names[result->opcode], file);
+    if (result->opcode == WS_CLOSE)
+        fprintf(file, "%u ", result->code);
+    print_bytes(file, result->payload);
+}
+
+/* How an input is fed. */
+struct way {
+    size_t first, step; /* bytes of the first part, and of each that follows */
+    bool late;          /* after a control frame the next part is read before going on */
+};
+
+/*
+ * What is kept and what is added are one copy on the heap that ends where the input so far ends,
+ * so that ASan sees any look at the rest. Returns the bytes that were fed in the end.
+ */
+static size_t feed_parts(const char *input, size_t size, const struct ws_limits *limits,
+    struct way way, char *out, size_t out_size)
+{
+    out[0] = '\0'; /* stays where nothing is written */
+    FILE *file = fmemopen(out, out_size, "w");
+    cr_assert_not_null(file);
+    struct ws ws = {0};
+    char *bytes = malloc(1), *control = malloc(WS_CONTROL_MAX);
+    size_t n = 0, fed = 0, part = way.first;
+    bool add = true;
+    for (;;) {
+        if (add) {
+            part = MIN(part, size - fed);
+            char *longer = malloc(n + part + 1);
+            cr_assert(longer != NULL && control != NULL);
+            memcpy(longer + 1, bytes, n); /* + 1: not aligned */
+            memcpy(longer + 1 + n, input + fed, part);
+            free(bytes);
+            bytes = malloc(n + part + (n + part == 0));
+            cr_assert_not_null(bytes);
+            memcpy(bytes, longer + 1, n + part);
+            free(longer);
+            n += part;
+            fed += part;
+            part = way.step;
+        }
+        const struct ws_result result = ws_feed(&ws, bytes, n, limits, control);
+        if (result.event == WS_EVENT_MORE) {
+            cr_assert(result.kept <= n && result.kept <= ws.message + (size_t)BESIDES_MAX);
+            cr_assert_eq(ws.gap, 0);
+            n = result.kept;
+            if (fed == size)
+                break;
+            add = true;
+            continue;
+        }
+        print_event(file, &result);
+        if (result.event == WS_EVENT_ERROR)
+            break;
+        if (result.event == WS_EVENT_CONTROL) {
+            cr_assert(result.payload.p >= control &&
+                      result.payload.p + result.payload.n <= control + WS_CONTROL_MAX);
+            cr_assert_leq(result.kept, n);
+            n = result.kept;
+            add = way.late && fed < size;
+        } else {
+            cr_assert(result.used <= n && result.payload.p >= bytes &&
+                      result.payload.p + result.payload.n <= bytes + result.used);
+            const struct ws zero = {0};
+            cr_assert_eq(memcmp(&ws, &zero, sizeof(ws)), 0);
+            n -= result.used;
+            memmove(bytes, bytes + result.used, n);
+            /* what is left is a copy of its own size again */
+            char *rest = malloc(n + (n == 0));
+            cr_assert_not_null(rest);
+            memcpy(rest, bytes, n);
+            free(bytes);
+            bytes = rest;
+            add = false;
+        }
+    }
+    free(bytes);
+    free(control);
+    fclose(file);
+    return fed;
+}
+
+/* Whole, cut into two at every byte, and byte by byte. */
+static void check_input(
+    const char *input, size_t n, const struct ws_limits *limits, const char *events)
+{
+    char out[2048];
+    for (int late = 0; late < 2; late++) {
+        for (size_t split = 0; split <= n; split++) {
+            feed_parts(input, n, limits, (struct way){split, n + 1, late}, out, sizeof(out));
+            cr_assert_str_eq(out, events, "cut at %zu: %s, not %s", split, out, events);
+        }
+        for (size_t step = 1; step < 4; step++) {
+            feed_parts(input, n, limits, (struct way){0, step, late}, out, sizeof(out));
+            cr_assert_str_eq(out, events, "parts of %zu: %s, not %s", step, out, events);
+        }
+    }
+}
+
+struct row {
+    struct frame frames[FRAMES_MAX]; /* up to one whose payload is NULL */
+    const char *events;
+};
+
+static void check_rows(const struct row *rows, size_t count, const struct ws_limits *limits)
+{
+    static const uint8_t masks[][4] = {{0, 0, 0, 0}, {0x37, 0xfa, 0x21, 0x3d}, {0xff, 1, 0x80, 0}};
+    for (size_t i = 0; i < count; i++) {
+        for (size_t m = 0; m < ARRAY_LEN(masks); m++) {
+            char input[1024];
+            size_t n = 0;
+            for (const struct frame *f = rows[i].frames;
+                 f < rows[i].frames + FRAMES_MAX && f->payload != NULL; f++)
+                n += put_frame(input + n, f, masks[(m + n) % ARRAY_LEN(masks)]);
+            check_input(input, n, limits, rows[i].events);
+        }
+    }
+}
+
+Test(ws_frame, messages)
+{
+    static const struct row rows[] = {
+        {{F(0x81, "Hello")}, "text \"Hello\" "},
+        {{F(0x82, "\0\xff\x80")}, "binary \"\\00\\ff\\80\" "},
+        {{F(0x81, "")}, "text \"\" "},
+        {{F(0x81, "a"), F(0x82, ""), F(0x81, "bc")}, "text \"a\" binary \"\" text \"bc\" "},
+        {{F(0x01, "Hel"), F(0x80, "lo")}, "text \"Hello\" "},
+        {{F(0x02, "a"), F(0x00, "bcdefghijklmnopqrs"), F(0x00, "tu"), F(0x80, "v")},
+            "binary \"abcdefghijklmnopqrstuv\" "},
+        {{F(0x01, ""), F(0x00, ""), F(0x00, ""), F(0x80, "")}, "text \"\" "},
+        {{F(0x01, ""), F(0x00, "abc"), F(0x80, "")}, "text \"abc\" "},
+        {{F(0x01, "a"), F(0x80, "b"), F(0x02, "c"), F(0x80, "d"), F(0x81, "e")},
+            "text \"ab\" binary \"cd\" text \"e\" "},
+        {{F(0x01, "abc")}, ""},
+        {{F(0x81, "a"), F(0x01, "abc"), F(0x00, "def")}, "text \"a\" "},
+    };
+    check_rows(rows, ARRAY_LEN(rows), &roomy);
+    /* RFC 6455 section 5.7 */
+    check_input(IN("\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"), &roomy, "text \"Hello\" ");
+    check_input(IN("\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"), &roomy, "pong \"Hello\" ");
+}
+
+#define X25  "xxxxxxxxxxxxxxxxxxxxxxxxx"
+#define X125 X25 X25 X25 X25 X25
+
+Test(ws_frame, control_frames)
+{
+    static const struct row rows[] = {
+        {{F(0x89, "")}, "ping \"\" "},
+        {{F(0x89, "abc"), F(0x8a, "de")}, "ping \"abc\" pong \"de\" "},
+        {{F(0x89, X125)}, "ping \"" X125 "\" "},
+        {{F(0x89, "\0\xff")}, "ping \"\\00\\ff\" "},
+        {{F(0x01, "He"), F(0x89, "ping"), F(0x00, "l"), F(0x8a, ""), F(0x80, "lo"), F(0x81, "x")},
+            "ping \"ping\" pong \"\" text \"Hello\" text \"x\" "},
+        {{F(0x01, ""), F(0x89, "p"), F(0x89, "q"), F(0x89, "r"), F(0x80, "abcdefghijklmnop")},
+            "ping \"p\" ping \"q\" ping \"r\" text \"abcdefghijklmnop\" "},
+        {{F(0x89, "p"), F(0x89, "q"), F(0x81, "abc"), F(0x89, "r"), F(0x81, "d")},
+            "ping \"p\" ping \"q\" text \"abc\" ping \"r\" text \"d\" "},
+        {{F(0x89, "p"), F(0x01, "abc"), F(0x80, "def")}, "ping \"p\" text \"abcdef\" "},
+        {{F(0x01, "abc"), F(0x89, X125)}, "ping \"" X125 "\" "},
+
+        {{F(0x88, "")}, "close 1005 \"\" "},
+        {{F(0x88, "\x03\xe8")}, "close 1000 \"\" "},
+        {{F(0x88, "\x03\xe9going")}, "close 1001 \"going\" "},
+        {{F(0x88, "\x0f\xa0\xc3\xa4")}, "close 4000 \"\\c3\\a4\" "},
+        {{F(0x01, "a"), F(0x88, "\x03\xe8")}, "close 1000 \"\" "},
+        {{F(0x88, "\x03\xe8"
+                  "abc" X25 X25 X25 X25 "xxxxxxxxxxxxxxxxxxxx")},
+            "close 1000 \"abc" X25 X25 X25 X25 "xxxxxxxxxxxxxxxxxxxx\" "},
+        {{F(0x88, "\x03\xe8\xc3")}, "error 1002"},
+        {{F(0x88, "\x03\xe8\xff")}, "error 1002"},
+        {{F(0x88, "\x03\xe8"
+                  "abcdefgh\xed\xa0\x80")},
+            "error 1002"},
+        {{F(0x88, "\x03\xed")}, "error 1002"},
+    };
+    check_rows(rows, ARRAY_LEN(rows), &roomy);
+}
+
+/* Each is an error with its last byte, and none before. */
+Test(ws_frame, refused_as_soon_as_certain)
+{
+    static const struct {
+        const char *input;
+        size_t n;
+        const char *events;
+    } rows[] = {
+        /* reserved bits */
+        {IN("\xc1"), "error 1002"},
+        {IN("\xa1"), "error 1002"},
+        {IN("\x91"), "error 1002"},
+        {IN("\x71"), "error 1002"},
+        {IN("\xc9"), "error 1002"},
+        /* reserved opcodes */
+        {IN("\x83"), "error 1002"},
+        {IN("\x84"), "error 1002"},
+        {IN("\x85"), "error 1002"},
+        {IN("\x86"), "error 1002"},
+        {IN("\x87"), "error 1002"},
+        {IN("\x03"), "error 1002"},
+        {IN("\x8b"), "error 1002"},
+        {IN("\x8c"), "error 1002"},
+        {IN("\x8d"), "error 1002"},
+        {IN("\x8e"), "error 1002"},
+        {IN("\x8f"), "error 1002"},
+        /* control frames in fragments */
+        {IN("\x08"), "error 1002"},
+        {IN("\x09"), "error 1002"},
+        {IN("\x0a"), "error 1002"},
+        /* continuation without a beginning, a beginning within a message */
+        {IN("\x80"), "error 1002"},
+        {IN("\x00"), "error 1002"},
+        {IN("\x81\x80\0\0\0\0\x80"), "text \"\" error 1002"},
+        {IN("\x01\x80\0\0\0\0\x80\x80\0\0\0\0\x80"), "text \"\" error 1002"},
+        {IN("\x01\x80\0\0\0\0\x81"), "error 1002"},
+        {IN("\x01\x80\0\0\0\0\x01"), "error 1002"},
+        {IN("\x02\x81\0\0\0\0x\x02"), "error 1002"},
+        {IN("\x02\x81\0\0\0\0x\x89\x80\0\0\0\0\x82"), "ping \"\" error 1002"},
+        /* not masked */
+        {IN("\x81\x05"), "error 1002"},
+        {IN("\x81\x00"), "error 1002"},
+        {IN("\x82\x7e"), "error 1002"},
+        {IN("\x89\x00"), "error 1002"},
+        {IN("\x88\x02"), "error 1002"},
+        {IN("\x81\x81\0\0\0\0a\x81\x01"), "text \"a\" error 1002"},
+        /* long control frames, Close with one byte */
+        {IN("\x88\xfe"), "error 1002"},
+        {IN("\x89\xfe"), "error 1002"},
+        {IN("\x8a\xff"), "error 1002"},
+        {IN("\x88\x81"), "error 1002"},
+        /* lengths that have a shorter form */
+        {IN("\x81\xfe\0\0"), "error 1002"},
+        {IN("\x81\xfe\0\x7d"), "error 1002"},
+        {IN("\x81\xff\0\0\0\0\0\0\0\0"), "error 1002"},
+        {IN("\x81\xff\0\0\0\0\0\0\0\x7d"), "error 1002"},
+        {IN("\x81\xff\0\0\0\0\0\0\xff\xff"), "error 1002"},
+        /* the top bit */
+        {IN("\x81\xff\x80\0\0\0\0\0\0\0"), "error 1002"},
+        {IN("\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff"), "error 1002"},
+        /* far over the limit */
+        {IN("\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff"), "error 1009"},
+        {IN("\x81\xff\0\0\0\1\0\0\0\0"), "error 1009"},
+        {IN("\x81\xff\0\0\0\0\xff\xff\xff\xff"), "error 1009"},
+        {IN("\x01\x81\0\0\0\0x\x80\xff\x7f\xff\xff\xff\xff\xff\xff\xff"), "error 1009"},
+        {IN("\x01\x81\0\0\0\0x\x80\xff\0\0\0\0\xff\xff\xff\xff"), "error 1009"},
+        /* codes that must not be sent */
+        {IN("\x88\x82\0\0\0\0\x03\xed"), "error 1002"},
+        {IN("\x88\x82\0\0\0\0\0\0"), "error 1002"},
+        {IN("\x88\x83\0\0\0\0\x03\xe8\x80"), "error 1002"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char out[256];
+        check_input(rows[i].input, rows[i].n, &roomy, rows[i].events);
+        const size_t fed = feed_parts(
+            rows[i].input, rows[i].n, &roomy, (struct way){0, 1, false}, out, sizeof(out));
+        cr_assert_eq(fed, rows[i].n);
+        feed_parts(
+            rows[i].input, rows[i].n - 1, &roomy, (struct way){0, 1, false}, out, sizeof(out));
+        cr_assert_null(strstr(out, "error"), "row %zu: too early", i);
+        /* what follows changes nothing */
+        char longer[64] = {0};
+        memcpy(longer, rows[i].input, rows[i].n);
+        check_input(longer, sizeof(longer), &roomy, rows[i].events);
+    }
+}
+
+Test(ws_frame, limits)
+{
+    static const struct row rows[] = {
+        {{F(0x82, "12345678")}, "binary \"12345678\" "},
+        {{F(0x82, "123456789")}, "error 1009"},
+        {{F(0x02, "123456789")}, "error 1009"},
+        {{F(0x02, "12345678"), F(0x80, "1234")}, "binary \"123456781234\" "},
+        {{F(0x02, "12345678"), F(0x80, "12345")}, "error 1009"},
+        {{F(0x02, "1"), F(0x00, "12345678"), F(0x00, "123"), F(0x80, "")},
+            "binary \"112345678123\" "},
+        {{F(0x02, "1"), F(0x00, "12345678"), F(0x00, "123"), F(0x80, "x")}, "error 1009"},
+        {{F(0x02, "12345678"), F(0x89, "0123456789abcdef"), F(0x80, "1234"), F(0x81, "x")},
+            "ping \"0123456789abcdef\" binary \"123456781234\" text \"x\" "},
+        {{F(0x82, "12345678"), F(0x82, "12345678"), F(0x82, "123456789")},
+            "binary \"12345678\" binary \"12345678\" error 1009"},
+    };
+    static const struct ws_limits small = {.message = 12, .frame = 8};
+    check_rows(rows, ARRAY_LEN(rows), &small);
+
+    static const struct row none[] = {
+        {{F(0x81, ""), F(0x89, "p"), F(0x02, ""), F(0x80, "")},
+            "text \"\" ping \"p\" binary \"\" "},
+        {{F(0x81, "x")}, "error 1009"},
+    };
+    static const struct ws_limits zero = {.message = 0, .frame = 0};
+    check_rows(none, ARRAY_LEN(none), &zero);
+}
+
+/* They may be lowered within a message: a frame that was let in is finished, no other is let in. */
+Test(ws_frame, limits_that_change)
+{
+    struct ws ws = {0};
+    char control[WS_CONTROL_MAX], p[64] = "\x02\x84\0\0\0\0ab";
+    struct ws_result result = ws_feed(&ws, p, 8, &roomy, control);
+    cr_assert(result.event == WS_EVENT_MORE && result.kept == 2);
+    memcpy(p + 2, "cd\x80\x81\0\0\0\0", 8);
+    result = ws_feed(&ws, p, 4, &(struct ws_limits){1, 1}, control);
+    cr_assert(result.event == WS_EVENT_MORE && result.kept == 4);
+    result = ws_feed(&ws, p, 10, &(struct ws_limits){1, 1}, control);
+    cr_assert(result.event == WS_EVENT_ERROR && result.code == WS_CODE_TOO_BIG);
+}
+
+/* Around each form of the length, at the limit and past it, in few parts. */
+Test(ws_frame, lengths)
+{
+    static const size_t sizes[] = {0, 1, 125, 126, 127, 128, 65534, 65535, 65536, 65537, 200000};
+    static char payload[200000], input[200000 + 16];
+    static const uint8_t mask[4] = {1, 2, 3, 4};
+    for (size_t i = 0; i < sizeof(payload); i++)
+        payload[i] = (char)(i * 7 + i / 251);
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        const uint32_t size = (uint32_t)sizes[i];
+        const struct frame frame = {0x82, payload, size};
+        const struct ws_limits exact = {.message = size, .frame = size};
+        const size_t n = put_frame(input, &frame, mask);
+        const size_t cuts[] = {0, 1, 2, 3, 6, 9, 10, 13, 14, 15, n / 2, n - 1, n};
+        for (size_t c = 0; c < ARRAY_LEN(cuts); c++) {
+            const size_t cut = MIN(cuts[c], n);
+            char *bytes = malloc(n), control[WS_CONTROL_MAX];
+            cr_assert_not_null(bytes);
+            memcpy(bytes, input, n);
+            struct ws ws = {0};
+            struct ws_result result = ws_feed(&ws, bytes, cut, &exact, control);
+            size_t end = n;
+            if (cut < n) {
+                cr_assert_eq(result.event, WS_EVENT_MORE);
+                memmove(bytes + result.kept, bytes + cut, n - cut);
+                end = result.kept + (n - cut);
+                result = ws_feed(&ws, bytes, end, &exact, control);
+            }
+            cr_assert(result.event == WS_EVENT_MESSAGE && result.used == end);
+            cr_assert(result.payload.n == size && memcmp(result.payload.p, payload, size) == 0);
+            free(bytes);
+        }
+        if (size == 0)
+            continue;
+        const struct ws_limits less[] = {{size, size - 1}, {size - 1, size}};
+        for (size_t l = 0; l < ARRAY_LEN(less); l++) {
+            char control[WS_CONTROL_MAX];
+            struct ws ws = {0};
+            const size_t head = n - size;
+            /* before the mask is there */
+            const struct ws_result result = ws_feed(&ws, input, head - 4, &less[l], control);
+            cr_assert(result.event == WS_EVENT_ERROR && result.code == WS_CODE_TOO_BIG);
+        }
+    }
+}
+
+/* Thousands of pings in one read, within a message: what is behind them is moved once. */
+Test(ws_frame, many_control_frames)
+{
+    enum { PINGS = 10000 };
+    static char input[PINGS * 7 + 32];
+    static const uint8_t mask[4] = {9, 8, 7, 6};
+    size_t n = put_frame(input, &(struct frame)F(0x01, "abc"), mask);
+    for (size_t i = 0; i < PINGS; i++)
+        n += put_frame(input + n, &(struct frame)F(0x89, "p"), mask);
+    const size_t pings_end = n;
+    n += put_frame(input + n, &(struct frame)F(0x80, "def"), mask);
+
+    struct ws ws = {0};
+    char control[WS_CONTROL_MAX];
+    char last = input[n - 1];
+    for (size_t i = 0; i < PINGS; i++) {
+        const struct ws_result result = ws_feed(&ws, input, n, &roomy, control);
+        cr_assert(result.event == WS_EVENT_CONTROL && result.kept == n);
+        cr_assert(result.payload.n == 1 && result.payload.p[0] == 'p');
+        cr_assert_eq(input[n - 1], last);
+    }
+    cr_assert_eq(ws.message + ws.gap, pings_end);
+    const struct ws_result result = ws_feed(&ws, input, n, &roomy, control);
+    cr_assert(result.event == WS_EVENT_MESSAGE && result.used == n && result.payload.n == 6);
+    cr_assert_eq(memcmp(result.payload.p, "abcdef", 6), 0);
+}
+
+Test(ws_frame, all_close_codes)
+{
+    for (unsigned code = 0; code <= 0xffff; code++) {
+        const bool valid = (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) ||
+                           (code >= 3000 && code <= 4999);
+        cr_assert_eq(ws_code_valid(code), valid, "%u", code);
+        char p[8] = "\x88\x82", control[WS_CONTROL_MAX];
+        p[6] = (char)(code >> 8);
+        p[7] = (char)code;
+        struct ws ws = {0};
+        const struct ws_result result = ws_feed(&ws, p, sizeof(p), &roomy, control);
+        cr_assert_eq(result.event, valid ? WS_EVENT_CONTROL : WS_EVENT_ERROR, "%u", code);
+        cr_assert_eq(result.code, valid ? code : WS_CODE_PROTOCOL_ERROR, "%u", code);
+    }
+    cr_assert(!ws_code_valid(0x10000 + 1000) && !ws_code_valid(UINT32_MAX));
+}
+
+Test(ws_frame, heads)
+{
+    static const struct {
+        enum ws_opcode opcode;
+        uint64_t payload;
+        const char *head;
+        size_t n;
+    } rows[] = {
+        {WS_TEXT, 0, IN("\x81\0")},
+        {WS_BINARY, 5, IN("\x82\5")},
+        {WS_PING, 125, IN("\x89\x7d")},
+        {WS_PONG, 1, IN("\x8a\1")},
+        {WS_TEXT, 126, IN("\x81\x7e\0\x7e")},
+        {WS_TEXT, 256, IN("\x81\x7e\1\0")},
+        {WS_TEXT, 65535, IN("\x81\x7e\xff\xff")},
+        {WS_TEXT, 65536, IN("\x81\x7f\0\0\0\0\0\1\0\0")},
+        {WS_BINARY, UINT64_C(0x0102030405060708), IN("\x82\x7f\1\2\3\4\5\6\7\x08")},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        uint8_t *out = malloc(WS_HEAD_MAX);
+        cr_assert_not_null(out);
+        const size_t n = ws_head_write(out, rows[i].opcode, rows[i].payload);
+        cr_assert(n == rows[i].n && memcmp(out, rows[i].head, n) == 0, "row %zu", i);
+        free(out);
+    }
+}
+
+Test(ws_frame, close_frames)
+{
+    static const struct {
+        unsigned code;
+        struct span reason;
+        const char *frame;
+        size_t n;
+    } rows[] = {
+        {WS_CODE_NONE, {NULL, 0}, IN("\x88\0")},
+        {WS_CODE_NONE, {IN("not sent")}, IN("\x88\0")},
+        {1000, {NULL, 0}, IN("\x88\2\x03\xe8")},
+        {1012, {IN("restart")}, IN("\x88\x09\x03\xf4restart")},
+        {4999, {IN("\xc3\xa4")}, IN("\x88\4\x13\x87\xc3\xa4")},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        uint8_t *out = malloc(2 + WS_CONTROL_MAX);
+        cr_assert_not_null(out);
+        const size_t n = ws_close_write(out, rows[i].code, rows[i].reason);
+        cr_assert(n == rows[i].n && memcmp(out, rows[i].frame, n) == 0, "row %zu", i);
+        free(out);
+    }
+}
+
+/* A reason of 123 bytes fits; of a longer one, the characters that fit whole. */
+Test(ws_frame, close_reason_is_cut_between_characters)
+{
+    static const char *const characters[] = {"x", "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x98\x80"};
+    for (size_t c = 0; c < ARRAY_LEN(characters); c++) {
+        const size_t width = strlen(characters[c]);
+        for (size_t before = 110; before <= 130; before++) {
+            char text[160], *reason;
+            uint8_t *out = malloc(2 + WS_CONTROL_MAX);
+            memset(text, 'a', sizeof(text));
+            memcpy(text + before, characters[c], width);
+            const size_t n = before + width;
+            reason = malloc(n);
+            cr_assert(out != NULL && reason != NULL);
+            memcpy(reason, text, n);
+            const size_t kept = n <= 123 ? n : MIN(before, 123);
+            cr_assert_eq(ws_close_write(out, 1001, (struct span){reason, n}), 4 + kept);
+            cr_assert(out[0] == 0x88 && out[1] == 2 + kept && out[2] == 0x03 && out[3] == 0xe9);
+            cr_assert_eq(memcmp(out + 4, text, kept), 0);
+            free(out);
+            free(reason);
+        }
+    }
+    char junk[200];
+    uint8_t out[2 + WS_CONTROL_MAX];
+    memset(junk, 0x80, sizeof(junk));
+    cr_assert_eq(ws_close_write(out, 1001, (struct span){junk, sizeof(junk)}), 4);
+}
+
+/* Every length and alignment, at once and in two parts: the mask goes on where it was. */
+Test(ws_frame, unmask)
+{
+    enum { SIZE = 48 };
+    for (size_t offset = 0; offset < 8; offset++) {
+        for (size_t n = 0; n <= SIZE; n++) {
+            for (size_t cut = 0; cut <= n; cut++) {
+                char *p = malloc(offset + n + 1);
+                cr_assert_not_null(p);
+                uint8_t mask[4] = {0x37, 0xfa, 0x21, 0x3d}, turned[4];
+                const uint8_t key[4] = {0x37, 0xfa, 0x21, 0x3d};
+                p = realloc(p, MAX(offset + n, 1)); /* exactly */
+                cr_assert_not_null(p);
+                for (size_t i = 0; i < n; i++)
+                    p[offset + i] = (char)(i * 5);
+                ws_unmask(p + offset, cut, mask);
+                ws_unmask(p + offset + cut, n - cut, mask);
+                for (size_t i = 0; i < n; i++)
+                    cr_assert_eq((uint8_t)p[offset + i], (uint8_t)(i * 5) ^ key[i % 4]);
+                for (size_t i = 0; i < 4; i++)
+                    turned[i] = key[(n + i) % 4];
+                cr_assert_eq(memcmp(mask, turned, 4), 0);
+                free(p);
+            }
+        }
+    }
+}
