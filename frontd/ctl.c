@@ -10,6 +10,7 @@ static size_t message_size(unsigned type)
     switch (type) {
     case CTL_START: return head + sizeof(struct ctl_start);
     case CTL_LISTEN: return head + sizeof(struct ctl_listen);
+    case CTL_PEER: return head + sizeof(struct ctl_peer);
     case CTL_RUN:
     case CTL_READY:
     case CTL_DRAIN: return head;
@@ -36,6 +37,7 @@ static bool message_valid(const struct ctl_message *message, size_t n, size_t nf
     switch (message->type) {
     case CTL_START: return nfds >= 3;
     case CTL_LISTEN: return nfds == message->u.listen.count;
+    case CTL_PEER: return nfds == 1;
     default: return nfds == 0;
     }
 }

@@ -20,6 +20,7 @@ enum ctl_type {
     CTL_LISTEN = 2, /* supervisor: listening sockets; fds in the order of `listeners` */
     CTL_RUN = 3,    /* supervisor: that was all, start accepting */
     CTL_READY = 4,  /* shard: accepting */
+    CTL_PEER = 6,   /* supervisor: a socket to another shard; one fd */
     CTL_DRAIN = 5,  /* supervisor: stop accepting, finish calls, exit within the drain limit */
 };
 
@@ -38,6 +39,10 @@ struct ctl_listen {
     uint32_t listeners[FDPASS_FDS_MAX]; /* index into the config */
 };
 
+struct ctl_peer {
+    uint32_t shard;
+};
+
 struct ctl_message {
     uint32_t magic;
     uint16_t version;
@@ -46,6 +51,7 @@ struct ctl_message {
     union {
         struct ctl_start start;
         struct ctl_listen listen;
+        struct ctl_peer peer;
     } u;
 };
 

@@ -60,10 +60,16 @@ static void on_failed(struct job *job, enum rpc_error error)
     end(call_of(job), &outcome);
 }
 
+static const char *on_pushed(struct ctx *ctx, const struct frame *frame)
+{
+    return call_ops->pushed(ctx, frame);
+}
+
 const struct pool_ops call_pool_ops = {
     .answered = on_answered,
     .delivered = on_delivered,
     .failed = on_failed,
+    .pushed = on_pushed,
 };
 
 static int build_frame(struct call *call, const struct call_spec *spec)
@@ -71,7 +77,8 @@ static int build_frame(struct call *call, const struct call_spec *spec)
     struct buf *frame = &call->job.frame;
     struct frame_head head = {
         .type = FRAME_REQUEST,
-        .flags = spec->notify ? FRAME_F_NOTIFY : 0,
+        .flags = (uint8_t)((spec->notify ? FRAME_F_NOTIFY : 0) |
+                           (spec->binary ? FRAME_F_BINARY : 0)),
         .conn = spec->conn,
         .length = (uint32_t)(spec->meta.n + spec->body.n + spec->blob.n),
         .meta_len = (uint32_t)spec->meta.n,
@@ -138,7 +145,9 @@ int call_start(struct ctx *ctx, const struct call_spec *spec)
     if (pool->nidempotent > 0)
         call->job.idempotent = conf_method_listed(pool->idempotent, pool->nidempotent,
             (struct span){call->job.method, call->job.method_len});
-    list_append(spec->list, &call->node);
+    list_init(&call->node);
+    if (spec->list != NULL)
+        list_append(spec->list, &call->node);
     wheel_arm(&ctx->wheel, &call->deadline, call->job.expires);
     pool_submit(spec->pool, &call->job);
     return 0;

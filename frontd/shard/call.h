@@ -18,6 +18,8 @@ struct outcome {
 /* Call → client: the call has ended; it is no longer in its list, and gone after this returns. */
 struct call_ops {
     void (*ended)(struct call *call, const struct outcome *outcome);
+    /* A worker has something for connections that stay. NULL, or what is wrong with the frame. */
+    const char *(*pushed)(struct ctx *ctx, const struct frame *frame);
 };
 
 struct call {
@@ -33,7 +35,7 @@ struct call {
 /* What a call is made of; all borrowed until call_start() returns. */
 struct call_spec {
     void *owner;
-    struct list *list; /* of the owner: the call is in it until it ends */
+    struct list *list; /* of the owner: the call is in it until it ends; NULL without an owner */
     struct pool *pool;
     uint64_t timeout; /* ms, its time in the queue included */
     uint64_t hash;
@@ -46,7 +48,8 @@ struct call_spec {
     uint64_t conn;
     bool method_escaped;
     bool notify;
-    bool http; /* the body's id is to be the call's: it is written when the call is sent */
+    bool binary; /* the blob is a binary message */
+    bool http;   /* the body's id is to be the call's: it is written when the call is sent */
 };
 
 /* Once, before any call. ops: for all calls. */

@@ -171,8 +171,12 @@ static void on_frame(struct channel *channel, const struct frame *frame)
     case FRAME_SUBSCRIBE:
     case FRAME_UNSUBSCRIBE:
     case FRAME_DISCONNECT:
-        if (greeted)
-            return; /* to a connection that is not there: no client of ours stays (section 9) */
+        if (greeted) {
+            const char *wrong = channel->ops->pushed(channel, frame);
+            if (wrong != NULL)
+                refuse(channel, wrong);
+            return;
+        }
         break;
     default: return; /* WINDOW: we send no DATA; extensions: skipped (section 2) */
     }

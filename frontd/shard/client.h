@@ -1,15 +1,62 @@
 #pragma once
 
 /*
- * A client connection: its descriptor, the bytes that wait in either direction, its timeouts, and
- * its requests in progress, which are answered in order (HTTP/1.1).
+ * A client connection: its descriptor, the bytes that wait in either direction, its requests in
+ * progress, its timer. What the bytes mean is its session's business: HTTP/1.1 (http.c), or
+ * messages on a connection that stays (stay.c).
  */
 
 #include "common/buf.h"
+#include "frontd/codec/line.h"
+#include "frontd/codec/ws_frame.h"
 #include "frontd/shard/ctx.h"
+#include "frontd/shard/message.h"
 
+struct client;
 struct request;
-struct pending;
+struct reply;
+struct stay;
+
+/* What a codec has to remember of an incomplete request or message; zeroed at its beginning. */
+union codec_state {
+    struct http1 http1;
+    struct ws ws;
+    size_t scanned; /* line: bytes known to hold no line end */
+};
+
+/* An incomplete request or message: what has been read of it. */
+struct pending {
+    union codec_state codec;
+    struct buf bytes;
+    uint64_t started; /* ms: its first byte */
+    uint64_t heard;   /* ms: its last byte so far */
+    uint64_t window;  /* ms: since when `window_bytes` are counted */
+    uint32_t window_bytes;
+    bool continue_owed; /* HTTP: "100 Continue" is to be sent when it is this request's turn */
+};
+
+/* Codec → client, for each protocol that clients speak. */
+struct session_ops {
+    /*
+     * Uses what is complete of the `n` bytes at `p`, for as long as client_may_start() says so or
+     * the session changes. Returns how many bytes at *ret_rest, within the given ones, are left.
+     */
+    size_t (*take)(
+        struct client *client, union codec_state *codec, char *p, size_t n, char **ret_rest);
+    /* The rest has been put aside in client->pending. */
+    void (*waiting)(struct client *client);
+    /* The client sends no more. Returns false where that ends everything at once. */
+    bool (*input_ended)(struct client *client);
+    /* When the session's own timeouts are due, in ms; UINT64_MAX: never. */
+    uint64_t (*due)(const struct client *client);
+    void (*expire)(struct client *client);
+    /* The front is about to stop. */
+    void (*drain)(struct client *client);
+    /* A request has its answer; it is gone afterwards. */
+    void (*reply)(struct request *request, const struct reply *reply);
+    /* The connection is being closed. */
+    void (*gone)(struct client *client);
+};
 
 enum client_state {
     CLIENT_OPEN,
@@ -28,10 +75,13 @@ struct client {
     struct list requests;     /* in progress, oldest first */
     struct ctx *ctx;
     const struct conf_listener *listener;
-    struct pending *pending; /* of an incomplete request; NULL: none */
-    struct buf out;          /* answers on their way */
-    uint64_t id;             /* of the connection, never given twice */
-    uint64_t active_at;      /* ms: last time anything moved */
+    const struct session_ops *session;
+    struct pending *pending;     /* of an incomplete request; NULL: none */
+    struct buf out;              /* answers on their way */
+    struct message_queue *queue; /* what follows `out`; NULL: nothing */
+    struct stay *stay;           /* of a connection that stays; NULL: it does not */
+    uint64_t id;                 /* of the connection, never given twice */
+    uint64_t active_at;          /* ms: last time anything moved */
     int fd;
     uint32_t calls;   /* in progress */
     uint8_t peer[16]; /* its address */
@@ -40,6 +90,8 @@ struct client {
     uint8_t state;       /* enum client_state */
     uint8_t events;      /* what the poll waits for */
     bool last_request;   /* nothing is read after the request in progress */
+    bool paused;         /* the session left bytes since it might not start a request */
+    bool held;           /* nothing is read until a worker has said whether it may stay */
 };
 _Static_assert(sizeof(struct client) <= 368, "an idle connection costs at most 400 bytes");
 
@@ -70,13 +122,37 @@ void client_flush(struct client *client);
 /* Its wheel timer is due. */
 void client_timeout(struct wheel_timer *timer);
 
-/* For request.c */
+/* Writes now what can be written. Returns false when the connection is broken (and doomed). */
+bool client_write(struct client *client);
 
-/* Where a request's answer goes: straight out if it is the first one, else aside until it is. */
-struct buf *client_reply_buffer(struct client *client, struct request *request);
+/* For the sessions */
 
-/* The request's answer is complete. The request is gone afterwards. */
-void client_reply_done(struct client *client, struct request *request);
+/* Whether a new request may be started. */
+bool client_may_start(const struct client *client);
+
+/* Bytes that wait to be written. */
+static inline size_t client_waiting(const struct client *client)
+{
+    return buf_len(&client->out) + (client->queue == NULL ? 0 : client->queue->bytes);
+}
+
+/* Room for `n` bytes that go out after what waits already; NULL (and doomed) without memory. */
+char *client_room(struct client *client, size_t n);
+
+/* Puts a shared message after what waits; the caller keeps its reference. 0 or -ENOMEM. */
+int client_add_message(struct client *client, struct message *message);
+
+/* Something is to be done for it when the turn ends. */
+void client_touch(struct client *client);
+
+/* Ends the connection once everything is written. */
+void client_end(struct client *client);
+
+/* Drops the incomplete request. */
+void client_free_pending(struct client *client);
+
+/* Whether the body of a request or message comes too slowly: see client.c. */
+bool client_too_slow(struct client *client);
 
 /* The peer as text: "192.0.2.7:51412", "[2001:db8::1]:80", "unix:". */
 void client_peer_text(const struct client *client, char *out, size_t size);

@@ -4,6 +4,7 @@
 
 #include <uv.h>
 
+#include "common/idmap.h"
 #include "common/list.h"
 #include "common/slab.h"
 #include "common/wheel.h"
@@ -42,6 +43,8 @@ struct ctx {
     struct slab clients;
     struct slab requests;
     struct slab calls;
+    struct slab stays;
+    struct idmap conns;  /* connections that stay, by the id that workers know */
     const int *wake_fds; /* one for each shard: writing wakes it */
     uint32_t nwake_fds;
     uint64_t last_conn; /* connection ids given so far */
@@ -53,6 +56,7 @@ struct ctx {
         uint64_t closed;
         uint64_t requests;
         uint64_t calls;
+        uint64_t dropped; /* pushes for consumers that were too slow */
     } count;
 };
 

@@ -45,17 +45,23 @@ static int put_header(
     return r;
 }
 
-static int put_headers(
-    struct buf *out, bool *first, const struct conf_route *route, const struct http1_head *head)
+int meta_put_headers(struct buf *out, const struct conf_route *route, const struct http1_head *head)
 {
     bool first_header = true;
-    if (put_key(out, first, SPAN("headers")) < 0 || buf_append(out, "{", 1) < 0)
-        return -ENOMEM;
     for (uint32_t i = 0; i < route->nheaders; i++) {
         struct span lower = {route->headers[i], strlen(route->headers[i])};
         if (put_header(out, &first_header, head, lower) < 0)
             return -ENOMEM;
     }
+    return 0;
+}
+
+static int put_headers(
+    struct buf *out, bool *first, const struct conf_route *route, const struct http1_head *head)
+{
+    if (put_key(out, first, SPAN("headers")) < 0 || buf_append(out, "{", 1) < 0 ||
+        meta_put_headers(out, route, head) < 0)
+        return -ENOMEM;
     return buf_append(out, "}", 1);
 }
 
@@ -79,9 +85,9 @@ int meta_write(struct buf *out, const struct conf_route *route, const struct cli
         if (r == 0)
             r = json_put_latin1(out, (struct span){route->path, route->path_len});
     }
-    if (r == 0 && route->meta & CONF_META_TRACEPARENT)
+    if (r == 0 && route->meta & CONF_META_TRACEPARENT && head != NULL)
         r = put_header(out, &first, head, SPAN("traceparent"));
-    if (r == 0 && route->nheaders > 0)
+    if (r == 0 && route->nheaders > 0 && head != NULL)
         r = put_headers(out, &first, route, head);
     if (r == 0 && route->meta & CONF_META_DEADLINE) {
         r = put_key(out, &first, SPAN("deadline_ms"));
@@ -107,7 +113,7 @@ uint64_t meta_hash(const struct conf_pool *pool, const struct client *client,
         break;
     case CONF_HASH_HEADER: {
         struct span name = {pool->hash_name, strlen(pool->hash_name)};
-        const struct http1_field *field = http1_head_find(head, name);
+        const struct http1_field *field = head == NULL ? NULL : http1_head_find(head, name);
         if (field != NULL)
             of = field->value;
         break;

@@ -6,12 +6,16 @@
 #include "frontd/shard/client.h"
 
 /*
- * Appends the meta object, or nothing where the route asks for none.
+ * Appends the meta object, or nothing where the route asks for none. head: NULL for a message.
  * Returns 0 with *ret_left_at (where "deadline_ms" has its digits; 0: nowhere), or -ENOMEM.
  */
 int meta_write(struct buf *out, const struct conf_route *route, const struct client *client,
     const struct http1_head *head, size_t *ret_left_at);
 
-/* What the pool's hash is taken of. params: of the call, n == 0: none. */
+/* Appends the members of an object with the headers that the route asks for. 0 or -ENOMEM. */
+int meta_put_headers(
+    struct buf *out, const struct conf_route *route, const struct http1_head *head);
+
+/* What the pool's hash is taken of. head: NULL for a message. params: n == 0: none. */
 uint64_t meta_hash(const struct conf_pool *pool, const struct client *client,
     const struct http1_head *head, struct span params);

@@ -57,6 +57,12 @@ int pool_open(struct pool *pool)
     return 0;
 }
 
+void pool_set_deaf(struct pool *pool, bool deaf)
+{
+    list_for_each (node, &pool->workers)
+        stream_set_deaf(&container_of(node, struct worker, node)->channel.stream, deaf);
+}
+
 void pool_leave(struct pool *pool)
 {
     list_for_each (node, &pool->workers) {

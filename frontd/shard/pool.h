@@ -48,6 +48,8 @@ struct pool_ops {
     /* A notification is on its way: there will be no answer. */
     void (*delivered)(struct job *job);
     void (*failed)(struct job *job, enum rpc_error error);
+    /* A worker has something for connections that stay. NULL, or what is wrong with the frame. */
+    const char *(*pushed)(struct ctx *ctx, const struct frame *frame);
 };
 
 struct pool {
@@ -101,6 +103,9 @@ void pool_submit(struct pool *pool, struct job *job);
  * the worker's answer gives the slot back (protocol section 5).
  */
 bool pool_abandon(struct job *job);
+
+/* Stops reading from the workers, or goes on: a sibling does not keep up with what they publish. */
+void pool_set_deaf(struct pool *pool, bool deaf);
 
 /* Another shard has freed a slot. */
 void pool_wake(struct pool *pool);

@@ -2,8 +2,10 @@
 
 #include <errno.h>
 
+#include "common/log.h"
 #include "common/mem.h"
 #include "frontd/shard/gateway.h"
+#include "frontd/shard/push.h"
 #include "frontd/shard/rpc.h"
 
 static struct pool *all_pools;
@@ -12,13 +14,20 @@ static void on_ended(struct call *call, const struct outcome *outcome)
 {
     struct request *request = call->owner;
     request->client->calls--;
-    if (request->route->kind == CONF_JSONRPC)
-        rpc_ended(request, call, outcome);
-    else
+    if (request->asking)
+        stay_asked(request, outcome);
+    else if (request->route->kind == CONF_HTTP)
         gateway_ended(request, outcome);
+    else
+        rpc_ended(request, call, outcome);
 }
 
-static const struct call_ops call_ops = {.ended = on_ended};
+static const char *on_pushed(struct ctx *ctx, const struct frame *frame)
+{
+    return push_handle(ctx, frame, true);
+}
+
+static const struct call_ops call_ops = {.ended = on_ended, .pushed = on_pushed};
 
 int request_init(struct ctx *ctx, struct pool *pools)
 {
@@ -45,6 +54,14 @@ static struct request *add(struct client *client, const struct http1_head *head)
     request->head = head != NULL && head->method == HTTP1_HEAD;
     request->keep_alive = head != NULL && head->keep_alive;
     client->ctx->count.requests++;
+    return request;
+}
+
+struct request *request_add(struct client *client, const struct conf_route *route)
+{
+    struct request *request = add(client, NULL);
+    if (request != NULL)
+        request->route = route;
     return request;
 }
 
@@ -118,6 +135,8 @@ bool request_start(struct client *client, const struct http1_head *head, struct 
         request_reply(request, &reply);
     } else if (request->route->kind == CONF_JSONRPC) {
         rpc_start(request, head, body);
+    } else if (request->route->kind == CONF_WEBSOCKET) {
+        stay_upgrade(request, head);
     } else {
         gateway_start(request, head, body);
     }
@@ -147,33 +166,7 @@ void request_refuse(struct client *client, unsigned status, const struct http1_h
 
 void request_reply(struct request *request, const struct reply *reply)
 {
-    struct client *client = request->client;
-    struct ctx *ctx = client->ctx;
-    bool no_body = request->head || reply->status == 204 || reply->status == 304;
-    struct http1_reply head = {
-        .status = reply->status,
-        .minor = request->minor,
-        .keep_alive = request->keep_alive,
-        .no_length = reply->status == 204 || (reply->status == 304 && !reply->has_length),
-        .content_length = reply->has_length ? reply->length : reply->body.n,
-        .content_type = reply->content_type,
-        .fields = reply->fields,
-    };
-    size_t body_len = no_body ? 0 : reply->body.n;
-    struct buf *out = client_reply_buffer(client, request);
-    char *room = NULL;
-    /* A backlog over the limit means that the client does not read what it was sent before. */
-    if (buf_len(out) <= ctx->conf->limits.write_buffer)
-        room = buf_room(out, HTTP1_REPLY_HEAD_MAX + reply->fields.n + body_len);
-    if (room == NULL) {
-        client_doom(client);
-    } else {
-        size_t n = http1_reply_head(room, &head, ctx_date(ctx));
-        if (body_len > 0)
-            memcpy(room + n, reply->body.p, body_len);
-        buf_added(out, n + body_len);
-    }
-    client_reply_done(client, request);
+    request->client->session->reply(request, reply);
 }
 
 void request_status(struct request *request, unsigned status, struct span fields)
@@ -199,7 +192,7 @@ void request_error(struct request *request, enum rpc_error error, struct span id
                                                                        : (struct span){0},
     };
     struct buf text = {0};
-    bool json = request->route->kind == CONF_JSONRPC;
+    bool json = request->route->kind != CONF_HTTP;
     if (json && rpc_error_write(&text, error, id) == 0)
         reply.body = (struct span){buf_data(&text), buf_len(&text)};
     char plain[64];
@@ -210,6 +203,15 @@ void request_error(struct request *request, enum rpc_error error, struct span id
     }
     request_reply(request, &reply);
     buf_deinit(&text);
+}
+
+void request_notify(
+    struct ctx *ctx, const struct conf_route *route, struct call_spec *spec, uint32_t pool)
+{
+    spec->pool = &all_pools[pool];
+    spec->timeout = route->timeout;
+    if (call_start(ctx, spec) < 0)
+        log_error("no memory: workers are not told of a connection that came or went");
 }
 
 void request_call(struct request *request, struct call_spec *spec, uint32_t pool)
@@ -224,9 +226,11 @@ void request_call(struct request *request, struct call_spec *spec, uint32_t pool
     if (call_start(client->ctx, spec) < 0) {
         struct outcome outcome = {.error = RPC_OVERLOADED};
         client->calls--;
-        if (request->route->kind == CONF_JSONRPC)
-            rpc_ended(request, NULL, &outcome);
-        else
+        if (request->asking)
+            stay_asked(request, &outcome);
+        else if (request->route->kind == CONF_HTTP)
             gateway_ended(request, &outcome);
+        else
+            rpc_ended(request, NULL, &outcome);
     }
 }

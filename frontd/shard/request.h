@@ -17,7 +17,8 @@ struct request {
     bool head;                      /* HEAD: the answer has no body */
     bool keep_alive;
     bool is_batch;
-    bool done; /* `reply` is complete */
+    bool asking; /* a worker is asked whether the connection may stay (stay.h) */
+    bool done;   /* `reply` is complete */
 };
 
 /* Once, at start: sets what calls do when they end. Returns 0 or -ENOMEM. */
@@ -65,6 +66,13 @@ void request_error(struct request *request, enum rpc_error error, struct span id
 
 /* A short text with that status. */
 void request_status(struct request *request, unsigned status, struct span fields);
+
+/* A request that has no HTTP head: a message's. NULL when there is no memory. */
+struct request *request_add(struct client *client, const struct conf_route *route);
+
+/* Starts a notification that belongs to no request. */
+void request_notify(
+    struct ctx *ctx, const struct conf_route *route, struct call_spec *spec, uint32_t pool);
 
 /* Starts a call of the request; counts it. */
 void request_call(struct request *request, struct call_spec *spec, uint32_t pool);

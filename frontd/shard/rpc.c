@@ -151,6 +151,7 @@ static void start_member(
         .method_escaped = member->method_escaped,
         .id = member->id,
         .notify = notify,
+        .conn = client->stay == NULL ? 0 : client->id,
     };
     struct buf meta = {0};
     if (conf->pools[pool].hash != CONF_HASH_NONE)

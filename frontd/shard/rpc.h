@@ -8,7 +8,7 @@
 int rpc_init(const struct conf *conf);
 void rpc_deinit(void);
 
-/* Starts the calls of a POST. */
+/* Starts the calls of a POST, or (head NULL) of a message. */
 void rpc_start(struct request *request, const struct http1_head *head, struct span body);
 
 /* One of its calls has ended. */

@@ -24,7 +24,9 @@
 #include "frontd/conf_file.h"
 #include "frontd/ctl.h"
 #include "frontd/shard/listener.h"
+#include "frontd/shard/mesh.h"
 #include "frontd/shard/request.h"
+#include "frontd/shard/stay.h"
 #include "frontd/shard/worker.h"
 
 struct shard {
@@ -44,7 +46,8 @@ struct shard {
     size_t npools;
     size_t nlisten; /* sockets that have come so far */
     bool started;
-    bool left; /* workers have been told that we go */
+    bool congested; /* workers are not read, since a sibling does not keep up */
+    bool left;      /* workers have been told that we go */
     bool finished;
 };
 
@@ -128,6 +131,7 @@ static void finish(struct shard *shard)
     for (size_t i = 0; i < shard->npools; i++)
         pool_shut(&shard->pools[i]);
     flush(&shard->ctx);
+    mesh_shut();
     uv_close((uv_handle_t *)&shard->control, NULL);
     uv_close((uv_handle_t *)&shard->wake, NULL);
     uv_close((uv_handle_t *)&shard->turn_end, NULL);
@@ -161,6 +165,12 @@ static void on_turn_end(uv_prepare_t *handle)
 {
     struct shard *shard = handle->data;
     flush(&shard->ctx);
+    bool congested = mesh_congested(&shard->ctx);
+    if (congested != shard->congested) {
+        shard->congested = congested;
+        for (size_t i = 0; i < shard->npools; i++)
+            pool_set_deaf(&shard->pools[i], congested);
+    }
     if (shard->ctx.draining)
         go_on_draining(shard);
     if (!shard->finished)
@@ -248,7 +258,10 @@ static int init_ctx(struct shard *shard)
     slab_init(&ctx->clients, sizeof(struct client));
     slab_init(&ctx->requests, sizeof(struct request));
     slab_init(&ctx->calls, sizeof(struct call));
-    return 0;
+    slab_init(&ctx->stays, sizeof(struct stay));
+    topics_init();
+    int r = idmap_init(&ctx->conns);
+    return r == 0 ? mesh_init(ctx, ctx->identity.shards) : r;
 }
 
 static int on_start(struct shard *shard, const struct ctl_start *start, const int *fds, size_t nfds)
@@ -335,12 +348,22 @@ static int on_run(struct shard *shard)
     return ctl_send(CTL_FD, CTL_READY, &ready, NULL, 0);
 }
 
+static int on_peer(struct shard *shard, const struct ctl_peer *peer, int fd)
+{
+    if (!shard->started || shard->finished) {
+        close(fd);
+        return shard->finished ? 0 : -EPROTO;
+    }
+    return mesh_add(&shard->ctx, peer->shard, fd);
+}
+
 static int on_message(
     struct shard *shard, const struct ctl_message *message, const int *fds, size_t nfds)
 {
     switch (message->type) {
     case CTL_START: return on_start(shard, &message->u.start, fds, nfds);
     case CTL_LISTEN: return on_listen(shard, &message->u.listen, fds);
+    case CTL_PEER: return on_peer(shard, &message->u.peer, fds[0]);
     case CTL_RUN: return on_run(shard);
     case CTL_DRAIN: drain(shard); return 0;
     default: return -EPROTO;
@@ -383,6 +406,10 @@ static void deinit(struct shard *shard)
     mem_free(shard->pools);
     acceptor_deinit(&shard->acceptor);
     request_deinit();
+    mesh_deinit();
+    topics_deinit();
+    idmap_deinit(&ctx->conns);
+    slab_deinit(&ctx->stays);
     slab_deinit(&ctx->calls);
     slab_deinit(&ctx->requests);
     slab_deinit(&ctx->clients);

@@ -244,6 +244,12 @@ static void on_frame(struct channel *channel, struct idmap_node *node, const str
         finish(job, frame);
 }
 
+static const char *on_pushed(struct channel *channel, const struct frame *frame)
+{
+    struct pool *pool = worker_of(channel)->pool;
+    return pool->ops->pushed(pool->ctx, frame);
+}
+
 /* Nobody has started this job: another worker may have it. */
 static void give_back(struct worker *worker, struct job *job)
 {
@@ -388,6 +394,7 @@ static bool on_may_be_silent(struct channel *channel)
 static const struct channel_ops channel_ops = {
     .opened = on_opened,
     .frame = on_frame,
+    .pushed = on_pushed,
     .leaving = on_leaving,
     .lost = on_lost,
     .closed = on_closed,

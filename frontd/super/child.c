@@ -102,6 +102,30 @@ static int send_listeners(struct child *child, int control)
     return ctl_send(control, CTL_LISTEN, &message, fds, count);
 }
 
+/* A socket pair between this shard and each of the others that run. */
+static int send_peers(struct child *child)
+{
+    struct super *super = child->super;
+    for (uint32_t i = 0; i < super->conf->shards; i++) {
+        struct child *other = &super->children[i];
+        int pair[2];
+        if (other == child || other->pid < 0)
+            continue;
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+            return -errno;
+        struct ctl_message to_child = {.u.peer.shard = other->shard};
+        struct ctl_message to_other = {.u.peer.shard = child->shard};
+        int r = ctl_send(child->sock, CTL_PEER, &to_child, &pair[0], 1);
+        if (r == 0 && ctl_send(other->sock, CTL_PEER, &to_other, &pair[1], 1) < 0)
+            log_error("shard %u cannot be told of shard %u", other->shard, child->shard);
+        close(pair[0]);
+        close(pair[1]);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
 static void on_control(uv_poll_t *poll, int status, int events)
 {
     (void)status;
@@ -175,6 +199,8 @@ static int spawn(struct child *child)
         r = send_start(child, pair[0]);
     if (r == 0)
         r = send_listeners(child, pair[0]);
+    if (r == 0)
+        r = send_peers(child);
     if (r == 0)
         r = ctl_send(pair[0], CTL_RUN, &run, NULL, 0);
     if (r < 0) {

@@ -1,0 +1,214 @@
+/*
+ * take() feeds bytes to the codec; request_start() gets each complete request. Answers go out in
+ * the order of the requests: the first one's straight to the client, another's into request->reply
+ * until it is the first.
+ */
+
+#include "frontd/shard/http.h"
+
+#include "frontd/shard/request.h"
+
+static struct http1_head head_scratch; /* of the request being looked at */
+
+static void send_continue(struct client *client)
+{
+    static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    client->pending->continue_owed = false;
+    char *room = client_room(client, sizeof(text) - 1);
+    if (room != NULL)
+        memcpy(room, text, sizeof(text) - 1);
+}
+
+static void refuse(struct client *client, unsigned status, const struct http1_head *head)
+{
+    request_refuse(client, status, head);
+    client->last_request = true;
+}
+
+/* A client that waits for "100 Continue" though its request will be refused is told so now. */
+static void refuse_hopeless(struct client *client, const struct http1_head *head)
+{
+    head_scratch = *head;
+    head_scratch.keep_alive = false; /* its body may or may not come: this ends the connection */
+    client->last_request = true;
+    if (!request_start(client, &head_scratch, (struct span){0}))
+        client_doom(client);
+}
+
+static size_t take(
+    struct client *client, union codec_state *codec, char *p, size_t n, char **ret_rest)
+{
+    const struct conf_limits *limits = &client->ctx->conf->limits;
+    const struct http1_config config = {
+        .head = {.head_bytes = limits->header, .fields = limits->headers},
+        .body = limits->body,
+    };
+    while (n > 0 && client_may_start(client) && client->session == &http_session) {
+        struct http1_result result = http1_feed(&codec->http1, p, n, &config, &head_scratch);
+        if (result.event == HTTP1_ERROR) {
+            refuse(client, result.status, result.head_known ? &head_scratch : NULL);
+            n = 0;
+        } else if (result.event == HTTP1_REQUEST) {
+            if (!head_scratch.keep_alive)
+                client->last_request = true;
+            if (!request_start(client, &head_scratch, result.body))
+                client_doom(client);
+            p += result.used;
+            n -= result.used;
+        } else {
+            if (result.event == HTTP1_CONTINUE && request_hopeless(client, &head_scratch))
+                refuse_hopeless(client, &head_scratch);
+            n = result.kept;
+            break;
+        }
+    }
+    *ret_rest = p;
+    return n;
+}
+
+/* The rest of a request waits: its client may wait, too, for "100 Continue". */
+static void waiting(struct client *client)
+{
+    struct pending *pending = client->pending;
+    if (!pending->codec.http1.continue_asked)
+        return;
+    pending->codec.http1.continue_asked = false;
+    pending->continue_owed = true;
+    if (list_empty(&client->requests))
+        send_continue(client);
+}
+
+static bool input_ended(struct client *client)
+{
+    if (client->pending != NULL && client_may_start(client))
+        refuse(client, 400, NULL); /* RFC 9112 section 8: incomplete */
+    return true;
+}
+
+static uint64_t due(const struct client *client)
+{
+    const struct conf_limits *limits = &client->ctx->conf->limits;
+    const struct pending *pending = client->pending;
+    if (pending != NULL && client_may_start(client)) {
+        if (pending->codec.http1.phase == HTTP1_PHASE_HEAD)
+            return pending->started + limits->header_timeout;
+        return MIN(pending->heard, pending->window) + limits->body_timeout;
+    }
+    if (!list_empty(&client->requests))
+        return UINT64_MAX; /* calls have their own deadlines */
+    return client->active_at + limits->idle_timeout;
+}
+
+static void expire(struct client *client)
+{
+    struct pending *pending = client->pending;
+    if (pending == NULL) {
+        client_doom(client);
+        return;
+    }
+    if (pending->codec.http1.phase != HTTP1_PHASE_HEAD && !client_too_slow(client))
+        return;
+    refuse(client, 408, NULL);
+    client_free_pending(client);
+}
+
+static void drain(struct client *client)
+{
+    if (!list_empty(&client->requests)) {
+        /* The last of those in progress is the last of all. */
+        container_of(client->requests.prev, struct request, node)->keep_alive = false;
+        client->last_request = true;
+        client_touch(client);
+    } else if (client->pending == NULL && client_waiting(client) == 0) {
+        client_doom(client);
+    } else if (client->pending == NULL) {
+        client->last_request = true;
+        client_end(client);
+    }
+    /* Else it is in the middle of a request, whose answer will say "Connection: close". */
+}
+
+/* Sends what is complete, in order. */
+static void send_replies(struct client *client)
+{
+    const size_t limit = client->ctx->conf->limits.write_buffer;
+    while (!list_empty(&client->requests)) {
+        struct request *first = list_first(&client->requests, struct request, node);
+        if (!first->done)
+            break;
+        size_t n = buf_len(&first->reply);
+        if (n > 0 && client_waiting(client) > limit) {
+            client_doom(client); /* it does not read what it was sent before */
+        } else if (n > 0) {
+            char *room = client_room(client, n);
+            if (room != NULL)
+                memcpy(room, buf_data(&first->reply), n);
+        }
+        bool last = !first->keep_alive;
+        request_free(first);
+        if (last) {
+            client->last_request = true;
+            client_end(client);
+            break;
+        }
+    }
+    if (client->pending != NULL && client->pending->continue_owed && list_empty(&client->requests))
+        send_continue(client);
+    client_touch(client);
+}
+
+/* Where a reply of up to `n` bytes is to be written; NULL (and the client doomed) where nowhere. */
+static char *reply_room(struct request *request, size_t n, struct buf **ret_out)
+{
+    struct client *client = request->client;
+    bool first = client->requests.next == &request->node;
+    *ret_out = first ? &client->out : &request->reply;
+    char *room = NULL;
+    if (buf_len(*ret_out) <= client->ctx->conf->limits.write_buffer)
+        room = buf_room(*ret_out, n);
+    if (room == NULL)
+        client_doom(client);
+    return room;
+}
+
+static void reply(struct request *request, const struct reply *reply)
+{
+    struct client *client = request->client;
+    struct buf *out;
+    bool no_body = request->head || reply->status == 204 || reply->status == 304;
+    struct http1_reply head = {
+        .status = reply->status,
+        .minor = request->minor,
+        .keep_alive = request->keep_alive,
+        .no_length = reply->status == 204 || (reply->status == 304 && !reply->has_length),
+        .content_length = reply->has_length ? reply->length : reply->body.n,
+        .content_type = reply->content_type,
+        .fields = reply->fields,
+    };
+    size_t body_len = no_body ? 0 : reply->body.n;
+    char *room = reply_room(request, HTTP1_REPLY_HEAD_MAX + reply->fields.n + body_len, &out);
+    if (room != NULL) {
+        size_t n = http1_reply_head(room, &head, ctx_date(client->ctx));
+        if (body_len > 0)
+            memcpy(room + n, reply->body.p, body_len);
+        buf_added(out, n + body_len);
+    }
+    request->done = true;
+    send_replies(client);
+}
+
+static void gone(struct client *client)
+{
+    (void)client;
+}
+
+const struct session_ops http_session = {
+    .take = take,
+    .waiting = waiting,
+    .input_ended = input_ended,
+    .due = due,
+    .expire = expire,
+    .drain = drain,
+    .reply = reply,
+    .gone = gone,
+};

@@ -1,0 +1,147 @@
+#include "frontd/shard/push.h"
+
+#include "common/log.h"
+#include "frontd/shard/mesh.h"
+#include "proto/jsonrpc.h"
+
+/* A topic's name: a member of meta, its escapes resolved into `name`. */
+struct topic_name {
+    bool there;
+    size_t n;
+    char name[TOPIC_NAME_MAX];
+};
+
+/* Returns false where meta or the name in it is not right. */
+static bool read_topic(const struct frame *frame, struct topic_name *ret_topic)
+{
+    ret_topic->there = false;
+    if (frame->meta.n == 0)
+        return true;
+    if (jsonrpc_validate(frame->meta.p, frame->meta.n) != 0)
+        return false;
+    struct span value = jsonrpc_member(frame->meta, SPAN("topic"));
+    if (value.n == 0)
+        return true;
+    if (value.p[0] != '"')
+        return false;
+    struct span inside = {value.p + 1, value.n - 2};
+    char plain[TOPIC_NAME_MAX * 6]; /* each byte may have been written as an escape of 6 */
+    if (inside.n > sizeof(plain))
+        return false;
+    size_t n = jsonrpc_unescape(inside, plain);
+    if (n == 0 || n > TOPIC_NAME_MAX)
+        return false;
+    memcpy(ret_topic->name, plain, n);
+    ret_topic->n = n;
+    ret_topic->there = true;
+    return true;
+}
+
+/* What a frame carries: the blob, or the body where there is none. */
+static struct span payload_of(const struct frame *frame)
+{
+    return frame->blob.n > 0 ? frame->blob : frame->body;
+}
+
+/* A payload that comes for a client on several kinds of connection: encoded once for each. */
+struct shared {
+    const struct frame *frame;
+    struct message *encoded[STAY_KINDS];
+};
+
+static void deliver(struct stay *stay, struct shared *shared)
+{
+    const struct frame *frame = shared->frame;
+    struct message **message = &shared->encoded[stay->kind];
+    bool binary = frame->head.flags & FRAME_F_BINARY;
+    if (*message == NULL)
+        *message = stay_encode(stay->kind, payload_of(frame), binary, true);
+    if (*message != NULL)
+        stay_push(stay, *message);
+}
+
+static void end_sharing(struct shared *shared)
+{
+    for (size_t i = 0; i < STAY_KINDS; i++)
+        message_unref(shared->encoded[i]);
+}
+
+static void publish(const struct frame *frame, const struct topic_name *topic)
+{
+    struct shared shared = {.frame = frame};
+    struct topic_members members = topics_members((struct span){topic->name, topic->n});
+    for (uint32_t i = 0; i < members.count; i++)
+        deliver(members.clients[i]->stay, &shared);
+    end_sharing(&shared);
+}
+
+static void push(struct stay *stay, const struct frame *frame)
+{
+    struct shared shared = {.frame = frame};
+    deliver(stay, &shared);
+    end_sharing(&shared);
+}
+
+static void subscribe(struct stay *stay, const struct topic_name *topic)
+{
+    uint32_t limit = stay->client->ctx->conf->limits.subscriptions;
+    int r = topics_join(
+        stay->client, &stay->subscriptions, (struct span){topic->name, topic->n}, limit);
+    if (r != 0)
+        log_warning("connection %llu cannot subscribe: %s", (unsigned long long)stay->conn.id,
+            r == TOPICS_E_LIMIT ? "it has limits.subscriptions already" : "no memory");
+}
+
+static void disconnect(struct stay *stay, const struct frame *frame)
+{
+    unsigned code = WS_CODE_NORMAL;
+    char reason[WS_CONTROL_MAX] = "";
+    size_t n = 0;
+    if (frame->meta.n > 0 && jsonrpc_validate(frame->meta.p, frame->meta.n) == 0) {
+        struct span number = jsonrpc_member(frame->meta, SPAN("code"));
+        struct span text = jsonrpc_member(frame->meta, SPAN("reason"));
+        if (number.n == 4 && ws_code_valid((unsigned)strtoul(number.p, NULL, 10)))
+            code = (unsigned)strtoul(number.p, NULL, 10);
+        if (text.n >= 2 && text.p[0] == '"' && text.n - 2 <= sizeof(reason))
+            n = jsonrpc_unescape((struct span){text.p + 1, text.n - 2}, reason);
+    }
+    stay_close(stay, code, (struct span){reason, n});
+}
+
+static void to_connection(
+    struct stay *stay, const struct frame *frame, const struct topic_name *topic)
+{
+    switch (frame->head.type) {
+    case FRAME_PUSH: push(stay, frame); break;
+    case FRAME_SUBSCRIBE: subscribe(stay, topic); break;
+    case FRAME_UNSUBSCRIBE:
+        topics_leave(stay->client, &stay->subscriptions,
+            topic->there ? (struct span){topic->name, topic->n} : (struct span){0});
+        break;
+    case FRAME_DISCONNECT: disconnect(stay, frame); break;
+    default: break;
+    }
+}
+
+const char *push_handle(struct ctx *ctx, const struct frame *frame, bool from_worker)
+{
+    uint8_t type = frame->head.type;
+    struct topic_name topic = {.there = false};
+    bool may_name = type == FRAME_PUBLISH || type == FRAME_SUBSCRIBE || type == FRAME_UNSUBSCRIBE;
+    if (may_name && !read_topic(frame, &topic))
+        return "bad topic";
+    if ((type == FRAME_PUBLISH || type == FRAME_SUBSCRIBE) && !topic.there)
+        return "topic missing";
+    if (type == FRAME_PUBLISH) {
+        publish(frame, &topic);
+        if (from_worker)
+            mesh_forward(ctx, frame);
+        return NULL;
+    }
+    struct stay *stay = stay_find(ctx, frame->head.conn);
+    if (stay != NULL)
+        to_connection(stay, frame, &topic);
+    else if (from_worker)
+        mesh_forward(ctx, frame);
+    return NULL;
+}

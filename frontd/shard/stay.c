@@ -1,0 +1,566 @@
+/*
+ * stay_open() begins frame and line connections, stay_upgrade() WebSockets: the handshake is
+ * checked, with `connect: ask` a worker is asked, then the answer 101 goes out and the client's
+ * session becomes stay_session. take() gives each message to the scanner (rpc.c) or, on a route
+ * with `messages: raw`, straight to a worker.
+ *
+ * A WebSocket ends with Close frames in both directions: stay_close() sends ours and waits a while
+ * for the client's; a client's is answered and ends the connection. After an error of the client's
+ * nothing more is read.
+ *
+ * Half-open connections: a WebSocket that was silent for the ping interval is sent a Ping, and is
+ * lost after three of them without a sign of life; for the other kinds the kernel's keep-alive
+ * does the same, since their protocol has no question that every client answers.
+ */
+
+#include "frontd/shard/stay.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include "common/mem.h"
+#include "frontd/codec/ws_handshake.h"
+#include "frontd/shard/event.h"
+#include "frontd/shard/http.h"
+#include "frontd/shard/request.h"
+#include "frontd/shard/rpc.h"
+
+enum {
+    CLOSE_MS = 5000,  /* for the client's Close after ours */
+    PINGS_MAX = 3,    /* without a sign of life */
+    JITTER_PARTS = 8, /* a ping comes up to an eighth of the interval early */
+};
+
+static const struct session_ops stay_session;
+
+/* The client becomes one that stays. */
+static int begin(struct client *client, const struct conf_route *route, enum stay_kind kind)
+{
+    struct ctx *ctx = client->ctx;
+    struct stay *stay = slab_get(&ctx->stays);
+    if (stay == NULL)
+        return -ENOMEM;
+    stay->client = client;
+    stay->route = route;
+    stay->kind = (uint8_t)kind;
+    stay->heard_at = ctx_now(ctx);
+    stay->conn.id = client->id;
+    idmap_add(&ctx->conns, &stay->conn);
+    client->stay = stay;
+    client->session = &stay_session;
+    return 0;
+}
+
+struct stay *stay_find(struct ctx *ctx, uint64_t conn)
+{
+    struct idmap_node *node = idmap_find(&ctx->conns, conn);
+    return node == NULL ? NULL : container_of(node, struct stay, conn);
+}
+
+/* The kernel's keep-alive, with the route's interval. */
+static void ask_kernel_for_signs_of_life(const struct client *client, uint64_t ping_ms)
+{
+    int one = 1;
+    int seconds = (int)MIN((ping_ms + 999) / 1000, (uint64_t)32767);
+    int count = PINGS_MAX - 1;
+    unsigned timeout = (unsigned)MIN(ping_ms * PINGS_MAX, (uint64_t)INT32_MAX);
+    if (client->peer_family == AF_UNIX)
+        return; /* the peer's end is always seen */
+    setsockopt(client->fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+    setsockopt(client->fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
+    setsockopt(client->fd, IPPROTO_TCP, TCP_KEEPINTVL, &seconds, sizeof(seconds));
+    setsockopt(client->fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+    setsockopt(client->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
+}
+
+int stay_open(struct client *client)
+{
+    const struct conf_listener *listener = client->listener;
+    const struct conf_route *route = &listener->routes[0];
+    bool frame = listener->protocol == CONF_PROTOCOL_FRAME;
+    if (begin(client, route, frame ? STAY_FRAME : STAY_LINE) < 0)
+        return -ENOMEM;
+    ask_kernel_for_signs_of_life(client, route->ping);
+    if (!route->events)
+        return 0;
+    if (!route->connect_ask) {
+        event_connected(client->stay, NULL);
+        return 0;
+    }
+    struct request *request = request_add(client, route);
+    if (request == NULL)
+        return -ENOMEM;
+    client->held = true;
+    event_ask(request, client->stay, NULL);
+    return 0;
+}
+
+/* Handshake */
+
+static int put_switching(struct buf *out, struct ctx *ctx, const char *accept, const char *protocol)
+{
+    return buf_printf(out,
+        "HTTP/1.1 101 Switching Protocols\r\nServer: frontd\r\nDate: %s\r\n"
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s%s%s\r\n",
+        ctx_date(ctx), accept,
+        protocol == NULL ? "" : "Sec-WebSocket-Protocol: ", protocol == NULL ? "" : protocol,
+        protocol == NULL ? "" : "\r\n");
+}
+
+/* The handshake is over: the answer that was made ready goes out. */
+static void switch_protocols(struct request *request)
+{
+    struct client *client = request->client;
+    size_t n = buf_len(&request->batch);
+    char *room = client_room(client, n);
+    if (room != NULL)
+        memcpy(room, buf_data(&request->batch), n);
+    request_free(request);
+}
+
+static void refuse_upgrade(struct request *request, unsigned status)
+{
+    static const struct span upgrade = {"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n", 48};
+    request_status(request, status, status == 426 ? upgrade : (struct span){0});
+}
+
+void stay_upgrade(struct request *request, const struct http1_head *head)
+{
+    struct client *client = request->client;
+    const struct conf_route *route = request->route;
+    char accept[WS_ACCEPT_SIZE];
+    int protocol = -1;
+    int status = ws_wanted(head) ? ws_handshake(head, route->origins, route->norigins,
+                                       route->protocols, route->nprotocols, accept, &protocol)
+                                 : 426;
+    if (status == 0 && client->requests.next != &request->node)
+        status = 400; /* requests before it are in progress: their answers cannot follow 101 */
+    if (status == 0 && client->ctx->draining)
+        status = 503;
+    if (status != 0) {
+        refuse_upgrade(request, (unsigned)status);
+        return;
+    }
+    if (put_switching(&request->batch, client->ctx, accept,
+            protocol < 0 ? NULL : route->protocols[protocol]) < 0 ||
+        begin(client, route, STAY_WEBSOCKET) < 0) {
+        refuse_upgrade(request, 503);
+        return;
+    }
+    if (route->events && route->connect_ask) {
+        client->held = true;
+        event_ask(request, client->stay, head);
+        return;
+    }
+    if (route->events)
+        event_connected(client->stay, head);
+    switch_protocols(request);
+}
+
+/* Back to HTTP, or to nothing: the worker does not want it. */
+static void turn_away(struct request *request, const struct outcome *outcome)
+{
+    struct client *client = request->client;
+    struct stay *stay = client->stay;
+    bool websocket = stay->kind == STAY_WEBSOCKET;
+    client->session->gone(client);
+    client->session = &http_session;
+    request->keep_alive = false;
+    client->last_request = true;
+    if (!websocket) {
+        request_free(request);
+        client_end(client);
+    } else if (outcome->error != 0) {
+        request_status(request, rpc_error_status(outcome->error), (struct span){0});
+    } else {
+        request_status(request, 403, (struct span){0});
+    }
+}
+
+void stay_asked(struct request *request, const struct outcome *outcome)
+{
+    struct client *client = request->client;
+    struct jsonrpc_response response;
+    client->held = false;
+    client_touch(client);
+    if (outcome->error != 0 ||
+        jsonrpc_scan_response(outcome->body.p, outcome->body.n, &response) != 0 ||
+        response.error.n > 0) {
+        turn_away(request, outcome);
+        return;
+    }
+    client->stay->announced = true;
+    if (client->stay->kind == STAY_WEBSOCKET)
+        switch_protocols(request);
+    else
+        request_free(request);
+}
+
+/* Sending */
+
+static size_t head_size(enum stay_kind kind, size_t payload)
+{
+    switch (kind) {
+    case STAY_WEBSOCKET: return payload <= 125 ? 2 : payload <= 65535 ? 4 : 10;
+    case STAY_FRAME: return 4;
+    default: return 0;
+    }
+}
+
+static size_t encoded_size(enum stay_kind kind, size_t payload)
+{
+    return head_size(kind, payload) + payload + (kind == STAY_LINE);
+}
+
+/* Writes a message; a line's line ends, which in JSON are white space, become spaces. */
+static void encode(char *out, enum stay_kind kind, struct span payload, bool binary)
+{
+    size_t head = head_size(kind, payload.n);
+    char *text = out + head;
+    if (payload.n > 0)
+        memcpy(text, payload.p, payload.n);
+    if (kind == STAY_WEBSOCKET) {
+        uint8_t bytes[WS_HEAD_MAX];
+        ws_head_write(bytes, binary ? WS_BINARY : WS_TEXT, payload.n);
+        memcpy(out, bytes, head);
+    } else if (kind == STAY_FRAME) {
+        out[0] = (char)(payload.n >> 24);
+        out[1] = (char)(payload.n >> 16);
+        out[2] = (char)(payload.n >> 8);
+        out[3] = (char)payload.n;
+    } else {
+        for (size_t i = 0; i < payload.n; i++) {
+            if (text[i] == '\n' || text[i] == '\r')
+                text[i] = ' ';
+        }
+        text[payload.n] = '\n';
+    }
+}
+
+struct message *stay_encode(enum stay_kind kind, struct span payload, bool binary, bool push)
+{
+    struct message *message = message_new(encoded_size(kind, payload.n), push);
+    if (message != NULL)
+        encode(message->bytes, kind, payload, binary);
+    return message;
+}
+
+static void send_text(struct client *client, struct span payload)
+{
+    enum stay_kind kind = client->stay->kind;
+    char *room = client_room(client, encoded_size(kind, payload.n));
+    if (room != NULL)
+        encode(room, kind, payload, false);
+}
+
+static void send_control(struct client *client, enum ws_opcode opcode, struct span payload)
+{
+    uint8_t head[WS_HEAD_MAX];
+    size_t n = ws_head_write(head, opcode, payload.n);
+    char *room = client_room(client, n + payload.n);
+    if (room == NULL)
+        return;
+    memcpy(room, head, n);
+    if (payload.n > 0)
+        memcpy(room + n, payload.p, payload.n);
+}
+
+static void send_close(struct client *client, unsigned code, struct span reason)
+{
+    uint8_t frame[2 + WS_CONTROL_MAX];
+    size_t n = ws_close_write(frame, code, reason);
+    char *room = client_room(client, n);
+    if (room != NULL)
+        memcpy(room, frame, n);
+    client->stay->close_sent = true;
+}
+
+void stay_close(struct stay *stay, unsigned code, struct span reason)
+{
+    struct client *client = stay->client;
+    if (stay->close_sent || client->state != CLIENT_OPEN)
+        return;
+    if (stay->code == 0)
+        stay->code = (uint16_t)code;
+    if (stay->kind == STAY_WEBSOCKET && !client->held) {
+        send_close(client, code, reason);
+        stay->heard_at = ctx_now(client->ctx); /* the client's has CLOSE_MS from now */
+    } else {
+        client->last_request = true;
+        client_end(client);
+    }
+    client_touch(client);
+}
+
+/* An error of the client's: it is told the code, and nothing more is read. */
+static void fail(struct client *client, unsigned code)
+{
+    struct stay *stay = client->stay;
+    if (stay->kind == STAY_WEBSOCKET && !stay->close_sent)
+        send_close(client, code, (struct span){0});
+    if (stay->code == 0)
+        stay->code = (uint16_t)code;
+    client->last_request = true;
+    client_end(client);
+    list_for_each_safe (node, &client->requests)
+        request_abandon(container_of(node, struct request, node));
+}
+
+void stay_push(struct stay *stay, struct message *message)
+{
+    struct client *client = stay->client;
+    size_t limit = client->ctx->conf->limits.write_buffer;
+    if (client->state != CLIENT_OPEN || stay->close_sent || client->held)
+        return;
+    /* Much in one turn does not make a consumer slow: what the kernel takes does not wait. */
+    if (client_waiting(client) + message->len > limit && !client_write(client))
+        return;
+    if (client_waiting(client) + message->len > limit && client_waiting(client) > 0) {
+        size_t room = limit > message->len ? limit - message->len : 0;
+        if (client->queue != NULL) {
+            size_t dropped = message_queue_drop(client->queue, room);
+            client->ctx->count.dropped += stay->route->slow_drop ? dropped : 0;
+        }
+        if (!stay->route->slow_drop) {
+            stay_close(stay, WS_CODE_TRY_LATER, SPAN("too slow"));
+            return;
+        }
+        if (client_waiting(client) > room) {
+            client->ctx->count.dropped++;
+            return; /* answers alone fill it */
+        }
+    }
+    if (client_add_message(client, message) < 0)
+        client_doom(client);
+}
+
+/* Receiving */
+
+static void on_message(struct client *client, struct span payload, bool binary)
+{
+    struct stay *stay = client->stay;
+    if (stay->close_sent)
+        return;
+    if (stay->route->raw) {
+        event_message(stay, payload, binary);
+        return;
+    }
+    if (binary) {
+        stay_close(stay, WS_CODE_UNSUPPORTED, SPAN("JSON-RPC is text"));
+        return;
+    }
+    struct request *request = request_add(client, stay->route);
+    if (request == NULL)
+        client_doom(client);
+    else
+        rpc_start(request, NULL, payload);
+}
+
+static void on_control(struct client *client, const struct ws_result *result)
+{
+    struct stay *stay = client->stay;
+    if (result->opcode == WS_PING && !stay->close_sent)
+        send_control(client, WS_PONG, result->payload);
+    if (result->opcode != WS_CLOSE)
+        return;
+    if (stay->code == 0)
+        stay->code = result->code;
+    if (!stay->close_sent)
+        send_close(client, result->code, (struct span){0});
+    client->last_request = true;
+    client_end(client);
+    list_for_each_safe (node, &client->requests)
+        request_abandon(container_of(node, struct request, node));
+}
+
+static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, char **ret_rest)
+{
+    uint32_t limit = client->ctx->conf->limits.body;
+    const struct ws_limits limits = {.message = limit, .frame = limit};
+    char control[WS_CONTROL_MAX];
+    while (n > 0 && client_may_start(client)) {
+        struct ws_result result = ws_feed(ws, p, n, &limits, control);
+        if (result.event == WS_EVENT_MESSAGE) {
+            on_message(client, result.payload, result.opcode == WS_BINARY);
+            p += result.used;
+            n -= result.used;
+        } else if (result.event == WS_EVENT_ERROR) {
+            fail(client, result.code);
+            n = 0;
+        } else {
+            n = result.kept;
+            if (result.event == WS_EVENT_MORE)
+                break;
+            on_control(client, &result);
+        }
+    }
+    *ret_rest = p;
+    return n;
+}
+
+static struct line_result feed_line(
+    const struct client *client, size_t *scanned, const char *p, size_t n)
+{
+    uint32_t limit = client->ctx->conf->limits.body;
+    if (client->stay->kind == STAY_FRAME)
+        return line_feed_frame(p, n, limit);
+    return line_feed_line(p, n, limit, scanned);
+}
+
+static void refuse_too_big(struct client *client)
+{
+    struct buf text = {0};
+    if (rpc_error_write(&text, RPC_TOO_LARGE, (struct span){0}) == 0)
+        send_text(client, (struct span){buf_data(&text), buf_len(&text)});
+    buf_deinit(&text);
+    fail(client, WS_CODE_TOO_BIG);
+}
+
+static size_t take_lines(struct client *client, size_t *scanned, char *p, size_t n, char **ret_rest)
+{
+    while (n > 0 && client_may_start(client)) {
+        struct line_result result = feed_line(client, scanned, p, n);
+        if (result.event == LINE_MORE)
+            break;
+        if (result.event == LINE_TOO_BIG) {
+            refuse_too_big(client);
+            n = 0;
+            break;
+        }
+        *scanned = 0;
+        if (result.event == LINE_MESSAGE)
+            on_message(client, result.payload, false);
+        else if (client->stay->kind == STAY_FRAME)
+            send_text(client, (struct span){0}); /* a heartbeat is echoed */
+        p += result.used;
+        n -= result.used;
+    }
+    *ret_rest = p;
+    return n;
+}
+
+static size_t take(
+    struct client *client, union codec_state *codec, char *p, size_t n, char **ret_rest)
+{
+    struct stay *stay = client->stay;
+    if (!stay->close_sent)
+        stay->heard_at = ctx_now(client->ctx);
+    stay->pings = 0;
+    if (stay->kind == STAY_WEBSOCKET)
+        return take_ws(client, &codec->ws, p, n, ret_rest);
+    return take_lines(client, &codec->scanned, p, n, ret_rest);
+}
+
+static void waiting(struct client *client)
+{
+    (void)client;
+}
+
+/* Nobody who stays shuts one side only. */
+static bool input_ended(struct client *client)
+{
+    return client->stay->kind != STAY_WEBSOCKET && !list_empty(&client->requests);
+}
+
+/* Pings of many connections that came at the same moment do not go out at the same moment. */
+static uint64_t early(const struct stay *stay)
+{
+    uint64_t mixed = stay->conn.id * 0x9e3779b97f4a7c15ULL >> 32;
+    return mixed % (stay->route->ping / JITTER_PARTS + 1);
+}
+
+static uint64_t due(const struct client *client)
+{
+    const struct stay *stay = client->stay;
+    if (stay->close_sent)
+        return stay->heard_at + CLOSE_MS;
+    uint64_t at = UINT64_MAX;
+    if (client->pending != NULL && client_may_start(client))
+        at = MIN(client->pending->heard, client->pending->window) +
+             client->ctx->conf->limits.body_timeout;
+    if (stay->kind != STAY_WEBSOCKET || !client_may_start(client))
+        return at;
+    uint64_t interval = stay->route->ping;
+    uint64_t ping_at = stay->heard_at + interval * (stay->pings + 1U);
+    return MIN(at, stay->pings == 0 ? ping_at - early(stay) : ping_at);
+}
+
+static void expire(struct client *client)
+{
+    struct stay *stay = client->stay;
+    uint64_t now = ctx_now(client->ctx);
+    if (stay->close_sent) {
+        client_doom(client);
+        return;
+    }
+    if (client->pending != NULL &&
+        MIN(client->pending->heard, client->pending->window) +
+                client->ctx->conf->limits.body_timeout <=
+            now &&
+        client_too_slow(client)) {
+        fail(client, WS_CODE_POLICY);
+        return;
+    }
+    if (stay->kind != STAY_WEBSOCKET)
+        return;
+    if (stay->pings >= PINGS_MAX - 1) {
+        client_doom(client); /* lost: 1006 */
+        return;
+    }
+    if (now + early(stay) >= stay->heard_at + stay->route->ping * (stay->pings + 1U)) {
+        stay->pings++;
+        send_control(client, WS_PING, (struct span){0});
+    }
+}
+
+static void drain(struct client *client)
+{
+    struct stay *stay = client->stay;
+    stay->draining = true;
+    if (list_empty(&client->requests))
+        stay_close(stay, WS_CODE_GOING_AWAY, SPAN("going away"));
+}
+
+static void reply(struct request *request, const struct reply *reply)
+{
+    struct client *client = request->client;
+    size_t limit = client->ctx->conf->limits.write_buffer;
+    if (reply->body.n > 0 && client->state == CLIENT_OPEN && !client->stay->close_sent) {
+        if (client_waiting(client) > limit && client->queue != NULL)
+            message_queue_drop(client->queue, 0);
+        if (client_waiting(client) > limit)
+            client_doom(client); /* it does not read what it was sent before */
+        else
+            send_text(client, reply->body);
+    }
+    request_free(request);
+    if (client->stay->draining && list_empty(&client->requests))
+        stay_close(client->stay, WS_CODE_GOING_AWAY, SPAN("going away"));
+    client_touch(client);
+}
+
+static void gone(struct client *client)
+{
+    struct stay *stay = client->stay;
+    struct ctx *ctx = client->ctx;
+    if (stay == NULL)
+        return;
+    if (stay->announced)
+        event_disconnected(stay);
+    topics_leave(client, &stay->subscriptions, (struct span){0});
+    idmap_remove(&ctx->conns, &stay->conn);
+    slab_put(&ctx->stays, stay);
+    client->stay = NULL;
+}
+
+static const struct session_ops stay_session = {
+    .take = take,
+    .waiting = waiting,
+    .input_ended = input_ended,
+    .due = due,
+    .expire = expire,
+    .drain = drain,
+    .reply = reply,
+    .gone = gone,
+};

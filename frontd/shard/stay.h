@@ -1,0 +1,58 @@
+#pragma once
+
+/*
+ * Connections that stay and exchange messages: WebSocket, frames and lines on plain TCP. Requests
+ * are answered as their answers come, and workers push (protocol section 9).
+ */
+
+#include "common/idmap.h"
+#include "frontd/shard/client.h"
+#include "frontd/shard/topics.h"
+
+struct outcome;
+
+enum stay_kind { STAY_WEBSOCKET, STAY_FRAME, STAY_LINE, STAY_KINDS };
+
+struct stay {
+    struct idmap_node conn; /* in ctx->conns; its id is what workers know it by */
+    struct client *client;
+    const struct conf_route *route;
+    struct subscription *subscriptions;
+    uint64_t heard_at; /* ms: last sign of life */
+    uint16_t code;     /* WebSocket close code, for frontd.disconnect; 0: none yet */
+    uint8_t kind;      /* enum stay_kind */
+    uint8_t pings;     /* sent since the last sign of life */
+    bool announced;    /* workers know of it: frontd.disconnect will follow */
+    bool close_sent;   /* WebSocket: our Close frame is out */
+    bool draining;     /* it is closed when its calls have ended */
+};
+
+/* A listener of protocol frame or line has accepted it. Returns 0 or -ENOMEM. */
+int stay_open(struct client *client);
+
+/*
+ * An HTTP client wants to be a WebSocket on this request's route. The request ends, as 101 or an
+ * error, at once or when a worker has been asked.
+ */
+void stay_upgrade(struct request *request, const struct http1_head *head);
+
+/* The worker that was asked has answered, or nobody will. */
+void stay_asked(struct request *request, const struct outcome *outcome);
+
+/* The connection of that id on this shard, or NULL. */
+struct stay *stay_find(struct ctx *ctx, uint64_t conn);
+
+/*
+ * Closes with that WebSocket close code and reason; the other kinds just close, after what waits.
+ */
+void stay_close(struct stay *stay, unsigned code, struct span reason);
+
+/*
+ * A text (or, binary, anything) encoded for a kind of connection, to be shared. push: it may be
+ * dropped for a slow consumer. NULL when there is no memory, or when a line would contain a line
+ * end.
+ */
+struct message *stay_encode(enum stay_kind kind, struct span payload, bool binary, bool push);
+
+/* Sends a pushed message, or deals with a consumer that is too slow for it. */
+void stay_push(struct stay *stay, struct message *message);
