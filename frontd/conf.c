@@ -64,6 +64,8 @@ static void free_listener(struct conf_listener *listener)
         mem_free(route->host);
         mem_free(route->pools);
         free_texts(route->headers, route->nheaders);
+        free_texts(route->origins, route->norigins);
+        free_texts(route->protocols, route->nprotocols);
     }
     mem_free(listener->routes);
     mem_free(listener->name);

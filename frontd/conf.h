@@ -36,7 +36,7 @@ struct conf_limits {
     uint32_t batch;        /* members */
     uint32_t write_buffer; /* bytes */
     uint32_t calls_per_connection;
-    uint32_t subscriptions; /* topics per connection */
+    uint32_t subscriptions;  /* topics per connection */
     uint64_t header_timeout; /* ms, like all times */
     uint64_t body_timeout;
     uint64_t idle_timeout;
@@ -65,8 +65,8 @@ struct conf_route {
     char **headers;   /* lower case */
     uint32_t nheaders;
     /* Of connections that stay (CONF_WEBSOCKET, CONF_STREAM): */
-    uint64_t ping;    /* ms between two signs of life that are asked for */
-    char **origins;   /* that a browser's page may come from; none: any */
+    uint64_t ping;  /* ms between two signs of life that are asked for */
+    char **origins; /* that a browser's page may come from; none: any */
     uint32_t norigins;
     char **protocols; /* for Sec-WebSocket-Protocol, the preferred one first */
     uint32_t nprotocols;

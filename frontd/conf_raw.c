@@ -13,6 +13,13 @@
 #define TEXTS(type, key)                                                                           \
     CYAML_FIELD_SEQUENCE(#key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct type, key,         \
         &text_value, 0, CYAML_UNLIMITED)
+/* The keys of a route that stand at a listener of frame or line. */
+#define STREAM_TEXT(key)                                                                           \
+    CYAML_FIELD_STRING_PTR(#key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,                         \
+        struct conf_raw_listener, stream.key, 0, CYAML_UNLIMITED)
+#define STREAM_TEXTS(key)                                                                          \
+    CYAML_FIELD_SEQUENCE(#key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw_listener, \
+        stream.key, &text_value, 0, CYAML_UNLIMITED)
 /* Part of the contract, refused by conf_check.c with "not supported yet". */
 #define LATER(key) CYAML_FIELD_IGNORE(#key, CYAML_FLAG_OPTIONAL)
 
@@ -29,13 +36,13 @@ static const cyaml_schema_field_t route_fields[] = {
     TEXT(conf_raw_route, timeout),
     TEXTS(conf_raw_route, meta),
     TEXTS(conf_raw_route, headers),
-    LATER(messages),
-    LATER(events),
-    LATER(ping),
-    LATER(connect),
-    LATER(slow),
-    LATER(origins),
-    LATER(protocols),
+    TEXT(conf_raw_route, messages),
+    TEXT(conf_raw_route, events),
+    TEXT(conf_raw_route, connect),
+    TEXT(conf_raw_route, ping),
+    TEXT(conf_raw_route, slow),
+    TEXTS(conf_raw_route, origins),
+    TEXTS(conf_raw_route, protocols),
     CYAML_FIELD_END,
 };
 
@@ -50,14 +57,15 @@ static const cyaml_schema_field_t listener_fields[] = {
     CYAML_FIELD_SEQUENCE("routes", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
         struct conf_raw_listener, routes, &route_value, 0, CYAML_UNLIMITED),
     LATER(tls),
-    LATER(pool),
-    LATER(timeout),
-    LATER(meta),
-    LATER(events),
-    LATER(ping),
-    LATER(connect),
-    LATER(slow),
-    LATER(messages),
+    STREAM_TEXT(pool),
+    STREAM_TEXTS(pools),
+    STREAM_TEXT(timeout),
+    STREAM_TEXTS(meta),
+    STREAM_TEXT(messages),
+    STREAM_TEXT(events),
+    STREAM_TEXT(connect),
+    STREAM_TEXT(ping),
+    STREAM_TEXT(slow),
     CYAML_FIELD_END,
 };
 
@@ -96,6 +104,7 @@ static const cyaml_schema_field_t limits_fields[] = {
     TEXT(conf_raw_limits, idle_timeout),
     TEXT(conf_raw_limits, write_buffer),
     TEXT(conf_raw_limits, calls_per_connection),
+    TEXT(conf_raw_limits, subscriptions),
     CYAML_FIELD_END,
 };
 

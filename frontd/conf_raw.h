@@ -16,6 +16,15 @@ struct conf_raw_route {
     unsigned meta_count;
     char **headers;
     unsigned headers_count;
+    char *messages;
+    char *events;
+    char *connect;
+    char *ping;
+    char *slow;
+    char **origins;
+    unsigned origins_count;
+    char **protocols;
+    unsigned protocols_count;
 };
 
 struct conf_raw_listener {
@@ -24,6 +33,7 @@ struct conf_raw_listener {
     char *protocol;
     struct conf_raw_route *routes;
     unsigned routes_count;
+    struct conf_raw_route stream; /* of frame and line: its keys stand at the listener */
 };
 
 struct conf_raw_pool {
@@ -52,6 +62,7 @@ struct conf_raw_limits {
     char *idle_timeout;
     char *write_buffer;
     char *calls_per_connection;
+    char *subscriptions;
 };
 
 struct conf_raw_log {

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <string.h>
+#include <strings.h>
 
 struct unit {
     const char *name;
@@ -74,6 +75,46 @@ const char *conf_value_number(const char *text, uint64_t min, uint64_t max, uint
     snprintf(message, sizeof(message), "not a number from %llu to %llu", (unsigned long long)min,
         (unsigned long long)max);
     return message;
+}
+
+static bool has_suffix(const char *text, const char *suffix)
+{
+    size_t n = strlen(text);
+    size_t m = strlen(suffix);
+    return n >= m && strcmp(text + n - m, suffix) == 0;
+}
+
+/* Letters, digits and marks, other than those that end a host or begin something else. */
+static size_t host_len(const char *text)
+{
+    size_t n = 0;
+    while (isgraph((unsigned char)text[n]) && strchr("/?#@,", text[n]) == NULL)
+        n++;
+    return n;
+}
+
+const char *conf_value_origin(const char *text)
+{
+    if (strcmp(text, "*") == 0 || strcmp(text, "null") == 0)
+        return NULL;
+    size_t scheme = strcspn(text, ":");
+    const char *host = text + scheme + 3;
+    if (!isalpha((unsigned char)text[0]) || strncmp(text + scheme, "://", 3) != 0 ||
+        host_len(host) == 0 || host[host_len(host)] != '\0')
+        return "not an origin such as https://www.example or https://www.example:8443";
+    if ((strncasecmp(text, "https:", 6) == 0 && has_suffix(host, ":443")) ||
+        (strncasecmp(text, "http:", 5) == 0 && has_suffix(host, ":80")))
+        return "browsers leave out the port that is usual for the scheme";
+    return NULL;
+}
+
+const char *conf_value_token(const char *text)
+{
+    static const char marks[] = "!#$%&'*+-.^_`|~";
+    size_t n = 0;
+    while (text[n] != '\0' && (isalnum((unsigned char)text[n]) || strchr(marks, text[n]) != NULL))
+        n++;
+    return n > 0 && text[n] == '\0' ? NULL : "not a token: letters, digits and !#$%&'*+-.^_`|~";
 }
 
 static const char *parse_unix(const char *path, struct conf_address *ret_address)

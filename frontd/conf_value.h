@@ -12,6 +12,12 @@ const char *conf_value_duration(const char *text, uint64_t *ret_ms);
 /* "64KiB", "1MiB", "1GiB", or bytes. */
 const char *conf_value_size(const char *text, uint32_t *ret_bytes);
 
+/* What a browser may send as Origin: "https://host", "https://host:8443", "null"; or "*". */
+const char *conf_value_origin(const char *text);
+
+/* A token as of RFC 9110 section 5.6.2. */
+const char *conf_value_token(const char *text);
+
 const char *conf_value_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret_number);
 
 /* "host:port", "[v6]:port", "unix:/path". A host name is resolved now, once. */

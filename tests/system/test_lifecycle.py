@@ -27,6 +27,7 @@ limits:
   idle_timeout: 1h
   write_buffer: 1MiB
   calls_per_connection: 64
+  subscriptions: 64
 drain: 30s
 listeners:
   - name: web
@@ -39,9 +40,24 @@ listeners:
         timeout: 30s
         meta: [peer]
         headers: [authorization]
+      - path: /ws
+        kind: websocket
+        pool: app
+        messages: jsonrpc
+        events: true
+        connect: ask
+        ping: 30s
+        slow: drop
+        origins: ["https://www.example"]
+        protocols: [chat]
       - path: /
         kind: http
         pool: site
+  - name: devices
+    address: unix:{dir}/devices.sock
+    protocol: frame
+    pool: app
+    timeout: 5s
 pools:
   - name: app
     workers: ["unix:{dir}/app-*.sock"]
@@ -115,6 +131,21 @@ BAD = {
     "pool-twice": ("  - name: site\n", "  - name: app\n", "app"),
     "path-twice": ("      - path: /\n", "      - path: /rpc\n", "/rpc"),
     "type": ("limits:\n", "limits: 3\nx:\n", "limits"),
+    "subscriptions": ("subscriptions: 64", "subscriptions: 0", "subscriptions"),
+    "messages": ("messages: jsonrpc", "messages: text", "messages"),
+    "events": ("events: true", "events: maybe", "events"),
+    "connect": ("connect: ask", "connect: maybe", "connect"),
+    "ping": ("ping: 30s", "ping: 0s", "ping"),
+    "slow": ("slow: drop", "slow: wait", "slow"),
+    "origins": ("[\"https://www.example\"]", "[www.example]", "origins[0]"),
+    "protocols": ("protocols: [chat]", "protocols: [a, a]", "protocols[1]"),
+    "connect-alone": ("    timeout: 5s\n", "    connect: ask\n", "needs events: true"),
+    "http-events": ("        timeout: 30s\n", "        events: true\n", "only for kind: websocket"),
+    "http-slow": ("        timeout: 30s\n", "        slow: close\n", "only for kind: websocket"),
+    "http-listener": ("    protocol: http\n", "    ping: 30s\n", "only for protocol: frame and line"),
+    "stream-routes": ("    timeout: 5s\n", "    routes: []\n", "only for protocol: http"),
+    "stream-headers": ("    timeout: 5s\n", "    headers: [cookie]\n", "headers"),
+    "stream-pool": ("    pool: app\n    timeout", "    pool: ap\n    timeout", "pool"),
 }
 
 
@@ -144,13 +175,6 @@ def test_check_of_what_is_no_config(site, text):
 
 LATER = {
     "admin": ("drain: 30s\n", "drain: 30s\nadmin:\n  address: 127.0.0.1:9900\n", "admin"),
-    "frame": ("protocol: http", "protocol: frame", "frame"),
-    "line": ("protocol: http", "protocol: line", "line"),
-    "websocket": ("kind: jsonrpc", "kind: websocket", "websocket"),
-    "events": ("        kind: jsonrpc\n", "        kind: jsonrpc\n        events: true\n", "events"),
-    "connect": ("        kind: jsonrpc\n", "        kind: jsonrpc\n        connect: ask\n", "connect"),
-    "ping": ("        kind: jsonrpc\n", "        kind: jsonrpc\n        ping: 30s\n", "ping"),
-    "messages": ("        kind: jsonrpc\n", "        kind: jsonrpc\n        messages: raw\n", "messages"),
     "command": ('    workers: ["tcp://127.0.0.1:9"]\n', '    command: ["/bin/true"]\n', "command"),
     "instances": ('    workers: ["tcp://127.0.0.1:9"]\n',
                   '    workers: ["tcp://127.0.0.1:9"]\n    instances: 4\n', "instances"),

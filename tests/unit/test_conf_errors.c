@@ -170,6 +170,7 @@ Test(conf_errors, numbers)
         {1, "limits.headers", "limits:\n  headers", 0, 1, 256},
         {1, "limits.batch", "limits:\n  batch", 0, 1, 65536},
         {1, "limits.calls_per_connection", "limits:\n  calls_per_connection", 0, 1, 65536},
+        {1, "limits.subscriptions", "limits:\n  subscriptions", 0, 1, 65536},
         {12, "pools[0].queue", "    queue", 0, 0, 10000000},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -274,6 +275,7 @@ Test(conf_errors, durations)
         {1, "limits.body_timeout", "limits: {body_timeout: ", false},
         {1, "limits.idle_timeout", "limits: {idle_timeout: ", false},
         {8, "listeners[0].routes[0].timeout", "        pool: app\n        timeout: ", false},
+        {7, "listeners[0].routes[0].ping", "        kind: websocket\n        ping: ", false},
         {12, "pools[0].wait_for_worker", "    wait_for_worker: ", true},
     };
     static const struct {

@@ -196,3 +196,58 @@ Test(conf_value, addresses_of_unix)
         cr_expect_not_null(conf_value_address(bad[i], &address), "'%s'", bad[i]);
     }
 }
+
+Test(conf_value, origins)
+{
+    static const struct {
+        const char *text;
+        bool ok;
+    } cases[] = {
+        {"*", true},
+        {"null", true},
+        {"https://www.example", true},
+        {"HTTPS://WWW.Example", true},
+        {"https://www.example:8443", true},
+        {"http://[::1]:8080", true},
+        {"http://a:443", true},
+        {"https://a:80", true},
+        {"https://a:4443", true},
+        {"chrome-extension://abcdef", true},
+        {"https://a:443", false},
+        {"http://a:80", false},
+        {"HTTP://a:80", false},
+        {"", false},
+        {"**", false},
+        {"https://", false},
+        {"https:/a", false},
+        {"https:a", false},
+        {"https", false},
+        {"://a", false},
+        {"1://a", false},
+        {"www.example", false},
+        {"https://a/", false},
+        {"https://a/b", false},
+        {"https://a?b", false},
+        {"https://a#b", false},
+        {"https://b@a", false},
+        {"https://a,https://b", false},
+        {"https://a b", false},
+        {"https://a\n", false},
+        {"https://\xc3\xa4.example", false}, /* browsers send it in punycode */
+        {" https://a", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        cr_expect_eq(conf_value_origin(cases[i].text) == NULL, cases[i].ok, "'%s'", cases[i].text);
+}
+
+Test(conf_value, tokens)
+{
+    for (int c = 0; c < 256; c++) {
+        static const char marks[] = "!#$%&'*+-.^_`|~";
+        bool ok = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                  (c != 0 && strchr(marks, c) != NULL);
+        const char text[] = {'a', (char)c, 'b', '\0'};
+        cr_expect_eq(conf_value_token(text) == NULL, ok || c == 0, "byte %d", c);
+        cr_expect_eq(conf_value_token(text + 1) == NULL, ok, "byte %d", c);
+    }
+}

@@ -1,0 +1,237 @@
+#include "frontd/conf_check_route.h"
+
+#include <string.h>
+
+#include "common/mem.h"
+#include "frontd/conf_value.h"
+
+static void check_route_pools(struct checker *checker, const char *parent,
+    const struct conf_raw_route *raw, const struct conf *conf, struct conf_route *route)
+{
+    char key[CHECKER_PATH_SIZE];
+    bool many = raw->pools_count > 0;
+    if (many == (raw->pool != NULL)) {
+        snprintf(key, sizeof(key), "%s.pool", parent);
+        checker_complain(checker, key, "either pool or pools is needed here");
+        return;
+    }
+    unsigned n = many ? raw->pools_count : 1;
+    route->pools = checker_take(checker, mem_zalloc(n * sizeof(*route->pools)));
+    for (unsigned i = 0; route->pools != NULL && i < n; i++) {
+        const char *name = many ? raw->pools[i] : raw->pool;
+        uint32_t index = 0;
+        while (index < conf->npools && strcmp(conf->pools[index].name, name) != 0)
+            index++;
+        if (index == conf->npools) {
+            snprintf(key, sizeof(key), many ? "%s.pools[%u]" : "%s.pool", parent, i);
+            checker_complain(checker, key, "there is no pool '%s'", name);
+            return;
+        }
+        route->pools[route->npools++] = index;
+    }
+}
+
+static void check_meta(struct checker *checker, const char *parent,
+    const struct conf_raw_route *raw, struct conf_route *route)
+{
+    static const char *const names[] = {"peer", "deadline", "route", "tls", "traceparent"};
+    char key[CHECKER_PATH_SIZE];
+    for (unsigned i = 0; i < raw->meta_count; i++) {
+        snprintf(key, sizeof(key), "%s.meta[%u]", parent, i);
+        int index = checker_name(checker, key, raw->meta[i], names, ARRAY_LEN(names));
+        if (index == 3)
+            checker_complain(checker, key, "tls: not supported yet");
+        else if (index == 4 && route->kind == CONF_STREAM)
+            checker_complain(checker, key, "traceparent: there are no request headers here");
+        else if (index == 4)
+            route->meta |= CONF_META_TRACEPARENT;
+        else
+            route->meta |= 1U << index;
+    }
+}
+
+static void check_origins(struct checker *checker, const char *parent,
+    const struct conf_raw_route *raw, struct conf_route *route)
+{
+    char key[CHECKER_PATH_SIZE];
+    for (unsigned i = 0; i < raw->origins_count; i++) {
+        snprintf(key, sizeof(key), "%s.origins[%u]", parent, i);
+        const char *wrong = conf_value_origin(raw->origins[i]);
+        if (wrong != NULL)
+            checker_complain(checker, key, "%s: '%s'", wrong, raw->origins[i]);
+    }
+    route->origins = checker_copy_texts(checker, raw->origins, raw->origins_count, true);
+    route->norigins = route->origins == NULL ? 0 : raw->origins_count;
+}
+
+static void check_protocols(struct checker *checker, const char *parent,
+    const struct conf_raw_route *raw, struct conf_route *route)
+{
+    char key[CHECKER_PATH_SIZE];
+    for (unsigned i = 0; i < raw->protocols_count && !checker->failed; i++) {
+        const char *protocol = raw->protocols[i];
+        snprintf(key, sizeof(key), "%s.protocols[%u]", parent, i);
+        const char *wrong = conf_value_token(protocol);
+        if (wrong != NULL)
+            checker_complain(checker, key, "%s: '%s'", wrong, protocol);
+        for (unsigned j = 0; j < i; j++) {
+            if (strcmp(raw->protocols[j], protocol) == 0)
+                checker_complain(checker, key, "'%s' is there twice", protocol);
+        }
+    }
+    route->protocols = checker_copy_texts(checker, raw->protocols, raw->protocols_count, false);
+    route->nprotocols = route->protocols == NULL ? 0 : raw->protocols_count;
+}
+
+/* What a connection that stays can be told besides. */
+static void check_stay(struct checker *checker, const char *parent,
+    const struct conf_raw_route *raw, struct conf_route *route)
+{
+    static const char *const messages[] = {"jsonrpc", "raw"};
+    static const char *const events[] = {"false", "true"};
+    static const char *const connects[] = {"notify", "ask"};
+    static const char *const slows[] = {"close", "drop"};
+    char key[CHECKER_PATH_SIZE];
+    snprintf(key, sizeof(key), "%s.messages", parent);
+    route->raw = checker_name(checker, key, raw->messages, messages, ARRAY_LEN(messages)) == 1;
+    snprintf(key, sizeof(key), "%s.events", parent);
+    route->events = checker_name(checker, key, raw->events, events, ARRAY_LEN(events)) == 1;
+    snprintf(key, sizeof(key), "%s.connect", parent);
+    route->connect_ask = checker_name(checker, key, raw->connect, connects, ARRAY_LEN(connects)) ==
+                         1;
+    if (raw->connect != NULL && !route->events)
+        checker_complain(checker, key, "needs events: true");
+    snprintf(key, sizeof(key), "%s.slow", parent);
+    route->slow_drop = checker_name(checker, key, raw->slow, slows, ARRAY_LEN(slows)) == 1;
+    snprintf(key, sizeof(key), "%s.ping", parent);
+    checker_timeout(checker, key, raw->ping, 30 * 1000, &route->ping);
+}
+
+/* What a route has wherever it stands. */
+static void check_common(struct checker *checker, const char *parent,
+    const struct conf_raw_route *raw, const struct conf *conf, struct conf_route *route)
+{
+    char key[CHECKER_PATH_SIZE];
+    snprintf(key, sizeof(key), "%s.timeout", parent);
+    checker_timeout(checker, key, raw->timeout, 30 * 1000, &route->timeout);
+    check_route_pools(checker, parent, raw, conf, route);
+    check_meta(checker, parent, raw, route);
+}
+
+/* Complains of each of the keys that stands there. */
+static void refuse_keys(struct checker *checker, const char *parent, const char *const *keys,
+    size_t nkeys, const char *why)
+{
+    for (size_t i = 0; i < nkeys; i++) {
+        if (checker_has(checker, parent, keys[i])) {
+            char key[CHECKER_PATH_SIZE];
+            snprintf(key, sizeof(key), "%s.%s", parent, keys[i]);
+            checker_complain(checker, key, "%s", why);
+        }
+    }
+}
+
+static void check_route(struct checker *checker, const char *parent,
+    const struct conf_raw_route *raw, const struct conf *conf, struct conf_route *route)
+{
+    static const char *const kinds[] = {"jsonrpc", "http", "websocket"};
+    static const char *const stay_keys[] = {
+        "messages", "events", "connect", "ping", "slow", "origins", "protocols"};
+    char key[CHECKER_PATH_SIZE];
+    snprintf(key, sizeof(key), "%s.path", parent);
+    if (raw->path[0] != '/' || strpbrk(raw->path, "?# ") != NULL)
+        checker_complain(checker, key, "'%s': a path begins with '/' and has no query", raw->path);
+    route->path = checker_copy(checker, raw->path);
+    route->path_len = strlen(raw->path);
+    route->host = checker_copy_lower(checker, raw->host);
+    snprintf(key, sizeof(key), "%s.kind", parent);
+    route->kind = (enum conf_kind)checker_name(checker, key, raw->kind, kinds, ARRAY_LEN(kinds));
+    check_common(checker, parent, raw, conf, route);
+    route->headers = checker_copy_texts(checker, raw->headers, raw->headers_count, true);
+    route->nheaders = route->headers == NULL ? 0 : raw->headers_count;
+    if (route->kind == CONF_WEBSOCKET) {
+        check_stay(checker, parent, raw, route);
+        check_origins(checker, parent, raw, route);
+        check_protocols(checker, parent, raw, route);
+    } else {
+        refuse_keys(checker, parent, stay_keys, ARRAY_LEN(stay_keys), "only for kind: websocket");
+    }
+}
+
+/* Those with a host first, then the longest path: the first that fits is the right one. */
+static int compare_routes(const void *left, const void *right)
+{
+    const struct conf_route *a = left;
+    const struct conf_route *b = right;
+    if ((a->host == NULL) != (b->host == NULL))
+        return a->host == NULL ? 1 : -1;
+    if (a->path_len != b->path_len)
+        return a->path_len < b->path_len ? 1 : -1;
+    return 0;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+static void check_http(struct checker *checker, unsigned index, const struct conf_raw_listener *raw,
+    const struct conf *conf, struct conf_listener *listener)
+{
+    static const char *const stream_keys[] = {
+        "pool", "pools", "timeout", "meta", "messages", "events", "connect", "ping", "slow"};
+    char parent[64];
+    snprintf(parent, sizeof(parent), "listeners[%u].routes", index);
+    char of_listener[64];
+    snprintf(of_listener, sizeof(of_listener), "listeners[%u]", index);
+    refuse_keys(checker, of_listener, stream_keys, ARRAY_LEN(stream_keys),
+        "only for protocol: frame and line");
+    if (raw->routes_count == 0) {
+        checker_complain(checker, parent, "a listener needs routes");
+        return;
+    }
+    listener->routes = checker_take(
+        checker, mem_zalloc(raw->routes_count * sizeof(*listener->routes)));
+    if (listener->routes == NULL)
+        return;
+    listener->nroutes = raw->routes_count;
+    for (unsigned i = 0; i < raw->routes_count; i++) {
+        snprintf(parent, sizeof(parent), "listeners[%u].routes[%u]", index, i);
+        check_route(checker, parent, &raw->routes[i], conf, &listener->routes[i]);
+        for (unsigned j = 0; j < i && !checker->failed; j++) {
+            if (same_text(listener->routes[j].path, listener->routes[i].path) &&
+                same_text(listener->routes[j].host, listener->routes[i].host))
+                checker_complain(checker, parent, "'%s' is there twice for the same host",
+                    listener->routes[i].path);
+        }
+    }
+    qsort(listener->routes, listener->nroutes, sizeof(*listener->routes), compare_routes);
+}
+
+static void check_stream(struct checker *checker, unsigned index,
+    const struct conf_raw_listener *raw, const struct conf *conf, struct conf_listener *listener)
+{
+    static const char *const http_keys[] = {"routes"};
+    char parent[64];
+    snprintf(parent, sizeof(parent), "listeners[%u]", index);
+    refuse_keys(checker, parent, http_keys, ARRAY_LEN(http_keys), "only for protocol: http");
+    listener->routes = checker_take(checker, mem_zalloc(sizeof(*listener->routes)));
+    if (listener->routes == NULL)
+        return;
+    listener->nroutes = 1;
+    struct conf_route *route = &listener->routes[0];
+    route->kind = CONF_STREAM;
+    route->path = checker_copy(checker, "/");
+    route->path_len = 1;
+    check_common(checker, parent, &raw->stream, conf, route);
+    check_stay(checker, parent, &raw->stream, route);
+}
+
+void conf_check_routes(struct checker *checker, unsigned index, const struct conf_raw_listener *raw,
+    const struct conf *conf, struct conf_listener *listener)
+{
+    if (listener->protocol == CONF_PROTOCOL_HTTP)
+        check_http(checker, index, raw, conf, listener);
+    else
+        check_stream(checker, index, raw, conf, listener);
+}

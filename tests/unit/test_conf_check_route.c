@@ -1,0 +1,283 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+
+#include "common/mem.h"
+#include "frontd/conf.h"
+
+static const char route_head[] = "listeners:\n"
+                                 "  - name: web\n"
+                                 "    address: 127.0.0.1:8080\n"
+                                 "    routes:\n"
+                                 "      - path: /ws\n"; /* 5 */
+static const char listener_head[] = "listeners:\n"
+                                    "  - name: devices\n"
+                                    "    address: 127.0.0.1:7000\n"; /* 3 */
+static const char tail[] = "\npools:\n"
+                           "  - name: app\n"
+                           "    workers: [\"unix:/run/app.sock\"]\n"
+                           "  - name: site\n"
+                           "    workers: [\"unix:/run/site.sock\"]\n";
+
+/* What parses is conf_free()'d by the caller; NULL where it is refused, with what was said. */
+static struct conf *parse(const char *head, const char *text, char *said, size_t size)
+{
+    char all[2048];
+    struct conf *conf = NULL;
+    size_t before = mem_in_use();
+    int n = snprintf(all, sizeof(all), "%s%s%s", head, text, tail);
+    cr_assert(n > 0 && (size_t)n < sizeof(all));
+    said[0] = '\0';
+    int r = conf_parse("c.yaml", all, (size_t)n, &conf, said, size);
+    cr_assert_eq(r == 0, conf != NULL);
+    if (r < 0) {
+        cr_assert_eq(r, -EINVAL);
+        cr_assert_eq(mem_in_use(), before, "%s", text);
+    }
+    return conf;
+}
+
+static struct conf *parse_good(const char *head, const char *text)
+{
+    char said[512];
+    struct conf *conf = parse(head, text, said, sizeof(said));
+    cr_assert_not_null(conf, "%s\n%s", text, said);
+    return conf;
+}
+
+struct row {
+    const char *text;
+    const char *error; /* after "c.yaml:"; NULL: it is right */
+};
+
+static void check_rows(const char *head, const struct row *rows, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char said[512];
+        char wanted[512] = "";
+        if (rows[i].error != NULL)
+            snprintf(wanted, sizeof(wanted), "c.yaml:%s", rows[i].error);
+        conf_free(parse(head, rows[i].text, said, sizeof(said)));
+        cr_expect_str_eq(said, wanted, "%s\n%s\nshould be: %s", rows[i].text, said, wanted);
+    }
+}
+
+Test(conf_check_route, websocket_defaults)
+{
+    size_t before = mem_in_use();
+    struct conf *conf = parse_good(route_head, "        kind: websocket\n        pool: site\n");
+    const struct conf_listener *listener = &conf->listeners[0];
+    cr_assert_eq(listener->protocol, CONF_PROTOCOL_HTTP);
+    cr_assert_eq(listener->nroutes, 1);
+    const struct conf_route *route = &listener->routes[0];
+    cr_expect_eq(route->kind, CONF_WEBSOCKET);
+    cr_expect_str_eq(route->path, "/ws");
+    cr_assert_eq(route->npools, 1);
+    cr_expect_eq(route->pools[0], 1);
+    cr_expect_eq(route->timeout, 30000);
+    cr_expect_eq(route->ping, 30000);
+    cr_expect_eq(route->norigins, 0);
+    cr_expect_eq(route->nprotocols, 0);
+    cr_expect_not(route->raw);
+    cr_expect_not(route->events);
+    cr_expect_not(route->connect_ask);
+    cr_expect_not(route->slow_drop);
+    cr_expect_eq(conf->limits.subscriptions, 64);
+    conf_free(conf);
+    cr_expect_eq(mem_in_use(), before);
+}
+
+Test(conf_check_route, websocket_keys)
+{
+    size_t before = mem_in_use();
+    struct conf *conf = parse_good(route_head,
+        "        kind: websocket\n        host: Chat.Example\n        pools: [site, app]\n"
+        "        timeout: 5s\n        meta: [peer, traceparent]\n        headers: [Cookie]\n"
+        "        messages: raw\n        events: true\n        connect: ask\n        ping: 1500ms\n"
+        "        slow: drop\n        origins: [\"https://Chat.Example:8443\", \"null\", \"*\"]\n"
+        "        protocols: [chat.v2, Chat, chat]\n");
+    const struct conf_route *route = &conf->listeners[0].routes[0];
+    cr_expect_str_eq(route->host, "chat.example");
+    cr_assert_eq(route->npools, 2);
+    cr_expect_eq(route->pools[0], 1);
+    cr_expect_eq(route->pools[1], 0);
+    cr_expect_eq(route->timeout, 5000);
+    cr_expect_eq(route->meta, CONF_META_PEER | CONF_META_TRACEPARENT);
+    cr_assert_eq(route->nheaders, 1);
+    cr_expect_str_eq(route->headers[0], "cookie");
+    cr_expect(route->raw);
+    cr_expect(route->events);
+    cr_expect(route->connect_ask);
+    cr_expect_eq(route->ping, 1500);
+    cr_expect(route->slow_drop);
+    cr_assert_eq(route->norigins, 3);
+    cr_expect_str_eq(route->origins[0], "https://chat.example:8443");
+    cr_expect_str_eq(route->origins[1], "null");
+    cr_expect_str_eq(route->origins[2], "*");
+    cr_assert_eq(route->nprotocols, 3);
+    cr_expect_str_eq(route->protocols[0], "chat.v2");
+    cr_expect_str_eq(route->protocols[1], "Chat", "case counts (RFC 6455 section 11.5)");
+    cr_expect_str_eq(route->protocols[2], "chat");
+    conf_free(conf);
+    cr_expect_eq(mem_in_use(), before);
+}
+
+Test(conf_check_route, websocket_errors)
+{
+#define WS "        kind: websocket\n        pool: app\n        "
+#define AT "8: listeners[0].routes[0]."
+    static const struct row rows[] = {
+        {WS "messages: jsonrpc", NULL},
+        {WS "messages: text", AT "messages: 'text' is not known here"},
+        {WS "messages:", AT "messages: '' is not known here"},
+        {WS "events: false", NULL},
+        {WS "events: yes", AT "events: 'yes' is not known here"},
+        {WS "events: [true]", AT "events: one value is needed here"},
+        {WS "slow: close", NULL},
+        {WS "slow: wait", AT "slow: 'wait' is not known here"},
+        {WS "ping: 1ms", NULL},
+        {WS "ping: 0s", AT "ping: must be more than 0"},
+        {WS "connect: ask", AT "connect: needs events: true"},
+        {WS "connect: notify", AT "connect: needs events: true"},
+        {WS "connect: ask\n        events: false", AT "connect: needs events: true"},
+        {WS "connect: ask\n        events: true", NULL},
+        {WS "connect: notify\n        events: true", NULL},
+        {WS "connect: maybe\n        events: true", AT "connect: 'maybe' is not known here"},
+        {WS "origins: []", NULL},
+        {WS "origins: https://a", AT "origins: a list is needed here"},
+        {WS "origins:\n        - https://a\n        - a.example",
+            "10: listeners[0].routes[0].origins[1]: not an origin such as https://www.example or "
+            "https://www.example:8443: 'a.example'"},
+        {WS "origins: [\"https://a:443\"]",
+            AT "origins[0]: browsers leave out the port that is usual for the scheme: "
+               "'https://a:443'"},
+        {WS "protocols: []", NULL},
+        {WS "protocols: [a, b c]",
+            AT "protocols[1]: not a token: letters, digits and !#$%&'*+-.^_`|~: 'b c'"},
+        {WS "protocols: [a, b, a]", AT "protocols[2]: 'a' is there twice"},
+        {WS "protocols: {a: b}", AT "protocols: a list is needed here"},
+        {WS "pools: [app]", "7: listeners[0].routes[0].pool: either pool or pools is needed here"},
+        {WS "bogus: 1", AT "bogus: unknown key"},
+    };
+    check_rows(route_head, rows, ARRAY_LEN(rows));
+}
+
+Test(conf_check_route, only_for_websocket)
+{
+    static const char *const kinds[] = {"jsonrpc", "http"};
+    static const char *const keys[] = {"messages: jsonrpc", "events: false", "connect: ask",
+        "ping: 30s", "slow: close", "origins: []", "protocols: []"};
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+            char text[256];
+            char error[256];
+            snprintf(text, sizeof(text), "        kind: %s\n        pool: app\n        %s",
+                kinds[k], keys[i]);
+            snprintf(error, sizeof(error),
+                "8: listeners[0].routes[0].%.*s: only for kind: websocket",
+                (int)strcspn(keys[i], ":"), keys[i]);
+            const struct row row = {text, error};
+            check_rows(route_head, &row, 1);
+        }
+    }
+}
+
+Test(conf_check_route, stream_defaults)
+{
+    static const struct {
+        const char *text;
+        enum conf_protocol protocol;
+    } cases[] = {
+        {"    protocol: frame\n    pool: app\n", CONF_PROTOCOL_FRAME},
+        {"    protocol: line\n    pool: app\n", CONF_PROTOCOL_LINE},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        size_t before = mem_in_use();
+        struct conf *conf = parse_good(listener_head, cases[i].text);
+        const struct conf_listener *listener = &conf->listeners[0];
+        cr_expect_eq(listener->protocol, cases[i].protocol);
+        cr_assert_eq(listener->nroutes, 1);
+        const struct conf_route *route = &listener->routes[0];
+        cr_expect_eq(route->kind, CONF_STREAM);
+        cr_expect_str_eq(route->path, "/");
+        cr_expect_eq(route->path_len, 1);
+        cr_expect_null(route->host);
+        cr_assert_eq(route->npools, 1);
+        cr_expect_eq(route->pools[0], 0);
+        cr_expect_eq(route->timeout, 30000);
+        cr_expect_eq(route->ping, 30000);
+        cr_expect_eq(route->meta, 0);
+        cr_expect_not(route->raw);
+        cr_expect_not(route->events);
+        cr_expect_not(route->connect_ask);
+        cr_expect_not(route->slow_drop);
+        conf_free(conf);
+        cr_expect_eq(mem_in_use(), before);
+    }
+}
+
+Test(conf_check_route, stream_keys)
+{
+    size_t before = mem_in_use();
+    struct conf *conf = parse_good(listener_head,
+        "    protocol: frame\n    pools: [site, app]\n    timeout: 5s\n"
+        "    meta: [peer, deadline, route]\n    messages: raw\n    events: true\n"
+        "    connect: ask\n    ping: 2m\n    slow: drop\n");
+    const struct conf_route *route = &conf->listeners[0].routes[0];
+    cr_assert_eq(route->npools, 2);
+    cr_expect_eq(route->pools[0], 1);
+    cr_expect_eq(route->pools[1], 0);
+    cr_expect_eq(route->timeout, 5000);
+    cr_expect_eq(route->meta, CONF_META_PEER | CONF_META_DEADLINE | CONF_META_ROUTE);
+    cr_expect(route->raw);
+    cr_expect(route->events);
+    cr_expect(route->connect_ask);
+    cr_expect_eq(route->ping, 120000);
+    cr_expect(route->slow_drop);
+    conf_free(conf);
+    cr_expect_eq(mem_in_use(), before);
+}
+
+Test(conf_check_route, stream_errors)
+{
+#define LINE  "    protocol: line\n    pool: app\n    "
+#define HTTP  "    protocol: http\n    routes: [{path: /, kind: http, pool: app}]\n    "
+#define STAYS "6: listeners[0]."
+    static const struct row rows[] = {
+        {"    protocol: line", "2: listeners[0].pool: either pool or pools is needed here"},
+        {LINE "pools: [app]", "5: listeners[0].pool: either pool or pools is needed here"},
+        {"    protocol: line\n    pool: ap", "5: listeners[0].pool: there is no pool 'ap'"},
+        {"    protocol: line\n    pools: [app, b]",
+            "5: listeners[0].pools[1]: there is no pool 'b'"},
+        {LINE "routes: []", STAYS "routes: only for protocol: http"},
+        {LINE "routes: [{path: /, kind: http, pool: app}]",
+            STAYS "routes: only for protocol: http"},
+        {LINE "timeout: 0s", STAYS "timeout: must be more than 0"},
+        {LINE "ping: 0s", STAYS "ping: must be more than 0"},
+        {LINE "messages: text", STAYS "messages: 'text' is not known here"},
+        {LINE "events: 1", STAYS "events: '1' is not known here"},
+        {LINE "slow: 1", STAYS "slow: '1' is not known here"},
+        {LINE "connect: ask", STAYS "connect: needs events: true"},
+        {LINE "meta: [traceparent]",
+            STAYS "meta[0]: traceparent: there are no request headers here"},
+        {LINE "meta: [tls]", STAYS "meta[0]: tls: not supported yet"},
+        {LINE "headers: [a]", STAYS "headers: unknown key"},
+        {LINE "host: a", STAYS "host: unknown key"},
+        {LINE "origins: []", STAYS "origins: unknown key"},
+        {LINE "protocols: []", STAYS "protocols: unknown key"},
+        {LINE "tls: {}", STAYS "tls: not supported yet"},
+        {"    protocol: websocket\n    pool: app",
+            "4: listeners[0].protocol: 'websocket' is not known here"},
+        {HTTP "pool: app", STAYS "pool: only for protocol: frame and line"},
+        {HTTP "pools: []", STAYS "pools: only for protocol: frame and line"},
+        {HTTP "timeout: 1s", STAYS "timeout: only for protocol: frame and line"},
+        {HTTP "meta: []", STAYS "meta: only for protocol: frame and line"},
+        {HTTP "messages: raw", STAYS "messages: only for protocol: frame and line"},
+        {HTTP "events: true", STAYS "events: only for protocol: frame and line"},
+        {HTTP "connect: ask", STAYS "connect: only for protocol: frame and line"},
+        {HTTP "ping: 1s", STAYS "ping: only for protocol: frame and line"},
+        {HTTP "slow: drop", STAYS "slow: only for protocol: frame and line"},
+        {"    pool: app", "4: listeners[0].pool: only for protocol: frame and line"},
+    };
+    check_rows(listener_head, rows, ARRAY_LEN(rows));
+}
