@@ -28,6 +28,7 @@
 enum {
     LINGER_MS = 2000,      /* after our last byte: time for the client to read it and close */
     HALF_CLOSED_MS = 1000, /* for answers to a client that has shut its side, or is gone */
+    SLOW_MS = 1000,        /* without reading anything, while over write_buffer waits */
     BODY_RATE = 128,       /* bytes a second that a body must come at, over body_timeout */
     WRITE_PIECES = 64,     /* of a message queue in one write */
 };
@@ -100,7 +101,18 @@ bool client_may_start(const struct client *client)
     const struct conf_limits *limits = &client->ctx->conf->limits;
     return client->state == CLIENT_OPEN && !client->last_request && !client->held &&
            client->calls < limits->calls_per_connection &&
-           client_waiting(client) < limits->write_buffer;
+           client_waiting(client) + client->held_back < limits->write_buffer;
+}
+
+bool client_overdue(struct client *client)
+{
+    struct ctx *ctx = client->ctx;
+    if (LIKELY(client_waiting(client) <= ctx->conf->limits.write_buffer))
+        return false;
+    if (!client_write(client))
+        return true;
+    return client_waiting(client) > ctx->conf->limits.write_buffer &&
+           ctx_now(ctx) - client->active_at >= SLOW_MS;
 }
 
 char *client_room(struct client *client, size_t n)

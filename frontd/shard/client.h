@@ -83,8 +83,9 @@ struct client {
     uint64_t id;                 /* of the connection, never given twice */
     uint64_t active_at;          /* ms: last time anything moved */
     int fd;
-    uint32_t calls;   /* in progress */
-    uint8_t peer[16]; /* its address */
+    uint32_t calls;     /* in progress */
+    uint32_t held_back; /* bytes of answers that wait for those of earlier requests */
+    uint8_t peer[16];   /* its address */
     uint16_t peer_port;
     uint8_t peer_family; /* AF_INET, AF_INET6, AF_UNIX */
     uint8_t state;       /* enum client_state */
@@ -126,6 +127,12 @@ void client_timeout(struct wheel_timer *timer);
 bool client_write(struct client *client);
 
 /* For the sessions */
+
+/*
+ * Whether a client is not to get even more to read: over write_buffer waits for it, and it has
+ * taken nothing for a while. What comes in one go does not make it slow: it is written first.
+ */
+bool client_overdue(struct client *client);
 
 /* Whether a new request may be started. */
 bool client_may_start(const struct client *client);

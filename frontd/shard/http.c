@@ -131,18 +131,16 @@ static void drain(struct client *client)
 /* Sends what is complete, in order. */
 static void send_replies(struct client *client)
 {
-    const size_t limit = client->ctx->conf->limits.write_buffer;
     while (!list_empty(&client->requests)) {
         struct request *first = list_first(&client->requests, struct request, node);
         if (!first->done)
             break;
         size_t n = buf_len(&first->reply);
-        if (n > 0 && client_waiting(client) > limit) {
-            client_doom(client); /* it does not read what it was sent before */
-        } else if (n > 0) {
+        if (n > 0) {
             char *room = client_room(client, n);
             if (room != NULL)
                 memcpy(room, buf_data(&first->reply), n);
+            client->held_back -= (uint32_t)n;
         }
         bool last = !first->keep_alive;
         request_free(first);
@@ -163,9 +161,7 @@ static char *reply_room(struct request *request, size_t n, struct buf **ret_out)
     struct client *client = request->client;
     bool first = client->requests.next == &request->node;
     *ret_out = first ? &client->out : &request->reply;
-    char *room = NULL;
-    if (buf_len(*ret_out) <= client->ctx->conf->limits.write_buffer)
-        room = buf_room(*ret_out, n);
+    char *room = first && client_overdue(client) ? NULL : buf_room(*ret_out, n);
     if (room == NULL)
         client_doom(client);
     return room;
@@ -192,6 +188,8 @@ static void reply(struct request *request, const struct reply *reply)
         if (body_len > 0)
             memcpy(room + n, reply->body.p, body_len);
         buf_added(out, n + body_len);
+        if (out == &request->reply)
+            client->held_back += (uint32_t)(n + body_len);
     }
     request->done = true;
     send_replies(client);

@@ -525,18 +525,19 @@ static void drain(struct client *client)
 static void reply(struct request *request, const struct reply *reply)
 {
     struct client *client = request->client;
+    struct stay *stay = client->stay;
     size_t limit = client->ctx->conf->limits.write_buffer;
-    if (reply->body.n > 0 && client->state == CLIENT_OPEN && !client->stay->close_sent) {
-        if (client_waiting(client) > limit && client->queue != NULL)
-            message_queue_drop(client->queue, 0);
-        if (client_waiting(client) > limit)
-            client_doom(client); /* it does not read what it was sent before */
+    if (reply->body.n > 0 && client->state == CLIENT_OPEN && !stay->close_sent) {
+        if (client_waiting(client) > limit && client->queue != NULL && stay->route->slow_drop)
+            client->ctx->count.dropped += message_queue_drop(client->queue, 0);
+        if (client_overdue(client))
+            client_doom(client);
         else
             send_text(client, reply->body);
     }
     request_free(request);
-    if (client->stay->draining && list_empty(&client->requests))
-        stay_close(client->stay, WS_CODE_GOING_AWAY, SPAN("going away"));
+    if (stay->draining && list_empty(&client->requests))
+        stay_close(stay, WS_CODE_GOING_AWAY, SPAN("going away"));
     client_touch(client);
 }
 

@@ -252,3 +252,20 @@ def test_calls_per_connection(site):
         assert [client.read_response().json()["id"] for _ in range(10)] == list(range(10))
         assert other.read_response().json()["id"] == 99
         assert worker.max_busy <= 5
+
+
+@pytest.mark.parametrize("write_buffer, size", [("1MiB", 100000), ("4KiB", 1000)])
+def test_a_client_that_pipelines_and_reads_is_not_slow(site, write_buffer, size):
+    """Answers that become ready at the same moment are written before anybody is called slow."""
+    def hold_first(call):
+        if call.raw["id"] != b"0":
+            echo(call)
+
+    web = site(limits={"write_buffer": write_buffer})
+    worker = web.fake(handler=hold_first)
+    web.start()
+    with web.client() as client:
+        client.send(b"".join(rpc_request("demo.echo", ["x" * size, n], id=n) for n in range(30)))
+        worker.wait_calls(5)
+        next(call for call in worker.calls if call.raw["id"] == b"0").reply("late")
+        assert [client.read_response().json()["id"] for _ in range(30)] == list(range(30))
