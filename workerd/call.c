@@ -5,6 +5,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "workerd/front.h"
 #include "workerd/worker.h"
 
 static void call_free(struct workerd_call *call)
@@ -124,7 +125,7 @@ void call_begin(struct channel *channel, const struct frame *frame)
     call->node.id = frame->head.call;
     call->channel = channel;
     call->worker = worker;
-    call->conn = frame->head.conn;
+    call->conn = (struct workerd_conn){frame->head.conn, channel->front->id, channel->serial};
     call->came = uv_now(&worker->loop);
     call->flags = frame->head.flags;
     call->running = true;

@@ -19,7 +19,7 @@ struct workerd_call {
     struct list link;        /* channel->calls, or worker->orphans */
     struct channel *channel; /* NULL once that is gone */
     struct workerd *worker;
-    uint64_t conn;
+    struct workerd_conn conn;
     uint64_t came; /* ms: what deadline_ms counts from */
     uint8_t flags; /* of the frame */
     bool running;  /* its handler has not returned */

@@ -25,11 +25,24 @@
 #include "common/mem.h"
 #include "proto/hello.h"
 #include "workerd/call.h"
+#include "workerd/front.h"
 #include "workerd/worker.h"
 
 enum {
     OUT_MAX = 4 * 1024 * 1024, /* bytes that may wait for a front that does not read */
 };
+
+/* Other threads see only how many channels are full. */
+static void set_full(struct channel *channel, bool full)
+{
+    if (LIKELY(full == channel->full))
+        return;
+    channel->full = full;
+    if (full)
+        atomic_fetch_add(&channel->worker->nfull, 1);
+    else
+        atomic_fetch_sub(&channel->worker->nfull, 1);
+}
 
 static void on_closed(uv_handle_t *handle)
 {
@@ -51,8 +64,10 @@ void channel_close(struct channel *channel)
     channel->state = CHANNEL_CLOSED;
     list_remove(&channel->node);
     list_remove(&channel->dirty);
+    front_leave(channel);
     call_orphan_all(channel);
     buf_deinit(&channel->out);
+    set_full(channel, false);
     uv_poll_stop(&channel->poll);
     uv_close((uv_handle_t *)&channel->poll, on_closed);
 }
@@ -84,6 +99,8 @@ static void linger(struct channel *channel)
 {
     channel->state = CHANNEL_LINGER;
     channel->paused = false;
+    front_leave(channel);
+    set_full(channel, false);
     buf_deinit(&channel->in);
     shutdown(channel->fd, SHUT_WR);
     channel->since = uv_now(&channel->worker->loop);
@@ -103,26 +120,34 @@ static void resume(struct channel *channel)
     buf_deinit(&rest);
 }
 
-/* Returns false when the channel is closed. */
-static bool write_out(struct channel *channel)
+/* Writes until all is written or the front has to read first. Returns 0 or -errno. */
+static int write_some(struct channel *channel)
 {
     while (buf_len(&channel->out) > 0) {
         ssize_t n = send(
             channel->fd, buf_data(&channel->out), buf_len(&channel->out), MSG_NOSIGNAL);
         if (n >= 0) {
             buf_consume(&channel->out, (size_t)n);
+            set_full(channel, buf_len(&channel->out) > OUT_MAX / 2);
             continue;
         }
         if (errno == EINTR)
             continue;
-        if (errno == EAGAIN || errno == ENOBUFS)
-            return true;
-        log_info("shard %u: writing failed (%s): the channel is closed", channel->shard,
-            strerror(errno));
-        channel_close(channel);
-        return false;
+        return errno == EAGAIN || errno == ENOBUFS ? 0 : -errno;
     }
-    return true;
+    return 0;
+}
+
+/* Returns false when the channel is closed. */
+static bool write_out(struct channel *channel)
+{
+    int r = write_some(channel);
+    if (r < 0) {
+        log_info(
+            "shard %u: writing failed (%s): the channel is closed", channel->shard, strerror(-r));
+        channel_close(channel);
+    }
+    return r == 0;
 }
 
 void channel_flush(struct channel *channel)
@@ -149,8 +174,16 @@ char *channel_frame(struct channel *channel, const struct frame_head *head)
     }
     frame_head_write(head, (uint8_t *)room);
     buf_added(&channel->out, FRAME_HEAD_SIZE + (size_t)head->length);
+    set_full(channel, buf_len(&channel->out) > OUT_MAX / 2);
     channel_touch(channel);
     return room + FRAME_HEAD_SIZE;
+}
+
+bool channel_has_room(struct channel *channel)
+{
+    /* A failure is seen to at the end of the turn: who asks here does not expect an end. */
+    return buf_len(&channel->out) <= OUT_MAX ||
+           (write_some(channel) == 0 && buf_len(&channel->out) <= OUT_MAX);
 }
 
 void channel_go(struct channel *channel, const char *reason)
@@ -379,7 +412,9 @@ int channel_open(struct workerd *worker, int fd)
     channel->worker = worker;
     channel->fd = fd;
     channel->heard = uv_now(&worker->loop);
+    channel->serial = ++worker->last_serial;
     list_init(&channel->dirty);
+    list_init(&channel->of_front);
     list_init(&channel->calls);
     list_append(&worker->channels, &channel->node);
     worker->nchannels++;

@@ -20,15 +20,19 @@ enum channel_state {
 
 struct channel {
     uv_poll_t poll;
-    struct list node;  /* worker->channels */
-    struct list dirty; /* worker->dirty */
+    struct list node;     /* worker->channels */
+    struct list dirty;    /* worker->dirty */
+    struct list of_front; /* front->channels */
+    struct front *front;  /* NULL unless the channel is open */
     struct workerd *worker;
+    uint64_t serial; /* never the same twice in this process */
     int fd;
     int events; /* what the poll waits for */
     enum channel_state state;
     bool going;       /* GOAWAY was sent or came: ends when its calls have ended */
     bool goaway_sent; /* calls above last_call are the front's to give to others (section 7) */
     bool paused;      /* does not read: too much waits to be written */
+    bool full;        /* nothing is taken for it that is no answer: too much waits to be written */
     bool pinged;      /* PING sent, and nothing heard since */
     uint32_t shard;
     uint32_t peer_max_frame; /* bytes: what the front announced */
@@ -65,6 +69,11 @@ uint64_t channel_tick(struct channel *channel, uint64_t now);
  * memory, and then the channel is closed. What it points to is to be filled at once.
  */
 char *channel_frame(struct channel *channel, const struct frame_head *head);
+
+/*
+ * Whether there is room for what is no answer; writes first what can be written where there is not.
+ */
+bool channel_has_room(struct channel *channel);
 
 /* Ends a channel whose front breaks the protocol (sections 2 and 7). */
 void channel_fail(struct channel *channel, const char *reason);

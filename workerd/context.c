@@ -50,7 +50,7 @@ uint64_t workerd_call_number(const struct workerd_call *call)
     return call->node.id;
 }
 
-uint64_t workerd_call_conn(const struct workerd_call *call)
+struct workerd_conn workerd_call_conn(const struct workerd_call *call)
 {
     return call->conn;
 }

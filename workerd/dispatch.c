@@ -7,6 +7,7 @@
 #include "proto/hello.h"
 #include "workerd/call.h"
 #include "workerd/channel.h"
+#include "workerd/front.h"
 #include "workerd/worker.h"
 
 static int write_hello(struct workerd *worker, struct buf *out)
@@ -21,6 +22,7 @@ static int write_hello(struct workerd *worker, struct buf *out)
         .pid = uv_os_getpid(),
         .concurrency = worker->concurrency,
         .max_frame = worker->max_frame,
+        .push = true,
     };
     return hello_worker_write(out, &hello);
 }
@@ -34,7 +36,7 @@ static void on_hello(struct channel *channel, const struct frame *frame)
         return;
     }
     struct buf body = {0};
-    if (write_hello(channel->worker, &body) < 0) {
+    if (write_hello(channel->worker, &body) < 0 || front_join(channel, peer.instance) < 0) {
         log_error("shard %u: no memory for HELLO: the channel is closed", peer.shard);
         buf_deinit(&body);
         channel_close(channel);

@@ -141,6 +141,19 @@ static size_t utf8_length(const unsigned char *p, size_t left)
     return n;
 }
 
+bool json_is_utf8(const char *text, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    const unsigned char *end = p + n;
+    while (p < end) {
+        size_t length = *p < 0x80 ? 1 : utf8_length(p, (size_t)(end - p));
+        if (length == 0)
+            return false;
+        p += length;
+    }
+    return true;
+}
+
 size_t json_quote_write(const char *text, size_t n, char *out)
 {
     static const char hex[] = "0123456789abcdef";

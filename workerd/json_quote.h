@@ -14,5 +14,8 @@ enum {
  */
 size_t json_quote_write(const char *text, size_t n, char *out);
 
+/* Whether it is UTF-8 as RFC 3629 has it. */
+bool json_is_utf8(const char *text, size_t n);
+
 /* Appends it. Returns 0 or -ENOMEM. */
 int json_quote(struct buf *out, const char *text, size_t n);

@@ -31,7 +31,7 @@ static bool respond(
         return false;
     struct frame_head head = {
         .call = call->node.id,
-        .conn = call->conn,
+        .conn = call->conn.id,
         .length = (uint32_t)(body_n + blob.n),
         .blob_len = (uint32_t)blob.n,
         .type = FRAME_RESPONSE,

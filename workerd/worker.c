@@ -295,6 +295,7 @@ int workerd_run(struct workerd *worker)
 {
     if (worker->socket.fd < 0)
         return -ENOTCONN;
+    worker->thread = uv_thread_self();
     int r = uv_poll_init(&worker->loop, &worker->listen_poll, worker->socket.fd);
     if (r < 0)
         return r;
@@ -405,11 +406,13 @@ int workerd_new(struct workerd **ret_worker)
     if (r < 0)
         goto fail_mutex;
     worker->socket.fd = -1;
+    worker->thread = uv_thread_self();
     worker->concurrency = 1;
     worker->max_frame = FRAME_MAX_DEFAULT;
     worker->posts_tail = &worker->posts;
     read_times(&worker->times);
     list_init(&worker->channels);
+    list_init(&worker->fronts);
     list_init(&worker->dirty);
     list_init(&worker->orphans);
     list_init(&worker->hooks);

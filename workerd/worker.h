@@ -44,10 +44,12 @@ struct workerd {
     struct worker_times times;
 
     struct list channels;
+    struct list fronts;  /* of the open channels (front.h) */
     struct list dirty;   /* channels with something to write or to finish */
     struct list orphans; /* calls whose channel is gone */
     size_t nchannels;
-    size_t ncalls; /* in progress over all channels, orphans included */
+    uint64_t last_serial; /* of a channel */
+    size_t ncalls;        /* in progress over all channels, orphans included */
     struct slab calls;
 
     char *read_buffer;
@@ -56,6 +58,12 @@ struct workerd {
     uint32_t concurrency;
     uint32_t max_frame; /* bytes: what we announce */
     struct list hooks;  /* of workerd_on_stop() */
+
+    _Atomic(uv_thread_t) thread; /* the loop's */
+    atomic_uint nopen;           /* channels that are open … */
+    atomic_uint nfull;           /* … and those of them for which too much waits (push.c) */
+    atomic_size_t late;          /* bytes that other threads have given and the loop has not sent */
+    size_t lost; /* messages of other threads for which there was no channel or room */
 
     uv_mutex_t posts_lock; /* guards the next two */
     struct post *posts;    /* oldest first */

@@ -61,6 +61,25 @@ typedef void (*workerd_handler)(struct workerd_call *call, void *data);
 /* What a module exports (see workerd_load()). */
 WORKERD_MODULE_EXPORT int workerd_module_init(struct workerd *worker);
 
+/*
+ * A client connection that stays (section 9): `id`, as the front called `front` knows it, 0 where
+ * there is none. It may be copied, kept for as long as one likes, and given to another worker by
+ * these two numbers. `channel` is where the call came in: what is sent goes there as long as that
+ * is open, and else on another channel of the same front.
+ */
+struct workerd_conn {
+    uint64_t id;
+    uint64_t front;
+    uint64_t channel;
+};
+
+/* What a message to a client is (section 3). */
+enum workerd_kind {
+    WORKERD_JSON,   /* a JSON text; not checked */
+    WORKERD_TEXT,   /* UTF-8, any text; not checked */
+    WORKERD_BINARY, /* any bytes; a binary WebSocket message */
+};
+
 /* Called back with what was given along. */
 typedef void (*workerd_callback)(void *data);
 
@@ -235,8 +254,8 @@ WORKERD_API int64_t workerd_call_deadline(const struct workerd_call *call);
 /* The call id on its channel (section 2): increasing and unique there. From any thread. */
 WORKERD_API uint64_t workerd_call_number(const struct workerd_call *call);
 
-/* The client connection that asked, or 0 (section 9). From any thread. */
-WORKERD_API uint64_t workerd_call_conn(const struct workerd_call *call);
+/* The client connection that asked, id 0 where it does not stay (section 9). From any thread. */
+WORKERD_API struct workerd_conn workerd_call_conn(const struct workerd_call *call);
 
 /* A notification: ends like any other call, but nothing is sent (section 5). From any thread. */
 WORKERD_API bool workerd_call_is_notification(const struct workerd_call *call);
@@ -297,6 +316,72 @@ WORKERD_API int workerd_reply_from_thread(
     struct workerd_call *call, const char *result, size_t n, const void *blob, size_t blob_n);
 WORKERD_API int workerd_fail_from_thread(
     struct workerd_call *call, int64_t code, const char *message, const char *data, size_t n);
+
+/* ---- Connections that stay (section 9) ----
+ *
+ * What comes in are calls of three methods, registered with workerd_method() like any other:
+ *
+ *     frontd.connect     params {"conn","path","headers","peer"}: a client has come. A notification
+ *                        on routes with `events: true`; with `connect: ask` a call, and
+ *                        workerd_fail() refuses the client
+ *     frontd.disconnect  params {"conn","code"}: it has gone; a notification
+ *     frontd.message     a message on a route with `messages: raw`: workerd_call_blob(),
+ *                        workerd_call_is_binary(); a notification, answered with workerd_push()
+ *
+ * workerd_call_conn() of each is the connection.
+ *
+ * What goes out is sent by the functions below. Sent about one connection they take effect in the
+ * order sent, the reply to its call included: a client whose call is answered after
+ * workerd_subscribe() gets what is published once it has the answer. What is given is copied.
+ *
+ * From any thread. From another than the loop's, 0 means that the loop will send it, in the order
+ * of that thread's calls (workerd_reply_from_thread() included); what it then cannot send is lost,
+ * and the log says so.
+ *
+ * They return 0: it is on its way. To a client that has gone it is dropped by the front. Or:
+ *
+ *     -ENOTCONN  no channel is open, or none of the connection's front
+ *     -EINVAL    conn.id is 0; a topic that is empty, over 255 bytes or not UTF-8; an empty JSON
+ *                text; a bad close code or reason
+ *     -EMSGSIZE  over the front's max_frame
+ *     -ENOBUFS   4 MiB wait for a front that does not read (2 MiB, for other threads): nothing was
+ *                sent; try again later, or drop it
+ *     -ENOMEM
+ */
+
+/* Sends one message to one client. data, n: bytes (PUSH). */
+WORKERD_API int workerd_push(struct workerd *worker, struct workerd_conn conn,
+    enum workerd_kind kind, const void *data, size_t n);
+
+/*
+ * Sends one message to every client that is subscribed to a topic, on every front that is connected
+ * (PUBLISH). Returns 0 if at least one front was sent it; an error only if none was.
+ *
+ * after: a connection, or NULL: on its channel, and so after what was sent about it before. The
+ * client that was just subscribed gets the message too. topic: 1 to 255 bytes, NUL-terminated
+ * UTF-8.
+ */
+WORKERD_API int workerd_publish(struct workerd *worker, const struct workerd_conn *after,
+    const char *topic, enum workerd_kind kind, const void *data, size_t n);
+
+/*
+ * Has a client get what is published to a topic, until it is unsubscribed or goes (SUBSCRIBE). The
+ * front limits how many topics a connection may have.
+ */
+WORKERD_API int workerd_subscribe(
+    struct workerd *worker, struct workerd_conn conn, const char *topic);
+
+/* Ends that. topic: NULL for all of them (UNSUBSCRIBE). */
+WORKERD_API int workerd_unsubscribe(
+    struct workerd *worker, struct workerd_conn conn, const char *topic);
+
+/*
+ * Closes a client's connection (DISCONNECT).
+ * code: WebSocket close code: 1000 to 1003, 1007 to 1014, 3000 to 4999. reason: at most 123 bytes
+ * of UTF-8, NUL-terminated, or NULL. Other connections than WebSockets are just closed.
+ */
+WORKERD_API int workerd_disconnect(
+    struct workerd *worker, struct workerd_conn conn, unsigned code, const char *reason);
 
 /* ---- HTTP (section 8) ---- */
 

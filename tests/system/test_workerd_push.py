@@ -1,0 +1,268 @@
+"""workerd: what it sends about connections that stay (section 9), through the module tests/modules/push.c."""
+
+import json
+
+import pytest
+
+from fakefront import (BINARY, DISCONNECT, GOAWAY, NOTIFY, PUBLISH, PUSH, RESPONSE, SUBSCRIBE,
+                       UNSUBSCRIBE, FakeFront)
+from test_workerd import DEMO, FOREVER, MODULES, WORKERD, sanitized
+from workerproc import Starter
+
+EINVAL, EMSGSIZE, ENOTCONN, ENOBUFS = -22, -90, -107, -105
+WAITING_MAX = 4 * 1024 * 1024  # bytes for a front that does not read (docs/workerd.md)
+
+
+@pytest.fixture
+def worker(tmp_path):
+    starter = Starter(tmp_path, "workerd")
+    address = f"unix:{tmp_path}/w.sock"
+    yield starter.start([WORKERD, "--listen", address, "--concurrency", "0", "--module", DEMO,
+                         "--module", f"{MODULES}/push.so"], address)
+    for one in starter.started:
+        one.kill()
+        assert "Sanitizer" not in one.output() and "check failed" not in one.output()
+
+
+@pytest.fixture
+def front(worker):
+    return worker.front()
+
+
+def ask(front, op, conn=77, blob=b"", **params):
+    """push.send: the frames that it made, and what it returned."""
+    call = front.request("push.send", {"op": op, **params}, conn=conn, blob=blob)
+    result = json.loads(front.response(call).body)["result"]
+    front.ping()
+    frames, front.kept = front.kept, []
+    return frames, result
+
+
+def send(front, op, conn=77, **more):
+    """The one frame that it made."""
+    (frame,), result = ask(front, op, conn, **more)
+    assert result == {"sent": 1, "refused": 0, "error": 0}
+    assert (frame.call, frame.flags & ~BINARY) == (0, 0)
+    return frame
+
+
+def refused(front, error, op, conn=77, **more):
+    frames, result = ask(front, op, conn, **more)
+    assert (frames, result) == ([], {"sent": 0, "refused": 1, "error": error})
+
+
+FROM = pytest.mark.parametrize("where", [{}, {"thread": True}], ids=["loop", "thread"])
+
+
+def test_hello_says_push(front):
+    assert "push" in front.worker["features"]
+
+
+@FROM
+def test_push(front, where):
+    for kind, flags in (("text", 0), ("binary", BINARY)):
+        frame = send(front, "push", kind=kind, blob=b"\x00\xffabc", **where)
+        assert frame[:4] == (PUSH, flags, 0, 77)
+        assert (frame.meta, frame.body, frame.blob) == (b"", b"", b"\x00\xffabc")
+    frame = send(front, "push", conn=2**64 - 1, kind="json", blob=b'{"a":[1]}', **where)
+    assert frame[:4] == (PUSH, 0, 0, 2**64 - 1)
+    assert (frame.meta, frame.body, frame.blob) == (b"", b'{"a":[1]}', b"")
+    assert send(front, "push", kind="text", **where)[4:] == (b"", b"", b"")
+
+
+@FROM
+def test_publish_subscribe_unsubscribe(front, where):
+    topic = "room:\u00fc \"\\\u0001"
+    frame = send(front, "publish", topic=topic, kind="json", blob=b"[1]", **where)
+    assert (frame.type, frame.conn, frame.body, frame.blob) == (PUBLISH, 0, b"[1]", b"")
+    assert json.loads(frame.meta) == {"topic": topic}
+    frame = send(front, "publish", topic="t", kind="binary", blob=b"\xff", **where)
+    assert (frame.type, frame.flags, frame.body, frame.blob) == (PUBLISH, BINARY, b"", b"\xff")
+    for op, type in (("subscribe", SUBSCRIBE), ("unsubscribe", UNSUBSCRIBE)):
+        frame = send(front, op, topic=topic, **where)
+        assert (frame.type, frame.conn, frame.body, frame.blob) == (type, 77, b"", b"")
+        assert json.loads(frame.meta) == {"topic": topic}
+    frame = send(front, "unsubscribe", **where)
+    assert (frame.type, frame.conn, frame.meta) == (UNSUBSCRIBE, 77, b"")
+
+
+@FROM
+def test_disconnect(front, where):
+    frame = send(front, "disconnect", code=4000, reason="so \"it\" is", **where)
+    assert (frame.type, frame.conn) == (DISCONNECT, 77)
+    assert json.loads(frame.meta) == {"code": 4000, "reason": "so \"it\" is"}
+    assert json.loads(send(front, "disconnect", **where).meta) == {"code": 1000, "reason": ""}
+
+
+def test_topics_of_any_length_up_to_255_bytes(front):
+    for topic in ("a", "a" * 255, "\u00fc" * 127, "\u0001" * 255):
+        assert json.loads(send(front, "subscribe", topic=topic).meta) == {"topic": topic}
+    for topic in ("", "a" * 256, "\u00fc" * 128):
+        for op in ("subscribe", "publish", "unsubscribe"):
+            refused(front, EINVAL, op, topic=topic, kind="text")
+
+
+@pytest.mark.parametrize("code", [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 2**31])
+def test_close_codes_that_are_none(front, code):
+    refused(front, EINVAL, "disconnect", code=code)
+
+
+def test_reasons_that_are_too_long(front):
+    assert json.loads(send(front, "disconnect", reason="r" * 123).meta)["reason"] == "r" * 123
+    refused(front, EINVAL, "disconnect", reason="r" * 124)
+
+
+@FROM
+def test_no_connection(front, where):
+    for op in ("push", "subscribe", "unsubscribe", "disconnect"):
+        refused(front, EINVAL, op, conn=0, topic="t", kind="text", **where)
+    assert send(front, "publish", conn=0, topic="t", kind="text", **where).type == PUBLISH
+
+
+def test_an_empty_json_text_is_none(front):
+    refused(front, EINVAL, "push", kind="json")
+
+
+@FROM
+def test_order_on_one_channel(front, where):
+    """Whatever else is under way, the answer comes after what was sent before it."""
+    for n in range(50):
+        call = front.request("push.send", {"op": "subscribe", "topic": str(n), **where}, conn=n + 1)
+        order = [front.recv().type, front.recv()]
+        assert order[0] == SUBSCRIBE
+        assert (order[1].type, order[1].call) == (RESPONSE, call)
+
+
+def test_what_is_sent_about_a_connection_goes_where_its_call_came_in(worker):
+    fronts = [worker.front(shard=shard, shards=3) for shard in range(3)]
+    for shard in (2, 0, 1):
+        for op in ("push", "subscribe", "unsubscribe", "disconnect"):
+            send(fronts[shard], op, topic="t", kind="text")
+        assert ask(fronts[shard], "publish", topic="t", kind="text", after=True)[0]
+    for front in fronts:
+        front.ping()
+        assert front.kept == []
+
+
+@FROM
+def test_a_kept_connection_is_reached_when_its_channel_has_gone(worker, where):
+    first, second = worker.front(shard=0, shards=2), worker.front(shard=1, shards=2)
+    assert first.call("push.keep", conn=5)["result"] is True
+    call = second.request("push.send", {"op": "push", "kind": "text", "kept": True, **where})
+    assert first.expect(PUSH).conn == 5
+    second.response(call)
+    first.close()
+    second.ping()
+    frame = send(second, "push", kind="text", kept=True, **where)
+    assert (frame.type, frame.conn) == (PUSH, 5)
+
+
+def test_a_connection_of_another_front_is_not_reached(worker):
+    """Ids of two fronts may be the same: what is meant for one must not reach the other's client."""
+    first, other = worker.front(instance="a"), worker.front(instance="b")
+    assert first.call("push.keep", conn=5)["result"] is True
+    first.close()
+    other.ping()
+    refused(other, ENOTCONN, "push", kind="text", kept=True)
+    again = worker.front(instance="a")
+    call = other.request("push.send", {"op": "push", "kind": "text", "kept": True})
+    assert again.expect(PUSH).conn == 5
+    other.response(call)
+
+
+@FROM
+def test_publish_is_sent_once_to_each_front(worker, where):
+    fronts = [worker.front(instance=instance, shard=shard, shards=3)
+              for shard in range(3) for instance in ("a", "b")]
+    frames = []
+    call = fronts[4].request("push.send", {"op": "publish", "topic": "t", "kind": "text",
+                                           "after": True, **where}, conn=1)
+    fronts[4].response(call)
+    for front in fronts:
+        front.ping()
+        frames.append([frame.type for frame in front.kept])
+        front.kept = []
+    assert sum(frames[0::2], []) == [PUBLISH] and sum(frames[1::2], []) == [PUBLISH]
+    assert frames[4] == [PUBLISH]  # of its own front, the channel that `after` names
+
+
+def test_publish_goes_round_a_channel_that_goes_away(worker):
+    first, second = worker.front(shard=0, shards=2), worker.front(shard=1, shards=2)
+    assert send(first, "publish", topic="t", kind="text").type == PUBLISH  # the oldest, while it stays
+    first.request("demo.sleep", FOREVER)
+    first.send(GOAWAY, body={"reason": "reload"})
+    first.ping()
+    assert send(second, "publish", topic="t", kind="text").type == PUBLISH
+
+
+def test_a_channel_that_has_said_no_hello_counts_for_nothing(worker, front):
+    silent = worker.dial()
+    assert send(front, "publish", topic="t", kind="text").type == PUBLISH
+    silent.close()
+
+
+def test_connect_and_disconnect(front):
+    assert front.call("push.keep", conn=9)["result"] is True
+    params = {"conn": "10", "path": "/ws", "headers": {}, "peer": "192.0.2.7:1"}
+    front.request("frontd.connect", params, flags=NOTIFY, conn=10)
+    frame = front.expect(PUSH)
+    assert (frame.conn, json.loads(frame.body)) == (10, params)
+    assert front.call("frontd.connect", params, conn=10)["result"] is True
+    assert front.call("frontd.connect", {**params, "path": "/no"}, conn=11)["error"]["code"] == 403
+    front.expect(PUSH)
+    front.request("frontd.disconnect", {"conn": "10", "code": 1001}, flags=NOTIFY, conn=10)
+    frame = front.expect(PUSH)
+    assert (frame.conn, json.loads(frame.body)) == (9, {"conn": "10", "code": 1001})
+
+
+@FROM
+def test_over_the_fronts_max_frame(worker, where):
+    front = worker.front(max_frame=2000)
+    assert send(front, "push", kind="text", size=2000).blob == b"x" * 2000
+    if where:  # the loop finds out, when the thread has been told that it is on its way
+        assert ask(front, "push", kind="text", size=2001, **where)[0] == []
+        assert "1 messages of other threads could not be sent" in worker.output()
+    else:
+        refused(front, EMSGSIZE, "push", kind="text", size=2001)
+        refused(front, EMSGSIZE, "publish", topic="t", kind="text", size=1995)
+
+
+@FROM
+def test_a_front_that_does_not_read_costs_a_bounded_amount(worker, where):
+    """What it has not read is refused to the sender, and not to other fronts; then it goes on."""
+    slow, quick = worker.front(instance="slow"), worker.front(instance="quick")
+    assert slow.call("push.keep", conn=5)["result"] is True
+    params = {"op": "push", "kind": "text", "size": 10_000, "repeat": 2_000, "kept": True, **where}
+    result = json.loads(quick.response(quick.request("push.send", params)).body)["result"]
+    assert result["error"] == ENOBUFS
+    assert 100 <= result["sent"] <= (WAITING_MAX + 2**20) // 10_000
+    if not where:
+        frame = send(quick, "publish", topic="t", kind="text", blob=b"x")
+        assert frame.blob == b"x"
+    assert slow.call("push.keep", conn=6)["result"] is True
+    assert len([f for f in slow.kept if f.type == PUSH]) == result["sent"]
+    slow.kept.clear()
+    assert send(slow, "push", kind="text", blob=b"again").blob == b"again"
+
+
+def test_a_thread_that_sends_while_channels_come_and_go(worker):
+    front = worker.front()
+    call = front.request("push.send", {"op": "publish", "kind": "text", "topic": "t", "thread": True,
+                                       "size": 100, "repeat": 20_000 if sanitized() else 100_000})
+    for _ in range(100):
+        with FakeFront(worker.address) as other:
+            other.hello(instance="other")
+    assert front.response(call)
+    assert ask(front, "push", kind="text")[1]["sent"] == 1
+
+
+def test_no_front_at_all(worker):
+    """The call's own channel is always there, so a held connection of a front that has gone shows it."""
+    front = worker.front(instance="a")
+    front.call("push.keep", conn=5)
+    front.close()
+    other = worker.front(instance="b")
+    for where in ({}, {"thread": True}):
+        frames, result = ask(other, "subscribe", topic="t", kept=True, **where)
+        assert frames == []
+        assert result["error"] == (0 if where else ENOTCONN)

@@ -1,0 +1,71 @@
+#include "workerd/front.h"
+
+#include <errno.h>
+
+#include "common/mem.h"
+#include "workerd/worker.h"
+
+/* FNV-1a. Fronts are trusted, and few: nobody looks for two instances that collide. */
+uint64_t front_id(const char *instance)
+{
+    uint64_t hash = 14695981039346656037U;
+    for (; *instance != '\0'; instance++)
+        hash = (hash ^ (unsigned char)*instance) * 1099511628211U;
+    return hash != 0 ? hash : 1;
+}
+
+struct front *front_find(const struct workerd *worker, uint64_t id)
+{
+    list_for_each (node, &worker->fronts) {
+        struct front *front = container_of(node, struct front, node);
+        if (front->id == id)
+            return front;
+    }
+    return NULL;
+}
+
+int front_join(struct channel *channel, const char *instance)
+{
+    struct workerd *worker = channel->worker;
+    uint64_t id = front_id(instance);
+    struct front *front = front_find(worker, id);
+    if (front == NULL) {
+        front = mem_zalloc(sizeof(*front));
+        if (front == NULL)
+            return -ENOMEM;
+        front->id = id;
+        list_init(&front->channels);
+        list_append(&worker->fronts, &front->node);
+    }
+    channel->front = front;
+    list_append(&front->channels, &channel->of_front);
+    atomic_fetch_add(&worker->nopen, 1);
+    return 0;
+}
+
+void front_leave(struct channel *channel)
+{
+    struct front *front = channel->front;
+    if (front == NULL)
+        return;
+    channel->front = NULL;
+    list_remove(&channel->of_front);
+    atomic_fetch_sub(&channel->worker->nopen, 1);
+    if (list_empty(&front->channels)) {
+        list_remove(&front->node);
+        mem_free(front);
+    }
+}
+
+struct channel *front_channel(const struct front *front, uint64_t serial)
+{
+    struct channel *found = NULL;
+    list_for_each (node, &front->channels) {
+        struct channel *channel = container_of(node, struct channel, of_front);
+        if (channel->serial == serial)
+            return channel;
+        if (found == NULL || (found->going && !channel->going))
+            found = channel;
+    }
+    return found;
+}

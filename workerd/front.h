@@ -1,0 +1,33 @@
+#pragma once
+
+/*
+ * The fronts that are connected. One front has a channel from each of its shards; what is sent
+ * about a connection, or to a topic, goes on one channel of the front (protocol section 9).
+ */
+
+#include "common/list.h"
+#include "workerd/channel.h"
+
+struct front {
+    struct list node;     /* worker->fronts */
+    struct list channels; /* open ones, oldest first */
+    uint64_t id;          /* front_id() of its `instance` (section 4); never 0 */
+};
+
+/* The id of a front by its `instance`. */
+uint64_t front_id(const char *instance);
+
+/* A channel is open: it joins the front of that instance. Returns 0 or -ENOMEM. */
+int front_join(struct channel *channel, const char *instance);
+
+/* The channel is not open any more; does nothing where it has left already. */
+void front_leave(struct channel *channel);
+
+/* The front with that id, or NULL. */
+struct front *front_find(const struct workerd *worker, uint64_t id);
+
+/*
+ * The channel with that serial number if it is one of the front's; else the oldest, one that is to
+ * stay before one that goes away.
+ */
+struct channel *front_channel(const struct front *front, uint64_t serial);

@@ -1,0 +1,234 @@
+/*
+ * What is sent about connections that stay (protocol section 9).
+ *
+ * In the loop's thread: send_now() finds the channel (for PUBLISH one of each front) and puts the
+ * frame behind what that channel has to say already, so that the order is that of the calls. From
+ * another thread: send_later() copies and posts, and on_late() does the same in the loop.
+ *
+ * Too much waits for a front that does not read: -ENOBUFS. Other threads get it a little earlier,
+ * when any channel is half full, so that what they have posted by then still fits.
+ */
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "workerd/channel.h"
+#include "workerd/front.h"
+#include "workerd/json_quote.h"
+#include "workerd/worker.h"
+
+enum {
+    TOPIC_MAX = 255,  /* bytes: what a front accepts */
+    REASON_MAX = 123, /* bytes: a control frame's 125 and the code (RFC 6455, 5.5.1) */
+    META_MAX = 64 + TOPIC_MAX * JSON_QUOTE_FACTOR,
+    LATE_MAX = 2 * 1024 * 1024, /* bytes that other threads may post ahead: half of a channel's */
+};
+
+struct message {
+    struct workerd_conn conn; /* of PUBLISH: after what was sent about it; or zeroed */
+    enum frame_type type;
+    uint8_t flags;
+    bool is_blob; /* data is the blob, and not the body */
+    struct span meta;
+    struct span data;
+};
+
+static int put(struct channel *channel, const struct message *message)
+{
+    struct span meta = message->meta;
+    struct span data = message->data;
+    if (data.n > channel->peer_max_frame || meta.n + data.n > channel->peer_max_frame)
+        return -EMSGSIZE;
+    if (!channel_has_room(channel))
+        return -ENOBUFS;
+    struct frame_head head = {
+        .conn = message->type == FRAME_PUBLISH ? 0 : message->conn.id,
+        .length = (uint32_t)(meta.n + data.n),
+        .meta_len = (uint32_t)meta.n,
+        .blob_len = message->is_blob ? (uint32_t)data.n : 0,
+        .type = (uint8_t)message->type,
+        .flags = message->flags,
+    };
+    char *to = channel_frame(channel, &head);
+    if (to == NULL)
+        return -ENOMEM;
+    if (meta.n > 0)
+        memcpy(to, meta.p, meta.n);
+    if (data.n > 0)
+        memcpy(to + meta.n, data.p, data.n);
+    return 0;
+}
+
+/* On one channel of each front, since a front does not know of the others. */
+static int publish(struct workerd *worker, const struct message *message)
+{
+    int result = -ENOTCONN;
+    list_for_each (node, &worker->fronts) {
+        const struct front *front = container_of(node, struct front, node);
+        int r = put(front_channel(front, message->conn.channel), message);
+        if (r == -ENOMEM)
+            return r; /* the channel is closed, and its front may have gone with it */
+        if (result != 0)
+            result = r;
+    }
+    return result;
+}
+
+static int send_now(struct workerd *worker, const struct message *message)
+{
+    if (message->type == FRAME_PUBLISH)
+        return publish(worker, message);
+    const struct front *front = front_find(worker, message->conn.front);
+    if (front == NULL)
+        return -ENOTCONN;
+    return put(front_channel(front, message->conn.channel), message);
+}
+
+struct late {
+    struct workerd *worker;
+    struct message message;
+    char bytes[]; /* meta and data */
+};
+
+static size_t late_size(const struct message *message)
+{
+    return sizeof(struct late) + message->meta.n + message->data.n;
+}
+
+static void on_late(void *data)
+{
+    struct late *late = data;
+    struct workerd *worker = late->worker;
+    atomic_fetch_sub(&worker->late, late_size(&late->message));
+    int r = send_now(worker, &late->message);
+    free(late);
+    if (r == 0)
+        return;
+    worker->lost++;
+    if ((worker->lost & (worker->lost - 1)) == 0)
+        log_warning("%zu messages of other threads could not be sent, the last one: %s",
+            worker->lost, strerror(-r));
+}
+
+static int send_later(struct workerd *worker, const struct message *message)
+{
+    if (atomic_load(&worker->nopen) == 0)
+        return -ENOTCONN;
+    if (message->data.n > UINT32_MAX)
+        return -EMSGSIZE;
+    if (atomic_load(&worker->nfull) > 0)
+        return -ENOBUFS;
+    size_t n = late_size(message);
+    size_t before = atomic_fetch_add(&worker->late, n);
+    int r = before > 0 && before + n > LATE_MAX ? -ENOBUFS : 0;
+    struct late *late = r == 0 ? malloc(n) : NULL; /* mem_get() has no locks */
+    if (late != NULL) {
+        late->worker = worker;
+        late->message = *message;
+        late->message.meta.p = late->bytes;
+        late->message.data.p = late->bytes + message->meta.n;
+        if (message->meta.n > 0)
+            memcpy(late->bytes, message->meta.p, message->meta.n);
+        if (message->data.n > 0)
+            memcpy(late->bytes + message->meta.n, message->data.p, message->data.n);
+        r = workerd_post(worker, on_late, late);
+    } else if (r == 0) {
+        r = -ENOMEM;
+    }
+    if (r < 0) {
+        free(late);
+        atomic_fetch_sub(&worker->late, n);
+    }
+    return r;
+}
+
+static int send_message(struct workerd *worker, const struct message *message)
+{
+    if (message->type != FRAME_PUBLISH && message->conn.id == 0)
+        return -EINVAL;
+    return uv_thread_self() == atomic_load(&worker->thread) ? send_now(worker, message)
+                                                            : send_later(worker, message);
+}
+
+/* {"topic":…}. Returns 0, or -EINVAL for what is none. */
+static int write_topic(const char *topic, char out[static META_MAX], struct span *ret_meta)
+{
+    static const struct span key = {"{\"topic\":", 9};
+    size_t n = strnlen(topic, TOPIC_MAX + 1);
+    if (n == 0 || n > TOPIC_MAX || !json_is_utf8(topic, n))
+        return -EINVAL;
+    memcpy(out, key.p, key.n);
+    size_t end = key.n + json_quote_write(topic, n, out + key.n);
+    out[end++] = '}';
+    *ret_meta = (struct span){out, end};
+    return 0;
+}
+
+static int set_data(struct message *message, enum workerd_kind kind, const void *data, size_t n)
+{
+    if (kind == WORKERD_JSON && n == 0)
+        return -EINVAL;
+    message->data = (struct span){data, n};
+    message->is_blob = kind != WORKERD_JSON;
+    message->flags = kind == WORKERD_BINARY ? FRAME_F_BINARY : 0;
+    return 0;
+}
+
+int workerd_push(struct workerd *worker, struct workerd_conn conn, enum workerd_kind kind,
+    const void *data, size_t n)
+{
+    struct message message = {.type = FRAME_PUSH, .conn = conn};
+    int r = set_data(&message, kind, data, n);
+    return r < 0 ? r : send_message(worker, &message);
+}
+
+int workerd_publish(struct workerd *worker, const struct workerd_conn *after, const char *topic,
+    enum workerd_kind kind, const void *data, size_t n)
+{
+    char meta[META_MAX];
+    struct message message = {.type = FRAME_PUBLISH};
+    if (after != NULL)
+        message.conn = *after;
+    int r = write_topic(topic, meta, &message.meta);
+    if (r == 0)
+        r = set_data(&message, kind, data, n);
+    return r < 0 ? r : send_message(worker, &message);
+}
+
+int workerd_subscribe(struct workerd *worker, struct workerd_conn conn, const char *topic)
+{
+    char meta[META_MAX];
+    struct message message = {.type = FRAME_SUBSCRIBE, .conn = conn};
+    int r = write_topic(topic, meta, &message.meta);
+    return r < 0 ? r : send_message(worker, &message);
+}
+
+int workerd_unsubscribe(struct workerd *worker, struct workerd_conn conn, const char *topic)
+{
+    char meta[META_MAX];
+    struct message message = {.type = FRAME_UNSUBSCRIBE, .conn = conn};
+    int r = topic == NULL ? 0 : write_topic(topic, meta, &message.meta);
+    return r < 0 ? r : send_message(worker, &message);
+}
+
+/* What may be sent in a close frame (RFC 6455, 7.4). */
+static bool is_close_code(unsigned code)
+{
+    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) ||
+           (code >= 3000 && code <= 4999);
+}
+
+int workerd_disconnect(
+    struct workerd *worker, struct workerd_conn conn, unsigned code, const char *reason)
+{
+    char meta[META_MAX];
+    size_t n = reason == NULL ? 0 : strnlen(reason, REASON_MAX + 1);
+    if (!is_close_code(code) || n > REASON_MAX || (n > 0 && !json_is_utf8(reason, n)))
+        return -EINVAL;
+    size_t end = (size_t)snprintf(meta, sizeof(meta), "{\"code\":%u,\"reason\":", code);
+    end += json_quote_write(n > 0 ? reason : "", n, meta + end);
+    meta[end++] = '}';
+    const struct message message = {.type = FRAME_DISCONNECT, .conn = conn, .meta = {meta, end}};
+    return send_message(worker, &message);
+}
