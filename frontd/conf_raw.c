@@ -161,7 +161,8 @@ static void add_step(struct complaint *complaint, const char *text)
     }
 }
 
-static void listen_to_cyaml(cyaml_log_t level, void *context, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void listen_to_cyaml(
+    cyaml_log_t level, void *context, const char *format, va_list args)
 {
     (void)level;
     struct complaint *complaint = context;
