@@ -80,8 +80,10 @@ static void destroy(struct client *client)
     client->state = CLIENT_CLOSED;
     list_for_each_safe (node, &client->requests)
         request_abandon(container_of(node, struct request, node));
+    client->session->gone(client);
     client_free_pending(client);
     buf_deinit(&client->out);
+    message_queue_free(&client->queue);
     wheel_disarm(&client->timer);
     list_remove(&client->dirty);
     list_remove(&client->node);
