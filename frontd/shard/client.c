@@ -256,7 +256,8 @@ static void take_bytes(struct client *client, char *p, size_t n)
 {
     struct pending *pending = client->pending;
     if (pending != NULL) {
-        pending->heard = client->active_at;
+        pending->heard = ctx_now(client->ctx);
+        pending->continue_owed = false; /* it did not wait for it */
         pending->window_bytes += (uint32_t)n;
         if (buf_append(&pending->bytes, p, n) < 0)
             client_doom(client);
@@ -283,6 +284,7 @@ static void on_end_of_input(struct client *client)
     }
     if (client->state == CLIENT_OPEN)
         client->state = list_empty(&client->requests) ? CLIENT_ENDING : CLIENT_HALF_CLOSED;
+    client->active_at = ctx_now(client->ctx); /* HALF_CLOSED_MS count from here */
     client_free_pending(client);
     client_touch(client);
 }
@@ -302,7 +304,8 @@ static void on_readable(struct client *client)
     }
     if (client->state == CLIENT_LINGERING)
         return; /* dropped; active_at stays, so that this ends */
-    client->active_at = ctx_now(ctx);
+    if (client_waiting(client) == 0)
+        client->active_at = ctx_now(ctx); /* else what counts is that it reads */
     take_bytes(client, ctx->read_buf, (size_t)n);
     arm(client);
 }

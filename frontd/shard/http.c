@@ -19,9 +19,10 @@ static void send_continue(struct client *client)
         memcpy(room, text, sizeof(text) - 1);
 }
 
-static void refuse(struct client *client, unsigned status, const struct http1_head *head)
+static void refuse(
+    struct client *client, unsigned status, bool is_head, const struct http1_head *head)
 {
-    request_refuse(client, status, head);
+    request_refuse(client, status, is_head, head);
     client->last_request = true;
 }
 
@@ -46,7 +47,11 @@ static size_t take(
     while (n > 0 && client_may_start(client) && client->session == &http_session) {
         struct http1_result result = http1_feed(&codec->http1, p, n, &config, &head_scratch);
         if (result.event == HTTP1_ERROR) {
-            refuse(client, result.status, result.head_known ? &head_scratch : NULL);
+            /* A HEAD that goes wrong before its head is complete has no body in its answer either.
+             */
+            bool is_head = codec->http1.phase == HTTP1_PHASE_HEAD &&
+                           head_scratch.method == HTTP1_HEAD;
+            refuse(client, result.status, is_head, result.head_known ? &head_scratch : NULL);
             n = 0;
         } else if (result.event == HTTP1_REQUEST) {
             if (!head_scratch.keep_alive)
@@ -81,7 +86,7 @@ static void waiting(struct client *client)
 static bool input_ended(struct client *client)
 {
     if (client->pending != NULL && client_may_start(client))
-        refuse(client, 400, NULL); /* RFC 9112 section 8: incomplete */
+        refuse(client, 400, false, NULL); /* RFC 9112 section 8: incomplete */
     return true;
 }
 
@@ -108,7 +113,7 @@ static void expire(struct client *client)
     }
     if (pending->codec.http1.phase != HTTP1_PHASE_HEAD && !client_too_slow(client))
         return;
-    refuse(client, 408, NULL);
+    refuse(client, 408, false, NULL);
     client_free_pending(client);
 }
 
@@ -150,7 +155,8 @@ static void send_replies(struct client *client)
             break;
         }
     }
-    if (client->pending != NULL && client->pending->continue_owed && list_empty(&client->requests))
+    if (client->pending != NULL && client->pending->continue_owed &&
+        list_empty(&client->requests) && client_may_ask(client))
         send_continue(client);
     client_touch(client);
 }

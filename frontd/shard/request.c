@@ -143,7 +143,8 @@ bool request_start(struct client *client, const struct http1_head *head, struct 
     return true;
 }
 
-void request_refuse(struct client *client, unsigned status, const struct http1_head *head)
+void request_refuse(
+    struct client *client, unsigned status, bool is_head, const struct http1_head *head)
 {
     struct request *request = add(client, head);
     if (request == NULL) {
@@ -151,6 +152,7 @@ void request_refuse(struct client *client, unsigned status, const struct http1_h
         return;
     }
     request->keep_alive = false;
+    request->head = request->head || is_head;
     if (head != NULL) {
         request->route = find_route(client, head);
         unsigned of_head = status_of_head(request->route, head);

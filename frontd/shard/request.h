@@ -33,9 +33,10 @@ bool request_start(struct client *client, const struct http1_head *head, struct 
 
 /*
  * Refuses what could not become a request: answers with that status, and the connection ends.
- * head: NULL where there is none.
+ * is_head: its method is HEAD. head: NULL where there is none.
  */
-void request_refuse(struct client *client, unsigned status, const struct http1_head *head);
+void request_refuse(
+    struct client *client, unsigned status, bool is_head, const struct http1_head *head);
 
 /* Whether a request with this head would be refused whatever its body is (for Expect). */
 bool request_hopeless(const struct client *client, const struct http1_head *head);

@@ -3,9 +3,9 @@ import threading
 
 import pytest
 
-from fakeworker import echo
+from fakeworker import echo, hold
 from harness import Site, http_route, rpc_route, wait_for
-from httpclient import Closed, request, rpc_body
+from httpclient import Closed, request, rpc_body, rpc_request
 
 HEADER = 4096       # limits of this file's site
 HEADERS = 20
@@ -384,3 +384,34 @@ def test_no_connection_is_left(web):
     with web.client() as client:
         assert client.request("GET", "/site").status == 200
     wait_for(lambda: web.connections() == 0, "the end of all connections")
+
+
+@pytest.mark.parametrize("field", [b"Bad Field", b"A: " + b"a" * HEADER], ids=["400", "431"])
+def test_an_error_in_the_head_of_a_head_request_has_no_body(web, field):
+    with web.client() as client:
+        client.send(start(b"HEAD /s HTTP/1.1", field))
+        assert client.read_response(head=True).status in (400, 431)
+        assert client.at_end()
+
+
+def test_no_continue_after_the_body_has_come(site):
+    """Its turn comes when the body is there already, and another request has begun."""
+    web = site()
+    worker = web.fake(handler=hold)
+    web.start()
+    body = rpc_body("demo.echo", [2], 2)
+    three = rpc_request("demo.echo", [3], 3)
+    with web.client() as client:
+        client.send(rpc_request("demo.echo", [1], 1))
+        worker.wait_calls(1)
+        client.send(start(b"POST /rpc HTTP/1.1", b"Expect: 100-continue",
+                          b"Content-Length: %d" % len(body)))
+        assert not client.readable(0.2)
+        client.send(body + three[:20])
+        worker.wait_calls(2)
+        for call in worker.calls[:2]:
+            call.reply("r")
+        assert [client.read_response().json()["id"] for _ in range(2)] == [1, 2]
+        client.send(three[20:])
+        worker.wait_calls(3).reply("r")
+        assert client.read_response().json()["id"] == 3

@@ -269,3 +269,35 @@ def test_a_client_that_pipelines_and_reads_is_not_slow(site, write_buffer, size)
         worker.wait_calls(5)
         next(call for call in worker.calls if call.raw["id"] == b"0").reply("late")
         assert [client.read_response().json()["id"] for _ in range(30)] == list(range(30))
+
+
+def test_a_head_dribbled_behind_an_answer_that_is_not_read(site):
+    """Bytes that come do not excuse that nothing is read."""
+    web = site(routes=[rpc_route(), http_route()], limits={"body_timeout": "700ms", "write_buffer": "64MiB"})
+    web.fake(handler=lambda c: echo(c) if c.method != "http.request" else c.http(200, [], b"b" * 12000000))
+    web.start()
+    with web.client(rcvbuf=4096) as client:
+        client.send(request("GET", "/big"))
+        wait_for(lambda: web.shard_of(client), "the connection")
+
+        def over():
+            client.try_send(b"G")
+            return not web.shard_of(client)
+
+        Healthy(web).until(over, "the end of the connection", 5)
+
+
+def test_half_closed_after_a_while(site):
+    """How long the call has taken by then does not matter."""
+    web = site()
+    worker = web.fake(handler=hold)
+    web.start()
+    with web.client() as client:
+        client.send(rpc_request("demo.echo"))
+        call = worker.wait_calls(1)
+        time.sleep(1.3)
+        client.sock.shutdown(1)
+        assert not client.readable(0.2)
+        call.reply("r")
+        assert client.read_response().json()["result"] == "r"
+        assert client.at_end()
