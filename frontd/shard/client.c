@@ -240,13 +240,13 @@ static void go_on(struct client *client)
     char *bytes = buf_data(&pending->bytes);
     size_t before = buf_len(&pending->bytes);
     size_t left = run(client, &pending->codec, bytes, before, &rest);
-    if (left == 0) {
+    if (left == 0 && !client->session->midway(&pending->codec, client)) {
         client_free_pending(client);
         return;
     }
     size_t used = (size_t)(rest - bytes);
+    buf_truncate(&pending->bytes, used + left);
     buf_consume(&pending->bytes, used);
-    buf_truncate(&pending->bytes, left);
     if (used > 0)
         start_clocks(client); /* another request's rest */
     client->session->waiting(client);
@@ -269,7 +269,7 @@ static void take_bytes(struct client *client, char *p, size_t n)
     char *rest;
     memset(&codec, 0, sizeof(codec));
     size_t left = run(client, &codec, p, n, &rest);
-    if (left > 0)
+    if (left > 0 || client->session->midway(&codec, client))
         set_aside(client, &codec, rest, left);
 }
 

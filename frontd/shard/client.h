@@ -43,6 +43,8 @@ struct session_ops {
      */
     size_t (*take)(
         struct client *client, union codec_state *codec, char *p, size_t n, char **ret_rest);
+    /* Whether something is incomplete of which no byte is left: it is in `codec` alone. */
+    bool (*midway)(const union codec_state *codec, const struct client *client);
     /* The rest has been put aside in client->pending. */
     void (*waiting)(struct client *client);
     /* The client sends no more. Returns false where that ends everything at once. */

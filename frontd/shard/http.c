@@ -71,6 +71,14 @@ static size_t take(
     return n;
 }
 
+/* The bytes of a request are kept until it is complete. */
+static bool midway(const union codec_state *codec, const struct client *client)
+{
+    (void)codec;
+    (void)client;
+    return false;
+}
+
 /* The rest of a request waits: its client may wait, too, for "100 Continue". */
 static void waiting(struct client *client)
 {
@@ -208,6 +216,7 @@ static void gone(struct client *client)
 
 const struct session_ops http_session = {
     .take = take,
+    .midway = midway,
     .waiting = waiting,
     .input_ended = input_ended,
     .due = due,

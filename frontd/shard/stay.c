@@ -121,7 +121,8 @@ static void switch_protocols(struct request *request)
 
 static void refuse_upgrade(struct request *request, unsigned status)
 {
-    static const struct span upgrade = {"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n", 48};
+    const struct span upgrade = SPAN(
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n");
     request_status(request, status, status == 426 ? upgrade : (struct span){0});
 }
 
@@ -452,6 +453,13 @@ static size_t take(
     return take_lines(client, &codec->scanned, p, n, ret_rest);
 }
 
+/* A WebSocket's frame heads are taken out of the message as they are read. */
+static bool midway(const union codec_state *codec, const struct client *client)
+{
+    return client->stay->kind == STAY_WEBSOCKET && client->state == CLIENT_OPEN &&
+           !client->last_request && (codec->ws.in_frame || codec->ws.opcode != 0);
+}
+
 static void waiting(struct client *client)
 {
     (void)client;
@@ -557,6 +565,7 @@ static void gone(struct client *client)
 
 static const struct session_ops stay_session = {
     .take = take,
+    .midway = midway,
     .waiting = waiting,
     .input_ended = input_ended,
     .due = due,
