@@ -111,6 +111,10 @@ Test(ws_utf8, invalid_as_soon_as_certain)
         {IN("\xf0\x9f "), 2},
         {IN("\xf0\x9f\x98 "), 3},
         {IN("\xf0\x9f\x98\xf0"), 3},
+        /* not even where a whole word of plain bytes stands in between */
+        {IN("1234567\xc3"
+            "abcdefgh\xa4"),
+            8},
         /* overlong: with the first byte that makes it so */
         {IN("\xc0\x80"), 0},
         {IN("\xc0\xaf"), 0},
