@@ -157,7 +157,10 @@ static void wait_for_what_matters(struct client *client)
 {
     bool read = client_may_start(client) || client->state == CLIENT_LINGERING;
     bool write = client_waiting(client) > 0;
-    wait_for(client, (read ? UV_READABLE : 0) | (write ? UV_WRITABLE : 0));
+    /* Who is not read any more, but waits for an answer, may leave. */
+    bool leaves = client->last_request && client->state == CLIENT_OPEN;
+    wait_for(client,
+        (read ? UV_READABLE : 0) | (write ? UV_WRITABLE : 0) | (leaves ? UV_DISCONNECT : 0));
 }
 
 /* When the client's time is up, in ms, as things stand. */
@@ -321,6 +324,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         client_touch(client);
     if (events & UV_READABLE)
         on_readable(client);
+    else if (events & UV_DISCONNECT)
+        on_end_of_input(client);
 }
 
 /* Returns false when the connection is broken. */

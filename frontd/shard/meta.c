@@ -5,6 +5,7 @@
 
 #include "common/hash.h"
 #include "frontd/shard/pool.h"
+#include "frontd/shard/stay.h"
 #include "proto/json_write.h"
 #include "proto/jsonrpc.h"
 
@@ -87,7 +88,11 @@ int meta_write(struct buf *out, const struct conf_route *route, const struct cli
     }
     if (r == 0 && route->meta & CONF_META_TRACEPARENT && head != NULL)
         r = put_header(out, &first, head, SPAN("traceparent"));
-    if (r == 0 && route->nheaders > 0 && head != NULL)
+    if (r == 0 && client->stay != NULL && client->stay->headers != NULL) {
+        r = put_key(out, &first, SPAN("headers"));
+        if (r == 0)
+            r = json_put_raw(out, client->stay->headers);
+    } else if (r == 0 && route->nheaders > 0 && head != NULL)
         r = put_headers(out, &first, route, head);
     if (r == 0 && route->meta & CONF_META_DEADLINE) {
         r = put_key(out, &first, SPAN("deadline_ms"));

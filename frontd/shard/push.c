@@ -4,6 +4,8 @@
 #include "frontd/shard/mesh.h"
 #include "proto/jsonrpc.h"
 
+enum { REASON_MAX = 1024 /* bytes, as written; a longer one is left out */ };
+
 /* A topic's name: a member of meta, its escapes resolved into `name`. */
 struct topic_name {
     bool there;
@@ -95,7 +97,7 @@ static void subscribe(struct stay *stay, const struct topic_name *topic)
 static void disconnect(struct stay *stay, const struct frame *frame)
 {
     unsigned code = WS_CODE_NORMAL;
-    char reason[WS_CONTROL_MAX] = "";
+    char reason[REASON_MAX] = ""; /* ws_close_write() cuts it between characters */
     size_t n = 0;
     if (frame->meta.n > 0 && jsonrpc_validate(frame->meta.p, frame->meta.n) == 0) {
         struct span number = jsonrpc_member(frame->meta, SPAN("code"));

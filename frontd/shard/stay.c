@@ -23,6 +23,7 @@
 #include "frontd/codec/ws_handshake.h"
 #include "frontd/shard/event.h"
 #include "frontd/shard/http.h"
+#include "frontd/shard/meta.h"
 #include "frontd/shard/request.h"
 #include "frontd/shard/rpc.h"
 
@@ -108,6 +109,19 @@ static int put_switching(struct buf *out, struct ctx *ctx, const char *accept, c
         protocol == NULL ? "" : "\r\n");
 }
 
+/* Calls of the connection are given the headers of its handshake. */
+static int keep_headers(struct stay *stay, const struct http1_head *head)
+{
+    struct buf text = {0};
+    if (stay->route->nheaders == 0)
+        return 0;
+    if (buf_append(&text, "{", 1) == 0 && meta_put_headers(&text, stay->route, head) == 0 &&
+        buf_append(&text, "}", 1) == 0)
+        stay->headers = mem_strndup(buf_data(&text), buf_len(&text));
+    buf_deinit(&text);
+    return stay->headers == NULL ? -ENOMEM : 0;
+}
+
 /* The handshake is over: the answer that was made ready goes out. */
 static void switch_protocols(struct request *request)
 {
@@ -147,6 +161,10 @@ void stay_upgrade(struct request *request, const struct http1_head *head)
             protocol < 0 ? NULL : route->protocols[protocol]) < 0 ||
         begin(client, route, STAY_WEBSOCKET) < 0) {
         refuse_upgrade(request, 503);
+        return;
+    }
+    if (keep_headers(client->stay, head) < 0) {
+        client_doom(client);
         return;
     }
     if (route->events && route->connect_ask) {
@@ -558,6 +576,7 @@ static void gone(struct client *client)
     if (stay->announced)
         event_disconnected(stay);
     topics_leave(client, &stay->subscriptions, (struct span){0});
+    mem_free(stay->headers);
     idmap_remove(&ctx->conns, &stay->conn);
     slab_put(&ctx->stays, stay);
     client->stay = NULL;

@@ -18,6 +18,7 @@ struct stay {
     struct client *client;
     const struct conf_route *route;
     struct subscription *subscriptions;
+    char *headers;     /* JSON object of those the route asks for, for meta; NULL: none */
     uint64_t heard_at; /* ms: last sign of life */
     uint16_t code;     /* WebSocket close code, for frontd.disconnect; 0: none yet */
     uint8_t kind;      /* enum stay_kind */
