@@ -4,8 +4,6 @@
 #include "frontd/shard/mesh.h"
 #include "proto/jsonrpc.h"
 
-enum { REASON_MAX = 1024 /* bytes, as written; a longer one is left out */ };
-
 /* A topic's name: a member of meta, its escapes resolved into `name`. */
 struct topic_name {
     bool there;
@@ -97,17 +95,20 @@ static void subscribe(struct stay *stay, const struct topic_name *topic)
 static void disconnect(struct stay *stay, const struct frame *frame)
 {
     unsigned code = WS_CODE_NORMAL;
-    char reason[REASON_MAX] = ""; /* ws_close_write() cuts it between characters */
-    size_t n = 0;
+    struct buf plain = {0};
+    struct span reason = {0};
     if (frame->meta.n > 0 && jsonrpc_validate(frame->meta.p, frame->meta.n) == 0) {
         struct span number = jsonrpc_member(frame->meta, SPAN("code"));
         struct span text = jsonrpc_member(frame->meta, SPAN("reason"));
         if (number.n == 4 && ws_code_valid((unsigned)strtoul(number.p, NULL, 10)))
             code = (unsigned)strtoul(number.p, NULL, 10);
-        if (text.n >= 2 && text.p[0] == '"' && text.n - 2 <= sizeof(reason))
-            n = jsonrpc_unescape((struct span){text.p + 1, text.n - 2}, reason);
+        char *room = text.n > 2 && text.p[0] == '"' ? buf_room(&plain, text.n) : NULL;
+        if (room != NULL)
+            reason = (struct span){
+                room, jsonrpc_unescape((struct span){text.p + 1, text.n - 2}, room)};
     }
-    stay_close(stay, code, (struct span){reason, n});
+    stay_close(stay, code, reason); /* which cuts the reason between characters */
+    buf_deinit(&plain);
 }
 
 static void to_connection(
