@@ -218,6 +218,8 @@ static void check_listener(
     conf_check_routes(checker, index, raw, conf, listener);
 }
 
+enum { RUN_DIR_MAX = 1024 /* bytes; room is left for the names of files in it */ };
+
 static uint32_t cpu_count(void)
 {
     cpu_set_t cpus;
@@ -232,6 +234,8 @@ static void check_top(struct checker *checker, const struct conf_raw *raw, struc
     conf->run_dir = checker_copy(checker, raw->run_dir == NULL ? "/run/frontd" : raw->run_dir);
     if (conf->run_dir != NULL && conf->run_dir[0] != '/')
         checker_complain(checker, "run_dir", "'%s': an absolute path", conf->run_dir);
+    if (conf->run_dir != NULL && strlen(conf->run_dir) > RUN_DIR_MAX)
+        checker_complain(checker, "run_dir", "at most %d bytes", RUN_DIR_MAX);
     if (raw->shards == NULL || strcmp(raw->shards, "auto") == 0)
         conf->shards = cpu_count();
     else

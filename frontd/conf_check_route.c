@@ -131,6 +131,21 @@ static void refuse_keys(struct checker *checker, const char *parent, const char 
     }
 }
 
+/* Names of request headers that cannot be would never be found. */
+static void check_headers(struct checker *checker, const char *parent,
+    const struct conf_raw_route *raw, struct conf_route *route)
+{
+    char key[CHECKER_PATH_SIZE];
+    for (unsigned i = 0; i < raw->headers_count; i++) {
+        snprintf(key, sizeof(key), "%s.headers[%u]", parent, i);
+        const char *wrong = conf_value_token(raw->headers[i]);
+        if (wrong != NULL)
+            checker_complain(checker, key, "%s: '%s'", wrong, raw->headers[i]);
+    }
+    route->headers = checker_copy_texts(checker, raw->headers, raw->headers_count, true);
+    route->nheaders = route->headers == NULL ? 0 : raw->headers_count;
+}
+
 static void check_route(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, const struct conf *conf, struct conf_route *route)
 {
@@ -144,11 +159,14 @@ static void check_route(struct checker *checker, const char *parent,
     route->path = checker_copy(checker, raw->path);
     route->path_len = strlen(raw->path);
     route->host = checker_copy_lower(checker, raw->host);
+    snprintf(key, sizeof(key), "%s.host", parent);
+    if (raw->host != NULL &&
+        (raw->host[0] == '\0' || (raw->host[0] != '[' && strpbrk(raw->host, ":/ ") != NULL)))
+        checker_complain(checker, key, "'%s': a host, without scheme or port", raw->host);
     snprintf(key, sizeof(key), "%s.kind", parent);
     route->kind = (enum conf_kind)checker_name(checker, key, raw->kind, kinds, ARRAY_LEN(kinds));
     check_common(checker, parent, raw, conf, route);
-    route->headers = checker_copy_texts(checker, raw->headers, raw->headers_count, true);
-    route->nheaders = route->headers == NULL ? 0 : raw->headers_count;
+    check_headers(checker, parent, raw, route);
     if (route->kind == CONF_WEBSOCKET) {
         check_stay(checker, parent, raw, route);
         check_origins(checker, parent, raw, route);

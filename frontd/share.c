@@ -12,10 +12,10 @@
 #include "common/hash.h"
 
 /*
- * A worker's row is found by the keyed hash of its address: 64 bits that nobody can collide.
- * refs has a bit for each seat that uses the row. Freeing takes three steps: refs 0 -> CLOSING |
- * seat, key -> 0, refs -> 0; who finds CLOSING tries again, and where a process dies in between,
- * the supervisor finishes the steps.
+ * A worker's row is known by the keyed hash of its address: 64 bits that nobody can collide. refs
+ * has a bit for each seat that uses the row. Freeing takes three steps: refs from the last seat's
+ * bit to CLOSING | bit, key -> 0, refs -> 0; who finds CLOSING tries again, and where a process
+ * dies in between, the supervisor finishes the steps.
  */
 static const uint64_t CLOSING = (uint64_t)1 << 63;
 _Static_assert(SHARE_SEATS <= 64, "a seat is a bit of refs");
@@ -125,12 +125,15 @@ static void finish_closing(struct worker_row *row)
     atomic_store(&row->refs, 0);
 }
 
+/* The seat's bit is set. */
 static void drop_ref(struct worker_row *row, unsigned seat)
 {
     uint64_t bit = (uint64_t)1 << seat;
-    uint64_t before = atomic_fetch_and(&row->refs, ~bit);
-    uint64_t none = 0;
-    if (before == bit && atomic_compare_exchange_strong(&row->refs, &none, CLOSING | seat))
+    uint64_t refs = atomic_load(&row->refs);
+    while (
+        !atomic_compare_exchange_weak(&row->refs, &refs, refs == bit ? CLOSING | bit : refs & ~bit))
+        ;
+    if (refs == bit)
         finish_closing(row);
 }
 
@@ -140,34 +143,55 @@ static uint16_t uses[SHARE_SEATS][SHARE_WORKERS];
 /* Takes part in the row if it is the worker's, or free. Returns whether it is ours to use now. */
 static bool join_row(struct worker_row *row, unsigned seat, uint64_t key)
 {
-    uint64_t bit = (uint64_t)1 << seat;
-    for (;;) {
-        uint64_t found = 0;
-        if (!atomic_compare_exchange_strong(&row->key, &found, key) && found != key)
-            return false;
-        uint64_t before = atomic_fetch_or(&row->refs, bit);
-        if (!(before & CLOSING)) {
-            if (atomic_load(&row->key) == key)
-                return true;
-            drop_ref(row, seat); /* freed and taken by another worker in between */
-        } else if (!(before & bit)) {
-            atomic_fetch_and(&row->refs, ~bit); /* being freed: a matter of two instructions */
-        }
+    uint64_t found = 0;
+    if (!atomic_compare_exchange_strong(&row->key, &found, key) && found != key)
+        return false;
+    uint64_t refs = atomic_load(&row->refs);
+    do {
+        if (refs & CLOSING)
+            return false; /* a matter of two instructions, or of its process's death */
+    } while (!atomic_compare_exchange_weak(&row->refs, &refs, refs | (uint64_t)1 << seat));
+    if (atomic_load(&row->key) == key)
+        return true;
+    drop_ref(row, seat); /* freed, perhaps taken by another worker, in between */
+    return false;
+}
+
+/* The first row from `home` on, but for one, that has the key; -1 where there is none. */
+static int find_row(const struct share *share, unsigned home, uint64_t key, int except)
+{
+    for (unsigned i = 0; i < SHARE_WORKERS; i++) {
+        int index = (int)((home + i) % SHARE_WORKERS);
+        if (index != except && atomic_load(&share->workers[index].key) == key)
+            return index;
     }
+    return -1;
 }
 
 int share_worker_get(struct share *share, unsigned seat, const void *id, size_t n)
 {
     note_seat(share, seat);
     uint64_t key = hash_bytes(&share->hash_key, id, n) | 1;
-    for (unsigned i = 0; i < SHARE_WORKERS; i++) {
-        unsigned index = (unsigned)((key >> 1) + i) % SHARE_WORKERS;
-        if (join_row(&share->workers[index], seat, key)) {
-            uses[seat][index]++;
-            return (int)index;
+    unsigned home = (unsigned)(key >> 1) % SHARE_WORKERS;
+    for (;;) {
+        int index = find_row(share, home, key, -1);
+        if (index < 0)
+            index = find_row(share, home, 0, -1);
+        if (index < 0)
+            return -ENOSPC;
+        if (uses[seat][index] == 0) {
+            if (!join_row(&share->workers[index], seat, key))
+                continue;
+            /* Two processes may have taken two rows at once. Each looks after it has taken one, so
+             * at least one of them sees the other's, and takes its own back. */
+            if (find_row(share, home, key, index) >= 0) {
+                drop_ref(&share->workers[index], seat);
+                continue;
+            }
         }
+        uses[seat][index]++;
+        return index;
     }
-    return -ENOSPC;
 }
 
 void share_worker_put(struct share *share, unsigned seat, int worker)
@@ -355,6 +379,7 @@ bool share_peer_add(struct share *share, unsigned seat, const struct sockaddr *p
     uint64_t key = peer_key(share, peer);
     if (key == 0)
         return true;
+    note_seat(share, seat);
     size_t mask = share->peers - 1;
     uint64_t open = 0;
     uint32_t seats = atomic_load(&share->seats);
@@ -402,14 +427,19 @@ void share_peer_remove(struct share *share, unsigned seat, const struct sockaddr
 void share_reclaim(struct share *share, unsigned seat)
 {
     CHECK(seat <= SEAT_LAST);
+    uint64_t bit = (uint64_t)1 << seat;
     for (unsigned w = 0; w < SHARE_WORKERS; w++) {
         struct worker_row *row = &share->workers[w];
         uint64_t refs = atomic_load(&row->refs);
-        if (refs == (CLOSING | seat)) {
+        /* The process may have died after it had set the key: the row has one, and is nobody's. */
+        if (refs == 0 && atomic_load(&row->key) != 0 &&
+            atomic_compare_exchange_strong(&row->refs, &refs, CLOSING | bit))
+            refs = CLOSING | bit;
+        if (refs == (CLOSING | bit)) {
             finish_closing(row);
             continue;
         }
-        if (refs & CLOSING || !(refs >> seat & 1))
+        if (!(refs & bit))
             continue;
         /* The process may have died between taking a slot and counting it: look at every slot. */
         for (unsigned s = 0; s < SHARE_SLOTS; s++) {
@@ -427,7 +457,8 @@ void share_reclaim(struct share *share, unsigned seat)
     atomic_store(&share->connections[seat], 0);
     struct peer_cell *cells = &share->peer_cells[seat * share->peers];
     for (size_t i = 0; i < share->peers; i++) {
-        if (cells[i].key != 0) {
+        /* Where it died while it took or freed the cell, one of the two may be there alone. */
+        if (cells[i].key != 0 || cells[i].count != 0) {
             atomic_store(&cells[i].key, 0);
             atomic_store(&cells[i].count, 0);
         }

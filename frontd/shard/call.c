@@ -153,6 +153,15 @@ int call_start(struct ctx *ctx, const struct call_spec *spec)
     return 0;
 }
 
+/* Nobody waits for it. Where a worker has it, only the worker's answer ends it: see above. */
+static void abandon(struct ctx *ctx, struct call *call)
+{
+    if (pool_abandon(&call->job))
+        destroy(ctx, call);
+    else
+        buf_deinit(&call->job.frame); /* it will not be sent again */
+}
+
 void call_cancel(struct call *call)
 {
     struct ctx *ctx = call->job.pool->ctx;
@@ -161,8 +170,7 @@ void call_cancel(struct call *call)
     if (call->job.notify)
         return; /* who notifies need not stay until it is delivered */
     wheel_disarm(&call->deadline);
-    if (pool_abandon(&call->job))
-        destroy(ctx, call);
+    abandon(ctx, call);
 }
 
 struct span call_id(const struct call *call)
@@ -177,12 +185,10 @@ void call_timeout(struct wheel_timer *timer)
     static const struct outcome outcome = {.error = RPC_DEADLINE_EXCEEDED};
     struct call *call = container_of(timer, struct call, deadline);
     struct ctx *ctx = call->job.pool->ctx;
-    bool ours = pool_abandon(&call->job);
     if (call->owner != NULL) {
         list_remove(&call->node);
         call_ops->ended(call, &outcome);
         call->owner = NULL;
     }
-    if (ours)
-        destroy(ctx, call);
+    abandon(ctx, call);
 }
