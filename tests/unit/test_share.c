@@ -1,0 +1,387 @@
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "frontd/share.h"
+
+enum { SEAT_MAX = SHARE_SEATS - 2 };
+
+static struct share *share;
+
+static struct share *make_share(size_t peers)
+{
+    int fd;
+    struct share *made;
+    cr_assert_eq(share_create(peers, &fd), 0);
+    cr_assert(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    cr_assert_eq(share_map(fd, &made), 0);
+    close(fd);
+    return made;
+}
+
+static void set_up(void)
+{
+    share = make_share(16);
+}
+
+static void tear_down(void)
+{
+    share_unmap(share);
+}
+
+TestSuite(share, .init = set_up, .fini = tear_down);
+
+static int get_worker(unsigned seat, unsigned number)
+{
+    return share_worker_get(share, seat, &number, sizeof(number));
+}
+
+Test(share, memory)
+{
+    int fd;
+    struct share *first;
+    struct share *second;
+    cr_assert_eq(share_create(0, &fd), 0);
+    cr_assert_eq(share_map(fd, &first), 0);
+    cr_assert_eq(share_map(fd, &second), 0);
+    cr_assert(share_connection_add(first, 0, 1));
+    cr_assert(!share_connection_add(second, 1, 1), "it is the same memory");
+    cr_assert_eq(ftruncate(fd, 4096), -1, "nobody can make it smaller");
+    share_unmap(first);
+    share_unmap(second);
+    share_unmap(NULL);
+    close(fd);
+
+    int file = open("/dev/zero", O_RDWR | O_CLOEXEC);
+    cr_assert_eq(share_map(file, &first), -EINVAL);
+    close(file);
+    cr_assert_eq(share_map(-1, &first), -EBADF);
+}
+
+Test(share, slots_up_to_the_limit)
+{
+    static const uint32_t limits[] = {1, 2, 64, 1000, SHARE_SLOTS};
+    for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
+        const uint32_t limit = limits[i];
+        int *slots = calloc(limit, sizeof(*slots));
+        bool *seen = calloc(limit, sizeof(*seen));
+        cr_assert(slots != NULL && seen != NULL);
+        int workers[2] = {get_worker(1, 7), get_worker(2, 7)};
+        cr_assert_eq(workers[0], workers[1], "both know it by the same number");
+        for (uint32_t s = 0; s < limit; s++) {
+            cr_assert(share_slot_take(share, 1 + s % 2, workers[0], limit, &slots[s]));
+            cr_assert(slots[s] >= 0 && (uint32_t)slots[s] < limit && !seen[slots[s]]);
+            seen[slots[s]] = true;
+        }
+        int none = 77;
+        cr_assert(!share_slot_take(share, 1, workers[0], limit, &none));
+        cr_assert(!share_slot_take(share, 2, workers[0], limit, &none));
+        cr_assert_eq(none, 77);
+        cr_assert_eq(share_worker_load(share, workers[0]), limit);
+        for (uint32_t s = limit; s-- > 0;) {
+            share_slot_give(share, 1 + s % 2, workers[0], slots[s]);
+            cr_assert_eq(share_worker_load(share, workers[0]), s);
+            if (s % 1000 == 0) { /* what was given back can be had again */
+                cr_assert(share_slot_take(share, 1, workers[0], limit, &none));
+                share_slot_give(share, 1, workers[0], none);
+            }
+        }
+        share_worker_put(share, 1, workers[0]);
+        share_worker_put(share, 2, workers[1]);
+        free(slots);
+        free(seen);
+    }
+}
+
+Test(share, slots_beyond_the_most_there_are)
+{
+    int worker = get_worker(0, 1);
+    int slot;
+    for (unsigned i = 0; i < SHARE_SLOTS; i++)
+        cr_assert(share_slot_take(share, 0, worker, UINT32_MAX, &slot));
+    cr_assert(!share_slot_take(share, 0, worker, UINT32_MAX, &slot));
+    cr_assert_eq(share_worker_load(share, worker), (uint32_t)SHARE_SLOTS);
+    for (int i = 0; i < SHARE_SLOTS; i++)
+        share_slot_give(share, 0, worker, i);
+    share_worker_put(share, 0, worker);
+}
+
+Test(share, a_worker_without_a_limit)
+{
+    int worker = get_worker(3, 1);
+    int slot = 0;
+    for (uint32_t i = 1; i <= 100000; i++) {
+        cr_assert(share_slot_take(share, 3, worker, 0, &slot));
+        cr_assert_eq(slot, SHARE_SLOT_NONE);
+    }
+    cr_assert_eq(share_worker_load(share, worker), 100000u);
+    for (uint32_t i = 1; i <= 100000; i++)
+        share_slot_give(share, 3, worker, slot);
+    cr_assert_eq(share_worker_load(share, worker), 0u);
+    share_worker_put(share, 3, worker);
+}
+
+/* A worker that comes back with another concurrency: what is taken beyond it still counts. */
+Test(share, a_limit_that_shrinks)
+{
+    int worker = get_worker(0, 1);
+    int slots[8];
+    int slot;
+    for (unsigned i = 0; i < 8; i++)
+        cr_assert(share_slot_take(share, 0, worker, 8, &slots[i]));
+    for (unsigned i = 0; i < 6; i++) {
+        cr_assert(!share_slot_take(share, 0, worker, 2, &slot));
+        share_slot_give(share, 0, worker, slots[i]);
+    }
+    cr_assert(!share_slot_take(share, 0, worker, 2, &slot));
+    share_slot_give(share, 0, worker, slots[6]);
+    cr_assert(share_slot_take(share, 0, worker, 2, &slot));
+    cr_assert_lt(slot, 2);
+    share_slot_give(share, 0, worker, slot);
+    share_slot_give(share, 0, worker, slots[7]);
+    share_worker_put(share, 0, worker);
+}
+
+Test(share, calls_that_are_abandoned)
+{
+    int worker = get_worker(0, 1);
+    int slots[3];
+    for (unsigned i = 0; i < 3; i++)
+        cr_assert(share_slot_take(share, 0, worker, 4, &slots[i]));
+    cr_assert_eq(get_worker(SEAT_MAX, 1), worker);
+    cr_assert_eq(share_worker_awaited(share, worker), 3u);
+    share_worker_add_abandoned(share, 0, worker, 1);
+    share_worker_add_abandoned(share, 0, worker, 1);
+    cr_assert_eq(share_worker_awaited(share, worker), 1u);
+    cr_assert_eq(share_worker_load(share, worker), 3u, "they still hold their slots");
+    int slot;
+    cr_assert(share_slot_take(share, SEAT_MAX, worker, 4, &slot));
+    cr_assert_eq(share_worker_awaited(share, worker), 2u);
+    share_worker_add_abandoned(share, 0, worker, -1);
+    share_slot_give(share, 0, worker, slots[0]);
+    cr_assert_eq(share_worker_awaited(share, worker), 2u);
+    share_reclaim(share, 0);
+    cr_assert_eq(share_worker_awaited(share, worker), 1u);
+    share_slot_give(share, SEAT_MAX, worker, slot);
+    share_worker_put(share, SEAT_MAX, worker);
+}
+
+Test(share, workers_are_told_apart)
+{
+    int a = share_worker_get(share, 0, "a", 1);
+    int b = share_worker_get(share, 0, "b", 1);
+    int ab = share_worker_get(share, 0, "ab", 2);
+    cr_assert(a >= 0 && b >= 0 && ab >= 0 && a != b && b != ab && a != ab);
+    cr_assert_eq(share_worker_get(share, 0, "a", 1), a);
+    share_worker_put(share, 0, a);
+    cr_assert_eq(share_worker_get(share, 1, "a", 1), a, "it was got twice, so it is still there");
+    share_worker_put(share, 0, a);
+    share_worker_put(share, 1, a);
+    share_worker_put(share, 0, b);
+    share_worker_put(share, 0, ab);
+}
+
+Test(share, all_the_workers_there_can_be)
+{
+    for (unsigned round = 0; round < 3; round++) {
+        bool seen[SHARE_WORKERS] = {false};
+        int rows[SHARE_WORKERS];
+        for (unsigned i = 0; i < SHARE_WORKERS; i++) {
+            rows[i] = get_worker(i % 2, round * 100000 + i);
+            cr_assert(rows[i] >= 0 && !seen[rows[i]]);
+            seen[rows[i]] = true;
+        }
+        cr_assert_eq(get_worker(0, 99999), -ENOSPC);
+        cr_assert_eq(get_worker(2, round * 100000 + 5), rows[5], "one that is there is found");
+        share_worker_put(share, 2, rows[5]);
+        share_worker_put(share, 1, rows[5]);
+        rows[5] = get_worker(1, 99999);
+        cr_assert_geq(rows[5], 0, "a row that was given back can be had");
+        for (unsigned i = 0; i < SHARE_WORKERS; i++)
+            share_worker_put(share, i % 2, rows[i]);
+    }
+}
+
+/* Whoever comes later finds a worker where the others have it, though rows before it are free. */
+Test(share, a_worker_has_one_row)
+{
+    enum { ALL = 900 };
+    int rows[ALL];
+    for (unsigned i = 0; i < ALL; i++)
+        rows[i] = get_worker(0, i);
+    for (unsigned i = 0; i < ALL; i += 2)
+        share_worker_put(share, 0, rows[i]);
+    for (unsigned i = 1; i < ALL; i += 2) {
+        cr_assert_eq(get_worker(1, i), rows[i]);
+        share_worker_put(share, 1, rows[i]);
+        share_worker_put(share, 0, rows[i]);
+    }
+}
+
+/* Workers come and go for ever, a few at a time; each finds its row clean. */
+Test(share, many_different_workers_over_time)
+{
+    enum { TOGETHER = 50, ALL = 100000 };
+    int rows[TOGETHER];
+    for (unsigned i = 0; i < ALL; i++) {
+        unsigned at = i % TOGETHER;
+        int slot;
+        if (i >= TOGETHER)
+            share_worker_put(share, 0, rows[at]);
+        rows[at] = get_worker(0, i);
+        cr_assert_geq(rows[at], 0);
+        cr_assert_eq(share_worker_load(share, rows[at]), 0u);
+        cr_assert(share_slot_take(share, 0, rows[at], 1, &slot));
+        share_slot_give(share, 0, rows[at], slot);
+    }
+    for (unsigned i = 0; i < TOGETHER; i++)
+        share_worker_put(share, 0, rows[i]);
+}
+
+Test(share, queues)
+{
+    for (uint32_t limit = 0; limit < 4; limit++) {
+        for (uint32_t i = 0; i < limit; i++)
+            cr_assert(share_queue_add(share, i, 5, limit));
+        cr_assert(!share_queue_add(share, 0, 5, limit));
+        cr_assert(!share_queue_add(share, SEAT_MAX, 5, limit));
+        cr_assert(share_queue_add(share, 0, 6, 1), "another pool's queue is another's");
+        share_queue_remove(share, 0, 6);
+        for (uint32_t i = 0; i < limit; i++)
+            share_queue_remove(share, i, 5);
+    }
+    cr_assert(share_queue_add(share, 1, SHARE_POOLS - 1, 1));
+    cr_assert(!share_queue_add(share, 0, SHARE_POOLS - 1, 1));
+    share_reclaim(share, 1);
+    cr_assert(share_queue_add(share, 0, SHARE_POOLS - 1, 1));
+}
+
+Test(share, the_oldest_of_the_others)
+{
+    unsigned seat = 77;
+    uint64_t since = 77;
+    cr_assert(share_queue_add(share, 9, 0, 1)); /* so that seats up to 9 are looked at */
+    cr_assert(!share_queue_oldest_other(share, 0, 0, &seat, &since));
+    cr_assert(seat == 77 && since == 77, "outputs are untouched where none waits");
+    share_queue_set_oldest(share, 0, 0, 100);
+    cr_assert(!share_queue_oldest_other(share, 0, 0, &seat, &since), "not one's own");
+    share_queue_set_oldest(share, 4, 0, 300);
+    share_queue_set_oldest(share, 9, 0, 200);
+    share_queue_set_oldest(share, 5, 1, 1);
+    cr_assert(share_queue_oldest_other(share, 0, 0, &seat, &since));
+    cr_assert(seat == 9 && since == 200);
+    cr_assert(share_queue_oldest_other(share, 9, 0, &seat, &since));
+    cr_assert(seat == 0 && since == 100);
+    share_queue_set_oldest(share, 9, 0, 0);
+    cr_assert(share_queue_oldest_other(share, 0, 0, &seat, &since));
+    cr_assert(seat == 4 && since == 300);
+    share_reclaim(share, 4);
+    cr_assert(!share_queue_oldest_other(share, 0, 0, &seat, &since));
+}
+
+Test(share, connections)
+{
+    for (uint64_t limit = 0; limit < 5; limit++) {
+        for (unsigned i = 0; i < limit; i++)
+            cr_assert(share_connection_add(share, i, limit));
+        cr_assert(!share_connection_add(share, 0, limit));
+        for (unsigned i = 0; i < limit; i++)
+            share_connection_remove(share, i);
+    }
+    for (unsigned i = 0; i < 1000; i++)
+        cr_assert(share_connection_add(share, SEAT_MAX, 1000));
+    cr_assert(!share_connection_add(share, 0, 1000));
+    share_reclaim(share, SEAT_MAX);
+    cr_assert(share_connection_add(share, 0, 1));
+}
+
+union peer {
+    struct sockaddr any;
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+    struct sockaddr_un un;
+};
+
+static union peer make_peer(unsigned number)
+{
+    union peer peer = {.in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)number)}};
+    peer.in.sin_addr.s_addr = htonl(0x0a000000 + number);
+    if (number % 3 == 0) {
+        peer = (union peer){.in6 = {.sin6_family = AF_INET6, .sin6_flowinfo = number}};
+        memcpy(&peer.in6.sin6_addr, &number, sizeof(number));
+    }
+    return peer;
+}
+
+Test(share, peers)
+{
+    for (unsigned number = 3; number < 5; number++) {
+        union peer peer = make_peer(number);
+        union peer other = make_peer(number + 2);
+        cr_assert(!share_peer_add(share, 0, &peer.any, 0));
+        cr_assert(share_peer_add(share, 0, &peer.any, 2));
+        peer.in.sin_port ^= 1; /* the port makes no difference, in6 has it at the same place */
+        cr_assert(share_peer_add(share, 1, &peer.any, 2));
+        cr_assert(!share_peer_add(share, 0, &peer.any, 2));
+        cr_assert(!share_peer_add(share, SEAT_MAX, &peer.any, 2));
+        cr_assert(share_peer_add(share, 0, &other.any, 1));
+        share_peer_remove(share, 0, &other.any);
+        share_peer_remove(share, 0, &peer.any);
+        cr_assert(share_peer_add(share, 0, &peer.any, 2));
+        share_reclaim(share, 1);
+        cr_assert(share_peer_add(share, 0, &peer.any, 2));
+        share_peer_remove(share, 0, &peer.any);
+        share_peer_remove(share, 0, &peer.any);
+    }
+    union peer local = {.un = {.sun_family = AF_UNIX}};
+    for (unsigned i = 0; i < 100; i++)
+        cr_assert(share_peer_add(share, 0, &local.any, 1), "UNIX sockets are not counted");
+    share_peer_remove(share, 0, &local.any);
+
+    struct share *without = make_share(0);
+    union peer peer = make_peer(1);
+    for (unsigned i = 0; i < 100; i++)
+        cr_assert(share_peer_add(without, 0, &peer.any, 1));
+    share_peer_remove(without, 0, &peer.any);
+    share_unmap(without);
+}
+
+static uint32_t next_random(uint32_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    return *state;
+}
+
+/* Random connects and disconnects on two seats against plain counts; the table is as full as it
+ * may become: half. */
+Test(share, peers_as_a_model_has_them)
+{
+    enum { CELLS = 16, PEERS = 40, STEPS = 200000, LIMIT = 4 };
+    unsigned counts[2][PEERS] = {{0}};
+    unsigned open[2] = {0};
+    uint32_t random = 12345;
+    for (unsigned step = 0; step < STEPS; step++) {
+        unsigned seat = next_random(&random) % 2;
+        unsigned number = next_random(&random) % PEERS;
+        union peer peer = make_peer(number);
+        /* now mostly coming, now mostly going */
+        if (next_random(&random) % 8 < (step / 100 % 2 == 0 ? 6 : 2)) {
+            if (open[seat] == CELLS / 2)
+                continue;
+            bool wanted = counts[0][number] + counts[1][number] < LIMIT;
+            cr_assert_eq(share_peer_add(share, seat, &peer.any, LIMIT), wanted, "step %u", step);
+            counts[seat][number] += wanted;
+            open[seat] += wanted;
+        } else if (counts[seat][number] > 0) {
+            share_peer_remove(share, seat, &peer.any);
+            counts[seat][number]--;
+            open[seat]--;
+        }
+    }
+}
