@@ -133,9 +133,9 @@ static int describe(const struct workerd_call *call, char out[static OUT_MAX])
     return at + snprintf(out + at, OUT_MAX - (size_t)at,
                     "\"deadline\":%" PRId64 ",\"number\":%" PRIu64 ",\"conn\":%" PRIu64
                     ",\"retry\":%d,\"binary\":%d,\"notification\":%d}",
-                    workerd_call_deadline(call), workerd_call_number(call), workerd_call_conn(call).id,
-                    workerd_call_is_retry(call), workerd_call_is_binary(call),
-                    workerd_call_is_notification(call));
+                    workerd_call_deadline(call), workerd_call_number(call),
+                    workerd_call_conn(call).id, workerd_call_is_retry(call),
+                    workerd_call_is_binary(call), workerd_call_is_notification(call));
 }
 
 /* probe.context: what a call is. */
