@@ -100,14 +100,14 @@ class Processes:
         for n, handler in self.handlers:
             signal.signal(n, handler)
 
-    def start(self, name, command):
+    def start(self, name, command, stdin=subprocess.DEVNULL):
         """Starts a server that stays in the foreground; its output goes to a log of that name."""
         log = os.path.join(self.dir, name + ".log")
         with open(log, "wb") as out:
             try:
                 process = subprocess.Popen(
                     command,
-                    stdin=subprocess.DEVNULL,
+                    stdin=stdin,
                     stdout=out,
                     stderr=subprocess.STDOUT,
                     # A session of its own: Ctrl-C reaches only this program, which stops the rest.
@@ -119,6 +119,10 @@ class Processes:
         self.started.append(process)
         return process
 
+    def talk(self, name, command):
+        """Starts a program that is told on its standard input what to do; see Talk."""
+        return Talk(self.start(name, command, stdin=subprocess.PIPE))
+
     def run(self, command, timeout):
         """Runs a program to its end and returns (exit status, what it printed)."""
         process = self.start(os.path.basename(command[0]), command)
@@ -128,6 +132,35 @@ class Processes:
             raise BenchError(f"{command[0]} did not end in {timeout} s") from e
         self.started.remove(process)
         return process.returncode, read(process.log)
+
+
+class Talk:
+    """A program that takes lines on its standard input, and says a line for each in its log."""
+
+    def __init__(self, process):
+        self.process = process
+        self.seen = 0
+
+    def say(self, line):
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def wait_for(self, word, timeout):
+        """The rest of the next line that begins with `word`."""
+        deadline = time.monotonic() + timeout
+        while True:
+            ended = self.process.poll() is not None
+            lines = read(self.process.log).split("\n")[:-1]
+            for i, line in enumerate(lines[self.seen :], self.seen + 1):
+                if line.startswith(word):
+                    self.seen = i
+                    return line.removeprefix(word)
+            program = os.path.basename(self.process.args[0])
+            if ended:
+                raise BenchError(f"{program} ended:\n{tail(read(self.process.log))}")
+            if time.monotonic() > deadline:
+                raise BenchError(f"{program} did not answer in {timeout} s")
+            time.sleep(0.02)
 
 
 def stop(process):

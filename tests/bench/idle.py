@@ -1,4 +1,4 @@
-"""scripts/bench idle: what a keep-alive connection costs while nothing happens on it."""
+"""scripts/bench idle: what a connection that stays costs while nothing happens on it."""
 
 import argparse
 import select
@@ -13,7 +13,8 @@ from common import BenchError, number
 DESCRIPTION = """\
 Opens 15,000 keep-alive connections, each of which makes one JSON-RPC echo call, to frontd, nginx
 and HAProxy, one after the other, and prints by how much the memory of the front's processes grew
-per connection. What the first 100 connections brought with them is left out.
+per connection. What the first 100 connections brought with them is left out. Then the same for
+frontd with WebSockets, each of which is subscribed to a topic too, and with framed TCP.
 
 user    private memory of the front's processes (anonymous and shared pages, proportionally)
 kernel  growth of Slab in /proc/meminfo and of TCP memory in /proc/net/sockstat, halved, since both
@@ -21,7 +22,8 @@ kernel  growth of Slab in /proc/meminfo and of TCP memory in /proc/net/sockstat,
 whole   all private memory of the front divided by its connections: with what it set aside at its
         start for the connections that its config allows"""
 
-GOAL_BYTES = 400
+PROTOCOLS = {"http": "HTTP keep-alive", "websocket": "WebSocket, subscribed", "frame": "framed TCP"}
+GOAL_BYTES = {"http": 400, "websocket": 450, "frame": 450}
 # A client address has fewer than 30,000 ports; this many are enough at any limit of descriptors.
 SOURCES = [f"127.0.0.{i}" for i in range(2, 10)]
 IP_BIND_ADDRESS_NO_PORT = 24  # the port is chosen at connect(), per destination
@@ -38,8 +40,12 @@ def parse(argv):
     p.add_argument("--connections", type=int, default=15000, help="(15000)")
     p.add_argument("--warm-up", type=int, default=100, help="connections not counted (100)")
     p.add_argument("--only", metavar="NAMES", help="of nginx,haproxy,frontd (all)")
+    p.add_argument("--protocols", metavar="NAMES", help="of http,websocket,frame (all)")
     p.add_argument("--build-dir", default=common.BUILD, help="(build/release)")
     args = p.parse_args(argv)
+    args.protocols = list(PROTOCOLS) if args.protocols is None else args.protocols.split(",")
+    if set(args.protocols) - set(PROTOCOLS):
+        p.error("--protocols takes " + ",".join(PROTOCOLS))
     if args.connections < 1 or args.warm_up < 0:
         p.error("numbers must be positive")
     if args.connections + args.warm_up > servers.CONNECTIONS:
@@ -52,7 +58,7 @@ def main(argv):
     classes = servers.select(args.only, [c for c in servers.ALL if c is not servers.Limit])
     common.raise_descriptor_limit(args.connections + args.warm_up + 200)
     servers.prepare(classes, args.build_dir)
-    table = [measure(args, c) for c in classes]
+    table = [measure(args, c, p) for p in args.protocols for c in classes if speaks(c, p)]
     goals = judge(table)
     print_results(args, table)
     common.print_goals(goals)
@@ -64,14 +70,19 @@ def main(argv):
 # Measuring
 
 
-def measure(args, server_class):
+def speaks(server_class, protocol):
+    """The others cannot make calls of what comes as messages."""
+    return protocol == "http" or server_class is servers.Frontd
+
+
+def measure(args, server_class, protocol):
     with common.Processes() as processes:
         server = server_class(processes, args.build_dir).start()
         clients = []
         try:
-            clients += [open_client(server, i) for i in range(args.warm_up)]
+            clients += [open_client(server, protocol, i) for i in range(args.warm_up)]
             user, kernel = settled(server)
-            clients += [open_client(server, i) for i in range(args.connections)]
+            clients += [open_client(server, protocol, i) for i in range(args.connections)]
             user_full, kernel_full = settled(server)
             lost = count_lost(clients)
         finally:
@@ -79,6 +90,7 @@ def measure(args, server_class):
                 client.close()
     return {
         "server": server.name,
+        "protocol": protocol,
         "user": (user_full - user) / args.connections,
         "kernel": (kernel_full - kernel) / 2 / args.connections,
         "whole": user_full / len(clients),
@@ -86,8 +98,8 @@ def measure(args, server_class):
     }
 
 
-def open_client(server, i):
-    """A connection that has made its one request and had the answer."""
+def open_client(server, protocol, i):
+    """A connection that has made its calls and had the answers."""
     client = socket.socket()
     try:
         client.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
@@ -95,25 +107,81 @@ def open_client(server, i):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.settimeout(TIMEOUT)
         client.bind((SOURCES[i % len(SOURCES)], 0))
-        client.connect(("127.0.0.1", server.port))
-        client.sendall(REQUEST)
-        status = read_answer(client)
+        client.connect(("127.0.0.1", server.frame_port if protocol == "frame" else server.port))
+        CALLS[protocol](client)
     except OSError as e:
         client.close()
-        raise BenchError(f"{server.name}: connection {i}: {e}{server.logs()}") from e
-    if status != b"200":
-        client.close()
-        raise BenchError(f"{server.name}: connection {i}: status {status!r}")
+        raise BenchError(f"{server.name}: {protocol} {i}: {e}{server.logs()}") from e
     return client
 
 
-REQUEST = (
+def http_calls(client):
+    client.sendall(HTTP_REQUEST)
+    expect(read_http(client), b"200")
+
+
+def websocket_calls(client):
+    client.sendall(WS_UPGRADE)
+    expect(read_http(client), b"101")
+    for request in (servers.REQUEST, SUBSCRIBE):
+        payload = request.encode()
+        head = [0x81, 0x80 | len(payload)]
+        # A mask of zeros leaves it as it is; the server has to apply it nevertheless.
+        client.sendall(bytes(head + [0, 0, 0, 0]) + payload)
+        expect_result(read_websocket(client))
+
+
+def frame_calls(client):
+    payload = servers.REQUEST.encode()
+    client.sendall(struct.pack(">I", len(payload)) + payload)
+    (length,) = struct.unpack(">I", read_exactly(client, 4))
+    expect_result(read_exactly(client, length))
+
+
+CALLS = {"http": http_calls, "websocket": websocket_calls, "frame": frame_calls}
+# Both have at most 125 bytes, whose length is in one byte of a WebSocket frame.
+SUBSCRIBE = '{"jsonrpc":"2.0","id":2,"method":"bench.subscribe"}'
+HTTP_REQUEST = (
     f"POST {servers.PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     f"Content-Length: {len(servers.REQUEST)}\r\n\r\n{servers.REQUEST}"
 ).encode()
+WS_UPGRADE = (
+    f"GET {servers.WS_PATH} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+    "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    "Sec-WebSocket-Version: 13\r\n\r\n"
+).encode()
 
 
-def read_answer(client):
+def expect(status, wanted):
+    if status != wanted:
+        raise ConnectionError(f"status {status!r}")
+
+
+def expect_result(answer):
+    if b'"result"' not in answer:
+        raise ConnectionError(f"answer {answer[:200]!r}")
+
+
+def read_exactly(client, n):
+    data = b""
+    while len(data) < n:
+        more = client.recv(n - len(data))
+        if not more:
+            raise ConnectionError("closed before the answer was complete")
+        data += more
+    return data
+
+
+def read_websocket(client):
+    opcode, length = read_exactly(client, 2)
+    if opcode != 0x81 or length > 126:
+        raise ConnectionError(f"no text message but {opcode:#x}, {length}")
+    if length == 126:
+        (length,) = struct.unpack(">H", read_exactly(client, 2))
+    return read_exactly(client, length)
+
+
+def read_http(client):
     """Reads a whole answer, so that no byte of it waits in the kernel; returns its status."""
     data = b""
     while True:
@@ -127,6 +195,8 @@ def read_answer(client):
 
 
 def content_length(head):
+    if head[9:12] == b"101":
+        return 0
     for line in head.split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":
@@ -163,16 +233,21 @@ def count_lost(clients):
 
 
 def judge(table):
-    value = next((row["user"] for row in table if row["server"] == "frontd"), None)
-    text = f"user bytes per idle connection of frontd <= {GOAL_BYTES}"
-    return [common.goal(text, value, GOAL_BYTES, at_most=True)]
+    values = {row["protocol"]: row["user"] for row in table if row["server"] == "frontd"}
+    goals = []
+    for protocol, limit in GOAL_BYTES.items():
+        text = f"user bytes per idle connection of frontd, {PROTOCOLS[protocol]} <= {limit}"
+        goals.append(common.goal(text, values.get(protocol), limit, at_most=True))
+    return goals
 
 
 def print_results(args, table):
-    print(f"Bytes per connection, {args.connections:,} idle keep-alive connections")
-    head = ["server", "user", "kernel", "whole", "lost"]
-    keys = head[1:]
-    rows = [[row["server"]] + [number(row[k]) for k in keys] for row in table]
-    common.print_table(head, rows)
+    print(f"Bytes per connection, {args.connections:,} idle connections")
+    keys = ["user", "kernel", "whole", "lost"]
+    rows = []
+    for row in table:
+        cells = [number(row[k]) for k in keys]
+        rows.append([f"{row['server']}, {PROTOCOLS[row['protocol']]}"] + cells)
+    common.print_table(["server"] + keys, rows)
     print("kernel: growth of Slab and TCP memory, halved, as both ends are on this machine")
     print("whole: with what the front set aside at its start")

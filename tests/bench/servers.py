@@ -9,6 +9,7 @@ import common
 from common import BenchError
 
 PATH = "/rpc"
+WS_PATH = "/ws"
 PARAMS = '{"text":"hello from the other side","n":42}'
 REQUEST = '{"jsonrpc":"2.0","id":1,"method":"demo.echo","params":%s}' % PARAMS
 ANSWER = '{"jsonrpc":"2.0","id":1,"result":%s}' % PARAMS
@@ -229,7 +230,7 @@ class Haproxy(Proxy):
 
 FRONTD = """
 run_dir: {path}run
-shards: 1
+shards: {shards}
 listeners:
   - name: web
     address: 127.0.0.1:{port}
@@ -238,6 +239,16 @@ listeners:
       - path: {route}
         kind: jsonrpc
         pool: app
+      - path: {ws_route}
+        kind: websocket
+        pool: app
+        # A ping would be something that happens on an idle connection.
+        ping: 1h
+  - name: frames
+    address: 127.0.0.1:{frame_port}
+    protocol: frame
+    pool: app
+    ping: 1h
 pools:
   - name: app
     workers: ["unix:{path}app-*.sock"]
@@ -246,20 +257,33 @@ pools:
 
 
 class Frontd(Server):
+    """Takes WebSockets too, and framed TCP on its `frame_port`."""
+
     name = "frontd"
-    # None in particular: the programs and what they load is everything that is built.
-    targets = None
+    shards = 1
+    programs = ["frontd/frontd", "workerd/workerd"]
+    modules = ["workerd/modules/demo.so", "tests/bench/bench_topic.so"]
+    targets = programs + modules
 
     def start_worker(self):
         sock = self.path("app-1.sock")
-        module = self.built("workerd/modules/demo.so")
         command = [self.built("workerd/workerd"), "--listen", "unix:" + sock]
-        self.worker = self.spawn("worker", command + ["--module", module, "--concurrency", "0"])
+        for module in self.modules:
+            command += ["--module", self.built(module)]
+        self.worker = self.spawn("worker", command + ["--concurrency", "0"])
         self.wait_for_socket(sock)
 
     def start_front(self):
-        config = self.config(FRONTD.format(path=self.path(""), port=self.port, route=PATH))
-        self.front = self.spawn("front", [self.built("frontd/frontd"), "-c", config])
+        self.frame_port = common.free_port()
+        config = FRONTD.format(
+            path=self.path(""),
+            shards=self.shards,
+            port=self.port,
+            frame_port=self.frame_port,
+            route=PATH,
+            ws_route=WS_PATH,
+        )
+        self.front = self.spawn("front", [self.built("frontd/frontd"), "-c", self.config(config)])
 
 
 ALL = [Limit, Nginx, Haproxy, Frontd]
@@ -275,11 +299,7 @@ def select(names, of):
     return [classes[name] for name in classes if name in wanted]
 
 
-def prepare(classes, build_dir, more_tools=()):
+def prepare(classes, build_dir, more_tools=(), more_targets=()):
     """Installs and builds what the servers need."""
     common.install_missing([c.program for c in classes if c.program] + list(more_tools))
-    if any(c.targets is None for c in classes):
-        targets = []
-    else:
-        targets = sorted({t for c in classes for t in c.targets})
-    common.build(targets, build_dir)
+    common.build(sorted({t for c in classes for t in c.targets} | set(more_targets)), build_dir)

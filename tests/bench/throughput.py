@@ -13,8 +13,8 @@ from common import number
 
 DESCRIPTION = """\
 Starts a bare epoll server that answers by itself (the limit), nginx, HAProxy and frontd, each with
-one single-threaded front, puts the same load of JSON-RPC echo calls on each in turns, and prints
-requests/s, latency, and the CPU time of the front and of its worker per request. Ratios are taken
+one single-threaded front, puts the same load of JSON-RPC echo calls on each in turns, and on frontd
+also one of the same calls over WebSockets, one in flight on each, and prints requests/s, latency, and the CPU time of the front and of its worker per request. Ratios are taken
 within a round and the median of the rounds is shown, since what else runs on the machine changes.
 Exits with 1 when an answer was wrong or a connection failed; a goal that was missed is only said."""
 
@@ -22,6 +22,8 @@ LUA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "rpc.lua")
 ERRORS = ["connect", "read", "write", "timeout", "status"]
 # Of a load that could not even begin, because the server is gone.
 NO_RESULT = {"requests": 0, "duration_us": 1, "p50_us": 0, "p99_us": 0, **dict.fromkeys(ERRORS, 0)}
+WS_CALLS = "tests/bench/bench_ws_calls"
+OPTIONS = ("seconds", "rounds", "connections", "websockets", "threads")
 WARM_UP_SECONDS = 1
 QUIET_SECONDS = 0.3  # what closing the connections costs belongs to the load that opened them
 
@@ -35,15 +37,18 @@ def parse(argv):
     p.add_argument("--seconds", type=int, default=5, help="of a load (5)")
     p.add_argument("--rounds", type=int, default=3, help="of all loads (3)")
     p.add_argument("--connections", default="64,256,1024,4096", help="(64,256,1024,4096)")
+    p.add_argument("--websockets", default="256,1024", help="(256,1024; none: \"\")")
     p.add_argument("--only", metavar="NAMES", help="of limit,nginx,haproxy,frontd (all)")
     p.add_argument("--threads", type=int, default=1, help="of wrk (1)")
     p.add_argument("--build-dir", default=common.BUILD, help="(build/release)")
     args = p.parse_args(argv)
     try:
         args.connections = [int(c) for c in args.connections.split(",")]
+        args.websockets = [int(c) for c in args.websockets.split(",") if c]
     except ValueError:
-        p.error("--connections takes numbers, separated by commas")
-    if min([args.seconds, args.rounds, args.threads] + args.connections) < 1:
+        p.error("--connections and --websockets take numbers, separated by commas")
+    counts = args.connections + args.websockets
+    if min([args.seconds, args.rounds, args.threads] + counts) < 1:
         p.error("numbers must be positive")
     return args
 
@@ -52,20 +57,25 @@ def main(argv):
     args = parse(argv)
     classes = servers.select(args.only, servers.ALL)
     # A proxy has two descriptors a client, one of them to its worker.
-    common.raise_descriptor_limit(2 * max(args.connections) + 200)
-    servers.prepare(classes, args.build_dir, ["wrk"])
+    common.raise_descriptor_limit(2 * max(args.connections + args.websockets) + 200)
+    servers.prepare(classes, args.build_dir, ["wrk"], [WS_CALLS])
     with common.Processes() as processes:
         running = [c(processes, args.build_dir).start() for c in classes]
         loads = run_loads(args, processes, running)
+    websockets = [x for x in loads if x["protocol"] == "websocket"]
+    loads = [x for x in loads if x["protocol"] == "http"]
     table = [summary(loads, c, s.name) for c in args.connections for s in running]
+    ws_table = [summary(websockets, c, s.name) for c in args.websockets for s in ws_only(running)]
     goals = judge(loads)
     print_results(args, running, table)
+    print_websockets(ws_table)
     common.print_goals(goals)
-    options = {k: getattr(args, k) for k in ("seconds", "rounds", "connections", "threads")}
+    options = {k: getattr(args, k) for k in OPTIONS}
     sizes = {s.name: s.answer_bytes for s in running}
     results = {"options": options, "answer_bytes": sizes, "table": table, "goals": goals}
-    common.write_results("throughput", {**results, "loads": loads})
-    return 1 if any(row["errors"] for row in table) else 0
+    results["websocket_table"] = ws_table
+    common.write_results("throughput", {**results, "loads": loads + websockets})
+    return 1 if any(row["errors"] for row in table + ws_table) else 0
 
 
 # Running
@@ -73,16 +83,26 @@ def main(argv):
 
 def run_loads(args, processes, running):
     for server in running:
-        load(args, processes, server, min(args.connections), WARM_UP_SECONDS)
+        load(args, processes, server, min(args.connections), WARM_UP_SECONDS, run_wrk)
     loads = []
     for i in range(args.rounds):
         for connections in args.connections:
             progress(f"round {i + 1} of {args.rounds}, {connections} connections")
             for server in running:
-                one = load(args, processes, server, connections, args.seconds)
-                loads.append({"round": i, **one})
+                one = load(args, processes, server, connections, args.seconds, run_wrk)
+                loads.append({"round": i, "protocol": "http", **one})
+        for connections in args.websockets if ws_only(running) else []:
+            progress(f"round {i + 1} of {args.rounds}, {connections} WebSockets")
+            for server in ws_only(running):
+                one = load(args, processes, server, connections, args.seconds, run_ws)
+                loads.append({"round": i, "protocol": "websocket", **one})
     progress("")
     return loads
+
+
+def ws_only(running):
+    """The others would not make calls of what comes as messages."""
+    return [s for s in running if isinstance(s, servers.Frontd)]
 
 
 def progress(text):
@@ -90,10 +110,10 @@ def progress(text):
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def load(args, processes, server, connections, seconds):
-    """One run of wrk on one server; times in µs."""
+def load(args, processes, server, connections, seconds, run):
+    """One run of a load program on one server; times in µs."""
     before = cpu(server)
-    result = run_wrk(args, processes, server, connections, seconds)
+    result = run(args, processes, server, connections, seconds)
     time.sleep(QUIET_SECONDS)
     front, worker = (after - b for after, b in zip(cpu(server), before))
     requests = result["requests"]
@@ -125,10 +145,22 @@ def run_wrk(args, processes, server, connections, seconds):
     # The limit for a late answer is long: that an answer is late shows in p99.
     command += ["--timeout", "10s", "--latency", "-s", LUA]
     command += [f"http://127.0.0.1:{server.port}{servers.PATH}", "--", servers.REQUEST]
+    return run_program(processes, server, command, seconds)
+
+
+def run_ws(args, processes, server, connections, seconds):
+    command = [os.path.join(args.build_dir, WS_CALLS), "--connect", f"127.0.0.1:{server.port}"]
+    command += ["--path", servers.WS_PATH, "--connections", str(connections)]
+    command += ["--seconds", str(seconds), "--call", servers.REQUEST, "--answer", servers.ANSWER]
+    return run_program(processes, server, command, seconds)
+
+
+def run_program(processes, server, command, seconds):
+    """What a load program says in its line RESULT."""
     status, text = processes.run(command, timeout=seconds + 60)
     lines = [line for line in text.splitlines() if line.startswith("RESULT ")]
     if status != 0 or not lines:
-        print(f"bench: {server.name}: wrk ended with {status}: {text.strip()}", file=sys.stderr)
+        print(f"bench: {server.name}: {command[0]} ended with {status}: {text.strip()}", file=sys.stderr)
         return NO_RESULT
     return json.loads(lines[0].removeprefix("RESULT "))
 
@@ -216,6 +248,19 @@ def print_results(args, running, table):
         print(f"\n{connections:,} connections")
         rows = [row for row in table if row["connections"] == connections]
         common.print_table(HEAD, [cells(row) for row in rows])
+
+
+def print_websockets(table):
+    if not table:
+        return
+    print("\nCalls over WebSockets, one in flight on each")
+    # The two ratios are to servers that have no such calls.
+    head = [HEAD[0], "WebSockets"] + HEAD[1:6] + HEAD[8:]
+    rows = []
+    for row in table:
+        c = cells(row)
+        rows.append([c[0], number(row["connections"])] + c[1:6] + c[8:])
+    common.print_table(head, rows)
 
 
 def cells(row):
