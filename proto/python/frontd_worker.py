@@ -21,6 +21,8 @@ makes its RESPONSE and its channel writes all that one turn of the loop has made
 How it ends otherwise: CANCEL, or the loss of the channel, cancels a handler's task; a thread can only
 be asked (Context.cancelled). The call keeps its slot until its handler has really ended. A bad frame
 costs its channel only. SIGTERM: GOAWAY on each channel, calls taken are finished, then run() returns.
+
+What goes to clients unasked goes by Connection (Context.conn is one) and Worker.publish().
 """
 
 import argparse
@@ -38,17 +40,18 @@ import signal
 import socket
 import stat
 import struct
+import threading
 import time
 
 __all__ = [
-    "Context", "Frame", "HttpRequest", "HttpResponse", "ProtocolError", "RpcError", "Worker",
-    "encode_frame", "read_frame", "read_front_hello", "run",
+    "Connection", "Context", "Frame", "HttpRequest", "HttpResponse", "ProtocolError", "RpcError",
+    "Worker", "encode_frame", "read_frame", "read_front_hello", "run",
 ]
 
 # Frame types and flags (section 3).
 HELLO, REQUEST, RESPONSE, CANCEL, PING, PONG, GOAWAY = 1, 2, 3, 4, 5, 6, 7
-LAST_TYPE = 14
-FIRST_EXTENSION = 128
+PUSH, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT = 8, 9, 10, 11, 12
+LAST_TYPE, FIRST_EXTENSION = 14, 128
 NOTIFY, MORE, BINARY, RETRY = 0x01, 0x02, 0x04, 0x08
 
 MAX_FRAME = 16 * 1024 * 1024  # bytes of payload (section 2)
@@ -60,6 +63,9 @@ LINGER = 2.0                  # seconds for the front to close after we have sai
 WAITING_MAX = 1000            # calls beyond `concurrency` before reading pauses
 THREADS_MAX = 64              # threads for blocking handlers, unless said otherwise
 WRITE_BUFFER = 1024 * 1024    # bytes that a front has not read before we read no more of it
+PUSH_BUFFER = 4 * 1024 * 1024  # bytes that a front has not read before push() and others fail
+TOPIC_MAX = 255               # bytes of a topic's name (section 9)
+REASON_MAX = 123              # bytes of a reason to disconnect (RFC 6455, 5.5.1)
 BACKLOG = 128                 # channels waiting to be accepted
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND = -32700, -32600, -32601
@@ -71,10 +77,8 @@ _HEADER = struct.Struct(">IBBHQQII")
 
 class RpcError(Exception):
     """A JSON-RPC error for the client; raise it in a handler.
-
     code: an integer; -32000 and below are JSON-RPC's and the front's own (section 6).
-    message: a short text.  data: any JSON value, or None to leave it out.
-    """
+    message: a short text.  data: any JSON value, or None to leave it out."""
 
     def __init__(self, code, message, data=None):
         super().__init__(f"{message} ({code})")
@@ -83,10 +87,8 @@ class RpcError(Exception):
 
 class ProtocolError(Exception):
     """The other side broke the protocol: GOAWAY and close (section 2).
-
     kind: "parts", "type" or "limit" for a bad frame header; "version" where HELLO has no common
-    version; else "protocol".
-    """
+    version; else "protocol"."""
 
     def __init__(self, text, kind="protocol"):
         super().__init__(text)
@@ -95,14 +97,11 @@ class ProtocolError(Exception):
 
 # ---- frames (section 2) ----
 
-class Frame:
+class Frame(collections.namedtuple("Frame", "type flags call conn meta body blob",
+                                   defaults=(0, 0, 0, b"", b"", b""))):
     """One frame: type, flags, call and conn are integers; meta, body and blob are bytes."""
 
-    __slots__ = ("type", "flags", "call", "conn", "meta", "body", "blob")
-
-    def __init__(self, type, flags=0, call=0, conn=0, meta=b"", body=b"", blob=b""):
-        self.type, self.flags, self.call, self.conn = type, flags, call, conn
-        self.meta, self.body, self.blob = meta, body, blob
+    __slots__ = ()
 
     @property
     def size(self):
@@ -120,11 +119,9 @@ def encode_frame(frame):
 
 def read_frame(data, offset=0, max_frame=MAX_FRAME):
     """Read the frame that starts at `offset` in `data` (section 2).
-
     data: bytes, bytearray or memoryview.  max_frame: the limit that we announced, bytes of payload.
     Returns a Frame, or None when it is not all there yet.
-    Raises ProtocolError as soon as the 32 bytes of the header break a rule.
-    """
+    Raises ProtocolError as soon as the 32 bytes of the header break a rule."""
     if len(data) - offset < _HEADER.size:
         return None
     length, type, flags, _, call, conn, meta_len, blob_len = _HEADER.unpack_from(data, offset)
@@ -165,10 +162,8 @@ def _is_count(value):
 
 def read_front_hello(body):
     """Read the body of the front's HELLO (section 4).
-
     Returns it as a dict in which `max_frame` (bytes) is always set.
-    Raises ProtocolError, of kind "version" when the front does not speak version 1.
-    """
+    Raises ProtocolError, of kind "version" when the front does not speak version 1."""
     try:
         hello = _load_json(body)
     except ValueError as error:
@@ -186,24 +181,23 @@ def read_front_hello(body):
 
 class Context:
     """What is known about a call besides its params; for handlers that declare a `ctx` parameter.
-
     method: its name.  params: as they came (dict, list or None).  blob: bytes (section 9, raw
-    messages).  call, conn: ids of the call and of the client's connection, conn 0 where it has none.
+    messages).  call: id of the call.  conn: the client's Connection, None where it does not stay.
     meta: what the route adds (section 5), a dict.  front: the front's HELLO, a dict.
     notify: no response follows.  binary: the blob is a binary message.  retry: another worker may
     have been given this call before.  cancelled: nobody waits for the result any more; blocking
-    handlers look at it from time to time, coroutines are cancelled anyway.
-    """
+    handlers look at it from time to time, coroutines are cancelled anyway."""
 
     __slots__ = ("method", "params", "blob", "call", "conn", "meta", "front", "notify", "binary",
                  "retry", "cancelled", "_came")
 
-    def __init__(self, frame, method, params, meta, front):
+    def __init__(self, frame, method, params, meta, channel):
         self.method, self.params, self.blob = method, params, frame.blob
-        self.call, self.conn, self.meta, self.front = frame.call, frame.conn, meta, front
-        self.notify = bool(frame.flags & NOTIFY)
-        self.binary = bool(frame.flags & BINARY)
-        self.retry = bool(frame.flags & RETRY)
+        self.call, self.meta, self.front = frame.call, meta, channel.front
+        self.conn = (Connection(channel.worker, frame.conn, channel.instance, channel)
+                     if frame.conn else None)
+        self.notify, self.binary, self.retry = (
+            bool(frame.flags & flag) for flag in (NOTIFY, BINARY, RETRY))
         self.cancelled = False
         self._came = time.monotonic()
 
@@ -217,20 +211,83 @@ class Context:
         """The forwarded request headers, lower-case names to values; {} where none are."""
         return self.meta.get("headers", {})
 
+    def message(self):
+        """The blob: bytes where it came as a binary message, else str."""
+        return self.blob if self.binary else self.blob.decode(errors="replace")
+
     def remaining(self):
         """Seconds until the deadline, below 0 when it has passed, None where the route gives none."""
         left = self.meta.get("deadline_ms")
         return None if left is None else left / 1000 - (time.monotonic() - self._came)
 
 
+class Connection:
+    """A client's connection that stays (section 9). It may be kept, and its methods may be called at
+    any time and from any thread; from another than the loop's they wait until the loop has done it.
+
+    id, instance: its number, and which front's it is. Two are equal where both are the same, and
+    Connection(worker, id, instance) makes one that another worker or a database knows.
+
+    What is sent about one connection takes effect in the order sent, the response to its call
+    included. For one that has gone it is dropped by the front. push() and the others raise ValueError
+    for what cannot be sent, or is over the front's max_frame; ConnectionError when no channel to its
+    front is open; BufferError when the front is 4 MiB behind in reading. Then nothing was sent."""
+
+    __slots__ = ("id", "instance", "_worker", "_channel")
+
+    def __init__(self, worker, id, instance, channel=None):
+        self.id, self.instance, self._worker, self._channel = id, instance, worker, channel
+
+    def __eq__(self, other):
+        return (isinstance(other, Connection)
+                and (self.id, self.instance) == (other.id, other.instance))
+
+    def __hash__(self):
+        return hash((self.id, self.instance))
+
+    def push(self, message):
+        """Send one message to this client (PUSH).
+        message: bytes for a binary one, str for any text; else a value that is sent as JSON."""
+        self._send(PUSH, **_message_parts(message))
+
+    def subscribe(self, topic):
+        """Have this client get what is published to `topic`, a str of 1 to 255 bytes (SUBSCRIBE)."""
+        self._send(SUBSCRIBE, meta=_topic_meta(topic))
+
+    def unsubscribe(self, topic=None):
+        """End that, for all topics where none is given (UNSUBSCRIBE)."""
+        self._send(UNSUBSCRIBE, meta=b"" if topic is None else _topic_meta(topic))
+
+    def disconnect(self, code=1000, reason=""):
+        """Close this connection (DISCONNECT).
+        code: WebSocket close code, 1000 to 1003, 1007 to 1014, 3000 to 4999.  reason: 123 bytes of
+        UTF-8 at most. Other connections than WebSockets are just closed."""
+        good = 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+        if type(code) is not int or not good or len(reason.encode()) > REASON_MAX:
+            raise ValueError(f"bad close code {code!r}, or a reason over {REASON_MAX} bytes")
+        self._send(DISCONNECT, meta=_dump_json({"code": code, "reason": reason}))
+
+    def _send(self, type, **parts):
+        frame = Frame(type, conn=self.id, **parts)
+        self._worker._in_loop(lambda: self._worker._channel_to(self).push(frame))
+
+
+def _message_parts(message):
+    if isinstance(message, (bytes, bytearray, memoryview)):
+        return {"flags": BINARY, "blob": bytes(message)}
+    return {"blob": message.encode()} if isinstance(message, str) else {"body": _dump_json(message)}
+
+
+def _topic_meta(topic):
+    if not isinstance(topic, str) or not 1 <= len(topic.encode()) <= TOPIC_MAX:
+        raise ValueError(f"a topic is a str of 1 to {TOPIC_MAX} bytes")
+    return _dump_json({"topic": topic})
+
+
 class HttpRequest:
     """A request on a route of kind `http` (section 8), the argument of an http handler.
-
     method, scheme, authority, path, query: str.  headers: list of (name, value), names lower-case.
-    body: bytes.  ctx: the Context.
-    """
-
-    __slots__ = ("method", "scheme", "authority", "path", "query", "headers", "body", "ctx")
+    body: bytes.  ctx: the Context."""
 
     def __init__(self, ctx):
         params = ctx.params if isinstance(ctx.params, dict) else {}
@@ -247,13 +304,9 @@ class HttpRequest:
 
 class HttpResponse:
     """What an http handler returns (section 8).
-
     body: bytes, or str, which is sent as UTF-8.  status: 200 to 599.  headers: a dict or a list of
     (name, value); content-length is the front's business.  Raises ValueError for a header that could
-    end the head early, and for a bad status; TypeError for a body of another type.
-    """
-
-    __slots__ = ("status", "headers", "body")
+    end the head early, and for a bad status; TypeError for a body of another type."""
 
     def __init__(self, body=b"", status=200, headers=()):
         pairs = headers.items() if isinstance(headers, dict) else headers
@@ -269,10 +322,10 @@ class HttpResponse:
 
 
 class _Handler:
-    """A registered function and how it is called."""
+    """A registered function and how it is called: with the params, or with what `make(ctx)` returns."""
 
-    def __init__(self, function, http=False):
-        self.function, self.http = function, http
+    def __init__(self, function, make=None, http=False):
+        self.function, self.make, self.http = function, make, http
         self.is_async = inspect.iscoroutinefunction(function)
         self.signature = inspect.signature(function)
         params = self.signature.parameters
@@ -282,9 +335,9 @@ class _Handler:
 
     def bind(self, ctx):
         """Return (args, kwargs) for a call; raises RpcError -32602 when its params do not fit."""
-        if self.http:
+        if self.make is not None:
             try:
-                return (HttpRequest(ctx),), {}
+                return self.make(ctx), {}
             except (TypeError, ValueError):
                 raise RpcError(INVALID_PARAMS, "invalid params") from None
         params = ctx.params
@@ -316,16 +369,21 @@ class _Call:
         if self.work is not None:
             self.work.cancel()
 
-    def outcome(self):
-        """Return (member, value, blob) of the response, after `work` is done or cancelled unstarted."""
+    def failure(self):
+        """After `work` is done or cancelled unstarted: the RpcError that it ended with, or None."""
         if self.work is None or self.work.cancelled():
-            return _error(RpcError(CANCELLED, "cancelled"))
+            return RpcError(CANCELLED, "cancelled")
         error = self.work.exception()
-        if isinstance(error, RpcError):
-            return _error(error)
+        if error is None or isinstance(error, RpcError):
+            return error
+        log.error("%s failed", self.ctx.method, exc_info=error)
+        return RpcError(INTERNAL_ERROR, "internal error")
+
+    def outcome(self):
+        """The same as (member, value, blob) of the response."""
+        error = self.failure()
         if error is not None:
-            log.error("%s failed", self.ctx.method, exc_info=error)
-            return _error(RpcError(INTERNAL_ERROR, "internal error"))
+            return _error(error)
         result = self.work.result()
         if not self.handler.http:
             return "result", result, b""
@@ -341,10 +399,6 @@ def _error(error):
     return "error", value, b""
 
 
-def _response_body(id, member, value):
-    return b'{"jsonrpc":"2.0","id":%b,"%b":%b}' % (id, member.encode(), _dump_json(value))
-
-
 def _id_text(request, body):
     """The request's id as JSON text; a number with a fraction or exponent keeps its own digits."""
     id = request.get("id")
@@ -356,29 +410,31 @@ def _id_text(request, body):
 # ---- one channel (section 1) ----
 
 class _Channel(asyncio.Protocol):
-    """A connection from a front's shard."""
+    """A connection from a front's shard. asyncio calls connection_made() to resume_writing()."""
 
     def __init__(self, worker):
         self.worker = worker
         self.loop = asyncio.get_running_loop()
         self.front = None       # its HELLO, once it has come
+        self.instance = None    # of that: the same for every channel of one front
         self.calls = {}         # call id -> _Call, those that a RESPONSE is owed for
         self.last_call = 0      # highest call id taken
         self.leaving = False    # we have sent GOAWAY: no new calls
+        self.going = False      # the front has sent it
         self.closing = False    # nothing more is sent, and what comes is thrown away
         self.blocked = False    # the front does not read
         self.input = bytearray()
         self.output = []        # encoded frames of this turn
+        self.queued = 0         # bytes of them
         self.pinged = None      # when our PING went out, if nothing has come since
         self.heard = self.loop.time()
-
-    # asyncio calls these five
 
     def connection_made(self, transport):
         self.transport = transport
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
-        self.worker._channels.add(self)
-        self.timer = self.loop.call_later(HELLO_TIMEOUT, self._no_hello)
+        self.worker._channels[self] = None
+        self.timer = self.loop.call_later(
+            HELLO_TIMEOUT, self._fail, ProtocolError("no HELLO in time"))
         if self.worker._stopping:
             self.go_away("shutdown")
 
@@ -386,7 +442,8 @@ class _Channel(asyncio.Protocol):
         self.closing = True
         self.timer.cancel()
         self._drop_calls()
-        self.worker._channels.discard(self)
+        self.worker._channels.pop(self, None)
+        self.input = bytearray()  # a Connection that is kept keeps this object
         self.worker._check_stopped()
 
     def data_received(self, data):
@@ -402,7 +459,6 @@ class _Channel(asyncio.Protocol):
 
     def resume_writing(self):
         self.blocked = False
-        self.update_reading()
         self.parse()
 
     # input
@@ -435,6 +491,7 @@ class _Channel(asyncio.Protocol):
         if frame.type == GOAWAY:
             # It waits for its calls and closes; nothing is left for us to do.
             log.info("%s goes away: %r", self._name(), frame.body[:200])
+            self.going = True
         elif self.front is None:
             self._on_hello(frame)
         elif frame.type == REQUEST:
@@ -454,6 +511,7 @@ class _Channel(asyncio.Protocol):
         if frame.type != HELLO:
             raise ProtocolError(f"frame type {frame.type} before HELLO")
         self.front = read_front_hello(frame.body)
+        self.instance = str(self.front.get("instance", ""))
         self._send(Frame(HELLO, body=_dump_json(self.worker._hello())))
         self.timer.cancel()
         self.timer = self.loop.call_later(self.worker.ping_after, self._tick)
@@ -477,8 +535,10 @@ class _Channel(asyncio.Protocol):
         try:
             request = self._read_request(frame)
             id = _id_text(request, frame.body)
-            ctx = Context(frame, request["method"], request.get("params"), meta, self.front)
-            handler = self.worker._find(ctx.method)
+            ctx = Context(frame, request["method"], request.get("params"), meta, self)
+            handler = self.worker._handlers.get(ctx.method)
+            if handler is None:
+                raise RpcError(METHOD_NOT_FOUND, "method not found")
             call = _Call(self, ctx, id, handler, handler.bind(ctx))
         except RpcError as error:
             if not notify:
@@ -503,6 +563,7 @@ class _Channel(asyncio.Protocol):
     def finish(self, call):
         """Answer a call that has ended; with the channel gone, the answer is dropped."""
         if call.ctx.notify or self.closing:
+            call.failure()  # which is in the log, at least
             return
         del self.calls[call.ctx.call]
         try:
@@ -511,7 +572,8 @@ class _Channel(asyncio.Protocol):
         except (TypeError, ValueError, RecursionError) as error:
             log.error("%s: its result cannot be sent: %s", call.ctx.method, error)
             self._respond_error(call.ctx.call, call.id, RpcError(INTERNAL_ERROR, "internal error"))
-        self._close_if_done()
+        if self.leaving and not self.calls:
+            self._close()
 
     def _respond_error(self, call, id, error):
         """Answer with an error; without the id where that, being the client's, is too long."""
@@ -523,10 +585,25 @@ class _Channel(asyncio.Protocol):
         self._fail(ProtocolError("max_frame has no room for an error"))
 
     def _respond(self, call, id, member, value, blob):
-        body = _response_body(id, member, value)
+        body = b'{"jsonrpc":"2.0","id":%b,"%b":%b}' % (id, member.encode(), _dump_json(value))
         if len(body) + len(blob) > self.front["max_frame"]:
             raise ValueError(f"{len(body) + len(blob)} bytes are over the front's max_frame")
         self._send(Frame(RESPONSE, call=call, body=body, blob=blob))
+
+    def is_open(self):
+        """Whether frames about connections can be sent."""
+        return self.front is not None and not self.closing and not self.transport.is_closing()
+
+    def push(self, frame):
+        """Send a frame that is no answer: what is not read by the front has its limit here."""
+        size = frame.size - _HEADER.size
+        if size > self.front["max_frame"]:
+            raise ValueError(f"{size} bytes are over the front's max_frame")
+        if self.queued + self.transport.get_write_buffer_size() > PUSH_BUFFER:
+            self._flush()
+            if self.transport.get_write_buffer_size() > PUSH_BUFFER:
+                raise BufferError(f"{self._name()} does not read")
+        self._send(frame)
 
     def _send(self, frame):
         if self.closing:
@@ -534,9 +611,10 @@ class _Channel(asyncio.Protocol):
         if not self.output:
             self.loop.call_soon(self._flush)
         self.output.append(encode_frame(frame))
+        self.queued += frame.size
 
     def _flush(self):
-        data, self.output = b"".join(self.output), []
+        data, self.output, self.queued = b"".join(self.output), [], 0
         if data and not self.transport.is_closing():
             self.transport.write(data)
 
@@ -548,17 +626,14 @@ class _Channel(asyncio.Protocol):
             return
         self.leaving = True
         self._send(Frame(GOAWAY, body=_dump_json({"reason": reason, "last_call": self.last_call})))
-        self._close_if_done()
+        if not self.calls:
+            self._close()
 
     def _fail(self, error):
         log.warning("%s is closed: %s", self._name(), error)
         self.leaving = False  # a protocol error is told even after a first GOAWAY
         self.go_away(str(error))
         self._close()
-
-    def _close_if_done(self):
-        if self.leaving and not self.calls:
-            self._close()
 
     def _close(self):
         """End our direction first and wait for the front's end: closing while bytes from it are
@@ -582,9 +657,6 @@ class _Channel(asyncio.Protocol):
         calls, self.calls = self.calls, {}
         for call in calls.values():
             self.worker._cancel(call)
-
-    def _no_hello(self):
-        self._fail(ProtocolError("no HELLO in time"))
 
     def _tick(self):
         """Section 10: PING after silence; close when nothing comes back, unless calls are in progress."""
@@ -619,8 +691,7 @@ class Worker:
 
     Handlers get the params as positional or keyword arguments, and the Context where they declare a
     parameter `ctx`. What they return is the result, any JSON value. They raise RpcError for an error
-    of their own; any other exception is logged and the client gets -32603.
-    """
+    of their own; any other exception is logged and the client gets -32603."""
 
     def __init__(self, name=None, concurrency=64, threads=None, max_frame=MAX_FRAME,
                  ping_after=PING_AFTER, dead_after=DEAD_AFTER):
@@ -629,44 +700,51 @@ class Worker:
         self.name, self.concurrency, self.threads = name, concurrency, threads
         self.max_frame, self.ping_after, self.dead_after = max_frame, ping_after, dead_after
         self._handlers = {}
-        self._channels = set()
+        self._loop = self._thread = None     # once it serves
+        self._channels = {}                  # _Channel -> None, the oldest first
         self._waiting = collections.deque()  # calls for which `concurrency` has no room yet
         self._running = 0                    # handlers in progress, notifications' included
         self._stopping = False
 
     def method(self, name=None):
         """Decorator: the function answers JSON-RPC method `name` (default: its own name), section 5.
-
-        A coroutine function runs in the event loop, a plain one in a thread. Notifications of the
-        front (section 9) are methods too: "frontd.connect", "frontd.message".
-        Raises ValueError when the name is taken.
-        """
-        def register(function):
-            self._add(name or function.__name__, _Handler(function))
-            return function
-        return register
+        A coroutine function runs in the event loop, a plain one in a thread.
+        Raises ValueError when the name is taken."""
+        return lambda function: self._add(name or function.__name__, _Handler(function))
 
     def http(self, function):
         """Decorator: the function answers the requests of `http` routes (section 8).
-
         It is given an HttpRequest and returns an HttpResponse, or bytes or str for a plain 200.
-        Raises ValueError when there is such a function already.
-        """
-        self._add("http.request", _Handler(function, http=True))
-        return function
+        Raises ValueError when there is such a function already."""
+        return self._add("http.request",
+                         _Handler(function, lambda ctx: (HttpRequest(ctx),), http=True))
+
+    def event(self, name):
+        """Decorator: the function is called with the Context, ctx.conn being the connection (section 9).
+        "connect": a client has come, on routes with `events: true`; ctx.params is {"conn", "path",
+        "headers", "peer"}. Where the route says `connect: ask`, an RpcError refuses the client.
+        "disconnect": it has gone; ctx.params is {"conn", "code"}.
+        "message": each message on routes with `messages: raw`; it is ctx.message(). What is returned is
+        thrown away, answer with ctx.conn.push()."""
+        return lambda function: self._add(f"frontd.{name}", _Handler(function, lambda ctx: (ctx,)))
+
+    def publish(self, topic, message, after=None):
+        """Send one message to every client that has subscribed to `topic` (PUBLISH, section 9).
+        topic, message, threads: see Connection.  after: a Connection: what was sent about it before
+        takes effect before. Sent once to each front; raises as Connection says when to none."""
+        frame = Frame(PUBLISH, meta=_topic_meta(topic), **_message_parts(message))
+        self._in_loop(lambda: self._publish(frame, after))
 
     def run(self, address):
         """Serve `address` until SIGTERM or SIGINT, then finish the calls taken and return.
-
         address: "unix:PATH", "tcp://HOST:PORT" or "tcp://[V6]:PORT". A socket inherited as
         descriptor 3 (LISTEN_FDS, and LISTEN_PID where set) is used instead where there is one.
-        A second signal ends the process at once. Raises OSError or ValueError when it cannot listen.
-        """
+        A second signal ends the process at once. Raises OSError or ValueError when it cannot listen."""
         asyncio.run(self.serve(address, signals=True))
 
     async def serve(self, address, signals=False):
         """Like run(), inside a running event loop, once per Worker. signals: handle SIGTERM and SIGINT."""
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._stopped = asyncio.Event()
         threads = self.threads or min(self.concurrency or THREADS_MAX, THREADS_MAX)
         self._threads = concurrent.futures.ThreadPoolExecutor(threads, "handler")
@@ -692,14 +770,11 @@ class Worker:
 
     def stop(self):
         """Say GOAWAY on every channel, take no more calls, finish those taken (section 7).
-
-        Call it in the event loop; serve() returns when all is done.
-        """
-        if self._stopping:
-            return
-        self._stopping = True
-        if self._server is not None:  # else serve() does it as soon as there is one
-            self._leave()
+        Call it in the event loop; serve() returns when all is done."""
+        if not self._stopping:
+            self._stopping = True
+            if self._server is not None:  # else serve() does it as soon as there is one
+                self._leave()
 
     def _leave(self):
         self._server.close()
@@ -718,17 +793,50 @@ class Worker:
         if name in self._handlers:
             raise ValueError(f"{name} has a handler already")
         self._handlers[name] = handler
-
-    def _find(self, name):
-        try:
-            return self._handlers[name]
-        except KeyError:
-            raise RpcError(METHOD_NOT_FOUND, "method not found") from None
+        return handler.function
 
     def _hello(self):
         hello = {"protocol": 1, "pid": os.getpid(), "concurrency": self.concurrency,
-                 "max_frame": self.max_frame, "methods": sorted(self._handlers), "features": []}
+                 "max_frame": self.max_frame, "methods": sorted(self._handlers),
+                 "features": ["push"]}
         return hello if self.name is None else {**hello, "name": self.name}
+
+    def _open_channels(self):
+        """Those that can be sent to; the oldest first, those that go away last."""
+        return sorted((c for c in self._channels if c.is_open()), key=lambda c: c.going)
+
+    def _channel_to(self, connection):
+        """The channel that its calls came on, while that is open; else another of its front."""
+        channel = connection._channel
+        if channel is not None and channel.is_open():
+            return channel
+        for channel in self._open_channels():
+            if channel.instance == connection.instance:
+                return channel
+        raise ConnectionError("no channel is open to this connection's front")
+
+    def _publish(self, frame, after):
+        # A front's instance -> one of its channels: the last one put there, so the best one.
+        chosen = {channel.instance: channel for channel in reversed(self._open_channels())}
+        if after is not None and after.instance in chosen:
+            chosen[after.instance] = self._channel_to(after)
+        errors = []
+        for channel in chosen.values():
+            try:
+                channel.push(frame)
+            except (ValueError, BufferError) as error:
+                errors.append(error)
+        if len(errors) == len(chosen):
+            raise errors[-1] if errors else ConnectionError("no channel is open")
+
+    def _in_loop(self, function):
+        """Call `function` in the loop's thread, from another one too, and raise what it raises."""
+        if self._thread in (None, threading.get_ident()):
+            return function()
+
+        async def call():
+            return function()
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result()
 
     def _full(self):
         return len(self._waiting) >= WAITING_MAX
@@ -784,22 +892,17 @@ class _Listener:
 
     def __init__(self, socket, name, path=None):
         self.socket, self.name, self.path = socket, name, path
-        self.identity = path and _identity(path)
+        self.status = path and os.lstat(path)
 
     def close(self):
         """Close it, and unlink its file unless somebody else's is there by now."""
         self.socket.close()
         path, self.path = self.path, None
         try:
-            if path and _identity(path) == self.identity:
+            if path and os.path.samestat(os.lstat(path), self.status):
                 os.unlink(path)
         except FileNotFoundError:
             pass
-
-
-def _identity(path):
-    status = os.lstat(path)
-    return status.st_dev, status.st_ino
 
 
 def _open_listener(address):
@@ -831,12 +934,9 @@ def _open_tcp(address):
     host, _, port = address[len("tcp://"):].rpartition(":")
     if not host or not port.isdigit():
         raise ValueError(f"{address}: not tcp://HOST:PORT")
-    family, kind, protocol, _, name = socket.getaddrinfo(
-        host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    listening = socket.socket(family, kind, protocol)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind(name)
-    listening.listen(BACKLOG)
+    family, *_, name = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+    listening = socket.create_server(name, family=family, backlog=BACKLOG,
+                                     dualstack_ipv6=family == socket.AF_INET6)
     return _Listener(listening, f"tcp://{host}:{listening.getsockname()[1]}")
 
 
@@ -879,11 +979,9 @@ def _remove_stale(path):
 
 def run(worker, default_address, argv=None):
     """A worker's main(): read --listen and --concurrency, then worker.run().
-
     default_address: where to listen unless --listen says otherwise, see Worker.run().
     argv: the arguments, default sys.argv[1:]. Logs to stderr unless logging is set up already.
-    Exits with 1 and a message when it cannot listen.
-    """
+    Exits with 1 and a message when it cannot listen."""
     parser = argparse.ArgumentParser(description=f"frontd worker {worker.name or ''}".strip())
     parser.add_argument("--listen", default=default_address, metavar="ADDRESS",
                         help="unix:PATH or tcp://HOST:PORT (default: %(default)s)")

@@ -50,7 +50,7 @@ async def stubborn():
 @worker.method("context")
 def context(ctx, a=1, *, b=2):
     return {{"peer": ctx.peer, "headers": ctx.headers, "left": ctx.remaining(), "call": ctx.call,
-            "conn": ctx.conn, "retry": ctx.retry, "notify": ctx.notify, "binary": ctx.binary,
+            "conn": ctx.conn and ctx.conn.id, "retry": ctx.retry, "notify": ctx.notify, "binary": ctx.binary,
             "blob": ctx.blob.decode("latin-1"), "method": ctx.method, "params": ctx.params,
             "meta": ctx.meta, "front": ctx.front["front"], "a": a, "b": b}}
 
