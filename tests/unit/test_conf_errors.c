@@ -322,3 +322,136 @@ Test(conf_errors, durations)
         check_all(&row, 1);
     }
 }
+
+Test(conf_errors, pools)
+{
+#define METHOD  "a method, or the start of one and '*' at its end"
+#define ADDRESS "neither unix:/PATH nor tcp://HOST:PORT"
+    static const struct row rows[] = {
+        {12, "  - name: app\n    workers: [\"unix:/b\"]\n",
+            "12: pools[1].name: 'app' is there twice"},
+        {11, "    workers: []\n", "11: pools[0].workers: a pool needs workers"},
+        {11, "    queue: 1\n", "10: pools[0].workers: a pool needs workers"},
+        {11, "    workers: [\"\"]\n", "11: pools[0].workers[0]: '': " ADDRESS},
+        {11, "    workers: [app.sock]\n", "11: pools[0].workers[0]: 'app.sock': " ADDRESS},
+        {11, "    workers: [\"unix:app.sock\"]\n",
+            "11: pools[0].workers[0]: 'unix:app.sock': " ADDRESS},
+        {11, "    workers: [\"unix:/a\", \"unix:/a/\"]\n",
+            "11: pools[0].workers[1]: 'unix:/a/': ends in a folder"},
+        {11, "    workers:\n      - unix:/a\n      - unix:/*/a\n",
+            "13: pools[0].workers[1]: 'unix:/*/a': only the last part of the path may have "
+            "wildcards"},
+        {11, "    workers: [\"unix:/a?/b\"]\n",
+            "11: pools[0].workers[0]: 'unix:/a?/b': only the last part of the path may have "
+            "wildcards"},
+        {11, "    workers: [\"unix:/a/[b]*?\"]\n", NULL},
+        {11, "    workers: [\"tcp://unix:/a\"]\n",
+            "11: pools[0].workers[0]: 'tcp://unix:/a': not host:port"},
+        {11, "    workers: [\"tcp://127.0.0.1\"]\n",
+            "11: pools[0].workers[0]: 'tcp://127.0.0.1': not an address such as 0.0.0.0:8080, "
+            "[::1]:8080 or unix:/path"},
+        {11, "    workers: [\"tcp://127.0.0.1:0\"]\n",
+            "11: pools[0].workers[0]: 'tcp://127.0.0.1:0': the port is a number from 1 to 65535"},
+        {12, "    balance: random\n", "12: pools[0].balance: 'random' is not known here"},
+        {12, "    balance: hash\n", "10: pools[0].hash: balance: hash needs it"},
+        {12, "    hash: user\n",
+            "12: pools[0].hash: 'user': peer, conn, header:NAME or param:NAME"},
+        {12, "    hash: \"header:\"\n",
+            "12: pools[0].hash: 'header:': peer, conn, header:NAME or param:NAME"},
+        {12, "    hash: \"param:\"\n",
+            "12: pools[0].hash: 'param:': peer, conn, header:NAME or param:NAME"},
+        {12, "    methods: [a, \"\"]\n", "12: pools[0].methods[1]: '': " METHOD},
+        {12, "    methods: [\"*a\"]\n", "12: pools[0].methods[0]: '*a': " METHOD},
+        {12, "    idempotent: [\"a*b*\"]\n", "12: pools[0].idempotent[0]: 'a*b*': " METHOD},
+        {12, "    methods: []\n", NULL},
+    };
+    check_all(rows, ARRAY_LEN(rows));
+}
+
+Test(conf_errors, listeners_and_routes)
+{
+    static const struct row rows[] = {
+        {4, "    address: 127.0.0.1",
+            "4: listeners[0].address: '127.0.0.1': not an address such as 0.0.0.0:8080, [::1]:8080 "
+            "or unix:/path"},
+        {4, "    address: 127.0.0.1:65535", NULL},
+        {4, "    address: 127.0.0.1:65536",
+            "4: listeners[0].address: '127.0.0.1:65536': the port is a number from 1 to 65535"},
+        {4, "    address: \":80\"",
+            "4: listeners[0].address: ':80': the host is missing: 0.0.0.0:8080 or [::]:8080 for "
+            "every address"},
+        {4, "    address: ::1:80",
+            "4: listeners[0].address: '::1:80': an IPv6 address stands in brackets: [::1]:8080"},
+        {4, "    address: unix:web",
+            "4: listeners[0].address: 'unix:web': a UNIX socket needs an absolute path"},
+        {4, "    address: 127.0.0.1:80\n    protocol: ftp",
+            "5: listeners[0].protocol: 'ftp' is not known here"},
+        {9,
+            "  - name: web\n    address: 127.0.0.1:1\n    routes: [{path: /, kind: http, pool: "
+            "app}]\npools:",
+            "9: listeners[1].name: 'web' is there twice"},
+        {9,
+            "  - name: two\n    address: 127.0.0.1:8080\n    routes: [{path: /, kind: http, pool: "
+            "app}]\npools:",
+            "10: listeners[1].address: '127.0.0.1:8080' is there twice"},
+        {9, "  - name: two\n    address: 127.0.0.1:1\npools:",
+            "9: listeners[1].routes: a listener needs routes"},
+        {9, "  - name: two\n    address: 127.0.0.1:1\n    routes: []\npools:",
+            "11: listeners[1].routes: a listener needs routes"},
+        {6, "      - path: rpc",
+            "6: listeners[0].routes[0].path: 'rpc': a path begins with '/' and has no query"},
+        {6, "      - path: /a?b",
+            "6: listeners[0].routes[0].path: '/a?b': a path begins with '/' and has no query"},
+        {6, "      - path: /a b",
+            "6: listeners[0].routes[0].path: '/a b': a path begins with '/' and has no query"},
+        {6, "      - path: \"/a#b\"",
+            "6: listeners[0].routes[0].path: '/a#b': a path begins with '/' and has no query"},
+        {7, "        kind: soap", "7: listeners[0].routes[0].kind: 'soap' is not known here"},
+        {8, "        timeout: 1s",
+            "6: listeners[0].routes[0].pool: either pool or pools is needed here"},
+        {8, "        pools: []",
+            "6: listeners[0].routes[0].pool: either pool or pools is needed here"},
+        {8, "        pool: app\n        pools: [app]",
+            "8: listeners[0].routes[0].pool: either pool or pools is needed here"},
+        {8, "        pool: App", "8: listeners[0].routes[0].pool: there is no pool 'App'"},
+        {8, "        pools: [app, site]",
+            "8: listeners[0].routes[0].pools[1]: there is no pool 'site'"},
+        {8, "        pool: app\n        meta: [peer, age]",
+            "9: listeners[0].routes[0].meta[1]: 'age' is not known here"},
+        {8, "        pool: app\n        meta: [tls]",
+            "9: listeners[0].routes[0].meta[0]: tls: not supported yet"},
+        {8, "        pool: app\n      - {path: /rpc, kind: http, pool: app}",
+            "9: listeners[0].routes[1]: '/rpc' is there twice for the same host"},
+        {8, "        pool: app\n      - {path: /rpc, host: h, kind: http, pool: app}", NULL},
+        {8,
+            "        pool: app\n        host: h\n      - {path: /rpc, host: H, kind: http, pool: "
+            "app}",
+            "10: listeners[0].routes[1]: '/rpc' is there twice for the same host"},
+    };
+    check_all(rows, ARRAY_LEN(rows));
+}
+
+/* As many pools and listeners as there may be, and one more of either. */
+Test(conf_errors, how_many)
+{
+    for (unsigned over = 0; over < 3; over++) {
+        static char text[65536];
+        size_t n = 0;
+        unsigned npools = CONF_POOLS_MAX + (over == 1);
+        unsigned nlisteners = CONF_LISTENERS_MAX + (over == 2);
+        n += (size_t)snprintf(text + n, sizeof(text) - n, "pools:\n");
+        for (unsigned i = 0; i < npools; i++)
+            n += (size_t)snprintf(
+                text + n, sizeof(text) - n, "  - {name: p%u, workers: [\"unix:/p\"]}\n", i);
+        n += (size_t)snprintf(text + n, sizeof(text) - n, "listeners:\n");
+        for (unsigned i = 0; i < nlisteners; i++)
+            n += (size_t)snprintf(text + n, sizeof(text) - n,
+                "  - name: l%u\n    address: 127.0.0.1:%u\n"
+                "    routes: [{path: /, kind: http, pool: p%u}]\n",
+                i, 8000 + i, i % CONF_POOLS_MAX);
+        cr_assert_lt(n, sizeof(text));
+        static const char *const errors[] = {
+            NULL, "1: pools: at most 64", "66: listeners: at most 64"};
+        check_text(text, n, errors[over]);
+    }
+}

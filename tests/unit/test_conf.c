@@ -1,0 +1,283 @@
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#include "common/mem.h"
+#include "frontd/conf.h"
+
+static struct conf *parse(const char *text)
+{
+    char error[512] = "";
+    struct conf *conf = NULL;
+    int r = conf_parse("c.yaml", text, strlen(text), &conf, error, sizeof(error));
+    cr_assert_eq(r, 0, "%s", error);
+    return conf;
+}
+
+static const char least[] = "listeners:\n"
+                            "  - name: web\n"
+                            "    address: 127.0.0.1:8080\n"
+                            "    routes:\n"
+                            "      - path: /rpc\n"
+                            "        kind: jsonrpc\n"
+                            "        pool: app\n"
+                            "pools:\n"
+                            "  - name: app\n"
+                            "    workers: [\"unix:/run/app.sock\"]\n";
+
+Test(conf, defaults)
+{
+    struct conf *conf = parse(least);
+    cpu_set_t cpus;
+    cr_assert_eq(sched_getaffinity(0, sizeof(cpus), &cpus), 0);
+    cr_assert_str_eq(conf->run_dir, "/run/frontd");
+    cr_assert_null(conf->user);
+    cr_assert_eq(conf->shards, MIN((uint32_t)CPU_COUNT(&cpus), (uint32_t)CONF_SHARDS_MAX));
+    cr_assert(conf->log_level == LOG_INFO && conf->log_format == LOG_TEXT);
+    cr_assert_eq(conf->drain, 30000u);
+    cr_assert_eq(conf->limits.connections, 1000000u);
+    cr_assert_eq(conf->limits.connections_per_peer, 0u);
+    cr_assert_eq(conf->limits.header, 16384u);
+    cr_assert_eq(conf->limits.headers, 100u);
+    cr_assert_eq(conf->limits.body, 1048576u);
+    cr_assert_eq(conf->limits.batch, 1000u);
+    cr_assert_eq(conf->limits.write_buffer, 1048576u);
+    cr_assert_eq(conf->limits.calls_per_connection, 64u);
+    cr_assert_eq(conf->limits.header_timeout, 10000u);
+    cr_assert_eq(conf->limits.body_timeout, 30000u);
+    cr_assert_eq(conf->limits.idle_timeout, 3600000u);
+    cr_assert_eq(conf->nlisteners, 1u);
+    const struct conf_listener *web = &conf->listeners[0];
+    cr_assert_str_eq(web->name, "web");
+    cr_assert_str_eq(web->text, "127.0.0.1:8080");
+    cr_assert(web->address.sock.any.sa_family == AF_INET && web->protocol == CONF_PROTOCOL_HTTP);
+    cr_assert_eq(web->nroutes, 1u);
+    const struct conf_route *route = &web->routes[0];
+    cr_assert_str_eq(route->path, "/rpc");
+    cr_assert(route->path_len == 4 && route->host == NULL && route->kind == CONF_JSONRPC);
+    cr_assert(route->npools == 1 && route->pools[0] == 0);
+    cr_assert(route->timeout == 30000 && route->meta == 0 && route->nheaders == 0);
+    cr_assert_eq(conf->npools, 1u);
+    const struct conf_pool *app = &conf->pools[0];
+    cr_assert_str_eq(app->name, "app");
+    cr_assert(app->nworkers == 1 && app->queue == 10000 && app->wait_for_worker == 5000);
+    cr_assert_str_eq(app->workers[0].pattern, "/run/app.sock");
+    cr_assert_str_eq(app->workers[0].text, "unix:/run/app.sock");
+    cr_assert(app->hash == CONF_HASH_NONE && app->hash_name == NULL && app->nidempotent == 0);
+    cr_assert_eq(app->nmethods, 1u);
+    cr_assert_str_eq(app->methods[0], "*");
+    conf_free(conf);
+    cr_assert_null(conf_free(NULL));
+}
+
+static const char most[] =
+    "run_dir: /tmp/x\n"
+    "shards: 3\n"
+    "drain: 0s\n"
+    "log: {level: warning, format: json}\n"
+    "limits:\n"
+    "  connections: 7\n"
+    "  connections_per_peer: 5\n"
+    "  header: 1KiB\n"
+    "  headers: 10\n"
+    "  body: 2MiB\n"
+    "  batch: 20\n"
+    "  write_buffer: 3B\n"
+    "  calls_per_connection: 2\n"
+    "  header_timeout: 1s\n"
+    "  body_timeout: 2m\n"
+    "  idle_timeout: 3h\n"
+    "pools:\n"
+    "  - name: site\n"
+    "    workers: [\"tcp://127.0.0.1:7001\", \"tcp://[::1]:7002\", \"unix:/run/s-[0-9].sock\"]\n"
+    "    queue: 0\n"
+    "    wait_for_worker: 0s\n"
+    "    balance: hash\n"
+    "    hash: header:X-User\n"
+    "    idempotent: [\"get_*\", health]\n"
+    "    methods: [orders.*, health]\n"
+    "  - name: app\n"
+    "    workers: [\"unix:/run/app.sock\"]\n"
+    "    balance: least\n"
+    "    hash: peer\n"
+    "  - {name: param, workers: [\"unix:/p\"], balance: hash, hash: \"param:User\"}\n"
+    "  - {name: peer, workers: [\"unix:/p\"], balance: hash, hash: peer}\n"
+    "  - {name: conn, workers: [\"unix:/p\"], balance: hash, hash: conn}\n"
+    "listeners:\n"
+    "  - name: web\n"
+    "    address: unix:/run/web.sock\n"
+    "    protocol: http\n"
+    "    routes:\n"
+    "      - path: /\n"
+    "        kind: http\n"
+    "        pool: site\n"
+    "      - {path: /a/b, kind: http, pool: app}\n"
+    "      - {path: /, host: Example.ORG, kind: http, pool: app}\n"
+    "      - path: /rpc\n"
+    "        kind: jsonrpc\n"
+    "        pools: [app, site]\n"
+    "        timeout: 250ms\n"
+    "        meta: [peer, deadline, route, traceparent]\n"
+    "        headers: [Authorization, X-Id]\n"
+    "      - {path: /b, host: example.org, kind: http, pool: app}\n"
+    "  - {name: six, address: \"[::1]:8080\", routes: [{path: /, kind: http, pool: app}]}\n";
+
+Test(conf, everything_set)
+{
+    struct conf *conf = parse(most);
+    cr_assert_str_eq(conf->run_dir, "/tmp/x");
+    cr_assert(conf->shards == 3 && conf->drain == 0);
+    cr_assert(conf->log_level == LOG_WARNING && conf->log_format == LOG_JSON);
+    const struct conf_limits *limits = &conf->limits;
+    cr_assert(limits->connections == 7 && limits->connections_per_peer == 5);
+    cr_assert(limits->header == 1024 && limits->headers == 10 && limits->body == 2097152);
+    cr_assert(limits->batch == 20 && limits->write_buffer == 3);
+    cr_assert(limits->calls_per_connection == 2 && limits->header_timeout == 1000);
+    cr_assert(limits->body_timeout == 120000 && limits->idle_timeout == 10800000);
+
+    cr_assert_eq(conf->npools, 5u);
+    const struct conf_pool *site = &conf->pools[0];
+    cr_assert(site->nworkers == 3 && site->queue == 0 && site->wait_for_worker == 0);
+    cr_assert_null(site->workers[0].pattern);
+    cr_assert_eq(ntohs(site->workers[0].address.sock.in.sin_port), 7001);
+    cr_assert_eq(ntohs(site->workers[1].address.sock.in6.sin6_port), 7002);
+    cr_assert_str_eq(site->workers[2].pattern, "/run/s-[0-9].sock");
+    cr_assert_eq(site->hash, CONF_HASH_HEADER);
+    cr_assert_str_eq(site->hash_name, "x-user");
+    cr_assert(site->nidempotent == 2 && site->nmethods == 2);
+    cr_assert_str_eq(site->idempotent[0], "get_*");
+    cr_assert_str_eq(site->methods[1], "health");
+    cr_assert_eq(conf->pools[1].hash, CONF_HASH_NONE, "hash does nothing with balance: least");
+    cr_assert_eq(conf->pools[2].hash, CONF_HASH_PARAM);
+    cr_assert_str_eq(conf->pools[2].hash_name, "User");
+    cr_assert_eq(conf->pools[3].hash, CONF_HASH_PEER);
+    cr_assert_eq(conf->pools[4].hash, CONF_HASH_CONN);
+
+    const struct conf_listener *web = &conf->listeners[0];
+    cr_assert_str_eq(web->address.sock.un.sun_path, "/run/web.sock");
+    /* Those with a host first, then by the length of the path. */
+    static const struct {
+        const char *host;
+        const char *path;
+    } order[] = {
+        {"example.org", "/b"}, {"example.org", "/"}, {NULL, "/a/b"}, {NULL, "/rpc"}, {NULL, "/"}};
+    cr_assert_eq(web->nroutes, ARRAY_LEN(order));
+    const struct conf_route *rpc = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(order); i++) {
+        const struct conf_route *route = &web->routes[i];
+        if (strcmp(route->path, "/rpc") == 0)
+            rpc = route;
+        if (i == 2 || i == 3) /* equally long */
+            continue;
+        cr_assert_str_eq(route->path, order[i].path);
+        cr_assert((route->host == NULL) == (order[i].host == NULL));
+        cr_assert(route->host == NULL || strcmp(route->host, order[i].host) == 0);
+    }
+    cr_assert_not_null(rpc);
+    cr_assert(rpc->npools == 2 && rpc->pools[0] == 1 && rpc->pools[1] == 0);
+    cr_assert_eq(rpc->timeout, 250u);
+    cr_assert_eq(
+        rpc->meta, CONF_META_PEER | CONF_META_DEADLINE | CONF_META_ROUTE | CONF_META_TRACEPARENT);
+    cr_assert_eq(rpc->nheaders, 2u);
+    cr_assert_str_eq(rpc->headers[0], "authorization");
+    cr_assert_str_eq(rpc->headers[1], "x-id");
+    cr_assert_eq(conf->listeners[1].address.sock.any.sa_family, AF_INET6);
+    conf_free(conf);
+}
+
+/* Each allocation fails in its turn: it is said, and nothing leaks (LeakSanitizer sees libyaml's).
+ */
+Test(conf, without_memory)
+{
+    static const char *const texts[] = {least, most};
+    for (size_t t = 0; t < ARRAY_LEN(texts); t++) {
+        size_t before = mem_in_use();
+        bool all = false;
+        for (long n = 0; !all; n++) {
+            char error[512] = "";
+            struct conf *conf = NULL;
+            cr_assert_lt(n, 10000);
+            mem_fail_after(n);
+            int r = conf_parse("c", texts[t], strlen(texts[t]), &conf, error, sizeof(error));
+            void *probe = mem_zalloc(1);
+            all = probe == NULL; /* it took exactly n: the next one is the first to fail */
+            mem_free(probe);
+            mem_fail_after(-1);
+            cr_assert_eq(r, all ? 0 : -EINVAL, "allocation %ld: %s", n, error);
+            if (all) {
+                conf_free(conf);
+            } else {
+                cr_assert_null(conf);
+                cr_assert_not_null(strstr(error, ": config: no memory"), "%ld: %s", n, error);
+            }
+            cr_assert_eq(mem_in_use(), before, "allocation %ld", n);
+        }
+    }
+}
+
+Test(conf, connections_of_a_descriptor_limit)
+{
+    static const struct {
+        uint64_t descriptors, connections;
+    } rows[] = {
+        {0, 1},
+        {1, 1},
+        {32, 1},
+        {33, 1},
+        {34, 2},
+        {64, 32},
+        {128, 96},
+        {129, 97},
+        {256, 192},
+        {512, 384},
+        {516, 388},
+        {1024, 896},
+        {1048576, 1048448},
+        {UINT64_MAX, UINT64_MAX - 128},
+    };
+    uint64_t last = 0;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        cr_assert_eq(conf_connections_of(rows[i].descriptors), rows[i].connections, "of %llu",
+            (unsigned long long)rows[i].descriptors);
+    for (uint64_t n = 0; n < 5000; n++) {
+        uint64_t now = conf_connections_of(n);
+        cr_assert(now >= 1 && now >= last && now <= MAX(n, 1U));
+        last = now;
+    }
+}
+
+Test(conf, methods)
+{
+    const struct {
+        const char *pattern;
+        struct span method;
+        unsigned fit;
+    } rows[] = {
+        {"get", SPAN("get"), UINT32_MAX},
+        {"get", SPAN("ge"), 0},
+        {"get", SPAN("gets"), 0},
+        {"get", SPAN("Get"), 0},
+        {"get", SPAN(""), 0},
+        {"*", SPAN(""), 1},
+        {"*", SPAN("get"), 1},
+        {"get*", SPAN("get"), 4},
+        {"get*", SPAN("getter"), 4},
+        {"get*", SPAN("ge"), 0},
+        {"get*", SPAN("gte"), 0},
+        {"orders.*", SPAN("orders."), 8},
+        {"orders.*", SPAN("orders"), 0},
+        {"get", SPAN("get\0"), 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        cr_assert_eq(conf_method_fit(rows[i].pattern, rows[i].method), rows[i].fit, "%s, %s",
+            rows[i].pattern, rows[i].method.p);
+    char get[] = "get_*";
+    char health[] = "health";
+    char *const patterns[] = {get, health};
+    cr_assert(conf_method_listed(patterns, 2, SPAN("health")));
+    cr_assert(conf_method_listed(patterns, 2, SPAN("get_x")));
+    cr_assert(!conf_method_listed(patterns, 2, SPAN("healthy")));
+    cr_assert(!conf_method_listed(patterns, 0, SPAN("health")));
+}
