@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from fakefront import (CANCEL, GOAWAY, HEADER, HELLO, NOTIFY, PING, PONG, REQUEST, RESPONSE, RETRY,
-                       FakeFront, encode)
+from fakefront import (BINARY, CANCEL, GOAWAY, HEADER, HELLO, NOTIFY, PING, PONG, PUBLISH, PUSH,
+                       REQUEST, RESPONSE, RETRY, SUBSCRIBE, UNSUBSCRIBE, FakeFront, encode)
 from workerproc import DEMO_WORKERS, Starter
 
 FOREVER = {"ms": 3_600_000}  # demo.sleep that ends only by CANCEL
@@ -365,7 +365,7 @@ def test_goaway_of_the_front(worker, front):
 
 def test_http_page(front):
     status, headers, body = front.http()
-    assert status == 200 and b"<" in body
+    assert status == 200 and b"WebSocket" in body  # docs/chat.html
     assert dict(headers)["content-type"].startswith("text/html")
 
 
@@ -392,6 +392,115 @@ def test_http_answer_over_the_fronts_limit(worker):
 
 def test_http_not_found(front):
     assert front.http(path="/echoes")[0] == 404
+
+
+# Connections that stay (section 9)
+
+def chat(room, name, text):
+    return {"jsonrpc": "2.0", "method": "chat", "params": {"room": room, "name": name, "text": text}}
+
+
+def after(front, call):
+    """The frames that came before the response of a call, and its result."""
+    frames = []
+    while not frames or frames[-1].call != call:
+        frames.append(front.recv())
+    front.ping()
+    assert front.kept == []
+    return frames[:-1], json.loads(frames[-1].body)["result"]
+
+
+def of_topic(frame):
+    assert frame.flags == 0 and frame.blob == b""
+    return frame.type, frame.conn, json.loads(frame.meta)["topic"]
+
+
+def test_hello_says_push(front):
+    assert "push" in front.worker["features"]
+
+
+@pytest.mark.parametrize("room", ["a", "\u00fc\U0001f600 \"\\/ room", "r" * 200],
+                         ids=["plain", "any", "long"])
+def test_join_says_and_leave(front, room):
+    """What is sent about the connection is there before the response, in this order."""
+    joined, result = after(front, front.request("demo.join", {"room": room, "name": "Ada"}, conn=77))
+    assert [of_topic(frame) for frame in joined] == [
+        (SUBSCRIBE, 77, f"room:{room}"), (PUBLISH, 0, f"room:{room}")]
+    assert (joined[0].body, json.loads(joined[1].body)) == (b"", chat(room, "Ada", "Ada joined"))
+    assert result is True
+    (said,), result = after(front, front.request("demo.say", [room, "Ada", "\"hi\" \u2028 \\"], conn=77))
+    assert of_topic(said) == (PUBLISH, 0, f"room:{room}")
+    assert (json.loads(said.body), result) == (chat(room, "Ada", "\"hi\" \u2028 \\"), True)
+    left, result = after(front, front.request("demo.leave", {"room": room, "name": "Ada"}, conn=77))
+    assert [of_topic(frame) for frame in left] == [
+        (UNSUBSCRIBE, 77, f"room:{room}"), (PUBLISH, 0, f"room:{room}")]
+    assert (json.loads(left[1].body), result) == (chat(room, "Ada", "Ada left"), True)
+
+
+@pytest.mark.parametrize("method", ["demo.join", "demo.leave"])
+def test_only_a_connection_that_stays_can_join(front, method):
+    error = front.call(method, {"room": "a", "name": "Ada"})["error"]
+    assert error["code"] == -32602 and "connection" in error["message"]
+    assert front.kept == []
+
+
+def test_anybody_may_say_something(front):
+    assert front.call("demo.say", {"room": "a", "name": "curl", "text": "x" * 4000})["result"] is True
+    (said,) = front.kept
+    assert json.loads(said.body)["params"]["text"] == "x" * 4000
+
+
+@pytest.mark.parametrize("params", [
+    None, {}, {"room": "a"}, {"room": "", "name": "n"}, {"room": "a", "name": ""}, {"room": 1, "name": "n"},
+    {"room": "r" * 201, "name": "n"}, {"room": "a", "name": "n" * 101}, {"room": "a\0", "name": "n"},
+    {"room": "\u00fc" * 101, "name": "n"}, {"room": "a", "name": "\n"}])
+def test_rooms_and_names_that_are_none(front, params):
+    for method, more in (("demo.join", {}), ("demo.leave", {}), ("demo.say", {"text": "hi"})):
+        given = params if params is None else {**params, **more}
+        assert error_code(json.loads(front.response(front.request(method, given, conn=77)).body)) == -32602
+    assert front.kept == []
+
+
+@pytest.mark.parametrize("text", ["", 7, None, "x" * 4001, "a\u0007"])
+def test_texts_that_are_none(front, text):
+    assert error_code(front.call("demo.say", {"room": "a", "name": "n", "text": text})) == -32602
+
+
+def test_what_is_said_is_published_once_to_each_front(worker):
+    fronts = [worker.front(instance=instance, shard=shard, shards=2)
+              for shard in range(2) for instance in ("a", "b")]
+    assert fronts[2].call("demo.say", {"room": "r", "name": "n", "text": "t"}, conn=5)["result"] is True
+    for front in fronts:
+        front.ping()
+    kept = [[frame.type for frame in front.kept] for front in fronts]
+    assert kept[2] == [PUBLISH] and kept[0] == []  # of its own front, the channel that it came on
+    assert sorted([kept[1], kept[3]]) == [[], [PUBLISH]]
+
+
+@pytest.mark.parametrize("flags, blob", [
+    (0, b"text"), (0, "\u00fc\0".encode()), (0, b""), (BINARY, b""), (BINARY, bytes(range(256))),
+    (BINARY, b"\xff" * 1_000_000)], ids=lambda value: str(value)[:20])
+def test_raw_messages_come_back_as_they_are(front, flags, blob):
+    front.request("frontd.message", flags=NOTIFY | flags, conn=2**63 + 1, blob=blob)
+    frame = front.expect(PUSH)
+    assert frame == (PUSH, flags, 0, 2**63 + 1, b"", b"", blob)
+    front.ping()
+    assert front.kept == []
+
+
+def test_raw_messages_come_back_in_order(front):
+    front.send_raw(b"".join(
+        encode(REQUEST, NOTIFY, call=n, conn=7, body=b'{"jsonrpc":"2.0","method":"frontd.message"}',
+               blob=b"%d" % n) for n in range(1, 501)))
+    assert [front.expect(PUSH).blob for _ in range(500)] == [b"%d" % n for n in range(1, 501)]
+
+
+def test_events_that_nobody_waits_for(front):
+    front.request("frontd.connect", {"conn": "7", "path": "/ws", "headers": {}, "peer": ""},
+                  flags=NOTIFY, conn=7)
+    front.request("frontd.disconnect", {"conn": "7", "code": 1000}, flags=NOTIFY, conn=7)
+    assert is_alive(front)
+    assert front.kept == []
 
 
 def test_one_channel_after_another(worker):

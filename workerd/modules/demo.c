@@ -7,7 +7,7 @@
 #include <string.h>
 #include <uv.h>
 
-#include "workerd/workerd.h"
+#include "workerd/modules/demo.h"
 
 enum {
     SLEEP_MAX_MS = 24 * 60 * 60 * 1000,
@@ -16,13 +16,12 @@ enum {
     TYPE_MAX = 256,
 };
 
-static void invalid_params(struct workerd_call *call, const char *message)
+void demo_invalid_params(struct workerd_call *call, const char *message)
 {
     workerd_fail(call, WORKERD_INVALID_PARAMS, message, NULL, 0);
 }
 
-/* One of the params: by name in an object, by its place in an array. */
-static struct workerd_text param(const struct workerd_call *call, const char *name, size_t place)
+struct workerd_text demo_param(const struct workerd_call *call, const char *name, size_t place)
 {
     struct workerd_text params = workerd_call_params(call);
     struct workerd_text value = {NULL, 0};
@@ -76,8 +75,8 @@ static int write_double(double number, char out[static NUMBER_MAX])
 static void add(struct workerd_call *call, void *data)
 {
     (void)data;
-    struct workerd_text a = param(call, "a", 0);
-    struct workerd_text b = param(call, "b", 1);
+    struct workerd_text a = demo_param(call, "a", 0);
+    struct workerd_text b = demo_param(call, "b", 1);
     char out[NUMBER_MAX];
     int64_t ia;
     int64_t ib;
@@ -85,7 +84,7 @@ static void add(struct workerd_call *call, void *data)
     double da;
     double db;
     if (!has_count(call, 2) || workerd_json_double(a, &da) < 0 || workerd_json_double(b, &db) < 0) {
-        invalid_params(call, "two numbers are wanted: a and b");
+        demo_invalid_params(call, "two numbers are wanted: a and b");
         return;
     }
     int n;
@@ -97,7 +96,7 @@ static void add(struct workerd_call *call, void *data)
     else
         n = write_double(da + db, out);
     if (n == 0)
-        invalid_params(call, "the sum is too large for a number");
+        demo_invalid_params(call, "the sum is too large for a number");
     else
         workerd_reply(call, out, (size_t)n);
 }
@@ -131,9 +130,9 @@ static void demo_sleep(struct workerd_call *call, void *data)
 {
     struct workerd *worker = data;
     int64_t ms;
-    if (!has_count(call, 1) || workerd_json_integer(param(call, "ms", 0), &ms) < 0 || ms < 0 ||
+    if (!has_count(call, 1) || workerd_json_integer(demo_param(call, "ms", 0), &ms) < 0 || ms < 0 ||
         ms > SLEEP_MAX_MS) {
-        invalid_params(call, "a number of milliseconds is wanted: ms");
+        demo_invalid_params(call, "a number of milliseconds is wanted: ms");
         return;
     }
     struct sleeper *sleeper = malloc(sizeof(*sleeper));
@@ -154,10 +153,10 @@ static void error(struct workerd_call *call, void *data)
     (void)data;
     char message[MESSAGE_MAX];
     int64_t code;
-    struct workerd_text extra = param(call, "data", 2);
-    if (workerd_json_integer(param(call, "code", 0), &code) < 0 ||
-        workerd_json_string(param(call, "message", 1), message, sizeof(message)) < 0) {
-        invalid_params(call, "an integer and a string are wanted: code and message");
+    struct workerd_text extra = demo_param(call, "data", 2);
+    if (workerd_json_integer(demo_param(call, "code", 0), &code) < 0 ||
+        workerd_json_string(demo_param(call, "message", 1), message, sizeof(message)) < 0) {
+        demo_invalid_params(call, "an integer and a string are wanted: code and message");
         return;
     }
     workerd_fail(call, code, message, extra.p, extra.n);
@@ -174,23 +173,19 @@ static void http_text(struct workerd_call *call, unsigned status, const char *te
     workerd_http_reply(call, status, &type, 1, text, strlen(text));
 }
 
-/* http.request: a page at /, the request's own body at /echo and below. */
+/* http.request: docs/chat.html at /, the request's own body at /echo and below. */
 static void http(struct workerd_call *call, void *data)
 {
-    static const char page[] = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-                               "<title>workerd</title></head>\n<body><h1>It works</h1>\n"
-                               "<p>This page comes from the demo module of workerd.</p>"
-                               "</body></html>\n";
     (void)data;
     struct workerd_http request;
     if (workerd_http_read(call, &request) < 0) {
-        invalid_params(call, "not the params of an HTTP request");
+        demo_invalid_params(call, "not the params of an HTTP request");
         return;
     }
     if (is(request.path, "/")) {
         const struct workerd_header type = {"content-type", "text/html; charset=utf-8"};
         if (is(request.method, "GET") || is(request.method, "HEAD"))
-            workerd_http_reply(call, 200, &type, 1, page, sizeof(page) - 1);
+            workerd_http_reply(call, 200, &type, 1, demo_page, demo_page_size);
         else
             http_text(call, 405, "method not allowed\n");
     } else if (is(request.path, "/echo") ||
@@ -222,5 +217,5 @@ int workerd_module_init(struct workerd *worker)
         if (r < 0)
             return r;
     }
-    return 0;
+    return demo_chat_init(worker);
 }
