@@ -41,7 +41,7 @@ static void idmap_grow(struct idmap *map)
 
 void idmap_add(struct idmap *map, struct idmap_node *node)
 {
-    if (UNLIKELY(map->count > map->mask))
+    if (UNLIKELY(map->count > 2 * map->mask)) /* two to a bucket: a chain costs less than memory */
         idmap_grow(map);
     struct idmap_node **bucket = &map->buckets[node->id & map->mask];
     node->next = *bucket;

@@ -21,7 +21,7 @@ struct slab_chunk {
 
 void slab_init(struct slab *slab, size_t object_size)
 {
-    *slab = (struct slab){.object_size = (object_size + 15) & ~(size_t)15};
+    *slab = (struct slab){.object_size = (object_size + 7) & ~(size_t)7};
     CHECK(slab->object_size <= CHUNK_SIZE / 4);
 }
 

@@ -13,7 +13,7 @@ struct slab {
     size_t used; /* objects that are out */
 };
 
-/* object_size: bytes, rounded up to a multiple of 16. */
+/* object_size: bytes, rounded up to a multiple of 8. */
 void slab_init(struct slab *slab, size_t object_size);
 
 /* CHECKs that every object is back. */

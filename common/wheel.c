@@ -40,7 +40,7 @@ static void lay(struct wheel *wheel, struct wheel_timer *timer)
 void wheel_arm(struct wheel *wheel, struct wheel_timer *timer, uint64_t at)
 {
     list_remove(&timer->node);
-    timer->at = at;
+    timer->at = MIN(at, ((uint64_t)1 << 56) - 1);
     lay(wheel, timer);
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 
 /*
- * A hierarchical timing wheel: any number of timers, each 32 bytes, armed and disarmed in constant
+ * A hierarchical timing wheel: any number of timers, each 24 bytes, armed and disarmed in constant
  * time. Time is an argument, in milliseconds of whatever monotonic clock the caller has.
  */
 
@@ -16,8 +16,8 @@ enum {
 /* Member of what is timed. Set up with wheel_timer_init(). */
 struct wheel_timer {
     struct list node;
-    uint64_t at;  /* ms */
-    uint8_t kind; /* the owner's: tells wheel_expire()'s caller what it is a member of */
+    uint64_t at : 56;  /* ms; one that is later (2 million years) counts as never */
+    uint64_t kind : 8; /* the owner's: tells wheel_expire()'s caller what it is a member of */
 };
 
 struct wheel {

@@ -25,7 +25,7 @@ enum ctl_type {
 };
 
 struct ctl_start {
-    uint64_t incarnation; /* of this process: no other shard process of this front has it */
+    uint64_t incarnation; /* of this process, 32 bits: no other shard process has it */
     uint64_t generation;
     uint32_t seat;
     uint32_t shard;

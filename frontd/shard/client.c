@@ -37,8 +37,13 @@ static void on_poll(uv_poll_t *poll, int status, int events);
 
 void client_touch(struct client *client)
 {
-    if (list_empty(&client->dirty))
-        list_append(&client->ctx->dirty_clients, &client->dirty);
+    struct ctx *ctx = client_ctx(client);
+    if (client->touched)
+        return;
+    client->touched = true;
+    client->dirty = NULL;
+    *ctx->dirty_tail = client;
+    ctx->dirty_tail = &client->dirty;
 }
 
 void client_doom(struct client *client)
@@ -69,23 +74,23 @@ static void peer_sockaddr(const struct client *client, struct sockaddr_storage *
 
 static void on_closed(uv_handle_t *handle)
 {
-    struct client *client = handle->data;
-    slab_put(&client->ctx->clients, client);
+    struct client *client = container_of(handle, struct client, poll);
+    slab_put(&client_ctx(client)->clients, client);
 }
 
 static void destroy(struct client *client)
 {
-    struct ctx *ctx = client->ctx;
+    struct ctx *ctx = client_ctx(client);
     CHECK(client->state == CLIENT_DOOMED);
     client->state = CLIENT_CLOSED;
+    client->touched = true; /* for good: nothing below is to queue it again */
     list_for_each_safe (node, &client->requests)
         request_abandon(container_of(node, struct request, node));
-    client->session->gone(client);
+    client_session(client)->gone(client);
     client_free_pending(client);
     buf_deinit(&client->out);
     message_queue_free(&client->queue);
     wheel_disarm(&client->timer);
-    list_remove(&client->dirty);
     list_remove(&client->node);
     if (ctx->conf->limits.connections_per_peer > 0) {
         struct sockaddr_storage peer;
@@ -100,7 +105,7 @@ static void destroy(struct client *client)
 
 bool client_may_start(const struct client *client)
 {
-    const struct conf_limits *limits = &client->ctx->conf->limits;
+    const struct conf_limits *limits = &client_ctx(client)->conf->limits;
     return client->state == CLIENT_OPEN && !client->last_request && !client->held &&
            client->calls < limits->calls_per_connection &&
            client_waiting(client) + client->held_back < limits->write_buffer;
@@ -108,7 +113,7 @@ bool client_may_start(const struct client *client)
 
 bool client_overdue(struct client *client)
 {
-    struct ctx *ctx = client->ctx;
+    struct ctx *ctx = client_ctx(client);
     if (LIKELY(client_waiting(client) <= ctx->conf->limits.write_buffer))
         return false;
     if (!client_write(client))
@@ -158,9 +163,17 @@ static void wait_for_what_matters(struct client *client)
     bool read = client_may_start(client) || client->state == CLIENT_LINGERING;
     bool write = client_waiting(client) > 0;
     /* Who is not read any more, but waits for an answer, may leave. */
-    bool leaves = client->last_request && client->state == CLIENT_OPEN;
+    bool leaves = (client->last_request || client->held) && client->state == CLIENT_OPEN;
     wait_for(client,
         (read ? UV_READABLE : 0) | (write ? UV_WRITABLE : 0) | (leaves ? UV_DISCONNECT : 0));
+}
+
+/* When a client that does not read what waits for it has had its time, in ms. */
+static uint64_t stalled(const struct client *client)
+{
+    if (client_waiting(client) == 0)
+        return UINT64_MAX;
+    return client->active_at + client_ctx(client)->conf->limits.body_timeout;
 }
 
 /* When the client's time is up, in ms, as things stand. */
@@ -171,9 +184,10 @@ static uint64_t due(const struct client *client)
     case CLIENT_LINGERING: return client->active_at + LINGER_MS;
     default: break;
     }
-    if (client_waiting(client) > 0)
-        return client->active_at + client->ctx->conf->limits.body_timeout;
-    return client->session->due(client);
+    uint64_t stalled_at = stalled(client);
+    if (stalled_at != UINT64_MAX && client->stay == NULL)
+        return stalled_at;
+    return MIN(stalled_at, client_session(client)->due(client));
 }
 
 /* Sees to it that the timer fires in time; that it may fire too early costs one look. */
@@ -183,7 +197,7 @@ static void arm(struct client *client)
     if (at == UINT64_MAX)
         return;
     if (!wheel_armed(&client->timer) || at < client->timer.at)
-        wheel_arm(&client->ctx->wheel, &client->timer, at);
+        wheel_arm(&client_ctx(client)->wheel, &client->timer, at);
 }
 
 void client_end(struct client *client)
@@ -199,11 +213,11 @@ static size_t run(
 {
     const struct session_ops *session;
     do {
-        session = client->session;
+        session = client_session(client);
         n = session->take(client, codec, p, n, &p);
-        if (session != client->session)
+        if (session != client_session(client))
             memset(codec, 0, sizeof(*codec));
-    } while (session != client->session && n > 0 && client_may_start(client));
+    } while (session != client_session(client) && n > 0 && client_may_start(client));
     *ret_rest = p;
     if (!client_may_start(client)) {
         client->paused = true; /* client_flush() goes on when it may */
@@ -215,7 +229,7 @@ static size_t run(
 static void start_clocks(struct client *client)
 {
     struct pending *pending = client->pending;
-    pending->started = pending->heard = pending->window = ctx_now(client->ctx);
+    pending->started = pending->heard = pending->window = ctx_now(client_ctx(client));
     pending->window_bytes = 0;
 }
 
@@ -232,7 +246,7 @@ static void set_aside(
     pending->codec = *codec;
     client->pending = pending;
     start_clocks(client);
-    client->session->waiting(client);
+    client_session(client)->waiting(client);
 }
 
 /* Goes on with what was put aside. */
@@ -243,7 +257,7 @@ static void go_on(struct client *client)
     char *bytes = buf_data(&pending->bytes);
     size_t before = buf_len(&pending->bytes);
     size_t left = run(client, &pending->codec, bytes, before, &rest);
-    if (left == 0 && !client->session->midway(&pending->codec, client)) {
+    if (left == 0 && !client_session(client)->midway(&pending->codec, client)) {
         client_free_pending(client);
         return;
     }
@@ -252,14 +266,14 @@ static void go_on(struct client *client)
     buf_consume(&pending->bytes, used);
     if (used > 0)
         start_clocks(client); /* another request's rest */
-    client->session->waiting(client);
+    client_session(client)->waiting(client);
 }
 
 static void take_bytes(struct client *client, char *p, size_t n)
 {
     struct pending *pending = client->pending;
     if (pending != NULL) {
-        pending->heard = ctx_now(client->ctx);
+        pending->heard = ctx_now(client_ctx(client));
         pending->continue_owed = false; /* it did not wait for it */
         pending->window_bytes += (uint32_t)n;
         if (buf_append(&pending->bytes, p, n) < 0)
@@ -272,7 +286,7 @@ static void take_bytes(struct client *client, char *p, size_t n)
     char *rest;
     memset(&codec, 0, sizeof(codec));
     size_t left = run(client, &codec, p, n, &rest);
-    if (left > 0 || client->session->midway(&codec, client))
+    if (left > 0 || client_session(client)->midway(&codec, client))
         set_aside(client, &codec, rest, left);
 }
 
@@ -281,20 +295,20 @@ static void on_end_of_input(struct client *client)
 {
     bool idle = list_empty(&client->requests) && client->pending == NULL &&
                 client_waiting(client) == 0;
-    if (client->state >= CLIENT_ENDING || idle || !client->session->input_ended(client)) {
+    if (client->state >= CLIENT_ENDING || idle || !client_session(client)->input_ended(client)) {
         client_doom(client);
         return;
     }
     if (client->state == CLIENT_OPEN)
         client->state = list_empty(&client->requests) ? CLIENT_ENDING : CLIENT_HALF_CLOSED;
-    client->active_at = ctx_now(client->ctx); /* HALF_CLOSED_MS count from here */
+    client->active_at = ctx_now(client_ctx(client)); /* HALF_CLOSED_MS count from here */
     client_free_pending(client);
     client_touch(client);
 }
 
 static void on_readable(struct client *client)
 {
-    struct ctx *ctx = client->ctx;
+    struct ctx *ctx = client_ctx(client);
     ssize_t n = recv(client->fd, ctx->read_buf, CTX_READ_SIZE, 0);
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)
@@ -315,7 +329,7 @@ static void on_readable(struct client *client)
 
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
-    struct client *client = poll->data;
+    struct client *client = container_of(poll, struct client, poll);
     if (status < 0) {
         client_doom(client);
         return;
@@ -346,7 +360,7 @@ static bool write_out(struct client *client)
     }
     if (n < 0)
         return errno == EAGAIN || errno == EINTR;
-    client->active_at = ctx_now(client->ctx);
+    client->active_at = ctx_now(client_ctx(client));
     size_t of_own = MIN((size_t)n, own);
     if (of_own > 0)
         buf_consume(&client->out, of_own);
@@ -370,13 +384,14 @@ static void linger(struct client *client)
         return;
     }
     client->state = CLIENT_LINGERING;
-    client->active_at = ctx_now(client->ctx);
+    client->active_at = ctx_now(client_ctx(client));
     client_free_pending(client);
 }
 
+/* It has been taken out of the queue: what touches it from here on gives it another turn. */
 void client_flush(struct client *client)
 {
-    list_remove(&client->dirty);
+    client->touched = false;
     client_write(client);
     if (client->state == CLIENT_ENDING && client_waiting(client) == 0 &&
         list_empty(&client->requests))
@@ -389,7 +404,8 @@ void client_flush(struct client *client)
     if (client->state == CLIENT_HALF_CLOSED && list_empty(&client->requests))
         client_end(client);
     if (client->state == CLIENT_DOOMED) {
-        destroy(client);
+        if (!client->touched) /* else it comes up once more in this turn */
+            destroy(client);
         return;
     }
     wait_for_what_matters(client);
@@ -398,8 +414,8 @@ void client_flush(struct client *client)
 
 bool client_too_slow(struct client *client)
 {
-    uint64_t now = ctx_now(client->ctx);
-    uint64_t timeout = client->ctx->conf->limits.body_timeout;
+    uint64_t now = ctx_now(client_ctx(client));
+    uint64_t timeout = client_ctx(client)->conf->limits.body_timeout;
     struct pending *pending = client->pending;
     if (now - pending->heard >= timeout)
         return true;
@@ -415,15 +431,16 @@ bool client_too_slow(struct client *client)
 void client_timeout(struct wheel_timer *timer)
 {
     struct client *client = container_of(timer, struct client, timer);
-    bool ours = client->state != CLIENT_OPEN || client_waiting(client) > 0;
-    if (due(client) > ctx_now(client->ctx)) {
+    uint64_t now = ctx_now(client_ctx(client));
+    bool ours = client->state != CLIENT_OPEN || stalled(client) <= now;
+    if (due(client) > now) {
         arm(client);
         return;
     }
     if (ours)
         client_doom(client);
     else
-        client->session->expire(client);
+        client_session(client)->expire(client);
     client_touch(client); /* what comes next is armed when the turn ends */
 }
 
@@ -435,10 +452,8 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
         close(fd);
         return -ENOMEM;
     }
-    client->ctx = ctx;
-    client->listener = listener;
     client->fd = fd;
-    client->id = ctx->identity.incarnation << 40 | ++ctx->last_conn;
+    client->conn.id = ctx->identity.incarnation << 32 | ++ctx->last_conn;
     client->active_at = ctx_now(ctx);
     client->peer_family = (uint8_t)peer->sa_family;
     if (peer->sa_family == AF_INET) {
@@ -450,7 +465,6 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
         memcpy(client->peer, &in6->sin6_addr, 16);
         client->peer_port = ntohs(in6->sin6_port);
     }
-    list_init(&client->dirty);
     list_init(&client->requests);
     list_init(&client->node);
     wheel_timer_init(&client->timer, TIMER_CLIENT);
@@ -459,8 +473,7 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
         close(fd);
         return -ENOMEM;
     }
-    client->poll.data = client;
-    client->session = &http_session;
+    client->poll.data = (void *)(uintptr_t)listener;
     list_append(all, &client->node);
     ctx->count.accepted++;
     if (listener->protocol != CONF_PROTOCOL_HTTP && stay_open(client) < 0) {
@@ -475,7 +488,7 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
 void client_drain(struct client *client)
 {
     if (client->state == CLIENT_OPEN && !client->last_request)
-        client->session->drain(client);
+        client_session(client)->drain(client);
 }
 
 void client_peer_text(const struct client *client, char *out, size_t size)

@@ -70,19 +70,16 @@ enum client_state {
 };
 
 struct client {
-    uv_poll_t poll;
-    struct wheel_timer timer; /* the earliest of its timeouts; armed lazily (client.c) */
-    struct list node;         /* of all clients of the listener's list */
-    struct list dirty;        /* in ctx->dirty_clients */
-    struct list requests;     /* in progress, oldest first */
-    struct ctx *ctx;
-    const struct conf_listener *listener;
-    const struct session_ops *session;
+    uv_poll_t poll;              /* its data is the listener's config, its loop tells the ctx */
+    struct wheel_timer timer;    /* the earliest of its timeouts; armed lazily (client.c) */
+    struct list node;            /* of all clients of the listener's list */
+    struct client *dirty;        /* the next of ctx->dirty_clients */
+    struct list requests;        /* in progress, oldest first */
     struct pending *pending;     /* of an incomplete request; NULL: none */
     struct buf out;              /* answers on their way */
     struct message_queue *queue; /* what follows `out`; NULL: nothing */
     struct stay *stay;           /* of a connection that stays; NULL: it does not */
-    uint64_t id;                 /* of the connection, never given twice */
+    struct idmap_node conn;      /* its id, never given twice; in ctx->conns while it stays */
     uint64_t active_at;          /* ms: last time anything moved */
     int fd;
     uint32_t calls;     /* in progress */
@@ -94,9 +91,29 @@ struct client {
     uint8_t events;      /* what the poll waits for */
     bool last_request;   /* nothing is read after the request in progress */
     bool paused;         /* the session left bytes since it might not start a request */
+    bool touched;        /* it is one of ctx->dirty_clients */
     bool held;           /* nothing is read until a worker has said whether it may stay */
 };
-_Static_assert(sizeof(struct client) <= 368, "an idle connection costs at most 400 bytes");
+_Static_assert(sizeof(struct client) <= 336, "an idle connection costs at most 400 bytes");
+
+static inline struct ctx *client_ctx(const struct client *client)
+{
+    return container_of(client->poll.loop, struct ctx, loop);
+}
+
+static inline const struct conf_listener *client_listener(const struct client *client)
+{
+    return client->poll.data;
+}
+
+/* What its bytes mean. */
+extern const struct session_ops http_session;
+extern const struct session_ops stay_session;
+
+static inline const struct session_ops *client_session(const struct client *client)
+{
+    return client->stay == NULL ? &http_session : &stay_session;
+}
 
 /*
  * Takes over an accepted connection. fd: consumed, also on failure. Returns 0 or -ENOMEM.
@@ -113,10 +130,10 @@ void client_doom(struct client *client);
  */
 void client_drain(struct client *client);
 
-/* Whether requests may still come from it. */
+/* Whether workers may still hear of it: a request, or that it has gone. */
 static inline bool client_may_ask(const struct client *client)
 {
-    return client->state == CLIENT_OPEN && !client->last_request;
+    return client->stay != NULL || (client->state == CLIENT_OPEN && !client->last_request);
 }
 
 /* At the end of a turn: writes what has gathered, reads on where that was paused. */

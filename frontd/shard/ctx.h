@@ -17,6 +17,8 @@ enum {
     CTX_READ_SIZE = 64 * 1024,
 };
 
+struct client;
+
 /* What a wheel timer is a member of; shard.c hands each to its module when it is due. */
 enum timer_kind { TIMER_CLIENT, TIMER_CALL, TIMER_CHANNEL, TIMER_WORKER, TIMER_POOL, TIMER_ACCEPT };
 
@@ -38,7 +40,8 @@ struct ctx {
     struct wheel wheel;
     char *read_buf; /* CTX_READ_SIZE bytes, valid until the next read */
     /* Who has something to write when the turn ends. */
-    struct list dirty_clients;
+    struct client *dirty_clients; /* a queue: first, and where the next is to be linked */
+    struct client **dirty_tail;
     struct list dirty_streams;
     struct slab clients;
     struct slab requests;

@@ -11,18 +11,22 @@ static const struct span disconnect_method = {"frontd.disconnect", 17};
 static const struct span message_method = {"frontd.message", 14};
 
 static int put_connect_params(
-    struct buf *out, const struct stay *stay, const struct http1_head *head)
+    struct buf *out, const struct client *client, const struct http1_head *head)
 {
     char peer[64];
-    client_peer_text(stay->client, peer, sizeof(peer));
+    client_peer_text(client, peer, sizeof(peer));
     struct span path = head == NULL ? SPAN("/") : head->path;
-    int r = buf_printf(out, "{\"conn\":\"%llu\",\"path\":", (unsigned long long)stay->conn.id);
+    int r = buf_printf(out, "{\"conn\":\"%llu\",\"path\":", (unsigned long long)client->conn.id);
     if (r == 0)
         r = json_put_latin1(out, path);
     if (r == 0)
+        r = json_put_raw(out, ",\"query\":");
+    if (r == 0)
+        r = json_put_latin1(out, head == NULL ? (struct span){0} : head->query);
+    if (r == 0)
         r = json_put_raw(out, ",\"headers\":{");
     if (r == 0 && head != NULL)
-        r = meta_put_headers(out, stay->route, head);
+        r = meta_put_headers(out, client->stay->route, head);
     if (r == 0)
         r = json_put_raw(out, "},\"peer\":");
     if (r == 0)
@@ -31,12 +35,12 @@ static int put_connect_params(
 }
 
 /* `{"jsonrpc":"2.0",["id":…,]"method":"…"`; the method's place is told, for the call. */
-static int put_beginning(
-    struct buf *out, const struct stay *stay, struct span method, bool ask, size_t *ret_method_at)
+static int put_beginning(struct buf *out, const struct client *client, struct span method, bool ask,
+    size_t *ret_method_at)
 {
     int r = json_put_raw(out, "{\"jsonrpc\":\"2.0\",");
     if (r == 0 && ask)
-        r = buf_printf(out, "\"id\":\"%llu\",", (unsigned long long)stay->conn.id);
+        r = buf_printf(out, "\"id\":\"%llu\",", (unsigned long long)client->conn.id);
     if (r == 0)
         r = json_put_raw(out, "\"method\":\"");
     *ret_method_at = buf_len(out);
@@ -46,55 +50,55 @@ static int put_beginning(
 }
 
 /* The call that a text becomes. Returns the pool, or -1 where none takes the method. */
-static int fill_spec(struct call_spec *spec, const struct stay *stay, const struct buf *text,
+static int fill_spec(struct call_spec *spec, const struct client *client, const struct buf *text,
     struct span method, size_t method_at)
 {
-    const struct client *client = stay->client;
-    const struct conf *conf = client->ctx->conf;
-    int pool = router_pool(conf, stay->route, method);
+    const struct conf *conf = client_ctx(client)->conf;
+    int pool = router_pool(conf, client->stay->route, method);
     spec->body = (struct span){buf_data(text), buf_len(text)};
     spec->method = (struct span){buf_data(text) + method_at, method.n};
-    spec->conn = stay->conn.id;
+    spec->conn = client->conn.id;
     if (pool >= 0 && conf->pools[pool].hash != CONF_HASH_NONE)
         spec->hash = meta_hash(&conf->pools[pool], client, NULL, (struct span){0});
     return pool;
 }
 
 /* A notification that belongs to no request: it is on its way, whatever becomes of the client. */
-static void notify(struct stay *stay, struct span method, const struct buf *text, size_t method_at)
+static void notify(
+    struct client *client, struct span method, const struct buf *text, size_t method_at)
 {
     struct call_spec spec = {.notify = true};
-    int pool = fill_spec(&spec, stay, text, method, method_at);
+    int pool = fill_spec(&spec, client, text, method, method_at);
     if (pool >= 0)
-        request_notify(stay->client->ctx, stay->route, &spec, (uint32_t)pool);
+        request_notify(client_ctx(client), client->stay->route, &spec, (uint32_t)pool);
 }
 
-void event_connected(struct stay *stay, const struct http1_head *head)
+void event_connected(struct client *client, const struct http1_head *head)
 {
     struct buf text = {0};
     size_t method_at;
-    if (put_beginning(&text, stay, connect_method, false, &method_at) == 0 &&
-        json_put_raw(&text, ",\"params\":") == 0 && put_connect_params(&text, stay, head) == 0 &&
+    if (put_beginning(&text, client, connect_method, false, &method_at) == 0 &&
+        json_put_raw(&text, ",\"params\":") == 0 && put_connect_params(&text, client, head) == 0 &&
         json_put_raw(&text, "}") == 0) {
-        stay->announced = true;
-        notify(stay, connect_method, &text, method_at);
+        client->stay->announced = true;
+        notify(client, connect_method, &text, method_at);
     }
     buf_deinit(&text);
 }
 
-void event_ask(struct request *request, struct stay *stay, const struct http1_head *head)
+void event_ask(struct request *request, struct client *client, const struct http1_head *head)
 {
     struct buf text = {0};
     size_t method_at;
     struct call_spec spec = {0};
     struct outcome outcome = {.error = RPC_OVERLOADED};
     request->asking = true;
-    if (put_beginning(&text, stay, connect_method, true, &method_at) < 0 ||
-        json_put_raw(&text, ",\"params\":") < 0 || put_connect_params(&text, stay, head) < 0 ||
+    if (put_beginning(&text, client, connect_method, true, &method_at) < 0 ||
+        json_put_raw(&text, ",\"params\":") < 0 || put_connect_params(&text, client, head) < 0 ||
         json_put_raw(&text, "}") < 0) {
         stay_asked(request, &outcome);
     } else {
-        int pool = fill_spec(&spec, stay, &text, connect_method, method_at);
+        int pool = fill_spec(&spec, client, &text, connect_method, method_at);
         outcome.error = RPC_METHOD_NOT_FOUND;
         if (pool < 0)
             stay_asked(request, &outcome);
@@ -104,35 +108,34 @@ void event_ask(struct request *request, struct stay *stay, const struct http1_he
     buf_deinit(&text);
 }
 
-void event_disconnected(struct stay *stay)
+void event_disconnected(struct client *client)
 {
     struct buf text = {0};
     size_t method_at;
-    unsigned code = stay->code == 0 ? WS_CODE_LOST : stay->code;
-    if (put_beginning(&text, stay, disconnect_method, false, &method_at) == 0 &&
+    unsigned code = client->stay->code == 0 ? WS_CODE_LOST : client->stay->code;
+    if (put_beginning(&text, client, disconnect_method, false, &method_at) == 0 &&
         buf_printf(&text, ",\"params\":{\"conn\":\"%llu\",\"code\":%u}}",
-            (unsigned long long)stay->conn.id, code) == 0)
-        notify(stay, disconnect_method, &text, method_at);
+            (unsigned long long)client->conn.id, code) == 0)
+        notify(client, disconnect_method, &text, method_at);
     buf_deinit(&text);
 }
 
-void event_message(struct stay *stay, struct span payload, bool binary)
+void event_message(struct client *client, struct span payload, bool binary)
 {
-    struct client *client = stay->client;
     struct buf text = {0};
     struct buf meta = {0};
     size_t method_at;
     struct call_spec spec = {.notify = true, .blob = payload, .binary = binary};
-    struct request *request = request_add(client, stay->route);
+    struct request *request = request_add(client, client->stay->route);
     if (request == NULL) {
         client_doom(client);
         return;
     }
     int pool = -1;
-    if (put_beginning(&text, stay, message_method, false, &method_at) == 0 &&
+    if (put_beginning(&text, client, message_method, false, &method_at) == 0 &&
         json_put_raw(&text, "}") == 0 &&
-        meta_write(&meta, stay->route, client, NULL, &spec.left_at) == 0)
-        pool = fill_spec(&spec, stay, &text, message_method, method_at);
+        meta_write(&meta, client->stay->route, client, NULL, &spec.left_at) == 0)
+        pool = fill_spec(&spec, client, &text, message_method, method_at);
     spec.meta = (struct span){buf_data(&meta), buf_len(&meta)};
     if (pool >= 0)
         request_call(request, &spec, (uint32_t)pool);

@@ -5,13 +5,13 @@
 #include "frontd/shard/stay.h"
 
 /* frontd.connect as a notification. head: of the handshake; NULL where there is none. */
-void event_connected(struct stay *stay, const struct http1_head *head);
+void event_connected(struct client *client, const struct http1_head *head);
 
 /* frontd.connect as a request, whose answer goes to stay_asked(). It may come from within. */
-void event_ask(struct request *request, struct stay *stay, const struct http1_head *head);
+void event_ask(struct request *request, struct client *client, const struct http1_head *head);
 
 /* frontd.disconnect. */
-void event_disconnected(struct stay *stay);
+void event_disconnected(struct client *client);
 
 /* frontd.message: a message of a route with `messages: raw`. */
-void event_message(struct stay *stay, struct span payload, bool binary);
+void event_message(struct client *client, struct span payload, bool binary);

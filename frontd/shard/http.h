@@ -3,5 +3,3 @@
 /* HTTP/1.1 on a client connection: requests one after the other, answered in their order. */
 
 #include "frontd/shard/client.h"
-
-extern const struct session_ops http_session;

@@ -108,7 +108,7 @@ uint64_t meta_hash(const struct conf_pool *pool, const struct client *client,
 {
     /* The same in every shard and generation, so that a key keeps its worker. */
     static const struct hash_key key = {0x66726f6e74640001ULL, 0x6861736800000001ULL};
-    struct span of = {(const char *)&client->id, sizeof(client->id)};
+    struct span of = {(const char *)&client->conn.id, sizeof(client->conn.id)};
     switch (pool->hash) {
     case CONF_HASH_NONE: return 0;
     case CONF_HASH_CONN: break;

@@ -49,15 +49,15 @@ struct shared {
     struct message *encoded[STAY_KINDS];
 };
 
-static void deliver(struct stay *stay, struct shared *shared)
+static void deliver(struct client *client, struct shared *shared)
 {
     const struct frame *frame = shared->frame;
-    struct message **message = &shared->encoded[stay->kind];
+    struct message **message = &shared->encoded[client->stay->kind];
     bool binary = frame->head.flags & FRAME_F_BINARY;
     if (*message == NULL)
-        *message = stay_encode(stay->kind, payload_of(frame), binary, true);
+        *message = stay_encode(client->stay->kind, payload_of(frame), binary, true);
     if (*message != NULL)
-        stay_push(stay, *message);
+        stay_push(client, *message);
 }
 
 static void end_sharing(struct shared *shared)
@@ -71,28 +71,28 @@ static void publish(const struct frame *frame, const struct topic_name *topic)
     struct shared shared = {.frame = frame};
     struct topic_members members = topics_members((struct span){topic->name, topic->n});
     for (uint32_t i = 0; i < members.count; i++)
-        deliver(members.clients[i]->stay, &shared);
+        deliver(members.clients[i], &shared);
     end_sharing(&shared);
 }
 
-static void push(struct stay *stay, const struct frame *frame)
+static void push(struct client *client, const struct frame *frame)
 {
     struct shared shared = {.frame = frame};
-    deliver(stay, &shared);
+    deliver(client, &shared);
     end_sharing(&shared);
 }
 
-static void subscribe(struct stay *stay, const struct topic_name *topic)
+static void subscribe(struct client *client, const struct topic_name *topic)
 {
-    uint32_t limit = stay->client->ctx->conf->limits.subscriptions;
+    uint32_t limit = client_ctx(client)->conf->limits.subscriptions;
     int r = topics_join(
-        stay->client, &stay->subscriptions, (struct span){topic->name, topic->n}, limit);
+        client, &client->stay->subscriptions, (struct span){topic->name, topic->n}, limit);
     if (r != 0)
-        log_warning("connection %llu cannot subscribe: %s", (unsigned long long)stay->conn.id,
+        log_warning("connection %llu cannot subscribe: %s", (unsigned long long)client->conn.id,
             r == TOPICS_E_LIMIT ? "it has limits.subscriptions already" : "no memory");
 }
 
-static void disconnect(struct stay *stay, const struct frame *frame)
+static void disconnect(struct client *client, const struct frame *frame)
 {
     unsigned code = WS_CODE_NORMAL;
     struct buf plain = {0};
@@ -107,21 +107,21 @@ static void disconnect(struct stay *stay, const struct frame *frame)
             reason = (struct span){
                 room, jsonrpc_unescape((struct span){text.p + 1, text.n - 2}, room)};
     }
-    stay_close(stay, code, reason); /* which cuts the reason between characters */
+    stay_close(client, code, reason); /* which cuts the reason between characters */
     buf_deinit(&plain);
 }
 
 static void to_connection(
-    struct stay *stay, const struct frame *frame, const struct topic_name *topic)
+    struct client *client, const struct frame *frame, const struct topic_name *topic)
 {
     switch (frame->head.type) {
-    case FRAME_PUSH: push(stay, frame); break;
-    case FRAME_SUBSCRIBE: subscribe(stay, topic); break;
+    case FRAME_PUSH: push(client, frame); break;
+    case FRAME_SUBSCRIBE: subscribe(client, topic); break;
     case FRAME_UNSUBSCRIBE:
-        topics_leave(stay->client, &stay->subscriptions,
+        topics_leave(client, &client->stay->subscriptions,
             topic->there ? (struct span){topic->name, topic->n} : (struct span){0});
         break;
-    case FRAME_DISCONNECT: disconnect(stay, frame); break;
+    case FRAME_DISCONNECT: disconnect(client, frame); break;
     default: break;
     }
 }
@@ -141,9 +141,9 @@ const char *push_handle(struct ctx *ctx, const struct frame *frame, bool from_wo
             mesh_forward(ctx, frame);
         return NULL;
     }
-    struct stay *stay = stay_find(ctx, frame->head.conn);
-    if (stay != NULL)
-        to_connection(stay, frame, &topic);
+    struct client *client = stay_find(ctx, frame->head.conn);
+    if (client != NULL)
+        to_connection(client, frame, &topic);
     else if (from_worker)
         mesh_forward(ctx, frame);
     return NULL;

@@ -44,7 +44,7 @@ void request_deinit(void)
 
 static struct request *add(struct client *client, const struct http1_head *head)
 {
-    struct request *request = slab_get(&client->ctx->requests);
+    struct request *request = slab_get(&client_ctx(client)->requests);
     if (request == NULL)
         return NULL;
     request->client = client;
@@ -53,7 +53,7 @@ static struct request *add(struct client *client, const struct http1_head *head)
     request->minor = head == NULL ? 1 : head->minor;
     request->head = head != NULL && head->method == HTTP1_HEAD;
     request->keep_alive = head != NULL && head->keep_alive;
-    client->ctx->count.requests++;
+    client_ctx(client)->count.requests++;
     return request;
 }
 
@@ -71,7 +71,7 @@ void request_free(struct request *request)
     list_remove(&request->node);
     buf_deinit(&request->reply);
     buf_deinit(&request->batch);
-    slab_put(&request->client->ctx->requests, request);
+    slab_put(&client_ctx(request->client)->requests, request);
 }
 
 void request_abandon(struct request *request)
@@ -100,7 +100,7 @@ static const struct conf_route *find_route(
 {
     if (head->form == HTTP1_ASTERISK || head->form == HTTP1_AUTHORITY)
         return NULL;
-    return router_route(client->listener, head->authority, head->path);
+    return router_route(client_listener(client), head->authority, head->path);
 }
 
 bool request_hopeless(const struct client *client, const struct http1_head *head)
@@ -120,7 +120,7 @@ bool request_start(struct client *client, const struct http1_head *head, struct 
     struct request *request = add(client, head);
     if (request == NULL)
         return false;
-    if (client->ctx->draining) {
+    if (client_ctx(client)->draining) {
         request->keep_alive = false;
         client->last_request = true;
     }
@@ -168,7 +168,7 @@ void request_refuse(
 
 void request_reply(struct request *request, const struct reply *reply)
 {
-    request->client->session->reply(request, reply);
+    client_session(request->client)->reply(request, reply);
 }
 
 void request_status(struct request *request, unsigned status, struct span fields)
@@ -225,7 +225,7 @@ void request_call(struct request *request, struct call_spec *spec, uint32_t pool
     spec->timeout = request->route->timeout;
     request->pending++;
     client->calls++;
-    if (call_start(client->ctx, spec) < 0) {
+    if (call_start(client_ctx(client), spec) < 0) {
         struct outcome outcome = {.error = RPC_OVERLOADED};
         client->calls--;
         if (request->asking)

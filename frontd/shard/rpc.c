@@ -112,18 +112,27 @@ void rpc_ended(struct request *request, struct call *call, const struct outcome 
     }
 }
 
+/* Methods by which the front itself speaks to workers: no client may pretend to be the front. */
+static bool is_reserved(struct span method)
+{
+    static const struct span own = {"http.request", 12};
+    return (method.n >= 7 && memcmp(method.p, "frontd.", 7) == 0) ||
+           (method.n == own.n && memcmp(method.p, own.p, own.n) == 0);
+}
+
 /* The pool that takes the member's method; -1: none, -ENOMEM. */
 static int pool_of(
     const struct conf *conf, const struct conf_route *route, const struct jsonrpc_request *member)
 {
     if (LIKELY(!member->method_escaped))
-        return router_pool(conf, route, member->method);
+        return is_reserved(member->method) ? -1 : router_pool(conf, route, member->method);
     struct buf plain = {0};
     char *room = buf_room(&plain, member->method.n);
     if (room == NULL)
         return -ENOMEM;
     size_t n = jsonrpc_unescape(member->method, room);
-    int pool = router_pool(conf, route, (struct span){room, n});
+    struct span method = {room, n};
+    int pool = is_reserved(method) ? -1 : router_pool(conf, route, method);
     buf_deinit(&plain);
     return pool;
 }
@@ -132,7 +141,7 @@ static void start_member(
     struct request *request, const struct http1_head *head, const struct jsonrpc_request *member)
 {
     struct client *client = request->client;
-    const struct conf *conf = client->ctx->conf;
+    const struct conf *conf = client_ctx(client)->conf;
     bool notify = member->kind == JSONRPC_NOTIFY;
     if (member->kind == JSONRPC_INVALID) {
         request->pending++;
@@ -151,7 +160,7 @@ static void start_member(
         .method_escaped = member->method_escaped,
         .id = member->id,
         .notify = notify,
-        .conn = client->stay == NULL ? 0 : client->id,
+        .conn = client->stay == NULL ? 0 : client->conn.id,
     };
     struct buf meta = {0};
     if (conf->pools[pool].hash != CONF_HASH_NONE)

@@ -101,9 +101,14 @@ static void set_tick(struct shard *shard)
 
 static void flush(struct ctx *ctx)
 {
-    while (!list_empty(&ctx->dirty_clients) || !list_empty(&ctx->dirty_streams)) {
-        while (!list_empty(&ctx->dirty_clients))
-            client_flush(list_first(&ctx->dirty_clients, struct client, dirty));
+    while (ctx->dirty_clients != NULL || !list_empty(&ctx->dirty_streams)) {
+        while (ctx->dirty_clients != NULL) {
+            struct client *client = ctx->dirty_clients;
+            ctx->dirty_clients = client->dirty;
+            if (ctx->dirty_clients == NULL)
+                ctx->dirty_tail = &ctx->dirty_clients;
+            client_flush(client);
+        }
         while (!list_empty(&ctx->dirty_streams))
             stream_end_turn(list_first(&ctx->dirty_streams, struct stream, dirty));
     }
@@ -253,7 +258,7 @@ static int init_ctx(struct shard *shard)
     uv_update_time(&ctx->loop);
     wheel_init(&ctx->wheel, ctx_now(ctx));
     shard->tick_at = UINT64_MAX;
-    list_init(&ctx->dirty_clients);
+    ctx->dirty_tail = &ctx->dirty_clients;
     list_init(&ctx->dirty_streams);
     slab_init(&ctx->clients, sizeof(struct client));
     slab_init(&ctx->requests, sizeof(struct request));

@@ -8,9 +8,9 @@
  * for the client's; a client's is answered and ends the connection. After an error of the client's
  * nothing more is read.
  *
- * Half-open connections: a WebSocket that was silent for the ping interval is sent a Ping, and is
- * lost after three of them without a sign of life; for the other kinds the kernel's keep-alive
- * does the same, since their protocol has no question that every client answers.
+ * Half-open connections: a WebSocket that was silent for the ping interval is sent a Ping, after
+ * two intervals another, and is lost after three; for the other kinds the kernel's keep-alive does
+ * the same, since their protocol has no question that every client answers.
  */
 
 #include "frontd/shard/stay.h"
@@ -33,30 +33,25 @@ enum {
     JITTER_PARTS = 8, /* a ping comes up to an eighth of the interval early */
 };
 
-static const struct session_ops stay_session;
-
 /* The client becomes one that stays. */
 static int begin(struct client *client, const struct conf_route *route, enum stay_kind kind)
 {
-    struct ctx *ctx = client->ctx;
+    struct ctx *ctx = client_ctx(client);
     struct stay *stay = slab_get(&ctx->stays);
     if (stay == NULL)
         return -ENOMEM;
-    stay->client = client;
     stay->route = route;
     stay->kind = (uint8_t)kind;
     stay->heard_at = ctx_now(ctx);
-    stay->conn.id = client->id;
-    idmap_add(&ctx->conns, &stay->conn);
+    idmap_add(&ctx->conns, &client->conn);
     client->stay = stay;
-    client->session = &stay_session;
     return 0;
 }
 
-struct stay *stay_find(struct ctx *ctx, uint64_t conn)
+struct client *stay_find(struct ctx *ctx, uint64_t conn)
 {
     struct idmap_node *node = idmap_find(&ctx->conns, conn);
-    return node == NULL ? NULL : container_of(node, struct stay, conn);
+    return node == NULL ? NULL : container_of(node, struct client, conn);
 }
 
 /* The kernel's keep-alive, with the route's interval. */
@@ -77,7 +72,7 @@ static void ask_kernel_for_signs_of_life(const struct client *client, uint64_t p
 
 int stay_open(struct client *client)
 {
-    const struct conf_listener *listener = client->listener;
+    const struct conf_listener *listener = client_listener(client);
     const struct conf_route *route = &listener->routes[0];
     bool frame = listener->protocol == CONF_PROTOCOL_FRAME;
     if (begin(client, route, frame ? STAY_FRAME : STAY_LINE) < 0)
@@ -86,14 +81,14 @@ int stay_open(struct client *client)
     if (!route->events)
         return 0;
     if (!route->connect_ask) {
-        event_connected(client->stay, NULL);
+        event_connected(client, NULL);
         return 0;
     }
     struct request *request = request_add(client, route);
     if (request == NULL)
         return -ENOMEM;
     client->held = true;
-    event_ask(request, client->stay, NULL);
+    event_ask(request, client, NULL);
     return 0;
 }
 
@@ -151,13 +146,13 @@ void stay_upgrade(struct request *request, const struct http1_head *head)
                                  : 426;
     if (status == 0 && client->requests.next != &request->node)
         status = 400; /* requests before it are in progress: their answers cannot follow 101 */
-    if (status == 0 && client->ctx->draining)
+    if (status == 0 && client_ctx(client)->draining)
         status = 503;
     if (status != 0) {
         refuse_upgrade(request, (unsigned)status);
         return;
     }
-    if (put_switching(&request->batch, client->ctx, accept,
+    if (put_switching(&request->batch, client_ctx(client), accept,
             protocol < 0 ? NULL : route->protocols[protocol]) < 0 ||
         begin(client, route, STAY_WEBSOCKET) < 0) {
         refuse_upgrade(request, 503);
@@ -169,11 +164,11 @@ void stay_upgrade(struct request *request, const struct http1_head *head)
     }
     if (route->events && route->connect_ask) {
         client->held = true;
-        event_ask(request, client->stay, head);
+        event_ask(request, client, head);
         return;
     }
     if (route->events)
-        event_connected(client->stay, head);
+        event_connected(client, head);
     switch_protocols(request);
 }
 
@@ -183,8 +178,7 @@ static void turn_away(struct request *request, const struct outcome *outcome)
     struct client *client = request->client;
     struct stay *stay = client->stay;
     bool websocket = stay->kind == STAY_WEBSOCKET;
-    client->session->gone(client);
-    client->session = &http_session;
+    client_session(client)->gone(client);
     request->keep_alive = false;
     client->last_request = true;
     if (!websocket) {
@@ -295,16 +289,23 @@ static void send_close(struct client *client, unsigned code, struct span reason)
     client->stay->close_sent = true;
 }
 
-void stay_close(struct stay *stay, unsigned code, struct span reason)
+static void abandon_requests(struct client *client)
 {
-    struct client *client = stay->client;
+    list_for_each_safe (node, &client->requests)
+        request_abandon(container_of(node, struct request, node));
+}
+
+void stay_close(struct client *client, unsigned code, struct span reason)
+{
+    struct stay *stay = client->stay;
     if (stay->close_sent || client->state != CLIENT_OPEN)
         return;
     if (stay->code == 0)
         stay->code = (uint16_t)code;
+    abandon_requests(client); /* no answer may follow */
     if (stay->kind == STAY_WEBSOCKET && !client->held) {
         send_close(client, code, reason);
-        stay->heard_at = ctx_now(client->ctx); /* the client's has CLOSE_MS from now */
+        stay->heard_at = ctx_now(client_ctx(client)); /* the client's has CLOSE_MS from now */
     } else {
         client->last_request = true;
         client_end(client);
@@ -322,31 +323,28 @@ static void fail(struct client *client, unsigned code)
         stay->code = (uint16_t)code;
     client->last_request = true;
     client_end(client);
-    list_for_each_safe (node, &client->requests)
-        request_abandon(container_of(node, struct request, node));
+    abandon_requests(client);
 }
 
-void stay_push(struct stay *stay, struct message *message)
+void stay_push(struct client *client, struct message *message)
 {
-    struct client *client = stay->client;
-    size_t limit = client->ctx->conf->limits.write_buffer;
+    struct stay *stay = client->stay;
+    size_t limit = client_ctx(client)->conf->limits.write_buffer;
     if (client->state != CLIENT_OPEN || stay->close_sent || client->held)
         return;
     /* Much in one turn does not make a consumer slow: what the kernel takes does not wait. */
     if (client_waiting(client) + message->len > limit && !client_write(client))
         return;
     if (client_waiting(client) + message->len > limit && client_waiting(client) > 0) {
-        size_t room = limit > message->len ? limit - message->len : 0;
-        if (client->queue != NULL) {
-            size_t dropped = message_queue_drop(client->queue, room);
-            client->ctx->count.dropped += stay->route->slow_drop ? dropped : 0;
-        }
+        size_t room = limit > message->len && stay->route->slow_drop ? limit - message->len : 0;
+        if (client->queue != NULL)
+            client_ctx(client)->count.dropped += message_queue_drop(client->queue, room);
         if (!stay->route->slow_drop) {
-            stay_close(stay, WS_CODE_TRY_LATER, SPAN("too slow"));
+            stay_close(client, WS_CODE_TRY_LATER, SPAN("too slow"));
             return;
         }
         if (client_waiting(client) > room) {
-            client->ctx->count.dropped++;
+            client_ctx(client)->count.dropped++;
             return; /* answers alone fill it */
         }
     }
@@ -362,11 +360,11 @@ static void on_message(struct client *client, struct span payload, bool binary)
     if (stay->close_sent)
         return;
     if (stay->route->raw) {
-        event_message(stay, payload, binary);
+        event_message(client, payload, binary);
         return;
     }
     if (binary) {
-        stay_close(stay, WS_CODE_UNSUPPORTED, SPAN("JSON-RPC is text"));
+        stay_close(client, WS_CODE_UNSUPPORTED, SPAN("JSON-RPC is text"));
         return;
     }
     struct request *request = request_add(client, stay->route);
@@ -389,13 +387,12 @@ static void on_control(struct client *client, const struct ws_result *result)
         send_close(client, result->code, (struct span){0});
     client->last_request = true;
     client_end(client);
-    list_for_each_safe (node, &client->requests)
-        request_abandon(container_of(node, struct request, node));
+    abandon_requests(client);
 }
 
 static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, char **ret_rest)
 {
-    uint32_t limit = client->ctx->conf->limits.body;
+    uint32_t limit = client_ctx(client)->conf->limits.body;
     const struct ws_limits limits = {.message = limit, .frame = limit};
     char control[WS_CONTROL_MAX];
     while (n > 0 && client_may_start(client)) {
@@ -421,7 +418,7 @@ static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, c
 static struct line_result feed_line(
     const struct client *client, size_t *scanned, const char *p, size_t n)
 {
-    uint32_t limit = client->ctx->conf->limits.body;
+    uint32_t limit = client_ctx(client)->conf->limits.body;
     if (client->stay->kind == STAY_FRAME)
         return line_feed_frame(p, n, limit);
     return line_feed_line(p, n, limit, scanned);
@@ -464,7 +461,7 @@ static size_t take(
 {
     struct stay *stay = client->stay;
     if (!stay->close_sent)
-        stay->heard_at = ctx_now(client->ctx);
+        stay->heard_at = ctx_now(client_ctx(client));
     stay->pings = 0;
     if (stay->kind == STAY_WEBSOCKET)
         return take_ws(client, &codec->ws, p, n, ret_rest);
@@ -490,9 +487,10 @@ static bool input_ended(struct client *client)
 }
 
 /* Pings of many connections that came at the same moment do not go out at the same moment. */
-static uint64_t early(const struct stay *stay)
+static uint64_t early(const struct client *client)
 {
-    uint64_t mixed = stay->conn.id * 0x9e3779b97f4a7c15ULL >> 32;
+    const struct stay *stay = client->stay;
+    uint64_t mixed = client->conn.id * 0x9e3779b97f4a7c15ULL >> 32;
     return mixed % (stay->route->ping / JITTER_PARTS + 1);
 }
 
@@ -504,25 +502,25 @@ static uint64_t due(const struct client *client)
     uint64_t at = UINT64_MAX;
     if (client->pending != NULL && client_may_start(client))
         at = MIN(client->pending->heard, client->pending->window) +
-             client->ctx->conf->limits.body_timeout;
+             client_ctx(client)->conf->limits.body_timeout;
     if (stay->kind != STAY_WEBSOCKET || !client_may_start(client))
         return at;
     uint64_t interval = stay->route->ping;
     uint64_t ping_at = stay->heard_at + interval * (stay->pings + 1U);
-    return MIN(at, stay->pings == 0 ? ping_at - early(stay) : ping_at);
+    return MIN(at, stay->pings == 0 ? ping_at - early(client) : ping_at);
 }
 
 static void expire(struct client *client)
 {
     struct stay *stay = client->stay;
-    uint64_t now = ctx_now(client->ctx);
+    uint64_t now = ctx_now(client_ctx(client));
     if (stay->close_sent) {
         client_doom(client);
         return;
     }
     if (client->pending != NULL &&
         MIN(client->pending->heard, client->pending->window) +
-                client->ctx->conf->limits.body_timeout <=
+                client_ctx(client)->conf->limits.body_timeout <=
             now &&
         client_too_slow(client)) {
         fail(client, WS_CODE_POLICY);
@@ -534,7 +532,7 @@ static void expire(struct client *client)
         client_doom(client); /* lost: 1006 */
         return;
     }
-    if (now + early(stay) >= stay->heard_at + stay->route->ping * (stay->pings + 1U)) {
+    if (now + early(client) >= stay->heard_at + stay->route->ping * (stay->pings + 1U)) {
         stay->pings++;
         send_control(client, WS_PING, (struct span){0});
     }
@@ -545,17 +543,17 @@ static void drain(struct client *client)
     struct stay *stay = client->stay;
     stay->draining = true;
     if (list_empty(&client->requests))
-        stay_close(stay, WS_CODE_GOING_AWAY, SPAN("going away"));
+        stay_close(client, WS_CODE_GOING_AWAY, SPAN("going away"));
 }
 
 static void reply(struct request *request, const struct reply *reply)
 {
     struct client *client = request->client;
     struct stay *stay = client->stay;
-    size_t limit = client->ctx->conf->limits.write_buffer;
+    size_t limit = client_ctx(client)->conf->limits.write_buffer;
     if (reply->body.n > 0 && client->state == CLIENT_OPEN && !stay->close_sent) {
         if (client_waiting(client) > limit && client->queue != NULL && stay->route->slow_drop)
-            client->ctx->count.dropped += message_queue_drop(client->queue, 0);
+            client_ctx(client)->count.dropped += message_queue_drop(client->queue, 0);
         if (client_overdue(client))
             client_doom(client);
         else
@@ -563,26 +561,26 @@ static void reply(struct request *request, const struct reply *reply)
     }
     request_free(request);
     if (stay->draining && list_empty(&client->requests))
-        stay_close(stay, WS_CODE_GOING_AWAY, SPAN("going away"));
+        stay_close(client, WS_CODE_GOING_AWAY, SPAN("going away"));
     client_touch(client);
 }
 
 static void gone(struct client *client)
 {
     struct stay *stay = client->stay;
-    struct ctx *ctx = client->ctx;
+    struct ctx *ctx = client_ctx(client);
     if (stay == NULL)
         return;
     if (stay->announced)
-        event_disconnected(stay);
+        event_disconnected(client);
     topics_leave(client, &stay->subscriptions, (struct span){0});
     mem_free(stay->headers);
-    idmap_remove(&ctx->conns, &stay->conn);
+    idmap_remove(&ctx->conns, &client->conn);
     slab_put(&ctx->stays, stay);
     client->stay = NULL;
 }
 
-static const struct session_ops stay_session = {
+const struct session_ops stay_session = {
     .take = take,
     .midway = midway,
     .waiting = waiting,

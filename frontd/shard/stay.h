@@ -14,8 +14,6 @@ struct outcome;
 enum stay_kind { STAY_WEBSOCKET, STAY_FRAME, STAY_LINE, STAY_KINDS };
 
 struct stay {
-    struct idmap_node conn; /* in ctx->conns; its id is what workers know it by */
-    struct client *client;
     const struct conf_route *route;
     struct subscription *subscriptions;
     char *headers;     /* JSON object of those the route asks for, for meta; NULL: none */
@@ -41,19 +39,18 @@ void stay_upgrade(struct request *request, const struct http1_head *head);
 void stay_asked(struct request *request, const struct outcome *outcome);
 
 /* The connection of that id on this shard, or NULL. */
-struct stay *stay_find(struct ctx *ctx, uint64_t conn);
+struct client *stay_find(struct ctx *ctx, uint64_t conn);
 
 /*
  * Closes with that WebSocket close code and reason; the other kinds just close, after what waits.
  */
-void stay_close(struct stay *stay, unsigned code, struct span reason);
+void stay_close(struct client *client, unsigned code, struct span reason);
 
 /*
  * A text (or, binary, anything) encoded for a kind of connection, to be shared. push: it may be
- * dropped for a slow consumer. NULL when there is no memory, or when a line would contain a line
- * end.
+ * dropped for a slow consumer. A line's line ends become spaces. NULL when there is no memory.
  */
 struct message *stay_encode(enum stay_kind kind, struct span payload, bool binary, bool push);
 
 /* Sends a pushed message, or deals with a consumer that is too slow for it. */
-void stay_push(struct stay *stay, struct message *message);
+void stay_push(struct client *client, struct message *message);

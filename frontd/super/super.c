@@ -206,6 +206,10 @@ static int make_shared(struct super *super, const struct buf *text, uint64_t con
 {
     uint8_t random[16];
     CHECK(getrandom(random, sizeof(random), 0) == (ssize_t)sizeof(random));
+    /* Connection ids are made of it: a front that is started anew does not begin where the last
+     * one did. */
+    memcpy(&super->incarnations, random, 4);
+    super->incarnations >>= 1;
     for (size_t i = 0; i < sizeof(random); i++)
         snprintf(super->instance + 2 * i, 3, "%02x", random[i]);
     super->conf_fd = make_memfd(text);
