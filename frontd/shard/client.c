@@ -161,7 +161,7 @@ static void wait_for(struct client *client, int events)
 static void wait_for_what_matters(struct client *client)
 {
     bool read = client_may_start(client) || client->state == CLIENT_LINGERING;
-    bool write = client_waiting(client) > 0;
+    bool write = client_writable(client) > 0;
     /* Who is not read any more, but waits for an answer, may leave. */
     bool leaves = (client->last_request || client->held) && client->state == CLIENT_OPEN;
     wait_for(client,
@@ -171,7 +171,7 @@ static void wait_for_what_matters(struct client *client)
 /* When a client that does not read what waits for it has had its time, in ms. */
 static uint64_t stalled(const struct client *client)
 {
-    if (client_waiting(client) == 0)
+    if (client_writable(client) == 0)
         return UINT64_MAX;
     return client->active_at + client_ctx(client)->conf->limits.body_timeout;
 }
@@ -349,7 +349,7 @@ static bool write_out(struct client *client)
     int pieces = 0;
     size_t own = buf_len(&client->out);
     ssize_t n;
-    if (LIKELY(client->queue == NULL)) {
+    if (LIKELY(client->queue == NULL || client->held)) {
         n = send(client->fd, buf_data(&client->out), own, MSG_NOSIGNAL);
     } else {
         if (own > 0)
@@ -371,7 +371,7 @@ static bool write_out(struct client *client)
 
 bool client_write(struct client *client)
 {
-    if (client->state < CLIENT_DOOMED && client_waiting(client) > 0 && !write_out(client))
+    if (client->state < CLIENT_DOOMED && client_writable(client) > 0 && !write_out(client))
         client_doom(client);
     return client->state < CLIENT_DOOMED;
 }

@@ -92,7 +92,7 @@ struct client {
     bool last_request;   /* nothing is read after the request in progress */
     bool paused;         /* the session left bytes since it might not start a request */
     bool touched;        /* it is one of ctx->dirty_clients */
-    bool held;           /* nothing is read until a worker has said whether it may stay */
+    bool held;           /* until a worker has said whether it may stay, nothing is read */
 };
 _Static_assert(sizeof(struct client) <= 336, "an idle connection costs at most 400 bytes");
 
@@ -160,6 +160,12 @@ bool client_may_start(const struct client *client);
 static inline size_t client_waiting(const struct client *client)
 {
     return buf_len(&client->out) + (client->queue == NULL ? 0 : client->queue->bytes);
+}
+
+/* Of them, those that may be written now: what is pushed to one that is held waits. */
+static inline size_t client_writable(const struct client *client)
+{
+    return client->held ? buf_len(&client->out) : client_waiting(client);
 }
 
 /* Room for `n` bytes that go out after what waits already; NULL (and doomed) without memory. */

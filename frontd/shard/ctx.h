@@ -50,7 +50,7 @@ struct ctx {
     struct idmap conns;  /* connections that stay, by the id that workers know */
     const int *wake_fds; /* one for each shard: writing wakes it */
     uint32_t nwake_fds;
-    uint64_t last_conn; /* connection ids given so far */
+    uint32_t last_conn; /* connection ids given so far */
     uint64_t date_at;   /* ms: when `date` was made */
     char date[HTTP1_DATE_SIZE];
     bool draining;

@@ -1,5 +1,7 @@
 #include "frontd/shard/push.h"
 
+#include <string.h>
+
 #include "common/log.h"
 #include "frontd/shard/mesh.h"
 #include "proto/jsonrpc.h"
@@ -30,6 +32,11 @@ static bool read_topic(const struct frame *frame, struct topic_name *ret_topic)
         return false;
     size_t n = jsonrpc_unescape(inside, plain);
     if (n == 0 || n > TOPIC_NAME_MAX)
+        return false;
+    /* A lone surrogate is no character; unescaped it would be the same as any other one. */
+    static const struct span replacement = {"\xef\xbf\xbd", 3};
+    if (memmem(plain, n, replacement.p, replacement.n) != NULL &&
+        memmem(inside.p, inside.n, replacement.p, replacement.n) == NULL)
         return false;
     memcpy(ret_topic->name, plain, n);
     ret_topic->n = n;

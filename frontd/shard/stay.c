@@ -121,10 +121,10 @@ static int keep_headers(struct stay *stay, const struct http1_head *head)
 static void switch_protocols(struct request *request)
 {
     struct client *client = request->client;
-    size_t n = buf_len(&request->batch);
-    char *room = client_room(client, n);
-    if (room != NULL)
-        memcpy(room, buf_data(&request->batch), n);
+    /* Before what workers have pushed meanwhile, which is in the queue. */
+    if (buf_append(&client->out, buf_data(&request->batch), buf_len(&request->batch)) < 0)
+        client_doom(client);
+    client_touch(client);
     request_free(request);
 }
 
@@ -179,6 +179,7 @@ static void turn_away(struct request *request, const struct outcome *outcome)
     struct stay *stay = client->stay;
     bool websocket = stay->kind == STAY_WEBSOCKET;
     client_session(client)->gone(client);
+    message_queue_free(&client->queue);
     request->keep_alive = false;
     client->last_request = true;
     if (!websocket) {
@@ -330,12 +331,12 @@ void stay_push(struct client *client, struct message *message)
 {
     struct stay *stay = client->stay;
     size_t limit = client_ctx(client)->conf->limits.write_buffer;
-    if (client->state != CLIENT_OPEN || stay->close_sent || client->held)
+    if (client->state != CLIENT_OPEN || stay->close_sent)
         return;
     /* Much in one turn does not make a consumer slow: what the kernel takes does not wait. */
     if (client_waiting(client) + message->len > limit && !client_write(client))
         return;
-    if (client_waiting(client) + message->len > limit && client_waiting(client) > 0) {
+    if (client_waiting(client) + message->len > limit) {
         size_t room = limit > message->len && stay->route->slow_drop ? limit - message->len : 0;
         if (client->queue != NULL)
             client_ctx(client)->count.dropped += message_queue_drop(client->queue, room);
