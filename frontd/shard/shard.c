@@ -264,7 +264,7 @@ static int init_ctx(struct shard *shard)
     slab_init(&ctx->requests, sizeof(struct request));
     slab_init(&ctx->calls, sizeof(struct call));
     slab_init(&ctx->stays, sizeof(struct stay));
-    topics_init();
+    topics_init(stay_subscriptions);
     int r = idmap_init(&ctx->conns);
     return r == 0 ? mesh_init(ctx, ctx->identity.shards) : r;
 }

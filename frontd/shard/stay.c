@@ -48,6 +48,11 @@ static int begin(struct client *client, const struct conf_route *route, enum sta
     return 0;
 }
 
+struct subscription *stay_subscriptions(const struct client *client)
+{
+    return client->stay->subscriptions;
+}
+
 struct client *stay_find(struct ctx *ctx, uint64_t conn)
 {
     struct idmap_node *node = idmap_find(&ctx->conns, conn);

@@ -38,6 +38,9 @@ void stay_upgrade(struct request *request, const struct http1_head *head);
 /* The worker that was asked has answered, or nobody will. */
 void stay_asked(struct request *request, const struct outcome *outcome);
 
+/* Where its subscriptions begin; NULL: it has none. For topics_init(). */
+struct subscription *stay_subscriptions(const struct client *client);
+
 /* The connection of that id on this shard, or NULL. */
 struct client *stay_find(struct ctx *ctx, uint64_t conn);
 

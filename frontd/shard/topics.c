@@ -18,7 +18,6 @@ static struct hash_key hash_key;
 struct topic {
     UT_hash_handle hh;
     struct client **members;
-    struct subscription **subscriptions; /* beside members: each one's, to tell it a new index */
     uint32_t count;
     uint32_t room;
     uint8_t name_len;
@@ -26,10 +25,12 @@ struct topic {
 };
 
 static struct topic *topics;
+static struct subscription *(*subscriptions_of)(const struct client *client);
 static struct slab slab;
 
-void topics_init(void)
+void topics_init(struct subscription *(*of)(const struct client *client))
 {
+    subscriptions_of = of;
     hash_key = hash_key_random();
     slab_init(&slab, sizeof(struct subscription));
 }
@@ -67,7 +68,6 @@ static void destroy_if_empty(struct topic *topic)
         return;
     HASH_DEL(topics, topic);
     mem_free(topic->members);
-    mem_free(topic->subscriptions);
     mem_free(topic);
 }
 
@@ -77,20 +77,12 @@ static int grow(struct topic *topic)
         return 0;
     uint32_t room = MAX(topic->room + topic->room / 2, 4U);
     struct client **members = mem_zalloc(room * sizeof(struct client *));
-    struct subscription **subscriptions = mem_zalloc(room * sizeof(struct subscription *));
-    if (members == NULL || subscriptions == NULL) {
-        mem_free(members);
-        mem_free(subscriptions);
+    if (members == NULL)
         return -ENOMEM;
-    }
-    for (uint32_t i = 0; i < topic->count; i++) {
+    for (uint32_t i = 0; i < topic->count; i++)
         members[i] = topic->members[i];
-        subscriptions[i] = topic->subscriptions[i];
-    }
     mem_free(topic->members);
-    mem_free(topic->subscriptions);
     topic->members = members;
-    topic->subscriptions = subscriptions;
     topic->room = room;
     return 0;
 }
@@ -123,8 +115,7 @@ int topics_join(
     subscription->index = topic->count;
     subscription->next = *subscriptions;
     *subscriptions = subscription;
-    topic->members[topic->count] = client;
-    topic->subscriptions[topic->count++] = subscription;
+    topic->members[topic->count++] = client;
     return 0;
 }
 
@@ -135,9 +126,15 @@ static void leave(struct subscription **link)
     struct topic *topic = subscription->topic;
     uint32_t last = --topic->count;
     *link = subscription->next;
-    topic->members[subscription->index] = topic->members[last];
-    topic->subscriptions[subscription->index] = topic->subscriptions[last];
-    topic->subscriptions[subscription->index]->index = subscription->index;
+    if (subscription->index != last) {
+        /* The last member takes the place, and is told so. */
+        struct client *moved = topic->members[last];
+        topic->members[subscription->index] = moved;
+        struct subscription *its = subscriptions_of(moved);
+        while (its->topic != topic)
+            its = its->next;
+        its->index = subscription->index;
+    }
     slab_put(&slab, subscription);
     destroy_if_empty(topic);
 }

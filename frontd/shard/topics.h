@@ -23,7 +23,8 @@ struct topic_members {
     uint32_t count;
 };
 
-void topics_init(void);
+/* of: where the subscriptions of a connection begin. */
+void topics_init(struct subscription *(*of)(const struct client *client));
 
 /* CHECKs that nobody is subscribed any more. */
 void topics_deinit(void);
