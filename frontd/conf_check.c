@@ -114,6 +114,9 @@ static void check_worker(
             checker, key, "'%s': only the last part of the path may have wildcards", text);
     if (slash[1] == '\0')
         checker_complain(checker, key, "'%s': ends in a folder", text);
+    struct sockaddr_un un;
+    if (strcspn(text, "*?[") == strlen(text) && strlen(text + 5) >= sizeof(un.sun_path))
+        checker_complain(checker, key, "the path of a UNIX socket has at most 107 bytes");
 }
 
 static void check_hash(struct checker *checker, const char *parent, const struct conf_raw_pool *raw,

@@ -102,7 +102,7 @@ static void on_signal(uv_signal_t *handle, int number)
             stop(super);
             break;
         }
-        /* fall through */
+        __attribute__((fallthrough));
     case SIGINT:
     case SIGQUIT:
         log_info("stopping at once");
