@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from fakefront import GOAWAY, HELLO, NOTIFY
+from fakefront import GOAWAY, HELLO, NOTIFY, PUBLISH, PUSH, SUBSCRIBE
 from workerproc import PYTHON, ROOT, Starter
 
 PAGE = os.path.join(ROOT, "docs", "writing-workers.md")
@@ -50,7 +50,7 @@ def stop(worker):
 
 
 def test_the_examples_are_as_short_as_the_page_says():
-    assert sorted(BLOCKS) == ["orders.py", "plain.py", "site.py"]
+    assert sorted(BLOCKS) == ["news.py", "orders.py", "plain.py", "site.py"]
     assert len(BLOCKS["orders.py"].splitlines()) < 30
     lines = [line for line in BLOCKS["plain.py"].splitlines() if line.strip()]
     assert len(lines) < 55
@@ -81,6 +81,27 @@ def test_site(start):
     assert front.http("PUT", "/a", b"12345") == (201, [], b"5 bytes\n")
     assert front.http(path="/b")[0] == 404
     assert front.call("visits", ["/a"])["result"] == 1
+    stop(worker)
+
+
+def test_news(start):
+    worker = run_library(start, "news.py")
+    front = worker.front()
+    assert front.call("news.follow")["error"]["code"] == -32602
+    assert front.call("news.follow", conn=7)["result"] is True
+    frame = front.expect(SUBSCRIBE)
+    assert (frame.conn, json.loads(frame.meta)) == (7, {"topic": "news"})
+    for conn, path in ((8, "/editors"), (9, "/ws")):
+        front.request("frontd.connect", {"conn": str(conn), "path": path, "headers": {}, "peer": "p"},
+                      flags=NOTIFY, conn=conn)
+    assert front.call("news.write", ["hi"], conn=7)["result"] is None
+    assert json.loads(front.expect(PUBLISH).body)["params"] == {"text": "hi"}
+    frame = front.expect(PUSH)
+    assert (frame.conn, json.loads(frame.body)["params"]) == (8, ["hi"])
+    front.request("frontd.disconnect", {"conn": "8", "code": 1000}, flags=NOTIFY, conn=8)
+    assert front.call("news.write", {"text": "hi"})["result"] is None
+    front.expect(PUBLISH)
+    assert front.kept == []
     stop(worker)
 
 

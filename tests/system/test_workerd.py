@@ -12,7 +12,7 @@ import pytest
 
 from fakefront import (BINARY, CANCEL, DATA, HELLO, MORE, NOTIFY, PING, PONG, REQUEST, RESPONSE, RETRY,
                        WAIT, WINDOW, encode, until)
-from workerproc import BUILD, PYTHON, ROOT, Starter
+from workerproc import BUILD, PYTHON, Starter
 
 WORKERD = os.path.join(BUILD, "workerd", "workerd")
 DEMO = os.path.join(BUILD, "workerd", "modules", "demo.so")
@@ -568,38 +568,3 @@ def test_each_allocation_fails(start):
         if survived == 5:
             return
     raise AssertionError("there is always one more allocation")
-
-
-# The library
-
-EXAMPLE = re.compile(r"^```c\n(.*?)^```$", re.S | re.M)
-
-
-def test_the_documented_module_and_program_work(start, tmp_path):
-    """Compiles what docs/workerd.md shows, with the flags of the pkg-config file."""
-    with open(os.path.join(ROOT, "docs", "workerd.md"), encoding="utf-8") as file:
-        module, program = EXAMPLE.findall(file.read())[:2]
-    env = {**os.environ, "PKG_CONFIG_PATH": os.path.join(BUILD, "meson-uninstalled")}
-    flags, libraries = (subprocess.run(["pkg-config", what, "workerd-uninstalled"], env=env, check=True,
-                                       capture_output=True, text=True).stdout.split()
-                        for what in ("--cflags", "--libs"))
-    if sanitized():
-        flags.append("-fsanitize=address,undefined")
-    for name, text, more in [("greet.so", module, ["-shared", "-fPIC"]), ("own", program, [])]:
-        (tmp_path / f"{name}.c").write_text(text)
-        subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", *flags, *more, "-o", str(tmp_path / name),
-                        str(tmp_path / f"{name}.c"), *(libraries if name == "own" else [])], check=True)
-    front = start(modules=(str(tmp_path / "greet.so"),)).front()
-    assert front.call("greet.hello", {"name": "Ada"})["result"] == "Hello, Ada!"
-    assert front.call("greet.hello", {})["error"]["code"] == -32602
-    address = f"unix:{tmp_path}/own.sock"
-    starter = Starter(tmp_path, "workerd")
-    own = starter.start([str(tmp_path / "own"), address], address, env={
-        "LD_LIBRARY_PATH": os.path.join(BUILD, "workerd")})
-    try:
-        assert own.front().call("time.now")["result"] > 1_600_000_000
-        own.fronts[0].close()
-        own.signal()
-        ends(own)
-    finally:
-        starter.close()

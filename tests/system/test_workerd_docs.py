@@ -1,0 +1,70 @@
+"""The C in docs/workerd.md, taken from the page, compiled and run, so that it cannot rot."""
+
+import os
+import re
+import subprocess
+
+from fakefront import PUBLISH, SUBSCRIBE
+from test_workerd import ends, sanitized, start  # noqa: F401
+from workerproc import BUILD, ROOT, Starter
+
+# What the second example leaves out.
+NEWS = """
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <workerd/workerd.h>
+%s
+static void now(struct workerd_call *call, void *data)
+{
+    int r = news_came(data, "\\"now\\"");
+    if (r < 0)
+        workerd_fail(call, r, strerror(-r), NULL, 0);
+    else
+        workerd_reply(call, "true", 4);
+}
+
+int workerd_module_init(struct workerd *worker)
+{
+    int r = workerd_method(worker, "news.follow", follow, NULL);
+    return r == 0 ? workerd_method(worker, "news.now", now, worker) : r;
+}
+"""
+
+EXAMPLE = re.compile(r"^```c\n(.*?)^```$", re.S | re.M)
+
+
+def test_the_documented_modules_and_program_work(start, tmp_path):  # noqa: F811
+    """Compiles what docs/workerd.md shows, with the flags of the pkg-config file."""
+    with open(os.path.join(ROOT, "docs", "workerd.md"), encoding="utf-8") as file:
+        module, news, program = EXAMPLE.findall(file.read())
+    env = {**os.environ, "PKG_CONFIG_PATH": os.path.join(BUILD, "meson-uninstalled")}
+    flags, libraries = (subprocess.run(["pkg-config", what, "workerd-uninstalled"], env=env, check=True,
+                                       capture_output=True, text=True).stdout.split()
+                        for what in ("--cflags", "--libs"))
+    if sanitized():
+        flags.append("-fsanitize=address,undefined")
+    for name, text, more in [("greet.so", module, ["-shared", "-fPIC"]),
+                             ("news.so", NEWS % news, ["-shared", "-fPIC"]), ("own", program, [])]:
+        (tmp_path / f"{name}.c").write_text(text)
+        subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", *flags, *more, "-o", str(tmp_path / name),
+                        str(tmp_path / f"{name}.c"), *(libraries if name == "own" else [])], check=True)
+    front = start(modules=(str(tmp_path / "greet.so"),)).front()
+    assert front.call("greet.hello", {"name": "Ada"})["result"] == "Hello, Ada!"
+    assert front.call("greet.hello", {})["error"]["code"] == -32602
+    front = start(modules=(str(tmp_path / "news.so"),)).front()
+    assert front.call("news.follow")["error"]["code"] == -32602
+    assert front.call("news.follow", conn=7)["result"] is True
+    assert front.call("news.now")["result"] is True
+    assert [frame.type for frame in front.kept] == [SUBSCRIBE, PUBLISH]
+    address = f"unix:{tmp_path}/own.sock"
+    starter = Starter(tmp_path, "workerd")
+    own = starter.start([str(tmp_path / "own"), address], address, env={
+        "LD_LIBRARY_PATH": os.path.join(BUILD, "workerd")})
+    try:
+        assert own.front().call("time.now")["result"] > 1_600_000_000
+        own.fronts[0].close()
+        own.signal()
+        ends(own)
+    finally:
+        starter.close()
