@@ -13,16 +13,32 @@ import time
 
 HEADER = struct.Struct(">IBBHQQII")
 HELLO, REQUEST, RESPONSE, CANCEL, PING, PONG, GOAWAY = 1, 2, 3, 4, 5, 6, 7
+PUSH, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT = 8, 9, 10, 11, 12
 NOTIFY, MORE, BINARY, RETRY = 1, 2, 4, 8
 DATA, WINDOW = 13, 14
 FROM_FRONT = {HELLO, REQUEST, CANCEL, PING, PONG, GOAWAY, DATA, WINDOW}
 MAX_FRAME = 16 * 1024 * 1024
 LIMIT = 10.0
+EVENTS = ("frontd.connect", "frontd.disconnect", "frontd.message")
 
 
 def frame(type, call=0, body=b"", meta=b"", blob=b"", flags=0, conn=0):
     return HEADER.pack(len(meta) + len(body) + len(blob), type, flags, 0, call, conn,
                        len(meta), len(blob)) + meta + body + blob
+
+
+def data_frame(type, data, conn=0, binary=False, topic=None, body=False):
+    """PUSH or PUBLISH of `data`, bytes, as the blob, or with `body` as the body."""
+    meta = b"" if topic is None else topic_meta(topic)
+    return frame(type, meta=meta, conn=conn, flags=BINARY if binary else 0,
+                 **{"body" if body else "blob": data})
+
+
+def topic_meta(topic):
+    """The meta of a topic, a str; bytes are its JSON string as it is to be sent."""
+    if isinstance(topic, bytes):
+        return b'{"topic":' + topic + b"}"
+    return json.dumps({"topic": topic}, ensure_ascii=False).encode()
 
 
 def members(text):
@@ -67,6 +83,14 @@ class Call:
     @property
     def id(self):
         return self.raw.get("id", b"null")
+
+    @property
+    def binary(self):
+        return bool(self.flags & BINARY)
+
+    def push(self, data, binary=False):
+        """Pushes to the connection that the call came on, on the channel that it came on."""
+        self.channel.push(self.conn, data, binary)
 
     @property
     def params(self):
@@ -122,6 +146,31 @@ class Channel:
     def goaway_now(self, last_call, reason="shutdown"):
         self.send(frame(GOAWAY, body=json.dumps({"reason": reason, "last_call": last_call}).encode()))
 
+    # Connections that stay. What is sent is bytes; topics are str, or a JSON string as bytes.
+
+    def push(self, conn, data, binary=False, body=False):
+        self.send(data_frame(PUSH, data, conn, binary, body=body))
+
+    def publish(self, topic, data, binary=False, body=False):
+        self.send(data_frame(PUBLISH, data, 0, binary, topic, body))
+
+    def subscribe(self, conn, topic):
+        self.send(frame(SUBSCRIBE, meta=topic_meta(topic), conn=conn))
+
+    def unsubscribe(self, conn, topic=None):
+        self.send(frame(UNSUBSCRIBE, meta=b"" if topic is None else topic_meta(topic), conn=conn))
+
+    def sync(self):
+        """Until the front has read what was sent before; False when it has closed the channel."""
+        mark = b"sync %d" % time.monotonic_ns()
+        self.send(frame(PING, body=mark))
+        self.worker.wait(lambda: self.closed or mark in self.pongs, "PONG")
+        return mark in self.pongs
+
+    def disconnect(self, conn, code=None, reason=None):
+        meta = {k: v for k, v in (("code", code), ("reason", reason)) if v is not None}
+        self.send(frame(DISCONNECT, meta=json.dumps(meta).encode() if meta else b"", conn=conn))
+
     def close(self):
         """Ends the channel at once, both ways."""
         try:
@@ -163,7 +212,7 @@ class Channel:
         finally:
             with self.worker.cond:
                 self.closed = True
-                for call in self.worker.calls:
+                for call in self.worker.calls + self.worker.connects:
                     if call.channel is self and not call.done and not call.notify:
                         call.done = True
                         self.worker.busy -= 1
@@ -182,7 +231,8 @@ class Channel:
         meta, body = payload[:meta_len], payload[meta_len:length - blob_len]
         blob = payload[length - blob_len:]
         with worker.cond:
-            worker.frames.append((type, flags, call, conn, meta, body, blob))
+            if worker.keep_frames:
+                worker.frames.append((type, flags, call, conn, meta, body, blob))
         if self.front is None and type != HELLO:
             worker.complain("frame %d before HELLO" % type)
         if type == HELLO:
@@ -192,7 +242,7 @@ class Channel:
             self._request(call, flags, conn, meta, body, blob)
         elif type == CANCEL:
             with worker.cond:
-                for c in worker.calls:
+                for c in worker.calls + worker.connects:
                     if c.channel is self and c.call == call:
                         c.cancelled = True
                         break
@@ -218,8 +268,13 @@ class Channel:
         c = Call(self, call, flags, conn, meta, body, blob)
         if c.notify != ("id" not in c.raw):
             worker.complain("NOTIFY does not fit the message: %r" % body)
+        if c.method in EVENTS:
+            self._event(c)
+        elif c.binary:
+            worker.complain("BINARY on a call: %r" % body)
         with worker.cond:
-            worker.calls.append(c)
+            {"frontd.connect": worker.connects, "frontd.disconnect": worker.disconnects,
+             "frontd.message": worker.messages}.get(c.method, worker.calls).append(c)
             if not c.notify:
                 worker.busy += 1
                 worker.max_busy = max(worker.max_busy, worker.busy)
@@ -227,12 +282,35 @@ class Channel:
         if worker.handler:
             worker.handler(c)
 
+    def _event(self, c):
+        """Judges what the front says about a connection: protocol section 9."""
+        worker = self.worker
+        if not c.conn:
+            worker.complain("%s without a connection" % c.method)
+        if c.method == "frontd.message":
+            if not c.notify or json.loads(c.body) != {"jsonrpc": "2.0", "method": "frontd.message"}:
+                worker.complain("frontd.message: %r" % c.body)
+            return
+        if c.params.get("conn") != str(c.conn):
+            worker.complain("%s for %d: %r" % (c.method, c.conn, c.body))
+        with worker.cond:
+            seen = worker.connects if c.method == "frontd.connect" else worker.disconnects
+            if any(other.conn == c.conn for other in seen):
+                worker.complain("%s twice for %d" % (c.method, c.conn))
+        if c.method == "frontd.disconnect" and (not c.notify or c.binary or c.blob):
+            worker.complain("frontd.disconnect: %r" % c.body)
+
 
 def echo(call):
-    """Answers demo methods as the demo module does, http.request as an echo."""
+    """Answers demo methods as the demo module does, http.request as an echo; `who` says which
+    connection it came on, a message of a raw route is pushed back."""
+    if call.method == "frontd.message":
+        call.push(call.blob, call.binary)
     if call.notify:
         return
-    if call.method == "http.request":
+    if call.method == "who":
+        call.reply({"conn": str(call.conn), "shard": call.channel.front["shard"]})
+    elif call.method == "http.request":
         call.http(200, [("content-type", "application/octet-stream")], call.blob)
     elif call.method == "demo.add":
         call.reply(sum(call.params.values() if isinstance(call.params, dict) else call.params))
@@ -262,6 +340,9 @@ class FakeWorker:
         self.on_hello = on_hello or (lambda channel: channel.hello())
         self.cond = threading.Condition(threading.RLock())
         self.frames, self.calls, self.channels, self.errors = [], [], [], []
+        # frontd.connect, frontd.disconnect and frontd.message, which are not among the calls
+        self.connects, self.disconnects, self.messages = [], [], []
+        self.keep_frames = True     # a test with very many of them can do without
         self.busy = self.max_busy = 0
         self.closing = False
         self.tolerant = False       # the test makes the front misbehave: keep no errors
@@ -308,6 +389,16 @@ class FakeWorker:
 
     def live(self):
         return [c for c in self.channels if not c.closed]
+
+    def channel(self, shard=None):
+        """The live channel to that shard; to any when None."""
+        return next(c for c in self.live() if c.ready and shard in (None, c.front["shard"]))
+
+    def wait_disconnect(self, conn, timeout=LIMIT):
+        """The frontd.disconnect of a connection."""
+        found = lambda: [c for c in self.disconnects if c.conn == conn]
+        self.wait(found, "the frontd.disconnect of %d" % conn, timeout)
+        return found()[0]
 
     def wait_ready(self, channels=1, timeout=LIMIT):
         """Until so many channels have said HELLO and the front has read ours (it answered a PING)."""

@@ -13,6 +13,7 @@ import time
 
 from fakeworker import FakeWorker, echo
 from httpclient import BadResponse, Client, Closed
+from wsclient import StreamClient, WsClient
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, os.environ.get("FRONTD_BUILD") or "build/release")
@@ -20,6 +21,7 @@ FRONTD = os.path.join(BUILD, "frontd", "frontd")
 WORKERD = os.path.join(BUILD, "workerd", "workerd")
 DEMO = os.path.join(BUILD, "workerd", "modules", "demo.so")
 PYTHON_WORKER = os.path.join(ROOT, "proto", "python", "demo_worker.py")
+STAYS = os.environ.get("FRONTD_TEST_STAYS") == "1"      # test what needs WebSocket, frame and line
 LIMIT = 10.0            # seconds after which something that should happen is taken to hang
 SANITIZERS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "LeakSanitizer:",
               "check failed")
@@ -178,15 +180,20 @@ def http_route(path="/", pool="app", **keys):
     return {"path": path, "kind": "http", "pool": pool, **keys}
 
 
+def ws_route(path="/ws", pool="app", **keys):
+    return {"path": path, "kind": "websocket", "pool": pool, **keys}
+
+
 class Site:
     """A folder with a frontd, its config, and its workers. Used as a context.
 
-    `pools` maps names to their keys; their workers default to `NAME-*.sock` in the folder. `limits`
+    `streams` maps names of further listeners to their keys; one of `protocol` line or frame, which is
+    its name if it is left out. `pools` maps names to their keys; their workers default to `NAME-*.sock` in the folder. `limits`
     and `top` go into the config as they are.
     """
 
     def __init__(self, shards=1, routes=None, pools=None, limits=None, nofile=None, listeners=None,
-                 **top):
+                 streams=None, **top):
         self.dir = tempfile.mkdtemp(prefix="fd-")
         self.port = free_port()
         self.address = ("127.0.0.1", self.port)
@@ -206,6 +213,12 @@ class Site:
             "pools": [{"name": name, "workers": ["unix:" + self.path(name + "-*.sock")], **keys}
                       for name, keys in pools.items()],
         }
+        self.ports = {"web": self.port}
+        for name, keys in (streams or {}).items():
+            self.ports[name] = free_port()
+            self.config["listeners"].append({
+                "name": name, "address": "127.0.0.1:%d" % self.ports[name], "protocol": name,
+                "pool": "app", **keys})
         if limits:
             self.config["limits"] = limits
 
@@ -286,13 +299,13 @@ class Site:
 
     def shard_of(self, client):
         """The process id of the shard that has accepted this client; None when none has yet."""
-        ours = client.sock.getsockname()[1]
+        ours, port = client.sock.getsockname()[1], client.sock.getpeername()[1]
         inode = None
         with open("/proc/net/tcp") as f:
             next(f)
             for line in f:
                 fields = line.split()
-                if int(fields[1].split(":")[1], 16) == self.port and \
+                if int(fields[1].split(":")[1], 16) == port and \
                         int(fields[2].split(":")[1], 16) == ours:
                     inode = int(fields[9])
         return next((pid for pid in self.shards() if inode and inode in sockets(pid)), None)
@@ -305,11 +318,24 @@ class Site:
         with open("/proc/net/tcp") as f:
             next(f)
             fields = [line.split() for line in f]
-        return sum(int(f[1].split(":")[1], 16) == self.port and f[3] != "0A" and int(f[9]) in ours
-                   for f in fields)
+        ports = self.ports.values()
+        # A line may come twice while sockets come and go.
+        return len({int(f[9]) for f in fields if int(f[1].split(":")[1], 16) in ports and f[3] != "0A"} & ours)
 
     def client(self, **keys):
         return Client(self.address, **keys)
+
+    def ws(self, path="/ws", **keys):
+        """A WebSocket client, with its upgrade done."""
+        return WsClient(self.address, path, **keys)
+
+    def stream(self, name, **keys):
+        """A client of the listener `name`, which is frame or line."""
+        return StreamClient(("127.0.0.1", self.ports[name]), name, **keys)
+
+    def stays(self, kind, **keys):
+        """A client that stays: ws, frame or line."""
+        return self.ws(**keys) if kind == "ws" else self.stream(kind, **keys)
 
     def rpc(self, method, params=None, **keys):
         """One call on a connection of its own."""

@@ -1,0 +1,337 @@
+"""frontd.connect and frontd.disconnect, and workers that are asked before a client is let in."""
+import json
+
+import pytest
+
+from fakeworker import echo
+from harness import STAYS, rpc_route, wait_for, ws_route
+from stays import Crowd
+from wsclient import TEXT, WsClient, upgrade, ws_frame
+
+pytestmark = pytest.mark.skipif(not STAYS, reason="connections that stay are not asked for")
+
+KINDS = ["ws", "frame", "line"]
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def build(site, handler=echo, shards=1, pools=None, **keys):
+    route = {"events": True, **keys}
+    stream = {k: v for k, v in route.items() if k not in ("headers", "origins")}
+    web = site(shards=shards, pools=pools, streams={"frame": stream, "line": stream},
+               routes=[ws_route(**route), ws_route("/quiet"), rpc_route()])
+    worker = web.fake(handler=handler) if handler else None
+    return web.start(), worker
+
+
+def test_connect(site):
+    web, worker = build(site, headers=["x-user", "cookie", "x-none"])
+    with web.ws("/ws/room?a=b", headers=[("X-User", "me"), ("Cookie", "k=\"v\""), ("X-Other", "no")]) as client:
+        worker.wait(lambda: worker.connects, "frontd.connect")
+        event, = worker.connects
+        assert event.notify
+        params = event.params
+        assert params["conn"] == str(event.conn)
+        assert params["path"].split("?")[0] == "/ws/room"
+        assert params["headers"] == {"x-user": "me", "cookie": "k=\"v\""}
+        assert params["peer"] == "127.0.0.1:%d" % client.sock.getsockname()[1]
+        assert client.who()[0] == event.conn
+
+
+@every_kind
+def test_connect_comes_before_the_first_call(site, kind):
+    order = []
+
+    def handler(call):
+        order.append((call.conn, call.method))
+        echo(call)
+    web, worker = build(site, handler)
+    for _ in range(30):
+        with web.stays(kind) as client:
+            conn, _ = client.who()
+            assert [m for c, m in order if c == conn] == ["frontd.connect", "who"]
+    worker.wait(lambda: len(worker.disconnects) == 30, "30 disconnects")
+    assert {c.conn for c in worker.disconnects} == {c.conn for c in worker.connects}
+    assert all([m for c, m in order if c == conn] == ["frontd.connect", "who", "frontd.disconnect"]
+               for conn in {c for c, _ in order})
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 3000, 4999, None])
+def test_codes_of_clients_that_say_goodbye(site, code):
+    web, worker = build(site)
+    with web.ws() as client:
+        conn, _ = client.who()
+        client.finish(code)
+    assert worker.wait_disconnect(conn).params == {"conn": str(conn), "code": code or 1005}
+
+
+@every_kind
+def test_codes_of_clients_that_are_lost(site, kind):
+    web, worker = build(site)
+    for way in ("close", "reset"):
+        client = web.stays(kind)
+        conn, _ = client.who()
+        getattr(client, way)()
+        event = worker.wait_disconnect(conn)
+        assert event.params["conn"] == str(conn)
+        if kind == "ws":
+            assert event.params["code"] == 1006
+
+
+def test_the_code_of_a_disconnect(site):
+    web, worker = build(site)
+    with web.ws() as client:
+        conn, _ = client.who()
+        worker.channel().disconnect(conn, 4001, "go")
+        client.expect_close(4001)
+    assert worker.wait_disconnect(conn).params["code"] == 4001
+
+
+def test_errors_of_the_client(site):
+    """The end of each is told once, whatever ended it."""
+    web, worker = build(site)
+    for data, code in ((ws_frame(TEXT, b"x", rsv=1), 1002), (ws_frame(TEXT, b"\xff"), 1007), (ws_frame(2, b""), 1003),
+                       (ws_frame(TEXT, b"", length=1 << 40), 1009)):
+        with web.ws() as client:
+            conn, _ = client.who()
+            client.send(data)
+            client.expect_close(code)
+        worker.wait_disconnect(conn)
+    assert len(worker.connects) == len(worker.disconnects) == 4
+
+
+def test_routes_without_events(site):
+    web, worker = build(site)
+    with web.ws("/quiet") as client:
+        client.who()
+        client.finish()
+    with web.ws() as client:
+        client.who()
+        assert len(worker.connects) == 1
+
+
+def test_every_connection_comes_and_goes_once(site):
+    """FakeWorker complains of a second time."""
+    web, worker = build(site, shards=2)
+    count = 60
+    for n in range(count):
+        with web.stays(KINDS[n % 3]) as client:
+            if n % 2:
+                client.who()
+            if n % 5 == 0:
+                client.reset()
+            elif n % 3 == 0 and n % 4:
+                client.finish()
+    worker.wait(lambda: len(worker.disconnects) == count, "all disconnects")
+    assert {c.conn for c in worker.disconnects} == {c.conn for c in worker.connects}
+    assert len(worker.connects) == count
+
+
+@every_kind
+def test_no_worker_to_tell(site, kind):
+    """A client is let in all the same where nobody is asked."""
+    web, _ = build(site, None, pools={"app": {"wait_for_worker": "100ms"}})
+    with web.stays(kind) as client:
+        client.ask("m")
+        assert client.read_json()["error"]["code"] == -32004
+    worker = web.fake()
+    worker.wait_ready()
+    with web.stays(kind) as client:
+        client.who()
+
+
+# connect: ask
+
+def test_asked_and_let_in(site):
+    web, worker = build(site, connect="ask", headers=["x-user"])
+    with web.ws(headers=[("X-User", "me")]) as client:
+        event, = worker.connects
+        assert not event.notify and event.done
+        assert event.params["headers"] == {"x-user": "me"}
+        assert client.who()[0] == event.conn
+
+
+def test_asked_and_refused(site):
+    def handler(call):
+        if call.method == "frontd.connect" and call.params["headers"].get("x-user") != "me":
+            call.error(1, "who are you?")
+        else:
+            echo(call)
+    web, worker = build(site, handler, connect="ask", headers=["x-user"])
+    for _ in range(3):
+        with WsClient(web.address, None) as client:
+            client.send(upgrade(headers=[("X-User", "you")]))
+            assert client.read_response().status == 403
+    with web.ws(headers=[("X-User", "me")]) as client:
+        conn, _ = client.who()
+    worker.wait_disconnect(conn)
+    assert [c.conn for c in worker.disconnects] == [conn]       # the others never came
+    assert len(worker.connects) == 4
+
+
+def test_the_answer_is_waited_for(site):
+    """Nothing goes out before; what the client has sent meanwhile is looked at afterwards."""
+    def handler(call):
+        if call.method != "frontd.connect":
+            echo(call)
+    web, worker = build(site, handler, connect="ask")
+    with WsClient(web.address, None) as client:
+        client.send(upgrade() + ws_frame(TEXT, b'{"jsonrpc":"2.0","id":1,"method":"demo.echo","params":[7]}'))
+        worker.wait(lambda: worker.connects, "frontd.connect")
+        assert worker.channel().sync()
+        assert web.rpc("demo.echo", [1]).status == 200
+        assert not client.readable() and len(worker.calls) == 1
+        worker.connects[0].reply()
+        client.upgraded()
+        assert client.read_json()["result"] == [7]
+
+
+def test_a_client_gone_while_its_worker_is_asked(site):
+    web, worker = build(site, lambda call: None, connect="ask")
+    for n, way in enumerate(("close", "reset")):
+        client = WsClient(web.address, None)
+        client.send(upgrade())
+        worker.wait(lambda: len(worker.connects) > n, "frontd.connect")
+        getattr(client, way)()
+        event = worker.connects[n]
+        worker.wait(lambda: event.cancelled, "CANCEL")
+        event.reply()
+    worker.handler = echo
+    with web.ws() as client:
+        conn, _ = client.who()
+    worker.wait_disconnect(conn)
+
+
+def test_what_is_said_before_the_answer(site):
+    """A subscription made before the client is let in holds, on any shard's word."""
+    def handler(call):
+        if call.method == "frontd.connect":
+            call.channel.subscribe(call.conn, "t")
+        echo(call)
+    web, worker = build(site, handler, shards=2, connect="ask")
+    for n in range(20):
+        with web.ws() as client:
+            worker.channel(n & 1).publish("t", b'"news"')
+            assert client.read_json() == "news"
+
+
+def test_pushes_before_the_answer(site):
+    """They come behind the upgrade, in their order."""
+    def handler(call):
+        if call.method == "frontd.connect":
+            for n in range(3):
+                call.channel.push(call.conn, b'"welcome %d"' % n)
+        echo(call)
+    web, worker = build(site, handler, connect="ask")
+    with web.ws() as client:
+        assert [client.read_json() for _ in range(3)] == ["welcome %d" % n for n in range(3)]
+
+
+def test_nobody_to_ask(site):
+    web, _ = build(site, None, connect="ask", pools={"app": {"wait_for_worker": "100ms"}})
+    with WsClient(web.address, None) as client:
+        client.send(upgrade())
+        assert client.read_response().status == 503
+    web.fake().wait_ready()
+    with web.ws() as client:
+        client.who()
+
+
+def test_nobody_who_answers(site):
+    web, worker = build(site, lambda call: None, connect="ask", timeout="200ms")
+    with WsClient(web.address, None) as client:
+        client.send(upgrade())
+        assert client.read_response().status == 504
+        event, = worker.connects
+        worker.wait(lambda: event.cancelled, "CANCEL")
+        event.reply()
+        assert worker.channel().sync()
+
+
+def test_a_worker_lost_while_it_is_asked(site):
+    web, worker = build(site, lambda call: None, connect="ask")
+    with WsClient(web.address, None) as client:
+        client.send(upgrade())
+        worker.wait(lambda: worker.connects, "frontd.connect")
+        worker.drop()
+        assert client.read_response().status == 502
+
+
+def test_bad_handshakes_ask_nobody(site):
+    web, worker = build(site, connect="ask", origins=["http://good.test"])
+    for data, status in ((upgrade(key="x"), 400), (upgrade(version="8"), 426),
+                         (upgrade(origin="http://evil.test"), 403)):
+        with WsClient(web.address, None) as client:
+            client.send(data)
+            assert client.read_response().status == status
+    with web.ws() as client:
+        client.who()
+    assert len(worker.connects) == 1
+
+
+# messages: raw
+
+def test_raw_messages(site):
+    """Each goes to a worker as it is: text and bytes, empty ones, JSON and none, in order."""
+    web = site(routes=[ws_route("/raw", messages="raw", events=True), rpc_route()])
+    worker = web.fake(handler=lambda call: None)
+    web.start()
+    sent = [(False, b""), (True, b""), (False, b"x"), (True, bytes(range(256))), (False, b'{"jsonrpc":"2.0"}'),
+            (False, "\u20ac".encode() * 1000), (True, b"z" * 70_000), (False, b"[")] + [
+                (bool(n & 1), b"%d" % n) for n in range(200)]
+    with web.ws("/raw") as client:
+        for binary, data in sent:
+            (client.send_binary if binary else client.send_text)(data)
+        worker.wait(lambda: len(worker.messages) == len(sent), "all messages")
+        assert [(c.binary, c.blob) for c in worker.messages] == sent
+        conn, = {c.conn for c in worker.messages}
+        assert worker.connects[0].conn == conn
+        assert json.loads(worker.messages[0].body) == {"jsonrpc": "2.0", "method": "frontd.message"}
+        worker.channel().push(conn, b"\xff", binary=True)
+        assert client.read_message() == (2, b"\xff")
+        client.finish(4000)
+    assert worker.wait_disconnect(conn).params["code"] == 4000
+
+
+def test_raw_messages_of_many(site):
+    web = site(shards=2, routes=[ws_route("/raw", messages="raw"), rpc_route()])
+    worker = web.fake()
+    web.start()
+    made = [web.ws("/raw") for _ in range(20)]
+    for turn in range(20):
+        for n, client in enumerate(made):
+            client.send_text(b"%d.%d" % (n, turn))
+    for turn in range(20):
+        for n, client in enumerate(made):
+            assert client.read_text() == b"%d.%d" % (n, turn)
+    assert len({c.conn for c in worker.messages}) == 20
+    for client in made:
+        client.close()
+    wait_for(lambda: web.connections() == 0, "the end of all")
+
+
+def test_raw_messages_without_a_worker(site):
+    """Nobody takes them: they are lost, as notifications are, and the client stays."""
+    web = site(routes=[ws_route("/raw", messages="raw"), rpc_route()], pools={"app": {"wait_for_worker": "100ms"}})
+    web.start()
+    with web.ws("/raw") as client:
+        client.send_text(b"lost")
+        assert web.rpc("m").status == 503           # so long has it waited
+        worker = web.fake()
+        worker.wait_ready()
+        client.send_text(b"there")
+        assert client.read_text() == b"there"
+
+
+def test_a_worker_that_subscribes_at_connect(site):
+    def handler(call):
+        if call.method == "frontd.connect":
+            call.channel.subscribe(call.conn, "all")
+        else:
+            echo(call)
+    web, worker = build(site, handler, shards=2)
+    with Crowd(web, worker) as crowd:
+        for kind in KINDS:
+            crowd.spread(1, kind)
+        worker.channel(0).publish("all", b'"hello"')
+        for client, _, _ in crowd.members:
+            assert client.read_json() == "hello"

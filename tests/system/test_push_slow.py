@@ -1,0 +1,196 @@
+"""Clients that do not read what is pushed to them: bounded, and nobody else is affected."""
+import json
+
+import pytest
+
+from fakeworker import PUSH, PUBLISH, data_frame, echo
+from harness import STAYS, memory, rpc_route, sanitized, wait_for, ws_route
+from stays import Crowd, everything, runs_of
+from wsclient import Closed, WsClosed, ws_close
+
+pytestmark = pytest.mark.skipif(not STAYS, reason="connections that stay are not asked for")
+
+KINDS = ["ws", "frame", "line"]
+BUFFER = 128 << 10      # limits.write_buffer
+SMALL = 4096            # receive buffer of a client that does not read
+SIZE = 4096             # bytes of a message
+ROUND = 16              # messages that are sent before the fast clients have read them: BUFFER holds them
+ROUNDS = 150            # so many fit in no buffer of the kernel
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def build(site, slow, kind, handler=echo, shards=1):
+    keys = {"slow": slow, "events": True}
+    web = site(shards=shards, routes=[ws_route(**keys), rpc_route()],
+               streams={} if kind == "ws" else {kind: keys}, limits={"write_buffer": BUFFER})
+    worker = web.fake(handler=handler)
+    web.start()
+    return web, worker
+
+
+def message(n):
+    return (b'"p %d ' % n).ljust(SIZE - 1, b".") + b'"'
+
+
+def flood(worker, members, until, rounds=ROUNDS):
+    """Publishes to "t" in rounds, which all of `members` read, until a round after which `until()` holds;
+    each has to get each message, in order. Returns how many there were."""
+    sent = 0
+    for _ in range(rounds):
+        worker.channel().send(b"".join(data_frame(PUBLISH, message(sent + k), topic="t") for k in range(ROUND)))
+        for client, _, _ in members:
+            for k in range(ROUND):
+                assert client.read_text() == message(sent + k)
+        sent += ROUND
+        if until():
+            break
+    return sent
+
+
+@every_kind
+def test_a_slow_one_among_fast_ones_is_closed(site, kind):
+    web, worker = build(site, "close", kind, shards=2)
+    with Crowd(web, worker) as crowd:
+        fast = crowd.spread(2, kind)
+        slow, conn, _ = crowd.add(kind, rcvbuf=SMALL)
+        crowd.join("t")
+        sent = flood(worker, fast, lambda: False)
+        # It reads what was on its way: no message is missing before the end, or half there.
+        code, got = None, []
+        try:
+            while True:
+                got.append(slow.read_text())
+        except WsClosed as e:
+            code = e.code
+            slow.try_send(ws_close(code))
+        except (Closed, AssertionError, ConnectionError):
+            pass                                            # ended within a message
+        assert code in (None, 1013)
+        assert got == [message(n) for n in range(len(got))]
+        assert len(got) < sent
+        slow.close()
+        worker.wait_disconnect(conn)
+        flood(worker, fast, lambda: False, 3)
+        for client, _, _ in fast:
+            assert client.call("demo.echo", [1]) == [1]
+
+
+def test_one_over_the_buffer_is_told_1013(site):
+    """Two pushes that are too large by themselves: once the client reads there is room for the Close."""
+    web, worker = build(site, "close", "ws")
+    with Crowd(web, worker) as crowd:
+        client, conn, _ = crowd.add(rcvbuf=SMALL)
+        for _ in range(2):
+            worker.channel().push(conn, b"x" * (8 << 20))
+        assert worker.channel().sync()
+        assert client.read_close()[0] == 1013
+        client.send(ws_close(1013))
+        assert client.at_end()
+        client.close()
+        assert worker.wait_disconnect(conn).params["code"] == 1013
+
+
+@every_kind
+def test_a_slow_one_among_fast_ones_loses_the_oldest(site, kind):
+    """It stays, gets what there is room for in order, the newest among it, and every answer."""
+    web, worker = build(site, "drop", kind)
+    with Crowd(web, worker) as crowd:
+        fast = crowd.spread(2, kind)
+        slow, conn, _ = crowd.add(kind, rcvbuf=SMALL)
+        crowd.join("t")
+        asked = [0]
+
+        def ask_now_and_then():
+            if asked[0] < 60:
+                slow.ask("demo.echo", [asked[0]], id=asked[0])
+                asked[0] += 1
+                worker.wait(lambda: sum(c.conn == conn and c.method == "demo.echo" and c.done
+                                        for c in worker.calls) == asked[0])
+            return False
+        sent = flood(worker, fast, ask_now_and_then)
+        assert not worker.disconnects
+        worker.channel().push(conn, b'"end"')
+        got = everything(slow, b'"end"')
+        answers = [json.loads(t) for t in got if t.startswith(b"{")]
+        assert [a["id"] for a in answers] == list(range(60)) == [a["result"][0] for a in answers]
+        pushed = [t for t in got if t.startswith(b'"p')]
+        numbers = runs_of(t.strip(b'"') for t in pushed)["p"]
+        assert all(t == message(n) for t, n in zip(pushed, numbers))
+        assert numbers == sorted(set(numbers))
+        assert numbers[0] == 0 and numbers[-1] == sent - 1 and len(numbers) < sent
+        # What is left at the end is one run of the newest, which fits in the buffer.
+        tail = next(k for k in range(len(numbers) - 1, -1, -1) if k == 0 or numbers[k - 1] != numbers[k] - 1)
+        assert 0 < len(numbers) - tail <= BUFFER // SIZE + ROUND
+        assert slow.call("demo.echo", ["fine"]) == ["fine"]
+
+
+@pytest.mark.parametrize("slow", ["close", "drop"])
+def test_very_many_pushes_to_a_client_that_never_reads(site, slow):
+    web, worker = build(site, slow, "ws")
+    count = 100_000 if sanitized() else 1_000_000
+    with Crowd(web, worker) as crowd:
+        client, conn, _ = crowd.add(rcvbuf=SMALL)
+        other, _, _ = crowd.add()
+        channel = worker.channel()
+        before = memory(web.shard)
+        block = 2000
+        data = data_frame(PUSH, b"x" * 100, conn) * block
+        for _ in range(count // block):
+            channel.send(data)
+        assert channel.sync()
+        assert other.call("demo.echo", [1]) == [1]
+        if not sanitized():             # whose quarantine keeps what has been freed
+            assert memory(web.shard) - before < 8 * BUFFER + (4 << 20)
+        if slow == "close":
+            assert client.read_close()[0] == 1013
+            client.send(ws_close(1013))
+            assert client.at_end()
+            client.close()
+            worker.wait_disconnect(conn)
+        else:
+            assert not worker.disconnects
+            channel.push(conn, b"end")
+            got = everything(client, b"end")
+            assert 0 < len(got) < count and set(got[:-1]) == {b"x" * 100}
+
+
+@every_kind
+def test_very_many_subscriptions_of_clients_that_never_read(site, kind):
+    """What waits for twenty of them is bounded for each; one message is not copied for each either."""
+    web, worker = build(site, "drop", kind)
+    with Crowd(web, worker) as crowd:
+        for _ in range(20):
+            crowd.add(kind, rcvbuf=SMALL)
+        reads, _, _ = crowd.add(kind)
+        crowd.join("t")
+        before = memory(web.shard)
+        flood(worker, crowd.members[-1:], lambda: False, 200)
+        if not sanitized():
+            assert memory(web.shard) - before < 20 * BUFFER + (4 << 20)
+        assert reads.call("demo.echo", [1]) == [1]
+
+
+@every_kind
+def test_calls_of_a_client_that_never_reads(site, kind):
+    """Answers are never dropped: beyond the buffer the client is closed, or not read any more."""
+    web, worker = build(site, "drop", kind, handler=lambda call: None if call.notify else call.reply("x" * SIZE))
+    with web.stays(kind, rcvbuf=SMALL) as client:
+        client.sock.settimeout(0.5)
+        asked = 0
+        try:
+            while asked < ROUND * ROUNDS:
+                client.ask("m", id=asked)
+                asked += 1
+        except OSError:                 # it is not read any more, or gone
+            pass
+        client.sock.settimeout(10)
+        done = []
+        try:
+            while len(done) < asked - 1:
+                done.append(client.read_json()["id"])
+        except (Closed, WsClosed, AssertionError, OSError):
+            pass
+        assert done == list(range(len(done)))
+        assert done
+    wait_for(lambda: web.connections() == 0, "its end")
+    assert len(worker.live()) == 1
