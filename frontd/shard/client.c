@@ -162,8 +162,10 @@ static void wait_for_what_matters(struct client *client)
 {
     bool read = client_may_start(client) || client->state == CLIENT_LINGERING;
     bool write = client_writable(client) > 0;
-    /* Who is not read any more, but waits for an answer, may leave. */
-    bool leaves = (client->last_request || client->held) && client->state == CLIENT_OPEN;
+    /* Who is not read, but waits for an answer, may leave. (A pipelining HTTP client whose reading
+     * is paused has requests unread, which its end would overtake.) */
+    bool leaves = client->state == CLIENT_OPEN && !read &&
+                  (client->last_request || client->stay != NULL);
     wait_for(client,
         (read ? UV_READABLE : 0) | (write ? UV_WRITABLE : 0) | (leaves ? UV_DISCONNECT : 0));
 }

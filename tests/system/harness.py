@@ -21,7 +21,6 @@ FRONTD = os.path.join(BUILD, "frontd", "frontd")
 WORKERD = os.path.join(BUILD, "workerd", "workerd")
 DEMO = os.path.join(BUILD, "workerd", "modules", "demo.so")
 PYTHON_WORKER = os.path.join(ROOT, "proto", "python", "demo_worker.py")
-STAYS = os.environ.get("FRONTD_TEST_STAYS") == "1"      # test what needs WebSocket, frame and line
 LIMIT = 10.0            # seconds after which something that should happen is taken to hang
 SANITIZERS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "LeakSanitizer:",
               "check failed")
@@ -299,7 +298,10 @@ class Site:
 
     def shard_of(self, client):
         """The process id of the shard that has accepted this client; None when none has yet."""
-        ours, port = client.sock.getsockname()[1], client.sock.getpeername()[1]
+        try:
+            ours, port = client.sock.getsockname()[1], client.sock.getpeername()[1]
+        except OSError:
+            return None  # the connection has ended
         inode = None
         with open("/proc/net/tcp") as f:
             next(f)

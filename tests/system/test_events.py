@@ -4,11 +4,10 @@ import json
 import pytest
 
 from fakeworker import echo
-from harness import STAYS, rpc_route, wait_for, ws_route
+from harness import rpc_route, wait_for, ws_route
 from stays import Crowd
 from wsclient import TEXT, WsClient, upgrade, ws_frame
 
-pytestmark = pytest.mark.skipif(not STAYS, reason="connections that stay are not asked for")
 
 KINDS = ["ws", "frame", "line"]
 every_kind = pytest.mark.parametrize("kind", KINDS)

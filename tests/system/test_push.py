@@ -5,11 +5,10 @@ import threading
 import pytest
 
 from fakeworker import DISCONNECT, PUBLISH, PUSH, SUBSCRIBE, data_frame, echo, frame
-from harness import STAYS, Site, rpc_route, sanitized, wait_for, ws_route
+from harness import Site, rpc_route, sanitized, wait_for, ws_route
 from stays import Crowd, runs_of
 from wsclient import BINARY, TEXT, Closed, Reader, WsClosed
 
-pytestmark = pytest.mark.skipif(not STAYS, reason="connections that stay are not asked for")
 
 KINDS = ["ws", "frame", "line"]
 TOPICS = 5              # limits.subscriptions
@@ -280,8 +279,7 @@ def test_metas_that_name_no_topic(site):
     web.start()
     with Crowd(web, worker) as crowd:
         client, conn, _ = crowd.add()
-        for n, meta in enumerate((b"", b"{}", b'{"topic":1}', b'{"topic":null}', b'{"topic":["t"]}', b"[]", b"{",
-                                  b'"t"')):
+        for n, meta in enumerate((b"", b"{}", b'{"topic":1}', b'{"topic":null}', b'{"topic":["t"]}', b"[]", b"{", b'"t"')):
             for type, about in ((SUBSCRIBE, conn), (PUBLISH, 0)):
                 bad = web.fake("bad-%d-%d" % (n, type))     # anew: who was sent away comes back late
                 bad.tolerant = True

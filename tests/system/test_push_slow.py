@@ -4,11 +4,10 @@ import json
 import pytest
 
 from fakeworker import PUSH, PUBLISH, data_frame, echo
-from harness import STAYS, memory, rpc_route, sanitized, wait_for, ws_route
+from harness import memory, rpc_route, sanitized, wait_for, ws_route
 from stays import Crowd, everything, runs_of
 from wsclient import Closed, WsClosed, ws_close
 
-pytestmark = pytest.mark.skipif(not STAYS, reason="connections that stay are not asked for")
 
 KINDS = ["ws", "frame", "line"]
 BUFFER = 128 << 10      # limits.write_buffer

@@ -6,11 +6,10 @@ import threading
 import pytest
 
 from fakeworker import echo
-from harness import STAYS, Site, rpc_route, ws_route
+from harness import Site, rpc_route, ws_route
 from httpclient import Closed
 from wsclient import BINARY, ws_frame
 
-pytestmark = pytest.mark.skipif(not STAYS, reason="connections that stay are not asked for")
 
 KINDS = ["ws", "frame", "line"]
 CALLS = 6               # limits.calls_per_connection

@@ -8,11 +8,10 @@ import time
 import pytest
 
 from fakeworker import echo
-from harness import STAYS, Site, rpc_route, wait_for, ws_route
+from harness import Site, rpc_route, wait_for, ws_route
 from httpclient import Closed
 from wsclient import (BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, WsClosed, upgrade, ws_close, ws_frame)
 
-pytestmark = pytest.mark.skipif(not STAYS, reason="connections that stay are not asked for")
 
 BODY = 100_000          # limits.body: bytes of the largest frame and message
 

@@ -5,11 +5,10 @@ import threading
 import pytest
 
 from fakeworker import CANCEL, echo, hold
-from harness import STAYS, rpc_route, wait_for, ws_route
+from harness import rpc_route, wait_for, ws_route
 from stays import Crowd
 from wsclient import TEXT, Closed, WsClosed, upgrade, ws_close, ws_frame
 
-pytestmark = pytest.mark.skipif(not STAYS, reason="connections that stay are not asked for")
 
 KINDS = ["ws", "frame", "line"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -27,12 +26,9 @@ def fails(client, code, id=1):
 
 # Clients that go
 
-@every_kind
-@pytest.mark.parametrize("way", ["close", "reset", "goodbye"])
+@pytest.mark.parametrize("kind,way", [("ws", "goodbye")] + [(k, w) for k in KINDS for w in ("close", "reset")])
 def test_a_client_gone_in_mid_call(site, kind, way):
     """CANCEL reaches the worker; the slot comes back with the worker's answer, not before."""
-    if (kind, way) in (("frame", "goodbye"), ("line", "goodbye")):
-        pytest.skip("only WebSocket has a closing handshake")
     web = build(site)
     worker = web.fake(handler=hold, concurrency=1)
     web.start()

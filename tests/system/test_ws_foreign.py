@@ -9,9 +9,8 @@ import subprocess
 import pytest
 
 from fakeworker import echo
-from harness import LIMIT, ROOT, STAYS, Site, rpc_route, ws_route
+from harness import LIMIT, ROOT, Site, rpc_route, ws_route
 
-pytestmark = pytest.mark.skipif(not STAYS, reason="connections that stay are not asked for")
 
 NODE = os.path.join(ROOT, "tests", "system", "node")
 NODE_BUILD = os.path.join(ROOT, "build", "node")

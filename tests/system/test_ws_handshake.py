@@ -4,11 +4,10 @@ import os
 
 import pytest
 
-from harness import STAYS, Site, http_route, rpc_route, ws_route
+from harness import Site, http_route, rpc_route, ws_route
 from httpclient import Client, request, rpc_request
 from wsclient import KEY, TEXT, WsClient, accept_of, upgrade, ws_frame
 
-pytestmark = pytest.mark.skipif(not STAYS, reason="connections that stay are not asked for")
 
 ROUTES = [
     ws_route(),

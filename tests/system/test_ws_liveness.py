@@ -3,10 +3,9 @@ import socket
 
 import pytest
 
-from harness import LIMIT, STAYS, rpc_route, wait_for, ws_route
+from harness import LIMIT, rpc_route, wait_for, ws_route
 from wsclient import CONTINUATION, TEXT, Closed, Reader, WsClosed, ws_frame
 
-pytestmark = pytest.mark.skipif(not STAYS, reason="connections that stay are not asked for")
 
 PING = "200ms"
 TCP_REPAIR = 19         # linux/tcp.h: what is done to the socket then is not told to the peer

@@ -5,10 +5,9 @@ import contextlib
 
 import pytest
 
-from harness import STAYS, Site, rpc_route, ws_route
+from harness import Site, rpc_route, ws_route
 from wsclient import CONTINUATION, PING, TEXT, ws_frame
 
-pytestmark = pytest.mark.skipif(not STAYS, reason="connections that stay are not asked for")
 
 VALID = [
     b"", b"\x00", b"\x7f", b"abc", b"\xc2\x80", b"\xdf\xbf", b"\xe0\xa0\x80", b"\xe0\xbf\xbf", b"\xe1\x80\x80",
