@@ -279,7 +279,7 @@ def test_metas_that_name_no_topic(site):
     web.start()
     with Crowd(web, worker) as crowd:
         client, conn, _ = crowd.add()
-        for n, meta in enumerate((b"", b"{}", b'{"topic":1}', b'{"topic":null}', b'{"topic":["t"]}', b"[]", b"{", b'"t"')):
+        for n, meta in enumerate((b"", b"{}", b'{"topic":1}', b'{"topic":null}', b'{"topic":[]}', b"[]", b"{", b"1")):
             for type, about in ((SUBSCRIBE, conn), (PUBLISH, 0)):
                 bad = web.fake("bad-%d-%d" % (n, type))     # anew: who was sent away comes back late
                 bad.tolerant = True
