@@ -115,6 +115,11 @@ void ws_unmask(char *p, size_t n, uint8_t mask[static 4])
 }
 
 /* RFC 6455 section 7.4, and 1012 to 1014 of the registry; 1005, 1006 and 1015 are never sent. */
+bool ws_text_valid(struct span text)
+{
+    return utf8_check(UTF8_OK, text.p, text.n) == UTF8_OK;
+}
+
 bool ws_code_valid(unsigned code)
 {
     return IN(code, 1000U, 1003U) || IN(code, 1007U, 1014U) || IN(code, 3000U, 4999U);

@@ -106,6 +106,9 @@ size_t ws_head_write(uint8_t out[static WS_HEAD_MAX], enum ws_opcode opcode, uin
  */
 size_t ws_close_write(uint8_t out[static 2 + WS_CONTROL_MAX], unsigned code, struct span reason);
 
+/* Whether bytes may be sent as a text message: they are UTF-8 (RFC 6455 section 5.6). */
+bool ws_text_valid(struct span text);
+
 /* Whether a code may stand in a Close frame: 1000-1003, 1007-1014, 3000-4999. */
 bool ws_code_valid(unsigned code);
 

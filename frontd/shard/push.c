@@ -54,6 +54,7 @@ static struct span payload_of(const struct frame *frame)
 struct shared {
     const struct frame *frame;
     struct message *encoded[STAY_KINDS];
+    bool refused; /* it cannot be sent to a kind of connection that it was for */
 };
 
 static void deliver(struct client *client, struct shared *shared)
@@ -61,6 +62,14 @@ static void deliver(struct client *client, struct shared *shared)
     const struct frame *frame = shared->frame;
     struct message **message = &shared->encoded[client->stay->kind];
     bool binary = frame->head.flags & FRAME_F_BINARY;
+    bool websocket = client->stay->kind == STAY_WEBSOCKET;
+    if (shared->refused && websocket)
+        return;
+    if (*message == NULL && websocket && !binary && !ws_text_valid(payload_of(frame))) {
+        shared->refused = true;
+        log_warning("a worker pushes text that is not UTF-8: it is not sent to WebSockets");
+        return;
+    }
     if (*message == NULL)
         *message = stay_encode(client->stay->kind, payload_of(frame), binary, true);
     if (*message != NULL)

@@ -25,7 +25,7 @@ Test(slab, objects_are_zeroed_aligned_and_apart)
         for (size_t i = 0; i < COUNT; i++) {
             objects[i] = slab_get(&slab);
             cr_assert_not_null(objects[i]);
-            cr_assert_eq((uintptr_t)objects[i] % 16, (uintptr_t)0);
+            cr_assert_eq((uintptr_t)objects[i] % 8, (uintptr_t)0);
             cr_assert(is_zero(objects[i], 100));
             memset(objects[i], (int)(i & 0x7f) + 1, 100);
         }
