@@ -34,7 +34,7 @@ def status(pid, key):
 def test_shards_cannot_get_privileges(site):
     web = site(shards=2)
     web.start()
-    assert [status(pid, "NoNewPrivs") for pid in web.shards()] == [["1"], ["1"]]
+    wait_for(lambda: [status(pid, "NoNewPrivs") for pid in web.shards()] == [["1"], ["1"]], "both")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
