@@ -87,7 +87,8 @@ static void move(struct workerd_call *call, const char *what,
     }
     if (!read_line(call, &line))
         return;
-    strcat(line.text, what);
+    size_t used = strlen(line.text);
+    snprintf(line.text + used, sizeof(line.text) - used, "%s", what);
     int r = change(workerd_call_worker(call), conn, line.topic);
     end(call, r < 0 ? r : publish(call, &line));
 }
