@@ -1,6 +1,7 @@
 """Starts and stops the programs under test, and looks at them through /proc."""
 import json
 import os
+import random
 import resource
 import shutil
 import signal
@@ -48,11 +49,23 @@ def wait_for(condition, what="the condition", timeout=LIMIT, interval=0.01):
         time.sleep(interval)
 
 
+given_ports = set()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port nobody listens on, never given twice; below those that the kernel gives to clients."""
+    while True:
+        port = random.randrange(10000, 32000)
+        if port in given_ports:
+            continue
+        given_ports.add(port)
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def stat(pid):
