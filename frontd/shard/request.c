@@ -10,9 +10,9 @@
 
 static struct pool *all_pools;
 
-static void on_ended(struct call *call, const struct outcome *outcome)
+/* What became of a call (NULL: there was no memory for it) goes to whoever started it. */
+static void tell(struct request *request, struct call *call, const struct outcome *outcome)
 {
-    struct request *request = call->owner;
     request->client->calls--;
     if (request->asking)
         stay_asked(request, outcome);
@@ -20,6 +20,11 @@ static void on_ended(struct call *call, const struct outcome *outcome)
         gateway_ended(request, outcome);
     else
         rpc_ended(request, call, outcome);
+}
+
+static void on_ended(struct call *call, const struct outcome *outcome)
+{
+    tell(call->owner, call, outcome);
 }
 
 static const char *on_pushed(struct ctx *ctx, const struct frame *frame)
@@ -227,12 +232,6 @@ void request_call(struct request *request, struct call_spec *spec, uint32_t pool
     client->calls++;
     if (call_start(client_ctx(client), spec) < 0) {
         struct outcome outcome = {.error = RPC_OVERLOADED};
-        client->calls--;
-        if (request->asking)
-            stay_asked(request, &outcome);
-        else if (request->route->kind == CONF_HTTP)
-            gateway_ended(request, &outcome);
-        else
-            rpc_ended(request, NULL, &outcome);
+        tell(request, NULL, &outcome);
     }
 }

@@ -1,4 +1,5 @@
 """Starts and stops the programs under test, and looks at them through /proc."""
+import contextlib
 import json
 import os
 import random
@@ -13,7 +14,7 @@ import threading
 import time
 
 from fakeworker import FakeWorker, echo
-from httpclient import BadResponse, Client, Closed
+from httpclient import BadResponse, Client, Closed, rpc_request
 from wsclient import StreamClient, WsClient
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -440,3 +441,24 @@ class Load:
             thread.join(2 * LIMIT)
             assert not thread.is_alive(), "a client hangs"
         return self.results
+
+
+@contextlib.contextmanager
+def clients(web, count):
+    made = [web.client() for _ in range(count)]
+    try:
+        yield made
+    finally:
+        for client in made:
+            client.close()
+
+
+def ask(made, method="demo.echo", path="/rpc", first=0):
+    for n, client in enumerate(made, first):
+        client.send(rpc_request(method, [n], id=n, path=path))
+
+
+def failed(r, status, code):
+    assert r.status == status, r
+    assert r.json()["error"]["code"] == code
+    return r

@@ -1,33 +1,11 @@
 """How a call ends: deadlines, cancelling, workers that go away, retries."""
-import contextlib
 import time
 
 import pytest
 
 from fakeworker import hold
-from harness import Load, rpc_route, wait_for
+from harness import Load, ask, clients, failed, rpc_route, wait_for
 from httpclient import rpc_request
-
-
-@contextlib.contextmanager
-def clients(web, count):
-    made = [web.client() for _ in range(count)]
-    try:
-        yield made
-    finally:
-        for client in made:
-            client.close()
-
-
-def ask(made, method="demo.echo", path="/rpc", first=0):
-    for n, client in enumerate(made, first):
-        client.send(rpc_request(method, [n], id=n, path=path))
-
-
-def failed(r, status, code):
-    assert r.status == status, r
-    assert r.json()["error"]["code"] == code
-    return r
 
 
 def test_cancel_at_the_deadline_and_the_slot_stays(site):

@@ -1,34 +1,12 @@
 """How a pool chooses among its workers, queues, and waits: concurrency, deadlines, cancelling."""
-import contextlib
 import threading
 import time
 
 import pytest
 
 from fakeworker import PING, PONG, echo, frame, hold
-from harness import Load, free_port, rpc_route, wait_for
+from harness import Load, ask, clients, failed, free_port, rpc_route, wait_for
 from httpclient import rpc_request, wait_readable
-
-
-@contextlib.contextmanager
-def clients(web, count):
-    made = [web.client() for _ in range(count)]
-    try:
-        yield made
-    finally:
-        for client in made:
-            client.close()
-
-
-def ask(made, method="demo.echo", path="/rpc", first=0):
-    for n, client in enumerate(made, first):
-        client.send(rpc_request(method, [n], id=n, path=path))
-
-
-def failed(r, status, code):
-    assert r.status == status, r
-    assert r.json()["error"]["code"] == code
-    return r
 
 
 def test_hello_of_the_front(site):
