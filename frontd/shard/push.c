@@ -86,8 +86,9 @@ static void publish(const struct frame *frame, const struct topic_name *topic)
 {
     struct shared shared = {.frame = frame};
     struct topic_members members = topics_members((struct span){topic->name, topic->n});
-    for (uint32_t i = 0; i < members.count; i++)
-        deliver(members.clients[i], &shared);
+    /* From the last one on: who is turned away by it leaves, and the last takes the place. */
+    for (uint32_t i = members.count; i > 0; i--)
+        deliver(members.clients[i - 1], &shared);
     end_sharing(&shared);
 }
 

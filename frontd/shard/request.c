@@ -79,12 +79,17 @@ void request_free(struct request *request)
     slab_put(&client_ctx(request->client)->requests, request);
 }
 
-void request_abandon(struct request *request)
+void request_cancel(struct request *request)
 {
     list_for_each_safe (node, &request->calls) {
         request->client->calls--;
         call_cancel(container_of(node, struct call, node));
     }
+}
+
+void request_abandon(struct request *request)
+{
+    request_cancel(request);
     request_free(request);
 }
 

@@ -41,6 +41,9 @@ void request_refuse(
 /* Whether a request with this head would be refused whatever its body is (for Expect). */
 bool request_hopeless(const struct client *client, const struct http1_head *head);
 
+/* Its answer is known without them: cancels its calls. */
+void request_cancel(struct request *request);
+
 /* Its client is going: cancels its calls and frees it. */
 void request_abandon(struct request *request);
 

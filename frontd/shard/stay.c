@@ -301,6 +301,17 @@ static void abandon_requests(struct client *client)
         request_abandon(container_of(node, struct request, node));
 }
 
+/* A worker wants it gone before the one that is asked has answered: it is not let in. */
+static void refuse_held(struct client *client)
+{
+    static const struct outcome refused = {0};
+    struct request *request = list_first(&client->requests, struct request, node);
+    client->held = false;
+    request_cancel(request);
+    turn_away(request, &refused);
+    client_touch(client);
+}
+
 void stay_close(struct client *client, unsigned code, struct span reason)
 {
     struct stay *stay = client->stay;
@@ -308,8 +319,12 @@ void stay_close(struct client *client, unsigned code, struct span reason)
         return;
     if (stay->code == 0)
         stay->code = (uint16_t)code;
+    if (client->held) {
+        refuse_held(client);
+        return;
+    }
     abandon_requests(client); /* no answer may follow */
-    if (stay->kind == STAY_WEBSOCKET && !client->held) {
+    if (stay->kind == STAY_WEBSOCKET) {
         send_close(client, code, reason);
         stay->heard_at = ctx_now(client_ctx(client)); /* the client's has CLOSE_MS from now */
     } else {

@@ -46,6 +46,8 @@ struct client *stay_find(struct ctx *ctx, uint64_t conn);
 
 /*
  * Closes with that WebSocket close code and reason; the other kinds just close, after what waits.
+ * One that a worker is still asked about is turned away: it is no connection that stays afterwards,
+ * and has left its topics.
  */
 void stay_close(struct client *client, unsigned code, struct span reason);
 
@@ -55,5 +57,5 @@ void stay_close(struct client *client, unsigned code, struct span reason);
  */
 struct message *stay_encode(enum stay_kind kind, struct span payload, bool binary, bool push);
 
-/* Sends a pushed message, or deals with a consumer that is too slow for it. */
+/* Sends a pushed message, or deals with a consumer that is too slow for it: see stay_close(). */
 void stay_push(struct client *client, struct message *message);

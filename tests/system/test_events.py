@@ -13,10 +13,10 @@ KINDS = ["ws", "frame", "line"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def build(site, handler=echo, shards=1, pools=None, **keys):
+def build(site, handler=echo, shards=1, pools=None, limits=None, **keys):
     route = {"events": True, **keys}
     stream = {k: v for k, v in route.items() if k not in ("headers", "origins")}
-    web = site(shards=shards, pools=pools, streams={"frame": stream, "line": stream},
+    web = site(shards=shards, pools=pools, limits=limits, streams={"frame": stream, "line": stream},
                routes=[ws_route(**route), ws_route("/quiet"), rpc_route()])
     worker = web.fake(handler=handler) if handler else None
     return web.start(), worker
@@ -223,6 +223,81 @@ def test_pushes_before_the_answer(site):
     web, worker = build(site, handler, connect="ask")
     with web.ws() as client:
         assert [client.read_json() for _ in range(3)] == ["welcome %d" % n for n in range(3)]
+
+
+def ask_to_come(web, kind):
+    """A client about which a worker is asked; a WebSocket has sent its upgrade."""
+    if kind != "ws":
+        return web.stream(kind)
+    client = WsClient(web.address, None)
+    client.send(upgrade())
+    return client
+
+
+def turned_away(client, kind, status=403):
+    if kind == "ws":
+        assert client.read_response().status == status
+    assert client.at_end()
+
+
+@every_kind
+@pytest.mark.parametrize("pushes", [0, 3])
+@pytest.mark.parametrize("answer", ["error", "result", "none"])
+def test_a_disconnect_before_the_answer(site, kind, pushes, answer):
+    """It refuses, whatever the answer says; what was pushed before is not sent."""
+    def handler(call):
+        if call.method == "frontd.connect":
+            for _ in range(pushes):
+                call.push(b'"before"')
+            call.channel.subscribe(call.conn, "t")
+            call.channel.disconnect(call.conn, 4003, "banned")
+            call.push(b'"after"')
+            if answer != "none":
+                call.error(1, "banned") if answer == "error" else call.reply()
+        else:
+            echo(call)
+    web, worker = build(site, handler, connect="ask")
+    with ask_to_come(web, kind) as client:
+        turned_away(client, kind)
+    event, = worker.connects
+    worker.wait(lambda: event.cancelled, "CANCEL")
+    if answer == "none":
+        event.reply()
+    wait_for(lambda: web.connections() == 0, "its end")
+    worker.channel().publish("t", b'"nobody"')
+    assert worker.channel().sync()
+    assert web.rpc("demo.echo", [1]).status == 200
+
+
+@every_kind
+@pytest.mark.parametrize("others", [0, 3])
+def test_too_much_before_the_answer(site, kind, others):
+    """What is pushed and published before is bounded, too: over write_buffer the client is refused, and leaves
+    its topics while they are published to."""
+    web, worker = build(site, connect="ask", limits={"write_buffer": 65536})
+    with Crowd(web, worker) as crowd:
+        for n in range(others):
+            crowd.add(KINDS[n])
+        crowd.join("t")
+        worker.handler = lambda call: None if call.method == "frontd.connect" else echo(call)
+        new = [ask_to_come(web, kind) for _ in range(4)]
+        worker.wait(lambda: len(worker.connects) == others + 4, "frontd.connect")
+        asked = worker.connects[others:]
+        for call in asked:
+            worker.channel().subscribe(call.conn, "t")
+        for _ in range(3):
+            worker.channel().publish("t", b'"%s"' % (b"x" * 30000))
+        for client in new:
+            with client:
+                turned_away(client, kind)
+        for call in asked:
+            worker.wait(lambda: call.cancelled, "CANCEL")
+            call.reply()
+        for client, _, _ in crowd.members:
+            for _ in range(3):
+                assert len(client.read_text()) == 30002
+        crowd.settle()
+        wait_for(lambda: web.connections() == others, "the end of those refused")
 
 
 def test_nobody_to_ask(site):
