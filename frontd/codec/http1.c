@@ -1,5 +1,6 @@
 #include "frontd/codec/http1.h"
 
+#include <errno.h>
 #include <string.h>
 
 static struct http1_result more(size_t kept)
@@ -17,23 +18,30 @@ static struct http1_result too_large(void)
     return (struct http1_result){.event = HTTP1_ERROR, .status = 413, .head_known = true};
 }
 
-/* The head of a request whose bytes came in parts, and may lie elsewhere by now, is read again. */
-static void refresh(const struct http1 *http1, const char *p, const struct http1_config *config,
-    struct http1_head *ret_head, bool head_fresh)
+/* A head that was complete once is not held to limits again: they may be others by now. */
+static int reparse(const char *p, size_t head_len, struct http1_head *ret_head)
 {
-    if (head_fresh)
-        return;
-    size_t again;
-    CHECK(http1_head_parse(p, http1->head_len, &config->head, ret_head, &again) == 0);
-    CHECK(again == http1->head_len);
+    static const struct http1_limits none = {.head_bytes = UINT32_MAX, .fields = HTTP1_FIELDS_MAX};
+    size_t used;
+    if (http1_head_parse(p, head_len, &none, ret_head, &used) != 0 || used != head_len)
+        return -EBADMSG;
+    return 0;
+}
+
+/* The head of a request whose bytes came in parts, and may lie elsewhere by now, is read again. */
+static void refresh(
+    const struct http1 *http1, const char *p, struct http1_head *ret_head, bool head_fresh)
+{
+    if (!head_fresh)
+        CHECK(reparse(p, http1->head_len, ret_head) == 0);
 }
 
 /* The request is complete, and the state ready for the next one. */
 static struct http1_result complete(struct http1 *http1, const char *p, size_t body_len,
-    size_t used, const struct http1_config *config, struct http1_head *ret_head, bool head_fresh)
+    size_t used, struct http1_head *ret_head, bool head_fresh)
 {
     size_t head_len = http1->head_len;
-    refresh(http1, p, config, ret_head, head_fresh);
+    refresh(http1, p, ret_head, head_fresh);
     *http1 = (struct http1){0};
     return (struct http1_result){
         .event = HTTP1_REQUEST,
@@ -59,9 +67,13 @@ static struct http1_result feed_length(struct http1 *http1, const char *p, size_
     const struct http1_config *config, struct http1_head *ret_head, bool head_fresh)
 {
     size_t need = (size_t)http1->head_len + http1->body_len;
+    if (http1->body_len > config->body) {
+        refresh(http1, p, ret_head, head_fresh);
+        return too_large();
+    }
     if (n < need)
         return more_or_continue(http1, n, n, ret_head, head_fresh);
-    return complete(http1, p, http1->body_len, need, config, ret_head, head_fresh);
+    return complete(http1, p, http1->body_len, need, ret_head, head_fresh);
 }
 
 static struct http1_result feed_chunked(struct http1 *http1, char *p, size_t n,
@@ -74,7 +86,7 @@ static struct http1_result feed_chunked(struct http1 *http1, char *p, size_t n,
         int event = http1_chunked_feed(
             &http1->chunked, p + at, n - at, config->head.head_bytes, &used, &data);
         if (event < 0) {
-            refresh(http1, p, config, ret_head, head_fresh);
+            refresh(http1, p, ret_head, head_fresh);
             return error((unsigned)-event);
         }
         at += used;
@@ -82,12 +94,12 @@ static struct http1_result feed_chunked(struct http1 *http1, char *p, size_t n,
         size_t data_len = event == HTTP1_BODY_DATA ? data.n : 0;
         /* What a chunk announces counts before it is there. */
         uint64_t left = http1_chunked_left(&http1->chunked);
-        if (left > config->body || data_len + left > config->body - http1->body_len) {
-            refresh(http1, p, config, ret_head, head_fresh);
+        if (left > config->body || http1->body_len + data_len + left > config->body) {
+            refresh(http1, p, ret_head, head_fresh);
             return too_large();
         }
         if (event == HTTP1_BODY_DONE)
-            return complete(http1, p, http1->body_len, at, config, ret_head, head_fresh);
+            return complete(http1, p, http1->body_len, at, ret_head, head_fresh);
         if (event == HTTP1_BODY_MORE)
             return more_or_continue(http1, n, decoded, ret_head, head_fresh);
         memmove(p + decoded, data.p, data.n);
@@ -121,4 +133,45 @@ struct http1_result http1_feed(struct http1 *http1, char *p, size_t n,
     http1->body_len = ret_head->chunked ? 0 : (uint32_t)ret_head->content_length;
     http1->phase = ret_head->chunked ? HTTP1_PHASE_CHUNKED : HTTP1_PHASE_LENGTH;
     return feed_body(http1, p, n, config, ret_head, true);
+}
+
+void http1_save(const struct http1 *http1, struct pack *pack)
+{
+    pack_u8(pack, http1->phase);
+    pack_u8(pack, http1->continue_asked);
+    pack_u32(pack, http1->head_len);
+    pack_u32(pack, http1->body_len);
+    http1_chunked_save(&http1->chunked, pack);
+}
+
+/* Whether the head that the bytes begin with is the one that the state tells of. */
+static bool head_fits(const struct http1 *http1, struct span bytes)
+{
+    struct http1_head head;
+    if (http1->head_len > bytes.n || reparse(bytes.p, http1->head_len, &head) < 0)
+        return false;
+    if (http1->phase == HTTP1_PHASE_LENGTH)
+        return !head.chunked && head.content_length == http1->body_len;
+    return head.chunked && http1->body_len <= bytes.n - http1->head_len;
+}
+
+int http1_restore(struct http1 *ret_http1, struct unpack *unpack, struct span bytes)
+{
+    static const struct http1 zero;
+    struct http1 http1 = {0};
+    http1.phase = unpack_u8(unpack);
+    http1.continue_asked = unpack_flag(unpack);
+    http1.head_len = unpack_u32(unpack);
+    http1.body_len = unpack_u32(unpack);
+    if (http1_chunked_restore(&http1.chunked, unpack) < 0 || http1.phase > HTTP1_PHASE_CHUNKED)
+        return -EBADMSG;
+    if (http1.phase != HTTP1_PHASE_CHUNKED &&
+        memcmp(&http1.chunked, &zero.chunked, sizeof(http1.chunked)) != 0)
+        return -EBADMSG;
+    if (http1.phase == HTTP1_PHASE_HEAD
+            ? http1.head_len > 0 || http1.body_len > 0 || http1.continue_asked
+            : !head_fits(&http1, bytes))
+        return -EBADMSG;
+    *ret_http1 = http1;
+    return 0;
 }

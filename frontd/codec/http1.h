@@ -48,6 +48,9 @@ struct http1_result {
 };
 
 /*
+ * The limits may differ from call to call: a head that was complete is held to none any more, a
+ * body to those of the call that reads of it.
+ *
  * Looks at the `n` bytes at `p`, which begin with the request. A chunked body is decoded in place,
  * so the bytes change and may become fewer (result.kept).
  *
@@ -56,6 +59,16 @@ struct http1_result {
  */
 struct http1_result http1_feed(struct http1 *http1, char *p, size_t n,
     const struct http1_config *config, struct http1_head *ret_head);
+
+/*
+ * For another process, which is given the bytes of the request too. What is read is believed in
+ * nothing: *ret_http1 is a state that http1_feed() can have left behind with these bytes.
+ *
+ * bytes: those that are kept, the request's first one first.
+ * Returns 0 with *ret_http1, or -EBADMSG.
+ */
+void http1_save(const struct http1 *http1, struct pack *pack);
+int http1_restore(struct http1 *ret_http1, struct unpack *unpack, struct span bytes);
 
 /* How an answer begins. */
 struct http1_reply {

@@ -1,5 +1,7 @@
 #include "frontd/codec/http1_body.h"
 
+#include <errno.h>
+
 #include "frontd/codec/http1_scan.h"
 
 /*
@@ -190,4 +192,28 @@ int http1_chunked_feed(struct http1_chunked *state, const char *p, size_t n, uin
 uint64_t http1_chunked_left(const struct http1_chunked *state)
 {
     return state->state == DATA ? state->left : 0;
+}
+
+void http1_chunked_save(const struct http1_chunked *state, struct pack *pack)
+{
+    pack_u64(pack, state->left);
+    pack_u32(pack, state->excess);
+    pack_u16(pack, state->line);
+    pack_u8(pack, state->state);
+}
+
+int http1_chunked_restore(struct http1_chunked *ret_state, struct unpack *unpack)
+{
+    struct http1_chunked state = {0};
+    state.left = unpack_u64(unpack);
+    state.excess = unpack_u32(unpack);
+    state.line = unpack_u16(unpack);
+    state.state = unpack_u8(unpack);
+    if (unpack->bad || state.state >= DONE || state.line > HTTP1_CHUNK_LINE_MAX ||
+        (state.state < TRAILER_START && state.excess > CHUNK_LINES_MAX) ||
+        (state.state == SIZE_START && (state.line > 0 || state.left > 0)) ||
+        (state.state > DATA && state.left > 0) || (state.state == DATA && state.left == 0))
+        return -EBADMSG;
+    *ret_state = state;
+    return 0;
 }

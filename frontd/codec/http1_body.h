@@ -2,7 +2,7 @@
 
 /* The chunked transfer coding (RFC 9112 section 7.1), decoded as it arrives. Pure. */
 
-#include "common/base.h"
+#include "common/pack.h"
 
 enum {
     HTTP1_CHUNK_LINE_MAX = 1024, /* bytes of one chunk-size line, extensions and CRLF included */
@@ -37,3 +37,7 @@ int http1_chunked_feed(struct http1_chunked *state, const char *p, size_t n, uin
 
 /* Bytes of the current chunk that are still to come; 0 while its size line is not complete. */
 uint64_t http1_chunked_left(const struct http1_chunked *state);
+
+/* For another process: see http1_save() and http1_restore(). */
+void http1_chunked_save(const struct http1_chunked *state, struct pack *pack);
+int http1_chunked_restore(struct http1_chunked *ret_state, struct unpack *unpack);

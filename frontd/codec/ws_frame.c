@@ -1,5 +1,6 @@
 #include "frontd/codec/ws_frame.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* It is there for each WebSocket connection. */
@@ -328,4 +329,41 @@ size_t ws_close_write(uint8_t out[static 2 + WS_CONTROL_MAX], unsigned code, str
     if (n > 0)
         memcpy(out + at, reason.p, n);
     return at + n;
+}
+
+void ws_save(const struct ws *ws, struct pack *pack)
+{
+    pack_u32(pack, ws->left);
+    pack_u32(pack, ws->message);
+    pack_u32(pack, ws->gap);
+    pack_raw(pack, ws->mask, MASK_SIZE);
+    pack_u8(pack, ws->utf8);
+    pack_u8(pack, ws->opcode);
+    pack_u8(pack, ws->in_frame);
+    pack_u8(pack, ws->fin);
+}
+
+int ws_restore(struct ws *ret_ws, struct unpack *unpack, struct span bytes)
+{
+    struct ws ws = {0};
+    ws.left = unpack_u32(unpack);
+    ws.message = unpack_u32(unpack);
+    ws.gap = unpack_u32(unpack);
+    unpack_raw(unpack, ws.mask, MASK_SIZE);
+    ws.utf8 = unpack_u8(unpack);
+    ws.opcode = unpack_u8(unpack);
+    ws.in_frame = unpack_flag(unpack);
+    ws.fin = unpack_flag(unpack);
+    if (unpack->bad || ws.opcode > WS_BINARY || (ws.opcode == 0 && (ws.message > 0 || ws.in_frame)))
+        return -EBADMSG;
+    /* Within a frame something of it is to come, and no control frame can have left a gap. */
+    if (ws.in_frame ? ws.left == 0 || ws.gap > 0 : ws.left > 0 || ws.fin)
+        return -EBADMSG;
+    if (ws.message > bytes.n || ws.gap > bytes.n - ws.message || ws.left > UINT32_MAX - ws.message)
+        return -EBADMSG;
+    uint8_t utf8 = ws.opcode == WS_TEXT ? utf8_check(UTF8_OK, bytes.p, ws.message) : UTF8_OK;
+    if (ws.utf8 != utf8 || utf8 == UTF8_BAD)
+        return -EBADMSG;
+    *ret_ws = ws;
+    return 0;
 }

@@ -10,7 +10,7 @@
  * in place, so that a complete small one is used where it was read.
  */
 
-#include "common/base.h"
+#include "common/pack.h"
 
 enum ws_opcode {
     WS_CONTINUATION = 0,
@@ -95,6 +95,16 @@ struct ws_result {
  */
 struct ws_result ws_feed(struct ws *ws, char *p, size_t n, const struct ws_limits *limits,
     char control[static WS_CONTROL_MAX]);
+
+/*
+ * For another process, which is given the bytes of the message too. What is read is believed in
+ * nothing: *ret_ws is a state that ws_feed() can have left behind with these bytes.
+ *
+ * bytes: those that are kept, the message's first one first.
+ * Returns 0 with *ret_ws, or -EBADMSG.
+ */
+void ws_save(const struct ws *ws, struct pack *pack);
+int ws_restore(struct ws *ret_ws, struct unpack *unpack, struct span bytes);
 
 /* Writes the head of an unfragmented frame from the server; returns its bytes (2, 4 or 10). */
 size_t ws_head_write(uint8_t out[static WS_HEAD_MAX], enum ws_opcode opcode, uint64_t payload);

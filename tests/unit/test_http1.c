@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <string.h>
 
 #include "frontd/codec/http1.h"
@@ -82,6 +83,20 @@ static size_t take_event(struct outcome *outcome, char *p, size_t n, bool *ret_m
     return n;
 }
 
+/* The state as another process would have it, which is given the same bytes. */
+static void move(struct outcome *outcome)
+{
+    struct buf state = {0};
+    struct pack pack = {.out = &state};
+    http1_save(&outcome->http1, &pack);
+    memset(&outcome->http1, 0xa5, sizeof(outcome->http1));
+    struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
+    struct span bytes = {outcome->pending, outcome->n};
+    cr_assert(!pack.failed && http1_restore(&outcome->http1, &unpack, bytes) == 0);
+    cr_assert_eq(unpack_end(&unpack), 0);
+    buf_deinit(&state);
+}
+
 /*
  * Feeds one more part with what is kept before it, as a copy on the heap that ends where the part
  * ends: ASan sees the rest.
@@ -109,12 +124,17 @@ static void feed(struct outcome *outcome, const char *part, size_t part_n)
     free(copy);
 }
 
+static bool moves; /* between two parts, to another process */
+
 static void feed_parts(struct outcome *outcome, struct span input, size_t first, size_t step)
 {
     *outcome = (struct outcome){0};
     feed(outcome, input.p, first);
-    for (size_t at = first; at < input.n; at += step)
+    for (size_t at = first; at < input.n; at += step) {
+        if (moves && !outcome->failed)
+            move(outcome);
         feed(outcome, input.p + at, MIN(step, input.n - at));
+    }
 }
 
 struct row {
@@ -149,8 +169,11 @@ static void check(const struct row *row)
 
 static void check_all(const struct row *rows, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        check(&rows[i]);
+    for (size_t i = 0; i < 2 * n; i++) {
+        moves = i >= n;
+        check(&rows[i % n]);
+    }
+    moves = false;
 }
 
 #define H       "Host: h\r\n"
@@ -311,7 +334,9 @@ Test(http1, expect_continue)
             "413 POST known\n", false},
     };
     static struct outcome outcome;
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+    for (size_t row = 0; row < 2 * ARRAY_LEN(rows); row++) {
+        const size_t i = row % ARRAY_LEN(rows);
+        moves = row >= ARRAY_LEN(rows);
         char text[512];
         const size_t head = rows[i].head.n;
         memcpy(text, rows[i].head.p, head);
@@ -358,4 +383,82 @@ Test(http1, what_is_kept)
         cr_assert_eq(outcome.n, sizeof(head) - 1 + rows[i].kept, "\"%s\"", rows[i].body);
         cr_assert_eq(memcmp(outcome.pending + sizeof(head) - 1, "hello!", rows[i].kept), 0);
     }
+}
+
+/* What feeding the start of a request with some limits leaves behind. */
+static struct outcome *left_behind(const char *text)
+{
+    static struct outcome outcome;
+    feed_parts(&outcome, (struct span){text, strlen(text)}, strlen(text), 1);
+    cr_assert(!outcome.failed && outcome.n > 0);
+    return &outcome;
+}
+
+/* Another process may have other limits: they are for what it reads, not for what was read. */
+Test(http1, other_limits_after_the_move)
+{
+    static struct http1_head head;
+    static const struct {
+        const char *before, *after;
+        struct http1_config limits;
+        unsigned status; /* 0: it is taken */
+    } rows[] = {
+        {POST(5) "he", "llo", {{16, 8}, 20}, 0},
+        {POST(5) "he", "llo", {{256, 0}, 5}, 0},
+        {POST(5) "he", "llo", {{256, 8}, 4}, 413},
+        {CHUNKED "5\r\nhe", "llo\r\n" LAST, {{16, 0}, 5}, 0},
+        {CHUNKED "5\r\nhe", "llo\r\n" LAST, {{256, 8}, 4}, 413},
+        {CHUNKED "5\r\nhello", "\r\n" LAST, {{256, 8}, 4}, 413},
+        {CHUNKED "5\r\nhello\r\n0\r\nT", ": t\r\n\r\n", {{4, 8}, 5}, 431},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct outcome *outcome = left_behind(rows[i].before);
+        move(outcome);
+        size_t n = strlen(rows[i].after);
+        memcpy(outcome->pending + outcome->n, rows[i].after, n);
+        struct http1_result result = http1_feed(
+            &outcome->http1, outcome->pending, outcome->n + n, &rows[i].limits, &head);
+        cr_expect_eq(result.event, rows[i].status == 0 ? HTTP1_REQUEST : HTTP1_ERROR, "row %zu", i);
+        cr_expect_eq(result.status, rows[i].status, "row %zu: %u", i, result.status);
+        if (result.event == HTTP1_REQUEST)
+            cr_expect(result.body.n == 5 && memcmp(result.body.p, "hello", 5) == 0);
+    }
+}
+
+/* No state is believed that these bytes cannot have led to; and none that is crashes anything. */
+Test(http1, states_that_cannot_be)
+{
+    static const char *const texts[] = {"G", POST(5) "he", CHUNKED "5\r\nhe", CHUNKED "5",
+        CHUNKED "5\r\nhello\r\n0\r\nT",
+        "POST /p HTTP/1.1\r\n" H EXPECT "Content-Length: 1\r\n\r\n"};
+    static const unsigned char flips[] = {0x01, 0x02, 0x10, 0x80, 0xff};
+    size_t refused = 0;
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        struct outcome before = *left_behind(texts[i]);
+        struct buf state = {0};
+        struct pack pack = {.out = &state};
+        http1_save(&before.http1, &pack);
+        for (size_t at = 0; at < buf_len(&state) * ARRAY_LEN(flips); at++) {
+            static struct outcome outcome;
+            outcome = before;
+            char *byte = buf_data(&state) + at / ARRAY_LEN(flips);
+            *byte = (char)((unsigned char)*byte ^ flips[at % ARRAY_LEN(flips)]);
+            struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
+            struct span bytes = {outcome.pending, outcome.n};
+            int r = http1_restore(&outcome.http1, &unpack, bytes);
+            *byte = (char)((unsigned char)*byte ^ flips[at % ARRAY_LEN(flips)]);
+            cr_assert(r == 0 || r == -EBADMSG);
+            refused += r < 0;
+            if (r == 0)
+                feed(&outcome, "llo\r\n" LAST, 10);
+        }
+        for (size_t n = 0; n < buf_len(&state); n++) {
+            struct unpack unpack = {.left = {buf_data(&state), n}};
+            struct http1 http1;
+            cr_assert_eq(http1_restore(&http1, &unpack, (struct span){before.pending, before.n}),
+                -EBADMSG, "cut off after %zu", n);
+        }
+        buf_deinit(&state);
+    }
+    cr_assert_gt(refused, 100);
 }

@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <string.h>
 
 #include "frontd/codec/ws_frame.h"
@@ -70,6 +71,20 @@ static void print_event(FILE *file, const struct ws_result *result)
     print_bytes(file, result->payload);
 }
 
+/* The state as another process would have it, which is given the same bytes. */
+static void move(struct ws *ws, const char *bytes, size_t n)
+{
+    struct buf state = {0};
+    struct pack pack = {.out = &state};
+    struct ws moved;
+    ws_save(ws, &pack);
+    struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
+    cr_assert(!pack.failed && ws_restore(&moved, &unpack, (struct span){bytes, n}) == 0);
+    cr_assert_eq(unpack_end(&unpack), 0);
+    cr_assert_eq(memcmp(ws, &moved, sizeof(moved)), 0);
+    buf_deinit(&state);
+}
+
 /* How an input is fed. */
 struct way {
     size_t first, step; /* bytes of the first part, and of each that follows */
@@ -92,6 +107,7 @@ static size_t feed_parts(const char *input, size_t size, const struct ws_limits 
     bool add = true;
     for (;;) {
         if (add) {
+            move(&ws, bytes, n);
             part = MIN(part, size - fed);
             char *longer = malloc(n + part + 1);
             cr_assert(longer != NULL && control != NULL);
@@ -568,4 +584,51 @@ Test(ws_frame, unmask)
             }
         }
     }
+}
+
+/* No state is believed that these bytes cannot have led to; and none that is crashes anything. */
+Test(ws_frame, states_that_cannot_be)
+{
+    static const uint8_t mask[4] = {0x37, 0xfa, 0x21, 0x3d};
+    static const struct frame frames[] = {
+        F(0x01, "a\xc3"), F(0x89, "ping"), F(0x00, "\xa4 and more")};
+    static const unsigned char flips[] = {0x01, 0x02, 0x06, 0x10, 0x80, 0xff};
+    char input[128];
+    size_t n = 0, refused = 0;
+    for (size_t i = 0; i < ARRAY_LEN(frames); i++)
+        n += put_frame(input + n, &frames[i], mask);
+    for (size_t cut = 1; cut < n; cut++) {
+        struct ws ws = {0};
+        struct buf state = {0};
+        struct pack pack = {.out = &state};
+        char kept[256], control[WS_CONTROL_MAX];
+        memcpy(kept, input, cut);
+        struct ws_result result = ws_feed(&ws, kept, cut, &roomy, control);
+        ws_save(&ws, &pack);
+        for (size_t at = 0; at < buf_len(&state) * ARRAY_LEN(flips); at++) {
+            struct ws moved;
+            char *byte = buf_data(&state) + at / ARRAY_LEN(flips);
+            *byte = (char)((unsigned char)*byte ^ flips[at % ARRAY_LEN(flips)]);
+            struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
+            int r = ws_restore(&moved, &unpack, (struct span){kept, result.kept});
+            *byte = (char)((unsigned char)*byte ^ flips[at % ARRAY_LEN(flips)]);
+            cr_assert(r == 0 || r == -EBADMSG);
+            refused += r < 0;
+            if (r < 0)
+                continue;
+            char *bytes = malloc(result.kept + n - cut);
+            cr_assert_not_null(bytes);
+            memcpy(bytes, kept, result.kept);
+            memcpy(bytes + result.kept, input + cut, n - cut);
+            ws_feed(&moved, bytes, result.kept + n - cut, &roomy, control);
+            free(bytes);
+        }
+        for (size_t part = 0; part < buf_len(&state); part++) {
+            struct ws moved;
+            struct unpack unpack = {.left = {buf_data(&state), part}};
+            cr_assert_eq(ws_restore(&moved, &unpack, (struct span){kept, result.kept}), -EBADMSG);
+        }
+        buf_deinit(&state);
+    }
+    cr_assert_gt(refused, 100);
 }
