@@ -8,6 +8,9 @@
  * still sends is dropped for a while (CLIENT_LINGERING), since closing with unread bytes would
  * reset the connection and take the answer with it. Whoever breaks off at once is CLIENT_DOOMED.
  *
+ * While the shard gives its connections away (ctx->leaving), one that is found quiet at the end of
+ * a flush is put where handover.c takes it from; what it has sent on is left for the other process.
+ *
  * One timer serves all timeouts: it is armed for the earliest known time and looks, when it fires,
  * whether the time has moved; so an active client does not touch the wheel.
  */
@@ -78,10 +81,31 @@ static void on_closed(uv_handle_t *handle)
     slab_put(&client_ctx(client)->clients, client);
 }
 
-static void destroy(struct client *client)
+void client_count(struct client *client)
 {
     struct ctx *ctx = client_ctx(client);
-    CHECK(client->state == CLIENT_DOOMED);
+    struct sockaddr_storage peer;
+    CHECK(share_connection_add(ctx->share, ctx->seat, UINT64_MAX));
+    peer_sockaddr(client, &peer);
+    if (ctx->conf->limits.connections_per_peer > 0)
+        CHECK(share_peer_add(ctx->share, ctx->seat, (struct sockaddr *)&peer, UINT64_MAX));
+    ctx->count.accepted++;
+}
+
+static void uncount(struct client *client)
+{
+    struct ctx *ctx = client_ctx(client);
+    if (ctx->conf->limits.connections_per_peer > 0) {
+        struct sockaddr_storage peer;
+        peer_sockaddr(client, &peer);
+        share_peer_remove(ctx->share, ctx->seat, (struct sockaddr *)&peer);
+    }
+    share_connection_remove(ctx->share, ctx->seat);
+    ctx->count.closed++;
+}
+
+void client_strip(struct client *client)
+{
     client->state = CLIENT_CLOSED;
     client->touched = true; /* for good: nothing below is to queue it again */
     list_for_each_safe (node, &client->requests)
@@ -92,22 +116,30 @@ static void destroy(struct client *client)
     message_queue_free(&client->queue);
     wheel_disarm(&client->timer);
     list_remove(&client->node);
-    if (ctx->conf->limits.connections_per_peer > 0) {
-        struct sockaddr_storage peer;
-        peer_sockaddr(client, &peer);
-        share_peer_remove(ctx->share, ctx->seat, (struct sockaddr *)&peer);
-    }
-    share_connection_remove(ctx->share, ctx->seat);
-    ctx->count.closed++;
+}
+
+void client_dispose(struct client *client)
+{
+    client_strip(client);
+    uncount(client);
     uv_close((uv_handle_t *)&client->poll, on_closed);
-    close(client->fd); /* libuv has taken it out of epoll already */
+}
+
+static void destroy(struct client *client)
+{
+    int fd = client->fd;
+    CHECK(client->state == CLIENT_DOOMED);
+    client_dispose(client);
+    close(fd); /* libuv has taken it out of epoll already */
 }
 
 bool client_may_start(const struct client *client)
 {
-    const struct conf_limits *limits = &client_ctx(client)->conf->limits;
+    const struct ctx *ctx = client_ctx(client);
+    const struct conf_limits *limits = &ctx->conf->limits;
     return client->state == CLIENT_OPEN && !client->last_request && !client->held &&
            client->calls < limits->calls_per_connection &&
+           LIKELY(!ctx->hush || list_empty(&client->requests)) &&
            client_waiting(client) + client->held_back < limits->write_buffer;
 }
 
@@ -373,7 +405,8 @@ static bool write_out(struct client *client)
 
 bool client_write(struct client *client)
 {
-    if (client->state < CLIENT_DOOMED && client_writable(client) > 0 && !write_out(client))
+    if (client->state < CLIENT_DOOMED && client_writable(client) > 0 && !client->arriving &&
+        !write_out(client))
         client_doom(client);
     return client->state < CLIENT_DOOMED;
 }
@@ -393,12 +426,14 @@ static void linger(struct client *client)
 /* It has been taken out of the queue: what touches it from here on gives it another turn. */
 void client_flush(struct client *client)
 {
+    struct ctx *ctx = client_ctx(client);
     client->touched = false;
     client_write(client);
     if (client->state == CLIENT_ENDING && client_waiting(client) == 0 &&
         list_empty(&client->requests))
         linger(client);
-    if (client->paused && client_may_start(client)) {
+    bool leaves = UNLIKELY(ctx->leaving) && client_can_move(client);
+    if (client->paused && !leaves && client_may_start(client)) {
         client->paused = false;
         if (client->pending != NULL)
             go_on(client);
@@ -412,6 +447,10 @@ void client_flush(struct client *client)
     }
     wait_for_what_matters(client);
     arm(client);
+    if (UNLIKELY(ctx->leaving) && client_can_move(client)) {
+        list_remove(&client->node);
+        list_append(&ctx->quiet, &client->node);
+    }
 }
 
 bool client_too_slow(struct client *client)
@@ -489,7 +528,9 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
 
 void client_drain(struct client *client)
 {
-    if (client->state == CLIENT_OPEN && !client->last_request)
+    if (client->moving || client->arriving)
+        client->drain_later = true;
+    else if (client->state == CLIENT_OPEN && !client->last_request)
         client_session(client)->drain(client);
 }
 

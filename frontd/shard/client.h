@@ -86,13 +86,17 @@ struct client {
     uint32_t held_back; /* bytes of answers that wait for those of earlier requests */
     uint8_t peer[16];   /* its address */
     uint16_t peer_port;
-    uint8_t peer_family; /* AF_INET, AF_INET6, AF_UNIX */
-    uint8_t state;       /* enum client_state */
-    uint8_t events;      /* what the poll waits for */
-    bool last_request;   /* nothing is read after the request in progress */
-    bool paused;         /* the session left bytes since it might not start a request */
-    bool touched;        /* it is one of ctx->dirty_clients */
-    bool held;           /* until a worker has said whether it may stay, nothing is read */
+    uint8_t peer_family;  /* AF_INET, AF_INET6, AF_UNIX */
+    uint8_t state;        /* enum client_state */
+    uint8_t events;       /* what the poll waits for */
+    bool last_request;    /* nothing is read after the request in progress */
+    bool paused;          /* the session left bytes since it might not start a request */
+    bool touched;         /* it is one of ctx->dirty_clients, or not to become one */
+    bool held;            /* until a worker has said whether it may stay, nothing is read */
+    bool moving : 1;      /* frozen: its state is on the way to another process */
+    bool arriving : 1;    /* restored, but it does not live yet */
+    bool kept : 1;        /* no other process wants it */
+    bool drain_later : 1; /* it was to be drained while it could not be */
 };
 _Static_assert(sizeof(struct client) <= 336, "an idle connection costs at most 400 bytes");
 
@@ -136,6 +140,69 @@ static inline bool client_may_ask(const struct client *client)
     return client->stay != NULL || (client->state == CLIENT_OPEN && !client->last_request);
 }
 
+/*
+ * Moving to another process (client_move.c)
+ *
+ * The old side freezes a client that can move, saves it and sends the state with the descriptor;
+ * then it is either released, because it was taken, or thawed. The new side restores it, and either
+ * starts it or discards it. A client that is frozen or only restored is not read, written or timed,
+ * and in no queue of the turn's end; to end the loop, its owner thaws, releases, starts or discards
+ * it first.
+ */
+
+/*
+ * Whether nothing of it is in progress that could not be carried: no request, no worker that is
+ * asked, not doomed. Unwritten bytes, an incomplete request or message, and an end under way are
+ * carried. Not now, but at the end of the turn, where something is still to be done in this turn.
+ */
+bool client_can_move(const struct client *client);
+
+/* client_can_move() has just said so. What is pushed to it from now on is another process's. */
+void client_freeze(struct client *client);
+
+/*
+ * It was not taken: it goes on as before, from the end of the turn on, and is drained or closed
+ * where that was wanted meanwhile. May be offered again while ctx->leaving.
+ */
+void client_thaw(struct client *client);
+
+/* As client_thaw(), but for good: client_can_move() never says so again. */
+void client_keep(struct client *client);
+
+/*
+ * It was taken: everything of it is freed, its descriptor closed without shutting the connection
+ * down. Workers are not told: it lives on.
+ */
+void client_release(struct client *client);
+
+/*
+ * Appends its state. May be called whenever client_can_move() would say so, or while it is frozen.
+ * Returns 0, or -ENOMEM with `out` as it was.
+ */
+int client_save(const struct client *client, struct buf *out);
+
+/*
+ * Makes a client of a saved state, under this process's config: counted as a connection (limits do
+ * not apply to who is in already), known by its id and in its topics, but not alive. What is pushed
+ * to it meanwhile is written once it is.
+ *
+ * all: the list it joins. fd: its connection; consumed on success, else still the caller's.
+ * Returns 0 with *ret_client; -ENOTSUP (a version or section that this program does not know, or a
+ * listener or route that is not in this config or serves something else there), -EBADMSG (no state
+ * of a client), -ENOMEM: nothing is left then.
+ */
+int client_restore(
+    struct ctx *ctx, struct list *all, int fd, struct span state, struct client **ret_client);
+
+/* A restored one is not wanted after all: freed; the descriptor is the caller's again. */
+void client_discard(struct client *client);
+
+/*
+ * A restored one begins to live, from the end of the turn on. Where this process drains already, it
+ * is drained at once.
+ */
+void client_start(struct client *client);
+
 /* At the end of a turn: writes what has gathered, reads on where that was paused. */
 void client_flush(struct client *client);
 
@@ -153,7 +220,7 @@ bool client_write(struct client *client);
  */
 bool client_overdue(struct client *client);
 
-/* Whether a new request may be started. */
+/* Whether a new request may be started. (While the shard hushes, no second one is.) */
 bool client_may_start(const struct client *client);
 
 /* Bytes that wait to be written. */
@@ -185,6 +252,17 @@ void client_free_pending(struct client *client);
 
 /* Whether the body of a request or message comes too slowly: see client.c. */
 bool client_too_slow(struct client *client);
+
+/* For client_move.c */
+
+/* Counts it as a connection of this shard, whatever the limits say. */
+void client_count(struct client *client);
+
+/* Frees all that it has, but not itself, its poll handle and its descriptor. */
+void client_strip(struct client *client);
+
+/* client_strip(), its count, its handle; itself when libuv has let go. Its descriptor is left. */
+void client_dispose(struct client *client);
 
 /* The peer as text: "192.0.2.7:51412", "[2001:db8::1]:80", "unix:". */
 void client_peer_text(const struct client *client, char *out, size_t size);

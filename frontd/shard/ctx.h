@@ -54,6 +54,9 @@ struct ctx {
     uint64_t date_at;   /* ms: when `date` was made */
     char date[HTTP1_DATE_SIZE];
     bool draining;
+    bool hush;         /* who has a request in progress starts no other: it is to become quiet */
+    bool leaving;      /* connections go to another process; who becomes quiet joins `quiet` */
+    struct list quiet; /* clients that became so in this turn; nobody's list outlives it */
     struct {
         uint64_t accepted;
         uint64_t closed;

@@ -124,3 +124,49 @@ void message_queue_free(struct message_queue **queue)
     mem_put(q, q->size);
     *queue = NULL;
 }
+
+void message_queue_save(const struct message_queue *queue, struct pack *pack)
+{
+    pack_u32(pack, queue->count);
+    pack_u32(pack, queue->written);
+    for (uint32_t i = 0; i < queue->count; i++) {
+        const struct message *message = queue->items[queue->first + i];
+        pack_u8(pack, message->push);
+        pack_bytes(pack, (struct span){message->bytes, message->len});
+    }
+}
+
+static int restore_one(struct message_queue **queue, struct unpack *unpack)
+{
+    bool push = unpack_flag(unpack);
+    struct span bytes = unpack_bytes(unpack);
+    if (unpack->bad || bytes.n == 0)
+        return -EBADMSG;
+    struct message *message = message_new(bytes.n, push);
+    if (message == NULL)
+        return -ENOMEM;
+    memcpy(message->bytes, bytes.p, bytes.n);
+    int r = message_queue_add(queue, message);
+    message_unref(message);
+    return r;
+}
+
+int message_queue_restore(struct message_queue **ret_queue, struct unpack *unpack)
+{
+    struct message_queue *queue = NULL;
+    uint32_t count = unpack_u32(unpack);
+    uint32_t written = unpack_u32(unpack);
+    int r = count == 0 ? -EBADMSG : 0;
+    for (uint32_t i = 0; r == 0 && i < count; i++)
+        r = restore_one(&queue, unpack);
+    if (r == 0 && written >= queue->items[queue->first]->len)
+        r = -EBADMSG;
+    if (r < 0) {
+        message_queue_free(&queue);
+        return r;
+    }
+    queue->written = written;
+    queue->bytes -= written;
+    *ret_queue = queue;
+    return 0;
+}

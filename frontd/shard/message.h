@@ -7,7 +7,7 @@
 
 #include <sys/uio.h>
 
-#include "common/base.h"
+#include "common/pack.h"
 
 struct message {
     uint32_t refs;
@@ -57,6 +57,12 @@ void message_queue_written(struct message_queue **queue, size_t n);
  * of them. Returns how many were dropped.
  */
 size_t message_queue_drop(struct message_queue *queue, size_t limit);
+
+/* For another process: the messages that wait, and how much of the first is out. */
+void message_queue_save(const struct message_queue *queue, struct pack *pack);
+
+/* Returns 0 with *ret_queue, -EBADMSG or -ENOMEM. */
+int message_queue_restore(struct message_queue **ret_queue, struct unpack *unpack);
 
 /* Drops everything; *queue is NULL then. */
 void message_queue_free(struct message_queue **queue);

@@ -260,6 +260,7 @@ static int init_ctx(struct shard *shard)
     shard->tick_at = UINT64_MAX;
     ctx->dirty_tail = &ctx->dirty_clients;
     list_init(&ctx->dirty_streams);
+    list_init(&ctx->quiet);
     slab_init(&ctx->clients, sizeof(struct client));
     slab_init(&ctx->requests, sizeof(struct request));
     slab_init(&ctx->calls, sizeof(struct call));

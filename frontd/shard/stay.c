@@ -56,7 +56,8 @@ struct subscription *stay_subscriptions(const struct client *client)
 struct client *stay_find(struct ctx *ctx, uint64_t conn)
 {
     struct idmap_node *node = idmap_find(&ctx->conns, conn);
-    return node == NULL ? NULL : container_of(node, struct client, conn);
+    struct client *client = node == NULL ? NULL : container_of(node, struct client, conn);
+    return client == NULL || client->moving ? NULL : client;
 }
 
 /* The kernel's keep-alive, with the route's interval. */
@@ -77,9 +78,8 @@ static void ask_kernel_for_signs_of_life(const struct client *client, uint64_t p
 
 int stay_open(struct client *client)
 {
-    const struct conf_listener *listener = client_listener(client);
-    const struct conf_route *route = &listener->routes[0];
-    bool frame = listener->protocol == CONF_PROTOCOL_FRAME;
+    const struct conf_route *route = &client_listener(client)->routes[0];
+    bool frame = client_listener(client)->protocol == CONF_PROTOCOL_FRAME;
     if (begin(client, route, frame ? STAY_FRAME : STAY_LINE) < 0)
         return -ENOMEM;
     ask_kernel_for_signs_of_life(client, route->ping);
@@ -351,7 +351,7 @@ void stay_push(struct client *client, struct message *message)
 {
     struct stay *stay = client->stay;
     size_t limit = client_ctx(client)->conf->limits.write_buffer;
-    if (client->state != CLIENT_OPEN || stay->close_sent)
+    if (client->state != CLIENT_OPEN || stay->close_sent || client->moving)
         return;
     /* Much in one turn does not make a consumer slow: what the kernel takes does not wait. */
     if (client_waiting(client) + message->len > limit && !client_write(client))

@@ -41,7 +41,7 @@ void stay_asked(struct request *request, const struct outcome *outcome);
 /* Where its subscriptions begin; NULL: it has none. For topics_init(). */
 struct subscription *stay_subscriptions(const struct client *client);
 
-/* The connection of that id on this shard, or NULL. */
+/* The connection of that id on this shard, or NULL: one that is moving counts as elsewhere. */
 struct client *stay_find(struct ctx *ctx, uint64_t conn);
 
 /*
@@ -52,10 +52,31 @@ struct client *stay_find(struct ctx *ctx, uint64_t conn);
 void stay_close(struct client *client, unsigned code, struct span reason);
 
 /*
+ * For another process (stay_save.c): what it has of a connection that stays, and of the message
+ * that is incomplete.
+ */
+void stay_save(const struct client *client, struct pack *pack);
+void stay_save_codec(
+    const struct client *client, const union codec_state *codec, struct pack *pack);
+
+/*
+ * Makes the client one that stays. Returns 0, -ENOTSUP (its route is not in this config, or serves
+ * something else there), -EBADMSG or -ENOMEM: the client is as it was then.
+ */
+int stay_restore(struct client *client, struct unpack *unpack);
+
+/* bytes: those of the incomplete message. Returns 0 with *ret_codec, or -EBADMSG. */
+int stay_restore_codec(const struct client *client, struct span bytes, union codec_state *ret_codec,
+    struct unpack *unpack);
+
+/*
  * A text (or, binary, anything) encoded for a kind of connection, to be shared. push: it may be
  * dropped for a slow consumer. A line's line ends become spaces. NULL when there is no memory.
  */
 struct message *stay_encode(enum stay_kind kind, struct span payload, bool binary, bool push);
 
-/* Sends a pushed message, or deals with a consumer that is too slow for it: see stay_close(). */
+/*
+ * Sends a pushed message, or deals with a consumer that is too slow for it: see stay_close(). One
+ * that is moving gets it from the process that it moves to.
+ */
 void stay_push(struct client *client, struct message *message);

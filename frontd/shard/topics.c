@@ -161,3 +161,21 @@ struct topic_members topics_members(struct span name)
         return (struct topic_members){0};
     return (struct topic_members){topic->members, topic->count};
 }
+
+void topics_save(const struct subscription *subscriptions, struct pack *pack)
+{
+    for (const struct subscription *s = subscriptions; s != NULL; s = s->next)
+        pack_bytes(pack, (struct span){s->topic->name, s->topic->name_len});
+}
+
+int topics_restore(
+    struct client *client, struct subscription **subscriptions, struct unpack *unpack)
+{
+    while (unpack->left.n > 0 && !unpack->bad) {
+        struct span name = unpack_bytes(unpack);
+        int r = unpack->bad ? TOPICS_E_NAME : topics_join(client, subscriptions, name, UINT32_MAX);
+        if (r != 0)
+            return r < 0 ? r : -EBADMSG;
+    }
+    return 0;
+}

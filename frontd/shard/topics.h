@@ -2,7 +2,7 @@
 
 /* Who of this shard's connections has subscribed to what. */
 
-#include "common/base.h"
+#include "common/pack.h"
 
 struct client;
 
@@ -46,6 +46,16 @@ int topics_join(
 
 /* Unsubscribes it from one topic, or (name.p NULL) from all. */
 void topics_leave(struct client *client, struct subscription **subscriptions, struct span name);
+
+/* For another process: the names of the topics. */
+void topics_save(const struct subscription *subscriptions, struct pack *pack);
+
+/*
+ * Subscribes a connection that has no subscriptions to what was saved, however many.
+ * Returns 0, -EBADMSG or -ENOMEM: what was subscribed by then is left to topics_leave().
+ */
+int topics_restore(
+    struct client *client, struct subscription **subscriptions, struct unpack *unpack);
 
 /* The members of a topic; count 0 where there are none. Valid until one joins or leaves. */
 struct topic_members topics_members(struct span name);

@@ -1,0 +1,75 @@
+/*
+ * A client that moves to another process: old side can_move → freeze → save → release or thaw; new
+ * side restore → start or discard. A frozen client is as good as not there: libuv does not watch
+ * it, its timer is not armed. `touched` is set without its being queued, so that nothing queues it.
+ */
+
+#include <unistd.h>
+
+#include "frontd/shard/stay.h"
+
+bool client_can_move(const struct client *client)
+{
+    return client->state < CLIENT_DOOMED && list_empty(&client->requests) && !client->held &&
+           !client->touched && !client->kept;
+}
+
+void client_freeze(struct client *client)
+{
+    CHECK(client_can_move(client));
+    client->moving = true;
+    client->touched = true;
+    client->events = 0;
+    CHECK(uv_poll_stop(&client->poll) == 0);
+    wheel_disarm(&client->timer);
+}
+
+/* The end of the turn does the rest: writes, polls, arms the timer, destroys one that is doomed. */
+static void revive(struct client *client)
+{
+    client->moving = client->arriving = client->touched = false;
+    if (client->drain_later || client_ctx(client)->draining)
+        client_drain(client);
+    client->drain_later = false;
+    client_touch(client);
+}
+
+void client_thaw(struct client *client)
+{
+    CHECK(client->moving);
+    revive(client);
+}
+
+void client_keep(struct client *client)
+{
+    client->kept = true;
+    client_thaw(client);
+}
+
+/* Frees it, while it lives on elsewhere: workers are not told of an end. */
+static void forget(struct client *client)
+{
+    if (client->stay != NULL)
+        client->stay->announced = false;
+    client_dispose(client);
+}
+
+void client_release(struct client *client)
+{
+    int fd = client->fd;
+    CHECK(client->moving);
+    forget(client);
+    close(fd);
+}
+
+void client_discard(struct client *client)
+{
+    CHECK(client->arriving);
+    forget(client);
+}
+
+void client_start(struct client *client)
+{
+    CHECK(client->arriving);
+    revive(client);
+}

@@ -1,0 +1,228 @@
+/*
+ * The state of a client is a row of sections, each the business of who has that state, in the order
+ * of their tags; one that would be empty is left out. A section that is written in another way gets
+ * another version, and who does not know a tag or a version says so: the connection then stays with
+ * the process that has it. Times are of CLOCK_MONOTONIC, which all processes share; one that is in
+ * the future, since another process has looked at the clock later than this one, counts as now.
+ */
+
+#include <errno.h>
+
+#include "common/mem.h"
+#include "frontd/shard/stay.h"
+
+enum section {
+    SECTION_CLIENT = 1,
+    SECTION_STAY,
+    SECTION_TOPICS,
+    SECTION_OUT,
+    SECTION_QUEUE,
+    SECTION_PENDING,
+    SECTIONS_END,
+};
+
+/* The version that this program writes, and the only one so far. */
+enum { VERSION = 1 };
+
+static void save_client(const struct client *client, struct pack *pack)
+{
+    const struct conf_listener *listener = client_listener(client);
+    size_t begun = pack_begin(pack, SECTION_CLIENT, VERSION);
+    pack_text(pack, listener->name);
+    pack_u8(pack, (uint8_t)listener->protocol);
+    pack_u64(pack, client->conn.id);
+    pack_u64(pack, client->active_at);
+    pack_u8(pack, client->peer_family);
+    pack_raw(pack, client->peer, sizeof(client->peer));
+    pack_u16(pack, client->peer_port);
+    pack_u8(pack, client->state);
+    pack_u8(pack, client->last_request);
+    pack_u8(pack, client->paused);
+    pack_end(pack, begun);
+}
+
+static void save_pending(const struct client *client, struct pack *pack)
+{
+    const struct pending *pending = client->pending;
+    size_t begun = pack_begin(pack, SECTION_PENDING, VERSION);
+    pack_u64(pack, pending->started);
+    pack_u64(pack, pending->heard);
+    pack_u64(pack, pending->window);
+    pack_u32(pack, pending->window_bytes);
+    pack_u8(pack, pending->continue_owed);
+    pack_bytes(pack, (struct span){buf_data(&pending->bytes), buf_len(&pending->bytes)});
+    if (client->stay == NULL)
+        http1_save(&pending->codec.http1, pack);
+    else
+        stay_save_codec(client, &pending->codec, pack);
+    pack_end(pack, begun);
+}
+
+static void save_stay(const struct client *client, struct pack *pack)
+{
+    size_t begun = pack_begin(pack, SECTION_STAY, VERSION);
+    stay_save(client, pack);
+    pack_end(pack, begun);
+    if (client->stay->subscriptions == NULL)
+        return;
+    begun = pack_begin(pack, SECTION_TOPICS, VERSION);
+    topics_save(client->stay->subscriptions, pack);
+    pack_end(pack, begun);
+}
+
+static void save_waiting(const struct client *client, struct pack *pack)
+{
+    if (buf_len(&client->out) > 0) {
+        size_t begun = pack_begin(pack, SECTION_OUT, VERSION);
+        pack_raw(pack, buf_data(&client->out), buf_len(&client->out));
+        pack_end(pack, begun);
+    }
+    if (client->queue != NULL) {
+        size_t begun = pack_begin(pack, SECTION_QUEUE, VERSION);
+        message_queue_save(client->queue, pack);
+        pack_end(pack, begun);
+    }
+}
+
+int client_save(const struct client *client, struct buf *out)
+{
+    struct pack pack = {.out = out};
+    size_t before = buf_len(out);
+    save_client(client, &pack);
+    if (client->stay != NULL)
+        save_stay(client, &pack);
+    save_waiting(client, &pack);
+    if (client->pending != NULL)
+        save_pending(client, &pack);
+    if (!pack.failed)
+        return 0;
+    buf_truncate(out, before);
+    return -ENOMEM;
+}
+
+static const struct conf_listener *find_listener(const struct conf *conf, struct span name)
+{
+    for (uint32_t i = 0; i < conf->nlisteners; i++) {
+        if (unpack_text_is(name, conf->listeners[i].name))
+            return &conf->listeners[i];
+    }
+    return NULL;
+}
+
+static int restore_client(struct client *client, struct unpack *unpack)
+{
+    struct ctx *ctx = client_ctx(client);
+    struct span name = unpack_text(unpack);
+    uint8_t protocol = unpack_u8(unpack);
+    client->conn.id = unpack_u64(unpack);
+    client->active_at = MIN(unpack_u64(unpack), ctx_now(ctx));
+    client->peer_family = unpack_u8(unpack);
+    unpack_raw(unpack, client->peer, sizeof(client->peer));
+    client->peer_port = unpack_u16(unpack);
+    client->state = unpack_u8(unpack);
+    client->last_request = unpack_flag(unpack);
+    client->paused = unpack_flag(unpack);
+    uint8_t family = client->peer_family;
+    if (unpack_end(unpack) < 0 || client->conn.id == 0 || client->state >= CLIENT_DOOMED ||
+        (family != AF_INET && family != AF_INET6 && family != AF_UNIX))
+        return -EBADMSG;
+    const struct conf_listener *listener = find_listener(ctx->conf, name);
+    if (listener == NULL || listener->protocol != protocol)
+        return -ENOTSUP;
+    client->poll.data = (void *)(uintptr_t)listener;
+    return 0;
+}
+
+static int restore_pending(struct client *client, struct unpack *unpack)
+{
+    uint64_t now = ctx_now(client_ctx(client));
+    struct pending *pending = mem_zalloc(sizeof(*pending));
+    if (pending == NULL)
+        return -ENOMEM;
+    client->pending = pending; /* freed with the client */
+    pending->started = MIN(unpack_u64(unpack), now);
+    pending->heard = MIN(unpack_u64(unpack), now);
+    pending->window = MIN(unpack_u64(unpack), now);
+    pending->window_bytes = unpack_u32(unpack);
+    pending->continue_owed = unpack_flag(unpack);
+    struct span bytes = unpack_bytes(unpack);
+    int r = client->stay == NULL ? http1_restore(&pending->codec.http1, unpack, bytes)
+                                 : stay_restore_codec(client, bytes, &pending->codec, unpack);
+    if (r == 0)
+        r = unpack_end(unpack);
+    return r == 0 ? buf_append(&pending->bytes, bytes.p, bytes.n) : r;
+}
+
+static int restore_section(struct client *client, struct unpack_section *section)
+{
+    struct unpack *body = &section->body;
+    int r = -EBADMSG;
+    switch ((enum section)section->tag) {
+    case SECTION_CLIENT: return restore_client(client, body);
+    case SECTION_STAY: return stay_restore(client, body);
+    case SECTION_TOPICS:
+        if (client->stay != NULL)
+            r = topics_restore(client, &client->stay->subscriptions, body);
+        return r;
+    case SECTION_OUT: return buf_append(&client->out, body->left.p, body->left.n);
+    case SECTION_QUEUE:
+        if (client->stay != NULL)
+            r = message_queue_restore(&client->queue, body);
+        return r == 0 ? unpack_end(body) : r;
+    case SECTION_PENDING: return restore_pending(client, body);
+    case SECTIONS_END: break;
+    }
+    return r;
+}
+
+static int restore_sections(struct client *client, struct span state)
+{
+    struct unpack unpack = {.left = state};
+    struct unpack_section section;
+    uint8_t last = 0;
+    while (unpack_section(&unpack, &section)) {
+        if (section.tag == 0 || section.tag >= SECTIONS_END || section.version != VERSION)
+            return -ENOTSUP;
+        if (section.tag <= last || (last == 0 && section.tag != SECTION_CLIENT))
+            return -EBADMSG;
+        last = section.tag;
+        int r = restore_section(client, &section);
+        if (r < 0)
+            return r;
+    }
+    if (last == 0 || unpack_end(&unpack) < 0)
+        return -EBADMSG;
+    /* Only one that is ending has no session of its listener's protocol. */
+    if (client_listener(client)->protocol != CONF_PROTOCOL_HTTP && client->stay == NULL &&
+        client->state < CLIENT_ENDING)
+        return -EBADMSG;
+    return 0;
+}
+
+int client_restore(
+    struct ctx *ctx, struct list *all, int fd, struct span state, struct client **ret_client)
+{
+    struct client *client = slab_get(&ctx->clients);
+    if (client == NULL)
+        return -ENOMEM;
+    client->poll.loop = &ctx->loop; /* tells the ctx; libuv follows when nothing else can fail */
+    client->fd = fd;
+    client->touched = client->arriving = true;
+    list_init(&client->requests);
+    list_init(&client->node);
+    wheel_timer_init(&client->timer, TIMER_CLIENT);
+    int r = restore_sections(client, state);
+    if (r == 0 && uv_poll_init(&ctx->loop, &client->poll, fd) < 0)
+        r = -EBADMSG; /* not a descriptor of a connection, or one that is watched already */
+    if (r < 0) {
+        if (client->stay != NULL)
+            client->stay->announced = false;
+        client_strip(client);
+        slab_put(&ctx->clients, client);
+        return r;
+    }
+    client_count(client);
+    list_append(all, &client->node);
+    *ret_client = client;
+    return 0;
+}

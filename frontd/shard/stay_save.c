@@ -1,0 +1,106 @@
+#include <errno.h>
+
+#include "common/mem.h"
+#include "frontd/shard/stay.h"
+#include "proto/jsonrpc.h"
+
+void stay_save(const struct client *client, struct pack *pack)
+{
+    const struct stay *stay = client->stay;
+    pack_u8(pack, stay->kind);
+    /* A route is known by what it is for: its place in the config may be another one elsewhere. */
+    pack_text(pack, stay->route->host);
+    pack_text(pack, stay->route->path);
+    pack_u8(pack, stay->route->raw);
+    pack_text(pack, stay->headers);
+    pack_u64(pack, stay->heard_at);
+    pack_u16(pack, stay->code);
+    pack_u8(pack, stay->pings);
+    pack_u8(pack, stay->announced);
+    pack_u8(pack, stay->close_sent);
+}
+
+static const struct conf_route *find_route(
+    const struct conf_listener *listener, struct span host, struct span path)
+{
+    for (uint32_t i = 0; i < listener->nroutes; i++) {
+        const struct conf_route *route = &listener->routes[i];
+        if (unpack_text_is(host, route->host) && unpack_text_is(path, route->path))
+            return route;
+    }
+    return NULL;
+}
+
+static bool kind_fits(enum stay_kind kind, enum conf_protocol protocol)
+{
+    switch (protocol) {
+    case CONF_PROTOCOL_HTTP: return kind == STAY_WEBSOCKET;
+    case CONF_PROTOCOL_FRAME: return kind == STAY_FRAME;
+    case CONF_PROTOCOL_LINE: return kind == STAY_LINE;
+    }
+    return false;
+}
+
+/* What a worker is given as it is has to be what it says. */
+static bool is_object(struct span json)
+{
+    return json.n > 0 && json.p[0] == '{' && jsonrpc_validate(json.p, json.n) == 0;
+}
+
+static bool code_fits(unsigned code)
+{
+    return code == 0 || code == WS_CODE_NONE || code == WS_CODE_LOST || ws_code_valid(code);
+}
+
+int stay_restore(struct client *client, struct unpack *unpack)
+{
+    struct ctx *ctx = client_ctx(client);
+    struct stay read = {.kind = unpack_u8(unpack)};
+    struct span host = unpack_text(unpack);
+    struct span path = unpack_text(unpack);
+    bool raw = unpack_flag(unpack);
+    struct span headers = unpack_text(unpack);
+    read.heard_at = MIN(unpack_u64(unpack), ctx_now(ctx));
+    read.code = unpack_u16(unpack);
+    read.pings = unpack_u8(unpack);
+    read.announced = unpack_flag(unpack);
+    read.close_sent = unpack_flag(unpack);
+    if (unpack_end(unpack) < 0 || !kind_fits(read.kind, client_listener(client)->protocol) ||
+        !code_fits(read.code) || (headers.p != NULL && !is_object(headers)) ||
+        idmap_find(&ctx->conns, client->conn.id) != NULL)
+        return -EBADMSG;
+    read.route = find_route(client_listener(client), host, path);
+    enum conf_kind kind = read.kind == STAY_WEBSOCKET ? CONF_WEBSOCKET : CONF_STREAM;
+    if (read.route == NULL || read.route->kind != kind || read.route->raw != raw)
+        return -ENOTSUP;
+    struct stay *stay = slab_get(&ctx->stays);
+    if (stay == NULL)
+        return -ENOMEM;
+    if (headers.p != NULL) {
+        read.headers = mem_strndup(headers.p, headers.n);
+        if (read.headers == NULL) {
+            slab_put(&ctx->stays, stay);
+            return -ENOMEM;
+        }
+    }
+    *stay = read;
+    idmap_add(&ctx->conns, &client->conn);
+    client->stay = stay;
+    return 0;
+}
+
+void stay_save_codec(const struct client *client, const union codec_state *codec, struct pack *pack)
+{
+    /* How much of a line was looked at is found out again; a frame's head is in its bytes. */
+    if (client->stay->kind == STAY_WEBSOCKET)
+        ws_save(&codec->ws, pack);
+}
+
+int stay_restore_codec(const struct client *client, struct span bytes, union codec_state *ret_codec,
+    struct unpack *unpack)
+{
+    if (client->stay->kind == STAY_WEBSOCKET)
+        return ws_restore(&ret_codec->ws, unpack, bytes);
+    ret_codec->scanned = 0;
+    return 0;
+}
