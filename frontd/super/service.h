@@ -1,0 +1,49 @@
+#pragma once
+
+/*
+ * What the supervisor tells the service manager that started it (systemd, or whoever else set
+ * NOTIFY_SOCKET): that it is ready, reloads, stops, and, where a watchdog is set, that its loop
+ * still turns. Without a manager every function here does nothing.
+ *
+ * The variables stay in the environment: a program that is executed in place reads them again. A
+ * process that is forked calls service_forget() before it executes anything.
+ */
+
+#include <uv.h>
+
+#include "common/base.h"
+
+struct service {
+    uv_timer_t watchdog;
+    uint64_t watchdog_ms; /* between two pings; 0: none is asked for */
+    bool wanted;          /* there is a manager */
+    bool pinging;         /* the timer's handle is open */
+};
+
+/* Reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID. */
+void service_init(struct service *service);
+
+/* Begins to ping the watchdog, at half the interval that it allows, the first time now. */
+void service_start(struct service *service, uv_loop_t *loop);
+
+/* Ends the pings; the timer's handle is closed when the loop has turned. */
+void service_close(struct service *service);
+
+/* Serving: at the end of a start, and of each reload, whether it succeeded or not. */
+void service_ready(const struct service *service);
+
+/* A reload begins. service_ready() ends it. */
+void service_reloading(const struct service *service);
+
+/* Stopping begins, and takes `within` ms at most: the manager is asked to wait for so long. */
+void service_stopping(const struct service *service, uint64_t within);
+
+/* A line for people, printf-like, cut off at 400 bytes; line breaks in it become spaces. */
+void service_status(const struct service *service, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/*
+ * In a forked child: removes what is meant for the supervisor alone from the environment, so that
+ * nothing it executes speaks in the supervisor's name.
+ */
+void service_forget(void);
