@@ -1,0 +1,51 @@
+#pragma once
+
+/*
+ * Socket activation: listening sockets that the service manager has bound and passed to this
+ * process, as sd_listen_fds(3) describes: descriptors from 3 on, LISTEN_FDS of them, for the
+ * process LISTEN_PID. A listener whose address one of them has uses it instead of binding its own.
+ *
+ * They stay open, at their numbers, as long as the process lives: the manager has them bound
+ * anyway, so a listener that is added by a later config could not bind that address itself. Users
+ * get duplicates. A program that is executed in place takes them once more (activation_expose()).
+ */
+
+#include "frontd/conf.h"
+
+enum { ACTIVATION_MAX = CONF_LISTENERS_MAX }; /* more are not used */
+
+struct activation {
+    struct {
+        struct conf_address address;
+        int fd;
+    } sockets[ACTIVATION_MAX];
+    size_t count;
+    int passed; /* descriptors, with those that are of no use */
+};
+
+/*
+ * Takes what was passed to this process, and removes the variables from the environment. Each
+ * socket becomes close-on-exec and non-blocking, TCP ones get TCP_NODELAY. One that is no listening
+ * stream socket is logged and not used. Nothing may have been done to descriptors from 3 on before.
+ */
+void activation_take(struct activation *activation);
+
+/*
+ * The nth passed socket (from 0) with exactly this address: there are several where the manager
+ * binds with SO_REUSEPORT. Returns a duplicate, which is the caller's, -ENOENT when there are no
+ * more, or another -errno.
+ */
+int activation_dup(
+    const struct activation *activation, const struct conf_address *address, size_t nth);
+
+/* Logs each passed socket that no listener of this config has: who connects to it waits in vain. */
+void activation_warn_unused(const struct activation *activation, const struct conf *conf);
+
+/* Before this process executes another program in place: what it executes takes them in turn. */
+void activation_expose(const struct activation *activation);
+
+/* Takes that back, after an execve() that failed. */
+void activation_hide(const struct activation *activation);
+
+/* Closes them. */
+void activation_deinit(struct activation *activation);
