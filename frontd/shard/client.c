@@ -195,8 +195,8 @@ static void wait_for_what_matters(struct client *client)
     bool read = client_may_start(client) || client->state == CLIENT_LINGERING;
     bool write = client_writable(client) > 0;
     /* Who is not read, but waits for an answer, may leave. (A pipelining HTTP client whose reading
-     * is paused has requests unread, which its end would overtake.) */
-    bool leaves = client->state == CLIENT_OPEN && !read &&
+     * is paused has requests unread, which its end would overtake; see also on_hang_up().) */
+    bool leaves = client->state == CLIENT_OPEN && !read && !client->shut &&
                   (client->last_request || client->stay != NULL);
     wait_for(client,
         (read ? UV_READABLE : 0) | (write ? UV_WRITABLE : 0) | (leaves ? UV_DISCONNECT : 0));
@@ -214,6 +214,10 @@ static uint64_t stalled(const struct client *client)
 static uint64_t due(const struct client *client)
 {
     switch (client->state) {
+    case CLIENT_OPEN:
+        if (client->shut)
+            return client->active_at + HALF_CLOSED_MS;
+        break;
     case CLIENT_HALF_CLOSED: return client->active_at + HALF_CLOSED_MS;
     case CLIENT_LINGERING: return client->active_at + LINGER_MS;
     default: break;
@@ -324,9 +328,18 @@ static void take_bytes(struct client *client, char *p, size_t n)
         set_aside(client, &codec, rest, left);
 }
 
+/* Whether what has been read of it is to be looked at before its end is. */
+static bool has_more_to_start(const struct client *client)
+{
+    return client->state == CLIENT_OPEN && client->paused && !client->last_request &&
+           !stay_ends_at_once(client);
+}
+
 /* The client sends no more: it may have shut its side only, or be gone. */
 static void on_end_of_input(struct client *client)
 {
+    if (has_more_to_start(client))
+        return; /* it comes up once more */
     bool idle = list_empty(&client->requests) && client->pending == NULL &&
                 client_waiting(client) == 0;
     if (client->state >= CLIENT_ENDING || idle || !client_session(client)->input_ended(client)) {
@@ -361,6 +374,18 @@ static void on_readable(struct client *client)
     arm(client);
 }
 
+/* The client sends no more, but is not read at present: what it sent before may wait unread. */
+static void on_hang_up(struct client *client)
+{
+    if (client->last_request || stay_ends_at_once(client)) {
+        on_end_of_input(client);
+        return;
+    }
+    client->shut = true;
+    client->active_at = ctx_now(client_ctx(client)); /* HALF_CLOSED_MS count from here */
+    client_touch(client);
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct client *client = container_of(poll, struct client, poll);
@@ -373,7 +398,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     if (events & UV_READABLE)
         on_readable(client);
     else if (events & UV_DISCONNECT)
-        on_end_of_input(client);
+        on_hang_up(client);
 }
 
 /* Returns false when the connection is broken. */
@@ -473,7 +498,7 @@ void client_timeout(struct wheel_timer *timer)
 {
     struct client *client = container_of(timer, struct client, timer);
     uint64_t now = ctx_now(client_ctx(client));
-    bool ours = client->state != CLIENT_OPEN || stalled(client) <= now;
+    bool ours = client->state != CLIENT_OPEN || client->shut || stalled(client) <= now;
     if (due(client) > now) {
         arm(client);
         return;

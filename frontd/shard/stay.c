@@ -501,10 +501,9 @@ static void waiting(struct client *client)
     (void)client;
 }
 
-/* Nobody who stays shuts one side only. */
 static bool input_ended(struct client *client)
 {
-    return client->stay->kind != STAY_WEBSOCKET && !list_empty(&client->requests);
+    return !stay_ends_at_once(client);
 }
 
 /* Pings of many connections that came at the same moment do not go out at the same moment. */
@@ -572,7 +571,7 @@ static void reply(struct request *request, const struct reply *reply)
     struct client *client = request->client;
     struct stay *stay = client->stay;
     size_t limit = client_ctx(client)->conf->limits.write_buffer;
-    if (reply->body.n > 0 && client->state == CLIENT_OPEN && !stay->close_sent) {
+    if (reply->body.n > 0 && client->state <= CLIENT_HALF_CLOSED && !stay->close_sent) {
         if (client_waiting(client) > limit && client->queue != NULL && stay->route->slow_drop)
             client_ctx(client)->count.dropped += message_queue_drop(client->queue, 0);
         if (client_overdue(client))

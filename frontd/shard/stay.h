@@ -26,6 +26,12 @@ struct stay {
     bool draining;     /* it is closed when its calls have ended */
 };
 
+/* A WebSocket never shuts one side only: where the client's has ended, so has the connection. */
+static inline bool stay_ends_at_once(const struct client *client)
+{
+    return client->stay != NULL && client->stay->kind == STAY_WEBSOCKET;
+}
+
 /* A listener of protocol frame or line has accepted it. Returns 0 or -ENOMEM. */
 int stay_open(struct client *client);
 

@@ -326,6 +326,15 @@ class Site:
                     inode = int(fields[9])
         return next((pid for pid in self.shards() if inode and inode in sockets(pid)), None)
 
+    def has_shut(self, client):
+        """Whether the front's kernel knows that this client sends no more."""
+        ours, port = client.sock.getsockname()[1], client.sock.getpeername()[1]
+        with open("/proc/net/tcp") as f:
+            next(f)
+            fields = [line.split() for line in f]
+        return any(f[3] == "08" for f in fields         # CLOSE_WAIT
+                   if [int(f[n].split(":")[1], 16) for n in (1, 2)] == [port, ours])
+
     def connections(self):
         """How many client connections the shards hold open."""
         ours = set()

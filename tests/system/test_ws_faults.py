@@ -1,17 +1,21 @@
 """What goes wrong around calls of connections that stay: clients and workers that go, deadlines, the end."""
 import signal
+import socket
 import threading
 
 import pytest
 
 from fakeworker import CANCEL, echo, hold
 from harness import rpc_route, wait_for, ws_route
+from httpclient import rpc_body
 from stays import Crowd
 from wsclient import TEXT, Closed, WsClosed, upgrade, ws_close, ws_frame
 
 
 KINDS = ["ws", "frame", "line"]
+LIMITED = 4             # limits.calls_per_connection of some
 every_kind = pytest.mark.parametrize("kind", KINDS)
+streams = pytest.mark.parametrize("kind", KINDS[1:])
 
 
 def build(site, route=None, **keys):
@@ -105,6 +109,97 @@ def test_calls_of_a_client_gone_while_they_wait_in_the_queue(site, kind):
         assert worker.wait_calls(2).params == ["second"]
         worker.calls[1].reply(2)
         assert other.read_json()["result"] == 2
+
+
+# Clients that shut their sending side
+
+def shut(web, worker, client):
+    """Shuts the client's side; the front has had the occasion to see it."""
+    client.sock.shutdown(socket.SHUT_WR)
+    wait_for(lambda: web.has_shut(client), "the end of its side")
+    for _ in range(2):
+        assert worker.channel().sync()
+
+
+@streams
+@pytest.mark.parametrize("count", [1, LIMITED - 1, LIMITED, LIMITED + 1, 5 * LIMITED])
+def test_a_client_that_has_shut_its_side_gets_its_answers(site, kind, count):
+    """Below calls_per_connection, at it, and with calls beyond it that are not read yet; in its order."""
+    web = build(site, limits={"calls_per_connection": LIMITED})
+    worker = web.fake(handler=hold)
+    web.start()
+    with web.stays(kind) as client:
+        client.send(b"".join(client.wrap(rpc_body("m", id=n)) for n in range(count)))
+        worker.wait_calls(min(count, LIMITED))
+        shut(web, worker, client)
+        for n in range(count):
+            worker.wait_calls(n + 1).reply(n)
+            assert client.read_json() == {"jsonrpc": "2.0", "id": n, "result": n}
+        assert client.at_end()
+    assert not any(call.cancelled for call in worker.calls)
+
+
+@streams
+def test_calls_on_their_way_when_a_side_is_shut(site, kind):
+    """More than one read takes, and the end right behind them."""
+    web = build(site, limits={"calls_per_connection": LIMITED})
+    web.fake()
+    web.start()
+    with web.stays(kind) as client:
+        count = 300
+        client.send(b"".join(client.wrap(rpc_body("m", "x" * 1000, n)) for n in range(count)))
+        client.sock.shutdown(socket.SHUT_WR)
+        assert [client.read_json()["id"] for _ in range(count)] == list(range(count))
+        assert client.at_end()
+
+
+@streams
+def test_an_answer_that_waits_when_a_side_is_shut(site, kind):
+    """The call has ended, its answer is not read yet."""
+    web = build(site, limits={"write_buffer": 32 << 20})
+    worker = web.fake(handler=hold)
+    web.start()
+    with web.stays(kind, rcvbuf=4096) as client:
+        client.ask("m")
+        worker.wait_calls(1).reply("x" * (12 << 20))
+        assert worker.channel().sync()
+        shut(web, worker, client)
+        assert len(client.read_json()["result"]) == 12 << 20
+        assert client.at_end()
+
+
+@streams
+def test_no_answer_after_a_side_is_shut(site, kind):
+    """It is not waited for for ever: with nothing for a second the connection ends, at the limit too."""
+    web = build(site, limits={"calls_per_connection": LIMITED})
+    worker = web.fake(handler=hold)
+    web.start()
+    for count in (1, LIMITED):
+        with web.stays(kind) as client:
+            worker.forget()
+            for n in range(count):
+                client.ask("m", id=n)
+            worker.wait_calls(count)
+            client.sock.shutdown(socket.SHUT_WR)
+            assert client.ends()
+            worker.wait(lambda: all(call.cancelled for call in worker.calls), "CANCEL of all")
+            for call in worker.calls:
+                call.reply("late")
+
+
+@streams
+def test_a_side_that_is_shut_while_a_worker_is_asked(site, kind):
+    web = build(site, {"events": True, "connect": "ask"})
+    worker = web.fake(handler=hold)
+    web.start()
+    with web.stream(kind) as client:
+        client.ask("demo.echo", [1])
+        worker.wait(lambda: worker.connects, "frontd.connect")
+        shut(web, worker, client)
+        worker.handler = echo
+        worker.connects[0].reply()
+        assert client.read_json()["result"] == [1]
+        assert client.at_end()
 
 
 # Workers that go, or do not come
