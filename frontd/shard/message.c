@@ -88,29 +88,38 @@ void message_queue_written(struct message_queue **queue, size_t n)
         n -= q->items[q->first]->len;
         message_unref(q->items[q->first++]);
         q->count--;
+        q->fixed -= q->fixed > 0;
     }
     q->written = (uint32_t)n;
     if (q->count == 0)
         message_queue_free(queue);
 }
 
-size_t message_queue_drop(struct message_queue *queue, size_t limit)
+size_t message_queue_drop(struct message_queue **queue, size_t limit)
 {
-    size_t dropped = 0;
-    uint32_t to = queue->first;
-    uint32_t end = queue->first + queue->count;
-    for (uint32_t from = queue->first; from < end; from++) {
-        struct message *message = queue->items[from];
-        bool begun = from == queue->first && queue->written > 0;
-        if (message->push && !begun && queue->bytes > limit) {
-            queue->bytes -= message->len;
+    struct message_queue *q = *queue;
+    uint32_t at = q->first + q->fixed;
+    uint32_t to = at;
+    uint32_t end = q->first + q->count;
+    for (; at < end && q->bytes > limit; at++) {
+        struct message *message = q->items[at];
+        bool begun = at == q->first && q->written > 0;
+        if (message->push && !begun) {
+            q->bytes -= message->len;
             message_unref(message);
-            dropped++;
         } else {
-            queue->items[to++] = message;
+            q->items[to++] = message;
         }
     }
-    queue->count = to - queue->first;
+    /* What is left of the part that was looked at moves up to the rest, which may be long. */
+    uint32_t dropped = at - to;
+    q->fixed = to - q->first;
+    q->count -= dropped;
+    if (dropped > 0)
+        memmove(q->items + q->first + dropped, q->items + q->first, q->fixed * sizeof(*q->items));
+    q->first += dropped;
+    if (q->count == 0)
+        message_queue_free(queue);
     return dropped;
 }
 

@@ -37,6 +37,7 @@ struct message_queue {
     uint32_t count;
     uint32_t written; /* bytes of the first one that are out already */
     uint32_t bytes;   /* waiting, over all */
+    uint32_t fixed;   /* so many of the first ones are known to be none that may be dropped */
     struct message *items[];
 };
 
@@ -54,9 +55,10 @@ void message_queue_written(struct message_queue **queue, size_t n);
 
 /*
  * Drops the oldest pushes that are not begun, until at most `limit` bytes wait or there are no more
- * of them. Returns how many were dropped.
+ * of them. Returns how many were dropped; *queue is NULL when nothing is left. What it costs goes
+ * with what is dropped, and not with what waits.
  */
-size_t message_queue_drop(struct message_queue *queue, size_t limit);
+size_t message_queue_drop(struct message_queue **queue, size_t limit);
 
 /* For another process: the messages that wait, and how much of the first is out. */
 void message_queue_save(const struct message_queue *queue, struct pack *pack);

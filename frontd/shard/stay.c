@@ -347,28 +347,42 @@ static void fail(struct client *client, unsigned code)
     abandon_requests(client);
 }
 
+/* Drops the oldest pushes that wait, until at most `limit` bytes wait in all. */
+static void drop_pushes(struct client *client, size_t limit)
+{
+    size_t own = buf_len(&client->out);
+    if (client->queue != NULL)
+        client_ctx(client)->count.dropped += message_queue_drop(
+            &client->queue, limit > own ? limit - own : 0);
+}
+
+/* For a message that there is no room for. Returns whether there is now. */
+static bool make_room(struct client *client, const struct message *message)
+{
+    size_t limit = client_ctx(client)->conf->limits.write_buffer;
+    size_t room = limit > message->len ? limit - message->len : 0;
+    if (!client->stay->route->slow_drop) {
+        drop_pushes(client, 0);
+        stay_close(client, WS_CODE_TRY_LATER, SPAN("too slow"));
+        return false;
+    }
+    drop_pushes(client, room);
+    if (client_waiting(client) <= room)
+        return true;
+    client_ctx(client)->count.dropped++; /* answers alone fill it */
+    return false;
+}
+
 void stay_push(struct client *client, struct message *message)
 {
-    struct stay *stay = client->stay;
     size_t limit = client_ctx(client)->conf->limits.write_buffer;
-    if (client->state != CLIENT_OPEN || stay->close_sent || client->moving)
+    if (client->state != CLIENT_OPEN || client->stay->close_sent)
         return;
     /* Much in one turn does not make a consumer slow: what the kernel takes does not wait. */
     if (client_waiting(client) + message->len > limit && !client_write(client))
         return;
-    if (client_waiting(client) + message->len > limit) {
-        size_t room = limit > message->len && stay->route->slow_drop ? limit - message->len : 0;
-        if (client->queue != NULL)
-            client_ctx(client)->count.dropped += message_queue_drop(client->queue, room);
-        if (!stay->route->slow_drop) {
-            stay_close(client, WS_CODE_TRY_LATER, SPAN("too slow"));
-            return;
-        }
-        if (client_waiting(client) > room) {
-            client_ctx(client)->count.dropped++;
-            return; /* answers alone fill it */
-        }
-    }
+    if (client_waiting(client) + message->len > limit && !make_room(client, message))
+        return;
     if (client_add_message(client, message) < 0)
         client_doom(client);
 }
@@ -572,8 +586,8 @@ static void reply(struct request *request, const struct reply *reply)
     struct stay *stay = client->stay;
     size_t limit = client_ctx(client)->conf->limits.write_buffer;
     if (reply->body.n > 0 && client->state <= CLIENT_HALF_CLOSED && !stay->close_sent) {
-        if (client_waiting(client) > limit && client->queue != NULL && stay->route->slow_drop)
-            client_ctx(client)->count.dropped += message_queue_drop(client->queue, 0);
+        if (client_waiting(client) > limit && stay->route->slow_drop)
+            drop_pushes(client, 0);
         if (client_overdue(client))
             client_doom(client);
         else

@@ -18,10 +18,10 @@ ROUNDS = 150            # so many fit in no buffer of the kernel
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def build(site, slow, kind, handler=echo, shards=1):
+def build(site, slow, kind, handler=echo, shards=1, buffer=BUFFER):
     keys = {"slow": slow, "events": True}
     web = site(shards=shards, routes=[ws_route(**keys), rpc_route()],
-               streams={} if kind == "ws" else {kind: keys}, limits={"write_buffer": BUFFER})
+               streams={} if kind == "ws" else {kind: keys}, limits={"write_buffer": buffer})
     worker = web.fake(handler=handler)
     web.start()
     return web, worker
@@ -121,6 +121,30 @@ def test_a_slow_one_among_fast_ones_loses_the_oldest(site, kind):
         tail = next(k for k in range(len(numbers) - 1, -1, -1) if k == 0 or numbers[k - 1] != numbers[k] - 1)
         assert 0 < len(numbers) - tail <= BUFFER // SIZE + ROUND
         assert slow.call("demo.echo", ["fine"]) == ["fine"]
+
+
+@every_kind
+def test_the_newest_stay_behind_an_answer(site, kind):
+    """While a long answer is being written, too, it is the oldest pushes that are dropped."""
+    def handler(call):
+        if call.method == "big":
+            call.reply("x" * (8 << 20))
+        else:
+            echo(call)
+    web, worker = build(site, "drop", kind, handler, buffer=12 << 20)
+    with Crowd(web, worker) as crowd:
+        client, conn, _ = crowd.add(kind, rcvbuf=SMALL)
+        client.ask("big", id="big")
+        worker.wait(lambda: any(c.method == "big" and c.done for c in worker.calls), "the answer")
+        count = 4000
+        worker.channel().send(b"".join(data_frame(PUSH, message(n), conn) for n in range(count)))
+        assert worker.channel().sync()
+        worker.channel().push(conn, b'"end"')
+        got = everything(client, b'"end"')
+        assert json.loads(got[0])["id"] == "big"
+        numbers = runs_of(t.strip(b'"') for t in got[1:-1])["p"]
+        assert numbers == sorted(set(numbers)) and len(numbers) < count
+        assert numbers[-1] == count - 1
 
 
 @pytest.mark.parametrize("slow", ["close", "drop"])

@@ -1,0 +1,155 @@
+#include <criterion/criterion.h>
+#include <time.h>
+
+#include "frontd/shard/message.h"
+
+/* A queue beside the plainest thing that does the same. */
+
+enum { MODEL_MAX = 4096 };
+
+struct model {
+    struct {
+        uint32_t number;
+        uint32_t len;
+        bool push;
+    } items[MODEL_MAX];
+    size_t count;
+    size_t written;
+};
+
+static struct message *numbered(uint32_t number, size_t len, bool push)
+{
+    struct message *message = message_new(len, push);
+    cr_assert_not_null(message);
+    memset(message->bytes, 0, len);
+    memcpy(message->bytes, &number, sizeof(number));
+    return message;
+}
+
+static void add(struct message_queue **queue, uint32_t number, size_t len, bool push)
+{
+    struct message *message = numbered(number, len, push);
+    cr_assert_eq(message_queue_add(queue, message), 0);
+    message_unref(message);
+}
+
+static size_t model_bytes(const struct model *model)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < model->count; i++)
+        n += model->items[i].len;
+    return n - model->written;
+}
+
+static void model_take(struct model *model, size_t i)
+{
+    model->count--;
+    memmove(
+        model->items + i, model->items + i + 1, (model->count - i) * sizeof(model->items[0]));
+}
+
+static void model_written(struct model *model, size_t n)
+{
+    n += model->written;
+    while (model->count > 0 && n >= model->items[0].len) {
+        n -= model->items[0].len;
+        model_take(model, 0);
+    }
+    model->written = n;
+}
+
+static size_t model_drop(struct model *model, size_t limit)
+{
+    size_t dropped = 0;
+    for (size_t i = 0; i < model->count && model_bytes(model) > limit;) {
+        if (model->items[i].push && (i > 0 || model->written == 0)) {
+            model_take(model, i);
+            dropped++;
+        } else {
+            i++;
+        }
+    }
+    return dropped;
+}
+
+static void compare(const struct message_queue *queue, const struct model *model)
+{
+    if (model->count == 0) {
+        cr_assert_null(queue);
+        return;
+    }
+    cr_assert_eq(queue->count, model->count);
+    cr_assert_eq(queue->bytes, model_bytes(model));
+    cr_assert_eq(queue->written, model->written);
+    for (uint32_t i = 0; i < queue->count; i++) {
+        uint32_t number;
+        memcpy(&number, queue->items[queue->first + i]->bytes, sizeof(number));
+        cr_assert_eq(number, model->items[i].number);
+    }
+}
+
+Test(message, random_steps_are_as_in_a_plain_model)
+{
+    static struct model model;
+    for (unsigned seed = 0; seed < 40; seed++) {
+        struct message_queue *queue = NULL;
+        uint64_t random = seed * 2 + 1;
+        uint32_t number = 0;
+        model.count = model.written = 0;
+        for (int step = 0; step < 3000; step++) {
+            random = random * 6364136223846793005ULL + 1442695040888963407ULL;
+            unsigned dice = (unsigned)(random >> 40);
+            size_t bytes = model_bytes(&model);
+            if (dice % 8 < 5 && model.count < MODEL_MAX) {
+                bool push = dice / 8 % 10 >= seed % 10; /* none to nearly all are answers */
+                uint32_t len = 4 + dice / 128 % 60;
+                add(&queue, ++number, len, push);
+                model.items[model.count].number = number;
+                model.items[model.count].len = len;
+                model.items[model.count++].push = push;
+            } else if (dice % 8 < 7 && queue != NULL) {
+                size_t limit = (dice / 8) % (bytes + bytes / 4 + 1);
+                cr_assert_eq(message_queue_drop(&queue, limit), model_drop(&model, limit));
+            } else if (queue != NULL) {
+                size_t n = 1 + (dice / 8) % MIN(bytes, (size_t)200);
+                message_queue_written(&queue, n);
+                model_written(&model, n);
+            }
+            compare(queue, &model);
+        }
+        message_queue_free(&queue);
+    }
+}
+
+static double cpu_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* CPU of 20,000 messages, each of which pushes the oldest one out of a queue of so many. */
+static double cost_when_full(uint32_t count)
+{
+    struct message_queue *queue = NULL;
+    struct message *message = message_new(100, true);
+    cr_assert_not_null(message);
+    for (uint32_t i = 0; i < count; i++)
+        cr_assert_eq(message_queue_add(&queue, message), 0);
+    double start = cpu_seconds();
+    for (int i = 0; i < 20000; i++) {
+        cr_assert_eq(message_queue_drop(&queue, queue->bytes - 100), 1);
+        cr_assert_eq(message_queue_add(&queue, message), 0);
+    }
+    double took = cpu_seconds() - start;
+    message_queue_free(&queue);
+    message_unref(message);
+    return took;
+}
+
+Test(message, a_drop_costs_no_more_in_a_long_queue)
+{
+    double few = cost_when_full(100);
+    double many = cost_when_full(20000);
+    cr_assert_lt(many, few * 30 + 0.01, "%g s in a long queue, %g s in a short one", many, few);
+}
