@@ -38,8 +38,10 @@ class Server:
         return os.path.join(self.processes.dir, f"{self.name}-{name}")
 
     def config(self, text):
+        """Replaces the file as a whole: half of one would be another config."""
         path = self.path("config")
-        common.write(path, text)
+        common.write(path + ".new", text)
+        os.rename(path + ".new", path)
         return path
 
     def built(self, path):
@@ -143,7 +145,8 @@ NGINX = """
 daemon off;
 pid {path}pid;
 error_log stderr error;
-worker_processes 1;
+worker_processes {workers};
+{main}
 worker_rlimit_nofile {descriptors};
 events {{ worker_connections {connections}; }}
 http {{
@@ -162,7 +165,8 @@ http {{
         keepalive_timeout 1h;
     }}
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port} backlog=4096 {listen};
+        {locations}
         location / {{
             proxy_pass http://app;
             proxy_http_version 1.1;
@@ -176,6 +180,11 @@ http {{
 class Nginx(Proxy):
     name = "nginx"
     program = "nginx"
+    workers = 1
+    # More of its config: outside of all blocks, behind `listen`, beside the one location.
+    main = ""
+    listen = ""
+    locations = ""
 
     def start_front(self):
         config = self.config(
@@ -184,6 +193,10 @@ class Nginx(Proxy):
                 user="user root;" if os.geteuid() == 0 else "",
                 path=self.path(""),
                 port=self.port,
+                workers=self.workers,
+                main=self.main,
+                listen=self.listen,
+                locations=self.locations,
                 connections=CONNECTIONS,
                 descriptors=CONNECTIONS + 500,
             )
@@ -194,7 +207,8 @@ class Nginx(Proxy):
 
 HAPROXY = """
 global
-    nbthread 1
+    nbthread {threads}
+    {options}
     maxconn {connections}
     # It wants two descriptors a client and would not start otherwise; it never needs them here.
     no strict-limits
@@ -207,6 +221,7 @@ defaults
     timeout client 1h
     timeout server 1h
     timeout http-keep-alive 1h
+    timeout tunnel 1h
     option http-keep-alive
     http-reuse always
     no log
@@ -222,15 +237,27 @@ backend app
 class Haproxy(Proxy):
     name = "haproxy"
     program = "haproxy"
+    threads = 1
+    options = ""  # more of its section `global`
+    mode = ["-db"]  # in the foreground
 
     def start_front(self):
-        text = HAPROXY.format(port=self.port, connections=CONNECTIONS, path=self.path(""))
-        self.front = self.spawn("front", [common.tool("haproxy"), "-db", "-f", self.config(text)])
+        config = self.config(
+            HAPROXY.format(
+                path=self.path(""),
+                port=self.port,
+                threads=self.threads,
+                options=self.options,
+                connections=CONNECTIONS,
+            )
+        )
+        self.front = self.spawn("front", [common.tool("haproxy")] + self.mode + ["-f", config])
 
 
 FRONTD = """
 run_dir: {path}run
 shards: {shards}
+drain: {drain}s
 listeners:
   - name: web
     address: 127.0.0.1:{port}
@@ -261,6 +288,7 @@ class Frontd(Server):
 
     name = "frontd"
     shards = 1
+    drain = 30
     programs = ["frontd/frontd", "workerd/workerd"]
     modules = ["workerd/modules/demo.so", "tests/bench/bench_topic.so"]
     targets = programs + modules
@@ -275,15 +303,21 @@ class Frontd(Server):
 
     def start_front(self):
         self.frame_port = common.free_port()
-        config = FRONTD.format(
-            path=self.path(""),
-            shards=self.shards,
-            port=self.port,
-            frame_port=self.frame_port,
-            route=PATH,
-            ws_route=WS_PATH,
+        config = self.write_config()
+        self.front = self.spawn("front", [self.built("frontd/frontd"), "-c", config])
+
+    def write_config(self):
+        return self.config(
+            FRONTD.format(
+                path=self.path(""),
+                shards=self.shards,
+                drain=self.drain,
+                port=self.port,
+                frame_port=self.frame_port,
+                route=PATH,
+                ws_route=WS_PATH,
+            )
         )
-        self.front = self.spawn("front", [self.built("frontd/frontd"), "-c", self.config(config)])
 
 
 ALL = [Limit, Nginx, Haproxy, Frontd]
