@@ -37,7 +37,7 @@ void ws_raise_descriptor_limit(void)
     (void)setrlimit(RLIMIT_NOFILE, &rl);
 }
 
-static struct sockaddr_in parse_address(const char *address)
+struct sockaddr_in ws_address(const char *address)
 {
     struct sockaddr_in sa = {.sin_family = AF_INET};
     const char *colon = strrchr(address, ':');
@@ -100,7 +100,7 @@ static void upgrade(int fd, const char *path)
 
 int ws_open(const char *address, const char *path)
 {
-    struct sockaddr_in sa = parse_address(address);
+    struct sockaddr_in sa = ws_address(address);
     /* 10,000 connections in TIME_WAIT would weigh on what is measured next. */
     struct linger reset = {.l_onoff = 1};
     struct timeval timeout = {.tv_sec = TIMEOUT_SECONDS};

@@ -5,6 +5,7 @@
  * end the program when they fail, since a load with fewer connections would be another load.
  */
 
+#include <netinet/in.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -19,6 +20,9 @@ _Noreturn void ws_die(const char *what, int error);
 
 /* Lets this process have as many descriptors as it may. */
 void ws_raise_descriptor_limit(void);
+
+/* The address that HOST:PORT says; ends the program where it says none. */
+struct sockaddr_in ws_address(const char *address);
 
 /* A connection to HOST:PORT that was upgraded at `path`. Closing it sends a reset. */
 int ws_open(const char *address, const char *path);

@@ -1,0 +1,115 @@
+"""The servers of scripts/bench reload: each on two CPUs, and reloaded by its own means."""
+
+import http.client
+import json
+import os
+import signal
+
+import common
+import servers
+from common import BenchError
+
+KINDS = {"http": "HTTP keep-alive", "websocket": "WebSocket", "frame": "framed TCP"}
+BACKEND = "tests/bench/bench_reload_backend"
+CALL_SECONDS = 15
+DRAIN_SECONDS = 5  # that an old generation is given for what does not end by itself
+
+
+class Reloadable:
+    """What they have in common; the rest comes from one of servers.py."""
+
+    kinds = ["http", "websocket"]  # of connections that it takes
+    signal = None
+    keeps = False  # whether its connections are to survive
+
+    def port_of(self, kind):
+        return self.port
+
+    def reload(self):
+        os.kill(self.front.pid, self.signal)
+
+    def generation(self):
+        """The processes that a reload replaces, as {pid: when it was started}."""
+        return {pid: started(pid) for pid in common.process_tree(self.front.pid)[1:]}
+
+    def publish(self, rate, topics):
+        """Has messages published at that rate from now on; returns how many were so far."""
+        params = {"rate": rate, "topics": topics}
+        call = {"jsonrpc": "2.0", "id": 1, "method": "reload.publish", "params": params}
+        body = json.dumps(call, separators=(",", ":"))
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=CALL_SECONDS)
+        try:
+            client.request("POST", servers.PATH, body, {"Content-Type": "application/json"})
+            return json.loads(client.getresponse().read())["result"]
+        except (OSError, http.client.HTTPException, ValueError, KeyError) as e:
+            raise BenchError(f"{self.name}: reload.publish: {e!r}{self.logs()}") from e
+        finally:
+            client.close()
+
+
+def started(pid):
+    """When a process was started, in clock ticks; None when it is gone."""
+    fields = common.stat_fields(pid)
+    return fields[19] if fields and fields[0] != "Z" else None
+
+
+class Frontd(Reloadable, servers.Frontd):
+    """Every other reload also changes the number of shards, from 2 to 3 or back."""
+
+    kinds = list(KINDS)
+    signal = signal.SIGUSR2
+    keeps = True
+    shards = 2
+    drain = DRAIN_SECONDS
+    reloads = 0
+    modules = ["workerd/modules/demo.so", "tests/bench/bench_reload_topics.so"]
+    targets = servers.Frontd.programs + modules
+
+    def port_of(self, kind):
+        return self.frame_port if kind == "frame" else self.port
+
+    def reload(self):
+        if self.reloads % 2 == 0:
+            self.shards = 5 - self.shards
+            self.write_config()
+        self.reloads += 1
+        super().reload()
+
+
+class Proxy(Reloadable):
+    """Forwards to a backend that is not reloaded."""
+
+    targets = [BACKEND]
+
+    def start_worker(self):
+        command = [self.built(BACKEND), "--listen", self.path("app.sock")]
+        self.worker = self.spawn("worker", command)
+        self.wait_for_socket(self.path("app.sock"))
+
+
+NGINX_WEBSOCKETS = f"""
+        location {servers.WS_PATH} {{
+            proxy_pass http://app;
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection "upgrade";
+            proxy_read_timeout 1h;
+        }}"""
+
+
+class Nginx(Proxy, servers.Nginx):
+    signal = signal.SIGHUP  # as nginx -s reload does
+    workers = 2
+    main = f"worker_shutdown_timeout {DRAIN_SECONDS}s;"
+    listen = "reuseport"  # or one of the two would have most of the connections
+    locations = NGINX_WEBSOCKETS
+
+
+class Haproxy(Proxy, servers.Haproxy):
+    signal = signal.SIGUSR2  # to its master, which starts itself anew, and workers with -sf
+    threads = 2
+    options = f"hard-stop-after {DRAIN_SECONDS}s"
+    mode = ["-W", "-db"]
+
+
+ALL = [Frontd, Nginx, Haproxy]
