@@ -224,10 +224,10 @@ bool client_overdue(struct client *client);
 /* Whether a new request may be started. (While the shard hushes, no second one is.) */
 bool client_may_start(const struct client *client);
 
-/* Bytes that wait to be written. */
+/* What waits to be written, in bytes and as write_buffer counts it; 0: nothing. */
 static inline size_t client_waiting(const struct client *client)
 {
-    return buf_len(&client->out) + (client->queue == NULL ? 0 : client->queue->bytes);
+    return buf_len(&client->out) + (client->queue == NULL ? 0 : message_queue_cost(client->queue));
 }
 
 /* Of them, those that may be written now: what is pushed to one that is held waits. */

@@ -101,11 +101,12 @@ size_t message_queue_drop(struct message_queue **queue, size_t limit)
     uint32_t at = q->first + q->fixed;
     uint32_t to = at;
     uint32_t end = q->first + q->count;
-    for (; at < end && q->bytes > limit; at++) {
+    for (; at < end && message_queue_cost(q) > limit; at++) {
         struct message *message = q->items[at];
         bool begun = at == q->first && q->written > 0;
         if (message->push && !begun) {
             q->bytes -= message->len;
+            q->count--;
             message_unref(message);
         } else {
             q->items[to++] = message;
@@ -114,7 +115,6 @@ size_t message_queue_drop(struct message_queue **queue, size_t limit)
     /* What is left of the part that was looked at moves up to the rest, which may be long. */
     uint32_t dropped = at - to;
     q->fixed = to - q->first;
-    q->count -= dropped;
     if (dropped > 0)
         memmove(q->items + q->first + dropped, q->items + q->first, q->fixed * sizeof(*q->items));
     q->first += dropped;

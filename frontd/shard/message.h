@@ -41,6 +41,16 @@ struct message_queue {
     struct message *items[];
 };
 
+/* What a message costs besides its bytes: its block's head and rounding, its place in a queue. */
+enum { MESSAGE_OVERHEAD = 64 };
+
+/* What waits, in bytes, as limits count it: so that very many small messages are not for nothing.
+ */
+static inline size_t message_queue_cost(const struct message_queue *queue)
+{
+    return queue->bytes + (size_t)queue->count * MESSAGE_OVERHEAD;
+}
+
 /*
  * Appends a message (the queue takes its own reference). *queue may be NULL; it is made or grown.
  * Returns 0 or -ENOMEM with the queue as it was.
@@ -54,9 +64,9 @@ int message_queue_iov(const struct message_queue *queue, struct iovec *iov, int 
 void message_queue_written(struct message_queue **queue, size_t n);
 
 /*
- * Drops the oldest pushes that are not begun, until at most `limit` bytes wait or there are no more
- * of them. Returns how many were dropped; *queue is NULL when nothing is left. What it costs goes
- * with what is dropped, and not with what waits.
+ * Drops the oldest pushes that are not begun, until what waits costs at most `limit` or there are
+ * no more of them. Returns how many were dropped; *queue is NULL when nothing is left. What it
+ * costs goes with what is dropped, and not with what waits.
  */
 size_t message_queue_drop(struct message_queue **queue, size_t limit);
 

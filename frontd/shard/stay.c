@@ -366,10 +366,12 @@ static bool make_room(struct client *client, const struct message *message)
         stay_close(client, WS_CODE_TRY_LATER, SPAN("too slow"));
         return false;
     }
-    drop_pushes(client, room);
-    if (client_waiting(client) <= room)
+    /* One that never fits takes no other's place; else it may be that answers alone fill it. */
+    if (message->len <= limit)
+        drop_pushes(client, room);
+    if (message->len <= limit && client_waiting(client) <= room)
         return true;
-    client_ctx(client)->count.dropped++; /* answers alone fill it */
+    client_ctx(client)->count.dropped++;
     return false;
 }
 

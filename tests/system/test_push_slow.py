@@ -147,6 +147,64 @@ def test_the_newest_stay_behind_an_answer(site, kind):
         assert numbers[-1] == count - 1
 
 
+def payload_of(kind, size):
+    """What becomes a message of `size` bytes on that kind of connection; over 64 KiB."""
+    return b"x" * (size - {"ws": 10, "frame": 4, "line": 1}[kind])
+
+
+@every_kind
+@pytest.mark.parametrize("over", [-1, 0, 1, 8 << 20])
+def test_a_push_as_large_as_the_buffer(site, kind, over):
+    """Up to write_buffer a client that reads gets it; what is larger finds every client too slow."""
+    for slow in ("close", "drop"):
+        web, worker = build(site, slow, kind)
+        with Crowd(web, worker) as crowd:
+            client, conn, _ = crowd.add(kind)
+            large = payload_of(kind, BUFFER + over)
+            worker.channel().push(conn, b'"first"')
+            assert client.read_text() == b'"first"'
+            worker.channel().push(conn, large)
+            worker.channel().push(conn, b'"end"')
+            expected = [large] if over <= 0 else []
+            if over <= 0 or slow == "drop":
+                expected.append(b'"end"')
+            assert everything(client, b'"end"') == expected
+            if over > 0 and slow == "close" and kind == "ws":
+                assert client.closed[0] == 1013
+
+
+@every_kind
+def test_a_push_that_never_fits_takes_no_others_place(site, kind):
+    buffer = 8 << 20
+    web, worker = build(site, "drop", kind, buffer=buffer)
+    with Crowd(web, worker) as crowd:
+        client, conn, _ = crowd.add(kind, rcvbuf=SMALL)
+        waiting = [b'"%d %s"' % (n, b"x" * (1 << 20)) for n in range(7)]
+        for text in [*waiting, payload_of(kind, buffer + 1), b'"end"']:
+            worker.channel().push(conn, text)
+        assert worker.channel().sync()
+        assert everything(client, b'"end"') == [*waiting, b'"end"']
+
+
+@pytest.mark.parametrize("slow", ["close", "drop"])
+def test_very_many_empty_pushes_to_a_client_that_never_reads(site, slow):
+    """A message costs more than its bytes, and is counted as what it costs."""
+    buffer = 1 << 20
+    web, worker = build(site, slow, "ws", buffer=buffer)
+    with Crowd(web, worker) as crowd:
+        client, conn, _ = crowd.add(rcvbuf=SMALL)
+        crowd.add()
+        channel = worker.channel()
+        data = data_frame(PUSH, b"", conn) * 10000
+        peak, before = 0, memory(web.shard)
+        for _ in range(400):
+            channel.send(data)
+            peak = max(peak, memory(web.shard))
+        assert channel.sync()
+        if not sanitized():
+            assert max(peak, memory(web.shard)) - before < 3 * buffer + (4 << 20)
+
+
 @pytest.mark.parametrize("slow", ["close", "drop"])
 def test_very_many_pushes_to_a_client_that_never_reads(site, slow):
     web, worker = build(site, slow, "ws")

@@ -44,8 +44,7 @@ static size_t model_bytes(const struct model *model)
 static void model_take(struct model *model, size_t i)
 {
     model->count--;
-    memmove(
-        model->items + i, model->items + i + 1, (model->count - i) * sizeof(model->items[0]));
+    memmove(model->items + i, model->items + i + 1, (model->count - i) * sizeof(model->items[0]));
 }
 
 static void model_written(struct model *model, size_t n)
@@ -58,10 +57,15 @@ static void model_written(struct model *model, size_t n)
     model->written = n;
 }
 
+static size_t model_cost(const struct model *model)
+{
+    return model_bytes(model) + model->count * MESSAGE_OVERHEAD;
+}
+
 static size_t model_drop(struct model *model, size_t limit)
 {
     size_t dropped = 0;
-    for (size_t i = 0; i < model->count && model_bytes(model) > limit;) {
+    for (size_t i = 0; i < model->count && model_cost(model) > limit;) {
         if (model->items[i].push && (i > 0 || model->written == 0)) {
             model_take(model, i);
             dropped++;
@@ -80,6 +84,7 @@ static void compare(const struct message_queue *queue, const struct model *model
     }
     cr_assert_eq(queue->count, model->count);
     cr_assert_eq(queue->bytes, model_bytes(model));
+    cr_assert_eq(message_queue_cost(queue), model_cost(model));
     cr_assert_eq(queue->written, model->written);
     for (uint32_t i = 0; i < queue->count; i++) {
         uint32_t number;
@@ -100,6 +105,7 @@ Test(message, random_steps_are_as_in_a_plain_model)
             random = random * 6364136223846793005ULL + 1442695040888963407ULL;
             unsigned dice = (unsigned)(random >> 40);
             size_t bytes = model_bytes(&model);
+            size_t cost = model_cost(&model);
             if (dice % 8 < 5 && model.count < MODEL_MAX) {
                 bool push = dice / 8 % 10 >= seed % 10; /* none to nearly all are answers */
                 uint32_t len = 4 + dice / 128 % 60;
@@ -108,7 +114,7 @@ Test(message, random_steps_are_as_in_a_plain_model)
                 model.items[model.count].len = len;
                 model.items[model.count++].push = push;
             } else if (dice % 8 < 7 && queue != NULL) {
-                size_t limit = (dice / 8) % (bytes + bytes / 4 + 1);
+                size_t limit = (dice / 8) % (cost + cost / 4 + 1);
                 cr_assert_eq(message_queue_drop(&queue, limit), model_drop(&model, limit));
             } else if (queue != NULL) {
                 size_t n = 1 + (dice / 8) % MIN(bytes, (size_t)200);
@@ -138,7 +144,7 @@ static double cost_when_full(uint32_t count)
         cr_assert_eq(message_queue_add(&queue, message), 0);
     double start = cpu_seconds();
     for (int i = 0; i < 20000; i++) {
-        cr_assert_eq(message_queue_drop(&queue, queue->bytes - 100), 1);
+        cr_assert_eq(message_queue_drop(&queue, message_queue_cost(queue) - 1), 1);
         cr_assert_eq(message_queue_add(&queue, message), 0);
     }
     double took = cpu_seconds() - start;
