@@ -4,7 +4,6 @@
 #include <getopt.h>
 #include <signal.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/log.h"
 #include "common/mem.h"
@@ -12,7 +11,6 @@
 
 enum {
     EXIT_USAGE = 2,
-    PASSED_FD = 3, /* the first that sd_listen_fds(3) and frontd pass */
     MODULES_MAX = 64,
 };
 
@@ -38,7 +36,8 @@ static const char help[] =
     "  --log-format FORMAT  text or json, to standard error (default: text)\n"
     "  --help, --version    print this, or the version, and exit\n"
     "\n"
-    "SIGTERM finishes what was taken and exits; a second one, or SIGINT, stops at once.\n";
+    "SIGTERM finishes what was taken and exits; a second one, or SIGINT, stops at once.\n"
+    "SIGUSR2 has the program that is on disk now, with the same arguments, take its place.\n";
 
 static int usage(const char *problem, const char *what)
 {
@@ -102,45 +101,22 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments)
     return -1;
 }
 
-/*
- * The value of LISTEN_FDS where a listening socket was passed, as sd_listen_fds(3) says, or NULL.
- * LISTEN_PID must be ours where it is there. What is passed goes before --listen, so that one
- * command line serves by hand and under frontd.
- */
-static const char *passed_fds(void)
-{
-    const char *pid = getenv("LISTEN_PID");
-    char own[24];
-    snprintf(own, sizeof(own), "%ld", (long)getpid());
-    return pid == NULL || strcmp(pid, own) == 0 ? getenv("LISTEN_FDS") : NULL;
-}
-
-static int listen_passed(struct workerd *worker, const char *fds)
-{
-    if (strcmp(fds, "1") != 0) {
-        log_error("LISTEN_FDS is %s: a worker has one socket", fds);
-        return -EINVAL;
-    }
-    /* Not for what we may start ourselves. */
-    unsetenv("LISTEN_PID");
-    unsetenv("LISTEN_FDS");
-    unsetenv("LISTEN_FDNAMES");
-    return workerd_listen_fd(worker, PASSED_FD);
-}
-
-static int start(struct workerd *worker, const struct arguments *arguments)
+static int start(struct workerd *worker, const struct arguments *arguments, char **argv)
 {
     workerd_set_concurrency(worker, arguments->concurrency);
     int r = workerd_set_name(worker, arguments->name);
     if (r == 0)
         r = workerd_handle_signals(worker);
+    if (r == 0)
+        r = workerd_handle_sigusr2(worker, argv);
     for (size_t i = 0; i < arguments->nmodules && r == 0; i++)
         r = workerd_load(worker, arguments->modules[i]);
     if (r < 0)
         return r;
-    const char *fds = passed_fds();
-    if (fds != NULL)
-        return listen_passed(worker, fds);
+    /* Goes before --listen, so that one command line serves by hand and under frontd. */
+    r = workerd_listen_passed(worker);
+    if (r != 0)
+        return MIN(r, 0);
     if (arguments->listen != NULL)
         return workerd_listen(worker, arguments->listen);
     log_error("no --listen, and no socket was passed (LISTEN_FDS, LISTEN_PID)");
@@ -155,6 +131,7 @@ int main(int argc, char **argv)
         return status;
     mem_init();
     signal(SIGPIPE, SIG_IGN); /* a log whose reader is gone must not end us */
+    signal(SIGUSR2, SIG_IGN); /* it may come before it is handled: no reason to end */
     log_init(LOG_INFO, arguments.format, arguments.name);
     struct workerd *worker;
     int r = workerd_new(&worker);
@@ -162,7 +139,7 @@ int main(int argc, char **argv)
         log_error("cannot start: %s", strerror(-r));
         return EXIT_FAILURE;
     }
-    r = start(worker, &arguments);
+    r = start(worker, &arguments, argv);
     if (r == 0)
         r = workerd_run(worker);
     if (r == -EBUSY)

@@ -256,7 +256,6 @@ int socket_take(struct socket *sock, int fd)
     }
     sock->fd = fd;
     sock->tcp = domain != AF_UNIX;
-    log_info("listening on descriptor %d", fd);
     return 0;
 }
 

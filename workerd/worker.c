@@ -7,6 +7,9 @@
  * on every channel; each closes when its calls have ended (channel.c), and with the last of them
  * worker_maybe_finish() stops the loop; workerd_run() calls the hooks, closes the handles, returns.
  *
+ * SIGUSR2 has a successor started (replace.c); when it is ready, this worker stops in the same way.
+ * A worker that is such a successor begins to accept when it is told to (takeover.c).
+ *
  * workerd_abort() closes the channels at once instead. A handler that still holds a call then makes
  * workerd_run() return -EBUSY, since what it holds cannot be freed.
  */
@@ -21,6 +24,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/notify.h"
 #include "proto/frame.h"
 #include "workerd/call.h"
 #include "workerd/channel.h"
@@ -31,10 +35,11 @@ enum {
 };
 
 static const struct worker_times default_times = {
-    .hello = 5000,  /* protocol section 4 */
-    .ping = 15000,  /* section 10 */
-    .dead = 45000,  /* section 10 */
-    .linger = 1000, /* a front that is alive closes in microseconds */
+    .hello = 5000,    /* protocol section 4 */
+    .ping = 15000,    /* section 10 */
+    .dead = 45000,    /* section 10 */
+    .linger = 1000,   /* a front that is alive closes in microseconds */
+    .replace = 10000, /* modules are loaded in far less, unless one hangs */
 };
 
 struct post {
@@ -134,6 +139,11 @@ static void on_listen(uv_poll_t *poll, int status, int events)
     }
 }
 
+int worker_accept(struct workerd *worker)
+{
+    return uv_poll_start(&worker->listen_poll, UV_READABLE, on_listen);
+}
+
 static void on_listen_closed(uv_handle_t *handle)
 {
     struct workerd *worker = container_of(handle, struct workerd, listen_poll);
@@ -153,22 +163,25 @@ static void close_listener(struct workerd *worker)
 void worker_maybe_finish(struct workerd *worker)
 {
     if (worker->state == WORKER_STOPPING && worker->nchannels == 0 && worker->ncalls == 0 &&
-        !worker->listen_open) {
+        !worker->listen_open && !replace_pending(worker)) {
         worker->state = WORKER_FINISHED;
         uv_stop(&worker->loop);
     }
 }
 
-static void stop(void *data)
+void worker_stop(struct workerd *worker, const char *reason)
 {
-    struct workerd *worker = data;
     if (worker->state != WORKER_RUNNING)
         return;
     worker->state = WORKER_STOPPING;
     log_info("stopping: %zu channels, %zu calls in progress", worker->nchannels, worker->ncalls);
+    takeover_settle(worker);
+    replace_cancel(worker, false);
+    if (worker->notify && worker->replace.state != REPLACE_DONE)
+        notify_send("STOPPING=1\n");
     close_listener(worker);
     list_for_each_safe (node, &worker->channels)
-        channel_go(container_of(node, struct channel, node), "shutdown");
+        channel_go(container_of(node, struct channel, node), reason);
     worker_maybe_finish(worker);
 }
 
@@ -181,9 +194,10 @@ void workerd_stop(struct workerd *worker)
 
 void workerd_abort(struct workerd *worker)
 {
-    stop(worker);
+    worker_stop(worker, "shutdown");
     if (worker->state != WORKER_STOPPING)
         return;
+    replace_cancel(worker, true);
     log_info("stopping at once: %zu calls in progress", worker->ncalls);
     while (!list_empty(&worker->channels))
         channel_close(list_first(&worker->channels, struct channel, node));
@@ -212,7 +226,7 @@ static void on_async(uv_async_t *async)
     struct workerd *worker = container_of(async, struct workerd, async);
     run_posts(worker);
     if (atomic_load(&worker->stop_asked))
-        stop(worker);
+        worker_stop(worker, "shutdown");
 }
 
 int workerd_post(struct workerd *worker, workerd_callback callback, void *data)
@@ -233,7 +247,7 @@ static void on_signal(uv_signal_t *signal, int number)
 {
     struct workerd *worker = signal->data;
     if (number == SIGTERM && worker->state == WORKER_RUNNING)
-        stop(worker);
+        worker_stop(worker, "shutdown");
     else
         workerd_abort(worker);
 }
@@ -300,9 +314,12 @@ int workerd_run(struct workerd *worker)
     if (r < 0)
         return r;
     worker->listen_open = true;
-    r = uv_poll_start(&worker->listen_poll, UV_READABLE, on_listen);
+    bool waits = takeover_pending(worker);
+    r = waits ? takeover_ready(worker) : worker_accept(worker);
     if (r < 0)
         return r;
+    if (worker->notify && !waits)
+        notify_send("READY=1\n");
     uv_run(&worker->loop, UV_RUN_DEFAULT);
     if (worker->aborted)
         uv_run(&worker->loop, UV_RUN_NOWAIT); /* what was closed gets its callbacks */
@@ -358,7 +375,17 @@ int workerd_listen_fd(struct workerd *worker, int fd)
         close(fd);
         return -EALREADY;
     }
-    return socket_take(&worker->socket, fd);
+    int r = socket_take(&worker->socket, fd);
+    if (r < 0)
+        return r;
+    log_info("listening on descriptor %d", fd);
+    worker->passed = true;
+    return 0;
+}
+
+int workerd_handle_sigusr2(struct workerd *worker, char *const *argv)
+{
+    return replace_init(worker, argv);
 }
 
 int workerd_method(struct workerd *worker, const char *pattern, workerd_handler handler, void *data)
@@ -366,13 +393,14 @@ int workerd_method(struct workerd *worker, const char *pattern, workerd_handler 
     return methods_add(&worker->methods, pattern, handler, data);
 }
 
-/* So that a test of silence does not take a minute: "hello,ping,dead,linger" in ms. */
+/* So that a test of silence does not take a minute: "hello,ping,dead,linger,replace" in ms. */
 static void read_times(struct worker_times *times)
 {
     const char *value = getenv("WORKERD_TIMES");
     struct worker_times read = default_times;
     if (value != NULL)
-        sscanf(value, "%lu,%lu,%lu,%lu", &read.hello, &read.ping, &read.dead, &read.linger);
+        sscanf(value, "%lu,%lu,%lu,%lu,%lu", &read.hello, &read.ping, &read.dead, &read.linger,
+            &read.replace);
     *times = read;
 }
 
@@ -406,6 +434,8 @@ int workerd_new(struct workerd **ret_worker)
     if (r < 0)
         goto fail_mutex;
     worker->socket.fd = -1;
+    worker->takeover.fd = -1;
+    worker->replace.fd = -1;
     worker->thread = uv_thread_self();
     worker->concurrency = 1;
     worker->max_frame = FRAME_MAX_DEFAULT;
@@ -437,6 +467,7 @@ void workerd_free(struct workerd *worker)
     CHECK(worker->ncalls == 0);
     worker->state = WORKER_FINISHED;
     run_hooks(worker); /* those of a worker that never ran */
+    takeover_settle(worker);
     close_handles(worker);
     CHECK(uv_loop_close(&worker->loop) == 0);
     socket_close(&worker->socket);

@@ -9,7 +9,9 @@
 #include "common/list.h"
 #include "common/slab.h"
 #include "workerd/methods.h"
+#include "workerd/replace.h"
 #include "workerd/socket.h"
+#include "workerd/takeover.h"
 #include "workerd/workerd.h"
 
 enum {
@@ -18,10 +20,11 @@ enum {
 
 /* Waiting times in ms (protocol sections 4 and 10); a test makes them shorter. */
 struct worker_times {
-    uint64_t hello;  /* until the first HELLO */
-    uint64_t ping;   /* of silence before a PING */
-    uint64_t dead;   /* of silence after a PING */
-    uint64_t linger; /* for the front to close after our last byte */
+    uint64_t hello;   /* until the first HELLO */
+    uint64_t ping;    /* of silence before a PING */
+    uint64_t dead;    /* of silence after a PING */
+    uint64_t linger;  /* for the front to close after our last byte */
+    uint64_t replace; /* for a successor to be ready */
 };
 
 enum worker_state { WORKER_RUNNING, WORKER_STOPPING, WORKER_FINISHED };
@@ -38,9 +41,13 @@ struct workerd {
     bool listen_open;
     bool signals_open;
     bool aborted;
+    bool passed;            /* the socket was made by whoever started this process */
+    bool notify;            /* the service manager is told what becomes of this process */
     atomic_bool stop_asked; /* by any thread */
     enum worker_state state;
     struct socket socket;
+    struct takeover takeover;
+    struct replace replace;
     struct worker_times times;
 
     struct list channels;
@@ -72,6 +79,12 @@ struct workerd {
 
 /* Arms the timer for a channel's `due` (ms of uv_now()) unless it fires before that. */
 void worker_due(struct workerd *worker, uint64_t due);
+
+/* Begins to accept channels. Returns 0 or -errno. */
+int worker_accept(struct workerd *worker);
+
+/* Stops as workerd_stop() does; reason: what GOAWAY says. From the loop's thread. */
+void worker_stop(struct workerd *worker, const char *reason);
 
 /* Finishes if the worker is to stop and nothing is left to do. */
 void worker_maybe_finish(struct workerd *worker);

@@ -140,6 +140,15 @@ WORKERD_API int workerd_listen(struct workerd *worker, const char *address);
 WORKERD_API int workerd_listen_fd(struct workerd *worker, int fd);
 
 /*
+ * The same with the socket that was passed to this process: by the worker that it replaces (see
+ * workerd_handle_sigusr2()), or as descriptor 3 by frontd or systemd, as sd_listen_fds(3) says
+ * (LISTEN_FDS=1; LISTEN_PID ours or not set). Returns 1 where there is one, 0 where none was
+ * passed; -EALREADY; -EINVAL for another number of sockets, and as workerd_listen_fd(); -EPROTO
+ * where the process that it replaces is not understood. Why is written to the log.
+ */
+WORKERD_API int workerd_listen_passed(struct workerd *worker);
+
+/*
  * Loads a module: a shared object that exports
  *
  *     int workerd_module_init(struct workerd *worker);
@@ -152,6 +161,18 @@ WORKERD_API int workerd_load(struct workerd *worker, const char *path);
 
 /* From now on SIGTERM stops as workerd_stop() does; a second one, or SIGINT, as workerd_abort(). */
 WORKERD_API int workerd_handle_signals(struct workerd *worker);
+
+/*
+ * From now on SIGUSR2 replaces this process: argv[0], found as execvp(3) does, is executed with
+ * argv; it has to call workerd_listen_passed() and workerd_run(). When it is about to serve, this
+ * worker stops as workerd_stop() does; when it fails, this one serves on and the log has the
+ * reason. Also from now on, where NOTIFY_SOCKET is set, systemd is told of start, stop and
+ * replacement.
+ *
+ * argv: ends with NULL; borrowed for as long as the worker lives. Before workerd_run(). -EINVAL
+ * without argv[0], -EALREADY the second time, -ENOMEM.
+ */
+WORKERD_API int workerd_handle_sigusr2(struct workerd *worker, char *const *argv);
 
 /*
  * Serves until the worker is stopped and every call has ended. Returns 0; -ENOTCONN without a

@@ -2,9 +2,11 @@
 
 import os
 import re
+import shutil
+import signal
 import subprocess
 
-from fakefront import PUBLISH, SUBSCRIBE
+from fakefront import PUBLISH, SUBSCRIBE, until
 from test_workerd import ends, sanitized, start  # noqa: F401
 from workerproc import BUILD, ROOT, Starter
 
@@ -63,8 +65,16 @@ def test_the_documented_modules_and_program_work(start, tmp_path):  # noqa: F811
         "LD_LIBRARY_PATH": os.path.join(BUILD, "workerd")})
     try:
         assert own.front().call("time.now")["result"] > 1_600_000_000
-        own.fronts[0].close()
-        own.signal()
+        os.replace(shutil.copy(tmp_path / "own", tmp_path / "new"), tmp_path / "own")
+        own.signal(signal.SIGUSR2)
+        assert own.fronts[0].goaway()["reason"] == "replaced"
+        own.fronts[0].expect_closed()
         ends(own)
+        successor = own.front()
+        assert successor.call("time.now")["result"] > 1_600_000_000
+        os.kill(successor.worker["pid"], signal.SIGTERM)
+        successor.goaway()
+        successor.expect_closed()
+        until(lambda: not os.path.exists(address[5:]), "the end of the successor")
     finally:
         starter.close()
