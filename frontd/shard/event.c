@@ -93,6 +93,7 @@ void event_ask(struct request *request, struct client *client, const struct http
     struct call_spec spec = {0};
     struct outcome outcome = {.error = RPC_OVERLOADED};
     request->asking = true;
+    client->stay->announced = true; /* an answer may cross its end */
     if (put_beginning(&text, client, connect_method, true, &method_at) < 0 ||
         json_put_raw(&text, ",\"params\":") < 0 || put_connect_params(&text, client, head) < 0 ||
         json_put_raw(&text, "}") < 0) {

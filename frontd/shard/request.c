@@ -194,14 +194,23 @@ void request_status(struct request *request, unsigned status, struct span fields
     request_reply(request, &reply);
 }
 
-void request_error(struct request *request, enum rpc_error error, struct span id)
+static struct span fields_of_error(enum rpc_error error)
 {
     static const struct span retry_after = {"Retry-After: 1\r\n", 16};
+    return error == RPC_OVERLOADED || error == RPC_RATE_LIMITED ? retry_after : (struct span){0};
+}
+
+void request_error_status(struct request *request, enum rpc_error error)
+{
+    request_status(request, rpc_error_status(error), fields_of_error(error));
+}
+
+void request_error(struct request *request, enum rpc_error error, struct span id)
+{
     struct reply reply = {
         .status = rpc_error_status(error),
         .content_type = "application/json",
-        .fields = error == RPC_OVERLOADED || error == RPC_RATE_LIMITED ? retry_after
-                                                                       : (struct span){0},
+        .fields = fields_of_error(error),
     };
     struct buf text = {0};
     bool json = request->route->kind != CONF_HTTP;

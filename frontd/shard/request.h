@@ -71,6 +71,9 @@ void request_error(struct request *request, enum rpc_error error, struct span id
 /* A short text with that status. */
 void request_status(struct request *request, unsigned status, struct span fields);
 
+/* request_status() with that of an error made by the front. */
+void request_error_status(struct request *request, enum rpc_error error);
+
 /* A request that has no HTTP head: a message's. NULL when there is no memory. */
 struct request *request_add(struct client *client, const struct conf_route *route);
 

@@ -177,8 +177,8 @@ void stay_upgrade(struct request *request, const struct http1_head *head)
     switch_protocols(request);
 }
 
-/* Back to HTTP, or to nothing: the worker does not want it. */
-static void turn_away(struct request *request, const struct outcome *outcome)
+/* Back to HTTP, or to nothing. error: why no worker has let it in; 0: one does not want it. */
+static void turn_away(struct request *request, enum rpc_error error)
 {
     struct client *client = request->client;
     struct stay *stay = client->stay;
@@ -190,30 +190,46 @@ static void turn_away(struct request *request, const struct outcome *outcome)
     if (!websocket) {
         request_free(request);
         client_end(client);
-    } else if (outcome->error != 0) {
-        request_status(request, rpc_error_status(outcome->error), (struct span){0});
+    } else if (error != 0) {
+        request_error_status(request, error);
     } else {
         request_status(request, 403, (struct span){0});
     }
 }
 
-void stay_asked(struct request *request, const struct outcome *outcome)
+/* Whether it may be that a worker has taken the question, and answers with a result. */
+static bool may_be_let_in(enum rpc_error error)
+{
+    return error == RPC_WORKER_LOST || error == RPC_DEADLINE_EXCEEDED || error == RPC_BAD_RESPONSE;
+}
+
+static void let_in(struct request *request)
 {
     struct client *client = request->client;
-    struct jsonrpc_response response;
-    client->held = false;
-    client_touch(client);
-    if (outcome->error != 0 ||
-        jsonrpc_scan_response(outcome->body.p, outcome->body.n, &response) != 0 ||
-        response.error.n > 0) {
-        turn_away(request, outcome);
-        return;
-    }
-    client->stay->announced = true;
     if (client->stay->kind == STAY_WEBSOCKET)
         switch_protocols(request);
     else
         request_free(request);
+    if (client->stay->draining)
+        stay_close(client, WS_CODE_GOING_AWAY, SPAN("going away"));
+}
+
+void stay_asked(struct request *request, const struct outcome *outcome)
+{
+    struct client *client = request->client;
+    struct jsonrpc_response response = {0};
+    enum rpc_error error = outcome->error;
+    client->held = false;
+    client_touch(client);
+    if (error == 0 && jsonrpc_scan_response(outcome->body.p, outcome->body.n, &response) != 0)
+        error = RPC_BAD_RESPONSE;
+    if (error == 0 && response.error.n == 0) {
+        let_in(request);
+        return;
+    }
+    if (!may_be_let_in(error))
+        client->stay->announced = false; /* no worker has it in its books */
+    turn_away(request, error);
 }
 
 /* Sending */
@@ -304,11 +320,10 @@ static void abandon_requests(struct client *client)
 /* A worker wants it gone before the one that is asked has answered: it is not let in. */
 static void refuse_held(struct client *client)
 {
-    static const struct outcome refused = {0};
     struct request *request = list_first(&client->requests, struct request, node);
     client->held = false;
     request_cancel(request);
-    turn_away(request, &refused);
+    turn_away(request, 0);
     client_touch(client);
 }
 

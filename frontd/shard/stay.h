@@ -21,7 +21,7 @@ struct stay {
     uint16_t code;     /* WebSocket close code, for frontd.disconnect; 0: none yet */
     uint8_t kind;      /* enum stay_kind */
     uint8_t pings;     /* sent since the last sign of life */
-    bool announced;    /* workers know of it: frontd.disconnect will follow */
+    bool announced;    /* workers may know of it: frontd.disconnect will follow */
     bool close_sent;   /* WebSocket: our Close frame is out */
     bool draining;     /* it is closed when its calls have ended */
 };

@@ -1,9 +1,10 @@
 """frontd.connect and frontd.disconnect, and workers that are asked before a client is let in."""
 import json
+import signal
 
 import pytest
 
-from fakeworker import echo
+from fakeworker import echo, hold
 from harness import rpc_route, wait_for, ws_route
 from stays import Crowd
 from wsclient import TEXT, WsClient, upgrade, ws_frame
@@ -13,12 +14,12 @@ KINDS = ["ws", "frame", "line"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def build(site, handler=echo, shards=1, pools=None, limits=None, **keys):
+def build(site, handler=echo, shards=1, pools=None, limits=None, drain="1s", concurrency=0, **keys):
     route = {"events": True, **keys}
     stream = {k: v for k, v in route.items() if k not in ("headers", "origins")}
-    web = site(shards=shards, pools=pools, limits=limits, streams={"frame": stream, "line": stream},
+    web = site(shards=shards, pools=pools, limits=limits, drain=drain, streams={"frame": stream, "line": stream},
                routes=[ws_route(**route), ws_route("/quiet"), rpc_route()])
-    worker = web.fake(handler=handler) if handler else None
+    worker = web.fake(handler=handler, concurrency=concurrency) if handler else None
     return web.start(), worker
 
 
@@ -328,6 +329,68 @@ def test_a_worker_lost_while_it_is_asked(site):
         worker.wait(lambda: worker.connects, "frontd.connect")
         worker.drop()
         assert client.read_response().status == 502
+
+
+def test_too_many_to_ask(site):
+    web, worker = build(site, hold, connect="ask", pools={"app": {"queue": 0}}, concurrency=1)
+    with ask_to_come(web, "ws") as asked:
+        worker.wait(lambda: worker.connects, "frontd.connect")
+        with ask_to_come(web, "ws") as refused:
+            r = refused.read_response()
+            assert r.status == 503 and r.header("retry-after")
+        worker.connects[0].reply()
+        asked.upgraded()
+        assert len(worker.connects) == 1 and not worker.disconnects
+
+
+def test_an_answer_that_is_none(site):
+    web, worker = build(site, lambda call: None if call.notify else call.send(b'{"x":1}'), connect="ask")
+    worker.tolerant = True
+    with ask_to_come(web, "ws") as client:
+        turned_away(client, "ws", 502)
+    event, = worker.connects
+    worker.wait_disconnect(event.conn)
+
+
+@every_kind
+@pytest.mark.parametrize("end", ["close", "reset", "deadline", "disconnect"])
+def test_an_answer_that_comes_too_late(site, kind, end):
+    """It may be a result: who has been asked and has not said no hears of the end, too."""
+    web, worker = build(site, hold, connect="ask", timeout="200ms" if end == "deadline" else "30s")
+    with ask_to_come(web, kind) as client:
+        worker.wait(lambda: worker.connects, "frontd.connect")
+        event, = worker.connects
+        if end == "disconnect":
+            worker.channel().disconnect(event.conn, 4001)
+        elif end == "deadline":
+            turned_away(client, kind, 504)
+        else:
+            getattr(client, end)()
+        worker.wait(lambda: event.cancelled, "CANCEL")
+        event.reply()
+        assert worker.wait_disconnect(event.conn).params["code"] == (4001 if end == "disconnect" else 1006)
+    assert worker.channel().sync()
+
+
+@every_kind
+def test_the_answer_comes_while_the_front_stops(site, kind):
+    """Who is let in then is told goodbye at once."""
+    web, worker = build(site, hold, connect="ask", drain="20s")
+    with ask_to_come(web, kind) as client, ask_to_come(web, kind) as refused, web.ws("/quiet") as idle:
+        worker.wait(lambda: len(worker.connects) == 2, "frontd.connect")
+        port = client.sock.getsockname()[1]
+        event, other = sorted(worker.connects, key=lambda c: not c.params["peer"].endswith(":%d" % port))
+        web.front.signal(signal.SIGTERM)
+        idle.expect_close(1001)     # so that is under way
+        event.reply()
+        other.error(1, "no")
+        if kind == "ws":
+            client.upgraded()
+            client.expect_close(1001)
+        else:
+            assert client.at_end()
+        turned_away(refused, kind)
+        assert web.front.wait() == 0
 
 
 def test_bad_handshakes_ask_nobody(site):
