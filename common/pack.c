@@ -112,6 +112,12 @@ uint64_t unpack_u64(struct unpack *unpack)
     return le64toh(value);
 }
 
+uint64_t unpack_time(struct unpack *unpack, uint64_t now)
+{
+    uint64_t at = unpack_u64(unpack);
+    return MIN(at, now);
+}
+
 bool unpack_flag(struct unpack *unpack)
 {
     uint8_t value = unpack_u8(unpack);

@@ -43,6 +43,12 @@ uint16_t unpack_u16(struct unpack *unpack);
 uint32_t unpack_u32(struct unpack *unpack);
 uint64_t unpack_u64(struct unpack *unpack);
 
+/*
+ * A time in ms of a clock that both processes share. One that is later than `now` counts as now:
+ * the other process has looked at the clock after this one.
+ */
+uint64_t unpack_time(struct unpack *unpack, uint64_t now);
+
 /* A bool: 0 or 1, anything else is bad. */
 bool unpack_flag(struct unpack *unpack);
 

@@ -2,8 +2,7 @@
  * The state of a client is a row of sections, each the business of who has that state, in the order
  * of their tags; one that would be empty is left out. A section that is written in another way gets
  * another version, and who does not know a tag or a version says so: the connection then stays with
- * the process that has it. Times are of CLOCK_MONOTONIC, which all processes share; one that is in
- * the future, since another process has looked at the clock later than this one, counts as now.
+ * the process that has it. Times are of CLOCK_MONOTONIC, which all processes share.
  */
 
 #include <errno.h>
@@ -38,6 +37,7 @@ static void save_client(const struct client *client, struct pack *pack)
     pack_u8(pack, client->state);
     pack_u8(pack, client->last_request);
     pack_u8(pack, client->paused);
+    pack_u8(pack, client->shut);
     pack_end(pack, begun);
 }
 
@@ -115,15 +115,17 @@ static int restore_client(struct client *client, struct unpack *unpack)
     struct span name = unpack_text(unpack);
     uint8_t protocol = unpack_u8(unpack);
     client->conn.id = unpack_u64(unpack);
-    client->active_at = MIN(unpack_u64(unpack), ctx_now(ctx));
+    client->active_at = unpack_time(unpack, ctx_now(ctx));
     client->peer_family = unpack_u8(unpack);
     unpack_raw(unpack, client->peer, sizeof(client->peer));
     client->peer_port = unpack_u16(unpack);
     client->state = unpack_u8(unpack);
     client->last_request = unpack_flag(unpack);
     client->paused = unpack_flag(unpack);
+    client->shut = unpack_flag(unpack);
     uint8_t family = client->peer_family;
     if (unpack_end(unpack) < 0 || client->conn.id == 0 || client->state >= CLIENT_DOOMED ||
+        idmap_find(&ctx->conns, client->conn.id) != NULL ||
         (family != AF_INET && family != AF_INET6 && family != AF_UNIX))
         return -EBADMSG;
     const struct conf_listener *listener = find_listener(ctx->conf, name);
@@ -140,9 +142,9 @@ static int restore_pending(struct client *client, struct unpack *unpack)
     if (pending == NULL)
         return -ENOMEM;
     client->pending = pending; /* freed with the client */
-    pending->started = MIN(unpack_u64(unpack), now);
-    pending->heard = MIN(unpack_u64(unpack), now);
-    pending->window = MIN(unpack_u64(unpack), now);
+    pending->started = unpack_time(unpack, now);
+    pending->heard = unpack_time(unpack, now);
+    pending->window = unpack_time(unpack, now);
     pending->window_bytes = unpack_u32(unpack);
     pending->continue_owed = unpack_flag(unpack);
     struct span bytes = unpack_bytes(unpack);

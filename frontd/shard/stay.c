@@ -393,7 +393,7 @@ static bool make_room(struct client *client, const struct message *message)
 void stay_push(struct client *client, struct message *message)
 {
     size_t limit = client_ctx(client)->conf->limits.write_buffer;
-    if (client->state != CLIENT_OPEN || client->stay->close_sent)
+    if (client->state != CLIENT_OPEN || client->stay->close_sent || client->moving)
         return;
     /* Much in one turn does not make a consumer slow: what the kernel takes does not wait. */
     if (client_waiting(client) + message->len > limit && !client_write(client))

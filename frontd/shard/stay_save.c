@@ -60,14 +60,13 @@ int stay_restore(struct client *client, struct unpack *unpack)
     struct span path = unpack_text(unpack);
     bool raw = unpack_flag(unpack);
     struct span headers = unpack_text(unpack);
-    read.heard_at = MIN(unpack_u64(unpack), ctx_now(ctx));
+    read.heard_at = unpack_time(unpack, ctx_now(ctx));
     read.code = unpack_u16(unpack);
     read.pings = unpack_u8(unpack);
     read.announced = unpack_flag(unpack);
     read.close_sent = unpack_flag(unpack);
     if (unpack_end(unpack) < 0 || !kind_fits(read.kind, client_listener(client)->protocol) ||
-        !code_fits(read.code) || (headers.p != NULL && !is_object(headers)) ||
-        idmap_find(&ctx->conns, client->conn.id) != NULL)
+        !code_fits(read.code) || (headers.p != NULL && !is_object(headers)))
         return -EBADMSG;
     read.route = find_route(client_listener(client), host, path);
     enum conf_kind kind = read.kind == STAY_WEBSOCKET ? CONF_WEBSOCKET : CONF_STREAM;

@@ -12,6 +12,8 @@ static void put_all(struct pack *pack)
     pack_u16(pack, 0xfedc);
     pack_u32(pack, 0xfedcba98);
     pack_u64(pack, 0xfedcba9876543210);
+    pack_u64(pack, 999);
+    pack_u64(pack, 1001);
     pack_u8(pack, true);
     pack_raw(pack, "raw", 3);
     pack_bytes(pack, SPAN("a\0b"));
@@ -34,6 +36,8 @@ static int get_all(struct span bytes, bool *ret_same)
     same = unpack_u16(&unpack) == 0xfedc && same;
     same = unpack_u32(&unpack) == 0xfedcba98 && same;
     same = unpack_u64(&unpack) == 0xfedcba9876543210 && same;
+    same = unpack_time(&unpack, 1000) == 999 && same;
+    same = unpack_time(&unpack, 1000) == 1000 && same;
     same = unpack_flag(&unpack) && same;
     unpack_raw(&unpack, raw, sizeof(raw));
     same = memcmp(raw, "raw", 3) == 0 && same;

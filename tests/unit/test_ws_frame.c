@@ -632,3 +632,47 @@ Test(ws_frame, states_that_cannot_be)
     }
     cr_assert_gt(refused, 100);
 }
+
+Test(ws_frame, states_that_are_refused)
+{
+    static const struct {
+        struct ws ws;
+        const char *bytes;
+        bool right;
+    } rows[] = {
+        {{.opcode = 0}, "", true},
+        {{.gap = 2}, "abc", true},
+        {{.opcode = WS_TEXT, .message = 3, .utf8 = 6}, "a\xc3", false}, /* more than is there */
+        {{.opcode = WS_TEXT, .message = 2, .utf8 = 6}, "a\xc3", true},
+        {{.opcode = WS_TEXT, .message = 2, .utf8 = 0}, "a\xc3", false},
+        {{.opcode = WS_TEXT, .message = 2, .utf8 = 12}, "a\xc3", false},
+        {{.opcode = WS_TEXT, .message = 2, .utf8 = 7}, "a\xc3", false},
+        {{.opcode = WS_TEXT, .message = 2, .utf8 = 48}, "\xff\xff", false},
+        {{.opcode = WS_BINARY, .message = 2}, "a\xc3", true},
+        {{.opcode = WS_BINARY, .message = 2, .utf8 = 6}, "a\xc3", false},
+        {{.opcode = WS_BINARY, .message = 1, .gap = 1}, "ab", true},
+        {{.opcode = WS_BINARY, .message = 1, .gap = 2}, "ab", false},
+        {{.opcode = WS_BINARY, .message = 1, .gap = UINT32_MAX}, "ab", false},
+        {{.opcode = WS_BINARY, .message = 1, .left = 5, .in_frame = true}, "a", true},
+        {{.opcode = WS_BINARY, .message = 1, .left = 5, .in_frame = true, .fin = true}, "a", true},
+        {{.opcode = WS_BINARY, .message = 1, .left = UINT32_MAX, .in_frame = true}, "a", false},
+        {{.opcode = WS_BINARY, .message = 1, .left = 0, .in_frame = true}, "a", false},
+        {{.opcode = WS_BINARY, .message = 1, .left = 5}, "a", false},
+        {{.opcode = WS_BINARY, .left = 5, .in_frame = true, .gap = 1}, "a", false},
+        {{.opcode = WS_BINARY, .fin = true}, "", false},
+        {{.opcode = 0, .message = 1}, "a", false},
+        {{.opcode = 0, .left = 1, .in_frame = true}, "a", false},
+        {{.opcode = WS_PING}, "", false},
+        {{.opcode = 3}, "", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct buf state = {0};
+        struct pack pack = {.out = &state};
+        struct ws ws;
+        ws_save(&rows[i].ws, &pack);
+        struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
+        int r = ws_restore(&ws, &unpack, (struct span){rows[i].bytes, strlen(rows[i].bytes)});
+        cr_assert_eq(r, rows[i].right ? 0 : -EBADMSG, "row %zu", i);
+        buf_deinit(&state);
+    }
+}

@@ -1,0 +1,33 @@
+#pragma once
+
+/* The config of tests of clients that move: all kinds of connection, and workers who never come. */
+
+#define MOVE_CONF_LIMITS(limits) "limits: {" limits "}\n"
+
+/* What has to be told to workers, who never come, is forgotten at once with queue 0. */
+#define MOVE_CONF_REST MOVE_CONF_WITH_QUEUE("10000")
+
+#define MOVE_CONF_WITH_QUEUE(queue)                                                                \
+    "listeners:\n"                                                                                 \
+    "  - name: web\n"                                                                              \
+    "    address: 127.0.0.1:8080\n"                                                                \
+    "    routes:\n"                                                                                \
+    "      - {path: /rpc, kind: jsonrpc, pool: app, timeout: 1h}\n"                                \
+    "      - {path: /ws, kind: websocket, pool: app, headers: [x-who]}\n"                          \
+    "      - {path: /ws, host: events.test, kind: websocket, pool: app, events: true, timeout: "   \
+    "1h}\n"                                                                                        \
+    "  - {name: lines, address: 127.0.0.1:8081, protocol: line, pool: app}\n"                      \
+    "  - {name: frames, address: 127.0.0.1:8082, protocol: frame, pool: app, slow: drop}\n"        \
+    "pools:\n"                                                                                     \
+    "  - {name: app, workers: [\"unix:/nonexistent/app.sock\"], wait_for_worker: 1h, "             \
+    "queue: " queue "}\n"
+
+#define MOVE_CONF MOVE_CONF_LIMITS("connections_per_peer: 32") MOVE_CONF_REST
+
+#define HANDSHAKE(host)                                                                            \
+    "GET /ws HTTP/1.1\r\nHost: " host "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"          \
+    "X-Who: me\r\nSec-WebSocket-Version: 13\r\n"                                                   \
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+
+/* A client's frame whose mask is zero, so that its payload can be read. payload: a literal. */
+#define WS_FRAME(first, length, payload) first length "\0\0\0\0" payload

@@ -1,0 +1,190 @@
+#include "tests/unit/shardlet.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/mem.h"
+#include "frontd/shard/request.h"
+#include "frontd/shard/stay.h"
+
+enum { TURNS = 4, PEERS = 64 };
+
+static struct share *share;
+static unsigned shardlets;
+static const struct sockaddr_in peer_address = {
+    .sin_family = AF_INET, .sin_port = 0x1234, .sin_addr = {0x070200c0}, /* 192.0.2.7 */
+};
+
+static void map_share(void)
+{
+    int fd;
+    CHECK(share_create(PEERS, &fd) == 0);
+    CHECK(share_map(fd, &share) == 0);
+    close(fd);
+}
+
+void shardlet_init(struct shardlet *shardlet, const char *conf, unsigned seat)
+{
+    struct ctx *ctx = &shardlet->ctx;
+    char error[512] = "";
+    size_t size;
+    *shardlet = (struct shardlet){0};
+    if (conf_parse("conf", conf, strlen(conf), &shardlet->conf, error, sizeof(error)) < 0)
+        fprintf(stderr, "%s\n", error);
+    CHECK(shardlet->conf != NULL);
+    if (shardlets++ == 0) {
+        map_share();
+        topics_init(stay_subscriptions);
+    }
+    CHECK(uv_loop_init(&ctx->loop) == 0);
+    ctx->conf = shardlet->conf;
+    ctx->share = share;
+    ctx->seat = seat;
+    ctx->identity = (struct identity){.instance = "test", .incarnation = seat + 1, .shards = 1};
+    ctx->read_buf = mem_get(CTX_READ_SIZE, &size);
+    CHECK(ctx->read_buf != NULL);
+    wheel_init(&ctx->wheel, ctx_now(ctx));
+    ctx->dirty_tail = &ctx->dirty_clients;
+    list_init(&ctx->dirty_streams);
+    list_init(&ctx->quiet);
+    list_init(&shardlet->clients);
+    slab_init(&ctx->clients, sizeof(struct client));
+    slab_init(&ctx->requests, sizeof(struct request));
+    slab_init(&ctx->calls, sizeof(struct call));
+    slab_init(&ctx->stays, sizeof(struct stay));
+    CHECK(idmap_init(&ctx->conns) == 0);
+    shardlet->pools = mem_zalloc(shardlet->conf->npools * sizeof(*shardlet->pools));
+    CHECK(shardlet->pools != NULL);
+    for (uint32_t i = 0; i < shardlet->conf->npools; i++)
+        CHECK(pool_init(&shardlet->pools[i], ctx, i, &call_pool_ops) == 0);
+    shardlet_use(shardlet);
+}
+
+void shardlet_use(struct shardlet *shardlet)
+{
+    request_deinit();
+    CHECK(request_init(&shardlet->ctx, shardlet->pools) == 0);
+}
+
+void shardlet_flush(struct shardlet *shardlet)
+{
+    struct ctx *ctx = &shardlet->ctx;
+    while (ctx->dirty_clients != NULL) {
+        struct client *client = ctx->dirty_clients;
+        ctx->dirty_clients = client->dirty;
+        if (ctx->dirty_clients == NULL)
+            ctx->dirty_tail = &ctx->dirty_clients;
+        client_flush(client);
+    }
+}
+
+static void expire(struct shardlet *shardlet)
+{
+    struct wheel_timer *timer;
+    while ((timer = wheel_expire(&shardlet->ctx.wheel, ctx_now(&shardlet->ctx))) != NULL) {
+        switch ((enum timer_kind)timer->kind) {
+        case TIMER_CLIENT: client_timeout(timer); break;
+        case TIMER_CALL: call_timeout(timer); break;
+        case TIMER_POOL: pool_timeout(timer); break;
+        default: CHECK(false); /* there are no workers and listeners */
+        }
+    }
+}
+
+void shardlet_turn(struct shardlet *shardlet)
+{
+    shardlet_use(shardlet);
+    for (int i = 0; i < TURNS; i++) {
+        uv_run(&shardlet->ctx.loop, UV_RUN_NOWAIT);
+        expire(shardlet);
+        shardlet_flush(shardlet);
+    }
+}
+
+void shardlet_deinit(struct shardlet *shardlet)
+{
+    struct ctx *ctx = &shardlet->ctx;
+    shardlet_use(shardlet);
+    list_for_each_safe (node, &shardlet->clients)
+        client_doom(container_of(node, struct client, node));
+    shardlet_flush(shardlet);
+    CHECK(list_empty(&shardlet->clients) && list_empty(&ctx->quiet));
+    CHECK(ctx->count.accepted == ctx->count.closed);
+    for (uint32_t i = 0; i < shardlet->conf->npools; i++)
+        pool_shut(&shardlet->pools[i]);
+    shardlet_flush(shardlet);
+    uv_run(&ctx->loop, UV_RUN_DEFAULT); /* only closing handles are left */
+    CHECK(uv_loop_close(&ctx->loop) == 0);
+    for (uint32_t i = 0; i < shardlet->conf->npools; i++)
+        pool_deinit(&shardlet->pools[i]);
+    mem_free(shardlet->pools);
+    request_deinit();
+    idmap_deinit(&ctx->conns);
+    slab_deinit(&ctx->stays);
+    slab_deinit(&ctx->calls);
+    slab_deinit(&ctx->requests);
+    slab_deinit(&ctx->clients);
+    mem_put(ctx->read_buf, CTX_READ_SIZE);
+    conf_free(shardlet->conf);
+    if (--shardlets > 0)
+        return;
+    topics_deinit();
+    CHECK(shardlet_connections() == 0 && shardlet_peers() == 0);
+    share_unmap(share);
+}
+
+struct client *shardlet_client(struct shardlet *shardlet, const char *listener, int *ret_peer)
+{
+    struct ctx *ctx = &shardlet->ctx;
+    const struct sockaddr *peer = (const struct sockaddr *)&peer_address;
+    const struct conf_listener *found = NULL;
+    int fds[2];
+    for (uint32_t i = 0; i < shardlet->conf->nlisteners; i++) {
+        if (strcmp(shardlet->conf->listeners[i].name, listener) == 0)
+            found = &shardlet->conf->listeners[i];
+    }
+    CHECK(found != NULL);
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) == 0);
+    CHECK(share_connection_add(share, ctx->seat, UINT64_MAX));
+    if (shardlet->conf->limits.connections_per_peer > 0)
+        CHECK(share_peer_add(share, ctx->seat, peer, UINT64_MAX));
+    shardlet_use(shardlet);
+    CHECK(client_open(ctx, found, fds[0], peer, &shardlet->clients) == 0);
+    *ret_peer = fds[1];
+    return container_of(shardlet->clients.prev, struct client, node);
+}
+
+void shardlet_read(int peer, char *out, size_t size, size_t *n)
+{
+    static const char name[] = "\r\nDate: ";
+    ssize_t got;
+    while ((got = recv(peer, out + *n, size - *n, 0)) > 0)
+        *n += (size_t)got;
+    char *at = out;
+    while ((at = memmem(at, *n - (size_t)(at - out), name, sizeof(name) - 1)) != NULL) {
+        at += sizeof(name) - 1;
+        memset(at, '-', MIN((size_t)HTTP1_DATE_SIZE - 1, *n - (size_t)(at - out)));
+    }
+}
+
+/* The least limit that lets one more in tells how many there are. */
+uint64_t shardlet_connections(void)
+{
+    uint64_t n = 0;
+    while (!share_connection_add(share, 0, n + 1))
+        n++;
+    share_connection_remove(share, 0);
+    return n;
+}
+
+uint64_t shardlet_peers(void)
+{
+    const struct sockaddr *peer = (const struct sockaddr *)&peer_address;
+    uint64_t n = 0;
+    while (!share_peer_add(share, 0, peer, n + 1))
+        n++;
+    share_peer_remove(share, 0, peer);
+    return n;
+}

@@ -1,0 +1,48 @@
+#pragma once
+
+/*
+ * What is inside a shard, without a supervisor, listening sockets and workers: for tests of clients
+ * over socket pairs. Several may be there at the same time; the modules with one state for all of a
+ * process work for the one that was used last.
+ */
+
+#include "frontd/shard/client.h"
+#include "frontd/shard/pool.h"
+
+struct shardlet {
+    struct ctx ctx;
+    struct conf *conf;
+    struct pool *pools;
+    struct list clients;
+};
+
+/* conf: its text, CHECKed to be right. seat: of the shared memory, which all shardlets share. */
+void shardlet_init(struct shardlet *shardlet, const char *conf, unsigned seat);
+
+/* Closes every client that is left, and CHECKs that nothing else is. */
+void shardlet_deinit(struct shardlet *shardlet);
+
+/* Makes it the one that requests are started for. */
+void shardlet_use(struct shardlet *shardlet);
+
+/* A few turns of its loop, each with an end. */
+void shardlet_turn(struct shardlet *shardlet);
+
+/* The end of a turn alone. */
+void shardlet_flush(struct shardlet *shardlet);
+
+/*
+ * A client on that listener, as if accepted. Returns it with the other end of its connection, a
+ * descriptor of the caller's that does not block.
+ */
+struct client *shardlet_client(struct shardlet *shardlet, const char *listener, int *ret_peer);
+
+/*
+ * What a client's answers are by now: all that can be read from `peer`, appended at `out` + *n, in
+ * a buffer of `size` bytes. The value of Date fields, which changes, becomes dashes.
+ */
+void shardlet_read(int peer, char *out, size_t size, size_t *n);
+
+/* How many connections are counted, over all shardlets, and how many of the one peer address. */
+uint64_t shardlet_connections(void);
+uint64_t shardlet_peers(void);

@@ -1,0 +1,454 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/mem.h"
+#include "frontd/shard/push.h"
+#include "tests/unit/move_conf.h"
+#include "tests/unit/shardlet.h"
+
+static struct shardlet from, to;
+
+static void set_up(void)
+{
+    shardlet_init(&from, MOVE_CONF, 0);
+    shardlet_init(&to, MOVE_CONF, 1);
+}
+
+static void tear_down(void)
+{
+    shardlet_deinit(&from);
+    shardlet_deinit(&to);
+}
+
+TestSuite(client_save, .init = set_up, .fini = tear_down);
+
+#define H      "Host: h\r\n"
+#define GET_2  "GET /none HTTP/1.1\r\n" H "\r\nGET /none HTTP/1.1\r\n" H "\r\n"
+#define GET_10 GET_2 GET_2 GET_2 GET_2 GET_2
+
+/* A client with something of each kind to carry: what it has said, and what was pushed to it. */
+static const struct sample {
+    const char *listener;
+    const char *said;
+    size_t n;
+    unsigned pushes;
+    bool drained;
+} samples[] = {
+#define SAID(literal) literal, sizeof(literal) - 1
+    {"web", SAID(""), 0, false},
+    {"web", SAID("GET / HT"), 0, false},
+    {"web", SAID("POST /rpc HTTP/1.1\r\n" H "Content-Length: 9\r\n\r\n{"), 0, false},
+    {"web", SAID("PUT /rpc HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5;a=\"b\"\r\nab"), 0,
+        false},
+    {"web", SAID("GET /none HTTP/1.1\r\n" H "Connection: close\r\n\r\n"), 0, false},
+    {"web", SAID(HANDSHAKE("h")), 0, false},
+    {"web",
+        SAID(HANDSHAKE("h") WS_FRAME("\x01", "\x83", "{\xc3\xa4")
+                WS_FRAME("\x80", "\xfe\1\0", "\xc3")),
+        3, false},
+    {"web", SAID(HANDSHAKE("h") WS_FRAME("\x02", "\x83", "abc")), 1, true},
+    {"web", SAID(HANDSHAKE("events.test") WS_FRAME("\x81", "\x82", "{}")), 0, false},
+    {"lines", SAID("{}\n{"), 50, false},
+    {"lines", SAID(""), 50, true},
+    {"frames", SAID("\0\0\0\0\0\0\1\0{"), 2, false},
+    {"web", SAID(GET_10 GET_10 GET_10 GET_10 GET_10 GET_10 "GE"), 0, false},
+};
+
+static void push_to(struct client *client, unsigned pushes)
+{
+    static char text[3000];
+    struct frame frame = {
+        .head = {.type = FRAME_SUBSCRIBE, .conn = client->conn.id},
+        .body = {text, sizeof(text)},
+    };
+    memset(text, 'x', sizeof(text));
+    for (unsigned i = 0; i < pushes; i++) {
+        char meta[64];
+        int n = snprintf(meta, sizeof(meta), "{\"topic\":\"topic %u\"}", i);
+        frame.head.type = FRAME_SUBSCRIBE;
+        frame.meta = (struct span){meta, (size_t)n};
+        cr_assert_null(push_handle(&from.ctx, &frame, false));
+        frame.head.type = FRAME_PUSH;
+        frame.meta = (struct span){0};
+        cr_assert_null(push_handle(&from.ctx, &frame, false));
+    }
+}
+
+/* Frozen, and ready to be saved. Its peer is a descriptor of the caller's. */
+static struct client *make(const struct sample *sample, int *ret_peer)
+{
+    struct client *client = shardlet_client(&from, sample->listener, ret_peer);
+    int small = 1;
+    cr_assert_eq(setsockopt(client->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+    if (sample->n > 0)
+        cr_assert_eq(write(*ret_peer, sample->said, sample->n), (ssize_t)sample->n);
+    shardlet_turn(&from);
+    push_to(client, sample->pushes);
+    if (sample->drained)
+        client_drain(client);
+    shardlet_turn(&from);
+    client_freeze(client);
+    return client;
+}
+
+static struct span saved(const struct client *client, struct buf *state)
+{
+    cr_assert_eq(client_save(client, state), 0);
+    return (struct span){buf_data(state), buf_len(state)};
+}
+
+static int restore(struct shardlet *at, int fd, struct span state, struct client **ret_client)
+{
+    int r = client_restore(&at->ctx, &at->clients, fd, state, ret_client);
+    cr_assert(r == 0 || r == -EBADMSG || r == -ENOTSUP || r == -ENOMEM, "%d", r);
+    return r;
+}
+
+/* A restored client lives for a moment, on a descriptor that is then closed. */
+static void live(struct client *client)
+{
+    client_start(client);
+    shardlet_turn(&to);
+    list_for_each_safe (node, &to.clients)
+        client_doom(container_of(node, struct client, node));
+    shardlet_turn(&to);
+}
+
+static void drop(struct client *client, int peer)
+{
+    client_release(client);
+    close(peer);
+    shardlet_turn(&from);
+}
+
+/* What is restored and saved again is the same, byte for byte: nothing is forgotten. */
+Test(client_save, round_trip)
+{
+    unsigned queues = 0, outs = 0, pendings = 0, topics = 0, endings = 0, closing = 0, headers = 0;
+    for (size_t i = 0; i < ARRAY_LEN(samples); i++) {
+        struct buf first = {0}, second = {0};
+        struct client *restored;
+        int peer, fd;
+        struct client *client = make(&samples[i], &peer);
+        struct span state = saved(client, &first);
+        uv_update_time(&to.ctx.loop); /* not before the times that were saved */
+        fd = dup(client->fd);
+        cr_assert_eq(restore(&to, fd, state, &restored), 0, "sample %zu", i);
+        struct span again = saved(restored, &second);
+        /* Topics are listed from the last one on. */
+        if (samples[i].pushes <= 1)
+            cr_assert(
+                again.n == state.n && memcmp(again.p, state.p, state.n) == 0, "sample %zu", i);
+        cr_assert_eq(again.n, state.n);
+        cr_assert(restored->events == 0 && !wheel_armed(&restored->timer) && restored->arriving);
+        queues += restored->queue != NULL;
+        outs += buf_len(&restored->out) > 0;
+        pendings += restored->pending != NULL;
+        topics += restored->stay != NULL && restored->stay->subscriptions != NULL;
+        headers += restored->stay != NULL && restored->stay->headers != NULL;
+        endings += restored->state >= CLIENT_ENDING;
+        closing += restored->stay != NULL && restored->stay->close_sent;
+        live(restored);
+        buf_deinit(&first);
+        buf_deinit(&second);
+        drop(client, peer);
+    }
+    cr_assert(queues > 0 && pendings > 0 && topics > 0 && headers > 0);
+    cr_assert(endings > 0 && closing > 0 && outs > 0);
+}
+
+/* Cut off anywhere, and every byte changed: it is refused, or lives; nothing crashes or leaks. */
+Test(client_save, bad_states, .timeout = 120)
+{
+    static const unsigned char flips[] = {0x01, 0x02, 0x80, 0xff};
+    size_t taken = 0, refused = 0;
+    for (size_t i = 0; i < ARRAY_LEN(samples); i++) {
+        struct buf state = {0};
+        struct client *restored;
+        int peer;
+        struct client *client = make(&samples[i], &peer);
+        struct span whole = saved(client, &state);
+        size_t n = MIN(whole.n, (size_t)1500); /* of much that waits, one byte is like another */
+        for (size_t cut = 0; cut < n && cut < whole.n; cut++) {
+            char *copy = malloc(cut + (cut == 0));
+            cr_assert_not_null(copy);
+            memcpy(copy, whole.p, cut);
+            int fd = dup(client->fd);
+            int r = restore(&to, fd, (struct span){copy, cut}, &restored);
+            free(copy);
+            if (r == 0)
+                live(restored);
+            else
+                close(fd);
+            taken += r == 0;
+        }
+        for (size_t at = 0; at < n * ARRAY_LEN(flips); at++) {
+            char *copy = malloc(whole.n);
+            cr_assert_not_null(copy);
+            memcpy(copy, whole.p, whole.n);
+            char *byte = &copy[at / ARRAY_LEN(flips)];
+            *byte = (char)((unsigned char)*byte ^ flips[at % ARRAY_LEN(flips)]);
+            int fd = dup(client->fd);
+            int r = restore(&to, fd, (struct span){copy, whole.n}, &restored);
+            free(copy);
+            if (r == 0 && at % 2 == 0) {
+                live(restored);
+            } else {
+                if (r == 0)
+                    client_discard(restored);
+                close(fd);
+            }
+            refused += r < 0;
+        }
+        shardlet_turn(&to);
+        buf_deinit(&state);
+        drop(client, peer);
+    }
+    /* A state without its last sections is one, too: it has less. */
+    cr_assert(taken > 0 && taken < 3 * ARRAY_LEN(samples));
+    cr_assert_gt(refused, 1000);
+}
+
+/* Sections */
+
+enum { SECTION_HEAD = 6 /* bytes: tag, version, length */, SECTIONS_MAX = 8 };
+
+/* Where each section of a state begins, and where the last one ends. */
+static size_t find_sections(struct span state, size_t at[static SECTIONS_MAX + 1])
+{
+    struct unpack unpack = {.left = state};
+    struct unpack_section section;
+    size_t n = 0;
+    at[0] = 0;
+    while (unpack_section(&unpack, &section)) {
+        cr_assert_lt(n, SECTIONS_MAX);
+        at[++n] = state.n - unpack.left.n;
+    }
+    cr_assert_eq(unpack_end(&unpack), 0);
+    return n;
+}
+
+static void expect(struct client *client, struct buf *state, int result, const char *what)
+{
+    struct client *restored;
+    int fd = dup(client->fd);
+    int r = restore(&to, fd, (struct span){buf_data(state), buf_len(state)}, &restored);
+    cr_assert_eq(r, result, "%s: %d", what, r);
+    if (r == 0)
+        client_discard(restored);
+    cr_assert_eq(close(fd), 0);
+    shardlet_turn(&to);
+}
+
+Test(client_save, sections)
+{
+    static const struct sample all = {
+        "web", SAID(HANDSHAKE("h") WS_FRAME("\x01", "\x83", "abc")), 50, false};
+    struct buf state = {0}, other = {0};
+    size_t at[SECTIONS_MAX + 1];
+    int peer;
+    struct client *client = make(&all, &peer);
+    struct span whole = saved(client, &state);
+    size_t n = find_sections(whole, at);
+    cr_assert_geq(n, 5);
+    expect(client, &state, 0, "as it was saved");
+    for (size_t i = 0; i < n; i++) {
+        buf_data(&state)[at[i]] ^= 0x40;
+        expect(client, &state, -ENOTSUP, "a section nobody knows");
+        buf_data(&state)[at[i]] ^= 0x40;
+        buf_data(&state)[at[i] + 1]++;
+        expect(client, &state, -ENOTSUP, "a version nobody knows");
+        buf_data(&state)[at[i] + 1]--;
+        for (size_t j = 0; j < n; j++) {
+            /* once more, at the front or at the end */
+            cr_assert_eq(buf_append(&other, whole.p, whole.n), 0);
+            cr_assert_eq(buf_append(&other, whole.p + at[i], at[i + 1] - at[i]), 0);
+            expect(client, &other, -EBADMSG, "a section twice");
+            buf_deinit(&other);
+            /* with another in its place */
+            if (i < j) {
+                cr_assert_eq(buf_append(&other, whole.p, at[i]), 0);
+                cr_assert_eq(buf_append(&other, whole.p + at[j], at[j + 1] - at[j]), 0);
+                cr_assert_eq(buf_append(&other, whole.p + at[i], at[i + 1] - at[i]), 0);
+                expect(client, &other, -EBADMSG, "in another order");
+                buf_deinit(&other);
+            }
+        }
+        /* one byte more than there should be, where that means anything */
+        cr_assert_eq(buf_append(&other, whole.p, at[i + 1]), 0);
+        cr_assert_eq(buf_append(&other, "\0", 1), 0);
+        buf_data(&other)[at[i] + 2]++;
+        cr_assert_eq(buf_append(&other, whole.p + at[i + 1], whole.n - at[i + 1]), 0);
+        expect(client, &other, -EBADMSG, "a section that is too long");
+        buf_deinit(&other);
+    }
+    cr_assert_eq(buf_append(&other, whole.p + at[1], whole.n - at[1]), 0);
+    expect(client, &other, -EBADMSG, "not what it is all about");
+    buf_deinit(&other);
+    expect(client, &other, -EBADMSG, "nothing");
+    buf_deinit(&state);
+    drop(client, peer);
+}
+
+Test(client_save, ids)
+{
+    struct buf state = {0};
+    struct client *restored;
+    int peer;
+    struct client *client = make(&samples[9], &peer);
+    struct span whole = saved(client, &state);
+    int fd = dup(client->fd), second = dup(client->fd);
+    cr_assert_eq(restore(&to, fd, whole, &restored), 0);
+    cr_assert_eq(restored->conn.id, client->conn.id);
+    cr_assert_eq(restore(&to, second, whole, &restored), -EBADMSG, "it is there already");
+    cr_assert_eq(close(second), 0);
+    live(container_of(to.clients.prev, struct client, node));
+    buf_deinit(&state);
+    client->conn.id = 0;
+    saved(client, &state);
+    expect(client, &state, -EBADMSG, "no id");
+    client->conn.id = from.ctx.identity.incarnation << 32 | 1;
+    buf_deinit(&state);
+    drop(client, peer);
+}
+
+Test(client_save, descriptors)
+{
+    struct buf state = {0};
+    struct client *restored;
+    int peer;
+    struct client *client = make(&samples[0], &peer);
+    struct span whole = saved(client, &state);
+    FILE *file = tmpfile(); /* which cannot be polled */
+    cr_assert_not_null(file);
+    cr_assert_eq(restore(&to, fileno(file), whole, &restored), -EBADMSG);
+    cr_assert_eq(fclose(file), 0);
+    cr_assert_eq(shardlet_connections(), 1);
+    buf_deinit(&state);
+    drop(client, peer);
+}
+
+/* Configs */
+
+#define POOLS "pools:\n  - {name: app, workers: [\"unix:/nonexistent/app.sock\"]}\n"
+#define WEB   "listeners:\n  - name: web\n    address: 127.0.0.1:8080\n    routes:\n"
+#define RPC   "      - {path: /rpc, kind: jsonrpc, pool: app}\n"
+
+Test(client_save, other_configs)
+{
+    static const struct {
+        unsigned sample;
+        const char *conf;
+        int result;
+    } rows[] = {
+        /* HTTP: bound to nothing but its listener */
+        {2, WEB RPC POOLS, 0},
+        {2, WEB "      - {path: /, kind: http, pool: app}\n" POOLS, 0},
+        {2,
+            "limits: {header: 128, headers: 1, body: 1, connections: 1, connections_per_peer: "
+            "1}\n" WEB RPC POOLS,
+            0},
+        {2, "listeners:\n  - {name: web, address: 127.0.0.1:1, protocol: line, pool: app}\n" POOLS,
+            -ENOTSUP},
+        {2,
+            "listeners:\n  - {name: lines, address: 127.0.0.1:1, protocol: line, pool: "
+            "app}\n" POOLS,
+            -ENOTSUP},
+        /* WebSocket: its route, wherever it stands */
+        {5, WEB RPC "      - {path: /ws, kind: websocket, pool: app}\n" POOLS, 0},
+        {5,
+            WEB RPC
+            "      - {path: /ws, kind: websocket, pool: app, headers: [a], slow: drop}\n" POOLS,
+            0},
+        {5, WEB RPC POOLS, -ENOTSUP},
+        {5, WEB "      - {path: /ws, kind: http, pool: app}\n" POOLS, -ENOTSUP},
+        {5, WEB "      - {path: /w, kind: websocket, pool: app}\n" POOLS, -ENOTSUP},
+        {5, WEB "      - {path: /ws/s, kind: websocket, pool: app}\n" POOLS, -ENOTSUP},
+        {5, WEB "      - {path: /ws, host: h, kind: websocket, pool: app}\n" POOLS, -ENOTSUP},
+        {5, WEB "      - {path: /ws, kind: websocket, pool: app, messages: raw}\n" POOLS, -ENOTSUP},
+        {8, WEB "      - {path: /ws, host: events.test, kind: websocket, pool: app}\n" POOLS, 0},
+        {8, WEB "      - {path: /ws, kind: websocket, pool: app}\n" POOLS, -ENOTSUP},
+        /* line and frame */
+        {9,
+            "listeners:\n  - {name: lines, address: 127.0.0.1:1, protocol: line, pool: "
+            "app}\n" POOLS,
+            0},
+        {9,
+            "limits: {subscriptions: 1, write_buffer: 1}\nlisteners:\n"
+            "  - {name: lines, address: 127.0.0.1:1, protocol: line, pool: app, slow: "
+            "drop}\n" POOLS,
+            0},
+        {9,
+            "listeners:\n  - {name: lines, address: 127.0.0.1:1, protocol: frame, pool: "
+            "app}\n" POOLS,
+            -ENOTSUP},
+        {9,
+            "listeners:\n  - {name: lines, address: 127.0.0.1:1, protocol: line, pool: app, "
+            "messages: raw}\n" POOLS,
+            -ENOTSUP},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        static struct shardlet there;
+        struct buf state = {0};
+        struct client *restored;
+        int peer;
+        struct client *client = make(&samples[rows[i].sample], &peer);
+        struct span whole = saved(client, &state);
+        shardlet_init(&there, rows[i].conf, 2);
+        int fd = dup(client->fd);
+        int r = restore(&there, fd, whole, &restored);
+        cr_assert_eq(r, rows[i].result, "row %zu: %d", i, r);
+        if (r == 0) {
+            client_start(restored);
+            shardlet_turn(&there);
+        } else {
+            close(fd);
+        }
+        buf_deinit(&state);
+        drop(client, peer);
+        shardlet_deinit(&there);
+        shardlet_use(&to);
+    }
+}
+
+/* Memory */
+
+Test(client_save, no_memory)
+{
+    for (size_t i = 0; i < ARRAY_LEN(samples); i++) {
+        struct buf state = {0};
+        struct client *restored = NULL;
+        int peer, r = -ENOMEM;
+        struct client *client = make(&samples[i], &peer);
+        for (long n = 0; r != 0; n++) {
+            cr_assert_lt(n, 50);
+            buf_deinit(&state);
+            cr_assert_eq(buf_append(&state, "before", 6), 0);
+            mem_fail_after(n);
+            r = client_save(client, &state);
+            mem_fail_after(-1);
+            cr_assert(r == 0 || (r == -ENOMEM && buf_len(&state) == 6));
+        }
+        buf_consume(&state, 6);
+        struct span whole = {buf_data(&state), buf_len(&state)};
+        int fd = dup(client->fd);
+        cr_assert_eq(restore(&to, fd, whole, &restored), 0); /* what is kept for later is there */
+        client_discard(restored);
+        shardlet_turn(&to);
+        size_t before = mem_in_use();
+        r = -ENOMEM;
+        for (long n = 0; r != 0; n++) {
+            cr_assert_lt(n, 500);
+            mem_fail_after(n);
+            r = restore(&to, fd, whole, &restored);
+            mem_fail_after(-1);
+            cr_assert(r == 0 || r == -ENOMEM);
+            cr_assert(r == 0 || mem_in_use() == before, "allocation %ld", n);
+        }
+        live(restored);
+        buf_deinit(&state);
+        drop(client, peer);
+    }
+}
