@@ -1,10 +1,10 @@
 /*
  * How SIGUSR2 replaces this process.
  *
- * on_signal() -> start(): the program on disk is started with one end of a socket pair, and the
- * OFFER with the listening socket goes into the other -> on_pair(): READY -> hand_over(): GO, the
- * service manager is told the new PID, and this worker stops as with SIGTERM, but for its socket's
- * file, which is the successor's now: GOAWAY, calls are finished, the process ends.
+ * on_signal() -> start(): the OFFER with the listening socket goes into a socket pair, and the
+ * program on disk is started with the other end -> on_pair(): READY -> hand_over(): GO, the service
+ * manager is told the new PID, and this worker stops as with SIGTERM, but for its socket's file,
+ * which is the successor's now: GOAWAY, calls are finished, the process ends.
  *
  * It fails. The program cannot be executed: start() says so. The successor ends before READY:
  * on_exit_seen(). It closes its end, or says nothing in time: on_timer() kills it, on_exit_seen()
@@ -111,19 +111,14 @@ static void on_exit_seen(uv_process_t *process, int64_t status, int signal)
     clear(replace);
 }
 
-static void give_up(struct replace *replace)
-{
-    replace->state = REPLACE_GIVEN_UP;
-    uv_process_kill(&replace->process, SIGKILL);
-}
-
 static void on_timer(uv_timer_t *timer)
 {
     struct replace *replace = container_of(timer, struct replace, timer);
     if (replace->state == REPLACE_STARTED)
         log_error("the successor, process %d, is not ready in time: it is killed, serving on",
             replace->process.pid);
-    give_up(replace);
+    replace->state = REPLACE_GIVEN_UP;
+    uv_process_kill(&replace->process, SIGKILL);
 }
 
 static void hand_over(struct workerd *worker)
@@ -164,7 +159,8 @@ static void on_pair(uv_poll_t *poll, int status, int events)
     if (r != 0 && replace->state == REPLACE_STARTED) {
         log_error("process %d does not speak as a successor does: it is killed, serving on",
             replace->process.pid);
-        give_up(replace);
+        replace->state = REPLACE_GIVEN_UP;
+        uv_process_kill(&replace->process, SIGKILL);
     }
 }
 
@@ -218,7 +214,7 @@ static int spawn(struct replace *replace, int pair)
     return r;
 }
 
-static int send_offer(const struct workerd *worker)
+static int send_offer(const struct workerd *worker, int pair)
 {
     const struct socket *sock = &worker->socket;
     struct takeover_message offer = {
@@ -226,12 +222,11 @@ static int send_offer(const struct workerd *worker)
         .kind = TAKEOVER_OFFER,
         .dev = sock->dev,
         .ino = sock->ino,
-        .pid = (uint32_t)worker->replace.process.pid,
         .owns_path = sock->owns_path,
         .notify = worker->notify,
     };
     snprintf(offer.path, sizeof(offer.path), "%s", sock->path);
-    return fdpass_send(worker->replace.fd, &offer, sizeof(offer), &sock->fd, 1);
+    return fdpass_send(pair, &offer, sizeof(offer), &sock->fd, 1);
 }
 
 /* Returns 0 or -errno; what it has opened until then, clear() closes. */
@@ -241,7 +236,9 @@ static int begin(struct workerd *worker)
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
         return -errno;
-    int r = uv_poll_init(&worker->loop, &replace->poll, pair[0]);
+    int r = send_offer(worker, pair[0]);
+    if (r == 0)
+        r = uv_poll_init(&worker->loop, &replace->poll, pair[0]);
     if (r < 0) {
         fdpass_close(pair, 2);
         return r;
@@ -275,12 +272,6 @@ static void start(struct workerd *worker)
     replace->state = REPLACE_STARTED;
     uv_timer_start(&replace->timer, on_timer, worker->times.replace, 0);
     log_info("SIGUSR2: process %d is started as the successor", replace->process.pid);
-    r = send_offer(worker);
-    if (r < 0 && r != -EPIPE && r != -ECONNRESET) { /* these: on_exit_seen() will say more */
-        log_error("cannot hand the socket to process %d: %s: it is killed, serving on",
-            replace->process.pid, strerror(-r));
-        give_up(replace);
-    }
 }
 
 /* Whether whoever started this process follows to another one: it would see this one end. */

@@ -1,10 +1,10 @@
 /*
  * A successor's start.
  *
- * takeover_begin() takes the listening socket from the OFFER -> modules are loaded ->
- * workerd_run(): takeover_ready() says READY -> on_pair(): GO -> take_over(): the worker accepts,
- * and its socket's file is its own -> on_pair(): the old process has closed its end. If SIGUSR2
- * came meanwhile, it is this one's turn to be replaced.
+ * takeover_begin() takes the listening socket from the OFFER, which is there before this process
+ * is -> modules are loaded -> workerd_run(): takeover_ready() says READY -> on_pair(): GO ->
+ * take_over(): the worker accepts, and its socket's file is its own -> on_pair(): the old process
+ * has closed its end. If SIGUSR2 came meanwhile, it is this one's turn to be replaced.
  *
  * It fails. The OFFER is missing or not understood: the start fails, the old process sees this one
  * end and serves on. The old process gives up: it kills this one. The old process dies before GO:
@@ -16,7 +16,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -25,10 +24,6 @@
 #include "common/log.h"
 #include "workerd/replace.h"
 #include "workerd/worker.h"
-
-enum {
-    OFFER_MS = 5000, /* for the OFFER, which is sent as soon as this process is started */
-};
 
 int takeover_read(int pair, struct takeover_message *ret_message, int *ret_fd)
 {
@@ -54,8 +49,8 @@ int takeover_read(int pair, struct takeover_message *ret_message, int *ret_fd)
     return (int)message.kind;
 }
 
-/* Whether descriptor 3 is one end of a pair that a process of this user has made. */
-static bool is_pair(void)
+/* Whether descriptor 3 is a pair that our parent has made for us. */
+static bool is_from_parent(void)
 {
     struct ucred peer = {0};
     int type = 0;
@@ -63,26 +58,8 @@ static bool is_pair(void)
     if (getsockopt(TAKEOVER_FD, SOL_SOCKET, SO_TYPE, &type, &size) < 0 || type != SOCK_SEQPACKET)
         return false;
     size = sizeof(peer);
-    return getsockopt(TAKEOVER_FD, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid > 0 &&
-           peer.uid == geteuid();
-}
-
-/* Waits for the OFFER. Returns 0 with the socket, the caller's, or -EPROTO. */
-static int read_offer(struct takeover_message *ret_offer, int *ret_fd)
-{
-    struct takeover_message offer;
-    int fd;
-    struct pollfd pair = {.fd = TAKEOVER_FD, .events = POLLIN};
-    poll(&pair, 1, OFFER_MS);
-    if (takeover_read(TAKEOVER_FD, &offer, &fd) != TAKEOVER_OFFER)
-        return -EPROTO;
-    if (offer.pid != (uint32_t)getpid()) {
-        close(fd);
-        return -EPROTO;
-    }
-    *ret_offer = offer;
-    *ret_fd = fd;
-    return 0;
+    return getsockopt(TAKEOVER_FD, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+           peer.pid == getppid() && peer.uid == geteuid();
 }
 
 int takeover_begin(struct workerd *worker)
@@ -94,20 +71,19 @@ int takeover_begin(struct workerd *worker)
     if (value == NULL)
         return 0;
     unsetenv(TAKEOVER_VARIABLE); /* not for what we may start ourselves */
-    if (strcmp(value, "3") != 0 || !is_pair()) {
+    if (strcmp(value, "3") != 0 || !is_from_parent()) {
         log_error(TAKEOVER_VARIABLE " is set, but descriptor 3 is not from a process that is to be "
                                     "replaced by this one");
         return -EPROTO;
     }
-    int flags = fcntl(TAKEOVER_FD, F_GETFL);
-    if (flags < 0 || fcntl(TAKEOVER_FD, F_SETFL, flags | O_NONBLOCK) < 0 ||
-        fcntl(TAKEOVER_FD, F_SETFD, FD_CLOEXEC) < 0)
+    if (fcntl(TAKEOVER_FD, F_SETFD, FD_CLOEXEC) < 0)
         return -errno;
-    int r = read_offer(&offer, &fd);
-    if (r < 0)
+    if (takeover_read(TAKEOVER_FD, &offer, &fd) != TAKEOVER_OFFER) {
         log_error("what the process that is to be replaced says is not understood");
-    else
-        r = socket_take(&worker->socket, fd);
+        close(TAKEOVER_FD);
+        return -EPROTO;
+    }
+    int r = socket_take(&worker->socket, fd);
     if (r < 0) {
         close(TAKEOVER_FD);
         return r;
@@ -118,7 +94,7 @@ int takeover_begin(struct workerd *worker)
     takeover->fd = TAKEOVER_FD;
     takeover->owns_path = offer.owns_path;
     worker->notify = offer.notify;
-    log_info("this process is a successor: the socket is here");
+    log_info("replacing process %ld: its socket is here", (long)getppid());
     return 1;
 }
 

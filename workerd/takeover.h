@@ -37,15 +37,13 @@ struct takeover_message {
     uint32_t kind;
     uint64_t dev; /* OFFER: which file it is … */
     uint64_t ino;
-    uint32_t pid;      /* OFFER: to whom it is made: not to what a successor starts */
     uint8_t owns_path; /* OFFER: … and whether who serves removes it */
     uint8_t notify;    /* OFFER: the service manager is told who serves */
     uint8_t again;     /* GO: SIGUSR2 came meanwhile: replace yourself at once */
     uint8_t reserved;  /* 0 */
     char path[108];    /* OFFER: of the socket's file, or "" */
-    uint32_t reserved_too;
 };
-_Static_assert(sizeof(struct takeover_message) == 144, "a message has no holes");
+_Static_assert(sizeof(struct takeover_message) == 136, "a message has no holes");
 
 struct takeover {
     uv_poll_t poll;

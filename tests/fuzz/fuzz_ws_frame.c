@@ -46,12 +46,25 @@ struct feeder {
     bool ended;
 };
 
+/* Between two parts the connection moves to another process. */
+static void move(struct feeder *feeder)
+{
+    struct buf state = {0};
+    struct pack pack = {.out = &state};
+    ws_save(&feeder->ws, &pack);
+    struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
+    CHECK(ws_restore(&feeder->ws, &unpack, (struct span){feeder->bytes, feeder->n}) == 0);
+    CHECK(unpack_end(&unpack) == 0);
+    buf_deinit(&state);
+}
+
 static void feed(struct feeder *feeder, const uint8_t *data, size_t size, bool last,
     const struct ws_limits *limits, bool late, struct events *events)
 {
     char *p = malloc(feeder->n + size + (feeder->n + size == 0));
     char control[WS_CONTROL_MAX];
     CHECK(p != NULL);
+    move(feeder);
     if (feeder->n > 0)
         memcpy(p, feeder->bytes, feeder->n);
     if (size > 0)
