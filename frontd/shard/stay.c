@@ -234,83 +234,6 @@ void stay_asked(struct request *request, const struct outcome *outcome)
 
 /* Sending */
 
-static size_t head_size(enum stay_kind kind, size_t payload)
-{
-    switch (kind) {
-    case STAY_WEBSOCKET: return payload <= 125 ? 2 : payload <= 65535 ? 4 : 10;
-    case STAY_FRAME: return 4;
-    default: return 0;
-    }
-}
-
-static size_t encoded_size(enum stay_kind kind, size_t payload)
-{
-    return head_size(kind, payload) + payload + (kind == STAY_LINE);
-}
-
-/* Writes a message; a line's line ends, which in JSON are white space, become spaces. */
-static void encode(char *out, enum stay_kind kind, struct span payload, bool binary)
-{
-    size_t head = head_size(kind, payload.n);
-    char *text = out + head;
-    if (payload.n > 0)
-        memcpy(text, payload.p, payload.n);
-    if (kind == STAY_WEBSOCKET) {
-        uint8_t bytes[WS_HEAD_MAX];
-        ws_head_write(bytes, binary ? WS_BINARY : WS_TEXT, payload.n);
-        memcpy(out, bytes, head);
-    } else if (kind == STAY_FRAME) {
-        out[0] = (char)(payload.n >> 24);
-        out[1] = (char)(payload.n >> 16);
-        out[2] = (char)(payload.n >> 8);
-        out[3] = (char)payload.n;
-    } else {
-        for (size_t i = 0; i < payload.n; i++) {
-            if (text[i] == '\n' || text[i] == '\r')
-                text[i] = ' ';
-        }
-        text[payload.n] = '\n';
-    }
-}
-
-struct message *stay_encode(enum stay_kind kind, struct span payload, bool binary, bool push)
-{
-    struct message *message = message_new(encoded_size(kind, payload.n), push);
-    if (message != NULL)
-        encode(message->bytes, kind, payload, binary);
-    return message;
-}
-
-static void send_text(struct client *client, struct span payload)
-{
-    enum stay_kind kind = client->stay->kind;
-    char *room = client_room(client, encoded_size(kind, payload.n));
-    if (room != NULL)
-        encode(room, kind, payload, false);
-}
-
-static void send_control(struct client *client, enum ws_opcode opcode, struct span payload)
-{
-    uint8_t head[WS_HEAD_MAX];
-    size_t n = ws_head_write(head, opcode, payload.n);
-    char *room = client_room(client, n + payload.n);
-    if (room == NULL)
-        return;
-    memcpy(room, head, n);
-    if (payload.n > 0)
-        memcpy(room + n, payload.p, payload.n);
-}
-
-static void send_close(struct client *client, unsigned code, struct span reason)
-{
-    uint8_t frame[2 + WS_CONTROL_MAX];
-    size_t n = ws_close_write(frame, code, reason);
-    char *room = client_room(client, n);
-    if (room != NULL)
-        memcpy(room, frame, n);
-    client->stay->close_sent = true;
-}
-
 static void abandon_requests(struct client *client)
 {
     list_for_each_safe (node, &client->requests)
@@ -340,7 +263,7 @@ void stay_close(struct client *client, unsigned code, struct span reason)
     }
     abandon_requests(client); /* no answer may follow */
     if (stay->kind == STAY_WEBSOCKET) {
-        send_close(client, code, reason);
+        stay_send_close(client, code, reason);
         stay->heard_at = ctx_now(client_ctx(client)); /* the client's has CLOSE_MS from now */
     } else {
         client->last_request = true;
@@ -354,7 +277,7 @@ static void fail(struct client *client, unsigned code)
 {
     struct stay *stay = client->stay;
     if (stay->kind == STAY_WEBSOCKET && !stay->close_sent)
-        send_close(client, code, (struct span){0});
+        stay_send_close(client, code, (struct span){0});
     if (stay->code == 0)
         stay->code = (uint16_t)code;
     client->last_request = true;
@@ -430,13 +353,13 @@ static void on_control(struct client *client, const struct ws_result *result)
 {
     struct stay *stay = client->stay;
     if (result->opcode == WS_PING && !stay->close_sent)
-        send_control(client, WS_PONG, result->payload);
+        stay_send_control(client, WS_PONG, result->payload);
     if (result->opcode != WS_CLOSE)
         return;
     if (stay->code == 0)
         stay->code = result->code;
     if (!stay->close_sent)
-        send_close(client, result->code, (struct span){0});
+        stay_send_close(client, result->code, (struct span){0});
     client->last_request = true;
     client_end(client);
     abandon_requests(client);
@@ -480,7 +403,7 @@ static void refuse_too_big(struct client *client)
 {
     struct buf text = {0};
     if (rpc_error_write(&text, RPC_TOO_LARGE, (struct span){0}) == 0)
-        send_text(client, (struct span){buf_data(&text), buf_len(&text)});
+        stay_send_text(client, (struct span){buf_data(&text), buf_len(&text)});
     buf_deinit(&text);
     fail(client, WS_CODE_TOO_BIG);
 }
@@ -500,7 +423,7 @@ static size_t take_lines(struct client *client, size_t *scanned, char *p, size_t
         if (result.event == LINE_MESSAGE)
             on_message(client, result.payload, false);
         else if (client->stay->kind == STAY_FRAME)
-            send_text(client, (struct span){0}); /* a heartbeat is echoed */
+            stay_send_text(client, (struct span){0}); /* a heartbeat is echoed */
         p += result.used;
         n -= result.used;
     }
@@ -585,7 +508,7 @@ static void expire(struct client *client)
     }
     if (now + early(client) >= stay->heard_at + stay->route->ping * (stay->pings + 1U)) {
         stay->pings++;
-        send_control(client, WS_PING, (struct span){0});
+        stay_send_control(client, WS_PING, (struct span){0});
     }
 }
 
@@ -608,7 +531,7 @@ static void reply(struct request *request, const struct reply *reply)
         if (client_overdue(client))
             client_doom(client);
         else
-            send_text(client, reply->body);
+            stay_send_text(client, reply->body);
     }
     request_free(request);
     if (stay->draining && list_empty(&client->requests))

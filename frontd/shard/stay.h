@@ -81,6 +81,17 @@ int stay_restore_codec(const struct client *client, struct span bytes, union cod
  */
 struct message *stay_encode(enum stay_kind kind, struct span payload, bool binary, bool push);
 
+/* For stay.c: to the client, after what waits; it is doomed where there is no memory. */
+
+/* A text in the connection's framing. */
+void stay_send_text(struct client *client, struct span payload);
+
+/* WebSocket: a Ping or Pong. payload: at most WS_CONTROL_MAX bytes. */
+void stay_send_control(struct client *client, enum ws_opcode opcode, struct span payload);
+
+/* WebSocket: our Close frame. */
+void stay_send_close(struct client *client, unsigned code, struct span reason);
+
 /*
  * Sends a pushed message, or deals with a consumer that is too slow for it: see stay_close(). One
  * that is moving gets it from the process that it moves to.
