@@ -60,9 +60,9 @@ struct client *stay_find(struct ctx *ctx, uint64_t conn)
     return client == NULL || client->moving ? NULL : client;
 }
 
-/* The kernel's keep-alive, with the route's interval. */
-static void ask_kernel_for_signs_of_life(const struct client *client, uint64_t ping_ms)
+void stay_set_keep_alive(const struct client *client)
 {
+    uint64_t ping_ms = client->stay->route->ping;
     int one = 1;
     int seconds = (int)MIN((ping_ms + 999) / 1000, (uint64_t)32767);
     int count = PINGS_MAX - 1;
@@ -82,7 +82,7 @@ int stay_open(struct client *client)
     bool frame = client_listener(client)->protocol == CONF_PROTOCOL_FRAME;
     if (begin(client, route, frame ? STAY_FRAME : STAY_LINE) < 0)
         return -ENOMEM;
-    ask_kernel_for_signs_of_life(client, route->ping);
+    stay_set_keep_alive(client);
     if (!route->events)
         return 0;
     if (!route->connect_ask) {

@@ -81,6 +81,9 @@ int stay_restore_codec(const struct client *client, struct span bytes, union cod
  */
 struct message *stay_encode(enum stay_kind kind, struct span payload, bool binary, bool push);
 
+/* For frame and line: has the kernel ask for signs of life, with the route's interval. */
+void stay_set_keep_alive(const struct client *client);
+
 /* For stay.c: to the client, after what waits; it is doomed where there is no memory. */
 
 /* A text in the connection's framing. */

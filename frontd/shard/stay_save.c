@@ -12,6 +12,7 @@ void stay_save(const struct client *client, struct pack *pack)
     pack_text(pack, stay->route->host);
     pack_text(pack, stay->route->path);
     pack_u8(pack, stay->route->raw);
+    pack_u64(pack, stay->route->ping); /* which the socket knows */
     pack_text(pack, stay->headers);
     pack_u64(pack, stay->heard_at);
     pack_u16(pack, stay->code);
@@ -59,6 +60,7 @@ int stay_restore(struct client *client, struct unpack *unpack)
     struct span host = unpack_text(unpack);
     struct span path = unpack_text(unpack);
     bool raw = unpack_flag(unpack);
+    uint64_t ping = unpack_u64(unpack);
     struct span headers = unpack_text(unpack);
     read.heard_at = unpack_time(unpack, ctx_now(ctx));
     read.code = unpack_u16(unpack);
@@ -85,6 +87,8 @@ int stay_restore(struct client *client, struct unpack *unpack)
     *stay = read;
     idmap_add(&ctx->conns, &client->conn);
     client->stay = stay;
+    if (read.kind != STAY_WEBSOCKET && ping != read.route->ping)
+        stay_set_keep_alive(client);
     return 0;
 }
 

@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -411,6 +412,30 @@ Test(client_save, other_configs)
         shardlet_deinit(&there);
         shardlet_use(&to);
     }
+}
+
+/* Of `frame` and `line` the kernel keeps the interval of signs of life, as options of the socket.
+ */
+Test(client_save, keep_alive)
+{
+    static const char other[] = "listeners:\n  - {name: lines, address: 127.0.0.1:1, protocol: "
+                                "line, pool: app, ping: 7s}\n" POOLS;
+    static struct shardlet there;
+    struct buf state = {0};
+    struct client *restored;
+    int peer, seconds = 0, fd = socket(AF_INET, SOCK_STREAM, 0);
+    socklen_t size = sizeof(seconds);
+    struct client *client = make(&samples[9], &peer);
+    struct span whole = saved(client, &state);
+    shardlet_init(&there, other, 2);
+    cr_assert_eq(restore(&there, fd, whole, &restored), 0);
+    cr_assert_eq(getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, &size), 0);
+    cr_assert_eq(seconds, 7);
+    client_discard(restored);
+    close(fd);
+    buf_deinit(&state);
+    drop(client, peer);
+    shardlet_deinit(&there);
 }
 
 /* Memory */
