@@ -54,7 +54,8 @@ static size_t take_fds(struct msghdr *msg, int *fds)
     return nfds;
 }
 
-ssize_t fdpass_receive(int sock, void *message, size_t size, int *fds, size_t *ret_nfds)
+ssize_t fdpass_receive_some(
+    int sock, void *message, size_t size, int *fds, size_t *ret_nfds, bool *ret_dropped)
 {
     union control control;
     struct iovec iov = {.iov_base = message, .iov_len = size};
@@ -71,7 +72,23 @@ ssize_t fdpass_receive(int sock, void *message, size_t size, int *fds, size_t *r
     if (got < 0)
         return -errno;
     size_t nfds = take_fds(&msg, fds);
-    if (msg.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) {
+    if (msg.msg_flags & MSG_TRUNC) {
+        fdpass_close(fds, nfds);
+        return -EMSGSIZE;
+    }
+    *ret_nfds = nfds;
+    *ret_dropped = msg.msg_flags & MSG_CTRUNC;
+    return got;
+}
+
+ssize_t fdpass_receive(int sock, void *message, size_t size, int *fds, size_t *ret_nfds)
+{
+    size_t nfds = 0;
+    bool dropped = false;
+    ssize_t got = fdpass_receive_some(sock, message, size, fds, &nfds, &dropped);
+    if (got < 0)
+        return got;
+    if (dropped) {
         fdpass_close(fds, nfds);
         return -EMSGSIZE;
     }

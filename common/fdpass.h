@@ -27,5 +27,12 @@ int fdpass_send(int sock, const void *message, size_t n, const int *fds, size_t 
  */
 ssize_t fdpass_receive(int sock, void *message, size_t size, int *fds, size_t *ret_nfds);
 
+/*
+ * The same, for who has an answer to MSG_CTRUNC: *ret_dropped says that the kernel dropped some of
+ * the descriptors; the message and the others are the caller's.
+ */
+ssize_t fdpass_receive_some(
+    int sock, void *message, size_t size, int *fds, size_t *ret_nfds, bool *ret_dropped);
+
 /* Closes `n` descriptors. */
 void fdpass_close(const int *fds, size_t n);
