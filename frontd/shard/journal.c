@@ -1,0 +1,86 @@
+#include "frontd/shard/journal.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/list.h"
+#include "common/mem.h"
+
+struct entry {
+    struct list node;
+    struct position position;
+    unsigned seat;
+    size_t n; /* bytes: a whole frame */
+    char bytes[];
+};
+
+static struct list entries = {&entries, &entries};
+static size_t size;
+static bool recording;
+
+static void drop(struct entry *entry)
+{
+    size -= entry->n;
+    list_remove(&entry->node);
+    mem_free(entry);
+}
+
+void journal_record(bool on)
+{
+    recording = on;
+    if (on)
+        return;
+    list_for_each_safe (node, &entries)
+        drop(container_of(node, struct entry, node));
+}
+
+int journal_add(unsigned seat, struct position position, const struct frame *frame)
+{
+    if (LIKELY(!recording))
+        return 0;
+    size_t n = FRAME_HEAD_SIZE + (size_t)frame->head.length;
+    struct entry *entry = mem_zalloc(sizeof(*entry) + n);
+    if (entry == NULL)
+        return -ENOMEM;
+    entry->position = position;
+    entry->seat = seat;
+    entry->n = n;
+    /* The frame lies in one piece: its header right before its meta. */
+    memcpy(entry->bytes, frame->meta.p - FRAME_HEAD_SIZE, n);
+    list_append(&entries, &entry->node);
+    size += n;
+    return 0;
+}
+
+static bool heard_already(const struct positions *heard, const struct entry *entry)
+{
+    return !position_before(heard->of[entry->seat], entry->position);
+}
+
+void journal_trim(const struct positions *heard)
+{
+    list_for_each_safe (node, &entries) {
+        struct entry *entry = container_of(node, struct entry, node);
+        if (heard_already(heard, entry))
+            drop(entry);
+    }
+}
+
+size_t journal_size(void)
+{
+    return size;
+}
+
+void journal_replay(const struct positions *heard,
+    void (*replay)(struct ctx *ctx, const struct frame *frame), struct ctx *ctx)
+{
+    list_for_each (node, &entries) {
+        const struct entry *entry = container_of(node, struct entry, node);
+        struct frame frame;
+        size_t used;
+        if (heard_already(heard, entry))
+            continue;
+        CHECK(frame_read(entry->bytes, entry->n, FRAME_MAX_DEFAULT, &frame, &used) == 0);
+        replay(ctx, &frame);
+    }
+}

@@ -1,0 +1,45 @@
+#pragma once
+
+/*
+ * What workers have pushed lately, on any shard: kept while connections move from shard to shard,
+ * so that one which was on its way when a push came by is given it afterwards. Each push has a
+ * position in the stream of pushes of the shard whose worker sent it; all shards hear that stream
+ * in order.
+ */
+
+#include "frontd/share.h"
+#include "proto/frame.h"
+
+struct ctx;
+
+/* How far a shard's stream of pushes has been heard. */
+struct position {
+    uint64_t incarnation; /* of that shard process, which count up; 0: none is known */
+    uint64_t seq;         /* of the last push that was heard */
+};
+
+/* Of all shards, by their seats. */
+struct positions {
+    struct position of[SHARE_SEATS];
+};
+
+static inline bool position_before(struct position a, struct position b)
+{
+    return a.incarnation < b.incarnation || (a.incarnation == b.incarnation && a.seq < b.seq);
+}
+
+/* Keeps what comes, or stops that and drops what is kept. */
+void journal_record(bool on);
+
+/* Keeps a copy of a push (as frame_read() gave it) while recording. Returns 0 or -ENOMEM. */
+int journal_add(unsigned seat, struct position position, const struct frame *frame);
+
+/* Drops what is not after these positions. */
+void journal_trim(const struct positions *heard);
+
+/* Bytes that are kept. */
+size_t journal_size(void);
+
+/* Gives every push that is kept and after these positions to `replay`, in order. */
+void journal_replay(const struct positions *heard,
+    void (*replay)(struct ctx *ctx, const struct frame *frame), struct ctx *ctx);
