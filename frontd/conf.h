@@ -10,7 +10,7 @@
 #include "common/log.h"
 
 enum {
-    CONF_SHARDS_MAX = 32,    /* half of the seats in the shared memory: two generations fit */
+    CONF_SHARDS_MAX = 31,    /* of 63 seats in the shared memory: two generations fit */
     CONF_LISTENERS_MAX = 64, /* their descriptors for one shard fit in one message */
     CONF_POOLS_MAX = 64,     /* the shared memory has a row for each */
     CONF_BATCH_MAX = 65536,  /* limits.batch: a shard keeps room for that many members */

@@ -10,7 +10,11 @@ static size_t message_size(unsigned type)
     switch (type) {
     case CTL_START: return head + sizeof(struct ctl_start);
     case CTL_LISTEN: return head + sizeof(struct ctl_listen);
-    case CTL_PEER: return head + sizeof(struct ctl_peer);
+    case CTL_PEER:
+    case CTL_TAKE:
+    case CTL_GIVE: return head + sizeof(struct ctl_peer);
+    case CTL_LEAVE: return head + sizeof(struct ctl_leave);
+    case CTL_REPORT: return head + sizeof(struct ctl_report);
     case CTL_RUN:
     case CTL_READY:
     case CTL_DRAIN: return head;
@@ -35,9 +39,13 @@ static bool message_valid(const struct ctl_message *message, size_t n, size_t nf
     if (n != message_size(message->type))
         return false;
     switch (message->type) {
-    case CTL_START: return nfds >= 3;
-    case CTL_LISTEN: return nfds == message->u.listen.count;
-    case CTL_PEER: return nfds == 1;
+    case CTL_START:
+    case CTL_REPORT: return nfds == CTL_START_FDS;
+    case CTL_LISTEN:
+        return message->u.listen.count <= CTL_LISTEN_MAX && nfds == message->u.listen.count;
+    case CTL_PEER:
+    case CTL_TAKE:
+    case CTL_GIVE: return nfds == 1;
     default: return nfds == 0;
     }
 }

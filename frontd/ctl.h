@@ -4,24 +4,49 @@
  * Messages between the supervisor and a shard: SOCK_SEQPACKET on descriptor 3 of the shard. Each
  * has a version and a length that must be exact, so that two versions of the program can tell that
  * they do not understand each other.
+ *
+ * A shard whose supervisor is gone serves on, and reports (CTL_REPORT) at a socket in run_dir to
+ * the supervisor that is started in its place; that connection is its control socket then.
  */
 
 #include "common/base.h"
 #include "common/fdpass.h"
+#include "frontd/share.h"
 
 enum {
     CTL_FD = 3,
-    CTL_VERSION = 1,
+    CTL_VERSION = 2,
     CTL_NAME_MAX = 256,
+    CTL_LISTEN_MAX = 128, /* sockets in one message; there may be several messages */
 };
 
+/* In run_dir: a folder that only the shards' user can enter, the socket to report at, and a file
+ * that is locked for as long as any shard lives. */
+#define CTL_REPORT_DIR  "shards"
+#define CTL_REPORT_SOCK "shards/report.sock"
+#define CTL_ALIVE_LOCK  "shards/alive.lock"
+
 enum ctl_type {
-    CTL_START = 1,  /* supervisor: who you are; fds: config, share, one wake-up eventfd a shard */
+    CTL_START = 1,  /* supervisor: who you are; fds: enum ctl_start_fd */
     CTL_LISTEN = 2, /* supervisor: listening sockets; fds in the order of `listeners` */
     CTL_RUN = 3,    /* supervisor: that was all, start accepting */
     CTL_READY = 4,  /* shard: accepting */
-    CTL_PEER = 6,   /* supervisor: a socket to another shard; one fd */
     CTL_DRAIN = 5,  /* supervisor: stop accepting, finish calls, exit within the drain limit */
+    CTL_PEER = 6,   /* supervisor: a socket to another shard, for pushes; one fd */
+    CTL_TAKE = 7,  /* supervisor, to a new shard: a socket to an old one that has clients; one fd */
+    CTL_GIVE = 8,  /* supervisor, to an old shard: a socket to a new one; one fd */
+    CTL_LEAVE = 9, /* supervisor, to an old shard: stop accepting, give your clients away, exit */
+    CTL_REPORT = 10, /* shard, to a supervisor that did not start it: who I am; fds as with START.
+                      * LISTEN and READY follow */
+};
+
+/* Descriptors of START and REPORT, a wake-up eventfd for each seat last. */
+enum ctl_start_fd {
+    CTL_CONF,
+    CTL_SHARE,
+    CTL_ALIVE,
+    CTL_WAKE,
+    CTL_START_FDS = CTL_WAKE + SHARE_SEATS
 };
 
 struct ctl_start {
@@ -36,11 +61,21 @@ struct ctl_start {
 
 struct ctl_listen {
     uint32_t count;
-    uint32_t listeners[FDPASS_FDS_MAX]; /* index into the config */
+    uint32_t listeners[CTL_LISTEN_MAX]; /* index into the config */
 };
 
 struct ctl_peer {
-    uint32_t shard;
+    uint32_t seat;
+};
+
+struct ctl_leave {
+    uint64_t removed; /* a bit for each listener of the config that nobody has after us */
+};
+
+struct ctl_report {
+    struct ctl_start start; /* as it was told */
+    int32_t pid;
+    bool leaving; /* it gives its clients away, or drains */
 };
 
 struct ctl_message {
@@ -51,7 +86,9 @@ struct ctl_message {
     union {
         struct ctl_start start;
         struct ctl_listen listen;
-        struct ctl_peer peer;
+        struct ctl_peer peer; /* PEER, TAKE, GIVE */
+        struct ctl_leave leave;
+        struct ctl_report report;
     } u;
 };
 

@@ -1,6 +1,7 @@
 /* argv says which role this process has: supervisor, shard, or a check of the config. */
 
 #include <getopt.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/mem.h"
@@ -35,10 +36,12 @@ int main(int argc, char **argv)
         {"check", no_argument, NULL, 't'},
         {"version", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'},
+        {"state", required_argument, NULL, 's'}, /* for this program's own use, at SIGUSR2 */
         {NULL, 0, NULL, 0},
     };
     const char *conf_name = NULL;
     bool only_check = false;
+    int state_fd = -1;
     mem_init();
     /* Only the supervisor starts shards; not an option for people. */
     if (argc == 3 && strcmp(argv[1], "--shard") == 0)
@@ -47,6 +50,7 @@ int main(int argc, char **argv)
         switch (c) {
         case 'c': conf_name = optarg; break;
         case 't': only_check = true; break;
+        case 's': state_fd = atoi(optarg); break;
         case 'v': puts("frontd " FRONTD_VERSION); return 0;
         case 'h': fputs(usage, stdout); return 0;
         default: fputs(usage, stderr); return 2;
@@ -56,5 +60,5 @@ int main(int argc, char **argv)
         fputs(usage, stderr);
         return 2;
     }
-    return only_check ? check(conf_name) : super_run(conf_name);
+    return only_check ? check(conf_name) : super_run(argv, conf_name, state_fd);
 }

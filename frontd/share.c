@@ -28,8 +28,7 @@ struct worker_row {
     _Atomic uint32_t abandoned[SHARE_SEATS]; /* of them, those nobody waits for any more */
 };
 
-/* Seat 63 would collide with CLOSING. */
-enum { SEAT_LAST = SHARE_SEATS - 2 };
+_Static_assert(SHARE_SEAT_LAST < 63, "seat 63 would collide with CLOSING");
 
 struct queue_cell {
     _Atomic uint64_t oldest;
@@ -42,13 +41,19 @@ struct peer_cell {
     _Atomic uint64_t count;
 };
 
+/* Changes whenever the layout does: programs of two versions may run side by side for a while. */
+enum { LAYOUT = 2 };
+
 struct share {
+    uint64_t layout;
     size_t size;
     size_t peers; /* cells per seat */
     struct hash_key hash_key;
     _Atomic uint32_t seats; /* one more than the highest seat in use so far */
     _Atomic uint64_t connections[SHARE_SEATS];
+    _Atomic uint64_t pools[SHARE_POOLS]; /* keyed hashes of their names; 0: free */
     struct queue_cell queues[SHARE_POOLS][SHARE_SEATS];
+    _Atomic bool counts_peers[SHARE_SEATS]; /* it has ever written to its peer_cells */
     struct worker_row workers[SHARE_WORKERS];
     /* One byte a slot: 0 free, else the seat that holds it plus one. Sparse: only pages that are
      * used take memory. */
@@ -76,6 +81,7 @@ int share_create(size_t peers, int *ret_fd)
         close(fd);
         return r;
     }
+    share->layout = LAYOUT;
     share->size = size;
     share->peers = peers;
     share->hash_key = hash_key_random();
@@ -95,7 +101,7 @@ int share_map(int fd, struct share **ret_share)
     struct share *share = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (share == MAP_FAILED)
         return -errno;
-    if (share->size != size) {
+    if (share->layout != LAYOUT || share->size != size) {
         munmap(share, size);
         return -EINVAL;
     }
@@ -112,7 +118,7 @@ void share_unmap(struct share *share)
 /* Whoever sums over seats looks at those up to the highest in use. */
 static void note_seat(struct share *share, unsigned seat)
 {
-    CHECK(seat <= SEAT_LAST);
+    CHECK(seat <= SHARE_SEAT_LAST);
     uint32_t seats = atomic_load(&share->seats);
     while (seats < seat + 1 && !atomic_compare_exchange_weak(&share->seats, &seats, seat + 1))
         ;
@@ -285,6 +291,44 @@ void share_slot_give(struct share *share, unsigned seat, int worker, int slot)
     atomic_store_explicit(&row->hint, (uint32_t)slot, memory_order_relaxed);
 }
 
+static uint64_t pool_key(const struct share *share, const char *name)
+{
+    return hash_bytes(&share->hash_key, name, strlen(name)) | 1;
+}
+
+int share_pool(const struct share *share, const char *name)
+{
+    uint64_t key = pool_key(share, name);
+    for (int i = 0; i < SHARE_POOLS; i++) {
+        if (atomic_load(&share->pools[i]) == key)
+            return i;
+    }
+    return -ENOENT;
+}
+
+void share_set_pools(struct share *share, const char *const *names, size_t n)
+{
+    CHECK(n <= SHARE_POOLS);
+    bool wanted[SHARE_POOLS] = {false};
+    for (size_t i = 0; i < n; i++) {
+        int row = share_pool(share, names[i]);
+        if (row >= 0)
+            wanted[row] = true;
+    }
+    for (int i = 0; i < SHARE_POOLS; i++) {
+        if (!wanted[i])
+            atomic_store(&share->pools[i], 0);
+    }
+    int row = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (share_pool(share, names[i]) >= 0)
+            continue;
+        while (atomic_load(&share->pools[row]) != 0)
+            row++;
+        atomic_store(&share->pools[row], pool_key(share, names[i]));
+    }
+}
+
 bool share_queue_add(struct share *share, unsigned seat, unsigned pool, uint32_t limit)
 {
     note_seat(share, seat);
@@ -394,6 +438,7 @@ bool share_peer_add(struct share *share, unsigned seat, const struct sockaddr *p
     struct peer_cell *cells = &share->peer_cells[seat * share->peers];
     size_t at = find_peer(cells, mask, key);
     CHECK(cells[at].key == key || cells[at].key == 0);
+    atomic_store_explicit(&share->counts_peers[seat], true, memory_order_relaxed);
     atomic_fetch_add(&cells[at].count, 1);
     atomic_store(&cells[at].key, key);
     return true;
@@ -426,7 +471,7 @@ void share_peer_remove(struct share *share, unsigned seat, const struct sockaddr
 
 void share_reclaim(struct share *share, unsigned seat)
 {
-    CHECK(seat <= SEAT_LAST);
+    CHECK(seat <= SHARE_SEAT_LAST);
     uint64_t bit = (uint64_t)1 << seat;
     for (unsigned w = 0; w < SHARE_WORKERS; w++) {
         struct worker_row *row = &share->workers[w];
@@ -455,6 +500,8 @@ void share_reclaim(struct share *share, unsigned seat)
         atomic_store(&share->queues[p][seat].oldest, 0);
     }
     atomic_store(&share->connections[seat], 0);
+    if (!atomic_load(&share->counts_peers[seat]))
+        return; /* looking at the cells would make memory of them */
     struct peer_cell *cells = &share->peer_cells[seat * share->peers];
     for (size_t i = 0; i < share->peers; i++) {
         /* Where it died while it took or freed the cell, one of the two may be there alone. */

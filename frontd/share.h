@@ -15,10 +15,11 @@
 
 enum {
     SHARE_SEATS = 64,
-    SHARE_WORKERS = 1024, /* different worker addresses at one time */
-    SHARE_SLOTS = 65536,  /* a worker's concurrency above it counts as this */
-    SHARE_POOLS = 64,
-    SHARE_SLOT_NONE = -1, /* what a call on a worker without a limit holds */
+    SHARE_SEAT_LAST = SHARE_SEATS - 2, /* a bit of the seats' 64 has another use */
+    SHARE_WORKERS = 1024,              /* different worker addresses at one time */
+    SHARE_SLOTS = 65536,               /* a worker's concurrency above it counts as this */
+    SHARE_POOLS = 128,                 /* two generations' pools, should they all differ */
+    SHARE_SLOT_NONE = -1,              /* what a call on a worker without a limit holds */
 };
 
 struct share;
@@ -30,7 +31,10 @@ struct share;
  */
 int share_create(size_t peers, int *ret_fd);
 
-/* Maps it; the descriptor is borrowed. Returns 0 with *ret_share (share_unmap()), or -errno. */
+/*
+ * Maps it; the descriptor is borrowed. Returns 0 with *ret_share (share_unmap()), or -errno;
+ * -EINVAL when it is that of a program which lays it out in another way.
+ */
 int share_map(int fd, struct share **ret_share);
 
 /* Accepts NULL. */
@@ -68,6 +72,16 @@ bool share_slot_take(
 void share_slot_give(struct share *share, unsigned seat, int worker, int slot);
 
 /* Queues of calls that wait for a slot */
+
+/*
+ * For the supervisor: from now on there is a row for each pool of these names, and for no other.
+ * A pool keeps its row, so that two generations of shards whose configs list their pools in another
+ * order mean the same. n: at most SHARE_POOLS.
+ */
+void share_set_pools(struct share *share, const char *const *names, size_t n);
+
+/* The row of the pool of that name, or -ENOENT. */
+int share_pool(const struct share *share, const char *name);
 
 /* Adds one call to this seat's queue unless `limit` are waiting over all shards. */
 bool share_queue_add(struct share *share, unsigned seat, unsigned pool, uint32_t limit);

@@ -240,7 +240,7 @@ int channel_dial(struct channel *channel, const struct sockaddr *address, sockle
     channel->state = CHANNEL_CONNECTING;
     channel->last_id = 0;
     channel->pinged_at = 0;
-    channel->said_goaway = false;
+    channel->said_goaway = channel->hung_up = false;
     ctx_arm(channel->ctx, &channel->timer, CHANNEL_HELLO_MS);
     return 0;
 }
@@ -281,6 +281,21 @@ void channel_leave(struct channel *channel)
         return;
     channel->state = CHANNEL_LEAVING;
     send_goaway(channel, "shutdown");
+}
+
+void channel_hang_up(struct channel *channel)
+{
+    struct stream *stream = &channel->stream;
+    if (channel->state == CHANNEL_CONNECTING || channel->state == CHANNEL_GREETING)
+        channel_shut(channel, "shutdown");
+    if (channel->state == CHANNEL_OPEN)
+        channel_leave(channel);
+    if (channel->state != CHANNEL_LEAVING || channel->hung_up || channel->calls.count > 0 ||
+        buf_len(&stream->out) > 0)
+        return;
+    channel->hung_up = true;
+    if (shutdown(stream->fd, SHUT_WR) < 0)
+        stream_fail(stream, uv_strerror(-errno));
 }
 
 void channel_shut(struct channel *channel, const char *reason)

@@ -54,6 +54,7 @@ struct channel {
     struct ctx *ctx;
     enum channel_state state;
     bool said_goaway;
+    bool hung_up; /* our side is shut */
     struct idmap calls;
     struct wheel_timer timer;
     uint64_t last_id;   /* of a call */
@@ -97,6 +98,12 @@ static inline bool channel_usable(const struct channel *channel)
 
 /* We are going to go (protocol section 7): GOAWAY; no new calls, those in progress go on. */
 void channel_leave(struct channel *channel);
+
+/*
+ * For one that we leave: once its calls have ended, our side is shut, and what the worker still
+ * says is read until it closes the channel. To be called again until it is lost.
+ */
+void channel_hang_up(struct channel *channel);
 
 /* We go: GOAWAY with that reason, then what is in progress is lost, then it closes. */
 void channel_shut(struct channel *channel, const char *reason);

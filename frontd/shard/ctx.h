@@ -20,7 +20,7 @@ enum {
 struct client;
 
 /* What a wheel timer is a member of; shard.c hands each to its module when it is due. */
-enum timer_kind { TIMER_CLIENT, TIMER_CALL, TIMER_CHANNEL, TIMER_WORKER, TIMER_POOL, TIMER_ACCEPT };
+enum timer_kind { TIMER_CLIENT, TIMER_CALL, TIMER_CHANNEL, TIMER_WORKER, TIMER_POOL, TIMER_ACCEPT, TIMER_GIVE };
 
 /* Who this shard is, for HELLO and for ids. */
 struct identity {
@@ -48,8 +48,7 @@ struct ctx {
     struct slab calls;
     struct slab stays;
     struct idmap conns;  /* connections that stay, by the id that workers know */
-    const int *wake_fds; /* one for each shard: writing wakes it */
-    uint32_t nwake_fds;
+    const int *wake_fds; /* one for each seat: writing wakes who sits there */
     uint32_t last_conn; /* connection ids given so far */
     uint64_t date_at;   /* ms: when `date` was made */
     char date[HTTP1_DATE_SIZE];

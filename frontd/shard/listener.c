@@ -152,6 +152,18 @@ void acceptor_open(struct acceptor *acceptor)
         CHECK(uv_poll_start(&acceptor->listeners[i].poll, UV_READABLE, on_acceptable) == 0);
 }
 
+void acceptor_accept_rest(struct acceptor *acceptor, const struct conf_listener *conf)
+{
+    enum { REST_MAX = 65536 }; /* more than any accept queue holds */
+    for (size_t i = 0; i < acceptor->count && !acceptor->closed; i++) {
+        struct listener *listener = &acceptor->listeners[i];
+        if (listener->conf != conf)
+            continue;
+        for (int n = 0; n < REST_MAX && accept_one(listener); n++)
+            ;
+    }
+}
+
 static void on_closed(uv_handle_t *handle)
 {
     struct listener *listener = handle->data;

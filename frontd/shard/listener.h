@@ -35,6 +35,9 @@ int acceptor_add(struct acceptor *acceptor, const struct conf_listener *conf, in
 /* Starts to accept. */
 void acceptor_open(struct acceptor *acceptor);
 
+/* Accepts what waits on that listener's sockets now: nobody else will. */
+void acceptor_accept_rest(struct acceptor *acceptor, const struct conf_listener *conf);
+
 /* Accepts no more and closes the sockets. */
 void acceptor_close(struct acceptor *acceptor);
 

@@ -1,7 +1,9 @@
 /*
  * The supervisor makes a socket pair for each two shards, anew when one of them is started again,
- * and hands the ends out (CTL_PEER). A sibling that ends is seen as the end of its socket; what
- * waited for it was for connections that are gone too.
+ * and hands the ends out (CTL_PEER). Each side begins with HELLO, which tells who it is and where
+ * its stream of pushes stands; then come the pushes, their number in the header's `call`. A sibling
+ * that ends is seen as the end of its socket; what waited for it was for connections that are gone
+ * too.
  */
 
 #include "frontd/shard/mesh.h"
@@ -10,55 +12,65 @@
 
 #include "common/fdpass.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "frontd/shard/push.h"
 
-enum { BACKLOG_MAX = 8 * 1024 * 1024 }; /* bytes for one sibling; past it workers are not read */
+enum {
+    BACKLOG_MAX = 8 * 1024 * 1024, /* bytes for one sibling; past it workers are not read */
+    /* So long what a shard said counts after its end: others may not have read all of it. */
+    ECHO_MS = 2000,
+};
 
 struct peer {
     struct stream stream;
     int next_fd; /* a new socket that came before the old one was closed; -1: none */
-    uint32_t shard;
+    unsigned seat;
+    struct position heard;
+    uint64_t gone_at; /* ms: its socket was closed */
 };
 
-static struct peer *peers;
-static uint32_t npeers;
+static struct peer peers[SHARE_SEATS];
+static uint64_t passed_on; /* how much this shard has */
 
 static struct peer *peer_of(struct stream *stream)
 {
     return container_of(stream, struct peer, stream);
 }
 
-int mesh_init(struct ctx *ctx, uint32_t shards)
+void mesh_init(struct ctx *ctx)
 {
     (void)ctx;
-    peers = mem_zalloc(shards * sizeof(*peers));
-    if (peers == NULL)
-        return -ENOMEM;
-    npeers = shards;
-    for (uint32_t i = 0; i < shards; i++) {
-        peers[i].shard = i;
-        peers[i].next_fd = -1;
-    }
-    return 0;
+    passed_on = 0;
+    for (unsigned i = 0; i < SHARE_SEATS; i++)
+        peers[i] = (struct peer){.seat = i, .next_fd = -1};
 }
 
-void mesh_deinit(void)
+static bool on_air(const struct peer *peer)
 {
-    peers = mem_free(peers);
-    npeers = 0;
+    return peer->stream.open && !peer->stream.closing;
 }
 
 static void on_frame(struct stream *stream, const struct frame *frame)
 {
+    struct peer *peer = peer_of(stream);
+    if (frame->head.type == FRAME_HELLO) {
+        peer->heard = (struct position){frame->head.conn, frame->head.call};
+        return;
+    }
+    if (frame->head.call != peer->heard.seq + 1)
+        log_error("the shard on seat %u has passed on number %llu after %llu", peer->seat,
+            (unsigned long long)frame->head.call, (unsigned long long)peer->heard.seq);
+    peer->heard.seq = frame->head.call;
+    if (journal_add(peer->seat, peer->heard, frame) < 0)
+        log_error("no memory: a connection that moves may miss a message");
     const char *wrong = push_handle(stream->ctx, frame, false);
     if (wrong != NULL)
-        log_error("shard %u passed on a frame that is wrong: %s", peer_of(stream)->shard, wrong);
+        log_error("the shard on seat %u passed on a frame that is wrong: %s", peer->seat, wrong);
 }
 
 static void on_broken(struct stream *stream, const char *why)
 {
-    log_debug("the socket to shard %u is closed: %s", peer_of(stream)->shard, why);
+    log_debug("the socket to the shard on seat %u is closed: %s", peer_of(stream)->seat, why);
+    peer_of(stream)->gone_at = ctx_now(stream->ctx);
     stream_close(stream);
 }
 
@@ -67,8 +79,8 @@ static void on_closed(struct stream *stream)
     struct peer *peer = peer_of(stream);
     int fd = peer->next_fd;
     peer->next_fd = -1;
-    if (fd >= 0 && mesh_add(stream->ctx, peer->shard, fd) < 0)
-        log_error("shard %u cannot be reached: no memory", peer->shard);
+    if (fd >= 0 && mesh_add(stream->ctx, peer->seat, fd) < 0)
+        log_error("the shard on seat %u cannot be reached: no memory", peer->seat);
 }
 
 static const struct stream_ops stream_ops = {
@@ -77,13 +89,13 @@ static const struct stream_ops stream_ops = {
     .closed = on_closed,
 };
 
-int mesh_add(struct ctx *ctx, uint32_t shard, int fd)
+int mesh_add(struct ctx *ctx, unsigned seat, int fd)
 {
-    if (shard >= npeers) {
+    if (seat > SHARE_SEAT_LAST || seat == ctx->seat) {
         fdpass_close(&fd, 1);
         return -EPROTO;
     }
-    struct peer *peer = &peers[shard];
+    struct peer *peer = &peers[seat];
     if (peer->stream.open) {
         if (peer->next_fd >= 0)
             fdpass_close(&peer->next_fd, 1);
@@ -91,37 +103,87 @@ int mesh_add(struct ctx *ctx, uint32_t shard, int fd)
         stream_close(&peer->stream);
         return 0;
     }
-    return stream_open(&peer->stream, ctx, &stream_ops, fd, false);
+    const struct frame_head hello = {
+        .type = FRAME_HELLO, .call = passed_on, .conn = ctx->identity.incarnation};
+    peer->heard = (struct position){0};
+    int r = stream_open(&peer->stream, ctx, &stream_ops, fd, false);
+    return r == 0 && stream_add(&peer->stream, &hello) == NULL ? -ENOMEM : r;
+}
+
+static struct position own_position(const struct ctx *ctx)
+{
+    return (struct position){ctx->identity.incarnation, passed_on};
 }
 
 void mesh_forward(struct ctx *ctx, const struct frame *frame)
 {
-    (void)ctx;
-    /* The frame lies in one piece: its header right before its meta. */
-    const char *bytes = frame->meta.p - FRAME_HEAD_SIZE;
-    size_t n = FRAME_HEAD_SIZE + (size_t)frame->head.length;
-    for (uint32_t i = 0; i < npeers; i++) {
-        struct stream *stream = &peers[i].stream;
-        if (!stream->open || stream->closing)
+    struct frame_head head = frame->head;
+    head.call = ++passed_on;
+    if (journal_add(ctx->seat, own_position(ctx), frame) < 0)
+        log_error("no memory: a connection that moves may miss a message");
+    for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
+        if (!on_air(&peers[i]))
             continue;
-        if (stream_add_raw(stream, bytes, n) == NULL)
-            log_error("no memory: a message for connections of shard %u is lost", i);
+        char *room = stream_add(&peers[i].stream, &head);
+        if (room == NULL)
+            log_error("no memory: a message for connections of another shard is lost");
+        else if (head.length > 0)
+            memcpy(room, frame->meta.p, head.length); /* meta, body and blob lie in one piece */
     }
+}
+
+void mesh_positions(const struct ctx *ctx, struct positions *ret_positions)
+{
+    uint64_t now = ctx_now(ctx);
+    *ret_positions = (struct positions){0};
+    for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
+        if (on_air(&peers[i]) || now - peers[i].gone_at < ECHO_MS)
+            ret_positions->of[i] = peers[i].heard;
+    }
+    ret_positions->of[ctx->seat] = own_position(ctx);
+}
+
+bool mesh_has_heard(const struct ctx *ctx, const struct positions *wanted)
+{
+    for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
+        struct position heard = i == ctx->seat ? own_position(ctx) : peers[i].heard;
+        bool ended = !on_air(&peers[i]) && heard.incarnation == wanted->of[i].incarnation;
+        if (position_before(heard, wanted->of[i]) && !ended)
+            return false;
+    }
+    return true;
 }
 
 bool mesh_congested(const struct ctx *ctx)
 {
     (void)ctx;
-    for (uint32_t i = 0; i < npeers; i++) {
+    for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
         if (buf_len(&peers[i].stream.out) > BACKLOG_MAX)
             return true;
     }
     return false;
 }
 
+bool mesh_flushed(const struct ctx *ctx)
+{
+    (void)ctx;
+    for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
+        if (on_air(&peers[i]) && buf_len(&peers[i].stream.out) > 0)
+            return false;
+    }
+    return true;
+}
+
+void mesh_set_deaf(struct ctx *ctx, bool deaf)
+{
+    (void)ctx;
+    for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++)
+        stream_set_deaf(&peers[i].stream, deaf);
+}
+
 void mesh_shut(void)
 {
-    for (uint32_t i = 0; i < npeers; i++) {
+    for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
         if (peers[i].next_fd >= 0)
             fdpass_close(&peers[i].next_fd, 1);
         peers[i].next_fd = -1;

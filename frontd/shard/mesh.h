@@ -4,24 +4,37 @@
  * The sockets between shards: what a worker sends on a channel of one shard reaches connections of
  * the others in the same frames. Nothing is lost for want of room: a shard whose sibling does not
  * keep up stops reading from its workers.
+ *
+ * The shards of two generations are one mesh. Each shard numbers what it passes on, and all others
+ * hear it in that order; so two shards between which a connection moves can tell which pushes it
+ * has got (journal.h).
  */
 
+#include "frontd/shard/journal.h"
 #include "frontd/shard/stream.h"
 
-/* shards: how many there are. Returns 0 or -ENOMEM. */
-int mesh_init(struct ctx *ctx, uint32_t shards);
+void mesh_init(struct ctx *ctx);
 
-/* A socket to the shard of that number; one that there was is closed. fd: consumed. 0 or -errno. */
-int mesh_add(struct ctx *ctx, uint32_t shard, int fd);
+/* A socket to the shard on that seat; one that there was is closed. fd: consumed. 0 or -errno. */
+int mesh_add(struct ctx *ctx, unsigned seat, int fd);
 
 /* Passes a frame (as frame_read() gave it) on to every other shard. */
 void mesh_forward(struct ctx *ctx, const struct frame *frame);
 
+/* How far this shard has heard every shard, itself included. */
+void mesh_positions(const struct ctx *ctx, struct positions *ret_positions);
+
+/* Whether it has heard as much of every shard that is there. */
+bool mesh_has_heard(const struct ctx *ctx, const struct positions *wanted);
+
 /* Whether so much waits for a sibling that workers are not to be read. */
 bool mesh_congested(const struct ctx *ctx);
 
+/* Stops reading from siblings, or goes on. */
+void mesh_set_deaf(struct ctx *ctx, bool deaf);
+
+/* Whether all that was passed on is on its way. */
+bool mesh_flushed(const struct ctx *ctx);
+
 /* Closes all sockets. */
 void mesh_shut(void);
-
-/* Once the loop has run its close callbacks. */
-void mesh_deinit(void);

@@ -33,10 +33,13 @@ int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct p
         .ctx = ctx,
         .conf = &ctx->conf->pools[index],
         .ops = ops,
-        .index = index,
         .no_worker_since = ctx_now(ctx),
         .random = hash_key_random().k0 | 1,
     };
+    int row = share_pool(ctx->share, pool->conf->name);
+    if (row < 0)
+        return row;
+    pool->row = (unsigned)row;
     list_init(&pool->workers);
     list_init(&pool->queue);
     wheel_timer_init(&pool->timer, TIMER_POOL);
@@ -57,6 +60,16 @@ int pool_open(struct pool *pool)
     return 0;
 }
 
+bool pool_settled(const struct pool *pool)
+{
+    list_for_each (node, &pool->workers) {
+        enum channel_state state = container_of(node, struct worker, node)->channel.state;
+        if (pool->nready == 0 && (state == CHANNEL_CONNECTING || state == CHANNEL_GREETING))
+            return false;
+    }
+    return true;
+}
+
 void pool_set_deaf(struct pool *pool, bool deaf)
 {
     list_for_each (node, &pool->workers)
@@ -71,6 +84,19 @@ void pool_leave(struct pool *pool)
         worker->gone = true; /* it is not dialled again */
         channel_leave(&worker->channel);
     }
+}
+
+bool pool_hang_up(struct pool *pool)
+{
+    list_for_each_safe (node, &pool->workers) {
+        struct worker *worker = container_of(node, struct worker, node);
+        bool dialled = worker->channel.state != CHANNEL_CLOSED;
+        pool_worker_unready(pool, worker);
+        worker_remove(worker);
+        if (dialled)
+            channel_hang_up(&worker->channel);
+    }
+    return list_empty(&pool->workers);
 }
 
 void pool_shut(struct pool *pool)
@@ -167,14 +193,13 @@ static void note_oldest(struct pool *pool)
     uint64_t since = list_empty(&pool->queue)
                          ? 0
                          : MAX(list_first(&pool->queue, struct job, node)->since, 1U);
-    share_queue_set_oldest(pool->ctx->share, pool->ctx->seat, pool->index, since);
+    share_queue_set_oldest(pool->ctx->share, pool->ctx->seat, pool->row, since);
 }
 
 static void wake(struct pool *pool, unsigned seat)
 {
     uint64_t one = 1;
-    if (seat < pool->ctx->nwake_fds && write(pool->ctx->wake_fds[seat], &one, sizeof(one)) < 0 &&
-        errno != EAGAIN)
+    if (write(pool->ctx->wake_fds[seat], &one, sizeof(one)) < 0 && errno != EAGAIN)
         CHECK(errno == EINTR);
 }
 
@@ -186,8 +211,7 @@ static bool may_take(struct pool *pool, uint64_t since)
 {
     unsigned seat;
     uint64_t other;
-    if (pool->ctx->nwake_fds <= 1 ||
-        !share_queue_oldest_other(pool->ctx->share, pool->ctx->seat, pool->index, &seat, &other) ||
+    if (!share_queue_oldest_other(pool->ctx->share, pool->ctx->seat, pool->row, &seat, &other) ||
         other + FAIR_MS >= since || other == pool->ignored_since) {
         pool->deferred_since = 0;
         return true;
@@ -210,7 +234,7 @@ static void unqueue(struct job *job)
     CHECK(job->state == JOB_QUEUED);
     list_remove(&job->node);
     pool->queued--;
-    share_queue_remove(pool->ctx->share, pool->ctx->seat, pool->index);
+    share_queue_remove(pool->ctx->share, pool->ctx->seat, pool->row);
     job->state = JOB_IDLE;
     note_oldest(pool);
 }
@@ -258,8 +282,7 @@ void pool_slot_freed(struct pool *pool)
     uint64_t since;
     if (!list_empty(&pool->queue))
         dispatch(pool);
-    else if (pool->ctx->nwake_fds > 1 && share_queue_oldest_other(pool->ctx->share, pool->ctx->seat,
-                                             pool->index, &seat, &since))
+    else if (share_queue_oldest_other(pool->ctx->share, pool->ctx->seat, pool->row, &seat, &since))
         wake(pool, seat);
 }
 
@@ -341,7 +364,7 @@ static void enqueue(struct pool *pool, struct job *job, bool in_front, uint32_t 
         pool_fail(job, RPC_UNAVAILABLE);
         return;
     }
-    if (!share_queue_add(ctx->share, ctx->seat, pool->index, limit)) {
+    if (!share_queue_add(ctx->share, ctx->seat, pool->row, limit)) {
         pool_fail(job, RPC_OVERLOADED);
         return;
     }
@@ -372,7 +395,7 @@ void pool_submit(struct pool *pool, struct job *job)
     bool was_empty = list_empty(&pool->queue);
     enqueue(pool, job, false, pool->conf->queue);
     /* A slot may have become free just before others could see that we wait. */
-    if (was_empty && pool->ctx->nwake_fds > 1)
+    if (was_empty)
         dispatch(pool);
 }
 

@@ -56,7 +56,7 @@ struct pool {
     struct ctx *ctx;
     const struct conf_pool *conf;
     const struct pool_ops *ops;
-    unsigned index;
+    unsigned row;          /* in the shared memory */
     struct list workers;   /* all that are known */
     struct worker **ready; /* those that calls may be given to */
     uint32_t nready;
@@ -82,8 +82,19 @@ int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct p
 /* Starts to look for workers. Returns 0 or -errno. */
 int pool_open(struct pool *pool);
 
+/* Whether it is known how things stand: a worker is ready, or none of those known is being reached.
+ */
+bool pool_settled(const struct pool *pool);
+
 /* No new jobs come: says GOAWAY to all workers; jobs in progress go on. */
 void pool_leave(struct pool *pool);
+
+/*
+ * After pool_leave(): shuts our side of the channels whose calls have ended. Returns whether the
+ * workers have closed all of them, so that nothing that they sent is unread; to be called again
+ * until then.
+ */
+bool pool_hang_up(struct pool *pool);
 
 /* Says GOAWAY to all workers and lets go of everything; jobs still there fail. */
 void pool_shut(struct pool *pool);

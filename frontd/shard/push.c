@@ -6,6 +6,9 @@
 #include "frontd/shard/mesh.h"
 #include "proto/jsonrpc.h"
 
+/* What is handled has been pushed before: it is for clients that have just arrived. */
+static bool replaying;
+
 /* A topic's name: a member of meta, its escapes resolved into `name`. */
 struct topic_name {
     bool there;
@@ -87,8 +90,10 @@ static void publish(const struct frame *frame, const struct topic_name *topic)
     struct shared shared = {.frame = frame};
     struct topic_members members = topics_members((struct span){topic->name, topic->n});
     /* From the last one on: who is turned away by it leaves, and the last takes the place. */
-    for (uint32_t i = members.count; i > 0; i--)
-        deliver(members.clients[i - 1], &shared);
+    for (uint32_t i = members.count; i > 0; i--) {
+        if (!replaying || members.clients[i - 1]->arriving)
+            deliver(members.clients[i - 1], &shared);
+    }
     end_sharing(&shared);
 }
 
@@ -159,9 +164,16 @@ const char *push_handle(struct ctx *ctx, const struct frame *frame, bool from_wo
         return NULL;
     }
     struct client *client = stay_find(ctx, frame->head.conn);
-    if (client != NULL)
+    if (client != NULL && (!replaying || client->arriving))
         to_connection(client, frame, &topic);
     else if (from_worker)
         mesh_forward(ctx, frame);
     return NULL;
+}
+
+void push_replay(struct ctx *ctx, const struct frame *frame)
+{
+    replaying = true;
+    push_handle(ctx, frame, false);
+    replaying = false;
 }

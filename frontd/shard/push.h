@@ -13,3 +13,7 @@
  * Returns NULL, or what is wrong with the frame; static text.
  */
 const char *push_handle(struct ctx *ctx, const struct frame *frame, bool from_worker);
+
+/* The same once more, for those connections only that are `arriving`: it passed while they moved.
+ */
+void push_replay(struct ctx *ctx, const struct frame *frame);

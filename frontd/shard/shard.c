@@ -1,9 +1,13 @@
 /*
  * The supervisor says START (who this is, the config, the shared memory), LISTEN (the sockets) and
- * RUN; then the shard looks for workers, accepts, and says READY. It goes on until DRAIN: accepting
- * stops, idle clients are closed, the others after their answers; with the last client, or at the
- * drain limit, everything is let go of and the loop ends. A supervisor that is gone counts as
- * DRAIN.
+ * RUN; then the shard looks for workers, and when those that are there have answered, it accepts,
+ * and says READY: its first client finds everything as it is to be. It goes on until DRAIN:
+ * accepting stops, idle clients are closed, the others after their answers; or until LEAVE:
+ * accepting stops, and clients go to the shards of the next generation (give.c). With the last
+ * client workers are left, and everything is let go of when they have nothing more to say, or at
+ * the drain limit.
+ *
+ * When the supervisor is gone, nothing else changes: report.c looks for the next one.
  *
  * A turn of the loop: events are handled, which gathers bytes to write; before the loop waits
  * again, on_turn_end() writes them all.
@@ -23,11 +27,18 @@
 #include "common/mem.h"
 #include "frontd/conf_file.h"
 #include "frontd/ctl.h"
-#include "frontd/shard/listener.h"
+#include "frontd/shard/give.h"
 #include "frontd/shard/mesh.h"
+#include "frontd/shard/report.h"
 #include "frontd/shard/request.h"
 #include "frontd/shard/stay.h"
+#include "frontd/shard/take.h"
 #include "frontd/shard/worker.h"
+
+enum {
+    LISTENERS_MAX = 4096, /* sockets of one shard: those of many, where shards became fewer */
+    SETTLE_MS = 1000,     /* for workers to answer before we say that we are ready */
+};
 
 struct shard {
     struct ctx ctx;
@@ -41,12 +52,15 @@ struct shard {
     uv_timer_t tick; /* when the wheel is due */
     uv_timer_t drain_limit;
     uint64_t tick_at; /* ms: what `tick` is set to; UINT64_MAX: it is not */
-    int wake_fds[CONF_SHARDS_MAX];
-    char instance[33];
+    struct ctl_start start;
+    int fds[CTL_START_FDS]; /* that came with it */
+    struct report report;
     size_t npools;
-    size_t nlisten; /* sockets that have come so far */
     bool started;
+    bool opening;   /* RUN has come; READY is said when it is known which workers are there */
+    bool running;   /* READY has been said */
     bool congested; /* workers are not read, since a sibling does not keep up */
+    bool crowded;   /* siblings are not read either, since connections to come wait */
     bool left;      /* workers have been told that we go */
     bool finished;
 };
@@ -73,6 +87,7 @@ static void on_timer(struct wheel_timer *timer)
     case TIMER_WORKER: worker_timeout(timer); break;
     case TIMER_POOL: pool_timeout(timer); break;
     case TIMER_ACCEPT: acceptor_timeout(timer); break;
+    case TIMER_GIVE: give_timeout(timer); break;
     }
 }
 
@@ -130,6 +145,8 @@ static void finish(struct shard *shard)
         return;
     shard->finished = true;
     acceptor_close(&shard->acceptor);
+    give_shut();
+    take_shut();
     list_for_each_safe (node, &shard->acceptor.clients)
         client_doom(container_of(node, struct client, node));
     flush(&shard->ctx);
@@ -137,7 +154,9 @@ static void finish(struct shard *shard)
         pool_shut(&shard->pools[i]);
     flush(&shard->ctx);
     mesh_shut();
-    uv_close((uv_handle_t *)&shard->control, NULL);
+    report_close(&shard->report);
+    if (!uv_is_closing((uv_handle_t *)&shard->control))
+        uv_close((uv_handle_t *)&shard->control, NULL);
     uv_close((uv_handle_t *)&shard->wake, NULL);
     uv_close((uv_handle_t *)&shard->turn_end, NULL);
     uv_close((uv_handle_t *)&shard->tick, NULL);
@@ -154,30 +173,102 @@ static bool needs_workers(const struct shard *shard)
     return calls_wait(shard);
 }
 
+static bool has_clients(const struct shard *shard)
+{
+    return !list_empty(&shard->acceptor.clients) || give_has_clients();
+}
+
+static void leave_workers(struct shard *shard)
+{
+    if (shard->left)
+        return;
+    shard->left = true;
+    for (size_t i = 0; i < shard->npools; i++)
+        pool_leave(&shard->pools[i]);
+    flush(&shard->ctx);
+}
+
 static void go_on_draining(struct shard *shard)
 {
-    if (!shard->left && !needs_workers(shard)) {
-        shard->left = true;
-        for (size_t i = 0; i < shard->npools; i++)
-            pool_leave(&shard->pools[i]);
-        flush(&shard->ctx);
-    }
-    if (shard->left && list_empty(&shard->acceptor.clients))
+    if (!needs_workers(shard))
+        leave_workers(shard);
+    if (shard->left && !has_clients(shard))
         finish(shard);
 }
 
-static void on_turn_end(uv_prepare_t *handle)
+/* Unlike at the end of everything, what workers still push is for connections that live on. */
+static void go_on_leaving(struct shard *shard)
 {
-    struct shard *shard = handle->data;
+    bool silent = true;
+    if (has_clients(shard) || calls_wait(shard))
+        return;
+    leave_workers(shard);
+    for (size_t i = 0; i < shard->npools; i++)
+        silent &= pool_hang_up(&shard->pools[i]);
     flush(&shard->ctx);
-    bool congested = mesh_congested(&shard->ctx);
+    if (silent && mesh_flushed(&shard->ctx))
+        finish(shard);
+}
+
+/* Who is not read, and why: see mesh_congested() and take_overloaded(). */
+static void hold_back(struct shard *shard)
+{
+    bool crowded = take_overloaded();
+    bool congested = crowded || mesh_congested(&shard->ctx);
+    if (crowded != shard->crowded) {
+        shard->crowded = crowded;
+        mesh_set_deaf(&shard->ctx, crowded);
+    }
     if (congested != shard->congested) {
         shard->congested = congested;
         for (size_t i = 0; i < shard->npools; i++)
             pool_set_deaf(&shard->pools[i], congested);
     }
+}
+
+static void open_for_clients(struct shard *shard)
+{
+    struct ctl_message ready = {0};
+    shard->running = true;
+    uv_timer_stop(&shard->drain_limit);
+    acceptor_open(&shard->acceptor);
+    int r = ctl_send(CTL_FD, CTL_READY, &ready, NULL, 0);
+    if (r < 0)
+        log_error("cannot tell the supervisor that this shard is ready: %s", uv_strerror(r));
+}
+
+static void on_settle_limit(uv_timer_t *timer)
+{
+    struct shard *shard = timer->data;
+    if (!shard->running && !shard->ctx.draining)
+        open_for_clients(shard);
+}
+
+static void open_when_settled(struct shard *shard)
+{
+    for (size_t i = 0; i < shard->npools; i++) {
+        if (!pool_settled(&shard->pools[i]))
+            return;
+    }
+    open_for_clients(shard);
+}
+
+static void on_turn_end(uv_prepare_t *handle)
+{
+    struct shard *shard = handle->data;
+    if (!shard->started)
+        return;
+    if (shard->opening && !shard->running && !shard->ctx.draining)
+        open_when_settled(shard);
+    take_turn();
+    flush(&shard->ctx);
+    give_turn();
+    flush(&shard->ctx);
+    hold_back(shard);
     if (shard->ctx.draining)
         go_on_draining(shard);
+    else if (shard->ctx.leaving)
+        go_on_leaving(shard);
     if (!shard->finished)
         set_tick(shard);
 }
@@ -186,6 +277,7 @@ static void on_drain_limit(uv_timer_t *timer)
 {
     struct shard *shard = timer->data;
     size_t left = 0;
+    give_shut();
     list_for_each (node, &shard->acceptor.clients)
         left++;
     log_warning("the drain limit has passed: closing %zu connections", left);
@@ -198,9 +290,26 @@ static void drain(struct shard *shard)
         return;
     shard->ctx.draining = true;
     acceptor_close(&shard->acceptor);
+    give_shut();
     list_for_each_safe (node, &shard->acceptor.clients)
         client_drain(container_of(node, struct client, node));
     uv_timer_start(&shard->drain_limit, on_drain_limit, shard->conf->drain, 0);
+}
+
+static int leave(struct shard *shard, const struct ctl_leave *leave)
+{
+    if (!shard->running)
+        return -EPROTO;
+    if (shard->ctx.draining || shard->ctx.leaving)
+        return 0;
+    for (uint32_t i = 0; i < shard->conf->nlisteners; i++) {
+        if (leave->removed >> i & 1)
+            acceptor_accept_rest(&shard->acceptor, &shard->conf->listeners[i]);
+    }
+    acceptor_close(&shard->acceptor);
+    give_start(&shard->acceptor.clients, shard->conf->drain);
+    uv_timer_start(&shard->drain_limit, on_drain_limit, shard->conf->drain, 0);
+    return 0;
 }
 
 static void on_wake(uv_poll_t *poll, int status, int events)
@@ -208,7 +317,7 @@ static void on_wake(uv_poll_t *poll, int status, int events)
     (void)events;
     struct shard *shard = poll->data;
     uint64_t count;
-    if (status < 0 || read(shard->wake_fds[shard->ctx.identity.shard], &count, sizeof(count)) < 0)
+    if (status < 0 || read(shard->fds[CTL_WAKE + shard->ctx.seat], &count, sizeof(count)) < 0)
         return;
     for (size_t i = 0; i < shard->npools; i++)
         pool_wake(&shard->pools[i]);
@@ -237,9 +346,10 @@ static int init_handles(struct shard *shard)
     CHECK(uv_prepare_init(loop, &shard->turn_end) == 0);
     CHECK(uv_timer_init(loop, &shard->tick) == 0);
     CHECK(uv_timer_init(loop, &shard->drain_limit) == 0);
+    report_init(&shard->report, loop);
     shard->turn_end.data = shard->tick.data = shard->drain_limit.data = shard;
     CHECK(uv_prepare_start(&shard->turn_end, on_turn_end) == 0);
-    int r = uv_poll_init(loop, &shard->wake, shard->wake_fds[shard->ctx.identity.shard]);
+    int r = uv_poll_init(loop, &shard->wake, shard->fds[CTL_WAKE + shard->ctx.seat]);
     if (r < 0)
         return r;
     shard->wake.data = shard;
@@ -266,40 +376,40 @@ static int init_ctx(struct shard *shard)
     slab_init(&ctx->calls, sizeof(struct call));
     slab_init(&ctx->stays, sizeof(struct stay));
     topics_init(stay_subscriptions);
-    int r = idmap_init(&ctx->conns);
-    return r == 0 ? mesh_init(ctx, ctx->identity.shards) : r;
+    mesh_init(ctx);
+    give_init(ctx);
+    return idmap_init(&ctx->conns);
 }
 
-static int on_start(struct shard *shard, const struct ctl_start *start, const int *fds, size_t nfds)
+static int on_start(struct shard *shard, const struct ctl_start *start, const int *fds)
 {
     struct ctx *ctx = &shard->ctx;
     struct buf text;
     char error[512];
     char who[32];
-    if (nfds != 2 + (size_t)start->shards || start->shards > CONF_SHARDS_MAX ||
-        start->shard >= start->shards)
+    if (shard->started || start->seat > SHARE_SEAT_LAST || start->shard >= start->shards)
         return -EPROTO;
-    memcpy(shard->wake_fds, fds + 2, start->shards * sizeof(int));
-    int r = conf_file_load_fd(fds[0], start->conf_name, &text, &shard->conf, error, sizeof(error));
+    shard->start = *start;
+    shard->start.instance[sizeof(start->instance) - 1] = '\0';
+    shard->start.conf_name[sizeof(start->conf_name) - 1] = '\0';
+    memcpy(shard->fds, fds, sizeof(shard->fds));
+    int r = conf_file_load_fd(
+        fds[CTL_CONF], shard->start.conf_name, &text, &shard->conf, error, sizeof(error));
     if (r < 0) {
         log_error("%s", error);
         return r;
     }
     buf_deinit(&text);
-    snprintf(who, sizeof(who), "shard %u", start->shard);
+    snprintf(
+        who, sizeof(who), "shard %llu/%u", (unsigned long long)start->generation, start->shard);
     log_init(shard->conf->log_level, shard->conf->log_format, who);
-    r = share_map(fds[1], &shard->share);
-    close(fds[0]);
-    close(fds[1]);
+    r = share_map(fds[CTL_SHARE], &shard->share);
     if (r < 0)
         return r;
-    memcpy(shard->instance, start->instance, sizeof(shard->instance));
-    shard->instance[sizeof(shard->instance) - 1] = '\0';
     ctx->seat = start->seat;
-    ctx->wake_fds = shard->wake_fds;
-    ctx->nwake_fds = start->shards;
+    ctx->wake_fds = shard->fds + CTL_WAKE;
     ctx->identity = (struct identity){
-        .instance = shard->instance,
+        .instance = shard->start.instance,
         .incarnation = start->incarnation,
         .generation = start->generation,
         .shard = start->shard,
@@ -311,7 +421,9 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
     if (r == 0)
         r = init_handles(shard);
     if (r == 0)
-        r = acceptor_init(&shard->acceptor, ctx, FDPASS_FDS_MAX);
+        r = acceptor_init(&shard->acceptor, ctx, LISTENERS_MAX);
+    if (r == 0)
+        take_init(&shard->acceptor);
     shard->started = r == 0;
     return r;
 }
@@ -319,14 +431,13 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
 static int on_listen(struct shard *shard, const struct ctl_listen *listen, const int *fds)
 {
     for (uint32_t i = 0; i < listen->count; i++) {
-        if (!shard->started || listen->listeners[i] >= shard->conf->nlisteners ||
-            shard->nlisten == FDPASS_FDS_MAX)
+        if (!shard->started || shard->running || listen->listeners[i] >= shard->conf->nlisteners ||
+            shard->acceptor.count == LISTENERS_MAX)
             return -EPROTO;
         int r = acceptor_add(
             &shard->acceptor, &shard->conf->listeners[listen->listeners[i]], fds[i]);
         if (r < 0)
             return r;
-        shard->nlisten++;
     }
     return 0;
 }
@@ -334,8 +445,7 @@ static int on_listen(struct shard *shard, const struct ctl_listen *listen, const
 static int on_run(struct shard *shard)
 {
     struct ctx *ctx = &shard->ctx;
-    struct ctl_message ready = {0};
-    if (!shard->started)
+    if (!shard->started || shard->opening)
         return -EPROTO;
     shard->pools = mem_zalloc(shard->conf->npools * sizeof(*shard->pools));
     if (shard->pools == NULL)
@@ -350,30 +460,108 @@ static int on_run(struct shard *shard)
     }
     if (r < 0)
         return r;
-    acceptor_open(&shard->acceptor);
-    return ctl_send(CTL_FD, CTL_READY, &ready, NULL, 0);
+    shard->opening = true;
+    uv_timer_start(&shard->drain_limit, on_settle_limit, SETTLE_MS, 0);
+    return 0;
 }
 
-static int on_peer(struct shard *shard, const struct ctl_peer *peer, int fd)
+/* A socket to another shard, for what `add` makes of it. */
+static int on_socket(struct shard *shard, int (*add)(unsigned seat, int fd), unsigned seat, int fd)
 {
     if (!shard->started || shard->finished) {
         close(fd);
         return shard->finished ? 0 : -EPROTO;
     }
-    return mesh_add(&shard->ctx, peer->shard, fd);
+    return add == NULL ? mesh_add(&shard->ctx, seat, fd) : add(seat, fd);
 }
 
-static int on_message(
-    struct shard *shard, const struct ctl_message *message, const int *fds, size_t nfds)
+static int on_message(struct shard *shard, const struct ctl_message *message, const int *fds)
 {
     switch (message->type) {
-    case CTL_START: return on_start(shard, &message->u.start, fds, nfds);
+    case CTL_START: return on_start(shard, &message->u.start, fds);
     case CTL_LISTEN: return on_listen(shard, &message->u.listen, fds);
-    case CTL_PEER: return on_peer(shard, &message->u.peer, fds[0]);
+    case CTL_PEER: return on_socket(shard, NULL, message->u.peer.seat, fds[0]);
+    case CTL_TAKE: return on_socket(shard, take_add, message->u.peer.seat, fds[0]);
+    case CTL_GIVE: return on_socket(shard, give_add, message->u.peer.seat, fds[0]);
+    case CTL_LEAVE: return leave(shard, &message->u.leave);
     case CTL_RUN: return on_run(shard);
     case CTL_DRAIN: drain(shard); return 0;
     default: return -EPROTO;
     }
+}
+
+static void on_control(uv_poll_t *poll, int status, int events);
+
+static int open_control(struct shard *shard)
+{
+    int r = uv_poll_init(&shard->ctx.loop, &shard->control, CTL_FD);
+    if (r < 0)
+        return r;
+    shard->control.data = shard;
+    return uv_poll_start(&shard->control, UV_READABLE, on_control);
+}
+
+/* A new supervisor is on descriptor 3. */
+static void on_found(struct report *report)
+{
+    struct shard *shard = container_of(report, struct shard, report);
+    if (open_control(shard) < 0) {
+        log_error("cannot listen to the new supervisor: finishing calls, then exiting");
+        drain(shard);
+    }
+}
+
+static void on_gave_up(struct report *report)
+{
+    drain(container_of(report, struct shard, report));
+}
+
+static int send_listeners(const struct shard *shard, int sock)
+{
+    const struct acceptor *acceptor = &shard->acceptor;
+    size_t at = 0;
+    while (at < acceptor->count && !acceptor->closed) {
+        struct ctl_message message = {0};
+        struct ctl_listen *listen = &message.u.listen;
+        int fds[CTL_LISTEN_MAX];
+        while (at < acceptor->count && listen->count < CTL_LISTEN_MAX) {
+            const struct listener *listener = &acceptor->listeners[at++];
+            fds[listen->count] = listener->fd;
+            listen->listeners[listen->count++] = (uint32_t)(listener->conf -
+                                                            shard->conf->listeners);
+        }
+        int r = ctl_send(sock, CTL_LISTEN, &message, fds, listen->count);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int on_report(struct report *report, int sock)
+{
+    struct shard *shard = container_of(report, struct shard, report);
+    struct ctl_message message = {0};
+    struct ctl_message ready = {0};
+    message.u.report.start = shard->start;
+    message.u.report.pid = getpid();
+    message.u.report.leaving = shard->ctx.leaving || shard->ctx.draining;
+    int r = ctl_send(sock, CTL_REPORT, &message, shard->fds, CTL_START_FDS);
+    if (r == 0)
+        r = send_listeners(shard, sock);
+    return r == 0 ? ctl_send(sock, CTL_READY, &ready, NULL, 0) : r;
+}
+
+static const struct report_ops report_ops = {
+    .report = on_report,
+    .found = on_found,
+    .gave_up = on_gave_up,
+};
+
+static void on_control_closed(uv_handle_t *handle)
+{
+    struct shard *shard = handle->data;
+    if (!shard->finished)
+        report_start(&shard->report, &report_ops, shard->conf->run_dir);
 }
 
 static void on_control(uv_poll_t *poll, int status, int events)
@@ -384,22 +572,22 @@ static void on_control(uv_poll_t *poll, int status, int events)
     struct ctl_message message;
     int fds[FDPASS_FDS_MAX];
     size_t nfds;
-    for (;;) {
+    while (!uv_is_closing((uv_handle_t *)poll)) {
         int r = ctl_receive(CTL_FD, &message, fds, &nfds);
         if (r == -EAGAIN)
             return;
-        if (r == -EPIPE && shard->started) {
-            log_error("the supervisor is gone: finishing calls, then exiting");
-            uv_poll_stop(poll);
-            drain(shard);
+        if (r < 0 && shard->running) {
+            log_error("the supervisor is gone (%s): serving on, until there is another one",
+                uv_strerror(r));
+            uv_close((uv_handle_t *)poll, on_control_closed);
             return;
         }
         if (r == 0)
-            r = on_message(shard, &message, fds, nfds);
-        if (r < 0) {
-            log_error("cannot start: %s", uv_strerror(r));
+            r = on_message(shard, &message, fds);
+        if (r < 0 && r != -EPIPE)
+            log_error("cannot %s: %s", shard->running ? "go on" : "start", uv_strerror(r));
+        if (r < 0)
             exit(1);
-        }
     }
 }
 
@@ -412,7 +600,6 @@ static void deinit(struct shard *shard)
     mem_free(shard->pools);
     acceptor_deinit(&shard->acceptor);
     request_deinit();
-    mesh_deinit();
     topics_deinit();
     idmap_deinit(&ctx->conns);
     slab_deinit(&ctx->stays);
@@ -422,8 +609,7 @@ static void deinit(struct shard *shard)
     mem_put(ctx->read_buf, CTX_READ_SIZE);
     share_unmap(shard->share);
     conf_free(shard->conf);
-    for (uint32_t i = 0; i < ctx->nwake_fds; i++)
-        close(shard->wake_fds[i]);
+    fdpass_close(shard->fds, CTL_START_FDS);
 }
 
 int shard_run(void)
@@ -442,13 +628,11 @@ int shard_run(void)
     signal(SIGPIPE, SIG_IGN);
     int r = uv_loop_init(&shard->ctx.loop);
     if (r == 0)
-        r = uv_poll_init(&shard->ctx.loop, &shard->control, CTL_FD);
+        r = open_control(shard);
     if (r < 0) {
         log_error("cannot start: %s", uv_strerror(r));
         return 1;
     }
-    shard->control.data = shard;
-    CHECK(uv_poll_start(&shard->control, UV_READABLE, on_control) == 0);
     uv_run(&shard->ctx.loop, UV_RUN_DEFAULT);
     deinit(shard);
     mem_free(shard);

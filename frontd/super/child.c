@@ -1,9 +1,11 @@
 /*
  * A shard's life. child_start() makes the control socket, forks and executes this same program, and
- * sends START (who it is, config, shared memory), LISTEN (its sockets) and RUN; the shard answers
- * READY. When the process ends, waitpid() tells super.c, which calls child_ended(): what the shard
- * held in the shared memory is taken back, and it is started again at once, or later when it keeps
- * dying. The listening sockets stay open here all the time.
+ * sends START (who it is, config, shared memory), LISTEN (its sockets), PEER (a socket to each
+ * shard that there is) and RUN; the shard answers READY. When the process ends, waitpid() tells
+ * super.c (or, of one that was adopted, its pidfd does), which calls child_ended(): what the shard
+ * held in the shared memory is taken back. Whether it is started again is its generation's
+ * business: one that serves does so at once, or later when it keeps dying. The listening sockets
+ * stay open here all the time.
  */
 
 #include "frontd/super/child.h"
@@ -13,11 +15,11 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/log.h"
-#include "frontd/ctl.h"
 #include "frontd/super/super.h"
 
 enum {
@@ -31,11 +33,33 @@ static void on_restart(uv_timer_t *timer)
     child_start(timer->data);
 }
 
-void child_init(struct child *child, struct super *super, uint32_t shard)
+static uv_loop_t *loop_of(const struct child *child)
 {
-    *child = (struct child){.super = super, .shard = shard, .sock = -1, .pid = -1};
-    CHECK(uv_timer_init(&super->loop, &child->restart) == 0);
+    return &child->generation->super->loop;
+}
+
+/* For the log: which shard of which generation. */
+static const char *name_of(const struct child *child)
+{
+    static char name[48];
+    snprintf(name, sizeof(name), "shard %llu/%u", (unsigned long long)child->generation->number,
+        child->shard);
+    return name;
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct child *child = handle->data;
+    generation_handle_closed(child->generation);
+}
+
+void child_init(struct child *child, struct generation *generation, uint32_t shard, uint32_t seat)
+{
+    *child = (struct child){
+        .generation = generation, .shard = shard, .seat = seat, .sock = -1, .pidfd = -1, .pid = -1};
+    CHECK(uv_timer_init(loop_of(child), &child->restart) == 0);
     child->restart.data = child;
+    generation->handles++;
 }
 
 static void restart_later(struct child *child)
@@ -46,7 +70,7 @@ static void restart_later(struct child *child)
         delay = MIN(
             (uint64_t)BACKOFF_FIRST_MS << MIN(child->failures - 2, 10U), (uint64_t)BACKOFF_MAX_MS);
     if (delay > 0)
-        log_warning("shard %u keeps ending, starting it again in %llu ms", child->shard,
+        log_warning("%s keeps ending, starting it again in %llu ms", name_of(child),
             (unsigned long long)delay);
     CHECK(uv_timer_start(&child->restart, on_restart, delay, 0) == 0);
 }
@@ -70,60 +94,94 @@ static void become_shard(int control, char *const argv[])
 
 static int send_start(struct child *child, int control)
 {
-    struct super *super = child->super;
+    struct generation *generation = child->generation;
+    struct super *super = generation->super;
     struct ctl_message message = {0};
     struct ctl_start *start = &message.u.start;
-    start->incarnation = ++super->incarnations;
-    start->generation = 1;
-    start->seat = child->shard;
+    start->incarnation = child->incarnation = ++super->incarnations;
+    start->generation = generation->number;
+    start->seat = child->seat;
     start->shard = child->shard;
-    start->shards = super->conf->shards;
+    start->shards = generation->nchildren;
     memcpy(start->instance, super->instance, sizeof(start->instance));
     snprintf(start->conf_name, sizeof(start->conf_name), "%s", super->conf_name);
-    int fds[2 + CONF_SHARDS_MAX] = {super->conf_fd, super->share_fd};
-    memcpy(fds + 2, super->wake_fds, super->conf->shards * sizeof(int));
-    return ctl_send(control, CTL_START, &message, fds, 2 + super->conf->shards);
+    int fds[CTL_START_FDS];
+    fds[CTL_CONF] = generation->conf_fd;
+    fds[CTL_SHARE] = generation->share_fd;
+    fds[CTL_ALIVE] = super->alive_fd;
+    memcpy(fds + CTL_WAKE, super->wake_fds, sizeof(super->wake_fds));
+    return ctl_send(control, CTL_START, &message, fds, CTL_START_FDS);
 }
 
+static int flush_listeners(int control, struct ctl_message *message, const int *fds)
+{
+    int r = ctl_send(control, CTL_LISTEN, message, fds, message->u.listen.count);
+    message->u.listen.count = 0;
+    return r;
+}
+
+/* Of each listener its own sockets: where there are more sockets than shards, every n-th. */
 static int send_listeners(struct child *child, int control)
 {
-    struct super *super = child->super;
+    struct generation *generation = child->generation;
+    const struct conf *conf = generation->conf;
     struct ctl_message message = {0};
     struct ctl_listen *listen = &message.u.listen;
-    int fds[FDPASS_FDS_MAX];
-    for (size_t i = 0; i < super->sockets.count; i++) {
-        const struct super_socket *socket = &super->sockets.sockets[i];
-        if (!socket->shared && socket->shard != child->shard)
-            continue;
-        fds[listen->count] = socket->fd;
-        listen->listeners[listen->count++] = socket->listener;
+    int fds[CTL_LISTEN_MAX];
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < conf->nlisteners; i++) {
+        const struct endpoint *endpoint = endpoints_find(
+            &generation->super->endpoints, &conf->listeners[i].address);
+        uint32_t step = endpoint->shared ? 1 : generation->nchildren;
+        for (uint32_t n = endpoint->shared ? 0 : child->shard; r == 0 && n < endpoint->count;
+             n += step) {
+            fds[listen->count] = endpoint->fds[n];
+            listen->listeners[listen->count++] = i;
+            if (listen->count == CTL_LISTEN_MAX)
+                r = flush_listeners(control, &message, fds);
+        }
     }
-    uint32_t count = listen->count;
-    return ctl_send(control, CTL_LISTEN, &message, fds, count);
+    return r == 0 && listen->count > 0 ? flush_listeners(control, &message, fds) : r;
 }
 
-/* A socket pair between this shard and each of the others that run. */
-static int send_peers(struct child *child)
+int child_connect(
+    struct child *one, enum ctl_type to_one, struct child *other, enum ctl_type to_other)
 {
-    struct super *super = child->super;
-    for (uint32_t i = 0; i < super->conf->shards; i++) {
-        struct child *other = &super->children[i];
-        int pair[2];
-        if (other == child || other->pid < 0)
-            continue;
-        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
-            return -errno;
-        struct ctl_message to_child = {.u.peer.shard = other->shard};
-        struct ctl_message to_other = {.u.peer.shard = child->shard};
-        int r = ctl_send(child->sock, CTL_PEER, &to_child, &pair[0], 1);
-        if (r == 0 && ctl_send(other->sock, CTL_PEER, &to_other, &pair[1], 1) < 0)
-            log_error("shard %u cannot be told of shard %u", other->shard, child->shard);
-        close(pair[0]);
-        close(pair[1]);
-        if (r < 0)
-            return r;
+    int pair[2];
+    bool stream = to_one == CTL_PEER;
+    int type = (stream ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC | SOCK_NONBLOCK;
+    if (socketpair(AF_UNIX, type, 0, pair) < 0)
+        return -errno;
+    struct ctl_message message_to_one = {.u.peer.seat = other->seat};
+    struct ctl_message message_to_other = {.u.peer.seat = one->seat};
+    int r = ctl_send(one->sock, to_one, &message_to_one, &pair[0], 1);
+    if (r == 0 && ctl_send(other->sock, to_other, &message_to_other, &pair[1], 1) < 0)
+        log_error("%s cannot be told of another shard", name_of(other));
+    close(pair[0]);
+    close(pair[1]);
+    return r;
+}
+
+/* Each two shards that run, whatever their generation, have a socket between them. */
+static int connect_peers(struct child *child)
+{
+    struct super *super = child->generation->super;
+    int r = 0;
+    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
+        struct generation *generation = super->generations[g];
+        for (uint32_t i = 0; r == 0 && generation != NULL && i < generation->nchildren; i++) {
+            struct child *other = &generation->children[i];
+            if (other != child && other->sock >= 0)
+                r = child_connect(child, CTL_PEER, other, CTL_PEER);
+        }
     }
-    return 0;
+    return r;
+}
+
+void child_kill(struct child *child)
+{
+    if (child->pid > 0)
+        kill(child->pid, SIGKILL); /* its end is seen like any other */
 }
 
 static void on_control(uv_poll_t *poll, int status, int events)
@@ -139,15 +197,15 @@ static void on_control(uv_poll_t *poll, int status, int events)
         return;
     if (r == 0 && message.type == CTL_READY && child->state == CHILD_STARTING) {
         child->state = CHILD_READY;
-        super_child_ready(child->super);
+        generation_child_ready(child->generation, child);
         return;
     }
-    if (r != -EPIPE) {
-        log_error("shard %u: bad control message (%s), killing it", child->shard,
+    if (r != -EPIPE && r != -ECONNRESET) {
+        log_error("%s: bad control message (%s), killing it", name_of(child),
             r == 0 ? "unexpected" : strerror(-r));
         if (r == 0)
             fdpass_close(fds, nfds);
-        kill(child->pid, SIGKILL);
+        child_kill(child);
     }
     uv_poll_stop(&child->control); /* it is about to end; waitpid() will tell */
 }
@@ -155,22 +213,64 @@ static void on_control(uv_poll_t *poll, int status, int events)
 static int watch_control(struct child *child, int control)
 {
     child->sock = control;
-    int r = uv_poll_init(&child->super->loop, &child->control, control);
+    int r = uv_poll_init(loop_of(child), &child->control, control);
     if (r < 0)
         return r;
     child->control.data = child;
     child->control_open = true;
+    child->generation->handles++;
     return uv_poll_start(&child->control, UV_READABLE, on_control);
 }
 
 static void close_control(struct child *child)
 {
     if (child->control_open)
-        uv_close((uv_handle_t *)&child->control, NULL);
+        uv_close((uv_handle_t *)&child->control, on_handle_closed);
     if (child->sock >= 0)
         close(child->sock);
     child->control_open = false;
     child->sock = -1;
+}
+
+static void close_end(struct child *child)
+{
+    if (child->end_open)
+        uv_close((uv_handle_t *)&child->end, on_handle_closed);
+    if (child->pidfd >= 0)
+        close(child->pidfd);
+    child->end_open = false;
+    child->pidfd = -1;
+}
+
+static void on_end(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    child_ended(poll->data, -1);
+}
+
+/* A process that is not our child. */
+static int watch_end(struct child *child)
+{
+    child->pidfd = (int)syscall(SYS_pidfd_open, child->pid, 0); /* close-on-exec by itself */
+    if (child->pidfd < 0)
+        return -errno;
+    int r = uv_poll_init(loop_of(child), &child->end, child->pidfd);
+    if (r < 0)
+        return r;
+    child->end.data = child;
+    child->end_open = true;
+    child->generation->handles++;
+    return uv_poll_start(&child->end, UV_READABLE, on_end);
+}
+
+int child_adopt(struct child *child, pid_t pid, int sock, bool ours)
+{
+    child->pid = pid;
+    child->state = CHILD_READY;
+    child->started = uv_now(loop_of(child));
+    int r = watch_control(child, sock);
+    return r == 0 && !ours ? watch_end(child) : r;
 }
 
 static int spawn(struct child *child)
@@ -178,8 +278,9 @@ static int spawn(struct child *child)
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
         return -errno;
-    char number[16];
-    snprintf(number, sizeof(number), "%u", child->shard);
+    char number[40];
+    snprintf(number, sizeof(number), "%llu/%u", (unsigned long long)child->generation->number,
+        child->shard);
     char *argv[] = {(char[]){"frontd"}, (char[]){"--shard"}, number, NULL};
     pid_t pid = fork();
     if (pid == 0)
@@ -192,7 +293,7 @@ static int spawn(struct child *child)
     }
     child->pid = pid;
     child->state = CHILD_STARTING;
-    child->started = uv_now(&child->super->loop);
+    child->started = uv_now(loop_of(child));
     r = watch_control(child, pair[0]);
     struct ctl_message run = {0};
     if (r == 0)
@@ -200,23 +301,23 @@ static int spawn(struct child *child)
     if (r == 0)
         r = send_listeners(child, pair[0]);
     if (r == 0)
-        r = send_peers(child);
+        r = connect_peers(child);
     if (r == 0)
         r = ctl_send(pair[0], CTL_RUN, &run, NULL, 0);
     if (r < 0) {
-        log_error("shard %u: cannot set it up: %s, killing it", child->shard, strerror(-r));
-        kill(pid, SIGKILL); /* its end is seen like any other */
+        log_error("%s: cannot set it up: %s, killing it", name_of(child), strerror(-r));
+        child_kill(child);
     }
     return 0;
 }
 
 void child_start(struct child *child)
 {
-    /* Called from the restart timer at the earliest, so the close of the last process's control
-     * handle, whose memory is used again, has run. */
+    /* Called from the restart timer at the earliest, so the close of the last process's handles,
+     * whose memory is used again, has run. */
     int r = spawn(child);
     if (r < 0) {
-        log_error("shard %u: cannot start it: %s", child->shard, strerror(-r));
+        log_error("%s: cannot start it: %s", name_of(child), strerror(-r));
         child->failures = MAX(child->failures + 1, 2U);
         restart_later(child);
     }
@@ -224,48 +325,57 @@ void child_start(struct child *child)
 
 static void log_end(const struct child *child, int status)
 {
-    bool stopping = child->super->stopping;
-    if (WIFSIGNALED(status))
-        log_write(stopping ? LOG_INFO : LOG_ERROR, "shard %u (pid %ld) was ended by signal %d%s",
-            child->shard, (long)child->pid, WTERMSIG(status),
-            stopping ? "" : ", its connections are lost; starting it again");
-    else if (!stopping || WEXITSTATUS(status) != 0)
-        log_write(stopping ? LOG_WARNING : LOG_ERROR, "shard %u (pid %ld) exited with status %d%s",
-            child->shard, (long)child->pid, WEXITSTATUS(status),
-            stopping ? "" : ", its connections are lost; starting it again");
+    bool expected = child->generation->role == GENERATION_LEAVING ||
+                    child->generation->role == GENERATION_STOPPING;
+    const char *then = expected ? ""
+                       : child->generation->role == GENERATION_STARTING
+                           ? ", before all were ready"
+                           : ", its connections are lost; starting it again";
+    if (status == -1)
+        log_write(expected ? LOG_INFO : LOG_ERROR, "%s (pid %ld) has ended%s", name_of(child),
+            (long)child->pid, then);
+    else if (WIFSIGNALED(status))
+        log_write(child->generation->role == GENERATION_STOPPING ? LOG_INFO : LOG_ERROR,
+            "%s (pid %ld) was ended by signal %d%s", name_of(child), (long)child->pid,
+            WTERMSIG(status), expected ? ", its connections are lost" : then);
+    else if (!expected || WEXITSTATUS(status) != 0)
+        log_write(expected ? LOG_WARNING : LOG_ERROR, "%s (pid %ld) exited with status %d%s",
+            name_of(child), (long)child->pid, WEXITSTATUS(status), then);
+    else
+        log_debug("%s (pid %ld) has ended", name_of(child), (long)child->pid);
 }
 
 void child_ended(struct child *child, int status)
 {
-    struct super *super = child->super;
+    struct generation *generation = child->generation;
     log_end(child, status);
     close_control(child);
+    close_end(child);
     child->pid = -1;
     child->state = CHILD_DOWN;
-    share_reclaim(super->share, child->shard);
-    if (super->stopping) {
-        super_child_gone(super);
-        return;
+    if (generation->share != NULL)
+        share_reclaim(generation->share, child->seat);
+    if (generation_child_ended(generation)) {
+        bool steady = uv_now(loop_of(child)) - child->started >= STEADY_MS;
+        child->failures = steady ? 1 : child->failures + 1;
+        restart_later(child);
     }
-    child->failures = uv_now(&super->loop) - child->started >= STEADY_MS ? 1 : child->failures + 1;
-    restart_later(child);
 }
 
-void child_drain(struct child *child)
+void child_tell(struct child *child, enum ctl_type type, struct ctl_message *message)
 {
-    struct ctl_message message = {0};
-    uv_timer_stop(&child->restart);
     if (child->pid < 0)
         return;
-    int r = ctl_send(child->sock, CTL_DRAIN, &message, NULL, 0);
+    int r = ctl_send(child->sock, type, message, NULL, 0);
     if (r < 0) {
-        log_error("shard %u: cannot ask it to stop: %s, killing it", child->shard, strerror(-r));
-        kill(child->pid, SIGKILL);
+        log_error("%s: cannot tell it what to do: %s, killing it", name_of(child), strerror(-r));
+        child_kill(child);
     }
 }
 
 void child_close(struct child *child)
 {
     close_control(child);
-    uv_close((uv_handle_t *)&child->restart, NULL);
+    close_end(child);
+    uv_close((uv_handle_t *)&child->restart, on_handle_closed);
 }

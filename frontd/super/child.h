@@ -5,39 +5,57 @@
 #include <sys/types.h>
 #include <uv.h>
 
-#include "frontd/conf.h"
+#include "frontd/ctl.h"
 
-struct super;
+struct generation;
 
 enum child_state {
     CHILD_DOWN,     /* no process; restarts when its timer says so */
     CHILD_STARTING, /* running, not ready yet */
-    CHILD_READY,    /* accepting */
+    CHILD_READY,    /* accepting, or giving its clients away */
 };
 
 struct child {
-    struct super *super;
+    struct generation *generation;
     uv_poll_t control;
+    uv_poll_t end; /* of a process that is not our child: its pidfd */
     uv_timer_t restart;
-    int sock; /* the control socket */
-    pid_t pid;
+    int sock; /* the control socket; -1: none */
+    int pidfd;
+    pid_t pid; /* -1: no process */
     uint32_t shard;
+    uint32_t seat;
+    uint64_t incarnation;
     enum child_state state;
     bool control_open;
+    bool end_open;
     uint64_t started;  /* ms */
     unsigned failures; /* in a row: deaths soon after the start */
 };
 
-void child_init(struct child *child, struct super *super, uint32_t shard);
+/* seat: its place in the shared memory, for all the processes that it will be. */
+void child_init(struct child *child, struct generation *generation, uint32_t shard, uint32_t seat);
 
 /* Starts the process and sends it what it needs. A failure is logged and tried again later. */
 void child_start(struct child *child);
 
-/* Its process has ended (as waitpid() said): takes back what it held and starts it anew. */
+/*
+ * It runs already: this program was executed anew, or it has found this supervisor. ours: waitpid()
+ * will tell of its end. sock: its control socket, consumed. Returns 0 or -errno.
+ */
+int child_adopt(struct child *child, pid_t pid, int sock, bool ours);
+
+/* Its process has ended. status: as waitpid() said; -1: nobody knows. */
 void child_ended(struct child *child, int status);
 
-/* Asks it to finish its calls and exit. */
-void child_drain(struct child *child);
+/* Sends a message without descriptors, or kills it where that fails. */
+void child_tell(struct child *child, enum ctl_type type, struct ctl_message *message);
 
-/* Closes its handles, for the end of the loop. */
+/* Gives each of two shards an end of a socket pair, with these messages. 0 or -errno. */
+int child_connect(
+    struct child *one, enum ctl_type to_one, struct child *other, enum ctl_type to_other);
+
+void child_kill(struct child *child);
+
+/* Closes its handles; each counts in generation->handles until libuv has let go of it. */
 void child_close(struct child *child);

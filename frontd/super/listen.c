@@ -81,7 +81,7 @@ static int clear_unix(const struct conf_address *address)
     return unlink(path) < 0 ? -errno : 0;
 }
 
-static int bind_unix(const struct conf_address *address, uint64_t *ret_dev, uint64_t *ret_ino)
+static int bind_unix(const struct conf_address *address)
 {
     int r = clear_unix(address);
     if (r < 0)
@@ -89,43 +89,88 @@ static int bind_unix(const struct conf_address *address, uint64_t *ret_dev, uint
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
-    struct stat st;
     if (bind(fd, &address->sock.any, address->len) < 0 ||
-        lstat(address->sock.un.sun_path, &st) < 0 || chmod(address->sock.un.sun_path, 0666) < 0) {
+        chmod(address->sock.un.sun_path, 0666) < 0) {
         r = -errno;
         close(fd);
         return r;
     }
-    *ret_dev = st.st_dev;
-    *ret_ino = st.st_ino;
     return fd;
 }
 
-static int add_socket(
-    struct super_sockets *sockets, int fd, uint32_t listener, uint32_t shard, bool shared)
+bool endpoint_is(const struct endpoint *endpoint, const struct conf_address *address)
 {
+    return endpoint->address.len == address->len &&
+           memcmp(&endpoint->address.sock, &address->sock, address->len) == 0;
+}
+
+struct endpoint *endpoints_find(struct endpoints *endpoints, const struct conf_address *address)
+{
+    for (size_t i = 0; i < endpoints->count; i++) {
+        if (endpoint_is(&endpoints->all[i], address))
+            return &endpoints->all[i];
+    }
+    return NULL;
+}
+
+static int append(struct endpoint *endpoint, int fd)
+{
+    int *fds = mem_zalloc((endpoint->count + 1) * sizeof(*fds));
+    if (fds == NULL) {
+        close(fd);
+        return -ENOMEM;
+    }
+    if (endpoint->count > 0)
+        memcpy(fds, endpoint->fds, endpoint->count * sizeof(*fds));
+    mem_free(endpoint->fds);
+    endpoint->fds = fds;
+    endpoint->fds[endpoint->count++] = fd;
+    return 0;
+}
+
+int endpoints_add(struct endpoints *endpoints, const struct conf_address *address, int fd)
+{
+    struct endpoint *endpoint = endpoints_find(endpoints, address);
+    struct stat st;
+    if (endpoint == NULL) {
+        if (endpoints->count == ARRAY_LEN(endpoints->all)) {
+            close(fd);
+            return -ENOSPC;
+        }
+        endpoint = &endpoints->all[endpoints->count++];
+        *endpoint = (struct endpoint){.address = *address};
+        endpoint->shared = address->sock.any.sa_family == AF_UNIX;
+        if (endpoint->shared && lstat(address->sock.un.sun_path, &st) == 0) {
+            endpoint->dev = st.st_dev;
+            endpoint->ino = st.st_ino;
+        }
+    }
+    return append(endpoint, fd);
+}
+
+static int listen_and_add(struct endpoints *endpoints, const struct conf_address *address, int fd)
+{
+    if (fd < 0)
+        return fd;
     if (listen(fd, BACKLOG) < 0) {
         int r = -errno;
         close(fd);
         return r;
     }
-    sockets->sockets[sockets->count++] = (struct super_socket){
-        .fd = fd, .listener = listener, .shard = shard, .shared = shared};
-    return 0;
+    return endpoints_add(endpoints, address, fd);
 }
 
-static int listen_on(struct super_sockets *sockets, const struct conf *conf, uint32_t index)
+static int bind_listener(
+    struct endpoints *endpoints, const struct conf_address *address, uint32_t shards)
 {
-    const struct conf_address *address = &conf->listeners[index].address;
-    if (address->sock.any.sa_family == AF_UNIX) {
-        int fd = bind_unix(address, &sockets->made[index].dev, &sockets->made[index].ino);
-        return fd < 0 ? fd : add_socket(sockets, fd, index, 0, true);
-    }
-    int r = probe_tcp(address);
-    for (uint32_t shard = 0; r == 0 && shard < conf->shards; shard++) {
-        int fd = bind_tcp(address, true);
-        r = fd < 0 ? fd : add_socket(sockets, fd, index, shard, false);
-    }
+    struct endpoint *endpoint = endpoints_find(endpoints, address);
+    if (address->sock.any.sa_family == AF_UNIX)
+        return endpoint != NULL ? 0 : listen_and_add(endpoints, address, bind_unix(address));
+    if (endpoint != NULL && endpoint->shared)
+        return 0;
+    int r = endpoint != NULL ? 0 : probe_tcp(address);
+    for (uint32_t i = endpoint == NULL ? 0 : endpoint->count; r == 0 && i < shards; i++)
+        r = listen_and_add(endpoints, address, bind_tcp(address, true));
     return r;
 }
 
@@ -139,39 +184,67 @@ static const char *explain(int r)
     }
 }
 
-int super_listen(
-    struct super_sockets *sockets, const struct conf *conf, char *error, size_t error_size)
+static void close_endpoint(struct endpoint *endpoint)
 {
-    *sockets = (struct super_sockets){0};
-    sockets->sockets = mem_zalloc(sizeof(*sockets->sockets) * conf->nlisteners * conf->shards);
-    if (sockets->sockets == NULL) {
-        snprintf(error, error_size, "no memory");
-        return -ENOMEM;
+    const char *path = endpoint->address.sock.un.sun_path;
+    struct stat st;
+    for (uint32_t i = 0; i < endpoint->count; i++)
+        close(endpoint->fds[i]);
+    if (endpoint->ino != 0 && lstat(path, &st) == 0 && st.st_dev == endpoint->dev &&
+        st.st_ino == endpoint->ino)
+        unlink(path);
+    mem_free(endpoint->fds);
+}
+
+/* Takes back what was bound since there were so many of each. */
+static void unbind(struct endpoints *endpoints, size_t count, const uint32_t *counts)
+{
+    while (endpoints->count > count)
+        close_endpoint(&endpoints->all[--endpoints->count]);
+    for (size_t i = 0; i < count; i++) {
+        struct endpoint *endpoint = &endpoints->all[i];
+        while (endpoint->count > counts[i])
+            close(endpoint->fds[--endpoint->count]);
     }
+}
+
+int endpoints_bind(
+    struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size)
+{
+    uint32_t counts[ARRAY_LEN(endpoints->all)];
+    size_t count = endpoints->count;
+    for (size_t i = 0; i < count; i++)
+        counts[i] = endpoints->all[i].count;
     for (uint32_t i = 0; i < conf->nlisteners; i++) {
-        int r = listen_on(sockets, conf, i);
+        const struct conf_listener *listener = &conf->listeners[i];
+        int r = bind_listener(endpoints, &listener->address, conf->shards);
         if (r < 0) {
-            const struct conf_listener *listener = &conf->listeners[i];
             snprintf(error, error_size, "listener %s: cannot listen on %s: %s", listener->name,
                 listener->text, explain(r));
-            super_unlisten(sockets, conf);
+            unbind(endpoints, count, counts);
             return r;
         }
     }
     return 0;
 }
 
-void super_unlisten(struct super_sockets *sockets, const struct conf *conf)
+static bool wanted(const struct endpoint *endpoint, const struct conf *conf)
 {
-    for (size_t i = 0; i < sockets->count; i++)
-        close(sockets->sockets[i].fd);
-    for (uint32_t i = 0; i < conf->nlisteners; i++) {
-        const struct conf_address *address = &conf->listeners[i].address;
-        struct stat st;
-        if (sockets->made[i].ino != 0 && lstat(address->sock.un.sun_path, &st) == 0 &&
-            st.st_dev == sockets->made[i].dev && st.st_ino == sockets->made[i].ino)
-            unlink(address->sock.un.sun_path);
+    for (uint32_t i = 0; conf != NULL && i < conf->nlisteners; i++) {
+        if (endpoint_is(endpoint, &conf->listeners[i].address))
+            return true;
     }
-    mem_free(sockets->sockets);
-    *sockets = (struct super_sockets){0};
+    return false;
+}
+
+void endpoints_prune(struct endpoints *endpoints, const struct conf *conf)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < endpoints->count; i++) {
+        if (wanted(&endpoints->all[i], conf))
+            endpoints->all[kept++] = endpoints->all[i];
+        else
+            close_endpoint(&endpoints->all[i]);
+    }
+    endpoints->count = kept;
 }

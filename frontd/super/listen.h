@@ -1,33 +1,45 @@
 #pragma once
 
-/* Binds the listening sockets: one SO_REUSEPORT socket for each shard and TCP address, one shared
- * socket for each UNIX address. */
+/*
+ * The listening sockets: for each TCP address one SO_REUSEPORT socket a shard, for each UNIX
+ * address one that all shards share. They outlive generations: an address that stays in the config
+ * keeps its sockets, and what waits in their accept queues; where shards became fewer, each accepts
+ * on several.
+ */
 
 #include "frontd/conf.h"
 
-struct super_socket {
-    int fd;
-    uint32_t listener; /* index into the config */
-    uint32_t shard;    /* whose it is; UNIX sockets are everybody's */
-    bool shared;
+/* The sockets of one address. */
+struct endpoint {
+    struct conf_address address;
+    int *fds;
+    uint32_t count;
+    bool shared;  /* one socket for all shards */
+    uint64_t dev; /* what bind() made of a UNIX path, so that nobody else's is unlinked; ino 0: */
+    uint64_t ino; /* nothing of ours */
 };
 
-struct super_sockets {
-    struct super_socket *sockets;
+struct endpoints {
+    struct endpoint all[2 * CONF_LISTENERS_MAX]; /* of two generations */
     size_t count;
-    /* What bind() made of each listener's UNIX path, so that nobody else's is unlinked. */
-    struct {
-        uint64_t dev;
-        uint64_t ino;
-    } made[CONF_LISTENERS_MAX];
 };
 
 /*
- * Binds everything or nothing. Returns 0, or -errno with a message that names the listener in
- * `error`. Descriptors are close-on-exec and non-blocking.
+ * Binds what the config needs and is not there yet, or nothing. Returns 0, or -errno with a message
+ * that names the listener in `error`. Descriptors are close-on-exec and non-blocking.
  */
-int super_listen(
-    struct super_sockets *sockets, const struct conf *conf, char *error, size_t error_size);
+int endpoints_bind(
+    struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size);
 
-/* Closes the sockets and unlinks the UNIX paths that are still ours. */
-void super_unlisten(struct super_sockets *sockets, const struct conf *conf);
+/* The sockets of an address, or NULL. */
+struct endpoint *endpoints_find(struct endpoints *endpoints, const struct conf_address *address);
+
+/* Adds a socket that is bound already; fd: consumed. Returns 0, -ENOMEM or -ENOSPC. */
+int endpoints_add(struct endpoints *endpoints, const struct conf_address *address, int fd);
+
+/* Closes those that the config does not have, and unlinks the UNIX paths that are ours. NULL: all.
+ */
+void endpoints_prune(struct endpoints *endpoints, const struct conf *conf);
+
+/* Whether two addresses are the same. */
+bool endpoint_is(const struct endpoint *endpoint, const struct conf_address *address);

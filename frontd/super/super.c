@@ -1,118 +1,381 @@
+/*
+ * Signals and the ends of processes are events of the generation machine (machine.c); step() does
+ * what it says. At the start the shards of the first generation are made like those of any other.
+ *
+ * A replacement: the binary on disk checks the config (check.c); for SIGUSR2 this process becomes
+ * that binary, which goes on where this one was (state.c); new shards start beside the old ones;
+ * when all are ready the old ones give them their clients and end. Whatever fails before that is
+ * logged, and the old ones serve on.
+ */
+
 #include "frontd/super/super.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <pwd.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/file.h>
-#include <sys/mman.h>
-#include <sys/random.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/buf.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "frontd/conf_file.h"
+#include "frontd/super/adopt.h"
+#include "frontd/super/boot.h"
+#include "frontd/super/state.h"
 
-enum {
-    DRAIN_GRACE_MS = 2000, /* what a shard gets beyond the drain limit before it is killed */
-};
+static void step(struct super *super, enum machine_event event);
 
-static void stop_now(struct super *super)
+static struct generation *serving(const struct super *super)
 {
-    for (uint32_t i = 0; i < super->conf->shards; i++) {
-        if (super->children[i].pid > 0)
-            kill(super->children[i].pid, SIGKILL);
-    }
+    return super->generations[0];
 }
 
-static void on_drain_limit(uv_timer_t *timer)
+/* Why the reload that is in progress comes to nothing. */
+__attribute__((format(printf, 2, 3))) static void blame(
+    struct super *super, const char *format, ...)
 {
-    struct super *super = timer->data;
-    log_warning("shards are still there after the drain limit, killing them");
-    stop_now(super);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(super->reason, sizeof(super->reason), format, args);
+    va_end(args);
+    log_error("%s", super->reason);
 }
 
 static void close_handles(struct super *super)
 {
     for (size_t i = 0; i < ARRAY_LEN(super->signals); i++)
         uv_close((uv_handle_t *)&super->signals[i], NULL);
-    uv_close((uv_handle_t *)&super->drain_limit, NULL);
-    for (uint32_t i = 0; i < super->conf->shards; i++)
-        child_close(&super->children[i]);
+    uv_close((uv_handle_t *)&super->deadline, NULL);
 }
 
-void super_child_gone(struct super *super)
+/* Frees a generation whose processes have all ended. */
+static void forget(struct super *super, struct generation *generation)
 {
-    for (uint32_t i = 0; i < super->conf->shards; i++) {
-        if (super->children[i].pid > 0)
+    size_t i = super->generations[0] == generation ? 0 : 1;
+    super->generations[i] = NULL;
+    generation_close(generation);
+}
+
+/* Stopping: the loop ends when nobody is left. */
+static void stop_when_alone(struct super *super)
+{
+    for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
+        struct generation *generation = super->generations[i];
+        if (generation != NULL && generation_alive(generation))
             return;
     }
-    close_handles(super);
+    for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
+        if (super->generations[i] != NULL)
+            forget(super, super->generations[i]);
+    }
+    if (!uv_is_closing((uv_handle_t *)&super->deadline) && super->check.pid < 0)
+        close_handles(super);
 }
 
-void super_child_ready(struct super *super)
+void super_child_ready(struct super *super, struct generation *generation)
 {
-    for (uint32_t i = 0; i < super->conf->shards; i++) {
-        if (super->children[i].state != CHILD_READY)
-            return;
+    if (!generation_ready(generation))
+        return;
+    if (generation->role == GENERATION_STARTING && super->generations[1] == generation) {
+        step(super, MACHINE_READY);
+        return;
     }
     if (!super->announced)
-        log_info("ready: %u shards, %u listeners", super->conf->shards, super->conf->nlisteners);
+        log_info(
+            "ready: %u shards, %u listeners", generation->nchildren, generation->conf->nlisteners);
     super->announced = true;
 }
 
-static void stop(struct super *super)
+void super_child_gone(struct super *super, struct generation *generation)
 {
-    super->stopping = true;
-    log_info("stopping: calls have %llu ms to end", (unsigned long long)super->conf->drain);
-    for (uint32_t i = 0; i < super->conf->shards; i++)
-        child_drain(&super->children[i]);
-    uv_timer_start(&super->drain_limit, on_drain_limit, super->conf->drain + DRAIN_GRACE_MS, 0);
-    super_child_gone(super); /* none may be running */
+    bool alive = generation_alive(generation);
+    if (super->machine.state == MACHINE_STOPPING) {
+        stop_when_alone(super);
+    } else if (generation->role == GENERATION_STARTING) {
+        blame(super, "a new shard has ended before all were ready: the old ones serve on");
+        step(super, MACHINE_FAILED);
+    } else if (!alive) {
+        bool left = generation->role == GENERATION_LEAVING;
+        forget(super, generation);
+        if (left)
+            step(super, MACHINE_GONE);
+    }
+}
+
+static void on_deadline(uv_timer_t *timer)
+{
+    struct super *super = timer->data;
+    if (super->machine.state == MACHINE_STOPPING) {
+        log_warning("shards are still there after the drain limit, killing them");
+        for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
+            if (super->generations[i] != NULL)
+                generation_kill(super->generations[i]);
+        }
+        return;
+    }
+    if (super->machine.state == MACHINE_CHECKING)
+        blame(super, "%s --check does not end: the config is as it was", super->exe);
+    else if (super->machine.state == MACHINE_STARTING)
+        blame(super, "new shards are not ready within %d s: the old ones serve on",
+            MACHINE_START_MS / 1000);
+    else
+        log_warning("old shards are still there after the drain limit, killing them");
+    step(super, MACHINE_TIME);
+}
+
+static void set_deadline(struct super *super)
+{
+    uint64_t at = super->machine.deadline;
+    uint64_t now = uv_now(&super->loop);
+    if (super->machine.state == MACHINE_STOPPING)
+        return;
+    if (at == UINT64_MAX)
+        uv_timer_stop(&super->deadline);
+    else
+        uv_timer_start(&super->deadline, on_deadline, at > now ? at - now : 0, 0);
+}
+
+/* What the machine can ask for */
+
+static void do_check(struct super *super)
+{
+    super->checking_dead = false;
+    super->asked_at = uv_now(&super->loop);
+    log_info("%s: checking %s", super->machine.upgrade ? "replacing the program" : "reloading",
+        super->conf_name);
+    int r = check_start(&super->check, &super->loop, super->exe, super->conf_name);
+    if (r < 0) {
+        blame(super, "cannot check the config: %s", strerror(-r));
+        step(super, MACHINE_REFUSED);
+    }
+}
+
+static void do_end_check(struct super *super)
+{
+    super->checking_dead = true;
+    check_kill(&super->check);
+}
+
+/* This process becomes the binary on disk; it goes on in resume(). */
+static void do_execute(struct super *super)
+{
+    char number[16];
+    int fd = state_write(super);
+    if (fd < 0) {
+        blame(super, "cannot leave the new program what it needs: %s", strerror(-fd));
+        step(super, MACHINE_REFUSED);
+        return;
+    }
+    snprintf(number, sizeof(number), "%d", fd);
+    char *argv[] = {super->argv[0], (char[]){"-c"}, (char *)(uintptr_t)super->conf_name,
+        (char[]){"--state"}, number, NULL};
+    log_info("executing %s", super->exe);
+    state_keep_open(super, fd, true);
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    /* Pending signals survive the exec, and reach the new program when it is ready for them. */
+    sigprocmask(SIG_BLOCK, &all, &before);
+    execv(super->exe, argv);
+    int error = errno;
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    state_keep_open(super, fd, false);
+    close(fd);
+    blame(super, "cannot execute %s: %s; this program serves on", super->exe, strerror(error));
+    step(super, MACHINE_REFUSED);
+}
+
+static void do_start(struct super *super)
+{
+    struct buf text = {0};
+    struct conf *conf;
+    char error[512];
+    struct generation *next = NULL;
+    if (conf_file_load(super->conf_name, &text, &conf, error, sizeof(error)) == 0) {
+        if (strcmp(conf->run_dir, serving(super)->conf->run_dir) != 0)
+            log_warning("run_dir cannot change while the front runs: it is still %s",
+                serving(super)->conf->run_dir);
+        if (endpoints_bind(&super->endpoints, conf, error, sizeof(error)) == 0)
+            next = generation_new(super, conf, &text, serving(super), error, sizeof(error));
+        else
+            conf_free(conf);
+        buf_deinit(&text);
+    }
+    if (next == NULL) {
+        blame(super, "%s", error);
+        endpoints_prune(&super->endpoints, serving(super)->conf);
+        step(super, MACHINE_REFUSED);
+        return;
+    }
+    super->machine.drain = serving(super)->conf->drain;
+    super->generations[1] = next;
+    generation_start(next);
+}
+
+static void do_abort(struct super *super)
+{
+    struct generation *next = super->generations[1];
+    next->role = GENERATION_STOPPING;
+    generation_kill(next);
+    endpoints_prune(&super->endpoints, serving(super)->conf);
+    if (!generation_alive(next))
+        forget(super, next);
+}
+
+static void do_leave(struct super *super)
+{
+    struct generation *old = super->generations[0];
+    struct generation *next = super->generations[1];
+    super->generations[0] = next;
+    super->generations[1] = old;
+    super->reason[0] = '\0';
+    super->announced = true;
+    log_init(next->conf->log_level, next->conf->log_format, "supervisor");
+    log_info("generation %llu serves: %u shards, %u listeners", (unsigned long long)next->number,
+        next->nchildren, next->conf->nlisteners);
+    generation_serve(next);
+    generation_leave(old, next);
+    endpoints_prune(&super->endpoints, next->conf);
+    if (!generation_alive(old)) {
+        forget(super, old);
+        step(super, MACHINE_GONE);
+    }
+}
+
+static void do_retire(struct super *super)
+{
+    if (super->generations[1] != NULL)
+        generation_kill(super->generations[1]);
+}
+
+static void do_finish(struct super *super)
+{
+    if (super->reason[0] == '\0')
+        log_info("the old shards are gone, %llu ms after the signal",
+            (unsigned long long)(uv_now(&super->loop) - super->asked_at));
+}
+
+static void do_stop(struct super *super)
+{
+    uint64_t drain = serving(super)->conf->drain;
+    log_info("stopping: calls have %llu ms to end", (unsigned long long)drain);
+    for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
+        if (super->generations[i] != NULL)
+            generation_drain(super->generations[i]);
+    }
+    uv_timer_start(&super->deadline, on_deadline, drain + MACHINE_GRACE_MS, 0);
+    stop_when_alone(super); /* none may be running */
+}
+
+static void step(struct super *super, enum machine_event event)
+{
+    static const struct {
+        enum machine_action action;
+        void (*run)(struct super *super);
+    } table[] = {
+        {MACHINE_DO_END_CHECK, do_end_check},
+        {MACHINE_DO_ABORT, do_abort},
+        {MACHINE_DO_RETIRE, do_retire},
+        {MACHINE_DO_FINISH, do_finish},
+        {MACHINE_DO_STOP, do_stop},
+        {MACHINE_DO_EXECUTE, do_execute},
+        {MACHINE_DO_START, do_start},
+        {MACHINE_DO_LEAVE, do_leave},
+        {MACHINE_DO_CHECK, do_check},
+    };
+    unsigned actions = machine_step(&super->machine, event, uv_now(&super->loop));
+    set_deadline(super);
+    /* At most the last of them steps again. */
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        if (actions & table[i].action)
+            table[i].run(super);
+    }
+}
+
+/* Events */
+
+static void check_is_over(struct super *super, int status)
+{
+    check_ended(&super->check);
+    if (super->machine.state == MACHINE_STOPPING) {
+        stop_when_alone(super);
+        return;
+    }
+    if (super->checking_dead)
+        return; /* the machine knows */
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        step(super, MACHINE_CHECKED);
+        return;
+    }
+    if (WIFSIGNALED(status))
+        blame(super, "%s --check was ended by signal %d: nothing changes", super->exe,
+            WTERMSIG(status));
+    else
+        blame(super, "%s --check says (status %d): %s: nothing changes", super->exe,
+            WEXITSTATUS(status), super->check.text);
+    step(super, MACHINE_REFUSED);
+}
+
+static struct child *child_of(struct super *super, pid_t pid)
+{
+    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
+        struct generation *generation = super->generations[g];
+        for (uint32_t i = 0; generation != NULL && i < generation->nchildren; i++) {
+            if (generation->children[i].pid == pid)
+                return &generation->children[i];
+        }
+    }
+    return NULL;
 }
 
 static void reap(struct super *super)
 {
     int status;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
-        for (uint32_t i = 0; i < super->conf->shards; i++) {
-            if (super->children[i].pid == pid)
-                child_ended(&super->children[i], status);
-        }
+        struct child *child = child_of(super, pid);
+        if (child != NULL)
+            child_ended(child, status);
+        else if (pid == super->check.pid)
+            check_is_over(super, status);
+    }
+}
+
+static void stop_now(struct super *super)
+{
+    log_info("stopping at once");
+    step(super, MACHINE_STOP);
+    for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
+        if (super->generations[i] != NULL)
+            generation_kill(super->generations[i]);
     }
 }
 
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct super *super = handle->data;
+    bool busy = super->machine.state != MACHINE_STEADY;
     switch (number) {
     case SIGCHLD: reap(super); break;
-    case SIGHUP: log_warning("SIGHUP: loading a new config is not supported yet, ignored"); break;
+    case SIGHUP:
     case SIGUSR2:
-        log_warning("SIGUSR2: replacing the program is not supported yet, ignored");
+        if (busy)
+            log_info("signal %d: remembered until the reload in progress is over", number);
+        step(super, number == SIGHUP ? MACHINE_RELOAD : MACHINE_UPGRADE);
         break;
     case SIGTERM:
-        if (!super->stopping) {
-            stop(super);
-            break;
-        }
-        __attribute__((fallthrough));
-    case SIGINT:
-    case SIGQUIT:
-        log_info("stopping at once");
-        if (!super->stopping)
-            stop(super);
-        stop_now(super);
+        if (super->machine.state == MACHINE_STOPPING)
+            stop_now(super);
+        else
+            step(super, MACHINE_STOP);
         break;
+    case SIGINT:
+    case SIGQUIT: stop_now(super); break;
     default: break;
     }
 }
+
+/* Starting */
 
 static int init_loop(struct super *super)
 {
@@ -121,8 +384,8 @@ static int init_loop(struct super *super)
     int r = uv_loop_init(&super->loop);
     if (r < 0)
         return r;
-    CHECK(uv_timer_init(&super->loop, &super->drain_limit) == 0);
-    super->drain_limit.data = super;
+    CHECK(uv_timer_init(&super->loop, &super->deadline) == 0);
+    super->deadline.data = super;
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
         CHECK(uv_signal_init(&super->loop, &super->signals[i]) == 0);
         super->signals[i].data = super;
@@ -130,166 +393,126 @@ static int init_loop(struct super *super)
         if (r < 0)
             return r;
     }
-    for (uint32_t i = 0; i < super->conf->shards; i++)
-        child_init(&super->children[i], super, i);
+    /* A program that was executed in place had them blocked until now. */
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     return 0;
 }
 
-/* More connections than descriptors cannot be had: as many as the hard limit allows, and say so. */
-static uint64_t raise_fd_limit(const struct conf *conf)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return 1024;
-    limit.rlim_cur = limit.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-        getrlimit(RLIMIT_NOFILE, &limit);
-    uint64_t each = conf_connections_of(limit.rlim_cur);
-    if (each < conf->limits.connections / conf->shards)
-        log_warning("the descriptor limit of %llu allows %llu connections on %u shards, the config "
-                    "asks for %llu",
-            (unsigned long long)limit.rlim_cur, (unsigned long long)each * conf->shards,
-            conf->shards, (unsigned long long)conf->limits.connections);
-    return each;
-}
-
-/* One front for each run_dir: whoever holds the lock of its PID file. */
-static int lock_run_dir(struct super *super)
-{
-    const char *dir = super->conf->run_dir;
-    char path[4096];
-    if (mkdir(dir, 0750) < 0 && errno != EEXIST) {
-        log_error("run_dir %s: cannot make it: %s", dir, strerror(errno));
-        return -1;
-    }
-    snprintf(path, sizeof(path), "%s/frontd.pid", dir);
-    super->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
-    if (super->lock_fd < 0) {
-        log_error("run_dir %s: cannot open frontd.pid: %s", dir, strerror(errno));
-        return -1;
-    }
-    if (flock(super->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-        log_error("run_dir %s: another frontd runs with it, see frontd.pid there", dir);
-        return -1;
-    }
-    if (ftruncate(super->lock_fd, 0) < 0 || dprintf(super->lock_fd, "%ld\n", (long)getpid()) < 0)
-        log_warning("run_dir %s: cannot write frontd.pid: %s", dir, strerror(errno));
-    return 0;
-}
-
-static int make_memfd(const struct buf *text)
-{
-    int fd = memfd_create("frontd-config", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0)
-        return -errno;
-    if (write(fd, buf_data(text), buf_len(text)) != (ssize_t)buf_len(text) ||
-        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0) {
-        int r = -errno;
-        close(fd);
-        return r;
-    }
-    return fd;
-}
-
-static size_t peer_cells(const struct conf *conf, uint64_t connections_each)
-{
-    if (conf->limits.connections_per_peer == 0)
-        return 0;
-    uint64_t most = MIN(conf->limits.connections, connections_each);
-    size_t cells = 64;
-    while (cells < most * 2)
-        cells *= 2;
-    return cells;
-}
-
-static int make_shared(struct super *super, const struct buf *text, uint64_t connections_each)
-{
-    uint8_t random[16];
-    CHECK(getrandom(random, sizeof(random), 0) == (ssize_t)sizeof(random));
-    /* Connection ids are made of it: a front that is started anew does not begin where the last
-     * one did. */
-    memcpy(&super->incarnations, random, 4);
-    super->incarnations >>= 1;
-    for (size_t i = 0; i < sizeof(random); i++)
-        snprintf(super->instance + 2 * i, 3, "%02x", random[i]);
-    super->conf_fd = make_memfd(text);
-    if (super->conf_fd < 0)
-        return super->conf_fd;
-    int r = share_create(peer_cells(super->conf, connections_each), &super->share_fd);
-    if (r == 0)
-        r = share_map(super->share_fd, &super->share);
-    for (uint32_t i = 0; r == 0 && i < super->conf->shards; i++) {
-        super->wake_fds[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (super->wake_fds[i] < 0)
-            r = -errno;
-    }
-    return r;
-}
-
-static int start(struct super *super, const struct buf *text)
+/* The first generation of all, or none where shards were found that serve on. */
+static int start(struct super *super, struct conf *conf, const struct buf *text)
 {
     char error[512];
-    signal(SIGPIPE, SIG_IGN);
-    log_init(super->conf->log_level, super->conf->log_format, "supervisor");
-    uint64_t connections_each = raise_fd_limit(super->conf);
-    if (lock_run_dir(super) < 0)
-        return -1;
-    if (super_listen(&super->sockets, super->conf, error, sizeof(error)) < 0) {
-        log_error("%s", error);
-        return -1;
-    }
-    int r = make_shared(super, text, connections_each);
+    bool found = false;
+    super->connections_each = boot_raise_fd_limit(conf);
+    int r = boot_lock_run_dir(super, conf);
     if (r == 0)
         r = init_loop(super);
     if (r < 0) {
-        log_error("cannot start: %s", strerror(-r));
-        super_unlisten(&super->sockets, super->conf);
-        return -1;
+        conf_free(conf);
+        return r;
     }
-    for (uint32_t i = 0; i < super->conf->shards; i++)
-        child_start(&super->children[i]);
+    error[0] = '\0';
+    r = adopt_shards(super, conf, &found, error, sizeof(error));
+    if (r == 0 && !found)
+        r = boot_identity(super);
+    if (r < 0 && error[0] == '\0')
+        snprintf(error, sizeof(error), "cannot start: %s", strerror(-r));
+    if (r == 0 && !found)
+        r = endpoints_bind(&super->endpoints, conf, error, sizeof(error));
+    if (r < 0 || found)
+        conf_free(conf);
+    if (r == 0 && !found) {
+        super->generations[0] = generation_new(super, conf, text, NULL, error, sizeof(error));
+        r = super->generations[0] == NULL ? -ENOMEM : 0;
+    }
+    if (r < 0) {
+        log_error("%s", error);
+        endpoints_prune(&super->endpoints, NULL);
+        return r;
+    }
+    if (found) {
+        step(super, MACHINE_RELOAD); /* fresh shards, of this program and this config */
+        return 0;
+    }
+    generation_serve(super->generations[0]);
     return 0;
+}
+
+/* This program was executed in the place of another, whose state this is. */
+static int resume(struct super *super, int state_fd)
+{
+    char error[512];
+    log_init(LOG_INFO, LOG_TEXT, "supervisor");
+    int r = init_loop(super);
+    if (r == 0)
+        r = state_read(super, state_fd, error, sizeof(error));
+    else
+        snprintf(error, sizeof(error), "%s", strerror(-r));
+    if (r < 0) {
+        log_error("cannot take over: %s; shards serve on without a supervisor", error);
+        return r;
+    }
+    const struct conf *conf = serving(super)->conf;
+    log_init(conf->log_level, conf->log_format, "supervisor");
+    super->connections_each = boot_raise_fd_limit(conf);
+    super->announced = true;
+    reap(super); /* who ended meanwhile */
+    step(super, MACHINE_EXECUTED);
+    return 0;
+}
+
+static int load_and_start(struct super *super)
+{
+    struct buf text = {0};
+    struct conf *conf;
+    char error[512];
+    int r = conf_file_load(super->conf_name, &text, &conf, error, sizeof(error));
+    if (r < 0) {
+        fprintf(stderr, "%s\n", error);
+        return r;
+    }
+    log_init(conf->log_level, conf->log_format, "supervisor");
+    r = start(super, conf, &text);
+    buf_deinit(&text);
+    return r;
 }
 
 static void finish(struct super *super)
 {
     CHECK(uv_loop_close(&super->loop) == 0);
-    super_unlisten(&super->sockets, super->conf);
-    share_unmap(super->share);
-    for (uint32_t i = 0; i < super->conf->shards; i++)
+    endpoints_prune(&super->endpoints, NULL);
+    for (size_t i = 0; i < SHARE_SEATS; i++)
         close(super->wake_fds[i]);
-    close(super->share_fd);
-    close(super->conf_fd);
+    close(super->alive_fd);
     if (ftruncate(super->lock_fd, 0) < 0)
         log_debug("cannot empty frontd.pid: %s", strerror(errno));
     close(super->lock_fd);
     log_info("stopped");
 }
 
-int super_run(const char *conf_name)
+int super_run(char **argv, const char *conf_name, int state_fd)
 {
     struct super *super = mem_zalloc(sizeof(*super));
-    struct buf text = {0};
-    char error[512];
     if (super == NULL) {
         log_error("cannot start: no memory");
         return 1;
     }
+    super->argv = argv;
+    super->exe = boot_find_exe(argv[0]);
     super->conf_name = conf_name;
-    if (conf_file_load(conf_name, &text, &super->conf, error, sizeof(error)) < 0) {
-        fprintf(stderr, "%s\n", error);
-        mem_free(super);
-        return 1;
-    }
-    int status = 1;
-    if (start(super, &text) == 0) {
-        buf_deinit(&text);
+    machine_init(&super->machine);
+    check_init(&super->check);
+    signal(SIGPIPE, SIG_IGN);
+    int r = super->exe == NULL ? -ENOMEM
+            : state_fd < 0     ? load_and_start(super)
+                               : resume(super, state_fd);
+    if (r == 0) {
         uv_run(&super->loop, UV_RUN_DEFAULT);
         finish(super);
-        status = 0;
     }
-    buf_deinit(&text);
-    conf_free(super->conf);
+    mem_free(super->exe);
     mem_free(super);
-    return status;
+    return r == 0 ? 0 : 1;
 }

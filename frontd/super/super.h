@@ -1,33 +1,50 @@
 #pragma once
 
-/* The supervisor: listening sockets, shards, signals. It never touches a client's bytes. */
+/* The supervisor: listening sockets, generations of shards, signals. It never touches a client's
+ * bytes. */
 
-#include "frontd/share.h"
-#include "frontd/super/child.h"
+#include "frontd/super/check.h"
+#include "frontd/super/generation.h"
 #include "frontd/super/listen.h"
+#include "frontd/super/machine.h"
+
+enum { SUPER_GENERATIONS = 2, SUPER_REASON_MAX = CHECK_TEXT_MAX + 256 };
 
 struct super {
     uv_loop_t loop;
-    struct conf *conf;
-    struct share *share;
-    struct super_sockets sockets;
-    struct child children[CONF_SHARDS_MAX];
+    struct endpoints endpoints;
+    /* Those that live: [0] serves (or is the first, starting), [1] is about to, or leaves. */
+    struct generation *generations[SUPER_GENERATIONS];
+    struct machine machine;
+    struct check check;
     uv_signal_t signals[6];
-    uv_timer_t drain_limit;
-    int wake_fds[CONF_SHARDS_MAX]; /* eventfds: a sibling says that a slot is free */
-    int conf_fd;                   /* the text of the config, for the shards */
-    int share_fd;
-    int lock_fd; /* run_dir/frontd.pid: one front for each run_dir */
+    uv_timer_t deadline;       /* of the machine; while stopping, the drain limit */
+    int wake_fds[SHARE_SEATS]; /* eventfds: a sibling says that a slot is free */
+    int alive_fd;              /* run_dir/shards/alive.lock: locked while a shard lives */
+    int lock_fd;               /* run_dir/frontd.pid: one front for each run_dir */
+    char **argv;               /* as this program was started */
+    char *exe;                 /* the binary on disk, as it was called */
     const char *conf_name;
     uint64_t incarnations; /* shard processes started so far */
+    uint64_t last_generation;
+    uint64_t connections_each; /* that the descriptor limit allows a shard */
+    uint64_t asked_at;         /* ms: the reload in progress began */
     char instance[33];
-    bool stopping;
-    bool announced; /* "ready" has been logged */
+    char reason[SUPER_REASON_MAX]; /* why the last reload came to nothing; "": it did not */
+    bool checking_dead;            /* the check's process was killed: what it says does not count */
+    bool announced;                /* "ready" has been logged */
 };
 
-/* Runs until told to stop. conf_name: path of the config. Returns the exit status. */
-int super_run(const char *conf_name);
+/*
+ * Runs until told to stop. argv: of main(). conf_name: path of the config. state_fd: what the
+ * program left that executed this one in its place; -1: nobody did. Returns the exit status.
+ */
+int super_run(char **argv, const char *conf_name, int state_fd);
 
-/* For child.c: a shard has become ready, or its process is gone while stopping. */
-void super_child_ready(struct super *super);
-void super_child_gone(struct super *super);
+/* For generation.c */
+
+/* A shard is ready. */
+void super_child_ready(struct super *super, struct generation *generation);
+
+/* A shard has ended, and is not started again. */
+void super_child_gone(struct super *super, struct generation *generation);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/mem.h"
+#include "frontd/shard/mesh.h"
 #include "frontd/shard/request.h"
 #include "frontd/shard/stay.h"
 
@@ -45,6 +46,9 @@ void shardlet_init(struct shardlet *shardlet, const char *conf, unsigned seat)
     ctx->identity = (struct identity){.instance = "test", .incarnation = seat + 1, .shards = 1};
     ctx->read_buf = mem_get(CTX_READ_SIZE, &size);
     CHECK(ctx->read_buf != NULL);
+    for (size_t i = 0; i < SHARE_SEATS; i++)
+        ctx->wake_fds[i] = -1;
+    mesh_init(ctx);
     wheel_init(&ctx->wheel, ctx_now(ctx));
     ctx->dirty_tail = &ctx->dirty_clients;
     list_init(&ctx->dirty_streams);
@@ -57,6 +61,10 @@ void shardlet_init(struct shardlet *shardlet, const char *conf, unsigned seat)
     CHECK(idmap_init(&ctx->conns) == 0);
     shardlet->pools = mem_zalloc(shardlet->conf->npools * sizeof(*shardlet->pools));
     CHECK(shardlet->pools != NULL);
+    const char *names[CONF_POOLS_MAX];
+    for (uint32_t i = 0; i < shardlet->conf->npools; i++)
+        names[i] = shardlet->conf->pools[i].name;
+    share_set_pools(share, names, shardlet->conf->npools);
     for (uint32_t i = 0; i < shardlet->conf->npools; i++)
         CHECK(pool_init(&shardlet->pools[i], ctx, i, &call_pool_ops) == 0);
     shardlet_use(shardlet);

@@ -142,7 +142,7 @@ Test(conf_errors, top)
         {1, "run_dir: run", "1: run_dir: 'run': an absolute path"},
         {1, "run_dir: ''", "1: run_dir: '': an absolute path"},
         {1, "shards: auto", NULL},
-        {1, "shards: all", "1: shards: not a number from 1 to 32: 'all'"},
+        {1, "shards: all", "1: shards: not a number from 1 to 31: 'all'"},
         {1, "log: {level: debug, format: json}", NULL},
         {1, "log: {level: error, format: text}", NULL},
         {1, "log: {level: warn}", "1: log.level: 'warn': error, warning, info or debug"},
@@ -164,7 +164,7 @@ Test(conf_errors, numbers)
         unsigned indent;
         uint64_t min, max;
     } rows[] = {
-        {1, "shards", "shards", 0, 1, 32},
+        {1, "shards", "shards", 0, 1, 31},
         {1, "limits.connections", "limits:\n  connections", 0, 1, 1000000000},
         {1, "limits.connections_per_peer", "limits:\n  connections_per_peer", 0, 0, 1000000000},
         {1, "limits.headers", "limits:\n  headers", 0, 1, 256},
@@ -206,7 +206,7 @@ Test(conf_errors, numbers)
         snprintf(text, sizeof(text), "shards: %s", bad[i]);
         bool quoted = bad[i][0] == '\'' || bad[i][0] == '"';
         snprintf(plain, sizeof(plain), "%.*s", (int)strlen(bad[i]) - 2 * quoted, bad[i] + quoted);
-        snprintf(error, sizeof(error), "1: shards: not a number from 1 to 32: '%s'", plain);
+        snprintf(error, sizeof(error), "1: shards: not a number from 1 to 31: '%s'", plain);
         const struct row row = {1, text, error};
         check_all(&row, 1);
     }

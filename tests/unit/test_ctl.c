@@ -78,11 +78,13 @@ Test(ctl, start_arrives_as_it_was_sent)
                                    .instance = "0123456789abcdef",
                                    .conf_name = "/etc/frontd.yaml"}};
     struct ctl_message got;
-    int fds[FDPASS_FDS_MAX] = {ends[0], ends[0], ends[1]};
+    int fds[FDPASS_FDS_MAX];
     size_t nfds;
-    cr_assert_eq(ctl_send(ends[0], CTL_START, &sent, fds, 3), 0);
+    for (size_t i = 0; i < CTL_START_FDS; i++)
+        fds[i] = ends[i % 2];
+    cr_assert_eq(ctl_send(ends[0], CTL_START, &sent, fds, CTL_START_FDS), 0);
     cr_assert_eq(ctl_receive(ends[1], &got, fds, &nfds), 0);
-    cr_expect_eq(nfds, 3);
+    cr_expect_eq(nfds, CTL_START_FDS);
     cr_expect_eq(got.type, CTL_START);
     cr_expect_eq(memcmp(&got.u.start, &sent.u.start, sizeof(sent.u.start)), 0);
     for (size_t i = 0; i < nfds; i++)
@@ -99,15 +101,19 @@ Test(ctl, the_number_of_descriptors_is_checked)
         int result;
     } cases[] = {
         {CTL_START, 0, 0, -EPROTO},
-        {CTL_START, 0, 2, -EPROTO},
-        {CTL_START, 0, 3, 0},
+        {CTL_START, 0, CTL_START_FDS - 1, -EPROTO},
+        {CTL_START, 0, CTL_START_FDS, 0},
+        {CTL_START, 0, CTL_START_FDS + 1, -EPROTO},
+        {CTL_REPORT, 0, CTL_START_FDS - 1, -EPROTO},
+        {CTL_REPORT, 0, CTL_START_FDS, 0},
+        {CTL_REPORT, 0, CTL_START_FDS + 1, -EPROTO},
         {CTL_LISTEN, 0, 0, 0},
         {CTL_LISTEN, 0, 1, -EPROTO},
         {CTL_LISTEN, 2, 1, -EPROTO},
         {CTL_LISTEN, 2, 2, 0},
         {CTL_LISTEN, 2, 3, -EPROTO},
-        {CTL_LISTEN, FDPASS_FDS_MAX, FDPASS_FDS_MAX, 0},
-        {CTL_LISTEN, FDPASS_FDS_MAX + 1, FDPASS_FDS_MAX, -EPROTO},
+        {CTL_LISTEN, CTL_LISTEN_MAX, CTL_LISTEN_MAX, 0},
+        {CTL_LISTEN, CTL_LISTEN_MAX + 1, CTL_LISTEN_MAX + 1, -EPROTO},
         {CTL_LISTEN, UINT32_MAX, FDPASS_FDS_MAX, -EPROTO},
         {CTL_RUN, 0, 0, 0},
         {CTL_RUN, 0, 1, -EPROTO},
@@ -115,6 +121,17 @@ Test(ctl, the_number_of_descriptors_is_checked)
         {CTL_READY, 0, 1, -EPROTO},
         {CTL_DRAIN, 0, 0, 0},
         {CTL_DRAIN, 0, 1, -EPROTO},
+        {CTL_LEAVE, 0, 0, 0},
+        {CTL_LEAVE, 0, 1, -EPROTO},
+        {CTL_PEER, 0, 0, -EPROTO},
+        {CTL_PEER, 0, 1, 0},
+        {CTL_PEER, 0, 2, -EPROTO},
+        {CTL_TAKE, 0, 0, -EPROTO},
+        {CTL_TAKE, 0, 1, 0},
+        {CTL_TAKE, 0, 2, -EPROTO},
+        {CTL_GIVE, 0, 0, -EPROTO},
+        {CTL_GIVE, 0, 1, 0},
+        {CTL_GIVE, 0, 2, -EPROTO},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct ctl_message message;
@@ -128,12 +145,13 @@ Test(ctl, the_number_of_descriptors_is_checked)
 
 Test(ctl, every_other_length_is_refused)
 {
-    for (unsigned type = CTL_START; type <= CTL_DRAIN; type++) {
+    for (unsigned type = CTL_START; type <= CTL_REPORT; type++) {
         char bytes[sizeof(struct ctl_message) + 2] = {0};
         struct ctl_message message;
         struct ctl_message got;
         size_t n = message_of((enum ctl_type)type, &message);
-        size_t fds = type == CTL_START ? 3 : 0;
+        bool one = type == CTL_PEER || type == CTL_TAKE || type == CTL_GIVE;
+        size_t fds = type == CTL_START || type == CTL_REPORT ? CTL_START_FDS : one;
         memcpy(bytes, &message, sizeof(message));
         for (size_t cut = 1; cut <= sizeof(message); cut++) {
             int r = receive(bytes, cut, fds, &got);
@@ -164,7 +182,7 @@ Test(ctl, other_versions_types_and_programs_are_refused)
     wrong = right;
     wrong.type = 0;
     cr_expect_eq(receive(&wrong, n, 0, &got), -EPROTO);
-    wrong.type = CTL_DRAIN + 1;
+    wrong.type = CTL_REPORT + 1;
     cr_expect_eq(receive(&wrong, n, 0, &got), -EPROTO);
 }
 

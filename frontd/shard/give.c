@@ -1,0 +1,450 @@
+/*
+ * give_start() touches every client; each that is quiet at the end of a turn is in ctx->quiet then,
+ * and goes with the next round: the quiet ones are dealt out to the new shards in turn, frozen,
+ * saved, and sent, one batch to each. TAKEN comes back from each: those that were taken are let go
+ * of, the others are kept here, and are closed in the course of the drain time. When all have
+ * answered, the next round begins.
+ *
+ * A new shard that ends, or says nonsense, has not taken its batch: its clients thaw and go with
+ * the next round. One without room (TAKEN with `full`) is left out for a while.
+ *
+ * Pushes for a frozen client go by; they are in the journal and are given to it by whoever has it
+ * afterwards, so each batch carries how far we had heard every shard when it was frozen.
+ *
+ * Busy clients: now and then their reading is paused for a moment (ctx->hush), so that one which
+ * always has some call in progress becomes quiet.
+ */
+
+#include "frontd/shard/give.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "frontd/shard/handover.h"
+#include "frontd/shard/mesh.h"
+#include "frontd/shard/push.h"
+#include "frontd/shard/stay.h"
+
+enum {
+    TICK_MS = 50,
+    HUSH_TICKS = 2, /* of HUSH_PERIOD ticks, those in which busy clients are not read */
+    HUSH_PERIOD = 20,
+    FULL_MS = 500,   /* how long a shard that had no room is left out */
+    CLOSE_PARTS = 4, /* who is not taken is closed within 3 of 4 parts of the drain time */
+};
+
+/* A new shard. */
+struct target {
+    uv_poll_t poll;
+    int fd;
+    unsigned seat;
+    bool used;
+    bool open;
+    bool ready;          /* its HELLO has come, and we have heard what it says it has */
+    bool greeted;        /* its HELLO has come */
+    bool sent;           /* a batch is on its way */
+    uint64_t greeted_at; /* ms */
+    uint64_t full_until; /* ms */
+    uint32_t batch;      /* number of the last one */
+    uint32_t count;      /* clients in it */
+    struct positions at; /* greeted: what it has heard; sent: what we had when it was frozen */
+    struct client *clients[HANDOVER_BATCH_MAX];
+};
+
+static struct {
+    struct ctx *ctx;
+    struct list *all;
+    struct target targets[CONF_SHARDS_MAX];
+    struct wheel_timer timer;
+    struct list kept;     /* of clients that nobody takes, not closed yet */
+    uint64_t close_until; /* ms: the last of them is to be closed by then */
+    unsigned next;        /* target of the next client */
+    unsigned ticks;
+    size_t given;
+    uint64_t started; /* ms */
+} give;
+
+void give_init(struct ctx *ctx)
+{
+    memset(&give, 0, sizeof(give));
+    give.ctx = ctx;
+    list_init(&give.kept);
+    wheel_timer_init(&give.timer, TIMER_GIVE);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct target *target = handle->data;
+    close(target->fd);
+    target->used = false;
+}
+
+static bool any_sent(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
+        if (give.targets[i].sent)
+            return true;
+    }
+    return false;
+}
+
+bool give_has_clients(void)
+{
+    return any_sent() || !list_empty(&give.ctx->quiet) || !list_empty(&give.kept);
+}
+
+/*
+ * They were not taken: they live on here, and are given the pushes that went by meanwhile.
+ * for_good: nobody will take them.
+ */
+static void take_back(
+    struct client **clients, size_t n, const struct positions *since, bool for_good)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (for_good)
+            client_keep(clients[i]);
+        else
+            client_thaw(clients[i]);
+        list_append(for_good ? &give.kept : give.all, &clients[i]->node);
+        clients[i]->arriving = true;
+    }
+    journal_replay(since, push_replay, give.ctx);
+    for (size_t i = 0; i < n; i++)
+        clients[i]->arriving = false;
+}
+
+/* The batch has been answered, or never will be. taken: a bit for each that is the other's now. */
+static void settle_batch(struct target *target, const uint8_t *taken, bool for_good)
+{
+    struct client *back[HANDOVER_BATCH_MAX];
+    size_t nback = 0;
+    for (uint32_t i = 0; i < target->count; i++) {
+        struct client *client = target->clients[i];
+        if (taken[i / 8] >> (i % 8) & 1) {
+            give.given++;
+            client_release(client);
+        } else {
+            back[nback++] = client;
+        }
+    }
+    target->sent = false;
+    target->count = 0;
+    take_back(back, nback, &target->at, for_good);
+    if (for_good && nback > 0)
+        log_warning("%zu connections cannot go to the new shards, they are closed in the course "
+                    "of the drain time",
+            nback);
+    if (!any_sent())
+        journal_record(false);
+}
+
+static void lose(struct target *target, const char *why)
+{
+    static const uint8_t none[(HANDOVER_BATCH_MAX + 7) / 8];
+    if (!target->open)
+        return;
+    log_warning("the hand-over to the shard on seat %u ends: %s", target->seat, why);
+    target->open = false;
+    target->ready = false;
+    uv_close((uv_handle_t *)&target->poll, on_closed);
+    if (target->sent)
+        settle_batch(target, none, false);
+}
+
+static void on_hello(struct target *target, const struct handover_message *message)
+{
+    target->greeted = true;
+    target->greeted_at = ctx_now(give.ctx);
+    target->at = message->heard;
+}
+
+static void on_taken(struct target *target, const struct handover_message *message)
+{
+    if (!target->sent || message->batch != target->batch || message->count != target->count) {
+        lose(target, "it answers what was not asked");
+        return;
+    }
+    if (message->full) {
+        log_warning("the shard on seat %u has no room for connections", target->seat);
+        target->full_until = ctx_now(give.ctx) + FULL_MS;
+    }
+    settle_batch(target, message->taken, !message->full);
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    struct target *target = poll->data;
+    struct handover_message message;
+    int fds[FDPASS_FDS_MAX];
+    size_t nfds;
+    while (target->open) {
+        int r = handover_receive(target->fd, &message, fds, &nfds);
+        if (r == -EAGAIN)
+            return;
+        if (r < 0)
+            lose(target, r == -EPIPE ? "it is gone" : uv_strerror(r));
+        else if (message.type == HANDOVER_HELLO)
+            on_hello(target, &message);
+        else if (message.type == HANDOVER_TAKEN)
+            on_taken(target, &message);
+        else
+            lose(target, "unexpected message");
+    }
+}
+
+int give_add(unsigned seat, int fd)
+{
+    struct target *target = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
+        if (give.targets[i].used && give.targets[i].seat == seat)
+            lose(&give.targets[i], "there is another one");
+        else if (!give.targets[i].used && target == NULL)
+            target = &give.targets[i];
+    }
+    int r = target == NULL ? -ENOSPC : 0;
+    if (r == 0) {
+        *target = (struct target){.fd = fd, .seat = seat};
+        r = uv_poll_init(&give.ctx->loop, &target->poll, fd);
+    }
+    if (r < 0) {
+        close(fd);
+        return r;
+    }
+    target->used = true;
+    target->open = true;
+    target->poll.data = target;
+    CHECK(uv_poll_start(&target->poll, UV_READABLE, on_readable) == 0);
+    return 0;
+}
+
+/* Whether a round can begin: every new shard that is there waits for connections. */
+static bool ready_for_round(void)
+{
+    bool any = false;
+    uint64_t now = ctx_now(give.ctx);
+    for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
+        struct target *target = &give.targets[i];
+        if (!target->open)
+            continue;
+        if (!target->greeted || target->sent)
+            return false;
+        if (!target->ready)
+            target->ready = mesh_has_heard(give.ctx, &target->at) ||
+                            now - target->greeted_at >= HANDOVER_WAIT_MS;
+        if (!target->ready)
+            return false;
+        any |= now >= target->full_until;
+    }
+    return any;
+}
+
+static struct target *next_target(void)
+{
+    uint64_t now = ctx_now(give.ctx);
+    for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
+        struct target *target = &give.targets[(give.next + i) % ARRAY_LEN(give.targets)];
+        if (!target->open || now < target->full_until)
+            continue;
+        if (target->count == HANDOVER_BATCH_MAX)
+            return NULL;
+        give.next = (unsigned)(target - give.targets) + 1;
+        return target;
+    }
+    return NULL;
+}
+
+static int put_state(struct buf *states, const struct client *client)
+{
+    static const uint8_t zero[4];
+    size_t at = buf_len(states);
+    if (buf_append(states, zero, sizeof(zero)) < 0 || client_save(client, states) < 0) {
+        buf_truncate(states, at);
+        return -ENOMEM;
+    }
+    uint32_t n = (uint32_t)(buf_len(states) - at - sizeof(zero));
+    for (unsigned i = 0; i < 4; i++)
+        buf_data(states)[at + i] = (char)(n >> 8 * i);
+    return 0;
+}
+
+static int memfd_of(const struct buf *states)
+{
+    int fd = memfd_create("frontd-clients", MFD_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    size_t n = buf_len(states);
+    for (size_t at = 0; at < n;) {
+        ssize_t written = write(fd, buf_data(states) + at, n - at);
+        if (written < 0 && errno != EINTR) {
+            int r = -errno;
+            close(fd);
+            return r;
+        }
+        at += written < 0 ? 0 : (size_t)written;
+    }
+    return fd;
+}
+
+static int send_batch(struct target *target)
+{
+    struct buf states = {0};
+    int fds[FDPASS_FDS_MAX];
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < target->count; i++) {
+        r = put_state(&states, target->clients[i]);
+        fds[i + 1] = target->clients[i]->fd;
+    }
+    if (r == 0)
+        r = fds[0] = memfd_of(&states);
+    buf_deinit(&states);
+    if (r < 0)
+        return r;
+    struct handover_message message = {
+        .batch = ++target->batch, .count = target->count, .heard = target->at};
+    r = handover_send(target->fd, HANDOVER_BATCH, &message, fds, target->count + 1);
+    close(fds[0]);
+    return r;
+}
+
+/* Deals the quiet clients out and sends them. */
+static void begin_round(void)
+{
+    struct target *target;
+    struct positions now;
+    mesh_positions(give.ctx, &now);
+    while (!list_empty(&give.ctx->quiet)) {
+        struct client *client = list_first(&give.ctx->quiet, struct client, node);
+        list_remove(&client->node);
+        if (!client_can_move(client)) { /* not any more: a request came while it waited */
+            list_append(give.all, &client->node);
+            continue;
+        }
+        target = next_target();
+        if (target == NULL) {
+            list_append(&give.ctx->quiet, &client->node);
+            break;
+        }
+        client_freeze(client);
+        target->clients[target->count++] = client;
+    }
+    journal_record(true);
+    for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
+        target = &give.targets[i];
+        if (!target->open || target->count == 0)
+            continue;
+        target->sent = true;
+        target->at = now;
+        int r = send_batch(target);
+        if (r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -ETOOMANYREFS) {
+            static const uint8_t none[(HANDOVER_BATCH_MAX + 7) / 8];
+            log_warning("connections cannot be handed over for a while: %s", uv_strerror(r));
+            target->full_until = ctx_now(give.ctx) + FULL_MS;
+            settle_batch(target, none, false);
+        } else if (r < 0) {
+            lose(target, uv_strerror(r));
+        }
+    }
+}
+
+void give_turn(void)
+{
+    if (!list_empty(&give.ctx->quiet) && ready_for_round())
+        begin_round();
+}
+
+static void tell_how_far(void)
+{
+    struct handover_message message = {0};
+    mesh_positions(give.ctx, &message.heard);
+    for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
+        struct target *target = &give.targets[i];
+        if (!target->open || !target->ready || target->sent)
+            continue;
+        int r = handover_send(target->fd, HANDOVER_HEARD, &message, NULL, 0);
+        if (r < 0 && r != -EAGAIN)
+            lose(target, uv_strerror(r));
+    }
+}
+
+/* Closes as many of those that nobody takes as are due, so that they do not all come back at once.
+ */
+static void close_some(void)
+{
+    size_t n = 0;
+    uint64_t now = ctx_now(give.ctx);
+    list_for_each (node, &give.kept)
+        n++;
+    uint64_t ticks = now < give.close_until ? (give.close_until - now) / TICK_MS + 1 : 1;
+    size_t due = (n + ticks - 1) / ticks;
+    list_for_each_safe (node, &give.kept) {
+        struct client *client = container_of(node, struct client, node);
+        if (due-- == 0)
+            return;
+        list_remove(&client->node);
+        list_append(give.all, &client->node);
+        client_drain(client);
+        client_touch(client);
+    }
+}
+
+static void touch_all(void)
+{
+    list_for_each_safe (node, give.all)
+        client_touch(container_of(node, struct client, node));
+}
+
+void give_timeout(struct wheel_timer *timer)
+{
+    (void)timer;
+    bool hush = give.ticks++ % HUSH_PERIOD < HUSH_TICKS;
+    if (hush != give.ctx->hush) {
+        give.ctx->hush = hush;
+        touch_all();
+    }
+    tell_how_far();
+    close_some();
+    ctx_arm(give.ctx, &give.timer, TICK_MS);
+}
+
+void give_start(struct list *all, uint64_t drain_ms)
+{
+    give.all = all;
+    give.started = ctx_now(give.ctx);
+    give.close_until = give.started + drain_ms * (CLOSE_PARTS - 1) / CLOSE_PARTS;
+    give.ctx->leaving = true;
+    give.ctx->hush = true;
+    touch_all();
+    ctx_arm(give.ctx, &give.timer, TICK_MS);
+}
+
+void give_shut(void)
+{
+    static const uint8_t none[(HANDOVER_BATCH_MAX + 7) / 8];
+    if (give.ctx->leaving)
+        log_info("%zu connections were handed over in %llu ms", give.given,
+            (unsigned long long)(ctx_now(give.ctx) - give.started));
+    give.ctx->leaving = false;
+    give.ctx->hush = false;
+    wheel_disarm(&give.timer);
+    for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
+        struct target *target = &give.targets[i];
+        if (target->sent)
+            settle_batch(target, none, false);
+        if (target->open)
+            uv_close((uv_handle_t *)&target->poll, on_closed);
+        target->open = false;
+    }
+    while (!list_empty(&give.ctx->quiet) || !list_empty(&give.kept)) {
+        struct list *from = list_empty(&give.kept) ? &give.ctx->quiet : &give.kept;
+        struct client *client = list_first(from, struct client, node);
+        list_remove(&client->node);
+        list_append(give.all, &client->node);
+    }
+}

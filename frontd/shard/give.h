@@ -1,0 +1,29 @@
+#pragma once
+
+/* The old generation's side of the hand-over: this shard's connections go to the new shards. */
+
+#include "frontd/shard/client.h"
+
+void give_init(struct ctx *ctx);
+
+/* A socket to the new shard on that seat. fd: consumed. 0 or -errno. */
+int give_add(unsigned seat, int fd);
+
+/*
+ * From now on connections go, each as soon as it is quiet. all: the shard's. drain_ms: until then
+ * those that no new shard takes are closed, a few at a time.
+ */
+void give_start(struct list *all, uint64_t drain_ms);
+
+/* At the end of a turn: sends what has become quiet. */
+void give_turn(void);
+
+/* The timer kind TIMER_GIVE. */
+void give_timeout(struct wheel_timer *timer);
+
+/* Whether there are connections that are on their way, or about to be; they are in no list of ours.
+ */
+bool give_has_clients(void);
+
+/* Ends it: what is on its way counts as not taken. */
+void give_shut(void);

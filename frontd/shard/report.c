@@ -1,0 +1,109 @@
+/*
+ * report_start() tries every RETRY_MS to connect to run_dir/shards/report.sock, where a supervisor
+ * that finds shards alive listens when it starts. Once the report is sent, the connection becomes
+ * descriptor 3, as if this supervisor had started us. Nobody for GIVE_UP_MS, or SIGTERM (which is
+ * ignored while there is a supervisor to decide): the shard drains.
+ */
+
+#include "frontd/shard/report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "frontd/ctl.h"
+
+enum {
+    RETRY_MS = 100,
+    GIVE_UP_MS = 5 * 60 * 1000, /* for a service manager, or somebody who has to be woken up */
+};
+
+static void stop(struct report *report)
+{
+    uv_timer_stop(&report->timer);
+    uv_signal_stop(&report->terminate);
+    signal(SIGTERM, SIG_IGN);
+}
+
+/* Returns a socket, or -errno where nobody listens. */
+static int dial(const char *run_dir)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t room = sizeof(address.sun_path);
+    if ((size_t)snprintf(address.sun_path, room, "%s/" CTL_REPORT_SOCK, run_dir) >= room)
+        return -ENAMETOOLONG;
+    int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (sock < 0)
+        return -errno;
+    if (connect(sock, (struct sockaddr *)&address, sizeof(address)) < 0) {
+        int r = -errno;
+        close(sock);
+        return r;
+    }
+    return sock;
+}
+
+static int try(struct report *report)
+{
+    int sock = dial(report->run_dir);
+    if (sock < 0)
+        return sock;
+    int r = report->ops->report(report, sock);
+    if (r == 0 && dup3(sock, CTL_FD, O_CLOEXEC) < 0)
+        r = -errno;
+    close(sock);
+    return r;
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct report *report = timer->data;
+    if (try(report) == 0) {
+        log_info("found the new supervisor");
+        stop(report);
+        report->ops->found(report);
+    } else if (uv_now(timer->loop) - report->since >= GIVE_UP_MS) {
+        log_error("no new supervisor: finishing calls, then exiting");
+        stop(report);
+        report->ops->gave_up(report);
+    }
+}
+
+static void on_terminate(uv_signal_t *handle, int number)
+{
+    struct report *report = handle->data;
+    log_info("signal %d, and no supervisor: finishing calls, then exiting", number);
+    stop(report);
+    report->ops->gave_up(report);
+}
+
+void report_init(struct report *report, uv_loop_t *loop)
+{
+    CHECK(uv_timer_init(loop, &report->timer) == 0);
+    CHECK(uv_signal_init(loop, &report->terminate) == 0);
+    report->timer.data = report->terminate.data = report;
+    report->open = true;
+}
+
+void report_start(struct report *report, const struct report_ops *ops, const char *run_dir)
+{
+    report->ops = ops;
+    report->run_dir = run_dir;
+    report->since = uv_now(report->timer.loop);
+    uv_timer_start(&report->timer, on_timer, RETRY_MS, RETRY_MS);
+    if (uv_signal_start(&report->terminate, on_terminate, SIGTERM) < 0)
+        log_warning("SIGTERM is ignored while there is no supervisor");
+}
+
+void report_close(struct report *report)
+{
+    if (!report->open)
+        return;
+    report->open = false;
+    uv_close((uv_handle_t *)&report->timer, NULL);
+    uv_close((uv_handle_t *)&report->terminate, NULL);
+}

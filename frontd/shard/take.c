@@ -1,0 +1,313 @@
+/*
+ * take_add() begins to keep a journal of pushes and says HELLO. A BATCH waits until this shard has
+ * heard of every shard at least what the old one had when it froze the connections: so that nothing
+ * reaches them twice. Then its clients are made of their states; TAKEN says which; only then they
+ * begin to live, with the pushes that the journal has for them: the old shard does not touch them
+ * any more.
+ *
+ * If TAKEN cannot be sent, the old shard does not know, and keeps them: they are forgotten here,
+ * not a byte having been read or written. A batch for which there are no descriptors is answered
+ * with `full`.
+ */
+
+#include "frontd/shard/take.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "frontd/shard/handover.h"
+#include "frontd/shard/mesh.h"
+#include "frontd/shard/push.h"
+
+/* Of pushes kept for connections to come; more is not read meanwhile. */
+enum { JOURNAL_MAX = 32 * 1024 * 1024 };
+
+/* An old shard. */
+struct giver {
+    uv_poll_t poll;
+    int fd;
+    unsigned seat;
+    bool used;
+    bool open;
+    bool waiting;           /* `batch` has come and is not answered */
+    uint64_t waiting_since; /* ms */
+    struct positions heard; /* what is not later has no connection to wait for */
+    struct handover_message batch;
+    int fds[FDPASS_FDS_MAX];
+};
+
+static struct {
+    struct ctx *ctx;
+    struct acceptor *acceptor;
+    struct giver givers[CONF_SHARDS_MAX];
+    size_t taken;
+} take;
+
+void take_init(struct acceptor *acceptor)
+{
+    memset(&take, 0, sizeof(take));
+    take.ctx = acceptor->ctx;
+    take.acceptor = acceptor;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct giver *giver = handle->data;
+    close(giver->fd);
+    giver->used = false;
+}
+
+/* Drops what no old shard's connections can miss any more. */
+static void trim(void)
+{
+    struct positions least;
+    bool any = false;
+    for (size_t i = 0; i < ARRAY_LEN(take.givers); i++) {
+        const struct giver *giver = &take.givers[i];
+        if (!giver->open)
+            continue;
+        if (!any)
+            least = giver->heard;
+        for (size_t seat = 0; seat < SHARE_SEATS; seat++) {
+            if (position_before(giver->heard.of[seat], least.of[seat]))
+                least.of[seat] = giver->heard.of[seat];
+        }
+        any = true;
+    }
+    if (any)
+        journal_trim(&least);
+    else
+        journal_record(false);
+}
+
+static void lose(struct giver *giver, const char *why)
+{
+    if (!giver->open)
+        return;
+    log_debug("the hand-over from the shard on seat %u ends: %s", giver->seat, why);
+    giver->open = false;
+    uv_close((uv_handle_t *)&giver->poll, on_closed);
+    if (giver->waiting)
+        fdpass_close(giver->fds, giver->batch.count + 1);
+    giver->waiting = false;
+    trim();
+}
+
+static void answer_full(struct giver *giver, const struct handover_message *batch)
+{
+    struct handover_message message = {.batch = batch->batch, .count = batch->count, .full = true};
+    int r = handover_send(giver->fd, HANDOVER_TAKEN, &message, NULL, 0);
+    if (r < 0)
+        lose(giver, uv_strerror(r));
+}
+
+/* The states as they lie in the memfd; NULL with *ret_size 0 where it cannot be read. */
+static char *map_states(int fd, size_t *ret_size)
+{
+    struct stat st;
+    *ret_size = 0;
+    if (fstat(fd, &st) < 0 || st.st_size == 0)
+        return NULL;
+    /* A private copy of a file that somebody else could still cut would fault; the old shard is
+     * this program, under the same user. */
+    char *states = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (states == MAP_FAILED)
+        return NULL;
+    *ret_size = (size_t)st.st_size;
+    return states;
+}
+
+/* The next state; n is 0 where there is none. */
+static struct span next_state(const char *states, size_t size, size_t *at)
+{
+    uint32_t n = 0;
+    if (size - *at < sizeof(n))
+        return (struct span){0};
+    for (unsigned i = 0; i < 4; i++)
+        n |= (uint32_t)(uint8_t)states[*at + i] << 8 * i;
+    *at += sizeof(n);
+    if (size - *at < n)
+        return (struct span){0};
+    struct span state = {states + *at, n};
+    *at += n;
+    return state;
+}
+
+/* Makes the clients of a batch; those that cannot be are NULL. Returns how many were made. */
+static size_t restore(const struct giver *giver, struct client **clients)
+{
+    size_t size;
+    size_t at = 0;
+    size_t made = 0;
+    char *states = map_states(giver->fds[0], &size);
+    for (uint32_t i = 0; i < giver->batch.count; i++) {
+        struct span state = next_state(states, size, &at);
+        clients[i] = NULL;
+        if (state.n == 0)
+            continue;
+        int r = client_restore(
+            take.ctx, &take.acceptor->clients, giver->fds[i + 1], state, &clients[i]);
+        if (r < 0)
+            log_debug("a connection of the shard on seat %u is not taken: %s", giver->seat,
+                uv_strerror(r));
+        made += r == 0;
+    }
+    if (states != NULL)
+        munmap(states, size);
+    return made;
+}
+
+/* They are ours now. */
+static void start(const struct giver *giver, struct client **clients)
+{
+    for (uint32_t i = 0; i < giver->batch.count; i++) {
+        if (clients[i] == NULL)
+            close(giver->fds[i + 1]);
+    }
+    journal_replay(&giver->batch.heard, push_replay, take.ctx);
+    for (uint32_t i = 0; i < giver->batch.count; i++) {
+        if (clients[i] != NULL)
+            client_start(clients[i]);
+    }
+}
+
+static void forget(const struct giver *giver, struct client **clients)
+{
+    for (uint32_t i = 0; i < giver->batch.count; i++) {
+        if (clients[i] != NULL)
+            client_discard(clients[i]);
+    }
+    fdpass_close(giver->fds + 1, giver->batch.count);
+}
+
+static void take_batch(struct giver *giver)
+{
+    struct client *clients[HANDOVER_BATCH_MAX];
+    struct handover_message message = {.batch = giver->batch.batch, .count = giver->batch.count};
+    giver->waiting = false;
+    size_t made = restore(giver, clients);
+    close(giver->fds[0]);
+    for (uint32_t i = 0; i < giver->batch.count; i++) {
+        if (clients[i] != NULL)
+            message.taken[i / 8] |= (uint8_t)(1 << (i % 8));
+    }
+    int r = handover_send(giver->fd, HANDOVER_TAKEN, &message, NULL, 0);
+    if (r < 0) {
+        forget(giver, clients);
+        lose(giver, uv_strerror(r));
+        return;
+    }
+    take.taken += made;
+    giver->heard = giver->batch.heard;
+    start(giver, clients);
+    trim();
+}
+
+void take_turn(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(take.givers); i++) {
+        struct giver *giver = &take.givers[i];
+        if (giver->waiting && (mesh_has_heard(take.ctx, &giver->batch.heard) ||
+                                  ctx_now(take.ctx) - giver->waiting_since >= HANDOVER_WAIT_MS))
+            take_batch(giver);
+    }
+}
+
+bool take_waiting(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(take.givers); i++) {
+        if (take.givers[i].waiting)
+            return true;
+    }
+    return false;
+}
+
+bool take_overloaded(void)
+{
+    return journal_size() > JOURNAL_MAX && !take_waiting();
+}
+
+static void on_batch(
+    struct giver *giver, const struct handover_message *message, const int *fds, size_t nfds)
+{
+    const struct ctx *ctx = take.ctx;
+    if (ctx->count.accepted - ctx->count.closed + message->count > take.acceptor->most) {
+        fdpass_close(fds, nfds);
+        answer_full(giver, message);
+        return;
+    }
+    giver->batch = *message;
+    memcpy(giver->fds, fds, nfds * sizeof(int));
+    giver->waiting = true;
+    giver->waiting_since = ctx_now(ctx);
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    struct giver *giver = poll->data;
+    struct handover_message message;
+    int fds[FDPASS_FDS_MAX];
+    size_t nfds = 0;
+    if (giver->waiting)
+        take_turn(); /* else the old shard has broken the order, which is seen below */
+    int r = handover_receive(giver->fd, &message, fds, &nfds);
+    if (r == -EAGAIN)
+        return;
+    if (r == -EMFILE && message.type == HANDOVER_BATCH) {
+        log_warning("no descriptors for %u connections of the shard on seat %u: they stay there",
+            message.count, giver->seat);
+        answer_full(giver, &message);
+    } else if (r < 0) {
+        lose(giver, r == -EPIPE ? "it is gone" : uv_strerror(r));
+    } else if (message.type == HANDOVER_BATCH && !giver->waiting) {
+        on_batch(giver, &message, fds, nfds);
+    } else if (message.type == HANDOVER_HEARD) {
+        giver->heard = message.heard;
+        trim();
+    } else {
+        fdpass_close(fds, nfds);
+        lose(giver, "unexpected message");
+    }
+}
+
+int take_add(unsigned seat, int fd)
+{
+    struct giver *giver = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(take.givers); i++) {
+        if (!take.givers[i].used)
+            giver = &take.givers[i];
+    }
+    int r = giver == NULL ? -ENOSPC : 0;
+    if (r == 0) {
+        *giver = (struct giver){.fd = fd, .seat = seat};
+        r = uv_poll_init(&take.ctx->loop, &giver->poll, fd);
+    }
+    if (r < 0) {
+        close(fd);
+        return r;
+    }
+    giver->used = true;
+    giver->open = true;
+    giver->poll.data = giver;
+    CHECK(uv_poll_start(&giver->poll, UV_READABLE, on_readable) == 0);
+    struct handover_message hello = {0};
+    journal_record(true);
+    mesh_positions(take.ctx, &hello.heard);
+    giver->heard = hello.heard;
+    r = handover_send(fd, HANDOVER_HELLO, &hello, NULL, 0);
+    if (r < 0)
+        lose(giver, uv_strerror(r));
+    return 0;
+}
+
+void take_shut(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(take.givers); i++)
+        lose(&take.givers[i], "this shard ends");
+}

@@ -1,0 +1,439 @@
+/*
+ * Whether shards are alive is told by a lock: all of them have run_dir/shards/alive.lock open by
+ * the one description that is locked. Each tries the socket beside it again and again
+ * (shard/report.c), and sends REPORT with its descriptors, LISTEN with its listening sockets, and
+ * READY.
+ *
+ * The newest generation of which all shards have reported serves on; newer ones that are not
+ * complete were about to start and are ended; an older one is there if it was just leaving. The
+ * supervisor reloads afterwards, so that all shards are its own.
+ */
+
+#include "frontd/super/adopt.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "frontd/conf_file.h"
+
+enum {
+    WAIT_MS = 5000,  /* for all shards; they try every 100 ms */
+    QUIET_MS = 500,  /* after the last report, where all of a generation are there */
+    REPORT_MS = 500, /* for the rest of a report */
+    REPORTS_MAX = SUPER_GENERATIONS * CONF_SHARDS_MAX,
+};
+
+/* One shard, as it says. */
+struct found {
+    struct ctl_report report;
+    int sock;
+    int fds[CTL_START_FDS];
+    uint32_t *listeners; /* index into its config, of each socket */
+    int *sockets;
+    size_t nsockets;
+};
+
+struct findings {
+    struct found all[REPORTS_MAX];
+    size_t count;
+};
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* As root, the shards' user has to get into run_dir and its folder for shards. */
+static int give_folder(const struct conf *conf, const char *path)
+{
+    if (conf->user == NULL || geteuid() != 0)
+        return 0;
+    errno = 0;
+    const struct passwd *entry = getpwnam(conf->user);
+    if (entry == NULL)
+        return errno == 0 ? -ENOENT : -errno;
+    if (lchown(conf->run_dir, (uid_t)-1, entry->pw_gid) < 0 ||
+        lchown(path, entry->pw_uid, entry->pw_gid) < 0)
+        return -errno;
+    return 0;
+}
+
+static int make_folder(const struct conf *conf)
+{
+    char path[4096];
+    struct stat st;
+    if ((size_t)snprintf(path, sizeof(path), "%s/" CTL_REPORT_DIR, conf->run_dir) >= sizeof(path))
+        return -ENAMETOOLONG;
+    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        return -errno;
+    if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+        return -ENOTDIR;
+    return give_folder(conf, path);
+}
+
+static int open_lock(const struct conf *conf)
+{
+    char path[4096];
+    snprintf(path, sizeof(path), "%s/" CTL_ALIVE_LOCK, conf->run_dir);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    return fd < 0 ? -errno : fd;
+}
+
+static int listen_for_reports(const struct conf *conf, struct sockaddr_un *ret_address)
+{
+    struct sockaddr_un *address = ret_address;
+    *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    size_t room = sizeof(address->sun_path);
+    if ((size_t)snprintf(address->sun_path, room, "%s/" CTL_REPORT_SOCK, conf->run_dir) >= room)
+        return -ENAMETOOLONG;
+    unlink(address->sun_path); /* the folder is ours alone, and so is the lock of run_dir */
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    const struct passwd *entry = conf->user != NULL && geteuid() == 0 ? getpwnam(conf->user) : NULL;
+    if (bind(fd, (struct sockaddr *)address, sizeof(*address)) < 0 ||
+        chmod(address->sun_path, 0600) < 0 ||
+        (entry != NULL && lchown(address->sun_path, entry->pw_uid, entry->pw_gid) < 0) ||
+        listen(fd, REPORTS_MAX) < 0) {
+        int r = -errno;
+        close(fd);
+        return r;
+    }
+    return fd;
+}
+
+/* Whether the process at the other end may be one of our shards. */
+static bool trusted(int sock, const struct conf *conf)
+{
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+    if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+        return false;
+    if (peer.uid == geteuid() || peer.uid == 0)
+        return true;
+    const struct passwd *entry = conf->user != NULL ? getpwnam(conf->user) : NULL;
+    return entry != NULL && peer.uid == entry->pw_uid;
+}
+
+static int receive(int sock, struct ctl_message *message, int *fds, size_t *ret_nfds)
+{
+    struct pollfd poll_sock = {.fd = sock, .events = POLLIN};
+    int r;
+    while ((r = ctl_receive(sock, message, fds, ret_nfds)) == -EAGAIN) {
+        if (poll(&poll_sock, 1, REPORT_MS) <= 0)
+            return -ETIMEDOUT;
+    }
+    return r;
+}
+
+static int add_sockets(struct found *found, const struct ctl_listen *listen, const int *fds)
+{
+    size_t n = found->nsockets + listen->count;
+    uint32_t *listeners = mem_zalloc(MAX(n, (size_t)1) * sizeof(*listeners));
+    int *sockets = mem_zalloc(MAX(n, (size_t)1) * sizeof(*sockets));
+    if (listeners == NULL || sockets == NULL) {
+        mem_free(listeners);
+        mem_free(sockets);
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < n; i++) {
+        bool old = i < found->nsockets;
+        listeners[i] = old ? found->listeners[i] : listen->listeners[i - found->nsockets];
+        sockets[i] = old ? found->sockets[i] : fds[i - found->nsockets];
+    }
+    mem_free(found->listeners);
+    mem_free(found->sockets);
+    found->listeners = listeners;
+    found->sockets = sockets;
+    found->nsockets = n;
+    return 0;
+}
+
+static void let_go(struct found *found)
+{
+    fdpass_close(found->sockets, found->nsockets);
+    fdpass_close(found->fds, CTL_START_FDS);
+    if (found->sock >= 0)
+        close(found->sock);
+    mem_free(found->listeners);
+    mem_free(found->sockets);
+    *found = (struct found){.sock = -1};
+    for (size_t i = 0; i < CTL_START_FDS; i++)
+        found->fds[i] = -1;
+}
+
+/* Takes a report in full. sock: consumed. Returns 0 or -errno. */
+static int take_report(struct found *found, int sock)
+{
+    struct ctl_message message;
+    int fds[FDPASS_FDS_MAX];
+    size_t nfds;
+    int r = receive(sock, &message, fds, &nfds);
+    if (r == 0 && message.type != CTL_REPORT) {
+        fdpass_close(fds, nfds);
+        r = -EPROTO;
+    }
+    if (r < 0) {
+        close(sock);
+        return r;
+    }
+    *found = (struct found){.sock = sock, .report = message.u.report};
+    memcpy(found->fds, fds, sizeof(found->fds));
+    const struct ctl_start *start = &found->report.start;
+    bool valid = start->seat <= SHARE_SEAT_LAST && start->shard < start->shards &&
+                 start->shards <= CONF_SHARDS_MAX && found->report.pid > 0;
+    r = valid ? 0 : -EPROTO;
+    while (r == 0 && (r = receive(sock, &message, fds, &nfds)) == 0) {
+        if (message.type == CTL_READY)
+            return 0;
+        r = message.type == CTL_LISTEN ? add_sockets(found, &message.u.listen, fds) : -EPROTO;
+        if (r < 0)
+            fdpass_close(fds, nfds);
+    }
+    let_go(found);
+    return r;
+}
+
+static size_t count_of(const struct findings *findings, uint64_t generation)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < findings->count; i++)
+        n += findings->all[i].report.start.generation == generation;
+    return n;
+}
+
+/* The newest generation that is complete and serves; 0: none is. */
+static uint64_t newest_complete(const struct findings *findings)
+{
+    uint64_t newest = 0;
+    for (size_t i = 0; i < findings->count; i++) {
+        const struct ctl_report *report = &findings->all[i].report;
+        if (!report->leaving && report->start.generation > newest &&
+            count_of(findings, report->start.generation) == report->start.shards)
+            newest = report->start.generation;
+    }
+    return newest;
+}
+
+static void collect(struct findings *findings, int listener, const struct conf *conf)
+{
+    struct pollfd poll_listener = {.fd = listener, .events = POLLIN};
+    uint64_t until = now_ms() + WAIT_MS;
+    uint64_t last = now_ms();
+    while (findings->count < REPORTS_MAX) {
+        uint64_t now = now_ms();
+        bool complete = newest_complete(findings) != 0;
+        uint64_t end = complete ? MIN(until, last + QUIET_MS) : until;
+        if (now >= end || poll(&poll_listener, 1, (int)(end - now)) <= 0)
+            return;
+        int sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (sock < 0)
+            continue;
+        if (!trusted(sock, conf)) {
+            log_warning("somebody else reports as a shard: refused");
+            close(sock);
+            continue;
+        }
+        int r = take_report(&findings->all[findings->count], sock);
+        if (r < 0) {
+            log_warning("a shard reports in a way that is not understood: %s", strerror(-r));
+            continue;
+        }
+        findings->count++;
+        last = now_ms();
+    }
+}
+
+/* Its sockets, where another shard has not brought them already. */
+static int take_sockets(struct super *super, struct found *found, const struct conf *conf)
+{
+    for (size_t i = 0; i < found->nsockets; i++) {
+        struct stat mine;
+        struct stat other;
+        int fd = found->sockets[i];
+        found->sockets[i] = -1;
+        if (found->listeners[i] >= conf->nlisteners || fstat(fd, &mine) < 0) {
+            close(fd);
+            continue;
+        }
+        const struct conf_address *address = &conf->listeners[found->listeners[i]].address;
+        const struct endpoint *endpoint = endpoints_find(&super->endpoints, address);
+        bool known = false;
+        for (uint32_t k = 0; endpoint != NULL && k < endpoint->count; k++)
+            known |= fstat(endpoint->fds[k], &other) == 0 && other.st_ino == mine.st_ino;
+        if (known) {
+            close(fd);
+            continue;
+        }
+        int r = endpoints_add(&super->endpoints, address, fd);
+        if (r < 0)
+            return r;
+    }
+    found->nsockets = 0;
+    return 0;
+}
+
+static int take_shard(struct generation *generation, struct found *found)
+{
+    const struct ctl_start *start = &found->report.start;
+    struct child *child = &generation->children[start->shard];
+    child->seat = start->seat;
+    child->incarnation = start->incarnation;
+    struct super *super = generation->super;
+    super->incarnations = MAX(super->incarnations, start->incarnation);
+    int sock = found->sock;
+    found->sock = -1;
+    int r = take_sockets(super, found, generation->conf);
+    return r == 0 ? child_adopt(child, found->report.pid, sock, false) : r;
+}
+
+/* Makes a generation of what its shards say. */
+static int take_generation(
+    struct super *super, struct findings *findings, uint64_t number, size_t slot)
+{
+    struct generation *generation = NULL;
+    struct buf text = {0};
+    struct conf *conf;
+    char error[512];
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < findings->count; i++) {
+        struct found *found = &findings->all[i];
+        if (found->report.start.generation != number)
+            continue;
+        if (generation == NULL) {
+            r = conf_file_load_fd(
+                found->fds[CTL_CONF], super->conf_name, &text, &conf, error, sizeof(error));
+            if (r < 0) {
+                log_error("the config of generation %llu: %s", (unsigned long long)number, error);
+                return r;
+            }
+            buf_deinit(&text);
+            uint32_t shards = found->report.start.shards;
+            generation = generation_found(
+                super, conf, found->fds[CTL_CONF], found->fds[CTL_SHARE], number, shards);
+            found->fds[CTL_CONF] = found->fds[CTL_SHARE] = -1;
+            if (generation == NULL)
+                return -ENOMEM;
+            super->generations[slot] = generation;
+            for (uint32_t k = 0; k < shards; k++)
+                child_init(&generation->children[k], generation, k, SHARE_SEATS);
+            generation->nchildren = shards;
+        }
+        r = take_shard(generation, found);
+    }
+    return r;
+}
+
+/* Who this front is, from any shard of it. */
+static void take_identity(struct super *super, struct found *found)
+{
+    memcpy(super->instance, found->report.start.instance, sizeof(super->instance));
+    super->instance[sizeof(super->instance) - 1] = '\0';
+    for (size_t i = 0; i < SHARE_SEATS; i++) {
+        super->wake_fds[i] = found->fds[CTL_WAKE + i];
+        found->fds[CTL_WAKE + i] = -1;
+    }
+    super->alive_fd = found->fds[CTL_ALIVE];
+    found->fds[CTL_ALIVE] = -1;
+}
+
+/* Of those that do not serve: who leaves does so; who was about to start ends. */
+static int settle_others(struct super *super, struct findings *findings, uint64_t serving)
+{
+    uint64_t leaving = 0;
+    for (size_t i = 0; i < findings->count; i++) {
+        const struct ctl_report *report = &findings->all[i].report;
+        if (report->start.generation == serving)
+            continue;
+        if (report->start.generation < serving && (leaving == 0 || report->leaving)) {
+            leaving = report->start.generation;
+        } else if (report->start.generation > serving) {
+            log_info("pid %d was about to replace a shard: ending it", report->pid);
+            kill(report->pid, SIGKILL);
+        }
+    }
+    return leaving == 0 ? 0 : take_generation(super, findings, leaving, 1);
+}
+
+static int use(struct super *super, struct findings *findings)
+{
+    uint64_t serving = newest_complete(findings);
+    if (serving == 0) {
+        log_error("%zu shards of the front before are alive, but not all of any generation",
+            findings->count);
+        return -ESTALE;
+    }
+    struct found *first = &findings->all[0];
+    for (size_t i = 0; i < findings->count; i++) {
+        if (findings->all[i].report.start.generation == serving)
+            first = &findings->all[i];
+    }
+    take_identity(super, first);
+    int r = take_generation(super, findings, serving, 0);
+    if (r == 0)
+        r = settle_others(super, findings, serving);
+    if (r < 0)
+        return r;
+    super->generations[0]->role = GENERATION_SERVING;
+    log_info("found the shards of generation %llu, which serve on", (unsigned long long)serving);
+    return 0;
+}
+
+static int find(struct super *super, const struct conf *conf)
+{
+    struct sockaddr_un address;
+    int listener = listen_for_reports(conf, &address);
+    if (listener < 0)
+        return listener;
+    struct findings *findings = mem_zalloc(sizeof(*findings));
+    int r = findings == NULL ? -ENOMEM : 0;
+    if (r == 0) {
+        collect(findings, listener, conf);
+        r = use(super, findings);
+        for (size_t i = 0; i < findings->count; i++)
+            let_go(&findings->all[i]);
+    }
+    mem_free(findings);
+    close(listener);
+    unlink(address.sun_path);
+    return r;
+}
+
+int adopt_shards(
+    struct super *super, const struct conf *conf, bool *ret_found, char *error, size_t error_size)
+{
+    int r = make_folder(conf);
+    int lock = r < 0 ? r : open_lock(conf);
+    *ret_found = false;
+    if (lock < 0) {
+        snprintf(error, error_size, "run_dir %s: cannot make its folder for shards: %s",
+            conf->run_dir, strerror(-lock));
+        return lock;
+    }
+    if (flock(lock, LOCK_EX | LOCK_NB) == 0) {
+        super->alive_fd = lock; /* nobody: it is locked for the shards to come */
+        return 0;
+    }
+    close(lock);
+    log_info("shards of a front that was killed are alive: waiting for their reports");
+    r = find(super, conf);
+    if (r < 0)
+        snprintf(error, error_size,
+            "shards of a front that was killed are alive, and cannot be taken over: %s",
+            strerror(-r));
+    *ret_found = r == 0;
+    return r;
+}

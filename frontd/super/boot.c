@@ -1,0 +1,93 @@
+#include "frontd/super/boot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/mem.h"
+
+uint64_t boot_raise_fd_limit(const struct conf *conf)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return 1024;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        getrlimit(RLIMIT_NOFILE, &limit);
+    uint64_t each = conf_connections_of(limit.rlim_cur);
+    if (each < conf->limits.connections / conf->shards)
+        log_warning("the descriptor limit of %llu allows %llu connections on %u shards, the config "
+                    "asks for %llu",
+            (unsigned long long)limit.rlim_cur, (unsigned long long)each * conf->shards,
+            conf->shards, (unsigned long long)conf->limits.connections);
+    return each;
+}
+
+int boot_lock_run_dir(struct super *super, const struct conf *conf)
+{
+    const char *dir = conf->run_dir;
+    char path[4096];
+    if (mkdir(dir, 0750) < 0 && errno != EEXIST) {
+        log_error("run_dir %s: cannot make it: %s", dir, strerror(errno));
+        return -1;
+    }
+    snprintf(path, sizeof(path), "%s/frontd.pid", dir);
+    super->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+    if (super->lock_fd < 0) {
+        log_error("run_dir %s: cannot open frontd.pid: %s", dir, strerror(errno));
+        return -1;
+    }
+    if (flock(super->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+        log_error("run_dir %s: another frontd runs with it, see frontd.pid there", dir);
+        return -1;
+    }
+    if (ftruncate(super->lock_fd, 0) < 0 || dprintf(super->lock_fd, "%ld\n", (long)getpid()) < 0)
+        log_warning("run_dir %s: cannot write frontd.pid: %s", dir, strerror(errno));
+    return 0;
+}
+
+int boot_identity(struct super *super)
+{
+    uint8_t random[16];
+    CHECK(getrandom(random, sizeof(random), 0) == (ssize_t)sizeof(random));
+    /* Connection ids are made of it: a front that is started anew does not begin where the last
+     * one did. */
+    memcpy(&super->incarnations, random, 4);
+    super->incarnations >>= 1;
+    for (size_t i = 0; i < sizeof(random); i++)
+        snprintf(super->instance + 2 * i, 3, "%02x", random[i]);
+    for (size_t i = 0; i < SHARE_SEATS; i++) {
+        super->wake_fds[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (super->wake_fds[i] < 0)
+            return -errno;
+    }
+    return 0;
+}
+
+char *boot_find_exe(const char *name)
+{
+    char path[4096];
+    char cwd[4096];
+    if (name[0] == '/')
+        return mem_strndup(name, strlen(name));
+    if (strchr(name, '/') != NULL && getcwd(cwd, sizeof(cwd)) != NULL &&
+        (size_t)snprintf(path, sizeof(path), "%s/%s", cwd, name) < sizeof(path))
+        return mem_strndup(path, strlen(path));
+    const char *dirs = getenv("PATH");
+    while (strchr(name, '/') == NULL && dirs != NULL && *dirs != '\0') {
+        size_t n = strcspn(dirs, ":");
+        int len = snprintf(path, sizeof(path), "%.*s/%s", (int)n, dirs, name);
+        if (n > 0 && (size_t)len < sizeof(path) && access(path, X_OK) == 0)
+            return mem_strndup(path, strlen(path));
+        dirs += n + (dirs[n] == ':');
+    }
+    ssize_t n = readlink("/proc/self/exe", path, sizeof(path));
+    return n < 0 ? NULL : mem_strndup(path, (size_t)n);
+}

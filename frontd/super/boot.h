@@ -1,0 +1,26 @@
+#pragma once
+
+/* What the supervisor needs once, before anything runs. */
+
+#include "frontd/super/super.h"
+
+/*
+ * Raises the descriptor limit to the hard one. Returns how many connections it allows a shard;
+ * fewer than the config asks for is logged.
+ */
+uint64_t boot_raise_fd_limit(const struct conf *conf);
+
+/*
+ * Makes run_dir and holds its PID file: one front for each run_dir. Returns 0, or -1 and has logged
+ * why.
+ */
+int boot_lock_run_dir(struct super *super, const struct conf *conf);
+
+/* Who this front is: its instance, where ids begin, the wake-up eventfds. 0 or -errno. */
+int boot_identity(struct super *super);
+
+/*
+ * The path by which this program was called, links not resolved: where a new version of it will be.
+ * The caller's (mem_free()); NULL without memory.
+ */
+char *boot_find_exe(const char *name);

@@ -1,0 +1,287 @@
+#include "frontd/super/generation.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "frontd/super/super.h"
+
+static int make_memfd(const struct buf *text)
+{
+    int fd = memfd_create("frontd-config", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
+    if (write(fd, buf_data(text), buf_len(text)) != (ssize_t)buf_len(text) ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0) {
+        int r = -errno;
+        close(fd);
+        return r;
+    }
+    return fd;
+}
+
+/* Room to count each shard's connections by peer; only what is used takes memory. */
+static size_t peer_cells(uint64_t connections_each)
+{
+    size_t cells = 64;
+    while (cells < connections_each * 2)
+        cells *= 2;
+    return cells;
+}
+
+/* That of the generation before, so that limits hold over both; else a new one. */
+static int get_share(struct generation *generation, const struct generation *before)
+{
+    int r = 0;
+    if (before != NULL && before->share != NULL) {
+        generation->share_fd = fcntl(before->share_fd, F_DUPFD_CLOEXEC, 3);
+        if (generation->share_fd < 0)
+            return -errno;
+    } else {
+        r = share_create(peer_cells(generation->super->connections_each), &generation->share_fd);
+    }
+    return r == 0 ? share_map(generation->share_fd, &generation->share) : r;
+}
+
+/* The pools of all generations that there are have rows. */
+static void name_pools(struct generation *generation)
+{
+    const char *names[SUPER_GENERATIONS * CONF_POOLS_MAX];
+    size_t n = 0;
+    struct super *super = generation->super;
+    for (uint32_t i = 0; i < generation->conf->npools; i++)
+        names[n++] = generation->conf->pools[i].name;
+    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
+        const struct generation *other = super->generations[g];
+        for (uint32_t i = 0; other != NULL && other != generation && i < other->conf->npools; i++) {
+            bool known = false;
+            for (uint32_t k = 0; k < generation->conf->npools; k++)
+                known |= strcmp(other->conf->pools[i].name, names[k]) == 0;
+            if (!known && n < SHARE_POOLS)
+                names[n++] = other->conf->pools[i].name;
+        }
+    }
+    share_set_pools(generation->share, names, n);
+}
+
+static uint32_t free_seat(const struct super *super, uint64_t *taken)
+{
+    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
+        const struct generation *generation = super->generations[g];
+        for (uint32_t i = 0; generation != NULL && i < generation->nchildren; i++)
+            *taken |= (uint64_t)1 << generation->children[i].seat;
+    }
+    uint32_t seat = 0;
+    while (*taken >> seat & 1)
+        seat++;
+    *taken |= (uint64_t)1 << seat;
+    CHECK(seat <= SHARE_SEAT_LAST); /* twice CONF_SHARDS_MAX fit */
+    return seat;
+}
+
+static void destroy(struct generation *generation)
+{
+    share_unmap(generation->share);
+    if (generation->share_fd >= 0)
+        close(generation->share_fd);
+    if (generation->conf_fd >= 0)
+        close(generation->conf_fd);
+    conf_free(generation->conf);
+    mem_free(generation->children);
+    mem_free(generation);
+}
+
+static struct generation *make(struct super *super, struct conf *conf, uint32_t shards)
+{
+    struct generation *generation = mem_zalloc(sizeof(*generation));
+    struct child *children = mem_zalloc(shards * sizeof(*children));
+    if (generation == NULL || children == NULL) {
+        mem_free(generation);
+        mem_free(children);
+        conf_free(conf);
+        return NULL;
+    }
+    *generation = (struct generation){.super = super,
+        .conf = conf,
+        .conf_fd = -1,
+        .share_fd = -1,
+        .children = children,
+        .number = super->last_generation + 1};
+    return generation;
+}
+
+struct generation *generation_new(struct super *super, struct conf *conf, const struct buf *text,
+    const struct generation *before, char *error, size_t error_size)
+{
+    struct generation *generation = make(super, conf, conf->shards);
+    int r = generation == NULL ? -ENOMEM : 0;
+    if (r == 0)
+        r = generation->conf_fd = make_memfd(text);
+    if (r >= 0)
+        r = get_share(generation, before);
+    if (r < 0) {
+        snprintf(error, error_size, "cannot make new shards: %s", strerror(-r));
+        if (generation != NULL)
+            destroy(generation);
+        return NULL;
+    }
+    name_pools(generation);
+    super->last_generation = generation->number;
+    uint64_t taken = 0;
+    for (uint32_t i = 0; i < conf->shards; i++)
+        child_init(&generation->children[i], generation, i, free_seat(super, &taken));
+    generation->nchildren = conf->shards;
+    return generation;
+}
+
+struct generation *generation_found(struct super *super, struct conf *conf, int conf_fd,
+    int share_fd, uint64_t number, uint32_t shards)
+{
+    struct generation *generation = make(super, conf, shards);
+    if (generation == NULL) {
+        close(conf_fd);
+        close(share_fd);
+        return NULL;
+    }
+    generation->conf_fd = conf_fd;
+    generation->share_fd = share_fd;
+    generation->number = number;
+    if (share_map(share_fd, &generation->share) < 0)
+        log_warning(
+            "generation %llu is of a program that shares memory in another way: limits hold "
+            "for each generation by itself",
+            (unsigned long long)number);
+    super->last_generation = MAX(super->last_generation, number);
+    return generation;
+}
+
+void generation_start(struct generation *generation)
+{
+    for (uint32_t i = 0; i < generation->nchildren; i++)
+        child_start(&generation->children[i]);
+}
+
+void generation_serve(struct generation *generation)
+{
+    generation->role = GENERATION_SERVING;
+    for (uint32_t i = 0; i < generation->nchildren; i++) {
+        struct child *child = &generation->children[i];
+        if (child->pid < 0 && !uv_is_active((uv_handle_t *)&child->restart))
+            child_start(child);
+    }
+}
+
+/* An old shard and a new one: clients go from the one to the other. */
+static void connect_pair(struct child *from, struct child *to)
+{
+    if (from->sock < 0 || to->sock < 0 || to->state != CHILD_READY)
+        return;
+    int r = child_connect(from, CTL_GIVE, to, CTL_TAKE);
+    if (r < 0)
+        log_error("cannot connect an old shard with a new one: %s", strerror(-r));
+}
+
+static uint64_t listeners_removed(const struct conf *conf, const struct conf *next)
+{
+    uint64_t removed = 0;
+    for (uint32_t i = 0; i < conf->nlisteners; i++) {
+        const struct conf_address *address = &conf->listeners[i].address;
+        bool there = false;
+        for (uint32_t k = 0; k < next->nlisteners; k++) {
+            const struct conf_address *other = &next->listeners[k].address;
+            there |= address->len == other->len &&
+                     memcmp(&address->sock, &other->sock, address->len) == 0;
+        }
+        if (!there)
+            removed |= (uint64_t)1 << i;
+    }
+    return removed;
+}
+
+void generation_leave(struct generation *generation, struct generation *next)
+{
+    struct ctl_message message = {
+        .u.leave.removed = listeners_removed(generation->conf, next->conf)};
+    generation->role = GENERATION_LEAVING;
+    for (uint32_t i = 0; i < generation->nchildren; i++) {
+        struct child *child = &generation->children[i];
+        uv_timer_stop(&child->restart);
+        for (uint32_t k = 0; k < next->nchildren; k++)
+            connect_pair(child, &next->children[k]);
+        child_tell(child, CTL_LEAVE, &message);
+    }
+}
+
+void generation_drain(struct generation *generation)
+{
+    struct ctl_message message = {0};
+    generation->role = GENERATION_STOPPING;
+    for (uint32_t i = 0; i < generation->nchildren; i++) {
+        uv_timer_stop(&generation->children[i].restart);
+        child_tell(&generation->children[i], CTL_DRAIN, &message);
+    }
+}
+
+void generation_kill(struct generation *generation)
+{
+    for (uint32_t i = 0; i < generation->nchildren; i++) {
+        uv_timer_stop(&generation->children[i].restart);
+        child_kill(&generation->children[i]);
+    }
+}
+
+bool generation_alive(const struct generation *generation)
+{
+    for (uint32_t i = 0; i < generation->nchildren; i++) {
+        if (generation->children[i].pid > 0)
+            return true;
+    }
+    return false;
+}
+
+bool generation_ready(const struct generation *generation)
+{
+    for (uint32_t i = 0; i < generation->nchildren; i++) {
+        if (generation->children[i].state != CHILD_READY)
+            return false;
+    }
+    return true;
+}
+
+void generation_close(struct generation *generation)
+{
+    generation->closing = true;
+    for (uint32_t i = 0; i < generation->nchildren; i++)
+        child_close(&generation->children[i]);
+}
+
+void generation_handle_closed(struct generation *generation)
+{
+    if (--generation->handles == 0 && generation->closing)
+        destroy(generation);
+}
+
+void generation_child_ready(struct generation *generation, struct child *child)
+{
+    struct super *super = generation->super;
+    /* One that was started again while old shards still have clients. */
+    for (size_t g = 0; g < SUPER_GENERATIONS && generation->role == GENERATION_SERVING; g++) {
+        struct generation *other = super->generations[g];
+        if (other == NULL || other->role != GENERATION_LEAVING)
+            continue;
+        for (uint32_t i = 0; i < other->nchildren; i++)
+            connect_pair(&other->children[i], child);
+    }
+    super_child_ready(super, generation);
+}
+
+bool generation_child_ended(struct generation *generation)
+{
+    if (generation->role == GENERATION_SERVING)
+        return true;
+    super_child_gone(generation->super, generation);
+    return false;
+}

@@ -1,0 +1,80 @@
+#pragma once
+
+/* The shards that serve one config; a new config or binary makes a new generation. */
+
+#include "common/buf.h"
+#include "frontd/conf.h"
+#include "frontd/super/child.h"
+
+struct super;
+
+enum generation_role {
+    GENERATION_STARTING, /* not all are ready yet; the one before it serves */
+    GENERATION_SERVING,
+    GENERATION_LEAVING,  /* gives its clients to the one that serves */
+    GENERATION_STOPPING, /* the front ends, or this one was given up */
+};
+
+struct generation {
+    struct super *super;
+    enum generation_role role;
+    uint64_t number; /* counts up */
+    struct conf *conf;
+    int conf_fd;  /* its text, for the shards */
+    int share_fd; /* shared with the generations before and after, where they understand each other
+                   */
+    struct share *share;
+    struct child *children;
+    uint32_t nchildren;
+    unsigned handles; /* libuv's that are not closed yet; freed with the last */
+    bool closing;
+};
+
+/*
+ * A generation without processes. conf: consumed, also on failure. text: of the config. before:
+ * that which serves now, for its shared memory; NULL: none. Returns NULL, with a message in
+ * `error`.
+ */
+struct generation *generation_new(struct super *super, struct conf *conf, const struct buf *text,
+    const struct generation *before, char *error, size_t error_size);
+
+/*
+ * One whose processes run already; they are adopted afterwards. conf, conf_fd and share_fd:
+ * consumed, also on failure. share_fd may be one that this program cannot map: then there is none.
+ */
+struct generation *generation_found(struct super *super, struct conf *conf, int conf_fd,
+    int share_fd, uint64_t number, uint32_t shards);
+
+/* Starts all shards. */
+void generation_start(struct generation *generation);
+
+/* From now on it serves: shards that end are started again. */
+void generation_serve(struct generation *generation);
+
+/* Its shards give their clients to those of `next`, and end. */
+void generation_leave(struct generation *generation, struct generation *next);
+
+/* Its shards finish what is in progress, and end. */
+void generation_drain(struct generation *generation);
+
+/* Ends all its processes at once. */
+void generation_kill(struct generation *generation);
+
+/* Whether there is a process of it. */
+bool generation_alive(const struct generation *generation);
+
+/* Whether all shards are ready. */
+bool generation_ready(const struct generation *generation);
+
+/* Lets go of everything; no process may be left. It is freed when libuv is done with its handles.
+ */
+void generation_close(struct generation *generation);
+
+/* For child.c */
+
+void generation_child_ready(struct generation *generation, struct child *child);
+
+/* Returns whether it is to be started again. */
+bool generation_child_ended(struct generation *generation);
+
+void generation_handle_closed(struct generation *generation);
