@@ -43,7 +43,7 @@ static bool message_valid(const struct ctl_message *message, size_t n, size_t nf
     case CTL_REPORT: return nfds == CTL_START_FDS;
     case CTL_LISTEN:
         return message->u.listen.count <= CTL_LISTEN_MAX && nfds == message->u.listen.count;
-    case CTL_PEER:
+    case CTL_PEER: return nfds == CTL_PEER_FDS;
     case CTL_TAKE:
     case CTL_GIVE: return nfds == 1;
     default: return nfds == 0;

@@ -32,7 +32,7 @@ enum ctl_type {
     CTL_RUN = 3,    /* supervisor: that was all, start accepting */
     CTL_READY = 4,  /* shard: accepting */
     CTL_DRAIN = 5,  /* supervisor: stop accepting, finish calls, exit within the drain limit */
-    CTL_PEER = 6,   /* supervisor: a socket to another shard, for pushes; one fd */
+    CTL_PEER = 6,   /* supervisor: another shard; fds: enum ctl_peer_fd */
     CTL_TAKE = 7,  /* supervisor, to a new shard: a socket to an old one that has clients; one fd */
     CTL_GIVE = 8,  /* supervisor, to an old shard: a socket to a new one; one fd */
     CTL_LEAVE = 9, /* supervisor, to an old shard: stop accepting, give your clients away, exit */
@@ -40,14 +40,11 @@ enum ctl_type {
                       * LISTEN and READY follow */
 };
 
-/* Descriptors of START and REPORT, a wake-up eventfd for each seat last. */
-enum ctl_start_fd {
-    CTL_CONF,
-    CTL_SHARE,
-    CTL_ALIVE,
-    CTL_WAKE,
-    CTL_START_FDS = CTL_WAKE + SHARE_SEATS
-};
+/* Descriptors of START and REPORT; the last is the eventfd that wakes this shard. */
+enum ctl_start_fd { CTL_CONF, CTL_SHARE, CTL_ALIVE, CTL_WAKE, CTL_START_FDS };
+
+/* Of PEER: a socket for pushes, and the eventfd that wakes the other shard. */
+enum ctl_peer_fd { CTL_PEER_SOCK, CTL_PEER_WAKE, CTL_PEER_FDS };
 
 struct ctl_start {
     uint64_t incarnation; /* of this process, 32 bits: no other shard process has it */

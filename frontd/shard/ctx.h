@@ -20,7 +20,15 @@ enum {
 struct client;
 
 /* What a wheel timer is a member of; shard.c hands each to its module when it is due. */
-enum timer_kind { TIMER_CLIENT, TIMER_CALL, TIMER_CHANNEL, TIMER_WORKER, TIMER_POOL, TIMER_ACCEPT, TIMER_GIVE };
+enum timer_kind {
+    TIMER_CLIENT,
+    TIMER_CALL,
+    TIMER_CHANNEL,
+    TIMER_WORKER,
+    TIMER_POOL,
+    TIMER_ACCEPT,
+    TIMER_GIVE
+};
 
 /* Who this shard is, for HELLO and for ids. */
 struct identity {
@@ -47,10 +55,10 @@ struct ctx {
     struct slab requests;
     struct slab calls;
     struct slab stays;
-    struct idmap conns;  /* connections that stay, by the id that workers know */
-    const int *wake_fds; /* one for each seat: writing wakes who sits there */
-    uint32_t last_conn; /* connection ids given so far */
-    uint64_t date_at;   /* ms: when `date` was made */
+    struct idmap conns;        /* connections that stay, by the id that workers know */
+    int wake_fds[SHARE_SEATS]; /* writing wakes who sits there; -1: nobody that is known */
+    uint32_t last_conn;        /* connection ids given so far */
+    uint64_t date_at;          /* ms: when `date` was made */
     char date[HTTP1_DATE_SIZE];
     bool draining;
     bool hush;         /* who has a request in progress starts no other: it is to become quiet */

@@ -199,7 +199,8 @@ static void note_oldest(struct pool *pool)
 static void wake(struct pool *pool, unsigned seat)
 {
     uint64_t one = 1;
-    if (write(pool->ctx->wake_fds[seat], &one, sizeof(one)) < 0 && errno != EAGAIN)
+    int fd = pool->ctx->wake_fds[seat];
+    if (fd >= 0 && write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
         CHECK(errno == EINTR);
 }
 

@@ -317,7 +317,7 @@ static void on_wake(uv_poll_t *poll, int status, int events)
     (void)events;
     struct shard *shard = poll->data;
     uint64_t count;
-    if (status < 0 || read(shard->fds[CTL_WAKE + shard->ctx.seat], &count, sizeof(count)) < 0)
+    if (status < 0 || read(shard->fds[CTL_WAKE], &count, sizeof(count)) < 0)
         return;
     for (size_t i = 0; i < shard->npools; i++)
         pool_wake(&shard->pools[i]);
@@ -349,7 +349,7 @@ static int init_handles(struct shard *shard)
     report_init(&shard->report, loop);
     shard->turn_end.data = shard->tick.data = shard->drain_limit.data = shard;
     CHECK(uv_prepare_start(&shard->turn_end, on_turn_end) == 0);
-    int r = uv_poll_init(loop, &shard->wake, shard->fds[CTL_WAKE + shard->ctx.seat]);
+    int r = uv_poll_init(loop, &shard->wake, shard->fds[CTL_WAKE]);
     if (r < 0)
         return r;
     shard->wake.data = shard;
@@ -407,7 +407,8 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
     if (r < 0)
         return r;
     ctx->seat = start->seat;
-    ctx->wake_fds = shard->fds + CTL_WAKE;
+    for (size_t i = 0; i < SHARE_SEATS; i++)
+        ctx->wake_fds[i] = -1;
     ctx->identity = (struct identity){
         .instance = shard->start.instance,
         .incarnation = start->incarnation,
@@ -472,7 +473,20 @@ static int on_socket(struct shard *shard, int (*add)(unsigned seat, int fd), uns
         close(fd);
         return shard->finished ? 0 : -EPROTO;
     }
-    return add == NULL ? mesh_add(&shard->ctx, seat, fd) : add(seat, fd);
+    return add(seat, fd);
+}
+
+static int on_peer(struct shard *shard, unsigned seat, const int *fds)
+{
+    if (!shard->started || shard->finished || seat > SHARE_SEAT_LAST) {
+        fdpass_close(fds, CTL_PEER_FDS);
+        return shard->finished ? 0 : -EPROTO;
+    }
+    int *wake = &shard->ctx.wake_fds[seat];
+    if (*wake >= 0)
+        close(*wake);
+    *wake = fds[CTL_PEER_WAKE];
+    return mesh_add(&shard->ctx, seat, fds[CTL_PEER_SOCK]);
 }
 
 static int on_message(struct shard *shard, const struct ctl_message *message, const int *fds)
@@ -480,7 +494,7 @@ static int on_message(struct shard *shard, const struct ctl_message *message, co
     switch (message->type) {
     case CTL_START: return on_start(shard, &message->u.start, fds);
     case CTL_LISTEN: return on_listen(shard, &message->u.listen, fds);
-    case CTL_PEER: return on_socket(shard, NULL, message->u.peer.seat, fds[0]);
+    case CTL_PEER: return on_peer(shard, message->u.peer.seat, fds);
     case CTL_TAKE: return on_socket(shard, take_add, message->u.peer.seat, fds[0]);
     case CTL_GIVE: return on_socket(shard, give_add, message->u.peer.seat, fds[0]);
     case CTL_LEAVE: return leave(shard, &message->u.leave);
@@ -610,6 +624,10 @@ static void deinit(struct shard *shard)
     share_unmap(shard->share);
     conf_free(shard->conf);
     fdpass_close(shard->fds, CTL_START_FDS);
+    for (size_t i = 0; i < SHARE_SEATS; i++) {
+        if (ctx->wake_fds[i] >= 0)
+            close(ctx->wake_fds[i]);
+    }
 }
 
 int shard_run(void)

@@ -294,6 +294,8 @@ static int take_shard(struct generation *generation, struct found *found)
     child->incarnation = start->incarnation;
     struct super *super = generation->super;
     super->incarnations = MAX(super->incarnations, start->incarnation);
+    super->wake_fds[start->seat] = found->fds[CTL_WAKE];
+    found->fds[CTL_WAKE] = -1;
     int sock = found->sock;
     found->sock = -1;
     int r = take_sockets(super, found, generation->conf);
@@ -329,7 +331,7 @@ static int take_generation(
                 return -ENOMEM;
             super->generations[slot] = generation;
             for (uint32_t k = 0; k < shards; k++)
-                child_init(&generation->children[k], generation, k, SHARE_SEATS);
+                child_init(&generation->children[k], generation, k, SHARE_SEAT_LAST);
             generation->nchildren = shards;
         }
         r = take_shard(generation, found);
@@ -342,10 +344,6 @@ static void take_identity(struct super *super, struct found *found)
 {
     memcpy(super->instance, found->report.start.instance, sizeof(super->instance));
     super->instance[sizeof(super->instance) - 1] = '\0';
-    for (size_t i = 0; i < SHARE_SEATS; i++) {
-        super->wake_fds[i] = found->fds[CTL_WAKE + i];
-        found->fds[CTL_WAKE + i] = -1;
-    }
     super->alive_fd = found->fds[CTL_ALIVE];
     found->fds[CTL_ALIVE] = -1;
 }

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -53,7 +52,7 @@ int boot_lock_run_dir(struct super *super, const struct conf *conf)
     return 0;
 }
 
-int boot_identity(struct super *super)
+void boot_identity(struct super *super)
 {
     uint8_t random[16];
     CHECK(getrandom(random, sizeof(random), 0) == (ssize_t)sizeof(random));
@@ -63,12 +62,6 @@ int boot_identity(struct super *super)
     super->incarnations >>= 1;
     for (size_t i = 0; i < sizeof(random); i++)
         snprintf(super->instance + 2 * i, 3, "%02x", random[i]);
-    for (size_t i = 0; i < SHARE_SEATS; i++) {
-        super->wake_fds[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (super->wake_fds[i] < 0)
-            return -errno;
-    }
-    return 0;
 }
 
 char *boot_find_exe(const char *name)

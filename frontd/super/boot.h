@@ -16,8 +16,8 @@ uint64_t boot_raise_fd_limit(const struct conf *conf);
  */
 int boot_lock_run_dir(struct super *super, const struct conf *conf);
 
-/* Who this front is: its instance, where ids begin, the wake-up eventfds. 0 or -errno. */
-int boot_identity(struct super *super);
+/* Who this front is: its instance, and where ids begin. */
+void boot_identity(struct super *super);
 
 /*
  * The path by which this program was called, links not resolved: where a new version of it will be.

@@ -109,7 +109,7 @@ static int send_start(struct child *child, int control)
     fds[CTL_CONF] = generation->conf_fd;
     fds[CTL_SHARE] = generation->share_fd;
     fds[CTL_ALIVE] = super->alive_fd;
-    memcpy(fds + CTL_WAKE, super->wake_fds, sizeof(super->wake_fds));
+    fds[CTL_WAKE] = super->wake_fds[child->seat];
     return ctl_send(control, CTL_START, &message, fds, CTL_START_FDS);
 }
 
@@ -144,22 +144,30 @@ static int send_listeners(struct child *child, int control)
     return r == 0 && listen->count > 0 ? flush_listeners(control, &message, fds) : r;
 }
 
-int child_connect(
-    struct child *one, enum ctl_type to_one, struct child *other, enum ctl_type to_other)
+/* Sends each of two shards an end of a socket pair; for PEER with the other's wake-up eventfd. */
+static int link_shards(
+    struct child *one, enum ctl_type to_one, int type, struct child *other, enum ctl_type to_other)
 {
+    const int *wake_fds = one->generation->super->wake_fds;
     int pair[2];
-    bool stream = to_one == CTL_PEER;
-    int type = (stream ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC | SOCK_NONBLOCK;
-    if (socketpair(AF_UNIX, type, 0, pair) < 0)
+    if (socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
         return -errno;
     struct ctl_message message_to_one = {.u.peer.seat = other->seat};
     struct ctl_message message_to_other = {.u.peer.seat = one->seat};
-    int r = ctl_send(one->sock, to_one, &message_to_one, &pair[0], 1);
-    if (r == 0 && ctl_send(other->sock, to_other, &message_to_other, &pair[1], 1) < 0)
+    int fds_to_one[CTL_PEER_FDS] = {pair[0], wake_fds[other->seat]};
+    int fds_to_other[CTL_PEER_FDS] = {pair[1], wake_fds[one->seat]};
+    size_t nfds = to_one == CTL_PEER ? CTL_PEER_FDS : 1;
+    int r = ctl_send(one->sock, to_one, &message_to_one, fds_to_one, nfds);
+    if (r == 0 && ctl_send(other->sock, to_other, &message_to_other, fds_to_other, nfds) < 0)
         log_error("%s cannot be told of another shard", name_of(other));
     close(pair[0]);
     close(pair[1]);
     return r;
+}
+
+int child_hand_over(struct child *from, struct child *to)
+{
+    return link_shards(from, CTL_GIVE, SOCK_SEQPACKET, to, CTL_TAKE);
 }
 
 /* Each two shards that run, whatever their generation, have a socket between them. */
@@ -172,7 +180,7 @@ static int connect_peers(struct child *child)
         for (uint32_t i = 0; r == 0 && generation != NULL && i < generation->nchildren; i++) {
             struct child *other = &generation->children[i];
             if (other != child && other->sock >= 0)
-                r = child_connect(child, CTL_PEER, other, CTL_PEER);
+                r = link_shards(child, CTL_PEER, SOCK_STREAM, other, CTL_PEER);
         }
     }
     return r;

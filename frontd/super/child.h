@@ -51,9 +51,8 @@ void child_ended(struct child *child, int status);
 /* Sends a message without descriptors, or kills it where that fails. */
 void child_tell(struct child *child, enum ctl_type type, struct ctl_message *message);
 
-/* Gives each of two shards an end of a socket pair, with these messages. 0 or -errno. */
-int child_connect(
-    struct child *one, enum ctl_type to_one, struct child *other, enum ctl_type to_other);
+/* Clients go from an old shard to a new one, over a socket that each has an end of. 0 or -errno. */
+int child_hand_over(struct child *from, struct child *to);
 
 void child_kill(struct child *child);
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -44,6 +45,14 @@ static int get_share(struct generation *generation, const struct generation *bef
         r = share_create(peer_cells(generation->super->connections_each), &generation->share_fd);
     }
     return r == 0 ? share_map(generation->share_fd, &generation->share) : r;
+}
+
+/* Wakes whoever sits there; made for the first one that does. */
+static int make_wake_fd(int *wake_fd)
+{
+    if (*wake_fd < 0)
+        *wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return *wake_fd < 0 ? -errno : 0;
 }
 
 /* The pools of all generations that there are have rows. */
@@ -117,11 +126,17 @@ struct generation *generation_new(struct super *super, struct conf *conf, const 
     const struct generation *before, char *error, size_t error_size)
 {
     struct generation *generation = make(super, conf, conf->shards);
+    uint32_t seats[CONF_SHARDS_MAX];
+    uint64_t taken = 0;
     int r = generation == NULL ? -ENOMEM : 0;
     if (r == 0)
         r = generation->conf_fd = make_memfd(text);
     if (r >= 0)
         r = get_share(generation, before);
+    for (uint32_t i = 0; r == 0 && i < conf->shards; i++) {
+        seats[i] = free_seat(super, &taken);
+        r = make_wake_fd(&super->wake_fds[seats[i]]);
+    }
     if (r < 0) {
         snprintf(error, error_size, "cannot make new shards: %s", strerror(-r));
         if (generation != NULL)
@@ -130,9 +145,8 @@ struct generation *generation_new(struct super *super, struct conf *conf, const 
     }
     name_pools(generation);
     super->last_generation = generation->number;
-    uint64_t taken = 0;
     for (uint32_t i = 0; i < conf->shards; i++)
-        child_init(&generation->children[i], generation, i, free_seat(super, &taken));
+        child_init(&generation->children[i], generation, i, seats[i]);
     generation->nchildren = conf->shards;
     return generation;
 }
@@ -179,7 +193,7 @@ static void connect_pair(struct child *from, struct child *to)
 {
     if (from->sock < 0 || to->sock < 0 || to->state != CHILD_READY)
         return;
-    int r = child_connect(from, CTL_GIVE, to, CTL_TAKE);
+    int r = child_hand_over(from, to);
     if (r < 0)
         log_error("cannot connect an old shard with a new one: %s", strerror(-r));
 }

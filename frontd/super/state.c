@@ -21,8 +21,10 @@ static void each_fd(
     fn(state_fd, open);
     fn(super->alive_fd, open);
     fn(super->lock_fd, open);
-    for (size_t i = 0; i < SHARE_SEATS; i++)
-        fn(super->wake_fds[i], open);
+    for (size_t i = 0; i < SHARE_SEATS; i++) {
+        if (super->wake_fds[i] >= 0)
+            fn(super->wake_fds[i], open);
+    }
     for (size_t i = 0; i < super->endpoints.count; i++) {
         for (uint32_t k = 0; k < super->endpoints.all[i].count; k++)
             fn(super->endpoints.all[i].fds[k], open);
@@ -287,11 +289,8 @@ static int from_json(struct super *super, const struct json_object *state)
     if (super->lock_fd < 0 || super->alive_fd < 0)
         return -EBADF;
     struct json_object *wake = get_array(state, "wake_fds", &n);
-    for (size_t i = 0; i < SHARE_SEATS; i++) {
-        super->wake_fds[i] = i < n ? fd_of(json_object_array_get_idx(wake, i)) : -1;
-        if (super->wake_fds[i] < 0)
-            return -EBADF;
-    }
+    for (size_t i = 0; i < MIN(n, (size_t)SHARE_SEATS); i++)
+        super->wake_fds[i] = fd_of(json_object_array_get_idx(wake, i));
     struct json_object *array = get_array(state, "endpoints", &n);
     int r = 0;
     for (size_t i = 0; r == 0 && i < n; i++)

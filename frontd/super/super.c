@@ -416,7 +416,7 @@ static int start(struct super *super, struct conf *conf, const struct buf *text)
     error[0] = '\0';
     r = adopt_shards(super, conf, &found, error, sizeof(error));
     if (r == 0 && !found)
-        r = boot_identity(super);
+        boot_identity(super);
     if (r < 0 && error[0] == '\0')
         snprintf(error, sizeof(error), "cannot start: %s", strerror(-r));
     if (r == 0 && !found)
@@ -483,8 +483,10 @@ static void finish(struct super *super)
 {
     CHECK(uv_loop_close(&super->loop) == 0);
     endpoints_prune(&super->endpoints, NULL);
-    for (size_t i = 0; i < SHARE_SEATS; i++)
-        close(super->wake_fds[i]);
+    for (size_t i = 0; i < SHARE_SEATS; i++) {
+        if (super->wake_fds[i] >= 0)
+            close(super->wake_fds[i]);
+    }
     close(super->alive_fd);
     if (ftruncate(super->lock_fd, 0) < 0)
         log_debug("cannot empty frontd.pid: %s", strerror(errno));
@@ -502,12 +504,16 @@ int super_run(char **argv, const char *conf_name, int state_fd)
     super->argv = argv;
     super->exe = boot_find_exe(argv[0]);
     super->conf_name = conf_name;
+    for (size_t i = 0; i < SHARE_SEATS; i++)
+        super->wake_fds[i] = -1;
     machine_init(&super->machine);
     check_init(&super->check);
     signal(SIGPIPE, SIG_IGN);
-    int r = super->exe == NULL ? -ENOMEM
-            : state_fd < 0     ? load_and_start(super)
-                               : resume(super, state_fd);
+    int r = -ENOMEM;
+    if (super->exe == NULL)
+        log_error("cannot start: no memory");
+    else
+        r = state_fd < 0 ? load_and_start(super) : resume(super, state_fd);
     if (r == 0) {
         uv_run(&super->loop, UV_RUN_DEFAULT);
         finish(super);

@@ -19,7 +19,7 @@ struct super {
     struct check check;
     uv_signal_t signals[6];
     uv_timer_t deadline;       /* of the machine; while stopping, the drain limit */
-    int wake_fds[SHARE_SEATS]; /* eventfds: a sibling says that a slot is free */
+    int wake_fds[SHARE_SEATS]; /* eventfds, by which a sibling says that a slot is free; -1: none */
     int alive_fd;              /* run_dir/shards/alive.lock: locked while a shard lives */
     int lock_fd;               /* run_dir/frontd.pid: one front for each run_dir */
     char **argv;               /* as this program was started */

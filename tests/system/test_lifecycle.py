@@ -327,12 +327,22 @@ def test_stop_now(site, signals):
     web.front = None
 
 
-def test_killed_supervisor_leaves_no_shards(site):
+def test_shards_without_a_supervisor_serve_on_until_sigterm(site):
     web = site(shards=2)
+    web.fake()
     web.start()
-    web.front.signal(signal.SIGKILL)
+    shards = web.shards()
+    with web.client() as client:
+        assert client.rpc("demo.echo", [1]).status == 200
+        web.front.signal(signal.SIGKILL)
+        web.front.process.wait()
+        wait_for(lambda: web.front.text().count("the supervisor is gone") == 2, "both shards to see it")
+        assert client.rpc("demo.echo", [2]).status == 200
+    web.rpc("demo.echo", [3])
+    assert sorted(web.front.family()) == sorted(shards)
+    for pid in shards:
+        os.kill(pid, signal.SIGTERM)
     wait_for(lambda: not web.front.family(), "the end of the shards")
-    web.front.process.wait()
     web.front.check_log()
     web.front = None
 

@@ -123,9 +123,9 @@ Test(ctl, the_number_of_descriptors_is_checked)
         {CTL_DRAIN, 0, 1, -EPROTO},
         {CTL_LEAVE, 0, 0, 0},
         {CTL_LEAVE, 0, 1, -EPROTO},
-        {CTL_PEER, 0, 0, -EPROTO},
-        {CTL_PEER, 0, 1, 0},
-        {CTL_PEER, 0, 2, -EPROTO},
+        {CTL_PEER, 0, 1, -EPROTO},
+        {CTL_PEER, 0, 2, 0},
+        {CTL_PEER, 0, 3, -EPROTO},
         {CTL_TAKE, 0, 0, -EPROTO},
         {CTL_TAKE, 0, 1, 0},
         {CTL_TAKE, 0, 2, -EPROTO},
@@ -150,8 +150,9 @@ Test(ctl, every_other_length_is_refused)
         struct ctl_message message;
         struct ctl_message got;
         size_t n = message_of((enum ctl_type)type, &message);
-        bool one = type == CTL_PEER || type == CTL_TAKE || type == CTL_GIVE;
-        size_t fds = type == CTL_START || type == CTL_REPORT ? CTL_START_FDS : one;
+        size_t fds = type == CTL_START || type == CTL_REPORT ? CTL_START_FDS
+                     : type == CTL_PEER                      ? CTL_PEER_FDS
+                                                             : type == CTL_TAKE || type == CTL_GIVE;
         memcpy(bytes, &message, sizeof(message));
         for (size_t cut = 1; cut <= sizeof(message); cut++) {
             int r = receive(bytes, cut, fds, &got);
