@@ -190,9 +190,28 @@ static void wait_for(struct client *client, int events)
         CHECK(uv_poll_start(&client->poll, events, on_poll) == 0);
 }
 
+static void start_clocks(struct client *client)
+{
+    struct pending *pending = client->pending;
+    pending->started = pending->heard = pending->window = ctx_now(client_ctx(client));
+    pending->window_bytes = 0;
+}
+
+/* What the client could not say while it was not read is not held against it. */
+static void set_unread(struct client *client, bool unread)
+{
+    bool resumed = client->unread && !unread;
+    client->unread = unread;
+    if (resumed && client->pending != NULL)
+        start_clocks(client);
+    if (resumed && client->stay != NULL)
+        stay_resume(client);
+}
+
 static void wait_for_what_matters(struct client *client)
 {
     bool read = client_may_start(client) || client->state == CLIENT_LINGERING;
+    set_unread(client, !read);
     bool write = client_writable(client) > 0;
     /* Who is not read, but waits for an answer, may leave. (A pipelining HTTP client whose reading
      * is paused has requests unread, which its end would overtake; see also on_hang_up().) */
@@ -262,13 +281,6 @@ static size_t run(
         client_touch(client);
     }
     return client->last_request ? 0 : n; /* what follows the last request is not looked at */
-}
-
-static void start_clocks(struct client *client)
-{
-    struct pending *pending = client->pending;
-    pending->started = pending->heard = pending->window = ctx_now(client_ctx(client));
-    pending->window_bytes = 0;
 }
 
 /* Puts the rest of what was read aside. */

@@ -98,6 +98,7 @@ struct client {
     bool kept : 1;        /* no other process wants it */
     bool drain_later : 1; /* it was to be drained while it could not be */
     bool shut : 1;        /* it sends no more, but may have sent what is not read yet */
+    bool unread : 1;      /* reading is paused */
 };
 _Static_assert(sizeof(struct client) <= 336, "an idle connection costs at most 400 bytes");
 

@@ -9,8 +9,9 @@
  * nothing more is read.
  *
  * Half-open connections: a WebSocket that was silent for the ping interval is sent a Ping, after
- * two intervals another, and is lost after three; for the other kinds the kernel's keep-alive does
- * the same, since their protocol has no question that every client answers.
+ * two intervals another, and is lost after three. The kernel's keep-alive does the same, for the
+ * other kinds, whose protocol has no question that every client answers, and for a WebSocket while
+ * it is not read.
  */
 
 #include "frontd/shard/stay.h"
@@ -33,33 +34,6 @@ enum {
     JITTER_PARTS = 8, /* a ping comes up to an eighth of the interval early */
 };
 
-/* The client becomes one that stays. */
-static int begin(struct client *client, const struct conf_route *route, enum stay_kind kind)
-{
-    struct ctx *ctx = client_ctx(client);
-    struct stay *stay = slab_get(&ctx->stays);
-    if (stay == NULL)
-        return -ENOMEM;
-    stay->route = route;
-    stay->kind = (uint8_t)kind;
-    stay->heard_at = ctx_now(ctx);
-    idmap_add(&ctx->conns, &client->conn);
-    client->stay = stay;
-    return 0;
-}
-
-struct subscription *stay_subscriptions(const struct client *client)
-{
-    return client->stay->subscriptions;
-}
-
-struct client *stay_find(struct ctx *ctx, uint64_t conn)
-{
-    struct idmap_node *node = idmap_find(&ctx->conns, conn);
-    struct client *client = node == NULL ? NULL : container_of(node, struct client, conn);
-    return client == NULL || client->moving ? NULL : client;
-}
-
 void stay_set_keep_alive(const struct client *client)
 {
     uint64_t ping_ms = client->stay->route->ping;
@@ -76,13 +50,40 @@ void stay_set_keep_alive(const struct client *client)
     setsockopt(client->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
 }
 
+/* The client becomes one that stays. */
+static int begin(struct client *client, const struct conf_route *route, enum stay_kind kind)
+{
+    struct ctx *ctx = client_ctx(client);
+    struct stay *stay = slab_get(&ctx->stays);
+    if (stay == NULL)
+        return -ENOMEM;
+    stay->route = route;
+    stay->kind = (uint8_t)kind;
+    stay->heard_at = ctx_now(ctx);
+    idmap_add(&ctx->conns, &client->conn);
+    client->stay = stay;
+    stay_set_keep_alive(client);
+    return 0;
+}
+
+struct subscription *stay_subscriptions(const struct client *client)
+{
+    return client->stay->subscriptions;
+}
+
+struct client *stay_find(struct ctx *ctx, uint64_t conn)
+{
+    struct idmap_node *node = idmap_find(&ctx->conns, conn);
+    struct client *client = node == NULL ? NULL : container_of(node, struct client, conn);
+    return client == NULL || client->moving ? NULL : client;
+}
+
 int stay_open(struct client *client)
 {
     const struct conf_route *route = &client_listener(client)->routes[0];
     bool frame = client_listener(client)->protocol == CONF_PROTOCOL_FRAME;
     if (begin(client, route, frame ? STAY_FRAME : STAY_LINE) < 0)
         return -ENOMEM;
-    stay_set_keep_alive(client);
     if (!route->events)
         return 0;
     if (!route->connect_ask) {
@@ -468,6 +469,23 @@ static uint64_t early(const struct client *client)
     return mixed % (stay->route->ping / JITTER_PARTS + 1);
 }
 
+/* When a silent WebSocket is sent the next Ping, or is lost after the last. */
+static uint64_t next_ping(const struct client *client)
+{
+    const struct stay *stay = client->stay;
+    uint64_t at = stay->heard_at + stay->route->ping * (stay->pings + 1U);
+    return stay->pings == 0 ? at - early(client) : at;
+}
+
+void stay_resume(struct client *client)
+{
+    struct stay *stay = client->stay;
+    if (stay->close_sent)
+        return;
+    stay->heard_at = ctx_now(client_ctx(client));
+    stay->pings = 0;
+}
+
 static uint64_t due(const struct client *client)
 {
     const struct stay *stay = client->stay;
@@ -479,9 +497,7 @@ static uint64_t due(const struct client *client)
              client_ctx(client)->conf->limits.body_timeout;
     if (stay->kind != STAY_WEBSOCKET || !client_may_start(client))
         return at;
-    uint64_t interval = stay->route->ping;
-    uint64_t ping_at = stay->heard_at + interval * (stay->pings + 1U);
-    return MIN(at, stay->pings == 0 ? ping_at - early(client) : ping_at);
+    return MIN(at, next_ping(client));
 }
 
 static void expire(struct client *client)
@@ -500,16 +516,14 @@ static void expire(struct client *client)
         fail(client, WS_CODE_POLICY);
         return;
     }
-    if (stay->kind != STAY_WEBSOCKET)
+    if (stay->kind != STAY_WEBSOCKET || now < next_ping(client))
         return;
     if (stay->pings >= PINGS_MAX - 1) {
         client_doom(client); /* lost: 1006 */
         return;
     }
-    if (now + early(client) >= stay->heard_at + stay->route->ping * (stay->pings + 1U)) {
-        stay->pings++;
-        stay_send_control(client, WS_PING, (struct span){0});
-    }
+    stay->pings++;
+    stay_send_control(client, WS_PING, (struct span){0});
 }
 
 static void drain(struct client *client)

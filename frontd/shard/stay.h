@@ -32,6 +32,9 @@ static inline bool stay_ends_at_once(const struct client *client)
     return client->stay != NULL && client->stay->kind == STAY_WEBSOCKET;
 }
 
+/* It is read again: that it was not heard meanwhile does not count as silence. */
+void stay_resume(struct client *client);
+
 /* A listener of protocol frame or line has accepted it. Returns 0 or -ENOMEM. */
 int stay_open(struct client *client);
 
@@ -81,7 +84,7 @@ int stay_restore_codec(const struct client *client, struct span bytes, union cod
  */
 struct message *stay_encode(enum stay_kind kind, struct span payload, bool binary, bool push);
 
-/* For frame and line: has the kernel ask for signs of life, with the route's interval. */
+/* Has the kernel ask for signs of life, with the route's interval. */
 void stay_set_keep_alive(const struct client *client);
 
 /* For stay.c: to the client, after what waits; it is doomed where there is no memory. */

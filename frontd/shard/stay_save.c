@@ -87,7 +87,7 @@ int stay_restore(struct client *client, struct unpack *unpack)
     *stay = read;
     idmap_add(&ctx->conns, &client->conn);
     client->stay = stay;
-    if (read.kind != STAY_WEBSOCKET && ping != read.route->ping)
+    if (ping != read.route->ping)
         stay_set_keep_alive(client);
     return 0;
 }

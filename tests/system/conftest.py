@@ -3,6 +3,7 @@ import os
 
 import pytest
 
+import fakeclock
 import harness
 
 
@@ -43,3 +44,8 @@ def site():
             problems.append(e)
     if problems:
         raise problems[0]
+
+
+@pytest.fixture(scope="session")
+def clock(tmp_path_factory):
+    return fakeclock.Clock(str(tmp_path_factory.mktemp("clock")))

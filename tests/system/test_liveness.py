@@ -1,76 +1,14 @@
-"""Protocol sections 4 and 10, seen from a worker: the front's PINGs, and when it gives a channel up.
-
-The times are fixed by the protocol and long, so frontd runs here with a clock that goes SPEED times
-as fast: a library that is loaded before it multiplies clock_gettime() and divides what epoll waits.
-"""
-import os
-import shutil
-import subprocess
+"""Protocol sections 4 and 10, seen from a worker: the front's PINGs, and when it gives a channel up."""
 import time
 
 import pytest
 
+from fakeclock import SPEED
 from fakeworker import PING, frame, hold
 from harness import Site, rpc_route, sanitized
 from httpclient import rpc_request
 
-SPEED = 30
-CLOCK = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <signal.h>
-#include <sys/epoll.h>
-#include <time.h>
-
-int clock_gettime(clockid_t clock, struct timespec *ts)
-{
-    static int (*real)(clockid_t, struct timespec *);
-    if (real == NULL)
-        real = dlsym(RTLD_NEXT, "clock_gettime");
-    int r = real(clock, ts);
-    if (r == 0 && clock != CLOCK_REALTIME) {
-        __int128 ns = ((__int128)ts->tv_sec * 1000000000 + ts->tv_nsec) * SPEED;
-        ts->tv_sec = (time_t)(ns / 1000000000);
-        ts->tv_nsec = (long)(ns % 1000000000);
-    }
-    return r;
-}
-
-static int shorter(int timeout)
-{
-    return timeout <= 0 ? timeout : (timeout + SPEED - 1) / SPEED;
-}
-
-int epoll_wait(int fd, struct epoll_event *events, int n, int timeout)
-{
-    static int (*real)(int, struct epoll_event *, int, int);
-    if (real == NULL)
-        real = dlsym(RTLD_NEXT, "epoll_wait");
-    return real(fd, events, n, shorter(timeout));
-}
-
-int epoll_pwait(int fd, struct epoll_event *events, int n, int timeout, const sigset_t *mask)
-{
-    static int (*real)(int, struct epoll_event *, int, int, const sigset_t *);
-    if (real == NULL)
-        real = dlsym(RTLD_NEXT, "epoll_pwait");
-    return real(fd, events, n, shorter(timeout), mask);
-}
-"""
-
 pytestmark = pytest.mark.skipif(sanitized(), reason="ASan must be the first library that is loaded")
-
-
-@pytest.fixture(scope="module")
-def clock(tmp_path_factory):
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    folder = tmp_path_factory.mktemp("clock")
-    source, library = str(folder / "clock.c"), str(folder / "clock.so")
-    with open(source, "w") as file:
-        file.write(CLOCK)
-    subprocess.run([compiler, "-shared", "-fPIC", "-O", "-DSPEED=%d" % SPEED, "-o", library, source,
-                    "-ldl"], check=True)
-    return library
 
 
 @pytest.fixture
@@ -82,11 +20,8 @@ def fast(clock):
         web = Site(routes=[rpc_route(timeout="200s")])
         made.append(web)
         worker = web.fake(**keys)
-        os.environ["LD_PRELOAD"] = clock
-        try:
+        with clock:
             web.start(ready=False)
-        finally:
-            del os.environ["LD_PRELOAD"]
         web.wait_served()
         return web, worker
 

@@ -1,21 +1,27 @@
 """Connections that stay are asked for a sign of life, and released after three intervals without one."""
+import select
 import socket
+import struct
+import time
 
 import pytest
 
-from harness import LIMIT, rpc_route, wait_for, ws_route
-from wsclient import CONTINUATION, TEXT, Closed, Reader, WsClosed, ws_frame
+from fakeclock import SPEED
+from fakeworker import echo, hold
+from harness import LIMIT, rpc_route, sanitized, wait_for, ws_route
+from wsclient import CONTINUATION, TEXT, Closed, Reader, WsClosed, quiet, ws_frame
 
 
 PING = "200ms"
 TCP_REPAIR = 19         # linux/tcp.h: what is done to the socket then is not told to the peer
 
 
-def build(site, **keys):
+def build(site, limits=None, handler=echo, **keys):
     route = {"ping": PING, "events": True, **keys}
-    web = site(routes=[ws_route(**route), rpc_route(), ws_route("/calm", ping="1h", events=True)],
-               streams={"frame": route, "line": route})
-    worker = web.fake()
+    web = site(routes=[ws_route(**route), rpc_route(), ws_route("/calm", ping="1h", events=True),
+                       ws_route("/later", ping="800ms")],
+               streams={"frame": route, "line": route}, limits=limits)
+    worker = web.fake(handler=handler)
     web.start()
     return web, worker
 
@@ -43,11 +49,116 @@ def test_who_answers_lives(site):
 
 
 def test_who_does_not_answer_is_asked_and_released(site):
-    web, worker = build(site)
+    """Two Pings, and the end after three intervals: not before, and before another's whose intervals are
+    longer by a third."""
+    web, worker = build(site, ping="600ms")
+    with web.ws(pong=False) as client, web.ws("/later", pong=False) as later:
+        later.who()
+        start = time.monotonic()
+        conn, _ = client.who()
+        assert pings_until_the_end(client) == 2
+        assert time.monotonic() - start >= 3 * 0.6
+        assert not later.readable() or later.read_frame()[1] == 9
+        assert worker.wait_disconnect(conn).params["code"] == 1006
+        assert pings_until_the_end(later) + len(later.pings) >= 1
+
+
+def test_pings_are_spread(site):
+    """Clients that came together are not asked together, but within an eighth of the interval."""
+    web, worker = build(site, ping="4s")
+    count = 24
+    clients = [web.ws(pong=False) for _ in range(count)]
+    said, waited = {}, {}
+    for client in clients:
+        client.who()
+        said[client.sock.fileno()] = time.monotonic()
+    while len(waited) < count:
+        ready, _, _ = select.select(set(said) - set(waited), [], [], LIMIT)
+        assert ready, "%d of %d Pings" % (len(waited), count)
+        for fd in ready:
+            waited[fd] = time.monotonic() - said[fd]
+    for client in clients:
+        client.close()
+    assert min(waited.values()) >= 4 * 7 / 8 - 0.1
+    assert max(waited.values()) - min(waited.values()) >= 0.125         # of 0.5
+
+
+def test_a_message_that_has_only_begun_does_not_shorten_it(site):
+    """When the rate of a message is looked at, silence counts as long as ever."""
+    web, worker = build(site, ping="1s", limits={"body_timeout": "3500ms"})
     with web.ws(pong=False) as client:
         conn, _ = client.who()
-        assert 1 <= pings_until_the_end(client) <= 4
-        assert worker.wait_disconnect(conn).params["code"] == 1006
+        client.send(ws_frame(TEXT, b"x" * 3000, length=9000, mask=b"\0\0\0\0"))
+        time.sleep(0.8)
+        last = time.monotonic()
+        client.send(b"y" * 3000)
+        assert pings_until_the_end(client) == 2
+        assert time.monotonic() - last >= 3
+
+
+def test_a_silent_client_that_was_not_read(site):
+    """At calls_per_connection nothing is read and no Ping sent. After it the client is asked anew, and has as
+    long to answer as ever."""
+    web, worker = build(site, ping="300ms", handler=hold, limits={"calls_per_connection": 1})
+    with web.ws() as client, web.ws() as other:
+        other.ask("m")
+        client.ask("m")
+        worker.wait_calls(2)
+        with web.ws("/later", pong=False) as mute:      # which is lost after more than three intervals
+            pings_until_the_end(mute)
+        assert client.pings == [] and not client.readable()
+        for call in worker.calls:
+            call.reply()
+        for one in (client, other):
+            one.read_json()
+        while len(client.pings) < 4:
+            fin, opcode, payload = client.read_frame()
+            client._control(opcode, payload)
+        worker.handler = echo
+        assert client.call("demo.echo", [1]) == [1]
+
+
+@pytest.mark.parametrize("kind", ["ws", "frame", "line"])
+def test_a_message_that_waited_while_nothing_was_read(site, kind):
+    """Its time (body_timeout) counts from when it is read on."""
+    web, worker = build(site, ping="1h", handler=hold,
+                        limits={"calls_per_connection": 1, "body_timeout": "1500ms"})
+    with web.stays(kind) as client:
+        text = b'{"jsonrpc":"2.0","id":%d,"method":"m"}'
+        second = client.wrap(text % 2)
+        client.send(client.wrap(text % 1) + second[:20])
+        call = worker.wait_calls(1)
+        assert quiet(client, 2)         # longer than body_timeout
+        call.reply(1)
+        assert client.read_json()["id"] == 1
+        assert quiet(client, 0.2)
+        client.send(second[20:])
+        worker.wait_calls(2).reply(2)
+        assert client.read_json()["id"] == 2
+
+
+@pytest.mark.skipif(sanitized(), reason="the fast clock does not go with ASan")
+def test_the_goodbye_is_waited_for_5_s(site, clock):
+    """A client that does not answer the Close; one that does ends at once."""
+    web = site(routes=[ws_route(events=True), rpc_route()])
+    worker = web.fake()
+    with clock:
+        web.start(ready=False)
+    web.wait_served()
+    worker.wait_ready()
+    with web.ws() as mute, web.ws() as polite:
+        conn, _ = mute.who()
+        other, _ = polite.who()
+        start = time.monotonic()
+        worker.channel().disconnect(conn, 4001)
+        assert mute.read_close()[0] == 4001
+        worker.channel().disconnect(other, 4002)
+        polite.expect_close(4002)
+        assert worker.wait_disconnect(other).params["code"] == 4002
+        assert mute.at_end()
+        assert 4.9 <= (time.monotonic() - start) * SPEED <= 60
+        assert worker.wait_disconnect(conn).params["code"] == 4001
+        assert [c.conn for c in worker.disconnects] == [other, conn]
 
 
 def test_half_open_connections(site):
@@ -72,9 +183,30 @@ def test_half_open_connections(site):
 @pytest.mark.parametrize("kind", ["ws", "frame", "line"])
 def test_clients_that_vanish(site, kind):
     """No FIN and no RST is sent, as when a machine is switched off; nobody asks for them to."""
-    web, worker = build(site, ping="1s")
+    vanish(site, kind)
+
+
+@pytest.mark.parametrize("kind", ["ws", "frame", "line"])
+def test_clients_that_vanish_while_they_are_not_read(site, kind):
+    """At calls_per_connection, where a call takes longer: its worker is told."""
+    vanish(site, kind, busy=True)
+
+
+def unacknowledged(client):
+    """How many segments that this client has sent the front's kernel has not acknowledged."""
+    return struct.unpack_from("I", client.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128), 24)[0]
+
+
+def vanish(site, kind, busy=False):
+    web, worker = build(site, ping="1s", limits={"calls_per_connection": 1} if busy else None)
     client = web.stays(kind)
     conn, _ = client.who()
+    if busy:
+        worker.handler = hold
+        client.ask("m")
+        worker.wait(lambda: any(c.method == "m" for c in worker.calls), "the call")
+    # An acknowledgement that comes afterwards would be answered with a RST.
+    wait_for(lambda: unacknowledged(client) == 0, "acknowledgements")
     try:
         client.sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
     except PermissionError:
@@ -84,6 +216,10 @@ def test_clients_that_vanish(site, kind):
     assert web.connections() == 1
     assert worker.wait_disconnect(conn, 2 * LIMIT).params["code"] == 1006
     wait_for(lambda: web.connections() == 0, "its end")
+    for call in worker.calls:
+        if not call.done:
+            worker.wait(lambda: call.cancelled, "CANCEL")
+            call.reply("late")
 
 
 def keep_alive(web, client):
