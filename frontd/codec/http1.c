@@ -141,7 +141,8 @@ void http1_save(const struct http1 *http1, struct pack *pack)
     pack_u8(pack, http1->continue_asked);
     pack_u32(pack, http1->head_len);
     pack_u32(pack, http1->body_len);
-    http1_chunked_save(&http1->chunked, pack);
+    if (http1->phase == HTTP1_PHASE_CHUNKED)
+        http1_chunked_save(&http1->chunked, pack);
 }
 
 /* Whether the head that the bytes begin with is the one that the state tells of. */
@@ -157,16 +158,14 @@ static bool head_fits(const struct http1 *http1, struct span bytes)
 
 int http1_restore(struct http1 *ret_http1, struct unpack *unpack, struct span bytes)
 {
-    static const struct http1 zero;
     struct http1 http1 = {0};
     http1.phase = unpack_u8(unpack);
     http1.continue_asked = unpack_flag(unpack);
     http1.head_len = unpack_u32(unpack);
     http1.body_len = unpack_u32(unpack);
-    if (http1_chunked_restore(&http1.chunked, unpack) < 0 || http1.phase > HTTP1_PHASE_CHUNKED)
+    if (unpack->bad || http1.phase > HTTP1_PHASE_CHUNKED)
         return -EBADMSG;
-    if (http1.phase != HTTP1_PHASE_CHUNKED &&
-        memcmp(&http1.chunked, &zero.chunked, sizeof(http1.chunked)) != 0)
+    if (http1.phase == HTTP1_PHASE_CHUNKED && http1_chunked_restore(&http1.chunked, unpack) < 0)
         return -EBADMSG;
     if (http1.phase == HTTP1_PHASE_HEAD
             ? http1.head_len > 0 || http1.body_len > 0 || http1.continue_asked
