@@ -112,3 +112,23 @@ void log_write(enum log_level level, const char *format, ...)
     write_message(level, message);
     errno = saved_errno;
 }
+
+void log_limited(
+    struct log_limit *limit, uint64_t now, enum log_level level, const char *format, ...)
+{
+    if (now < limit->again_at) {
+        limit->skipped++;
+        return;
+    }
+    char message[MESSAGE_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof(message), format, args);
+    va_end(args);
+    if (limit->skipped == 0)
+        log_write(level, "%s", message);
+    else
+        log_write(level, "%s (and %llu more like it since the last line)", message,
+            (unsigned long long)limit->skipped);
+    *limit = (struct log_limit){.again_at = now + LOG_LIMIT_MS};
+}

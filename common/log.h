@@ -17,6 +17,21 @@ void log_init(enum log_level level, enum log_format format, const char *who);
 /* A line says who, what happened, and what happens now. */
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* For what a peer can make happen any number of times: at most one line in LOG_LIMIT_MS. */
+enum { LOG_LIMIT_MS = 10000 };
+
+struct log_limit {
+    uint64_t again_at; /* ms: not before; 0: never written */
+    uint64_t skipped;  /* lines since the last one */
+};
+
+/*
+ * log_write() unless the last line of this limit is too recent; else the next one says how many
+ * there were. now: ms of any clock that does not go back.
+ */
+void log_limited(struct log_limit *limit, uint64_t now, enum log_level level, const char *format,
+    ...) __attribute__((format(printf, 4, 5)));
+
 #define log_error(...)   log_write(LOG_ERROR, __VA_ARGS__)
 #define log_warning(...) log_write(LOG_WARNING, __VA_ARGS__)
 #define log_info(...)    log_write(LOG_INFO, __VA_ARGS__)

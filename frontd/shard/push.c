@@ -9,6 +9,10 @@
 /* What is handled has been pushed before: it is for clients that have just arrived. */
 static bool replaying;
 
+/* What workers can make happen with every frame. */
+static struct log_limit not_utf8;
+static struct log_limit not_subscribed;
+
 /* A topic's name: a member of meta, its escapes resolved into `name`. */
 struct topic_name {
     bool there;
@@ -70,7 +74,8 @@ static void deliver(struct client *client, struct shared *shared)
         return;
     if (*message == NULL && websocket && !binary && !ws_text_valid(payload_of(frame))) {
         shared->refused = true;
-        log_warning("a worker pushes text that is not UTF-8: it is not sent to WebSockets");
+        log_limited(&not_utf8, ctx_now(client_ctx(client)), LOG_WARNING,
+            "a worker pushes text that is not UTF-8: it is not sent to WebSockets");
         return;
     }
     if (*message == NULL)
@@ -110,7 +115,8 @@ static void subscribe(struct client *client, const struct topic_name *topic)
     int r = topics_join(
         client, &client->stay->subscriptions, (struct span){topic->name, topic->n}, limit);
     if (r != 0)
-        log_warning("connection %llu cannot subscribe: %s", (unsigned long long)client->conn.id,
+        log_limited(&not_subscribed, ctx_now(client_ctx(client)), LOG_WARNING,
+            "connection %llu cannot subscribe: %s", (unsigned long long)client->conn.id,
             r == TOPICS_E_LIMIT ? "it has limits.subscriptions already" : "no memory");
 }
 

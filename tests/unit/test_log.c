@@ -166,6 +166,25 @@ Test(log, a_full_pipe_loses_lines_and_says_so)
     cr_assert_str_eq(read_line(line), "once");
 }
 
+Test(log, one_line_of_many_in_ten_seconds)
+{
+    char line[LINE_MAX_BYTES];
+    struct log_limit limit = {0};
+    struct log_limit other = {0};
+    log_init(LOG_INFO, LOG_TEXT, "x");
+    log_limited(&limit, 5, LOG_WARNING, "number %d", 1);
+    cr_assert_str_eq(read_line(line), "number 1");
+    for (uint64_t now = 5; now < 5 + LOG_LIMIT_MS; now += 1000)
+        log_limited(&limit, now, LOG_WARNING, "number %d", 2);
+    cr_assert_eq(read_all(line), (size_t)0);
+    log_limited(&other, 6, LOG_WARNING, "another");
+    cr_assert_str_eq(read_line(line), "another");
+    log_limited(&limit, 5 + LOG_LIMIT_MS, LOG_WARNING, "number %d", 3);
+    cr_assert_str_eq(read_line(line), "number 3 (and 10 more like it since the last line)");
+    log_limited(&limit, 5 + 2 * LOG_LIMIT_MS, LOG_WARNING, "number %d", 4);
+    cr_assert_str_eq(read_line(line), "number 4");
+}
+
 Test(log, a_closed_pipe_is_survived)
 {
     close(reader);
