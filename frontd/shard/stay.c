@@ -20,6 +20,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include "common/log.h"
 #include "common/mem.h"
 #include "frontd/codec/ws_handshake.h"
 #include "frontd/shard/event.h"
@@ -286,13 +287,26 @@ static void fail(struct client *client, unsigned code)
     abandon_requests(client);
 }
 
+/* Where pushes are dropped for as long as it takes, the first one is told, too. */
+static void count_dropped(struct client *client, size_t n)
+{
+    struct stay *stay = client->stay;
+    if (n > 0 && stay->dropped == 0 && stay->route->slow_drop) {
+        char peer[64];
+        client_peer_text(client, peer, sizeof(peer));
+        log_info("connection %llu (%s) reads too slowly: the oldest pushes for it are dropped",
+            (unsigned long long)client->conn.id, peer);
+    }
+    stay->dropped += (uint32_t)MIN(n, (size_t)(UINT32_MAX - stay->dropped));
+    client_ctx(client)->count.dropped += n;
+}
+
 /* Drops the oldest pushes that wait, until at most `limit` bytes wait in all. */
 static void drop_pushes(struct client *client, size_t limit)
 {
     size_t own = buf_len(&client->out);
     if (client->queue != NULL)
-        client_ctx(client)->count.dropped += message_queue_drop(
-            &client->queue, limit > own ? limit - own : 0);
+        count_dropped(client, message_queue_drop(&client->queue, limit > own ? limit - own : 0));
 }
 
 /* For a message that there is no room for. Returns whether there is now. */
@@ -302,6 +316,7 @@ static bool make_room(struct client *client, const struct message *message)
     size_t room = limit > message->len ? limit - message->len : 0;
     if (!client->stay->route->slow_drop) {
         drop_pushes(client, 0);
+        count_dropped(client, 1);
         stay_close(client, WS_CODE_TRY_LATER, SPAN("too slow"));
         return false;
     }
@@ -310,7 +325,7 @@ static bool make_room(struct client *client, const struct message *message)
         drop_pushes(client, room);
     if (message->len <= limit && client_waiting(client) <= room)
         return true;
-    client_ctx(client)->count.dropped++;
+    count_dropped(client, 1);
     return false;
 }
 
@@ -561,6 +576,9 @@ static void gone(struct client *client)
         return;
     if (stay->announced)
         event_disconnected(client);
+    if (stay->dropped > 0)
+        log_info("connection %llu ends: it read too slowly, %u pushes for it were dropped",
+            (unsigned long long)client->conn.id, stay->dropped);
     topics_leave(client, &stay->subscriptions, (struct span){0});
     mem_free(stay->headers);
     idmap_remove(&ctx->conns, &client->conn);

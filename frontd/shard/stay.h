@@ -16,15 +16,17 @@ enum stay_kind { STAY_WEBSOCKET, STAY_FRAME, STAY_LINE, STAY_KINDS };
 struct stay {
     const struct conf_route *route;
     struct subscription *subscriptions;
-    char *headers;     /* JSON object of those the route asks for, for meta; NULL: none */
-    uint64_t heard_at; /* ms: last sign of life */
-    uint16_t code;     /* WebSocket close code, for frontd.disconnect; 0: none yet */
-    uint8_t kind;      /* enum stay_kind */
-    uint8_t pings;     /* sent since the last sign of life */
-    bool announced;    /* workers may know of it: frontd.disconnect will follow */
-    bool close_sent;   /* WebSocket: our Close frame is out */
-    bool draining;     /* it is closed when its calls have ended */
+    char *headers;       /* JSON object of those the route asks for, for meta; NULL: none */
+    uint64_t heard_at;   /* ms: last sign of life */
+    uint32_t dropped;    /* pushes, since it reads too slowly */
+    uint16_t code;       /* WebSocket close code, for frontd.disconnect; 0: none yet */
+    uint8_t kind;        /* enum stay_kind */
+    uint8_t pings : 2;   /* sent since the last sign of life */
+    bool announced : 1;  /* workers may know of it: frontd.disconnect will follow */
+    bool close_sent : 1; /* WebSocket: our Close frame is out */
+    bool draining : 1;   /* it is closed when its calls have ended */
 };
+_Static_assert(sizeof(struct stay) <= 40, "an idle WebSocket costs at most 450 bytes");
 
 /* A WebSocket never shuts one side only: where the client's has ended, so has the connection. */
 static inline bool stay_ends_at_once(const struct client *client)

@@ -64,7 +64,7 @@ int stay_restore(struct client *client, struct unpack *unpack)
     struct span headers = unpack_text(unpack);
     read.heard_at = unpack_time(unpack, ctx_now(ctx));
     read.code = unpack_u16(unpack);
-    read.pings = unpack_u8(unpack);
+    read.pings = unpack_u8(unpack) & 3;
     read.announced = unpack_flag(unpack);
     read.close_sent = unpack_flag(unpack);
     if (unpack_end(unpack) < 0 || !kind_fits(read.kind, client_listener(client)->protocol) ||

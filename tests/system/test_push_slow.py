@@ -147,6 +147,31 @@ def test_the_newest_stay_behind_an_answer(site, kind):
         assert numbers[-1] == count - 1
 
 
+@every_kind
+@pytest.mark.parametrize("slow", ["close", "drop"])
+def test_what_was_dropped_is_counted(site, kind, slow):
+    """For each connection: a line when it begins (slow: drop), and one with the count at its end."""
+    web, worker = build(site, slow, kind)
+    with Crowd(web, worker) as crowd:
+        client, conn, _ = crowd.add(kind, rcvbuf=SMALL)
+        fast, _, _ = crowd.add(kind)
+        count = 4000
+        worker.channel().send(b"".join(data_frame(PUSH, message(n), conn) for n in range(count)))
+        assert worker.channel().sync()
+        worker.channel().push(conn, b'"end"')
+        got = everything(client, b'"end"')
+        client.close()
+        worker.wait_disconnect(conn)
+    wait_for(lambda: "connection %d ends" % conn in web.front.text(), "a line in the log")
+    lines = [line for line in web.front.text().splitlines() if "too slowly" in line]
+    if slow == "drop":
+        assert len(lines) == 2 and "connection %d (127.0.0.1:" % conn in lines[0]
+        assert " %d pushes" % (count + 1 - len(got)) in lines[1]
+    else:
+        line, = lines
+        assert 0 < int(line.split(" pushes")[0].split()[-1]) <= count - len(got)
+
+
 def payload_of(kind, size):
     """What becomes a message of `size` bytes on that kind of connection; over 64 KiB."""
     return b"x" * (size - {"ws": 10, "frame": 4, "line": 1}[kind])
