@@ -42,7 +42,11 @@ struct peer_cell {
 };
 
 /* Changes whenever the layout does: programs of two versions may run side by side for a while. */
-enum { LAYOUT = 2 };
+enum { LAYOUT = 3 };
+
+struct counters_row {
+    _Alignas(64) struct share_counters counters; /* no cache line has two writers */
+};
 
 struct share {
     uint64_t layout;
@@ -51,6 +55,7 @@ struct share {
     struct hash_key hash_key;
     _Atomic uint32_t seats; /* one more than the highest seat in use so far */
     _Atomic uint64_t connections[SHARE_SEATS];
+    struct counters_row counters[SHARE_SEATS];
     _Atomic uint64_t pools[SHARE_POOLS]; /* keyed hashes of their names; 0: free */
     struct queue_cell queues[SHARE_POOLS][SHARE_SEATS];
     _Atomic bool counts_peers[SHARE_SEATS]; /* it has ever written to its peer_cells */
@@ -113,6 +118,26 @@ void share_unmap(struct share *share)
 {
     if (share != NULL)
         munmap(share, share->size);
+}
+
+struct share_counters *share_counters(struct share *share, unsigned seat)
+{
+    return &share->counters[seat].counters;
+}
+
+struct share_sums share_sums(const struct share *share)
+{
+    struct share_sums sums = {0};
+    for (unsigned i = 0; i < SHARE_SEATS; i++) {
+        const struct share_counters *of = &share->counters[i].counters;
+        sums.accepted += atomic_load_explicit(&of->accepted, memory_order_relaxed);
+        sums.closed += atomic_load_explicit(&of->closed, memory_order_relaxed);
+        sums.requests += atomic_load_explicit(&of->requests, memory_order_relaxed);
+        sums.calls += atomic_load_explicit(&of->calls, memory_order_relaxed);
+        sums.dropped += atomic_load_explicit(&of->dropped, memory_order_relaxed);
+        sums.moved += atomic_load_explicit(&of->moved, memory_order_relaxed);
+    }
+    return sums;
 }
 
 /* Whoever sums over seats looks at those up to the highest in use. */
@@ -499,6 +524,8 @@ void share_reclaim(struct share *share, unsigned seat)
         atomic_store(&share->queues[p][seat].queued, 0);
         atomic_store(&share->queues[p][seat].oldest, 0);
     }
+    /* What it had open is closed by its end; all else that it counted stays counted. */
+    share_count(&share->counters[seat].counters.closed, atomic_load(&share->connections[seat]));
     atomic_store(&share->connections[seat], 0);
     if (!atomic_load(&share->counts_peers[seat]))
         return; /* looking at the cells would make memory of them */

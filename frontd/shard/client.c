@@ -89,7 +89,7 @@ void client_count(struct client *client)
     peer_sockaddr(client, &peer);
     if (ctx->conf->limits.connections_per_peer > 0)
         CHECK(share_peer_add(ctx->share, ctx->seat, (struct sockaddr *)&peer, UINT64_MAX));
-    ctx->count.accepted++;
+    ctx->open++;
 }
 
 static void uncount(struct client *client)
@@ -101,7 +101,11 @@ static void uncount(struct client *client)
         share_peer_remove(ctx->share, ctx->seat, (struct sockaddr *)&peer);
     }
     share_connection_remove(ctx->share, ctx->seat);
-    ctx->count.closed++;
+    ctx->open--;
+    if (client->moving)
+        share_count(&ctx->count->moved, 1);
+    else if (!client->arriving)
+        share_count(&ctx->count->closed, 1);
 }
 
 void client_strip(struct client *client)
@@ -553,7 +557,8 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
     }
     client->poll.data = (void *)(uintptr_t)listener;
     list_append(all, &client->node);
-    ctx->count.accepted++;
+    ctx->open++;
+    share_count(&ctx->count->accepted, 1);
     if (listener->protocol != CONF_PROTOCOL_HTTP && stay_open(client) < 0) {
         client_doom(client);
         return 0; /* the rest is done as for any other */

@@ -27,7 +27,8 @@ enum timer_kind {
     TIMER_WORKER,
     TIMER_POOL,
     TIMER_ACCEPT,
-    TIMER_GIVE
+    TIMER_GIVE,
+    TIMER_TAKE
 };
 
 /* Who this shard is, for HELLO and for ids. */
@@ -61,16 +62,12 @@ struct ctx {
     uint64_t date_at;          /* ms: when `date` was made */
     char date[HTTP1_DATE_SIZE];
     bool draining;
+    bool replaced;     /* other shards serve on when this one has ended */
     bool hush;         /* who has a request in progress starts no other: it is to become quiet */
     bool leaving;      /* connections go to another process; who becomes quiet joins `quiet` */
     struct list quiet; /* clients that became so in this turn; nobody's list outlives it */
-    struct {
-        uint64_t accepted;
-        uint64_t closed;
-        uint64_t requests;
-        uint64_t calls;
-        uint64_t dropped; /* pushes for consumers that were too slow */
-    } count;
+    struct share_counters *count;
+    uint64_t open; /* client connections */
 };
 
 /* Milliseconds of the monotonic clock, taken once a turn. */

@@ -14,7 +14,7 @@ enum {
     /* Connections in a message: one descriptor more carries their states. */
     HANDOVER_BATCH_MAX = FDPASS_FDS_MAX - 1,
     /* For want of news from a shard that died meanwhile, a batch waits no longer than this. */
-    HANDOVER_WAIT_MS = 1000,
+    HANDOVER_WAIT_MS = 3000,
 };
 
 enum handover_type {

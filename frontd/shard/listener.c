@@ -62,7 +62,7 @@ static void pause_accepting(struct acceptor *acceptor, const char *why)
         if (now - acceptor->said_at >= SAY_MS || acceptor->said_at == 0) {
             acceptor->said_at = now;
             log_warning("accepting pauses: %s; %llu connections are open", why,
-                (unsigned long long)(acceptor->ctx->count.accepted - acceptor->ctx->count.closed));
+                (unsigned long long)acceptor->ctx->open);
         }
         for (size_t i = 0; i < acceptor->count; i++)
             uv_poll_stop(&acceptor->listeners[i].poll);
@@ -75,7 +75,7 @@ static void pause_accepting(struct acceptor *acceptor, const char *why)
 static bool admit(struct acceptor *acceptor)
 {
     struct ctx *ctx = acceptor->ctx;
-    if (ctx->count.accepted - ctx->count.closed >= acceptor->most) {
+    if (ctx->open >= acceptor->most) {
         pause_accepting(acceptor, "the descriptor limit of this shard");
         return false;
     }

@@ -143,6 +143,16 @@ void mesh_positions(const struct ctx *ctx, struct positions *ret_positions)
     ret_positions->of[ctx->seat] = own_position(ctx);
 }
 
+bool mesh_complete(const struct ctx *ctx)
+{
+    (void)ctx;
+    for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
+        if (on_air(&peers[i]) && peers[i].heard.incarnation == 0)
+            return false;
+    }
+    return true;
+}
+
 bool mesh_has_heard(const struct ctx *ctx, const struct positions *wanted)
 {
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {

@@ -24,6 +24,9 @@ void mesh_forward(struct ctx *ctx, const struct frame *frame);
 /* How far this shard has heard every shard, itself included. */
 void mesh_positions(const struct ctx *ctx, struct positions *ret_positions);
 
+/* Whether every shard that is there has said where its stream of pushes stands. */
+bool mesh_complete(const struct ctx *ctx);
+
 /* Whether it has heard as much of every shard that is there. */
 bool mesh_has_heard(const struct ctx *ctx, const struct positions *wanted);
 

@@ -58,7 +58,7 @@ static struct request *add(struct client *client, const struct http1_head *head)
     request->minor = head == NULL ? 1 : head->minor;
     request->head = head != NULL && head->method == HTTP1_HEAD;
     request->keep_alive = head != NULL && head->keep_alive;
-    client_ctx(client)->count.requests++;
+    share_count(&client_ctx(client)->count->requests, 1);
     return request;
 }
 

@@ -88,6 +88,7 @@ static void on_timer(struct wheel_timer *timer)
     case TIMER_POOL: pool_timeout(timer); break;
     case TIMER_ACCEPT: acceptor_timeout(timer); break;
     case TIMER_GIVE: give_timeout(timer); break;
+    case TIMER_TAKE: take_timeout(timer); break;
     }
 }
 
@@ -281,6 +282,12 @@ static void on_drain_limit(uv_timer_t *timer)
     list_for_each (node, &shard->acceptor.clients)
         left++;
     log_warning("the drain limit has passed: closing %zu connections", left);
+    list_for_each_safe (node, &shard->acceptor.clients) {
+        struct client *client = container_of(node, struct client, node);
+        if (client->stay != NULL)
+            stay_say_goodbye(client);
+    }
+    flush(&shard->ctx);
     finish(shard);
 }
 
@@ -289,6 +296,7 @@ static void drain(struct shard *shard)
     if (shard->ctx.draining)
         return;
     shard->ctx.draining = true;
+    shard->ctx.replaced = false;
     acceptor_close(&shard->acceptor);
     give_shut();
     list_for_each_safe (node, &shard->acceptor.clients)
@@ -307,6 +315,7 @@ static int leave(struct shard *shard, const struct ctl_leave *leave)
             acceptor_accept_rest(&shard->acceptor, &shard->conf->listeners[i]);
     }
     acceptor_close(&shard->acceptor);
+    shard->ctx.replaced = true;
     give_start(&shard->acceptor.clients, shard->conf->drain);
     uv_timer_start(&shard->drain_limit, on_drain_limit, shard->conf->drain, 0);
     return 0;
@@ -362,6 +371,7 @@ static int init_ctx(struct shard *shard)
     size_t size;
     ctx->conf = shard->conf;
     ctx->share = shard->share;
+    ctx->count = share_counters(shard->share, ctx->seat);
     ctx->read_buf = mem_get(CTX_READ_SIZE, &size);
     if (ctx->read_buf == NULL)
         return -ENOMEM;

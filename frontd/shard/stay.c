@@ -205,6 +205,14 @@ static bool may_be_let_in(enum rpc_error error)
     return error == RPC_WORKER_LOST || error == RPC_DEADLINE_EXCEEDED || error == RPC_BAD_RESPONSE;
 }
 
+void stay_say_goodbye(struct client *client)
+{
+    if (client_ctx(client)->replaced)
+        stay_close(client, WS_CODE_RESTART, SPAN("restarting"));
+    else
+        stay_close(client, WS_CODE_GOING_AWAY, SPAN("going away"));
+}
+
 static void let_in(struct request *request)
 {
     struct client *client = request->client;
@@ -213,7 +221,7 @@ static void let_in(struct request *request)
     else
         request_free(request);
     if (client->stay->draining)
-        stay_close(client, WS_CODE_GOING_AWAY, SPAN("going away"));
+        stay_say_goodbye(client);
 }
 
 void stay_asked(struct request *request, const struct outcome *outcome)
@@ -298,7 +306,7 @@ static void count_dropped(struct client *client, size_t n)
             (unsigned long long)client->conn.id, peer);
     }
     stay->dropped += (uint32_t)MIN(n, (size_t)(UINT32_MAX - stay->dropped));
-    client_ctx(client)->count.dropped += n;
+    share_count(&client_ctx(client)->count->dropped, n);
 }
 
 /* Drops the oldest pushes that wait, until at most `limit` bytes wait in all. */
@@ -546,7 +554,7 @@ static void drain(struct client *client)
     struct stay *stay = client->stay;
     stay->draining = true;
     if (list_empty(&client->requests))
-        stay_close(client, WS_CODE_GOING_AWAY, SPAN("going away"));
+        stay_say_goodbye(client);
 }
 
 static void reply(struct request *request, const struct reply *reply)
@@ -564,7 +572,7 @@ static void reply(struct request *request, const struct reply *reply)
     }
     request_free(request);
     if (stay->draining && list_empty(&client->requests))
-        stay_close(client, WS_CODE_GOING_AWAY, SPAN("going away"));
+        stay_say_goodbye(client);
     client_touch(client);
 }
 

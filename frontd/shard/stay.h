@@ -81,6 +81,12 @@ int stay_restore_codec(const struct client *client, struct span bytes, union cod
     struct unpack *unpack);
 
 /*
+ * Closes because the front ends (1001), or because this process does and no other one takes the
+ * connection over (1012).
+ */
+void stay_say_goodbye(struct client *client);
+
+/*
  * A text (or, binary, anything) encoded for a kind of connection, to be shared. push: it may be
  * dropped for a slow consumer. A line's line ends become spaces. NULL when there is no memory.
  */

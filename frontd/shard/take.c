@@ -1,9 +1,10 @@
 /*
- * take_add() begins to keep a journal of pushes and says HELLO. A BATCH waits until this shard has
- * heard of every shard at least what the old one had when it froze the connections: so that nothing
- * reaches them twice. Then its clients are made of their states; TAKEN says which; only then they
- * begin to live, with the pushes that the journal has for them: the old shard does not touch them
- * any more.
+ * take_add() begins to keep a journal of pushes. HELLO is said when every shard that is there has
+ * told where its stream of pushes stands: what comes later is in the journal. A BATCH waits until
+ * this shard has heard of every shard at least what the old one had when it froze the connections:
+ * so that nothing reaches them twice. Then its clients are made of their states; TAKEN says which;
+ * only then they begin to live, with the pushes that the journal has for them: the old shard does
+ * not touch them any more.
  *
  * If TAKEN cannot be sent, the old shard does not know, and keeps them: they are forgotten here,
  * not a byte having been read or written. A batch for which there are no descriptors is answered
@@ -24,7 +25,7 @@
 #include "frontd/shard/push.h"
 
 /* Of pushes kept for connections to come; more is not read meanwhile. */
-enum { JOURNAL_MAX = 32 * 1024 * 1024 };
+enum { JOURNAL_MAX = 32 * 1024 * 1024, LOOK_MS = 100 };
 
 /* An old shard. */
 struct giver {
@@ -33,8 +34,9 @@ struct giver {
     unsigned seat;
     bool used;
     bool open;
+    bool greeted;           /* HELLO has been said */
     bool waiting;           /* `batch` has come and is not answered */
-    uint64_t waiting_since; /* ms */
+    uint64_t since;         /* ms: we wait for siblings to be heard since */
     struct positions heard; /* what is not later has no connection to wait for */
     struct handover_message batch;
     int fds[FDPASS_FDS_MAX];
@@ -43,6 +45,7 @@ struct giver {
 static struct {
     struct ctx *ctx;
     struct acceptor *acceptor;
+    struct wheel_timer timer; /* looks again while siblings are to be heard */
     struct giver givers[CONF_SHARDS_MAX];
     size_t taken;
 } take;
@@ -52,6 +55,13 @@ void take_init(struct acceptor *acceptor)
     memset(&take, 0, sizeof(take));
     take.ctx = acceptor->ctx;
     take.acceptor = acceptor;
+    wheel_timer_init(&take.timer, TIMER_TAKE);
+}
+
+static void wait_for_siblings(void)
+{
+    if (!wheel_armed(&take.timer))
+        ctx_arm(take.ctx, &take.timer, LOOK_MS);
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -207,12 +217,25 @@ static void take_batch(struct giver *giver)
     trim();
 }
 
+static void greet(struct giver *giver)
+{
+    struct handover_message hello = {0};
+    giver->greeted = true;
+    mesh_positions(take.ctx, &hello.heard);
+    giver->heard = hello.heard;
+    int r = handover_send(giver->fd, HANDOVER_HELLO, &hello, NULL, 0);
+    if (r < 0)
+        lose(giver, uv_strerror(r));
+}
+
 void take_turn(void)
 {
     for (size_t i = 0; i < ARRAY_LEN(take.givers); i++) {
         struct giver *giver = &take.givers[i];
-        if (giver->waiting && (mesh_has_heard(take.ctx, &giver->batch.heard) ||
-                                  ctx_now(take.ctx) - giver->waiting_since >= HANDOVER_WAIT_MS))
+        bool late = ctx_now(take.ctx) - giver->since >= HANDOVER_WAIT_MS;
+        if (giver->open && !giver->greeted && (late || mesh_complete(take.ctx)))
+            greet(giver);
+        if (giver->waiting && (late || mesh_has_heard(take.ctx, &giver->batch.heard)))
             take_batch(giver);
     }
 }
@@ -226,6 +249,15 @@ bool take_waiting(void)
     return false;
 }
 
+void take_timeout(struct wheel_timer *timer)
+{
+    (void)timer;
+    for (size_t i = 0; i < ARRAY_LEN(take.givers); i++) {
+        if (take.givers[i].open && (take.givers[i].waiting || !take.givers[i].greeted))
+            wait_for_siblings(); /* take_turn() comes at the end of this turn */
+    }
+}
+
 bool take_overloaded(void)
 {
     return journal_size() > JOURNAL_MAX && !take_waiting();
@@ -235,7 +267,7 @@ static void on_batch(
     struct giver *giver, const struct handover_message *message, const int *fds, size_t nfds)
 {
     const struct ctx *ctx = take.ctx;
-    if (ctx->count.accepted - ctx->count.closed + message->count > take.acceptor->most) {
+    if (ctx->open + message->count > take.acceptor->most) {
         fdpass_close(fds, nfds);
         answer_full(giver, message);
         return;
@@ -243,7 +275,8 @@ static void on_batch(
     giver->batch = *message;
     memcpy(giver->fds, fds, nfds * sizeof(int));
     giver->waiting = true;
-    giver->waiting_since = ctx_now(ctx);
+    giver->since = ctx_now(ctx);
+    wait_for_siblings();
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)
@@ -296,18 +329,16 @@ int take_add(unsigned seat, int fd)
     giver->open = true;
     giver->poll.data = giver;
     CHECK(uv_poll_start(&giver->poll, UV_READABLE, on_readable) == 0);
-    struct handover_message hello = {0};
+    giver->since = ctx_now(take.ctx);
     journal_record(true);
-    mesh_positions(take.ctx, &hello.heard);
-    giver->heard = hello.heard;
-    r = handover_send(fd, HANDOVER_HELLO, &hello, NULL, 0);
-    if (r < 0)
-        lose(giver, uv_strerror(r));
-    return 0;
+    wait_for_siblings();
+    return 0; /* HELLO follows when the turn ends, or a later one */
 }
 
 void take_shut(void)
 {
     for (size_t i = 0; i < ARRAY_LEN(take.givers); i++)
         lose(&take.givers[i], "this shard ends");
+    if (take.ctx != NULL)
+        wheel_disarm(&take.timer);
 }

@@ -19,5 +19,8 @@ bool take_overloaded(void);
 /* Whether a batch waits for siblings to be heard: look again when the turn ends. */
 bool take_waiting(void);
 
+/* The timer kind TIMER_TAKE. */
+void take_timeout(struct wheel_timer *timer);
+
 /* Lets go of everything. */
 void take_shut(void);

@@ -470,7 +470,7 @@ void worker_send(struct worker *worker, struct job *job)
         return;
     }
     job->tries++;
-    pool->ctx->count.calls++;
+    share_count(&pool->ctx->count->calls, 1);
     if (job->notify) {
         give_slot(worker, job);
         pool->ops->delivered(job);

@@ -57,6 +57,20 @@ static void forget(struct super *super, struct generation *generation)
     generation_close(generation);
 }
 
+/* What there was, over all generations that shared memory. */
+static void log_sums(const struct generation *generation)
+{
+    if (generation == NULL || generation->share == NULL)
+        return;
+    struct share_sums sums = share_sums(generation->share);
+    log_info(
+        "served %llu connections, %llu requests, %llu calls; %llu connections moved, %llu pushes "
+        "dropped",
+        (unsigned long long)sums.accepted, (unsigned long long)sums.requests,
+        (unsigned long long)sums.calls, (unsigned long long)sums.moved,
+        (unsigned long long)sums.dropped);
+}
+
 /* Stopping: the loop ends when nobody is left. */
 static void stop_when_alone(struct super *super)
 {
@@ -65,6 +79,7 @@ static void stop_when_alone(struct super *super)
         if (generation != NULL && generation_alive(generation))
             return;
     }
+    log_sums(serving(super));
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
         if (super->generations[i] != NULL)
             forget(super, super->generations[i]);

@@ -43,6 +43,7 @@ void shardlet_init(struct shardlet *shardlet, const char *conf, unsigned seat)
     ctx->conf = shardlet->conf;
     ctx->share = share;
     ctx->seat = seat;
+    ctx->count = share_counters(share, seat);
     ctx->identity = (struct identity){.instance = "test", .incarnation = seat + 1, .shards = 1};
     ctx->read_buf = mem_get(CTX_READ_SIZE, &size);
     CHECK(ctx->read_buf != NULL);
@@ -119,7 +120,7 @@ void shardlet_deinit(struct shardlet *shardlet)
         client_doom(container_of(node, struct client, node));
     shardlet_flush(shardlet);
     CHECK(list_empty(&shardlet->clients) && list_empty(&ctx->quiet));
-    CHECK(ctx->count.accepted == ctx->count.closed);
+    CHECK(ctx->open == 0);
     for (uint32_t i = 0; i < shardlet->conf->npools; i++)
         pool_shut(&shardlet->pools[i]);
     shardlet_flush(shardlet);

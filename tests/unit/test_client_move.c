@@ -273,8 +273,9 @@ Test(client_move, counts)
     restored = arrive(talk.client, &to);
     client_release(talk.client);
     cr_assert(shardlet_connections() == 1 && shardlet_peers() == 1);
-    cr_assert(from.ctx.count.accepted == 1 && from.ctx.count.closed == 1);
-    cr_assert(to.ctx.count.accepted == 2 && to.ctx.count.closed == 1);
+    cr_assert(from.ctx.open == 0 && to.ctx.open == 1);
+    cr_assert(from.ctx.count->moved == 1 && from.ctx.count->closed == 0);
+    cr_assert(to.ctx.count->accepted == 0 && to.ctx.count->closed == 0);
     client_start(restored);
     talk.at = &to;
     SAY(&talk, OPTIONS);
