@@ -342,9 +342,9 @@ WORKERD_API int workerd_fail_from_thread(
  *
  * What comes in are calls of three methods, registered with workerd_method() like any other:
  *
- *     frontd.connect     params {"conn","path","headers","peer"}: a client has come. A notification
- *                        on routes with `events: true`; with `connect: ask` a call, and
- *                        workerd_fail() refuses the client
+ *     frontd.connect     params {"conn","path","query","headers","peer"}: a client has come. A
+ *                        notification on routes with `events: true`; with `connect: ask` a call,
+ *                        and workerd_fail() refuses the client
  *     frontd.disconnect  params {"conn","code"}: it has gone; a notification
  *     frontd.message     a message on a route with `messages: raw`: workerd_call_blob(),
  *                        workerd_call_is_binary(); a notification, answered with workerd_push()

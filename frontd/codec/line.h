@@ -8,7 +8,7 @@
 enum line_event {
     LINE_MORE,      /* not complete */
     LINE_MESSAGE,   /* result.payload */
-    LINE_HEARTBEAT, /* `frame`: length 0; to be echoed. `line`: an empty line; to be skipped */
+    LINE_HEARTBEAT, /* `frame`: length 0; to be echoed. `line`: an empty line */
     LINE_TOO_BIG,   /* over the limit: to be told, and closed */
 };
 

@@ -434,6 +434,7 @@ static void refuse_too_big(struct client *client)
 
 static size_t take_lines(struct client *client, size_t *scanned, char *p, size_t n, char **ret_rest)
 {
+    bool line = client->stay->kind == STAY_LINE;
     while (n > 0 && client_may_start(client)) {
         struct line_result result = feed_line(client, scanned, p, n);
         if (result.event == LINE_MORE)
@@ -444,9 +445,9 @@ static size_t take_lines(struct client *client, size_t *scanned, char *p, size_t
             break;
         }
         *scanned = 0;
-        if (result.event == LINE_MESSAGE)
+        if (result.event == LINE_MESSAGE || (line && client->stay->route->raw))
             on_message(client, result.payload, false);
-        else if (client->stay->kind == STAY_FRAME)
+        else if (!line)
             stay_send_text(client, (struct span){0}); /* a heartbeat is echoed */
         p += result.used;
         n -= result.used;

@@ -31,10 +31,51 @@ def test_connect(site):
         assert event.notify
         params = event.params
         assert params["conn"] == str(event.conn)
-        assert params["path"].split("?")[0] == "/ws/room"
+        assert (params["path"], params["query"]) == ("/ws/room", "a=b")
         assert params["headers"] == {"x-user": "me", "cookie": "k=\"v\""}
         assert params["peer"] == "127.0.0.1:%d" % client.sock.getsockname()[1]
         assert client.who()[0] == event.conn
+
+
+@every_kind
+def test_connect_without_query_and_headers(site, kind):
+    web, worker = build(site, headers=["x-user"])
+    with web.stays(kind) as client:
+        worker.wait(lambda: worker.connects, "frontd.connect")
+        event, = worker.connects
+        assert event.params == {"conn": str(event.conn), "path": "/ws" if kind == "ws" else "/", "query": "",
+                                "headers": {}, "peer": "127.0.0.1:%d" % client.sock.getsockname()[1]}
+
+
+OWN = ["frontd.connect", "frontd.disconnect", "frontd.message", "frontd.", "frontd.x", "http.request"]
+
+
+@pytest.mark.parametrize("kind", KINDS + ["http"])
+def test_no_client_can_make_events_up(site, kind):
+    """Whatever way the name is written in, alone or in a batch, with an id or without."""
+    web, worker = build(site)
+    with (web.client() if kind == "http" else web.stays(kind)) as client:
+        def ask(text):
+            if kind == "http":
+                return client.post(text).json()
+            client.send_text(text)
+            return client.read_json()
+        for name in OWN:
+            for written in (name, name.replace("r", "\\u0072"), name.replace(".", "\\u002E"),
+                            "".join("\\u%04x" % ord(c) for c in name)):
+                call = '{"jsonrpc":"2.0","id":%%d,"method":"%s","params":{"conn":"1"}}' % written
+                answer = ask((call % 7).encode())
+                assert (answer["id"], answer["error"]["code"]) == (7, -32601), written
+                note = call.replace('"id":%d,', "")
+                echo_call = '{"jsonrpc":"2.0","id":9,"method":"demo.echo","params":[1]}'
+                answers = ask(("[%s,%s,%s]" % (call % 8, note, echo_call)).encode())
+                assert {a["id"]: a.get("error", {}).get("code", a.get("result")) for a in answers} == \
+                    {8: -32601, 9: [1]}
+        others = ["frontd", "frontdx", "Frontd.connect", "http.request2", "http.requesT", "x.frontd.connect"]
+        for name in others:
+            assert ask(b'{"jsonrpc":"2.0","id":1,"method":"%s","params":[2]}' % name.encode())["result"] == [2]
+    assert {c.method for c in worker.calls} == {"demo.echo", *others}
+    assert len(worker.connects) == (kind != "http") and not worker.messages
 
 
 @every_kind
@@ -427,6 +468,22 @@ def test_raw_messages(site):
         assert client.read_message() == (2, b"\xff")
         client.finish(4000)
     assert worker.wait_disconnect(conn).params["code"] == 4000
+
+
+def test_raw_lines_and_frames(site):
+    """An empty line is a message; the length 0 is a heartbeat."""
+    web = site(routes=[rpc_route()], streams={"line": {"messages": "raw"}, "frame": {"messages": "raw"}})
+    worker = web.fake(handler=lambda call: None)
+    web.start()
+    with web.stream("line") as client:
+        client.send(b"one\n\n\r\n{\n two \r\n\n")
+        worker.wait(lambda: len(worker.messages) == 6, "all lines")
+        assert [c.blob for c in worker.messages] == [b"one", b"", b"", b"{", b" two ", b""]
+    with web.stream("frame") as client:
+        client.send(client.wrap(b"one") + client.wrap(b"") + client.wrap(b"\n"))
+        client.read_heartbeat()
+        worker.wait(lambda: len(worker.messages) == 8, "all frames")
+        assert [c.blob for c in worker.messages[6:]] == [b"one", b"\n"]
 
 
 def test_raw_messages_of_many(site):

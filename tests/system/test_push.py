@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from fakeworker import DISCONNECT, PUBLISH, PUSH, SUBSCRIBE, data_frame, echo, frame
+from fakeworker import DISCONNECT, PUBLISH, PUSH, SUBSCRIBE, data_frame, echo, frame, hold
 from harness import Site, rpc_route, sanitized, wait_for, ws_route
 from stays import Crowd, runs_of
 from wsclient import BINARY, TEXT, Closed, Reader, WsClosed
@@ -370,6 +370,30 @@ def test_disconnect_of_streams(crowd, worker, kind, far):
     channel.disconnect(conn, 4000, "why")
     assert client.read_text() == b'"last"'
     assert client.at_end()
+
+
+@every_kind
+def test_disconnect_with_a_call_in_progress(site, kind):
+    """It ends at once, with CANCEL; nobody waits for the answer."""
+    web = site(routes=[ws_route(), rpc_route()], streams={"frame": {}, "line": {}})
+    worker = web.fake()
+    web.start()
+    with Crowd(web, worker) as crowd:
+        client, conn, _ = crowd.add(kind)
+        worker.handler = hold
+        worker.forget()
+        client.ask("m")
+        call = worker.wait_calls(1)
+        worker.channel().push(conn, b'"last"')
+        worker.channel().disconnect(conn)
+        assert client.read_text() == b'"last"'
+        if kind == "ws":
+            client.expect_close(1000)
+        else:
+            assert client.at_end()
+        worker.wait(lambda: call.cancelled, "CANCEL")
+        call.reply("late")
+        assert worker.channel().sync()
 
 
 @pytest.mark.parametrize("code", [0, 1, 999, 1004, 1005, 1006, 1015, 2999, 5000, 65536,
