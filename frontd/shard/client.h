@@ -69,6 +69,7 @@ enum client_state {
     CLIENT_CLOSED,      /* waits for libuv to let go of it */
 };
 
+/* What is added here is carried to another process: see client_save.c. */
 struct client {
     uv_poll_t poll;              /* its data is the listener's config, its loop tells the ctx */
     struct wheel_timer timer;    /* the earliest of its timeouts; armed lazily (client.c) */

@@ -46,11 +46,11 @@ void client_keep(struct client *client)
     client_thaw(client);
 }
 
-/* Frees it, while it lives on elsewhere: workers are not told of an end. */
+/* Frees it, while it lives on elsewhere. */
 static void forget(struct client *client)
 {
     if (client->stay != NULL)
-        client->stay->announced = false;
+        stay_forget(client);
     client_dispose(client);
 }
 

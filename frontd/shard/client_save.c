@@ -38,6 +38,7 @@ static void save_client(const struct client *client, struct pack *pack)
     pack_u8(pack, client->last_request);
     pack_u8(pack, client->paused);
     pack_u8(pack, client->shut);
+    pack_u8(pack, client->unread);
     pack_end(pack, begun);
 }
 
@@ -123,6 +124,7 @@ static int restore_client(struct client *client, struct unpack *unpack)
     client->last_request = unpack_flag(unpack);
     client->paused = unpack_flag(unpack);
     client->shut = unpack_flag(unpack);
+    client->unread = unpack_flag(unpack);
     uint8_t family = client->peer_family;
     if (unpack_end(unpack) < 0 || client->conn.id == 0 || client->state >= CLIENT_DOOMED ||
         idmap_find(&ctx->conns, client->conn.id) != NULL ||
@@ -218,7 +220,7 @@ int client_restore(
         r = -EBADMSG; /* not a descriptor of a connection, or one that is watched already */
     if (r < 0) {
         if (client->stay != NULL)
-            client->stay->announced = false;
+            stay_forget(client);
         client_strip(client);
         slab_put(&ctx->clients, client);
         return r;

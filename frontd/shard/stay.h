@@ -13,6 +13,7 @@ struct outcome;
 
 enum stay_kind { STAY_WEBSOCKET, STAY_FRAME, STAY_LINE, STAY_KINDS };
 
+/* What is added here is carried to another process: see stay_save.c. */
 struct stay {
     const struct conf_route *route;
     struct subscription *subscriptions;
@@ -69,6 +70,9 @@ void stay_close(struct client *client, unsigned code, struct span reason);
 void stay_save(const struct client *client, struct pack *pack);
 void stay_save_codec(
     const struct client *client, const union codec_state *codec, struct pack *pack);
+
+/* It lives on elsewhere: nothing is told or logged when this one ends. */
+void stay_forget(struct client *client);
 
 /*
  * Makes the client one that stays. Returns 0, -ENOTSUP (its route is not in this config, or serves

@@ -4,6 +4,8 @@
 #include "frontd/shard/stay.h"
 #include "proto/jsonrpc.h"
 
+enum { PINGS_MASK = 3 }; /* what stay->pings has room for */
+
 void stay_save(const struct client *client, struct pack *pack)
 {
     const struct stay *stay = client->stay;
@@ -15,10 +17,17 @@ void stay_save(const struct client *client, struct pack *pack)
     pack_u64(pack, stay->route->ping); /* which the socket knows */
     pack_text(pack, stay->headers);
     pack_u64(pack, stay->heard_at);
+    pack_u32(pack, stay->dropped);
     pack_u16(pack, stay->code);
     pack_u8(pack, stay->pings);
     pack_u8(pack, stay->announced);
     pack_u8(pack, stay->close_sent);
+}
+
+void stay_forget(struct client *client)
+{
+    client->stay->announced = false;
+    client->stay->dropped = 0;
 }
 
 static const struct conf_route *find_route(
@@ -63,12 +72,14 @@ int stay_restore(struct client *client, struct unpack *unpack)
     uint64_t ping = unpack_u64(unpack);
     struct span headers = unpack_text(unpack);
     read.heard_at = unpack_time(unpack, ctx_now(ctx));
+    read.dropped = unpack_u32(unpack);
     read.code = unpack_u16(unpack);
-    read.pings = unpack_u8(unpack) & 3;
+    uint8_t pings = unpack_u8(unpack);
+    read.pings = pings & PINGS_MASK;
     read.announced = unpack_flag(unpack);
     read.close_sent = unpack_flag(unpack);
     if (unpack_end(unpack) < 0 || !kind_fits(read.kind, client_listener(client)->protocol) ||
-        !code_fits(read.code) || (headers.p != NULL && !is_object(headers)))
+        !code_fits(read.code) || read.pings != pings || (headers.p != NULL && !is_object(headers)))
         return -EBADMSG;
     read.route = find_route(client_listener(client), host, path);
     enum conf_kind kind = read.kind == STAY_WEBSOCKET ? CONF_WEBSOCKET : CONF_STREAM;

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/log.h"
 #include "common/mem.h"
 #include "frontd/shard/mesh.h"
 #include "frontd/shard/request.h"
@@ -35,6 +36,7 @@ void shardlet_init(struct shardlet *shardlet, const char *conf, unsigned seat)
     if (conf_parse("conf", conf, strlen(conf), &shardlet->conf, error, sizeof(error)) < 0)
         fprintf(stderr, "%s\n", error);
     CHECK(shardlet->conf != NULL);
+    log_init(LOG_ERROR, LOG_TEXT, "test");
     if (shardlets++ == 0) {
         map_share();
         topics_init(stay_subscriptions);

@@ -6,6 +6,7 @@
 
 #include "common/mem.h"
 #include "frontd/shard/push.h"
+#include "frontd/shard/stay.h"
 #include "tests/unit/move_conf.h"
 #include "tests/unit/shardlet.h"
 
@@ -158,6 +159,37 @@ Test(client_save, round_trip)
     }
     cr_assert(queues > 0 && pendings > 0 && topics > 0 && headers > 0);
     cr_assert(endings > 0 && closing > 0 && outs > 0);
+}
+
+/* Each of the flags and counters by itself, which no sample has. */
+Test(client_save, flags)
+{
+    struct client *restored;
+    int peer;
+    struct client *client = make(&samples[5], &peer);
+    for (int i = 0; i < 6; i++) {
+        struct buf state = {0};
+        client->last_request = i == 0;
+        client->paused = i == 1;
+        client->shut = i == 2;
+        client->unread = i == 3;
+        client->stay->pings = i == 4 ? 2 : 0;
+        client->stay->dropped = i == 5 ? 12345 : 0;
+        int fd = dup(client->fd);
+        cr_assert_eq(restore(&to, fd, saved(client, &state), &restored), 0);
+        const struct stay *stay = restored->stay;
+        cr_assert_eq(restored->last_request, i == 0);
+        cr_assert_eq(restored->paused, i == 1);
+        cr_assert_eq(restored->shut, i == 2);
+        cr_assert_eq(restored->unread, i == 3);
+        cr_assert(stay->pings == (i == 4 ? 2 : 0) && stay->dropped == (i == 5 ? 12345 : 0));
+        client_discard(restored);
+        close(fd);
+        shardlet_turn(&to);
+        buf_deinit(&state);
+    }
+    client->last_request = client->paused = client->shut = client->unread = false;
+    drop(client, peer);
 }
 
 /* Cut off anywhere, and every byte changed: it is refused, or lives; nothing crashes or leaks. */
