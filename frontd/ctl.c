@@ -17,7 +17,8 @@ static size_t message_size(unsigned type)
     case CTL_REPORT: return head + sizeof(struct ctl_report);
     case CTL_RUN:
     case CTL_READY:
-    case CTL_DRAIN: return head;
+    case CTL_DRAIN:
+    case CTL_OPEN: return head;
     default: return 0;
     }
 }

@@ -29,8 +29,8 @@ enum {
 enum ctl_type {
     CTL_START = 1,  /* supervisor: who you are; fds: enum ctl_start_fd */
     CTL_LISTEN = 2, /* supervisor: listening sockets; fds in the order of `listeners` */
-    CTL_RUN = 3,    /* supervisor: that was all, start accepting */
-    CTL_READY = 4,  /* shard: accepting */
+    CTL_RUN = 3,    /* supervisor: that was all, look for workers */
+    CTL_READY = 4,  /* shard: could accept */
     CTL_DRAIN = 5,  /* supervisor: stop accepting, finish calls, exit within the drain limit */
     CTL_PEER = 6,   /* supervisor: another shard; fds: enum ctl_peer_fd */
     CTL_TAKE = 7,  /* supervisor, to a new shard: a socket to an old one that has clients; one fd */
@@ -38,6 +38,7 @@ enum ctl_type {
     CTL_LEAVE = 9, /* supervisor, to an old shard: stop accepting, give your clients away, exit */
     CTL_REPORT = 10, /* shard, to a supervisor that did not start it: who I am; fds as with START.
                       * LISTEN and READY follow */
+    CTL_OPEN = 11,   /* supervisor: start accepting */
 };
 
 /* Descriptors of START and REPORT; the last is the eventfd that wakes this shard. */

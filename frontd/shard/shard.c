@@ -1,8 +1,8 @@
 /*
  * The supervisor says START (who this is, the config, the shared memory), LISTEN (the sockets) and
- * RUN; then the shard looks for workers, and when those that are there have answered, it accepts,
- * and says READY: its first client finds everything as it is to be. It goes on until DRAIN:
- * accepting stops, idle clients are closed, the others after their answers; or until LEAVE:
+ * RUN; then the shard looks for workers, and when those that are there have answered, it says
+ * READY; at OPEN it accepts, and its first client finds everything as it is to be. It goes on until
+ * DRAIN: accepting stops, idle clients are closed, the others after their answers; or until LEAVE:
  * accepting stops, and clients go to the shards of the next generation (give.c). With the last
  * client workers are left, and everything is let go of when they have nothing more to say, or at
  * the drain limit.
@@ -227,12 +227,11 @@ static void hold_back(struct shard *shard)
     }
 }
 
-static void open_for_clients(struct shard *shard)
+static void say_ready(struct shard *shard)
 {
     struct ctl_message ready = {0};
     shard->running = true;
     uv_timer_stop(&shard->drain_limit);
-    acceptor_open(&shard->acceptor);
     int r = ctl_send(CTL_FD, CTL_READY, &ready, NULL, 0);
     if (r < 0)
         log_error("cannot tell the supervisor that this shard is ready: %s", uv_strerror(r));
@@ -242,16 +241,16 @@ static void on_settle_limit(uv_timer_t *timer)
 {
     struct shard *shard = timer->data;
     if (!shard->running && !shard->ctx.draining)
-        open_for_clients(shard);
+        say_ready(shard);
 }
 
-static void open_when_settled(struct shard *shard)
+static void be_ready_when_settled(struct shard *shard)
 {
     for (size_t i = 0; i < shard->npools; i++) {
         if (!pool_settled(&shard->pools[i]))
             return;
     }
-    open_for_clients(shard);
+    say_ready(shard);
 }
 
 static void on_turn_end(uv_prepare_t *handle)
@@ -260,7 +259,7 @@ static void on_turn_end(uv_prepare_t *handle)
     if (!shard->started)
         return;
     if (shard->opening && !shard->running && !shard->ctx.draining)
-        open_when_settled(shard);
+        be_ready_when_settled(shard);
     take_turn();
     flush(&shard->ctx);
     give_turn();
@@ -302,6 +301,15 @@ static void drain(struct shard *shard)
     list_for_each_safe (node, &shard->acceptor.clients)
         client_drain(container_of(node, struct client, node));
     uv_timer_start(&shard->drain_limit, on_drain_limit, shard->conf->drain, 0);
+}
+
+static int on_open(struct shard *shard)
+{
+    if (!shard->running)
+        return -EPROTO;
+    if (!shard->acceptor.closed)
+        acceptor_open(&shard->acceptor);
+    return 0;
 }
 
 static int leave(struct shard *shard, const struct ctl_leave *leave)
@@ -509,6 +517,7 @@ static int on_message(struct shard *shard, const struct ctl_message *message, co
     case CTL_GIVE: return on_socket(shard, give_add, message->u.peer.seat, fds[0]);
     case CTL_LEAVE: return leave(shard, &message->u.leave);
     case CTL_RUN: return on_run(shard);
+    case CTL_OPEN: return on_open(shard);
     case CTL_DRAIN: drain(shard); return 0;
     default: return -EPROTO;
     }

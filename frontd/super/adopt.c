@@ -385,7 +385,6 @@ static int use(struct super *super, struct findings *findings)
         r = settle_others(super, findings, serving);
     if (r < 0)
         return r;
-    super->generations[0]->role = GENERATION_SERVING;
     log_info("found the shards of generation %llu, which serve on", (unsigned long long)serving);
     return 0;
 }

@@ -178,6 +178,12 @@ void generation_start(struct generation *generation)
         child_start(&generation->children[i]);
 }
 
+static void open_child(struct child *child)
+{
+    struct ctl_message message = {0};
+    child_tell(child, CTL_OPEN, &message);
+}
+
 void generation_serve(struct generation *generation)
 {
     generation->role = GENERATION_SERVING;
@@ -185,6 +191,8 @@ void generation_serve(struct generation *generation)
         struct child *child = &generation->children[i];
         if (child->pid < 0 && !uv_is_active((uv_handle_t *)&child->restart))
             child_start(child);
+        else if (child->state == CHILD_READY)
+            open_child(child);
     }
 }
 
@@ -281,6 +289,8 @@ void generation_handle_closed(struct generation *generation)
 void generation_child_ready(struct generation *generation, struct child *child)
 {
     struct super *super = generation->super;
+    if (generation->role == GENERATION_SERVING)
+        open_child(child);
     /* One that was started again while old shards still have clients. */
     for (size_t g = 0; g < SUPER_GENERATIONS && generation->role == GENERATION_SERVING; g++) {
         struct generation *other = super->generations[g];

@@ -48,7 +48,7 @@ struct generation *generation_found(struct super *super, struct conf *conf, int 
 /* Starts all shards. */
 void generation_start(struct generation *generation);
 
-/* From now on it serves: shards that end are started again. */
+/* From now on it serves: its shards accept, and those that end are started again. */
 void generation_serve(struct generation *generation);
 
 /* Its shards give their clients to those of `next`, and end. */

@@ -148,16 +148,9 @@ int endpoints_add(struct endpoints *endpoints, const struct conf_address *addres
     return append(endpoint, fd);
 }
 
-static int listen_and_add(struct endpoints *endpoints, const struct conf_address *address, int fd)
+static int add_bound(struct endpoints *endpoints, const struct conf_address *address, int fd)
 {
-    if (fd < 0)
-        return fd;
-    if (listen(fd, BACKLOG) < 0) {
-        int r = -errno;
-        close(fd);
-        return r;
-    }
-    return endpoints_add(endpoints, address, fd);
+    return fd < 0 ? fd : endpoints_add(endpoints, address, fd);
 }
 
 static int bind_listener(
@@ -165,12 +158,12 @@ static int bind_listener(
 {
     struct endpoint *endpoint = endpoints_find(endpoints, address);
     if (address->sock.any.sa_family == AF_UNIX)
-        return endpoint != NULL ? 0 : listen_and_add(endpoints, address, bind_unix(address));
+        return endpoint != NULL ? 0 : add_bound(endpoints, address, bind_unix(address));
     if (endpoint != NULL && endpoint->shared)
         return 0;
     int r = endpoint != NULL ? 0 : probe_tcp(address);
     for (uint32_t i = endpoint == NULL ? 0 : endpoint->count; r == 0 && i < shards; i++)
-        r = listen_and_add(endpoints, address, bind_tcp(address, true));
+        r = add_bound(endpoints, address, bind_tcp(address, true));
     return r;
 }
 
@@ -196,14 +189,13 @@ static void close_endpoint(struct endpoint *endpoint)
     mem_free(endpoint->fds);
 }
 
-/* Takes back what was bound since there were so many of each. */
-static void unbind(struct endpoints *endpoints, size_t count, const uint32_t *counts)
+void endpoints_roll_back(struct endpoints *endpoints, const struct endpoints *before)
 {
-    while (endpoints->count > count)
+    while (endpoints->count > before->count)
         close_endpoint(&endpoints->all[--endpoints->count]);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < endpoints->count; i++) {
         struct endpoint *endpoint = &endpoints->all[i];
-        while (endpoint->count > counts[i])
+        while (endpoint->count > before->all[i].count)
             close(endpoint->fds[--endpoint->count]);
     }
 }
@@ -211,21 +203,31 @@ static void unbind(struct endpoints *endpoints, size_t count, const uint32_t *co
 int endpoints_bind(
     struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size)
 {
-    uint32_t counts[ARRAY_LEN(endpoints->all)];
-    size_t count = endpoints->count;
-    for (size_t i = 0; i < count; i++)
-        counts[i] = endpoints->all[i].count;
+    const struct endpoints before = *endpoints;
     for (uint32_t i = 0; i < conf->nlisteners; i++) {
         const struct conf_listener *listener = &conf->listeners[i];
         int r = bind_listener(endpoints, &listener->address, conf->shards);
         if (r < 0) {
             snprintf(error, error_size, "listener %s: cannot listen on %s: %s", listener->name,
                 listener->text, explain(r));
-            unbind(endpoints, count, counts);
+            endpoints_roll_back(endpoints, &before);
             return r;
         }
     }
     return 0;
+}
+
+int endpoints_listen(const struct endpoints *endpoints)
+{
+    int r = 0;
+    for (size_t i = 0; i < endpoints->count; i++) {
+        const struct endpoint *endpoint = &endpoints->all[i];
+        for (uint32_t k = 0; k < endpoint->count; k++) {
+            if (listen(endpoint->fds[k], BACKLOG) < 0)
+                r = -errno;
+        }
+    }
+    return r;
 }
 
 static bool wanted(const struct endpoint *endpoint, const struct conf *conf)

@@ -25,11 +25,22 @@ struct endpoints {
 };
 
 /*
- * Binds what the config needs and is not there yet, or nothing. Returns 0, or -errno with a message
- * that names the listener in `error`. Descriptors are close-on-exec and non-blocking.
+ * Binds what the config needs and is not there yet, or nothing. What is bound refuses clients until
+ * endpoints_listen(): whoever comes earlier might wait for shards that never serve. Returns 0, or
+ * -errno with a message that names the listener in `error`. Descriptors are close-on-exec and
+ * non-blocking.
  */
 int endpoints_bind(
     struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size);
+
+/* From now on clients may connect to all of them, and wait in their queues. 0 or -errno. */
+int endpoints_listen(const struct endpoints *endpoints);
+
+/*
+ * Takes back what endpoints_bind() has bound since then: `before` is a copy of what was there,
+ * which may be used for this only.
+ */
+void endpoints_roll_back(struct endpoints *endpoints, const struct endpoints *before);
 
 /* The sockets of an address, or NULL. */
 struct endpoint *endpoints_find(struct endpoints *endpoints, const struct conf_address *address);

@@ -107,6 +107,13 @@ static unsigned when_leaving(struct machine *machine, enum machine_event event, 
     }
 }
 
+void machine_found(struct machine *machine, bool leaving, uint64_t now)
+{
+    machine->pending = MACHINE_RELOAD;
+    if (leaving)
+        enter(machine, MACHINE_LEAVING, now + machine->drain + MACHINE_GRACE_MS);
+}
+
 unsigned machine_step(struct machine *machine, enum machine_event event, uint64_t now)
 {
     if (machine->state == MACHINE_STOPPING)

@@ -58,6 +58,12 @@ struct machine {
 
 void machine_init(struct machine *machine);
 
+/*
+ * Shards were found that serve on without this supervisor: a reload is due, and old ones that leave
+ * (`leaving`) end first.
+ */
+void machine_found(struct machine *machine, bool leaving, uint64_t now);
+
 /* What to do now: enum machine_action, ored; in the order of their values. now: ms. */
 unsigned machine_step(struct machine *machine, enum machine_event event, uint64_t now);
 

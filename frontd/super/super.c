@@ -172,12 +172,32 @@ static void do_end_check(struct super *super)
     check_kill(&super->check);
 }
 
-/* This process becomes the binary on disk; it goes on in resume(). */
+/* Done by execute(), once the loop has stopped. */
 static void do_execute(struct super *super)
 {
+    super->execute = true;
+    uv_stop(&super->loop);
+}
+
+/* This process becomes the binary on disk, which goes on in resume(). */
+static void execute(struct super *super)
+{
     char number[16];
+    sigset_t all;
+    sigset_t before;
+    super->execute = false;
+    /* Signals that come from now on are pending in the new program until it is ready for them;
+     * those that libuv has caught already are events before that. */
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before);
+    uv_run(&super->loop, UV_RUN_NOWAIT);
+    if (super->machine.state != MACHINE_CHECKING) { /* it was SIGTERM */
+        sigprocmask(SIG_SETMASK, &before, NULL);
+        return;
+    }
     int fd = state_write(super);
     if (fd < 0) {
+        sigprocmask(SIG_SETMASK, &before, NULL);
         blame(super, "cannot leave the new program what it needs: %s", strerror(-fd));
         step(super, MACHINE_REFUSED);
         return;
@@ -187,11 +207,6 @@ static void do_execute(struct super *super)
         (char[]){"--state"}, number, NULL};
     log_info("executing %s", super->exe);
     state_keep_open(super, fd, true);
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    /* Pending signals survive the exec, and reach the new program when it is ready for them. */
-    sigprocmask(SIG_BLOCK, &all, &before);
     execv(super->exe, argv);
     int error = errno;
     sigprocmask(SIG_SETMASK, &before, NULL);
@@ -207,6 +222,7 @@ static void do_start(struct super *super)
     struct conf *conf;
     char error[512];
     struct generation *next = NULL;
+    super->endpoints_before = super->endpoints;
     if (conf_file_load(super->conf_name, &text, &conf, error, sizeof(error)) == 0) {
         if (strcmp(conf->run_dir, serving(super)->conf->run_dir) != 0)
             log_warning("run_dir cannot change while the front runs: it is still %s",
@@ -219,7 +235,7 @@ static void do_start(struct super *super)
     }
     if (next == NULL) {
         blame(super, "%s", error);
-        endpoints_prune(&super->endpoints, serving(super)->conf);
+        endpoints_roll_back(&super->endpoints, &super->endpoints_before);
         step(super, MACHINE_REFUSED);
         return;
     }
@@ -233,7 +249,7 @@ static void do_abort(struct super *super)
     struct generation *next = super->generations[1];
     next->role = GENERATION_STOPPING;
     generation_kill(next);
-    endpoints_prune(&super->endpoints, serving(super)->conf);
+    endpoints_roll_back(&super->endpoints, &super->endpoints_before);
     if (!generation_alive(next))
         forget(super, next);
 }
@@ -249,6 +265,9 @@ static void do_leave(struct super *super)
     log_init(next->conf->log_level, next->conf->log_format, "supervisor");
     log_info("generation %llu serves: %u shards, %u listeners", (unsigned long long)next->number,
         next->nchildren, next->conf->nlisteners);
+    int r = endpoints_listen(&super->endpoints);
+    if (r < 0)
+        log_error("cannot listen on all addresses: %s", strerror(-r));
     generation_serve(next);
     generation_leave(old, next);
     endpoints_prune(&super->endpoints, next->conf);
@@ -415,6 +434,21 @@ static int init_loop(struct super *super)
     return 0;
 }
 
+/* What was found serves on; a reload then makes shards of this program and this config. */
+static void go_on_with_found(struct super *super)
+{
+    struct generation *old = super->generations[1];
+    super->machine.drain = serving(super)->conf->drain;
+    machine_found(&super->machine, old != NULL, uv_now(&super->loop));
+    set_deadline(super);
+    generation_serve(serving(super));
+    if (old != NULL)
+        generation_leave(
+            old, serving(super)); /* it may have been about to, or in the middle of it */
+    else
+        step(super, MACHINE_RELOAD);
+}
+
 /* The first generation of all, or none where shards were found that serve on. */
 static int start(struct super *super, struct conf *conf, const struct buf *text)
 {
@@ -436,6 +470,8 @@ static int start(struct super *super, struct conf *conf, const struct buf *text)
         snprintf(error, sizeof(error), "cannot start: %s", strerror(-r));
     if (r == 0 && !found)
         r = endpoints_bind(&super->endpoints, conf, error, sizeof(error));
+    if (r == 0 && !found)
+        r = endpoints_listen(&super->endpoints);
     if (r < 0 || found)
         conf_free(conf);
     if (r == 0 && !found) {
@@ -447,11 +483,10 @@ static int start(struct super *super, struct conf *conf, const struct buf *text)
         endpoints_prune(&super->endpoints, NULL);
         return r;
     }
-    if (found) {
-        step(super, MACHINE_RELOAD); /* fresh shards, of this program and this config */
-        return 0;
-    }
-    generation_serve(super->generations[0]);
+    if (found)
+        go_on_with_found(super);
+    else
+        generation_serve(super->generations[0]);
     return 0;
 }
 
@@ -530,7 +565,9 @@ int super_run(char **argv, const char *conf_name, int state_fd)
     else
         r = state_fd < 0 ? load_and_start(super) : resume(super, state_fd);
     if (r == 0) {
-        uv_run(&super->loop, UV_RUN_DEFAULT);
+        for (uv_run(&super->loop, UV_RUN_DEFAULT); super->execute;
+             uv_run(&super->loop, UV_RUN_DEFAULT))
+            execute(super);
         finish(super);
     }
     mem_free(super->exe);

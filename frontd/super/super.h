@@ -13,6 +13,7 @@ enum { SUPER_GENERATIONS = 2, SUPER_REASON_MAX = CHECK_TEXT_MAX + 256 };
 struct super {
     uv_loop_t loop;
     struct endpoints endpoints;
+    struct endpoints endpoints_before; /* the replacement in progress */
     /* Those that live: [0] serves (or is the first, starting), [1] is about to, or leaves. */
     struct generation *generations[SUPER_GENERATIONS];
     struct machine machine;
@@ -31,8 +32,9 @@ struct super {
     uint64_t asked_at;         /* ms: the reload in progress began */
     char instance[33];
     char reason[SUPER_REASON_MAX]; /* why the last reload came to nothing; "": it did not */
-    bool checking_dead;            /* the check's process was killed: what it says does not count */
-    bool announced;                /* "ready" has been logged */
+    bool execute;       /* the loop has stopped so that this process becomes another program */
+    bool checking_dead; /* the check's process was killed: what it says does not count */
+    bool announced;     /* "ready" has been logged */
 };
 
 /*

@@ -121,6 +121,8 @@ Test(ctl, the_number_of_descriptors_is_checked)
         {CTL_READY, 0, 1, -EPROTO},
         {CTL_DRAIN, 0, 0, 0},
         {CTL_DRAIN, 0, 1, -EPROTO},
+        {CTL_OPEN, 0, 0, 0},
+        {CTL_OPEN, 0, 1, -EPROTO},
         {CTL_LEAVE, 0, 0, 0},
         {CTL_LEAVE, 0, 1, -EPROTO},
         {CTL_PEER, 0, 1, -EPROTO},
@@ -145,7 +147,7 @@ Test(ctl, the_number_of_descriptors_is_checked)
 
 Test(ctl, every_other_length_is_refused)
 {
-    for (unsigned type = CTL_START; type <= CTL_REPORT; type++) {
+    for (unsigned type = CTL_START; type <= CTL_OPEN; type++) {
         char bytes[sizeof(struct ctl_message) + 2] = {0};
         struct ctl_message message;
         struct ctl_message got;
@@ -183,7 +185,7 @@ Test(ctl, other_versions_types_and_programs_are_refused)
     wrong = right;
     wrong.type = 0;
     cr_expect_eq(receive(&wrong, n, 0, &got), -EPROTO);
-    wrong.type = CTL_REPORT + 1;
+    wrong.type = CTL_OPEN + 1;
     cr_expect_eq(receive(&wrong, n, 0, &got), -EPROTO);
 }
 
