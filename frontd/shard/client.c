@@ -514,6 +514,8 @@ void client_timeout(struct wheel_timer *timer)
 {
     struct client *client = container_of(timer, struct client, timer);
     uint64_t now = ctx_now(client_ctx(client));
+    if (!client_write(client)) /* what came in this turn has not been offered to it yet */
+        return;
     bool ours = client->state != CLIENT_OPEN || client->shut || stalled(client) <= now;
     if (due(client) > now) {
         arm(client);

@@ -547,6 +547,8 @@ static void expire(struct client *client)
         return;
     }
     stay->pings++;
+    /* One that goes out late, since this process was held up, leaves as long for its answer. */
+    stay->heard_at = MAX(stay->heard_at, now - MIN(now, stay->pings * stay->route->ping));
     stay_send_control(client, WS_PING, (struct span){0});
 }
 

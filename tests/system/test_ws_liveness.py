@@ -1,5 +1,7 @@
 """Connections that stay are asked for a sign of life, and released after three intervals without one."""
+import os
 import select
+import signal
 import socket
 import struct
 import time
@@ -99,22 +101,33 @@ def test_a_message_that_has_only_begun_does_not_shorten_it(site):
 def test_a_silent_client_that_was_not_read(site):
     """At calls_per_connection nothing is read and no Ping sent. After it the client is asked anew, and has as
     long to answer as ever."""
-    web, worker = build(site, ping="300ms", handler=hold, limits={"calls_per_connection": 1})
-    with web.ws() as client, web.ws() as other:
-        other.ask("m")
+    web, worker = build(site, ping="600ms", handler=hold, limits={"calls_per_connection": 1})
+    with web.ws() as client:
         client.ask("m")
-        worker.wait_calls(2)
+        call = worker.wait_calls(1)
         with web.ws("/later", pong=False) as mute:      # which is lost after more than three intervals
             pings_until_the_end(mute)
         assert client.pings == [] and not client.readable()
-        for call in worker.calls:
-            call.reply()
-        for one in (client, other):
-            one.read_json()
-        while len(client.pings) < 4:
+        call.reply()
+        client.read_json()
+        while len(client.pings) < 3:
             fin, opcode, payload = client.read_frame()
             client._control(opcode, payload)
         worker.handler = echo
+        assert client.call("demo.echo", [1]) == [1]
+
+
+def test_a_front_that_was_held_up(site):
+    """Its client could not be asked meanwhile: it is asked now, and has as long to answer as ever."""
+    web, worker = build(site, ping="600ms")
+    with web.ws() as client:
+        client.who()
+        os.kill(web.shard, signal.SIGSTOP)
+        time.sleep(2.5)
+        os.kill(web.shard, signal.SIGCONT)
+        while len(client.pings) < 3:
+            fin, opcode, payload = client.read_frame()
+            client._control(opcode, payload)
         assert client.call("demo.echo", [1]) == [1]
 
 
