@@ -314,7 +314,7 @@ static void check_alive(struct channel *channel)
     uint64_t now = ctx_now(channel->ctx);
     uint64_t heard_at = channel->stream.heard_at;
     bool pinged = channel->pinged_at > heard_at;
-    if (pinged && now - channel->pinged_at >= CHANNEL_DEAD_MS &&
+    if (pinged && now - channel->pinged_at >= CHANNEL_DEAD_MS && !channel->stream.deaf &&
         !channel->ops->may_be_silent(channel)) {
         lose(channel, "no answer to PING");
         return;

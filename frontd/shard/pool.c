@@ -72,8 +72,12 @@ bool pool_settled(const struct pool *pool)
 
 void pool_set_deaf(struct pool *pool, bool deaf)
 {
-    list_for_each (node, &pool->workers)
-        stream_set_deaf(&container_of(node, struct worker, node)->channel.stream, deaf);
+    list_for_each (node, &pool->workers) {
+        struct channel *channel = &container_of(node, struct worker, node)->channel;
+        /* Before its HELLO a worker pushes nothing, and is waited for: it is read. */
+        bool greeted = channel->state == CHANNEL_OPEN || channel->state == CHANNEL_LEAVING;
+        stream_set_deaf(&channel->stream, deaf && greeted);
+    }
 }
 
 void pool_leave(struct pool *pool)

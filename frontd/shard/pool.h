@@ -115,7 +115,10 @@ void pool_submit(struct pool *pool, struct job *job);
  */
 bool pool_abandon(struct job *job);
 
-/* Stops reading from the workers, or goes on: a sibling does not keep up with what they publish. */
+/*
+ * Stops reading from the workers, or goes on: a sibling does not keep up with what they publish.
+ * While it does not, once a turn, for workers that have come.
+ */
 void pool_set_deaf(struct pool *pool, bool deaf);
 
 /* Another shard has freed a slot. */

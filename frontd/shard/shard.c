@@ -220,7 +220,7 @@ static void hold_back(struct shard *shard)
         shard->crowded = crowded;
         mesh_set_deaf(&shard->ctx, crowded);
     }
-    if (congested != shard->congested) {
+    if (congested || shard->congested) { /* always: there may be new workers */
         shard->congested = congested;
         for (size_t i = 0; i < shard->npools; i++)
             pool_set_deaf(&shard->pools[i], congested);

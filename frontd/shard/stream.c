@@ -230,6 +230,8 @@ void stream_end_turn(struct stream *stream)
 
 void stream_set_deaf(struct stream *stream, bool deaf)
 {
+    if (stream->deaf && !deaf)
+        stream->heard_at = ctx_now(stream->ctx); /* it could not be heard before */
     stream->deaf = deaf;
     if (stream->open)
         wait_for_what_matters(stream);

@@ -1,12 +1,18 @@
 """Clients that do not read what is pushed to them: bounded, and nobody else is affected."""
+import contextlib
 import json
+import os
+import signal
+import threading
+import time
 
 import pytest
 
+from fakeclock import SPEED
 from fakeworker import PUSH, PUBLISH, data_frame, echo
 from harness import memory, rpc_route, sanitized, wait_for, ws_route
 from stays import Crowd, everything, runs_of
-from wsclient import Closed, WsClosed, ws_close
+from wsclient import Closed, Reader, WsClosed, ws_close
 
 
 KINDS = ["ws", "frame", "line"]
@@ -300,3 +306,96 @@ def test_calls_of_a_client_that_never_reads(site, kind):
         assert done
     wait_for(lambda: web.connections() == 0, "its end")
     assert len(worker.live()) == 1
+
+
+# A shard that does not keep up
+
+class Flood(threading.Thread):
+    """Publishes COUNT messages of 60 KB to "t" on one channel; `sent` tells how far it got."""
+
+    COUNT = 400
+
+    def __init__(self, name, channel):
+        super().__init__(daemon=True)
+        self.label, self.channel, self.sent = name, channel, 0
+        channel.sock.settimeout(60)
+        self.start()
+
+    def run(self):
+        for n in range(self.COUNT):
+            self.channel.publish("t", (b"%s %d " % (self.label, n)).ljust(60000, b"."))
+            self.sent = n + 1
+
+    def stuck(self):
+        """How many were sent when for a second none more was."""
+        before = -1
+        while before != self.sent:
+            before = self.sent
+            time.sleep(1)
+        return before
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def on_two_shards(site, clock=None):
+    """A site whose clients may have much waiting; its worker; its name for a flood."""
+    web = site(shards=2, routes=[ws_route(), rpc_route()], limits={"write_buffer": 256 << 20})
+    worker = web.fake()
+    with clock or contextlib.nullcontext():
+        web.start(ready=False)
+    web.wait_served()
+    worker.wait_ready(2)
+    return web, worker
+
+
+def test_a_shard_that_does_not_keep_up(site):
+    """Its sibling reads no more from workers, from those that come later neither, until it goes on. Nothing is
+    lost."""
+    web, worker = on_two_shards(site)
+    with Crowd(web, worker) as crowd:
+        crowd.spread(1)
+        crowd.join("t")
+        pids = {shard: web.shard_of(client) for client, _, shard in crowd.members}
+        readers = [Reader(client, lambda got: len(got) == 2 * Flood.COUNT) for client, _, _ in crowd.members]
+        with stopped(pids[1]):
+            before = memory(pids[0])
+            first = Flood(b"first", worker.channel(0))
+            assert 100 < first.stuck() < Flood.COUNT
+            late = web.fake("app-2")
+            late.wait(lambda: any(c.ready and c.front["shard"] == 0 for c in late.live()), "the channel")
+            second = Flood(b"second", late.channel(0))
+            assert second.stuck() < 100
+            if not sanitized():
+                assert memory(pids[0]) - before < 48 << 20
+        for thread in (first, second):
+            thread.join(60)
+            assert not thread.is_alive()
+        for reader in readers:
+            assert runs_of(reader.finish()) == {"first": list(range(Flood.COUNT)),
+                                                "second": list(range(Flood.COUNT))}
+
+
+@pytest.mark.skipif(sanitized(), reason="the fast clock does not go with ASan")
+def test_workers_that_are_not_read_for_long_are_not_dead(site, clock):
+    """They answer PING, but nobody reads it."""
+    web, worker = on_two_shards(site, clock)
+    with Crowd(web, worker) as crowd:
+        crowd.spread(1)
+        crowd.join("t")
+        pids = {shard: web.shard_of(client) for client, _, shard in crowd.members}
+        readers = [Reader(client, lambda got: len(got) == Flood.COUNT) for client, _, _ in crowd.members]
+        channel = worker.channel(0)
+        with stopped(pids[1]):
+            flood = Flood(b"first", channel)
+            assert flood.stuck() < Flood.COUNT
+            time.sleep(120 / SPEED)                     # PING after 15 s, dead after 45 more
+        for reader in readers:
+            assert len(reader.finish()) == Flood.COUNT
+        assert not channel.closed
