@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/mem.h"
+
 void check_init(struct check *check)
 {
     *check = (struct check){.fd = -1, .pid = -1};
@@ -28,28 +30,47 @@ static void become_check(int output, const char *exe, char *const argv[])
     _exit(127);
 }
 
-static void read_output(struct check *check)
+/* Reads once, what fits; returns what read() did. */
+static ssize_t read_some(struct check *check)
 {
-    char rest[256];
-    for (;;) {
-        bool keep = check->n < CHECK_TEXT_MAX;
-        ssize_t n = keep ? read(check->fd, check->text + check->n, CHECK_TEXT_MAX - check->n)
-                         : read(check->fd, rest, sizeof(rest));
-        if (n <= 0)
-            return;
-        if (keep)
-            check->n += (size_t)n;
-    }
+    char rest[4096];
+    if (check->n == CHECK_TEXT_MAX)
+        return read(check->fd, rest, sizeof(rest));
+    ssize_t n = read(check->fd, check->text + check->n, CHECK_TEXT_MAX - check->n);
+    check->n += (size_t)MAX(n, (ssize_t)0);
+    return n;
 }
 
 static void on_output(uv_poll_t *poll, int status, int events)
 {
     (void)events;
-    struct check *check = poll->data;
-    size_t before = check->n;
-    read_output(check);
-    if (status < 0 || (check->n == before && check->n < CHECK_TEXT_MAX))
+    ssize_t n = read_some(poll->data);
+    if (status < 0 || n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
         uv_poll_stop(poll); /* it has closed it */
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    mem_free(handle);
+}
+
+/* The handle lives until libuv is done with it, when the next check may have begun already. */
+static int watch(struct check *check, uv_loop_t *loop, int fd)
+{
+    uv_poll_t *output = mem_zalloc(sizeof(*output));
+    int r = output == NULL ? -ENOMEM : uv_poll_init(loop, output, fd);
+    if (r < 0) {
+        mem_free(output);
+        close(fd);
+        return r;
+    }
+    output->data = check;
+    check->output = output;
+    check->fd = fd;
+    r = uv_poll_start(output, UV_READABLE, on_output);
+    if (r < 0)
+        check_ended(check);
+    return r;
 }
 
 int check_start(struct check *check, uv_loop_t *loop, const char *exe, const char *conf_name)
@@ -57,21 +78,18 @@ int check_start(struct check *check, uv_loop_t *loop, const char *exe, const cha
     int ends[2];
     char *argv[] = {(char *)(uintptr_t)exe, (char[]){"--check"}, (char[]){"-c"},
         (char *)(uintptr_t)conf_name, NULL};
-    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
-        return -errno;
     check_init(check);
-    int r = uv_poll_init(loop, &check->output, ends[0]);
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -errno;
+    int r = watch(check, loop, ends[0]); /* which makes this end non-blocking */
     if (r < 0) {
-        close(ends[0]);
         close(ends[1]);
         return r;
     }
-    check->fd = ends[0];
-    check->output.data = check;
     pid_t pid = fork();
     if (pid == 0)
         become_check(ends[1], exe, argv);
-    r = pid < 0 ? -errno : uv_poll_start(&check->output, UV_READABLE, on_output);
+    r = pid < 0 ? -errno : 0;
     close(ends[1]);
     if (r < 0) {
         check_ended(check);
@@ -83,9 +101,11 @@ int check_start(struct check *check, uv_loop_t *loop, const char *exe, const cha
 
 void check_ended(struct check *check)
 {
-    read_output(check);
-    uv_close((uv_handle_t *)&check->output, NULL);
+    while (check->n < CHECK_TEXT_MAX && read_some(check) > 0)
+        ;
+    uv_close((uv_handle_t *)check->output, on_closed);
     close(check->fd);
+    check->output = NULL;
     check->fd = -1;
     check->pid = -1;
     while (check->n > 0 && check->text[check->n - 1] == '\n')

@@ -11,9 +11,9 @@
 enum { CHECK_TEXT_MAX = 1024 /* bytes of its output that are kept */ };
 
 struct check {
-    uv_poll_t output;
-    int fd;    /* what it writes; -1: none */
-    pid_t pid; /* -1: none runs */
+    uv_poll_t *output; /* of fd */
+    int fd;            /* what it writes; -1: none */
+    pid_t pid;         /* -1: none runs */
     char text[CHECK_TEXT_MAX + 1];
     size_t n;
 };
@@ -21,7 +21,7 @@ struct check {
 /* Nothing runs. */
 void check_init(struct check *check);
 
-/* Starts `exe --check -c conf_name`. Returns 0 or -errno. */
+/* Starts `exe --check -c conf_name`; no other may run. Returns 0 or -errno. */
 int check_start(struct check *check, uv_loop_t *loop, const char *exe, const char *conf_name);
 
 /* Its process has ended: check->text is what it said (without the last line's end). */
