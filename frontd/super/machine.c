@@ -5,18 +5,6 @@ void machine_init(struct machine *machine)
     *machine = (struct machine){.pending = MACHINE_EVENTS, .deadline = UINT64_MAX};
 }
 
-const char *machine_state_name(enum machine_state state)
-{
-    static const char *const names[] = {
-        [MACHINE_STEADY] = "steady",
-        [MACHINE_CHECKING] = "checking",
-        [MACHINE_STARTING] = "starting",
-        [MACHINE_LEAVING] = "leaving",
-        [MACHINE_STOPPING] = "stopping",
-    };
-    return names[state];
-}
-
 static unsigned enter(struct machine *machine, enum machine_state state, uint64_t deadline)
 {
     static const unsigned on_entry[] = {
@@ -24,6 +12,7 @@ static unsigned enter(struct machine *machine, enum machine_state state, uint64_
         [MACHINE_CHECKING] = MACHINE_DO_CHECK,
         [MACHINE_STARTING] = MACHINE_DO_START,
         [MACHINE_LEAVING] = MACHINE_DO_LEAVE,
+        [MACHINE_ENDING] = 0,
         [MACHINE_STOPPING] = MACHINE_DO_STOP,
     };
     machine->state = state;
@@ -81,7 +70,7 @@ static unsigned when_checking(struct machine *machine, enum machine_event event,
         return enter(machine, MACHINE_STARTING, now + MACHINE_START_MS);
     case MACHINE_EXECUTED: return enter(machine, MACHINE_STARTING, now + MACHINE_START_MS);
     case MACHINE_REFUSED: return settle(machine, now);
-    case MACHINE_TIME: return MACHINE_DO_END_CHECK | settle(machine, now);
+    case MACHINE_TIME: return MACHINE_DO_END_CHECK | enter(machine, MACHINE_ENDING, UINT64_MAX);
     default: return 0;
     }
 }
@@ -93,7 +82,7 @@ static unsigned when_starting(struct machine *machine, enum machine_event event,
         return enter(machine, MACHINE_LEAVING, now + machine->drain + MACHINE_GRACE_MS);
     case MACHINE_REFUSED: return settle(machine, now);
     case MACHINE_FAILED:
-    case MACHINE_TIME: return MACHINE_DO_ABORT | settle(machine, now);
+    case MACHINE_TIME: return MACHINE_DO_ABORT | enter(machine, MACHINE_ENDING, UINT64_MAX);
     default: return 0;
     }
 }
@@ -114,6 +103,13 @@ void machine_found(struct machine *machine, bool leaving, uint64_t now)
         enter(machine, MACHINE_LEAVING, now + machine->drain + MACHINE_GRACE_MS);
 }
 
+/* Whoever was killed may take a while to end, and the next must not begin before: at most two
+ * generations live. */
+static unsigned when_ending(struct machine *machine, enum machine_event event, uint64_t now)
+{
+    return event == MACHINE_GONE ? settle(machine, now) : 0;
+}
+
 unsigned machine_step(struct machine *machine, enum machine_event event, uint64_t now)
 {
     if (machine->state == MACHINE_STOPPING)
@@ -128,6 +124,7 @@ unsigned machine_step(struct machine *machine, enum machine_event event, uint64_
     case MACHINE_CHECKING: return when_checking(machine, event, now);
     case MACHINE_STARTING: return when_starting(machine, event, now);
     case MACHINE_LEAVING: return when_leaving(machine, event, now);
+    case MACHINE_ENDING: return when_ending(machine, event, now);
     default: return 0;
     }
 }

@@ -13,6 +13,7 @@ enum machine_state {
     MACHINE_CHECKING, /* a child of the binary on disk looks at the config */
     MACHINE_STARTING, /* new shards start; the old ones serve */
     MACHINE_LEAVING,  /* the new ones serve; the old ones give them their clients */
+    MACHINE_ENDING,   /* it came to nothing; what was started for it is about to end */
     MACHINE_STOPPING,
 };
 
@@ -24,7 +25,7 @@ enum machine_event {
     MACHINE_EXECUTED, /* this is the new binary; the state is what the old one left */
     MACHINE_READY,    /* all new shards accept */
     MACHINE_FAILED,   /* a new shard has ended before all were ready */
-    MACHINE_GONE,     /* the last old shard has ended */
+    MACHINE_GONE,     /* LEAVING: the last old shard has ended; ENDING: what was killed has */
     MACHINE_STOP,     /* SIGTERM */
     MACHINE_TIME,     /* machine.deadline has passed */
     MACHINE_EVENTS,
@@ -32,10 +33,10 @@ enum machine_event {
 
 enum machine_action {
     MACHINE_DO_CHECK = 1,     /* start the check */
-    MACHINE_DO_END_CHECK = 2, /* kill it */
+    MACHINE_DO_END_CHECK = 2, /* kill it; MACHINE_GONE follows */
     MACHINE_DO_EXECUTE = 4,   /* become the new binary; MACHINE_REFUSED where that fails */
     MACHINE_DO_START = 8,     /* start new shards; MACHINE_REFUSED where that fails */
-    MACHINE_DO_ABORT = 16,    /* kill the new shards */
+    MACHINE_DO_ABORT = 16,    /* kill the new shards; MACHINE_GONE follows */
     MACHINE_DO_LEAVE = 32,    /* the new ones serve from now on, the old ones leave */
     MACHINE_DO_RETIRE = 64,   /* kill what is left of the old ones */
     MACHINE_DO_FINISH = 128,  /* say that the replacement is over */
@@ -66,5 +67,3 @@ void machine_found(struct machine *machine, bool leaving, uint64_t now);
 
 /* What to do now: enum machine_action, ored; in the order of their values. now: ms. */
 unsigned machine_step(struct machine *machine, enum machine_event event, uint64_t now);
-
-const char *machine_state_name(enum machine_state state);

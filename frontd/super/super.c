@@ -111,10 +111,8 @@ void super_child_gone(struct super *super, struct generation *generation)
         blame(super, "a new shard has ended before all were ready: the old ones serve on");
         step(super, MACHINE_FAILED);
     } else if (!alive) {
-        bool left = generation->role == GENERATION_LEAVING;
         forget(super, generation);
-        if (left)
-            step(super, MACHINE_GONE);
+        step(super, MACHINE_GONE);
     }
 }
 
@@ -155,7 +153,6 @@ static void set_deadline(struct super *super)
 
 static void do_check(struct super *super)
 {
-    super->checking_dead = false;
     super->asked_at = uv_now(&super->loop);
     log_info("%s: checking %s", super->machine.upgrade ? "replacing the program" : "reloading",
         super->conf_name);
@@ -168,7 +165,6 @@ static void do_check(struct super *super)
 
 static void do_end_check(struct super *super)
 {
-    super->checking_dead = true;
     check_kill(&super->check);
 }
 
@@ -250,8 +246,10 @@ static void do_abort(struct super *super)
     next->role = GENERATION_STOPPING;
     generation_kill(next);
     endpoints_roll_back(&super->endpoints, &super->endpoints_before);
-    if (!generation_alive(next))
+    if (!generation_alive(next)) {
         forget(super, next);
+        step(super, MACHINE_GONE);
+    }
 }
 
 static void do_leave(struct super *super)
@@ -336,8 +334,10 @@ static void check_is_over(struct super *super, int status)
         stop_when_alone(super);
         return;
     }
-    if (super->checking_dead)
-        return; /* the machine knows */
+    if (super->machine.state == MACHINE_ENDING) {
+        step(super, MACHINE_GONE); /* it was killed: what it says does not count */
+        return;
+    }
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
         step(super, MACHINE_CHECKED);
         return;

@@ -32,9 +32,8 @@ struct super {
     uint64_t asked_at;         /* ms: the reload in progress began */
     char instance[33];
     char reason[SUPER_REASON_MAX]; /* why the last reload came to nothing; "": it did not */
-    bool execute;       /* the loop has stopped so that this process becomes another program */
-    bool checking_dead; /* the check's process was killed: what it says does not count */
-    bool announced;     /* "ready" has been logged */
+    bool execute;   /* the loop has stopped so that this process becomes another program */
+    bool announced; /* "ready" has been logged */
 };
 
 /*
