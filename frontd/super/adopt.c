@@ -25,7 +25,6 @@
 
 #include "common/log.h"
 #include "common/mem.h"
-#include "frontd/conf_file.h"
 
 enum {
     WAIT_MS = 5000,  /* for all shards; they try every 100 ms */
@@ -39,7 +38,6 @@ struct found {
     struct ctl_report report;
     int sock;
     int fds[CTL_START_FDS];
-    uint32_t *listeners; /* index into its config, of each socket */
     int *sockets;
     size_t nsockets;
 };
@@ -139,26 +137,17 @@ static int receive(int sock, struct ctl_message *message, int *fds, size_t *ret_
     return r;
 }
 
-static int add_sockets(struct found *found, const struct ctl_listen *listen, const int *fds)
+static int add_sockets(struct found *found, const int *fds, size_t nfds)
 {
-    size_t n = found->nsockets + listen->count;
-    uint32_t *listeners = mem_zalloc(MAX(n, (size_t)1) * sizeof(*listeners));
-    int *sockets = mem_zalloc(MAX(n, (size_t)1) * sizeof(*sockets));
-    if (listeners == NULL || sockets == NULL) {
-        mem_free(listeners);
-        mem_free(sockets);
+    int *sockets = mem_zalloc((found->nsockets + nfds + 1) * sizeof(*sockets));
+    if (sockets == NULL)
         return -ENOMEM;
-    }
-    for (size_t i = 0; i < n; i++) {
-        bool old = i < found->nsockets;
-        listeners[i] = old ? found->listeners[i] : listen->listeners[i - found->nsockets];
-        sockets[i] = old ? found->sockets[i] : fds[i - found->nsockets];
-    }
-    mem_free(found->listeners);
+    for (size_t i = 0; i < found->nsockets; i++)
+        sockets[i] = found->sockets[i];
+    memcpy(sockets + found->nsockets, fds, nfds * sizeof(*fds));
     mem_free(found->sockets);
-    found->listeners = listeners;
     found->sockets = sockets;
-    found->nsockets = n;
+    found->nsockets += nfds;
     return 0;
 }
 
@@ -168,7 +157,6 @@ static void let_go(struct found *found)
     fdpass_close(found->fds, CTL_START_FDS);
     if (found->sock >= 0)
         close(found->sock);
-    mem_free(found->listeners);
     mem_free(found->sockets);
     *found = (struct found){.sock = -1};
     for (size_t i = 0; i < CTL_START_FDS; i++)
@@ -199,7 +187,7 @@ static int take_report(struct found *found, int sock)
     while (r == 0 && (r = receive(sock, &message, fds, &nfds)) == 0) {
         if (message.type == CTL_READY)
             return 0;
-        r = message.type == CTL_LISTEN ? add_sockets(found, &message.u.listen, fds) : -EPROTO;
+        r = message.type == CTL_LISTEN ? add_sockets(found, fds, nfds) : -EPROTO;
         if (r < 0)
             fdpass_close(fds, nfds);
     }
@@ -258,27 +246,24 @@ static void collect(struct findings *findings, int listener, const struct conf *
 }
 
 /* Its sockets, where another shard has not brought them already. */
-static int take_sockets(struct super *super, struct found *found, const struct conf *conf)
+static int take_sockets(struct super *super, struct found *found)
 {
     for (size_t i = 0; i < found->nsockets; i++) {
+        struct conf_address address;
         struct stat mine;
         struct stat other;
         int fd = found->sockets[i];
         found->sockets[i] = -1;
-        if (found->listeners[i] >= conf->nlisteners || fstat(fd, &mine) < 0) {
-            close(fd);
-            continue;
-        }
-        const struct conf_address *address = &conf->listeners[found->listeners[i]].address;
-        const struct endpoint *endpoint = endpoints_find(&super->endpoints, address);
-        bool known = false;
+        bool known = fstat(fd, &mine) < 0 || endpoint_address(fd, &address) < 0;
+        const struct endpoint *endpoint = known ? NULL
+                                                : endpoints_find(&super->endpoints, &address);
         for (uint32_t k = 0; endpoint != NULL && k < endpoint->count; k++)
             known |= fstat(endpoint->fds[k], &other) == 0 && other.st_ino == mine.st_ino;
         if (known) {
             close(fd);
             continue;
         }
-        int r = endpoints_add(&super->endpoints, address, fd);
+        int r = endpoints_add(&super->endpoints, &address, fd);
         if (r < 0)
             return r;
     }
@@ -298,7 +283,7 @@ static int take_shard(struct generation *generation, struct found *found)
     found->fds[CTL_WAKE] = -1;
     int sock = found->sock;
     found->sock = -1;
-    int r = take_sockets(super, found, generation->conf);
+    int r = take_sockets(super, found);
     return r == 0 ? child_adopt(child, found->report.pid, sock, false) : r;
 }
 
@@ -307,8 +292,6 @@ static int take_generation(
     struct super *super, struct findings *findings, uint64_t number, size_t slot)
 {
     struct generation *generation = NULL;
-    struct buf text = {0};
-    struct conf *conf;
     char error[512];
     int r = 0;
     for (size_t i = 0; r == 0 && i < findings->count; i++) {
@@ -316,19 +299,14 @@ static int take_generation(
         if (found->report.start.generation != number)
             continue;
         if (generation == NULL) {
-            r = conf_file_load_fd(
-                found->fds[CTL_CONF], super->conf_name, &text, &conf, error, sizeof(error));
-            if (r < 0) {
-                log_error("the config of generation %llu: %s", (unsigned long long)number, error);
-                return r;
-            }
-            buf_deinit(&text);
             uint32_t shards = found->report.start.shards;
-            generation = generation_found(
-                super, conf, found->fds[CTL_CONF], found->fds[CTL_SHARE], number, shards);
+            generation = generation_found(super, found->fds[CTL_CONF], found->fds[CTL_SHARE],
+                number, shards, error, sizeof(error));
             found->fds[CTL_CONF] = found->fds[CTL_SHARE] = -1;
-            if (generation == NULL)
-                return -ENOMEM;
+            if (generation == NULL) {
+                log_error("%s", error);
+                return -EINVAL;
+            }
             super->generations[slot] = generation;
             for (uint32_t k = 0; k < shards; k++)
                 child_init(&generation->children[k], generation, k, SHARE_SEAT_LAST);

@@ -8,6 +8,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "frontd/conf_file.h"
 #include "frontd/super/super.h"
 
 static int make_memfd(const struct buf *text)
@@ -151,11 +152,29 @@ struct generation *generation_new(struct super *super, struct conf *conf, const 
     return generation;
 }
 
-struct generation *generation_found(struct super *super, struct conf *conf, int conf_fd,
-    int share_fd, uint64_t number, uint32_t shards)
+/* What the shards were given; or what is in the file, for want of anything better. */
+static struct conf *load_conf(
+    const struct super *super, int conf_fd, bool *ret_stand_in, char *error, size_t error_size)
 {
-    struct generation *generation = make(super, conf, shards);
+    struct buf text = {0};
+    struct conf *conf = NULL;
+    const char *name = super->conf_name;
+    *ret_stand_in = conf_file_load_fd(conf_fd, name, &text, &conf, error, error_size) < 0;
+    if (*ret_stand_in && conf_file_load(name, &text, &conf, error, error_size) < 0)
+        return NULL;
+    buf_deinit(&text);
+    return conf;
+}
+
+struct generation *generation_found(struct super *super, int conf_fd, int share_fd, uint64_t number,
+    uint32_t shards, char *error, size_t error_size)
+{
+    bool stand_in;
+    struct conf *conf = load_conf(super, conf_fd, &stand_in, error, error_size);
+    struct generation *generation = conf == NULL ? NULL : make(super, conf, shards);
     if (generation == NULL) {
+        if (conf != NULL)
+            snprintf(error, error_size, "no memory");
         close(conf_fd);
         close(share_fd);
         return NULL;
@@ -163,6 +182,10 @@ struct generation *generation_found(struct super *super, struct conf *conf, int 
     generation->conf_fd = conf_fd;
     generation->share_fd = share_fd;
     generation->number = number;
+    generation->stand_in = stand_in;
+    if (stand_in)
+        log_warning("generation %llu has a config that this program does not understand: %s",
+            (unsigned long long)number, error);
     if (share_map(share_fd, &generation->share) < 0)
         log_warning(
             "generation %llu is of a program that shares memory in another way: limits hold "
@@ -225,8 +248,9 @@ static uint64_t listeners_removed(const struct conf *conf, const struct conf *ne
 
 void generation_leave(struct generation *generation, struct generation *next)
 {
-    struct ctl_message message = {
-        .u.leave.removed = listeners_removed(generation->conf, next->conf)};
+    struct ctl_message message = {0};
+    if (!generation->stand_in)
+        message.u.leave.removed = listeners_removed(generation->conf, next->conf);
     generation->role = GENERATION_LEAVING;
     for (uint32_t i = 0; i < generation->nchildren; i++) {
         struct child *child = &generation->children[i];

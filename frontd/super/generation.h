@@ -28,6 +28,8 @@ struct generation {
     uint32_t nchildren;
     unsigned handles; /* libuv's that are not closed yet; freed with the last */
     bool closing;
+    bool
+        stand_in; /* conf is that of the file, since its own is of another version of the program */
 };
 
 /*
@@ -39,11 +41,12 @@ struct generation *generation_new(struct super *super, struct conf *conf, const 
     const struct generation *before, char *error, size_t error_size);
 
 /*
- * One whose processes run already; they are adopted afterwards. conf, conf_fd and share_fd:
- * consumed, also on failure. share_fd may be one that this program cannot map: then there is none.
+ * One whose processes run already; they are adopted afterwards. conf_fd and share_fd: consumed,
+ * also on failure. A config that this program does not understand, and shared memory that it cannot
+ * map, are done without. Returns NULL, with a message in `error`.
  */
-struct generation *generation_found(struct super *super, struct conf *conf, int conf_fd,
-    int share_fd, uint64_t number, uint32_t shards);
+struct generation *generation_found(struct super *super, int conf_fd, int share_fd, uint64_t number,
+    uint32_t shards, char *error, size_t error_size);
 
 /* Starts all shards. */
 void generation_start(struct generation *generation);

@@ -104,6 +104,18 @@ bool endpoint_is(const struct endpoint *endpoint, const struct conf_address *add
            memcmp(&endpoint->address.sock, &address->sock, address->len) == 0;
 }
 
+int endpoint_address(int fd, struct conf_address *ret_address)
+{
+    struct conf_address address = {.len = sizeof(address.sock)};
+    if (getsockname(fd, &address.sock.any, &address.len) < 0)
+        return -errno;
+    /* The config's addresses are padded with zeros. */
+    if (address.sock.any.sa_family == AF_UNIX)
+        address.len = sizeof(address.sock.un);
+    *ret_address = address;
+    return 0;
+}
+
 struct endpoint *endpoints_find(struct endpoints *endpoints, const struct conf_address *address)
 {
     for (size_t i = 0; i < endpoints->count; i++) {

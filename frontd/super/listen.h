@@ -52,5 +52,8 @@ int endpoints_add(struct endpoints *endpoints, const struct conf_address *addres
  */
 void endpoints_prune(struct endpoints *endpoints, const struct conf *conf);
 
+/* The address that a socket is bound to, as the config would have it. 0 or -errno. */
+int endpoint_address(int fd, struct conf_address *ret_address);
+
 /* Whether two addresses are the same. */
 bool endpoint_is(const struct endpoint *endpoint, const struct conf_address *address);

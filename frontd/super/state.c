@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/log.h"
 #include "common/mem.h"
-#include "frontd/conf_file.h"
 
 /* A program reads its own version only; members may be added without a new one. */
 enum { STATE_VERSION = 1, STATE_SIZE_MAX = 16 * 1024 * 1024 };
@@ -247,8 +247,6 @@ static int read_child(struct generation *generation, uint32_t shard, struct json
 
 static int read_generation(struct super *super, const struct json_object *object, size_t slot)
 {
-    struct buf text = {0};
-    struct conf *conf;
     char error[512];
     size_t n;
     struct json_object *children = get_array(object, "children", &n);
@@ -256,15 +254,14 @@ static int read_generation(struct super *super, const struct json_object *object
     int share_fd = get_fd(object, "share_fd");
     if (conf_fd < 0 || share_fd < 0 || n == 0 || n > CONF_SHARDS_MAX)
         return -EINVAL;
-    int r = conf_file_load_fd(conf_fd, super->conf_name, &text, &conf, error, sizeof(error));
-    if (r < 0)
-        return r;
-    buf_deinit(&text);
     struct generation *generation = generation_found(
-        super, conf, conf_fd, share_fd, get(object, "number"), (uint32_t)n);
-    if (generation == NULL)
-        return -ENOMEM;
+        super, conf_fd, share_fd, get(object, "number"), (uint32_t)n, error, sizeof(error));
+    if (generation == NULL) {
+        log_error("%s", error);
+        return -EINVAL;
+    }
     super->generations[slot] = generation;
+    int r = 0;
     for (uint32_t i = 0; r == 0 && i < n; i++)
         r = read_child(generation, i, json_object_array_get_idx(children, i));
     return r;
