@@ -283,6 +283,24 @@ def test_very_many_subscriptions_of_clients_that_never_read(site, kind):
 
 
 @every_kind
+@pytest.mark.skipif(sanitized(), reason="its quarantine keeps what has been freed")
+def test_what_waits_for_many_is_in_memory_once(site, kind):
+    """Twenty that do not read, and for whom write_buffer is full of the same messages."""
+    buffer, many = 4 << 20, 20
+    web, worker = build(site, "drop", kind, buffer=buffer)
+    with Crowd(web, worker) as crowd:
+        for _ in range(many):
+            crowd.add(kind, rcvbuf=SMALL)
+        crowd.add(kind)
+        crowd.join("t")
+        before = memory(web.shard)
+        full = lambda: web.front.text().count("the oldest pushes for it are dropped") == many
+        flood(worker, crowd.members[-1:], full, 16 * buffer // SIZE // ROUND)
+        assert full()
+        assert memory(web.shard) - before < many * buffer // 4
+
+
+@every_kind
 def test_calls_of_a_client_that_never_reads(site, kind):
     """Answers are never dropped: beyond the buffer the client is closed, or not read any more."""
     web, worker = build(site, "drop", kind, handler=lambda call: None if call.notify else call.reply("x" * SIZE))

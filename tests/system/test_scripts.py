@@ -11,6 +11,8 @@ import pytest
 
 import harness
 from harness import LIMIT, ROOT, wait_for
+from httpclient import Client
+from wsclient import WsClient
 
 READY = "Ctrl-C stops everything."
 # The build it does first may have something to do.
@@ -96,6 +98,30 @@ def test_the_printed_curl_line_works_and_ctrl_c_stops_everything(quickstart):
     answer = json.loads(curl.stdout)
     assert (answer["id"], answer["result"]) == (1, {"hello": "world"})
     # Ctrl-C: the terminal sends SIGINT to every process of the foreground group.
+    os.killpg(quickstart.process.pid, signal.SIGINT)
+    assert quickstart.wait_gone() == 0, quickstart.text()
+
+
+def test_the_page_is_served_and_two_windows_talk(quickstart):
+    """What a browser that opens the printed address asks for: the page, and a WebSocket on /ws for each window."""
+    quickstart.wait_ready()
+    port, = re.findall(r"Or open http://127\.0\.0\.1:(\d+)/ in two windows", quickstart.text())
+    address = ("127.0.0.1", int(port))
+    with Client(address) as browser:
+        answer = browser.request("GET", "/")
+        assert answer.status == 200 and answer.header("content-type").startswith("text/html")
+        with open(os.path.join(ROOT, "docs", "chat.html"), "rb") as f:
+            assert answer.body == f.read()
+    with WsClient(address) as one, WsClient(address) as two:
+        for client, name in ((one, "a"), (two, "b")):
+            client.ask("demo.join", {"room": "r", "name": name})
+            while "result" not in client.read_json():
+                pass
+        two.ask("demo.say", {"room": "r", "name": "b", "text": "hello"})
+        while True:
+            heard = one.read_json()
+            if heard.get("params", {}).get("text") == "hello":
+                break
     os.killpg(quickstart.process.pid, signal.SIGINT)
     assert quickstart.wait_gone() == 0, quickstart.text()
 
