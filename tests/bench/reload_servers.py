@@ -32,6 +32,9 @@ class Reloadable:
         """The processes that a reload replaces, as {pid: when it was started}."""
         return {pid: started(pid) for pid in common.process_tree(self.front.pid)[1:]}
 
+    def check_reloaded(self):
+        """Overridden where it can be told; called once the old generation is gone."""
+
     def publish(self, rate, topics):
         """Has messages published at that rate from now on; returns how many were so far."""
         params = {"rate": rate, "topics": topics}
@@ -74,6 +77,11 @@ class Frontd(Reloadable, servers.Frontd):
             self.write_config()
         self.reloads += 1
         super().reload()
+
+    def check_reloaded(self):
+        there = len(self.generation())
+        if there != self.shards:
+            raise BenchError(f"frontd has {there} shards, not {self.shards}{self.logs()}")
 
 
 class Proxy(Reloadable):
