@@ -157,7 +157,11 @@ bool mesh_has_heard(const struct ctx *ctx, const struct positions *wanted)
 {
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
         struct position heard = i == ctx->seat ? own_position(ctx) : peers[i].heard;
-        bool ended = !on_air(&peers[i]) && heard.incarnation == wanted->of[i].incarnation;
+        uint64_t wanted_of = wanted->of[i].incarnation;
+        /* Sockets to all who are older were the first thing that we got: one of those that has
+         * none had ended before. */
+        bool ended = !on_air(&peers[i]) &&
+                     (heard.incarnation == wanted_of || wanted_of < ctx->identity.incarnation);
         if (position_before(heard, wanted->of[i]) && !ended)
             return false;
     }
