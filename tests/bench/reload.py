@@ -164,9 +164,9 @@ def reload_once(server, name):
     server.reload()
     wait_until(server, lambda: all(reload_servers.started(p) != old[p] for p in old))
     gone = time.monotonic()
-    server.check_reloaded()
     # Its CPU time is the supervisor's once that has waited for it.
     wait_until(server, lambda: not any(os.path.exists(f"/proc/{p}") for p in old))
+    server.check_reloaded()
     return {"ms": (gone - start) * 1000, "cpu_ms": cpu_ms(server) - cpu}
 
 
