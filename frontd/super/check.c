@@ -7,13 +7,14 @@
 #include <unistd.h>
 
 #include "common/mem.h"
+#include "frontd/super/service.h"
 
 void check_init(struct check *check)
 {
     *check = (struct check){.fd = -1, .pid = -1};
 }
 
-/* In the forked child. Only async-signal-safe calls. */
+/* In the forked child; what is said of become_shard() is true here. */
 static void become_check(int output, const char *exe, char *const argv[])
 {
     sigset_t none;
@@ -22,6 +23,7 @@ static void become_check(int output, const char *exe, char *const argv[])
     dup2(output, STDOUT_FILENO);
     dup2(output, STDERR_FILENO);
     close_range(STDERR_FILENO + 1, ~0U, 0);
+    service_forget();
     execv(exe, argv);
     static const char text[] = "cannot execute it: ";
     const char *why = strerrordesc_np(errno);

@@ -75,7 +75,10 @@ static void restart_later(struct child *child)
     CHECK(uv_timer_start(&child->restart, on_restart, delay, 0) == 0);
 }
 
-/* In the forked child: becomes a shard. Only async-signal-safe calls. */
+/*
+ * In the forked child: becomes a shard. Only async-signal-safe calls, and service_forget(), which
+ * may be called since the supervisor has no other threads.
+ */
 static void become_shard(int control, char *const argv[])
 {
     sigset_t none;
@@ -88,6 +91,7 @@ static void become_shard(int control, char *const argv[])
     }
     /* Everything else is close-on-exec already; this is for what we were started with. */
     close_range(CTL_FD + 1, ~0U, 0);
+    service_forget();
     execv("/proc/self/exe", argv);
     _exit(127);
 }

@@ -43,7 +43,8 @@ void service_status(const struct service *service, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /*
- * In a forked child: removes what is meant for the supervisor alone from the environment, so that
- * nothing it executes speaks in the supervisor's name.
+ * In a forked child, before it executes anything: removes what is meant for the supervisor alone
+ * from the environment, so that nobody else speaks in its name, and gives up the ambient
+ * capabilities, which an executed program would get.
  */
 void service_forget(void);

@@ -42,8 +42,18 @@ __attribute__((format(printf, 2, 3))) static void blame(
     log_error("%s", super->reason);
 }
 
+/* What `systemctl status` shows. */
+static void tell_status(const struct super *super)
+{
+    const struct generation *generation = serving(super);
+    service_status(&super->service, "%u shards, %u listeners%s%s", generation->nchildren,
+        generation->conf->nlisteners,
+        super->reason[0] == '\0' ? "" : "; the last reload came to nothing: ", super->reason);
+}
+
 static void close_handles(struct super *super)
 {
+    service_close(&super->service);
     for (size_t i = 0; i < ARRAY_LEN(super->signals); i++)
         uv_close((uv_handle_t *)&super->signals[i], NULL);
     uv_close((uv_handle_t *)&super->deadline, NULL);
@@ -96,10 +106,12 @@ void super_child_ready(struct super *super, struct generation *generation)
         step(super, MACHINE_READY);
         return;
     }
-    if (!super->announced)
-        log_info(
-            "ready: %u shards, %u listeners", generation->nchildren, generation->conf->nlisteners);
+    if (super->announced)
+        return;
     super->announced = true;
+    log_info("ready: %u shards, %u listeners", generation->nchildren, generation->conf->nlisteners);
+    service_ready(&super->service);
+    tell_status(super);
 }
 
 void super_child_gone(struct super *super, struct generation *generation)
@@ -156,6 +168,7 @@ static void do_check(struct super *super)
     super->asked_at = uv_now(&super->loop);
     log_info("%s: checking %s", super->machine.upgrade ? "replacing the program" : "reloading",
         super->conf_name);
+    service_reloading(&super->service);
     int r = check_start(&super->check, &super->loop, super->exe, super->conf_name);
     if (r < 0) {
         blame(super, "cannot check the config: %s", strerror(-r));
@@ -269,6 +282,8 @@ static void do_leave(struct super *super)
     generation_serve(next);
     generation_leave(old, next);
     endpoints_prune(&super->endpoints, next->conf);
+    service_ready(&super->service);
+    tell_status(super);
     if (!generation_alive(old)) {
         forget(super, old);
         step(super, MACHINE_GONE);
@@ -283,15 +298,20 @@ static void do_retire(struct super *super)
 
 static void do_finish(struct super *super)
 {
-    if (super->reason[0] == '\0')
+    if (super->reason[0] == '\0') {
         log_info("the old shards are gone, %llu ms after the signal",
             (unsigned long long)(uv_now(&super->loop) - super->asked_at));
+    } else { /* the old ones serve on; otherwise do_leave() has said it */
+        service_ready(&super->service);
+        tell_status(super);
+    }
 }
 
 static void do_stop(struct super *super)
 {
     uint64_t drain = serving(super)->conf->drain;
     log_info("stopping: calls have %llu ms to end", (unsigned long long)drain);
+    service_stopping(&super->service, drain + 2 * MACHINE_GRACE_MS); /* once for the last kill */
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
         if (super->generations[i] != NULL)
             generation_drain(super->generations[i]);
@@ -427,6 +447,7 @@ static int init_loop(struct super *super)
         if (r < 0)
             return r;
     }
+    service_start(&super->service, &super->loop);
     /* A program that was executed in place had them blocked until now. */
     sigset_t none;
     sigemptyset(&none);
@@ -495,6 +516,7 @@ static int resume(struct super *super, int state_fd)
 {
     char error[512];
     log_init(LOG_INFO, LOG_TEXT, "supervisor");
+    service_init(&super->service);
     int r = init_loop(super);
     if (r == 0)
         r = state_read(super, state_fd, error, sizeof(error));
@@ -524,6 +546,7 @@ static int load_and_start(struct super *super)
         return r;
     }
     log_init(conf->log_level, conf->log_format, "supervisor");
+    service_init(&super->service);
     r = start(super, conf, &text);
     buf_deinit(&text);
     return r;

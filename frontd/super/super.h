@@ -7,11 +7,13 @@
 #include "frontd/super/generation.h"
 #include "frontd/super/listen.h"
 #include "frontd/super/machine.h"
+#include "frontd/super/service.h"
 
 enum { SUPER_GENERATIONS = 2, SUPER_REASON_MAX = CHECK_TEXT_MAX + 256 };
 
 struct super {
     uv_loop_t loop;
+    struct service service;
     struct endpoints endpoints;
     struct endpoints endpoints_before; /* the replacement in progress */
     /* Those that live: [0] serves (or is the first, starting), [1] is about to, or leaves. */
