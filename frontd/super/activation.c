@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -170,6 +171,17 @@ int activation_dup(
         return fd < 0 ? -errno : fd;
     }
     return -ENOENT;
+}
+
+bool activation_has(const struct activation *activation, int fd)
+{
+    struct stat ours, theirs;
+    for (size_t i = 0; i < activation->count; i++) {
+        if (fstat(activation->sockets[i].fd, &ours) == 0 && fstat(fd, &theirs) == 0 &&
+            ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino)
+            return true;
+    }
+    return false;
 }
 
 void activation_warn_unused(const struct activation *activation, const struct conf *conf)

@@ -38,6 +38,9 @@ void activation_take(struct activation *activation);
 int activation_dup(
     const struct activation *activation, const struct conf_address *address, size_t nth);
 
+/* Whether this descriptor is one of them, or a duplicate. */
+bool activation_has(const struct activation *activation, int fd);
+
 /* Logs each passed socket that no listener of this config has: who connects to it waits in vain. */
 void activation_warn_unused(const struct activation *activation, const struct conf *conf);
 

@@ -140,6 +140,14 @@ static int append(struct endpoint *endpoint, int fd)
     return 0;
 }
 
+/* Beside a socket without SO_REUSEPORT there can be no other of its address. */
+static bool is_alone(int fd)
+{
+    int reuse_port = 0;
+    socklen_t len = sizeof(reuse_port);
+    return getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &reuse_port, &len) == 0 && reuse_port == 0;
+}
+
 int endpoints_add(struct endpoints *endpoints, const struct conf_address *address, int fd)
 {
     struct endpoint *endpoint = endpoints_find(endpoints, address);
@@ -151,8 +159,10 @@ int endpoints_add(struct endpoints *endpoints, const struct conf_address *addres
         }
         endpoint = &endpoints->all[endpoints->count++];
         *endpoint = (struct endpoint){.address = *address};
-        endpoint->shared = address->sock.any.sa_family == AF_UNIX;
-        if (endpoint->shared && lstat(address->sock.un.sun_path, &st) == 0) {
+        bool passed = activation_has(endpoints->activation, fd);
+        bool local = address->sock.any.sa_family == AF_UNIX;
+        endpoint->shared = local || passed || is_alone(fd);
+        if (local && !passed && lstat(address->sock.un.sun_path, &st) == 0) {
             endpoint->dev = st.st_dev;
             endpoint->ino = st.st_ino;
         }
@@ -165,10 +175,29 @@ static int add_bound(struct endpoints *endpoints, const struct conf_address *add
     return fd < 0 ? fd : endpoints_add(endpoints, address, fd);
 }
 
+/* Adds the sockets of that address that were passed, if any. */
+static int add_passed(struct endpoints *endpoints, const struct conf_address *address)
+{
+    for (size_t n = 0;; n++) {
+        int fd = activation_dup(endpoints->activation, address, n);
+        if (fd == -ENOENT)
+            return 0;
+        int r = fd < 0 ? fd : endpoints_add(endpoints, address, fd);
+        if (r < 0)
+            return r;
+    }
+}
+
 static int bind_listener(
     struct endpoints *endpoints, const struct conf_address *address, uint32_t shards)
 {
     struct endpoint *endpoint = endpoints_find(endpoints, address);
+    if (endpoint == NULL) {
+        int passed = add_passed(endpoints, address);
+        if (passed < 0)
+            return passed;
+        endpoint = endpoints_find(endpoints, address);
+    }
     if (address->sock.any.sa_family == AF_UNIX)
         return endpoint != NULL ? 0 : add_bound(endpoints, address, bind_unix(address));
     if (endpoint != NULL && endpoint->shared)
@@ -235,7 +264,9 @@ int endpoints_listen(const struct endpoints *endpoints)
     for (size_t i = 0; i < endpoints->count; i++) {
         const struct endpoint *endpoint = &endpoints->all[i];
         for (uint32_t k = 0; k < endpoint->count; k++) {
-            if (listen(endpoint->fds[k], BACKLOG) < 0)
+            /* Those that were passed listen already, with the backlog that their unit gives. */
+            if (!activation_has(endpoints->activation, endpoint->fds[k]) &&
+                listen(endpoint->fds[k], BACKLOG) < 0)
                 r = -errno;
         }
     }

@@ -2,24 +2,26 @@
 
 /*
  * The listening sockets: for each TCP address one SO_REUSEPORT socket a shard, for each UNIX
- * address one that all shards share. They outlive generations: an address that stays in the config
+ * address one that all shards share; where the service manager has passed sockets of an address,
+ * all shards share these. They outlive generations: an address that stays in the config
  * keeps its sockets, and what waits in their accept queues; where shards became fewer, each accepts
  * on several.
  */
 
-#include "frontd/conf.h"
+#include "frontd/super/activation.h"
 
 /* The sockets of one address. */
 struct endpoint {
     struct conf_address address;
     int *fds;
     uint32_t count;
-    bool shared;  /* one socket for all shards */
+    bool shared;  /* each socket is for all shards */
     uint64_t dev; /* what bind() made of a UNIX path, so that nobody else's is unlinked; ino 0: */
     uint64_t ino; /* nothing of ours */
 };
 
 struct endpoints {
+    const struct activation *activation;         /* borrowed: what was passed */
     struct endpoint all[2 * CONF_LISTENERS_MAX]; /* of two generations */
     size_t count;
 };

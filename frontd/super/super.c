@@ -216,9 +216,11 @@ static void execute(struct super *super)
         (char[]){"--state"}, number, NULL};
     log_info("executing %s", super->exe);
     state_keep_open(super, fd, true);
+    activation_expose(&super->activation);
     execv(super->exe, argv);
     int error = errno;
     sigprocmask(SIG_SETMASK, &before, NULL);
+    activation_hide(&super->activation);
     state_keep_open(super, fd, false);
     close(fd);
     blame(super, "cannot execute %s: %s; this program serves on", super->exe, strerror(error));
@@ -282,6 +284,7 @@ static void do_leave(struct super *super)
     generation_serve(next);
     generation_leave(old, next);
     endpoints_prune(&super->endpoints, next->conf);
+    activation_warn_unused(&super->activation, next->conf);
     service_ready(&super->service);
     tell_status(super);
     if (!generation_alive(old)) {
@@ -455,6 +458,14 @@ static int init_loop(struct super *super)
     return 0;
 }
 
+/* What the service manager wants to hear, and has passed. */
+static void meet_manager(struct super *super)
+{
+    service_init(&super->service);
+    activation_take(&super->activation);
+    super->endpoints.activation = &super->activation;
+}
+
 /* What was found serves on; a reload then makes shards of this program and this config. */
 static void go_on_with_found(struct super *super)
 {
@@ -463,6 +474,8 @@ static void go_on_with_found(struct super *super)
     machine_found(&super->machine, old != NULL, uv_now(&super->loop));
     set_deadline(super);
     generation_serve(serving(super));
+    service_ready(&super->service);
+    tell_status(super);
     if (old != NULL)
         generation_leave(
             old, serving(super)); /* it may have been about to, or in the middle of it */
@@ -493,6 +506,8 @@ static int start(struct super *super, struct conf *conf, const struct buf *text)
         r = endpoints_bind(&super->endpoints, conf, error, sizeof(error));
     if (r == 0 && !found)
         r = endpoints_listen(&super->endpoints);
+    if (r == 0 && !found)
+        activation_warn_unused(&super->activation, conf);
     if (r < 0 || found)
         conf_free(conf);
     if (r == 0 && !found) {
@@ -516,7 +531,7 @@ static int resume(struct super *super, int state_fd)
 {
     char error[512];
     log_init(LOG_INFO, LOG_TEXT, "supervisor");
-    service_init(&super->service);
+    meet_manager(super);
     int r = init_loop(super);
     if (r == 0)
         r = state_read(super, state_fd, error, sizeof(error));
@@ -546,7 +561,7 @@ static int load_and_start(struct super *super)
         return r;
     }
     log_init(conf->log_level, conf->log_format, "supervisor");
-    service_init(&super->service);
+    meet_manager(super);
     r = start(super, conf, &text);
     buf_deinit(&text);
     return r;
@@ -556,6 +571,7 @@ static void finish(struct super *super)
 {
     CHECK(uv_loop_close(&super->loop) == 0);
     endpoints_prune(&super->endpoints, NULL);
+    activation_deinit(&super->activation);
     for (size_t i = 0; i < SHARE_SEATS; i++) {
         if (super->wake_fds[i] >= 0)
             close(super->wake_fds[i]);

@@ -3,6 +3,7 @@
 /* The supervisor: listening sockets, generations of shards, signals. It never touches a client's
  * bytes. */
 
+#include "frontd/super/activation.h"
 #include "frontd/super/check.h"
 #include "frontd/super/generation.h"
 #include "frontd/super/listen.h"
@@ -14,6 +15,7 @@ enum { SUPER_GENERATIONS = 2, SUPER_REASON_MAX = CHECK_TEXT_MAX + 256 };
 struct super {
     uv_loop_t loop;
     struct service service;
+    struct activation activation;
     struct endpoints endpoints;
     struct endpoints endpoints_before; /* the replacement in progress */
     /* Those that live: [0] serves (or is the first, starting), [1] is about to, or leaves. */

@@ -121,7 +121,7 @@ def sockets(pid):
 class Program:
     """A process with its log in a file, in a session of its own."""
 
-    def __init__(self, argv, log, nofile=None):
+    def __init__(self, argv, log, nofile=None, pass_fds=()):
         self.argv = argv
         self.log = log
         logs[log] = os.path.basename(argv[0])
@@ -134,7 +134,7 @@ class Program:
 
         with open(log, "ab") as out:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                                            start_new_session=True, env=env,
+                                            start_new_session=True, env=env, pass_fds=pass_fds,
                                             preexec_fn=limit if nofile else None)
         self.pid = self.process.pid
 

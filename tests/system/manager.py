@@ -1,9 +1,45 @@
-"""What systemd does for a service: it is told how the service is."""
+"""What systemd does for a service: it binds sockets and passes them, and is told how the service is."""
 import socket
 import struct
+import sys
 import time
 
-from harness import LIMIT
+from harness import LIMIT, Program
+
+# Descriptors go to 3 and on; the process ID in LISTEN_PID is that of the program, which is executed.
+PASS = """
+import os, sys
+fds = [int(n) for n in sys.argv[1].split(",")]
+high = [os.dup2(fd, 1000 + i, False) for i, fd in enumerate(fds)]
+for fd in fds:
+    os.close(fd)
+for i, fd in enumerate(high):
+    os.dup2(fd, 3 + i, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(fds)), LISTEN_FDNAMES="frontd.socket")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def start(argv, log, sockets=()):
+    """Starts a program with listening sockets as systemd passes them."""
+    if not sockets:
+        return Program(argv, log)
+    fds = [s.fileno() for s in sockets]
+    passing = [sys.executable, "-c", PASS, ",".join(map(str, fds))]
+    return Program(passing + argv, log, pass_fds=fds)
+
+
+def listening(address, reuse_port=False):
+    """A listening socket as systemd binds it: blocking, without any of what frontd sets."""
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    sock = socket.socket(family)
+    if family != socket.AF_UNIX:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if reuse_port:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.bind(address)
+    sock.listen(64)
+    return sock
 
 
 class Message(dict):

@@ -1,13 +1,16 @@
-"""frontd as a service of systemd: what it tells its manager."""
+"""frontd as a service of systemd: what it tells its manager, and the sockets that it is passed."""
 import os
 import signal
+import socket
+import stat
+import struct
 import time
 
 import pytest
 
-from harness import FRONTD, Program, free_port, wait_for
-from httpclient import Client
-from manager import Manager
+from harness import FRONTD, Program, free_port, http_route, rpc_route, sockets, wait_for
+from httpclient import Client, rpc_request
+from manager import Manager, listening, start
 
 
 @pytest.fixture
@@ -19,8 +22,8 @@ def manager(monkeypatch):
     one.close()
 
 
-def launch(web):
-    web.front = Program([FRONTD, "-c", web.write()], web.path("frontd.log"))
+def launch(web, sockets=()):
+    web.front = start([FRONTD, "-c", web.write()], web.path("frontd.log"), sockets)
     return web.front
 
 
@@ -165,3 +168,180 @@ def test_shards_do_not_get_the_capability_to_bind(site, monkeypatch):
     for pid in web.shards():
         found = capabilities(pid)
         assert (found["CapPrm"], found["CapEff"], found["CapAmb"]) == (0, 0, 0)
+
+
+# Sockets that are passed
+
+
+@pytest.fixture
+def bound():
+    """Binds sockets that are closed after the test, as systemd keeps them beyond frontd's life."""
+    made = []
+
+    def bind(address, **keys):
+        made.append(listening(address, **keys))
+        return made[-1]
+
+    yield bind
+    for one in made:
+        one.close()
+
+
+def inode(sock):
+    return os.fstat(sock.fileno()).st_ino
+
+
+def wait_shards_have(web, *socks):
+    """Until each shard has these sockets."""
+    wanted = {inode(sock) for sock in socks}
+    wait_for(lambda: len(web.shards()) == web.config["shards"] and
+             all(wanted <= sockets(pid) for pid in web.shards()), "the sockets in each shard")
+
+
+def held(pid, sock):
+    """How many descriptors of a process are this socket: one as passed, another one where it is used."""
+    target = "socket:[%d]" % inode(sock)
+    found = 0
+    for fd in os.listdir("/proc/%d/fd" % pid):
+        try:
+            found += os.readlink("/proc/%d/fd/%s" % (pid, fd)) == target
+        except FileNotFoundError:
+            pass    # closed meanwhile
+    return found
+
+
+def listener(name, address):
+    return {"name": name, "address": address, "protocol": "http", "routes": [rpc_route(), http_route()]}
+
+
+def test_a_passed_tcp_socket_serves(site, bound):
+    """All shards accept on it, each answer is sent at once (TCP_NODELAY); after the end it is as before."""
+    web = site(shards=2)
+    web.fake()
+    sock = bound(web.address)
+    launch(web, [sock])
+    web.wait_served()
+    wait_shards_have(web, sock)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    assert struct.unpack_from("I", info, 28) == (64,), "the backlog (tcpi_sacked of a listening socket) is the manager's"
+    assert web.rpc("demo.echo", [1]).status == 200
+    for pid in web.shards():
+        assert not {"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"} & set(environment(pid))
+    web.front.stop()
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+
+
+def test_clients_wait_while_it_is_stopped(site, bound):
+    """One that connects before the start is served after it."""
+    web = site()
+    web.fake()
+    sock = bound(web.address)
+    with web.client() as client:
+        client.send(rpc_request("demo.echo", [1], id=1))
+        launch(web, [sock])
+        assert client.read_response().status == 200
+
+
+def test_a_passed_unix_socket_stays_the_managers(site, bound):
+    """Its mode is left alone, and it is there after the end."""
+    web = site(shards=2)
+    web.fake()
+    path = web.path("front.sock")
+    sock = bound(path)
+    os.chmod(path, 0o600)
+    web.config["listeners"].append(listener("local", "unix:" + path))
+    launch(web, [sock])
+    web.wait_served()
+    with Client(path) as client:
+        assert client.rpc("demo.echo", [1]).status == 200
+    web.front.stop()
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
+def test_several_sockets_of_one_address(site, bound):
+    """ReusePort=yes: the kernel spreads clients over them, so none may be left out."""
+    web = site(shards=2)
+    web.fake()
+    socks = [bound(web.address, reuse_port=True) for _ in range(3)]
+    launch(web, socks)
+    web.wait_served()
+    wait_shards_have(web, *socks)
+    for _ in range(20):
+        assert web.rpc("demo.echo", [1]).status == 200
+
+
+def reload_to(web, config=None, number=signal.SIGHUP):
+    """Until the new shards serve and the old ones are gone."""
+    before = set(web.shards())
+    if config:
+        web.config = config
+        web.write()
+    web.front.signal(number)
+    wait_for(lambda: len(web.shards()) == web.config["shards"] and not before & set(web.shards()), "new shards")
+
+
+def test_a_socket_without_a_listener_waits_for_one(site, bound):
+    """It is named in the log; a config that is loaded later may use it, give it up, and use it again."""
+    web = site(shards=2)
+    web.fake()
+    port = free_port()
+    sock = bound(("127.0.0.1", port))
+    launch(web, [sock])
+    web.wait_served()
+    warning = "127.0.0.1:%d was passed by the service manager, but no listener has this address" % port
+    assert web.front.text().count(warning) == 1
+    without = dict(web.config)
+    with_it = {**web.config, "listeners": web.config["listeners"] + [listener("more", "127.0.0.1:%d" % port)]}
+    for count in (1, 2):
+        reload_to(web, with_it)
+        wait_shards_have(web, sock)
+        with Client(("127.0.0.1", port)) as client:
+            assert client.rpc("demo.echo", [count]).status == 200
+        reload_to(web, without)
+        assert not any(inode(sock) in sockets(pid) for pid in web.shards())
+        wait_for(lambda: web.front.text().count(warning) == 1 + count, "the warning")
+
+
+def test_passed_sockets_outlive_the_program(site, bound, manager):
+    """SIGUSR2, each time with another number of shards: they are neither bound anew nor lost nor doubled."""
+    web = site(shards=2)
+    web.fake()
+    port = free_port()
+    path = web.path("front.sock")
+    socks = [bound(web.address), bound(path), bound(("127.0.0.1", port))]
+    web.config["listeners"].append(listener("local", "unix:" + path))
+    launch(web, socks)
+    manager.wait(READY="1")
+    for shards in (3, 1, 2):
+        reload_to(web, {**web.config, "shards": shards}, signal.SIGUSR2)
+        wait_shards_have(web, *socks[:2])
+        assert web.rpc("demo.echo", [1]).status == 200
+        with Client(path) as client:
+            assert client.rpc("demo.echo", [1]).status == 200
+        assert [held(web.front.pid, sock) for sock in socks] == [2, 2, 1]
+    # The third has had no listener so far.
+    reload_to(web, {**web.config, "listeners": web.config["listeners"] + [listener("more", "127.0.0.1:%d" % port)]})
+    wait_shards_have(web, *socks)
+    web.front.stop()
+    assert os.path.exists(path)
+
+
+def test_a_restarted_supervisor_takes_them_again(site, bound, manager):
+    """systemd passes the same sockets to it; the shards of the one that was killed have them already."""
+    web = site(shards=2)
+    web.fake()
+    sock = bound(web.address)
+    launch(web, [sock])
+    manager.wait(READY="1")
+    left = web.shards()
+    with web.client() as client:
+        assert client.rpc("demo.echo", [1], id=1).status == 200
+        web.front.process.kill()
+        web.front.wait()
+        launch(web, [sock])
+        manager.wait(READY="1")
+        assert client.rpc("demo.echo", [2], id=2).status == 200
+    wait_for(lambda: not any(os.path.exists("/proc/%d" % pid) for pid in left), "the end of the old shards")
+    wait_shards_have(web, sock)
+    assert web.rpc("demo.echo", [1]).status == 200

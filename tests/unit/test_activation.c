@@ -124,6 +124,7 @@ static void finds(
     REQUIRE(found > fd);
     REQUIRE(same_socket(found, fd));
     REQUIRE(close_on_exec(found));
+    REQUIRE(activation_has(activation, found));
     close(found);
 }
 
@@ -199,6 +200,7 @@ static void useless(void)
     set_variables(getpid(), "5");
     activation_take(&activation);
     REQUIRE(activation.count == 1);
+    REQUIRE(!activation_has(&activation, 3));
     finds(&activation, addresses[2], 0, 7);
     REQUIRE(activation_dup(&activation, &addresses[0], 0) == -ENOENT);
     for (int fd = 3; fd < 8; fd++)
