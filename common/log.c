@@ -38,21 +38,32 @@ int log_level_parse(const char *name)
     return -1;
 }
 
-/* Appends text with what would break a line or a JSON string escaped; returns the new length. */
-static size_t put_escaped(char *line, size_t at, const char *text, bool json)
+/* A line while it is written. */
+struct line {
+    size_t n;
+    char text[LINE_MAX_BYTES];
+};
+
+/*
+ * Appends text with what would break a line or a JSON string escaped, as much as leaves room for
+ * the line's end; returns how many bytes of the text that were.
+ */
+static size_t put_escaped(struct line *line, struct span text, bool json)
 {
-    for (; *text != '\0'; text++) {
-        unsigned char c = (unsigned char)*text;
+    static const size_t one_and_end = 6 + 4; /* \u00xx; "}, the newline, sprintf()'s NUL */
+    size_t i;
+    for (i = 0; i < text.n && line->n + one_and_end <= sizeof(line->text); i++) {
+        unsigned char c = (unsigned char)text.p[i];
         if (json && (c == '"' || c == '\\')) {
-            line[at++] = '\\';
-            line[at++] = (char)c;
+            line->text[line->n++] = '\\';
+            line->text[line->n++] = (char)c;
         } else if (c < 0x20 || c >= 0x7f) {
-            at += (size_t)sprintf(line + at, json ? "\\u%04x" : "\\x%02x", c);
+            line->n += (size_t)sprintf(line->text + line->n, json ? "\\u%04x" : "\\x%02x", c);
         } else {
-            line[at++] = (char)c;
+            line->text[line->n++] = (char)c;
         }
     }
-    return at;
+    return i;
 }
 
 /* Never blocks: a line for which there is no room now is lost. */
@@ -64,30 +75,52 @@ static bool write_line(const char *line, size_t n)
     return write(STDERR_FILENO, line, n) == (ssize_t)n;
 }
 
-static void write_message(enum log_level level, const char *message)
+static struct span span_of(const char *text)
+{
+    return (struct span){text, strlen(text)};
+}
+
+/* Returns how many bytes of the text the line has. */
+static size_t write_message(enum log_level level, const char *prefix, struct span text)
 {
     struct timespec now;
     struct tm tm;
     char when[40];
-    char line[LINE_MAX_BYTES];
+    struct line line;
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &tm);
     size_t n = strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
     snprintf(when + n, sizeof(when) - n, ".%03ldZ", now.tv_nsec / 1000000);
     bool json = log_format == LOG_JSON;
-    size_t at = (size_t)snprintf(line, sizeof(line),
+    line.n = (size_t)snprintf(line.text, sizeof(line.text),
         json ? "{\"time\":\"%s\",\"level\":\"%s\",\"who\":\"" : "%s %s ", when, level_names[level]);
-    at = put_escaped(line, at, log_who, json);
-    at += (size_t)snprintf(line + at, sizeof(line) - at,
+    put_escaped(&line, span_of(log_who), json);
+    line.n += (size_t)snprintf(line.text + line.n, sizeof(line.text) - line.n,
         json ? "\",\"pid\":%ld,\"message\":\"" : "[%ld]: ", (long)getpid());
-    at = put_escaped(line, at, message, json);
+    put_escaped(&line, span_of(prefix), json);
+    size_t used = put_escaped(&line, text, json);
     if (json) {
-        line[at++] = '"';
-        line[at++] = '}';
+        line.text[line.n++] = '"';
+        line.text[line.n++] = '}';
     }
-    line[at++] = '\n';
-    if (!write_line(line, at))
+    line.text[line.n++] = '\n';
+    if (!write_line(line.text, line.n))
         log_lost++;
+    return used;
+}
+
+/* That lines were lost, once there is room again. */
+static void tell_lost(void)
+{
+    unsigned long lost = log_lost;
+    char note[96];
+    if (lost == 0)
+        return;
+    log_lost = 0;
+    snprintf(note, sizeof(note), "%lu log lines were lost: standard error was full", lost);
+    write_message(LOG_WARNING, "", span_of(note));
+    if (log_lost > 0)
+        log_lost = lost; /* still full; the note itself does not count */
 }
 
 void log_write(enum log_level level, const char *format, ...)
@@ -100,16 +133,8 @@ void log_write(enum log_level level, const char *format, ...)
     va_start(args, format);
     vsnprintf(message, sizeof(message), format, args);
     va_end(args);
-    if (log_lost > 0) {
-        unsigned long lost = log_lost;
-        char note[96];
-        log_lost = 0;
-        snprintf(note, sizeof(note), "%lu log lines were lost: standard error was full", lost);
-        write_message(LOG_WARNING, note);
-        if (log_lost > 0)
-            log_lost = lost; /* still full; the note itself does not count */
-    }
-    write_message(level, message);
+    tell_lost();
+    write_message(level, "", span_of(message));
     errno = saved_errno;
 }
 
@@ -131,4 +156,15 @@ void log_limited(
         log_write(level, "%s (and %llu more like it since the last line)", message,
             (unsigned long long)limit->skipped);
     *limit = (struct log_limit){.again_at = now + LOG_LIMIT_MS};
+}
+
+size_t log_text(enum log_level level, const char *prefix, struct span text)
+{
+    if (level > log_level)
+        return text.n;
+    int saved_errno = errno;
+    tell_lost();
+    size_t used = write_message(level, prefix, text);
+    errno = saved_errno;
+    return used;
 }

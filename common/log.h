@@ -32,6 +32,13 @@ struct log_limit {
 void log_limited(struct log_limit *limit, uint64_t now, enum log_level level, const char *format,
     ...) __attribute__((format(printf, 4, 5)));
 
+/*
+ * Text that another program wrote, whatever bytes are in it: the line has prefix (at most 128
+ * bytes) and text. Returns how many bytes of the text it has room for, at least 400 if there are so
+ * many; the rest is up to the caller.
+ */
+size_t log_text(enum log_level level, const char *prefix, struct span text);
+
 #define log_error(...)   log_write(LOG_ERROR, __VA_ARGS__)
 #define log_warning(...) log_write(LOG_WARNING, __VA_ARGS__)
 #define log_info(...)    log_write(LOG_INFO, __VA_ARGS__)

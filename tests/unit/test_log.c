@@ -193,3 +193,36 @@ Test(log, a_closed_pipe_is_survived)
     log_info("nobody reads this");
     cr_assert_eq(errno, 4711, "logging between a failure and its report");
 }
+
+/* What another program wrote: any bytes, as many as a line has room for. */
+Test(log, text_of_others)
+{
+    char line[LINE_MAX_BYTES];
+    static char text[6000];
+    memset(text, 'a', sizeof(text));
+    for (int json = 0; json < 2; json++) {
+        log_init(LOG_INFO, json ? LOG_JSON : LOG_TEXT, "x");
+        cr_assert_eq(log_text(LOG_INFO, "p\n: ", (struct span){"a\0\n\"\x1b\xff", 6}), 6u);
+        read_line(line);
+        cr_assert_not_null(strstr(line, json ? "p\\u000a: a\\u0000\\u000a\\\"\\u001b\\u00ff\"}"
+                                             : "p\\x0a: a\\x00\\x0a\"\\x1b\\xff"));
+        cr_assert_eq(log_text(LOG_INFO, "", (struct span){NULL, 0}), 0u);
+        read_line(line);
+        cr_assert_eq(log_text(LOG_DEBUG, "", SPAN("hidden")), 6u);
+        cr_assert_eq(read_all(line), 0u);
+        size_t used = log_text(LOG_INFO, "p: ", (struct span){text, sizeof(text)});
+        cr_assert(used > 3500 && used < 4096, "%zu", used);
+        read_line(line);
+        cr_assert_lt(strlen(line), 4096u);
+        memset(text, 0x7f, sizeof(text));
+        used = log_text(LOG_INFO, "p: ", (struct span){text, sizeof(text)});
+        cr_assert(used >= 512 && used < 1100, "%zu", used);
+        read_line(line);
+        memset(text, 'a', sizeof(text));
+        if (json) {
+            struct json_object *object = json_tokener_parse(line);
+            cr_assert_not_null(object);
+            json_object_put(object);
+        }
+    }
+}
