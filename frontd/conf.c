@@ -54,6 +54,7 @@ static void free_pool(struct conf_pool *pool)
     mem_free(pool->hash_name);
     free_texts(pool->idempotent, pool->nidempotent);
     free_texts(pool->methods, pool->nmethods);
+    free_texts(pool->command, pool->ncommand);
 }
 
 static void free_listener(struct conf_listener *listener)

@@ -17,6 +17,17 @@ enum {
     CONF_SIZE_MAX = 1 << 30, /* any size: a buffer never exceeds 2 GiB */
 };
 
+/* Of pools whose workers frontd runs itself: */
+enum {
+    CONF_INSTANCES_MAX = 256,
+    /* In all pools together: half of the rows for workers in the shared memory, so that each of
+     * them can stand beside the one that it replaces. */
+    CONF_MANAGED_MAX = 512,
+};
+
+/* The folder in run_dir that has the sockets of the workers that frontd runs itself. */
+#define CONF_MANAGED_DIR "workers"
+
 struct conf_address {
     union {
         struct sockaddr any;
@@ -112,6 +123,12 @@ struct conf_pool {
     uint32_t nidempotent;
     char **methods;
     uint32_t nmethods;
+    /* Where frontd runs the workers itself; `workers` then has the pattern of their sockets. */
+    char **command; /* the program, looked for in PATH where it has no slash, and its arguments */
+    uint32_t ncommand;
+    uint32_t instances;
+    uint64_t restart_delay; /* ms, before the first restart in a row */
+    uint64_t start_timeout; /* ms from its start to its HELLO */
 };
 
 struct conf {

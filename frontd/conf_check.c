@@ -8,6 +8,7 @@
 
 #include "common/mem.h"
 #include "frontd/codec/http1_head.h"
+#include "frontd/conf_check_managed.h"
 #include "frontd/conf_check_route.h"
 #include "frontd/conf_checker.h"
 #include "frontd/conf_value.h"
@@ -17,7 +18,6 @@ static void refuse_later_keys(struct checker *checker)
 {
     static const char *const top[] = {"admin"};
     static const char *const listener[] = {"tls"};
-    static const char *const pool[] = {"command", "instances", "restart_delay"};
     static const struct {
         const char *scope; /* with '#' for an index */
         const char *const *keys;
@@ -25,7 +25,6 @@ static void refuse_later_keys(struct checker *checker)
     } scopes[] = {
         {"", top, ARRAY_LEN(top)},
         {"listeners[#].", listener, ARRAY_LEN(listener)},
-        {"pools[#].", pool, ARRAY_LEN(pool)},
     };
     for (size_t i = 0; i < checker->lines->count; i++) {
         const char *path = checker->lines->lines[i].path;
@@ -151,22 +150,13 @@ static void check_hash(struct checker *checker, const char *parent, const struct
         pool->hash_name = checker_copy(checker, raw->hash + 6);
 }
 
-static void check_pool(
-    struct checker *checker, const struct conf_raw *all, unsigned index, struct conf_pool *pool)
+static void check_workers(struct checker *checker, const char *parent,
+    const struct conf_raw_pool *raw, struct conf_pool *pool)
 {
-    const struct conf_raw_pool *raw = &all->pools[index];
-    char parent[64];
     char key[96];
-    snprintf(parent, sizeof(parent), "pools[%u]", index);
-    snprintf(key, sizeof(key), "%s.name", parent);
-    pool->name = checker_copy(checker, raw->name);
-    for (unsigned i = 0; i < index; i++) {
-        if (strcmp(all->pools[i].name, raw->name) == 0)
-            checker_complain(checker, key, "'%s' is there twice", raw->name);
-    }
-    snprintf(key, sizeof(key), "%s.workers", parent);
     if (raw->workers_count == 0) {
-        checker_complain(checker, key, "a pool needs workers");
+        snprintf(key, sizeof(key), "%s.workers", parent);
+        checker_complain(checker, key, "a pool needs workers or a command");
         return;
     }
     pool->workers = checker_take(checker, mem_zalloc(raw->workers_count * sizeof(*pool->workers)));
@@ -177,6 +167,25 @@ static void check_pool(
         snprintf(key, sizeof(key), "%s.workers[%u]", parent, i);
         check_worker(checker, key, raw->workers[i], &pool->workers[i]);
     }
+}
+
+static void check_pool(
+    struct checker *checker, const struct conf_raw *all, unsigned index, struct conf *conf)
+{
+    const struct conf_raw_pool *raw = &all->pools[index];
+    struct conf_pool *pool = &conf->pools[index];
+    char parent[64];
+    char key[96];
+    snprintf(parent, sizeof(parent), "pools[%u]", index);
+    snprintf(key, sizeof(key), "%s.name", parent);
+    pool->name = checker_copy(checker, raw->name);
+    for (unsigned i = 0; i < index; i++) {
+        if (strcmp(all->pools[i].name, raw->name) == 0)
+            checker_complain(checker, key, "'%s' is there twice", raw->name);
+    }
+    conf_check_managed(checker, parent, raw, conf, pool);
+    if (pool->command == NULL)
+        check_workers(checker, parent, raw, pool);
     snprintf(key, sizeof(key), "%s.queue", parent);
     pool->queue = (uint32_t)checker_number(checker, key, raw->queue, 10000, 0, 10000000);
     snprintf(key, sizeof(key), "%s.wait_for_worker", parent);
@@ -283,7 +292,7 @@ static void check_all(struct checker *checker, const struct conf_raw *raw, struc
         return;
     conf->npools = raw->pools_count;
     for (unsigned i = 0; i < raw->pools_count && !checker->failed; i++)
-        check_pool(checker, raw, i, &conf->pools[i]);
+        check_pool(checker, raw, i, conf);
     conf->nlisteners = raw->listeners_count;
     for (unsigned i = 0; i < raw->listeners_count && !checker->failed; i++)
         check_listener(checker, raw, i, conf);

@@ -82,9 +82,10 @@ static const cyaml_schema_field_t pool_fields[] = {
     TEXT(conf_raw_pool, hash),
     TEXTS(conf_raw_pool, idempotent),
     TEXTS(conf_raw_pool, methods),
-    LATER(command),
-    LATER(instances),
-    LATER(restart_delay),
+    TEXTS(conf_raw_pool, command),
+    TEXT(conf_raw_pool, instances),
+    TEXT(conf_raw_pool, restart_delay),
+    TEXT(conf_raw_pool, start_timeout),
     CYAML_FIELD_END,
 };
 

@@ -48,6 +48,11 @@ struct conf_raw_pool {
     unsigned idempotent_count;
     char **methods;
     unsigned methods_count;
+    char **command;
+    unsigned command_count;
+    char *instances;
+    char *restart_delay;
+    char *start_timeout;
 };
 
 struct conf_raw_limits {

@@ -61,6 +61,10 @@ static void check_conf(const struct conf *conf)
         CHECK(pool->name != NULL && pool->nworkers > 0 && pool->nmethods > 0);
         CHECK((pool->hash_name != NULL) ==
               (pool->hash == CONF_HASH_HEADER || pool->hash == CONF_HASH_PARAM));
+        CHECK((pool->command != NULL) == (pool->instances > 0) &&
+              pool->instances <= CONF_INSTANCES_MAX);
+        CHECK(pool->command == NULL || (pool->ncommand > 0 && pool->command[0][0] != '\0' &&
+                                           pool->nworkers == 1 && pool->restart_delay > 0));
         for (uint32_t w = 0; w < pool->nworkers; w++)
             CHECK(pool->workers[w].pattern != NULL || pool->workers[w].address.len > 0);
         for (uint32_t m = 0; m < pool->nmethods; m++)

@@ -127,6 +127,9 @@ BAD = {
     "meta": ("meta: [peer]", "meta: [pear]", "meta"),
     "route-pool": ("        pool: app\n", "        pool: ap\n", "pool"),
     "worker": ("tcp://127.0.0.1:9", "http://127.0.0.1:9", "workers"),
+    "both": ("    methods: [\"*\"]\n", "    command: [\"/bin/true\"]\n", "command"),
+    "instances": ("    methods: [\"*\"]\n", "    instances: 4\n", "instances"),
+    "no-command": ("    workers: [\"tcp://127.0.0.1:9\"]\n", "    command: []\n", "command"),
     "balance": ("balance: least", "balance: most", "balance"),
     "pool-twice": ("  - name: site\n", "  - name: app\n", "app"),
     "path-twice": ("      - path: /\n", "      - path: /rpc\n", "/rpc"),
@@ -175,9 +178,6 @@ def test_check_of_what_is_no_config(site, text):
 
 LATER = {
     "admin": ("drain: 30s\n", "drain: 30s\nadmin:\n  address: 127.0.0.1:9900\n", "admin"),
-    "command": ('    workers: ["tcp://127.0.0.1:9"]\n', '    command: ["/bin/true"]\n', "command"),
-    "instances": ('    workers: ["tcp://127.0.0.1:9"]\n',
-                  '    workers: ["tcp://127.0.0.1:9"]\n    instances: 4\n', "instances"),
     "tls": ("    protocol: http\n", "    protocol: http\n    tls: {cert: a, key: b}\n", "tls"),
 }
 

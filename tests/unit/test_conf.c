@@ -68,6 +68,7 @@ Test(conf, defaults)
     cr_assert(app->hash == CONF_HASH_NONE && app->hash_name == NULL && app->nidempotent == 0);
     cr_assert_eq(app->nmethods, 1u);
     cr_assert_str_eq(app->methods[0], "*");
+    cr_assert(app->command == NULL && app->ncommand == 0 && app->instances == 0);
     conf_free(conf);
     cr_assert_null(conf_free(NULL));
 }
@@ -105,6 +106,8 @@ static const char most[] =
     "  - {name: param, workers: [\"unix:/p\"], balance: hash, hash: \"param:User\"}\n"
     "  - {name: peer, workers: [\"unix:/p\"], balance: hash, hash: peer}\n"
     "  - {name: conn, workers: [\"unix:/p\"], balance: hash, hash: conn}\n"
+    "  - {name: own, command: [python3, site.py, \"\"], instances: 4, restart_delay: 2s,\n"
+    "     start_timeout: 1m}\n"
     "listeners:\n"
     "  - name: web\n"
     "    address: unix:/run/web.sock\n"
@@ -137,7 +140,7 @@ Test(conf, everything_set)
     cr_assert(limits->calls_per_connection == 2 && limits->header_timeout == 1000);
     cr_assert(limits->body_timeout == 120000 && limits->idle_timeout == 10800000);
 
-    cr_assert_eq(conf->npools, 5u);
+    cr_assert_eq(conf->npools, 6u);
     const struct conf_pool *site = &conf->pools[0];
     cr_assert(site->nworkers == 3 && site->queue == 0 && site->wait_for_worker == 0);
     cr_assert_null(site->workers[0].pattern);
@@ -154,6 +157,14 @@ Test(conf, everything_set)
     cr_assert_str_eq(conf->pools[2].hash_name, "User");
     cr_assert_eq(conf->pools[3].hash, CONF_HASH_PEER);
     cr_assert_eq(conf->pools[4].hash, CONF_HASH_CONN);
+    const struct conf_pool *own = &conf->pools[5];
+    cr_assert(own->ncommand == 3 && own->instances == 4);
+    cr_assert_str_eq(own->command[0], "python3");
+    cr_assert_str_eq(own->command[2], "");
+    cr_assert(own->restart_delay == 2000 && own->start_timeout == 60000);
+    cr_assert_eq(own->nworkers, 1u);
+    cr_assert_str_eq(own->workers[0].pattern, "/tmp/x/workers/own.*.sock");
+    cr_assert_str_eq(own->workers[0].text, "unix:/tmp/x/workers/own.*.sock");
 
     const struct conf_listener *web = &conf->listeners[0];
     cr_assert_str_eq(web->address.sock.un.sun_path, "/run/web.sock");

@@ -128,10 +128,6 @@ Test(conf_errors, keys)
         {0, "listeners: []\npools:\n  - name: a\n", "1: listeners: there is none"},
         {12, "admin: {address: 127.0.0.1:9900}\n", "12: admin: not supported yet"},
         {8, "        pool: app\n    tls: {cert: x}", "9: listeners[0].tls: not supported yet"},
-        {12, "    command: [x]\n", "12: pools[0].command: not supported yet"},
-        {12, "    instances: 4\n", "12: pools[0].instances: not supported yet"},
-        {12, "  - name: b\n    restart_delay: 1s\n",
-            "13: pools[1].restart_delay: not supported yet"},
     };
     check_all(rows, ARRAY_LEN(rows));
 }
@@ -330,8 +326,8 @@ Test(conf_errors, pools)
     static const struct row rows[] = {
         {12, "  - name: app\n    workers: [\"unix:/b\"]\n",
             "12: pools[1].name: 'app' is there twice"},
-        {11, "    workers: []\n", "11: pools[0].workers: a pool needs workers"},
-        {11, "    queue: 1\n", "10: pools[0].workers: a pool needs workers"},
+        {11, "    workers: []\n", "11: pools[0].workers: a pool needs workers or a command"},
+        {11, "    queue: 1\n", "10: pools[0].workers: a pool needs workers or a command"},
         {11, "    workers: [\"\"]\n", "11: pools[0].workers[0]: '': " ADDRESS},
         {11, "    workers: [app.sock]\n", "11: pools[0].workers[0]: 'app.sock': " ADDRESS},
         {11, "    workers: [\"unix:app.sock\"]\n",
@@ -364,6 +360,68 @@ Test(conf_errors, pools)
         {12, "    methods: [\"*a\"]\n", "12: pools[0].methods[0]: '*a': " METHOD},
         {12, "    idempotent: [\"a*b*\"]\n", "12: pools[0].idempotent[0]: 'a*b*': " METHOD},
         {12, "    methods: []\n", NULL},
+    };
+    check_all(rows, ARRAY_LEN(rows));
+}
+
+#define LONG_NAME "abcdefghijklmnopqrstuvwxyz-01_AZ" /* 32 bytes */
+#define LONG_PATH "/run/0123456789012345678901234567890123456789012345678901234567890123456789"
+#define WRONG_NAME                                                                                 \
+    "with a command a name is made of letters, digits, '_' and '-', at most 32 of them"
+
+Test(conf_errors, managed_pools)
+{
+    static const struct row rows[] = {
+        {11, "    command: [a]\n", NULL},
+        {11, "    command: [a, \"\", \"b c\"]\n", NULL},
+        {12, "    command: [a]\n", "12: pools[0].command: a pool has either workers or a command"},
+        {11, "    command: [a]\n    workers: []\n",
+            "11: pools[0].command: a pool has either workers or a command"},
+        {11, "    command: []\n", "11: pools[0].command: there is none"},
+        {11, "    command: [\"\"]\n",
+            "11: pools[0].command[0]: a program's name or path is needed here"},
+        {11, "    command: a\n", "11: pools[0].command: a list is needed here"},
+        {12, "    instances: 4\n", "12: pools[0].instances: only with command"},
+        {12, "    restart_delay: 1s\n", "12: pools[0].restart_delay: only with command"},
+        {12, "    start_timeout: 1s\n", "12: pools[0].start_timeout: only with command"},
+        {11, "    command: [a]\n    instances: 0\n",
+            "12: pools[0].instances: not a number from 1 to 256: '0'"},
+        {11, "    command: [a]\n    instances: 1\n", NULL},
+        {11, "    command: [a]\n    instances: 256\n", NULL},
+        {11, "    command: [a]\n    instances: 257\n",
+            "12: pools[0].instances: not a number from 1 to 256: '257'"},
+        {11,
+            "    command: [a]\n    instances: 256\n"
+            "  - {name: b, command: [b], instances: 256}\n",
+            NULL},
+        {11,
+            "    command: [a]\n    instances: 256\n"
+            "  - {name: b, command: [b], instances: 256}\n  - {name: c, command: [c]}\n",
+            "14: pools[2].instances: at most 512 in all pools together"},
+        {11, "    command: [a]\n    restart_delay: 0s\n",
+            "12: pools[0].restart_delay: must be more than 0"},
+        {11, "    command: [a]\n    start_timeout: 0s\n",
+            "12: pools[0].start_timeout: must be more than 0"},
+        {11, "    command: [a]\n  - {name: " LONG_NAME ", command: [a]}\n", NULL},
+        {11, "    command: [a]\n  - {name: " LONG_NAME "x, command: [a]}\n",
+            "12: pools[1].name: " WRONG_NAME},
+        {11, "    command: [a]\n  - {name: a.b, command: [a]}\n", "12: pools[1].name: " WRONG_NAME},
+        {11, "    command: [a]\n  - {name: a/b, command: [a]}\n", "12: pools[1].name: " WRONG_NAME},
+        {0,
+            "run_dir: /run/a[b]\nlisteners:\n  - {name: w, address: \"unix:/w\", protocol: line, "
+            "pool: app}\npools:\n  - {name: app, command: [a]}\n",
+            "5: pools[0].command: not in a run_dir with a '*', '?', '[' or '\\'"},
+        {0,
+            "run_dir: " LONG_PATH
+            "\nlisteners:\n  - {name: w, address: \"unix:/w\", protocol: line, "
+            "pool: app}\npools:\n  - {name: app, command: [a]}\n",
+            NULL},
+        {0,
+            "run_dir: " LONG_PATH
+            "x\nlisteners:\n  - {name: w, address: \"unix:/w\", protocol: line, "
+            "pool: app}\npools:\n  - {name: app, command: [a]}\n",
+            "5: pools[0].command: the path of a UNIX socket has at most 107 bytes; make run_dir or "
+            "the name shorter"},
     };
     check_all(rows, ARRAY_LEN(rows));
 }
