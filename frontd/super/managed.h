@@ -1,0 +1,97 @@
+#pragma once
+
+/*
+ * Workers that frontd runs itself (`command` of a pool): starts them, starts them again when they
+ * end, replaces them when what they run has changed, logs what they write, and takes them along
+ * when the supervisor executes a new program in place.
+ *
+ * Everything happens on the supervisor's loop; nothing blocks.
+ */
+
+#include <json-c/json.h>
+#include <uv.h>
+
+#include "common/list.h"
+#include "frontd/conf.h"
+#include "frontd/super/managed_dir.h"
+
+struct managed {
+    uv_loop_t *loop;
+    uint64_t drain; /* ms that one has to finish, as of the last managed_apply() */
+    struct list pools;
+    struct list survivors;
+    struct launch_user user;
+    char dir[MANAGED_PATH_MAX]; /* run_dir/workers */
+    void (*gone)(void *data);
+    void *gone_data;
+    bool found;    /* what an earlier supervisor has left is known */
+    bool stopping; /* managed_stop() has been called */
+};
+
+/*
+ * Nothing runs yet. loop: borrowed until managed_close() and the loop's end. run_dir: copied; too
+ * long a one has no managed pools, which the config's check has seen to.
+ */
+void managed_init(struct managed *managed, uv_loop_t *loop, const char *run_dir);
+
+/*
+ * Takes over a config that is in force, at the start and after each reload: pools that are new get
+ * their workers, surplus workers are retired. Those of pools that are gone stay for now.
+ *
+ * conf: borrowed until the next managed_apply(), managed_stop() or managed_close(). replace: also
+ * replaces, one at a time in each pool, the workers whose command, user or files have changed.
+ * Returns 0, or -errno when run_dir/workers cannot be used or the user is not known, which is
+ * logged; then all is as it was.
+ */
+int managed_apply(struct managed *managed, const struct conf *conf, bool replace);
+
+/* Nobody calls the pools that are gone any more: retires their workers. */
+void managed_prune(struct managed *managed);
+
+/* A child has ended, as waitpid() said. Returns whether it was one of these. */
+bool managed_child_ended(struct managed *managed, pid_t pid, int status);
+
+/*
+ * Asks all to finish; what has not by the drain limit is killed. gone: called once when none is
+ * left, perhaps before this returns.
+ */
+void managed_stop(struct managed *managed, void (*gone)(void *data), void *data);
+
+/* Kills all, for a stop at once; managed_stop() comes first. */
+void managed_kill(struct managed *managed);
+
+/* How many processes there are, those that leave included. */
+size_t managed_count(const struct managed *managed);
+
+/*
+ * For the end of the loop: closes all handles and forgets all. Processes that are still there are
+ * left alone.
+ */
+void managed_close(struct managed *managed);
+
+/*
+ * For execve() in place. The descriptors that have to survive it: `each` gets every one.
+ */
+void managed_each_fd(const struct managed *managed, void (*each)(int fd, void *data), void *data);
+
+/* Returns what managed_restore() needs, to be given back with json_object_put(); NULL: no memory.
+ */
+json_object *managed_save(const struct managed *managed);
+
+/*
+ * After managed_init() in the new program: takes over the workers as they are; their descriptors
+ * are close-on-exec again. managed_apply() comes next. What is not known in the state is passed
+ * over, as is a worker that makes no sense. Returns 0, -EINVAL (not a state) or -ENOMEM.
+ */
+int managed_restore(struct managed *managed, json_object *state);
+
+/* For the modules behind this one: */
+
+/* Writes down which processes there are. */
+void managed_note_processes(struct managed *managed);
+
+/* Survivors go once their pool's own workers serve. */
+void managed_survivors_check(struct managed *managed);
+
+/* Frees pools that are of no use any more; tells when all are gone. */
+void managed_tidy(struct managed *managed);

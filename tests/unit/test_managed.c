@@ -1,0 +1,580 @@
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/mem.h"
+#include "frontd/super/managed_pool.h"
+
+enum { LIMIT_MS = 20000 };
+
+static uv_loop_t loop;
+static uv_signal_t child_signal;
+static uv_timer_t tick;
+static struct managed managed;
+static char dir[64];
+static const char *tiny;
+
+static void on_child(uv_signal_t *handle, int number)
+{
+    (void)handle;
+    (void)number;
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+        managed_child_ended(&managed, pid, status);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    (void)timer; /* the loop turns, so that conditions are looked at */
+}
+
+static void set_up(void)
+{
+    tiny = getenv("TINY_WORKER");
+    cr_assert_not_null(tiny, "the path of tiny_worker");
+    strcpy(dir, "/tmp/test_managed-XXXXXX");
+    cr_assert_not_null(mkdtemp(dir));
+    cr_assert_eq(uv_loop_init(&loop), 0);
+    cr_assert_eq(uv_signal_init(&loop, &child_signal), 0);
+    cr_assert_eq(uv_signal_start(&child_signal, on_child, SIGCHLD), 0);
+    cr_assert_eq(uv_timer_init(&loop, &tick), 0);
+    cr_assert_eq(uv_timer_start(&tick, on_tick, 10, 10), 0);
+    managed_init(&managed, &loop, dir);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+static void run_until(bool (*condition)(void), const char *what)
+{
+    uint64_t start = uv_hrtime();
+    while (!condition()) {
+        cr_assert_lt((uv_hrtime() - start) / 1000000, (uint64_t)LIMIT_MS, "%s", what);
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+}
+
+static bool is_gone;
+
+static void on_gone(void *data)
+{
+    cr_assert_eq(data, &managed);
+    cr_assert(!is_gone, "told twice");
+    is_gone = true;
+}
+
+static bool gone(void)
+{
+    return is_gone;
+}
+
+/* Everything ends, and no handle, no child, no socket and no memory is left. */
+static void tear_down(void)
+{
+    is_gone = false;
+    managed_stop(&managed, on_gone, &managed);
+    run_until(gone, "the end of all");
+    managed_close(&managed);
+    uv_close((uv_handle_t *)&child_signal, NULL);
+    uv_close((uv_handle_t *)&tick, NULL);
+    cr_assert_eq(uv_run(&loop, UV_RUN_DEFAULT), 0);
+    cr_assert_eq(uv_loop_close(&loop), 0);
+    cr_assert(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
+    char path[128];
+    snprintf(path, sizeof(path), "%s/workers", dir);
+    DIR *found = opendir(path);
+    if (found != NULL) {
+        for (struct dirent *entry; (entry = readdir(found)) != NULL;)
+            cr_assert_eq(entry->d_name[0], '.', "%s is left", entry->d_name);
+        closedir(found);
+    }
+    nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+TestSuite(managed, .init = set_up, .fini = tear_down, .timeout = 120);
+
+/* A config with a pool `app` that runs tiny_worker in this mode. */
+static struct conf *make_conf(const char *mode, unsigned instances, const char *more)
+{
+    char text[2048];
+    char error[512] = "";
+    struct conf *conf = NULL;
+    snprintf(text, sizeof(text),
+        "run_dir: %s\ndrain: 1s\n"
+        "listeners:\n  - {name: l, address: \"unix:%s/l\", protocol: line, pool: app}\n"
+        "pools:\n  - {name: app, command: [\"%s\", %s], instances: %u, restart_delay: 10ms%s}\n",
+        dir, dir, tiny, mode, instances, more);
+    cr_assert_eq(conf_parse("c", text, strlen(text), &conf, error, sizeof(error)), 0, "%s", error);
+    return conf;
+}
+
+static struct managed_pool *app(void)
+{
+    cr_assert(!list_empty(&managed.pools));
+    return list_first(&managed.pools, struct managed_pool, node);
+}
+
+static bool serves(void)
+{
+    return managed_pool_serves(app());
+}
+
+/* The processes of the pool that are not leaving, by slot; 0: none. */
+static void get_pids(pid_t pids[4])
+{
+    memset(pids, 0, 4 * sizeof(*pids));
+    list_for_each (node, &app()->workers) {
+        const struct managed_worker *worker = container_of(node, struct managed_worker, node);
+        cr_assert_lt(worker->name.slot, 4u);
+        if (worker->state != MANAGED_LEAVING && worker->pid > 0)
+            pids[worker->name.slot] = worker->pid;
+    }
+}
+
+static size_t wanted_count;
+
+static bool count_is_wanted(void)
+{
+    return managed_count(&managed) == wanted_count && serves();
+}
+
+static void wait_for_count(size_t n)
+{
+    wanted_count = n;
+    run_until(count_is_wanted, "a number of processes");
+}
+
+Test(managed, starts_and_stops)
+{
+    struct conf *conf = make_conf("serve", 3, "");
+    cr_assert_eq(managed_apply(&managed, conf, true), 0);
+    wait_for_count(3);
+    struct stat st;
+    char path[128];
+    list_for_each (node, &app()->workers) {
+        const struct managed_worker *worker = container_of(node, struct managed_worker, node);
+        snprintf(path, sizeof(path), "%s/workers/app.%u-%u.sock", dir, worker->name.slot,
+            worker->name.serial);
+        cr_assert_str_eq(worker->path, path);
+        cr_assert(stat(path, &st) == 0 && S_ISSOCK(st.st_mode) && (st.st_mode & 0777) == 0600);
+    }
+    snprintf(path, sizeof(path), "%s/workers", dir);
+    cr_assert(stat(path, &st) == 0 && (st.st_mode & 0777) == 0750);
+    conf_free(conf);
+    conf = make_conf("serve", 3, "");
+    pid_t before[4];
+    pid_t after[4];
+    get_pids(before);
+    cr_assert_eq(managed_apply(&managed, conf, true), 0, "the same once more");
+    cr_assert(!app()->rolling);
+    get_pids(after);
+    cr_assert_eq(memcmp(before, after, sizeof(before)), 0);
+    managed_stop(&managed, on_gone, &managed); /* while the config is there */
+    run_until(gone, "the end of all");
+    conf_free(conf);
+}
+
+Test(managed, other_number_of_instances)
+{
+    pid_t before[4];
+    pid_t after[4];
+    struct conf *one = make_conf("serve", 2, "");
+    struct conf *two = make_conf("serve", 3, "");
+    struct conf *three = make_conf("serve", 1, "");
+    managed_apply(&managed, one, true);
+    wait_for_count(2);
+    get_pids(before);
+    managed_apply(&managed, two, true);
+    wait_for_count(3);
+    get_pids(after);
+    cr_assert(after[0] == before[0] && after[1] == before[1] && after[2] > 0);
+    managed_apply(&managed, three, true);
+    wait_for_count(1);
+    get_pids(after);
+    cr_assert(after[0] == before[0] && after[1] == 0 && after[2] == 0);
+    conf_free(one);
+    conf_free(two);
+    managed_stop(&managed, on_gone, &managed);
+    run_until(gone, "the end of all");
+    conf_free(three);
+}
+
+static bool not_rolling(void)
+{
+    return !app()->rolling && managed_count(&managed) == wanted_count;
+}
+
+/* One at a time: never more than one above the number of instances that does not leave. */
+static bool rolled_one_at_a_time(void)
+{
+    size_t staying = 0;
+    size_t serving = 0;
+    list_for_each (node, &app()->workers) {
+        const struct managed_worker *worker = container_of(node, struct managed_worker, node);
+        staying += worker->state != MANAGED_LEAVING;
+        serving += worker->state == MANAGED_SERVING;
+    }
+    cr_assert_leq(staying, 4u);
+    cr_assert_geq(serving, 3u);
+    return not_rolling();
+}
+
+Test(managed, replaces_one_at_a_time)
+{
+    pid_t before[4];
+    pid_t after[4];
+    struct conf *one = make_conf("serve", 3, "");
+    struct conf *two = make_conf("serve, again", 3, "");
+    managed_apply(&managed, one, true);
+    wait_for_count(3);
+    get_pids(before);
+    managed_apply(&managed, two, false);
+    cr_assert(!app()->rolling, "not asked for");
+    managed_apply(&managed, two, true);
+    cr_assert(app()->rolling);
+    run_until(rolled_one_at_a_time, "all to be replaced");
+    get_pids(after);
+    for (int i = 0; i < 3; i++)
+        cr_assert(after[i] > 0 && after[i] != before[i]);
+    conf_free(one);
+    managed_stop(&managed, on_gone, &managed);
+    run_until(gone, "the end of all");
+    conf_free(two);
+}
+
+/* A new worker that never answers, answers wrongly, ends, or is not there at all. */
+Test(managed, a_new_one_that_fails_leaves_the_old_ones)
+{
+    static const char *const modes[] = {"silent", "garbage", "exit"};
+    pid_t before[4];
+    pid_t after[4];
+    struct conf *conf = make_conf("serve", 2, "");
+    managed_apply(&managed, conf, true);
+    wait_for_count(2);
+    get_pids(before);
+    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+        struct conf *bad = make_conf(modes[i], 2, ", start_timeout: 300ms");
+        managed_apply(&managed, bad, true);
+        run_until(not_rolling, modes[i]);
+        get_pids(after);
+        cr_assert_eq(memcmp(before, after, sizeof(before)), 0, "%s", modes[i]);
+        managed_apply(&managed, conf, true);
+        cr_assert(!app()->rolling);
+        conf_free(bad);
+    }
+    managed_stop(&managed, on_gone, &managed);
+    run_until(gone, "the end of all");
+    conf_free(conf);
+}
+
+static bool waits_after_three(void)
+{
+    const struct managed_worker *worker = list_first(&app()->workers, struct managed_worker, node);
+    return worker->failures >= 3 && worker->state == MANAGED_WAITING;
+}
+
+/* It backs off, its socket stays, and a command that works is tried at once. */
+Test(managed, one_that_keeps_ending)
+{
+    struct conf *bad = make_conf("exit", 1, "");
+    struct conf *good = make_conf("serve", 1, "");
+    managed_apply(&managed, bad, true);
+    run_until(waits_after_three, "three ends");
+    const struct managed_worker *worker = list_first(&app()->workers, struct managed_worker, node);
+    char path[MANAGED_PATH_MAX];
+    strcpy(path, worker->path);
+    managed_apply(&managed, good, true);
+    wait_for_count(1);
+    worker = list_first(&app()->workers, struct managed_worker, node);
+    cr_assert_str_eq(worker->path, path);
+    conf_free(bad);
+    managed_stop(&managed, on_gone, &managed);
+    run_until(gone, "the end of all");
+    conf_free(good);
+}
+
+Test(managed, a_program_that_is_not_there)
+{
+    struct conf *bad = make_conf("serve", 2, "");
+    struct conf *good = make_conf("serve", 2, "");
+    mem_free(bad->pools[0].command[0]);
+    bad->pools[0].command[0] = mem_strdup("/nowhere/at/all");
+    managed_apply(&managed, bad, true);
+    run_until(waits_after_three, "three tries");
+    cr_assert_eq(managed_count(&managed), 0u);
+    managed_apply(&managed, good, true);
+    wait_for_count(2);
+    conf_free(bad);
+    managed_stop(&managed, on_gone, &managed);
+    run_until(gone, "the end of all");
+    conf_free(good);
+}
+
+static pid_t killed;
+
+static bool killed_is_replaced(void)
+{
+    pid_t pids[4];
+    get_pids(pids);
+    return pids[0] > 0 && pids[0] != killed && serves();
+}
+
+Test(managed, one_that_is_killed_is_started_again_on_its_socket)
+{
+    struct conf *conf = make_conf("serve", 1, "");
+    managed_apply(&managed, conf, true);
+    wait_for_count(1);
+    pid_t pids[4];
+    char path[MANAGED_PATH_MAX];
+    get_pids(pids);
+    strcpy(path, list_first(&app()->workers, struct managed_worker, node)->path);
+    killed = pids[0];
+    kill(killed, SIGKILL);
+    run_until(killed_is_replaced, "another one");
+    cr_assert_str_eq(list_first(&app()->workers, struct managed_worker, node)->path, path);
+    managed_stop(&managed, on_gone, &managed);
+    run_until(gone, "the end of all");
+    conf_free(conf);
+}
+
+static bool three_serve(void)
+{
+    size_t n = 0;
+    list_for_each (node, &managed.pools) {
+        struct managed_pool *pool = container_of(node, struct managed_pool, node);
+        list_for_each (each, &pool->workers)
+            n += container_of(each, struct managed_worker, node)->state == MANAGED_SERVING;
+    }
+    return n == 3;
+}
+
+static bool one_is_left(void)
+{
+    return managed_count(&managed) == 1;
+}
+
+/* Its workers stay until nobody calls them; what does not go is killed after the drain limit. */
+Test(managed, a_pool_that_is_removed)
+{
+    struct conf *conf = make_conf("stubborn", 2, "");
+    struct conf *without = make_conf("serve", 1, "");
+    mem_free(without->pools[0].name);
+    without->pools[0].name = mem_strdup("other");
+    managed_apply(&managed, conf, true);
+    wait_for_count(2);
+    managed_apply(&managed, without, true);
+    conf_free(conf);
+    run_until(three_serve, "workers of the old pool beside that of the new one");
+    managed_prune(&managed);
+    cr_assert_eq(managed_count(&managed), 3u);
+    run_until(one_is_left, "the end of the stubborn");
+    cr_assert_str_eq(app()->name, "other");
+    managed_stop(&managed, on_gone, &managed);
+    run_until(gone, "the end of all");
+    cr_assert(list_empty(&managed.pools));
+    conf_free(without);
+}
+
+static size_t fd_count;
+
+static void count_fd(int fd, void *data)
+{
+    cr_assert_eq(data, &fd_count);
+    cr_assert_geq(fcntl(fd, F_GETFD), 0);
+    fd_count++;
+}
+
+static void dup_fd(int fd, void *data)
+{
+    /* What execve() leaves: the number goes on, our handle of it does not. */
+    int *fds = data;
+    fds[fd] = fcntl(fd, F_DUPFD_CLOEXEC, 200);
+    cr_assert_geq(fds[fd], 200);
+}
+
+/* As the next program does it: the same processes go on, under new handles. */
+Test(managed, saved_and_restored)
+{
+    int fds[200];
+    pid_t before[4];
+    pid_t after[4];
+    struct conf *conf = make_conf("serve", 3, "");
+    struct conf *other = make_conf("serve, other", 3, "");
+    managed_apply(&managed, conf, true);
+    wait_for_count(3);
+    get_pids(before);
+    managed_each_fd(&managed, count_fd, &fd_count);
+    cr_assert_eq(fd_count, 6u);
+    json_object *state = managed_save(&managed);
+    cr_assert_not_null(state);
+    json_object_object_add(state, "later", json_object_new_string("unknown"));
+    char *text = strdup(json_object_to_json_string(state));
+    json_object_put(state);
+    memset(fds, -1, sizeof(fds));
+    managed_each_fd(&managed, dup_fd, fds);
+    /* Sockets are unlinked by close: they are put where they were. */
+    char paths[3][2][MANAGED_PATH_MAX];
+    int n = 0;
+    list_for_each (node, &app()->workers) {
+        const struct managed_worker *worker = container_of(node, struct managed_worker, node);
+        strcpy(paths[n][0], worker->path);
+        snprintf(paths[n][1], sizeof(paths[n][1]), "%s/kept%d", dir, n);
+        cr_assert_eq(link(paths[n][0], paths[n][1]), 0);
+        n++;
+    }
+    managed_close(&managed);
+    for (int i = 0; i < 10; i++)
+        uv_run(&loop, UV_RUN_NOWAIT);
+    for (int i = 0; i < n; i++)
+        cr_assert_eq(rename(paths[i][1], paths[i][0]), 0);
+    for (int fd = 0; fd < 200; fd++) {
+        if (fds[fd] >= 0) {
+            cr_assert_eq(dup2(fds[fd], fd), fd);
+            close(fds[fd]);
+        }
+    }
+    managed_init(&managed, &loop, dir);
+    state = json_tokener_parse(text);
+    free(text);
+    cr_assert_eq(managed_restore(&managed, state), 0);
+    json_object_put(state);
+    cr_assert_eq(managed_apply(&managed, other, false), 0);
+    cr_assert(serves());
+    get_pids(after);
+    cr_assert_eq(memcmp(before, after, sizeof(before)), 0, "left alone");
+    cr_assert(!app()->rolling);
+    managed_apply(&managed, other, true);
+    cr_assert(app()->rolling, "what they run is known still");
+    wanted_count = 3;
+    run_until(not_rolling, "all to be replaced");
+    get_pids(after);
+    for (int i = 0; i < 3; i++)
+        cr_assert(after[i] > 0 && after[i] != before[i]);
+    conf_free(conf);
+    managed_stop(&managed, on_gone, &managed);
+    run_until(gone, "the end of all");
+    conf_free(other);
+}
+
+Test(managed, states_that_make_no_sense)
+{
+    static const char *const texts[] = {"[]", "{}", "{\"pools\":1}", "{\"version\":9}"};
+    static const char *const pools[] = {
+        "[1,[],{},{\"name\":1},{\"name\":\"\"}]",
+        "[{\"name\":\"app\"},{\"name\":\"b\",\"workers\":{}},{\"name\":\"c\",\"workers\":[1,{}]}]",
+        "[{\"name\":\"app\",\"workers\":[{\"state\":\"odd\"},{\"state\":\"serving\",\"slot\":1},"
+        "{\"state\":\"waiting\",\"slot\":256},{\"state\":\"waiting\",\"slot\":0,\"pid\":3}]}]",
+        "[{\"name\":\"app\",\"serial\":-1,\"workers\":[{\"state\":\"waiting\",\"slot\":0,"
+        "\"listener\":99999,\"replaces\":0,\"unended\":\"zz\"}]}]",
+    };
+    struct conf *conf = make_conf("serve", 1, "");
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        json_object *state = json_tokener_parse(texts[i]);
+        cr_assert_eq(managed_restore(&managed, state), -EINVAL, "%s", texts[i]);
+        json_object_put(state);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(pools); i++) {
+        char text[1024];
+        snprintf(text, sizeof(text), "{\"version\":1,\"pools\":%s,\"survivors\":[{},{\"pid\":1}]}",
+            pools[i]);
+        json_object *state = json_tokener_parse(text);
+        cr_assert_not_null(state);
+        cr_assert_eq(managed_restore(&managed, state), 0);
+        json_object_put(state);
+        managed_apply(&managed, conf, true);
+        wait_for_count(1);
+        managed_apply(&managed, conf, true);
+        is_gone = false;
+        managed_stop(&managed, on_gone, &managed);
+        run_until(gone, "the end of all");
+        managed_close(&managed);
+        managed_init(&managed, &loop, dir);
+    }
+    conf_free(conf);
+}
+
+/* As after SIGKILL of a supervisor: its workers serve until ours do, what is stale is removed. */
+Test(managed, survivors_of_another_supervisor)
+{
+    pid_t before[4];
+    pid_t after[4];
+    char stale[128];
+    char kept[128];
+    struct conf *conf = make_conf("serve", 2, "");
+    managed_apply(&managed, conf, true);
+    wait_for_count(2);
+    get_pids(before);
+    char pids[2][128];
+    snprintf(pids[0], sizeof(pids[0]), "%s/workers/pids", dir);
+    snprintf(pids[1], sizeof(pids[1]), "%s/pids", dir);
+    cr_assert_eq(link(pids[0], pids[1]), 0);
+    managed_close(&managed); /* their processes are left alone */
+    for (int i = 0; i < 10; i++)
+        uv_run(&loop, UV_RUN_NOWAIT);
+    cr_assert_eq(rename(pids[1], pids[0]), 0);
+    int fd = open(pids[0], O_WRONLY | O_APPEND | O_CLOEXEC);
+    cr_assert_geq(fd, 0);
+    /* One whose process is another one by now, one that is gone, and what is no line of ours. */
+    dprintf(fd, "%ld 1 app.7-7.sock\n999999999 5 app.8-8.sock\nx\n1 1 ../x.sock\n", (long)getpid());
+    close(fd);
+    snprintf(stale, sizeof(stale), "%s/workers/app.7-7.sock", dir);
+    struct managed_name name = {.pool = "app", .slot = 7, .serial = 7};
+    struct launch_user user = {0};
+    char workers[96];
+    snprintf(workers, sizeof(workers), "%s/workers", dir);
+    close(managed_dir_bind(workers, &name, &user));
+    cr_assert_eq(access(stale, F_OK), 0);
+    snprintf(kept, sizeof(kept), "%s/workers/app.9-9.sock", dir);
+    fd = open(kept, O_CREAT | O_WRONLY | O_CLOEXEC, 0600); /* no socket: none of ours */
+    close(fd);
+
+    managed_init(&managed, &loop, dir);
+    managed_apply(&managed, conf, true);
+    cr_assert(access(stale, F_OK) < 0 && access(kept, F_OK) == 0);
+    unlink(kept);
+    cr_assert_eq(managed_count(&managed), 4u);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(kill(before[i], 0), 0);
+    wait_for_count(2);
+    get_pids(after);
+    for (int i = 0; i < 2; i++) {
+        cr_assert(kill(before[i], 0) < 0 && errno == ESRCH);
+        cr_assert(after[i] > 0 && after[i] != before[i]);
+    }
+    managed_stop(&managed, on_gone, &managed);
+    run_until(gone, "the end of all");
+    conf_free(conf);
+}
+
+Test(managed_worker, delay)
+{
+    static const struct {
+        uint64_t first;
+        unsigned failures;
+        uint64_t delay;
+    } rows[] = {
+        {1000, 1, 1000},
+        {1000, 2, 2000},
+        {1000, 5, 16000},
+        {1000, 6, 30000},
+        {1000, UINT32_MAX, 30000},
+        {1, 3, 4},
+        {1, UINT32_MAX, 30000},
+        {60000, 1, 60000},
+        {60000, 9, 60000},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        cr_assert_eq(managed_worker_delay(rows[i].first, rows[i].failures), rows[i].delay);
+}
