@@ -32,7 +32,9 @@ int launch_user_find(const char *name, struct launch_user *ret_user)
     if (entry == NULL)
         return errno == 0 ? -ENOENT : -errno;
     struct launch_user user = {
-        .name = name, .uid = entry->pw_uid, .gid = entry->pw_gid, .ngroups = LAUNCH_GROUPS_MAX};
+        .uid = entry->pw_uid, .gid = entry->pw_gid, .ngroups = LAUNCH_GROUPS_MAX};
+    if ((size_t)snprintf(user.name, sizeof(user.name), "%s", name) >= sizeof(user.name))
+        return -ENAMETOOLONG;
     snprintf(user.home, sizeof(user.home), "%s", entry->pw_dir);
     if (getgrouplist(name, entry->pw_gid, user.groups, &user.ngroups) < 0)
         return -E2BIG;
@@ -111,7 +113,7 @@ static int make_words(const struct launch *launch, struct words *words)
     memcpy(words->argv, launch->command, launch->n * sizeof(char *));
     size_t n = 0;
     for (size_t i = 0; i < nvariables; i++) {
-        if (!is_dropped(environ[i], user->name != NULL))
+        if (!is_dropped(environ[i], user->name[0] != '\0'))
             words->envp[n++] = environ[i];
     }
     static char listen_fds[] = "LISTEN_FDS=1";
@@ -120,7 +122,7 @@ static int make_words(const struct launch *launch, struct words *words)
     snprintf(words->texts[1], sizeof(words->texts[1]), "LISTEN_PID=");
     words->listen_pid = words->texts[1] + strlen(words->texts[1]);
     size_t ntexts = 2;
-    if (user->name != NULL) {
+    if (user->name[0] != '\0') {
         snprintf(words->texts[2], sizeof(words->texts[2]), "USER=%s", user->name);
         snprintf(words->texts[3], sizeof(words->texts[3]), "LOGNAME=%s", user->name);
         snprintf(words->texts[4], sizeof(words->texts[4]), "HOME=%s", user->home);
@@ -169,7 +171,7 @@ static void place_descriptors(int null, int output, int listener)
 
 static void become_user(const struct launch_user *user)
 {
-    if (user->name == NULL)
+    if (user->name[0] == '\0')
         return;
     if (setgroups((size_t)user->ngroups, user->groups) < 0 || setgid(user->gid) < 0 ||
         setuid(user->uid) < 0)
@@ -219,7 +221,7 @@ int launch_start(const struct launch *launch, pid_t *ret_pid, int *ret_output)
     if (r == 0 && fcntl(pipe_fds[0], F_SETFL, O_NONBLOCK) < 0)
         r = -errno;
     /* So that it can open /dev/stderr. */
-    if (r == 0 && launch->user->name != NULL &&
+    if (r == 0 && launch->user->name[0] != '\0' &&
         fchown(pipe_fds[1], launch->user->uid, (gid_t)-1) < 0)
         r = -errno;
     if (r == 0 && (null = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)

@@ -10,7 +10,7 @@ enum { LAUNCH_GROUPS_MAX = 64 };
 
 /* Whom a process runs as. */
 struct launch_user {
-    const char *name; /* NULL: as we do; borrowed */
+    char name[64]; /* empty: as we do */
     char home[200];
     uid_t uid;
     gid_t gid;

@@ -121,24 +121,38 @@ void managed_survivors_check(struct managed *managed)
     }
 }
 
-int managed_apply(struct managed *managed, const struct conf *conf, bool replace)
+int managed_prepare(
+    const struct managed *managed, const struct conf *conf, char *error, size_t error_size)
 {
     struct launch_user user;
+    size_t n = strlen(conf->run_dir);
     int r = launch_user_find(conf->user, &user);
     if (r < 0) {
-        log_error("user %s: %s", conf->user, strerror(-r));
+        snprintf(error, error_size, "user %s: %s", conf->user, strerror(-r));
         return r;
     }
-    if (has_managed(conf)) {
-        r = managed_dir_make(managed->dir, &user);
-        if (r < 0) {
-            log_error(
-                "%s: cannot use it for the sockets of workers: %s", managed->dir, strerror(-r));
-            return r;
-        }
+    if (!has_managed(conf))
+        return 0;
+    /* Shards look for the sockets where the config says. */
+    if (strncmp(conf->run_dir, managed->dir, n) != 0 ||
+        strcmp(managed->dir + n, "/" CONF_MANAGED_DIR) != 0) {
+        snprintf(error, error_size, "run_dir cannot change: workers that frontd runs are in %s",
+            managed->dir);
+        return -EINVAL;
     }
+    r = managed_dir_make(managed->dir, &user);
+    if (r < 0)
+        snprintf(error, error_size, "%s: cannot use it for the sockets of workers: %s",
+            managed->dir, strerror(-r));
+    return r;
+}
+
+void managed_apply(struct managed *managed, const struct conf *conf, bool replace)
+{
+    int r = launch_user_find(conf->user, &managed->user);
+    if (r < 0)
+        log_error("user %s is not known any more: %s", conf->user, strerror(-r));
     managed->drain = conf->drain;
-    managed->user = user;
     if (!managed->found && managed->dir[0] != '\0')
         find_survivors(managed);
     list_for_each (node, &managed->pools) {
@@ -154,7 +168,6 @@ int managed_apply(struct managed *managed, const struct conf *conf, bool replace
             managed_pool_apply(pool, each, replace);
     }
     managed_tidy(managed);
-    return 0;
 }
 
 void managed_prune(struct managed *managed)

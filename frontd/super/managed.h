@@ -35,15 +35,20 @@ struct managed {
 void managed_init(struct managed *managed, uv_loop_t *loop, const char *run_dir);
 
 /*
- * Takes over a config that is in force, at the start and after each reload: pools that are new get
- * their workers, surplus workers are retired. Those of pools that are gone stay for now.
+ * Whether a config's workers can be run: makes run_dir/workers and looks for the user. Returns 0,
+ * or -errno with a message in `error`.
+ */
+int managed_prepare(
+    const struct managed *managed, const struct conf *conf, char *error, size_t error_size);
+
+/*
+ * Takes over a prepared config that is in force, at the start and after each reload: pools that are
+ * new get their workers, surplus workers are retired. Those of pools that are gone stay for now.
  *
  * conf: borrowed until the next managed_apply(), managed_stop() or managed_close(). replace: also
  * replaces, one at a time in each pool, the workers whose command, user or files have changed.
- * Returns 0, or -errno when run_dir/workers cannot be used or the user is not known, which is
- * logged; then all is as it was.
  */
-int managed_apply(struct managed *managed, const struct conf *conf, bool replace);
+void managed_apply(struct managed *managed, const struct conf *conf, bool replace);
 
 /* Nobody calls the pools that are gone any more: retires their workers. */
 void managed_prune(struct managed *managed);

@@ -28,7 +28,7 @@ int managed_dir_make(const char *dir, const struct launch_user *user)
         return -ENOTDIR;
     if (st.st_uid != geteuid())
         return -EPERM;
-    if (user->name != NULL && st.st_gid != user->gid && chown(dir, (uid_t)-1, user->gid) < 0)
+    if (user->name[0] != '\0' && st.st_gid != user->gid && chown(dir, (uid_t)-1, user->gid) < 0)
         return -errno;
     /* After chown(), and whatever the umask is. */
     return (st.st_mode & 07777) != 0750 && chmod(dir, 0750) < 0 ? -errno : 0;
@@ -80,7 +80,8 @@ static int bind_at(const char *path, const struct launch_user *user)
         return -errno;
     unlink(path); /* of one that was killed here */
     if (bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && chmod(path, 0600) == 0 &&
-        (user->name == NULL || chown(path, user->uid, user->gid) == 0) && listen(fd, BACKLOG) == 0)
+        (user->name[0] == '\0' || chown(path, user->uid, user->gid) == 0) &&
+        listen(fd, BACKLOG) == 0)
         return fd;
     int r = -errno;
     close(fd);

@@ -47,9 +47,16 @@ static void set_open(int fd, bool open)
     fcntl(fd, F_SETFD, open ? 0 : FD_CLOEXEC);
 }
 
+static void set_worker_open(int fd, void *data)
+{
+    const bool *open = data;
+    set_open(fd, *open);
+}
+
 void state_keep_open(const struct super *super, int state_fd, bool open)
 {
     each_fd(super, state_fd, set_open, open);
+    managed_each_fd(&super->managed, set_worker_open, &open);
 }
 
 /* Writing */
@@ -124,6 +131,7 @@ static struct json_object *to_json(const struct super *super)
     struct json_object *endpoints = put_array(state, "endpoints");
     for (size_t i = 0; i < super->endpoints.count; i++)
         put_endpoint(endpoints, &super->endpoints.all[i]);
+    json_object_object_add(state, "managed", managed_save(&super->managed));
     struct json_object *generations = put_array(state, "generations");
     for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
         if (super->generations[g] != NULL)
@@ -297,7 +305,13 @@ static int from_json(struct super *super, const struct json_object *state)
         return -EINVAL;
     for (size_t i = 0; r == 0 && i < n; i++)
         r = read_generation(super, json_object_array_get_idx(array, i), i);
-    return r;
+    if (r < 0)
+        return r;
+    managed_init(&super->managed, &super->loop, super->generations[0]->conf->run_dir);
+    if (json_object_object_get_ex(state, "managed", &value) &&
+        managed_restore(&super->managed, value) < 0)
+        log_warning("what the program before says of its workers is not understood");
+    return 0;
 }
 
 int state_read(struct super *super, int state_fd, char *error, size_t error_size)

@@ -81,7 +81,14 @@ static void log_sums(const struct generation *generation)
         (unsigned long long)sums.dropped);
 }
 
-/* Stopping: the loop ends when nobody is left. */
+static void stop_when_alone(struct super *super);
+
+static void on_workers_gone(void *data)
+{
+    stop_when_alone(data);
+}
+
+/* Stopping: workers go when no shard needs them any more; the loop ends when nobody is left. */
 static void stop_when_alone(struct super *super)
 {
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
@@ -89,6 +96,13 @@ static void stop_when_alone(struct super *super)
         if (generation != NULL && generation_alive(generation))
             return;
     }
+    uv_timer_stop(&super->deadline);
+    if (!super->managed.stopping) {
+        managed_stop(&super->managed, on_workers_gone, super);
+        return;
+    }
+    if (managed_count(&super->managed) > 0)
+        return;
     log_sums(serving(super));
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
         if (super->generations[i] != NULL)
@@ -238,7 +252,8 @@ static void do_start(struct super *super)
         if (strcmp(conf->run_dir, serving(super)->conf->run_dir) != 0)
             log_warning("run_dir cannot change while the front runs: it is still %s",
                 serving(super)->conf->run_dir);
-        if (endpoints_bind(&super->endpoints, conf, error, sizeof(error)) == 0)
+        if (managed_prepare(&super->managed, conf, error, sizeof(error)) == 0 &&
+            endpoints_bind(&super->endpoints, conf, error, sizeof(error)) == 0)
             next = generation_new(super, conf, &text, serving(super), error, sizeof(error));
         else
             conf_free(conf);
@@ -283,6 +298,8 @@ static void do_leave(struct super *super)
         log_error("cannot listen on all addresses: %s", strerror(-r));
     generation_serve(next);
     generation_leave(old, next);
+    /* A new program leaves workers alone: what has changed waits for the next reload. */
+    managed_apply(&super->managed, next->conf, !super->machine.upgrade);
     endpoints_prune(&super->endpoints, next->conf);
     activation_warn_unused(&super->activation, next->conf);
     service_ready(&super->service);
@@ -301,6 +318,7 @@ static void do_retire(struct super *super)
 
 static void do_finish(struct super *super)
 {
+    managed_prune(&super->managed);
     if (super->reason[0] == '\0') {
         log_info("the old shards are gone, %llu ms after the signal",
             (unsigned long long)(uv_now(&super->loop) - super->asked_at));
@@ -395,6 +413,8 @@ static void reap(struct super *super)
             child_ended(child, status);
         else if (pid == super->check.pid)
             check_is_over(super, status);
+        else
+            managed_child_ended(&super->managed, pid, status);
     }
 }
 
@@ -406,6 +426,9 @@ static void stop_now(struct super *super)
         if (super->generations[i] != NULL)
             generation_kill(super->generations[i]);
     }
+    if (!super->managed.stopping)
+        managed_stop(&super->managed, on_workers_gone, super);
+    managed_kill(&super->managed);
 }
 
 static void on_signal(uv_signal_t *handle, int number)
@@ -496,12 +519,15 @@ static int start(struct super *super, struct conf *conf, const struct buf *text)
         conf_free(conf);
         return r;
     }
+    managed_init(&super->managed, &super->loop, conf->run_dir);
     error[0] = '\0';
     r = adopt_shards(super, conf, &found, error, sizeof(error));
     if (r == 0 && !found)
         boot_identity(super);
     if (r < 0 && error[0] == '\0')
         snprintf(error, sizeof(error), "cannot start: %s", strerror(-r));
+    if (r == 0 && !found)
+        r = managed_prepare(&super->managed, conf, error, sizeof(error));
     if (r == 0 && !found)
         r = endpoints_bind(&super->endpoints, conf, error, sizeof(error));
     if (r == 0 && !found)
@@ -519,6 +545,7 @@ static int start(struct super *super, struct conf *conf, const struct buf *text)
         endpoints_prune(&super->endpoints, NULL);
         return r;
     }
+    managed_apply(&super->managed, serving(super)->conf, true);
     if (found)
         go_on_with_found(super);
     else
@@ -545,6 +572,7 @@ static int resume(struct super *super, int state_fd)
     log_init(conf->log_level, conf->log_format, "supervisor");
     super->connections_each = boot_raise_fd_limit(conf);
     super->announced = true;
+    managed_apply(&super->managed, conf, false);
     reap(super); /* who ended meanwhile */
     step(super, MACHINE_EXECUTED);
     return 0;

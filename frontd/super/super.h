@@ -8,6 +8,7 @@
 #include "frontd/super/generation.h"
 #include "frontd/super/listen.h"
 #include "frontd/super/machine.h"
+#include "frontd/super/managed.h"
 #include "frontd/super/service.h"
 
 enum { SUPER_GENERATIONS = 2, SUPER_REASON_MAX = CHECK_TEXT_MAX + 256 };
@@ -22,6 +23,7 @@ struct super {
     struct generation *generations[SUPER_GENERATIONS];
     struct machine machine;
     struct check check;
+    struct managed managed; /* workers of ours */
     uv_signal_t signals[6];
     uv_timer_t deadline;       /* of the machine; while stopping, the drain limit */
     int wake_fds[SHARE_SEATS]; /* eventfds, by which a sibling says that a slot is free; -1: none */

@@ -92,6 +92,15 @@ def children(pid):
     return sorted(p for p, s in processes() if s[1] == pid)
 
 
+def command_line(pid):
+    """The words that a process was started with; none when it has ended."""
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as f:
+            return f.read().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
 def descriptors(pid):
     return len(os.listdir("/proc/%d/fd" % pid))
 
@@ -302,7 +311,8 @@ class Site:
         wait_for(answers, "an answer of frontd")
 
     def shards(self):
-        return children(self.front.pid)
+        """The process ids of the shards; workers that frontd runs are children too."""
+        return [pid for pid in children(self.front.pid) if "--shard" in command_line(pid)]
 
     @property
     def shard(self):

@@ -194,7 +194,7 @@ Test(launch, users)
 {
     struct launch_user user;
     cr_assert_eq(launch_user_find(NULL, &user), 0);
-    cr_assert(user.name == NULL && user.uid == geteuid());
+    cr_assert(user.name[0] == '\0' && user.uid == geteuid());
     if (geteuid() == 0) {
         cr_assert_eq(launch_user_find("no such user", &user), -ENOENT);
         cr_assert_eq(launch_user_find("root", &user), 0);

@@ -1,0 +1,66 @@
+"""A worker that frontd runs, for tests: managed_worker.py LIBRARY_DIR [WORDS…]. Its file is copied and
+changed by the tests; VERSION is what they change. A word `silent` makes one that never serves."""
+import asyncio
+import os
+import sys
+
+VERSION = 1
+sys.path.insert(0, sys.argv[1])
+
+from frontd_worker import Worker  # noqa: E402
+
+worker = Worker(name="managed", concurrency=64)
+
+
+@worker.method("version")
+async def version():
+    return [VERSION, sys.argv[2:], os.getpid()]
+
+
+@worker.method("demo.echo")
+async def echo(**params):
+    await asyncio.sleep(0.005)
+    return params
+
+
+@worker.method("process")
+async def process():
+    """What it was given: descriptors, environment, user, signals, working directory."""
+    fds = {}
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            fds[fd] = os.readlink("/proc/self/fd/" + fd)
+        except OSError:
+            pass            # that of the list itself
+    with open("/proc/self/status") as f:
+        status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+    return {"fds": fds, "env": ENV, "status": status, "cwd": os.getcwd()}
+
+
+@worker.method("write")
+async def write(hex, fd=1):
+    """Writes bytes to a descriptor."""
+    data = bytes.fromhex(hex)
+    while data:
+        data = data[os.write(fd, data):]
+
+
+@worker.method("flood")
+async def flood(lines):
+    for n in range(lines):
+        os.write(1, b"%0100d\n" % n)
+
+
+@worker.method("die")
+async def die(status=1):
+    os._exit(status)
+
+
+ENV = dict(os.environ)      # the library takes LISTEN_* out
+if "exit" in sys.argv:
+    sys.exit(3)
+if "silent" in sys.argv:
+    print("I shall not serve", flush=True)
+    import time
+    time.sleep(3600)
+worker.run("unix:/nowhere")
