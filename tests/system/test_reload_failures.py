@@ -1,0 +1,228 @@
+"""Reloads that come to nothing: whatever fails, the old generation serves on, why is in the log, and the
+next reload works. Supervisors here are stopped and killed; no client may notice."""
+import os
+import signal
+import socket
+
+import pytest
+
+import harness
+from harness import LIMIT, rpc_route, wait_for
+from reloads import HUP, SLOW, USR2, Catch, Front, Paused, call
+
+BOTH = pytest.mark.parametrize("number", [HUP, USR2], ids=["hup", "usr2"])
+
+
+@pytest.fixture
+def front(request):
+    made = []
+
+    def make(**keys):
+        keys.setdefault("drain", "2s")
+        made.append(Front(**keys))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end(broken=request.node.get_closest_marker("xfail"))
+
+
+def untouched(site, act, words, count=1, **keys):
+    """`act()` makes a reload fail: the same shards serve old and new clients, then a reload works."""
+    shards, generation = site.shards(), site.generation()
+    with site.client() as old:
+        call(old)
+        said = site.count(words)
+        act()
+        site.wait_log(words, said + count, 2 * LIMIT * SLOW)
+        wait_for(lambda: site.shards() == shards, "the old shards and nobody else")
+        assert site.generation() == generation
+        call(old)
+        for _ in range(12):
+            with site.client(timeout=2 * SLOW) as new:
+                call(new)
+        site.replace()
+        site.write()
+        site.reload(**keys)
+        call(old)
+
+
+@BOTH
+@pytest.mark.parametrize("text", ["nonsense: [", "shards: many\n", ""], ids=["no-yaml", "no-config", "empty"])
+def test_a_config_that_is_wrong(front, number, text):
+    site = front()
+    site.fake()
+    site.start()
+
+    def act():
+        site.write(text)
+        site.front.signal(number)
+    untouched(site, act, "--check says (status 1): " + site.path("frontd.yaml"))
+
+
+@BOTH
+def test_a_config_that_is_gone(front, number):
+    site = front()
+    site.fake()
+    site.start()
+
+    def act():
+        os.unlink(site.path("frontd.yaml"))
+        site.front.signal(number)
+    untouched(site, act, "--check says (status 1)")
+
+
+NO_PROGRAM = {
+    "not-executable": (lambda site: site.replace("#!/bin/sh\n", mode=0o644), "cannot execute it: Permission denied"),
+    "missing": (lambda site: os.unlink(site.exe), "cannot execute it: No such file"),
+    "exits": (lambda site: site.replace("#!/bin/sh\necho no good; exit 1\n"), "(status 1): no good"),
+    "exits-in-silence": (lambda site: site.replace("#!/bin/sh\nexit 7\n"), "--check says (status 7)"),
+    "killed": (lambda site: site.replace("#!/bin/sh\nkill -9 $$\n"), "--check was ended by signal 9"),
+    "no-format": (lambda site: site.replace("no program\n"), "cannot execute it: Exec format error"),
+    "no-interpreter": (lambda site: site.replace("#!/nonexistent/sh\n"), "cannot execute it: No such file"),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("kind", NO_PROGRAM)
+def test_a_program_that_cannot_run(front, number, kind):
+    site = front()
+    site.fake()
+    site.start()
+    spoil, words = NO_PROGRAM[kind]
+
+    def act():
+        spoil(site)
+        site.front.signal(number)
+    untouched(site, act, words)
+
+
+def test_a_program_that_talks_without_end_is_cut(front):
+    site = front()
+    site.fake()
+    site.start()
+
+    def act():
+        site.replace("#!/bin/sh\nhead -c 1000000 /dev/zero | tr '\\0' x; exit 3\n")
+        site.front.signal(HUP)
+    untouched(site, act, "--check says (status 3): xxx")
+    assert max(len(line) for line in site.log_text().splitlines()) < 4096
+
+
+def test_a_check_that_does_not_end_and_a_signal_that_waits(front):
+    """The second signal's check hangs no more: it is what is loaded."""
+    site = front()
+    site.fake()
+    site.start()
+    site.reload()       # what the second generation needs is there from now on
+    before = harness.descriptors(site.front.pid)
+    site.replace("#!/bin/sh\n>%s\nexec sleep 1000\n" % site.path("begun"))
+    with site.client() as client:
+        site.front.signal(HUP)
+        wait_for(lambda: os.path.exists(site.path("begun")), "the check")
+        site.front.signal(HUP)
+        site.replace()
+        site.wait_log("--check does not end", timeout=3 * LIMIT)
+        site.wait_log("the old shards are gone", 2, timeout=2 * LIMIT * SLOW)
+        call(client)
+    wait_for(lambda: len(site.family()) == 2, "the supervisor and one shard")
+    assert harness.descriptors(site.front.pid) == before
+
+
+def test_a_wrong_config_with_signals_that_wait(front):
+    site = front()
+    site.fake()
+    site.start()
+
+    def act():
+        site.write("nonsense: [")
+        for n in range(50):
+            site.front.signal((HUP, USR2)[n % 2])
+    untouched(site, act, "nothing changes", count=2)
+    assert site.front.running()
+
+
+def test_an_address_that_somebody_else_has(front):
+    site = front()
+    site.fake()
+    site.start()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        more = {"name": "more", "address": "127.0.0.1:%d" % taken.getsockname()[1], "protocol": "http",
+                "routes": [rpc_route()]}
+        listeners = site.config["listeners"]
+
+        def act():
+            site.say(shards=3, listeners=listeners + [more])
+            site.config.update(shards=1, listeners=listeners)
+        untouched(site, act, "cannot listen on")
+
+
+def with_mute(front, **keys):
+    """A site whose starts can be made slow, so that there is time to kill somebody meanwhile."""
+    site = front(pools={"app": {}, "mute": {}}, **keys)
+    site.fake()
+    site.fake("mute-1")
+    return site.start()
+
+
+@BOTH
+@pytest.mark.parametrize("shards,skip", [(1, 0), (2, 1), (3, 0)])
+def test_a_new_shard_that_crashes(front, number, shards, skip):
+    site = with_mute(front, shards=shards)
+    catch = Catch(site, signal.SIGKILL, skip=skip)
+    with site.slow_starts():
+        untouched(site, lambda: site.say(number), "a new shard has ended before all were ready")
+    assert catch.stop()
+
+
+@BOTH
+def test_a_crash_of_one_of_more_shards_leaves_no_socket_that_nobody_accepts_on(front, number):
+    site = with_mute(front)
+    catch = Catch(site, signal.SIGKILL)
+
+    def act():
+        site.say(number, shards=4)
+        site.config["shards"] = 1
+    with site.slow_starts():
+        untouched(site, act, "a new shard has ended before all were ready")
+    assert catch.stop()
+
+
+def test_a_slow_start_of_more_shards_keeps_no_client_waiting(front):
+    site = with_mute(front)
+    with site.slow_starts():
+        site.say(shards=4)
+        wait_for(lambda: len(site.shards()) == 5, "the new shards")
+        clients = [site.client() for _ in range(20)]
+        for client in clients:
+            client.send(harness.rpc_request("demo.echo", [1]))
+        for client in clients:
+            client.read_response()
+            client.close()
+        assert site.generation() == 1, "answers came with the new shards only"
+    site.wait_log("the old shards are gone")
+
+
+def test_new_shards_that_hang_take_no_client_with_them(front):
+    """One of two is stopped before it is ready; the other would be ready. The old ones rest meanwhile, so
+    that a new one would be the first to accept."""
+    site = with_mute(front, shards=2)
+    old = site.shards()
+    catch = Catch(site, signal.SIGSTOP)
+    with site.slow_starts():
+        site.say()
+        wait_for(lambda: catch.caught, "a new shard")
+        with Paused(old):
+            clients = [site.client(timeout=LIMIT) for _ in range(20)]
+            for client in clients:
+                client.send(harness.rpc_request("demo.echo", [1]))
+            site.wait_log("not ready within 10 s", timeout=2 * LIMIT)
+    for client in clients:
+        assert client.read_response().json()["result"] == [1]
+        call(client)
+        client.close()
+    catch.stop()
+    wait_for(lambda: site.shards() == old, "the old shards and nobody else")
+    site.reload()
