@@ -39,3 +39,19 @@ int handover_receive(int sock, struct handover_message *ret_message, int *fds, s
     *ret_nfds = nfds;
     return 0;
 }
+
+struct span handover_next_state(const char *states, size_t size, size_t *at)
+{
+    uint32_t n = 0;
+    if (size - *at >= sizeof(n)) {
+        for (unsigned i = 0; i < sizeof(n); i++)
+            n |= (uint32_t)(uint8_t)states[*at + i] << 8 * i;
+        *at += sizeof(n);
+        if (size - *at >= n) {
+            *at += n;
+            return (struct span){states + *at - n, n};
+        }
+    }
+    *at = size;
+    return (struct span){0};
+}

@@ -32,7 +32,7 @@ struct handover_message {
     uint16_t type;  /* enum handover_type */
     uint32_t batch; /* BATCH, TAKEN: its number, counting up */
     uint32_t count; /* BATCH, TAKEN: connections in it */
-    bool full;      /* TAKEN: there were no descriptors, or no memory, for any of them */
+    uint8_t full;   /* TAKEN, not 0: there were no descriptors, or no memory, for any of them */
     uint8_t taken[(HANDOVER_BATCH_MAX + 7) / 8]; /* TAKEN: a bit for each */
     struct positions heard;                      /* HELLO, BATCH, HEARD: by the sender so far */
 };
@@ -46,6 +46,12 @@ int handover_send(int sock, enum handover_type type, struct handover_message *me
  * when the peer has closed; -EMFILE when descriptors were dropped since this process is at its
  * limit
  * (*ret_message is right, those that did come are closed); -EPROTO when it is none of ours; or
- * another -errno.
+ * another -errno. fds has room for FDPASS_FDS_MAX.
  */
 int handover_receive(int sock, struct handover_message *ret_message, int *fds, size_t *ret_nfds);
+
+/*
+ * The state at *at of the `size` bytes at `states`, borrowed; *at is the next one's place then. One
+ * of no bytes where there is none, or where it is cut short: there are no others after that.
+ */
+struct span handover_next_state(const char *states, size_t size, size_t *at);

@@ -131,22 +131,6 @@ static char *map_states(int fd, size_t *ret_size)
     return states;
 }
 
-/* The next state; n is 0 where there is none. */
-static struct span next_state(const char *states, size_t size, size_t *at)
-{
-    uint32_t n = 0;
-    if (size - *at < sizeof(n))
-        return (struct span){0};
-    for (unsigned i = 0; i < 4; i++)
-        n |= (uint32_t)(uint8_t)states[*at + i] << 8 * i;
-    *at += sizeof(n);
-    if (size - *at < n)
-        return (struct span){0};
-    struct span state = {states + *at, n};
-    *at += n;
-    return state;
-}
-
 /* Makes the clients of a batch; those that cannot be are NULL. Returns how many were made. */
 static size_t restore(const struct giver *giver, struct client **clients)
 {
@@ -155,7 +139,7 @@ static size_t restore(const struct giver *giver, struct client **clients)
     size_t made = 0;
     char *states = map_states(giver->fds[0], &size);
     for (uint32_t i = 0; i < giver->batch.count; i++) {
-        struct span state = next_state(states, size, &at);
+        struct span state = handover_next_state(states, size, &at);
         clients[i] = NULL;
         if (state.n == 0)
             continue;
@@ -289,6 +273,8 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     size_t nfds = 0;
     if (giver->waiting)
         take_turn(); /* else the old shard has broken the order, which is seen below */
+    if (!giver->open)
+        return; /* it was lost in that turn */
     int r = handover_receive(giver->fd, &message, fds, &nfds);
     if (r == -EAGAIN)
         return;
