@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -60,6 +62,110 @@ Test(share, memory)
     cr_assert_eq(share_map(file, &first), -EINVAL);
     close(file);
     cr_assert_eq(share_map(-1, &first), -EBADF);
+}
+
+Test(share, memory_of_another_layout)
+{
+    struct share *mapped = NULL;
+    struct stat st;
+    uint64_t layout;
+    int fd;
+    cr_assert_eq(share_create(16, &fd), 0);
+    cr_assert_eq(fstat(fd, &st), 0);
+    cr_assert_eq(pread(fd, &layout, sizeof(layout), 0), (ssize_t)sizeof(layout));
+    for (uint64_t bit = 1; bit != 0; bit <<= 1) {
+        uint64_t other = layout ^ bit;
+        cr_assert_eq(pwrite(fd, &other, sizeof(other), 0), (ssize_t)sizeof(other));
+        cr_assert_eq(share_map(fd, &mapped), -EINVAL);
+    }
+    cr_assert_eq(pwrite(fd, &layout, sizeof(layout), 0), (ssize_t)sizeof(layout));
+    cr_assert_eq(share_map(fd, &mapped), 0);
+
+    /* The same beginning, of another size. */
+    static char page[4096];
+    cr_assert_eq(pread(fd, page, sizeof(page), 0), (ssize_t)sizeof(page));
+    share_unmap(mapped);
+    close(fd);
+    static const off_t more[] = {-1, 1, 4096};
+    for (size_t i = 0; i < ARRAY_LEN(more); i++) {
+        fd = memfd_create("test", MFD_CLOEXEC);
+        cr_assert_eq(ftruncate(fd, st.st_size + more[i]), 0);
+        cr_assert_eq(pwrite(fd, page, sizeof(page), 0), (ssize_t)sizeof(page));
+        cr_assert_eq(share_map(fd, &mapped), -EINVAL);
+        close(fd);
+    }
+    fd = memfd_create("test", MFD_CLOEXEC);
+    cr_assert_eq(share_map(fd, &mapped), -EINVAL, "nor one without a byte");
+    close(fd);
+}
+
+/* Makes names "FIRST", "FIRST + 1" and so on; at most SHARE_POOLS at a time. */
+static const char *const *pool_names(unsigned first, size_t n)
+{
+    static char texts[SHARE_POOLS][16];
+    static const char *names[SHARE_POOLS];
+    for (size_t i = 0; i < n; i++) {
+        snprintf(texts[i], sizeof(texts[i]), "%u", first + (unsigned)i);
+        names[i] = texts[i];
+    }
+    return names;
+}
+
+Test(share, pools_keep_their_rows)
+{
+    cr_assert_eq(share_pool(share, "a"), -ENOENT);
+    share_set_pools(share, (const char *const[]){"a", "b", "c"}, 3);
+    int a = share_pool(share, "a");
+    int b = share_pool(share, "b");
+    int c = share_pool(share, "c");
+    cr_assert(a >= 0 && b >= 0 && c >= 0 && a != b && b != c && a != c);
+    cr_assert_eq(share_pool(share, "ab"), -ENOENT);
+    cr_assert_eq(share_pool(share, ""), -ENOENT);
+    cr_assert(share_queue_add(share, 3, (unsigned)c, 1));
+    share_set_pools(share, (const char *const[]){"d", "c", "a", "e"}, 4);
+    cr_assert_eq(share_pool(share, "a"), a);
+    cr_assert_eq(share_pool(share, "c"), c);
+    cr_assert_eq(share_pool(share, "b"), -ENOENT);
+    cr_assert(!share_queue_add(share, 3, (unsigned)c, 1), "with all that waits there");
+    int d = share_pool(share, "d");
+    int e = share_pool(share, "e");
+    cr_assert(d >= 0 && e >= 0 && d != e && d != a && d != c && e != a && e != c);
+    cr_assert(d == b || e == b, "a row that was given up is used again");
+    share_set_pools(share, NULL, 0);
+    cr_assert_eq(share_pool(share, "a"), -ENOENT);
+    /* One that is named twice has one row. */
+    share_set_pools(share, (const char *const[]){"x", "x", "y", "x"}, 4);
+    cr_assert(share_pool(share, "x") >= 0 && share_pool(share, "x") != share_pool(share, "y"));
+    share_queue_remove(share, 3, (unsigned)c);
+}
+
+Test(share, all_the_pools_there_can_be)
+{
+    enum { HALF = SHARE_POOLS / 2 };
+    bool seen[SHARE_POOLS] = {false};
+    int rows[SHARE_POOLS];
+    share_set_pools(share, pool_names(0, SHARE_POOLS), SHARE_POOLS);
+    for (size_t i = 0; i < SHARE_POOLS; i++) {
+        rows[i] = share_pool(share, pool_names(0, SHARE_POOLS)[i]);
+        cr_assert(rows[i] >= 0 && rows[i] < SHARE_POOLS && !seen[rows[i]]);
+        seen[rows[i]] = true;
+    }
+    /* Generation after generation, half of the pools being new each time. */
+    for (unsigned first = 0; first < 20 * HALF; first += HALF) {
+        share_set_pools(share, pool_names(first, SHARE_POOLS), SHARE_POOLS);
+        for (size_t i = 0; i < SHARE_POOLS; i++) {
+            int row = share_pool(share, pool_names(first, SHARE_POOLS)[i]);
+            cr_assert_eq(row, rows[(first + i) % SHARE_POOLS], "pool %zu", first + i);
+        }
+        /* Those of the second half take the rows that those before the first have given up. */
+        const char *const *next = pool_names(first + HALF, SHARE_POOLS);
+        share_set_pools(share, next, SHARE_POOLS);
+        for (size_t i = HALF; i < SHARE_POOLS; i++) {
+            int row = share_pool(share, next[i]);
+            cr_assert_geq(row, 0);
+            rows[(first + HALF + i) % SHARE_POOLS] = row;
+        }
+    }
 }
 
 Test(share, slots_up_to_the_limit)
