@@ -1,5 +1,6 @@
 """frontd as a service of systemd: what it tells its manager, and the sockets that it is passed."""
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -325,6 +326,29 @@ def test_passed_sockets_outlive_the_program(site, bound, manager):
     wait_shards_have(web, *socks)
     web.front.stop()
     assert os.path.exists(path)
+
+
+def test_a_program_that_cannot_be_executed_changes_nothing(site, bound, manager):
+    """It vanishes after its check: the old program serves on, and what it starts inherits nothing."""
+    web = site(shards=1)
+    web.fake()
+    spare = ("127.0.0.1", free_port())
+    socks = [bound(web.address), bound(spare)]
+    program = shutil.copy(FRONTD, web.path("frontd"))
+    web.front = start([program, "-c", web.write()], web.path("frontd.log"), socks)
+    manager.wait(READY="1")
+    with open(web.path("vanishing"), "w") as f:
+        f.write("#!/bin/sh\nexec rm %s\n" % program)
+    os.chmod(web.path("vanishing"), 0o755)
+    os.rename(web.path("vanishing"), program)
+    said = reload(web, manager, signal.SIGUSR2)
+    assert "cannot execute %s: No such file" % program in said[-1]["STATUS"]
+    old = web.shard
+    os.kill(old, signal.SIGKILL)
+    wait_for(lambda: web.shards() not in ([], [old]), "another shard")
+    assert web.rpc("demo.echo", [1]).status == 200
+    assert not {"LISTEN_FDS", "LISTEN_PID"} & set(environment(web.shard))
+    assert [held(web.shard, sock) for sock in socks] == [1, 0]
 
 
 def test_a_restarted_supervisor_takes_them_again(site, bound, manager):
