@@ -105,7 +105,7 @@ static void describe(const struct conf_address *address, char *text)
 
 static void take_one(struct activation *activation, int fd)
 {
-    struct conf_address address;
+    struct conf_address address = {.len = 0};
     const char *wrong = check(fd, &address);
     if (wrong == NULL && activation->count == ACTIVATION_MAX)
         wrong = "is one too many";
