@@ -177,13 +177,12 @@ def test_the_goodbye_is_waited_for_5_s(site, clock):
 def test_half_open_connections(site):
     """Clients that stop taking part, the kernel still answering for them: all are released, one that
     takes part is not."""
-    web, worker = build(site)
+    web, worker = build(site, ping="600ms")
     with web.ws() as lives:
         here, _ = lives.who()
         reader = Reader(lives, lambda got: False)       # answers pings
         silent = [web.ws(rcvbuf=4096) for _ in range(12)]
         conns = {client.who()[0] for client in silent}
-        assert web.connections() == 13
         worker.wait(lambda: conns <= {c.conn for c in worker.disconnects}, "the end of all")
         wait_for(lambda: web.connections() == 1, "the end of all")
         assert {c.conn for c in worker.disconnects} == conns
@@ -218,6 +217,7 @@ def acknowledged(client):
 def vanish(site, kind, busy=False):
     web, worker = build(site, ping="1s", limits={"calls_per_connection": 1} if busy else None)
     client = web.stays(kind)
+    start = time.monotonic()
     conn, _ = client.who()
     if busy:
         worker.handler = hold
@@ -231,7 +231,8 @@ def vanish(site, kind, busy=False):
         client.close()
         pytest.skip("only root can make a socket vanish")
     client.close()
-    assert web.connections() == 1
+    # Nothing has told the front, which looks after 7/8 of a second at the earliest.
+    assert web.connections() == 1 or time.monotonic() - start > 0.8
     assert worker.wait_disconnect(conn, 2 * LIMIT).params["code"] == 1006
     wait_for(lambda: web.connections() == 0, "its end")
     for call in worker.calls:
