@@ -12,7 +12,8 @@ from common import BenchError
 KINDS = {"http": "HTTP keep-alive", "websocket": "WebSocket", "frame": "framed TCP"}
 BACKEND = "tests/bench/bench_reload_backend"
 CALL_SECONDS = 15
-DRAIN_SECONDS = 5  # that an old generation is given for what does not end by itself
+# That an old generation of the others is given for what does not end by itself: WebSockets.
+SHUTDOWN_SECONDS = 5
 
 
 class Reloadable:
@@ -63,7 +64,6 @@ class Frontd(Reloadable, servers.Frontd):
     signal = signal.SIGUSR2
     keeps = True
     shards = 2
-    drain = DRAIN_SECONDS
     reloads = 0
     modules = ["workerd/modules/demo.so", "tests/bench/bench_reload_topics.so"]
     targets = servers.Frontd.programs + modules
@@ -108,7 +108,7 @@ NGINX_WEBSOCKETS = f"""
 class Nginx(Proxy, servers.Nginx):
     signal = signal.SIGHUP  # as nginx -s reload does
     workers = 2
-    main = f"worker_shutdown_timeout {DRAIN_SECONDS}s;"
+    main = f"worker_shutdown_timeout {SHUTDOWN_SECONDS}s;"
     listen = "reuseport"  # or one of the two would have most of the connections
     locations = NGINX_WEBSOCKETS
 
@@ -116,7 +116,7 @@ class Nginx(Proxy, servers.Nginx):
 class Haproxy(Proxy, servers.Haproxy):
     signal = signal.SIGUSR2  # to its master, which starts itself anew, and workers with -sf
     threads = 2
-    options = f"hard-stop-after {DRAIN_SECONDS}s"
+    options = f"hard-stop-after {SHUTDOWN_SECONDS}s"
     mode = ["-W", "-db"]
 
 

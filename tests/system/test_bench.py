@@ -37,3 +37,10 @@ def test_a_small_load_of_every_kind_is_counted_in_full():
     text = run("--reloads", "0")
     check_counts(text)
     assert len(re.findall("not measured", text)) == 7, text
+
+
+def test_reloads_under_load_close_nothing_and_lose_nothing():
+    text = run()
+    assert "\n2 reloads" in text, text
+    check_counts(text)
+    assert "not measured" not in text, text
