@@ -14,6 +14,7 @@
 #include <pwd.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -204,6 +205,7 @@ _Noreturn static void become_worker(
 {
     place_descriptors(null, output, launch->listener);
     become_user(launch->user);
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); /* execve() would pass them on */
     default_signals();
     write_pid(words->listen_pid, getpid());
     execve(launch->path, words->argv, words->envp);

@@ -98,6 +98,8 @@ static void stop_when_alone(struct super *super)
     }
     uv_timer_stop(&super->deadline);
     if (!super->managed.stopping) {
+        if (managed_count(&super->managed) > 0) /* they have as long as the shards had */
+            service_stopping(&super->service, super->managed.drain + 2ULL * MACHINE_GRACE_MS);
         managed_stop(&super->managed, on_workers_gone, super);
         return;
     }
@@ -332,7 +334,7 @@ static void do_stop(struct super *super)
 {
     uint64_t drain = serving(super)->conf->drain;
     log_info("stopping: calls have %llu ms to end", (unsigned long long)drain);
-    service_stopping(&super->service, drain + 2 * MACHINE_GRACE_MS); /* once for the last kill */
+    service_stopping(&super->service, drain + 2ULL * MACHINE_GRACE_MS); /* once for the last kill */
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
         if (super->generations[i] != NULL)
             generation_drain(super->generations[i]);

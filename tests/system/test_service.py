@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness import FRONTD, Program, free_port, http_route, rpc_route, sockets, wait_for
+from harness import DEMO, FRONTD, WORKERD, Program, children, free_port, http_route, rpc_route, sockets, wait_for
 from httpclient import Client, rpc_request
 from manager import Manager, listening, start
 
@@ -149,26 +149,48 @@ def test_a_manager_that_is_gone_is_no_reason_to_end(site, manager):
     assert web.rpc("demo.echo", [1]).status == 200
 
 
+def managed_pool(web):
+    """A pool with one worker that frontd runs, which everybody can execute."""
+    for program in (WORKERD, DEMO):
+        shutil.copy(program, web.dir)
+    return {"name": "app", "command": [web.path("workerd"), "--module", web.path("demo.so")], "instances": 1}
+
+
+def test_workers_have_their_time_to_stop_too(site, manager):
+    """The manager is asked again to wait, once the shards are gone and the workers finish."""
+    web = site(drain="3s")
+    web.config["pools"] = [managed_pool(web)]
+    launch(web)
+    manager.wait(READY="1")
+    wait_for(lambda: web.rpc("demo.echo", [1]).status == 200, "a worker")
+    web.front.signal(signal.SIGTERM)
+    for _ in range(2):
+        assert 3000000 < int(manager.wait(STOPPING="1")["EXTEND_TIMEOUT_USEC"]) < 10000000
+    assert web.front.wait() == 0
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give capabilities away")
-def test_shards_do_not_get_the_capability_to_bind(site, monkeypatch):
+def test_shards_and_workers_do_not_get_the_capability_to_bind(site):
     """AmbientCapabilities=CAP_NET_BIND_SERVICE is for the supervisor alone."""
     web = site(shards=2)
+    web.config["pools"] = [managed_pool(web)]
     os.chmod(web.dir, 0o777)
     os.chmod(web.write(), 0o644)
     web.front = Program(
-        ["setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all,+net_bind_service",
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all,+net_bind_service",
          "--ambient-caps=+net_bind_service", "--bounding-set=-all,+net_bind_service",
-         FRONTD, "-c", web.path("frontd.yaml")], web.path("frontd.log"))
+         shutil.copy(FRONTD, web.dir), "-c", web.path("frontd.yaml")], web.path("frontd.log"))
     web.wait_served()
+    wait_for(lambda: web.rpc("demo.echo", [1]).status == 200, "the worker")
 
     def capabilities(pid):
         with open("/proc/%d/status" % pid) as f:
             found = dict(line.split(":\t") for line in f)
-        return {name: int(found[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")}
+        return {name: int(found[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")}
     assert capabilities(web.front.pid)["CapEff"] == 1 << 10
-    for pid in web.shards():
-        found = capabilities(pid)
-        assert (found["CapPrm"], found["CapEff"], found["CapAmb"]) == (0, 0, 0)
+    assert len(children(web.front.pid)) == 3
+    for pid in children(web.front.pid):
+        assert set(capabilities(pid).values()) == {0}
 
 
 # Sockets that are passed
