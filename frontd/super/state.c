@@ -169,20 +169,27 @@ static bool get_bool(const struct json_object *object, const char *name)
     return json_object_object_get_ex(object, name, &value) && json_object_get_boolean(value);
 }
 
-/* A descriptor that is open, made close-on-exec; -1 where it is none. */
-static int get_fd(const struct json_object *object, const char *name)
+/* NULL where it is no string. */
+static const char *get_string(const struct json_object *object, const char *name)
 {
     struct json_object *value;
-    if (!json_object_object_get_ex(object, name, &value))
-        return -1;
-    int fd = json_object_get_int(value);
-    return fd > STDERR_FILENO && fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 ? fd : -1;
+    if (!json_object_object_get_ex(object, name, &value) ||
+        !json_object_is_type(value, json_type_string))
+        return NULL;
+    return json_object_get_string(value);
 }
 
+/* A descriptor that is open, made close-on-exec; -1 where it is none. */
 static int fd_of(struct json_object *value)
 {
     int fd = json_object_get_int(value);
     return fd > STDERR_FILENO && fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 ? fd : -1;
+}
+
+static int get_fd(const struct json_object *object, const char *name)
+{
+    struct json_object *value;
+    return json_object_object_get_ex(object, name, &value) ? fd_of(value) : -1;
 }
 
 static struct json_object *get_array(
@@ -199,13 +206,10 @@ static struct json_object *get_array(
 
 static int read_address(const struct json_object *object, struct conf_address *ret_address)
 {
-    struct json_object *value;
-    if (!json_object_object_get_ex(object, "address", &value))
-        return -EINVAL;
-    const char *hex = json_object_get_string(value);
-    size_t n = strlen(hex) / 2;
+    const char *hex = get_string(object, "address");
+    size_t n = hex == NULL ? 0 : strlen(hex) / 2;
     *ret_address = (struct conf_address){.len = (socklen_t)n};
-    if (n > sizeof(ret_address->sock))
+    if (n < sizeof(sa_family_t) || n > sizeof(ret_address->sock))
         return -EINVAL;
     for (size_t i = 0; i < n; i++) {
         unsigned byte;
@@ -213,7 +217,9 @@ static int read_address(const struct json_object *object, struct conf_address *r
             return -EINVAL;
         ((uint8_t *)&ret_address->sock)[i] = (uint8_t)byte;
     }
-    return 0;
+    const struct sockaddr_un *un = &ret_address->sock.un;
+    bool ends = strnlen(un->sun_path, sizeof(un->sun_path)) < sizeof(un->sun_path);
+    return un->sun_family != AF_UNIX || ends ? 0 : -EINVAL;
 }
 
 static int read_endpoint(struct super *super, const struct json_object *object)
@@ -279,16 +285,21 @@ static int from_json(struct super *super, const struct json_object *state)
 {
     struct json_object *value;
     size_t n;
-    if (get(state, "version") != STATE_VERSION ||
-        !json_object_object_get_ex(state, "instance", &value))
+    const char *instance = get_string(state, "instance");
+    if (get(state, "version") != STATE_VERSION || instance == NULL)
         return -ENOTSUP;
-    snprintf(super->instance, sizeof(super->instance), "%s", json_object_get_string(value));
+    snprintf(super->instance, sizeof(super->instance), "%s", instance);
     super->incarnations = get(state, "incarnations");
     super->last_generation = get(state, "last_generation");
     super->asked_at = get(state, "asked_at");
     super->machine.state = MACHINE_CHECKING; /* it executed us: the check went well */
     super->machine.upgrade = true;
-    super->machine.pending = MIN((enum machine_event)get(state, "pending"), MACHINE_EVENTS);
+    uint64_t pending = json_object_object_get_ex(state, "pending", &value)
+                           ? json_object_get_uint64(value)
+                           : MACHINE_EVENTS;
+    super->machine.pending = pending == MACHINE_RELOAD || pending == MACHINE_UPGRADE
+                                 ? (enum machine_event)pending
+                                 : MACHINE_EVENTS;
     super->lock_fd = get_fd(state, "lock_fd");
     super->alive_fd = get_fd(state, "alive_fd");
     if (super->lock_fd < 0 || super->alive_fd < 0)
