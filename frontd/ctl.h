@@ -73,7 +73,7 @@ struct ctl_leave {
 struct ctl_report {
     struct ctl_start start; /* as it was told */
     int32_t pid;
-    bool leaving; /* it gives its clients away, or drains */
+    uint8_t leaving; /* not 0: it gives its clients away, or drains */
 };
 
 struct ctl_message {
