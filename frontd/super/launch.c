@@ -76,7 +76,7 @@ int launch_find(const char *program, char *ret_path, size_t size)
         }
     }
     if (r == 0)
-        strcpy(ret_path, path);
+        snprintf(ret_path, size, "%s", path);
     return r;
 }
 

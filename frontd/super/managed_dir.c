@@ -67,7 +67,8 @@ bool managed_dir_parse(const char *file, struct managed_name *ret_name)
 static struct sockaddr_un address_of(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    strcpy(address.sun_path, path);
+    CHECK(strlen(path) < sizeof(address.sun_path));
+    memcpy(address.sun_path, path, strlen(path));
     return address;
 }
 

@@ -15,7 +15,7 @@ struct managed_pool *managed_pool_new(struct managed *managed, const char *name)
     pool->managed = managed;
     list_init(&pool->workers);
     CHECK(strlen(name) < sizeof(pool->name));
-    strcpy(pool->name, name);
+    memcpy(pool->name, name, strlen(name));
     list_append(&managed->pools, &pool->node);
     return pool;
 }

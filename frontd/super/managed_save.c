@@ -304,7 +304,7 @@ static void restore_survivor(struct managed *managed, json_object *object)
     const char *pool = get_text(object, "pool");
     if (process.pid <= 1 || pool[0] == '\0' || strlen(pool) >= MANAGED_NAME_MAX)
         return;
-    strcpy(process.name.pool, pool);
+    memcpy(process.name.pool, pool, strlen(pool));
     survivor_add(managed, &process);
 }
 

@@ -100,7 +100,7 @@ struct managed_worker *managed_worker_new(
     worker->old = old;
     worker->pid = worker->listener = -1;
     worker->name.slot = slot;
-    strcpy(worker->name.pool, pool->name);
+    memcpy(worker->name.pool, pool->name, sizeof(worker->name.pool));
     CHECK(uv_timer_init(pool->managed->loop, &worker->timer) == 0);
     worker->timer.data = worker;
     list_append(&pool->workers, &worker->node);
@@ -223,7 +223,7 @@ void managed_worker_start(struct managed_worker *worker)
 {
     struct managed_pool *pool = worker->pool;
     char path[4096];
-    int output;
+    int output = -1;
     CHECK(worker->state == MANAGED_WAITING && worker->pid < 0);
     worker->stamp = pool->wanted;
     const char *what = "make its socket";

@@ -200,7 +200,7 @@ int probe_open(uv_loop_t *loop, const char *path, const char *pool, void (*ready
         return -ENOMEM;
     CHECK(strlen(path) < sizeof(probe->address.sun_path));
     probe->address.sun_family = AF_UNIX;
-    strcpy(probe->address.sun_path, path);
+    memcpy(probe->address.sun_path, path, strlen(path));
     probe->pool = pool;
     probe->ready = ready;
     probe->data = data;
