@@ -140,7 +140,7 @@ static void settle_batch(struct target *target, const uint8_t *taken, bool for_g
                     "of the drain time",
             nback);
     if (!any_sent())
-        journal_record(false);
+        journal_record(JOURNAL_GIVE, false);
 }
 
 static void lose(struct target *target, const char *why)
@@ -334,7 +334,7 @@ static void begin_round(void)
         client_freeze(client);
         target->clients[target->count++] = client;
     }
-    journal_record(true);
+    journal_record(JOURNAL_GIVE, true);
     for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
         target = &give.targets[i];
         if (!target->open || target->count == 0)
@@ -342,7 +342,7 @@ static void begin_round(void)
         target->sent = true;
         target->at = now;
         int r = send_batch(target);
-        if (r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -ETOOMANYREFS) {
+        if (r == -EAGAIN || r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -ETOOMANYREFS) {
             static const uint8_t none[(HANDOVER_BATCH_MAX + 7) / 8];
             log_warning("connections cannot be handed over for a while: %s", uv_strerror(r));
             target->full_until = ctx_now(give.ctx) + FULL_MS;

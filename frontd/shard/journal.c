@@ -16,7 +16,7 @@ struct entry {
 
 static struct list entries = {&entries, &entries};
 static size_t size;
-static bool recording;
+static unsigned users; /* enum journal_user, ored */
 
 static void drop(struct entry *entry)
 {
@@ -25,10 +25,10 @@ static void drop(struct entry *entry)
     mem_free(entry);
 }
 
-void journal_record(bool on)
+void journal_record(enum journal_user user, bool on)
 {
-    recording = on;
-    if (on)
+    users = on ? users | user : users & ~(unsigned)user;
+    if (users != 0)
         return;
     list_for_each_safe (node, &entries)
         drop(container_of(node, struct entry, node));
@@ -36,7 +36,7 @@ void journal_record(bool on)
 
 int journal_add(unsigned seat, struct position position, const struct frame *frame)
 {
-    if (LIKELY(!recording))
+    if (LIKELY(users == 0))
         return 0;
     size_t n = FRAME_HEAD_SIZE + (size_t)frame->head.length;
     struct entry *entry = mem_zalloc(sizeof(*entry) + n);
@@ -59,6 +59,8 @@ static bool heard_already(const struct positions *heard, const struct entry *ent
 
 void journal_trim(const struct positions *heard)
 {
+    if (users & JOURNAL_GIVE)
+        return;
     list_for_each_safe (node, &entries) {
         struct entry *entry = container_of(node, struct entry, node);
         if (heard_already(heard, entry))

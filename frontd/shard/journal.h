@@ -28,13 +28,17 @@ static inline bool position_before(struct position a, struct position b)
     return a.incarnation < b.incarnation || (a.incarnation == b.incarnation && a.seq < b.seq);
 }
 
-/* Keeps what comes, or stops that and drops what is kept. */
-void journal_record(bool on);
+/* Who may need what comes: for connections that are sent, and for those that are taken. */
+enum journal_user { JOURNAL_GIVE = 1, JOURNAL_TAKE = 2 };
+
+/* Keeps what comes for as long as one of the two says so; then what is kept is dropped. */
+void journal_record(enum journal_user user, bool on);
 
 /* Keeps a copy of a push (as frame_read() gave it) while recording. Returns 0 or -ENOMEM. */
 int journal_add(unsigned seat, struct position position, const struct frame *frame);
 
-/* Drops what is not after these positions. */
+/* Drops what is not after these positions: no connection that is taken needs it.
+ * Nothing while connections are sent: they may come back. */
 void journal_trim(const struct positions *heard);
 
 /* Bytes that are kept. */

@@ -91,7 +91,7 @@ static void trim(void)
     if (any)
         journal_trim(&least);
     else
-        journal_record(false);
+        journal_record(JOURNAL_TAKE, false);
 }
 
 static void lose(struct giver *giver, const char *why)
@@ -316,7 +316,7 @@ int take_add(unsigned seat, int fd)
     giver->poll.data = giver;
     CHECK(uv_poll_start(&giver->poll, UV_READABLE, on_readable) == 0);
     giver->since = ctx_now(take.ctx);
-    journal_record(true);
+    journal_record(JOURNAL_TAKE, true);
     wait_for_siblings();
     return 0; /* HELLO follows when the turn ends, or a later one */
 }

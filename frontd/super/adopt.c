@@ -195,6 +195,17 @@ static int take_report(struct found *found, int sock)
     return r;
 }
 
+/* Whether that shard has reported already. */
+static bool is_known(const struct findings *findings, const struct ctl_start *start)
+{
+    for (size_t i = 0; i < findings->count; i++) {
+        const struct ctl_start *other = &findings->all[i].report.start;
+        if (other->generation == start->generation && other->shard == start->shard)
+            return true;
+    }
+    return false;
+}
+
 static size_t count_of(const struct findings *findings, uint64_t generation)
 {
     size_t n = 0;
@@ -238,6 +249,11 @@ static void collect(struct findings *findings, int listener, const struct conf *
         int r = take_report(&findings->all[findings->count], sock);
         if (r < 0) {
             log_warning("a shard reports in a way that is not understood: %s", strerror(-r));
+            continue;
+        }
+        if (is_known(findings, &findings->all[findings->count].report.start)) {
+            log_warning("a shard reports twice: refused");
+            let_go(&findings->all[findings->count]);
             continue;
         }
         findings->count++;

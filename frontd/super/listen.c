@@ -89,13 +89,16 @@ static int bind_unix(const struct conf_address *address)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
-    if (bind(fd, &address->sock.any, address->len) < 0 ||
-        chmod(address->sock.un.sun_path, 0666) < 0) {
+    if (bind(fd, &address->sock.any, address->len) < 0) {
         r = -errno;
-        close(fd);
-        return r;
+    } else if (chmod(address->sock.un.sun_path, 0666) < 0) {
+        r = -errno;
+        unlink(address->sock.un.sun_path);
     }
-    return fd;
+    if (r == 0)
+        return fd;
+    close(fd);
+    return r;
 }
 
 bool endpoint_is(const struct endpoint *endpoint, const struct conf_address *address)

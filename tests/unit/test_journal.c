@@ -20,7 +20,7 @@ static void set_up(void)
 
 static void tear_down(void)
 {
-    journal_record(false);
+    journal_record(JOURNAL_TAKE, false);
     cr_assert_eq(journal_size(), 0);
     cr_assert_eq(mem_in_use(), in_use_before, "all memory is given back");
 }
@@ -92,24 +92,24 @@ Test(journal, keeps_nothing_unless_told)
     cr_assert_eq(add(1, (struct position){1, 1}, 1, 8), 0);
     cr_assert_eq(journal_size(), 0);
     expect_replayed(&nothing, NULL, 0);
-    journal_record(true);
+    journal_record(JOURNAL_TAKE, true);
     cr_assert_eq(add(1, (struct position){1, 2}, 2, 8), 0);
     cr_assert_eq(journal_size(), (size_t)FRAME_HEAD_SIZE + 8);
-    journal_record(true); /* what is kept stays */
+    journal_record(JOURNAL_TAKE, true); /* what is kept stays */
     expect_replayed(&nothing, (uint64_t[]){2}, 1);
-    journal_record(false);
+    journal_record(JOURNAL_TAKE, false);
     cr_assert_eq(journal_size(), 0);
     expect_replayed(&nothing, NULL, 0);
     cr_assert_eq(add(1, (struct position){1, 3}, 3, 8), 0);
     expect_replayed(&nothing, NULL, 0);
-    journal_record(true);
+    journal_record(JOURNAL_TAKE, true);
     expect_replayed(&nothing, NULL, 0);
 }
 
 Test(journal, gives_what_is_new_in_order)
 {
     struct positions heard = {0};
-    journal_record(true);
+    journal_record(JOURNAL_TAKE, true);
     cr_assert_eq(add(3, (struct position){7, 1}, 1, 0), 0);
     cr_assert_eq(add(0, (struct position){9, 1}, 2, 1), 0);
     cr_assert_eq(add(3, (struct position){7, 2}, 3, 64), 0);
@@ -136,7 +136,7 @@ Test(journal, drops_what_was_heard)
     static const struct positions nothing;
     struct positions heard = {0};
     size_t one = FRAME_HEAD_SIZE + 10;
-    journal_record(true);
+    journal_record(JOURNAL_TAKE, true);
     for (uint64_t i = 1; i <= 100; i++)
         cr_assert_eq(add(i % 2, (struct position){1, i}, i, 10), 0);
     cr_assert_eq(journal_size(), 100 * one);
@@ -160,7 +160,7 @@ Test(journal, drops_what_was_heard)
 Test(journal, without_memory)
 {
     static const struct positions nothing;
-    journal_record(true);
+    journal_record(JOURNAL_TAKE, true);
     cr_assert_eq(add(0, (struct position){1, 1}, 1, 8), 0);
     mem_fail_after(0);
     cr_assert_eq(add(0, (struct position){1, 2}, 2, 8), -ENOMEM);
@@ -193,7 +193,7 @@ Test(journal, as_a_model_has_it)
     size_t count = 0;
     size_t first = 0; /* before it none is kept */
     uint32_t random = 99;
-    journal_record(true);
+    journal_record(JOURNAL_TAKE, true);
     for (uint64_t step = 0; step < STEPS; step++) {
         unsigned seat = next_random(&random) % SEATS;
         struct positions heard = {0};
