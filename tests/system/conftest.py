@@ -5,6 +5,7 @@ import pytest
 
 import fakeclock
 import harness
+from reloads import Front
 
 
 def pytest_sessionstart(session):
@@ -49,3 +50,19 @@ def site():
 @pytest.fixture(scope="session")
 def clock(tmp_path_factory):
     return fakeclock.Clock(str(tmp_path_factory.mktemp("clock")))
+
+
+@pytest.fixture
+def front(request):
+    """Makes sites that reload and that end with the test, see reloads.Front. Where a test is known to
+    fail, they need not end in good order."""
+    made = []
+
+    def make(**keys):
+        keys.setdefault("drain", "2s")
+        made.append(Front(**keys))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end(broken=request.node.get_closest_marker("xfail"))

@@ -247,3 +247,35 @@ def call(client, n=1):
     else:
         answer = client.rpc("demo.echo", [n])
         assert answer.status == 200 and answer.json()["result"] == [n], answer
+
+
+def endpoint(client):
+    """(port of the front, port of the client) of a TCP client."""
+    return client.sock.getpeername()[1], client.sock.getsockname()[1]
+
+
+def unread(client):
+    """How many bytes of this client wait in the kernel for the front to read; None where it has none."""
+    with open("/proc/net/tcp") as f:
+        next(f)
+        for line in f:
+            fields = line.split()
+            if tuple(int(fields[n].split(":")[1], 16) for n in (1, 2)) == endpoint(client):
+                return int(fields[4].split(":")[1], 16)
+    return None
+
+
+def wait_read(client):
+    """Until the front has read all that this client has sent."""
+    wait_for(lambda: unread(client) == 0, "the front to read")
+
+
+def channel_to(site, worker, shard):
+    """The worker's channel to that shard of the generation that serves."""
+    generation = site.generation()
+
+    def found():
+        return [c for c in worker.live() if c.ready and c.front["generation"] == generation and
+                c.front["shard"] == shard]
+    worker.wait(found, "the channel of shard %d" % shard)
+    return found()[0]

@@ -13,20 +13,6 @@ from reloads import HUP, SLOW, USR2, Catch, Front, Paused, call
 BOTH = pytest.mark.parametrize("number", [HUP, USR2], ids=["hup", "usr2"])
 
 
-@pytest.fixture
-def front(request):
-    made = []
-
-    def make(**keys):
-        keys.setdefault("drain", "2s")
-        made.append(Front(**keys))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.end(broken=request.node.get_closest_marker("xfail"))
-
-
 def untouched(site, act, words, count=1, **keys):
     """`act()` makes a reload fail: the same shards serve old and new clients, then a reload works."""
     shards, generation = site.shards(), site.generation()

@@ -13,20 +13,15 @@ BOTH = pytest.mark.parametrize("number", [HUP, USR2], ids=["hup", "usr2"])
 
 
 @pytest.fixture
-def front(request):
-    made = []
-
+def killable(front):
+    """Starts a front whose starts can be made slow."""
     def make(**keys):
         keys.setdefault("drain", "3s")
-        site = Front(pools={"app": {}, "mute": {}}, routes=[rpc_route(), ws_route()], **keys)
-        made.append(site)
+        site = front(pools={"app": {}, "mute": {}}, routes=[rpc_route(), ws_route()], **keys)
         site.fake()
         site.fake("mute-1")
         return site.start()
-
-    yield make
-    for one in made:
-        one.end(broken=request.node.get_closest_marker("xfail"))
+    return make
 
 
 def kill_supervisor(site):
@@ -58,8 +53,8 @@ def some(site, count=6):
     return clients
 
 
-def test_supervisor_killed_when_steady(front):
-    site = front(shards=2)
+def test_supervisor_killed_when_steady(killable):
+    site = killable(shards=2)
     stays = some(site)
     kill_supervisor(site)
     for client in stays:
@@ -68,8 +63,8 @@ def test_supervisor_killed_when_steady(front):
 
 
 @BOTH
-def test_supervisor_killed_while_checking(front, number):
-    site = front(shards=2)
+def test_supervisor_killed_while_checking(killable, number):
+    site = killable(shards=2)
     stays = some(site)
     site.replace("#!/bin/sh\n>%s\nsleep 1\n" % site.path("begun"))
     site.front.signal(number)
@@ -80,8 +75,8 @@ def test_supervisor_killed_while_checking(front, number):
 
 
 @BOTH
-def test_supervisor_killed_while_shards_start(front, number):
-    site = front(shards=2)
+def test_supervisor_killed_while_shards_start(killable, number):
+    site = killable(shards=2)
     stays = some(site)
     with site.slow_starts():
         site.front.signal(number)
@@ -92,8 +87,8 @@ def test_supervisor_killed_while_shards_start(front, number):
 
 
 @BOTH
-def test_supervisor_killed_just_after_the_switch(front, number):
-    site = front(shards=2)
+def test_supervisor_killed_just_after_the_switch(killable, number):
+    site = killable(shards=2)
     stays = some(site)
     served = site.count(" serves: ")
     site.front.signal(number)
@@ -103,9 +98,9 @@ def test_supervisor_killed_just_after_the_switch(front, number):
     comes_back(site, stays)
 
 
-def test_supervisor_killed_while_old_shards_leave(front):
+def test_supervisor_killed_while_old_shards_leave(killable):
     """A call is in progress on an old shard; it is answered, and its connection goes on to the new ones."""
-    site = front(shards=2, drain="30s")
+    site = killable(shards=2, drain="30s")
     site.workers[0].handler = hold
     busy = site.client()
     busy.send(rpc_request("slow", [1]))
@@ -127,9 +122,9 @@ def test_supervisor_killed_while_old_shards_leave(front):
 
 
 @pytest.mark.xfail(strict=True, reason="a lock that is held when it starts is not tried again: it refuses to start")
-def test_supervisor_and_all_shards_killed(front):
+def test_supervisor_and_all_shards_killed(killable):
     """The last shard ends while the new supervisor already looks for it."""
-    site = front(shards=2)
+    site = killable(shards=2)
     victims = site.shards()
     with Paused(victims):
         kill_supervisor(site)
@@ -141,8 +136,8 @@ def test_supervisor_and_all_shards_killed(front):
     site.reload()
 
 
-def test_supervisor_killed_after_all_shards(front):
-    site = front(shards=2)
+def test_supervisor_killed_after_all_shards(killable):
+    site = killable(shards=2)
     with Paused(site.front.pid):
         for pid in site.shards():
             os.kill(pid, signal.SIGKILL)
@@ -154,8 +149,8 @@ def test_supervisor_killed_after_all_shards(front):
 
 
 @pytest.mark.xfail(strict=True, reason="with one shard of two gone, a new supervisor refuses to start")
-def test_supervisor_and_one_shard_killed(front):
-    site = front(shards=2)
+def test_supervisor_and_one_shard_killed(killable):
+    site = killable(shards=2)
     clients = some(site)
     victim = site.shard_of(clients[0])
     stays = [client for client in clients if site.shard_of(client) != victim]
@@ -165,9 +160,9 @@ def test_supervisor_and_one_shard_killed(front):
 
 
 @BOTH
-def test_new_program_fails_after_it_has_taken_over(front, number):
+def test_new_program_fails_after_it_has_taken_over(killable, number):
     """The check goes well, but the program ends when it is executed with --state; shards serve on."""
-    site = front(shards=2)
+    site = killable(shards=2)
     stays = some(site)
     site.replace("#!/bin/sh\ncase $1 in --check) exit 0;; *) exit 1;; esac\n")
     if number == HUP:       # nobody executes it
@@ -187,8 +182,8 @@ def test_new_program_fails_after_it_has_taken_over(front, number):
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]],
                          ids=["term", "int", "term-twice"])
 @pytest.mark.parametrize("phase", ["checking", "starting", "leaving"])
-def test_stop_in_each_phase(front, number, phase, signals):
-    site = front(shards=2, drain="500ms")
+def test_stop_in_each_phase(killable, number, phase, signals):
+    site = killable(shards=2, drain="500ms")
     if phase == "leaving":
         site.workers[0].handler = hold
         busy = site.client()
@@ -196,7 +191,7 @@ def test_stop_in_each_phase(front, number, phase, signals):
         slow = site.workers[0].wait_calls(1)
         site.reload(number, gone=False)
     elif phase == "checking":
-        site.replace("#!/bin/sh\n>%s\nsleep 2\n" % site.path("begun"))
+        site.replace("#!/bin/sh\n>%s\nexec sleep 5\n" % site.path("begun"))
         site.front.signal(number)
         wait_for(lambda: os.path.exists(site.path("begun")), "the check")
     else:
@@ -213,9 +208,9 @@ def test_stop_in_each_phase(front, number, phase, signals):
 
 
 @pytest.mark.parametrize("step", ["starting", "leaving"])
-def test_an_old_shard_is_killed(front, step):
+def test_an_old_shard_is_killed(killable, step):
     """Its own connections are lost, those of the other go on."""
-    site = front(shards=2)
+    site = killable(shards=2)
     clients = some(site)
     victim = site.shard_of(clients[0])
     stays = [client for client in clients if site.shard_of(client) != victim]
