@@ -136,6 +136,9 @@ class Front(Site):
         finally:
             mute.on_hello = answer
 
+    def paused(self, pids):
+        return Paused(pids)
+
     def where(self, clients):
         """{pid: how many of these clients it has}."""
         found = {}
