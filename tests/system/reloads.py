@@ -139,16 +139,21 @@ class Front(Site):
     def paused(self, pids):
         return Paused(pids)
 
-    def where(self, clients):
-        """{pid: how many of these clients it has}."""
+    def holders(self, clients):
+        """{client: pid of the shard that has it}."""
         inodes = {}
         with open("/proc/net/tcp") as f:
             next(f)
             for line in f:
                 fields = line.split()
                 inodes[tuple(int(fields[n].split(":")[1], 16) for n in (1, 2))] = int(fields[9])
-        wanted = {inodes[endpoint(client)] for client in clients}
-        return {pid: len(harness.sockets(pid) & wanted) for pid in self.shards()}
+        held = {pid: harness.sockets(pid) for pid in self.shards()}
+        return {client: pid for client in clients for pid in held if inodes[endpoint(client)] in held[pid]}
+
+    def where(self, clients):
+        """{pid of each shard: how many of these clients it has}."""
+        found = list(self.holders(clients).values())
+        return {pid: found.count(pid) for pid in self.shards()}
 
 
 class Paused:

@@ -171,7 +171,7 @@ def test_a_listener_on_a_unix_socket(front, number):
             with Client(path) as new:
                 call(new)
         site.reload(number, gone=False, listeners=[web])
-        assert not os.path.exists(path)
+        wait_for(lambda: not os.path.exists(path), "the end of its file")
         assert client.at_end()
 
 

@@ -38,7 +38,7 @@ def test_more_connections_than_one_shard_may_have(front):
     wait_for(lambda: "has no room for connections" in site.log_text(), "a refusal")
     for client in clients:
         call(client)
-    taken = [client for client in clients if site.shard_of(client) == new[0]]
+    taken = [client for client, pid in site.holders(clients).items() if pid == new[0]]
     assert 0 < len(taken) < len(clients)
     for client in taken:
         clients.remove(client)
