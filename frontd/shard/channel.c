@@ -7,6 +7,10 @@
  * It ends in lose(), once: the worker closed, or does not answer in time, or broke the protocol
  * (then it is sent GOAWAY with the reason), or the owner shuts it. lost() lets the owner settle the
  * calls; closed() follows when libuv has let go of the handle.
+ *
+ * When connections have moved to other shards and it is we who go (channel_hang_up()), the worker
+ * closes first, and our closing tells it that all it has pushed here has been heard by every shard:
+ * what it pushes on another channel from then on comes after that.
  */
 
 #include "frontd/shard/channel.h"
@@ -18,6 +22,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "frontd/shard/mesh.h"
 
 static struct channel *channel_of(struct stream *stream)
 {
@@ -114,6 +119,7 @@ static void on_hello(struct channel *channel, const struct frame *frame)
     }
     channel->state = CHANNEL_OPEN;
     channel->max_frame = hello.max_frame;
+    channel->pushes = hello.push;
     ctx_arm(channel->ctx, &channel->timer, CHANNEL_QUIET_MS);
     channel->ops->opened(channel, &hello);
     hello_worker_deinit(&hello);
@@ -152,8 +158,8 @@ static void on_frame(struct channel *channel, const struct frame *frame)
     case FRAME_PING:
         if (frame->body.n > FRAME_PING_MAX)
             refuse(channel, "PING over 64 bytes");
-        else if (buf_len(&channel->stream.out) <
-                 CHANNEL_BACKLOG_MAX) /* else it has enough to read */
+        else if (buf_len(&channel->stream.out) < CHANNEL_BACKLOG_MAX && /* else it has enough */
+                 !channel->hung_up && channel->asked == 0)
             send_frame(channel, FRAME_PONG, 0, frame->body);
         return;
     case FRAME_PONG: return;
@@ -188,12 +194,21 @@ static void on_stream_frame(struct stream *stream, const struct frame *frame)
     on_frame(channel_of(stream), frame);
 }
 
+/* Whether it is for the worker to close first: see channel_hang_up(). */
+static bool waits_for_worker(const struct channel *channel)
+{
+    return channel->ctx->leaving && channel->said_goaway && !channel->hung_up &&
+           channel->state == CHANNEL_LEAVING && channel->calls.count == 0;
+}
+
 /* What the worker did wrong is told to it; where it closed, this finds nobody. */
 static void on_stream_broken(struct stream *stream, const char *why)
 {
     struct channel *channel = channel_of(stream);
     if (channel->state == CHANNEL_CONNECTING)
         lose(channel, why);
+    else if (stream->ended && waits_for_worker(channel))
+        channel->asked = channel->asked != 0 ? channel->asked : mesh_ask();
     else
         refuse(channel, why);
 }
@@ -241,6 +256,7 @@ int channel_dial(struct channel *channel, const struct sockaddr *address, sockle
     channel->last_id = 0;
     channel->pinged_at = 0;
     channel->said_goaway = channel->hung_up = false;
+    channel->quiet = channel->asked = 0;
     ctx_arm(channel->ctx, &channel->timer, CHANNEL_HELLO_MS);
     return 0;
 }
@@ -293,6 +309,18 @@ void channel_hang_up(struct channel *channel)
     if (channel->state != CHANNEL_LEAVING || channel->hung_up || channel->calls.count > 0 ||
         buf_len(&stream->out) > 0)
         return;
+    uint64_t now = ctx_now(channel->ctx);
+    if (channel->asked != 0) {
+        if (mesh_answered(channel->asked))
+            lose(channel, "the worker has closed it");
+        return;
+    }
+    if (channel->pushes && channel->quiet == 0) {
+        channel->quiet = now;
+        ctx_arm(channel->ctx, &channel->timer, CHANNEL_WAIT_MS);
+    }
+    if (channel->pushes && now - channel->quiet < CHANNEL_WAIT_MS)
+        return;
     channel->hung_up = true;
     if (shutdown(stream->fd, SHUT_WR) < 0)
         stream_fail(stream, uv_strerror(-errno));
@@ -321,7 +349,8 @@ static void check_alive(struct channel *channel)
     }
     if (!pinged && now - heard_at >= CHANNEL_QUIET_MS) {
         channel->pinged_at = now;
-        send_frame(channel, FRAME_PING, 0, (struct span){0});
+        if (!channel->hung_up && channel->asked == 0)
+            send_frame(channel, FRAME_PING, 0, (struct span){0});
     }
     if (channel->state != CHANNEL_CLOSING)
         ctx_arm(channel->ctx, &channel->timer, CHANNEL_QUIET_MS);

@@ -14,6 +14,7 @@ enum {
     CHANNEL_HELLO_MS = 5000,  /* protocol section 4 */
     CHANNEL_QUIET_MS = 15000, /* section 10: then PING */
     CHANNEL_DEAD_MS = 45000,  /* section 10: nothing for so long after a PING */
+    CHANNEL_WAIT_MS = 5000,   /* section 7: for a worker that pushes to close first when we go */
     /* Waiting for a worker that does not read; past it no more calls are given to it. */
     CHANNEL_BACKLOG_MAX = 4 * 1024 * 1024,
 };
@@ -54,7 +55,10 @@ struct channel {
     struct ctx *ctx;
     enum channel_state state;
     bool said_goaway;
-    bool hung_up; /* our side is shut */
+    bool pushes;    /* the worker may send what is no answer */
+    bool hung_up;   /* our side is shut */
+    uint64_t quiet; /* ms: when we had no more to say to a worker that is to close; 0: we have */
+    uint64_t asked; /* of the mesh, when the worker had closed; 0: it has not */
     struct idmap calls;
     struct wheel_timer timer;
     uint64_t last_id;   /* of a call */
@@ -100,8 +104,10 @@ static inline bool channel_usable(const struct channel *channel)
 void channel_leave(struct channel *channel);
 
 /*
- * For one that we leave: once its calls have ended, our side is shut, and what the worker still
- * says is read until it closes the channel. To be called again until it is lost.
+ * For one that we leave: once its calls have ended, what the worker still says is read until it
+ * closes the channel, and when that has taken effect on all shards we close it too. A worker that
+ * does not close in time, or never pushes, sees our side shut first. To be called again, each turn,
+ * until it is lost.
  */
 void channel_hang_up(struct channel *channel);
 

@@ -25,11 +25,14 @@ struct peer {
     int next_fd; /* a new socket that came before the old one was closed; -1: none */
     unsigned seat;
     struct position heard;
-    uint64_t gone_at; /* ms: its socket was closed */
+    uint64_t asked;    /* number of the last PING that was sent to it; 0: none was */
+    uint64_t answered; /* number of the last PONG from it */
+    uint64_t gone_at;  /* ms: its socket was closed */
 };
 
 static struct peer peers[SHARE_SEATS];
 static uint64_t passed_on; /* how much this shard has */
+static uint64_t last_ping; /* its number */
 
 static struct peer *peer_of(struct stream *stream)
 {
@@ -39,7 +42,7 @@ static struct peer *peer_of(struct stream *stream)
 void mesh_init(struct ctx *ctx)
 {
     (void)ctx;
-    passed_on = 0;
+    passed_on = last_ping = 0;
     for (unsigned i = 0; i < SHARE_SEATS; i++)
         peers[i] = (struct peer){.seat = i, .next_fd = -1};
 }
@@ -49,12 +52,22 @@ static bool on_air(const struct peer *peer)
     return peer->stream.open && !peer->stream.closing;
 }
 
+/* All that came before it has been given to the connections by now. */
+static void answer(struct stream *stream, uint64_t number)
+{
+    const struct frame_head pong = {.type = FRAME_PONG, .call = number};
+    if (stream_add(stream, &pong) == NULL)
+        log_error("no memory: a shard that ends is not told what this one has heard");
+}
+
 static void on_frame(struct stream *stream, const struct frame *frame)
 {
     struct peer *peer = peer_of(stream);
-    if (frame->head.type == FRAME_HELLO) {
-        peer->heard = (struct position){frame->head.conn, frame->head.call};
-        return;
+    switch (frame->head.type) {
+    case FRAME_HELLO: peer->heard = (struct position){frame->head.conn, frame->head.call}; return;
+    case FRAME_PING: answer(stream, frame->head.call); return;
+    case FRAME_PONG: peer->answered = frame->head.call; return;
+    default: break;
     }
     if (frame->head.call != peer->heard.seq + 1)
         log_error("the shard on seat %u has passed on number %llu after %llu", peer->seat,
@@ -106,6 +119,7 @@ int mesh_add(struct ctx *ctx, unsigned seat, int fd)
     const struct frame_head hello = {
         .type = FRAME_HELLO, .call = passed_on, .conn = ctx->identity.incarnation};
     peer->heard = (struct position){0};
+    peer->asked = peer->answered = 0;
     int r = stream_open(&peer->stream, ctx, &stream_ops, fd, false);
     return r == 0 && stream_add(&peer->stream, &hello) == NULL ? -ENOMEM : r;
 }
@@ -183,6 +197,25 @@ bool mesh_flushed(const struct ctx *ctx)
     (void)ctx;
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
         if (on_air(&peers[i]) && buf_len(&peers[i].stream.out) > 0)
+            return false;
+    }
+    return true;
+}
+
+uint64_t mesh_ask(void)
+{
+    const struct frame_head ping = {.type = FRAME_PING, .call = ++last_ping};
+    for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
+        if (on_air(&peers[i]) && stream_add(&peers[i].stream, &ping) != NULL)
+            peers[i].asked = last_ping;
+    }
+    return last_ping;
+}
+
+bool mesh_answered(uint64_t asked)
+{
+    for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
+        if (on_air(&peers[i]) && peers[i].asked >= asked && peers[i].answered < asked)
             return false;
     }
     return true;

@@ -39,5 +39,14 @@ void mesh_set_deaf(struct ctx *ctx, bool deaf);
 /* Whether all that was passed on is on its way. */
 bool mesh_flushed(const struct ctx *ctx);
 
+/*
+ * Asks every other shard to say when it has heard what this one has passed on so far. Returns the
+ * number to give to mesh_answered().
+ */
+uint64_t mesh_ask(void);
+
+/* Whether every shard that was asked then, and is there, has said it. */
+bool mesh_answered(uint64_t asked);
+
 /* Closes all sockets. */
 void mesh_shut(void);

@@ -133,6 +133,7 @@ static bool on_readable(struct stream *stream)
         return false;
     }
     if (n == 0) {
+        stream->ended = true;
         stream->ops->broken(stream, "the peer closed it");
         return false;
     }
@@ -143,7 +144,7 @@ static bool on_readable(struct stream *stream)
 
 static void wait_for_what_matters(struct stream *stream)
 {
-    int events = (stream->deaf ? 0 : UV_READABLE) |
+    int events = (stream->deaf || stream->ended ? 0 : UV_READABLE) |
                  (buf_len(&stream->out) > 0 || stream->connecting ? UV_WRITABLE : 0);
     if (stream->closing || stream->events == events)
         return;

@@ -36,7 +36,8 @@ struct stream {
     int events;         /* what the poll waits for */
     const char *failed; /* why it is broken, which is dealt with when the turn ends; NULL: not */
     bool connecting;
-    bool deaf; /* reading is paused */
+    bool deaf;  /* reading is paused */
+    bool ended; /* the peer has closed it, or only its own side */
     bool closing;
     bool open;
 };

@@ -1,4 +1,6 @@
 #include <criterion/criterion.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "frontd/shard/mesh.h"
 #include "tests/unit/move_conf.h"
@@ -29,5 +31,78 @@ Test(mesh, waits_for_shards_that_came_later_and_not_for_those_that_had_ended_bef
         wanted.of[table[i].seat] = table[i].wanted;
         cr_expect_eq(mesh_has_heard(&shardlet.ctx, &wanted), table[i].heard, "row %zu", i);
     }
+    shardlet_deinit(&shardlet);
+}
+
+static void flush_streams(struct shardlet *shardlet)
+{
+    while (!list_empty(&shardlet->ctx.dirty_streams))
+        stream_end_turn(list_first(&shardlet->ctx.dirty_streams, struct stream, dirty));
+}
+
+/* The other end of a socket to a sibling. */
+static int sibling(struct shardlet *shardlet, unsigned seat)
+{
+    int fds[2];
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    cr_assert_eq(mesh_add(&shardlet->ctx, seat, fds[0]), 0);
+    return fds[1];
+}
+
+static void say(struct shardlet *shardlet, int fd, enum frame_type type, uint64_t number)
+{
+    const struct frame_head head = {.type = (uint8_t)type, .call = number};
+    uint8_t bytes[FRAME_HEAD_SIZE];
+    frame_head_write(&head, bytes);
+    cr_assert_eq(write(fd, bytes, sizeof(bytes)), (ssize_t)sizeof(bytes));
+    shardlet_turn(shardlet);
+}
+
+/* The type of the next frame that has come; its number must be this one. 0: none has. */
+static int heard(struct shardlet *shardlet, int fd, uint64_t number)
+{
+    char bytes[FRAME_HEAD_SIZE];
+    struct frame frame;
+    size_t used;
+    flush_streams(shardlet);
+    if (read(fd, bytes, sizeof(bytes)) != (ssize_t)sizeof(bytes))
+        return 0;
+    cr_assert_eq(frame_read(bytes, sizeof(bytes), 0, &frame, &used), 0);
+    cr_expect_eq(frame.head.call, number);
+    return frame.head.type;
+}
+
+Test(mesh, those_that_are_there_are_asked_what_they_have_heard)
+{
+    struct shardlet shardlet;
+    shardlet_init(&shardlet, MOVE_CONF, SEAT);
+    cr_expect(mesh_answered(mesh_ask()), "there is nobody");
+    int one = sibling(&shardlet, OTHER);
+    int two = sibling(&shardlet, OTHER + 1);
+    cr_expect_eq(heard(&shardlet, one, 0), FRAME_HELLO);
+
+    uint64_t first = mesh_ask();
+    uint64_t second = mesh_ask();
+    int late = sibling(&shardlet, OTHER + 2);
+    cr_expect_eq(heard(&shardlet, one, first), FRAME_PING);
+    cr_expect_eq(heard(&shardlet, one, second), FRAME_PING);
+    say(&shardlet, one, FRAME_PONG, first);
+    cr_expect(!mesh_answered(first), "the other one has not answered");
+    say(&shardlet, two, FRAME_PONG, first);
+    cr_expect(mesh_answered(first));
+    cr_expect(!mesh_answered(second));
+    say(&shardlet, two, FRAME_PONG, second);
+    cr_expect(!mesh_answered(second));
+    close(one);
+    shardlet_turn(&shardlet);
+    cr_expect(mesh_answered(second), "who has ended is not waited for");
+
+    cr_expect_eq(heard(&shardlet, late, 0), FRAME_HELLO);
+    say(&shardlet, late, FRAME_PING, 77);
+    cr_expect_eq(heard(&shardlet, late, 77), FRAME_PONG);
+    mesh_shut();
+    close(two);
+    close(late);
+    shardlet_turn(&shardlet);
     shardlet_deinit(&shardlet);
 }
