@@ -8,6 +8,11 @@
 #include "workerd/front.h"
 #include "workerd/worker.h"
 
+static bool is_note(const struct workerd_call *call)
+{
+    return call->flags & FRAME_F_NOTIFY;
+}
+
 static void call_free(struct workerd_call *call)
 {
     struct workerd *worker = call->worker;
@@ -20,6 +25,7 @@ static void call_free(struct workerd_call *call)
     worker->ncalls--;
     if (channel != NULL) {
         channel->ncalls--;
+        channel->nnotes -= call->pending && is_note(call);
         if (channel->going)
             channel_touch(channel);
     }
@@ -85,6 +91,7 @@ static void make_pending(struct workerd_call *call)
     if (channel->state == CHANNEL_HELLO || channel->state == CHANNEL_OPEN) {
         idmap_add(&channel->pending, &call->node);
         list_append(&channel->calls, &call->link);
+        channel->nnotes += is_note(call);
         return;
     }
     channel->ncalls--;
@@ -175,8 +182,12 @@ void call_orphan_all(struct channel *channel)
         list_remove(&call->link);
         list_append(&channel->worker->orphans, &call->link);
         channel->ncalls--;
+        channel->nnotes -= is_note(call);
         call->channel = NULL;
-        cancel(call);
+        /* A front that goes in good order waits for what it wants answered; the rest is still
+         * wanted. */
+        if (!is_note(call) || !channel->going)
+            cancel(call);
     }
 }
 

@@ -57,7 +57,10 @@ void call_begin(struct channel *channel, const struct frame *frame);
 /* Cancels one call, if it is still in progress. */
 void call_cancel(struct channel *channel, uint64_t number);
 
-/* The channel goes: its calls are cancelled, and live on until their handlers end them. */
+/*
+ * The channel goes: its calls live on until their handlers end them. They are cancelled, but for
+ * notifications where the channel goes in good order.
+ */
 void call_orphan_all(struct channel *channel);
 
 /* The one place that frees a call, once it has ended and its handler has returned. */

@@ -5,11 +5,16 @@
  * frame goes to channel_dispatch(), an incomplete one is copied aside -> what handlers answer
  * gathers in `out` -> channel_flush(), once a turn, writes it.
  *
- * Ends. The front closes, or reading or writing fails: channel_close(), calls are cancelled. The
- * front breaks the protocol, or no HELLO comes: GOAWAY, then linger(). GOAWAY from either side:
- * when no call is left and all is written, linger(). To linger is to close our direction and read
- * on until the front has closed its own, or for a second: closing a socket with unread bytes would
- * make it a reset, which over TCP can overtake the last answers.
+ * Ends. Reading or writing fails: channel_close(), calls are cancelled. The front closes: the same,
+ * but what waits is written first, since it may be only its own side that it has closed, and reads
+ * on. The front breaks the protocol, or no HELLO comes: GOAWAY, then linger(). GOAWAY from either
+ * side: when no call is left and all is written, linger(). To linger is to close our direction and
+ * read on until the front has closed its own, or for a second: closing a socket with unread bytes
+ * would make it a reset, which over TCP can overtake the last answers.
+ *
+ * When it is the front that goes, its closing means more: what we have sent on the channel has
+ * taken effect (protocol section 7). Until then, what would have gone on this channel waits in
+ * `out`, see holds(); then another channel of the front sends it, so that the order stays.
  */
 
 #include "workerd/channel.h"
@@ -57,14 +62,39 @@ static void on_closed(uv_handle_t *handle)
     worker_maybe_finish(worker);
 }
 
+/* Whether it takes what goes on another channel afterwards. */
+static bool holds(const struct channel *channel)
+{
+    return channel->state == CHANNEL_LINGER && channel->front != NULL;
+}
+
+/* Gives what was held to the channel that is now the usual one; `id`: of the front. */
+static void hand_over(struct workerd *worker, uint64_t id, const struct buf *held)
+{
+    struct front *front = front_find(worker, id);
+    struct channel *other = front == NULL ? NULL : front_channel(front, 0);
+    if (other == NULL || buf_append(&other->out, buf_data(held), buf_len(held)) < 0) {
+        log_warning("%zu bytes of messages are lost: the front has no other channel, or there is "
+                    "no memory",
+            buf_len(held));
+        return;
+    }
+    set_full(other, buf_len(&other->out) > OUT_MAX / 2);
+    channel_touch(other);
+}
+
 void channel_close(struct channel *channel)
 {
     if (channel->state == CHANNEL_CLOSED)
         return;
+    bool held = holds(channel) && buf_len(&channel->out) > 0;
+    uint64_t front = held ? channel->front->id : 0;
     channel->state = CHANNEL_CLOSED;
     list_remove(&channel->node);
     list_remove(&channel->dirty);
     front_leave(channel);
+    if (held)
+        hand_over(channel->worker, front, &channel->out);
     call_orphan_all(channel);
     buf_deinit(&channel->out);
     set_full(channel, false);
@@ -77,7 +107,7 @@ static void on_poll(uv_poll_t *poll, int status, int events);
 /* Waits for what the channel's state calls for. */
 static void set_events(struct channel *channel)
 {
-    int events = (channel->paused ? 0 : UV_READABLE);
+    int events = (channel->paused || channel->ended ? 0 : UV_READABLE);
     if (buf_len(&channel->out) > 0)
         events |= UV_WRITABLE;
     if (events == channel->events)
@@ -99,8 +129,12 @@ static void linger(struct channel *channel)
 {
     channel->state = CHANNEL_LINGER;
     channel->paused = false;
-    front_leave(channel);
-    set_full(channel, false);
+    /* Where it is we who go, nobody else is to say it, and it is not worth waiting. */
+    if (channel->goaway_sent || channel->front == NULL ||
+        !front_has_other(channel->front, channel)) {
+        front_leave(channel);
+        set_full(channel, false);
+    }
     buf_deinit(&channel->in);
     shutdown(channel->fd, SHUT_WR);
     channel->since = uv_now(&channel->worker->loop);
@@ -128,6 +162,8 @@ static int write_some(struct channel *channel)
             channel->fd, buf_data(&channel->out), buf_len(&channel->out), MSG_NOSIGNAL);
         if (n >= 0) {
             buf_consume(&channel->out, (size_t)n);
+            if (channel->ended)
+                channel->since = uv_now(&channel->worker->loop);
             set_full(channel, buf_len(&channel->out) > OUT_MAX / 2);
             continue;
         }
@@ -150,6 +186,16 @@ static bool write_out(struct channel *channel)
     return r == 0;
 }
 
+/*
+ * A front that goes does not wait for notifications, nor do we, since what their handlers send can
+ * go on another channel. When we go there will be none.
+ */
+static bool may_end(const struct channel *channel)
+{
+    size_t may_go_on = channel->goaway_sent ? 0 : channel->nnotes;
+    return channel->going && channel->ncalls == may_go_on;
+}
+
 void channel_flush(struct channel *channel)
 {
     list_remove(&channel->dirty);
@@ -159,8 +205,14 @@ void channel_flush(struct channel *channel)
         resume(channel);
     if (channel->state == CHANNEL_CLOSED)
         return;
-    if (channel->going && channel->ncalls == 0 && buf_len(&channel->out) == 0 && !channel->paused)
+    if (buf_len(&channel->out) == 0 && channel->ended) {
+        channel_close(channel);
+        return;
+    }
+    if (buf_len(&channel->out) == 0 && !channel->paused && may_end(channel)) {
+        call_orphan_all(channel); /* notifications: nothing more is sent for them */
         linger(channel);
+    }
     set_events(channel);
 }
 
@@ -183,7 +235,7 @@ bool channel_has_room(struct channel *channel)
 {
     /* A failure is seen to at the end of the turn: who asks here does not expect an end. */
     return buf_len(&channel->out) <= OUT_MAX ||
-           (write_some(channel) == 0 && buf_len(&channel->out) <= OUT_MAX);
+           (!holds(channel) && write_some(channel) == 0 && buf_len(&channel->out) <= OUT_MAX);
 }
 
 void channel_go(struct channel *channel, const char *reason)
@@ -301,16 +353,45 @@ static size_t complete(struct channel *channel, const char *p, size_t n)
     return taken;
 }
 
+/* The front has closed, or only its own side; then it reads on, and what waits is for it. */
+static void on_end(struct channel *channel)
+{
+    struct workerd *worker = channel->worker;
+    if (channel->state == CHANNEL_LINGER) {
+        channel_close(channel);
+        return;
+    }
+    log_info("shard %u: the front closed the channel, %zu calls in progress", channel->shard,
+        channel->ncalls);
+    worker_run_posts(worker); /* other threads were told that it would be sent */
+    if (channel->state == CHANNEL_CLOSED)
+        return;
+    channel->ended = true;
+    channel->since = uv_now(&worker->loop);
+    call_orphan_all(channel);
+    if (channel->state == CHANNEL_CLOSED)
+        return;
+    channel->going = true; /* others are better for what comes now */
+    channel->paused = false;
+    buf_deinit(&channel->in);
+    channel_touch(channel);
+    worker_due(worker, channel->since + worker->times.dead);
+}
+
 static void receive(struct channel *channel)
 {
     struct workerd *worker = channel->worker;
     ssize_t n = recv(channel->fd, worker->read_buffer, READ_SIZE, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0) {
+    if (n == 0) {
+        on_end(channel);
+        return;
+    }
+    if (n < 0) {
         if (channel->state != CHANNEL_LINGER)
-            log_info("shard %u: the front closed the channel%s%s, %zu calls in progress",
-                channel->shard, n < 0 ? ": " : "", n < 0 ? strerror(errno) : "", channel->ncalls);
+            log_info("shard %u: reading failed (%s), %zu calls in progress: the channel is closed",
+                channel->shard, strerror(errno), channel->ncalls);
         channel_close(channel);
         return;
     }
@@ -368,6 +449,18 @@ static uint64_t tick_open(struct channel *channel, uint64_t now)
     return UINT64_MAX;
 }
 
+/* A front that has closed its side and does not read either is as dead as one that is silent. */
+static uint64_t tick_ended(struct channel *channel, uint64_t now)
+{
+    uint64_t due = channel->since + channel->worker->times.dead;
+    if (now < due)
+        return due;
+    log_warning("shard %u: the front does not read the last %zu bytes: the channel is closed",
+        channel->shard, buf_len(&channel->out));
+    channel_close(channel);
+    return UINT64_MAX;
+}
+
 uint64_t channel_tick(struct channel *channel, uint64_t now)
 {
     const struct worker_times *times = &channel->worker->times;
@@ -385,7 +478,7 @@ uint64_t channel_tick(struct channel *channel, uint64_t now)
             return due;
         channel_close(channel);
         return UINT64_MAX;
-    case CHANNEL_OPEN: return tick_open(channel, now);
+    case CHANNEL_OPEN: return channel->ended ? tick_ended(channel, now) : tick_open(channel, now);
     case CHANNEL_CLOSED: break;
     }
     return UINT64_MAX;

@@ -14,7 +14,7 @@ struct workerd;
 enum channel_state {
     CHANNEL_HELLO,  /* nothing heard yet */
     CHANNEL_OPEN,   /* calls come */
-    CHANNEL_LINGER, /* all said; waits until the front has closed */
+    CHANNEL_LINGER, /* all said; waits until the front has closed, see holds() */
     CHANNEL_CLOSED,
 };
 
@@ -30,6 +30,7 @@ struct channel {
     int events; /* what the poll waits for */
     enum channel_state state;
     bool going;       /* GOAWAY was sent or came: ends when its calls have ended */
+    bool ended;       /* the front has closed, at least its side: what waits is still written */
     bool goaway_sent; /* calls above last_call are the front's to give to others (section 7) */
     bool paused;      /* does not read: too much waits to be written */
     bool full;        /* nothing is taken for it that is no answer: too much waits to be written */
@@ -38,12 +39,13 @@ struct channel {
     uint32_t peer_max_frame; /* bytes: what the front announced */
     uint64_t last_call;      /* highest call taken */
     uint64_t heard;          /* ms: when something came last, or it was accepted */
-    uint64_t since;          /* ms: when the PING, or the last byte, was sent */
+    uint64_t since;          /* ms: when the PING, or the last byte, was sent; or EOF came */
     struct buf in;           /* what has come and is not dispatched: an incomplete frame, mostly */
-    struct buf out;
+    struct buf out;       /* what is to be written; while lingering, what another channel is to */
     struct idmap pending; /* calls that are not answered yet, by number */
     struct list calls;    /* the same, in order */
     size_t ncalls;        /* the same, and the one whose handler runs */
+    size_t nnotes;        /* those in the list that are notifications */
 };
 
 /* Takes a connected descriptor (consumed). Returns 0 or -errno. */

@@ -49,6 +49,8 @@ void front_leave(struct channel *channel)
     if (front == NULL)
         return;
     channel->front = NULL;
+    if (front->usual == channel)
+        front->usual = NULL;
     list_remove(&channel->of_front);
     atomic_fetch_sub(&channel->worker->nopen, 1);
     if (list_empty(&front->channels)) {
@@ -57,15 +59,27 @@ void front_leave(struct channel *channel)
     }
 }
 
-struct channel *front_channel(const struct front *front, uint64_t serial)
+struct channel *front_channel(struct front *front, uint64_t serial)
 {
     struct channel *found = NULL;
     list_for_each (node, &front->channels) {
         struct channel *channel = container_of(node, struct channel, of_front);
         if (channel->serial == serial)
             return channel;
-        if (found == NULL || (found->going && !channel->going))
+        if (channel->state == CHANNEL_OPEN && (found == NULL || (found->going && !channel->going)))
             found = channel;
     }
-    return found;
+    if (front->usual == NULL)
+        front->usual = found;
+    return front->usual;
+}
+
+bool front_has_other(const struct front *front, const struct channel *channel)
+{
+    list_for_each (node, &front->channels) {
+        const struct channel *other = container_of(node, struct channel, of_front);
+        if (other != channel && other->state == CHANNEL_OPEN)
+            return true;
+    }
+    return false;
 }

@@ -9,9 +9,10 @@
 #include "workerd/channel.h"
 
 struct front {
-    struct list node;     /* worker->fronts */
-    struct list channels; /* open ones, oldest first */
-    uint64_t id;          /* front_id() of its `instance` (section 4); never 0 */
+    struct list node;      /* worker->fronts */
+    struct list channels;  /* open ones, oldest first */
+    struct channel *usual; /* where goes what no call decides; NULL: not chosen yet */
+    uint64_t id;           /* front_id() of its `instance` (section 4); never 0 */
 };
 
 /* The id of a front by its `instance`. */
@@ -27,7 +28,11 @@ void front_leave(struct channel *channel);
 struct front *front_find(const struct workerd *worker, uint64_t id);
 
 /*
- * The channel with that serial number if it is one of the front's; else the oldest, one that is to
- * stay before one that goes away.
+ * The channel with that serial number if it is one of the front's; else the usual one, which stays
+ * the same until it has closed, since between two channels there is no order. A new one is the
+ * oldest that does not go away, or where all do the oldest; NULL where none is open.
  */
-struct channel *front_channel(const struct front *front, uint64_t serial);
+struct channel *front_channel(struct front *front, uint64_t serial);
+
+/* Whether the front has another channel that can be written to. */
+bool front_has_other(const struct front *front, const struct channel *channel);

@@ -34,10 +34,13 @@ struct message {
     struct span data;
 };
 
-static int put(struct channel *channel, const struct message *message)
+static int put(struct front *front, const struct message *message)
 {
     struct span meta = message->meta;
     struct span data = message->data;
+    struct channel *channel = front_channel(front, message->conn.channel);
+    if (channel == NULL)
+        return -ENOTCONN;
     if (data.n > channel->peer_max_frame || meta.n + data.n > channel->peer_max_frame)
         return -EMSGSIZE;
     if (!channel_has_room(channel))
@@ -65,8 +68,7 @@ static int publish(struct workerd *worker, const struct message *message)
 {
     int result = -ENOTCONN;
     list_for_each (node, &worker->fronts) {
-        const struct front *front = container_of(node, struct front, node);
-        int r = put(front_channel(front, message->conn.channel), message);
+        int r = put(container_of(node, struct front, node), message);
         if (r == -ENOMEM)
             return r; /* the channel is closed, and its front may have gone with it */
         if (result != 0)
@@ -79,10 +81,8 @@ static int send_now(struct workerd *worker, const struct message *message)
 {
     if (message->type == FRAME_PUBLISH)
         return publish(worker, message);
-    const struct front *front = front_find(worker, message->conn.front);
-    if (front == NULL)
-        return -ENOTCONN;
-    return put(front_channel(front, message->conn.channel), message);
+    struct front *front = front_find(worker, message->conn.front);
+    return front == NULL ? -ENOTCONN : put(front, message);
 }
 
 struct late {

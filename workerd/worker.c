@@ -205,8 +205,7 @@ void workerd_abort(struct workerd *worker)
     uv_stop(&worker->loop);
 }
 
-/* Runs what other threads have posted until now. */
-static void run_posts(struct workerd *worker)
+void worker_run_posts(struct workerd *worker)
 {
     uv_mutex_lock(&worker->posts_lock);
     struct post *post = worker->posts;
@@ -224,7 +223,7 @@ static void run_posts(struct workerd *worker)
 static void on_async(uv_async_t *async)
 {
     struct workerd *worker = container_of(async, struct workerd, async);
-    run_posts(worker);
+    worker_run_posts(worker);
     if (atomic_load(&worker->stop_asked))
         worker_stop(worker, "shutdown");
 }
@@ -327,7 +326,7 @@ int workerd_run(struct workerd *worker)
         log_warning("stopped with %zu calls in progress", worker->ncalls);
         return -EBUSY;
     }
-    run_posts(worker);
+    worker_run_posts(worker);
     run_hooks(worker);
     worker->state = WORKER_FINISHED;
     log_info("stopped");

@@ -80,6 +80,9 @@ struct workerd {
 /* Arms the timer for a channel's `due` (ms of uv_now()) unless it fires before that. */
 void worker_due(struct workerd *worker, uint64_t due);
 
+/* Runs what other threads have posted until now. */
+void worker_run_posts(struct workerd *worker);
+
 /* Begins to accept channels. Returns 0 or -errno. */
 int worker_accept(struct workerd *worker);
 

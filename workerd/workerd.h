@@ -295,8 +295,8 @@ WORKERD_API void *workerd_call_data(const struct workerd_call *call);
 
 /*
  * Nobody waits for the answer any more: the client has gone, its deadline has passed, or the
- * channel has closed. The call must still end; whatever it ends with, -32800 is sent. From any
- * thread.
+ * channel has closed (that of a notification only if the front said no GOAWAY). The call must still
+ * end; whatever it ends with, -32800 is sent. From any thread.
  */
 WORKERD_API bool workerd_call_cancelled(const struct workerd_call *call);
 
@@ -353,7 +353,10 @@ WORKERD_API int workerd_fail_from_thread(
  *
  * What goes out is sent by the functions below. Sent about one connection they take effect in the
  * order sent, the reply to its call included: a client whose call is answered after
- * workerd_subscribe() gets what is published once it has the answer. What is given is copied.
+ * workerd_subscribe() gets what is published once it has the answer. What is published to one front
+ * without `after` arrives in the order sent too. Where a front reloads, its channels end and others
+ * begin, and the order stays, unless the front does not close a channel that it leaves for a second
+ * (section 7). What is given is copied.
  *
  * From any thread. From another than the loop's, 0 means that the loop will send it, in the order
  * of that thread's calls (workerd_reply_from_thread() included); what it then cannot send is lost,

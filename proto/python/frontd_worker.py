@@ -10,8 +10,7 @@
 
     run(worker, "unix:/run/frontd/app-1.sock")
 
-The protocol is proto/PROTOCOL.md; "section" below means a section there. It is all in one file, long
-as that makes it, so that a worker's project can copy it.
+The protocol is proto/PROTOCOL.md; "section" below means a section there. One file is easily copied.
 
 How a request goes: bytes arrive at a _Channel, which takes frames out of them; a REQUEST is made into
 a _Call and given to the Worker, which starts it or lets it wait while `concurrency` calls are in
@@ -31,7 +30,6 @@ import collections
 import concurrent.futures
 import errno
 import fcntl
-import functools
 import inspect
 import json
 import logging
@@ -55,7 +53,6 @@ LAST_TYPE, FIRST_EXTENSION = 14, 128
 NOTIFY, MORE, BINARY, RETRY = 0x01, 0x02, 0x04, 0x08
 
 MAX_FRAME = 16 * 1024 * 1024  # bytes of payload (section 2)
-PING_MAX = 64                 # bytes of body in a PING (section 3)
 HELLO_TIMEOUT = 5.0           # seconds (section 4)
 PING_AFTER = 15.0             # seconds without traffic (section 10)
 DEAD_AFTER = 45.0             # seconds without an answer to a PING (section 10)
@@ -64,7 +61,7 @@ WAITING_MAX = 1000            # calls beyond `concurrency` before reading pauses
 THREADS_MAX = 64              # threads for blocking handlers, unless said otherwise
 WRITE_BUFFER = 1024 * 1024    # bytes that a front has not read before we read no more of it
 PUSH_BUFFER = 4 * 1024 * 1024  # bytes that a front has not read before push() and others fail
-TOPIC_MAX = 255               # bytes of a topic's name (section 9)
+PING_MAX, TOPIC_MAX = 64, 255  # bytes of a PING's body (section 3), of a topic's name (section 9)
 REASON_MAX = 123              # bytes of a reason to disconnect (RFC 6455, 5.5.1)
 BACKLOG = 128                 # channels waiting to be accepted
 
@@ -140,14 +137,10 @@ def read_frame(data, offset=0, max_frame=MAX_FRAME):
                      bytes(view[blob:start + length]))
 
 
-def _refuse_constant(text):
-    raise ValueError(f"{text} is not JSON")
-
-
 def _load_json(text):
     """Parse bytes as JSON, strictly; raises ValueError for whatever is wrong with them."""
     try:
-        return json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
+        return json.loads(text.decode("utf-8"), parse_constant=int)  # which refuses NaN and Infinity
     except RecursionError:
         raise ValueError("nested too deep") from None
 
@@ -188,16 +181,12 @@ class Context:
     have been given this call before.  cancelled: nobody waits for the result any more; blocking
     handlers look at it from time to time, coroutines are cancelled anyway."""
 
-    __slots__ = ("method", "params", "blob", "call", "conn", "meta", "front", "notify", "binary",
-                 "retry", "cancelled", "_came")
-
     def __init__(self, frame, method, params, meta, channel):
         self.method, self.params, self.blob = method, params, frame.blob
         self.call, self.meta, self.front = frame.call, meta, channel.front
         self.conn = (Connection(channel.worker, frame.conn, channel.instance, channel)
                      if frame.conn else None)
-        self.notify, self.binary, self.retry = (
-            bool(frame.flags & flag) for flag in (NOTIFY, BINARY, RETRY))
+        self.notify, self.binary, self.retry = (bool(frame.flags & flag) for flag in (NOTIFY, BINARY, RETRY))
         self.cancelled = False
         self._came = time.monotonic()
 
@@ -269,7 +258,7 @@ class Connection:
 
     def _send(self, type, **parts):
         frame = Frame(type, conn=self.id, **parts)
-        self._worker._in_loop(lambda: self._worker._channel_to(self).push(frame))
+        self._worker._in_loop(lambda: self._worker._channel_to(self.instance, self._channel).push(frame))
 
 
 def _message_parts(message):
@@ -330,8 +319,7 @@ class _Handler:
         self.signature = inspect.signature(function)
         params = self.signature.parameters
         self.ctx = params.get("ctx")
-        self.visible = self.signature.replace(
-            parameters=[p for name, p in params.items() if name != "ctx"])
+        self.visible = self.signature.replace(parameters=[p for name, p in params.items() if name != "ctx"])
 
     def bind(self, ctx):
         """Return (args, kwargs) for a call; raises RpcError -32602 when its params do not fit."""
@@ -356,8 +344,6 @@ class _Handler:
 
 class _Call:
     """A REQUEST from its frame to its RESPONSE. `work` is the handler's future while it runs."""
-
-    __slots__ = ("channel", "ctx", "id", "handler", "arguments", "work")
 
     def __init__(self, channel, ctx, id, handler, arguments):
         self.channel, self.ctx, self.id = channel, ctx, id
@@ -422,10 +408,10 @@ class _Channel(asyncio.Protocol):
         self.leaving = False    # we have sent GOAWAY: no new calls
         self.going = False      # the front has sent it
         self.closing = False    # nothing more is sent, and what comes is thrown away
+        self.holding = False    # what is for clients waits until the front has closed
         self.blocked = False    # the front does not read
         self.input = bytearray()
-        self.output = []        # encoded frames of this turn
-        self.queued = 0         # bytes of them
+        self.output = bytearray()  # frames of this turn, or those that are held
         self.pinged = None      # when our PING went out, if nothing has come since
         self.heard = self.loop.time()
 
@@ -433,8 +419,7 @@ class _Channel(asyncio.Protocol):
         self.transport = transport
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self.worker._channels[self] = None
-        self.timer = self.loop.call_later(
-            HELLO_TIMEOUT, self._fail, ProtocolError("no HELLO in time"))
+        self.timer = self.loop.call_later(HELLO_TIMEOUT, self._fail, ProtocolError("no HELLO in time"))
         if self.worker._stopping:
             self.go_away("shutdown")
 
@@ -442,9 +427,17 @@ class _Channel(asyncio.Protocol):
         self.closing = True
         self.timer.cancel()
         self._drop_calls()
-        self.worker._channels.pop(self, None)
+        self.worker._forget(self)
         self.input = bytearray()  # a Connection that is kept keeps this object
         self.worker._check_stopped()
+
+    def eof_received(self):
+        """The front has closed, perhaps its side only, and reads on: what waits is written first."""
+        if not self.closing:
+            self._flush()
+            self.closing = True
+            self.timer.cancel()
+            self.timer = self.loop.call_later(self.worker.dead_after, self.transport.abort)
 
     def data_received(self, data):
         self.heard, self.pinged = self.loop.time(), None
@@ -460,8 +453,6 @@ class _Channel(asyncio.Protocol):
     def resume_writing(self):
         self.blocked = False
         self.parse()
-
-    # input
 
     def update_reading(self):
         """Read only while the front reads too, and while there is room for more calls."""
@@ -489,9 +480,9 @@ class _Channel(asyncio.Protocol):
         if frame.type >= FIRST_EXTENSION:
             return
         if frame.type == GOAWAY:
-            # It waits for its calls and closes; nothing is left for us to do.
             log.info("%s goes away: %r", self._name(), frame.body[:200])
             self.going = True
+            self._close_if_done()
         elif self.front is None:
             self._on_hello(frame)
         elif frame.type == REQUEST:
@@ -558,8 +549,6 @@ class _Channel(asyncio.Protocol):
             raise RpcError(INVALID_REQUEST, "invalid request")
         return request
 
-    # output
-
     def finish(self, call):
         """Answer a call that has ended; with the channel gone, the answer is dropped."""
         if call.ctx.notify or self.closing:
@@ -572,8 +561,7 @@ class _Channel(asyncio.Protocol):
         except (TypeError, ValueError, RecursionError) as error:
             log.error("%s: its result cannot be sent: %s", call.ctx.method, error)
             self._respond_error(call.ctx.call, call.id, RpcError(INTERNAL_ERROR, "internal error"))
-        if self.leaving and not self.calls:
-            self._close()
+        self._close_if_done()
 
     def _respond_error(self, call, id, error):
         """Answer with an error; without the id where that, being the client's, is too long."""
@@ -592,33 +580,35 @@ class _Channel(asyncio.Protocol):
 
     def is_open(self):
         """Whether frames about connections can be sent."""
-        return self.front is not None and not self.closing and not self.transport.is_closing()
+        return self.holding or (
+            self.front is not None and not self.closing and not self.transport.is_closing())
 
     def push(self, frame):
         """Send a frame that is no answer: what is not read by the front has its limit here."""
         size = frame.size - _HEADER.size
         if size > self.front["max_frame"]:
             raise ValueError(f"{size} bytes are over the front's max_frame")
-        if self.queued + self.transport.get_write_buffer_size() > PUSH_BUFFER:
+        if len(self.output) + self.transport.get_write_buffer_size() > PUSH_BUFFER:
             self._flush()
-            if self.transport.get_write_buffer_size() > PUSH_BUFFER:
+            if len(self.output) + self.transport.get_write_buffer_size() > PUSH_BUFFER:
                 raise BufferError(f"{self._name()} does not read")
         self._send(frame)
 
     def _send(self, frame):
-        if self.closing:
-            return
+        if not self.closing or self.holding:
+            self.take(encode_frame(frame))
+
+    def take(self, data):
+        """Send encoded frames when the turn ends."""
         if not self.output:
             self.loop.call_soon(self._flush)
-        self.output.append(encode_frame(frame))
-        self.queued += frame.size
+        self.output += data
 
     def _flush(self):
-        data, self.output, self.queued = b"".join(self.output), [], 0
-        if data and not self.transport.is_closing():
-            self.transport.write(data)
-
-    # the end, and whether the other side still lives
+        if not self.holding:
+            data, self.output = self.output, bytearray()
+            if data and not self.transport.is_closing():
+                self.transport.write(data)
 
     def go_away(self, reason):
         """Take no more calls, finish those taken, then close (section 7)."""
@@ -626,7 +616,10 @@ class _Channel(asyncio.Protocol):
             return
         self.leaving = True
         self._send(Frame(GOAWAY, body=_dump_json({"reason": reason, "last_call": self.last_call})))
-        if not self.calls:
+        self._close_if_done()
+
+    def _close_if_done(self):
+        if (self.leaving or self.going) and not self.calls:
             self._close()
 
     def _fail(self, error):
@@ -637,11 +630,15 @@ class _Channel(asyncio.Protocol):
 
     def _close(self):
         """End our direction first and wait for the front's end: closing while bytes from it are
-        unread would reset the connection and could lose what we said last."""
+        unread would reset the connection and could lose what we said last.
+        Where the front goes, its end tells that what we said has taken effect: what comes now is
+        held until then, and is sent on another channel, so that the order stays."""
         if self.closing:
             return
         self._flush()
         self.closing = True
+        others = (c for c in self.worker._channels if c is not self and c.instance == self.instance)
+        self.holding = not self.leaving and any(c.is_open() and not c.holding for c in others)
         self.timer.cancel()
         self._drop_calls()
         self.update_reading()
@@ -702,6 +699,7 @@ class Worker:
         self._handlers = {}
         self._loop = self._thread = None     # once it serves
         self._channels = {}                  # _Channel -> None, the oldest first
+        self._usual = {}                     # instance -> _Channel, see _channel_to()
         self._waiting = collections.deque()  # calls for which `concurrency` has no room yet
         self._running = 0                    # handlers in progress, notifications' included
         self._stopping = False
@@ -716,8 +714,7 @@ class Worker:
         """Decorator: the function answers the requests of `http` routes (section 8).
         It is given an HttpRequest and returns an HttpResponse, or bytes or str for a plain 200.
         Raises ValueError when there is such a function already."""
-        return self._add("http.request",
-                         _Handler(function, lambda ctx: (HttpRequest(ctx),), http=True))
+        return self._add("http.request", _Handler(function, lambda ctx: (HttpRequest(ctx),), http=True))
 
     def event(self, name):
         """Decorator: the function is called with the Context, ctx.conn being the connection (section 9).
@@ -755,7 +752,7 @@ class Worker:
         try:
             # create_server() takes UNIX sockets too, and unlike its sister it never unlinks one.
             self._server = await self._loop.create_server(
-                functools.partial(_Channel, self), sock=self._listener.socket, backlog=BACKLOG)
+                lambda: _Channel(self), sock=self._listener.socket, backlog=BACKLOG)
             log.info("listening on %s", self._listener.name)
             if self._stopping:
                 self._leave()
@@ -801,32 +798,39 @@ class Worker:
                  "features": ["push"]}
         return hello if self.name is None else {**hello, "name": self.name}
 
-    def _open_channels(self):
-        """Those that can be sent to; the oldest first, those that go away last."""
-        return sorted((c for c in self._channels if c.is_open()), key=lambda c: c.going)
+    def _forget(self, channel):
+        self._channels.pop(channel, None)
+        if self._usual.get(channel.instance) is channel:
+            del self._usual[channel.instance]
+        held, channel.holding = channel.holding and channel.output, False
+        if held:
+            try:
+                self._channel_to(channel.instance).take(held)
+            except ConnectionError as error:
+                log.warning("%d bytes of messages are lost: %s", len(held), error)
 
-    def _channel_to(self, connection):
-        """The channel that its calls came on, while that is open; else another of its front."""
-        channel = connection._channel
-        if channel is not None and channel.is_open():
-            return channel
-        for channel in self._open_channels():
-            if channel.instance == connection.instance:
-                return channel
-        raise ConnectionError("no channel is open to this connection's front")
+    def _channel_to(self, instance, channel=None):
+        """A channel of that front: the one given while it is open, else the usual one, which is the
+        same until it has closed, since between two there is no order; then the oldest, those that
+        go away last."""
+        if channel is None or not channel.is_open():
+            channel = self._usual.get(instance)
+        if channel is None or not channel.is_open():
+            found = [c for c in self._channels if c.instance == instance and c.is_open()]
+            if not found:
+                raise ConnectionError("no channel is open to this connection's front")
+            channel = self._usual[instance] = min(found, key=lambda c: (c.holding, c.going))
+        return channel
 
     def _publish(self, frame, after):
-        # A front's instance -> one of its channels: the last one put there, so the best one.
-        chosen = {channel.instance: channel for channel in reversed(self._open_channels())}
-        if after is not None and after.instance in chosen:
-            chosen[after.instance] = self._channel_to(after)
-        errors = []
-        for channel in chosen.values():
+        errors, instances = [], {c.instance for c in self._channels if c.is_open()}
+        for instance in instances:
+            first = after._channel if after is not None and after.instance == instance else None
             try:
-                channel.push(frame)
+                self._channel_to(instance, first).push(frame)
             except (ValueError, BufferError) as error:
                 errors.append(error)
-        if len(errors) == len(chosen):
+        if len(errors) == len(instances):
             raise errors[-1] if errors else ConnectionError("no channel is open")
 
     def _in_loop(self, function):
@@ -842,10 +846,8 @@ class Worker:
         return len(self._waiting) >= WAITING_MAX
 
     def _take(self, call):
-        if self.concurrency and self._running >= self.concurrency:
-            self._waiting.append(call)
-        else:
-            self._start(call)
+        busy = self.concurrency and self._running >= self.concurrency
+        (self._waiting.append if busy else self._start)(call)
 
     def _start(self, call):
         self._running += 1
@@ -855,8 +857,7 @@ class Worker:
             call.work.add_done_callback(lambda _: self._ended(call))
         else:
             call.work = self._threads.submit(function, *args, **kwargs)
-            call.work.add_done_callback(
-                lambda _: self._loop.call_soon_threadsafe(self._ended, call))
+            call.work.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._ended, call))
 
     def _ended(self, call):
         self._running -= 1

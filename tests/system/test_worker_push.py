@@ -4,6 +4,7 @@ In C through the module tests/modules/push.c, in Python through a script that do
 """
 
 import json
+import socket
 
 import pytest
 
@@ -268,13 +269,82 @@ def test_publish_is_sent_once_to_each_front(worker, where):
     assert frames[4] == [PUBLISH]  # of its own front, the channel that `after` names
 
 
-def test_publish_goes_round_a_channel_that_goes_away(worker):
+def test_publish_stays_on_a_channel_until_it_has_closed(worker):
+    """Between two channels there is no order, so one that goes away is used while it is open."""
     first, second = worker.front(shard=0, shards=2), worker.front(shard=1, shards=2)
-    assert send(first, "publish", topic="t", kind="text").type == PUBLISH  # the oldest, while it stays
+    assert send(first, "publish", topic="t", kind="text").type == PUBLISH  # the oldest
+    call = first.request("demo.sleep", [1])
+    first.send(GOAWAY, body={"reason": "reload"})
+    first.response(call)
+    first.expect_closed()
+    second.ping()
+    assert send(second, "publish", topic="t", kind="text").type == PUBLISH
+
+
+def test_publish_begins_on_a_channel_that_stays(worker):
+    first, second = worker.front(shard=0, shards=2), worker.front(shard=1, shards=2)
     first.request("demo.sleep", FOREVER)
     first.send(GOAWAY, body={"reason": "reload"})
     first.ping()
     assert send(second, "publish", topic="t", kind="text").type == PUBLISH
+
+
+@FROM
+def test_what_would_go_on_a_channel_that_ends_waits_for_its_end(worker, where):
+    """When the front has closed too, what came before has taken effect: only then comes the rest, in order."""
+    first, second = worker.front(shard=0, shards=2), worker.front(shard=1, shards=2)
+    other = worker.front(instance="other")
+    assert first.call("push.keep", conn=5)["result"] is True
+    assert send(first, "publish", topic="t", kind="text", blob=b"0").blob == b"0"
+    first.send(GOAWAY, body={"reason": "reload"})
+    assert first.recv() is None
+    for n in (b"1", b"2"):
+        # Answered, so sent: a front that has not the message yet is the one that it is held for.
+        for op in ("push", "publish"):
+            call = other.request("push.send", {"op": op, "topic": "t", "kind": "text", "kept": True, **where}, blob=n)
+            assert json.loads(other.response(call).body)["result"]["sent"] == 1
+    second.ping()
+    assert second.kept == []
+    first.close()
+    got = [second.recv() for _ in range(4)]
+    assert [(f.type, f.conn, f.blob) for f in got] == [
+        (PUSH, 5, b"1"), (PUBLISH, 0, b"1"), (PUSH, 5, b"2"), (PUBLISH, 0, b"2")]
+
+
+def test_what_waits_for_the_end_of_a_channel_is_sent_when_none_comes(worker):
+    first, second = worker.front(shard=0, shards=2), worker.front(shard=1, shards=2)
+    assert first.call("push.keep", conn=5)["result"] is True
+    first.send(GOAWAY, body={"reason": "reload"})
+    assert first.recv() is None
+    call = second.request("push.send", {"op": "push", "kind": "text", "kept": True}, blob=b"late")
+    second.response(call)
+    assert second.expect(PUSH).blob == b"late"  # after a second or two, since the front does not close
+
+
+def test_a_front_without_another_channel_is_not_waited_for(worker):
+    only, other = worker.front(instance="a"), worker.front(instance="b")
+    assert only.call("push.keep", conn=5)["result"] is True
+    only.send(GOAWAY, body={"reason": "reload"})
+    assert only.recv() is None
+    refused(other, ENOTCONN, "push", kind="text", kept=True)
+
+
+@FROM
+@pytest.mark.parametrize("says_so", [True, False], ids=["goaway", "no goaway"])
+def test_a_front_that_shuts_its_side_gets_what_waits(worker, where, says_so):
+    """In the middle of a flood, of which most waits in the worker since the front does not read: all that
+    was taken comes, in frames that are whole, and then the worker closes."""
+    front, other = worker.front(), worker.front(instance="other")
+    assert front.call("push.keep", conn=5)["result"] is True
+    params = {"op": "push", "kind": "text", "size": 10_000, "repeat": 2_000, "kept": True, **where}
+    result = json.loads(other.response(other.request("push.send", params)).body)["result"]
+    assert result["sent"] >= 100 and result["error"] == ENOBUFS
+    if says_so:
+        front.send(GOAWAY, body={"reason": "reload"})
+    front.socket.shutdown(socket.SHUT_WR)
+    other.ping()
+    frames = front.expect_closed()
+    assert [(f.type, f.conn, len(f.blob)) for f in frames] == [(PUSH, 5, 10_000)] * result["sent"]
 
 
 def test_a_channel_that_has_said_no_hello_counts_for_nothing(worker, front):
