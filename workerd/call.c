@@ -17,6 +17,7 @@ static void call_free(struct workerd_call *call)
 {
     struct workerd *worker = call->worker;
     struct channel *channel = call->channel;
+    bool noted = call->pending && is_note(call);
     mem_put(call->kept, call->kept_size);
     mem_put(call->unescaped, call->unescaped_size);
     mem_put(call->http, call->http_size);
@@ -25,7 +26,7 @@ static void call_free(struct workerd_call *call)
     worker->ncalls--;
     if (channel != NULL) {
         channel->ncalls--;
-        channel->nnotes -= call->pending && is_note(call);
+        channel->nnotes -= noted;
         if (channel->going)
             channel_touch(channel);
     }

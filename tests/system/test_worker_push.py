@@ -321,6 +321,18 @@ def test_what_waits_for_the_end_of_a_channel_is_sent_when_none_comes(worker):
     assert second.expect(PUSH).blob == b"late"  # after a second or two, since the front does not close
 
 
+def test_a_notification_in_progress_does_not_keep_a_channel(worker):
+    """Nobody waits for its end, and it comes to its end all the same, on whatever channel is there."""
+    first, second = worker.front(shard=0, shards=2), worker.front(shard=1, shards=2)
+    for ms in (1, 1, 300):
+        first.request("demo.sleep", [ms], flags=NOTIFY)
+    first.send(GOAWAY, body={"reason": "reload"})
+    assert first.recv() is None
+    first.close()
+    assert second.call("demo.sleep", [400])["result"] is not False  # by then the others have ended
+    second.ping()
+
+
 def test_a_front_without_another_channel_is_not_waited_for(worker):
     only, other = worker.front(instance="a"), worker.front(instance="b")
     assert only.call("push.keep", conn=5)["result"] is True
