@@ -74,6 +74,7 @@ struct ctl_report {
     struct ctl_start start; /* as it was told */
     int32_t pid;
     uint8_t leaving; /* not 0: it gives its clients away, or drains */
+    uint8_t open;    /* 1: it has been told to accept; 0 */
 };
 
 struct ctl_message {

@@ -58,6 +58,7 @@ struct shard {
     size_t npools;
     bool started;
     bool opening;   /* RUN has come; READY is said when it is known which workers are there */
+    bool opened;    /* OPEN has come */
     bool running;   /* READY has been said */
     bool congested; /* workers are not read, since a sibling does not keep up */
     bool crowded;   /* siblings are not read either, since connections to come wait */
@@ -307,6 +308,7 @@ static int on_open(struct shard *shard)
 {
     if (!shard->running)
         return -EPROTO;
+    shard->opened = true;
     if (!shard->acceptor.closed)
         acceptor_open(&shard->acceptor);
     return 0;
@@ -577,6 +579,7 @@ static int on_report(struct report *report, int sock)
     struct ctl_message ready = {0};
     message.u.report.start = shard->start;
     message.u.report.pid = getpid();
+    message.u.report.open = shard->opened;
     message.u.report.leaving = shard->ctx.leaving || shard->ctx.draining;
     int r = ctl_send(sock, CTL_REPORT, &message, shard->fds, CTL_START_FDS);
     if (r == 0)

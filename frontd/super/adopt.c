@@ -4,8 +4,8 @@
  * (shard/report.c), and sends REPORT with its descriptors, LISTEN with its listening sockets, and
  * READY.
  *
- * The newest generation of which all shards have reported serves on; newer ones that are not
- * complete were about to start and are ended; an older one is there if it was just leaving. The
+ * The newest generation that accepts serves on, and what is missing of it is started; newer shards
+ * were about to start and are ended; an older generation is there if it was just leaving. The
  * supervisor reloads afterwards, so that all shards are its own.
  */
 
@@ -27,7 +27,8 @@
 #include "common/mem.h"
 
 enum {
-    WAIT_MS = 5000,  /* for all shards; they try every 100 ms */
+    WAIT_MS = 3000,  /* for all shards; they try every 100 ms */
+    RETRY_MS = 100,  /* between two looks at the lock */
     QUIET_MS = 500,  /* after the last report, where all of a generation are there */
     REPORT_MS = 500, /* for the rest of a report */
     REPORTS_MAX = SUPER_GENERATIONS * CONF_SHARDS_MAX,
@@ -214,30 +215,39 @@ static size_t count_of(const struct findings *findings, uint64_t generation)
     return n;
 }
 
-/* The newest generation that is complete and serves; 0: none is. */
-static uint64_t newest_complete(const struct findings *findings)
+/*
+ * The newest generation that serves clients; 0: none does. *ret_complete: all its shards have
+ * reported.
+ */
+static uint64_t newest_serving(const struct findings *findings, bool *ret_complete)
 {
     uint64_t newest = 0;
+    *ret_complete = false;
     for (size_t i = 0; i < findings->count; i++) {
         const struct ctl_report *report = &findings->all[i].report;
-        if (!report->leaving && report->start.generation > newest &&
-            count_of(findings, report->start.generation) == report->start.shards)
-            newest = report->start.generation;
+        if (report->leaving || !report->open || report->start.generation < newest)
+            continue;
+        newest = report->start.generation;
+        *ret_complete = count_of(findings, newest) == report->start.shards;
     }
     return newest;
 }
 
-static void collect(struct findings *findings, int listener, const struct conf *conf)
+/* Until all have reported, or *lock can be had: then the last of them has ended before. */
+static void collect(struct findings *findings, int listener, int lock, const struct conf *conf)
 {
     struct pollfd poll_listener = {.fd = listener, .events = POLLIN};
     uint64_t until = now_ms() + WAIT_MS;
     uint64_t last = now_ms();
     while (findings->count < REPORTS_MAX) {
         uint64_t now = now_ms();
-        bool complete = newest_complete(findings) != 0;
+        bool complete;
+        newest_serving(findings, &complete);
         uint64_t end = complete ? MIN(until, last + QUIET_MS) : until;
-        if (now >= end || poll(&poll_listener, 1, (int)(end - now)) <= 0)
+        if (now >= end || (findings->count == 0 && flock(lock, LOCK_EX | LOCK_NB) == 0))
             return;
+        if (poll(&poll_listener, 1, (int)MIN(end - now, (uint64_t)RETRY_MS)) <= 0)
+            continue;
         int sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (sock < 0)
             continue;
@@ -300,7 +310,12 @@ static int take_shard(struct generation *generation, struct found *found)
     int sock = found->sock;
     found->sock = -1;
     int r = take_sockets(super, found);
-    return r == 0 ? child_adopt(child, found->report.pid, sock, false) : r;
+    if (r == 0)
+        r = child_adopt(child, found->report.pid, sock, false);
+    if (r != -ESRCH)
+        return r;
+    child_ended(child, -1); /* it has ended meanwhile */
+    return 0;
 }
 
 /* Makes a generation of what its shards say. */
@@ -360,14 +375,41 @@ static int settle_others(struct super *super, struct findings *findings, uint64_
     return leaving == 0 ? 0 : take_generation(super, findings, leaving, 1);
 }
 
+/* What those who were killed too held in the shared memory is free again. */
+static void reclaim_empty_seats(const struct super *super, struct share *share)
+{
+    uint64_t taken = 0;
+    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
+        const struct generation *generation = super->generations[g];
+        for (uint32_t i = 0; generation != NULL && i < generation->nchildren; i++) {
+            if (generation->children[i].pid > 0)
+                taken |= (uint64_t)1 << generation->children[i].seat;
+        }
+    }
+    for (unsigned seat = 0; share != NULL && seat <= SHARE_SEAT_LAST; seat++) {
+        if (!(taken >> seat & 1))
+            share_reclaim(share, seat);
+    }
+}
+
+/* Shards that were killed with the supervisor, and their sockets, are made anew. */
+static int complete(struct super *super, struct generation *generation)
+{
+    char error[512];
+    reclaim_empty_seats(super, generation->share);
+    if (endpoints_bind(&super->endpoints, generation->conf, error, sizeof(error)) < 0)
+        log_error("%s", error); /* the others are served, and the reload tries again */
+    int r = endpoints_listen(&super->endpoints);
+    return r == 0 ? generation_seat_missing(generation) : r;
+}
+
 static int use(struct super *super, struct findings *findings)
 {
-    uint64_t serving = newest_complete(findings);
-    if (serving == 0) {
-        log_error("%zu shards of the front before are alive, but not all of any generation",
-            findings->count);
-        return -ESTALE;
-    }
+    bool all;
+    uint64_t serving = newest_serving(findings, &all);
+    /* Where only some are left that were leaving, or had not begun, they have to do. */
+    for (size_t i = 0; serving == 0 && i < findings->count; i++)
+        serving = findings->all[i].report.start.generation;
     struct found *first = &findings->all[0];
     for (size_t i = 0; i < findings->count; i++) {
         if (findings->all[i].report.start.generation == serving)
@@ -377,13 +419,17 @@ static int use(struct super *super, struct findings *findings)
     int r = take_generation(super, findings, serving, 0);
     if (r == 0)
         r = settle_others(super, findings, serving);
+    if (r == 0)
+        r = complete(super, super->generations[0]);
     if (r < 0)
         return r;
-    log_info("found the shards of generation %llu, which serve on", (unsigned long long)serving);
+    log_info("found %s shards of generation %llu, which serve on", all ? "the" : "some",
+        (unsigned long long)serving);
     return 0;
 }
 
-static int find(struct super *super, const struct conf *conf)
+/* *ret_found: whether there was any; else the lock is ours. */
+static int find(struct super *super, const struct conf *conf, int lock, bool *ret_found)
 {
     struct sockaddr_un address;
     int listener = listen_for_reports(conf, &address);
@@ -392,8 +438,12 @@ static int find(struct super *super, const struct conf *conf)
     struct findings *findings = mem_zalloc(sizeof(*findings));
     int r = findings == NULL ? -ENOMEM : 0;
     if (r == 0) {
-        collect(findings, listener, conf);
-        r = use(super, findings);
+        collect(findings, listener, lock, conf);
+        *ret_found = findings->count > 0;
+        if (*ret_found)
+            r = use(super, findings);
+        else if (flock(lock, LOCK_EX | LOCK_NB) < 0)
+            r = -ETIMEDOUT;
         for (size_t i = 0; i < findings->count; i++)
             let_go(&findings->all[i]);
     }
@@ -414,17 +464,18 @@ int adopt_shards(
             conf->run_dir, strerror(-lock));
         return lock;
     }
-    if (flock(lock, LOCK_EX | LOCK_NB) == 0) {
-        super->alive_fd = lock; /* nobody: it is locked for the shards to come */
+    if (flock(lock, LOCK_EX | LOCK_NB) < 0) {
+        log_info("shards of a front that was killed are alive: waiting for their reports");
+        r = find(super, conf, lock, ret_found);
+    }
+    if (r == 0 && !*ret_found) {
+        super->alive_fd = lock; /* it is locked for the shards to come */
         return 0;
     }
     close(lock);
-    log_info("shards of a front that was killed are alive: waiting for their reports");
-    r = find(super, conf);
     if (r < 0)
         snprintf(error, error_size,
             "shards of a front that was killed are alive, and cannot be taken over: %s",
             strerror(-r));
-    *ret_found = r == 0;
     return r;
 }

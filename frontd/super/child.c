@@ -136,6 +136,8 @@ static int send_listeners(struct child *child, int control)
     for (uint32_t i = 0; r == 0 && i < conf->nlisteners; i++) {
         const struct endpoint *endpoint = endpoints_find(
             &generation->super->endpoints, &conf->listeners[i].address);
+        if (endpoint == NULL)
+            continue; /* it could not be bound */
         uint32_t step = endpoint->shared ? 1 : generation->nchildren;
         for (uint32_t n = endpoint->shared ? 0 : child->shard; r == 0 && n < endpoint->count;
              n += step) {

@@ -195,6 +195,20 @@ struct generation *generation_found(struct super *super, int conf_fd, int share_
     return generation;
 }
 
+int generation_seat_missing(struct generation *generation)
+{
+    uint64_t taken = 0;
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < generation->nchildren; i++) {
+        struct child *child = &generation->children[i];
+        if (child->pid > 0)
+            continue;
+        child->seat = free_seat(generation->super, &taken);
+        r = make_wake_fd(&generation->super->wake_fds[child->seat]);
+    }
+    return r;
+}
+
 void generation_start(struct generation *generation)
 {
     for (uint32_t i = 0; i < generation->nchildren; i++)

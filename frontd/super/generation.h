@@ -48,6 +48,10 @@ struct generation *generation_new(struct super *super, struct conf *conf, const 
 struct generation *generation_found(struct super *super, int conf_fd, int share_fd, uint64_t number,
     uint32_t shards, char *error, size_t error_size);
 
+/* Of one that was found: gives the shards that were not a seat, so that they can be started. 0 or
+ * -errno. */
+int generation_seat_missing(struct generation *generation);
+
 /* Starts all shards. */
 void generation_start(struct generation *generation);
 

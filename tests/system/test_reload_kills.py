@@ -121,7 +121,6 @@ def test_supervisor_killed_while_old_shards_leave(killable):
         call(client)
 
 
-@pytest.mark.xfail(strict=True, reason="a lock that is held when it starts is not tried again: it refuses to start")
 def test_supervisor_and_all_shards_killed(killable):
     """The last shard ends while the new supervisor already looks for it."""
     site = killable(shards=2)
@@ -148,7 +147,6 @@ def test_supervisor_killed_after_all_shards(killable):
     site.reload()
 
 
-@pytest.mark.xfail(strict=True, reason="with one shard of two gone, a new supervisor refuses to start")
 def test_supervisor_and_one_shard_killed(killable):
     site = killable(shards=2)
     clients = some(site)
