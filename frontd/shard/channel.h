@@ -14,7 +14,7 @@ enum {
     CHANNEL_HELLO_MS = 5000,  /* protocol section 4 */
     CHANNEL_QUIET_MS = 15000, /* section 10: then PING */
     CHANNEL_DEAD_MS = 45000,  /* section 10: nothing for so long after a PING */
-    CHANNEL_WAIT_MS = 5000,   /* section 7: for a worker that pushes to close first when we go */
+    CHANNEL_WAIT_MS = 1000,   /* section 7: for a worker that pushes to close first when we go */
     /* Waiting for a worker that does not read; past it no more calls are given to it. */
     CHANNEL_BACKLOG_MAX = 4 * 1024 * 1024,
 };
