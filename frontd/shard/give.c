@@ -295,7 +295,7 @@ static int memfd_of(const struct buf *states)
 static int send_batch(struct target *target)
 {
     struct buf states = {0};
-    int fds[FDPASS_FDS_MAX];
+    int fds[FDPASS_FDS_MAX] = {-1};
     int r = 0;
     for (uint32_t i = 0; r == 0 && i < target->count; i++) {
         r = put_state(&states, target->clients[i]);

@@ -180,7 +180,7 @@ static void forget(const struct giver *giver, struct client **clients)
 
 static void take_batch(struct giver *giver)
 {
-    struct client *clients[HANDOVER_BATCH_MAX];
+    struct client *clients[HANDOVER_BATCH_MAX] = {NULL};
     struct handover_message message = {.batch = giver->batch.batch, .count = giver->batch.count};
     giver->waiting = false;
     size_t made = restore(giver, clients);

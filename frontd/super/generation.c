@@ -127,7 +127,7 @@ struct generation *generation_new(struct super *super, struct conf *conf, const 
     const struct generation *before, char *error, size_t error_size)
 {
     struct generation *generation = make(super, conf, conf->shards);
-    uint32_t seats[CONF_SHARDS_MAX];
+    uint32_t seats[CONF_SHARDS_MAX] = {0};
     uint64_t taken = 0;
     int r = generation == NULL ? -ENOMEM : 0;
     if (r == 0)
