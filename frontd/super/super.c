@@ -476,6 +476,7 @@ static int init_loop(struct super *super)
             return r;
     }
     service_start(&super->service, &super->loop);
+    super->loop_open = true;
     /* A program that was executed in place had them blocked until now. */
     sigset_t none;
     sigemptyset(&none);
@@ -544,7 +545,8 @@ static int start(struct super *super, struct conf *conf, const struct buf *text)
     }
     if (r < 0) {
         log_error("%s", error);
-        endpoints_prune(&super->endpoints, NULL);
+        if (super->generations[0] == NULL) /* else the paths are those of shards that serve on */
+            endpoints_prune(&super->endpoints, NULL);
         return r;
     }
     managed_apply(&super->managed, serving(super)->conf, true);
@@ -613,6 +615,22 @@ static void finish(struct super *super)
     log_info("stopped");
 }
 
+/* It did not come to run: whatever processes there are serve on. */
+static void give_up(struct super *super)
+{
+    if (!super->loop_open)
+        return;
+    if (super->managed.loop != NULL)
+        managed_close(&super->managed);
+    for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
+        if (super->generations[i] != NULL)
+            forget(super, super->generations[i]);
+    }
+    close_handles(super);
+    uv_run(&super->loop, UV_RUN_DEFAULT);
+    CHECK(uv_loop_close(&super->loop) == 0);
+}
+
 int super_run(char **argv, const char *conf_name, int state_fd)
 {
     struct super *super = mem_zalloc(sizeof(*super));
@@ -638,6 +656,8 @@ int super_run(char **argv, const char *conf_name, int state_fd)
              uv_run(&super->loop, UV_RUN_DEFAULT))
             execute(super);
         finish(super);
+    } else {
+        give_up(super);
     }
     mem_free(super->exe);
     mem_free(super);

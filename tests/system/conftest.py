@@ -8,6 +8,12 @@ import harness
 from reloads import Front
 
 
+# What says nothing about our C code that the other build has not said already: scripts, installed files, the
+# Python library against scripted peers, our documents' examples in Python, and the load programs.
+if harness.sanitized():
+    collect_ignore = ["test_bench.py", "test_python_library.py", "test_scripts.py", "test_systemd.py"]
+
+
 def pytest_sessionstart(session):
     if not os.path.exists(harness.FRONTD):
         session.config.issue_config_time_warning(

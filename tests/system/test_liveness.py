@@ -97,4 +97,4 @@ def test_no_hello_within_5_s(fast):
     worker.wait(lambda: worker.channels, "a channel")
     start = time.monotonic()
     worker.wait(lambda: worker.channels[0].closed, "the end of the channel")
-    assert 4 <= (time.monotonic() - start) * SPEED <= 30
+    assert 3 <= (time.monotonic() - start) * SPEED <= 30    # a second may have passed before `start`

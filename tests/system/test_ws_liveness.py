@@ -58,7 +58,7 @@ def test_who_does_not_answer_is_asked_and_released(site):
         conn, _ = client.who()
         other, _ = later.who()
         assert pings_until_the_end(client) == 2
-        assert time.monotonic() - start >= 3 * 0.6
+        assert time.monotonic() - start >= 3 * 0.6 - 0.05   # its clock counts from the turn of its loop
         assert pings_until_the_end(later) == 2
         assert worker.wait_disconnect(conn).params["code"] == 1006
         worker.wait_disconnect(other)
