@@ -10,6 +10,18 @@
 #include "common/mem.h"
 #include "frontd/shard/stay.h"
 
+/*
+ * Whoever adds to what a connection keeps comes by here: it is saved and restored too, or it is
+ * said above why it need not be, and then the number changes.
+ */
+#if __SIZEOF_POINTER__ == 8
+_Static_assert(sizeof(struct client) - sizeof(uv_poll_t) == 176, "saved by save_client()");
+_Static_assert(sizeof(struct pending) == 88, "saved by save_pending()");
+_Static_assert(sizeof(struct stay) == 40, "saved by stay_save()");
+_Static_assert(sizeof(struct http1) == 32 && sizeof(struct ws) == 20, "saved by the codecs");
+_Static_assert(sizeof(struct message_queue) == 32, "saved by message_queue_save()");
+#endif
+
 enum section {
     SECTION_CLIENT = 1,
     SECTION_STAY,
