@@ -314,8 +314,8 @@ def print_results(args, results):
     deliveries = args.publishes * (args.connections // 3) / args.topics
     print(f"{number(args.connections // 3)} connections of each kind, ", end="")
     print(f"{number(args.calls / 3)} calls/s on each kind;")
-    print(f"{number(args.publishes)} messages/s to {number(args.topics)} topics in turns: ", end="")
-    print(f"{number(deliveries)} deliveries/s")
+    topics = "one topic" if args.topics == 1 else f"{number(args.topics)} topics in turns"
+    print(f"{number(args.publishes)} messages/s to {topics}: {number(deliveries)} deliveries/s")
     print(f"\n{args.reloads} reloads, and the same time without")
     common.print_table(COUNTS_HEAD, [counts(r, k) for r in results for k in r["clients"]])
     print("\nLongest pause of a call, mean of all calls, longest way of a message;")
@@ -373,5 +373,6 @@ def print_cpu(result):
         ["idle, with all that a reload costs", number(cpu["raw"], 2)],
         ["under load, less the load's", number(cpu["loaded"], 2)],
     ]
-    common.print_table(["connections", "µs"], rows)
-    print(f"a reload without connections: {number(cpu['start_ms'], 1)} ms of CPU time")
+    common.print_table(["connections", "µs"], [row for row in rows if row[1] != "-"])
+    if cpu["start_ms"] is not None:
+        print(f"a reload without connections: {number(cpu['start_ms'], 1)} ms of CPU time")
