@@ -1,5 +1,6 @@
 """Starts and stops the programs under test, and looks at them through /proc."""
 import contextlib
+import functools
 import json
 import os
 import random
@@ -30,6 +31,7 @@ SANITIZERS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:
 logs = {}               # path of each log written since the last look → what wrote it
 
 
+@functools.cache
 def sanitized():
     """Whether the build under test has ASan."""
     try:
@@ -50,13 +52,19 @@ def wait_for(condition, what="the condition", timeout=LIMIT, interval=0.01):
         time.sleep(interval)
 
 
+PORTS = range(10000, 32000)     # below those that the kernel gives to clients
+SLICES = 8                      # of them; each process that runs tests has one for itself
 given_ports = set()
 
 
 def free_port():
-    """A port nobody listens on, never given twice; below those that the kernel gives to clients."""
+    """A port nobody listens on, not given before (as long as there are others), nor by another process."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    mine = PORTS[(worker % 4 + 4 * sanitized())::SLICES]
     while True:
-        port = random.randrange(10000, 32000)
+        if len(given_ports) >= len(mine) // 2:
+            given_ports.clear()
+        port = random.choice(mine)
         if port in given_ports:
             continue
         given_ports.add(port)

@@ -1,5 +1,6 @@
 """workerd and SIGUSR2: the program on disk takes its place, and nobody notices."""
 
+import contextlib
 import array
 import os
 import re
@@ -87,7 +88,8 @@ class Line(WorkerProcess):
 
     def kill(self):
         for pid in self.family():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         super().kill()
 
 
