@@ -1,7 +1,7 @@
 """workerd and SIGUSR2: the program on disk takes its place, and nobody notices."""
 
-import contextlib
 import array
+import contextlib
 import os
 import re
 import resource
