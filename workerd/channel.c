@@ -445,7 +445,8 @@ static uint64_t tick_open(struct channel *channel, uint64_t now)
     if (channel->worker->ncalls > 0)
         return now + times->ping;
     log_warning("shard %u: silent since a PING: the channel is closed", channel->shard);
-    channel_close(channel);
+    if (write_out(channel)) /* an answer may have been given in this very turn */
+        channel_close(channel);
     return UINT64_MAX;
 }
 

@@ -530,7 +530,7 @@ def test_a_silent_front_is_given_up(start):
 def test_a_silent_front_is_not_given_up_while_its_calls_are_in_progress(start):
     worker = start(env={"WORKERD_TIMES": "5000,300,300,1000"})
     front = worker.front()
-    call = front.request("demo.sleep", {"ms": 1500})
+    call = front.request("demo.sleep", {"ms": 1400})
     assert front.response(call)
     front.expect_closed()   # but then
 
