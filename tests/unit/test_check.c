@@ -1,5 +1,4 @@
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -9,6 +8,7 @@
 #include <unistd.h>
 
 #include "frontd/super/check.h"
+#include "tests/unit/descriptors.h"
 
 enum {
     TURNS_MAX = 100000, /* of the loop: a bound, not a time */
@@ -21,17 +21,6 @@ static struct check check;
 static size_t open_before;
 static pid_t ended;
 static int ended_status;
-
-static size_t open_count(void)
-{
-    size_t count = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    cr_assert_not_null(dir);
-    while (readdir(dir) != NULL)
-        count++;
-    closedir(dir);
-    return count;
-}
 
 static void set_up(void)
 {

@@ -1,5 +1,4 @@
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -8,20 +7,10 @@
 #include <unistd.h>
 
 #include "frontd/shard/handover.h"
+#include "tests/unit/descriptors.h"
 
 static int ends[2];
 static size_t open_before;
-
-static size_t open_count(void)
-{
-    size_t count = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    cr_assert_not_null(dir);
-    while (readdir(dir) != NULL)
-        count++;
-    closedir(dir);
-    return count;
-}
 
 static void set_up(void)
 {

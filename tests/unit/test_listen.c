@@ -11,6 +11,7 @@
 
 #include "common/mem.h"
 #include "frontd/super/listen.h"
+#include "tests/unit/descriptors.h"
 
 enum { PORT = 9100 };
 
@@ -21,17 +22,6 @@ static struct endpoints endpoints = {.activation = &passed};
 static char error[256];
 static size_t open_before;
 static size_t in_use_before;
-
-static size_t open_count(void)
-{
-    size_t count = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    cr_assert_not_null(dir);
-    while (readdir(dir) != NULL)
-        count++;
-    closedir(dir);
-    return count;
-}
 
 static size_t files(void)
 {
