@@ -9,7 +9,7 @@
  * reset the connection and take the answer with it. Whoever breaks off at once is CLIENT_DOOMED.
  *
  * While the shard gives its connections away (ctx->leaving), one that is found quiet at the end of
- * a flush is put where handover.c takes it from; what it has sent on is left for the other process.
+ * a flush is put where give.c takes it from; what it has sent on is left for the other process.
  *
  * One timer serves all timeouts: it is armed for the earliest known time and looks, when it fires,
  * whether the time has moved; so an active client does not touch the wheel.

@@ -44,9 +44,8 @@ int handover_send(int sock, enum handover_type type, struct handover_message *me
 /*
  * Receives one message. Returns 0 with the descriptors, which are the caller's; -EAGAIN; -EPIPE
  * when the peer has closed; -EMFILE when descriptors were dropped since this process is at its
- * limit
- * (*ret_message is right, those that did come are closed); -EPROTO when it is none of ours; or
- * another -errno. fds has room for FDPASS_FDS_MAX.
+ * limit (*ret_message is right, those that did come are closed); -EPROTO when it is none of ours;
+ * or another -errno. fds has room for FDPASS_FDS_MAX.
  */
 int handover_receive(int sock, struct handover_message *ret_message, int *fds, size_t *ret_nfds);
 

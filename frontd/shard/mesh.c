@@ -31,6 +31,7 @@ struct peer {
 };
 
 static struct peer peers[SHARE_SEATS];
+static unsigned seats;     /* one more than the highest that there has been a socket to */
 static uint64_t passed_on; /* how much this shard has */
 static uint64_t last_ping; /* its number */
 
@@ -42,6 +43,7 @@ static struct peer *peer_of(struct stream *stream)
 void mesh_init(struct ctx *ctx)
 {
     (void)ctx;
+    seats = 0;
     passed_on = last_ping = 0;
     for (unsigned i = 0; i < SHARE_SEATS; i++)
         peers[i] = (struct peer){.seat = i, .next_fd = -1};
@@ -109,6 +111,7 @@ int mesh_add(struct ctx *ctx, unsigned seat, int fd)
         return -EPROTO;
     }
     struct peer *peer = &peers[seat];
+    seats = MAX(seats, seat + 1);
     if (peer->stream.open) {
         if (peer->next_fd >= 0)
             fdpass_close(&peer->next_fd, 1);
@@ -135,7 +138,7 @@ void mesh_forward(struct ctx *ctx, const struct frame *frame)
     head.call = ++passed_on;
     if (journal_add(ctx->seat, own_position(ctx), frame) < 0)
         log_error("no memory: a connection that moves may miss a message");
-    for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
+    for (unsigned i = 0; i < seats; i++) {
         if (!on_air(&peers[i]))
             continue;
         char *room = stream_add(&peers[i].stream, &head);
@@ -185,7 +188,7 @@ bool mesh_has_heard(const struct ctx *ctx, const struct positions *wanted)
 bool mesh_congested(const struct ctx *ctx)
 {
     (void)ctx;
-    for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
+    for (unsigned i = 0; i < seats; i++) {
         if (buf_len(&peers[i].stream.out) > BACKLOG_MAX)
             return true;
     }

@@ -47,7 +47,7 @@ static struct {
     struct acceptor *acceptor;
     struct wheel_timer timer; /* looks again while siblings are to be heard */
     struct giver givers[CONF_SHARDS_MAX];
-    size_t taken;
+    size_t used; /* givers: none but during a hand-over */
 } take;
 
 void take_init(struct acceptor *acceptor)
@@ -69,6 +69,7 @@ static void on_closed(uv_handle_t *handle)
     struct giver *giver = handle->data;
     close(giver->fd);
     giver->used = false;
+    take.used--;
 }
 
 /* Drops what no old shard's connections can miss any more. */
@@ -131,12 +132,11 @@ static char *map_states(int fd, size_t *ret_size)
     return states;
 }
 
-/* Makes the clients of a batch; those that cannot be are NULL. Returns how many were made. */
-static size_t restore(const struct giver *giver, struct client **clients)
+/* Makes the clients of a batch; those that cannot be are NULL. */
+static void restore(const struct giver *giver, struct client **clients)
 {
     size_t size;
     size_t at = 0;
-    size_t made = 0;
     char *states = map_states(giver->fds[0], &size);
     for (uint32_t i = 0; i < giver->batch.count; i++) {
         struct span state = handover_next_state(states, size, &at);
@@ -148,11 +148,9 @@ static size_t restore(const struct giver *giver, struct client **clients)
         if (r < 0)
             log_debug("a connection of the shard on seat %u is not taken: %s", giver->seat,
                 uv_strerror(r));
-        made += r == 0;
     }
     if (states != NULL)
         munmap(states, size);
-    return made;
 }
 
 /* They are ours now. */
@@ -183,7 +181,7 @@ static void take_batch(struct giver *giver)
     struct client *clients[HANDOVER_BATCH_MAX] = {NULL};
     struct handover_message message = {.batch = giver->batch.batch, .count = giver->batch.count};
     giver->waiting = false;
-    size_t made = restore(giver, clients);
+    restore(giver, clients);
     close(giver->fds[0]);
     for (uint32_t i = 0; i < giver->batch.count; i++) {
         if (clients[i] != NULL)
@@ -195,7 +193,6 @@ static void take_batch(struct giver *giver)
         lose(giver, uv_strerror(r));
         return;
     }
-    take.taken += made;
     giver->heard = giver->batch.heard;
     start(giver, clients);
     trim();
@@ -214,7 +211,7 @@ static void greet(struct giver *giver)
 
 void take_turn(void)
 {
-    for (size_t i = 0; i < ARRAY_LEN(take.givers); i++) {
+    for (size_t i = 0; take.used > 0 && i < ARRAY_LEN(take.givers); i++) {
         struct giver *giver = &take.givers[i];
         bool late = ctx_now(take.ctx) - giver->since >= HANDOVER_WAIT_MS;
         if (giver->open && !giver->greeted && (late || mesh_complete(take.ctx)))
@@ -312,6 +309,7 @@ int take_add(unsigned seat, int fd)
         return r;
     }
     giver->used = true;
+    take.used++;
     giver->open = true;
     giver->poll.data = giver;
     CHECK(uv_poll_start(&giver->poll, UV_READABLE, on_readable) == 0);
