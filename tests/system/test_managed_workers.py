@@ -382,6 +382,7 @@ def test_left_alone_when_the_program_is_replaced(site):
     assert workers(web) == now
     reload(web)
     wait_for(lambda: len(workers(web)) == 2 and not set(workers(web)) & set(now), "new workers", 3 * LIMIT)
+    wait_for(lambda: sorted(children_of(web)) == sorted(workers(web)), "the end of the old workers", 3 * LIMIT)
     assert web.rpc("version").json()["result"][0] == 5
 
 

@@ -95,7 +95,7 @@ def test_a_message_that_has_only_begun_does_not_shorten_it(site):
         last = time.monotonic()
         client.send(b"y" * 3000)
         assert pings_until_the_end(client) == 2
-        assert time.monotonic() - last >= 3
+        assert time.monotonic() - last >= 3 - 0.05          # its clock counts whole milliseconds
 
 
 def test_a_silent_client_that_was_not_read(site):
