@@ -143,11 +143,12 @@ class FakeFront:
                       for part in (meta, body))
         self.send_raw(encode(type, flags, call, conn, meta, body, blob))
 
-    def hello(self, **members):
-        """Say HELLO, wait for the worker's, return it. members: instead of the usual ones."""
+    def hello(self, more=b"", **members):
+        """Say HELLO, wait for the worker's, return it. members: instead of the usual ones. more: frames
+        in the same write, for what must not come late where the worker's patience is short."""
         body = {"protocol": [1], "front": "fakefront/1", "instance": "f" * 16, "generation": 1,
                 "shard": 0, "shards": 1, "pool": "test", "max_frame": self.max_frame}
-        self.send(HELLO, body={**body, **members})
+        self.send_raw(encode(HELLO, body=json.dumps({**body, **members}).encode()) + more)
         frame = self.expect(HELLO)
         self.worker = read_worker_hello(frame.body)
         return self.worker
