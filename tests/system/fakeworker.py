@@ -130,18 +130,22 @@ class Channel:
 
     def send(self, data):
         with self.lock:
-            try:
-                self.sock.sendall(data)
-            except OSError:
-                pass            # the front has closed it; the reader notices
+            self._send(data)
+
+    def _send(self, data):
+        try:
+            self.sock.sendall(data)
+        except OSError:
+            pass            # the front has closed it; the reader notices
 
     def hello(self, **members):
         message = {"protocol": 1, "name": self.worker.name, "pid": os.getpid()}
         message.update(self.worker.hello)
         message.update(members)
         message = {k: v for k, v in message.items() if v is not None}
-        self.send(frame(HELLO, body=json.dumps(message).encode()))
-        self.ready = True
+        with self.lock:         # no other thread sends between the two, nor finds a REQUEST too early
+            self.ready = True
+            self._send(frame(HELLO, body=json.dumps(message).encode()))
 
     def goaway_now(self, last_call, reason="shutdown"):
         self.send(frame(GOAWAY, body=json.dumps({"reason": reason, "last_call": last_call}).encode()))
@@ -366,6 +370,8 @@ class FakeWorker:
             with self.cond:
                 self.channels.append(channel)
                 self.cond.notify_all()
+            if self.closing:        # accepted just before the listener ended
+                channel.close()
             threading.Thread(target=channel.run, daemon=True).start()
 
     def complain(self, text):
@@ -419,14 +425,18 @@ class FakeWorker:
         for channel in list(self.channels):
             channel.close()
 
-    def die(self):
-        """Closes all sockets at once, as a killed process does; the socket file stays."""
-        self.closing = True
+    def hide(self):
+        """Listens no more, and goes on with the channels that there are; the socket file stays."""
         try:
             self.listener.shutdown(socket.SHUT_RDWR)    # wakes the thread in accept()
         except OSError:
             pass
         self.listener.close()
+
+    def die(self):
+        """Closes all sockets at once, as a killed process does; the socket file stays."""
+        self.closing = True
+        self.hide()
         self.drop()
 
     def close(self):

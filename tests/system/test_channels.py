@@ -1,8 +1,10 @@
 """What goes wrong on one channel costs no call that need not be lost, and no memory to speak of."""
 import os
+import re
 import signal
 import socket
 import time
+from datetime import datetime
 
 from fakeworker import PING, frame, hold
 from harness import memory, stat, wait_for
@@ -69,10 +71,10 @@ def test_goaway_again_and_again(site):
     web = site()
     worker = web.fake(on_hello=lambda channel: (channel.hello(), channel.goaway_now(0)))
     web.start()
-    start = time.monotonic()
-    worker.wait(lambda: len(worker.channels) == 7, "the first channels")
-    assert time.monotonic() - start > 0.5
-    worker.wait(lambda: len(worker.channels) == 9, "the last channels")
+    worker.wait(lambda: len(worker.channels) >= 9, "all channels")
+    times = [datetime.fromisoformat(when)
+             for when in re.findall(r"^(\S+)Z .* goes away: ", web.front.text(), re.MULTILINE)]
+    assert (times[6] - times[0]).total_seconds() > 0.5
     time.sleep(2.5)
     assert len(worker.channels) == 9
     worker.on_hello = lambda channel: channel.hello()
@@ -85,7 +87,7 @@ def test_an_end_after_hello_again_and_again(site):
     web = site()
     worker = web.fake(on_hello=lambda channel: (channel.hello(), channel.close()))
     web.start()
-    worker.wait(lambda: len(worker.channels) == 3, "a channel")
+    worker.wait(lambda: len(worker.channels) >= 3, "a channel")
     time.sleep(2)
     assert len(worker.channels) < 12
     worker.on_hello = lambda channel: channel.hello()

@@ -230,9 +230,10 @@ def test_no_more_than_concurrency_in_threads(start, tmp_path):
     worker = script(start, "concurrency=2")
     fronts = [worker.front() for _ in range(3)]
     names = [str(tmp_path / name) for name in "abc"]
-    calls = [front.request("block", [name, name + ".end"]) for front, name in zip(fronts, names)]
-    for front in fronts:
-        front.ping()  # so each REQUEST was read
+    calls = []
+    for front, name in zip(fronts, names):
+        calls.append(front.request("block", [name, name + ".end"]))
+        front.ping()  # so each REQUEST was read, in this order
     exists(names[0]), exists(names[1])
     assert not os.path.exists(names[2])
     touch(names[0] + ".end")
@@ -413,10 +414,12 @@ def test_a_front_that_answers_pings_stays(start):
 
 def test_calls_in_progress_on_any_channel_keep_a_silent_front(start, tmp_path):
     worker = script(start, "ping_after=0.05, dead_after=0.1")
-    silent, busy = worker.front(), worker.front()
     started, end = str(tmp_path / "started"), str(tmp_path / "end")
-    call = busy.request("block", [started, end])
+    busy, call = worker.dial(), 1
+    busy.hello(encode(REQUEST, call=call, body=json.dumps(
+        {"jsonrpc": "2.0", "id": 1, "method": "block", "params": [started, end]}).encode()))
     exists(started)
+    silent = worker.front()
     assert silent.expect(PING)
     for _ in range(10):  # each answered PING on the other channel: another 0.05 s have passed
         busy.send(PONG, body=busy.expect(PING).body)

@@ -118,7 +118,7 @@ def test_an_answer_in_tiny_parts(site):
     web.start()
     with web.client() as client:
         assert client.request("GET", "/").body == b"x" * 5000
-    worker.wait_ready(1)
+    assert worker.channels[0].sync()
     assert sum(f[0] == WINDOW for f in worker.frames) < 10
 
 

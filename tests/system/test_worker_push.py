@@ -18,9 +18,11 @@ WAITING_MAX = 4 * 1024 * 1024  # bytes for a front that does not read (docs/work
 
 
 SCRIPT = '''
-import asyncio, json
+import asyncio, json, os
+import frontd_worker
 from frontd_worker import RpcError, Worker, run
 
+frontd_worker.LINGER = float(os.environ.get("LINGER", frontd_worker.LINGER))
 worker = Worker(concurrency=0, threads=4)
 kept = None
 
@@ -98,12 +100,18 @@ def start(request, tmp_path):
 
 
 @pytest.fixture
-def worker(start):
+def worker(start, request):
+    env = getattr(request, "param", {})
     if start.kind == "python":
-        return start.script(SCRIPT)
+        return start.script(SCRIPT, env=env)
     address = f"unix:{start.folder}/w.sock"
     return start.start([WORKERD, "--listen", address, "--concurrency", "0", "--module", DEMO,
-                        "--module", f"{MODULES}/push.so"], address)
+                        "--module", f"{MODULES}/push.so"], address, env=env)
+
+
+# Waits a minute for the front to close, and not a second or two.
+PATIENT = pytest.mark.parametrize("worker", [{"LINGER": "60", "WORKERD_TIMES": "5000,15000,45000,60000"}],
+                                  indirect=True, ids=["patient"])
 
 
 @pytest.fixture
@@ -290,6 +298,7 @@ def test_publish_begins_on_a_channel_that_stays(worker):
 
 
 @FROM
+@PATIENT
 def test_what_would_go_on_a_channel_that_ends_waits_for_its_end(worker, where):
     """When the front has closed too, what came before has taken effect: only then comes the rest, in order."""
     first, second = worker.front(shard=0, shards=2), worker.front(shard=1, shards=2)

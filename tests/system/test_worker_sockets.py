@@ -8,6 +8,7 @@ import stat
 import pytest
 
 from fakefront import until
+from harness import free_port
 from workerproc import DEMO_WORKERS, PYTHON, Starter
 
 
@@ -87,7 +88,7 @@ def test_of_several_starts_one_wins(start, path):
     workers = [start.demo(f"unix:{path}", up=False) for _ in range(4)]
     until(lambda: sum(w.process.poll() is not None for w in workers) == 3, "three to give up")
     winner, = (w for w in workers if w.process.poll() is None)
-    assert is_alive(winner)
+    assert is_alive(winner.wait_until_up())
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link to a socket", "dangling link", "fifo"])
@@ -150,8 +151,7 @@ def test_tcp(start, host):
             sock.bind((host.strip("[]"), 0))
         except OSError:
             pytest.skip(f"no {host} here")
-        port = sock.getsockname()[1]
-    worker = start.demo(f"tcp://{host}:{port}")
+    worker = start.demo(f"tcp://{host}:{free_port()}")
     assert is_alive(worker)
     front = worker.front()
     slow = front.request("demo.sleep", {"ms": 100})

@@ -85,13 +85,13 @@ class Starter:
                 for part in DEMO_WORKERS[self.kind]]
         return self.start(argv, address, up, **more)
 
-    def script(self, text, *arguments, up=True):
+    def script(self, text, *arguments, up=True, **more):
         """A Python worker from its source text. {address} in it and in the arguments is filled in."""
         address = f"unix:{self.folder}/script-{len(self.started)}.sock"
         path = self.folder / f"worker_{len(self.started)}.py"
         path.write_text(text.replace("{address}", address))
         argv = [PYTHON, str(path), *(part.format(address=address) for part in arguments)]
-        return self.start(argv, address, up)
+        return self.start(argv, address, up, **more)
 
     def start(self, argv, address, up=True, **more):
         """Any command line."""
