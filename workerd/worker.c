@@ -237,8 +237,8 @@ int workerd_post(struct workerd *worker, workerd_callback callback, void *data)
     uv_mutex_lock(&worker->posts_lock);
     *worker->posts_tail = post;
     worker->posts_tail = &post->next;
+    uv_async_send(&worker->async); /* with the lock: once the callback has run, all may be freed */
     uv_mutex_unlock(&worker->posts_lock);
-    uv_async_send(&worker->async);
     return 0;
 }
 

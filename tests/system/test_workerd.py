@@ -292,6 +292,47 @@ def test_the_channel_goes_while_threads_work(start):
     assert "stopped\n" in ends(worker)
 
 
+# Loaded before libuv: other threads than the first are slow to wake the loop, and the process to end.
+SLOW_TO_WAKE = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+int uv_async_send(void *async)
+{
+    static atomic_uint sent;
+    int (*real)(void *) = (int (*)(void *))dlsym(RTLD_NEXT, "uv_async_send");
+    if (gettid() != getpid())
+        usleep(atomic_fetch_add(&sent, 1) % 5 * 5000);
+    return real(async);
+}
+
+__attribute__((destructor)) static void wait_for_threads(void)
+{
+    usleep(200000);
+}
+"""
+
+
+def test_a_thread_has_done_with_a_call_before_the_worker_goes(start, tmp_path):
+    """However long it takes to say that there is an answer: the loop that it wakes is still there."""
+    if sanitized():
+        pytest.skip("ASan must be the first library that is loaded")
+    (tmp_path / "slow.c").write_text(SLOW_TO_WAKE)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(tmp_path / "slow.so"), str(tmp_path / "slow.c"), "-ldl"],
+                   check=True)
+    worker = start(env={"LD_PRELOAD": str(tmp_path / "slow.so")})
+    front = worker.front()
+    for _ in range(20):
+        front.request("probe.thread", {"until_cancelled": True})
+    front.ping()
+    worker.signal()
+    front.goaway()
+    front.close()
+    assert "stopped\n" in ends(worker)
+
+
 # Calls that outlive what they came on
 
 def test_a_held_call_hears_that_it_is_cancelled_once(front):
