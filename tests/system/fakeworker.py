@@ -408,11 +408,15 @@ class FakeWorker:
 
     def wait_ready(self, channels=1, timeout=LIMIT):
         """Until so many channels have said HELLO and the front has read ours (it answered a PING)."""
-        self.wait(lambda: sum(c.ready for c in self.live()) >= channels, "channels", timeout)
-        for channel in self.live():
-            if channel.ready:
+        asked = set()       # one that was there at first may be on its way out
+
+        def answered():
+            ready = [c for c in self.live() if c.ready]
+            for channel in set(ready) - asked:
                 channel.send(frame(PING, body=b"ready"))
-        self.wait(lambda: sum(bool(c.pongs) for c in self.live()) >= channels, "PONG", timeout)
+                asked.add(channel)
+            return sum(bool(c.pongs) for c in ready) >= channels
+        self.wait(answered, "%d channels" % channels, timeout)
 
     def forget(self):
         with self.cond:

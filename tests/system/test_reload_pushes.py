@@ -6,7 +6,7 @@ import signal
 import threading
 
 from fakeworker import PUBLISH, PUSH, data_frame
-from harness import LIMIT, rpc_route, wait_for, ws_route
+from harness import LIMIT, rpc_route, stat, wait_for, ws_route
 from reloads import HUP, SLOW, USR2, Catch, call
 from stays import Crowd
 from wsclient import Reader
@@ -16,7 +16,7 @@ PLAN = [(HUP, 2), (USR2, 2), (HUP, 3), (USR2, 1), (HUP, 4), (HUP, 2), (USR2, 2),
 
 
 def build(front, shards=2, **keys):
-    site = front(shards=shards, routes=[rpc_route(), ws_route()], streams={"frame": {}, "line": {}}, drain="5s",
+    site = front(shards=shards, routes=[rpc_route(), ws_route()], streams={"frame": {}, "line": {}}, drain="20s",
                  **keys)
     worker = site.fake()
     worker.keep_frames = False
@@ -104,10 +104,11 @@ def pushes_over(site, worker, act, each=5, sources=2):
         sent = {}
         for source in running:
             sent.update(source.stop())
+        for channel in worker.live():
+            if channel.ready:       # one of a shard that is just being started has nothing on it
+                channel.sync()
         broken = {name for source in running for name, channel in source.channels.items()
                   if channel.closed and not channel.goaway}
-        for channel in worker.live():
-            channel.sync()
         # What came to another shard may still be on its way between shards, so the end has to wait.
         with contextlib.suppress(AssertionError):   # which tells less than what follows
             wait_for(lambda: all(judge(conn, r.messages, sent, broken) is None for conn, r in readers),
@@ -174,6 +175,7 @@ def test_pushes_while_a_new_shard_dies_before_it_has_taken_anything(front):
                 site.wait_log(" serves: ", n + 1, 2 * LIMIT)
                 victim = [pid for pid in site.shards() if pid not in old][0]
                 os.kill(victim, signal.SIGSTOP)
+                wait_for(lambda: stat(victim)[0] == "T", "it to stop")
             threading.Event().wait(0.004 * n)   # another moment in each round
             os.kill(victim, signal.SIGKILL)
             site.wait_log("the old shards are gone", n + 1, 3 * LIMIT)

@@ -100,7 +100,7 @@ def start(web, kind):
 @pytest.mark.parametrize("thread", [False, True], ids=["loop", "thread"])
 @pytest.mark.parametrize("kind", ["workerd", "python"])
 def test_each_message_arrives_once_and_in_order(front, kind, thread):
-    web = front(shards=2, routes=[rpc_route(), ws_route()])
+    web = front(shards=2, routes=[rpc_route(), ws_route()], drain="20s")
     start(web, kind)
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(web.ws()) for _ in range(6)]

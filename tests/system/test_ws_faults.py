@@ -6,14 +6,16 @@ import threading
 import pytest
 
 from fakeworker import CANCEL, echo, hold
-from harness import rpc_route, wait_for, ws_route
+from harness import rpc_route, sockets, wait_for, ws_route
 from httpclient import rpc_body
+from patience import patient, within
 from stays import Crowd
 from wsclient import TEXT, Closed, WsClosed, upgrade, ws_close, ws_frame
 
 
 KINDS = ["ws", "frame", "line"]
 LIMITED = 4             # limits.calls_per_connection of some
+HALF_CLOSED = 1         # seconds for an answer to a client that has shut its side
 every_kind = pytest.mark.parametrize("kind", KINDS)
 streams = pytest.mark.parametrize("kind", KINDS[1:])
 
@@ -101,8 +103,12 @@ def test_calls_of_a_client_gone_while_they_wait_in_the_queue(site, kind):
         first = worker.wait_calls(1)
         client = web.stays(kind)
         client.ask("m", ["gone"])
+        client.send_text(b"{")          # answered by the front: it has the call
+        fails(client, -32700, None)
+        before = sockets(web.shard)
         client.reset()
-        wait_for(lambda: web.connections() == 1, "its end")
+        wait_for(lambda: len(sockets(web.shard)) < len(before), "its end")
+        assert worker.channel().sync()
         first.reply(1)
         other.read_json()
         other.ask("m", ["second"])
@@ -123,6 +129,7 @@ def shut(web, worker, client):
 
 @streams
 @pytest.mark.parametrize("count", [1, LIMITED - 1, LIMITED, LIMITED + 1, 5 * LIMITED])
+@patient()
 def test_a_client_that_has_shut_its_side_gets_its_answers(site, kind, count):
     """Below calls_per_connection, at it, and with calls beyond it that are not read yet; in its order."""
     web = build(site, limits={"calls_per_connection": LIMITED})
@@ -131,15 +138,17 @@ def test_a_client_that_has_shut_its_side_gets_its_answers(site, kind, count):
     with web.stays(kind) as client:
         client.send(b"".join(client.wrap(rpc_body("m", id=n)) for n in range(count)))
         worker.wait_calls(min(count, LIMITED))
-        shut(web, worker, client)
-        for n in range(count):
-            worker.wait_calls(n + 1).reply(n)
-            assert client.read_json() == {"jsonrpc": "2.0", "id": n, "result": n}
-        assert client.at_end()
-    assert not any(call.cancelled for call in worker.calls)
+        with within(HALF_CLOSED):
+            shut(web, worker, client)
+            for n in range(count):
+                worker.wait_calls(n + 1).reply(n)
+                assert client.read_json() == {"jsonrpc": "2.0", "id": n, "result": n}
+            assert client.at_end()
+            assert not any(call.cancelled for call in worker.calls)
 
 
 @streams
+@patient()
 def test_calls_on_their_way_when_a_side_is_shut(site, kind):
     """More than one read takes, and the end right behind them."""
     web = build(site, limits={"calls_per_connection": LIMITED})
@@ -148,12 +157,14 @@ def test_calls_on_their_way_when_a_side_is_shut(site, kind):
     with web.stays(kind) as client:
         count = 300
         client.send(b"".join(client.wrap(rpc_body("m", "x" * 1000, n)) for n in range(count)))
-        client.sock.shutdown(socket.SHUT_WR)
-        assert [client.read_json()["id"] for _ in range(count)] == list(range(count))
-        assert client.at_end()
+        with within(HALF_CLOSED):
+            client.sock.shutdown(socket.SHUT_WR)
+            assert [client.read_json()["id"] for _ in range(count)] == list(range(count))
+            assert client.at_end()
 
 
 @streams
+@patient()
 def test_an_answer_that_waits_when_a_side_is_shut(site, kind):
     """The call has ended, its answer is not read yet."""
     web = build(site, limits={"write_buffer": 32 << 20})
@@ -163,9 +174,10 @@ def test_an_answer_that_waits_when_a_side_is_shut(site, kind):
         client.ask("m")
         worker.wait_calls(1).reply("x" * (12 << 20))
         assert worker.channel().sync()
-        shut(web, worker, client)
-        assert len(client.read_json()["result"]) == 12 << 20
-        assert client.at_end()
+        with within(HALF_CLOSED):
+            shut(web, worker, client)
+            assert len(client.read_json()["result"]) == 12 << 20
+            assert client.at_end()
 
 
 @streams
@@ -188,6 +200,7 @@ def test_no_answer_after_a_side_is_shut(site, kind):
 
 
 @streams
+@patient()
 def test_a_side_that_is_shut_while_a_worker_is_asked(site, kind):
     web = build(site, {"events": True, "connect": "ask"})
     worker = web.fake(handler=hold)
@@ -195,11 +208,12 @@ def test_a_side_that_is_shut_while_a_worker_is_asked(site, kind):
     with web.stream(kind) as client:
         client.ask("demo.echo", [1])
         worker.wait(lambda: worker.connects, "frontd.connect")
-        shut(web, worker, client)
-        worker.handler = echo
-        worker.connects[0].reply()
-        assert client.read_json()["result"] == [1]
-        assert client.at_end()
+        with within(HALF_CLOSED):
+            shut(web, worker, client)
+            worker.handler = echo
+            worker.connects[0].reply()
+            assert client.read_json()["result"] == [1]
+            assert client.at_end()
 
 
 # Workers that go, or do not come
@@ -236,6 +250,7 @@ def test_answers_that_are_none(site, kind):
 
 
 @every_kind
+@patient()
 def test_deadlines(site, kind):
     web = build(site, {"timeout": "200ms"})
     worker = web.fake(handler=hold, concurrency=1)
@@ -247,9 +262,10 @@ def test_deadlines(site, kind):
         assert sorted(a["id"] for a in (client.read_json(), client.read_json())
                       if a["error"]["code"] == -32003) == [1, 2]
         worker.wait(lambda: call.cancelled, "CANCEL")
-        call.reply("late")
         worker.handler = echo
-        assert client.call("demo.echo", [1]) == [1]
+        with within(0.2):
+            call.reply("late")
+            assert client.call("demo.echo", [1]) == [1]
 
 
 @every_kind

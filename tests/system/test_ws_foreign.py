@@ -1,5 +1,6 @@
 """WebSocket as clients written by others speak it: python3-websockets, and npm's ws."""
 import asyncio
+import fcntl
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import pytest
 
 from fakeworker import echo
 from harness import LIMIT, ROOT, Site, rpc_route, ws_route
+from patience import patient
 
 
 NODE = os.path.join(ROOT, "tests", "system", "node")
@@ -96,6 +98,7 @@ def test_python_messages(talk):
     talk(body)
 
 
+@patient(0.1)          # the front pings as often
 def test_python_pings(talk):
     async def body(_, connect):
         async with connect("/raw") as ws:
@@ -181,12 +184,19 @@ def node():
         pytest.skip("node or npm is not installed")
     with open(os.path.join(NODE, "package.json")) as f:
         wanted = json.load(f)["dependencies"]["ws"]
+    os.makedirs(NODE_BUILD, exist_ok=True)
+    with open(os.path.join(NODE_BUILD, "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)    # the tests of another build may run at the same time
+        install(wanted)
+    return NODE_BUILD
+
+
+def install(wanted):
     there = os.path.join(NODE_BUILD, "node_modules", "ws", "package.json")
     if os.path.exists(there):
         with open(there) as f:
             if json.load(f)["version"] == wanted:
-                return NODE_BUILD
-    os.makedirs(NODE_BUILD, exist_ok=True)
+                return
     for name in ("package.json", "package-lock.json"):
         shutil.copy(os.path.join(NODE, name), NODE_BUILD)
     done = npm("ci", "--ignore-scripts")
@@ -194,7 +204,6 @@ def node():
         if npm("view", "ws@" + wanted, "version").returncode != 0:
             pytest.skip("npm's registry cannot be reached, and build/node has no ws " + wanted)
         pytest.fail("npm ci: " + done.stderr)
-    return NODE_BUILD
 
 
 def test_node(web, node):
