@@ -36,11 +36,9 @@ enum {
     WRITE_PIECES = 64,     /* of a message queue in one write */
 };
 
-static void on_poll(uv_poll_t *poll, int status, int events);
-
 void client_touch(struct client *client)
 {
-    struct ctx *ctx = client_ctx(client);
+    struct ctx *ctx = client->ctx;
     if (client->touched)
         return;
     client->touched = true;
@@ -75,15 +73,9 @@ static void peer_sockaddr(const struct client *client, struct sockaddr_storage *
         memcpy(&((struct sockaddr_in6 *)ret_addr)->sin6_addr, client->peer, 16);
 }
 
-static void on_closed(uv_handle_t *handle)
-{
-    struct client *client = container_of(handle, struct client, poll);
-    slab_put(&client_ctx(client)->clients, client);
-}
-
 void client_count(struct client *client)
 {
-    struct ctx *ctx = client_ctx(client);
+    struct ctx *ctx = client->ctx;
     struct sockaddr_storage peer;
     CHECK(share_connection_add(ctx->share, ctx->seat, UINT64_MAX));
     peer_sockaddr(client, &peer);
@@ -94,7 +86,7 @@ void client_count(struct client *client)
 
 static void uncount(struct client *client)
 {
-    struct ctx *ctx = client_ctx(client);
+    struct ctx *ctx = client->ctx;
     if (ctx->conf->limits.connections_per_peer > 0) {
         struct sockaddr_storage peer;
         peer_sockaddr(client, &peer);
@@ -106,6 +98,20 @@ static void uncount(struct client *client)
         share_count(&ctx->count->moved, 1);
     else if (!client->arriving)
         share_count(&ctx->count->closed, 1);
+}
+
+static void wait_for(struct client *client, uint16_t events)
+{
+    static struct log_limit limit;
+    struct ctx *ctx = client->ctx;
+    int r = poller_set(&ctx->poller, client->fd, client->events, events, client);
+    if (r < 0) {
+        log_limited(&limit, ctx_now(ctx), LOG_ERROR,
+            "cannot wait for what a client sends, closing its connection: %s", uv_strerror(r));
+        client_doom(client);
+        return;
+    }
+    client->events = events;
 }
 
 void client_strip(struct client *client)
@@ -120,13 +126,15 @@ void client_strip(struct client *client)
     message_queue_free(&client->queue);
     wheel_disarm(&client->timer);
     list_remove(&client->node);
+    wait_for(client, 0);
 }
 
 void client_dispose(struct client *client)
 {
+    CHECK(!client->ctx->poller.busy);
     client_strip(client);
     uncount(client);
-    uv_close((uv_handle_t *)&client->poll, on_closed);
+    slab_put(&client->ctx->clients, client);
 }
 
 static void destroy(struct client *client)
@@ -134,12 +142,12 @@ static void destroy(struct client *client)
     int fd = client->fd;
     CHECK(client->state == CLIENT_DOOMED);
     client_dispose(client);
-    close(fd); /* libuv has taken it out of epoll already */
+    close(fd);
 }
 
 bool client_may_start(const struct client *client)
 {
-    const struct ctx *ctx = client_ctx(client);
+    const struct ctx *ctx = client->ctx;
     const struct conf_limits *limits = &ctx->conf->limits;
     return client->state == CLIENT_OPEN && !client->last_request && !client->held &&
            client->calls < limits->calls_per_connection &&
@@ -149,7 +157,7 @@ bool client_may_start(const struct client *client)
 
 bool client_overdue(struct client *client)
 {
-    struct ctx *ctx = client_ctx(client);
+    struct ctx *ctx = client->ctx;
     if (LIKELY(client_waiting(client) <= ctx->conf->limits.write_buffer))
         return false;
     if (!client_write(client))
@@ -183,21 +191,10 @@ int client_add_message(struct client *client, struct message *message)
     return message_queue_add(&client->queue, message);
 }
 
-static void wait_for(struct client *client, int events)
-{
-    if (client->events == events)
-        return;
-    client->events = (uint8_t)events;
-    if (events == 0)
-        CHECK(uv_poll_stop(&client->poll) == 0);
-    else
-        CHECK(uv_poll_start(&client->poll, events, on_poll) == 0);
-}
-
 static void start_clocks(struct client *client)
 {
     struct pending *pending = client->pending;
-    pending->started = pending->heard = pending->window = ctx_now(client_ctx(client));
+    pending->started = pending->heard = pending->window = ctx_now(client->ctx);
     pending->window_bytes = 0;
 }
 
@@ -221,8 +218,7 @@ static void wait_for_what_matters(struct client *client)
      * is paused has requests unread, which its end would overtake; see also on_hang_up().) */
     bool leaves = client->state == CLIENT_OPEN && !read && !client->shut &&
                   (client->last_request || client->stay != NULL);
-    wait_for(client,
-        (read ? UV_READABLE : 0) | (write ? UV_WRITABLE : 0) | (leaves ? UV_DISCONNECT : 0));
+    wait_for(client, (read ? EPOLLIN : 0) | (write ? EPOLLOUT : 0) | (leaves ? EPOLLRDHUP : 0));
 }
 
 /* When a client that does not read what waits for it has had its time, in ms. */
@@ -230,7 +226,7 @@ static uint64_t stalled(const struct client *client)
 {
     if (client_writable(client) == 0)
         return UINT64_MAX;
-    return client->active_at + client_ctx(client)->conf->limits.body_timeout;
+    return client->active_at + client->ctx->conf->limits.body_timeout;
 }
 
 /* When the client's time is up, in ms, as things stand. */
@@ -258,7 +254,7 @@ static void arm(struct client *client)
     if (at == UINT64_MAX)
         return;
     if (!wheel_armed(&client->timer) || at < client->timer.at)
-        wheel_arm(&client_ctx(client)->wheel, &client->timer, at);
+        wheel_arm(&client->ctx->wheel, &client->timer, at);
 }
 
 void client_end(struct client *client)
@@ -327,7 +323,7 @@ static void take_bytes(struct client *client, char *p, size_t n)
 {
     struct pending *pending = client->pending;
     if (pending != NULL) {
-        pending->heard = ctx_now(client_ctx(client));
+        pending->heard = ctx_now(client->ctx);
         pending->continue_owed = false; /* it did not wait for it */
         pending->window_bytes += (uint32_t)n;
         if (buf_append(&pending->bytes, p, n) < 0)
@@ -364,14 +360,14 @@ static void on_end_of_input(struct client *client)
     }
     if (client->state == CLIENT_OPEN)
         client->state = list_empty(&client->requests) ? CLIENT_ENDING : CLIENT_HALF_CLOSED;
-    client->active_at = ctx_now(client_ctx(client)); /* HALF_CLOSED_MS count from here */
+    client->active_at = ctx_now(client->ctx); /* HALF_CLOSED_MS count from here */
     client_free_pending(client);
     client_touch(client);
 }
 
 static void on_readable(struct client *client)
 {
-    struct ctx *ctx = client_ctx(client);
+    struct ctx *ctx = client->ctx;
     ssize_t n = recv(client->fd, ctx->read_buf, CTX_READ_SIZE, 0);
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)
@@ -398,22 +394,28 @@ static void on_hang_up(struct client *client)
         return;
     }
     client->shut = true;
-    client->active_at = ctx_now(client_ctx(client)); /* HALF_CLOSED_MS count from here */
+    client->active_at = ctx_now(client->ctx); /* HALF_CLOSED_MS count from here */
     client_touch(client);
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
+void client_ready(void *item, uint32_t events)
 {
-    struct client *client = container_of(poll, struct client, poll);
-    if (status < 0) {
+    struct client *client = item;
+    if (client->moving || client->arriving) {
+        wait_for(client, 0); /* whoever has it in the end will find the same */
+        return;
+    }
+    if (events & EPOLLERR) {
         client_doom(client);
         return;
     }
-    if (events & UV_WRITABLE)
+    if (events == EPOLLHUP)
+        events = client->events; /* any of these shows what has become of it */
+    if (events & EPOLLOUT)
         client_touch(client);
-    if (events & UV_READABLE)
+    if (events & EPOLLIN)
         on_readable(client);
-    else if (events & UV_DISCONNECT)
+    else if (events & EPOLLRDHUP)
         on_hang_up(client);
 }
 
@@ -435,7 +437,7 @@ static bool write_out(struct client *client)
     }
     if (n < 0)
         return errno == EAGAIN || errno == EINTR;
-    client->active_at = ctx_now(client_ctx(client));
+    client->active_at = ctx_now(client->ctx);
     size_t of_own = MIN((size_t)n, own);
     if (of_own > 0)
         buf_consume(&client->out, of_own);
@@ -460,14 +462,14 @@ static void linger(struct client *client)
         return;
     }
     client->state = CLIENT_LINGERING;
-    client->active_at = ctx_now(client_ctx(client));
+    client->active_at = ctx_now(client->ctx);
     client_free_pending(client);
 }
 
 /* It has been taken out of the queue: what touches it from here on gives it another turn. */
 void client_flush(struct client *client)
 {
-    struct ctx *ctx = client_ctx(client);
+    struct ctx *ctx = client->ctx;
     client->touched = false;
     client_write(client);
     if (client->state == CLIENT_ENDING && client_waiting(client) == 0 &&
@@ -496,8 +498,8 @@ void client_flush(struct client *client)
 
 bool client_too_slow(struct client *client)
 {
-    uint64_t now = ctx_now(client_ctx(client));
-    uint64_t timeout = client_ctx(client)->conf->limits.body_timeout;
+    uint64_t now = ctx_now(client->ctx);
+    uint64_t timeout = client->ctx->conf->limits.body_timeout;
     struct pending *pending = client->pending;
     if (now - pending->heard >= timeout)
         return true;
@@ -513,7 +515,7 @@ bool client_too_slow(struct client *client)
 void client_timeout(struct wheel_timer *timer)
 {
     struct client *client = container_of(timer, struct client, timer);
-    uint64_t now = ctx_now(client_ctx(client));
+    uint64_t now = ctx_now(client->ctx);
     if (!client_write(client)) /* what came in this turn has not been offered to it yet */
         return;
     bool ours = client->state != CLIENT_OPEN || client->shut || stalled(client) <= now;
@@ -536,6 +538,8 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
         close(fd);
         return -ENOMEM;
     }
+    client->ctx = ctx;
+    client->listener = listener;
     client->fd = fd;
     client->conn.id = ctx->identity.incarnation << 32 | ++ctx->last_conn;
     client->active_at = ctx_now(ctx);
@@ -552,12 +556,6 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
     list_init(&client->requests);
     list_init(&client->node);
     wheel_timer_init(&client->timer, TIMER_CLIENT);
-    if (uv_poll_init(&ctx->loop, &client->poll, fd) < 0) {
-        slab_put(&ctx->clients, client);
-        close(fd);
-        return -ENOMEM;
-    }
-    client->poll.data = (void *)(uintptr_t)listener;
     list_append(all, &client->node);
     ctx->open++;
     share_count(&ctx->count->accepted, 1);

@@ -66,12 +66,13 @@ enum client_state {
     CLIENT_ENDING,      /* the last answer is being written */
     CLIENT_LINGERING,   /* our side is shut; what it still sends is read and dropped */
     CLIENT_DOOMED,      /* to be closed at the end of the turn */
-    CLIENT_CLOSED,      /* waits for libuv to let go of it */
+    CLIENT_CLOSED,      /* what it has is being freed */
 };
 
 /* What is added here is carried to another process: see client_save.c. */
 struct client {
-    uv_poll_t poll;              /* its data is the listener's config, its loop tells the ctx */
+    struct ctx *ctx;
+    const struct conf_listener *listener;
     struct wheel_timer timer;    /* the earliest of its timeouts; armed lazily (client.c) */
     struct list node;            /* of all clients of the listener's list */
     struct client *dirty;        /* the next of ctx->dirty_clients */
@@ -87,9 +88,9 @@ struct client {
     uint32_t held_back; /* bytes of answers that wait for those of earlier requests */
     uint8_t peer[16];   /* its address */
     uint16_t peer_port;
+    uint16_t events;      /* what ctx->poller waits for; 0: nothing */
     uint8_t peer_family;  /* AF_INET, AF_INET6, AF_UNIX */
     uint8_t state;        /* enum client_state */
-    uint8_t events;       /* what the poll waits for */
     bool last_request;    /* nothing is read after the request in progress */
     bool paused;          /* the session left bytes since it might not start a request */
     bool touched;         /* it is one of ctx->dirty_clients, or not to become one */
@@ -102,16 +103,6 @@ struct client {
     bool unread : 1;      /* reading is paused */
 };
 _Static_assert(sizeof(struct client) <= 336, "an idle connection costs at most 400 bytes");
-
-static inline struct ctx *client_ctx(const struct client *client)
-{
-    return container_of(client->poll.loop, struct ctx, loop);
-}
-
-static inline const struct conf_listener *client_listener(const struct client *client)
-{
-    return client->poll.data;
-}
 
 /* What its bytes mean. */
 extern const struct session_ops http_session;
@@ -209,6 +200,9 @@ void client_start(struct client *client);
 /* At the end of a turn: writes what has gathered, reads on where that was paused. */
 void client_flush(struct client *client);
 
+/* Something has happened to its connection: the shard's poller_fn. */
+void client_ready(void *client, uint32_t events);
+
 /* Its wheel timer is due. */
 void client_timeout(struct wheel_timer *timer);
 
@@ -261,10 +255,10 @@ bool client_too_slow(struct client *client);
 /* Counts it as a connection of this shard, whatever the limits say. */
 void client_count(struct client *client);
 
-/* Frees all that it has, but not itself, its poll handle and its descriptor. */
+/* Frees all that it has, but not itself and its descriptor, which is not waited for any more. */
 void client_strip(struct client *client);
 
-/* client_strip(), its count, its handle; itself when libuv has let go. Its descriptor is left. */
+/* client_strip(), its count, itself. Its descriptor is left. Not while the poller is busy. */
 void client_dispose(struct client *client);
 
 /* The peer as text: "192.0.2.7:51412", "[2001:db8::1]:80", "unix:". */

@@ -1,7 +1,8 @@
 /*
  * A client that moves to another process: old side can_move → freeze → save → release or thaw; new
- * side restore → start or discard. A frozen client is as good as not there: libuv does not watch
- * it, its timer is not armed. `touched` is set without its being queued, so that nothing queues it.
+ * side restore → start or discard. One that is frozen or only restored is as good as not there: its
+ * timer is not armed, and when its connection becomes ready, that is not waited for any longer.
+ * `touched` is set without its being queued, so that nothing queues it.
  */
 
 #include <unistd.h>
@@ -19,8 +20,6 @@ void client_freeze(struct client *client)
     CHECK(client_can_move(client));
     client->moving = true;
     client->touched = true;
-    client->events = 0;
-    CHECK(uv_poll_stop(&client->poll) == 0);
     wheel_disarm(&client->timer);
 }
 
@@ -28,7 +27,7 @@ void client_freeze(struct client *client)
 static void revive(struct client *client)
 {
     client->moving = client->arriving = client->touched = false;
-    if (client->drain_later || client_ctx(client)->draining)
+    if (client->drain_later || client->ctx->draining)
         client_drain(client);
     client->drain_later = false;
     client_touch(client);

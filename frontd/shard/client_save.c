@@ -15,7 +15,7 @@
  * said above why it need not be, and then the number changes.
  */
 #if __SIZEOF_POINTER__ == 8
-_Static_assert(sizeof(struct client) - sizeof(uv_poll_t) == 176, "saved by save_client()");
+_Static_assert(sizeof(struct client) == 192, "saved by save_client()");
 _Static_assert(sizeof(struct pending) == 88, "saved by save_pending()");
 _Static_assert(sizeof(struct stay) == 40, "saved by stay_save()");
 _Static_assert(sizeof(struct http1) == 32 && sizeof(struct ws) == 20, "saved by the codecs");
@@ -37,7 +37,7 @@ enum { VERSION = 1 };
 
 static void save_client(const struct client *client, struct pack *pack)
 {
-    const struct conf_listener *listener = client_listener(client);
+    const struct conf_listener *listener = client->listener;
     size_t begun = pack_begin(pack, SECTION_CLIENT, VERSION);
     pack_text(pack, listener->name);
     pack_u8(pack, (uint8_t)listener->protocol);
@@ -124,7 +124,7 @@ static const struct conf_listener *find_listener(const struct conf *conf, struct
 
 static int restore_client(struct client *client, struct unpack *unpack)
 {
-    struct ctx *ctx = client_ctx(client);
+    struct ctx *ctx = client->ctx;
     struct span name = unpack_text(unpack);
     uint8_t protocol = unpack_u8(unpack);
     client->conn.id = unpack_u64(unpack);
@@ -145,13 +145,13 @@ static int restore_client(struct client *client, struct unpack *unpack)
     const struct conf_listener *listener = find_listener(ctx->conf, name);
     if (listener == NULL || listener->protocol != protocol)
         return -ENOTSUP;
-    client->poll.data = (void *)(uintptr_t)listener;
+    client->listener = listener;
     return 0;
 }
 
 static int restore_pending(struct client *client, struct unpack *unpack)
 {
-    uint64_t now = ctx_now(client_ctx(client));
+    uint64_t now = ctx_now(client->ctx);
     struct pending *pending = mem_zalloc(sizeof(*pending));
     if (pending == NULL)
         return -ENOMEM;
@@ -209,10 +209,19 @@ static int restore_sections(struct client *client, struct span state)
     if (last == 0 || unpack_end(&unpack) < 0)
         return -EBADMSG;
     /* Only one that is ending has no session of its listener's protocol. */
-    if (client_listener(client)->protocol != CONF_PROTOCOL_HTTP && client->stay == NULL &&
+    if (client->listener->protocol != CONF_PROTOCOL_HTTP && client->stay == NULL &&
         client->state < CLIENT_ENDING)
         return -EBADMSG;
     return 0;
+}
+
+/* For what most are waited for; here, while it can still be left to who has it. */
+static int watch(struct client *client)
+{
+    int r = poller_set(&client->ctx->poller, client->fd, 0, EPOLLIN, client);
+    if (r == 0)
+        client->events = EPOLLIN;
+    return r == -EPERM ? -EBADMSG : r == 0 ? 0 : -ENOMEM;
 }
 
 int client_restore(
@@ -221,15 +230,15 @@ int client_restore(
     struct client *client = slab_get(&ctx->clients);
     if (client == NULL)
         return -ENOMEM;
-    client->poll.loop = &ctx->loop; /* tells the ctx; libuv follows when nothing else can fail */
+    client->ctx = ctx;
     client->fd = fd;
     client->touched = client->arriving = true;
     list_init(&client->requests);
     list_init(&client->node);
     wheel_timer_init(&client->timer, TIMER_CLIENT);
     int r = restore_sections(client, state);
-    if (r == 0 && uv_poll_init(&ctx->loop, &client->poll, fd) < 0)
-        r = -EBADMSG; /* not a descriptor of a connection, or one that is watched already */
+    if (r == 0)
+        r = watch(client);
     if (r < 0) {
         if (client->stay != NULL)
             stay_forget(client);

@@ -10,6 +10,7 @@
 #include "common/wheel.h"
 #include "frontd/codec/http1.h"
 #include "frontd/conf.h"
+#include "frontd/shard/poller.h"
 #include "frontd/share.h"
 
 enum {
@@ -42,6 +43,7 @@ struct identity {
 
 struct ctx {
     uv_loop_t loop;
+    struct poller poller; /* of the clients' connections */
     const struct conf *conf;
     struct share *share;
     unsigned seat;

@@ -53,7 +53,7 @@ static int put_beginning(struct buf *out, const struct client *client, struct sp
 static int fill_spec(struct call_spec *spec, const struct client *client, const struct buf *text,
     struct span method, size_t method_at)
 {
-    const struct conf *conf = client_ctx(client)->conf;
+    const struct conf *conf = client->ctx->conf;
     int pool = router_pool(conf, client->stay->route, method);
     spec->body = (struct span){buf_data(text), buf_len(text)};
     spec->method = (struct span){buf_data(text) + method_at, method.n};
@@ -70,7 +70,7 @@ static void notify(
     struct call_spec spec = {.notify = true};
     int pool = fill_spec(&spec, client, text, method, method_at);
     if (pool >= 0)
-        request_notify(client_ctx(client), client->stay->route, &spec, (uint32_t)pool);
+        request_notify(client->ctx, client->stay->route, &spec, (uint32_t)pool);
 }
 
 void event_connected(struct client *client, const struct http1_head *head)

@@ -78,7 +78,7 @@ static int put_request(struct buf *out, const struct http1_head *head)
 void gateway_start(struct request *request, const struct http1_head *head, struct span body)
 {
     struct client *client = request->client;
-    const struct conf *conf = client_ctx(client)->conf;
+    const struct conf *conf = client->ctx->conf;
     struct buf text = {0};
     struct buf meta = {0};
     struct call_spec spec = {.blob = body, .http = true};

@@ -39,7 +39,7 @@ static void refuse_hopeless(struct client *client, const struct http1_head *head
 static size_t take(
     struct client *client, union codec_state *codec, char *p, size_t n, char **ret_rest)
 {
-    const struct conf_limits *limits = &client_ctx(client)->conf->limits;
+    const struct conf_limits *limits = &client->ctx->conf->limits;
     const struct http1_config config = {
         .head = {.head_bytes = limits->header, .fields = limits->headers},
         .body = limits->body,
@@ -100,7 +100,7 @@ static bool input_ended(struct client *client)
 
 static uint64_t due(const struct client *client)
 {
-    const struct conf_limits *limits = &client_ctx(client)->conf->limits;
+    const struct conf_limits *limits = &client->ctx->conf->limits;
     const struct pending *pending = client->pending;
     if (pending != NULL && client_may_start(client)) {
         if (pending->codec.http1.phase == HTTP1_PHASE_HEAD)
@@ -198,7 +198,7 @@ static void reply(struct request *request, const struct reply *reply)
     size_t body_len = no_body ? 0 : reply->body.n;
     char *room = reply_room(request, HTTP1_REPLY_HEAD_MAX + reply->fields.n + body_len, &out);
     if (room != NULL) {
-        size_t n = http1_reply_head(room, &head, ctx_date(client_ctx(client)));
+        size_t n = http1_reply_head(room, &head, ctx_date(client->ctx));
         if (body_len > 0)
             memcpy(room + n, reply->body.p, body_len);
         buf_added(out, n + body_len);

@@ -74,7 +74,7 @@ static void deliver(struct client *client, struct shared *shared)
         return;
     if (*message == NULL && websocket && !binary && !ws_text_valid(payload_of(frame))) {
         shared->refused = true;
-        log_limited(&not_utf8, ctx_now(client_ctx(client)), LOG_WARNING,
+        log_limited(&not_utf8, ctx_now(client->ctx), LOG_WARNING,
             "a worker pushes text that is not UTF-8: it is not sent to WebSockets");
         return;
     }
@@ -111,11 +111,11 @@ static void push(struct client *client, const struct frame *frame)
 
 static void subscribe(struct client *client, const struct topic_name *topic)
 {
-    uint32_t limit = client_ctx(client)->conf->limits.subscriptions;
+    uint32_t limit = client->ctx->conf->limits.subscriptions;
     int r = topics_join(
         client, &client->stay->subscriptions, (struct span){topic->name, topic->n}, limit);
     if (r != 0)
-        log_limited(&not_subscribed, ctx_now(client_ctx(client)), LOG_WARNING,
+        log_limited(&not_subscribed, ctx_now(client->ctx), LOG_WARNING,
             "connection %llu cannot subscribe: %s", (unsigned long long)client->conn.id,
             r == TOPICS_E_LIMIT ? "it has limits.subscriptions already" : "no memory");
 }

@@ -49,7 +49,7 @@ void request_deinit(void)
 
 static struct request *add(struct client *client, const struct http1_head *head)
 {
-    struct request *request = slab_get(&client_ctx(client)->requests);
+    struct request *request = slab_get(&client->ctx->requests);
     if (request == NULL)
         return NULL;
     request->client = client;
@@ -58,7 +58,7 @@ static struct request *add(struct client *client, const struct http1_head *head)
     request->minor = head == NULL ? 1 : head->minor;
     request->head = head != NULL && head->method == HTTP1_HEAD;
     request->keep_alive = head != NULL && head->keep_alive;
-    share_count(&client_ctx(client)->count->requests, 1);
+    share_count(&client->ctx->count->requests, 1);
     return request;
 }
 
@@ -76,7 +76,7 @@ void request_free(struct request *request)
     list_remove(&request->node);
     buf_deinit(&request->reply);
     buf_deinit(&request->batch);
-    slab_put(&client_ctx(request->client)->requests, request);
+    slab_put(&request->client->ctx->requests, request);
 }
 
 void request_cancel(struct request *request)
@@ -110,7 +110,7 @@ static const struct conf_route *find_route(
 {
     if (head->form == HTTP1_ASTERISK || head->form == HTTP1_AUTHORITY)
         return NULL;
-    return router_route(client_listener(client), head->authority, head->path);
+    return router_route(client->listener, head->authority, head->path);
 }
 
 bool request_hopeless(const struct client *client, const struct http1_head *head)
@@ -130,7 +130,7 @@ bool request_start(struct client *client, const struct http1_head *head, struct 
     struct request *request = add(client, head);
     if (request == NULL)
         return false;
-    if (client_ctx(client)->draining) {
+    if (client->ctx->draining) {
         request->keep_alive = false;
         client->last_request = true;
     }
@@ -244,7 +244,7 @@ void request_call(struct request *request, struct call_spec *spec, uint32_t pool
     spec->timeout = request->route->timeout;
     request->pending++;
     client->calls++;
-    if (call_start(client_ctx(client), spec) < 0) {
+    if (call_start(client->ctx, spec) < 0) {
         struct outcome outcome = {.error = RPC_OVERLOADED};
         tell(request, NULL, &outcome);
     }

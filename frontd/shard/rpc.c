@@ -141,7 +141,7 @@ static void start_member(
     struct request *request, const struct http1_head *head, const struct jsonrpc_request *member)
 {
     struct client *client = request->client;
-    const struct conf *conf = client_ctx(client)->conf;
+    const struct conf *conf = client->ctx->conf;
     bool notify = member->kind == JSONRPC_NOTIFY;
     if (member->kind == JSONRPC_INVALID) {
         request->pending++;

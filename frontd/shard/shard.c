@@ -20,7 +20,6 @@
 #include <pwd.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -31,6 +30,7 @@
 #include "frontd/shard/mesh.h"
 #include "frontd/shard/report.h"
 #include "frontd/shard/request.h"
+#include "frontd/shard/shard_ctx.h"
 #include "frontd/shard/stay.h"
 #include "frontd/shard/take.h"
 #include "frontd/shard/worker.h"
@@ -65,19 +65,6 @@ struct shard {
     bool left;      /* workers have been told that we go */
     bool finished;
 };
-
-const char *ctx_date(struct ctx *ctx)
-{
-    uint64_t now = ctx_now(ctx);
-    if (UNLIKELY(ctx->date[0] == '\0' || now - ctx->date_at >= 1000)) {
-        struct timespec wall;
-        clock_gettime(CLOCK_REALTIME, &wall);
-        http1_date(wall.tv_sec, ctx->date);
-        /* Stale again when the wall clock's second ends. */
-        ctx->date_at = now - (uint64_t)wall.tv_nsec / 1000000;
-    }
-    return ctx->date;
-}
 
 static void on_timer(struct wheel_timer *timer)
 {
@@ -116,21 +103,6 @@ static void set_tick(struct shard *shard)
     uv_timer_start(&shard->tick, on_tick, next > now ? next - now : 0, 0);
 }
 
-static void flush(struct ctx *ctx)
-{
-    while (ctx->dirty_clients != NULL || !list_empty(&ctx->dirty_streams)) {
-        while (ctx->dirty_clients != NULL) {
-            struct client *client = ctx->dirty_clients;
-            ctx->dirty_clients = client->dirty;
-            if (ctx->dirty_clients == NULL)
-                ctx->dirty_tail = &ctx->dirty_clients;
-            client_flush(client);
-        }
-        while (!list_empty(&ctx->dirty_streams))
-            stream_end_turn(list_first(&ctx->dirty_streams, struct stream, dirty));
-    }
-}
-
 static bool calls_wait(const struct shard *shard)
 {
     for (size_t i = 0; i < shard->npools; i++) {
@@ -151,11 +123,12 @@ static void finish(struct shard *shard)
     take_shut();
     list_for_each_safe (node, &shard->acceptor.clients)
         client_doom(container_of(node, struct client, node));
-    flush(&shard->ctx);
+    shard_ctx_flush(&shard->ctx);
     for (size_t i = 0; i < shard->npools; i++)
         pool_shut(&shard->pools[i]);
-    flush(&shard->ctx);
+    shard_ctx_flush(&shard->ctx);
     mesh_shut();
+    poller_close(&shard->ctx.poller);
     report_close(&shard->report);
     if (!uv_is_closing((uv_handle_t *)&shard->control))
         uv_close((uv_handle_t *)&shard->control, NULL);
@@ -187,7 +160,7 @@ static void leave_workers(struct shard *shard)
     shard->left = true;
     for (size_t i = 0; i < shard->npools; i++)
         pool_leave(&shard->pools[i]);
-    flush(&shard->ctx);
+    shard_ctx_flush(&shard->ctx);
 }
 
 static void go_on_draining(struct shard *shard)
@@ -207,7 +180,7 @@ static void go_on_leaving(struct shard *shard)
     leave_workers(shard);
     for (size_t i = 0; i < shard->npools; i++)
         silent &= pool_hang_up(&shard->pools[i]);
-    flush(&shard->ctx);
+    shard_ctx_flush(&shard->ctx);
     if (silent && mesh_flushed(&shard->ctx))
         finish(shard);
 }
@@ -262,9 +235,9 @@ static void on_turn_end(uv_prepare_t *handle)
     if (shard->opening && !shard->running && !shard->ctx.draining)
         be_ready_when_settled(shard);
     take_turn();
-    flush(&shard->ctx);
+    shard_ctx_flush(&shard->ctx);
     give_turn();
-    flush(&shard->ctx);
+    shard_ctx_flush(&shard->ctx);
     hold_back(shard);
     if (shard->ctx.draining)
         go_on_draining(shard);
@@ -287,7 +260,7 @@ static void on_drain_limit(uv_timer_t *timer)
         if (client->stay != NULL)
             stay_say_goodbye(client);
     }
-    flush(&shard->ctx);
+    shard_ctx_flush(&shard->ctx);
     finish(shard);
 }
 
@@ -366,6 +339,7 @@ static int init_handles(struct shard *shard)
     CHECK(uv_timer_init(loop, &shard->tick) == 0);
     CHECK(uv_timer_init(loop, &shard->drain_limit) == 0);
     report_init(&shard->report, loop);
+    shard->tick_at = UINT64_MAX;
     shard->turn_end.data = shard->tick.data = shard->drain_limit.data = shard;
     CHECK(uv_prepare_start(&shard->turn_end, on_turn_end) == 0);
     int r = uv_poll_init(loop, &shard->wake, shard->fds[CTL_WAKE]);
@@ -373,32 +347,6 @@ static int init_handles(struct shard *shard)
         return r;
     shard->wake.data = shard;
     return uv_poll_start(&shard->wake, UV_READABLE, on_wake);
-}
-
-static int init_ctx(struct shard *shard)
-{
-    struct ctx *ctx = &shard->ctx;
-    size_t size;
-    ctx->conf = shard->conf;
-    ctx->share = shard->share;
-    ctx->count = share_counters(shard->share, ctx->seat);
-    ctx->read_buf = mem_get(CTX_READ_SIZE, &size);
-    if (ctx->read_buf == NULL)
-        return -ENOMEM;
-    uv_update_time(&ctx->loop);
-    wheel_init(&ctx->wheel, ctx_now(ctx));
-    shard->tick_at = UINT64_MAX;
-    ctx->dirty_tail = &ctx->dirty_clients;
-    list_init(&ctx->dirty_streams);
-    list_init(&ctx->quiet);
-    slab_init(&ctx->clients, sizeof(struct client));
-    slab_init(&ctx->requests, sizeof(struct request));
-    slab_init(&ctx->calls, sizeof(struct call));
-    slab_init(&ctx->stays, sizeof(struct stay));
-    topics_init(stay_subscriptions);
-    mesh_init(ctx);
-    give_init(ctx);
-    return idmap_init(&ctx->conns);
 }
 
 static int on_start(struct shard *shard, const struct ctl_start *start, const int *fds)
@@ -427,8 +375,6 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
     if (r < 0)
         return r;
     ctx->seat = start->seat;
-    for (size_t i = 0; i < SHARE_SEATS; i++)
-        ctx->wake_fds[i] = -1;
     ctx->identity = (struct identity){
         .instance = shard->start.instance,
         .incarnation = start->incarnation,
@@ -438,7 +384,10 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
     };
     r = drop_privileges(shard->conf->user);
     if (r == 0)
-        r = init_ctx(shard);
+        r = shard_ctx_init(ctx, shard->conf, shard->share);
+    topics_init(stay_subscriptions);
+    mesh_init(ctx);
+    give_init(ctx);
     if (r == 0)
         r = init_handles(shard);
     if (r == 0)
@@ -637,19 +586,10 @@ static void deinit(struct shard *shard)
     acceptor_deinit(&shard->acceptor);
     request_deinit();
     topics_deinit();
-    idmap_deinit(&ctx->conns);
-    slab_deinit(&ctx->stays);
-    slab_deinit(&ctx->calls);
-    slab_deinit(&ctx->requests);
-    slab_deinit(&ctx->clients);
-    mem_put(ctx->read_buf, CTX_READ_SIZE);
+    shard_ctx_deinit(ctx);
     share_unmap(shard->share);
     conf_free(shard->conf);
     fdpass_close(shard->fds, CTL_START_FDS);
-    for (size_t i = 0; i < SHARE_SEATS; i++) {
-        if (ctx->wake_fds[i] >= 0)
-            close(ctx->wake_fds[i]);
-    }
 }
 
 int shard_run(void)

@@ -54,7 +54,7 @@ void stay_set_keep_alive(const struct client *client)
 /* The client becomes one that stays. */
 static int begin(struct client *client, const struct conf_route *route, enum stay_kind kind)
 {
-    struct ctx *ctx = client_ctx(client);
+    struct ctx *ctx = client->ctx;
     struct stay *stay = slab_get(&ctx->stays);
     if (stay == NULL)
         return -ENOMEM;
@@ -81,8 +81,8 @@ struct client *stay_find(struct ctx *ctx, uint64_t conn)
 
 int stay_open(struct client *client)
 {
-    const struct conf_route *route = &client_listener(client)->routes[0];
-    bool frame = client_listener(client)->protocol == CONF_PROTOCOL_FRAME;
+    const struct conf_route *route = &client->listener->routes[0];
+    bool frame = client->listener->protocol == CONF_PROTOCOL_FRAME;
     if (begin(client, route, frame ? STAY_FRAME : STAY_LINE) < 0)
         return -ENOMEM;
     if (!route->events)
@@ -153,13 +153,13 @@ void stay_upgrade(struct request *request, const struct http1_head *head)
                                  : 426;
     if (status == 0 && client->requests.next != &request->node)
         status = 400; /* requests before it are in progress: their answers cannot follow 101 */
-    if (status == 0 && client_ctx(client)->draining)
+    if (status == 0 && client->ctx->draining)
         status = 503;
     if (status != 0) {
         refuse_upgrade(request, (unsigned)status);
         return;
     }
-    if (put_switching(&request->batch, client_ctx(client), accept,
+    if (put_switching(&request->batch, client->ctx, accept,
             protocol < 0 ? NULL : route->protocols[protocol]) < 0 ||
         begin(client, route, STAY_WEBSOCKET) < 0) {
         refuse_upgrade(request, 503);
@@ -207,7 +207,7 @@ static bool may_be_let_in(enum rpc_error error)
 
 void stay_say_goodbye(struct client *client)
 {
-    if (client_ctx(client)->replaced)
+    if (client->ctx->replaced)
         stay_close(client, WS_CODE_RESTART, SPAN("restarting"));
     else
         stay_close(client, WS_CODE_GOING_AWAY, SPAN("going away"));
@@ -274,7 +274,7 @@ void stay_close(struct client *client, unsigned code, struct span reason)
     abandon_requests(client); /* no answer may follow */
     if (stay->kind == STAY_WEBSOCKET) {
         stay_send_close(client, code, reason);
-        stay->heard_at = ctx_now(client_ctx(client)); /* the client's has CLOSE_MS from now */
+        stay->heard_at = ctx_now(client->ctx); /* the client's has CLOSE_MS from now */
     } else {
         client->last_request = true;
         client_end(client);
@@ -306,7 +306,7 @@ static void count_dropped(struct client *client, size_t n)
             (unsigned long long)client->conn.id, peer);
     }
     stay->dropped += (uint32_t)MIN(n, (size_t)(UINT32_MAX - stay->dropped));
-    share_count(&client_ctx(client)->count->dropped, n);
+    share_count(&client->ctx->count->dropped, n);
 }
 
 /* Drops the oldest pushes that wait, until at most `limit` bytes wait in all. */
@@ -320,7 +320,7 @@ static void drop_pushes(struct client *client, size_t limit)
 /* For a message that there is no room for. Returns whether there is now. */
 static bool make_room(struct client *client, const struct message *message)
 {
-    size_t limit = client_ctx(client)->conf->limits.write_buffer;
+    size_t limit = client->ctx->conf->limits.write_buffer;
     size_t room = limit > message->len ? limit - message->len : 0;
     if (!client->stay->route->slow_drop) {
         drop_pushes(client, 0);
@@ -339,7 +339,7 @@ static bool make_room(struct client *client, const struct message *message)
 
 void stay_push(struct client *client, struct message *message)
 {
-    size_t limit = client_ctx(client)->conf->limits.write_buffer;
+    size_t limit = client->ctx->conf->limits.write_buffer;
     if (client->state != CLIENT_OPEN || client->stay->close_sent || client->moving)
         return;
     /* Much in one turn does not make a consumer slow: what the kernel takes does not wait. */
@@ -391,7 +391,7 @@ static void on_control(struct client *client, const struct ws_result *result)
 
 static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, char **ret_rest)
 {
-    uint32_t limit = client_ctx(client)->conf->limits.body;
+    uint32_t limit = client->ctx->conf->limits.body;
     const struct ws_limits limits = {.message = limit, .frame = limit};
     char control[WS_CONTROL_MAX];
     while (n > 0 && client_may_start(client)) {
@@ -417,7 +417,7 @@ static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, c
 static struct line_result feed_line(
     const struct client *client, size_t *scanned, const char *p, size_t n)
 {
-    uint32_t limit = client_ctx(client)->conf->limits.body;
+    uint32_t limit = client->ctx->conf->limits.body;
     if (client->stay->kind == STAY_FRAME)
         return line_feed_frame(p, n, limit);
     return line_feed_line(p, n, limit, scanned);
@@ -461,7 +461,7 @@ static size_t take(
 {
     struct stay *stay = client->stay;
     if (!stay->close_sent)
-        stay->heard_at = ctx_now(client_ctx(client));
+        stay->heard_at = ctx_now(client->ctx);
     stay->pings = 0;
     if (stay->kind == STAY_WEBSOCKET)
         return take_ws(client, &codec->ws, p, n, ret_rest);
@@ -506,7 +506,7 @@ void stay_resume(struct client *client)
     struct stay *stay = client->stay;
     if (stay->close_sent)
         return;
-    stay->heard_at = ctx_now(client_ctx(client));
+    stay->heard_at = ctx_now(client->ctx);
     stay->pings = 0;
 }
 
@@ -518,7 +518,7 @@ static uint64_t due(const struct client *client)
     uint64_t at = UINT64_MAX;
     if (client->pending != NULL && client_may_start(client))
         at = MIN(client->pending->heard, client->pending->window) +
-             client_ctx(client)->conf->limits.body_timeout;
+             client->ctx->conf->limits.body_timeout;
     if (stay->kind != STAY_WEBSOCKET || !client_may_start(client))
         return at;
     return MIN(at, next_ping(client));
@@ -527,14 +527,14 @@ static uint64_t due(const struct client *client)
 static void expire(struct client *client)
 {
     struct stay *stay = client->stay;
-    uint64_t now = ctx_now(client_ctx(client));
+    uint64_t now = ctx_now(client->ctx);
     if (stay->close_sent) {
         client_doom(client);
         return;
     }
     if (client->pending != NULL &&
         MIN(client->pending->heard, client->pending->window) +
-                client_ctx(client)->conf->limits.body_timeout <=
+                client->ctx->conf->limits.body_timeout <=
             now &&
         client_too_slow(client)) {
         fail(client, WS_CODE_POLICY);
@@ -564,7 +564,7 @@ static void reply(struct request *request, const struct reply *reply)
 {
     struct client *client = request->client;
     struct stay *stay = client->stay;
-    size_t limit = client_ctx(client)->conf->limits.write_buffer;
+    size_t limit = client->ctx->conf->limits.write_buffer;
     if (reply->body.n > 0 && client->state <= CLIENT_HALF_CLOSED && !stay->close_sent) {
         if (client_waiting(client) > limit && stay->route->slow_drop)
             drop_pushes(client, 0);
@@ -582,7 +582,7 @@ static void reply(struct request *request, const struct reply *reply)
 static void gone(struct client *client)
 {
     struct stay *stay = client->stay;
-    struct ctx *ctx = client_ctx(client);
+    struct ctx *ctx = client->ctx;
     if (stay == NULL)
         return;
     if (stay->announced)

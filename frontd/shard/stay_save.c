@@ -64,7 +64,7 @@ static bool code_fits(unsigned code)
 
 int stay_restore(struct client *client, struct unpack *unpack)
 {
-    struct ctx *ctx = client_ctx(client);
+    struct ctx *ctx = client->ctx;
     struct stay read = {.kind = unpack_u8(unpack)};
     struct span host = unpack_text(unpack);
     struct span path = unpack_text(unpack);
@@ -78,10 +78,10 @@ int stay_restore(struct client *client, struct unpack *unpack)
     read.pings = pings & PINGS_MASK;
     read.announced = unpack_flag(unpack);
     read.close_sent = unpack_flag(unpack);
-    if (unpack_end(unpack) < 0 || !kind_fits(read.kind, client_listener(client)->protocol) ||
+    if (unpack_end(unpack) < 0 || !kind_fits(read.kind, client->listener->protocol) ||
         !code_fits(read.code) || read.pings != pings || (headers.p != NULL && !is_object(headers)))
         return -EBADMSG;
-    read.route = find_route(client_listener(client), host, path);
+    read.route = find_route(client->listener, host, path);
     enum conf_kind kind = read.kind == STAY_WEBSOCKET ? CONF_WEBSOCKET : CONF_STREAM;
     if (read.route == NULL || read.route->kind != kind || read.route->raw != raw)
         return -ENOTSUP;

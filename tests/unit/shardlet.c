@@ -9,6 +9,7 @@
 #include "common/mem.h"
 #include "frontd/shard/mesh.h"
 #include "frontd/shard/request.h"
+#include "frontd/shard/shard_ctx.h"
 #include "frontd/shard/stay.h"
 
 enum { TURNS = 4, PEERS = 64 };
@@ -31,7 +32,6 @@ void shardlet_init(struct shardlet *shardlet, const char *conf, unsigned seat)
 {
     struct ctx *ctx = &shardlet->ctx;
     char error[512] = "";
-    size_t size;
     *shardlet = (struct shardlet){0};
     if (conf_parse("conf", conf, strlen(conf), &shardlet->conf, error, sizeof(error)) < 0)
         fprintf(stderr, "%s\n", error);
@@ -42,26 +42,11 @@ void shardlet_init(struct shardlet *shardlet, const char *conf, unsigned seat)
         topics_init(stay_subscriptions);
     }
     CHECK(uv_loop_init(&ctx->loop) == 0);
-    ctx->conf = shardlet->conf;
-    ctx->share = share;
     ctx->seat = seat;
-    ctx->count = share_counters(share, seat);
     ctx->identity = (struct identity){.instance = "test", .incarnation = seat + 1, .shards = 1};
-    ctx->read_buf = mem_get(CTX_READ_SIZE, &size);
-    CHECK(ctx->read_buf != NULL);
-    for (size_t i = 0; i < SHARE_SEATS; i++)
-        ctx->wake_fds[i] = -1;
+    CHECK(shard_ctx_init(ctx, shardlet->conf, share) == 0);
     mesh_init(ctx);
-    wheel_init(&ctx->wheel, ctx_now(ctx));
-    ctx->dirty_tail = &ctx->dirty_clients;
-    list_init(&ctx->dirty_streams);
-    list_init(&ctx->quiet);
     list_init(&shardlet->clients);
-    slab_init(&ctx->clients, sizeof(struct client));
-    slab_init(&ctx->requests, sizeof(struct request));
-    slab_init(&ctx->calls, sizeof(struct call));
-    slab_init(&ctx->stays, sizeof(struct stay));
-    CHECK(idmap_init(&ctx->conns) == 0);
     shardlet->pools = mem_zalloc(shardlet->conf->npools * sizeof(*shardlet->pools));
     CHECK(shardlet->pools != NULL);
     const char *names[CONF_POOLS_MAX];
@@ -77,18 +62,6 @@ void shardlet_use(struct shardlet *shardlet)
 {
     request_deinit();
     CHECK(request_init(&shardlet->ctx, shardlet->pools) == 0);
-}
-
-void shardlet_flush(struct shardlet *shardlet)
-{
-    struct ctx *ctx = &shardlet->ctx;
-    while (ctx->dirty_clients != NULL) {
-        struct client *client = ctx->dirty_clients;
-        ctx->dirty_clients = client->dirty;
-        if (ctx->dirty_clients == NULL)
-            ctx->dirty_tail = &ctx->dirty_clients;
-        client_flush(client);
-    }
 }
 
 static void expire(struct shardlet *shardlet)
@@ -110,7 +83,7 @@ void shardlet_turn(struct shardlet *shardlet)
     for (int i = 0; i < TURNS; i++) {
         uv_run(&shardlet->ctx.loop, UV_RUN_NOWAIT);
         expire(shardlet);
-        shardlet_flush(shardlet);
+        shard_ctx_flush(&shardlet->ctx);
     }
 }
 
@@ -120,24 +93,20 @@ void shardlet_deinit(struct shardlet *shardlet)
     shardlet_use(shardlet);
     list_for_each_safe (node, &shardlet->clients)
         client_doom(container_of(node, struct client, node));
-    shardlet_flush(shardlet);
+    shard_ctx_flush(&shardlet->ctx);
     CHECK(list_empty(&shardlet->clients) && list_empty(&ctx->quiet));
     CHECK(ctx->open == 0);
     for (uint32_t i = 0; i < shardlet->conf->npools; i++)
         pool_shut(&shardlet->pools[i]);
-    shardlet_flush(shardlet);
+    poller_close(&ctx->poller);
+    shard_ctx_flush(&shardlet->ctx);
     uv_run(&ctx->loop, UV_RUN_DEFAULT); /* only closing handles are left */
     CHECK(uv_loop_close(&ctx->loop) == 0);
     for (uint32_t i = 0; i < shardlet->conf->npools; i++)
         pool_deinit(&shardlet->pools[i]);
     mem_free(shardlet->pools);
     request_deinit();
-    idmap_deinit(&ctx->conns);
-    slab_deinit(&ctx->stays);
-    slab_deinit(&ctx->calls);
-    slab_deinit(&ctx->requests);
-    slab_deinit(&ctx->clients);
-    mem_put(ctx->read_buf, CTX_READ_SIZE);
+    shard_ctx_deinit(ctx);
     conf_free(shardlet->conf);
     if (--shardlets > 0)
         return;

@@ -28,9 +28,6 @@ void shardlet_use(struct shardlet *shardlet);
 /* A few turns of its loop, each with an end. */
 void shardlet_turn(struct shardlet *shardlet);
 
-/* The end of a turn alone. */
-void shardlet_flush(struct shardlet *shardlet);
-
 /*
  * A client on that listener, as if accepted. Returns it with the other end of its connection, a
  * descriptor of the caller's that does not block.

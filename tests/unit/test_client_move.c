@@ -198,12 +198,42 @@ Test(client_move, frozen_until_thawed)
     client_touch(talk.client);
     listen_to(&talk);
     cr_assert_eq(talk.n, 0);
+    cr_assert_eq(talk.client->events, 0, "or its bytes would wake this shard again and again");
     client_thaw(talk.client);
     listen_to(&talk);
     cr_assert_gt(talk.n, 0);
     cr_assert(client_can_move(talk.client) && stay_find(&from.ctx, id) == talk.client);
     move(&talk); /* then it does */
     cr_assert(stay_find(&from.ctx, id) == NULL && stay_find(&to.ctx, id) == talk.client);
+    end(&talk);
+}
+
+Test(client_move, restored_until_started)
+{
+    struct talk talk = begin("lines");
+    client_freeze(talk.client);
+    struct client *restored = arrive(talk.client, &to);
+    SAY(&talk, "{}\n");
+    shardlet_turn(&to);
+    cr_assert(restored->events == 0 && talk.client->events == 0);
+    client_release(talk.client);
+    client_start(restored);
+    talk.at = &to;
+    listen_to(&talk);
+    cr_assert_not_null(memmem(talk.out, talk.n, "-32600", 6));
+    end(&talk);
+}
+
+/* Its connection is still open elsewhere: what happens there is not heard of here any more. */
+Test(client_move, forgotten_when_released)
+{
+    struct talk talk = begin("lines");
+    move(&talk);
+    SAY(&talk, "{}\n");
+    cr_assert_gt(talk.n, 0);
+    struct epoll_event event;
+    SAY(&talk, "{");
+    cr_assert_eq(epoll_wait(from.ctx.poller.fd, &event, 1, 0), 0);
     end(&talk);
 }
 

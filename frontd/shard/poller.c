@@ -1,0 +1,52 @@
+#include "frontd/shard/poller.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "common/base.h"
+
+static void on_ready(uv_poll_t *handle, int status, int events)
+{
+    struct poller *poller = container_of(handle, struct poller, handle);
+    struct epoll_event batch[POLLER_BATCH];
+    (void)status;
+    (void)events;
+    int n = epoll_wait(poller->fd, batch, POLLER_BATCH, 0);
+    CHECK(n >= 0 || errno == EINTR);
+    poller->busy = true;
+    for (int i = 0; i < n; i++)
+        poller->ready(batch[i].data.ptr, batch[i].events);
+    poller->busy = false;
+}
+
+int poller_init(struct poller *poller, uv_loop_t *loop, poller_fn *ready)
+{
+    poller->ready = ready;
+    poller->busy = false;
+    poller->fd = epoll_create1(EPOLL_CLOEXEC);
+    if (poller->fd < 0)
+        return -errno;
+    int r = uv_poll_init(loop, &poller->handle, poller->fd);
+    if (r < 0)
+        close(poller->fd);
+    else
+        CHECK(uv_poll_start(&poller->handle, UV_READABLE, on_ready) == 0);
+    return r;
+}
+
+void poller_close(struct poller *poller)
+{
+    uv_close((uv_handle_t *)&poller->handle, NULL);
+    close(poller->fd); /* libuv has taken it out of its own epoll already */
+}
+
+int poller_set(struct poller *poller, int fd, uint32_t before, uint32_t events, void *item)
+{
+    struct epoll_event event = {.events = events, .data.ptr = item};
+    int op = before == 0 ? EPOLL_CTL_ADD : events == 0 ? EPOLL_CTL_DEL : EPOLL_CTL_MOD;
+    if (before == events)
+        return 0;
+    int r = epoll_ctl(poller->fd, op, fd, &event);
+    CHECK(r == 0 || before == 0);
+    return r == 0 ? 0 : -errno;
+}

@@ -1,0 +1,61 @@
+#include "frontd/shard/shard_ctx.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "common/mem.h"
+#include "frontd/shard/request.h"
+#include "frontd/shard/stay.h"
+
+int shard_ctx_init(struct ctx *ctx, const struct conf *conf, struct share *share)
+{
+    size_t size;
+    ctx->conf = conf;
+    ctx->share = share;
+    ctx->count = share_counters(share, ctx->seat);
+    for (size_t i = 0; i < SHARE_SEATS; i++)
+        ctx->wake_fds[i] = -1;
+    ctx->read_buf = mem_get(CTX_READ_SIZE, &size);
+    if (ctx->read_buf == NULL)
+        return -ENOMEM;
+    uv_update_time(&ctx->loop);
+    wheel_init(&ctx->wheel, ctx_now(ctx));
+    ctx->dirty_tail = &ctx->dirty_clients;
+    list_init(&ctx->dirty_streams);
+    list_init(&ctx->quiet);
+    slab_init(&ctx->clients, sizeof(struct client));
+    slab_init(&ctx->requests, sizeof(struct request));
+    slab_init(&ctx->calls, sizeof(struct call));
+    slab_init(&ctx->stays, sizeof(struct stay));
+    int r = idmap_init(&ctx->conns);
+    return r < 0 ? r : poller_init(&ctx->poller, &ctx->loop, client_ready);
+}
+
+void shard_ctx_deinit(struct ctx *ctx)
+{
+    idmap_deinit(&ctx->conns);
+    slab_deinit(&ctx->stays);
+    slab_deinit(&ctx->calls);
+    slab_deinit(&ctx->requests);
+    slab_deinit(&ctx->clients);
+    mem_put(ctx->read_buf, CTX_READ_SIZE);
+    for (size_t i = 0; i < SHARE_SEATS; i++) {
+        if (ctx->wake_fds[i] >= 0)
+            close(ctx->wake_fds[i]);
+    }
+}
+
+void shard_ctx_flush(struct ctx *ctx)
+{
+    while (ctx->dirty_clients != NULL || !list_empty(&ctx->dirty_streams)) {
+        while (ctx->dirty_clients != NULL) {
+            struct client *client = ctx->dirty_clients;
+            ctx->dirty_clients = client->dirty;
+            if (ctx->dirty_clients == NULL)
+                ctx->dirty_tail = &ctx->dirty_clients;
+            client_flush(client);
+        }
+        while (!list_empty(&ctx->dirty_streams))
+            stream_end_turn(list_first(&ctx->dirty_streams, struct stream, dirty));
+    }
+}

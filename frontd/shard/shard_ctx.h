@@ -1,0 +1,21 @@
+#pragma once
+
+/* What a shard's modules share, from its beginning to its end: it knows what lies in it, and so is
+ * above them. */
+
+#include "frontd/shard/ctx.h"
+
+/*
+ * Makes a zeroed one whose loop is there, and whose seat and identity are set. conf, share:
+ * borrowed. Returns 0 or -errno, which its process does not survive: nothing is undone.
+ */
+int shard_ctx_init(struct ctx *ctx, const struct conf *conf, struct share *share);
+
+/*
+ * The end of a turn: writes what has gathered, and destroys what is doomed. Clients and streams
+ * have their share in turn, until nothing is left to do.
+ */
+void shard_ctx_flush(struct ctx *ctx);
+
+/* After poller_close() and the end of the loop. CHECKs that no client and no call is left. */
+void shard_ctx_deinit(struct ctx *ctx);

@@ -1,0 +1,192 @@
+#include "frontd/shard/poller.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/base.h"
+#include "tests/unit/descriptors.h"
+
+enum { TURNS = 4 };
+
+struct item {
+    int fd;
+    int peer;
+    uint32_t wanted;
+    uint32_t got; /* in the last turn; 0: not ready */
+    unsigned times;
+};
+
+static uv_loop_t loop;
+static struct poller poller;
+static size_t descriptors;
+
+static void ready(void *data, uint32_t events)
+{
+    struct item *item = data;
+    cr_assert(poller.busy);
+    item->got = events;
+    item->times++;
+}
+
+static void set_up(void)
+{
+    cr_assert_eq(uv_loop_init(&loop), 0);
+    uv_run(&loop, UV_RUN_NOWAIT);
+    descriptors = open_count();
+    cr_assert_eq(poller_init(&poller, &loop, ready), 0);
+}
+
+static void tear_down(void)
+{
+    poller_close(&poller);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    cr_assert_eq(open_count(), descriptors);
+    cr_assert_eq(uv_loop_close(&loop), 0);
+}
+
+TestSuite(poller, .init = set_up, .fini = tear_down);
+
+static void open_item(struct item *item)
+{
+    int fds[2];
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+    *item = (struct item){.fd = fds[0], .peer = fds[1]};
+}
+
+static void want(struct item *item, uint32_t events)
+{
+    cr_assert_eq(poller_set(&poller, item->fd, item->wanted, events, item), 0);
+    item->wanted = events;
+}
+
+static void close_item(struct item *item)
+{
+    want(item, 0);
+    close(item->fd);
+    close(item->peer);
+}
+
+static uint32_t turn(struct item *item)
+{
+    item->got = 0;
+    uv_run(&loop, UV_RUN_NOWAIT);
+    cr_assert_not(poller.busy);
+    return item->got;
+}
+
+Test(poller, says_what_was_asked)
+{
+    const struct {
+        uint32_t wanted;
+        bool bytes;      /* wait to be read */
+        bool shut;       /* the other side sends no more */
+        uint32_t events; /* that come, in each turn */
+    } rows[] = {
+        {EPOLLIN, false, false, 0},
+        {EPOLLIN, true, false, EPOLLIN},
+        {EPOLLIN, false, true, EPOLLIN},
+        {EPOLLOUT, true, false, EPOLLOUT},
+        {EPOLLIN | EPOLLOUT, false, false, EPOLLOUT},
+        {EPOLLIN | EPOLLOUT, true, false, EPOLLIN | EPOLLOUT},
+        {EPOLLRDHUP, true, false, 0},
+        {EPOLLRDHUP, true, true, EPOLLRDHUP},
+        {EPOLLIN | EPOLLRDHUP, true, true, EPOLLIN | EPOLLRDHUP},
+        {0, true, true, 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct item item;
+        open_item(&item);
+        if (rows[i].bytes)
+            cr_assert_eq(write(item.peer, "x", 1), 1);
+        if (rows[i].shut)
+            cr_assert_eq(shutdown(item.peer, SHUT_WR), 0);
+        want(&item, rows[i].wanted);
+        for (int n = 0; n < TURNS; n++)
+            cr_assert_eq(turn(&item), rows[i].events, "row %zu: %x", i, item.got);
+        close_item(&item);
+    }
+}
+
+Test(poller, hang_ups_are_told_unasked)
+{
+    struct item item;
+    open_item(&item);
+    want(&item, EPOLLOUT);
+    cr_assert_eq(shutdown(item.peer, SHUT_RDWR), 0);
+    cr_assert(turn(&item) & EPOLLHUP);
+    want(&item, 0);
+    cr_assert_eq(turn(&item), 0, "but not to who waits for nothing");
+    close_item(&item);
+}
+
+Test(poller, changes)
+{
+    struct item item;
+    open_item(&item);
+    cr_assert_eq(write(item.peer, "x", 1), 1);
+    const uint32_t steps[] = {EPOLLIN, EPOLLOUT, EPOLLOUT, 0, 0, EPOLLIN | EPOLLOUT, EPOLLIN, 0};
+    for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+        want(&item, steps[i]);
+        cr_assert_eq(turn(&item), steps[i], "step %zu", i);
+    }
+    close_item(&item);
+}
+
+/* One that is out and closed is not heard of, though its connection is still open elsewhere. */
+Test(poller, out_before_it_is_closed)
+{
+    struct item item;
+    open_item(&item);
+    int elsewhere = dup(item.fd);
+    want(&item, EPOLLIN);
+    int peer = item.peer;
+    item.peer = dup(peer);
+    close_item(&item);
+    cr_assert_eq(write(peer, "x", 1), 1);
+    cr_assert_eq(turn(&item), 0);
+    close(elsewhere);
+    close(peer);
+}
+
+/* More than a turn takes: each has its turn before one has its second. */
+Test(poller, many)
+{
+    enum { PAIRS = POLLER_BATCH / 2 + 50 };
+    static struct item items[2 * PAIRS];
+    struct item *first = &items[0];
+    for (size_t i = 0; i < PAIRS; i++) {
+        struct item *item = &items[2 * i];
+        open_item(item);
+        item[1] = (struct item){.fd = item->peer, .peer = -1};
+        want(&item[0], EPOLLOUT);
+        want(&item[1], EPOLLOUT);
+    }
+    turn(first);
+    unsigned after_one = 0;
+    unsigned after_two = 0;
+    for (size_t i = 0; i < ARRAY_LEN(items); i++)
+        after_one += items[i].times;
+    cr_assert_eq(after_one, POLLER_BATCH);
+    turn(first);
+    for (size_t i = 0; i < ARRAY_LEN(items); i++) {
+        after_two += items[i].times;
+        cr_assert_geq(items[i].times, 1, "item %zu", i);
+    }
+    cr_assert_eq(after_two, 2 * POLLER_BATCH);
+    for (size_t i = 0; i < ARRAY_LEN(items); i++) {
+        want(&items[i], 0);
+        close(items[i].fd);
+    }
+}
+
+Test(poller, what_cannot_be_waited_for)
+{
+    struct item item = {0};
+    FILE *file = tmpfile();
+    cr_assert_not_null(file);
+    cr_assert_eq(poller_set(&poller, fileno(file), 0, EPOLLIN, &item), -EPERM);
+    cr_assert_eq(fclose(file), 0);
+}
