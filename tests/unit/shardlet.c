@@ -115,25 +115,30 @@ void shardlet_deinit(struct shardlet *shardlet)
     share_unmap(share);
 }
 
-struct client *shardlet_client(struct shardlet *shardlet, const char *listener, int *ret_peer)
+struct client *shardlet_accepted(struct shardlet *shardlet, const char *listener, int fd)
 {
     struct ctx *ctx = &shardlet->ctx;
     const struct sockaddr *peer = (const struct sockaddr *)&peer_address;
     const struct conf_listener *found = NULL;
-    int fds[2];
     for (uint32_t i = 0; i < shardlet->conf->nlisteners; i++) {
         if (strcmp(shardlet->conf->listeners[i].name, listener) == 0)
             found = &shardlet->conf->listeners[i];
     }
     CHECK(found != NULL);
-    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) == 0);
     CHECK(share_connection_add(share, ctx->seat, UINT64_MAX));
     if (shardlet->conf->limits.connections_per_peer > 0)
         CHECK(share_peer_add(share, ctx->seat, peer, UINT64_MAX));
     shardlet_use(shardlet);
-    CHECK(client_open(ctx, found, fds[0], peer, &shardlet->clients) == 0);
-    *ret_peer = fds[1];
+    CHECK(client_open(ctx, found, fd, peer, &shardlet->clients) == 0);
     return container_of(shardlet->clients.prev, struct client, node);
+}
+
+struct client *shardlet_client(struct shardlet *shardlet, const char *listener, int *ret_peer)
+{
+    int fds[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) == 0);
+    *ret_peer = fds[1];
+    return shardlet_accepted(shardlet, listener, fds[0]);
 }
 
 void shardlet_read(int peer, char *out, size_t size, size_t *n)

@@ -28,8 +28,11 @@ void shardlet_use(struct shardlet *shardlet);
 /* A few turns of its loop, each with an end. */
 void shardlet_turn(struct shardlet *shardlet);
 
+/* A client on that listener and that descriptor, which is consumed, as if accepted. */
+struct client *shardlet_accepted(struct shardlet *shardlet, const char *listener, int fd);
+
 /*
- * A client on that listener, as if accepted. Returns it with the other end of its connection, a
+ * The same with a connection of its own. Returns it with the other end of its connection, a
  * descriptor of the caller's that does not block.
  */
 struct client *shardlet_client(struct shardlet *shardlet, const char *listener, int *ret_peer);
