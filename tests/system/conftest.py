@@ -1,5 +1,6 @@
 """What all system tests share: a failing test shows the logs of the programs it ran."""
 import os
+import signal
 
 import pytest
 
@@ -12,6 +13,10 @@ from reloads import Front
 # Python library against scripted peers, our documents' examples in Python, and the load programs.
 if harness.sanitized():
     collect_ignore = ["test_bench.py", "test_python_library.py", "test_scripts.py", "test_systemd.py"]
+
+
+# Ignored where a script runs us in the background, and what is ignored stays so in all that we start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionstart(session):
