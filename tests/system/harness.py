@@ -88,6 +88,18 @@ def stat(pid):
     return rest[0], int(rest[1]), int(rest[3]), (int(rest[11]) + int(rest[12])) / ticks
 
 
+def born(pid):
+    """When a process was forked, in seconds since the system was started, or up to a tick earlier."""
+    with open("/proc/%d/stat" % pid) as f:
+        return int(f.read().rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_idle(pid):
+    """Until a process sleeps. One of frontd does so at the end of a turn only, when what was let go of in it is
+    closed: before, it may have more descriptors than what its log says last lets one expect."""
+    wait_for(lambda: (stat(pid) or "X")[0] == "S", "process %d to sleep" % pid)
+
+
 def processes():
     for name in os.listdir("/proc"):
         if name.isdigit():

@@ -51,7 +51,9 @@ class Message(dict):
 
 
 class Manager:
-    """Reads what programs send to `address`, an abstract one, for their NOTIFY_SOCKET."""
+    """Reads what programs send to `address`, an abstract one, for their NOTIFY_SOCKET. The kernel keeps ten
+    messages for it (net.unix.max_dgram_qlen); what comes when it is full may be lost, so that pings of a
+    watchdog are to be so rare that there are fewer in two seconds."""
 
     def __init__(self):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -1,20 +1,44 @@
 """What tests of reloads have in common: a front whose program can be replaced, and its generations as its
 log tells them."""
 import contextlib
+import functools
 import itertools
 import os
 import re
 import shutil
 import signal
 import threading
+import time
 
 import harness
-from harness import LIMIT, Program, Site, children, stat, wait_for
+from harness import LIMIT, Program, Site, born, children, stat, wait_for
 from httpclient import BadResponse, Client, Closed
 
 HUP, USR2 = signal.SIGHUP, signal.SIGUSR2
 SERVES = re.compile(r"generation (\d+) serves: (\d+) shards")
 SLOW = 3 if harness.sanitized() else 1      # how much longer all takes in a build with ASan
+UNREADY = 0.95      # seconds after its fork for which a new shard is surely not ready within slow_starts()
+
+
+class Late(Exception):
+    """The test was held up so long that shards may have been ready before it did what it does meanwhile."""
+
+
+def again_if_late(test):
+    """Tries a test again that was too late, on a site of its own each time."""
+    @functools.wraps(test)
+    def tries(*args, **keys):
+        for _ in range(4):
+            with contextlib.suppress(Late):
+                return test(*args, **keys)
+        return test(*args, **keys)
+    return tries
+
+
+def check_in_time(births):
+    """None of the shards that were forked at these times can be ready by now; else raises Late."""
+    if time.clock_gettime(time.CLOCK_BOOTTIME) >= min(births) + UNREADY:
+        raise Late()
 
 
 class Front(Site):
@@ -127,7 +151,8 @@ class Front(Site):
 
     @contextlib.contextmanager
     def slow_starts(self):
-        """Within it new shards need a second to be ready: a worker of the pool `mute` says no HELLO."""
+        """Within it new shards need a second to be ready: a worker of the pool `mute` says no HELLO. Whoever
+        has to do something in that second asks check_in_time()."""
         mute = next(worker for worker in self.workers if worker.name.startswith("mute-"))
         answer = mute.on_hello
         mute.on_hello = lambda channel: None
@@ -183,6 +208,7 @@ class Catch(threading.Thread):
         self.site, self.number, self.want, self.skip = site, number, want, skip
         self.known = set(site.shards())
         self.caught, self.closing = [], False
+        self.births = []
         self.start()
 
     def _is_shard(self, pid):
@@ -200,9 +226,22 @@ class Catch(threading.Thread):
                     continue
                 seen.append(pid)
                 if len(seen) > self.skip and len(self.caught) < self.want:
-                    with contextlib.suppress(ProcessLookupError):
+                    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                        birth = born(pid)
                         os.kill(pid, self.number)
+                        self.births.append(birth)
                         self.caught.append(pid)
+
+    def wait(self):
+        """Until all are caught, before they were ready."""
+        wait_for(lambda: len(self.caught) >= self.want, "%d new shards" % self.want)
+        try:
+            check_in_time(self.births)
+        except Late:
+            for pid in self.caught:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+            raise
 
     def stop(self):
         self.closing = True

@@ -57,10 +57,10 @@ def test_shards_run_as_the_user(site):
     for pid in web.shards():
         is_nobody(pid)
     assert web.rpc("demo.echo", [1]).status == 200
-    old = web.shards()[0]
-    os.kill(old, 9)             # its successor too
-    wait_for(lambda: old not in web.shards() and len(web.shards()) == 2, "a new shard")
-    new = max(web.shards())
+    before = web.shards()
+    os.kill(before[0], 9)       # its successor too
+    wait_for(lambda: before[0] not in web.shards() and len(web.shards()) == 2, "a new shard")
+    new, = set(web.shards()) - set(before)
     wait_for(lambda: status(new, "Uid")[0] != "0", "a shard without privileges")
     is_nobody(new)
 

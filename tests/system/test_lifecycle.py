@@ -327,6 +327,11 @@ def test_stop_now(site, signals):
     web.front = None
 
 
+def catches(pid, number):
+    with open("/proc/%d/status" % pid) as f:
+        return any(int(line.split()[1], 16) >> number - 1 & 1 for line in f if line.startswith("SigCgt:"))
+
+
 def test_shards_without_a_supervisor_serve_on_until_sigterm(site):
     web = site(shards=2)
     web.fake()
@@ -340,6 +345,7 @@ def test_shards_without_a_supervisor_serve_on_until_sigterm(site):
         assert client.rpc("demo.echo", [2]).status == 200
     web.rpc("demo.echo", [3])
     assert sorted(web.front.family()) == sorted(shards)
+    wait_for(lambda: all(catches(pid, signal.SIGTERM) for pid in shards), "who minds SIGTERM")    # after saying so
     for pid in shards:
         os.kill(pid, signal.SIGTERM)
     wait_for(lambda: not web.front.family(), "the end of the shards")
@@ -371,8 +377,9 @@ def test_json_log(site):
             client.send(data)
             client.rest()
     web.rpc("demo.echo", [1])
-    os.kill(web.shards()[0], signal.SIGKILL)
-    wait_for(lambda: len(web.shards()) == 2, "the new shard")
+    old = web.shards()
+    os.kill(old[0], signal.SIGKILL)
+    wait_for(lambda: old[0] not in web.shards() and len(web.shards()) == 2, "the new shard")
     web.front.stop()
     lines = web.front.text().splitlines()
     assert lines
@@ -411,7 +418,7 @@ def test_a_blocked_log_stops_no_request(site):
     try:
         def served():
             try:
-                with Client(web.address, timeout=5) as client:
+                with Client(web.address) as client:
                     return client.rpc("demo.echo", [1]).status == 200
             except OSError:
                 return False

@@ -7,8 +7,8 @@ import socket
 import pytest
 
 import harness
-from harness import LIMIT, rpc_route, wait_for
-from reloads import HUP, SLOW, USR2, Catch, Front, Paused, call
+from harness import LIMIT, born, rpc_route, wait_for, wait_idle
+from reloads import HUP, SLOW, USR2, Catch, Paused, again_if_late, call, check_in_time
 
 BOTH = pytest.mark.parametrize("number", [HUP, USR2], ids=["hup", "usr2"])
 
@@ -25,7 +25,7 @@ def untouched(site, act, words, count=1, **keys):
         assert site.generation() == generation
         call(old)
         for _ in range(12):
-            with site.client(timeout=2 * SLOW) as new:
+            with site.client() as new:
                 call(new)
         site.replace()
         site.write()
@@ -101,6 +101,7 @@ def test_a_check_that_does_not_end_and_a_signal_that_waits(front):
     site.fake()
     site.start()
     site.reload()       # what the second generation needs is there from now on
+    wait_idle(site.front.pid)
     before = harness.descriptors(site.front.pid)
     site.replace("#!/bin/sh\n>%s\nexec sleep 1000\n" % site.path("begun"))
     with site.client() as client:
@@ -112,6 +113,7 @@ def test_a_check_that_does_not_end_and_a_signal_that_waits(front):
         site.wait_log("the old shards are gone", 2, timeout=2 * LIMIT * SLOW)
         call(client)
     wait_for(lambda: len(site.family()) == 2, "the supervisor and one shard")
+    wait_idle(site.front.pid)
     assert harness.descriptors(site.front.pid) == before
 
 
@@ -122,8 +124,9 @@ def test_a_wrong_config_with_signals_that_wait(front):
 
     def act():
         site.write("nonsense: [")
-        for n in range(50):
-            site.front.signal((HUP, USR2)[n % 2])
+        with Paused(site.front.pid):    # else some of them may come so late that there is a third check
+            for n in range(50):
+                site.front.signal((HUP, USR2)[n % 2])
     untouched(site, act, "nothing changes", count=2)
     assert site.front.running()
 
@@ -155,15 +158,21 @@ def with_mute(front, **keys):
 
 @BOTH
 @pytest.mark.parametrize("shards,skip", [(1, 0), (2, 1), (3, 0)])
+@again_if_late
 def test_a_new_shard_that_crashes(front, number, shards, skip):
     site = with_mute(front, shards=shards)
     catch = Catch(site, signal.SIGKILL, skip=skip)
+
+    def act():
+        site.say(number)
+        catch.wait()
     with site.slow_starts():
-        untouched(site, lambda: site.say(number), "a new shard has ended before all were ready")
+        untouched(site, act, "a new shard has ended before all were ready")
     assert catch.stop()
 
 
 @BOTH
+@again_if_late
 def test_a_crash_of_one_of_more_shards_leaves_no_socket_that_nobody_accepts_on(front, number):
     site = with_mute(front)
     catch = Catch(site, signal.SIGKILL)
@@ -171,26 +180,33 @@ def test_a_crash_of_one_of_more_shards_leaves_no_socket_that_nobody_accepts_on(f
     def act():
         site.say(number, shards=4)
         site.config["shards"] = 1
+        catch.wait()
     with site.slow_starts():
         untouched(site, act, "a new shard has ended before all were ready")
     assert catch.stop()
 
 
+@again_if_late
 def test_a_slow_start_of_more_shards_keeps_no_client_waiting(front):
     site = with_mute(front)
+    old = site.shards()
     with site.slow_starts():
         site.say(shards=4)
-        wait_for(lambda: len(site.shards()) == 5, "the new shards")
-        clients = [site.client() for _ in range(20)]
-        for client in clients:
-            client.send(harness.rpc_request("demo.echo", [1]))
-        for client in clients:
-            client.read_response()
-            client.close()
-        assert site.generation() == 1, "answers came with the new shards only"
+        new = lambda: [pid for pid in site.shards() if pid not in old]
+        wait_for(lambda: len(new()) == 4, "the new shards")
+        with Paused(new()) as new:
+            check_in_time([max(born(pid) for pid in new.pids)])
+            clients = [site.client() for _ in range(20)]
+            for client in clients:
+                client.send(harness.rpc_request("demo.echo", [1]))
+            for client in clients:
+                client.read_response()
+                client.close()
+            assert site.generation() == 1, "answers came with the new shards only"
     site.wait_log("the old shards are gone")
 
 
+@again_if_late
 def test_new_shards_that_hang_take_no_client_with_them(front):
     """One of two is stopped before it is ready; the other would be ready. The old ones rest meanwhile, so
     that a new one would be the first to accept."""
@@ -199,7 +215,7 @@ def test_new_shards_that_hang_take_no_client_with_them(front):
     catch = Catch(site, signal.SIGSTOP)
     with site.slow_starts():
         site.say()
-        wait_for(lambda: catch.caught, "a new shard")
+        catch.wait()
         with Paused(old):
             clients = [site.client(timeout=LIMIT) for _ in range(20)]
             for client in clients:

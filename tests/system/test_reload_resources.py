@@ -1,16 +1,19 @@
 """Descriptors, memory and permissions over reloads: at the descriptor limit of who takes connections, after a
 hundred reloads, and who can get at the sockets by which shards are handed over."""
+import contextlib
 import os
 import resource
 import signal
 import socket
 import stat
 import sys
+import time
 
 import pytest
 
 import harness
-from harness import LIMIT, descriptors, memory, rpc_route, wait_for, ws_route
+from harness import LIMIT, descriptors, memory, rpc_route, wait_for, wait_idle, ws_route
+from wsclient import WsClosed
 from reloads import HUP, SLOW, USR2, Connector, Paused, call
 
 CLOEXEC = 0o2000000
@@ -50,6 +53,21 @@ def test_more_connections_than_one_shard_may_have(front):
         client.close()
 
 
+def leave_room(new, old, room):
+    """Lets a new shard have so many descriptors more than it has for now, once it has a socket to each old one.
+    Returns what limits it had."""
+    def connected():
+        with open("/proc/net/unix") as f:
+            next(f)
+            packets = {int(fields[6]) for fields in map(str.split, f) if fields[4] == "0005"}
+        return len(packets & harness.sockets(new)) == len(old) + 1      # and one to the supervisor
+    wait_for(connected, "the sockets of the hand-over")
+    before = resource.prlimit(new, resource.RLIMIT_NOFILE)
+    limit = max(int(fd) for fd in os.listdir("/proc/%d/fd" % new)) + 1 + room
+    resource.prlimit(new, resource.RLIMIT_NOFILE, (limit, before[1]))
+    return before
+
+
 @pytest.mark.parametrize("room", [0, 1, 50])
 def test_descriptors_are_dropped_on_their_way(front, room):
     """The receiver is at its limit without knowing: the kernel drops what does not fit (MSG_CTRUNC). The
@@ -63,13 +81,11 @@ def test_descriptors_are_dropped_on_their_way(front, room):
         site.say(shards=1)
         site.wait_log(" serves: ", timeout=2 * LIMIT)
         new, = [pid for pid in site.shards() if pid not in old]
-        before = resource.prlimit(new, resource.RLIMIT_NOFILE)
-        limit = max(int(fd) for fd in os.listdir("/proc/%d/fd" % new)) + 1 + room
-        resource.prlimit(new, resource.RLIMIT_NOFILE, (limit, before[1]))
+        before = leave_room(new, old, room)
     site.wait_log("no descriptors for ")
     for client in clients:
         call(client)
-    assert sum(site.where(clients)[pid] for pid in old) > 0
+    assert sum(count for pid, count in site.where(clients).items() if pid != new) > 0
     resource.prlimit(new, resource.RLIMIT_NOFILE, before)
     site.wait_log("the old shards are gone", timeout=2 * LIMIT * SLOW)
     assert site.where(clients) == {new: len(clients)}
@@ -79,25 +95,30 @@ def test_descriptors_are_dropped_on_their_way(front, room):
 
 
 def test_no_descriptors_until_the_drain_limit(front):
-    """They are served on the old shard until then; then a WebSocket is told 1012."""
+    """They are served on the old shard until then, and not before then a WebSocket is told 1012."""
     site = start(front, drain="2s")
     clients = [site.ws() for _ in range(20)]
     for client in clients:
         call(client)
     old = site.shards()
+    start_of_drain = time.monotonic()   # at the earliest
     with Paused(old):
         site.say()
         site.wait_log(" serves: ", timeout=2 * LIMIT)
         new, = [pid for pid in site.shards() if pid not in old]
-        limit = max(int(fd) for fd in os.listdir("/proc/%d/fd" % new)) + 1
-        hard = resource.prlimit(new, resource.RLIMIT_NOFILE)[1]
-        resource.prlimit(new, resource.RLIMIT_NOFILE, (limit, hard))
+        leave_room(new, old, 0)
     site.wait_log("no descriptors for ")
     for client in clients:
-        call(client)
+        try:
+            call(client)
+        except WsClosed:        # it was not called in time
+            assert time.monotonic() - start_of_drain >= 2
     for client in clients:
-        client.expect_close(1012)
+        if client.closed is None:
+            client.expect_close(1012)
+        assert client.closed[0] == 1012
         client.close()
+    assert time.monotonic() - start_of_drain >= 2
     site.wait_log("the old shards are gone")
 
 
@@ -134,6 +155,7 @@ def test_a_hundred_reloads(front):
 
 def measure(site):
     """(resident bytes of the supervisor, its descriptors, resident bytes of the largest shard)."""
+    wait_idle(site.front.pid)
     return memory(site.front.pid), descriptors(site.front.pid), max(memory(pid) for pid in site.shards())
 
 
@@ -148,6 +170,8 @@ def test_shards_have_as_many_descriptors_as_those_before(front):
         settled = lambda: sum(descriptors(pid) for pid in site.shards())
         wait_for(lambda: n == 0 or settled() == first, "as many descriptors as at first")
         if n == 0:
+            for pid in site.shards():
+                wait_idle(pid)
             first = settled()
 
 
@@ -157,8 +181,9 @@ def flags(pid):
     """{descriptor: its flags} of a process, without the standard ones."""
     found = {}
     for fd in os.listdir("/proc/%d/fdinfo" % pid):
-        with open("/proc/%d/fdinfo/%s" % (pid, fd)) as f:
-            found[int(fd)] = next(int(line.split()[1], 8) for line in f if line.startswith("flags:"))
+        with contextlib.suppress(FileNotFoundError):    # closed meanwhile
+            with open("/proc/%d/fdinfo/%s" % (pid, fd)) as f:
+                found[int(fd)] = next(int(line.split()[1], 8) for line in f if line.startswith("flags:"))
     return {fd: flag for fd, flag in found.items() if fd > 2}
 
 

@@ -92,7 +92,7 @@ def test_ready_again_when_a_reload_came_to_nothing(site, manager):
 
 def test_ready_again_when_the_program_was_replaced(site, manager, monkeypatch):
     """By the new program, with the same process ID; the watchdog is pinged before and after."""
-    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+    monkeypatch.setenv("WATCHDOG_USEC", "800000")
     web = site(shards=2)
     web.fake()
     launch(web)
@@ -129,7 +129,7 @@ def test_stopping_takes_as_long_as_calls_may(site, manager):
 
 def test_only_the_supervisor_speaks(site, manager, monkeypatch):
     """What it starts does not even know of the manager."""
-    monkeypatch.setenv("WATCHDOG_USEC", "50000")
+    monkeypatch.setenv("WATCHDOG_USEC", "800000")
     web = site(shards=2)
     front = launch(web)
     manager.wait(READY="1")
