@@ -75,6 +75,7 @@ struct ctl_report {
     int32_t pid;
     uint8_t leaving; /* not 0: it gives its clients away, or drains */
     uint8_t open;    /* 1: it has been told to accept; 0 */
+    uint8_t known;   /* shards that it knows to be alive, itself included; 0: it does not say */
 };
 
 struct ctl_message {

@@ -530,6 +530,7 @@ static int on_report(struct report *report, int sock)
     message.u.report.pid = getpid();
     message.u.report.open = shard->opened;
     message.u.report.leaving = shard->ctx.leaving || shard->ctx.draining;
+    message.u.report.known = (uint8_t)(1 + mesh_count());
     int r = ctl_send(sock, CTL_REPORT, &message, shard->fds, CTL_START_FDS);
     if (r == 0)
         r = send_listeners(shard, sock);

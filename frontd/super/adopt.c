@@ -29,7 +29,7 @@
 enum {
     WAIT_MS = 3000,  /* for all shards; they try every 100 ms */
     RETRY_MS = 100,  /* between two looks at the lock */
-    QUIET_MS = 500,  /* after the last report, where all of a generation are there */
+    QUIET_MS = 500,  /* after the last report, where no other shard is known of */
     REPORT_MS = 500, /* for the rest of a report */
     REPORTS_MAX = SUPER_GENERATIONS * CONF_SHARDS_MAX,
 };
@@ -233,6 +233,19 @@ static uint64_t newest_serving(const struct findings *findings, bool *ret_comple
     return newest;
 }
 
+/*
+ * Whether as many have reported as any of them knows of. An old one that still has connections to
+ * give away may be slower than the new ones; without a supervisor it would lose them in the end.
+ */
+static bool all_known_reported(const struct findings *findings)
+{
+    for (size_t i = 0; i < findings->count; i++) {
+        if (findings->all[i].report.known > findings->count)
+            return false;
+    }
+    return true;
+}
+
 /* Until all have reported, or *lock can be had: then the last of them has ended before. */
 static void collect(struct findings *findings, int listener, int lock, const struct conf *conf)
 {
@@ -243,7 +256,8 @@ static void collect(struct findings *findings, int listener, int lock, const str
         uint64_t now = now_ms();
         bool complete;
         newest_serving(findings, &complete);
-        uint64_t end = complete ? MIN(until, last + QUIET_MS) : until;
+        bool quick = complete && all_known_reported(findings);
+        uint64_t end = quick ? MIN(until, last + QUIET_MS) : until;
         if (now >= end || (findings->count == 0 && flock(lock, LOCK_EX | LOCK_NB) == 0))
             return;
         if (poll(&poll_listener, 1, (int)MIN(end - now, (uint64_t)RETRY_MS)) <= 0)

@@ -3,6 +3,7 @@ connections of processes that were not killed go on, and afterwards one complete
 import contextlib
 import os
 import signal
+import threading
 
 import pytest
 
@@ -110,6 +111,7 @@ def test_supervisor_killed_just_after_the_switch(killable, number):
 def test_supervisor_killed_while_old_shards_leave(killable):
     """A call is in progress on an old shard; it is answered, and its connection goes on to the new ones."""
     site = killable(shards=2, drain="30s")
+    old = site.shards()
     site.workers[0].handler = hold
     busy = site.client()
     busy.send(rpc_request("slow", [1]))
@@ -118,8 +120,12 @@ def test_supervisor_killed_while_old_shards_leave(killable):
     stays = some(site)
     site.reload(gone=False)
     wait_for(lambda: len(site.family()) == 4, "the end of the other old shard")
+    slowest = set(old) & set(site.shards())
     kill_supervisor(site)
-    site.launch(ready=False)
+    with Paused(slowest):       # for longer than the new supervisor waits for shards that nobody knows of
+        site.launch(ready=False)
+        site.wait_log("found the new supervisor", 2)
+        threading.Event().wait(0.7)
     site.wait_log("found the shards")
     site.wait_log("found the new supervisor", 3)
     slow.reply([1])
