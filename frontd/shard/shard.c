@@ -49,7 +49,8 @@ struct shard {
     uv_poll_t control;
     uv_poll_t wake;
     uv_prepare_t turn_end;
-    uv_timer_t tick; /* when the wheel is due */
+    uv_timer_t tick;   /* when the wheel is due */
+    uv_check_t looked; /* active: it is due, once all sockets have been looked at */
     uv_timer_t drain_limit;
     uint64_t tick_at; /* ms: what `tick` is set to; UINT64_MAX: it is not */
     struct ctl_start start;
@@ -80,17 +81,31 @@ static void on_timer(struct wheel_timer *timer)
     }
 }
 
-static void on_tick(uv_timer_t *handle)
+static void on_looked(uv_check_t *handle)
 {
     struct shard *shard = handle->data;
     struct wheel_timer *timer;
+    uv_check_stop(handle);
+    uv_timer_stop(&shard->tick);
     shard->tick_at = UINT64_MAX;
     while ((timer = wheel_expire(&shard->ctx.wheel, ctx_now(&shard->ctx))) != NULL)
         on_timer(timer);
 }
 
+/* Somebody's time is up. This process may not have run for a while, and what came in time may wait
+ * unread: all sockets are looked at once more before anybody is judged. */
+static void on_tick(uv_timer_t *handle)
+{
+    struct shard *shard = handle->data;
+    uv_check_start(&shard->looked, on_looked);
+}
+
 static void set_tick(struct shard *shard)
 {
+    if (uv_is_active((uv_handle_t *)&shard->looked)) {
+        uv_timer_start(&shard->tick, on_tick, 0, 0); /* so that this look does not wait */
+        return;
+    }
     uint64_t next = wheel_next(&shard->ctx.wheel);
     if (next == shard->tick_at)
         return;
@@ -135,6 +150,7 @@ static void finish(struct shard *shard)
     uv_close((uv_handle_t *)&shard->wake, NULL);
     uv_close((uv_handle_t *)&shard->turn_end, NULL);
     uv_close((uv_handle_t *)&shard->tick, NULL);
+    uv_close((uv_handle_t *)&shard->looked, NULL);
     uv_close((uv_handle_t *)&shard->drain_limit, NULL);
 }
 
@@ -337,10 +353,11 @@ static int init_handles(struct shard *shard)
     uv_loop_t *loop = &shard->ctx.loop;
     CHECK(uv_prepare_init(loop, &shard->turn_end) == 0);
     CHECK(uv_timer_init(loop, &shard->tick) == 0);
+    CHECK(uv_check_init(loop, &shard->looked) == 0);
     CHECK(uv_timer_init(loop, &shard->drain_limit) == 0);
     report_init(&shard->report, loop);
     shard->tick_at = UINT64_MAX;
-    shard->turn_end.data = shard->tick.data = shard->drain_limit.data = shard;
+    shard->turn_end.data = shard->tick.data = shard->looked.data = shard->drain_limit.data = shard;
     CHECK(uv_prepare_start(&shard->turn_end, on_turn_end) == 0);
     int r = uv_poll_init(loop, &shard->wake, shard->fds[CTL_WAKE]);
     if (r < 0)
