@@ -1,7 +1,7 @@
 """Workers, clients and shards that misbehave or die: one defined error, nobody else disturbed."""
 import os
+import re
 import signal
-import socket
 import threading
 import time
 
@@ -11,6 +11,7 @@ import fakeworker
 from fakeworker import HELLO, REQUEST, RESPONSE, echo, frame, hold
 from harness import Load, http_route, rpc_route, stat, wait_for
 from httpclient import BadResponse, Client, Closed, rpc_request
+from reloads import Paused
 
 
 def response(call, body):
@@ -157,11 +158,11 @@ def test_a_response_with_spaces_is_relayed_as_it_is(site):
 
 
 def test_a_worker_that_never_answers(site):
-    web, bad, _ = one_bad(site, hold, routes=[rpc_route(timeout="300ms")])
+    web, bad, _ = one_bad(site, hold, routes=[rpc_route(), rpc_route("/short", timeout="300ms")])
     shard = web.shard
     with web.client() as client:
         for _ in range(3):
-            r = client.rpc("bad.call")
+            r = client.rpc("bad.call", path="/short")
             assert r.status == 504 and r.json()["error"]["code"] == -32003
         undisturbed(web, shard, client)
     bad.wait(lambda: all(c.cancelled for c in bad.calls), "CANCEL")
@@ -169,7 +170,7 @@ def test_a_worker_that_never_answers(site):
 
 def test_a_worker_that_stops_reading(site):
     """What waits for it is bounded; its calls end at their deadlines; the other worker serves."""
-    web, bad, _ = one_bad(site, hold, routes=[rpc_route(timeout="1s")])
+    web, bad, _ = one_bad(site, hold, routes=[rpc_route(), rpc_route("/short", timeout="1s")])
     shard = web.shard
     bad.channels[0].paused.set()
     memory = int(open("/proc/%d/statm" % shard).read().split()[1]) * 4096
@@ -177,7 +178,7 @@ def test_a_worker_that_stops_reading(site):
     clients = [web.client(timeout=20) for _ in range(80)]
     try:
         for n, client in enumerate(clients):
-            client.send(rpc_request("bad.call", body, id=n))
+            client.send(rpc_request("bad.call", body, id=n, path="/short"))
         with web.client() as healthy:
             undisturbed(web, shard, healthy)
         for client in clients:
@@ -195,19 +196,19 @@ def test_a_worker_that_stops_reading(site):
 
 def test_stopped_worker(site):
     """SIGSTOP: its calls get 504 at their deadlines, the others are served, and it comes back."""
-    web = site(routes=[rpc_route(timeout="500ms")])
+    web = site(routes=[rpc_route(), rpc_route("/short", timeout="500ms")])
     stopped = web.workerd("app-1", 2)
-    web.fake("app-2", concurrency=2)
+    other = web.fake("app-2", concurrency=2)
     web.start()
     with web.client() as client:
         wait_for(lambda: client.rpc("demo.echo", [1]).status == 200, "a worker")
-        stopped.signal(signal.SIGSTOP)
-        try:
-            statuses = [client.rpc("demo.echo", [n]).status for n in range(20)]
-        finally:
-            stopped.signal(signal.SIGCONT)
+        with Paused(stopped.pid):
+            other.forget()
+            statuses = [client.rpc("demo.echo", [n], path="/short").status for n in range(20)]
         assert set(statuses) <= {200, 504}
-        assert statuses.count(504) <= 2, "more calls than the stopped worker's concurrency"
+        late = {n for n in range(20) if statuses[n] == 504}
+        theirs = {call.params[0] for call in other.calls}   # where this process slept
+        assert len(late - theirs) <= 2, "more calls than the stopped worker's concurrency"
         for n in range(20):
             assert client.rpc("demo.echo", [n]).status == 200
 
@@ -307,13 +308,15 @@ def test_no_slot_is_lost_with_a_shard(site):
     for n, client in enumerate(clients):
         client.send(rpc_request("demo.echo", [n], id=n))
     worker.wait_calls(2)
-    for pid in web.shards():
+    killed, channels = web.shards(), list(worker.channels)
+    for pid in killed:
         os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not any(stat(pid) and stat(pid)[0] not in "ZX" for pid in killed), "their end")
     wait_for(lambda: len(web.shards()) == 2, "new shards")
     for client in clients:
         assert client.at_end()
         client.close()
-    worker.wait(lambda: sum(not c.closed and c.ready for c in worker.channels) == 2, "new channels")
+    worker.wait(lambda: sum(c.ready for c in worker.live() if c not in channels) == 2, "new channels")
     clients = [web.client() for _ in range(3)]
     for n, client in enumerate(clients):
         client.send(rpc_request("demo.echo", [n], id=n))
@@ -328,8 +331,12 @@ def test_no_slot_is_lost_with_a_shard(site):
 
 def test_no_slot_is_lost_with_clients(site):
     """Clients that reset in mid-call, over and over, leave the worker's slots as they were."""
+    def soon(call):
+        if call.params != ["held"]:
+            threading.Timer(0.01, call.reply, ["r"]).start()
+
     web = site(shards=2)
-    worker = web.fake(handler=lambda c: threading.Timer(0.01, c.reply, ["r"]).start(), concurrency=2)
+    worker = web.fake(handler=soon, concurrency=2)
     web.start()
     for n in range(100):
         client = web.client()
@@ -337,14 +344,15 @@ def test_no_slot_is_lost_with_clients(site):
         if n % 3 == 0:
             worker.wait(lambda: len(worker.calls) > n / 4, "calls")
         client.reset()
-    worker.wait(lambda: worker.busy == 0, "the end of all calls")
-    worker.forget()
-    worker.handler = hold
     clients = [web.client() for _ in range(2)]
     for client in clients:
-        client.send(rpc_request("demo.echo", [1]))
-    worker.wait_calls(2)
-    for call in worker.calls:
+        client.send(rpc_request("demo.echo", ["held"]))
+
+    def held():     # those that nobody waits for may still come before and among them
+        return [call for call in worker.calls if call.params == ["held"]]
+
+    worker.wait(lambda: len(held()) == 2, "both slots")
+    for call in held():
         call.reply("r")
     assert [c.read_response().status for c in clients] == [200, 200]
     assert worker.max_busy <= 2
@@ -391,52 +399,32 @@ def test_descriptor_limit(site):
     clients = []
     try:
         for n in range(110):
-            client = socket.socket()
-            client.settimeout(10)
-            client.connect(web.address)
-            clients.append(client)
-        for client in clients:
-            client.sendall(rpc_request("demo.echo", [1]))
+            clients.append(web.client())
+            clients[-1].send(rpc_request("demo.echo", [n]))
+        said = re.compile(r"accepting pauses: the descriptor limit .*; (\d+) connections are open")
+        most = int(wait_for(lambda: said.findall(web.front.text()), "the limit")[0])
+        assert 30 <= most < 110
 
         def answered():
-            return [c for c in clients if in_buffer(c)]
+            return [c for c in clients if c.readable()]
 
-        wait_for(lambda: len(answered()) >= 30, "answers to those that were accepted")
-        count = -1
-        while count != len(answered()):         # until no more come
-            count = len(answered())
-            time.sleep(0.3)
-        assert count < 110
+        wait_for(lambda: len(answered()) == most, "answers to those that were accepted")
         before = stat(shard)[3]
         time.sleep(1.0)
         assert stat(shard)[3] - before < 0.3, "the shard spins"
-        first = answered()[0]
-        drain(first)
-        first.sendall(rpc_request("demo.echo", ["again"]))
-        wait_for(lambda: in_buffer(first), "an answer to an accepted client")
-        waiting = [c for c in clients if c not in answered()]
-        for client in answered():
+        accepted = answered()
+        assert len(accepted) == most
+        for client in accepted:
+            assert client.read_response().status == 200
+        assert accepted[0].rpc("demo.echo", ["again"]).status == 200
+        for client in accepted:
             client.close()
-            clients.remove(client)
-        wait_for(lambda: len(answered()) == len(waiting), "answers to those that waited")
+        for client in clients:
+            assert client in accepted or client.read_response().status == 200
         assert web.shard == shard
     finally:
         for client in clients:
             client.close()
-
-
-def in_buffer(sock):
-    sock.setblocking(False)
-    try:
-        return sock.recv(1, socket.MSG_PEEK) != b""
-    except BlockingIOError:
-        return False
-    finally:
-        sock.settimeout(10)
-
-
-def drain(sock):
-    sock.recv(65536)
 
 
 def test_connections_limit(site):
@@ -468,10 +456,19 @@ def test_connections_per_peer(site):
     web = site(limits={"connections_per_peer": 3})
     web.fake()
     web.start()
-    wait_for(lambda: web.connections() == 0, "the end of the first connection")
-    clients = [web.client() for _ in range(3)]
-    for client in clients:
-        assert client.rpc("demo.echo", [1]).status == 200
+
+    def admitted():
+        client = web.client()
+        try:
+            if client.rpc("demo.echo", [1]).status == 200:
+                return client
+        except (Closed, OSError, BadResponse):
+            pass
+        client.close()
+        return None
+
+    # A connection that has ended counts until the shard has seen its end.
+    clients = [wait_for(admitted, "room for one more") for _ in range(3)]
     with web.client() as more:
         more.try_send(rpc_request("demo.echo", [1]))
         try:
@@ -481,12 +478,6 @@ def test_connections_per_peer(site):
     for client in clients:
         assert client.rpc("demo.echo", [1]).status == 200
     clients.pop().close()
-
-    def admitted():
-        try:
-            return web.rpc("demo.echo", [1]).status == 200
-        except (Closed, OSError):
-            return False
-    wait_for(admitted, "room for one more")
+    clients.append(wait_for(admitted, "room for one more"))
     for client in clients:
         client.close()
