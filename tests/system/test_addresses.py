@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from harness import FRONTD, Program, rpc_route
-from httpclient import rpc_request
+from httpclient import Client
 
 
 def fails_to_start(web, word):
@@ -21,6 +21,7 @@ def fails_to_start(web, word):
 def test_address_in_use(site):
     web = site()
     with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)     # there may have been connections
         s.bind(web.address)
         s.listen()
         fails_to_start(web, str(web.port))
@@ -108,9 +109,6 @@ def test_ipv6_listener(site):
         "routes": [rpc_route(meta=["peer"])]})
     worker = web.fake()
     web.start()
-    with socket.socket(socket.AF_INET6) as s:
-        s.settimeout(10)
-        s.connect(("::1", web.port))
-        s.sendall(rpc_request("demo.echo", [6]))
-        assert s.recv(65536).startswith(b"HTTP/1.1 200 ")
+    with Client(("::1", web.port)) as client:
+        assert client.rpc("demo.echo", [6]).status == 200
     assert worker.calls[-1].meta["peer"].startswith("[::1]:")

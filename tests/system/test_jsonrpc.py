@@ -1,11 +1,10 @@
 """JSON-RPC over HTTP: what is forwarded, byte for byte, and what is refused."""
 import json
-import time
 
 import pytest
 
 from fakeworker import NOTIFY, echo
-from harness import Site, http_route, rpc_route
+from harness import Site, http_route, rpc_route, stat
 from httpclient import rpc_body
 
 POOLS = {"app": {"methods": ["demo.*", "get"]}, "b": {"methods": ["b.*", "health"]}}
@@ -196,6 +195,7 @@ def test_batch_of_notifications_gets_204(client, worker):
     assert client.post(b"[" + BATCH[1] + b"," + BATCH[1] + b"]").status == 204
     worker.wait_calls(2)
     assert client.post(b"[" + BATCH[1] + b"," + BATCH[7] + b"]").status == 204
+    worker.wait_calls(3)
 
 
 def test_batch_with_equal_ids(client):
@@ -298,10 +298,10 @@ def test_depth_limit(client, depth, status):
 ], ids=["call", "open", "arrays", "objects", "id"])
 def test_nesting_of_100000(web, client, body):
     shard = web.shard
-    start = time.monotonic()
+    start = stat(shard)[3]
     r = client.post(body)
     assert r.status == 400 and r.json()["error"]["code"] in (-32700, -32600)
-    assert time.monotonic() - start < 5
+    assert stat(shard)[3] - start < 1       # s of CPU time
     assert web.shard == shard
 
 
