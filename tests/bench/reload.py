@@ -165,7 +165,7 @@ def reload_once(server, name):
     wait_until(server, lambda: all(reload_servers.started(p) != old[p] for p in old))
     gone = time.monotonic()
     # Its CPU time is the supervisor's once that has waited for it.
-    wait_until(server, lambda: not any(os.path.exists(f"/proc/{p}") for p in old))
+    wait_until(server, lambda: not any(reload_servers.is_there(p, old[p]) for p in old))
     server.check_reloaded()
     return {"ms": (gone - start) * 1000, "cpu_ms": cpu_ms(server) - cpu}
 

@@ -392,13 +392,15 @@ void clients_tick(uint64_t now)
     give_up_overdue(now);
 }
 
-void clients_call(uint64_t due)
+bool clients_call(uint64_t due)
 {
     struct client *c;
 
     if (ncalling == config.count) {
+        if (reload_now_ns() <= due + ANSWER_SECONDS * SECOND)
+            return false;
         stats.failed++;
-        return;
+        return true;
     }
     do {
         c = &clients[next];
@@ -408,6 +410,7 @@ void clients_call(uint64_t due)
     ncalling++;
     if (c->state == OPEN)
         begin_call(c);
+    return true;
 }
 
 bool clients_all_quiet(void)

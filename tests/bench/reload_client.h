@@ -50,8 +50,11 @@ void clients_event(void *data, uint32_t events);
 /* Opens who is to be opened, and gives up what has taken too long. Often, every ms or so. */
 void clients_tick(uint64_t now);
 
-/* Has the next client that makes no call make one, which was due at that time (ns). */
-void clients_call(uint64_t due);
+/*
+ * Has the next client that makes no call make one, which was due at that time (ns). Returns false
+ * where each makes one: it is to be asked again; a call that comes too late by that has failed.
+ */
+bool clients_call(uint64_t due);
 
 /* Whether all are open, and wait for nothing. */
 bool clients_all_quiet(void);

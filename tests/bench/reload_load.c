@@ -110,10 +110,8 @@ static void advance(struct plan *plan)
         plan->ready = true;
         printf("READY\n");
     }
-    while (plan->call_every > 0 && plan->call_at <= now) {
-        clients_call(plan->call_at);
+    while (plan->call_every > 0 && plan->call_at <= now && clients_call(plan->call_at))
         plan->call_at += plan->call_every;
-    }
     if (plan->end_at == 0)
         return;
     if (now > plan->end_at ||

@@ -57,6 +57,11 @@ def started(pid):
     return fields[19] if fields and fields[0] != "Z" else None
 
 
+def is_there(pid, start):
+    """Whether a process that was started then has still not been waited for."""
+    return common.stat_fields(pid)[19:20] == [start]
+
+
 class Frontd(Reloadable, servers.Frontd):
     """Every other reload also changes the number of shards, from 2 to 3 or back."""
 

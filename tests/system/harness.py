@@ -52,7 +52,7 @@ def wait_for(condition, what="the condition", timeout=LIMIT, interval=0.01):
         time.sleep(interval)
 
 
-PORTS = range(10000, 32000)     # below those that the kernel gives to clients
+PORTS = range(12000, 32000)     # above those of scripts/bench, below those that the kernel gives to clients
 SLICES = 8                      # of them; each process that runs tests has one for itself
 given_ports = set()
 
