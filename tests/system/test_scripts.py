@@ -1,10 +1,12 @@
 """scripts/quickstart as a newcomer uses it: start it, paste the line it prints, press Ctrl-C."""
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 
 import pytest
@@ -75,19 +77,19 @@ class Quickstart:
     def kill(self):
         for pids in self.family().values():
             for pid in pids:
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.process.wait(LIMIT)
 
 
 @pytest.fixture
 def quickstart():
     # A folder of its own, short enough for the path of a UNIX socket.
-    tmp = "/tmp/qs-%d" % os.getpid()
-    os.mkdir(tmp)
+    tmp = tempfile.mkdtemp(prefix="qs-", dir="/tmp")
     started = Quickstart(tmp)
     yield started
     started.kill()
-    shutil.rmtree(tmp)
+    shutil.rmtree(tmp, ignore_errors=True)
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
