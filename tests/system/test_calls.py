@@ -4,7 +4,7 @@ import time
 import pytest
 
 from fakeworker import hold
-from harness import Load, ask, clients, failed, rpc_route, wait_for
+from harness import Load, ask, clients, failed, rpc_route, sockets, wait_for
 from httpclient import request, rpc_body, rpc_request
 
 
@@ -56,11 +56,13 @@ def test_a_queued_call_of_a_gone_client_is_not_started(site):
     with clients(web, 2) as (one, other):
         ask([one])
         first = worker.wait_calls(1)
+        wait_for(lambda: web.connections() == 2, "both connections")
+        before = sockets(web.shard)
         gone = web.client()
         gone.send(rpc_request("demo.gone", id=99))
-        wait_for(lambda: web.connections() == 3, "the connection")
+        its = wait_for(lambda: sockets(web.shard) - before, "the connection")
         gone.reset()
-        wait_for(lambda: web.connections() == 2, "the end of the connection")
+        wait_for(lambda: not its & sockets(web.shard), "the end of the connection, as the shard sees it")
         ask([other], first=5)
         first.reply("r")
         worker.wait_calls(2).reply("r")
