@@ -13,8 +13,10 @@ enum {
     HANDOVER_VERSION = 1,
     /* Connections in a message: one descriptor more carries their states. */
     HANDOVER_BATCH_MAX = FDPASS_FDS_MAX - 1,
-    /* For want of news from a shard that died meanwhile, a batch waits no longer than this. */
-    HANDOVER_WAIT_MS = 3000,
+    /* For want of news from a shard that hangs, nothing waits longer than this: what such a shard
+     * passes on later may be missed. One that ends is noticed at once, and one that is only held up
+     * on a busy machine, for seconds, is waited for. */
+    HANDOVER_WAIT_MS = 10 * 1000,
 };
 
 enum handover_type {

@@ -155,7 +155,7 @@ def test_pushes_while_an_old_shard_is_stopped_for_a_while(front):
             with site.paused(victim):
                 site.say(number)
                 site.wait_log(" serves: ", n + 1, 2 * LIMIT)
-                threading.Event().wait(0.3)
+                threading.Event().wait((0.3, 4)[n])
             site.wait_log("the old shards are gone", n + 1, 3 * LIMIT)
     pushes_over(site, worker, act)
 
