@@ -12,11 +12,14 @@
 #endif
 #endif
 
-enum { CHUNK_SIZE = 64 * 1024 };
+enum {
+    CHUNK_SIZE = 64 * 1024,
+    CACHE_LINE = 64, /* bytes: where the first object of a chunk begins */
+};
 
 struct slab_chunk {
     struct slab_chunk *next;
-    _Alignas(16) char objects[];
+    char objects[];
 };
 
 void slab_init(struct slab *slab, size_t object_size)
@@ -62,9 +65,10 @@ static int slab_grow(struct slab *slab)
         return -1;
     chunk->next = slab->chunks;
     slab->chunks = chunk;
-    size_t count = (CHUNK_SIZE - sizeof(*chunk)) / slab->object_size;
+    size_t skipped = -(uintptr_t)chunk->objects % CACHE_LINE;
+    size_t count = (CHUNK_SIZE - sizeof(*chunk) - skipped) / slab->object_size;
     for (size_t i = count; i-- > 0;) {
-        void *object = chunk->objects + i * slab->object_size;
+        void *object = chunk->objects + skipped + i * slab->object_size;
         *(void **)object = slab->free;
         slab->free = object;
     }

@@ -41,6 +41,23 @@ Test(slab, objects_are_zeroed_aligned_and_apart)
     cr_assert_eq(mem_in_use(), (size_t)0);
 }
 
+#ifndef __SANITIZE_ADDRESS__
+Test(slab, cache_lines)
+{
+    static void *objects[COUNT];
+    struct slab slab;
+    slab_init(&slab, 192);
+    for (size_t i = 0; i < COUNT; i++) {
+        objects[i] = slab_get(&slab);
+        cr_assert_eq((uintptr_t)objects[i] % 64, (uintptr_t)0);
+        memset(objects[i], 1, 192);
+    }
+    for (size_t i = 0; i < COUNT; i++)
+        slab_put(&slab, objects[i]);
+    slab_deinit(&slab);
+}
+#endif
+
 Test(slab, what_is_given_back_is_used_again)
 {
     struct slab slab;
