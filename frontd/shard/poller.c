@@ -11,11 +11,14 @@ static void on_ready(uv_poll_t *handle, int status, int events)
     struct epoll_event batch[POLLER_BATCH];
     (void)status;
     (void)events;
-    int n = epoll_wait(poller->fd, batch, POLLER_BATCH, 0);
-    CHECK(n >= 0 || errno == EINTR);
+    int n = POLLER_BATCH;
     poller->busy = true;
-    for (int i = 0; i < n; i++)
-        poller->ready(batch[i].data.ptr, batch[i].events);
+    for (unsigned round = 0; n == POLLER_BATCH && round < POLLER_ROUNDS; round++) {
+        n = epoll_wait(poller->fd, batch, POLLER_BATCH, 0);
+        CHECK(n >= 0 || errno == EINTR);
+        for (int i = 0; i < n; i++)
+            poller->ready(batch[i].data.ptr, batch[i].events);
+    }
     poller->busy = false;
 }
 

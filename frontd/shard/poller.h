@@ -14,7 +14,8 @@
 #include <uv.h>
 
 enum {
-    POLLER_BATCH = 1024, /* items that one turn finds ready, as many as libuv takes at a time */
+    POLLER_BATCH = 1024, /* items that are asked for at a time, as many as libuv asks for */
+    POLLER_ROUNDS = 8,   /* times in one turn, as long as there are so many: others wait too */
 };
 
 /*
