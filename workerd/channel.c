@@ -14,7 +14,9 @@
  *
  * When it is the front that goes, its closing means more: what we have sent on the channel has
  * taken effect (protocol section 7). Until then, what would have gone on this channel waits in
- * `out`, see holds(); then another channel of the front sends it, so that the order stays.
+ * `out`, see holds(); then another channel of the front sends it, so that the order stays. Where
+ * the front has no channel yet that stays, as when we were held up while it was replaced, the old
+ * one is used for as long as it takes, see awaits_other().
  */
 
 #include "workerd/channel.h"
@@ -187,13 +189,25 @@ static bool write_out(struct channel *channel)
 }
 
 /*
+ * Whether what is pushed in the meantime would have nowhere to go: the front reads on until we
+ * close, and its next shards dial us, but we have not heard of them yet. Where it stops for good
+ * none does, so this has a limit.
+ */
+static bool awaits_other(const struct channel *channel)
+{
+    return channel->told != 0 && !channel->goaway_sent && channel->front != NULL &&
+           channel->front->pushed && !front_stays(channel->front) &&
+           uv_now(&channel->worker->loop) - channel->told < channel->worker->times.linger;
+}
+
+/*
  * A front that goes does not wait for notifications, nor do we, since what their handlers send can
  * go on another channel. When we go there will be none.
  */
 static bool may_end(const struct channel *channel)
 {
     size_t may_go_on = channel->goaway_sent ? 0 : channel->nnotes;
-    return channel->going && channel->ncalls == may_go_on;
+    return channel->going && channel->ncalls == may_go_on && !awaits_other(channel);
 }
 
 void channel_flush(struct channel *channel)
@@ -205,11 +219,11 @@ void channel_flush(struct channel *channel)
         resume(channel);
     if (channel->state == CHANNEL_CLOSED)
         return;
-    if (buf_len(&channel->out) == 0 && channel->ended) {
+    if (buf_len(&channel->out) == 0 && channel->ended && !awaits_other(channel)) {
         channel_close(channel);
         return;
     }
-    if (buf_len(&channel->out) == 0 && !channel->paused && may_end(channel)) {
+    if (buf_len(&channel->out) == 0 && !channel->ended && !channel->paused && may_end(channel)) {
         call_orphan_all(channel); /* notifications: nothing more is sent for them */
         linger(channel);
     }
@@ -479,7 +493,14 @@ uint64_t channel_tick(struct channel *channel, uint64_t now)
             return due;
         channel_close(channel);
         return UINT64_MAX;
-    case CHANNEL_OPEN: return channel->ended ? tick_ended(channel, now) : tick_open(channel, now);
+    case CHANNEL_OPEN:
+        due = channel->ended ? tick_ended(channel, now) : tick_open(channel, now);
+        if (channel->told == 0)
+            return due;
+        if (now < channel->told + times->linger)
+            return MIN(due, channel->told + times->linger);
+        channel_touch(channel);
+        return due;
     case CHANNEL_CLOSED: break;
     }
     return UINT64_MAX;

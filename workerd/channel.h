@@ -38,6 +38,7 @@ struct channel {
     uint32_t shard;
     uint32_t peer_max_frame; /* bytes: what the front announced */
     uint64_t last_call;      /* highest call taken */
+    uint64_t told;           /* ms: when the front said GOAWAY; 0: it has not */
     uint64_t heard;          /* ms: when something came last, or it was accepted */
     uint64_t since;          /* ms: when the PING, or the last byte, was sent; or EOF came */
     struct buf in;           /* what has come and is not dispatched: an incomplete frame, mostly */

@@ -95,6 +95,10 @@ static void on_goaway(struct channel *channel, const struct frame *frame)
     log_info("shard %u: the front goes away (%s), %zu calls in progress", channel->shard, reason,
         channel->ncalls);
     channel->going = true;
+    if (channel->told == 0) {
+        channel->told = uv_now(&channel->worker->loop);
+        worker_due(channel->worker, channel->told + channel->worker->times.linger);
+    }
     channel_touch(channel);
 }
 

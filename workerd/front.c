@@ -37,6 +37,8 @@ int front_join(struct channel *channel, const char *instance)
         list_init(&front->channels);
         list_append(&worker->fronts, &front->node);
     }
+    list_for_each (node, &front->channels)
+        channel_touch(container_of(node, struct channel, of_front));
     channel->front = front;
     list_append(&front->channels, &channel->of_front);
     atomic_fetch_add(&worker->nopen, 1);
@@ -79,6 +81,16 @@ bool front_has_other(const struct front *front, const struct channel *channel)
     list_for_each (node, &front->channels) {
         const struct channel *other = container_of(node, struct channel, of_front);
         if (other != channel && other->state == CHANNEL_OPEN)
+            return true;
+    }
+    return false;
+}
+
+bool front_stays(const struct front *front)
+{
+    list_for_each (node, &front->channels) {
+        const struct channel *channel = container_of(node, struct channel, of_front);
+        if (channel->state == CHANNEL_OPEN && !channel->going)
             return true;
     }
     return false;

@@ -13,12 +13,16 @@ struct front {
     struct list channels;  /* open ones, oldest first */
     struct channel *usual; /* where goes what no call decides; NULL: not chosen yet */
     uint64_t id;           /* front_id() of its `instance` (section 4); never 0 */
+    bool pushed;           /* it has been sent what is no answer */
 };
 
 /* The id of a front by its `instance`. */
 uint64_t front_id(const char *instance);
 
-/* A channel is open: it joins the front of that instance. Returns 0 or -ENOMEM. */
+/*
+ * A channel is open: it joins the front of that instance, and those of its channels that wait for
+ * one like it need not any longer. Returns 0 or -ENOMEM.
+ */
 int front_join(struct channel *channel, const char *instance);
 
 /* The channel is not open any more; does nothing where it has left already. */
@@ -36,3 +40,6 @@ struct channel *front_channel(struct front *front, uint64_t serial);
 
 /* Whether the front has another channel that can be written to. */
 bool front_has_other(const struct front *front, const struct channel *channel);
+
+/* Whether the front has a channel that does not go away. */
+bool front_stays(const struct front *front);

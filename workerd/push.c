@@ -60,6 +60,7 @@ static int put(struct front *front, const struct message *message)
         memcpy(to, meta.p, meta.n);
     if (data.n > 0)
         memcpy(to + meta.n, data.p, data.n);
+    front->pushed = true;
     return 0;
 }
 

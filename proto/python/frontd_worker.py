@@ -20,7 +20,6 @@ makes its RESPONSE and its channel writes all that one turn of the loop has made
 How it ends otherwise: CANCEL, or the loss of the channel, cancels a handler's task; a thread can only
 be asked (Context.cancelled). The call keeps its slot until its handler has really ended. A bad frame
 costs its channel only. SIGTERM: GOAWAY on each channel, calls taken are finished, then run() returns.
-
 What goes to clients unasked goes by Connection (Context.conn is one) and Worker.publish().
 """
 
@@ -149,10 +148,6 @@ def _dump_json(value):
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _is_count(value):
-    return type(value) is int and value >= 0
-
-
 def read_front_hello(body):
     """Read the body of the front's HELLO (section 4).
     Returns it as a dict in which `max_frame` (bytes) is always set.
@@ -165,7 +160,8 @@ def read_front_hello(body):
         raise ProtocolError("bad HELLO: no list of versions")
     if not any(type(version) is int and version == 1 for version in hello["protocol"]):
         raise ProtocolError("version", "version")
-    if not _is_count(hello.setdefault("max_frame", MAX_FRAME)):
+    most = hello.setdefault("max_frame", MAX_FRAME)
+    if type(most) is not int or most < 0:
         raise ProtocolError("bad HELLO: max_frame")
     return hello
 
@@ -184,8 +180,7 @@ class Context:
     def __init__(self, frame, method, params, meta, channel):
         self.method, self.params, self.blob = method, params, frame.blob
         self.call, self.meta, self.front = frame.call, meta, channel.front
-        self.conn = (Connection(channel.worker, frame.conn, channel.instance, channel)
-                     if frame.conn else None)
+        self.conn = Connection(channel.worker, frame.conn, channel.instance, channel) if frame.conn else None
         self.notify, self.binary, self.retry = (bool(frame.flags & flag) for flag in (NOTIFY, BINARY, RETRY))
         self.cancelled = False
         self._came = time.monotonic()
@@ -228,8 +223,7 @@ class Connection:
         self.id, self.instance, self._worker, self._channel = id, instance, worker, channel
 
     def __eq__(self, other):
-        return (isinstance(other, Connection)
-                and (self.id, self.instance) == (other.id, other.instance))
+        return isinstance(other, Connection) and (self.id, self.instance) == (other.id, other.instance)
 
     def __hash__(self):
         return hash((self.id, self.instance))
@@ -379,10 +373,8 @@ class _Call:
 
 
 def _error(error):
-    value = {"code": error.code, "message": error.message}
-    if error.data is not None:
-        value["data"] = error.data
-    return "error", value, b""
+    data = {} if error.data is None else {"data": error.data}
+    return "error", {"code": error.code, "message": error.message, **data}, b""
 
 
 def _id_text(request, body):
@@ -403,17 +395,16 @@ class _Channel(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.front = None       # its HELLO, once it has come
         self.instance = None    # of that: the same for every channel of one front
-        self.calls = {}         # call id -> _Call, those that a RESPONSE is owed for
-        self.last_call = 0      # highest call id taken
+        self.calls, self.last_call = {}, 0  # id -> _Call that a RESPONSE is owed for; the highest taken
         self.leaving = False    # we have sent GOAWAY: no new calls
-        self.going = False      # the front has sent it
+        self.going = self.ended = False  # the front has sent it; has closed its side
+        self.staying = False    # the front goes, and its next channel may be waited for
+        self.pushed = False     # something was sent that is no answer
         self.closing = False    # nothing more is sent, and what comes is thrown away
         self.holding = False    # what is for clients waits until the front has closed
         self.blocked = False    # the front does not read
-        self.input = bytearray()
-        self.output = bytearray()  # frames of this turn, or those that are held
-        self.pinged = None      # when our PING went out, if nothing has come since
-        self.heard = self.loop.time()
+        self.input, self.output = bytearray(), bytearray()  # frames of this turn, or those that are held
+        self.pinged, self.heard = None, self.loop.time()  # when our PING went out if nothing has come since
 
     def connection_made(self, transport):
         self.transport = transport
@@ -433,18 +424,16 @@ class _Channel(asyncio.Protocol):
 
     def eof_received(self):
         """The front has closed, perhaps its side only, and reads on: what waits is written first."""
-        if not self.closing:
-            self._flush()
-            self.closing = True
-            self.timer.cancel()
-            self.timer = self.loop.call_later(self.worker.dead_after, self.transport.abort)
+        self.ended = True
+        if not self._awaits_other():
+            self._close()
+        return not self.closing  # else asyncio closes it
 
     def data_received(self, data):
         self.heard, self.pinged = self.loop.time(), None
-        if self.closing:
-            return
-        self.input += data
-        self.parse()
+        if not self.closing:
+            self.input += data
+            self.parse()
 
     def pause_writing(self):
         self.blocked = True
@@ -481,16 +470,16 @@ class _Channel(asyncio.Protocol):
             return
         if frame.type == GOAWAY:
             log.info("%s goes away: %r", self._name(), frame.body[:200])
-            self.going = True
+            self.going = self.staying = True
+            self.loop.call_later(LINGER, self._close_if_done, True)
             self._close_if_done()
         elif self.front is None:
             self._on_hello(frame)
         elif frame.type == REQUEST:
             self._on_request(frame)
         elif frame.type == CANCEL:
-            call = self.calls.get(frame.call)  # none: its response has crossed the CANCEL
-            if call is not None:
-                self.worker._cancel(call)
+            if frame.call in self.calls:  # else its response has crossed the CANCEL
+                self.worker._cancel(self.calls[frame.call])
         elif frame.type == PING:
             if len(frame.body) > PING_MAX:
                 raise ProtocolError(f"PING of {len(frame.body)} bytes")
@@ -506,6 +495,8 @@ class _Channel(asyncio.Protocol):
         self._send(Frame(HELLO, body=_dump_json(self.worker._hello())))
         self.timer.cancel()
         self.timer = self.loop.call_later(self.worker.ping_after, self._tick)
+        for channel in self.worker._of(self.instance):
+            channel._close_if_done()
 
     def _on_request(self, frame):
         notify = bool(frame.flags & NOTIFY)
@@ -580,8 +571,7 @@ class _Channel(asyncio.Protocol):
 
     def is_open(self):
         """Whether frames about connections can be sent."""
-        return self.holding or (
-            self.front is not None and not self.closing and not self.transport.is_closing())
+        return self.holding or not (self.front is None or self.closing or self.transport.is_closing())
 
     def push(self, frame):
         """Send a frame that is no answer: what is not read by the front has its limit here."""
@@ -592,6 +582,7 @@ class _Channel(asyncio.Protocol):
             self._flush()
             if len(self.output) + self.transport.get_write_buffer_size() > PUSH_BUFFER:
                 raise BufferError(f"{self._name()} does not read")
+        self.pushed = True
         self._send(frame)
 
     def _send(self, frame):
@@ -612,14 +603,20 @@ class _Channel(asyncio.Protocol):
 
     def go_away(self, reason):
         """Take no more calls, finish those taken, then close (section 7)."""
-        if self.leaving:
-            return
-        self.leaving = True
-        self._send(Frame(GOAWAY, body=_dump_json({"reason": reason, "last_call": self.last_call})))
-        self._close_if_done()
+        if not self.leaving:
+            self.leaving = True
+            self._send(Frame(GOAWAY, body=_dump_json({"reason": reason, "last_call": self.last_call})))
+            self._close_if_done()
 
-    def _close_if_done(self):
-        if (self.leaving or self.going) and not self.calls:
+    def _awaits_other(self):
+        """Whether what is pushed meanwhile would have nowhere to go: the front reads on until we close, and
+        its next shards dial us, but none has been heard of yet. Where it stops none comes: for LINGER."""
+        front = self.worker._of(self.instance) if self.staying and not self.leaving else []
+        return any(c.pushed for c in front) and not any(c.is_open() and not c.going for c in front)
+
+    def _close_if_done(self, late=False):
+        self.staying = self.staying and not late
+        if (self.leaving or self.going) and (self.ended or not self.calls) and not self._awaits_other():
             self._close()
 
     def _fail(self, error):
@@ -637,18 +634,19 @@ class _Channel(asyncio.Protocol):
             return
         self._flush()
         self.closing = True
-        others = (c for c in self.worker._channels if c is not self and c.instance == self.instance)
-        self.holding = not self.leaving and any(c.is_open() and not c.holding for c in others)
+        if not (self.leaving or self.ended):
+            self.holding = any(c.is_open() and not c.holding for c in self.worker._of(self.instance))
         self.timer.cancel()
         self._drop_calls()
         self.update_reading()
         if self.transport.is_closing():
             return
         try:
-            self.transport.write_eof()
+            (self.transport.close if self.ended else self.transport.write_eof)()
         except OSError:  # reset by the front meanwhile
             self.transport.abort()
-        self.timer = self.loop.call_later(LINGER, self.transport.abort)
+        self.timer = self.loop.call_later(
+            self.worker.dead_after if self.ended else LINGER, self.transport.abort)
 
     def _drop_calls(self):
         calls, self.calls = self.calls, {}
@@ -692,7 +690,7 @@ class Worker:
 
     def __init__(self, name=None, concurrency=64, threads=None, max_frame=MAX_FRAME,
                  ping_after=PING_AFTER, dead_after=DEAD_AFTER):
-        if not _is_count(concurrency) or not _is_count(max_frame):
+        if not all(type(number) is int and number >= 0 for number in (concurrency, max_frame)):
             raise ValueError("concurrency and max_frame are whole numbers from 0")
         self.name, self.concurrency, self.threads = name, concurrency, threads
         self.max_frame, self.ping_after, self.dead_after = max_frame, ping_after, dead_after
@@ -809,6 +807,9 @@ class Worker:
             except ConnectionError as error:
                 log.warning("%d bytes of messages are lost: %s", len(held), error)
 
+    def _of(self, instance):
+        return [c for c in self._channels if c.instance == instance]
+
     def _channel_to(self, instance, channel=None):
         """A channel of that front: the one given while it is open, else the usual one, which is the
         same until it has closed, since between two there is no order; then the oldest, those that
@@ -816,7 +817,7 @@ class Worker:
         if channel is None or not channel.is_open():
             channel = self._usual.get(instance)
         if channel is None or not channel.is_open():
-            found = [c for c in self._channels if c.instance == instance and c.is_open()]
+            found = [c for c in self._of(instance) if c.is_open()]
             if not found:
                 raise ConnectionError("no channel is open to this connection's front")
             channel = self._usual[instance] = min(found, key=lambda c: (c.holding, c.going))
@@ -907,8 +908,7 @@ class _Listener:
 
 
 def _open_listener(address):
-    inherited = _inherited_socket()
-    if inherited is not None:
+    if (inherited := _inherited_socket()) is not None:
         return _Listener(inherited, "descriptor 3")
     if address.startswith("unix:"):
         return _open_unix(address[len("unix:"):])

@@ -330,6 +330,48 @@ def test_what_waits_for_the_end_of_a_channel_is_sent_when_none_comes(worker):
     assert second.expect(PUSH).blob == b"late"  # after a second or two, since the front does not close
 
 
+@FROM
+@PATIENT
+@pytest.mark.parametrize("shut", [False, True], ids=["", "shut"])
+def test_a_front_whose_next_channel_comes_late(worker, where, shut):
+    """As when the worker was held up while the front was replaced: what it sends goes on the old channel, which
+    the front reads to its end, even where it has closed its own side; that ends when there is another."""
+    old, other = worker.front(generation=1), worker.front(instance="other")
+
+    def push(blob):
+        call = other.request("push.send", {"op": "push", "kind": "text", "kept": True, **where}, blob=blob)
+        assert json.loads(other.response(call).body)["result"]["sent"] == 1
+
+    assert old.call("push.keep", conn=5)["result"] is True
+    assert send(old, "push", kind="text", blob=b"0").blob == b"0"
+    old.send(GOAWAY, body={"reason": "reload"})
+    if shut:
+        old.socket.shutdown(socket.SHUT_WR)
+    for blob in (b"1", b"2"):
+        push(blob)
+        assert old.expect(PUSH).blob == blob
+    new = worker.front(generation=2)
+    assert old.recv() is None
+    push(b"3")
+    if not shut:    # else its end has been seen
+        new.ping()
+        assert new.kept == []
+    old.close()
+    assert new.expect(PUSH).blob == b"3"
+
+
+def test_a_front_whose_next_channel_never_comes(worker):
+    """Its channel is kept for a second or two."""
+    only, other = worker.front(instance="a"), worker.front(instance="b")
+    assert only.call("push.keep", conn=5)["result"] is True
+    assert send(only, "push", kind="text").type == PUSH
+    call = only.request("demo.sleep", [1])
+    only.send(GOAWAY, body={"reason": "shutdown"})
+    only.response(call)
+    assert only.recv() is None
+    refused(other, ENOTCONN, "push", kind="text", kept=True)
+
+
 def test_a_notification_in_progress_does_not_keep_a_channel(worker):
     """Nobody waits for its end, and it comes to its end all the same, on whatever channel is there."""
     first, second = worker.front(shard=0, shards=2), worker.front(shard=1, shards=2)
