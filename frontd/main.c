@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "common/standard.h"
 #include "frontd/conf_file.h"
 #include "frontd/shard/shard.h"
 #include "frontd/super/super.h"
@@ -43,6 +44,8 @@ int main(int argc, char **argv)
     bool only_check = false;
     int state_fd = -1;
     mem_init();
+    if (standard_open() < 0)
+        return 1; /* there is nowhere to say why */
     /* Only the supervisor starts shards; not an option for people. */
     if (argc == 3 && strcmp(argv[1], "--shard") == 0)
         return shard_run();

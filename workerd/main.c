@@ -7,6 +7,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/standard.h"
 #include "workerd/workerd.h"
 
 enum {
@@ -126,6 +127,8 @@ static int start(struct workerd *worker, const struct arguments *arguments, char
 int main(int argc, char **argv)
 {
     struct arguments arguments = {.name = "workerd", .concurrency = 1, .format = LOG_TEXT};
+    if (standard_open() < 0)
+        return EXIT_FAILURE; /* there is nowhere to say why */
     int status = parse_arguments(argc, argv, &arguments);
     if (status >= 0)
         return status;

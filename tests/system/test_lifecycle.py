@@ -3,13 +3,14 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 
 import pytest
 
 from fakeworker import hold
-from harness import FRONTD, Program, SANITIZERS, http_route, rpc_route, wait_for
+from harness import FRONTD, Program, SANITIZERS, free_port, http_route, rpc_route, wait_for
 from httpclient import Client, rpc_request
 
 GOOD = """\
@@ -234,6 +235,28 @@ def test_run_dir_is_private(site):
     web = site()
     web.start()
     assert os.stat(web.path("run")).st_mode & 0o027 == 0
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- >&- 2>&-"], ids=["stdin", "stderr", "all"])
+def test_started_without_standard_descriptors(site, closed):
+    """None of its own files gets their place, where a log would be written into it, and SIGUSR2 works."""
+    web = site()
+    web.fake()
+    web.write()
+    web.front = Program(["/bin/sh", "-c", 'exec "$@" ' + closed, "sh", FRONTD, "-c", web.path("frontd.yaml")],
+                        web.path("frontd.log"))
+    web.wait_served()
+    for number in (0, signal.SIGUSR2):
+        before = web.shards()
+        if number:
+            web.front.signal(number)
+            wait_for(lambda: len(web.shards()) == 1 and web.shards() != before, "the next shard")
+        web.rpc("demo.echo", [1])
+        for pid in [web.front.pid] + web.shards():
+            places = [os.readlink("/proc/%d/fd/%d" % (pid, fd)) for fd in range(3)]
+            assert set(places) <= {"/dev/null", web.path("frontd.log")}, places
+    with open(web.path("run/frontd.pid")) as f:
+        assert f.read() == "%d\n" % web.front.pid
 
 
 # Stopping.
