@@ -634,5 +634,6 @@ int shard_run(void)
     uv_run(&shard->ctx.loop, UV_RUN_DEFAULT);
     deinit(shard);
     mem_free(shard);
+    signal(SIGUSR1, SIG_IGN);
     return 0;
 }

@@ -45,11 +45,23 @@ int boot_lock_run_dir(struct super *super, const struct conf *conf)
     }
     if (flock(super->lock_fd, LOCK_EX | LOCK_NB) < 0) {
         log_error("run_dir %s: another frontd runs with it, see frontd.pid there", dir);
+        close(super->lock_fd);
+        super->lock_fd = -1;
         return -1;
     }
     if (ftruncate(super->lock_fd, 0) < 0 || dprintf(super->lock_fd, "%ld\n", (long)getpid()) < 0)
         log_warning("run_dir %s: cannot write frontd.pid: %s", dir, strerror(errno));
     return 0;
+}
+
+void boot_unlock_run_dir(struct super *super)
+{
+    if (super->lock_fd < 0)
+        return;
+    if (ftruncate(super->lock_fd, 0) < 0)
+        log_debug("cannot empty frontd.pid: %s", strerror(errno));
+    close(super->lock_fd);
+    super->lock_fd = -1;
 }
 
 void boot_identity(struct super *super)

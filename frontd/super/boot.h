@@ -16,6 +16,9 @@ uint64_t boot_raise_fd_limit(const struct conf *conf);
  */
 int boot_lock_run_dir(struct super *super, const struct conf *conf);
 
+/* Lets go of the PID file, which names nobody then. Nothing where it is not held. */
+void boot_unlock_run_dir(struct super *super);
+
 /* Who this front is: its instance, and where ids begin. */
 void boot_identity(struct super *super);
 

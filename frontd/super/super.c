@@ -251,10 +251,11 @@ static void do_start(struct super *super)
     struct generation *next = NULL;
     super->endpoints_before = super->endpoints;
     if (conf_file_load(super->conf_name, &text, &conf, error, sizeof(error)) == 0) {
-        if (strcmp(conf->run_dir, serving(super)->conf->run_dir) != 0)
-            log_warning("run_dir cannot change while the front runs: it is still %s",
+        bool stays = strcmp(conf->run_dir, serving(super)->conf->run_dir) == 0;
+        if (!stays) /* where it is locked, and where the next supervisor looks for shards */
+            snprintf(error, sizeof(error), "run_dir cannot change while the front runs: it is %s",
                 serving(super)->conf->run_dir);
-        if (managed_prepare(&super->managed, conf, error, sizeof(error)) == 0 &&
+        if (stays && managed_prepare(&super->managed, conf, error, sizeof(error)) == 0 &&
             endpoints_bind(&super->endpoints, conf, error, sizeof(error)) == 0)
             next = generation_new(super, conf, &text, serving(super), error, sizeof(error));
         else
@@ -453,6 +454,9 @@ static void on_signal(uv_signal_t *handle, int number)
         break;
     case SIGINT:
     case SIGQUIT: stop_now(super); break;
+    case SIGUSR1: /* what has other servers open their logs anew */
+        log_info("signal %d is ignored: the log is standard error", number);
+        break;
     default: break;
     }
 }
@@ -461,7 +465,7 @@ static void on_signal(uv_signal_t *handle, int number)
 
 static int init_loop(struct super *super)
 {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SIGUSR2};
+    static const int numbers[] = {SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SIGUSR2, SIGUSR1};
     _Static_assert(ARRAY_LEN(numbers) == ARRAY_LEN(super->signals), "one handle each");
     int r = uv_loop_init(&super->loop);
     if (r < 0)
@@ -515,9 +519,11 @@ static int start(struct super *super, struct conf *conf, const struct buf *text)
     char error[512];
     bool found = false;
     super->connections_each = boot_raise_fd_limit(conf);
-    int r = boot_lock_run_dir(super, conf);
-    if (r == 0)
-        r = init_loop(super);
+    int r = init_loop(super);
+    if (r < 0)
+        log_error("cannot start: %s", uv_strerror(r));
+    else
+        r = boot_lock_run_dir(super, conf); /* from here on signals may come */
     if (r < 0) {
         conf_free(conf);
         return r;
@@ -609,9 +615,7 @@ static void finish(struct super *super)
             close(super->wake_fds[i]);
     }
     close(super->alive_fd);
-    if (ftruncate(super->lock_fd, 0) < 0)
-        log_debug("cannot empty frontd.pid: %s", strerror(errno));
-    close(super->lock_fd);
+    boot_unlock_run_dir(super);
     log_info("stopped");
 }
 
@@ -624,6 +628,7 @@ static void give_up(struct super *super)
         managed_close(&super->managed);
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
         if (super->generations[i] != NULL)
+    boot_unlock_run_dir(super);
             forget(super, super->generations[i]);
     }
     close_handles(super);
@@ -647,6 +652,7 @@ int super_run(char **argv, const char *conf_name, int state_fd)
     check_init(&super->check);
     signal(SIGPIPE, SIG_IGN);
     int r = -ENOMEM;
+    super->lock_fd = -1;
     if (super->exe == NULL)
         log_error("cannot start: no memory");
     else

@@ -24,11 +24,11 @@ struct super {
     struct machine machine;
     struct check check;
     struct managed managed; /* workers of ours */
-    uv_signal_t signals[6];
+    uv_signal_t signals[7];
     uv_timer_t deadline;       /* of the machine; while stopping, the drain limit */
     int wake_fds[SHARE_SEATS]; /* eventfds, by which a sibling says that a slot is free; -1: none */
     int alive_fd;              /* run_dir/shards/alive.lock: locked while a shard lives */
-    int lock_fd;               /* run_dir/frontd.pid: one front for each run_dir */
+    int lock_fd;               /* run_dir/frontd.pid: one front for each run_dir; -1: none yet */
     char **argv;               /* as this program was started */
     char *exe;                 /* the binary on disk, as it was called */
     const char *conf_name;

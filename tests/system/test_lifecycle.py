@@ -259,6 +259,42 @@ def test_started_without_standard_descriptors(site, closed):
         assert f.read() == "%d\n" % web.front.pid
 
 
+def test_a_start_that_fails_leaves_no_pid(site):
+    web = site()
+    with socket.socket() as taken:
+        taken.bind(web.address)
+        taken.listen()
+        assert run("-c", web.write()).returncode == 1
+    assert os.stat(web.path("run/frontd.pid")).st_size == 0
+
+
+def test_two_on_one_run_dir(site):
+    """The second one does not start, and takes nothing from the first."""
+    web = site()
+    web.start()
+    listener = dict(web.config["listeners"][0], address="127.0.0.1:%d" % free_port())
+    other = dict(web.config, listeners=[listener])
+    done = run("-c", web.write(other, "other.yaml"))
+    assert done.returncode == 1 and "another frontd runs with it" in done.stderr
+    with open(web.path("run/frontd.pid")) as f:
+        assert f.read() == "%d\n" % web.front.pid
+
+
+def test_sigusr1_is_no_order(site):
+    """Others open their logs anew at it; here it ends nobody, whoever it is sent to."""
+    web = site(shards=2)
+    web.fake()
+    web.start()
+    shards = web.shards()
+    with web.client() as client:
+        assert client.rpc("demo.echo", [1]).status == 200
+        for pid in [web.front.pid] + shards:
+            os.kill(pid, signal.SIGUSR1)
+        wait_for(lambda: "signal 10 is ignored" in web.front.text(), "what the supervisor says of it")
+        assert client.rpc("demo.echo", [1]).status == 200
+    assert web.shards() == shards
+
+
 # Stopping.
 
 def test_term_when_idle(site):

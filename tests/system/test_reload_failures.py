@@ -1,14 +1,16 @@
 """Reloads that come to nothing: whatever fails, the old generation serves on, why is in the log, and the
 next reload works. Supervisors here are stopped and killed; no client may notice."""
+import ctypes
 import os
 import signal
 import socket
+import struct
 
 import pytest
 
 import harness
-from harness import LIMIT, born, rpc_route, wait_for, wait_idle
-from reloads import HUP, SLOW, USR2, Catch, Paused, again_if_late, call, check_in_time
+from harness import LIMIT, born, rpc_route, wait_for, wait_idle, ws_route
+from reloads import HUP, SLOW, USR2, Catch, Late, Paused, again_if_late, call, check_in_time
 
 BOTH = pytest.mark.parametrize("number", [HUP, USR2], ids=["hup", "usr2"])
 
@@ -146,6 +148,24 @@ def test_an_address_that_somebody_else_has(front):
             site.say(shards=3, listeners=listeners + [more])
             site.config.update(shards=1, listeners=listeners)
         untouched(site, act, "cannot listen on")
+
+
+@BOTH
+def test_another_run_dir(front, number):
+    """It holds the lock, and the next supervisor looks there for shards: that one which is killed meanwhile
+    is found to have shards."""
+    site = front()
+    site.fake()
+    site.start()
+    with site.client() as client:
+        call(client)
+        site.refused("run_dir cannot change while the front runs", number, run_dir=site.path("other"))
+        assert not os.path.exists(site.path("other"))
+        site.front.signal(signal.SIGKILL)
+        site.front.wait()
+        site.launch(ready=False)
+        site.wait_log("the old shards are gone")
+        call(client)
 
 
 def with_mute(front, **keys):
