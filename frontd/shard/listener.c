@@ -164,12 +164,6 @@ void acceptor_accept_rest(struct acceptor *acceptor, const struct conf_listener 
     }
 }
 
-static void on_closed(uv_handle_t *handle)
-{
-    struct listener *listener = handle->data;
-    close(listener->fd);
-}
-
 void acceptor_close(struct acceptor *acceptor)
 {
     if (acceptor->closed)
@@ -177,8 +171,11 @@ void acceptor_close(struct acceptor *acceptor)
     acceptor->closed = true;
     acceptor->paused = true;
     wheel_disarm(&acceptor->timer);
-    for (size_t i = 0; i < acceptor->count; i++)
-        uv_close((uv_handle_t *)&acceptor->listeners[i].poll, on_closed);
+    for (size_t i = 0; i < acceptor->count; i++) {
+        uv_close((uv_handle_t *)&acceptor->listeners[i].poll, NULL);
+        /* Not later: who connects to one that is removed is to be refused, not to wait. */
+        close(acceptor->listeners[i].fd);
+    }
 }
 
 void acceptor_timeout(struct wheel_timer *timer)

@@ -191,6 +191,34 @@ static int add_passed(struct endpoints *endpoints, const struct conf_address *ad
     }
 }
 
+static bool is_any(const struct conf_address *address)
+{
+    if (address->sock.any.sa_family == AF_INET)
+        return address->sock.in.sin_addr.s_addr == htonl(INADDR_ANY);
+    return memcmp(&address->sock.in6.sin6_addr, &in6addr_any, sizeof(in6addr_any)) == 0;
+}
+
+static in_port_t port_of(const struct conf_address *address)
+{
+    return address->sock.any.sa_family == AF_INET ? address->sock.in.sin_port
+                                                  : address->sock.in6.sin6_port;
+}
+
+/*
+ * Whether we listen on an address that takes in this one, or is taken in by it: 127.0.0.1:80 and
+ * 0.0.0.0:80. Then a bind without SO_REUSEPORT fails because of ourselves, and says nothing.
+ */
+static bool is_beside_ours(const struct endpoints *endpoints, const struct conf_address *address)
+{
+    for (size_t i = 0; i < endpoints->count; i++) {
+        const struct conf_address *ours = &endpoints->all[i].address;
+        if (ours->sock.any.sa_family == address->sock.any.sa_family &&
+            port_of(ours) == port_of(address) && (is_any(ours) || is_any(address)))
+            return true;
+    }
+    return false;
+}
+
 static int bind_listener(
     struct endpoints *endpoints, const struct conf_address *address, uint32_t shards)
 {
@@ -205,7 +233,8 @@ static int bind_listener(
         return endpoint != NULL ? 0 : add_bound(endpoints, address, bind_unix(address));
     if (endpoint != NULL && endpoint->shared)
         return 0;
-    int r = endpoint != NULL ? 0 : probe_tcp(address);
+    bool probe = endpoint == NULL && !is_beside_ours(endpoints, address);
+    int r = probe ? probe_tcp(address) : 0;
     for (uint32_t i = endpoint == NULL ? 0 : endpoint->count; r == 0 && i < shards; i++)
         r = add_bound(endpoints, address, bind_tcp(address, true));
     return r;

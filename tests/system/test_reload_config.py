@@ -94,6 +94,25 @@ def listens(port):
 
 
 @BOTH
+def test_a_listener_on_all_addresses_instead_of_one(front, number):
+    """And back: the old address and the new one, of the same port, are not in each other's way."""
+    site, _ = start(front, 2)
+    web = web_of(site)
+    everywhere = {**web, "address": "0.0.0.0:%d" % site.port}
+    with site.client() as stays:
+        call(stays)
+        for listener in (everywhere, web):
+            site.reload(number, listeners=[listener])
+            call(stays)
+            with site.client() as new:
+                call(new)
+        site.reload(number, listeners=[web, {**everywhere, "name": "everywhere"}])
+        call(stays)
+        with Client(("127.0.0.2", site.port)) as new:
+            call(new)
+
+
+@BOTH
 def test_a_listener_is_removed(front, number):
     """New connects are refused, its clients are closed within the drain time, the others know nothing of it."""
     site, worker = start(front, 2, streams={"line": {"events": True}, "frame": {}}, drain="1s")
