@@ -114,17 +114,17 @@ static int listen_for_reports(const struct conf *conf, struct sockaddr_un *ret_a
     return fd;
 }
 
-/* Whether the process at the other end may be one of our shards. */
-static bool trusted(int sock, const struct conf *conf)
+/* The process at the other end, if it may be one of our shards; else -1. */
+static pid_t trusted_peer(int sock, const struct conf *conf)
 {
     struct ucred peer;
     socklen_t len = sizeof(peer);
     if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
-        return false;
+        return -1;
     if (peer.uid == geteuid() || peer.uid == 0)
-        return true;
+        return peer.pid;
     const struct passwd *entry = conf->user != NULL ? getpwnam(conf->user) : NULL;
-    return entry != NULL && peer.uid == entry->pw_uid;
+    return entry != NULL && peer.uid == entry->pw_uid ? peer.pid : -1;
 }
 
 static int receive(int sock, struct ctl_message *message, int *fds, size_t *ret_nfds)
@@ -164,8 +164,8 @@ static void let_go(struct found *found)
         found->fds[i] = -1;
 }
 
-/* Takes a report in full. sock: consumed. Returns 0 or -errno. */
-static int take_report(struct found *found, int sock)
+/* Takes a report in full. sock: consumed. pid: who is there. Returns 0 or -errno. */
+static int take_report(struct found *found, int sock, pid_t pid)
 {
     struct ctl_message message;
     int fds[FDPASS_FDS_MAX];
@@ -182,8 +182,9 @@ static int take_report(struct found *found, int sock)
     *found = (struct found){.sock = sock, .report = message.u.report};
     memcpy(found->fds, fds, sizeof(found->fds));
     const struct ctl_start *start = &found->report.start;
+    /* A process that may be killed later has to be the one that says so. */
     bool valid = start->seat <= SHARE_SEAT_LAST && start->shard < start->shards &&
-                 start->shards <= CONF_SHARDS_MAX && found->report.pid > 0;
+                 start->shards <= CONF_SHARDS_MAX && pid > 0 && found->report.pid == pid;
     r = valid ? 0 : -EPROTO;
     while (r == 0 && (r = receive(sock, &message, fds, &nfds)) == 0) {
         if (message.type == CTL_READY)
@@ -196,12 +197,15 @@ static int take_report(struct found *found, int sock)
     return r;
 }
 
-/* Whether that shard has reported already. */
-static bool is_known(const struct findings *findings, const struct ctl_start *start)
+/* Whether that cannot be true, as the others have reported: each place is one shard's. */
+static bool contradicts(const struct findings *findings, const struct ctl_start *start)
 {
     for (size_t i = 0; i < findings->count; i++) {
         const struct ctl_start *other = &findings->all[i].report.start;
-        if (other->generation == start->generation && other->shard == start->shard)
+        if (other->seat == start->seat)
+            return true;
+        if (other->generation == start->generation &&
+            (other->shard == start->shard || other->shards != start->shards))
             return true;
     }
     return false;
@@ -265,18 +269,19 @@ static void collect(struct findings *findings, int listener, int lock, const str
         int sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (sock < 0)
             continue;
-        if (!trusted(sock, conf)) {
+        pid_t pid = trusted_peer(sock, conf);
+        if (pid < 0) {
             log_warning("somebody else reports as a shard: refused");
             close(sock);
             continue;
         }
-        int r = take_report(&findings->all[findings->count], sock);
+        int r = take_report(&findings->all[findings->count], sock, pid);
         if (r < 0) {
             log_warning("a shard reports in a way that is not understood: %s", strerror(-r));
             continue;
         }
-        if (is_known(findings, &findings->all[findings->count].report.start)) {
-            log_warning("a shard reports twice: refused");
+        if (contradicts(findings, &findings->all[findings->count].report.start)) {
+            log_warning("a shard reports twice, or as another one: refused");
             let_go(&findings->all[findings->count]);
             continue;
         }
@@ -328,7 +333,7 @@ static int take_shard(struct generation *generation, struct found *found)
         r = child_adopt(child, found->report.pid, sock, false);
     if (r != -ESRCH)
         return r;
-    child_ended(child, -1); /* it has ended meanwhile */
+    child_lost(child, -1); /* it has ended meanwhile */
     return 0;
 }
 
@@ -353,6 +358,7 @@ static int take_generation(
                 return -EINVAL;
             }
             super->generations[slot] = generation;
+            generation->role = slot == 0 ? GENERATION_SERVING : GENERATION_LEAVING;
             for (uint32_t k = 0; k < shards; k++)
                 child_init(&generation->children[k], generation, k, SHARE_SEAT_LAST);
             generation->nchildren = shards;

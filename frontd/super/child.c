@@ -62,7 +62,7 @@ void child_init(struct child *child, struct generation *generation, uint32_t sha
     generation->handles++;
 }
 
-static void restart_later(struct child *child)
+void child_restart(struct child *child)
 {
     uint64_t delay = 0;
     child->state = CHILD_DOWN;
@@ -333,7 +333,7 @@ void child_start(struct child *child)
     if (r < 0) {
         log_error("%s: cannot start it: %s", name_of(child), strerror(-r));
         child->failures = MAX(child->failures + 1, 2U);
-        restart_later(child);
+        child_restart(child);
     }
 }
 
@@ -359,7 +359,7 @@ static void log_end(const struct child *child, int status)
         log_debug("%s (pid %ld) has ended", name_of(child), (long)child->pid);
 }
 
-void child_ended(struct child *child, int status)
+void child_lost(struct child *child, int status)
 {
     struct generation *generation = child->generation;
     log_end(child, status);
@@ -369,10 +369,15 @@ void child_ended(struct child *child, int status)
     child->state = CHILD_DOWN;
     if (generation->share != NULL)
         share_reclaim(generation->share, child->seat);
-    if (generation_child_ended(generation)) {
+}
+
+void child_ended(struct child *child, int status)
+{
+    child_lost(child, status);
+    if (generation_child_ended(child->generation)) {
         bool steady = uv_now(loop_of(child)) - child->started >= STEADY_MS;
         child->failures = steady ? 1 : child->failures + 1;
-        restart_later(child);
+        child_restart(child);
     }
 }
 

@@ -48,6 +48,12 @@ int child_adopt(struct child *child, pid_t pid, int sock, bool ours);
 /* Its process has ended. status: as waitpid() said; -1: nobody knows. */
 void child_ended(struct child *child, int status);
 
+/* The same, of one whose generation is not complete yet: it is not told. */
+void child_lost(struct child *child, int status);
+
+/* It has no process: one is started, later where it keeps ending. */
+void child_restart(struct child *child);
+
 /* Sends a message without descriptors, or kills it where that fails. */
 void child_tell(struct child *child, enum ctl_type type, struct ctl_message *message);
 

@@ -215,6 +215,15 @@ void generation_start(struct generation *generation)
         child_start(&generation->children[i]);
 }
 
+void generation_restart_missing(struct generation *generation)
+{
+    for (uint32_t i = 0; i < generation->nchildren; i++) {
+        struct child *child = &generation->children[i];
+        if (child->pid < 0 && !uv_is_active((uv_handle_t *)&child->restart))
+            child_restart(child);
+    }
+}
+
 static void open_child(struct child *child)
 {
     struct ctl_message message = {0};

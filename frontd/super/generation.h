@@ -55,6 +55,9 @@ int generation_seat_missing(struct generation *generation);
 /* Starts all shards. */
 void generation_start(struct generation *generation);
 
+/* Of one that serves: starts what has no process, and is not about to have one. */
+void generation_restart_missing(struct generation *generation);
+
 /* From now on it serves: its shards accept, and those that end are started again. */
 void generation_serve(struct generation *generation);
 

@@ -104,6 +104,7 @@ static void put_generation(struct json_object *array, const struct generation *g
         struct json_object *entry = json_object_new_object();
         put(entry, "seat", child->seat);
         put(entry, "incarnation", child->incarnation);
+        put(entry, "failures", child->failures);
         json_object_object_add(entry, "pid", json_object_new_int(child->pid));
         json_object_object_add(entry, "sock", json_object_new_int(child->sock));
         json_object_object_add(
@@ -249,10 +250,11 @@ static int read_child(struct generation *generation, uint32_t shard, struct json
     if (child->seat > SHARE_SEAT_LAST)
         return -EINVAL;
     child->incarnation = get(entry, "incarnation");
+    child->failures = (unsigned)get(entry, "failures");
     int sock = get_fd(entry, "sock");
     pid_t pid = (pid_t)(int64_t)get(entry, "pid");
     if (sock < 0 || pid <= 0)
-        return 0; /* it was down: generation_serve() starts it */
+        return 0; /* it was down: generation_restart_missing() starts it */
     int r = child_adopt(child, pid, sock, get_bool(entry, "ours"));
     if (r == 0 && !get_bool(entry, "ready"))
         child->state = CHILD_STARTING;

@@ -500,17 +500,22 @@ static void meet_manager(struct super *super)
 static void go_on_with_found(struct super *super)
 {
     struct generation *old = super->generations[1];
+    super->asked_at = uv_now(&super->loop);
     super->machine.drain = serving(super)->conf->drain;
     machine_found(&super->machine, old != NULL, uv_now(&super->loop));
     set_deadline(super);
     generation_serve(serving(super));
     service_ready(&super->service);
     tell_status(super);
-    if (old != NULL)
-        generation_leave(
-            old, serving(super)); /* it may have been about to, or in the middle of it */
-    else
+    if (old == NULL) {
         step(super, MACHINE_RELOAD);
+        return;
+    }
+    generation_leave(old, serving(super)); /* it may have been about to, or in the middle of it */
+    if (!generation_alive(old)) {
+        forget(super, old);
+        step(super, MACHINE_GONE);
+    }
 }
 
 /* The first generation of all, or none where shards were found that serve on. */
@@ -584,6 +589,7 @@ static int resume(struct super *super, int state_fd)
     super->announced = true;
     managed_apply(&super->managed, conf, false);
     reap(super); /* who ended meanwhile */
+    generation_restart_missing(serving(super));
     step(super, MACHINE_EXECUTED);
     return 0;
 }
@@ -622,13 +628,13 @@ static void finish(struct super *super)
 /* It did not come to run: whatever processes there are serve on. */
 static void give_up(struct super *super)
 {
+    boot_unlock_run_dir(super);
     if (!super->loop_open)
         return;
     if (super->managed.loop != NULL)
         managed_close(&super->managed);
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
         if (super->generations[i] != NULL)
-    boot_unlock_run_dir(super);
             forget(super, super->generations[i]);
     }
     close_handles(super);
@@ -646,13 +652,13 @@ int super_run(char **argv, const char *conf_name, int state_fd)
     super->argv = argv;
     super->exe = boot_find_exe(argv[0]);
     super->conf_name = conf_name;
+    super->lock_fd = -1;
     for (size_t i = 0; i < SHARE_SEATS; i++)
         super->wake_fds[i] = -1;
     machine_init(&super->machine);
     check_init(&super->check);
     signal(SIGPIPE, SIG_IGN);
     int r = -ENOMEM;
-    super->lock_fd = -1;
     if (super->exe == NULL)
         log_error("cannot start: no memory");
     else

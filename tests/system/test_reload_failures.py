@@ -168,6 +168,31 @@ def test_another_run_dir(front, number):
         call(client)
 
 
+@again_if_late
+def test_a_shard_that_was_down_when_the_program_was_replaced(front):
+    """It waits for its next start, the new program's shards cannot start: then that of the old ones does."""
+    site = front(shards=2)
+    site.fake()
+    site.start()
+    stays = site.shards()[0]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        more = {"name": "more", "address": "127.0.0.1:%d" % taken.getsockname()[1], "protocol": "http",
+                "routes": [rpc_route()]}
+        while not site.count("starting it again in 1600 ms"):
+            for pid in set(site.shards()) - {stays}:
+                os.kill(pid, signal.SIGKILL)
+        site.say(USR2, listeners=site.config["listeners"] + [more])
+        site.wait_log("cannot listen on")
+    if site.shards() != [stays]:
+        raise Late()
+    wait_for(lambda: len(site.shards()) == 2 and stays in site.shards(), "the other one", 2 * LIMIT * SLOW)
+    for _ in range(12):
+        with site.client(timeout=LIMIT) as client:
+            call(client)
+
+
 def with_mute(front, **keys):
     """A site whose starts can be made slow, so that there is time to kill somebody meanwhile."""
     site = front(pools={"app": {}, "mute": {}}, **keys)

@@ -1,6 +1,7 @@
 """The supervisor is killed at each step of a reload, and started again; shards are killed beside it. Live
 connections of processes that were not killed go on, and afterwards one complete generation serves."""
 import contextlib
+import ctypes
 import os
 import signal
 import threading
@@ -134,6 +135,50 @@ def test_supervisor_killed_while_old_shards_leave(killable):
              len(site.shards()) == 2, "one generation")
     for client in stays + [busy]:
         call(client)
+
+
+@contextlib.contextmanager
+def orphans_come_to_us():
+    """Within it we are whose children processes become that lose their parent, as those of systemd do."""
+    set_subreaper = lambda on: ctypes.CDLL(None).prctl(36, on, 0, 0, 0)
+    assert set_subreaper(1) == 0
+    try:
+        yield
+    finally:
+        set_subreaper(0)
+
+
+def test_an_old_shard_ends_while_it_is_being_found(killable):
+    """It has reported and is gone, a zombie no more, before the supervisor has heard of all: nobody waits for
+    it, and reloads go on."""
+    site = killable(shards=1, drain="30s")
+    site.workers[0].handler = hold
+    with site.client() as busy, site.client() as stays:
+        busy.send(rpc_request("slow", [1]))
+        site.workers[0].wait_calls(1)
+        site.workers[0].handler = echo
+        call(stays)
+        old = site.shard
+        site.reload(gone=False)
+        wait_for(lambda: len(site.shards()) == 2 and site.shard_of(stays) != old, "the hand-over")
+        new, = set(site.shards()) - {old}
+        with orphans_come_to_us():
+            kill_supervisor(site)
+            with Paused(new):
+                site.launch(ready=False)
+                site.wait_log("found the new supervisor")
+                os.kill(old, signal.SIGKILL)
+                os.waitpid(old, 0)
+            site.wait_log("found the shards")
+            site.wait_log("the old shards are gone", 2)    # the new one, too, by another one
+            os.waitpid(new, 0)
+        assert site.count("before all were ready") == 0
+        call(stays)
+        site.reload()
+        call(stays)
+    for line in site.log_text().splitlines():
+        if "are gone, " in line:
+            assert int(line.split("are gone, ")[1].split()[0]) < 3600 * 1000, line
 
 
 def test_supervisor_and_all_shards_killed(killable):

@@ -6,6 +6,8 @@ import resource
 import signal
 import socket
 import stat
+import struct
+import subprocess
 import sys
 import time
 
@@ -252,3 +254,32 @@ def test_a_report_of_another_user_is_refused(front):
         assert os.waitpid(child, 0)[1] == 0
         site.wait_log("the old shards are gone", timeout=2 * LIMIT * SLOW)
         call(client)
+
+
+def test_a_report_in_the_name_of_another_process_is_refused(front):
+    """A process that says it is a new shard is ended; it cannot have another one ended instead."""
+    site = start(front)
+    path = site.path("run/shards/report.sock")
+    victim = subprocess.Popen(["sleep", "1000"])
+    try:
+        with site.client() as client:
+            call(client)
+            with Paused(site.shards()):
+                site.front.signal(signal.SIGKILL)
+                site.front.wait()
+                site.launch(ready=False)
+                wait_for(lambda: os.path.exists(path), "the socket for reports")
+                with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock, open("/dev/null") as null:
+                    wait_for(lambda: sock.connect_ex(path) == 0, "somebody there")
+                    # REPORT: START of a generation that is newer than all, pid, leaving, open, known
+                    body = struct.pack("=QQIII33s256s3xiBBBx", 1, 1 << 40, 40, 0, 1, b"", b"", victim.pid, 0, 0, 1)
+                    report = struct.pack("=IHHI4x", 0x46726e74, 2, 10, 16 + len(body)) + body
+                    socket.send_fds(sock, [report], [null.fileno()] * 4)
+                    sock.send(struct.pack("=IHHI4x", 0x46726e74, 2, 4, 16))
+                    site.wait_log("a shard reports in a way that is not understood")
+            site.wait_log("the old shards are gone", timeout=2 * LIMIT * SLOW)
+            call(client)
+        assert victim.poll() is None
+    finally:
+        victim.kill()
+        victim.wait()
