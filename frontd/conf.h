@@ -159,10 +159,10 @@ int conf_parse(const char *file, const char *text, size_t n, struct conf **ret_c
 struct conf *conf_free(struct conf *conf);
 
 /*
- * How many connections a shard with that descriptor limit may hold: some are kept for workers,
- * listening sockets and control.
+ * How many connections a shard with that descriptor limit may hold, where there are so many shards:
+ * some are kept for workers, listening sockets, control, and the other shards. shards: at least 1.
  */
-uint64_t conf_connections_of(uint64_t descriptors);
+uint64_t conf_connections_of(uint64_t descriptors, uint32_t shards);
 
 /*
  * How well a method name fits a pattern (exact, or a prefix that ends in '*'): 0 not at all, else

@@ -29,7 +29,7 @@ int acceptor_init(struct acceptor *acceptor, struct ctx *ctx, size_t room)
     wheel_timer_init(&acceptor->timer, TIMER_ACCEPT);
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         limit.rlim_cur = 1024;
-    acceptor->most = conf_connections_of(limit.rlim_cur);
+    acceptor->most = conf_connections_of(limit.rlim_cur, ctx->conf->shards);
     acceptor->listeners = mem_zalloc(MAX(room, (size_t)1) * sizeof(*acceptor->listeners));
     return acceptor->listeners == NULL ? -ENOMEM : 0;
 }

@@ -20,7 +20,7 @@ uint64_t boot_raise_fd_limit(const struct conf *conf)
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
         getrlimit(RLIMIT_NOFILE, &limit);
-    uint64_t each = conf_connections_of(limit.rlim_cur);
+    uint64_t each = conf_connections_of(limit.rlim_cur, conf->shards);
     if (each < conf->limits.connections / conf->shards)
         log_warning("the descriptor limit of %llu allows %llu connections on %u shards, the config "
                     "asks for %llu",

@@ -124,6 +124,21 @@ def test_no_descriptors_until_the_drain_limit(front):
     site.wait_log("the old shards are gone")
 
 
+def test_as_many_connections_as_there_may_be(front):
+    """Each shard keeps enough descriptors for those that come to take over from it."""
+    site = start(front, 8, nofile=128, drain="30s")
+    clients = []
+    while not site.count("accepting pauses: the descriptor limit"):
+        clients += [site.client() for _ in range(8)]
+        wait_for(lambda: site.connections() == len(clients) or site.count("accepting pauses"), "them to be accepted")
+    site.reload()
+    for client in clients:
+        call(client)
+        client.close()
+    for words in ("the supervisor is gone", "the drain limit has passed", "in vain"):
+        assert site.count(words) == 0
+
+
 # A hundred reloads
 
 def test_a_hundred_reloads(front):

@@ -232,28 +232,36 @@ Test(conf, connections_of_a_descriptor_limit)
 {
     static const struct {
         uint64_t descriptors, connections;
+        uint32_t shards;
     } rows[] = {
-        {0, 1},
-        {1, 1},
-        {32, 1},
-        {33, 1},
-        {34, 2},
-        {64, 32},
-        {128, 96},
-        {129, 97},
-        {256, 192},
-        {512, 384},
-        {516, 388},
-        {1024, 896},
-        {1048576, 1048448},
-        {UINT64_MAX, UINT64_MAX - 128},
+        {0, 1, 1},
+        {1, 1, 1},
+        {32, 1, 1},
+        {33, 1, 1},
+        {34, 2, 1},
+        {64, 32, 1},
+        {128, 96, 1},
+        {129, 97, 1},
+        {256, 192, 1},
+        {512, 384, 1},
+        {516, 388, 1},
+        {1024, 896, 1},
+        {1048576, 1048448, 1},
+        {UINT64_MAX, UINT64_MAX - 128, 1},
+        {0, 1, CONF_SHARDS_MAX},
+        {182, 1, CONF_SHARDS_MAX},
+        {34, 1, 2},
+        {64, 27, 2},
+        {256, 117, 16},
+        {1024, 746, CONF_SHARDS_MAX},
+        {UINT64_MAX, UINT64_MAX - 278, CONF_SHARDS_MAX},
     };
     uint64_t last = 0;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-        cr_assert_eq(conf_connections_of(rows[i].descriptors), rows[i].connections, "of %llu",
-            (unsigned long long)rows[i].descriptors);
+        cr_assert_eq(conf_connections_of(rows[i].descriptors, rows[i].shards), rows[i].connections,
+            "of %llu, %u shards", (unsigned long long)rows[i].descriptors, rows[i].shards);
     for (uint64_t n = 0; n < 5000; n++) {
-        uint64_t now = conf_connections_of(n);
+        uint64_t now = conf_connections_of(n, 1);
         cr_assert(now >= 1 && now >= last && now <= MAX(n, 1U));
         last = now;
     }
