@@ -24,7 +24,10 @@ struct peer {
     struct stream stream;
     int next_fd; /* a new socket that came before the old one was closed; -1: none */
     unsigned seat;
+    /* Of the shard before on that seat until this one's HELLO has come: connections that go by then
+     * have got what it had said. */
     struct position heard;
+    bool greeted;      /* HELLO has come */
     uint64_t asked;    /* number of the last PING that was sent to it; 0: none was */
     uint64_t answered; /* number of the last PONG from it */
     uint64_t gone_at;  /* ms: its socket was closed */
@@ -74,7 +77,10 @@ static void on_frame(struct stream *stream, const struct frame *frame)
 {
     struct peer *peer = peer_of(stream);
     switch (frame->head.type) {
-    case FRAME_HELLO: peer->heard = (struct position){frame->head.conn, frame->head.call}; return;
+    case FRAME_HELLO:
+        peer->heard = (struct position){frame->head.conn, frame->head.call};
+        peer->greeted = true;
+        return;
     case FRAME_PING: answer(stream, frame->head.call); return;
     case FRAME_PONG: peer->answered = frame->head.call; return;
     default: break;
@@ -121,6 +127,7 @@ int mesh_add(struct ctx *ctx, unsigned seat, int fd)
     struct peer *peer = &peers[seat];
     seats = MAX(seats, seat + 1);
     if (peer->stream.open) {
+        peer->gone_at = ctx_now(ctx);
         if (peer->next_fd >= 0)
             fdpass_close(&peer->next_fd, 1);
         peer->next_fd = fd;
@@ -129,7 +136,7 @@ int mesh_add(struct ctx *ctx, unsigned seat, int fd)
     }
     const struct frame_head hello = {
         .type = FRAME_HELLO, .call = passed_on, .conn = ctx->identity.incarnation};
-    peer->heard = (struct position){0};
+    peer->greeted = false;
     peer->asked = peer->answered = 0;
     int r = stream_open(&peer->stream, ctx, &stream_ops, fd, false);
     return r == 0 && stream_add(&peer->stream, &hello) == NULL ? -ENOMEM : r;
@@ -172,7 +179,7 @@ bool mesh_complete(const struct ctx *ctx)
 {
     (void)ctx;
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        if (on_air(&peers[i]) && peers[i].heard.incarnation == 0)
+        if (on_air(&peers[i]) && !peers[i].greeted)
             return false;
     }
     return true;

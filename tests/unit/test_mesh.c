@@ -49,13 +49,19 @@ static int sibling(struct shardlet *shardlet, unsigned seat)
     return fds[1];
 }
 
-static void say(struct shardlet *shardlet, int fd, enum frame_type type, uint64_t number)
+static void say_of(
+    struct shardlet *shardlet, int fd, enum frame_type type, uint64_t number, uint64_t incarnation)
 {
-    const struct frame_head head = {.type = (uint8_t)type, .call = number};
+    const struct frame_head head = {.type = (uint8_t)type, .call = number, .conn = incarnation};
     uint8_t bytes[FRAME_HEAD_SIZE];
     frame_head_write(&head, bytes);
     cr_assert_eq(write(fd, bytes, sizeof(bytes)), (ssize_t)sizeof(bytes));
     shardlet_turn(shardlet);
+}
+
+static void say(struct shardlet *shardlet, int fd, enum frame_type type, uint64_t number)
+{
+    say_of(shardlet, fd, type, number, 0);
 }
 
 /* The type of the next frame that has come; its number must be this one. 0: none has. */
@@ -103,6 +109,48 @@ Test(mesh, those_that_are_there_are_asked_what_they_have_heard)
     mesh_shut();
     close(two);
     close(late);
+    shardlet_turn(&shardlet);
+    shardlet_deinit(&shardlet);
+}
+
+static struct position position_of(struct shardlet *shardlet, unsigned seat)
+{
+    struct positions positions;
+    mesh_positions(&shardlet->ctx, &positions);
+    return positions.of[seat];
+}
+
+/* A connection that is sent now has got what the one before has said. */
+Test(mesh, what_was_heard_counts_until_the_next_on_that_seat_says_where_it_stands)
+{
+    struct shardlet shardlet;
+    shardlet_init(&shardlet, MOVE_CONF, SEAT);
+    for (int round = 0; round < 2; round++) {
+        uint64_t incarnation = 10 + 2 * (uint64_t)round;
+        int before = sibling(&shardlet, OTHER);
+        say_of(&shardlet, before, FRAME_HELLO, 5, incarnation);
+        cr_assert(mesh_complete(&shardlet.ctx));
+        if (round > 0) { /* its end is seen first */
+            close(before);
+            shardlet_turn(&shardlet);
+        }
+        int after = sibling(&shardlet, OTHER);
+        for (int i = 0; i < 2; i++) {
+            struct position heard = position_of(&shardlet, OTHER);
+            cr_expect(heard.incarnation == incarnation && heard.seq == 5, "round %d", round);
+            shardlet_turn(&shardlet);
+        }
+        cr_expect_not(mesh_complete(&shardlet.ctx));
+        say_of(&shardlet, after, FRAME_HELLO, 0, incarnation + 1);
+        struct position heard = position_of(&shardlet, OTHER);
+        cr_expect(heard.incarnation == incarnation + 1 && heard.seq == 0, "round %d", round);
+        cr_expect(mesh_complete(&shardlet.ctx));
+        close(after);
+        if (round == 0)
+            close(before);
+        shardlet_turn(&shardlet);
+    }
+    mesh_shut();
     shardlet_turn(&shardlet);
     shardlet_deinit(&shardlet);
 }
