@@ -1,6 +1,7 @@
 #include "frontd/ctl.h"
 
 #include <errno.h>
+#include <string.h>
 
 static const uint32_t CTL_MAGIC = 0x46726e74; /* "Frnt" */
 
@@ -32,13 +33,8 @@ int ctl_send(int sock, enum ctl_type type, struct ctl_message *message, const in
     return fdpass_send(sock, message, message->length, fds, nfds);
 }
 
-static bool message_valid(const struct ctl_message *message, size_t n, size_t nfds)
+static bool fds_fit(const struct ctl_message *message, size_t nfds)
 {
-    if (n < offsetof(struct ctl_message, u) || message->magic != CTL_MAGIC ||
-        message->version != CTL_VERSION || message->length != n)
-        return false;
-    if (n != message_size(message->type))
-        return false;
     switch (message->type) {
     case CTL_START:
     case CTL_REPORT: return nfds == CTL_START_FDS;
@@ -51,18 +47,38 @@ static bool message_valid(const struct ctl_message *message, size_t n, size_t nf
     }
 }
 
+/* dropped: not all of its descriptors have come. Returns 0 or -errno. */
+static int check(const struct ctl_message *message, size_t n, size_t nfds, bool dropped)
+{
+    if (n < offsetof(struct ctl_message, u) || message->magic != CTL_MAGIC || message->length != n)
+        return -EPROTO;
+    if (ctl_is_foreign(message)) {
+        bool known = message->type == CTL_LEAVE || message->type == CTL_DRAIN;
+        return known && nfds == 0 && !dropped ? 0 : -ENOTSUP;
+    }
+    if (n != message_size(message->type))
+        return -EPROTO;
+    if (dropped)
+        return -EMFILE;
+    return fds_fit(message, nfds) ? 0 : -EPROTO;
+}
+
 int ctl_receive(int sock, struct ctl_message *ret_message, int *fds, size_t *ret_nfds)
 {
     size_t nfds = 0;
-    ssize_t n = fdpass_receive(sock, ret_message, sizeof(*ret_message), fds, &nfds);
+    bool dropped = false;
+    ssize_t n = fdpass_receive_some(sock, ret_message, sizeof(*ret_message), fds, &nfds, &dropped);
     if (n < 0)
         return (int)n;
     if (n == 0)
         return -EPIPE;
-    if (!message_valid(ret_message, (size_t)n, nfds)) {
+    int r = check(ret_message, (size_t)n, nfds, dropped);
+    if (r < 0) {
         fdpass_close(fds, nfds);
-        return -EPROTO;
+        return r;
     }
+    if (ctl_is_foreign(ret_message))
+        memset(&ret_message->u, 0, sizeof(ret_message->u));
     *ret_nfds = nfds;
     return 0;
 }

@@ -3,7 +3,8 @@
 /*
  * Messages between the supervisor and a shard: SOCK_SEQPACKET on descriptor 3 of the shard. Each
  * has a version and a length that must be exact, so that two versions of the program can tell that
- * they do not understand each other.
+ * they do not understand each other. What has a shard end, LEAVE and DRAIN, is understood in every
+ * version, and so their numbers and the members before the union never change.
  *
  * A shard whose supervisor is gone serves on, and reports (CTL_REPORT) at a socket in run_dir to
  * the supervisor that is started in its place; that connection is its control socket then.
@@ -96,9 +97,17 @@ struct ctl_message {
 int ctl_send(
     int sock, enum ctl_type type, struct ctl_message *message, const int *fds, size_t nfds);
 
+/* Whether it was sent by another version of the program: it has nothing in its union then. */
+static inline bool ctl_is_foreign(const struct ctl_message *message)
+{
+    return message->version != CTL_VERSION;
+}
+
 /*
  * Receives one message. Returns 0 with *ret_message and the descriptors, which are the caller's;
- * -EAGAIN; -EPIPE when the peer has closed; -EPROTO when it is not one of ours (its descriptors are
- * closed); or another -errno. fds has room for FDPASS_FDS_MAX.
+ * -EAGAIN; -EPIPE when the peer has closed; -EMFILE when descriptors were dropped since this
+ * process is at its limit; -ENOTSUP when it is one of another version of the program, and not LEAVE
+ * or DRAIN; -EPROTO when it is none of ours; or another -errno. What came with a message that is
+ * not returned is closed. fds has room for FDPASS_FDS_MAX.
  */
 int ctl_receive(int sock, struct ctl_message *ret_message, int *fds, size_t *ret_nfds);

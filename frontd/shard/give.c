@@ -6,7 +6,9 @@
  * answered, the next round begins.
  *
  * A new shard that ends, or says nonsense, has not taken its batch: its clients thaw and go with
- * the next round. One without room (TAKEN with `full`) is left out for a while.
+ * the next round. One without room (TAKEN with `full`) is left out for a while. Where it is this
+ * side that breaks off, no TAKEN can come from then on, and one that has come counts: a connection
+ * never has two owners.
  *
  * Pushes for a frozen client go by; they are in the journal and are given to it by whoever has it
  * afterwards, so each batch carries how far we had heard every shard when it was frozen.
@@ -63,6 +65,7 @@ static struct {
     struct wheel_timer timer;
     struct list kept;     /* of clients that nobody takes, not closed yet */
     uint64_t close_until; /* ms: the last of them is to be closed by then */
+    bool heirs;           /* there may be new shards that take connections */
     unsigned next;        /* target of the next client */
     unsigned ticks;
     size_t given;
@@ -143,17 +146,40 @@ static void settle_batch(struct target *target, const uint8_t *taken, bool for_g
         journal_record(JOURNAL_GIVE, false);
 }
 
-static void lose(struct target *target, const char *why)
+/* Whether that is the answer to the batch that is on its way. */
+static bool answers_batch(const struct target *target, const struct handover_message *message)
+{
+    return message->type == HANDOVER_TAKEN && target->sent && message->batch == target->batch &&
+           message->count == target->count;
+}
+
+/* Nothing more is said. What is on its way was taken if its answer is here. */
+static void hang_up(struct target *target)
 {
     static const uint8_t none[(HANDOVER_BATCH_MAX + 7) / 8];
-    if (!target->open)
-        return;
-    log_warning("the hand-over to the shard on seat %u ends: %s", target->seat, why);
+    struct handover_message message;
+    int fds[FDPASS_FDS_MAX];
+    size_t nfds;
+    shutdown(target->fd, SHUT_RD); /* from here on the other side cannot answer, and knows it */
+    while (target->sent && handover_receive(target->fd, &message, fds, &nfds) == 0) {
+        if (answers_batch(target, &message))
+            settle_batch(target, message.taken, false);
+        else
+            fdpass_close(fds, nfds);
+    }
     target->open = false;
     target->ready = false;
     uv_close((uv_handle_t *)&target->poll, on_closed);
     if (target->sent)
         settle_batch(target, none, false);
+}
+
+static void lose(struct target *target, const char *why)
+{
+    if (!target->open)
+        return;
+    log_warning("the hand-over to the shard on seat %u ends: %s", target->seat, why);
+    hang_up(target);
 }
 
 static void on_hello(struct target *target, const struct handover_message *message)
@@ -165,7 +191,7 @@ static void on_hello(struct target *target, const struct handover_message *messa
 
 static void on_taken(struct target *target, const struct handover_message *message)
 {
-    if (!target->sent || message->batch != target->batch || message->count != target->count) {
+    if (!answers_batch(target, message)) {
         lose(target, "it answers what was not asked");
         return;
     }
@@ -353,9 +379,30 @@ static void begin_round(void)
     }
 }
 
+/* There is nobody to whom the quiet clients could go. */
+static void keep_quiet_ones(void)
+{
+    struct positions now;
+    mesh_positions(give.ctx, &now);
+    while (!list_empty(&give.ctx->quiet)) {
+        struct client *client = list_first(&give.ctx->quiet, struct client, node);
+        list_remove(&client->node);
+        if (client_can_move(client)) {
+            client_freeze(client);
+            take_back(&client, 1, &now, true);
+        } else {
+            list_append(give.all, &client->node);
+        }
+    }
+}
+
 void give_turn(void)
 {
-    if (!list_empty(&give.ctx->quiet) && ready_for_round())
+    if (list_empty(&give.ctx->quiet))
+        return;
+    if (!give.heirs)
+        keep_quiet_ones();
+    else if (ready_for_round())
         begin_round();
 }
 
@@ -413,9 +460,10 @@ void give_timeout(struct wheel_timer *timer)
     ctx_arm(give.ctx, &give.timer, TICK_MS);
 }
 
-void give_start(struct list *all, uint64_t drain_ms)
+void give_start(struct list *all, uint64_t drain_ms, bool heirs)
 {
     give.all = all;
+    give.heirs = heirs;
     give.started = ctx_now(give.ctx);
     give.close_until = give.started + drain_ms * (CLOSE_PARTS - 1) / CLOSE_PARTS;
     give.ctx->leaving = true;
@@ -426,7 +474,6 @@ void give_start(struct list *all, uint64_t drain_ms)
 
 void give_shut(void)
 {
-    static const uint8_t none[(HANDOVER_BATCH_MAX + 7) / 8];
     if (give.ctx->leaving)
         log_info("%zu connections were handed over in %llu ms", give.given,
             (unsigned long long)(ctx_now(give.ctx) - give.started));
@@ -434,12 +481,8 @@ void give_shut(void)
     give.ctx->hush = false;
     wheel_disarm(&give.timer);
     for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
-        struct target *target = &give.targets[i];
-        if (target->sent)
-            settle_batch(target, none, false);
-        if (target->open)
-            uv_close((uv_handle_t *)&target->poll, on_closed);
-        target->open = false;
+        if (give.targets[i].open)
+            hang_up(&give.targets[i]);
     }
     while (!list_empty(&give.ctx->quiet) || !list_empty(&give.kept)) {
         struct list *from = list_empty(&give.kept) ? &give.ctx->quiet : &give.kept;

@@ -11,9 +11,10 @@ int give_add(unsigned seat, int fd);
 
 /*
  * From now on connections go, each as soon as it is quiet. all: the shard's. drain_ms: until then
- * those that no new shard takes are closed, a few at a time.
+ * those that no new shard takes are closed, a few at a time. heirs: false where there is no new
+ * shard that could take any.
  */
-void give_start(struct list *all, uint64_t drain_ms);
+void give_start(struct list *all, uint64_t drain_ms, bool heirs);
 
 /* At the end of a turn: sends what has become quiet. */
 void give_turn(void);

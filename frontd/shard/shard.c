@@ -303,19 +303,25 @@ static int on_open(struct shard *shard)
     return 0;
 }
 
-static int leave(struct shard *shard, const struct ctl_leave *leave)
+static int leave(struct shard *shard, const struct ctl_message *message)
 {
-    if (!shard->running)
-        return -EPROTO;
+    if (!shard->running) { /* others are ready before: it has never had a client */
+        log_info("ends before it was ready, since new shards are");
+        exit(0);
+    }
     if (shard->ctx.draining || shard->ctx.leaving)
         return 0;
     for (uint32_t i = 0; i < shard->conf->nlisteners; i++) {
-        if (leave->removed >> i & 1)
+        if (message->u.leave.removed >> i & 1)
             acceptor_accept_rest(&shard->acceptor, &shard->conf->listeners[i]);
     }
     acceptor_close(&shard->acceptor);
     shard->ctx.replaced = true;
-    give_start(&shard->acceptor.clients, shard->conf->drain);
+    bool foreign = ctl_is_foreign(message);
+    if (foreign)
+        log_warning("the new shards are of a version of the program that this one does not "
+                    "understand: connections are closed in the course of the drain time");
+    give_start(&shard->acceptor.clients, shard->conf->drain, !foreign);
     uv_timer_start(&shard->drain_limit, on_drain_limit, shard->conf->drain, 0);
     return 0;
 }
@@ -483,7 +489,7 @@ static int on_message(struct shard *shard, const struct ctl_message *message, co
     case CTL_PEER: return on_peer(shard, message->u.peer.seat, fds);
     case CTL_TAKE: return on_socket(shard, take_add, message->u.peer.seat, fds[0]);
     case CTL_GIVE: return on_socket(shard, give_add, message->u.peer.seat, fds[0]);
-    case CTL_LEAVE: return leave(shard, &message->u.leave);
+    case CTL_LEAVE: return leave(shard, message);
     case CTL_RUN: return on_run(shard);
     case CTL_OPEN: return on_open(shard);
     case CTL_DRAIN: drain(shard); return 0;
@@ -579,6 +585,12 @@ static void on_control(uv_poll_t *poll, int status, int events)
         int r = ctl_receive(CTL_FD, &message, fds, &nfds);
         if (r == -EAGAIN)
             return;
+        if (shard->running && (r == -EMFILE || r == -ENOTSUP)) {
+            log_error("the supervisor says something in vain: %s",
+                r == -EMFILE ? "there are no descriptors left for what it passes"
+                             : "it is of another version of the program");
+            continue;
+        }
         if (r < 0 && shard->running) {
             log_error("the supervisor is gone (%s): serving on, until there is another one",
                 uv_strerror(r));
@@ -622,6 +634,7 @@ int shard_run(void)
     signal(SIGTERM, SIG_IGN);
     signal(SIGQUIT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
+    signal(SIGUSR1, SIG_IGN);
     signal(SIGUSR2, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
     int r = uv_loop_init(&shard->ctx.loop);
@@ -634,6 +647,5 @@ int shard_run(void)
     uv_run(&shard->ctx.loop, UV_RUN_DEFAULT);
     deinit(shard);
     mem_free(shard);
-    signal(SIGUSR1, SIG_IGN);
     return 0;
 }

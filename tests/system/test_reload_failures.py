@@ -193,6 +193,69 @@ def test_a_shard_that_was_down_when_the_program_was_replaced(front):
             call(client)
 
 
+@BOTH
+def test_a_signal_during_the_start(front, number):
+    """The first shards are not ready yet: those of the second generation serve in their place."""
+    site = front(pools={"app": {}, "mute": {}})
+    site.fake()
+    mute = site.fake("mute-1")
+    with site.slow_starts():
+        site.start(ready=False)
+        mute.wait(lambda: mute.channels and mute.channels[0].front, "HELLO of the first shard")
+    site.front.signal(number)
+    site.wait_log("the old shards are gone")
+    assert site.generation() == 2
+    assert " error " not in site.log_text()
+    with site.client() as client:
+        call(client)
+
+
+def control_socket(pid):
+    """A copy of the supervisor's socket to its only shard."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    pidfd = os.pidfd_open(pid)
+    for name in os.listdir("/proc/%d/fd" % pid):
+        fd = libc.syscall(438, pidfd, int(name), 0)     # pidfd_getfd
+        if fd < 0:
+            pytest.skip("may not look into another process: " + os.strerror(ctypes.get_errno()))
+        if os.readlink("/proc/self/fd/%d" % fd).startswith("socket:"):
+            sock = socket.socket(fileno=fd)
+            if sock.family == socket.AF_UNIX and sock.type & socket.SOCK_SEQPACKET == socket.SOCK_SEQPACKET:
+                os.close(pidfd)
+                return sock
+            sock.close()
+        else:
+            os.close(fd)
+    raise AssertionError("no control socket")
+
+
+def test_a_supervisor_of_another_version(front):
+    """What it says of new shards is not understood and changes nothing; that the shard is to leave is. Nobody
+    can take its connections, so they are closed in the course of the drain time, the last ones too."""
+    site = front(routes=[rpc_route(), ws_route()], drain="2s")
+    site.fake()
+    site.start()
+    shard = site.shard
+    clients = [site.ws() for _ in range(20)]
+    with site.client() as client, control_socket(site.front.pid) as control:
+        call(client)
+        def say(kind, size):
+            control.send(struct.pack("=IHHI4x", 0x46726e74, 9, kind, size).ljust(size, b"\xff"))
+        say(6, 24)      # PEER
+        site.wait_log("it is of another version of the program")
+        for one in clients + [client]:
+            call(one)
+        say(9, 64)      # LEAVE, with more than there is now
+        for one in clients:
+            one.expect_close(1012)
+            one.close()
+        assert client.at_end()
+    assert site.count("the drain limit has passed") == 0
+    wait_for(lambda: site.shards() not in ([], [shard]), "another shard")
+    with site.client() as client:
+        call(client)
+
+
 def with_mute(front, **keys):
     """A site whose starts can be made slow, so that there is time to kill somebody meanwhile."""
     site = front(pools={"app": {}, "mute": {}}, **keys)

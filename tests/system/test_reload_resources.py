@@ -139,6 +139,28 @@ def test_as_many_connections_as_there_may_be(front):
         assert site.count(words) == 0
 
 
+def test_no_descriptors_for_what_the_supervisor_passes(front):
+    """An old shard that cannot be given a socket to the new ones has nobody to give its connections to. It
+    serves them until the drain limit, and does what it is told."""
+    site = start(front, drain="2s")
+    clients = [site.ws() for _ in range(5)]
+    for client in clients:
+        call(client)
+    old = site.shard
+    hard = resource.prlimit(old, resource.RLIMIT_NOFILE)[1]
+    limit = max(int(fd) for fd in os.listdir("/proc/%d/fd" % old)) + 1
+    resource.prlimit(old, resource.RLIMIT_NOFILE, (limit, hard))
+    site.reload(gone=False)
+    site.wait_log("there are no descriptors left for what it passes")
+    for client in clients:
+        call(client)
+    for client in clients:
+        client.expect_close(1012)
+        client.close()
+    site.wait_log("the old shards are gone")
+    assert site.count("the supervisor is gone") == 0 and site.count("was ended by signal") == 0
+
+
 # A hundred reloads
 
 def test_a_hundred_reloads(front):

@@ -7,6 +7,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "frontd/shard/give.h"
 #include "frontd/shard/mesh.h"
 #include "frontd/shard/request.h"
 #include "frontd/shard/shard_ctx.h"
@@ -72,6 +73,7 @@ static void expire(struct shardlet *shardlet)
         case TIMER_CLIENT: client_timeout(timer); break;
         case TIMER_CALL: call_timeout(timer); break;
         case TIMER_POOL: pool_timeout(timer); break;
+        case TIMER_GIVE: give_timeout(timer); break;
         default: CHECK(false); /* there are no workers and listeners */
         }
     }

@@ -167,7 +167,7 @@ Test(ctl, other_versions_types_and_programs_are_refused)
     struct ctl_message wrong = right;
     cr_expect_eq(receive(&wrong, n, 0, &got), 0);
     wrong.version = CTL_VERSION + 1;
-    cr_expect_eq(receive(&wrong, n, 2, &got), -EPROTO);
+    cr_expect_eq(receive(&wrong, n, 2, &got), -ENOTSUP);
     wrong = right;
     wrong.magic ^= 1;
     cr_expect_eq(receive(&wrong, n, 2, &got), -EPROTO);
@@ -176,6 +176,35 @@ Test(ctl, other_versions_types_and_programs_are_refused)
     cr_expect_eq(receive(&wrong, n, 0, &got), -EPROTO);
     wrong.type = CTL_OPEN + 1;
     cr_expect_eq(receive(&wrong, n, 0, &got), -EPROTO);
+}
+
+/* Whatever else another version says with it: who is to end does. */
+Test(ctl, leave_and_drain_of_other_versions)
+{
+    for (unsigned type = 0; type <= CTL_OPEN + 1; type++) {
+        bool understood = type == CTL_LEAVE || type == CTL_DRAIN;
+        for (size_t more = 0; more <= sizeof(struct ctl_start); more += 8) {
+            struct ctl_message message;
+            struct ctl_message got;
+            memset(&message, 0xff, sizeof(message));
+            size_t n = offsetof(struct ctl_message, u) + more;
+            struct ctl_message known;
+            message_of(CTL_RUN, &known);
+            message.magic = known.magic;
+            message.version = CTL_VERSION + 1;
+            message.type = (uint16_t)type;
+            message.length = (uint32_t)n;
+            cr_expect_eq(receive(&message, n, 0, &got), understood ? 0 : -ENOTSUP, "type %u", type);
+            cr_expect_eq(receive(&message, n, 1, &got), -ENOTSUP, "type %u", type);
+            if (understood) {
+                cr_assert_eq(receive(&message, n, 0, &got), 0);
+                cr_expect(ctl_is_foreign(&got) && got.type == type);
+                cr_expect_eq(got.u.leave.removed, 0);
+            }
+            message.length++;
+            cr_expect_eq(receive(&message, n, 0, &got), -EPROTO);
+        }
+    }
 }
 
 Test(ctl, nothing_there_and_nobody_there)

@@ -1,0 +1,151 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "frontd/shard/give.h"
+#include "frontd/shard/handover.h"
+#include "tests/unit/descriptors.h"
+#include "tests/unit/move_conf.h"
+#include "tests/unit/shardlet.h"
+
+enum { SEAT = 4, NEW_SEAT = 7, CLIENTS = 3, DRAIN_MS = 3600 * 1000 };
+
+static struct shardlet shardlet;
+static size_t open_before;
+static int peers[CLIENTS];
+
+static size_t clients_left(void)
+{
+    size_t n = 0;
+    list_for_each (node, &shardlet.clients)
+        n++;
+    return n;
+}
+
+static void set_up(void)
+{
+    shardlet_init(&shardlet, MOVE_CONF, SEAT);
+    open_before = open_count();
+    give_init(&shardlet.ctx);
+    for (size_t i = 0; i < CLIENTS; i++)
+        shardlet_client(&shardlet, "lines", &peers[i]);
+    shardlet_turn(&shardlet);
+}
+
+static void tear_down(void)
+{
+    give_shut();
+    for (size_t i = 0; i < CLIENTS; i++)
+        close(peers[i]);
+    shardlet_turn(&shardlet);
+    cr_expect_eq(clients_left(), 0);
+    cr_expect_eq(open_count(), open_before);
+    shardlet_deinit(&shardlet);
+}
+
+TestSuite(give, .init = set_up, .fini = tear_down, .timeout = 60);
+
+static void turn(void)
+{
+    shardlet_turn(&shardlet);
+    give_turn();
+}
+
+/* The new side: all clients are offered to it. Returns its end of the socket, and what came. */
+static int offered(struct handover_message *ret_batch, int *fds)
+{
+    struct handover_message hello = {0};
+    int pair[2];
+    size_t nfds;
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+    cr_assert_eq(give_add(NEW_SEAT, pair[0]), 0);
+    cr_assert_eq(handover_send(pair[1], HANDOVER_HELLO, &hello, NULL, 0), 0);
+    give_start(&shardlet.clients, DRAIN_MS, true);
+    turn();
+    cr_assert_eq(handover_receive(pair[1], ret_batch, fds, &nfds), 0);
+    cr_assert_eq(ret_batch->type, HANDOVER_BATCH);
+    cr_assert_eq(ret_batch->count, CLIENTS);
+    cr_assert_eq(clients_left(), 0);
+    cr_assert(give_has_clients());
+    return pair[1];
+}
+
+/* Says that all but the first are the new side's. */
+static int take(int sock, const struct handover_message *batch)
+{
+    struct handover_message taken = {.batch = batch->batch, .count = CLIENTS, .taken = {6}};
+    return handover_send(sock, HANDOVER_TAKEN, &taken, NULL, 0);
+}
+
+static bool is_open(int peer)
+{
+    char byte;
+    return recv(peer, &byte, 1, MSG_PEEK) < 0 && errno == EAGAIN;
+}
+
+Test(give, an_answer_that_has_come_counts_when_this_side_breaks_off)
+{
+    struct handover_message batch;
+    int fds[FDPASS_FDS_MAX];
+    int sock = offered(&batch, fds);
+    cr_assert_eq(take(sock, &batch), 0);
+    give_shut(); /* before it was read */
+    cr_expect_eq(clients_left(), 1, "the others are somebody else's");
+    cr_expect_not(give_has_clients());
+    shardlet_turn(&shardlet);
+    for (size_t i = 0; i < CLIENTS; i++)
+        cr_expect(is_open(peers[i]), "client %zu", i);
+    fdpass_close(fds, CLIENTS + 1);
+    cr_expect(is_open(peers[0]) && !is_open(peers[1]) && !is_open(peers[2]));
+    close(sock);
+}
+
+Test(give, an_answer_that_comes_later_cannot_be_given)
+{
+    struct handover_message batch;
+    int fds[FDPASS_FDS_MAX];
+    int sock = offered(&batch, fds);
+    give_shut();
+    cr_expect_eq(take(sock, &batch), -EPIPE);
+    cr_expect_eq(clients_left(), CLIENTS);
+    fdpass_close(fds, CLIENTS + 1);
+    shardlet_turn(&shardlet);
+    for (size_t i = 0; i < CLIENTS; i++)
+        cr_expect(is_open(peers[i]), "client %zu", i);
+    close(sock);
+}
+
+/* As at a supervisor's start, which connects all shards anew. */
+Test(give, an_answer_that_has_come_counts_when_there_is_another_socket)
+{
+    struct handover_message batch;
+    int fds[FDPASS_FDS_MAX];
+    int pair[2];
+    int sock = offered(&batch, fds);
+    cr_assert_eq(take(sock, &batch), 0);
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+    cr_assert_eq(give_add(NEW_SEAT, pair[0]), 0);
+    cr_expect_eq(clients_left(), 1);
+    shardlet_turn(&shardlet);
+    fdpass_close(fds, CLIENTS + 1);
+    cr_expect(is_open(peers[0]) && !is_open(peers[1]) && !is_open(peers[2]));
+    close(sock);
+    close(pair[1]);
+}
+
+/* Nobody is waited for, and they end. */
+Test(give, without_heirs)
+{
+    enum { LOOKS = 10000 };
+    give_start(&shardlet.clients, 0, false);
+    turn();
+    cr_expect(give_has_clients());
+    for (int i = 0; i < LOOKS && (clients_left() > 0 || give_has_clients()); i++) {
+        turn();
+        usleep(1000);
+    }
+    cr_expect_eq(clients_left(), 0);
+    for (size_t i = 0; i < CLIENTS; i++)
+        cr_expect_not(is_open(peers[i]), "client %zu", i);
+}
