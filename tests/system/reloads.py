@@ -1,7 +1,6 @@
 """What tests of reloads have in common: a front whose program can be replaced, and its generations as its
 log tells them."""
 import contextlib
-import functools
 import itertools
 import os
 import re
@@ -13,6 +12,7 @@ import time
 import harness
 from harness import LIMIT, Program, Site, born, children, stat, wait_for
 from httpclient import BadResponse, Client, Closed
+from patience import HeldUp
 
 HUP, USR2 = signal.SIGHUP, signal.SIGUSR2
 SERVES = re.compile(r"generation (\d+) serves: (\d+) shards")
@@ -20,25 +20,10 @@ SLOW = 3 if harness.sanitized() else 1      # how much longer all takes in a bui
 UNREADY = 0.95      # seconds after its fork for which a new shard is surely not ready within slow_starts()
 
 
-class Late(Exception):
-    """The test was held up so long that shards may have been ready before it did what it does meanwhile."""
-
-
-def again_if_late(test):
-    """Tries a test again that was too late, on a site of its own each time."""
-    @functools.wraps(test)
-    def tries(*args, **keys):
-        for _ in range(4):
-            with contextlib.suppress(Late):
-                return test(*args, **keys)
-        return test(*args, **keys)
-    return tries
-
-
 def check_in_time(births):
-    """None of the shards that were forked at these times can be ready by now; else raises Late."""
+    """None of the shards that were forked at these times can be ready by now; else raises HeldUp, for @patient()."""
     if time.clock_gettime(time.CLOCK_BOOTTIME) >= min(births) + UNREADY:
-        raise Late()
+        raise HeldUp("new shards may have been ready before that")
 
 
 class Front(Site):
@@ -237,7 +222,7 @@ class Catch(threading.Thread):
         wait_for(lambda: len(self.caught) >= self.want, "%d new shards" % self.want)
         try:
             check_in_time(self.births)
-        except Late:
+        except HeldUp:
             for pid in self.caught:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)

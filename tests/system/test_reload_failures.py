@@ -11,8 +11,8 @@ import pytest
 
 import harness
 from harness import LIMIT, born, rpc_route, wait_for, wait_idle, ws_route
-from patience import patient
-from reloads import HUP, SLOW, USR2, Catch, Late, Paused, again_if_late, call, check_in_time
+from patience import HeldUp, patient
+from reloads import HUP, SLOW, USR2, Catch, Paused, call, check_in_time
 
 BOTH = pytest.mark.parametrize("number", [HUP, USR2], ids=["hup", "usr2"])
 
@@ -170,7 +170,7 @@ def test_another_run_dir(front, number):
         call(client)
 
 
-@again_if_late
+@patient()
 def test_a_shard_that_was_down_when_the_program_was_replaced(front):
     """It waits for its next start, the new program's shards cannot start: then that of the old ones does."""
     site = front(shards=2)
@@ -189,7 +189,7 @@ def test_a_shard_that_was_down_when_the_program_was_replaced(front):
         site.say(USR2, listeners=site.config["listeners"] + [more])
         site.wait_log("cannot listen on")
     if site.shards() != [stays]:
-        raise Late()
+        raise HeldUp("it has been started again already")
     wait_for(lambda: len(site.shards()) == 2 and stays in site.shards(), "the other one", 2 * LIMIT * SLOW)
     for _ in range(12):
         with site.client(timeout=LIMIT) as client:
@@ -270,7 +270,7 @@ def with_mute(front, **keys):
 
 @BOTH
 @pytest.mark.parametrize("shards,skip", [(1, 0), (2, 1), (3, 0)])
-@again_if_late
+@patient()
 def test_a_new_shard_that_crashes(front, number, shards, skip):
     site = with_mute(front, shards=shards)
     catch = Catch(site, signal.SIGKILL, skip=skip)
@@ -284,7 +284,7 @@ def test_a_new_shard_that_crashes(front, number, shards, skip):
 
 
 @BOTH
-@again_if_late
+@patient()
 def test_a_crash_of_one_of_more_shards_leaves_no_socket_that_nobody_accepts_on(front, number):
     site = with_mute(front)
     catch = Catch(site, signal.SIGKILL)
@@ -298,7 +298,7 @@ def test_a_crash_of_one_of_more_shards_leaves_no_socket_that_nobody_accepts_on(f
     assert catch.stop()
 
 
-@again_if_late
+@patient()
 def test_a_slow_start_of_more_shards_keeps_no_client_waiting(front):
     site = with_mute(front)
     old = site.shards()
@@ -318,7 +318,7 @@ def test_a_slow_start_of_more_shards_keeps_no_client_waiting(front):
     site.wait_log("the old shards are gone")
 
 
-@again_if_late
+@patient()
 def test_new_shards_that_hang_take_no_client_with_them(front):
     """One of two is stopped before it is ready; the other would be ready. The old ones rest meanwhile, so
     that a new one would be the first to accept."""

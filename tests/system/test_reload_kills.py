@@ -10,7 +10,8 @@ import pytest
 
 from fakeworker import echo, hold
 from harness import LIMIT, born, rpc_request, rpc_route, wait_for, ws_route
-from reloads import HUP, SLOW, USR2, Paused, again_if_late, call, check_in_time
+from patience import patient
+from reloads import HUP, SLOW, USR2, Paused, call, check_in_time
 
 BOTH = pytest.mark.parametrize("number", [HUP, USR2], ids=["hup", "usr2"])
 
@@ -85,7 +86,7 @@ def births_of_new(site, old):
 
 
 @BOTH
-@again_if_late
+@patient()
 def test_supervisor_killed_while_shards_start(killable, number):
     site = killable(shards=2)
     old = site.shards()
@@ -269,7 +270,7 @@ def test_stop_in_each_phase(killable, number, phase, signals):
 
 
 @pytest.mark.parametrize("step", ["starting", "leaving"])
-@again_if_late
+@patient()
 def test_an_old_shard_is_killed(killable, step):
     """Its own connections are lost, those of the other go on."""
     site = killable(shards=2)
