@@ -264,10 +264,10 @@ def test_the_folder_of_shards_is_theirs_alone(front):
     assert not stat.S_IMODE(os.stat(site.path("run")).st_mode) & 0o007
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
-def test_a_report_of_another_user_is_refused(front):
-    """The socket is 0600 in a folder of mode 0700; who gets to it all the same is asked for their user id."""
-    site = start(front)
+@contextlib.contextmanager
+def looking_for_shards(site):
+    """A supervisor in the place of one that was killed, while the shards are stopped: the path of the socket for
+    their reports. It finds them afterwards, and a client notices nothing."""
     path = site.path("run/shards/report.sock")
     with site.client() as client:
         call(client)
@@ -276,47 +276,46 @@ def test_a_report_of_another_user_is_refused(front):
             site.front.wait()
             site.launch(ready=False)
             wait_for(lambda: os.path.exists(path), "the socket for reports")
-            wait_for(lambda: stat.S_IMODE(os.stat(path).st_mode) == 0o600, "its mode")
-            for name, mode in ((site.dir, 0o755), (site.path("run"), 0o755), (site.path("run/shards"), 0o755),
-                               (path, 0o666)):
-                os.chmod(name, mode)
-            child = os.fork()
-            if child == 0:
-                os.setgid(65534)
-                os.setuid(65534)
-                with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-                    sock.connect(path)
-                    os._exit(0 if sock.recv(1) == b"" else 1)
-            site.wait_log("somebody else reports as a shard: refused")
-        assert os.waitpid(child, 0)[1] == 0
+            yield path
         site.wait_log("the old shards are gone", timeout=2 * LIMIT * SLOW)
         call(client)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_a_report_of_another_user_is_refused(front):
+    """The socket is 0600 in a folder of mode 0700; who gets to it all the same is asked for their user id."""
+    site = start(front)
+    with looking_for_shards(site) as path:
+        wait_for(lambda: stat.S_IMODE(os.stat(path).st_mode) == 0o600, "its mode")
+        for name, mode in ((site.dir, 0o755), (site.path("run"), 0o755), (site.path("run/shards"), 0o755),
+                           (path, 0o666)):
+            os.chmod(name, mode)
+        child = os.fork()
+        if child == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+                sock.connect(path)
+                os._exit(0 if sock.recv(1) == b"" else 1)
+        site.wait_log("somebody else reports as a shard: refused")
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_report_in_the_name_of_another_process_is_refused(front):
     """A process that says it is a new shard is ended; it cannot have another one ended instead."""
     site = start(front)
-    path = site.path("run/shards/report.sock")
     victim = subprocess.Popen(["sleep", "1000"])
     try:
-        with site.client() as client:
-            call(client)
-            with Paused(site.shards()):
-                site.front.signal(signal.SIGKILL)
-                site.front.wait()
-                site.launch(ready=False)
-                wait_for(lambda: os.path.exists(path), "the socket for reports")
-                with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock, open("/dev/null") as null:
-                    wait_for(lambda: sock.connect_ex(path) == 0, "somebody there")
-                    # REPORT: START of a generation that is newer than all, pid, leaving, open, known
-                    body = struct.pack("=QQIII33s256s3xiBBBx", 1, 1 << 40, 40, 0, 1, b"", b"", victim.pid, 0, 0, 1)
-                    report = struct.pack("=IHHI4x", 0x46726e74, 2, 10, 16 + len(body)) + body
-                    socket.send_fds(sock, [report], [null.fileno()] * 4)
-                    with contextlib.suppress(BrokenPipeError):      # it may have been refused already
-                        sock.send(struct.pack("=IHHI4x", 0x46726e74, 2, 4, 16))
-                    site.wait_log("a shard reports in a way that is not understood")
-            site.wait_log("the old shards are gone", timeout=2 * LIMIT * SLOW)
-            call(client)
+        with looking_for_shards(site) as path:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock, open("/dev/null") as null:
+                wait_for(lambda: sock.connect_ex(path) == 0, "somebody there")
+                # REPORT: START of a generation that is newer than all, pid, leaving, open, known
+                body = struct.pack("=QQIII33s256s3xiBBBx", 1, 1 << 40, 40, 0, 1, b"", b"", victim.pid, 0, 0, 1)
+                report = struct.pack("=IHHI4x", 0x46726e74, 2, 10, 16 + len(body)) + body
+                socket.send_fds(sock, [report], [null.fileno()] * 4)
+                with contextlib.suppress(BrokenPipeError):      # it may have been refused already
+                    sock.send(struct.pack("=IHHI4x", 0x46726e74, 2, 4, 16))
+                site.wait_log("a shard reports in a way that is not understood")
         assert victim.poll() is None
     finally:
         victim.kill()
