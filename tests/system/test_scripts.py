@@ -139,3 +139,28 @@ def test_a_program_that_dies_is_named_and_the_rest_is_stopped(quickstart):
     os.kill(quickstart.family()["workerd"][0], signal.SIGKILL)
     assert quickstart.wait_gone() == 1
     assert re.search(r"quickstart: worker [12] has ended", quickstart.text()), quickstart.text()
+
+
+@pytest.mark.parametrize("body,status", [
+    ("echo 'Done 3 runs in 1 second(s)'", 0),
+    ("echo 'Done 2 runs in 1 second(s)'", 1),   # fewer than there are inputs
+    ("exit 0", 1),                              # ended before it began
+    ("echo 'Done 3 runs in 1 second(s)'; exit 77", 1),
+    ("echo 'Done 3 runs in 1 second(s)'; kill -ABRT $$", 1),
+])
+def test_a_fuzz_target_that_dies_is_seen(tmp_path, body, status):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for n in range(3):
+        (corpus / str(n)).write_text("x")
+    target = tmp_path / "target"
+    # As libFuzzer does, it writes what it finds into the first folder that it is given.
+    target.write_text('#!/bin/sh\nfor a; do [ -d "$a" ] && { echo y >"$a/new"; break; }; done\necho "$@"\n'
+                      + body + "\n")
+    target.chmod(0o755)
+    done = subprocess.run([os.path.join(ROOT, "scripts", "fuzz-one"), target, corpus], text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          env=dict(os.environ, FUZZ_SEED="41", FUZZ_SECONDS="3"), timeout=LIMIT)
+    assert done.returncode == status, done.stdout
+    assert "-seed=41 -max_total_time=3" in done.stdout and "seed 41, 3 inputs" in done.stdout
+    assert sorted(os.listdir(corpus)) == ["0", "1", "2"]
