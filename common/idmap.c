@@ -4,12 +4,13 @@
 
 #include "common/mem.h"
 
-enum { BUCKETS_MIN = 64 };
+enum { BUCKETS_MIN_BITS = 6 };
 
 int idmap_init(struct idmap *map)
 {
-    *map = (struct idmap){.mask = BUCKETS_MIN - 1};
-    map->buckets = mem_zalloc(BUCKETS_MIN * sizeof(*map->buckets));
+    *map = (struct idmap){
+        .mask = ((size_t)1 << BUCKETS_MIN_BITS) - 1, .shift = 64 - BUCKETS_MIN_BITS};
+    map->buckets = mem_zalloc((map->mask + 1) * sizeof(*map->buckets));
     return map->buckets == NULL ? -ENOMEM : 0;
 }
 
@@ -19,31 +20,40 @@ void idmap_deinit(struct idmap *map)
     map->buckets = mem_free(map->buckets);
 }
 
+/* Multiplied by 2^64 over the golden ratio, numbers that differ in any bits, high or low, differ in
+ * the highest ones. */
+static inline size_t bucket_of(unsigned shift, uint64_t id)
+{
+    return (id * 0x9e3779b97f4a7c15ULL) >> shift;
+}
+
 static void idmap_grow(struct idmap *map)
 {
     size_t old = map->mask + 1;
     struct idmap_node **buckets = mem_zalloc(old * 2 * sizeof(*buckets));
     if (buckets == NULL)
         return;
-    size_t mask = old * 2 - 1;
+    unsigned shift = map->shift - 1;
     for (size_t i = 0; i < old; i++) {
         while (map->buckets[i] != NULL) {
             struct idmap_node *node = map->buckets[i];
             map->buckets[i] = node->next;
-            node->next = buckets[node->id & mask];
-            buckets[node->id & mask] = node;
+            struct idmap_node **bucket = &buckets[bucket_of(shift, node->id)];
+            node->next = *bucket;
+            *bucket = node;
         }
     }
     mem_free(map->buckets);
     map->buckets = buckets;
-    map->mask = mask;
+    map->mask = old * 2 - 1;
+    map->shift = shift;
 }
 
 void idmap_add(struct idmap *map, struct idmap_node *node)
 {
     if (UNLIKELY(map->count > 2 * map->mask)) /* two to a bucket: a chain costs less than memory */
         idmap_grow(map);
-    struct idmap_node **bucket = &map->buckets[node->id & map->mask];
+    struct idmap_node **bucket = &map->buckets[bucket_of(map->shift, node->id)];
     node->next = *bucket;
     *bucket = node;
     map->count++;
@@ -51,7 +61,7 @@ void idmap_add(struct idmap *map, struct idmap_node *node)
 
 struct idmap_node *idmap_find(const struct idmap *map, uint64_t id)
 {
-    struct idmap_node *node = map->buckets[id & map->mask];
+    struct idmap_node *node = map->buckets[bucket_of(map->shift, id)];
     while (node != NULL && node->id != id)
         node = node->next;
     return node;
@@ -59,7 +69,7 @@ struct idmap_node *idmap_find(const struct idmap *map, uint64_t id)
 
 void idmap_remove(struct idmap *map, struct idmap_node *node)
 {
-    struct idmap_node **link = &map->buckets[node->id & map->mask];
+    struct idmap_node **link = &map->buckets[bucket_of(map->shift, node->id)];
     while (*link != node) {
         CHECK(*link != NULL);
         link = &(*link)->next;
@@ -67,6 +77,42 @@ void idmap_remove(struct idmap *map, struct idmap_node *node)
     *link = node->next;
     node->next = NULL;
     map->count--;
+}
+
+/* Two chains, the highest id of each first, become one. */
+static struct idmap_node *merge(struct idmap_node *a, struct idmap_node *b)
+{
+    struct idmap_node *first = NULL;
+    struct idmap_node **link = &first;
+    while (a != NULL && b != NULL) {
+        struct idmap_node **higher = a->id > b->id ? &a : &b;
+        *link = *higher;
+        link = &(*higher)->next;
+        *higher = *link;
+    }
+    *link = a == NULL ? b : a;
+    return first;
+}
+
+/* runs[i] is NULL, or a sorted chain of 2^i nodes; so each node is merged as often as i is high. */
+static struct idmap_node *sort(struct idmap_node *node)
+{
+    struct idmap_node *runs[64] = {NULL};
+    struct idmap_node *sorted = NULL;
+    while (node != NULL) {
+        struct idmap_node *run = node;
+        node = node->next;
+        run->next = NULL;
+        size_t i = 0;
+        for (; runs[i] != NULL; i++) {
+            run = merge(runs[i], run);
+            runs[i] = NULL;
+        }
+        runs[i] = run;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(runs); i++)
+        sorted = merge(runs[i], sorted);
+    return sorted;
 }
 
 struct idmap_node *idmap_take_above(struct idmap *map, uint64_t floor)
@@ -86,5 +132,5 @@ struct idmap_node *idmap_take_above(struct idmap *map, uint64_t floor)
             map->count--;
         }
     }
-    return taken;
+    return sort(taken);
 }

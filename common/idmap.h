@@ -1,8 +1,8 @@
 #pragma once
 
 /*
- * Finds an object by a number. The numbers are ours and count up, so that the number itself is a
- * perfect hash; no peer chooses them.
+ * Finds an object by a number, at the same cost whichever numbers there are: those that count up,
+ * those of which a few are left of many thousands, and random ones. No peer chooses them.
  */
 
 #include "common/base.h"
@@ -17,6 +17,7 @@ struct idmap {
     struct idmap_node **buckets;
     size_t mask; /* buckets - 1, a power of two minus one */
     size_t count;
+    unsigned shift; /* 64 - the bits of a bucket's number */
 };
 
 /* Returns 0 or -ENOMEM. */
@@ -38,7 +39,7 @@ struct idmap_node *idmap_find(const struct idmap *map, uint64_t id);
 void idmap_remove(struct idmap *map, struct idmap_node *node);
 
 /*
- * Removes every node whose id is above `floor` and returns them as a chain linked by next; NULL
- * where there is none.
+ * Removes every node whose id is above `floor` and returns them as a chain linked by next, the
+ * highest id first; NULL where there is none.
  */
 struct idmap_node *idmap_take_above(struct idmap *map, uint64_t floor);
