@@ -12,11 +12,12 @@
 
 #include "common/base.h"
 #include "common/fdpass.h"
+#include "common/ids.h"
 #include "frontd/share.h"
 
 enum {
     CTL_FD = 3,
-    CTL_VERSION = 2,
+    CTL_VERSION = 3,
     CTL_NAME_MAX = 256,
     CTL_LISTEN_MAX = 128, /* sockets in one message; there may be several messages */
 };
@@ -54,8 +55,9 @@ struct ctl_start {
     uint32_t seat;
     uint32_t shard;
     uint32_t shards;
-    char instance[33];            /* of the front, for HELLO */
-    char conf_name[CTL_NAME_MAX]; /* for messages about the config */
+    char instance[33];              /* of the front, for HELLO */
+    uint8_t conn_key[IDS_KEY_SIZE]; /* of connection ids; secret */
+    char conf_name[CTL_NAME_MAX];   /* for messages about the config */
 };
 
 struct ctl_listen {

@@ -541,7 +541,7 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
     client->ctx = ctx;
     client->listener = listener;
     client->fd = fd;
-    client->conn.id = ctx->identity.incarnation << 32 | ++ctx->last_conn;
+    client->conn.id = ids_next(&ctx->conn_ids);
     client->active_at = ctx_now(ctx);
     client->peer_family = (uint8_t)peer->sa_family;
     if (peer->sa_family == AF_INET) {

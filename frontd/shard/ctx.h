@@ -5,6 +5,7 @@
 #include <uv.h>
 
 #include "common/idmap.h"
+#include "common/ids.h"
 #include "common/list.h"
 #include "common/slab.h"
 #include "common/wheel.h"
@@ -32,7 +33,7 @@ enum timer_kind {
     TIMER_TAKE
 };
 
-/* Who this shard is, for HELLO and for ids. */
+/* Who this shard is, for HELLO and for siblings. */
 struct identity {
     const char *instance;
     uint64_t incarnation;
@@ -60,7 +61,7 @@ struct ctx {
     struct slab stays;
     struct idmap conns;        /* connections that stay, by the id that workers know */
     int wake_fds[SHARE_SEATS]; /* writing wakes who sits there; -1: nobody that is known */
-    uint32_t last_conn;        /* connection ids given so far */
+    struct ids conn_ids;       /* of the connections to come */
     uint64_t date_at;          /* ms: when `date` was made */
     char date[HTTP1_DATE_SIZE];
     bool draining;

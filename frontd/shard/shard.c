@@ -405,6 +405,7 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
         .shard = start->shard,
         .shards = start->shards,
     };
+    ids_init(&ctx->conn_ids, start->conn_key, start->incarnation);
     r = drop_privileges(shard->conf->user);
     if (r == 0)
         r = shard_ctx_init(ctx, shard->conf, shard->share);

@@ -373,6 +373,7 @@ static void take_identity(struct super *super, struct found *found)
 {
     memcpy(super->instance, found->report.start.instance, sizeof(super->instance));
     super->instance[sizeof(super->instance) - 1] = '\0';
+    memcpy(super->conn_key, found->report.start.conn_key, sizeof(super->conn_key));
     super->alive_fd = found->fds[CTL_ALIVE];
     found->fds[CTL_ALIVE] = -1;
 }

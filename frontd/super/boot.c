@@ -68,12 +68,18 @@ void boot_identity(struct super *super)
 {
     uint8_t random[16];
     CHECK(getrandom(random, sizeof(random), 0) == (ssize_t)sizeof(random));
-    /* Connection ids are made of it: a front that is started anew does not begin where the last
-     * one did. */
+    /* A front that is started anew does not begin where the last one did. */
     memcpy(&super->incarnations, random, 4);
     super->incarnations >>= 1;
     for (size_t i = 0; i < sizeof(random); i++)
         snprintf(super->instance + 2 * i, 3, "%02x", random[i]);
+    boot_conn_key(super);
+}
+
+void boot_conn_key(struct super *super)
+{
+    ssize_t n = getrandom(super->conn_key, sizeof(super->conn_key), 0);
+    CHECK(n == (ssize_t)sizeof(super->conn_key));
 }
 
 char *boot_find_exe(const char *name)

@@ -19,8 +19,11 @@ int boot_lock_run_dir(struct super *super, const struct conf *conf);
 /* Lets go of the PID file, which names nobody then. Nothing where it is not held. */
 void boot_unlock_run_dir(struct super *super);
 
-/* Who this front is: its instance, and where ids begin. */
+/* Who this front is: its instance, the key of its connection ids, the numbers of its shards. */
 void boot_identity(struct super *super);
+
+/* A key of connection ids that nobody can guess. */
+void boot_conn_key(struct super *super);
 
 /*
  * The path by which this program was called, links not resolved: where a new version of it will be.

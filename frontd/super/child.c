@@ -108,6 +108,7 @@ static int send_start(struct child *child, int control)
     start->shard = child->shard;
     start->shards = generation->nchildren;
     memcpy(start->instance, super->instance, sizeof(start->instance));
+    memcpy(start->conn_key, super->conn_key, sizeof(start->conn_key));
     snprintf(start->conf_name, sizeof(start->conf_name), "%s", super->conf_name);
     int fds[CTL_START_FDS];
     fds[CTL_CONF] = generation->conf_fd;

@@ -10,6 +10,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "frontd/super/boot.h"
 
 /* A program reads its own version only; members may be added without a new one. */
 enum { STATE_VERSION = 1, STATE_SIZE_MAX = 16 * 1024 * 1024 };
@@ -73,15 +74,19 @@ static struct json_object *put_array(struct json_object *object, const char *nam
     return array;
 }
 
+static void put_hex(struct json_object *object, const char *name, const uint8_t *bytes, size_t n)
+{
+    char hex[2 * sizeof(((struct endpoint *)0)->address.sock) + 1];
+    CHECK(2 * n < sizeof(hex));
+    for (size_t i = 0; i < n; i++)
+        snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
+    json_object_object_add(object, name, json_object_new_string_len(hex, (int)(2 * n)));
+}
+
 static void put_endpoint(struct json_object *array, const struct endpoint *endpoint)
 {
-    char hex[2 * sizeof(endpoint->address.sock) + 1];
     struct json_object *object = json_object_new_object();
-    const uint8_t *bytes = (const uint8_t *)&endpoint->address.sock;
-    for (socklen_t i = 0; i < endpoint->address.len; i++)
-        snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
-    json_object_object_add(
-        object, "address", json_object_new_string_len(hex, (int)(2 * endpoint->address.len)));
+    put_hex(object, "address", (const uint8_t *)&endpoint->address.sock, endpoint->address.len);
     json_object_object_add(object, "shared", json_object_new_boolean(endpoint->shared));
     put(object, "dev", endpoint->dev);
     put(object, "ino", endpoint->ino);
@@ -120,6 +125,7 @@ static struct json_object *to_json(const struct super *super)
     struct json_object *state = json_object_new_object();
     put(state, "version", STATE_VERSION);
     json_object_object_add(state, "instance", json_object_new_string(super->instance));
+    put_hex(state, "conn_key", super->conn_key, sizeof(super->conn_key));
     put(state, "incarnations", super->incarnations);
     put(state, "last_generation", super->last_generation);
     put(state, "asked_at", super->asked_at);
@@ -205,19 +211,29 @@ static struct json_object *get_array(
     return array;
 }
 
-static int read_address(const struct json_object *object, struct conf_address *ret_address)
+/* Returns how many bytes there are, or -EINVAL: no string of hex digits, or over `max` bytes. */
+static int get_hex(const struct json_object *object, const char *name, uint8_t *bytes, size_t max)
 {
-    const char *hex = get_string(object, "address");
+    const char *hex = get_string(object, name);
     size_t n = hex == NULL ? 0 : strlen(hex) / 2;
-    *ret_address = (struct conf_address){.len = (socklen_t)n};
-    if (n < sizeof(sa_family_t) || n > sizeof(ret_address->sock))
+    if (hex == NULL || n > max)
         return -EINVAL;
     for (size_t i = 0; i < n; i++) {
         unsigned byte;
         if (sscanf(hex + 2 * i, "%2x", &byte) != 1)
             return -EINVAL;
-        ((uint8_t *)&ret_address->sock)[i] = (uint8_t)byte;
+        bytes[i] = (uint8_t)byte;
     }
+    return (int)n;
+}
+
+static int read_address(const struct json_object *object, struct conf_address *ret_address)
+{
+    *ret_address = (struct conf_address){.len = 0};
+    int n = get_hex(object, "address", (uint8_t *)&ret_address->sock, sizeof(ret_address->sock));
+    if (n < (int)sizeof(sa_family_t))
+        return -EINVAL;
+    ret_address->len = (socklen_t)n;
     const struct sockaddr_un *un = &ret_address->sock.un;
     bool ends = strnlen(un->sun_path, sizeof(un->sun_path)) < sizeof(un->sun_path);
     return un->sun_family != AF_UNIX || ends ? 0 : -EINVAL;
@@ -291,6 +307,10 @@ static int from_json(struct super *super, const struct json_object *state)
     if (get(state, "version") != STATE_VERSION || instance == NULL)
         return -ENOTSUP;
     snprintf(super->instance, sizeof(super->instance), "%s", instance);
+    /* A program that had none gave ids in another way: those that are given now do not follow from
+     * them, and are not the same but by a chance of 1 in 2^64 for each two. */
+    if (get_hex(state, "conn_key", super->conn_key, IDS_KEY_SIZE) != IDS_KEY_SIZE)
+        boot_conn_key(super);
     super->incarnations = get(state, "incarnations");
     super->last_generation = get(state, "last_generation");
     super->asked_at = get(state, "asked_at");

@@ -37,8 +37,9 @@ struct super {
     uint64_t connections_each; /* that the descriptor limit allows a shard */
     uint64_t asked_at;         /* ms: the reload in progress began */
     char instance[33];
-    char reason[SUPER_REASON_MAX]; /* why the last reload came to nothing; "": it did not */
-    bool loop_open;                /* the loop and its handles are there */
+    uint8_t conn_key[IDS_KEY_SIZE]; /* of connection ids, for all shards of the instance; secret */
+    char reason[SUPER_REASON_MAX];  /* why the last reload came to nothing; "": it did not */
+    bool loop_open;                 /* the loop and its handles are there */
     bool execute;   /* the loop has stopped so that this process becomes another program */
     bool announced; /* "ready" has been logged */
 };

@@ -45,6 +45,7 @@ void shardlet_init(struct shardlet *shardlet, const char *conf, unsigned seat)
     CHECK(uv_loop_init(&ctx->loop) == 0);
     ctx->seat = seat;
     ctx->identity = (struct identity){.instance = "test", .incarnation = seat + 1, .shards = 1};
+    ids_init(&ctx->conn_ids, (const uint8_t[IDS_KEY_SIZE]){1}, ctx->identity.incarnation);
     CHECK(shard_ctx_init(ctx, shardlet->conf, share) == 0);
     mesh_init(ctx);
     list_init(&shardlet->clients);

@@ -65,6 +65,7 @@ Test(ctl, start_arrives_as_it_was_sent)
                                    .shard = 1,
                                    .shards = 2,
                                    .instance = "0123456789abcdef",
+                                   .conn_key = {1, 2, 3, [IDS_KEY_SIZE - 1] = 0xff},
                                    .conf_name = "/etc/frontd.yaml"}};
     struct ctl_message got;
     int fds[FDPASS_FDS_MAX];

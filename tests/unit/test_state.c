@@ -93,6 +93,7 @@ static size_t make_state(char *out, size_t size)
     hex_of(&local, sizeof(local), local_hex);
     int n = snprintf(out, size,
         "{\"version\":1,\"instance\":\"0123456789abcdef0123456789abcdef\","
+        "\"conn_key\":\"00112233445566778899aabbccddeeff\","
         "\"incarnations\":18446744073709551615,\"last_generation\":12,\"asked_at\":123456789012,"
         "\"pending\":%d,\"lock_fd\":%d,\"alive_fd\":%d,\"wake_fds\":[%d,-1,%d],\"endpoints\":["
         "{\"address\":\"%s\",\"shared\":false,\"dev\":0,\"ino\":0,\"fds\":[%d,%d]},"
@@ -194,6 +195,8 @@ Test(state, what_was_written_is_read)
     cr_assert_eq(read_text(text, n), 0);
 
     cr_assert_str_eq(super->instance, "0123456789abcdef0123456789abcdef");
+    for (unsigned i = 0; i < IDS_KEY_SIZE; i++)
+        cr_assert_eq(super->conn_key[i], i * 0x11);
     cr_assert_eq(super->incarnations, UINT64_MAX);
     cr_assert_eq(super->machine.state, MACHINE_CHECKING);
     cr_assert(super->machine.upgrade && super->machine.pending == MACHINE_UPGRADE);
@@ -276,6 +279,30 @@ static void replace(char *text, size_t size, const char *what, const char *with)
     cr_assert_not_null(at, "%s", what);
     snprintf(rest, sizeof(rest), "%s", at + strlen(what));
     snprintf(at, size - (size_t)(at - text), "%s%s", with, rest);
+}
+
+/* As of a program that gave ids without a key, or of one that is broken. */
+Test(state, without_a_key_of_connection_ids_there_is_a_new_one)
+{
+    static const char key[] = "\"conn_key\":\"00112233445566778899aabbccddeeff\",";
+    static const char *const instead[] = {"", "\"conn_key\":null,", "\"conn_key\":\"\",",
+        "\"conn_key\":\"00112233445566778899aabbccddee\",",
+        "\"conn_key\":\"00112233445566778899aabbccddeeff00\",",
+        "\"conn_key\":\"zz112233445566778899aabbccddeeff\","};
+    uint8_t keys[ARRAY_LEN(instead)][IDS_KEY_SIZE];
+    for (size_t i = 0; i < ARRAY_LEN(instead); i++) {
+        char text[8192];
+        make_descriptors();
+        begin();
+        make_state(text, sizeof(text));
+        replace(text, sizeof(text), key, instead[i]);
+        cr_assert_eq(read_text(text, strlen(text)), 0, "row %zu", i);
+        memcpy(keys[i], super->conn_key, IDS_KEY_SIZE);
+        for (size_t k = 0; k < i; k++)
+            cr_expect_neq(memcmp(keys[i], keys[k], IDS_KEY_SIZE), 0, "rows %zu, %zu", i, k);
+        cr_expect(keys[i][0] != 0 || keys[i][1] != 0x11 || keys[i][2] != 0x22, "row %zu", i);
+        end();
+    }
 }
 
 Test(state, other_states)
