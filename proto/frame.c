@@ -76,6 +76,25 @@ int frame_size(const char *p, size_t n, uint32_t max_frame, size_t *ret_size)
     return r;
 }
 
+const char *frame_type_text(uint8_t type)
+{
+    static const char *const names[] = {[FRAME_HELLO] = "HELLO",
+        [FRAME_REQUEST] = "REQUEST",
+        [FRAME_RESPONSE] = "RESPONSE",
+        [FRAME_CANCEL] = "CANCEL",
+        [FRAME_PING] = "PING",
+        [FRAME_PONG] = "PONG",
+        [FRAME_GOAWAY] = "GOAWAY",
+        [FRAME_PUSH] = "PUSH",
+        [FRAME_PUBLISH] = "PUBLISH",
+        [FRAME_SUBSCRIBE] = "SUBSCRIBE",
+        [FRAME_UNSUBSCRIBE] = "UNSUBSCRIBE",
+        [FRAME_DISCONNECT] = "DISCONNECT",
+        [FRAME_DATA] = "DATA",
+        [FRAME_WINDOW] = "WINDOW"};
+    return type < ARRAY_LEN(names) && names[type] != NULL ? names[type] : "unknown frame";
+}
+
 const char *frame_error_text(int error)
 {
     switch (error) {

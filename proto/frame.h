@@ -82,5 +82,8 @@ int frame_read(
  */
 int frame_size(const char *p, size_t n, uint32_t max_frame, size_t *ret_size);
 
+/* The name of a type, as "PUSH", for logs; static text. */
+const char *frame_type_text(uint8_t type);
+
 /* The reason to put into GOAWAY for a FRAME_E_*; static text. */
 const char *frame_error_text(int error);

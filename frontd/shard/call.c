@@ -60,9 +60,9 @@ static void on_failed(struct job *job, enum rpc_error error)
     end(call_of(job), &outcome);
 }
 
-static const char *on_pushed(struct ctx *ctx, const struct frame *frame)
+static void on_pushed(struct worker *worker, const struct frame *frame)
 {
-    return call_ops->pushed(ctx, frame);
+    call_ops->pushed(worker, frame);
 }
 
 const struct pool_ops call_pool_ops = {

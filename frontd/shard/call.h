@@ -18,8 +18,8 @@ struct outcome {
 /* Call → client: the call has ended; it is no longer in its list, and gone after this returns. */
 struct call_ops {
     void (*ended)(struct call *call, const struct outcome *outcome);
-    /* A worker has something for connections that stay. NULL, or what is wrong with the frame. */
-    const char *(*pushed)(struct ctx *ctx, const struct frame *frame);
+    /* A worker has something for connections that stay. */
+    void (*pushed)(struct worker *worker, const struct frame *frame);
 };
 
 struct call {

@@ -76,7 +76,11 @@ static void send_goaway(struct channel *channel, const char *reason)
     buf_deinit(&body);
 }
 
-/* The worker broke the protocol (section 2): it is told why, and nobody else suffers. */
+/*
+ * The worker broke the protocol (section 2), so that what follows cannot be understood, or answers
+ * may be those of other calls: it is told why, and nobody else suffers. What is wrong with one
+ * frame by itself costs that frame only: see ops->refused().
+ */
 static void refuse(struct channel *channel, const char *reason)
 {
     send_goaway(channel, reason);
@@ -157,7 +161,7 @@ static void on_frame(struct channel *channel, const struct frame *frame)
     case FRAME_GOAWAY: on_goaway(channel, frame); return;
     case FRAME_PING:
         if (frame->body.n > FRAME_PING_MAX)
-            refuse(channel, "PING over 64 bytes");
+            channel->ops->refused(channel, FRAME_PING, "it has over 64 bytes");
         else if (buf_len(&channel->stream.out) < CHANNEL_BACKLOG_MAX && /* else it has enough */
                  !channel->hung_up && channel->asked == 0)
             send_frame(channel, FRAME_PONG, 0, frame->body);
@@ -178,9 +182,7 @@ static void on_frame(struct channel *channel, const struct frame *frame)
     case FRAME_UNSUBSCRIBE:
     case FRAME_DISCONNECT:
         if (greeted) {
-            const char *wrong = channel->ops->pushed(channel, frame);
-            if (wrong != NULL)
-                refuse(channel, wrong);
+            channel->ops->pushed(channel, frame);
             return;
         }
         break;

@@ -36,8 +36,10 @@ struct channel_ops {
     void (*opened)(struct channel *channel, const struct hello_worker *hello);
     /* A RESPONSE (or DATA) frame for a call in progress. */
     void (*frame)(struct channel *channel, struct idmap_node *call, const struct frame *frame);
-    /* PUSH, PUBLISH and the like. Returns NULL, or what is wrong with the frame. */
-    const char *(*pushed)(struct channel *channel, const struct frame *frame);
+    /* PUSH, PUBLISH and the like. */
+    void (*pushed)(struct channel *channel, const struct frame *frame);
+    /* A frame of that type is not carried out, for what is in it; nothing else is touched. */
+    void (*refused)(struct channel *channel, uint8_t type, const char *what);
     /* GOAWAY: calls above last_call were not started. */
     void (*leaving)(struct channel *channel, const char *reason, uint64_t last_call);
     /* It is gone; every call in channel->calls is the owner's to take out and settle. */

@@ -48,8 +48,8 @@ struct pool_ops {
     /* A notification is on its way: there will be no answer. */
     void (*delivered)(struct job *job);
     void (*failed)(struct job *job, enum rpc_error error);
-    /* A worker has something for connections that stay. NULL, or what is wrong with the frame. */
-    const char *(*pushed)(struct ctx *ctx, const struct frame *frame);
+    /* A worker has something for connections that stay. */
+    void (*pushed)(struct worker *worker, const struct frame *frame);
 };
 
 struct pool {

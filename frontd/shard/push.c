@@ -4,6 +4,7 @@
 
 #include "common/log.h"
 #include "frontd/shard/mesh.h"
+#include "frontd/shard/worker.h"
 #include "proto/jsonrpc.h"
 
 /* What is handled has been pushed before: it is for clients that have just arrived. */
@@ -20,35 +21,62 @@ struct topic_name {
     char name[TOPIC_NAME_MAX];
 };
 
-/* Returns false where meta or the name in it is not right. */
-static bool read_topic(const struct frame *frame, struct topic_name *ret_topic)
+/* Returns NULL, or what is wrong with meta or the name in it; static text. */
+static const char *read_topic(const struct frame *frame, struct topic_name *ret_topic)
 {
+    static const char *const bad_length = "a topic has 1 to 255 bytes";
     ret_topic->there = false;
     if (frame->meta.n == 0)
-        return true;
+        return NULL;
     if (jsonrpc_validate(frame->meta.p, frame->meta.n) != 0)
-        return false;
+        return "its meta is no JSON";
     struct span value = jsonrpc_member(frame->meta, SPAN("topic"));
     if (value.n == 0)
-        return true;
+        return NULL;
     if (value.p[0] != '"')
-        return false;
+        return "its topic is no string";
     struct span inside = {value.p + 1, value.n - 2};
     char plain[TOPIC_NAME_MAX * 6]; /* each byte may have been written as an escape of 6 */
     if (inside.n > sizeof(plain))
-        return false;
+        return bad_length;
     size_t n = jsonrpc_unescape(inside, plain);
     if (n == 0 || n > TOPIC_NAME_MAX)
-        return false;
+        return bad_length;
     /* A lone surrogate is no character; unescaped it would be the same as any other one. */
     static const struct span replacement = {"\xef\xbf\xbd", 3};
     if (memmem(plain, n, replacement.p, replacement.n) != NULL &&
         memmem(inside.p, inside.n, replacement.p, replacement.n) == NULL)
-        return false;
+        return "its topic is no text";
     memcpy(ret_topic->name, plain, n);
     ret_topic->n = n;
     ret_topic->there = true;
-    return true;
+    return NULL;
+}
+
+/* Returns NULL, or what is wrong with a frame; static text. */
+static const char *check(const struct frame *frame, struct topic_name *ret_topic)
+{
+    uint8_t type = frame->head.type;
+    const char *wrong = NULL;
+    ret_topic->there = false;
+    if (type == FRAME_PUBLISH || type == FRAME_SUBSCRIBE || type == FRAME_UNSUBSCRIBE)
+        wrong = read_topic(frame, ret_topic);
+    if (wrong == NULL && (type == FRAME_PUBLISH || type == FRAME_SUBSCRIBE) && !ret_topic->there)
+        wrong = "it names no topic";
+    if (wrong == NULL && type != FRAME_PUBLISH && frame->head.conn == 0)
+        wrong = "it names no connection";
+    return wrong;
+}
+
+static void refuse(
+    struct ctx *ctx, const struct push_from *from, const struct frame *frame, const char *what)
+{
+    static struct log_limit limit;
+    if (from->worker != NULL)
+        worker_log_refused(from->worker, frame->head.type, what);
+    else
+        log_limited(&limit, ctx_now(ctx), LOG_WARNING, "%s from another shard is dropped: %s",
+            frame_type_text(frame->head.type), what);
 }
 
 /* What a frame carries: the blob, or the body where there is none. */
@@ -154,32 +182,31 @@ static void to_connection(
     }
 }
 
-const char *push_handle(struct ctx *ctx, const struct frame *frame, bool from_worker)
+void push_handle(struct ctx *ctx, const struct push_from *from, const struct frame *frame)
 {
-    uint8_t type = frame->head.type;
-    struct topic_name topic = {.there = false};
-    bool may_name = type == FRAME_PUBLISH || type == FRAME_SUBSCRIBE || type == FRAME_UNSUBSCRIBE;
-    if (may_name && !read_topic(frame, &topic))
-        return "bad topic";
-    if ((type == FRAME_PUBLISH || type == FRAME_SUBSCRIBE) && !topic.there)
-        return "topic missing";
-    if (type == FRAME_PUBLISH) {
+    struct topic_name topic;
+    const char *wrong = check(frame, &topic);
+    if (UNLIKELY(wrong != NULL)) {
+        refuse(ctx, from, frame, wrong);
+        return;
+    }
+    if (frame->head.type == FRAME_PUBLISH) {
         publish(frame, &topic);
-        if (from_worker)
+        if (from->worker != NULL)
             mesh_forward(ctx, frame);
-        return NULL;
+        return;
     }
     struct client *client = stay_find(ctx, frame->head.conn);
     if (client != NULL && (!replaying || client->arriving))
         to_connection(client, frame, &topic);
-    else if (from_worker)
+    else if (from->worker != NULL)
         mesh_forward(ctx, frame);
-    return NULL;
 }
 
 void push_replay(struct ctx *ctx, const struct frame *frame)
 {
+    static const struct push_from from;
     replaying = true;
-    push_handle(ctx, frame, false);
+    push_handle(ctx, &from, frame);
     replaying = false;
 }

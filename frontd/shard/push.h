@@ -5,14 +5,19 @@
 #include "frontd/shard/stay.h"
 #include "proto/frame.h"
 
+struct worker;
+
+/* Who has sent a frame. */
+struct push_from {
+    struct worker *worker; /* on its channel; NULL: another shard has passed it on */
+};
+
 /*
  * Carries out a PUSH, PUBLISH, SUBSCRIBE, UNSUBSCRIBE or DISCONNECT frame on this shard's
- * connections. from_worker: it came on a channel, so that it is passed on to the other shards where
- * they may be concerned; else another shard passed it on.
- *
- * Returns NULL, or what is wrong with the frame; static text.
+ * connections. One of a worker's is passed on to the other shards where they may be concerned. One
+ * with which something is wrong is dropped, with a line in the log.
  */
-const char *push_handle(struct ctx *ctx, const struct frame *frame, bool from_worker);
+void push_handle(struct ctx *ctx, const struct push_from *from, const struct frame *frame);
 
 /* The same once more, for those connections only that are `arriving`: it passed while they moved.
  */

@@ -7,6 +7,7 @@
 #include "frontd/shard/gateway.h"
 #include "frontd/shard/push.h"
 #include "frontd/shard/rpc.h"
+#include "frontd/shard/worker.h"
 
 static struct pool *all_pools;
 
@@ -27,9 +28,10 @@ static void on_ended(struct call *call, const struct outcome *outcome)
     tell(call->owner, call, outcome);
 }
 
-static const char *on_pushed(struct ctx *ctx, const struct frame *frame)
+static void on_pushed(struct worker *worker, const struct frame *frame)
 {
-    return push_handle(ctx, frame, true);
+    const struct push_from from = {.worker = worker};
+    push_handle(worker->pool->ctx, &from, frame);
 }
 
 static const struct call_ops call_ops = {.ended = on_ended, .pushed = on_pushed};

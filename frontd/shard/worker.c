@@ -25,6 +25,7 @@ struct answer {
     struct buf body;
     struct buf blob;
     size_t unsaid; /* bytes of DATA that no WINDOW has told of yet */
+    bool too_big;  /* or no memory: what comes of it is dropped, and the call fails at its end */
 };
 
 static struct worker *worker_of(struct channel *channel)
@@ -183,6 +184,7 @@ static void finish(struct job *job, const struct frame *frame)
     struct pool *pool = worker->pool;
     struct answer *answer = job->answer;
     struct frame whole = *frame;
+    bool failed = answer != NULL && answer->too_big;
     if (answer != NULL) {
         whole.body = (struct span){buf_data(&answer->body), buf_len(&answer->body)};
         whole.blob = (struct span){buf_data(&answer->blob), buf_len(&answer->blob)};
@@ -190,7 +192,10 @@ static void finish(struct job *job, const struct frame *frame)
     }
     idmap_remove(&worker->channel.calls, &job->sent);
     give_slot(worker, job);
-    pool->ops->answered(job, &whole);
+    if (UNLIKELY(failed))
+        pool->ops->failed(job, RPC_BAD_RESPONSE);
+    else
+        pool->ops->answered(job, &whole);
     if (answer != NULL) {
         buf_deinit(&answer->body);
         buf_deinit(&answer->blob);
@@ -210,6 +215,30 @@ static void tell_window(struct channel *channel, uint64_t call, struct answer *a
     answer->unsaid = 0;
 }
 
+/* The call has failed, and keeps its slot until the worker has sent the rest. */
+static void drop_answer(struct job *job, const struct frame *frame, const char *why)
+{
+    struct answer *answer = job->answer;
+    worker_log_refused(job->worker, frame->head.type, why);
+    buf_deinit(&answer->body);
+    buf_deinit(&answer->blob);
+    answer->too_big = true;
+}
+
+/* Puts a part to the others. */
+static void add_part(struct job *job, const struct frame *frame)
+{
+    struct answer *answer = job->answer;
+    if (answer->too_big)
+        return;
+    if (buf_len(&answer->blob) + frame->blob.n > FRAME_MAX_DEFAULT)
+        drop_answer(job, frame, "the parts of the answer are over max_frame together");
+    else if ((frame->head.type == FRAME_RESPONSE &&
+                 buf_append(&answer->body, frame->body.p, frame->body.n) < 0) ||
+             buf_append(&answer->blob, frame->blob.p, frame->blob.n) < 0)
+        drop_answer(job, frame, "no memory for the answer");
+}
+
 /* One part of a streamed answer; whole bodies only are relayed, so they gather up to max_frame. */
 static void gather(struct job *job, const struct frame *frame)
 {
@@ -218,12 +247,11 @@ static void gather(struct job *job, const struct frame *frame)
     if (job->answer == NULL)
         job->answer = mem_zalloc(sizeof(*job->answer));
     struct answer *answer = job->answer;
-    if (answer == NULL || (first && buf_append(&answer->body, frame->body.p, frame->body.n) < 0) ||
-        buf_len(&answer->blob) + frame->blob.n > FRAME_MAX_DEFAULT ||
-        buf_append(&answer->blob, frame->blob.p, frame->blob.n) < 0) {
-        channel_shut(channel, "streamed answer over max_frame");
+    if (answer == NULL) {
+        channel_shut(channel, "no memory");
         return;
     }
+    add_part(job, frame);
     if (!(frame->head.flags & FRAME_F_MORE))
         finish(job, frame);
     else if (!first)
@@ -244,10 +272,23 @@ static void on_frame(struct channel *channel, struct idmap_node *node, const str
         finish(job, frame);
 }
 
-static const char *on_pushed(struct channel *channel, const struct frame *frame)
+static void on_pushed(struct channel *channel, const struct frame *frame)
 {
-    struct pool *pool = worker_of(channel)->pool;
-    return pool->ops->pushed(pool->ctx, frame);
+    struct worker *worker = worker_of(channel);
+    worker->pool->ops->pushed(worker, frame);
+}
+
+void worker_log_refused(struct worker *worker, uint8_t type, const char *what)
+{
+    struct pool *pool = worker->pool;
+    log_limited(&worker->refused, ctx_now(pool->ctx), LOG_WARNING,
+        "pool %s: worker %s: %s is dropped: %s", pool->conf->name, worker->text,
+        frame_type_text(type), what);
+}
+
+static void on_refused(struct channel *channel, uint8_t type, const char *what)
+{
+    worker_log_refused(worker_of(channel), type, what);
 }
 
 /* Nobody has started this job: another worker may have it. */
@@ -395,6 +436,7 @@ static const struct channel_ops channel_ops = {
     .opened = on_opened,
     .frame = on_frame,
     .pushed = on_pushed,
+    .refused = on_refused,
     .leaving = on_leaving,
     .lost = on_lost,
     .closed = on_closed,

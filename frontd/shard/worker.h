@@ -2,6 +2,7 @@
 
 /* One worker process as a pool sees it: its address, its channel, dialling and dialling again. */
 
+#include "common/log.h"
 #include "frontd/shard/pool.h"
 
 enum {
@@ -25,9 +26,10 @@ struct worker {
     uint64_t rank;        /* hash of the address, for balance: hash */
     uint32_t concurrency; /* 0: no limit */
     uint32_t retry_ms;
-    uint32_t short_ms;  /* what retry_ms starts at: 0, or more where it keeps ending soon */
-    uint64_t opened_at; /* ms: HELLO came; 0: none has, or it has left since */
-    int share;          /* number of its process in the shared memory; -1: none yet */
+    uint32_t short_ms;        /* what retry_ms starts at: 0, or more where it keeps ending soon */
+    uint64_t opened_at;       /* ms: HELLO came; 0: none has, or it has left since */
+    struct log_limit refused; /* of lines about frames that are not carried out */
+    int share;                /* number of its process in the shared memory; -1: none yet */
     bool narrow;
     bool ready; /* in pool->ready */
     bool gone;  /* its file was removed: it is not dialled again */
@@ -55,6 +57,12 @@ void worker_abandon(struct job *job);
 
 /* Whether it takes a method. */
 bool worker_takes(const struct worker *worker, struct span method);
+
+/*
+ * A line in the log, one in LOG_LIMIT_MS for each worker: a frame of that type is not carried out,
+ * and the channel goes on. what: what is wrong with it.
+ */
+void worker_log_refused(struct worker *worker, uint8_t type, const char *what);
 
 /* Closes its channel with GOAWAY and forgets it. */
 void worker_shut(struct worker *worker);

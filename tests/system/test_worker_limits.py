@@ -4,7 +4,7 @@ import json
 import pytest
 
 from fakeworker import DATA, MAX_FRAME, MORE, PING, REQUEST, RESPONSE, WINDOW, frame, hold
-from harness import http_route, rpc_route
+from harness import http_route, rpc_route, wait_for
 from httpclient import request, rpc_body
 
 
@@ -63,19 +63,19 @@ def test_answers_at_max_frame(site, over, status):
             assert len(r.body) == MAX_FRAME
 
 
-@pytest.mark.parametrize("size, kept", [(0, True), (64, True), (65, False)])
-def test_ping_of_64_bytes_and_more(site, size, kept):
+@pytest.mark.parametrize("size, answered", [(0, True), (64, True), (65, False)])
+def test_ping_of_64_bytes_and_more(site, size, answered):
+    """One that is too long is not answered, which costs nothing else."""
     web = site()
     worker = web.fake()
     web.start()
     channel = worker.channels[0]
     channel.send(frame(PING, body=b"p" * size))
-    if kept:
-        worker.wait(lambda: b"p" * size in channel.pongs, "PONG")
-        assert not channel.closed
-    else:
-        worker.wait(lambda: channel.closed, "the end of the channel")
-        assert channel.goaway and channel.goaway["reason"]
+    assert channel.sync()
+    assert (b"p" * size in channel.pongs) == answered
+    assert ("PING is dropped: it has over 64 bytes" in web.front.text()) == (not answered)
+    assert web.rpc("demo.echo", [1]).json()["result"] == [1]
+    assert len(worker.channels) == 1
 
 
 # Answers in parts (protocol section 8).
@@ -133,15 +133,24 @@ def test_a_jsonrpc_answer_in_parts(site):
 def test_an_answer_in_parts_at_max_frame(site, over, status):
     part = MAX_FRAME // 4
     web = site()
-    worker = web.fake(handler=streamed([b"x" * part] * 3 + [b"x" * (part + over)]))
+    held = []
+    big = streamed([b"x" * part] * 3 + [b"x" * (part + over)] + [b"rest"] * 2 * over)
+    worker = web.fake(handler=lambda call: held.append(call) if call.method == "held" else big(call))
     web.start()
-    with web.client(timeout=30) as client:
+    with web.client(timeout=30) as client, web.client(timeout=30) as other:
+        other.send(request("POST", "/rpc", rpc_body("held")))
+        wait_for(lambda: held, "the other call")
         r = client.request("GET", "/")
         assert r.status == status
         if over:
-            worker.wait(lambda: worker.channels[0].closed, "the end of the channel")
+            assert "the parts of the answer are over max_frame together" in web.front.text()
         else:
             assert len(r.body) == MAX_FRAME
+        held[0].reply("well")           # the worker's other calls are not touched
+        assert other.read_response().json()["result"] == "well"
+        big = streamed([b"a", b"b"])
+        assert client.request("GET", "/").body == b"ab"
+    assert len(worker.channels) == 1
 
 
 BROKEN = {

@@ -152,4 +152,9 @@ Test(frame, error_texts_differ)
     cr_assert_str_neq(frame_error_text(FRAME_E_PARTS), frame_error_text(FRAME_E_TYPE));
     cr_assert_str_neq(frame_error_text(FRAME_E_TYPE), frame_error_text(FRAME_E_LIMIT));
     cr_assert_str_not_empty(frame_error_text(99));
+    cr_assert_str_eq(frame_type_text(FRAME_HELLO), "HELLO");
+    cr_assert_str_eq(frame_type_text(FRAME_WINDOW), "WINDOW");
+    cr_assert_str_eq(frame_type_text(0), "unknown frame");
+    cr_assert_str_eq(frame_type_text(FRAME_WINDOW + 1), "unknown frame");
+    cr_assert_str_eq(frame_type_text(255), "unknown frame");
 }
