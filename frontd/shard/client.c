@@ -8,6 +8,10 @@
  * still sends is dropped for a while (CLIENT_LINGERING), since closing with unread bytes would
  * reset the connection and take the answer with it. Whoever breaks off at once is CLIENT_DOOMED.
  *
+ * The poller has every connection until it is closed, also while nothing of it is waited for: that
+ * it was reset is seen at once (CLIENT_LOST). It has one no longer that would be reported in vain
+ * in each turn: `deserted`, or on its way to another process.
+ *
  * While the shard gives its connections away (ctx->leaving), one that is found quiet at the end of
  * a flush is put where give.c takes it from; what it has sent on is left for the other process.
  *
@@ -218,7 +222,8 @@ static void wait_for_what_matters(struct client *client)
      * is paused has requests unread, which its end would overtake; see also on_hang_up().) */
     bool leaves = client->state == CLIENT_OPEN && !read && !client->shut &&
                   (client->last_request || client->stay != NULL);
-    wait_for(client, (read ? EPOLLIN : 0) | (write ? EPOLLOUT : 0) | (leaves ? EPOLLRDHUP : 0));
+    uint16_t events = (read ? EPOLLIN : 0) | (write ? EPOLLOUT : 0) | (leaves ? EPOLLRDHUP : 0);
+    wait_for(client, client->deserted && !read ? 0 : events | CLIENT_LOST);
 }
 
 /* When a client that does not read what waits for it has had its time, in ms. */
@@ -398,6 +403,33 @@ static void on_hang_up(struct client *client)
     client_touch(client);
 }
 
+/* Whether the client waits for an answer: not for what became of notifications. */
+static bool awaits_answer(const struct client *client)
+{
+    list_for_each (node, &client->requests) {
+        if (request_awaited(container_of(node, struct request, node)))
+            return true;
+    }
+    return false;
+}
+
+/*
+ * Both directions are closed, and it is not read at present. No answer can reach it: it goes with
+ * its calls. Only notifications that wait for a worker have the time that they have after the end
+ * of the client's side, since such a client may have closed its socket right after them.
+ */
+static void on_closed_by_peer(struct client *client)
+{
+    if (client->state > CLIENT_HALF_CLOSED || awaits_answer(client) || stay_ends_at_once(client)) {
+        client_doom(client);
+        return;
+    }
+    client->deserted = true;
+    if (client->state == CLIENT_OPEN && !client->shut)
+        on_hang_up(client);
+    client_touch(client);
+}
+
 void client_ready(void *item, uint32_t events)
 {
     struct client *client = item;
@@ -407,6 +439,10 @@ void client_ready(void *item, uint32_t events)
     }
     if (events & EPOLLERR) {
         client_doom(client);
+        return;
+    }
+    if (events & EPOLLHUP && !(client->events & (EPOLLIN | EPOLLOUT))) {
+        on_closed_by_peer(client);
         return;
     }
     if (events == EPOLLHUP)

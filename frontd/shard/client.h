@@ -86,7 +86,7 @@ struct client {
     uint64_t active_at; /* ms: last time anything moved */
     uint32_t held_back; /* bytes of answers that wait for those of earlier requests */
     uint16_t peer_port;
-    uint16_t events;          /* what ctx->poller waits for; 0: nothing */
+    uint16_t events;          /* what ctx->poller waits for; 0: it does not know the client */
     uint8_t peer_family;      /* AF_INET, AF_INET6, AF_UNIX */
     uint8_t state;            /* enum client_state */
     bool last_request;        /* nothing is read after the request in progress */
@@ -99,6 +99,7 @@ struct client {
     bool drain_later : 1;     /* it was to be drained while it could not be */
     bool shut : 1;            /* it sends no more, but may have sent what is not read yet */
     bool unread : 1;          /* reading is paused */
+    bool deserted : 1;        /* its end is closed, in both directions: nothing more can come */
     struct list requests;     /* in progress, oldest first */
     struct wheel_timer timer; /* the earliest of its timeouts; armed lazily (client.c) */
 
@@ -110,6 +111,13 @@ struct client {
 };
 _Static_assert(sizeof(struct client) <= 192, "an idle connection costs at most 400 bytes");
 _Static_assert(offsetof(struct client, pending) <= 128, "the rest is seldom looked at");
+
+/*
+ * What is waited for in every state: a reset (and, on a UNIX socket, the close of the other end) is
+ * seen at once, whether the connection is read or not. The kernel tells of both unasked, but only
+ * for a descriptor that the poller has.
+ */
+enum { CLIENT_LOST = EPOLLERR | EPOLLHUP };
 
 /* What its bytes mean. */
 extern const struct session_ops http_session;

@@ -218,9 +218,9 @@ static int restore_sections(struct client *client, struct span state)
 /* For what most are waited for; here, while it can still be left to who has it. */
 static int watch(struct client *client)
 {
-    int r = poller_set(&client->ctx->poller, client->fd, 0, EPOLLIN, client);
+    int r = poller_set(&client->ctx->poller, client->fd, 0, EPOLLIN | CLIENT_LOST, client);
     if (r == 0)
-        client->events = EPOLLIN;
+        client->events = EPOLLIN | CLIENT_LOST;
     return r == -EPERM ? -EBADMSG : r == 0 ? 0 : -ENOMEM;
 }
 

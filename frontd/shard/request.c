@@ -81,6 +81,15 @@ void request_free(struct request *request)
     slab_put(&request->client->ctx->requests, request);
 }
 
+bool request_awaited(const struct request *request)
+{
+    list_for_each (node, &request->calls) {
+        if (!container_of(node, struct call, node)->job.notify)
+            return true;
+    }
+    return false;
+}
+
 void request_cancel(struct request *request)
 {
     list_for_each_safe (node, &request->calls) {

@@ -41,6 +41,9 @@ void request_refuse(
 /* Whether a request with this head would be refused whatever its body is (for Expect). */
 bool request_hopeless(const struct client *client, const struct http1_head *head);
 
+/* Whether it waits for a worker's answer: not where all that is left of it are notifications. */
+bool request_awaited(const struct request *request);
+
 /* Its answer is known without them: cancels its calls. */
 void request_cancel(struct request *request);
 
