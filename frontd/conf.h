@@ -97,6 +97,8 @@ struct conf_listener {
     uint32_t nroutes;
 };
 
+enum { CONF_SHARD_TIMEOUT_MIN = 2000 /* ms: of shard_timeout */ };
+
 enum conf_hash {
     CONF_HASH_NONE,
     CONF_HASH_PEER,
@@ -137,7 +139,8 @@ struct conf {
     uint32_t shards;
     enum log_level log_level;
     enum log_format log_format;
-    uint64_t drain; /* ms */
+    uint64_t drain;         /* ms */
+    uint64_t shard_timeout; /* ms without a sign of life, after which a shard is replaced */
     struct conf_limits limits;
     struct conf_listener *listeners;
     uint32_t nlisteners;

@@ -257,6 +257,10 @@ static void check_top(struct checker *checker, const struct conf_raw *raw, struc
     if (conf->user != NULL && geteuid() == 0 && getpwnam(conf->user) == NULL)
         checker_complain(checker, "user", "there is no user '%s'", conf->user);
     checker_duration(checker, "drain", raw->drain, 30 * 1000, &conf->drain);
+    checker_duration(checker, "shard_timeout", raw->shard_timeout, 10 * 1000, &conf->shard_timeout);
+    if (conf->shard_timeout < CONF_SHARD_TIMEOUT_MIN)
+        checker_complain(
+            checker, "shard_timeout", "must be at least %d s", CONF_SHARD_TIMEOUT_MIN / 1000);
     conf->log_level = LOG_INFO;
     if (raw->log.level != NULL) {
         int level = log_level_parse(raw->log.level);

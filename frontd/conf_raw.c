@@ -120,6 +120,7 @@ static const cyaml_schema_field_t root_fields[] = {
     TEXT(conf_raw, shards),
     TEXT(conf_raw, user),
     TEXT(conf_raw, drain),
+    TEXT(conf_raw, shard_timeout),
     CYAML_FIELD_MAPPING("log", CYAML_FLAG_OPTIONAL, struct conf_raw, log, log_fields),
     CYAML_FIELD_MAPPING("limits", CYAML_FLAG_OPTIONAL, struct conf_raw, limits, limits_fields),
     CYAML_FIELD_SEQUENCE("listeners", CYAML_FLAG_POINTER, struct conf_raw, listeners,

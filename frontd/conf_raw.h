@@ -80,6 +80,7 @@ struct conf_raw {
     char *shards;
     char *user;
     char *drain;
+    char *shard_timeout;
     struct conf_raw_log log;
     struct conf_raw_limits limits;
     struct conf_raw_listener *listeners;

@@ -42,7 +42,7 @@ struct peer_cell {
 };
 
 /* Changes whenever the layout does: programs of two versions may run side by side for a while. */
-enum { LAYOUT = 3 };
+enum { LAYOUT = 4 };
 
 struct counters_row {
     _Alignas(64) struct share_counters counters; /* no cache line has two writers */
@@ -125,6 +125,16 @@ struct share_counters *share_counters(struct share *share, unsigned seat)
     return &share->counters[seat].counters;
 }
 
+void share_beat(struct share *share, unsigned seat)
+{
+    share_count(&share->counters[seat].counters.beats, 1);
+}
+
+uint64_t share_beats(const struct share *share, unsigned seat)
+{
+    return atomic_load_explicit(&share->counters[seat].counters.beats, memory_order_relaxed);
+}
+
 struct share_sums share_sums(const struct share *share)
 {
     struct share_sums sums = {0};
@@ -136,6 +146,7 @@ struct share_sums share_sums(const struct share *share)
         sums.calls += atomic_load_explicit(&of->calls, memory_order_relaxed);
         sums.dropped += atomic_load_explicit(&of->dropped, memory_order_relaxed);
         sums.moved += atomic_load_explicit(&of->moved, memory_order_relaxed);
+        sums.unheard += atomic_load_explicit(&of->unheard, memory_order_relaxed);
     }
     return sums;
 }

@@ -53,6 +53,8 @@ struct share_counters {
     _Atomic uint64_t calls;   /* sent to workers */
     _Atomic uint64_t dropped; /* pushes, for consumers that were too slow */
     _Atomic uint64_t moved;   /* connections that were given to another seat */
+    _Atomic uint64_t beats;   /* changes at least twice a second while the shard's loop turns */
+    _Atomic uint64_t unheard; /* frames of workers that shards which did not keep up have missed */
 };
 
 static inline void share_count(_Atomic uint64_t *counter, uint64_t n)
@@ -61,6 +63,15 @@ static inline void share_count(_Atomic uint64_t *counter, uint64_t n)
     uint64_t count = atomic_load_explicit(counter, memory_order_relaxed);
     atomic_store_explicit(counter, count + n, memory_order_relaxed);
 }
+
+/* How often a shard says that it lives, in ms. */
+enum { SHARE_BEAT_MS = 500 };
+
+/* Says that the loop of the shard on that seat turns. */
+void share_beat(struct share *share, unsigned seat);
+
+/* A number that has changed when the shard on that seat has said so; good for nothing else. */
+uint64_t share_beats(const struct share *share, unsigned seat);
 
 /* Those of a seat; valid as long as the memory is mapped. */
 struct share_counters *share_counters(struct share *share, unsigned seat);
@@ -73,6 +84,7 @@ struct share_sums {
     uint64_t calls;
     uint64_t dropped;
     uint64_t moved;
+    uint64_t unheard;
 };
 
 struct share_sums share_sums(const struct share *share);

@@ -52,6 +52,7 @@ struct shard {
     uv_timer_t tick;   /* when the wheel is due */
     uv_check_t looked; /* active: it is due, once all sockets have been looked at */
     uv_timer_t drain_limit;
+    uv_timer_t beat;  /* tells the supervisor that the loop turns */
     uint64_t tick_at; /* ms: what `tick` is set to; UINT64_MAX: it is not */
     struct ctl_start start;
     int fds[CTL_START_FDS]; /* that came with it */
@@ -152,6 +153,7 @@ static void finish(struct shard *shard)
     uv_close((uv_handle_t *)&shard->tick, NULL);
     uv_close((uv_handle_t *)&shard->looked, NULL);
     uv_close((uv_handle_t *)&shard->drain_limit, NULL);
+    uv_close((uv_handle_t *)&shard->beat, NULL);
 }
 
 /* Whether a client may still ask for something, or a call waits for a worker. */
@@ -354,6 +356,12 @@ static int drop_privileges(const char *user)
     return 0;
 }
 
+static void on_beat(uv_timer_t *timer)
+{
+    const struct shard *shard = timer->data;
+    share_beat(shard->share, shard->ctx.seat);
+}
+
 static int init_handles(struct shard *shard)
 {
     uv_loop_t *loop = &shard->ctx.loop;
@@ -361,6 +369,9 @@ static int init_handles(struct shard *shard)
     CHECK(uv_timer_init(loop, &shard->tick) == 0);
     CHECK(uv_check_init(loop, &shard->looked) == 0);
     CHECK(uv_timer_init(loop, &shard->drain_limit) == 0);
+    CHECK(uv_timer_init(loop, &shard->beat) == 0);
+    shard->beat.data = shard;
+    CHECK(uv_timer_start(&shard->beat, on_beat, SHARE_BEAT_MS / 2, SHARE_BEAT_MS / 2) == 0);
     report_init(&shard->report, loop);
     shard->tick_at = UINT64_MAX;
     shard->turn_end.data = shard->tick.data = shard->looked.data = shard->drain_limit.data = shard;

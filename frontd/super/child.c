@@ -26,6 +26,7 @@ enum {
     STEADY_MS = 5000,       /* who lived this long has not "kept dying" */
     BACKOFF_FIRST_MS = 100, /* after the second death in a row; the first restart is at once */
     BACKOFF_MAX_MS = 10000,
+    START_MAX_MS = 30000, /* from its start until it is ready, where no reload is waiting for it */
 };
 
 static void on_restart(uv_timer_t *timer)
@@ -199,6 +200,40 @@ void child_kill(struct child *child)
         kill(child->pid, SIGKILL); /* its end is seen like any other */
 }
 
+static void check_beats(struct child *child, uint64_t elapsed)
+{
+    struct generation *generation = child->generation;
+    if (generation->share == NULL)
+        return; /* of a program that shares memory in another way */
+    uint64_t still = heartbeat_look(
+        &child->heartbeat, share_beats(generation->share, child->seat), elapsed, SHARE_BEAT_MS);
+    if (still < generation->conf->shard_timeout)
+        return;
+    child->hung = true;
+    log_error("%s (pid %ld) has hung: no sign of life for %llu ms, killing it", name_of(child),
+        (long)child->pid, (unsigned long long)still);
+    child_kill(child);
+}
+
+void child_check(struct child *child, uint64_t elapsed)
+{
+    enum generation_role role = child->generation->role;
+    if (child->pid < 0 || child->hung || role == GENERATION_STOPPING)
+        return; /* whoever stops has its own limit, the drain limit */
+    if (child->state == CHILD_READY) {
+        check_beats(child, elapsed);
+        return;
+    }
+    /* Those that a reload starts have its limit. */
+    child->starting += MIN(elapsed, (uint64_t)SHARE_BEAT_MS);
+    if (role != GENERATION_SERVING || child->starting < START_MAX_MS)
+        return;
+    child->hung = true;
+    log_error("%s (pid %ld) is not ready %d s after its start, killing it", name_of(child),
+        (long)child->pid, START_MAX_MS / 1000);
+    child_kill(child);
+}
+
 static void on_control(uv_poll_t *poll, int status, int events)
 {
     (void)status;
@@ -309,6 +344,9 @@ static int spawn(struct child *child)
     child->pid = pid;
     child->state = CHILD_STARTING;
     child->started = uv_now(loop_of(child));
+    child->heartbeat = (struct heartbeat){0};
+    child->starting = 0;
+    child->hung = false;
     r = watch_control(child, pair[0]);
     struct ctl_message run = {0};
     if (r == 0)

@@ -6,6 +6,7 @@
 #include <uv.h>
 
 #include "frontd/ctl.h"
+#include "frontd/super/heartbeat.h"
 
 struct generation;
 
@@ -31,6 +32,9 @@ struct child {
     bool end_open;
     uint64_t started;  /* ms */
     unsigned failures; /* in a row: deaths soon after the start */
+    struct heartbeat heartbeat;
+    uint64_t starting; /* ms that it has been seen starting for */
+    bool hung;         /* it is being killed for that */
 };
 
 /* seat: its place in the shared memory, for all the processes that it will be. */
@@ -61,6 +65,12 @@ void child_tell(struct child *child, enum ctl_type type, struct ctl_message *mes
 int child_hand_over(struct child *from, struct child *to);
 
 void child_kill(struct child *child);
+
+/*
+ * Kills the process where its loop has not turned for the config's `shard_timeout`, or where one
+ * that serving shards miss does not become ready. elapsed: ms since the look before.
+ */
+void child_check(struct child *child, uint64_t elapsed);
 
 /* Closes its handles; each counts in generation->handles until libuv has let go of it. */
 void child_close(struct child *child);

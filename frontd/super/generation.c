@@ -302,6 +302,12 @@ void generation_kill(struct generation *generation)
     }
 }
 
+void generation_check(struct generation *generation, uint64_t elapsed)
+{
+    for (uint32_t i = 0; i < generation->nchildren; i++)
+        child_check(&generation->children[i], elapsed);
+}
+
 bool generation_alive(const struct generation *generation)
 {
     for (uint32_t i = 0; i < generation->nchildren; i++) {

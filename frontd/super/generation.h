@@ -67,6 +67,9 @@ void generation_leave(struct generation *generation, struct generation *next);
 /* Its shards finish what is in progress, and end. */
 void generation_drain(struct generation *generation);
 
+/* Looks whether its shards live: child_check(). */
+void generation_check(struct generation *generation, uint64_t elapsed);
+
 /* Ends all its processes at once. */
 void generation_kill(struct generation *generation);
 

@@ -57,6 +57,7 @@ static void close_handles(struct super *super)
     for (size_t i = 0; i < ARRAY_LEN(super->signals); i++)
         uv_close((uv_handle_t *)&super->signals[i], NULL);
     uv_close((uv_handle_t *)&super->deadline, NULL);
+    uv_close((uv_handle_t *)&super->look, NULL);
 }
 
 /* Frees a generation whose processes have all ended. */
@@ -75,10 +76,10 @@ static void log_sums(const struct generation *generation)
     struct share_sums sums = share_sums(generation->share);
     log_info(
         "served %llu connections, %llu requests, %llu calls; %llu connections moved, %llu pushes "
-        "dropped",
+        "dropped, %llu lost between shards",
         (unsigned long long)sums.accepted, (unsigned long long)sums.requests,
         (unsigned long long)sums.calls, (unsigned long long)sums.moved,
-        (unsigned long long)sums.dropped);
+        (unsigned long long)sums.dropped, (unsigned long long)sums.unheard);
 }
 
 static void stop_when_alone(struct super *super);
@@ -175,6 +176,17 @@ static void set_deadline(struct super *super)
         uv_timer_stop(&super->deadline);
     else
         uv_timer_start(&super->deadline, on_deadline, at > now ? at - now : 0, 0);
+}
+
+static void on_look(uv_timer_t *timer)
+{
+    struct super *super = timer->data;
+    uint64_t elapsed = uv_now(&super->loop) - super->looked_at;
+    super->looked_at = uv_now(&super->loop);
+    for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
+        if (super->generations[i] != NULL)
+            generation_check(super->generations[i], elapsed);
+    }
 }
 
 /* What the machine can ask for */
@@ -472,6 +484,10 @@ static int init_loop(struct super *super)
         return r;
     CHECK(uv_timer_init(&super->loop, &super->deadline) == 0);
     super->deadline.data = super;
+    CHECK(uv_timer_init(&super->loop, &super->look) == 0);
+    super->look.data = super;
+    super->looked_at = uv_now(&super->loop);
+    CHECK(uv_timer_start(&super->look, on_look, SHARE_BEAT_MS, SHARE_BEAT_MS) == 0);
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
         CHECK(uv_signal_init(&super->loop, &super->signals[i]) == 0);
         super->signals[i].data = super;

@@ -26,6 +26,8 @@ struct super {
     struct managed managed; /* workers of ours */
     uv_signal_t signals[7];
     uv_timer_t deadline;       /* of the machine; while stopping, the drain limit */
+    uv_timer_t look;           /* whether the shards live */
+    uint64_t looked_at;        /* ms */
     int wake_fds[SHARE_SEATS]; /* eventfds, by which a sibling says that a slot is free; -1: none */
     int alive_fd;              /* run_dir/shards/alive.lock: locked while a shard lives */
     int lock_fd;               /* run_dir/frontd.pid: one front for each run_dir; -1: none yet */

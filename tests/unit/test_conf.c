@@ -37,6 +37,7 @@ Test(conf, defaults)
     cr_assert_eq(conf->shards, MIN((uint32_t)CPU_COUNT(&cpus), (uint32_t)CONF_SHARDS_MAX));
     cr_assert(conf->log_level == LOG_INFO && conf->log_format == LOG_TEXT);
     cr_assert_eq(conf->drain, 30000u);
+    cr_assert_eq(conf->shard_timeout, 10000u);
     cr_assert_eq(conf->limits.connections, 1000000u);
     cr_assert_eq(conf->limits.connections_per_peer, 0u);
     cr_assert_eq(conf->limits.header, 16384u);
@@ -77,6 +78,7 @@ static const char most[] =
     "run_dir: /tmp/x\n"
     "shards: 3\n"
     "drain: 0s\n"
+    "shard_timeout: 2s\n"
     "log: {level: warning, format: json}\n"
     "limits:\n"
     "  connections: 7\n"
@@ -131,7 +133,7 @@ Test(conf, everything_set)
 {
     struct conf *conf = parse(most);
     cr_assert_str_eq(conf->run_dir, "/tmp/x");
-    cr_assert(conf->shards == 3 && conf->drain == 0);
+    cr_assert(conf->shards == 3 && conf->drain == 0 && conf->shard_timeout == 2000);
     cr_assert(conf->log_level == LOG_WARNING && conf->log_format == LOG_JSON);
     const struct conf_limits *limits = &conf->limits;
     cr_assert(limits->connections == 7 && limits->connections_per_peer == 5);

@@ -319,6 +319,19 @@ Test(conf_errors, durations)
     }
 }
 
+Test(conf_errors, shard_timeout)
+{
+    static const struct row rows[] = {
+        {1, "shard_timeout: 2s\n", NULL},
+        {1, "shard_timeout: 8784h\n", NULL},
+        {1, "shard_timeout: 1999ms\n", "1: shard_timeout: must be at least 2 s"},
+        {1, "shard_timeout: 0s\n", "1: shard_timeout: must be at least 2 s"},
+        {1, "shard_timeout: 10\n",
+            "1: shard_timeout: not a duration such as 500ms, 30s, 5m or 1h: '10'"},
+    };
+    check_all(rows, ARRAY_LEN(rows));
+}
+
 Test(conf_errors, pools)
 {
 #define METHOD  "a method, or the start of one and '*' at its end"

@@ -389,6 +389,19 @@ Test(share, the_oldest_of_the_others)
     cr_assert(!share_queue_oldest_other(share, 0, 0, &seat, &since));
 }
 
+Test(share, each_seat_beats_by_itself)
+{
+    uint64_t before[SEAT_MAX + 1];
+    for (unsigned seat = 0; seat <= SEAT_MAX; seat++)
+        before[seat] = share_beats(share, seat);
+    for (unsigned seat = 0; seat <= SEAT_MAX; seat += 2) {
+        share_beat(share, seat);
+        share_reclaim(share, seat + 1 <= SEAT_MAX ? seat + 1 : 1);
+    }
+    for (unsigned seat = 0; seat <= SEAT_MAX; seat++)
+        cr_expect_eq(share_beats(share, seat) != before[seat], seat % 2 == 0, "seat %u", seat);
+}
+
 Test(share, connections)
 {
     for (uint64_t limit = 0; limit < 5; limit++) {
