@@ -7,6 +7,11 @@
 
 static const size_t BUF_SIZE_MAX = (size_t)1 << 31;
 
+enum {
+    SHRINK_MIN = 128 * 1024, /* bytes: a smaller block is worth no copy */
+    SHRINK_PART = 8,         /* a block of which no more than this part is used is too large */
+};
+
 char *buf_room(struct buf *buf, size_t n)
 {
     if (LIKELY(n <= buf->size - buf->end && buf->memory != NULL))
@@ -67,12 +72,27 @@ int buf_printf(struct buf *buf, const char *format, ...)
     return 0;
 }
 
+/* What is left goes into a block of its size, so that a few bytes do not keep a large one. */
+static void shrink(struct buf *buf)
+{
+    size_t size;
+    size_t len = buf_len(buf);
+    char *memory = mem_get(len, &size);
+    if (memory == NULL)
+        return;
+    memcpy(memory, buf_data(buf), len);
+    mem_put(buf->memory, buf->size);
+    *buf = (struct buf){.memory = memory, .end = (uint32_t)len, .size = (uint32_t)size};
+}
+
 void buf_consume(struct buf *buf, size_t n)
 {
     CHECK(n <= buf_len(buf));
     buf->start += (uint32_t)n;
     if (buf->start == buf->end)
         buf_deinit(buf);
+    else if (UNLIKELY(buf->size >= SHRINK_MIN) && buf_len(buf) <= buf->size / SHRINK_PART)
+        shrink(buf);
 }
 
 void buf_deinit(struct buf *buf)

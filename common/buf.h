@@ -42,7 +42,10 @@ int buf_append(struct buf *buf, const void *bytes, size_t n);
 /* Appends formatted text. Not for hot paths. Returns 0 or -ENOMEM. */
 int buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Drops `n` bytes from the front; the memory is given back when nothing is left. */
+/*
+ * Drops `n` bytes from the front; the memory is given back when nothing is left, and most of a large
+ * block where little is left: what is left may have moved.
+ */
 void buf_consume(struct buf *buf, size_t n);
 
 /* Drops what was appended after `len` bytes: takes back an append that failed half-way. */

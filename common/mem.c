@@ -8,6 +8,8 @@ enum {
     CLASS_MAX_BITS = 16, /* 64 KiB: above it malloc uses mmap soon, and blocks are rare */
     CLASS_COUNT = CLASS_MAX_BITS - CLASS_MIN_BITS + 1,
     CLASS_KEEP_BYTES = 1 << 20, /* kept free per class: 8,192 small blocks, 16 large ones */
+    MAPPED_MIN = 256 * 1024,    /* bytes: blocks from this size on are mappings of their own */
+    TOP_MAX = 1 << 20,          /* bytes: more than this at the heap's end is given back at once */
 };
 
 struct free_block {
@@ -20,6 +22,7 @@ static struct {
 } free_lists[CLASS_COUNT];
 
 static size_t in_use;
+static size_t kept; /* in free_lists */
 static long fail_after = -1;
 
 static bool fails_now(void)
@@ -47,6 +50,7 @@ void *mem_get(size_t size, size_t *ret_size)
         if (block != NULL) {
             free_lists[class].first = block->next;
             free_lists[class].bytes -= size;
+            kept -= size;
             in_use += size;
             *ret_size = size;
             return block;
@@ -75,6 +79,7 @@ void mem_put(void *memory, size_t size)
     block->next = free_lists[class].first;
     free_lists[class].first = block;
     free_lists[class].bytes += size;
+    kept += size;
 }
 
 void *mem_zalloc(size_t size)
@@ -84,6 +89,16 @@ void *mem_zalloc(size_t size)
     void *object = calloc(1, size);
     if (object != NULL)
         in_use += malloc_usable_size(object);
+    return object;
+}
+
+void *mem_aligned(size_t align, size_t size)
+{
+    void *object = NULL;
+    if (UNLIKELY(fails_now()) || posix_memalign(&object, align, size) != 0)
+        return NULL;
+    memset(object, 0, size);
+    in_use += malloc_usable_size(object);
     return object;
 }
 
@@ -125,8 +140,27 @@ size_t mem_in_use(void)
     return in_use;
 }
 
+size_t mem_held(void)
+{
+    return in_use + kept;
+}
+
+void mem_tune(void)
+{
+    mallopt(M_MMAP_THRESHOLD, MAPPED_MIN);
+    mallopt(M_TRIM_THRESHOLD, TOP_MAX);
+    mallopt(M_ARENA_MAX, 1);
+}
+
+void mem_give_back(void)
+{
+    mem_trim();
+    malloc_trim(TOP_MAX);
+}
+
 void mem_trim(void)
 {
+    kept = 0;
     for (size_t i = 0; i < CLASS_COUNT; i++) {
         while (free_lists[i].first != NULL) {
             struct free_block *block = free_lists[i].first;

@@ -23,6 +23,12 @@ char *mem_strdup(const char *text);
 char *mem_strndup(const char *text, size_t n);
 
 /*
+ * A zeroed object of `size` bytes at a multiple of `align`, a power of two, or NULL. Given back with
+ * mem_free().
+ */
+void *mem_aligned(size_t align, size_t size);
+
+/*
  * For tests: the allocation `n` from now fails (0: the next one), once; negative: none does.
  * The environment variable FRONTD_FAIL_ALLOC sets it at start where a program calls mem_init().
  */
@@ -32,5 +38,18 @@ void mem_init(void);
 /* Bytes that are on loan from mem_get() and mem_zalloc(); for tests and limits. */
 size_t mem_in_use(void);
 
-/* Gives the free lists back to the system. */
+/* The same, and what the free lists keep: what a budget is compared with. */
+size_t mem_held(void);
+
+/* Gives the free lists back to the allocator. */
 void mem_trim(void);
+
+/*
+ * Sets the allocator up for a process that is to give memory back: large blocks are mappings of
+ * their own for good (without this, glibc's threshold for them rises with the first large block that
+ * is freed), there is one arena. Once, at start.
+ */
+void mem_tune(void);
+
+/* mem_trim(), and what the allocator has free goes back to the system. May take some ms. */
+void mem_give_back(void);

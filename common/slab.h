@@ -1,14 +1,18 @@
 #pragma once
 
-/* Objects of one size, taken from chunks: no allocation once it is warm, no header per object. */
+/*
+ * Objects of one size, taken from chunks: no allocation once it is warm, no header per object. A
+ * chunk lies at a multiple of its size, so that an object finds it; one that is empty is given back,
+ * but for a single spare one.
+ */
 
-#include "common/base.h"
+#include "common/list.h"
 
 struct slab_chunk;
 
 struct slab {
-    struct slab_chunk *chunks;
-    void *free; /* first free object; each holds a pointer to the next */
+    struct list partial; /* chunks that have a free object, the one to take from first */
+    struct slab_chunk *spare; /* one that is empty, in no list; NULL: there is none */
     size_t object_size;
     size_t used; /* objects that are out */
 };

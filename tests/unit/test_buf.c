@@ -53,6 +53,26 @@ Test(buf, too_much_is_refused)
     buf_deinit(&buf);
 }
 
+/* A client that reads all but a little does not keep the memory of all. */
+Test(buf, little_that_is_left_keeps_little)
+{
+    enum { LARGE = 1 << 20, LEFT = 1000 };
+    static char bytes[LARGE];
+    struct buf buf = {0};
+    memset(bytes + LARGE - LEFT, 'x', LEFT);
+    cr_assert_eq(buf_append(&buf, bytes, LARGE), 0);
+    buf_consume(&buf, LARGE / 2);
+    cr_assert_geq(buf.size, (uint32_t)LARGE);
+    mem_fail_after(0);
+    buf_consume(&buf, LARGE / 2 - LEFT - 1);
+    cr_assert_geq(buf.size, (uint32_t)LARGE, "without memory it stays where it is");
+    buf_consume(&buf, 1);
+    cr_assert_leq(buf.size, 2U * LEFT);
+    cr_assert(buf_len(&buf) == LEFT && memcmp(buf_data(&buf), bytes + LARGE - LEFT, LEFT) == 0);
+    cr_assert_eq(mem_in_use(), (size_t)buf.size);
+    buf_deinit(&buf);
+}
+
 /* Random operations, compared with an array that never moves. */
 Test(buf, is_a_queue)
 {

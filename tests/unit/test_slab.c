@@ -58,6 +58,55 @@ Test(slab, cache_lines)
 }
 #endif
 
+#ifndef __SANITIZE_ADDRESS__
+/* What is empty is given back, but for one chunk; in whatever order objects come back. */
+Test(slab, empty_chunks_are_given_back)
+{
+    static void *objects[COUNT];
+    struct slab slab;
+    slab_init(&slab, 192);
+    void *first = slab_get(&slab);
+    size_t one = mem_in_use();
+    for (int order = 0; order < 3; order++) {
+        for (size_t i = 0; i < COUNT; i++)
+            objects[i] = slab_get(&slab);
+        cr_assert_geq(mem_in_use(), (size_t)COUNT * 192);
+        for (size_t i = 0; i < COUNT; i++) {
+            size_t at = order == 0 ? i : order == 1 ? COUNT - 1 - i : i * 7 % COUNT;
+            slab_put(&slab, objects[at]);
+        }
+        cr_assert_leq(mem_in_use(), 3 * one);
+    }
+    slab_put(&slab, first);
+    cr_assert_eq(mem_in_use(), one, "a spare one is kept");
+    slab_deinit(&slab);
+    cr_assert_eq(mem_in_use(), (size_t)0);
+}
+
+/* At the border of a chunk: no allocation for each object that comes and goes. */
+Test(slab, a_spare_chunk_is_kept)
+{
+    static void *objects[COUNT];
+    struct slab slab;
+    size_t n = 0;
+    slab_init(&slab, 192);
+    objects[n++] = slab_get(&slab);
+    size_t one = mem_in_use();
+    while (mem_in_use() == one)
+        objects[n++] = slab_get(&slab);
+    size_t two = mem_in_use();
+    for (int i = 0; i < COUNT; i++) {
+        slab_put(&slab, objects[n - 1]);
+        cr_assert_eq(mem_in_use(), two);
+        objects[n - 1] = slab_get(&slab);
+        cr_assert_eq(mem_in_use(), two);
+    }
+    while (n > 0)
+        slab_put(&slab, objects[--n]);
+    slab_deinit(&slab);
+}
+#endif
+
 Test(slab, what_is_given_back_is_used_again)
 {
     struct slab slab;
