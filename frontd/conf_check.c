@@ -230,7 +230,7 @@ static void check_listener(
     conf_check_routes(checker, index, raw, conf, listener);
 }
 
-enum { RUN_DIR_MAX = 1024 /* bytes; room is left for the names of files in it */ };
+enum { RUN_DIR_MAX = 87 /* bytes; a shard finds run_dir/shards/report.sock by its path */ };
 
 static uint32_t cpu_count(void)
 {

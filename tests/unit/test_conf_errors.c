@@ -132,11 +132,17 @@ Test(conf_errors, keys)
     check_all(rows, ARRAY_LEN(rows));
 }
 
+#define PATH_87                                                                                    \
+    "/01234567890123456789012345678901234567890123456789"                                          \
+    "012345678901234567890123456789012345"
+
 Test(conf_errors, top)
 {
     static const struct row rows[] = {
         {1, "run_dir: run", "1: run_dir: 'run': an absolute path"},
         {1, "run_dir: ''", "1: run_dir: '': an absolute path"},
+        {1, "run_dir: " PATH_87, NULL},
+        {1, "run_dir: " PATH_87 "6", "1: run_dir: at most 87 bytes"},
         {1, "shards: auto", NULL},
         {1, "shards: all", "1: shards: not a number from 1 to 31: 'all'"},
         {1, "log: {level: debug, format: json}", NULL},
