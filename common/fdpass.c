@@ -54,8 +54,8 @@ static size_t take_fds(struct msghdr *msg, int *fds)
     return nfds;
 }
 
-ssize_t fdpass_receive_some(
-    int sock, void *message, size_t size, int *fds, size_t *ret_nfds, bool *ret_dropped)
+ssize_t fdpass_receive_all(
+    int sock, void *message, size_t size, int *fds, size_t *ret_nfds, int *ret_flags)
 {
     union control control;
     struct iovec iov = {.iov_base = message, .iov_len = size};
@@ -69,15 +69,28 @@ ssize_t fdpass_receive_some(
     do {
         got = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
     } while (got < 0 && errno == EINTR);
+    *ret_nfds = 0;
     if (got < 0)
         return -errno;
-    size_t nfds = take_fds(&msg, fds);
-    if (msg.msg_flags & MSG_TRUNC) {
+    *ret_nfds = take_fds(&msg, fds);
+    *ret_flags = msg.msg_flags;
+    return got;
+}
+
+ssize_t fdpass_receive_some(
+    int sock, void *message, size_t size, int *fds, size_t *ret_nfds, bool *ret_dropped)
+{
+    size_t nfds;
+    int flags;
+    ssize_t got = fdpass_receive_all(sock, message, size, fds, &nfds, &flags);
+    if (got < 0)
+        return got;
+    if (flags & MSG_TRUNC) {
         fdpass_close(fds, nfds);
         return -EMSGSIZE;
     }
     *ret_nfds = nfds;
-    *ret_dropped = msg.msg_flags & MSG_CTRUNC;
+    *ret_dropped = flags & MSG_CTRUNC;
     return got;
 }
 

@@ -34,5 +34,13 @@ ssize_t fdpass_receive(int sock, void *message, size_t size, int *fds, size_t *r
 ssize_t fdpass_receive_some(
     int sock, void *message, size_t size, int *fds, size_t *ret_nfds, bool *ret_dropped);
 
+/*
+ * The same, for who closes nothing by themselves that a peer has sent, since close() may wait for
+ * what is on the other side of it: *ret_nfds and the descriptors are the caller's whatever comes.
+ * *ret_flags: msg_flags, with MSG_TRUNC where the message was longer than `size`.
+ */
+ssize_t fdpass_receive_all(
+    int sock, void *message, size_t size, int *fds, size_t *ret_nfds, int *ret_flags);
+
 /* Closes `n` descriptors. */
 void fdpass_close(const int *fds, size_t n);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 
 static const uint32_t CTL_MAGIC = 0x46726e74; /* "Frnt" */
 
@@ -15,7 +16,7 @@ static size_t message_size(unsigned type)
     case CTL_TAKE:
     case CTL_GIVE: return head + sizeof(struct ctl_peer);
     case CTL_LEAVE: return head + sizeof(struct ctl_leave);
-    case CTL_REPORT: return head + sizeof(struct ctl_report);
+    case CTL_REPORT:
     case CTL_RUN:
     case CTL_READY:
     case CTL_DRAIN:
@@ -36,13 +37,13 @@ int ctl_send(int sock, enum ctl_type type, struct ctl_message *message, const in
 static bool fds_fit(const struct ctl_message *message, size_t nfds)
 {
     switch (message->type) {
-    case CTL_START:
-    case CTL_REPORT: return nfds == CTL_START_FDS;
+    case CTL_START: return nfds == CTL_START_FDS;
     case CTL_LISTEN:
         return message->u.listen.count <= CTL_LISTEN_MAX && nfds == message->u.listen.count;
     case CTL_PEER: return nfds == CTL_PEER_FDS;
     case CTL_TAKE:
-    case CTL_GIVE: return nfds == 1;
+    case CTL_GIVE:
+    case CTL_REPORT: return nfds == 1;
     default: return nfds == 0;
     }
 }
@@ -63,22 +64,40 @@ static int check(const struct ctl_message *message, size_t n, size_t nfds, bool 
     return fds_fit(message, nfds) ? 0 : -EPROTO;
 }
 
-int ctl_receive(int sock, struct ctl_message *ret_message, int *fds, size_t *ret_nfds)
+/* What its reader may rely on: texts end, and nothing is there that was not sent. */
+static void settle(struct ctl_message *message)
 {
-    size_t nfds = 0;
-    bool dropped = false;
-    ssize_t n = fdpass_receive_some(sock, ret_message, sizeof(*ret_message), fds, &nfds, &dropped);
+    if (ctl_is_foreign(message))
+        memset(&message->u, 0, sizeof(message->u));
+    if (message->type != CTL_START)
+        return;
+    message->u.start.instance[sizeof(message->u.start.instance) - 1] = '\0';
+    message->u.start.conf_name[sizeof(message->u.start.conf_name) - 1] = '\0';
+}
+
+int ctl_receive_all(int sock, struct ctl_message *ret_message, int *fds, size_t *ret_nfds)
+{
+    int flags = 0;
+    ssize_t n = fdpass_receive_all(sock, ret_message, sizeof(*ret_message), fds, ret_nfds, &flags);
     if (n < 0)
         return (int)n;
+    if (flags & MSG_TRUNC)
+        return -EMSGSIZE;
     if (n == 0)
         return -EPIPE;
-    int r = check(ret_message, (size_t)n, nfds, dropped);
-    if (r < 0) {
+    int r = check(ret_message, (size_t)n, *ret_nfds, flags & MSG_CTRUNC);
+    if (r == 0)
+        settle(ret_message);
+    return r;
+}
+
+int ctl_receive(int sock, struct ctl_message *ret_message, int *fds, size_t *ret_nfds)
+{
+    size_t nfds;
+    int r = ctl_receive_all(sock, ret_message, fds, &nfds);
+    if (r < 0)
         fdpass_close(fds, nfds);
-        return r;
-    }
-    if (ctl_is_foreign(ret_message))
-        memset(&ret_message->u, 0, sizeof(ret_message->u));
-    *ret_nfds = nfds;
-    return 0;
+    else
+        *ret_nfds = nfds;
+    return r;
 }

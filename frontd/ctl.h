@@ -22,11 +22,11 @@ enum {
     CTL_LISTEN_MAX = 128, /* sockets in one message; there may be several messages */
 };
 
-/* In run_dir: a folder that only the shards' user can enter, the socket to report at, and a file
- * that is locked for as long as any shard lives. */
+/* In run_dir: a folder that the shards' user can enter and nothing more, and the socket in it to
+ * report at. */
 #define CTL_REPORT_DIR  "shards"
-#define CTL_REPORT_SOCK "shards/report.sock"
-#define CTL_ALIVE_LOCK  "shards/alive.lock"
+#define CTL_REPORT_NAME "report.sock"
+#define CTL_REPORT_SOCK CTL_REPORT_DIR "/" CTL_REPORT_NAME
 
 enum ctl_type {
     CTL_START = 1,  /* supervisor: who you are; fds: enum ctl_start_fd */
@@ -38,13 +38,14 @@ enum ctl_type {
     CTL_TAKE = 7,  /* supervisor, to a new shard: a socket to an old one that has clients; one fd */
     CTL_GIVE = 8,  /* supervisor, to an old shard: a socket to a new one; one fd */
     CTL_LEAVE = 9, /* supervisor, to an old shard: stop accepting, give your clients away, exit */
-    CTL_REPORT = 10, /* shard, to a supervisor that did not start it: who I am; fds as with START.
-                      * LISTEN and READY follow */
-    CTL_OPEN = 11,   /* supervisor: start accepting */
+    CTL_REPORT =
+        10,        /* shard, to a supervisor that did not start it: here I am; one fd, the shared
+                    * memory. LISTEN and READY follow. Who it is stands in the supervisor's record */
+    CTL_OPEN = 11, /* supervisor: start accepting */
 };
 
-/* Descriptors of START and REPORT; the last is the eventfd that wakes this shard. */
-enum ctl_start_fd { CTL_CONF, CTL_SHARE, CTL_ALIVE, CTL_WAKE, CTL_START_FDS };
+/* Descriptors of START; the last is the eventfd that wakes this shard. */
+enum ctl_start_fd { CTL_CONF, CTL_SHARE, CTL_WAKE, CTL_START_FDS };
 
 /* Of PEER: a socket for pushes, and the eventfd that wakes the other shard. */
 enum ctl_peer_fd { CTL_PEER_SOCK, CTL_PEER_WAKE, CTL_PEER_FDS };
@@ -58,6 +59,7 @@ struct ctl_start {
     char instance[33];              /* of the front, for HELLO */
     uint8_t conn_key[IDS_KEY_SIZE]; /* of connection ids; secret */
     char conf_name[CTL_NAME_MAX];   /* for messages about the config */
+    struct share_table table;
 };
 
 struct ctl_listen {
@@ -73,14 +75,6 @@ struct ctl_leave {
     uint64_t removed; /* a bit for each listener of the config that nobody has after us */
 };
 
-struct ctl_report {
-    struct ctl_start start; /* as it was told */
-    int32_t pid;
-    uint8_t leaving; /* not 0: it gives its clients away, or drains */
-    uint8_t open;    /* 1: it has been told to accept; 0 */
-    uint8_t known;   /* shards that it knows to be alive, itself included; 0: it does not say */
-};
-
 struct ctl_message {
     uint32_t magic;
     uint16_t version;
@@ -91,7 +85,6 @@ struct ctl_message {
         struct ctl_listen listen;
         struct ctl_peer peer; /* PEER, TAKE, GIVE */
         struct ctl_leave leave;
-        struct ctl_report report;
     } u;
 };
 
@@ -113,3 +106,9 @@ static inline bool ctl_is_foreign(const struct ctl_message *message)
  * not returned is closed. fds has room for FDPASS_FDS_MAX.
  */
 int ctl_receive(int sock, struct ctl_message *ret_message, int *fds, size_t *ret_nfds);
+
+/*
+ * The same, but nothing is closed: *ret_nfds descriptors are the caller's whatever is returned. For
+ * a peer that may be anybody: close() may wait for what is on the other side of a descriptor.
+ */
+int ctl_receive_all(int sock, struct ctl_message *ret_message, int *fds, size_t *ret_nfds);

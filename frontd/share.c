@@ -3,13 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "common/hash.h"
+#include "common/mem.h"
 
 /*
  * A worker's row is known by the keyed hash of its address: 64 bits that nobody can collide. refs
@@ -41,22 +42,20 @@ struct peer_cell {
     _Atomic uint64_t count;
 };
 
-/* Changes whenever the layout does: programs of two versions may run side by side for a while. */
-enum { LAYOUT = 4 };
-
 struct counters_row {
     _Alignas(64) struct share_counters counters; /* no cache line has two writers */
 };
 
-struct share {
-    uint64_t layout;
-    size_t size;
-    size_t peers; /* cells per seat */
-    struct hash_key hash_key;
+/*
+ * Every process that has it mapped can write all of it, at any moment. So nothing in here says
+ * where anything is: whoever reads a count may get a wrong one, and no more.
+ */
+struct memory {
+    uint64_t layout; /* these two are for programs before, which looked here for what they got: */
+    uint64_t size;   /* they refuse it */
     _Atomic uint32_t seats; /* one more than the highest seat in use so far */
     _Atomic uint64_t connections[SHARE_SEATS];
     struct counters_row counters[SHARE_SEATS];
-    _Atomic uint64_t pools[SHARE_POOLS]; /* keyed hashes of their names; 0: free */
     struct queue_cell queues[SHARE_POOLS][SHARE_SEATS];
     _Atomic bool counts_peers[SHARE_SEATS]; /* it has ever written to its peer_cells */
     struct worker_row workers[SHARE_WORKERS];
@@ -66,49 +65,72 @@ struct share {
     struct peer_cell peer_cells[]; /* [SHARE_SEATS][peers] */
 };
 
+struct share {
+    struct memory *memory;
+    size_t size;  /* of the mapping */
+    size_t peers; /* cells per seat */
+    struct share_table table;
+};
+
+enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW };
+
 int share_create(size_t peers, int *ret_fd)
 {
     CHECK((peers & (peers - 1)) == 0);
-    size_t size = sizeof(struct share) + SHARE_SEATS * peers * sizeof(struct peer_cell);
+    size_t size = sizeof(struct memory) + SHARE_SEATS * peers * sizeof(struct peer_cell);
+    const uint64_t head[] = {SHARE_LAYOUT, size};
     int fd = memfd_create("frontd-share", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -errno;
-    struct share *share;
-    if (ftruncate(fd, (off_t)size) < 0 ||
-        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+    if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, SEALS | F_SEAL_SEAL) < 0 ||
+        pwrite(fd, head, sizeof(head), 0) != (ssize_t)sizeof(head)) {
         int r = -errno;
         close(fd);
         return r;
     }
-    share = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (share == MAP_FAILED) {
-        int r = -errno;
-        close(fd);
-        return r;
-    }
-    share->layout = LAYOUT;
-    share->size = size;
-    share->peers = peers;
-    share->hash_key = hash_key_random();
-    share_unmap(share);
     *ret_fd = fd;
     return 0;
 }
 
-int share_map(int fd, struct share **ret_share)
+void share_table_init(struct share_table *table)
+{
+    *table = (struct share_table){.key = hash_key_random()};
+}
+
+/* What a memory of that size has room for; false where it is none of ours. */
+static bool peers_of(off_t size, size_t *ret_peers)
+{
+    if (size < (off_t)sizeof(struct memory))
+        return false;
+    size_t rest = (size_t)size - sizeof(struct memory);
+    size_t peers = rest / (SHARE_SEATS * sizeof(struct peer_cell));
+    *ret_peers = peers;
+    return rest % (SHARE_SEATS * sizeof(struct peer_cell)) == 0 && (peers & (peers - 1)) == 0;
+}
+
+int share_map(int fd, const struct share_table *table, struct share **ret_share)
 {
     struct stat st;
+    size_t peers;
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0)
+        return -errno;
+    /* Were it made smaller, its pages would be gone, and whoever touches them with them. */
+    if ((seals & SEALS) != SEALS)
+        return -EINVAL;
     if (fstat(fd, &st) < 0)
         return -errno;
-    if (st.st_size < (off_t)sizeof(struct share))
+    if (!peers_of(st.st_size, &peers))
         return -EINVAL;
-    size_t size = (size_t)st.st_size;
-    struct share *share = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (share == MAP_FAILED)
-        return -errno;
-    if (share->layout != LAYOUT || share->size != size) {
-        munmap(share, size);
-        return -EINVAL;
+    struct share *share = mem_zalloc(sizeof(*share));
+    if (share == NULL)
+        return -ENOMEM;
+    *share = (struct share){.size = (size_t)st.st_size, .peers = peers, .table = *table};
+    share->memory = mmap(NULL, share->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (share->memory == MAP_FAILED) {
+        int r = -errno;
+        mem_free(share);
+        return r;
     }
     *ret_share = share;
     return 0;
@@ -116,30 +138,37 @@ int share_map(int fd, struct share **ret_share)
 
 void share_unmap(struct share *share)
 {
-    if (share != NULL)
-        munmap(share, share->size);
+    if (share == NULL)
+        return;
+    munmap(share->memory, share->size);
+    mem_free(share);
+}
+
+const struct share_table *share_table(const struct share *share)
+{
+    return &share->table;
 }
 
 struct share_counters *share_counters(struct share *share, unsigned seat)
 {
-    return &share->counters[seat].counters;
+    return &share->memory->counters[seat].counters;
 }
 
 void share_beat(struct share *share, unsigned seat)
 {
-    share_count(&share->counters[seat].counters.beats, 1);
+    share_count(&share->memory->counters[seat].counters.beats, 1);
 }
 
 uint64_t share_beats(const struct share *share, unsigned seat)
 {
-    return atomic_load_explicit(&share->counters[seat].counters.beats, memory_order_relaxed);
+    return atomic_load_explicit(&share->memory->counters[seat].counters.beats, memory_order_relaxed);
 }
 
 struct share_sums share_sums(const struct share *share)
 {
     struct share_sums sums = {0};
     for (unsigned i = 0; i < SHARE_SEATS; i++) {
-        const struct share_counters *of = &share->counters[i].counters;
+        const struct share_counters *of = &share->memory->counters[i].counters;
         sums.accepted += atomic_load_explicit(&of->accepted, memory_order_relaxed);
         sums.closed += atomic_load_explicit(&of->closed, memory_order_relaxed);
         sums.requests += atomic_load_explicit(&of->requests, memory_order_relaxed);
@@ -151,12 +180,32 @@ struct share_sums share_sums(const struct share *share)
     return sums;
 }
 
+/* Gives back one of a count. It cannot be 0 unless somebody has written what is not theirs. */
+static void take_one(_Atomic uint64_t *count)
+{
+    if (atomic_fetch_sub(count, 1) == 0)
+        atomic_store(count, 0);
+}
+
+static void take_one_32(_Atomic uint32_t *count)
+{
+    if (atomic_fetch_sub(count, 1) == 0)
+        atomic_store(count, 0);
+}
+
 /* Whoever sums over seats looks at those up to the highest in use. */
+static uint32_t seats_in_use(const struct share *share)
+{
+    uint32_t seats = atomic_load_explicit(&share->memory->seats, memory_order_relaxed);
+    return MIN(seats, (uint32_t)SHARE_SEATS);
+}
+
 static void note_seat(struct share *share, unsigned seat)
 {
     CHECK(seat <= SHARE_SEAT_LAST);
-    uint32_t seats = atomic_load(&share->seats);
-    while (seats < seat + 1 && !atomic_compare_exchange_weak(&share->seats, &seats, seat + 1))
+    uint32_t seats = atomic_load(&share->memory->seats);
+    while (
+        seats < seat + 1 && !atomic_compare_exchange_weak(&share->memory->seats, &seats, seat + 1))
         ;
 }
 
@@ -178,6 +227,9 @@ static void drop_ref(struct worker_row *row, unsigned seat)
     if (refs == bit)
         finish_closing(row);
 }
+
+/* A row is given back in a few instructions, or when the supervisor has heard of a death. */
+enum { TRIES_BUSY = 100, TRIES_MAX = 1000 * 1000, RECLAIM_TRIES = 100 };
 
 /* How often this process uses a row; its bit in refs is set while it does. */
 static uint16_t uses[SHARE_SEATS][SHARE_WORKERS];
@@ -204,7 +256,7 @@ static int find_row(const struct share *share, unsigned home, uint64_t key, int 
 {
     for (unsigned i = 0; i < SHARE_WORKERS; i++) {
         int index = (int)((home + i) % SHARE_WORKERS);
-        if (index != except && atomic_load(&share->workers[index].key) == key)
+        if (index != except && atomic_load(&share->memory->workers[index].key) == key)
             return index;
     }
     return -1;
@@ -213,27 +265,30 @@ static int find_row(const struct share *share, unsigned home, uint64_t key, int 
 int share_worker_get(struct share *share, unsigned seat, const void *id, size_t n)
 {
     note_seat(share, seat);
-    uint64_t key = hash_bytes(&share->hash_key, id, n) | 1;
+    uint64_t key = hash_bytes(&share->table.key, id, n) | 1;
     unsigned home = (unsigned)(key >> 1) % SHARE_WORKERS;
-    for (;;) {
+    for (unsigned tries = 0; tries < TRIES_MAX; tries++) {
+        if (tries >= TRIES_BUSY)
+            sched_yield();
         int index = find_row(share, home, key, -1);
         if (index < 0)
             index = find_row(share, home, 0, -1);
         if (index < 0)
             return -ENOSPC;
         if (uses[seat][index] == 0) {
-            if (!join_row(&share->workers[index], seat, key))
+            if (!join_row(&share->memory->workers[index], seat, key))
                 continue;
             /* Two processes may have taken two rows at once. Each looks after it has taken one, so
              * at least one of them sees the other's, and takes its own back. */
             if (find_row(share, home, key, index) >= 0) {
-                drop_ref(&share->workers[index], seat);
+                drop_ref(&share->memory->workers[index], seat);
                 continue;
             }
         }
         uses[seat][index]++;
         return index;
     }
+    return -ENOSPC; /* a row that stays as it is between two instructions */
 }
 
 void share_worker_put(struct share *share, unsigned seat, int worker)
@@ -241,14 +296,14 @@ void share_worker_put(struct share *share, unsigned seat, int worker)
     CHECK(uses[seat][worker] > 0);
     if (--uses[seat][worker] > 0)
         return;
-    CHECK(atomic_load(&share->workers[worker].load[seat]) == 0);
-    drop_ref(&share->workers[worker], seat);
+    atomic_store(&share->memory->workers[worker].load[seat], 0); /* as it is, if nobody wrote it */
+    drop_ref(&share->memory->workers[worker], seat);
 }
 
 uint32_t share_worker_load(const struct share *share, int worker)
 {
-    const struct worker_row *row = &share->workers[worker];
-    uint32_t seats = atomic_load_explicit(&share->seats, memory_order_relaxed);
+    const struct worker_row *row = &share->memory->workers[worker];
+    uint32_t seats = seats_in_use(share);
     uint32_t load = 0;
     for (uint32_t i = 0; i < seats; i++)
         load += atomic_load_explicit(&row->load[i], memory_order_relaxed);
@@ -257,12 +312,12 @@ uint32_t share_worker_load(const struct share *share, int worker)
 
 void share_worker_add_abandoned(struct share *share, unsigned seat, int worker, int change)
 {
-    atomic_fetch_add(&share->workers[worker].abandoned[seat], (uint32_t)change);
+    atomic_fetch_add(&share->memory->workers[worker].abandoned[seat], (uint32_t)change);
 }
 
 uint32_t share_worker_awaited(const struct share *share, int worker)
 {
-    const struct worker_row *row = &share->workers[worker];
+    const struct worker_row *row = &share->memory->workers[worker];
     uint32_t awaited = 0;
     for (uint32_t i = 0; i < SHARE_SEATS; i++) {
         uint32_t load = atomic_load(&row->load[i]);
@@ -283,13 +338,14 @@ static void add_load(struct worker_row *row, unsigned seat, int change)
 {
     /* Only this seat writes it, so this need not be one instruction. */
     uint32_t load = atomic_load_explicit(&row->load[seat], memory_order_relaxed);
-    atomic_store_explicit(&row->load[seat], load + (uint32_t)change, memory_order_release);
+    load = change < 0 && load == 0 ? 0 : load + (uint32_t)change;
+    atomic_store_explicit(&row->load[seat], load, memory_order_release);
 }
 
 bool share_slot_take(
     struct share *share, unsigned seat, int worker, uint32_t concurrency, int *ret_slot)
 {
-    struct worker_row *row = &share->workers[worker];
+    struct worker_row *row = &share->memory->workers[worker];
     if (concurrency == 0) {
         add_load(row, seat, 1);
         *ret_slot = SHARE_SLOT_NONE;
@@ -299,7 +355,7 @@ bool share_slot_take(
     /* The count never exceeds the slots that are taken, so this is exact where it says "full". */
     if (share_worker_load(share, worker) >= concurrency)
         return false;
-    _Atomic uint8_t *slots = share->slots[worker];
+    _Atomic uint8_t *slots = share->memory->slots[worker];
     uint32_t hint = atomic_load_explicit(&row->hint, memory_order_relaxed);
     if (hint >= concurrency)
         hint = 0;
@@ -318,25 +374,34 @@ bool share_slot_take(
 
 void share_slot_give(struct share *share, unsigned seat, int worker, int slot)
 {
-    struct worker_row *row = &share->workers[worker];
+    struct worker_row *row = &share->memory->workers[worker];
     add_load(row, seat, -1);
     if (slot == SHARE_SLOT_NONE)
         return;
-    CHECK(atomic_load_explicit(&share->slots[worker][slot], memory_order_relaxed) == seat + 1);
-    atomic_store(&share->slots[worker][slot], 0);
+    uint8_t ours = (uint8_t)(seat + 1); /* unless somebody has written there */
+    atomic_compare_exchange_strong(&share->memory->slots[worker][slot], &ours, 0);
     atomic_store_explicit(&row->hint, (uint32_t)slot, memory_order_relaxed);
+}
+
+static void clear_queue(struct queue_cell *cell)
+{
+    /* Looked at first: what is 0 stays a page that is nobody's. */
+    if (atomic_load_explicit(&cell->queued, memory_order_relaxed) != 0)
+        atomic_store(&cell->queued, 0);
+    if (atomic_load_explicit(&cell->oldest, memory_order_relaxed) != 0)
+        atomic_store(&cell->oldest, 0);
 }
 
 static uint64_t pool_key(const struct share *share, const char *name)
 {
-    return hash_bytes(&share->hash_key, name, strlen(name)) | 1;
+    return hash_bytes(&share->table.key, name, strlen(name)) | 1;
 }
 
 int share_pool(const struct share *share, const char *name)
 {
     uint64_t key = pool_key(share, name);
     for (int i = 0; i < SHARE_POOLS; i++) {
-        if (atomic_load(&share->pools[i]) == key)
+        if (share->table.pools[i] == key)
             return i;
     }
     return -ENOENT;
@@ -346,22 +411,24 @@ void share_set_pools(struct share *share, const char *const *names, size_t n)
 {
     CHECK(n <= SHARE_POOLS);
     bool wanted[SHARE_POOLS] = {false};
+    uint64_t *pools = share->table.pools;
     for (size_t i = 0; i < n; i++) {
         int row = share_pool(share, names[i]);
         if (row >= 0)
             wanted[row] = true;
     }
-    for (int i = 0; i < SHARE_POOLS; i++) {
-        if (!wanted[i])
-            atomic_store(&share->pools[i], 0);
-    }
+    for (int i = 0; i < SHARE_POOLS; i++)
+        pools[i] = wanted[i] ? pools[i] : 0;
     int row = 0;
     for (size_t i = 0; i < n; i++) {
         if (share_pool(share, names[i]) >= 0)
             continue;
-        while (atomic_load(&share->pools[row]) != 0)
+        while (pools[row] != 0)
             row++;
-        atomic_store(&share->pools[row], pool_key(share, names[i]));
+        pools[row] = pool_key(share, names[i]);
+        /* Nobody has used it until now; whatever is there is nobody's. */
+        for (unsigned seat = 0; seat < SHARE_SEATS; seat++)
+            clear_queue(&share->memory->queues[row][seat]);
     }
 }
 
@@ -369,34 +436,35 @@ bool share_queue_add(struct share *share, unsigned seat, unsigned pool, uint32_t
 {
     note_seat(share, seat);
     uint64_t waiting = 0;
-    uint32_t seats = atomic_load(&share->seats);
+    uint32_t seats = seats_in_use(share);
     for (uint32_t i = 0; i < seats; i++)
-        waiting += atomic_load_explicit(&share->queues[pool][i].queued, memory_order_relaxed);
+        waiting += atomic_load_explicit(
+            &share->memory->queues[pool][i].queued, memory_order_relaxed);
     if (waiting >= limit)
         return false;
-    atomic_fetch_add(&share->queues[pool][seat].queued, 1);
+    atomic_fetch_add(&share->memory->queues[pool][seat].queued, 1);
     return true;
 }
 
 void share_queue_remove(struct share *share, unsigned seat, unsigned pool)
 {
-    CHECK(atomic_fetch_sub(&share->queues[pool][seat].queued, 1) > 0);
+    take_one_32(&share->memory->queues[pool][seat].queued);
 }
 
 void share_queue_set_oldest(struct share *share, unsigned seat, unsigned pool, uint64_t since)
 {
     /* Sequentially consistent on purpose: who waits says so and then looks for a slot, who frees a
      * slot then looks for who waits; so one of the two sees the other. */
-    atomic_store(&share->queues[pool][seat].oldest, since);
+    atomic_store(&share->memory->queues[pool][seat].oldest, since);
 }
 
 bool share_queue_oldest_other(const struct share *share, unsigned seat, unsigned pool,
     unsigned *ret_seat, uint64_t *ret_since)
 {
-    uint32_t seats = atomic_load_explicit(&share->seats, memory_order_relaxed);
+    uint32_t seats = seats_in_use(share);
     uint64_t best = UINT64_MAX;
     for (uint32_t i = 0; i < seats; i++) {
-        uint64_t since = i == seat ? 0 : atomic_load(&share->queues[pool][i].oldest);
+        uint64_t since = i == seat ? 0 : atomic_load(&share->memory->queues[pool][i].oldest);
         if (since != 0 && since < best) {
             best = since;
             *ret_seat = i;
@@ -412,18 +480,18 @@ bool share_connection_add(struct share *share, unsigned seat, uint64_t limit)
 {
     note_seat(share, seat);
     uint64_t open = 0;
-    uint32_t seats = atomic_load(&share->seats);
+    uint32_t seats = seats_in_use(share);
     for (uint32_t i = 0; i < seats; i++)
-        open += atomic_load_explicit(&share->connections[i], memory_order_relaxed);
+        open += atomic_load_explicit(&share->memory->connections[i], memory_order_relaxed);
     if (open >= limit)
         return false;
-    atomic_fetch_add(&share->connections[seat], 1);
+    atomic_fetch_add(&share->memory->connections[seat], 1);
     return true;
 }
 
 void share_connection_remove(struct share *share, unsigned seat)
 {
-    CHECK(atomic_fetch_sub(&share->connections[seat], 1) > 0);
+    take_one(&share->memory->connections[seat]);
 }
 
 /* 0 where the peer has no address that could be counted. */
@@ -433,11 +501,11 @@ static uint64_t peer_key(const struct share *share, const struct sockaddr *peer)
         return 0;
     if (peer->sa_family == AF_INET) {
         const struct sockaddr_in *in = (const void *)peer;
-        return hash_bytes(&share->hash_key, &in->sin_addr, sizeof(in->sin_addr)) | 1;
+        return hash_bytes(&share->table.key, &in->sin_addr, sizeof(in->sin_addr)) | 1;
     }
     if (peer->sa_family == AF_INET6) {
         const struct sockaddr_in6 *in6 = (const void *)peer;
-        return hash_bytes(&share->hash_key, &in6->sin6_addr, sizeof(in6->sin6_addr)) | 1;
+        return hash_bytes(&share->table.key, &in6->sin6_addr, sizeof(in6->sin6_addr)) | 1;
     }
     return 0;
 }
@@ -462,19 +530,22 @@ bool share_peer_add(struct share *share, unsigned seat, const struct sockaddr *p
     note_seat(share, seat);
     size_t mask = share->peers - 1;
     uint64_t open = 0;
-    uint32_t seats = atomic_load(&share->seats);
+    uint32_t seats = seats_in_use(share);
     for (uint32_t i = 0; i < seats; i++) {
-        struct peer_cell *cells = &share->peer_cells[i * share->peers];
+        struct peer_cell *cells = &share->memory->peer_cells[i * share->peers];
         size_t at = find_peer(cells, mask, key);
         if (atomic_load(&cells[at].key) == key)
             open += atomic_load(&cells[at].count);
     }
     if (open >= limit)
         return false;
-    struct peer_cell *cells = &share->peer_cells[seat * share->peers];
+    struct peer_cell *cells = &share->memory->peer_cells[seat * share->peers];
     size_t at = find_peer(cells, mask, key);
-    CHECK(cells[at].key == key || cells[at].key == 0);
-    atomic_store_explicit(&share->counts_peers[seat], true, memory_order_relaxed);
+    uint64_t found = atomic_load(&cells[at].key);
+    if (found != key && found != 0)
+        return true; /* half of them are free, unless somebody has written there: it goes uncounted
+                      */
+    atomic_store_explicit(&share->memory->counts_peers[seat], true, memory_order_relaxed);
     atomic_fetch_add(&cells[at].count, 1);
     atomic_store(&cells[at].key, key);
     return true;
@@ -486,14 +557,16 @@ void share_peer_remove(struct share *share, unsigned seat, const struct sockaddr
     if (key == 0)
         return;
     size_t mask = share->peers - 1;
-    struct peer_cell *cells = &share->peer_cells[seat * share->peers];
+    struct peer_cell *cells = &share->memory->peer_cells[seat * share->peers];
     size_t hole = find_peer(cells, mask, key);
-    CHECK(cells[hole].key == key && cells[hole].count > 0);
+    if (atomic_load(&cells[hole].key) != key)
+        return;
     if (atomic_fetch_sub(&cells[hole].count, 1) > 1)
         return;
     /* Close the gap, so that no search ends at it too early (a reader on another seat may miss a
      * cell that is just being moved, and counts a few too few once). */
-    for (size_t i = (hole + 1) & mask; cells[i].key != 0; i = (i + 1) & mask) {
+    size_t i = (hole + 1) & mask;
+    for (size_t n = 0; n < mask && cells[i].key != 0; n++, i = (i + 1) & mask) {
         size_t home = (size_t)(cells[i].key >> 1) & mask;
         if (((i - home) & mask) < ((i - hole) & mask))
             continue;
@@ -505,47 +578,91 @@ void share_peer_remove(struct share *share, unsigned seat, const struct sockaddr
     atomic_store(&cells[hole].count, 0);
 }
 
-void share_reclaim(struct share *share, unsigned seat)
+/* Frees the slots that none of these seats holds. */
+static void reclaim_slots(_Atomic uint8_t *slots, uint64_t alive)
 {
-    CHECK(seat <= SHARE_SEAT_LAST);
-    uint64_t bit = (uint64_t)1 << seat;
-    for (unsigned w = 0; w < SHARE_WORKERS; w++) {
-        struct worker_row *row = &share->workers[w];
+    for (unsigned s = 0; s < SHARE_SLOTS; s++) {
+        uint8_t owner = atomic_load_explicit(&slots[s], memory_order_relaxed);
+        /* Only who holds it changes it, and they have ended. */
+        if (owner != 0 && (owner > SHARE_SEATS || !(alive >> (owner - 1) & 1)))
+            atomic_store(&slots[s], 0);
+    }
+}
+
+static void reclaim_loads(struct worker_row *row, uint64_t alive)
+{
+    for (unsigned seat = 0; seat < SHARE_SEATS; seat++) {
+        if (alive >> seat & 1)
+            continue;
+        if (atomic_load_explicit(&row->load[seat], memory_order_relaxed) != 0)
+            atomic_store(&row->load[seat], 0);
+        if (atomic_load_explicit(&row->abandoned[seat], memory_order_relaxed) != 0)
+            atomic_store(&row->abandoned[seat], 0);
+    }
+}
+
+/*
+ * refs is what a row is believed by: a seat that has ended is taken out of it when all that it held
+ * has been given back, and a row without a living seat is closed. Whoever has it mapped may write
+ * to refs in between for ever, so the tries are counted; what is left is done at the next death.
+ */
+static void reclaim_row(struct share *share, unsigned index, uint64_t alive)
+{
+    struct worker_row *row = &share->memory->workers[index];
+    for (unsigned tries = 0; tries < RECLAIM_TRIES; tries++) {
         uint64_t refs = atomic_load(&row->refs);
-        /* The process may have died after it had set the key: the row has one, and is nobody's. */
-        if (refs == 0 && atomic_load(&row->key) != 0 &&
-            atomic_compare_exchange_strong(&row->refs, &refs, CLOSING | bit))
-            refs = CLOSING | bit;
-        if (refs == (CLOSING | bit)) {
+        if ((refs & alive) == 0) {
+            /* A process that died after it had set the key: the row has one, and is nobody's. */
+            if (refs == 0 && atomic_load(&row->key) == 0)
+                return;
+            if (!atomic_compare_exchange_strong(&row->refs, &refs, CLOSING))
+                continue;
+            reclaim_slots(share->memory->slots[index], 0);
+            reclaim_loads(row, 0);
             finish_closing(row);
-            continue;
+            return;
         }
-        if (!(refs & bit))
-            continue;
-        /* The process may have died between taking a slot and counting it: look at every slot. */
-        for (unsigned s = 0; s < SHARE_SLOTS; s++) {
-            if (atomic_load_explicit(&share->slots[w][s], memory_order_relaxed) == seat + 1)
-                atomic_store(&share->slots[w][s], 0);
-        }
-        atomic_store(&row->load[seat], 0);
-        atomic_store(&row->abandoned[seat], 0);
-        drop_ref(row, seat);
+        reclaim_loads(row, alive);
+        if ((refs & ~alive & ~CLOSING) == 0)
+            return;
+        /* One may have died between taking a slot and counting it: look at every slot. */
+        reclaim_slots(share->memory->slots[index], alive);
+        if (atomic_compare_exchange_strong(&row->refs, &refs, refs & (alive | CLOSING)))
+            return;
     }
-    for (unsigned p = 0; p < SHARE_POOLS; p++) {
-        atomic_store(&share->queues[p][seat].queued, 0);
-        atomic_store(&share->queues[p][seat].oldest, 0);
-    }
+}
+
+static void reclaim_seat(struct share *share, unsigned seat)
+{
+    struct memory *memory = share->memory;
+    for (unsigned p = 0; p < SHARE_POOLS; p++)
+        clear_queue(&memory->queues[p][seat]);
     /* What it had open is closed by its end; all else that it counted stays counted. */
-    share_count(&share->counters[seat].counters.closed, atomic_load(&share->connections[seat]));
-    atomic_store(&share->connections[seat], 0);
-    if (!atomic_load(&share->counts_peers[seat]))
+    uint64_t open = atomic_load_explicit(&memory->connections[seat], memory_order_relaxed);
+    if (open != 0) {
+        share_count(&memory->counters[seat].counters.closed, open);
+        atomic_store(&memory->connections[seat], 0);
+    }
+    if (!atomic_load(&memory->counts_peers[seat]))
         return; /* looking at the cells would make memory of them */
-    struct peer_cell *cells = &share->peer_cells[seat * share->peers];
+    struct peer_cell *cells = &memory->peer_cells[seat * share->peers];
     for (size_t i = 0; i < share->peers; i++) {
         /* Where it died while it took or freed the cell, one of the two may be there alone. */
         if (cells[i].key != 0 || cells[i].count != 0) {
             atomic_store(&cells[i].key, 0);
             atomic_store(&cells[i].count, 0);
         }
+    }
+    atomic_store(&memory->counts_peers[seat], false);
+}
+
+void share_reclaim(struct share *share, uint64_t alive)
+{
+    alive &= ~CLOSING;
+    for (unsigned w = 0; w < SHARE_WORKERS; w++)
+        reclaim_row(share, w, alive);
+    for (unsigned seat = 0; seat < SHARE_SEATS; seat++) {
+        if (!(alive >> seat & 1))
+            reclaim_seat(share, seat);
     }
 }

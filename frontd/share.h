@@ -12,6 +12,10 @@
 #include <sys/socket.h>
 
 #include "common/base.h"
+#include "common/hash.h"
+
+/* Changes whenever the layout does: programs of two versions may run side by side for a while. */
+enum { SHARE_LAYOUT = 5 };
 
 enum {
     SHARE_SEATS = 64,
@@ -22,7 +26,20 @@ enum {
     SHARE_SLOT_NONE = -1,              /* what a call on a worker without a limit holds */
 };
 
+/*
+ * It is mapped by processes that may be anybody's by now, so nothing in it is believed: a count may
+ * be wrong, and no more. Where things are, each process keeps in memory of its own.
+ */
 struct share;
+
+/* Of the supervisor, which tells its shards: what nobody may learn or change through the memory. */
+struct share_table {
+    struct hash_key key;
+    uint64_t pools[SHARE_POOLS]; /* keyed hashes of the names of those that have a row; 0: free */
+};
+
+/* A new key, and no pools. */
+void share_table_init(struct share_table *table);
 
 /*
  * Creates the memory. peers: entries for counting connections per peer address on each seat (a
@@ -32,16 +49,22 @@ struct share;
 int share_create(size_t peers, int *ret_fd);
 
 /*
- * Maps it; the descriptor is borrowed. Returns 0 with *ret_share (share_unmap()), or -errno;
- * -EINVAL when it is that of a program which lays it out in another way.
+ * Maps it; the descriptor is borrowed, table: copied. Returns 0 with *ret_share (share_unmap()), or
+ * -errno; -EINVAL when it is not a memfd of the right size that can get neither longer nor shorter.
  */
-int share_map(int fd, struct share **ret_share);
+int share_map(int fd, const struct share_table *table, struct share **ret_share);
 
 /* Accepts NULL. */
 void share_unmap(struct share *share);
 
-/* For the supervisor, once the process on that seat is dead: takes back all that it held. */
-void share_reclaim(struct share *share, unsigned seat);
+/* Its table as it is now, with the pools of share_set_pools(); valid until share_unmap(). */
+const struct share_table *share_table(const struct share *share);
+
+/*
+ * For the supervisor, when a process has ended: takes back all that is not held by one of those
+ * that live. alive: a bit for each seat.
+ */
+void share_reclaim(struct share *share, uint64_t alive);
 
 /* Counters */
 
@@ -122,7 +145,8 @@ void share_slot_give(struct share *share, unsigned seat, int worker, int slot);
 /*
  * For the supervisor: from now on there is a row for each pool of these names, and for no other.
  * A pool keeps its row, so that two generations of shards whose configs list their pools in another
- * order mean the same. n: at most SHARE_POOLS.
+ * order mean the same. Shards that are started afterwards are to be told share_table().
+ * n: at most SHARE_POOLS.
  */
 void share_set_pools(struct share *share, const char *const *names, size_t n);
 

@@ -57,14 +57,6 @@ static bool on_air(const struct peer *peer)
     return peer->stream.open && !peer->stream.closing;
 }
 
-unsigned mesh_count(void)
-{
-    unsigned n = 0;
-    for (unsigned i = 0; i < SHARE_SEATS; i++)
-        n += on_air(&peers[i]);
-    return n;
-}
-
 /* All that came before it has been given to the connections by now. */
 static void answer(struct stream *stream, uint64_t number)
 {

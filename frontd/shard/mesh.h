@@ -18,9 +18,6 @@ void mesh_init(struct ctx *ctx);
 /* A socket to the shard on that seat; one that there was is closed. fd: consumed. 0 or -errno. */
 int mesh_add(struct ctx *ctx, unsigned seat, int fd);
 
-/* How many other shards there is a socket to. */
-unsigned mesh_count(void);
-
 /* Passes a frame (as frame_read() gave it) on to every other shard. */
 void mesh_forward(struct ctx *ctx, const struct frame *frame);
 

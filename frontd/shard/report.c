@@ -29,8 +29,16 @@ static void stop(struct report *report)
     signal(SIGTERM, SIG_IGN);
 }
 
-/* Returns a socket, or -errno where nobody listens. */
-static int dial(const char *run_dir)
+/* Who made the socket at the other end; (uid_t)-1: nobody knows. */
+static uid_t peer_of(int sock)
+{
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+    return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ? (uid_t)-1 : peer.uid;
+}
+
+/* Returns a socket, or -errno where nobody listens; -EPERM where it is not a supervisor of ours. */
+static int dial(const char *run_dir, uid_t uid)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t room = sizeof(address.sun_path);
@@ -39,17 +47,18 @@ static int dial(const char *run_dir)
     int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (sock < 0)
         return -errno;
-    if (connect(sock, (struct sockaddr *)&address, sizeof(address)) < 0) {
-        int r = -errno;
-        close(sock);
-        return r;
-    }
-    return sock;
+    int r = connect(sock, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+    if (r == 0 && peer_of(sock) != uid)
+        r = -EPERM; /* what we have to pass on is not for them */
+    if (r == 0)
+        return sock;
+    close(sock);
+    return r;
 }
 
 static int try(struct report *report)
 {
-    int sock = dial(report->run_dir);
+    int sock = dial(report->run_dir, report->uid);
     if (sock < 0)
         return sock;
     int r = report->ops->report(report, sock);
@@ -81,8 +90,9 @@ static void on_terminate(uv_signal_t *handle, int number)
     report->ops->gave_up(report);
 }
 
-void report_init(struct report *report, uv_loop_t *loop)
+void report_init(struct report *report, uv_loop_t *loop, int control)
 {
+    report->uid = peer_of(control);
     CHECK(uv_timer_init(loop, &report->timer) == 0);
     CHECK(uv_signal_init(loop, &report->terminate) == 0);
     report->timer.data = report->terminate.data = report;

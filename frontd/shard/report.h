@@ -2,6 +2,7 @@
 
 /* A shard without a supervisor serves on, and looks for the one that is started in its place. */
 
+#include <sys/types.h>
 #include <uv.h>
 
 #include "common/base.h"
@@ -23,10 +24,12 @@ struct report {
     uv_timer_t timer;
     uv_signal_t terminate;
     uint64_t since; /* ms: the last supervisor went */
+    uid_t uid;      /* of the supervisor that has started us: only theirs are believed */
     bool open;
 };
 
-void report_init(struct report *report, uv_loop_t *loop);
+/* control: the socket to the supervisor that has started this shard; borrowed. */
+void report_init(struct report *report, uv_loop_t *loop, int control);
 
 /* The supervisor is gone. run_dir: borrowed. */
 void report_start(struct report *report, const struct report_ops *ops, const char *run_dir);

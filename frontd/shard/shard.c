@@ -372,7 +372,7 @@ static int init_handles(struct shard *shard)
     CHECK(uv_timer_init(loop, &shard->beat) == 0);
     shard->beat.data = shard;
     CHECK(uv_timer_start(&shard->beat, on_beat, SHARE_BEAT_MS / 2, SHARE_BEAT_MS / 2) == 0);
-    report_init(&shard->report, loop);
+    report_init(&shard->report, loop, CTL_FD);
     shard->tick_at = UINT64_MAX;
     shard->turn_end.data = shard->tick.data = shard->looked.data = shard->drain_limit.data = shard;
     CHECK(uv_prepare_start(&shard->turn_end, on_turn_end) == 0);
@@ -405,7 +405,7 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
     snprintf(
         who, sizeof(who), "shard %llu/%u", (unsigned long long)start->generation, start->shard);
     log_init(shard->conf->log_level, shard->conf->log_format, who);
-    r = share_map(fds[CTL_SHARE], &shard->share);
+    r = share_map(fds[CTL_SHARE], &start->table, &shard->share);
     if (r < 0)
         return r;
     ctx->seat = start->seat;
@@ -561,12 +561,7 @@ static int on_report(struct report *report, int sock)
     struct shard *shard = container_of(report, struct shard, report);
     struct ctl_message message = {0};
     struct ctl_message ready = {0};
-    message.u.report.start = shard->start;
-    message.u.report.pid = getpid();
-    message.u.report.open = shard->opened;
-    message.u.report.leaving = shard->ctx.leaving || shard->ctx.draining;
-    message.u.report.known = (uint8_t)(1 + mesh_count());
-    int r = ctl_send(sock, CTL_REPORT, &message, shard->fds, CTL_START_FDS);
+    int r = ctl_send(sock, CTL_REPORT, &message, &shard->fds[CTL_SHARE], 1);
     if (r == 0)
         r = send_listeners(shard, sock);
     return r == 0 ? ctl_send(sock, CTL_READY, &ready, NULL, 0) : r;

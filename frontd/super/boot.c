@@ -6,11 +6,13 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "frontd/super/folder.h"
+
+#define PID_FILE "frontd.pid"
 
 uint64_t boot_raise_fd_limit(const struct conf *conf)
 {
@@ -31,35 +33,44 @@ uint64_t boot_raise_fd_limit(const struct conf *conf)
 
 int boot_lock_run_dir(struct super *super, const struct conf *conf)
 {
-    const char *dir = conf->run_dir;
-    char path[4096];
-    if (mkdir(dir, 0750) < 0 && errno != EEXIST) {
-        log_error("run_dir %s: cannot make it: %s", dir, strerror(errno));
+    char error[512];
+    super->run_dir_fd = folder_open(conf->run_dir, true, error, sizeof(error));
+    if (super->run_dir_fd < 0) {
+        log_error("run_dir %s", error);
         return -1;
     }
-    snprintf(path, sizeof(path), "%s/frontd.pid", dir);
-    super->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+    super->lock_fd = folder_open_file(super->run_dir_fd, PID_FILE, O_RDWR | O_CREAT, 0640);
+    if (super->lock_fd == -EPERM || super->lock_fd == -ELOOP) {
+        log_error("run_dir %s: " PID_FILE " is not a plain file of the user who runs frontd alone: "
+                  "remove it",
+            conf->run_dir);
+        return -1;
+    }
     if (super->lock_fd < 0) {
-        log_error("run_dir %s: cannot open frontd.pid: %s", dir, strerror(errno));
+        log_error(
+            "run_dir %s: cannot open " PID_FILE ": %s", conf->run_dir, strerror(-super->lock_fd));
         return -1;
     }
     if (flock(super->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-        log_error("run_dir %s: another frontd runs with it, see frontd.pid there", dir);
+        log_error("run_dir %s: another frontd runs with it, see " PID_FILE " there", conf->run_dir);
         close(super->lock_fd);
         super->lock_fd = -1;
         return -1;
     }
     if (ftruncate(super->lock_fd, 0) < 0 || dprintf(super->lock_fd, "%ld\n", (long)getpid()) < 0)
-        log_warning("run_dir %s: cannot write frontd.pid: %s", dir, strerror(errno));
+        log_warning("run_dir %s: cannot write " PID_FILE ": %s", conf->run_dir, strerror(errno));
     return 0;
 }
 
 void boot_unlock_run_dir(struct super *super)
 {
+    if (super->run_dir_fd >= 0)
+        close(super->run_dir_fd);
+    super->run_dir_fd = -1;
     if (super->lock_fd < 0)
         return;
     if (ftruncate(super->lock_fd, 0) < 0)
-        log_debug("cannot empty frontd.pid: %s", strerror(errno));
+        log_debug("cannot empty " PID_FILE ": %s", strerror(errno));
     close(super->lock_fd);
     super->lock_fd = -1;
 }

@@ -11,12 +11,12 @@
 uint64_t boot_raise_fd_limit(const struct conf *conf);
 
 /*
- * Makes run_dir and holds its PID file: one front for each run_dir. Returns 0, or -1 and has logged
- * why.
+ * Makes run_dir, or looks at whose it is, and holds its PID file: one front for each run_dir.
+ * Returns 0, or -1 and has logged why.
  */
 int boot_lock_run_dir(struct super *super, const struct conf *conf);
 
-/* Lets go of the PID file, which names nobody then. Nothing where it is not held. */
+/* Lets go of run_dir and the PID file, which names nobody then. Nothing where it is not held. */
 void boot_unlock_run_dir(struct super *super);
 
 /* Who this front is: its instance, the key of its connection ids, the numbers of its shards. */

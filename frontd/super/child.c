@@ -20,13 +20,15 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "frontd/super/super.h"
+#include "frontd/super/discard.h"
+#include "frontd/super/state.h"
 
 enum {
     STEADY_MS = 5000,       /* who lived this long has not "kept dying" */
     BACKOFF_FIRST_MS = 100, /* after the second death in a row; the first restart is at once */
     BACKOFF_MAX_MS = 10000,
     START_MAX_MS = 30000, /* from its start until it is ready, where no reload is waiting for it */
+    CLOSE_WAIT_MS = 100,
 };
 
 static void on_restart(uv_timer_t *timer)
@@ -103,7 +105,9 @@ static int send_start(struct child *child, int control)
     struct super *super = generation->super;
     struct ctl_message message = {0};
     struct ctl_start *start = &message.u.start;
-    start->incarnation = child->incarnation = ++super->incarnations;
+    if (generation->share == NULL)
+        return -ENOTSUP; /* this program's shards share in another way; the reload to come helps */
+    start->incarnation = child->incarnation;
     start->generation = generation->number;
     start->seat = child->seat;
     start->shard = child->shard;
@@ -111,10 +115,10 @@ static int send_start(struct child *child, int control)
     memcpy(start->instance, super->instance, sizeof(start->instance));
     memcpy(start->conn_key, super->conn_key, sizeof(start->conn_key));
     snprintf(start->conf_name, sizeof(start->conf_name), "%s", super->conf_name);
+    start->table = *share_table(generation->share);
     int fds[CTL_START_FDS];
     fds[CTL_CONF] = generation->conf_fd;
     fds[CTL_SHARE] = generation->share_fd;
-    fds[CTL_ALIVE] = super->alive_fd;
     fds[CTL_WAKE] = super->wake_fds[child->seat];
     return ctl_send(control, CTL_START, &message, fds, CTL_START_FDS);
 }
@@ -152,6 +156,22 @@ static int send_listeners(struct child *child, int control)
     return r == 0 && listen->count > 0 ? flush_listeners(control, &message, fds) : r;
 }
 
+void child_kill(struct child *child)
+{
+    if (child->pidfd >= 0)
+        syscall(SYS_pidfd_send_signal, child->pidfd, SIGKILL, NULL, 0);
+    else if (child->pid > 0)
+        kill(child->pid, SIGKILL); /* a child of ours that has not been waited for */
+    /* Its end is seen like any other. */
+}
+
+/* Of a shard that does not read what it is told. Nobody waits for it. */
+static void give_up_on(struct child *child)
+{
+    log_error("%s does not read what it is told, killing it", name_of(child));
+    child_kill(child);
+}
+
 /* Sends each of two shards an end of a socket pair; for PEER with the other's wake-up eventfd. */
 static int link_shards(
     struct child *one, enum ctl_type to_one, int type, struct child *other, enum ctl_type to_other)
@@ -166,8 +186,14 @@ static int link_shards(
     int fds_to_other[CTL_PEER_FDS] = {pair[1], wake_fds[one->seat]};
     size_t nfds = to_one == CTL_PEER ? CTL_PEER_FDS : 1;
     int r = ctl_send(one->sock, to_one, &message_to_one, fds_to_one, nfds);
-    if (r == 0 && ctl_send(other->sock, to_other, &message_to_other, fds_to_other, nfds) < 0)
-        log_error("%s cannot be told of another shard", name_of(other));
+    int r_other = r < 0 ? 0
+                        : ctl_send(other->sock, to_other, &message_to_other, fds_to_other, nfds);
+    if (r_other < 0)
+        log_error("%s cannot be told of another shard: %s", name_of(other), strerror(-r_other));
+    if (r == -EAGAIN)
+        give_up_on(one);
+    if (r_other == -EAGAIN)
+        give_up_on(other);
     close(pair[0]);
     close(pair[1]);
     return r;
@@ -192,12 +218,6 @@ static int connect_peers(struct child *child)
         }
     }
     return r;
-}
-
-void child_kill(struct child *child)
-{
-    if (child->pid > 0)
-        kill(child->pid, SIGKILL); /* its end is seen like any other */
 }
 
 static void check_beats(struct child *child, uint64_t elapsed)
@@ -234,6 +254,11 @@ void child_check(struct child *child, uint64_t elapsed)
     child_kill(child);
 }
 
+/*
+ * One message in each turn of the loop, so that no shard keeps us from the others. It has to be
+ * READY from one that is starting: a shard has nothing else to say, and one that does is not ours
+ * any more. One that closes its end without ending is no better.
+ */
 static void on_control(uv_poll_t *poll, int status, int events)
 {
     (void)status;
@@ -241,11 +266,13 @@ static void on_control(uv_poll_t *poll, int status, int events)
     struct child *child = poll->data;
     struct ctl_message message;
     int fds[FDPASS_FDS_MAX];
-    size_t nfds;
-    int r = ctl_receive(child->sock, &message, fds, &nfds);
+    size_t nfds = 0;
+    int r = ctl_receive_all(child->sock, &message, fds, &nfds);
+    discard(fds, nfds, 0); /* READY has none */
     if (r == -EAGAIN)
         return;
-    if (r == 0 && message.type == CTL_READY && child->state == CHILD_STARTING) {
+    bool ready = r == 0 && message.type == CTL_READY && !ctl_is_foreign(&message);
+    if (ready && child->state == CHILD_STARTING) {
         child->state = CHILD_READY;
         generation_child_ready(child->generation, child);
         return;
@@ -253,11 +280,9 @@ static void on_control(uv_poll_t *poll, int status, int events)
     if (r != -EPIPE && r != -ECONNRESET) {
         log_error("%s: bad control message (%s), killing it", name_of(child),
             r == 0 ? "unexpected" : strerror(-r));
-        if (r == 0)
-            fdpass_close(fds, nfds);
-        child_kill(child);
     }
-    uv_poll_stop(&child->control); /* it is about to end; waitpid() will tell */
+    child_kill(child);
+    uv_poll_stop(&child->control); /* its end is told by waitpid() or its pidfd */
 }
 
 static int watch_control(struct child *child, int control)
@@ -277,7 +302,7 @@ static void close_control(struct child *child)
     if (child->control_open)
         uv_close((uv_handle_t *)&child->control, on_handle_closed);
     if (child->sock >= 0)
-        close(child->sock);
+        discard(&child->sock, 1, CLOSE_WAIT_MS); /* with what has come and was not looked at */
     child->control_open = false;
     child->sock = -1;
 }
@@ -305,6 +330,9 @@ static int watch_end(struct child *child)
     child->pidfd = (int)syscall(SYS_pidfd_open, child->pid, 0); /* close-on-exec by itself */
     if (child->pidfd < 0)
         return -errno;
+    /* From here on no other can get its PID; whether one has already, its birth tells. */
+    if (managed_process_birth(child->pid) != child->birth)
+        return -ESRCH;
     int r = uv_poll_init(loop_of(child), &child->end, child->pidfd);
     if (r < 0)
         return r;
@@ -319,6 +347,8 @@ int child_adopt(struct child *child, pid_t pid, int sock, bool ours)
     child->pid = pid;
     child->state = CHILD_READY;
     child->started = uv_now(loop_of(child));
+    if (child->birth == 0) /* a program before has not said it */
+        child->birth = managed_process_birth(pid);
     int r = watch_control(child, sock);
     return r == 0 && !ours ? watch_end(child) : r;
 }
@@ -347,7 +377,10 @@ static int spawn(struct child *child)
     child->heartbeat = (struct heartbeat){0};
     child->starting = 0;
     child->hung = false;
+    child->birth = managed_process_birth(pid);
+    child->incarnation = ++child->generation->super->incarnations;
     r = watch_control(child, pair[0]);
+    state_record(child->generation->super);
     struct ctl_message run = {0};
     if (r == 0)
         r = send_start(child, pair[0]);
@@ -406,8 +439,8 @@ void child_lost(struct child *child, int status)
     close_end(child);
     child->pid = -1;
     child->state = CHILD_DOWN;
-    if (generation->share != NULL)
-        share_reclaim(generation->share, child->seat);
+    child->birth = 0;
+    generation_reclaim(generation->super);
 }
 
 void child_ended(struct child *child, int status)

@@ -27,6 +27,7 @@ struct child {
     uint32_t shard;
     uint32_t seat;
     uint64_t incarnation;
+    uint64_t birth; /* of the process, as in /proc/PID/stat: tells it from one with its PID later */
     enum child_state state;
     bool control_open;
     bool end_open;
@@ -45,7 +46,8 @@ void child_start(struct child *child);
 
 /*
  * It runs already: this program was executed anew, or it has found this supervisor. ours: waitpid()
- * will tell of its end. sock: its control socket, consumed. Returns 0 or -errno.
+ * will tell of its end. sock: its control socket, consumed. Where child->birth is known, it has to
+ * be that process still. Returns 0, -ESRCH where it has ended, or another -errno.
  */
 int child_adopt(struct child *child, pid_t pid, int sock, bool ours);
 

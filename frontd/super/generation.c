@@ -11,12 +11,12 @@
 #include "frontd/conf_file.h"
 #include "frontd/super/super.h"
 
-static int make_memfd(const struct buf *text)
+int generation_make_conf(const char *text, size_t n)
 {
     int fd = memfd_create("frontd-config", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -errno;
-    if (write(fd, buf_data(text), buf_len(text)) != (ssize_t)buf_len(text) ||
+    if (write(fd, text, n) != (ssize_t)n ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0) {
         int r = -errno;
         close(fd);
@@ -38,19 +38,22 @@ static size_t peer_cells(uint64_t connections_each)
 static int get_share(struct generation *generation, const struct generation *before)
 {
     int r = 0;
+    struct share_table table;
     if (before != NULL && before->share != NULL) {
+        table = *share_table(before->share);
         generation->share_fd = fcntl(before->share_fd, F_DUPFD_CLOEXEC, 3);
         if (generation->share_fd < 0)
             return -errno;
     } else {
+        share_table_init(&table);
         r = share_create(peer_cells(generation->super->connections_each), &generation->share_fd);
     }
-    return r == 0 ? share_map(generation->share_fd, &generation->share) : r;
+    return r == 0 ? share_map(generation->share_fd, &table, &generation->share) : r;
 }
 
-/* Wakes whoever sits there; made for the first one that does. */
-static int make_wake_fd(int *wake_fd)
+int generation_make_wake(struct super *super, uint32_t seat)
 {
+    int *wake_fd = &super->wake_fds[seat];
     if (*wake_fd < 0)
         *wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     return *wake_fd < 0 ? -errno : 0;
@@ -75,6 +78,24 @@ static void name_pools(struct generation *generation)
         }
     }
     share_set_pools(generation->share, names, n);
+}
+
+void generation_reclaim(const struct super *super)
+{
+    uint64_t alive = 0;
+    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
+        const struct generation *generation = super->generations[g];
+        for (uint32_t i = 0; generation != NULL && i < generation->nchildren; i++) {
+            if (generation->children[i].pid > 0)
+                alive |= (uint64_t)1 << generation->children[i].seat;
+        }
+    }
+    /* They may share one, or each have its own. */
+    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
+        const struct generation *generation = super->generations[g];
+        if (generation != NULL && generation->share != NULL)
+            share_reclaim(generation->share, alive);
+    }
 }
 
 static uint32_t free_seat(const struct super *super, uint64_t *taken)
@@ -131,12 +152,12 @@ struct generation *generation_new(struct super *super, struct conf *conf, const 
     uint64_t taken = 0;
     int r = generation == NULL ? -ENOMEM : 0;
     if (r == 0)
-        r = generation->conf_fd = make_memfd(text);
+        r = generation->conf_fd = generation_make_conf(buf_data(text), buf_len(text));
     if (r >= 0)
         r = get_share(generation, before);
     for (uint32_t i = 0; r == 0 && i < conf->shards; i++) {
         seats[i] = free_seat(super, &taken);
-        r = make_wake_fd(&super->wake_fds[seats[i]]);
+        r = generation_make_wake(super, seats[i]);
     }
     if (r < 0) {
         snprintf(error, error_size, "cannot make new shards: %s", strerror(-r));
@@ -144,6 +165,7 @@ struct generation *generation_new(struct super *super, struct conf *conf, const 
             destroy(generation);
         return NULL;
     }
+    generation_reclaim(super); /* its shards find their seats empty, whoever wrote there */
     name_pools(generation);
     super->last_generation = generation->number;
     for (uint32_t i = 0; i < conf->shards; i++)
@@ -166,8 +188,9 @@ static struct conf *load_conf(
     return conf;
 }
 
-struct generation *generation_found(struct super *super, int conf_fd, int share_fd, uint64_t number,
-    uint32_t shards, char *error, size_t error_size)
+struct generation *generation_found(struct super *super, int conf_fd, int share_fd,
+    const struct generation_share *known, uint64_t number, uint32_t shards, char *error,
+    size_t error_size)
 {
     bool stand_in;
     struct conf *conf = load_conf(super, conf_fd, &stand_in, error, error_size);
@@ -186,7 +209,7 @@ struct generation *generation_found(struct super *super, int conf_fd, int share_
     if (stand_in)
         log_warning("generation %llu has a config that this program does not understand: %s",
             (unsigned long long)number, error);
-    if (share_map(share_fd, &generation->share) < 0)
+    if (!known->known || share_map(share_fd, &known->table, &generation->share) < 0)
         log_warning(
             "generation %llu is of a program that shares memory in another way: limits hold "
             "for each generation by itself",
@@ -204,7 +227,7 @@ int generation_seat_missing(struct generation *generation)
         if (child->pid > 0)
             continue;
         child->seat = free_seat(generation->super, &taken);
-        r = make_wake_fd(&generation->super->wake_fds[child->seat]);
+        r = generation_make_wake(generation->super, child->seat);
     }
     return r;
 }

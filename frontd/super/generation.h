@@ -15,6 +15,15 @@ enum generation_role {
     GENERATION_STOPPING, /* the front ends, or this one was given up */
 };
 
+/* What is known of a memory that shards share, by whom no shard can deceive. */
+struct generation_share {
+    bool known; /* this program lays it out in the same way */
+    struct share_table table;
+    uint64_t size; /* which memory it is; 0: not said */
+    uint64_t dev;
+    uint64_t ino;
+};
+
 struct generation {
     struct super *super;
     enum generation_role role;
@@ -42,11 +51,21 @@ struct generation *generation_new(struct super *super, struct conf *conf, const 
 
 /*
  * One whose processes run already; they are adopted afterwards. conf_fd and share_fd: consumed,
- * also on failure. A config that this program does not understand, and shared memory that it cannot
- * map, are done without. Returns NULL, with a message in `error`.
+ * also on failure. known: of the shared memory. A config that this program does not understand, and
+ * shared memory that it cannot map, are done without. Returns NULL, with a message in `error`.
  */
-struct generation *generation_found(struct super *super, int conf_fd, int share_fd, uint64_t number,
-    uint32_t shards, char *error, size_t error_size);
+struct generation *generation_found(struct super *super, int conf_fd, int share_fd,
+    const struct generation_share *known, uint64_t number, uint32_t shards, char *error,
+    size_t error_size);
+
+/* Makes a sealed memfd of the text of a config, as shards get it: the caller's, or -errno. */
+int generation_make_conf(const char *text, size_t n);
+
+/* What no process of any generation holds in the shared memory any more is free again. */
+void generation_reclaim(const struct super *super);
+
+/* Makes what wakes the shard on a seat, where there is none yet. 0 or -errno. */
+int generation_make_wake(struct super *super, uint32_t seat);
 
 /* Of one that was found: gives the shards that were not a seat, so that they can be started. 0 or
  * -errno. */

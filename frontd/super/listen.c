@@ -119,6 +119,13 @@ int endpoint_address(int fd, struct conf_address *ret_address)
     return 0;
 }
 
+uint64_t endpoint_cookie(int fd)
+{
+    uint64_t cookie = 0;
+    socklen_t len = sizeof(cookie);
+    return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) < 0 ? 0 : cookie;
+}
+
 struct endpoint *endpoints_find(struct endpoints *endpoints, const struct conf_address *address)
 {
     for (size_t i = 0; i < endpoints->count; i++) {

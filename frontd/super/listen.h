@@ -57,5 +57,8 @@ void endpoints_prune(struct endpoints *endpoints, const struct conf *conf);
 /* The address that a socket is bound to, as the config would have it. 0 or -errno. */
 int endpoint_address(int fd, struct conf_address *ret_address);
 
+/* What the kernel calls that socket, and no other ever; 0 where it is no socket. */
+uint64_t endpoint_cookie(int fd);
+
 /* Whether two addresses are the same. */
 bool endpoint_is(const struct endpoint *endpoint, const struct conf_address *address);

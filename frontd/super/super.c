@@ -11,6 +11,7 @@
 #include "frontd/super/super.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
@@ -22,6 +23,8 @@
 #include "frontd/conf_file.h"
 #include "frontd/super/adopt.h"
 #include "frontd/super/boot.h"
+#include "frontd/super/folder.h"
+#include "frontd/super/record.h"
 #include "frontd/super/state.h"
 
 static void step(struct super *super, enum machine_event event);
@@ -216,6 +219,14 @@ static void do_execute(struct super *super)
     uv_stop(&super->loop);
 }
 
+/* A program before wants a descriptor that shards hold while they live; any will do. */
+static void close_alive(struct super *super)
+{
+    if (super->alive_fd >= 0)
+        close(super->alive_fd);
+    super->alive_fd = -1;
+}
+
 /* This process becomes the binary on disk, which goes on in resume(). */
 static void execute(struct super *super)
 {
@@ -232,8 +243,10 @@ static void execute(struct super *super)
         sigprocmask(SIG_SETMASK, &before, NULL);
         return;
     }
+    super->alive_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     int fd = state_write(super);
     if (fd < 0) {
+        close_alive(super);
         sigprocmask(SIG_SETMASK, &before, NULL);
         blame(super, "cannot leave the new program what it needs: %s", strerror(-fd));
         step(super, MACHINE_REFUSED);
@@ -251,6 +264,7 @@ static void execute(struct super *super)
     activation_hide(&super->activation);
     state_keep_open(super, fd, false);
     close(fd);
+    close_alive(super);
     blame(super, "cannot execute %s: %s; this program serves on", super->exe, strerror(error));
     step(super, MACHINE_REFUSED);
 }
@@ -311,11 +325,15 @@ static void do_leave(struct super *super)
     int r = endpoints_listen(&super->endpoints);
     if (r < 0)
         log_error("cannot listen on all addresses: %s", strerror(-r));
+    next->role = GENERATION_SERVING;
+    old->role = GENERATION_LEAVING;
+    state_record(super); /* before anybody does so */
     generation_serve(next);
     generation_leave(old, next);
     /* A new program leaves workers alone: what has changed waits for the next reload. */
     managed_apply(&super->managed, next->conf, !super->machine.upgrade);
     endpoints_prune(&super->endpoints, next->conf);
+    state_record(super);
     activation_warn_unused(&super->activation, next->conf);
     service_ready(&super->service);
     tell_status(super);
@@ -334,6 +352,7 @@ static void do_retire(struct super *super)
 static void do_finish(struct super *super)
 {
     managed_prune(&super->managed);
+    state_record(super);
     if (super->reason[0] == '\0') {
         log_info("the old shards are gone, %llu ms after the signal",
             (unsigned long long)(uv_now(&super->loop) - super->asked_at));
@@ -534,11 +553,20 @@ static void go_on_with_found(struct super *super)
     }
 }
 
+static void add_hint(char *error, size_t error_size)
+{
+    size_t n = strlen(error);
+    snprintf(error + n, error_size - n,
+        ". There is no " RECORD_NAME " in run_dir: if these are shards of a front that was killed, "
+        "they cannot be taken over; kill them, or they end by themselves within five minutes");
+}
+
 /* The first generation of all, or none where shards were found that serve on. */
 static int start(struct super *super, struct conf *conf, const struct buf *text)
 {
     char error[512];
     bool found = false;
+    bool lost = false;
     super->connections_each = boot_raise_fd_limit(conf);
     int r = init_loop(super);
     if (r < 0)
@@ -551,7 +579,7 @@ static int start(struct super *super, struct conf *conf, const struct buf *text)
     }
     managed_init(&super->managed, &super->loop, conf->run_dir);
     error[0] = '\0';
-    r = adopt_shards(super, conf, &found, error, sizeof(error));
+    r = adopt_shards(super, conf, &found, &lost, error, sizeof(error));
     if (r == 0 && !found)
         boot_identity(super);
     if (r < 0 && error[0] == '\0')
@@ -560,6 +588,8 @@ static int start(struct super *super, struct conf *conf, const struct buf *text)
         r = managed_prepare(&super->managed, conf, error, sizeof(error));
     if (r == 0 && !found)
         r = endpoints_bind(&super->endpoints, conf, error, sizeof(error));
+    if (r == -EADDRINUSE && lost)
+        add_hint(error, sizeof(error));
     if (r == 0 && !found)
         r = endpoints_listen(&super->endpoints);
     if (r == 0 && !found)
@@ -584,6 +614,16 @@ static int start(struct super *super, struct conf *conf, const struct buf *text)
     return 0;
 }
 
+/* It serves on where this fails: only nobody could find the shards without it. */
+static void open_run_dir_again(struct super *super, const struct conf *conf)
+{
+    char error[512];
+    super->run_dir_fd = folder_open(conf->run_dir, false, error, sizeof(error));
+    if (super->run_dir_fd < 0)
+        log_error("run_dir %s; should this process be killed, its shards are not found", error);
+    state_record(super);
+}
+
 /* This program was executed in the place of another, whose state this is. */
 static int resume(struct super *super, int state_fd)
 {
@@ -603,6 +643,7 @@ static int resume(struct super *super, int state_fd)
     log_init(conf->log_level, conf->log_format, "supervisor");
     super->connections_each = boot_raise_fd_limit(conf);
     super->announced = true;
+    open_run_dir_again(super, conf);
     managed_apply(&super->managed, conf, false);
     reap(super); /* who ended meanwhile */
     generation_restart_missing(serving(super));
@@ -636,7 +677,7 @@ static void finish(struct super *super)
         if (super->wake_fds[i] >= 0)
             close(super->wake_fds[i]);
     }
-    close(super->alive_fd);
+    state_forget(super);
     boot_unlock_run_dir(super);
     log_info("stopped");
 }
@@ -668,7 +709,7 @@ int super_run(char **argv, const char *conf_name, int state_fd)
     super->argv = argv;
     super->exe = boot_find_exe(argv[0]);
     super->conf_name = conf_name;
-    super->lock_fd = -1;
+    super->lock_fd = super->run_dir_fd = super->alive_fd = -1;
     for (size_t i = 0; i < SHARE_SEATS; i++)
         super->wake_fds[i] = -1;
     machine_init(&super->machine);

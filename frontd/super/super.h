@@ -29,8 +29,9 @@ struct super {
     uv_timer_t look;           /* whether the shards live */
     uint64_t looked_at;        /* ms */
     int wake_fds[SHARE_SEATS]; /* eventfds, by which a sibling says that a slot is free; -1: none */
-    int alive_fd;              /* run_dir/shards/alive.lock: locked while a shard lives */
+    int run_dir_fd;            /* run_dir, looked at when it was opened; -1: not open */
     int lock_fd;               /* run_dir/frontd.pid: one front for each run_dir; -1: none yet */
+    int alive_fd;              /* for a program before, which wants one in the state; else -1 */
     char **argv;               /* as this program was started */
     char *exe;                 /* the binary on disk, as it was called */
     const char *conf_name;

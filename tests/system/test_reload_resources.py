@@ -302,20 +302,17 @@ def test_a_report_of_another_user_is_refused(front):
 
 
 def test_a_report_in_the_name_of_another_process_is_refused(front):
-    """A process that says it is a new shard is ended; it cannot have another one ended instead."""
+    """A process that the supervisor did not start is no shard, whatever it says, and has nobody ended."""
     site = start(front)
     victim = subprocess.Popen(["sleep", "1000"])
     try:
         with looking_for_shards(site) as path:
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock, open("/dev/null") as null:
                 wait_for(lambda: sock.connect_ex(path) == 0, "somebody there")
-                # REPORT: START of a generation that is newer than all, pid, leaving, open, known
-                body = struct.pack("=QQIII33s256s3xiBBBx", 1, 1 << 40, 40, 0, 1, b"", b"", victim.pid, 0, 0, 1)
-                report = struct.pack("=IHHI4x", 0x46726e74, 2, 10, 16 + len(body)) + body
-                socket.send_fds(sock, [report], [null.fileno()] * 4)
                 with contextlib.suppress(BrokenPipeError):      # it may have been refused already
-                    sock.send(struct.pack("=IHHI4x", 0x46726e74, 2, 4, 16))
-                site.wait_log("a shard reports in a way that is not understood")
+                    socket.send_fds(sock, [struct.pack("=IHHI4x", 0x46726e74, 3, 10, 16)], [null.fileno()])
+                    sock.send(struct.pack("=IHHI4x", 0x46726e74, 3, 4, 16))
+                site.wait_log("somebody else reports as a shard: refused")
         assert victim.poll() is None
     finally:
         victim.kill()

@@ -24,8 +24,10 @@ static const struct sockaddr_in peer_address = {
 static void map_share(void)
 {
     int fd;
+    struct share_table table;
+    share_table_init(&table);
     CHECK(share_create(PEERS, &fd) == 0);
-    CHECK(share_map(fd, &share) == 0);
+    CHECK(share_map(fd, &table, &share) == 0);
     close(fd);
 }
 

@@ -94,9 +94,9 @@ Test(ctl, the_number_of_descriptors_is_checked)
         {CTL_START, 0, CTL_START_FDS - 1, -EPROTO},
         {CTL_START, 0, CTL_START_FDS, 0},
         {CTL_START, 0, CTL_START_FDS + 1, -EPROTO},
-        {CTL_REPORT, 0, CTL_START_FDS - 1, -EPROTO},
-        {CTL_REPORT, 0, CTL_START_FDS, 0},
-        {CTL_REPORT, 0, CTL_START_FDS + 1, -EPROTO},
+        {CTL_REPORT, 0, 0, -EPROTO},
+        {CTL_REPORT, 0, 1, 0},
+        {CTL_REPORT, 0, 2, -EPROTO},
         {CTL_LISTEN, 0, 0, 0},
         {CTL_LISTEN, 0, 1, -EPROTO},
         {CTL_LISTEN, 2, 1, -EPROTO},
@@ -142,9 +142,10 @@ Test(ctl, every_other_length_is_refused)
         struct ctl_message message;
         struct ctl_message got;
         size_t n = message_of((enum ctl_type)type, &message);
-        size_t fds = type == CTL_START || type == CTL_REPORT ? CTL_START_FDS
-                     : type == CTL_PEER                      ? CTL_PEER_FDS
-                                                             : type == CTL_TAKE || type == CTL_GIVE;
+        size_t fds = type == CTL_START ? CTL_START_FDS
+                     : type == CTL_PEER
+                         ? CTL_PEER_FDS
+                         : type == CTL_TAKE || type == CTL_GIVE || type == CTL_REPORT;
         memcpy(bytes, &message, sizeof(message));
         for (size_t cut = 1; cut <= sizeof(message); cut++) {
             int r = receive(bytes, cut, fds, &got);
@@ -216,4 +217,57 @@ Test(ctl, nothing_there_and_nobody_there)
     cr_expect_eq(ctl_receive(ends[1], &got, fds, &nfds), -EAGAIN);
     shutdown(ends[0], SHUT_RDWR);
     cr_expect_eq(ctl_receive(ends[1], &got, fds, &nfds), -EPIPE);
+}
+
+Test(ctl, texts_end)
+{
+    struct ctl_message message;
+    struct ctl_message got;
+    int fds[CTL_START_FDS] = {ends[0], ends[0], ends[0]};
+    int received[FDPASS_FDS_MAX];
+    size_t nfds;
+    memset(&message, 'x', sizeof(message));
+    cr_assert_eq(ctl_send(ends[0], CTL_START, &message, fds, CTL_START_FDS), 0);
+    cr_assert_eq(ctl_receive(ends[1], &got, received, &nfds), 0);
+    fdpass_close(received, nfds);
+    cr_expect_not_null(memchr(got.u.start.instance, 0, sizeof(got.u.start.instance)));
+    cr_expect_not_null(memchr(got.u.start.conf_name, 0, sizeof(got.u.start.conf_name)));
+}
+
+/* Who closes nothing of a stranger's by themselves gets all of it, whatever is wrong. */
+Test(ctl, descriptors_of_what_is_refused)
+{
+    struct ctl_message ready;
+    size_t n = message_of(CTL_READY, &ready);
+    const struct {
+        size_t n, nfds;
+        int result;
+    } cases[] = {
+        {n, 0, 0},
+        {n, 1, -EPROTO},
+        {n, FDPASS_FDS_MAX, -EPROTO},
+        {n - 1, 2, -EPROTO},
+        {1, 2, -EPROTO},
+        {0, 0, -EPIPE}, /* as if it had closed its end */
+        {0, 2, -EPIPE},
+        {sizeof(ready) + 1, 2, -EMSGSIZE},
+    };
+    static char bytes[sizeof(ready) + 1];
+    memcpy(bytes, &ready, n);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct ctl_message got;
+        int fds[FDPASS_FDS_MAX];
+        size_t nfds = 77;
+        for (size_t k = 0; k < cases[i].nfds; k++)
+            fds[k] = ends[0];
+        cr_assert_eq(fdpass_send(ends[0], bytes, cases[i].n, fds, cases[i].nfds), 0);
+        cr_expect_eq(ctl_receive_all(ends[1], &got, fds, &nfds), cases[i].result, "case %zu", i);
+        cr_expect_eq(nfds, cases[i].nfds, "case %zu", i);
+        fdpass_close(fds, nfds);
+    }
+    struct ctl_message got;
+    int fds[FDPASS_FDS_MAX];
+    size_t nfds = 77;
+    cr_expect_eq(ctl_receive_all(ends[1], &got, fds, &nfds), -EAGAIN);
+    cr_expect_eq(nfds, 0);
 }

@@ -14,19 +14,27 @@ enum { SEAT_MAX = SHARE_SEATS - 2 };
 
 static struct share *share;
 
+static struct share_table table;
+
+static uint64_t all_but(unsigned seat)
+{
+    return ~((uint64_t)1 << seat);
+}
+
 static struct share *make_share(size_t peers)
 {
     int fd;
     struct share *made;
     cr_assert_eq(share_create(peers, &fd), 0);
     cr_assert(fcntl(fd, F_GETFD) & FD_CLOEXEC);
-    cr_assert_eq(share_map(fd, &made), 0);
+    cr_assert_eq(share_map(fd, &table, &made), 0);
     close(fd);
     return made;
 }
 
 static void set_up(void)
 {
+    share_table_init(&table);
     share = make_share(16);
 }
 
@@ -48,8 +56,8 @@ Test(share, memory)
     struct share *first;
     struct share *second;
     cr_assert_eq(share_create(0, &fd), 0);
-    cr_assert_eq(share_map(fd, &first), 0);
-    cr_assert_eq(share_map(fd, &second), 0);
+    cr_assert_eq(share_map(fd, &table, &first), 0);
+    cr_assert_eq(share_map(fd, &table, &second), 0);
     cr_assert(share_connection_add(first, 0, 1));
     cr_assert(!share_connection_add(second, 1, 1), "it is the same memory");
     cr_assert_eq(ftruncate(fd, 4096), -1, "nobody can make it smaller");
@@ -59,43 +67,89 @@ Test(share, memory)
     close(fd);
 
     int file = open("/dev/zero", O_RDWR | O_CLOEXEC);
-    cr_assert_eq(share_map(file, &first), -EINVAL);
+    cr_assert_eq(share_map(file, &table, &first), -EINVAL);
     close(file);
-    cr_assert_eq(share_map(-1, &first), -EBADF);
+    cr_assert_eq(share_map(-1, &table, &first), -EBADF);
 }
 
-Test(share, memory_of_another_layout)
+/* A memfd of that size with these seals; what is in it is all ones. */
+static int make_memory(off_t size, int seals)
 {
-    struct share *mapped = NULL;
+    static char page[4096];
+    int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    cr_assert_eq(ftruncate(fd, size), 0);
+    memset(page, 0xff, sizeof(page));
+    for (off_t at = 0; at < size && at < 64 * (off_t)sizeof(page); at += (off_t)sizeof(page)) {
+        size_t n = MIN(sizeof(page), (size_t)(size - at));
+        cr_assert_eq(pwrite(fd, page, n, at), (ssize_t)n);
+    }
+    cr_assert_eq(fcntl(fd, F_ADD_SEALS, seals), 0);
+    return fd;
+}
+
+static off_t size_with(size_t peers)
+{
     struct stat st;
-    uint64_t layout;
+    int fd;
+    cr_assert_eq(share_create(peers, &fd), 0);
+    cr_assert_eq(fstat(fd, &st), 0);
+    close(fd);
+    return st.st_size;
+}
+
+/* What is mapped is judged by its size and its seals; what is in it says nothing. */
+Test(share, memory_of_others)
+{
+    enum { BOTH = F_SEAL_SHRINK | F_SEAL_GROW };
+    off_t none = size_with(0);
+    off_t cell = (size_with(1) - none);
+    const struct {
+        off_t size;
+        int seals;
+        int result;
+    } cases[] = {
+        {none, BOTH, 0},
+        {none, BOTH | F_SEAL_SEAL, 0},
+        {none, 0, -EINVAL},
+        {none, F_SEAL_SHRINK, -EINVAL},
+        {none, F_SEAL_GROW, -EINVAL},
+        {none - 1, BOTH, -EINVAL},
+        {none + 1, BOTH, -EINVAL},
+        {none + cell - 1, BOTH, -EINVAL},
+        {none + cell, BOTH, 0},
+        {none + cell + 1, BOTH, -EINVAL},
+        {none + 3 * cell, BOTH, -EINVAL},
+        {none + 4 * cell, BOTH, 0},
+        {none + 5 * cell, BOTH, -EINVAL},
+        {4096, BOTH, -EINVAL},
+        {0, BOTH, -EINVAL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct share *mapped = NULL;
+        int fd = make_memory(cases[i].size, cases[i].seals);
+        cr_expect_eq(share_map(fd, &table, &mapped), cases[i].result, "case %zu", i);
+        share_unmap(mapped);
+        close(fd);
+    }
+    int ends[2];
+    struct share *mapped = NULL;
+    cr_assert_eq(pipe(ends), 0);
+    cr_expect_eq(share_map(ends[0], &table, &mapped), -EINVAL);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+/* A program from before looks at the first word, and at the second for the size. */
+Test(share, memory_that_a_program_before_refuses)
+{
+    uint64_t head[2];
+    struct stat st;
     int fd;
     cr_assert_eq(share_create(16, &fd), 0);
     cr_assert_eq(fstat(fd, &st), 0);
-    cr_assert_eq(pread(fd, &layout, sizeof(layout), 0), (ssize_t)sizeof(layout));
-    for (uint64_t bit = 1; bit != 0; bit <<= 1) {
-        uint64_t other = layout ^ bit;
-        cr_assert_eq(pwrite(fd, &other, sizeof(other), 0), (ssize_t)sizeof(other));
-        cr_assert_eq(share_map(fd, &mapped), -EINVAL);
-    }
-    cr_assert_eq(pwrite(fd, &layout, sizeof(layout), 0), (ssize_t)sizeof(layout));
-    cr_assert_eq(share_map(fd, &mapped), 0);
-
-    /* The same beginning, of another size. */
-    static char page[4096];
-    cr_assert_eq(pread(fd, page, sizeof(page), 0), (ssize_t)sizeof(page));
-    share_unmap(mapped);
-    close(fd);
-    static const off_t more[] = {-1, 1, 4096};
-    for (size_t i = 0; i < ARRAY_LEN(more); i++) {
-        fd = memfd_create("test", MFD_CLOEXEC);
-        cr_assert_eq(ftruncate(fd, st.st_size + more[i]), 0);
-        cr_assert_eq(pwrite(fd, page, sizeof(page), 0), (ssize_t)sizeof(page));
-        cr_assert_eq(share_map(fd, &mapped), -EINVAL);
-        close(fd);
-    }
-    fd = memfd_create("test", MFD_CLOEXEC);
-    cr_assert_eq(share_map(fd, &mapped), -EINVAL, "nor one without a byte");
+    cr_assert_eq(pread(fd, head, sizeof(head), 0), (ssize_t)sizeof(head));
+    cr_assert_gt(head[0], 3u);
+    cr_assert_eq(head[1], (uint64_t)st.st_size);
     close(fd);
 }
 
@@ -270,7 +324,7 @@ Test(share, calls_that_are_abandoned)
     share_worker_add_abandoned(share, 0, worker, -1);
     share_slot_give(share, 0, worker, slots[0]);
     cr_assert_eq(share_worker_awaited(share, worker), 2u);
-    share_reclaim(share, 0);
+    share_reclaim(share, all_but(0));
     cr_assert_eq(share_worker_awaited(share, worker), 1u);
     share_slot_give(share, SEAT_MAX, worker, slot);
     share_worker_put(share, SEAT_MAX, worker);
@@ -362,7 +416,7 @@ Test(share, queues)
     }
     cr_assert(share_queue_add(share, 1, SHARE_POOLS - 1, 1));
     cr_assert(!share_queue_add(share, 0, SHARE_POOLS - 1, 1));
-    share_reclaim(share, 1);
+    share_reclaim(share, all_but(1));
     cr_assert(share_queue_add(share, 0, SHARE_POOLS - 1, 1));
 }
 
@@ -385,7 +439,7 @@ Test(share, the_oldest_of_the_others)
     share_queue_set_oldest(share, 9, 0, 0);
     cr_assert(share_queue_oldest_other(share, 0, 0, &seat, &since));
     cr_assert(seat == 4 && since == 300);
-    share_reclaim(share, 4);
+    share_reclaim(share, all_but(4));
     cr_assert(!share_queue_oldest_other(share, 0, 0, &seat, &since));
 }
 
@@ -414,7 +468,7 @@ Test(share, connections)
     for (unsigned i = 0; i < 1000; i++)
         cr_assert(share_connection_add(share, SEAT_MAX, 1000));
     cr_assert(!share_connection_add(share, 0, 1000));
-    share_reclaim(share, SEAT_MAX);
+    share_reclaim(share, all_but(SEAT_MAX));
     cr_assert(share_connection_add(share, 0, 1));
 }
 
@@ -451,7 +505,7 @@ Test(share, peers)
         share_peer_remove(share, 0, &other.any);
         share_peer_remove(share, 0, &peer.any);
         cr_assert(share_peer_add(share, 0, &peer.any, 2));
-        share_reclaim(share, 1);
+        share_reclaim(share, all_but(1));
         cr_assert(share_peer_add(share, 0, &peer.any, 2));
         share_peer_remove(share, 0, &peer.any);
         share_peer_remove(share, 0, &peer.any);

@@ -117,6 +117,14 @@ static void live(struct share *share)
 }
 
 /* What is in the memory, which is mostly holes. */
+/* Of all that map the same memory. */
+static struct share_table table;
+
+static uint64_t all_but(unsigned seat)
+{
+    return ~((uint64_t)1 << seat);
+}
+
 static size_t read_all(int fd, char *out, size_t size, off_t *ret_last)
 {
     size_t n = 0;
@@ -134,8 +142,9 @@ static size_t read_all(int fd, char *out, size_t size, off_t *ret_last)
 static struct share *copy_share(int fd)
 {
     char page[4096];
-    int copy = memfd_create("copy", MFD_CLOEXEC);
+    int copy = memfd_create("copy", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     cr_assert_eq(ftruncate(copy, lseek(fd, 0, SEEK_END)), 0);
+    cr_assert_eq(fcntl(copy, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
     off_t end = 0;
     for (off_t at; (at = lseek(fd, end, SEEK_DATA)) >= 0;) {
         end = lseek(fd, at, SEEK_HOLE);
@@ -145,7 +154,7 @@ static struct share *copy_share(int fd)
         }
     }
     struct share *share;
-    cr_assert_eq(share_map(copy, &share), 0);
+    cr_assert_eq(share_map(copy, &table, &share), 0);
     close(copy);
     return share;
 }
@@ -168,7 +177,7 @@ static void live_beside(struct share *share)
     int status = -1;
     for (unsigned i = 0; i < 20 && waitpid(pid, &status, WNOHANG) == 0; i++)
         sched_yield();
-    share_reclaim(share, SEAT_DEAD);
+    share_reclaim(share, all_but(SEAT_DEAD));
     if (status == -1)
         cr_assert_eq(waitpid(pid, &status, 0), pid);
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %d", status);
@@ -177,7 +186,7 @@ static void live_beside(struct share *share)
 static void check_death_now(int fd)
 {
     struct share *share = copy_share(fd);
-    share_reclaim(share, SEAT_DEAD);
+    share_reclaim(share, all_but(SEAT_DEAD));
     check_clean(share);
     share_unmap(share);
     share = copy_share(fd);
@@ -238,7 +247,7 @@ Test(share_death, at_any_instruction)
     int fd;
     struct share *share;
     cr_assert_eq(share_create(PEERS, &fd), 0);
-    cr_assert_eq(share_map(fd, &share), 0);
+    cr_assert_eq(share_map(fd, &table, &share), 0);
     pid_t pid = fork();
     cr_assert_geq(pid, 0);
     if (pid == 0) {
@@ -328,7 +337,7 @@ static void end(struct share *share, struct owners *owners, unsigned seat, pid_t
             atomic_compare_exchange_strong(&owners->of[w][s], &its, 0);
         }
     }
-    share_reclaim(share, seat);
+    share_reclaim(share, all_but(seat));
 }
 
 Test(share_death, of_many_processes_at_any_time)
@@ -337,7 +346,7 @@ Test(share_death, of_many_processes_at_any_time)
     int fd;
     struct share *share;
     cr_assert_eq(share_create(PEERS, &fd), 0);
-    cr_assert_eq(share_map(fd, &share), 0);
+    cr_assert_eq(share_map(fd, &table, &share), 0);
     close(fd);
     struct owners *owners = mmap(
         NULL, sizeof(*owners), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -82,6 +82,19 @@ static void hex_of(const void *bytes, size_t n, char *out)
         snprintf(out + 2 * i, 3, "%02x", ((const uint8_t *)bytes)[i]);
 }
 
+static const char *share_text(void)
+{
+    static char text[1024];
+    int n = snprintf(text, sizeof(text),
+        "\"share\":{\"layout\":%d,\"key\":[1,"
+        "18446744073709551615],\"pools\":[",
+        SHARE_LAYOUT);
+    for (unsigned i = 0; i < SHARE_POOLS; i++)
+        n += snprintf(text + n, sizeof(text) - (size_t)n, i == 0 ? "77" : ",0");
+    snprintf(text + n, sizeof(text) - (size_t)n, "]},");
+    return text;
+}
+
 /* A state as it is written, in full. */
 static size_t make_state(char *out, size_t size)
 {
@@ -98,13 +111,14 @@ static size_t make_state(char *out, size_t size)
         "\"pending\":%d,\"lock_fd\":%d,\"alive_fd\":%d,\"wake_fds\":[%d,-1,%d],\"endpoints\":["
         "{\"address\":\"%s\",\"shared\":false,\"dev\":0,\"ino\":0,\"fds\":[%d,%d]},"
         "{\"address\":\"%s\",\"shared\":true,\"dev\":7,\"ino\":9007199254740993,\"fds\":[%d]}],"
-        "\"generations\":[{\"number\":12,\"conf_fd\":%d,\"share_fd\":%d,\"shards\":2,\"children\":["
+        "\"generations\":[{\"number\":12,%s\"conf_fd\":%d,\"share_fd\":%d,\"shards\":2,"
+        "\"children\":["
         "{\"seat\":0,\"incarnation\":4294967297,\"pid\":%d,\"sock\":%d,\"ready\":true,"
         "\"ours\":true},"
         "{\"seat\":2,\"incarnation\":5,\"pid\":-1,\"sock\":-1,\"ready\":false,\"ours\":true}"
         "]}]}",
         MACHINE_UPGRADE, FD_LOCK, FD_ALIVE, FD_WAKE, FD_WAKE_TOO, tcp_hex, FD_TCP, FD_TCP_TOO,
-        local_hex, FD_UNIX, FD_CONF, FD_SHARE, (int)sleeper, FD_CONTROL);
+        local_hex, FD_UNIX, share_text(), FD_CONF, FD_SHARE, (int)sleeper, FD_CONTROL);
     CHECK(n > 0 && (size_t)n < size);
     return (size_t)n;
 }
@@ -115,7 +129,7 @@ static void begin(void)
     CHECK(super != NULL && uv_loop_init(&super->loop) == 0);
     super->conf_name = "/nowhere/frontd.yaml";
     super->endpoints.activation = &super->activation;
-    super->lock_fd = super->alive_fd = -1;
+    super->lock_fd = super->run_dir_fd = super->alive_fd = -1;
     for (size_t i = 0; i < SHARE_SEATS; i++)
         super->wake_fds[i] = -1;
     machine_init(&super->machine);
@@ -200,7 +214,10 @@ Test(state, what_was_written_is_read)
     cr_assert_eq(super->incarnations, UINT64_MAX);
     cr_assert_eq(super->machine.state, MACHINE_CHECKING);
     cr_assert(super->machine.upgrade && super->machine.pending == MACHINE_UPGRADE);
-    cr_assert(super->lock_fd == FD_LOCK && super->alive_fd == FD_ALIVE);
+    cr_assert(super->lock_fd == FD_LOCK && super->alive_fd == -1);
+    cr_assert_eq(fcntl(FD_ALIVE, F_GETFD), -1, "it is of no use, and closed");
+    place(open("/dev/null", O_RDWR | O_CLOEXEC), FD_ALIVE);
+    super->alive_fd = FD_ALIVE; /* for a program before */
     cr_assert(super->wake_fds[0] == FD_WAKE && super->wake_fds[1] == -1 &&
               super->wake_fds[2] == FD_WAKE_TOO && super->wake_fds[3] == -1);
     cr_assert_eq(super->endpoints.count, 2);
@@ -213,6 +230,8 @@ Test(state, what_was_written_is_read)
     cr_assert(generation->role == GENERATION_SERVING && generation->number == 12);
     cr_assert(generation->conf_fd == FD_CONF && generation->share_fd == FD_SHARE);
     cr_assert_not_null(generation->share);
+    const struct share_table *known = share_table(generation->share);
+    cr_assert(known->key.k0 == 1 && known->key.k1 == UINT64_MAX && known->pools[0] == 77);
     cr_assert_str_eq(generation->conf->listeners[0].name, "l");
     cr_assert_eq(generation->nchildren, 2);
     const struct child *child = generation->children;
@@ -253,6 +272,8 @@ Test(state, exactly_what_it_names_is_kept_open)
     for (int fd = FD_LOCK; fd < FD_END; fd++) /* as the program before has left them */
         cr_assert_eq(fcntl(fd, F_SETFD, 0), 0);
     cr_assert_eq(read_text(text, make_state(text, sizeof(text))), 0);
+    place(open("/dev/null", O_RDWR | O_CLOEXEC), FD_ALIVE);
+    super->alive_fd = FD_ALIVE;
     place(open("/dev/null", O_CLOEXEC), FD_STATE);
     place(open("/dev/null", O_CLOEXEC), FD_STATE + 1); /* of no concern */
     for (int fd = FD_LOCK; fd <= FD_STATE + 1; fd++)
@@ -330,7 +351,12 @@ Test(state, other_states)
         {"\"wake_fds\"", "\"sleep_fds\"", 0},
         {"\"lock_fd\":100", "\"lock_fd\":1000", -EBADF},
         {"\"lock_fd\":100", "\"lock_fd\":1", -EBADF},
-        {"\"alive_fd\":", "\"dead_fd\":", -EBADF},
+        {"\"alive_fd\":", "\"dead_fd\":", 0},
+        {"\"share\":", "\"shared\":", 0},
+        {"\"layout\":", "\"layout\":1", 0},
+        {"\"key\":[1,", "\"key\":[", 0},
+        {"\"pools\":[77,", "\"pools\":[", 0},
+        {"\"pools\":[77,", "\"pools\":null,\"were\":[", 0},
         {"\"fds\":[104", "\"fds\":[99999", -EBADF},
         {"\"address\":\"0", "\"address\":\"x", -EINVAL},
         {"\"address\":\"", "\"address\":null,\"was\":\"", -EINVAL},
