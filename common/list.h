@@ -48,6 +48,18 @@ static inline void list_take(struct list *to, struct list *from)
     list_init(from);
 }
 
+/* Moves all nodes of `from` to the end of `to`. */
+static inline void list_join(struct list *to, struct list *from)
+{
+    if (list_empty(from))
+        return;
+    from->next->prev = to->prev;
+    to->prev->next = from->next;
+    from->prev->next = to;
+    to->prev = from->prev;
+    list_init(from);
+}
+
 #define list_first(head, type, member) container_of((head)->next, type, member)
 
 #define list_for_each(node, head)                                                                  \

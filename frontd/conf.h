@@ -47,8 +47,9 @@ struct conf_limits {
     uint32_t batch;        /* members */
     uint32_t write_buffer; /* bytes */
     uint32_t calls_per_connection;
-    uint32_t subscriptions;  /* topics per connection */
-    uint64_t header_timeout; /* ms, like all times */
+    uint32_t subscriptions;      /* topics per connection */
+    uint64_t first_byte_timeout; /* ms, like all times */
+    uint64_t header_timeout;
     uint64_t body_timeout;
     uint64_t idle_timeout;
 };

@@ -100,6 +100,7 @@ static const cyaml_schema_field_t limits_fields[] = {
     TEXT(conf_raw_limits, headers),
     TEXT(conf_raw_limits, body),
     TEXT(conf_raw_limits, batch),
+    TEXT(conf_raw_limits, first_byte_timeout),
     TEXT(conf_raw_limits, header_timeout),
     TEXT(conf_raw_limits, body_timeout),
     TEXT(conf_raw_limits, idle_timeout),

@@ -62,6 +62,7 @@ struct conf_raw_limits {
     char *headers;
     char *body;
     char *batch;
+    char *first_byte_timeout;
     char *header_timeout;
     char *body_timeout;
     char *idle_timeout;

@@ -192,7 +192,35 @@ char *client_room(struct client *client, size_t n)
 int client_add_message(struct client *client, struct message *message)
 {
     client_touch(client);
+    client_set_used(client);
     return message_queue_add(&client->queue, message);
+}
+
+void client_become_used(struct client *client)
+{
+    struct ctx *ctx = client->ctx;
+    client->used = true;
+    if (ctx->used == NULL)
+        return; /* it may be in another list by now */
+    list_remove(&client->node);
+    list_append(ctx->used, &client->node);
+}
+
+/* Why, for frontd.disconnect. */
+static void set_code(struct client *client, unsigned code)
+{
+    if (client->stay != NULL && client->stay->code == 0)
+        client->stay->code = (uint16_t)code;
+}
+
+bool client_evict(struct client *client)
+{
+    bool queued = client->touched;
+    set_code(client, WS_CODE_TRY_LATER);
+    client->state = CLIENT_DOOMED;
+    if (!queued)
+        destroy(client);
+    return !queued;
 }
 
 static void start_clocks(struct client *client)
@@ -234,6 +262,14 @@ static uint64_t stalled(const struct client *client)
     return client->active_at + client->ctx->conf->limits.body_timeout;
 }
 
+/* When one from which nothing has come has had its time, in ms. */
+static uint64_t silent(const struct client *client)
+{
+    if (client->used || client->state != CLIENT_OPEN)
+        return UINT64_MAX;
+    return client->active_at + client->ctx->conf->limits.first_byte_timeout;
+}
+
 /* When the client's time is up, in ms, as things stand. */
 static uint64_t due(const struct client *client)
 {
@@ -249,7 +285,7 @@ static uint64_t due(const struct client *client)
     uint64_t stalled_at = stalled(client);
     if (stalled_at != UINT64_MAX && client->stay == NULL)
         return stalled_at;
-    return MIN(stalled_at, client_session(client)->due(client));
+    return MIN(MIN(stalled_at, silent(client)), client_session(client)->due(client));
 }
 
 /* Sees to it that the timer fires in time; that it may fire too early costs one look. */
@@ -383,6 +419,7 @@ static void on_readable(struct client *client)
         on_end_of_input(client);
         return;
     }
+    client_set_used(client);
     if (client->state == CLIENT_LINGERING)
         return; /* dropped; active_at stays, so that this ends */
     if (client_waiting(client) == 0)
@@ -554,11 +591,14 @@ void client_timeout(struct wheel_timer *timer)
     uint64_t now = ctx_now(client->ctx);
     if (!client_write(client)) /* what came in this turn has not been offered to it yet */
         return;
-    bool ours = client->state != CLIENT_OPEN || client->shut || stalled(client) <= now;
+    bool ours = client->state != CLIENT_OPEN || client->shut || stalled(client) <= now ||
+                silent(client) <= now;
     if (due(client) > now) {
         arm(client);
         return;
     }
+    if (silent(client) <= now)
+        set_code(client, WS_CODE_POLICY);
     if (ours)
         client_doom(client);
     else
@@ -592,7 +632,7 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
     list_init(&client->requests);
     list_init(&client->node);
     wheel_timer_init(&client->timer, TIMER_CLIENT);
-    list_append(all, &client->node);
+    list_append(ctx->used == NULL ? all : &ctx->unused, &client->node);
     ctx->open++;
     share_count(&ctx->count->accepted, 1);
     if (listener->protocol != CONF_PROTOCOL_HTTP && stay_open(client) < 0) {

@@ -99,13 +99,14 @@ struct client {
     bool drain_later : 1;     /* it was to be drained while it could not be */
     bool shut : 1;            /* it sends no more, but may have sent what is not read yet */
     bool unread : 1;          /* reading is paused */
+    bool used : 1;            /* something came from it, or a worker sent it something */
     bool deserted : 1;        /* its end is closed, in both directions: nothing more can come */
     struct list requests;     /* in progress, oldest first */
     struct wheel_timer timer; /* the earliest of its timeouts; armed lazily (client.c) */
 
     struct pending *pending; /* of an incomplete request; NULL: none */
     const struct conf_listener *listener;
-    struct list node;       /* of all clients of the listener's list */
+    struct list node;       /* of all clients of the listener's list, or of ctx->unused */
     struct idmap_node conn; /* its id, never given twice; in ctx->conns while it stays */
     uint8_t peer[16];       /* its address */
 };
@@ -142,6 +143,25 @@ void client_doom(struct client *client);
  * the middle of a request after that.
  */
 void client_drain(struct client *client);
+
+/* client_set_used() for one that was not. */
+void client_become_used(struct client *client);
+
+/*
+ * Something has come from it, or a worker has begun to use it: it may be silent from now on, and
+ * makes no room for others.
+ */
+static inline void client_set_used(struct client *client)
+{
+    if (UNLIKELY(!client->used))
+        client_become_used(client);
+}
+
+/*
+ * One of ctx->unused makes room for another connection. Returns whether it is gone already; else it
+ * goes at the end of the turn. Not while the poller is busy.
+ */
+bool client_evict(struct client *client);
 
 /* Whether workers may still hear of it: a request, or that it has gone. */
 static inline bool client_may_ask(const struct client *client)

@@ -29,6 +29,7 @@ enum section {
     SECTION_OUT,
     SECTION_QUEUE,
     SECTION_PENDING,
+    SECTION_UNUSED, /* empty: nothing has come from it since active_at, when it was accepted */
     SECTIONS_END,
 };
 
@@ -107,6 +108,8 @@ int client_save(const struct client *client, struct buf *out)
     save_waiting(client, &pack);
     if (client->pending != NULL)
         save_pending(client, &pack);
+    if (!client->used && client->state == CLIENT_OPEN)
+        pack_end(&pack, pack_begin(&pack, SECTION_UNUSED, VERSION));
     if (!pack.failed)
         return 0;
     buf_truncate(out, before);
@@ -186,9 +189,32 @@ static int restore_section(struct client *client, struct unpack_section *section
             r = message_queue_restore(&client->queue, body);
         return r == 0 ? unpack_end(body) : r;
     case SECTION_PENDING: return restore_pending(client, body);
+    case SECTION_UNUSED: client->used = false; return unpack_end(body);
     case SECTIONS_END: break;
     }
     return r;
+}
+
+/* Not where something has come from it, or gone out to it, by all else that is known. */
+static bool can_be_unused(const struct client *client)
+{
+    bool begun = client->state != CLIENT_OPEN || client->pending != NULL ||
+                 client_waiting(client) > 0;
+    bool known = client->stay != NULL &&
+                 (client->stay->kind == STAY_WEBSOCKET || client->stay->subscriptions != NULL);
+    return !begun && !known;
+}
+
+/* Among those that have not been used, in the order of their age: nearly, since what is looked at
+ * is bounded. */
+static void join_unused(struct list *unused, struct client *client)
+{
+    struct list *after = unused->prev;
+    for (unsigned i = 0; i < 64 && after != unused; i++, after = after->prev) {
+        if (container_of(after, struct client, node)->active_at <= client->active_at)
+            break;
+    }
+    list_append(after->next, &client->node); /* before the one that follows */
 }
 
 static int restore_sections(struct client *client, struct span state)
@@ -207,6 +233,8 @@ static int restore_sections(struct client *client, struct span state)
             return r;
     }
     if (last == 0 || unpack_end(&unpack) < 0)
+        return -EBADMSG;
+    if (!client->used && !can_be_unused(client))
         return -EBADMSG;
     /* Only one that is ending has no session of its listener's protocol. */
     if (client->listener->protocol != CONF_PROTOCOL_HTTP && client->stay == NULL &&
@@ -233,6 +261,7 @@ int client_restore(
     client->ctx = ctx;
     client->fd = fd;
     client->touched = client->arriving = true;
+    client->used = true; /* unless the state says something else */
     list_init(&client->requests);
     list_init(&client->node);
     wheel_timer_init(&client->timer, TIMER_CLIENT);
@@ -247,7 +276,10 @@ int client_restore(
         return r;
     }
     client_count(client);
-    list_append(all, &client->node);
+    if (client->used || ctx->used == NULL)
+        list_append(all, &client->node);
+    else
+        join_unused(&ctx->unused, client);
     *ret_client = client;
     return 0;
 }

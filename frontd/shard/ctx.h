@@ -55,6 +55,8 @@ struct ctx {
     struct client *dirty_clients; /* a queue: first, and where the next is to be linked */
     struct client **dirty_tail;
     struct list dirty_streams;
+    struct list unused; /* clients that have not been used yet, the oldest first; see listener.c */
+    struct list *used;  /* where they go when they have; NULL: they are not kept apart any more */
     struct slab clients;
     struct slab requests;
     struct slab calls;

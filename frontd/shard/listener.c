@@ -1,23 +1,34 @@
 /*
  * on_acceptable() accepts what waits, a number at a time. At a limit (connections over all shards,
- * or descriptors of this process), and when accept() fails for want of something (EMFILE, ENFILE,
- * ENOBUFS, ENOMEM), all listeners stop being polled, so that nothing spins; a timer looks again
- * soon. What waits in the accept queues stays there.
+ * or descriptors of this process) the oldest connection that has never been used is closed for one
+ * that waits (ctx->unused has them in the order of their age). Where there is none, and when
+ * accept() fails for want of something else (ENOBUFS, ENOMEM), all listeners stop being polled, so
+ * that nothing spins; a timer looks again soon. What waits in the accept queues stays there.
+ *
+ * Whose first bytes have arrived is not unused, also when they have not been read: the socket is
+ * asked before it is closed. So a client that sends at once, as nearly all do, is served however
+ * fast others open connections. GRACE_MS is for those whose first bytes come later than the
+ * connection. It is short on purpose: somebody who opens connections at full speed, and sends
+ * nothing, can fill the shard once in this time, and until it is over all others wait with him.
+ *
+ * limits.connections is for all shards, and the unused ones may be on another one than the client
+ * that waits: it is woken, and closes one of its own (acceptor_wake()).
  */
 
 #include "frontd/shard/listener.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "common/log.h"
 #include "common/mem.h"
 
 enum {
     ACCEPT_BURST = 64, /* then others have their turn */
     PAUSE_MS = 50,
+    GRACE_MS = 100, /* for the first byte of a connection, before it makes room for another one */
     SAY_MS = 10000, /* at most one line in that time says that accepting pauses */
 };
 
@@ -26,6 +37,7 @@ int acceptor_init(struct acceptor *acceptor, struct ctx *ctx, size_t room)
     struct rlimit limit;
     *acceptor = (struct acceptor){.ctx = ctx, .room = room, .paused = true};
     list_init(&acceptor->clients);
+    ctx->used = &acceptor->clients;
     wheel_timer_init(&acceptor->timer, TIMER_ACCEPT);
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         limit.rlim_cur = 1024;
@@ -71,19 +83,113 @@ static void pause_accepting(struct acceptor *acceptor, const char *why)
     ctx_arm(acceptor->ctx, &acceptor->timer, PAUSE_MS);
 }
 
-/* Whether one more connection fits. Where it does, it is counted already. */
-static bool admit(struct acceptor *acceptor)
+/* Whether something of it waits to be read. */
+static bool has_sent(const struct client *client)
+{
+    char byte;
+    return recv(client->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/* The oldest connection that has never been used, if its time of grace is over; NULL: none. */
+static struct client *oldest_unused(const struct acceptor *acceptor)
 {
     struct ctx *ctx = acceptor->ctx;
-    if (ctx->open >= acceptor->most) {
-        pause_accepting(acceptor, "the descriptor limit of this shard");
-        return false;
+    while (!list_empty(&ctx->unused)) {
+        struct client *client = list_first(&ctx->unused, struct client, node);
+        if (ctx_now(ctx) - client->active_at < GRACE_MS)
+            return NULL;
+        if (!has_sent(client))
+            return client;
+        client_set_used(client);
     }
-    if (!share_connection_add(ctx->share, ctx->seat, ctx->conf->limits.connections)) {
-        pause_accepting(acceptor, "limits.connections");
-        return false;
+    return NULL;
+}
+
+size_t acceptor_make_room(struct acceptor *acceptor, size_t n)
+{
+    size_t made = 0;
+    while (made < n) {
+        struct client *client = oldest_unused(acceptor);
+        if (client == NULL || !client_evict(client))
+            break;
+        made++;
+        log_limited(&acceptor->evicted, ctx_now(acceptor->ctx), LOG_WARNING,
+            "a connection on which nothing has come is closed, to have room for another one; "
+            "%llu connections are open",
+            (unsigned long long)acceptor->ctx->open);
     }
+    return made;
+}
+
+/* Whether a client waits to be accepted. */
+static bool is_waited_for(const struct listener *listener)
+{
+    struct pollfd pfd = {.fd = listener->fd, .events = POLLIN};
+    return poll(&pfd, 1, 0) == 1;
+}
+
+static bool count_one(const struct acceptor *acceptor)
+{
+    struct ctx *ctx = acceptor->ctx;
+    return share_connection_add(ctx->share, ctx->seat, ctx->conf->limits.connections);
+}
+
+/* Whether one more connection fits. */
+static bool has_room(const struct acceptor *acceptor)
+{
+    struct ctx *ctx = acceptor->ctx;
+    if (ctx->open >= acceptor->most || !count_one(acceptor))
+        return false;
+    share_connection_remove(ctx->share, ctx->seat);
     return true;
+}
+
+/* Others may have unused connections: each closes one. */
+static void ask_siblings(const struct ctx *ctx)
+{
+    uint64_t one = 1;
+    for (size_t i = 0; i < SHARE_SEATS; i++) {
+        int fd = ctx->wake_fds[i];
+        if (fd >= 0 && write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+            CHECK(errno == EINTR);
+    }
+}
+
+void acceptor_wake(struct acceptor *acceptor)
+{
+    struct ctx *ctx = acceptor->ctx;
+    if (list_empty(&ctx->unused))
+        return;
+    if (count_one(acceptor))
+        share_connection_remove(ctx->share, ctx->seat);
+    else
+        acceptor_make_room(acceptor, 1);
+}
+
+/* Whether one that may wait there fits. Where it does, it is counted already. */
+static bool admit(struct listener *listener)
+{
+    struct acceptor *acceptor = listener->acceptor;
+    struct ctx *ctx = acceptor->ctx;
+    if (ctx->open < acceptor->most && count_one(acceptor))
+        return true;
+    if (!is_waited_for(listener))
+        return false;
+    if (acceptor_make_room(acceptor, 1) == 1 && ctx->open < acceptor->most && count_one(acceptor))
+        return true;
+    if (ctx->open < acceptor->most)
+        ask_siblings(ctx);
+    pause_accepting(acceptor,
+        ctx->open < acceptor->most ? "limits.connections" : "the descriptor limit of this shard");
+    return false;
+}
+
+/* Returns the descriptor of a new connection, or -errno. */
+static int accept_fd(struct listener *listener, struct sockaddr_storage *ret_peer)
+{
+    socklen_t len = sizeof(*ret_peer);
+    int fd = accept4(listener->fd, (struct sockaddr *)ret_peer, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    return fd < 0 ? -errno : fd;
 }
 
 static void take(struct listener *listener, int fd, const struct sockaddr *peer)
@@ -110,17 +216,18 @@ static bool accept_one(struct listener *listener)
     struct acceptor *acceptor = listener->acceptor;
     struct ctx *ctx = acceptor->ctx;
     struct sockaddr_storage peer = {0};
-    socklen_t len = sizeof(peer);
-    if (!admit(acceptor))
+    if (!admit(listener))
         return false;
-    int fd = accept4(listener->fd, (struct sockaddr *)&peer, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd = accept_fd(listener, &peer);
+    if ((fd == -EMFILE || fd == -ENFILE) && is_waited_for(listener) &&
+        acceptor_make_room(acceptor, 1) == 1)
+        fd = accept_fd(listener, &peer);
     if (fd >= 0) {
         take(listener, fd, (struct sockaddr *)&peer);
         return !acceptor->paused;
     }
-    int error = errno;
     share_connection_remove(ctx->share, ctx->seat);
-    switch (error) {
+    switch (-fd) {
     case EAGAIN: return false;
     case EINTR:
     case ECONNABORTED: /* and the network's errors that accept() passes on: that one is gone */
@@ -132,7 +239,7 @@ static bool accept_one(struct listener *listener)
     case EHOSTUNREACH:
     case EOPNOTSUPP:
     case ENETUNREACH: return true;
-    default: pause_accepting(acceptor, uv_strerror(-error)); return false;
+    default: pause_accepting(acceptor, uv_strerror(fd)); return false;
     }
 }
 
@@ -170,6 +277,8 @@ void acceptor_close(struct acceptor *acceptor)
         return;
     acceptor->closed = true;
     acceptor->paused = true;
+    acceptor->ctx->used = NULL;
+    list_join(&acceptor->clients, &acceptor->ctx->unused);
     wheel_disarm(&acceptor->timer);
     for (size_t i = 0; i < acceptor->count; i++) {
         uv_close((uv_handle_t *)&acceptor->listeners[i].poll, NULL);
@@ -181,9 +290,11 @@ void acceptor_close(struct acceptor *acceptor)
 void acceptor_timeout(struct wheel_timer *timer)
 {
     struct acceptor *acceptor = container_of(timer, struct acceptor, timer);
-    struct ctx *ctx = acceptor->ctx;
-    if (admit(acceptor)) {
-        share_connection_remove(ctx->share, ctx->seat);
+    if (has_room(acceptor) || oldest_unused(acceptor) != NULL) {
         acceptor_open(acceptor);
+        return;
     }
+    if (acceptor->ctx->open < acceptor->most)
+        ask_siblings(acceptor->ctx);
+    ctx_arm(acceptor->ctx, &acceptor->timer, PAUSE_MS);
 }

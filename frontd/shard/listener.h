@@ -2,6 +2,7 @@
 
 /* The listening sockets of a shard: accepting, and pausing at every limit that there is. */
 
+#include "common/log.h"
 #include "frontd/shard/client.h"
 
 struct listener {
@@ -17,10 +18,11 @@ struct acceptor {
     struct listener *listeners;
     size_t count;
     size_t room;
-    struct list clients;      /* all that are open */
+    struct list clients;      /* all that are open, but for ctx->unused and ctx->quiet */
     struct wheel_timer timer; /* while paused: when to look again */
     uint64_t most;            /* connections that the descriptor limit allows */
     uint64_t said_at;         /* ms: when the log last said that accepting pauses */
+    struct log_limit evicted; /* the log: unused connections are closed for others */
     bool paused;
     bool closed;
 };
@@ -37,6 +39,15 @@ void acceptor_open(struct acceptor *acceptor);
 
 /* Accepts what waits on that listener's sockets now: nobody else will. */
 void acceptor_accept_rest(struct acceptor *acceptor, const struct conf_listener *conf);
+
+/*
+ * Closes up to `n` connections that have never been used, the oldest first, for others that are to
+ * come. Returns how many: no more of them are old enough. Not while the poller is busy.
+ */
+size_t acceptor_make_room(struct acceptor *acceptor, size_t n);
+
+/* A sibling may want room under limits.connections that only this shard can make. */
+void acceptor_wake(struct acceptor *acceptor);
 
 /* Accepts no more and closes the sockets. */
 void acceptor_close(struct acceptor *acceptor);

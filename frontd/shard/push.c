@@ -142,7 +142,9 @@ static void subscribe(struct client *client, const struct topic_name *topic)
     uint32_t limit = client->ctx->conf->limits.subscriptions;
     int r = topics_join(
         client, &client->stay->subscriptions, (struct span){topic->name, topic->n}, limit);
-    if (r != 0)
+    if (r == 0)
+        client_set_used(client);
+    else
         log_limited(&not_subscribed, ctx_now(client->ctx), LOG_WARNING,
             "connection %llu cannot subscribe: %s", (unsigned long long)client->conn.id,
             r == TOPICS_E_LIMIT ? "it has limits.subscriptions already" : "no memory");

@@ -337,6 +337,7 @@ static void on_wake(uv_poll_t *poll, int status, int events)
         return;
     for (size_t i = 0; i < shard->npools; i++)
         pool_wake(&shard->pools[i]);
+    acceptor_wake(&shard->acceptor);
 }
 
 /* As root, only the supervisor stays root. */

@@ -23,6 +23,7 @@ int shard_ctx_init(struct ctx *ctx, const struct conf *conf, struct share *share
     ctx->dirty_tail = &ctx->dirty_clients;
     list_init(&ctx->dirty_streams);
     list_init(&ctx->quiet);
+    list_init(&ctx->unused);
     slab_init(&ctx->clients, sizeof(struct client));
     slab_init(&ctx->requests, sizeof(struct request));
     slab_init(&ctx->calls, sizeof(struct call));

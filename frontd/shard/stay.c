@@ -95,6 +95,7 @@ int stay_open(struct client *client)
     if (request == NULL)
         return -ENOMEM;
     client->held = true;
+    client_set_used(client); /* a worker decides what becomes of it */
     event_ask(request, client, NULL);
     return 0;
 }

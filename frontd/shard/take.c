@@ -248,7 +248,10 @@ static void on_batch(
     struct giver *giver, const struct handover_message *message, const int *fds, size_t nfds)
 {
     const struct ctx *ctx = take.ctx;
-    if (ctx->open + message->count > take.acceptor->most) {
+    uint64_t open = ctx->open + message->count;
+    if (open > take.acceptor->most)
+        open -= acceptor_make_room(take.acceptor, (size_t)(open - take.acceptor->most));
+    if (open > take.acceptor->most) {
         fdpass_close(fds, nfds);
         answer_full(giver, message);
         return;
@@ -278,6 +281,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     if (r == -EMFILE && message.type == HANDOVER_BATCH) {
         log_warning("no descriptors for %u connections of the shard on seat %u: they stay there",
             message.count, giver->seat);
+        acceptor_make_room(take.acceptor, message.count); /* for when they are offered again */
         answer_full(giver, &message);
     } else if (r < 0) {
         lose(giver, r == -EPIPE ? "it is gone" : uv_strerror(r));

@@ -15,6 +15,7 @@ import pytest
 
 import harness
 from harness import LIMIT, descriptors, memory, rpc_route, wait_for, wait_idle, ws_route
+from httpclient import rpc_request
 from wsclient import WsClosed
 from reloads import HUP, SLOW, USR2, Connector, Paused, call
 
@@ -129,10 +130,14 @@ def test_as_many_connections_as_there_may_be(front):
     site = start(front, 8, nofile=128, drain="30s")
     clients = []
     while not site.count("accepting pauses: the descriptor limit"):
-        clients += [site.client() for _ in range(8)]
-        wait_for(lambda: site.connections() == len(clients) or site.count("accepting pauses"), "them to be accepted")
+        new = [site.client() for _ in range(8)]
+        clients += new
+        for client in new:      # unused ones would make room for each other
+            client.send(rpc_request("demo.echo", [1]))
+        wait_for(lambda: all(c.readable() for c in new) or site.count("accepting pauses"), "them to be accepted")
     site.reload()
     for client in clients:
+        assert client.read_response().status == 200
         call(client)
         client.close()
     for words in ("the supervisor is gone", "the drain limit has passed", "in vain"):

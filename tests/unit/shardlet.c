@@ -135,7 +135,8 @@ struct client *shardlet_accepted(struct shardlet *shardlet, const char *listener
         CHECK(share_peer_add(share, ctx->seat, peer, UINT64_MAX));
     shardlet_use(shardlet);
     CHECK(client_open(ctx, found, fd, peer, &shardlet->clients) == 0);
-    return container_of(shardlet->clients.prev, struct client, node);
+    bool unused = !list_empty(&ctx->unused);
+    return container_of(unused ? ctx->unused.prev : shardlet->clients.prev, struct client, node);
 }
 
 struct client *shardlet_client(struct shardlet *shardlet, const char *listener, int *ret_peer)

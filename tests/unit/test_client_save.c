@@ -56,6 +56,8 @@ static const struct sample {
     {"lines", SAID(""), 50, true},
     {"frames", SAID("\0\0\0\0\0\0\1\0{"), 2, false},
     {"web", SAID(GET_10 GET_10 GET_10 GET_10 GET_10 GET_10 "GE"), 0, false},
+    {"frames", SAID(""), 0, false},
+    {"lines", SAID(""), 0, false},
 };
 
 static const struct push_from sibling; /* passed it on */
@@ -131,6 +133,7 @@ static void drop(struct client *client, int peer)
 Test(client_save, round_trip)
 {
     unsigned queues = 0, outs = 0, pendings = 0, topics = 0, endings = 0, closing = 0, headers = 0;
+    unsigned unused = 0;
     for (size_t i = 0; i < ARRAY_LEN(samples); i++) {
         struct buf first = {0}, second = {0};
         struct client *restored;
@@ -153,6 +156,7 @@ Test(client_save, round_trip)
         topics += restored->stay != NULL && restored->stay->subscriptions != NULL;
         headers += restored->stay != NULL && restored->stay->headers != NULL;
         endings += restored->state >= CLIENT_ENDING;
+        unused += !restored->used;
         closing += restored->stay != NULL && restored->stay->close_sent;
         live(restored);
         buf_deinit(&first);
@@ -161,6 +165,7 @@ Test(client_save, round_trip)
     }
     cr_assert(queues > 0 && pendings > 0 && topics > 0 && headers > 0);
     cr_assert(endings > 0 && closing > 0 && outs > 0);
+    cr_assert_eq(unused, 3, "those from which nothing has come, and to which nothing was pushed");
 }
 
 /* Each of the flags and counters by itself, which no sample has. */
@@ -325,6 +330,82 @@ Test(client_save, sections)
     expect(client, &other, -EBADMSG, "nothing");
     buf_deinit(&state);
     drop(client, peer);
+}
+
+/* That nothing has come from a connection is said in a section of its own: who does not know it can
+ * take all others, and one without it has been used. */
+Test(client_save, unused)
+{
+    struct client *restored;
+    int peer;
+    for (size_t i = 0; i < ARRAY_LEN(samples); i++) {
+        struct buf state = {0}, less = {0};
+        size_t at[SECTIONS_MAX + 1];
+        struct client *client = make(&samples[i], &peer);
+        bool unused = !client->used;
+        cr_assert_eq(unused, samples[i].n == 0 && samples[i].pushes == 0);
+        client->active_at = 1;
+        struct span whole = saved(client, &state);
+        size_t n = find_sections(whole, at);
+        if (unused) {
+            cr_assert_eq(restore(&to, client->fd, whole, &restored), 0);
+            cr_assert(!restored->used && restored->active_at == 1, "its time goes on");
+            client_discard(restored);
+            cr_assert_eq(buf_append(&less, whole.p, at[n - 1]), 0);
+            cr_assert_eq(
+                restore(&to, client->fd, (struct span){buf_data(&less), buf_len(&less)}, &restored),
+                0);
+            cr_assert(restored->used);
+            client_discard(restored);
+        } else if (client->state == CLIENT_OPEN) {
+            client->used = false; /* which cannot be */
+            struct buf lie = {0};
+            bool told = client->pending != NULL || client_waiting(client) > 0 ||
+                        (client->stay != NULL && client->stay->kind == STAY_WEBSOCKET);
+            saved(client, &lie);
+            expect(client, &lie, told ? -EBADMSG : 0, "used, and not");
+            client->used = true;
+            buf_deinit(&lie);
+        }
+        buf_deinit(&state);
+        buf_deinit(&less);
+        drop(client, peer);
+        shardlet_turn(&to);
+    }
+}
+
+/* They are restored among those that are there, in the order of their age. */
+Test(client_save, unused_in_order)
+{
+    struct client *made[4], *restored;
+    int peers[4];
+    uint64_t last = 0;
+    size_t n = 0;
+    to.ctx.used = &to.clients;
+    for (size_t i = 0; i < ARRAY_LEN(made); i++) {
+        struct buf state = {0};
+        made[i] = make(&samples[0], &peers[i]);
+        made[i]->active_at = i == 0 ? 3 : i == 1 ? 1 : i == 2 ? 4 : 2;
+        cr_assert_eq(restore(&to, dup(made[i]->fd), saved(made[i], &state), &restored), 0);
+        buf_deinit(&state);
+    }
+    list_for_each (node, &to.ctx.unused) {
+        const struct client *client = container_of(node, struct client, node);
+        cr_assert_gt(client->active_at, last);
+        last = client->active_at;
+        n++;
+    }
+    cr_assert_eq(n, ARRAY_LEN(made));
+    to.ctx.used = NULL;
+    list_join(&to.clients, &to.ctx.unused);
+    list_for_each_safe (node, &to.clients) {
+        restored = container_of(node, struct client, node);
+        int fd = restored->fd;
+        client_discard(restored);
+        close(fd);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(made); i++)
+        drop(made[i], peers[i]);
 }
 
 Test(client_save, ids)

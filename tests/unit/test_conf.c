@@ -46,6 +46,7 @@ Test(conf, defaults)
     cr_assert_eq(conf->limits.batch, 1000u);
     cr_assert_eq(conf->limits.write_buffer, 1048576u);
     cr_assert_eq(conf->limits.calls_per_connection, 64u);
+    cr_assert_eq(conf->limits.first_byte_timeout, 60000u);
     cr_assert_eq(conf->limits.header_timeout, 10000u);
     cr_assert_eq(conf->limits.body_timeout, 30000u);
     cr_assert_eq(conf->limits.idle_timeout, 3600000u);
@@ -89,6 +90,7 @@ static const char most[] =
     "  batch: 20\n"
     "  write_buffer: 3B\n"
     "  calls_per_connection: 2\n"
+    "  first_byte_timeout: 4s\n"
     "  header_timeout: 1s\n"
     "  body_timeout: 2m\n"
     "  idle_timeout: 3h\n"
@@ -140,6 +142,7 @@ Test(conf, everything_set)
     cr_assert(limits->header == 1024 && limits->headers == 10 && limits->body == 2097152);
     cr_assert(limits->batch == 20 && limits->write_buffer == 3);
     cr_assert(limits->calls_per_connection == 2 && limits->header_timeout == 1000);
+    cr_assert_eq(limits->first_byte_timeout, 4000u);
     cr_assert(limits->body_timeout == 120000 && limits->idle_timeout == 10800000);
 
     cr_assert_eq(conf->npools, 6u);

@@ -273,6 +273,7 @@ Test(conf_errors, durations)
         bool zero; /* may be 0 */
     } keys[] = {
         {1, "drain", "drain: ", true},
+        {1, "limits.first_byte_timeout", "limits: {first_byte_timeout: ", false},
         {1, "limits.header_timeout", "limits: {header_timeout: ", false},
         {1, "limits.body_timeout", "limits: {body_timeout: ", false},
         {1, "limits.idle_timeout", "limits: {idle_timeout: ", false},
