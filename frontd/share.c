@@ -27,6 +27,7 @@ struct worker_row {
     _Atomic uint32_t hint;                   /* a slot that was free lately */
     _Atomic uint32_t load[SHARE_SEATS];      /* calls in progress; each seat writes its own */
     _Atomic uint32_t abandoned[SHARE_SEATS]; /* of them, those nobody waits for any more */
+    _Atomic uint64_t oldest[SHARE_SEATS];    /* as in a queue_cell, for this worker alone */
 };
 
 _Static_assert(SHARE_SEAT_LAST < 63, "seat 63 would collide with CLOSING");
@@ -34,6 +35,8 @@ _Static_assert(SHARE_SEAT_LAST < 63, "seat 63 would collide with CLOSING");
 struct queue_cell {
     _Atomic uint64_t oldest;
     _Atomic uint32_t queued;
+    _Atomic uint32_t largest; /* of them, those of the client that has most */
+    _Atomic uint32_t owed;    /* calls to be given up there for some that others have let in */
 };
 
 /* Connections from one peer on one seat: written by that seat alone, read by all. */
@@ -161,7 +164,8 @@ void share_beat(struct share *share, unsigned seat)
 
 uint64_t share_beats(const struct share *share, unsigned seat)
 {
-    return atomic_load_explicit(&share->memory->counters[seat].counters.beats, memory_order_relaxed);
+    return atomic_load_explicit(
+        &share->memory->counters[seat].counters.beats, memory_order_relaxed);
 }
 
 struct share_sums share_sums(const struct share *share)
@@ -297,6 +301,7 @@ void share_worker_put(struct share *share, unsigned seat, int worker)
     if (--uses[seat][worker] > 0)
         return;
     atomic_store(&share->memory->workers[worker].load[seat], 0); /* as it is, if nobody wrote it */
+    atomic_store(&share->memory->workers[worker].oldest[seat], 0);
     drop_ref(&share->memory->workers[worker], seat);
 }
 
@@ -390,6 +395,10 @@ static void clear_queue(struct queue_cell *cell)
         atomic_store(&cell->queued, 0);
     if (atomic_load_explicit(&cell->oldest, memory_order_relaxed) != 0)
         atomic_store(&cell->oldest, 0);
+    if (atomic_load_explicit(&cell->largest, memory_order_relaxed) != 0)
+        atomic_store(&cell->largest, 0);
+    if (atomic_load_explicit(&cell->owed, memory_order_relaxed) != 0)
+        atomic_store(&cell->owed, 0);
 }
 
 static uint64_t pool_key(const struct share *share, const char *name)
@@ -435,12 +444,7 @@ void share_set_pools(struct share *share, const char *const *names, size_t n)
 bool share_queue_add(struct share *share, unsigned seat, unsigned pool, uint32_t limit)
 {
     note_seat(share, seat);
-    uint64_t waiting = 0;
-    uint32_t seats = seats_in_use(share);
-    for (uint32_t i = 0; i < seats; i++)
-        waiting += atomic_load_explicit(
-            &share->memory->queues[pool][i].queued, memory_order_relaxed);
-    if (waiting >= limit)
+    if (share_queue_waiting(share, pool) >= limit)
         return false;
     atomic_fetch_add(&share->memory->queues[pool][seat].queued, 1);
     return true;
@@ -474,6 +478,76 @@ bool share_queue_oldest_other(const struct share *share, unsigned seat, unsigned
         return false;
     *ret_since = best;
     return true;
+}
+
+void share_worker_set_oldest(struct share *share, unsigned seat, int worker, uint64_t since)
+{
+    atomic_store(&share->memory->workers[worker].oldest[seat], since);
+}
+
+bool share_worker_oldest_other(
+    const struct share *share, unsigned seat, int worker, unsigned *ret_seat, uint64_t *ret_since)
+{
+    uint32_t seats = seats_in_use(share);
+    uint64_t best = UINT64_MAX;
+    for (uint32_t i = 0; i < seats; i++) {
+        uint64_t since = i == seat ? 0 : atomic_load(&share->memory->workers[worker].oldest[i]);
+        if (since != 0 && since < best) {
+            best = since;
+            *ret_seat = i;
+        }
+    }
+    if (best == UINT64_MAX)
+        return false;
+    *ret_since = best;
+    return true;
+}
+
+void share_queue_set_largest(struct share *share, unsigned seat, unsigned pool, uint32_t count)
+{
+    atomic_store_explicit(&share->memory->queues[pool][seat].largest, count, memory_order_relaxed);
+}
+
+uint32_t share_queue_largest(const struct share *share, unsigned pool, unsigned *ret_seat)
+{
+    uint32_t seats = seats_in_use(share);
+    uint32_t largest = 0;
+    for (uint32_t i = 0; i < seats; i++) {
+        const struct queue_cell *cell = &share->memory->queues[pool][i];
+        uint32_t count = atomic_load_explicit(&cell->largest, memory_order_relaxed);
+        if (count > largest) {
+            largest = count;
+            *ret_seat = i;
+        }
+    }
+    return largest;
+}
+
+void share_queue_owe(struct share *share, unsigned seat, unsigned pool)
+{
+    atomic_fetch_add(&share->memory->queues[pool][seat].owed, 1);
+}
+
+uint32_t share_queue_owes(const struct share *share, unsigned seat, unsigned pool)
+{
+    return atomic_load(&share->memory->queues[pool][seat].owed);
+}
+
+uint32_t share_queue_settle(struct share *share, unsigned seat, unsigned pool)
+{
+    return share_queue_owes(share, seat, pool) == 0
+               ? 0
+               : atomic_exchange(&share->memory->queues[pool][seat].owed, 0);
+}
+
+uint64_t share_queue_waiting(const struct share *share, unsigned pool)
+{
+    uint32_t seats = seats_in_use(share);
+    uint64_t waiting = 0;
+    for (uint32_t i = 0; i < seats; i++)
+        waiting += atomic_load_explicit(
+            &share->memory->queues[pool][i].queued, memory_order_relaxed);
+    return waiting;
 }
 
 bool share_connection_add(struct share *share, unsigned seat, uint64_t limit)
@@ -598,6 +672,8 @@ static void reclaim_loads(struct worker_row *row, uint64_t alive)
             atomic_store(&row->load[seat], 0);
         if (atomic_load_explicit(&row->abandoned[seat], memory_order_relaxed) != 0)
             atomic_store(&row->abandoned[seat], 0);
+        if (atomic_load_explicit(&row->oldest[seat], memory_order_relaxed) != 0)
+            atomic_store(&row->oldest[seat], 0);
     }
 }
 

@@ -167,6 +167,28 @@ void share_queue_set_oldest(struct share *share, unsigned seat, unsigned pool, u
 bool share_queue_oldest_other(const struct share *share, unsigned seat, unsigned pool,
     unsigned *ret_seat, uint64_t *ret_since);
 
+/* The same for one worker, where not every call that waits may be given to every worker. */
+void share_worker_set_oldest(struct share *share, unsigned seat, int worker, uint64_t since);
+bool share_worker_oldest_other(
+    const struct share *share, unsigned seat, int worker, unsigned *ret_seat, uint64_t *ret_since);
+
+/* Calls that wait, over all shards. */
+uint64_t share_queue_waiting(const struct share *share, unsigned pool);
+
+/* Says how many calls wait on this seat of the client that has most. */
+void share_queue_set_largest(struct share *share, unsigned seat, unsigned pool, uint32_t count);
+
+/* The most that one client has waiting, over all shards; *ret_seat, untouched at 0, is where. */
+uint32_t share_queue_largest(const struct share *share, unsigned pool, unsigned *ret_seat);
+
+/*
+ * The queue is full, and that seat has the client with most: it owes one call more, which it gives
+ * up when it is woken. share_queue_settle() is for that seat: how many it owed, and no longer does.
+ */
+void share_queue_owe(struct share *share, unsigned seat, unsigned pool);
+uint32_t share_queue_owes(const struct share *share, unsigned seat, unsigned pool);
+uint32_t share_queue_settle(struct share *share, unsigned seat, unsigned pool);
+
 /* Client connections */
 
 /* Counts one connection of this seat unless `limit` are open over all shards. */

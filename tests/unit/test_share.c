@@ -450,7 +450,7 @@ Test(share, each_seat_beats_by_itself)
         before[seat] = share_beats(share, seat);
     for (unsigned seat = 0; seat <= SEAT_MAX; seat += 2) {
         share_beat(share, seat);
-        share_reclaim(share, seat + 1 <= SEAT_MAX ? seat + 1 : 1);
+        share_reclaim(share, all_but(seat + 1 <= SEAT_MAX ? seat + 1 : 1));
     }
     for (unsigned seat = 0; seat <= SEAT_MAX; seat++)
         cr_expect_eq(share_beats(share, seat) != before[seat], seat % 2 == 0, "seat %u", seat);
@@ -557,4 +557,55 @@ Test(share, peers_as_a_model_has_them)
             open[seat]--;
         }
     }
+}
+
+Test(share, the_oldest_of_the_others_of_a_worker)
+{
+    unsigned seat = 77;
+    uint64_t since = 77;
+    int one = get_worker(9, 1);
+    int two = get_worker(9, 2);
+    cr_assert(!share_worker_oldest_other(share, 0, one, &seat, &since));
+    share_worker_set_oldest(share, 9, one, 200);
+    cr_assert(!share_worker_oldest_other(share, 9, one, &seat, &since), "not one's own");
+    cr_assert(!share_worker_oldest_other(share, 0, two, &seat, &since), "another worker's");
+    cr_assert(seat == 77 && since == 77);
+    cr_assert_eq(get_worker(4, 1), one);
+    share_worker_set_oldest(share, 4, one, 100);
+    cr_assert(share_worker_oldest_other(share, 0, one, &seat, &since));
+    cr_assert(seat == 4 && since == 100);
+    share_reclaim(share, all_but(4));
+    cr_assert(share_worker_oldest_other(share, 0, one, &seat, &since));
+    cr_assert(seat == 9 && since == 200);
+    share_worker_put(share, 9, one);
+    cr_assert_eq(get_worker(4, 3), get_worker(4, 3));
+    cr_assert(!share_worker_oldest_other(share, 0, one, &seat, &since), "the row is clean");
+    share_worker_put(share, 9, two);
+}
+
+Test(share, the_largest_of_all)
+{
+    unsigned seat = 77;
+    cr_assert(share_queue_add(share, 9, 0, 1)); /* so that seats up to 9 are looked at */
+    cr_assert_eq(share_queue_largest(share, 0, &seat), 0u);
+    cr_assert_eq(seat, 77u);
+    share_queue_set_largest(share, 3, 0, 5);
+    share_queue_set_largest(share, 9, 0, 6);
+    share_queue_set_largest(share, 5, 1, 7);
+    cr_assert_eq(share_queue_largest(share, 0, &seat), 6u);
+    cr_assert_eq(seat, 9u);
+    cr_assert_eq(share_queue_waiting(share, 0), 1u);
+    cr_assert_eq(share_queue_settle(share, 9, 0), 0u);
+    share_queue_owe(share, 9, 0);
+    share_queue_owe(share, 9, 0);
+    cr_assert_eq(share_queue_owes(share, 9, 0), 2u);
+    cr_assert_eq(share_queue_owes(share, 3, 0), 0u);
+    cr_assert_eq(share_queue_settle(share, 9, 0), 2u);
+    cr_assert_eq(share_queue_settle(share, 9, 0), 0u);
+    share_queue_owe(share, 9, 0);
+    share_reclaim(share, all_but(9));
+    cr_assert_eq(share_queue_owes(share, 9, 0), 0u);
+    cr_assert_eq(share_queue_waiting(share, 0), 0u);
+    cr_assert_eq(share_queue_largest(share, 0, &seat), 5u);
+    cr_assert_eq(seat, 3u);
 }
