@@ -132,12 +132,12 @@ int call_start(struct ctx *ctx, const struct call_spec *spec)
     if (call == NULL)
         return -ENOMEM;
     wheel_timer_init(&call->deadline, TIMER_CALL);
-    list_init(&call->job.node);
     if (build_frame(call, spec) < 0 || keep_method(call, spec) < 0) {
         destroy(ctx, call);
         return -ENOMEM;
     }
     call->owner = spec->owner;
+    call->job.flow = spec->flow;
     call->job.hash = spec->hash;
     call->job.notify = spec->notify;
     call->job.expires = ctx_now(ctx) + spec->timeout;

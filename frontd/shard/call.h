@@ -45,7 +45,8 @@ struct call_spec {
     struct span blob;
     struct span method; /* as it stands in the body, or elsewhere */
     struct span id;     /* within the body; n == 0: none */
-    uint64_t conn;
+    uint64_t conn;      /* that the worker may push to; 0: none */
+    uint64_t flow;      /* the client connection that it is from, whatever its protocol */
     bool method_escaped;
     bool notify;
     bool binary; /* the blob is a binary message */

@@ -61,6 +61,7 @@ struct ctx {
     struct slab requests;
     struct slab calls;
     struct slab stays;
+    struct slab queues;        /* what the pools' queues are made of */
     struct idmap conns;        /* connections that stay, by the id that workers know */
     int wake_fds[SHARE_SEATS]; /* writing wakes who sits there; -1: nobody that is known */
     struct ids conn_ids;       /* of the connections to come */

@@ -57,7 +57,7 @@ static int fill_spec(struct call_spec *spec, const struct client *client, const 
     int pool = router_pool(conf, client->stay->route, method);
     spec->body = (struct span){buf_data(text), buf_len(text)};
     spec->method = (struct span){buf_data(text) + method_at, method.n};
-    spec->conn = client->conn.id;
+    spec->conn = spec->flow = client->conn.id;
     if (pool >= 0 && conf->pools[pool].hash != CONF_HASH_NONE)
         spec->hash = meta_hash(&conf->pools[pool], client, NULL, (struct span){0});
     return pool;

@@ -1,10 +1,16 @@
 /*
- * pool_submit() finds a worker with a free slot, or puts the job at the end of the queue. A slot
- * that becomes free (worker.c) leads to dispatch(), which takes jobs from the front of the queue.
+ * pool_submit() finds a worker with a free slot, or puts the job into the queue, where clients take
+ * turns. A slot that becomes free (worker.c) leads to serve(), which gives it to the job whose turn
+ * it is among those that the worker may have.
  *
- * Shards compete for the same slots. Who frees one looks whether another shard's call has waited
- * longer; if so it leaves the slot and wakes that shard. Should that shard not take it in a moment
- * (it may have no channel to this worker, or hang), it is no longer waited for.
+ * Where the queue is full, the client that has most in it loses its newest job to one that has
+ * less. The limit counts over all shards: where it is another shard that has this client, the job
+ * is let in, and that shard is told to give one up (shed()).
+ *
+ * Shards compete for the same slots. Who frees one looks whether another shard's client has waited
+ * longer for its turn; if so it leaves the slot and wakes that shard. Should that shard not take it
+ * in a moment (it may have no channel to this worker, or hang), it is no longer waited for. Where
+ * workers differ in what they take, each worker has who waits for it; else the pool has.
  *
  * While calls wait a timer tries again, since not everything that makes room comes by here: a slot
  * may be freed in another pool with the same worker or by a dying process that sends no wake-up,
@@ -14,6 +20,7 @@
 #include "frontd/shard/pool.h"
 
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "common/hash.h"
@@ -26,6 +33,17 @@ enum {
     DEFER_MS = 10, /* and does not within this: then it is passed over */
     RETRY_MS = 20, /* between two looks for a slot while calls wait */
 };
+
+static struct job *job_of(struct queue_item *item)
+{
+    return container_of(item, struct job, item);
+}
+
+/* Whether workers differ in what they take. */
+static bool is_selective(const struct pool *pool)
+{
+    return pool->narrow > 0 || pool->conf->hash != CONF_HASH_NONE;
+}
 
 int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct pool_ops *ops)
 {
@@ -41,8 +59,10 @@ int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct p
         return row;
     pool->row = (unsigned)row;
     list_init(&pool->workers);
-    list_init(&pool->queue);
     wheel_timer_init(&pool->timer, TIMER_POOL);
+    int r = queue_init(&pool->queue, &ctx->queues);
+    if (r < 0)
+        return r;
     pool->watches = mem_zalloc(pool->conf->nworkers * sizeof(struct watch));
     return pool->watches == NULL ? -ENOMEM : 0;
 }
@@ -111,13 +131,15 @@ void pool_shut(struct pool *pool)
         watch_close(&pool->watches[i]);
     list_for_each_safe (node, &pool->workers)
         worker_shut(container_of(node, struct worker, node));
-    list_for_each_safe (node, &pool->queue)
-        pool_fail(container_of(node, struct job, node), RPC_UNAVAILABLE);
+    struct queue_item *item;
+    while ((item = queue_oldest(&pool->queue)) != NULL)
+        pool_fail(job_of(item), RPC_UNAVAILABLE);
 }
 
 void pool_deinit(struct pool *pool)
 {
-    CHECK(list_empty(&pool->workers) && list_empty(&pool->queue));
+    CHECK(list_empty(&pool->workers));
+    queue_deinit(&pool->queue);
     mem_free(pool->ready);
     mem_free(pool->watches);
 }
@@ -135,20 +157,83 @@ static struct span job_method(const struct job *job)
     return (struct span){job->method, job->method_len};
 }
 
-/* Takes a slot of this worker for the job. */
-static bool try_worker(struct worker *worker, struct job *job)
+static void wake(struct pool *pool, unsigned seat)
+{
+    uint64_t one = 1;
+    int fd = pool->ctx->wake_fds[seat];
+    if (fd >= 0 && write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+        CHECK(errno == EINTR);
+}
+
+/* Of the other shards, the one whose client has waited longest for its turn at this worker. */
+static bool find_other(
+    const struct pool *pool, const struct worker *worker, unsigned *ret_seat, uint64_t *ret_since)
+{
+    const struct ctx *ctx = pool->ctx;
+    return is_selective(pool)
+               ? share_worker_oldest_other(
+                     ctx->share, ctx->seat, worker->share, ret_seat, ret_since)
+               : share_queue_oldest_other(ctx->share, ctx->seat, pool->row, ret_seat, ret_since);
+}
+
+/*
+ * Whether a client that waits since then may have a free slot now, other shards' considered. Where
+ * not, the shard whose turn it is has been woken. worker: not looked at where all take all calls.
+ */
+static bool may_take(struct pool *pool, struct worker *worker, uint64_t since)
+{
+    struct deferral *deferral = is_selective(pool) ? &worker->deferral : &pool->deferral;
+    unsigned seat;
+    uint64_t other;
+    if (!find_other(pool, worker, &seat, &other) || other + FAIR_MS >= since ||
+        other == deferral->ignored) {
+        deferral->since = 0;
+        return true;
+    }
+    uint64_t now = ctx_now(pool->ctx);
+    if (deferral->since == 0) {
+        deferral->since = now;
+    } else if (now - deferral->since >= DEFER_MS) {
+        deferral->ignored = other;
+        deferral->since = 0;
+        return true;
+    }
+    wake(pool, seat);
+    return false;
+}
+
+static bool take_slot(const struct worker *worker, int *ret_slot)
+{
+    const struct ctx *ctx = worker->pool->ctx;
+    return share_slot_take(ctx->share, ctx->seat, worker->share, worker->concurrency, ret_slot);
+}
+
+/* Whether trying to take a slot makes sense; the shards that wait are not woken for nothing. */
+static bool has_slot(const struct worker *worker)
+{
+    return worker->concurrency == 0 ||
+           share_worker_load(worker->pool->ctx->share, worker->share) < worker->concurrency;
+}
+
+/*
+ * Takes a slot of this worker for a job. Where workers differ, the job is one that has just come,
+ * and must not overtake what waits for this worker.
+ */
+static bool try_worker(struct worker *worker, const struct job *job, int *ret_slot)
 {
     struct pool *pool = worker->pool;
     if (!channel_usable(&worker->channel))
         return false;
     if (worker->narrow && !worker_takes(worker, job_method(job)))
         return false;
-    return share_slot_take(
-        pool->ctx->share, pool->ctx->seat, worker->share, worker->concurrency, &job->slot);
+    if (is_selective(pool) && (queue_first_of(&pool->queue, worker->at) != NULL ||
+                                  !has_slot(worker) || !may_take(pool, worker, ctx_now(pool->ctx))))
+        return false;
+    return take_slot(worker, ret_slot);
 }
 
 /* Rendezvous hashing: when a worker comes or goes, only its own share of the keys moves. */
-static struct worker *pick_by_hash(struct pool *pool, struct job *job)
+static struct worker *find_by_hash(const struct pool *pool, const struct job *job)
 {
     struct worker *best = NULL;
     uint64_t best_weight = 0;
@@ -164,17 +249,19 @@ static struct worker *pick_by_hash(struct pool *pool, struct job *job)
             best_weight = weight;
         }
     }
-    return best != NULL && try_worker(best, job) ? best : NULL;
+    return best;
 }
 
 /* The less loaded of two random workers; where neither has a slot, any that has one. */
-static struct worker *pick(struct pool *pool, struct job *job)
+static struct worker *pick(struct pool *pool, const struct job *job, int *ret_slot)
 {
     uint32_t n = pool->nready;
     if (n == 0)
         return NULL;
-    if (pool->conf->hash != CONF_HASH_NONE)
-        return pick_by_hash(pool, job);
+    if (pool->conf->hash != CONF_HASH_NONE) {
+        struct worker *worker = find_by_hash(pool, job);
+        return worker != NULL && try_worker(worker, job, ret_slot) ? worker : NULL;
+    }
     uint32_t first = n == 1 ? 0 : random_below(pool, n);
     if (n > 1) {
         uint32_t second = random_below(pool, n - 1);
@@ -186,113 +273,202 @@ static struct worker *pick(struct pool *pool, struct job *job)
     }
     for (uint32_t i = 0; i < n; i++) {
         uint32_t at = first + i < n ? first + i : first + i - n;
-        if (try_worker(pool->ready[at], job))
+        if (try_worker(pool->ready[at], job, ret_slot))
             return pool->ready[at];
     }
     return NULL;
 }
 
-static void note_oldest(struct pool *pool)
+/* The workers that may have a job; none where none of those that are there takes it. */
+static void set_of(const struct pool *pool, const struct job *job, struct queue_set *ret_set)
 {
-    uint64_t since = list_empty(&pool->queue)
-                         ? 0
-                         : MAX(list_first(&pool->queue, struct job, node)->since, 1U);
-    share_queue_set_oldest(pool->ctx->share, pool->ctx->seat, pool->row, since);
-}
-
-static void wake(struct pool *pool, unsigned seat)
-{
-    uint64_t one = 1;
-    int fd = pool->ctx->wake_fds[seat];
-    if (fd >= 0 && write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
-        CHECK(errno == EINTR);
-}
-
-/*
- * Whether a call that waits since then may take a free slot now, other shards' calls considered.
- * Where not, the shard whose turn it is has been woken.
- */
-static bool may_take(struct pool *pool, uint64_t since)
-{
-    unsigned seat;
-    uint64_t other;
-    if (!share_queue_oldest_other(pool->ctx->share, pool->ctx->seat, pool->row, &seat, &other) ||
-        other + FAIR_MS >= since || other == pool->ignored_since) {
-        pool->deferred_since = 0;
-        return true;
+    if (pool->nready > 0 && !is_selective(pool)) {
+        memset(ret_set, 0xff, sizeof(*ret_set));
+        return;
     }
-    uint64_t now = ctx_now(pool->ctx);
-    if (pool->deferred_since == 0) {
-        pool->deferred_since = now;
-    } else if (now - pool->deferred_since >= DEFER_MS) {
-        pool->ignored_since = other;
-        pool->deferred_since = 0;
-        return true;
+    if (pool->conf->hash != CONF_HASH_NONE) {
+        const struct worker *worker = find_by_hash(pool, job);
+        if (worker != NULL)
+            queue_set_add(ret_set, worker->at);
+        return;
     }
-    wake(pool, seat);
-    return false;
+    for (uint32_t i = 0; i < pool->nready; i++) {
+        if (worker_takes(pool->ready[i], job_method(job)))
+            queue_set_add(ret_set, i);
+    }
 }
 
-static void unqueue(struct job *job)
+static void set_of_item(const struct queue_item *item, struct queue_set *ret_set, void *data)
+{
+    set_of(data, job_of((struct queue_item *)item), ret_set);
+}
+
+static void tell_others(struct worker *worker, uint64_t since)
+{
+    struct ctx *ctx = worker->pool->ctx;
+    if (worker->oldest != since)
+        share_worker_set_oldest(ctx->share, ctx->seat, worker->share, since);
+    worker->oldest = since;
+}
+
+static uint64_t turn_of(const struct queue_class *class)
+{
+    return class == NULL ? 0 : MAX(queue_turn(class), 1U);
+}
+
+/* Other shards are told of a client that waits before a slot is looked for once more. */
+static void note_class(struct pool *pool, const struct queue_set *set)
+{
+    uint64_t turn = turn_of(queue_find(&pool->queue, set));
+    if (turn == 0)
+        return;
+    for (uint32_t i = 0; i < pool->nready; i++) {
+        struct worker *worker = pool->ready[i];
+        if (queue_set_has(set, i) && (worker->oldest == 0 || worker->oldest > turn))
+            tell_others(worker, turn);
+    }
+}
+
+/* The same of one that waits no longer: it is enough when the turn ends (pool_turn()). */
+static void note_waiting(struct pool *pool)
+{
+    struct ctx *ctx = pool->ctx;
+    share_queue_set_oldest(ctx->share, ctx->seat, pool->row, turn_of(queue_first(&pool->queue)));
+    share_queue_set_largest(ctx->share, ctx->seat, pool->row, queue_largest(&pool->queue, NULL));
+    pool->queued = pool->queue.count;
+    pool->restless |= is_selective(pool);
+}
+
+void pool_turn(struct pool *pool)
+{
+    if (LIKELY(!pool->restless))
+        return;
+    pool->restless = false;
+    for (uint32_t i = 0; i < pool->nready; i++)
+        pool->ready[i]->waiting = 0;
+    for (uint32_t n = 0; is_selective(pool) && n < pool->queue.nclasses; n++) {
+        const struct queue_class *class = pool->queue.heap[n];
+        uint64_t turn = turn_of(class);
+        for (uint32_t i = 0; i < pool->nready; i++) {
+            struct worker *worker = pool->ready[i];
+            if (queue_set_has(&class->set, i) && (worker->waiting == 0 || worker->waiting > turn))
+                worker->waiting = turn;
+        }
+    }
+    for (uint32_t i = 0; i < pool->nready; i++)
+        tell_others(pool->ready[i], pool->ready[i]->waiting);
+}
+
+/* served: a worker gets it. */
+static void unqueue(struct job *job, bool served)
 {
     struct pool *pool = job->pool;
     CHECK(job->state == JOB_QUEUED);
-    list_remove(&job->node);
-    pool->queued--;
+    if (served)
+        queue_serve(&pool->queue, &job->item, ctx_now(pool->ctx));
+    else
+        queue_remove(&pool->queue, &job->item);
     share_queue_remove(pool->ctx->share, pool->ctx->seat, pool->row);
     job->state = JOB_IDLE;
-    note_oldest(pool);
+    note_waiting(pool);
 }
 
 void pool_fail(struct job *job, enum rpc_error error)
 {
     if (job->state == JOB_QUEUED)
-        unqueue(job);
+        unqueue(job, false);
     CHECK(job->state == JOB_IDLE);
     job->pool->ops->failed(job, error);
 }
 
-/* The first waiting job that a worker has a slot for; NULL where none has, or others go first. */
-static struct job *next_job(struct pool *pool, struct worker **ret_worker)
+/* Gives a worker the job whose turn it is there, if it has a slot. Returns whether it has got one.
+ */
+static bool serve(struct worker *worker)
 {
-    /* Only where workers differ in what they take can a later job go when the first cannot. */
-    bool selective = pool->narrow > 0 || pool->conf->hash != CONF_HASH_NONE;
-    list_for_each (node, &pool->queue) {
-        struct job *job = container_of(node, struct job, node);
-        if (!may_take(pool, job->since))
-            return NULL;
-        *ret_worker = pick(pool, job);
-        if (*ret_worker != NULL)
-            return job;
-        if (!selective)
-            return NULL;
-    }
-    return NULL;
+    struct pool *pool = worker->pool;
+    struct queue_class *class = queue_first_of(&pool->queue, worker->at);
+    int slot;
+    if (class == NULL || !channel_usable(&worker->channel) || !has_slot(worker) ||
+        !may_take(pool, worker, queue_turn(class)) || !take_slot(worker, &slot))
+        return false;
+    struct job *job = job_of(queue_next(class));
+    unqueue(job, true);
+    worker_send(worker, job, slot);
+    return true;
 }
 
 /* Gives waiting jobs to workers for as long as there are slots. */
 static void dispatch(struct pool *pool)
 {
-    struct worker *worker;
-    struct job *job;
-    while (pool->nready > 0 && (job = next_job(pool, &worker)) != NULL) {
-        unqueue(job);
-        worker_send(worker, job);
+    struct queue_class *class;
+    int slot;
+    for (bool served = is_selective(pool); served;) {
+        served = false;
+        for (uint32_t i = 0; i < pool->nready; i++)
+            served |= serve(pool->ready[i]);
+    }
+    while (!is_selective(pool) && (class = queue_first(&pool->queue)) != NULL &&
+           may_take(pool, NULL, queue_turn(class))) {
+        struct job *job = job_of(queue_next(class));
+        struct worker *worker = pick(pool, job, &slot);
+        if (worker == NULL)
+            return;
+        unqueue(job, true);
+        worker_send(worker, job, slot);
     }
 }
 
-void pool_slot_freed(struct pool *pool)
+void pool_slot_freed(struct worker *worker)
+{
+    struct pool *pool = worker->pool;
+    unsigned seat;
+    uint64_t since;
+    while (worker->ready && serve(worker))
+        ;
+    bool waited_for = worker->ready && queue_first_of(&pool->queue, worker->at) != NULL;
+    if (!waited_for && find_other(pool, worker, &seat, &since))
+        wake(pool, seat);
+}
+
+void pool_dispatch(struct pool *pool)
 {
     unsigned seat;
     uint64_t since;
-    if (!list_empty(&pool->queue))
-        dispatch(pool);
-    else if (share_queue_oldest_other(pool->ctx->share, pool->ctx->seat, pool->row, &seat, &since))
+    dispatch(pool);
+    if (pool->queue.count == 0 &&
+        share_queue_oldest_other(pool->ctx->share, pool->ctx->seat, pool->row, &seat, &since))
         wake(pool, seat);
+}
+
+/* The same for those that some workers may have. */
+static void dispatch_set(struct pool *pool, const struct queue_set *set)
+{
+    if (!is_selective(pool)) {
+        dispatch(pool);
+        return;
+    }
+    for (uint32_t i = 0; i < pool->nready; i++) {
+        while (i < pool->nready && queue_set_has(set, i) && serve(pool->ready[i]))
+            ;
+    }
+}
+
+/* Others have let calls in though the queue was full, since a client of ours has most in it. */
+static void shed(struct pool *pool)
+{
+    struct ctx *ctx = pool->ctx;
+    struct queue_item *newest;
+    for (uint32_t owed = share_queue_settle(ctx->share, ctx->seat, pool->row); owed > 0; owed--) {
+        if (share_queue_waiting(ctx->share, pool->row) <= pool->conf->queue ||
+            queue_largest(&pool->queue, &newest) <= 1)
+            return;
+        pool_fail(job_of(newest), RPC_OVERLOADED);
+    }
 }
 
 void pool_wake(struct pool *pool)
 {
+    shed(pool);
     dispatch(pool);
 }
 
@@ -312,96 +488,122 @@ static bool takes_method(const struct pool *pool, const struct job *job)
 static void arm(struct pool *pool)
 {
     struct ctx *ctx = pool->ctx;
-    if (list_empty(&pool->queue) || pool->shutting)
+    if (pool->queue.count == 0 || pool->shutting)
         return;
     if (pool->nready > 0) {
         if (!wheel_armed(&pool->timer))
             ctx_arm(ctx, &pool->timer, RETRY_MS);
         return;
     }
-    const struct job *first = list_first(&pool->queue, struct job, node);
-    uint64_t from = MAX(first->since, pool->no_worker_since);
+    uint64_t from = MAX(queue_untaken(&pool->queue)->since, pool->no_worker_since);
     wheel_arm(&ctx->wheel, &pool->timer, from + pool->conf->wait_for_worker);
 }
 
-static void expire_waiting(struct pool *pool)
-{
-    uint64_t now = ctx_now(pool->ctx);
-    while (!list_empty(&pool->queue)) {
-        struct job *job = list_first(&pool->queue, struct job, node);
-        if (MAX(job->since, pool->no_worker_since) + pool->conf->wait_for_worker > now)
-            break;
-        pool_fail(job, RPC_UNAVAILABLE);
-    }
-}
-
-/* Methods that only a worker that is not there could take wait no longer than for any worker. */
+/*
+ * Without a worker nothing waits for longer than `wait_for_worker`; with some, neither does what
+ * only a worker that is not there could take.
+ */
 static void expire_untaken(struct pool *pool)
 {
     uint64_t now = ctx_now(pool->ctx);
-    struct list *node = pool->queue.next;
-    while (node != &pool->queue) {
-        struct job *job = container_of(node, struct job, node);
-        node = node->next;
-        if (job->since + pool->conf->wait_for_worker <= now && !takes_method(pool, job)) {
-            pool_fail(job, RPC_METHOD_NOT_FOUND);
-            node = pool->queue.next; /* others may have left with it */
-        }
+    struct queue_item *item;
+    while ((item = queue_untaken(&pool->queue)) != NULL) {
+        bool none = pool->nready == 0;
+        uint64_t from = none ? MAX(item->since, pool->no_worker_since) : item->since;
+        if (from + pool->conf->wait_for_worker > now)
+            break;
+        pool_fail(job_of(item), none ? RPC_UNAVAILABLE : RPC_METHOD_NOT_FOUND);
     }
 }
 
 void pool_timeout(struct wheel_timer *timer)
 {
     struct pool *pool = container_of(timer, struct pool, timer);
-    if (pool->nready == 0)
-        expire_waiting(pool);
-    else
-        dispatch(pool);
-    if (pool->narrow > 0)
-        expire_untaken(pool);
+    dispatch(pool);
+    expire_untaken(pool);
     arm(pool);
+}
+
+/*
+ * Whether there is room in the queue for one more job of a client: there is, or another client has
+ * more in it, and makes room. *ret_victim: what is to leave the queue then, where it is one of
+ * ours.
+ */
+static bool admit(struct pool *pool, uint64_t flow, uint32_t limit, struct job **ret_victim)
+{
+    struct share *share = pool->ctx->share;
+    unsigned seat = pool->ctx->seat;
+    unsigned largest_at = seat;
+    struct queue_item *newest;
+    if (LIKELY(share_queue_add(share, seat, pool->row, limit)))
+        return true;
+    uint32_t count = queue_flow_count(&pool->queue, flow) + 1;
+    uint32_t ours = queue_largest(&pool->queue, &newest);
+    uint32_t largest = share_queue_largest(share, pool->row, &largest_at);
+    bool elsewhere = largest_at != seat && largest > ours &&
+                     largest > count + share_queue_owes(share, largest_at, pool->row);
+    if (!elsewhere && ours <= count)
+        return false;
+    share_queue_add(share, seat, pool->row, UINT32_MAX);
+    if (elsewhere) {
+        share_queue_owe(share, largest_at, pool->row);
+        wake(pool, largest_at);
+    } else {
+        *ret_victim = job_of(newest);
+    }
+    return true;
 }
 
 static void enqueue(struct pool *pool, struct job *job, bool in_front, uint32_t limit)
 {
     struct ctx *ctx = pool->ctx;
+    struct job *victim = NULL;
+    struct queue_set set = {0};
     if (pool->shutting || (pool->nready == 0 && (pool->conf->wait_for_worker == 0 || limit == 0))) {
         pool_fail(job, RPC_UNAVAILABLE);
         return;
     }
-    if (!share_queue_add(ctx->share, ctx->seat, pool->row, limit)) {
+    if (!admit(pool, job->flow, limit, &victim)) {
+        pool_fail(job, RPC_OVERLOADED);
+        return;
+    }
+    set_of(pool, job, &set);
+    bool is_first = queue_find(&pool->queue, &set) == NULL;
+    if (queue_add(&pool->queue, &job->item, job->flow, &set, in_front, ctx_now(ctx)) < 0) {
+        share_queue_remove(ctx->share, ctx->seat, pool->row);
         pool_fail(job, RPC_OVERLOADED);
         return;
     }
     job->state = JOB_QUEUED;
-    job->since = ctx_now(ctx);
-    list_append(in_front ? pool->queue.next : &pool->queue, &job->node);
-    pool->queued++;
-    note_oldest(pool);
+    if (is_selective(pool))
+        note_class(pool, &set);
+    note_waiting(pool);
     arm(pool);
+    if (victim != NULL)
+        pool_fail(victim, RPC_OVERLOADED);
+    /* A slot may have become free just before others could see that we wait. */
+    if (is_first && !in_front)
+        dispatch_set(pool, &set);
 }
 
 void pool_submit(struct pool *pool, struct job *job)
 {
+    int slot;
     CHECK(job->state == JOB_IDLE);
     job->pool = pool;
     if (UNLIKELY(pool->nready == pool->nknown && !takes_method(pool, job))) {
         pool_fail(job, RPC_METHOD_NOT_FOUND);
         return;
     }
-    bool selective = pool->narrow > 0 || pool->conf->hash != CONF_HASH_NONE;
-    if ((list_empty(&pool->queue) || selective) && may_take(pool, ctx_now(pool->ctx))) {
-        struct worker *worker = pick(pool, job);
+    if (is_selective(pool) ||
+        (pool->queue.count == 0 && may_take(pool, NULL, ctx_now(pool->ctx)))) {
+        struct worker *worker = pick(pool, job, &slot);
         if (LIKELY(worker != NULL)) {
-            worker_send(worker, job);
+            worker_send(worker, job, slot);
             return;
         }
     }
-    bool was_empty = list_empty(&pool->queue);
     enqueue(pool, job, false, pool->conf->queue);
-    /* A slot may have become free just before others could see that we wait. */
-    if (was_empty)
-        dispatch(pool);
 }
 
 void pool_requeue(struct pool *pool, struct job *job)
@@ -416,28 +618,62 @@ bool pool_abandon(struct job *job)
         return false;
     }
     if (job->state == JOB_QUEUED)
-        unqueue(job);
+        unqueue(job, false);
     return true;
+}
+
+/* The ready workers have changed: each job's set of them is found anew, where that matters. */
+static void reclass(struct pool *pool, bool was_selective, bool had_some)
+{
+    struct list failed;
+    bool matters = was_selective || is_selective(pool) || had_some != (pool->nready > 0);
+    if (!matters || pool->queue.count == 0)
+        return;
+    list_init(&failed);
+    queue_reclass(&pool->queue, set_of_item, pool, &failed);
+    note_waiting(pool);
+    while (!list_empty(&failed)) {
+        struct job *job = job_of(list_first(&failed, struct queue_item, in_lane));
+        list_remove(&job->item.in_lane);
+        share_queue_remove(pool->ctx->share, pool->ctx->seat, pool->row);
+        job->state = JOB_IDLE;
+        pool->ops->failed(job, RPC_OVERLOADED);
+    }
+}
+
+static int reserve_ready(struct pool *pool)
+{
+    if (pool->nready < pool->room)
+        return 0;
+    if (pool->room == QUEUE_WORKERS_MAX)
+        return -ENOSPC;
+    uint32_t room = MAX(pool->room * 2, 8U);
+    struct worker **ready = mem_zalloc(room * sizeof(struct worker *));
+    if (ready == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < pool->nready; i++)
+        ready[i] = pool->ready[i];
+    mem_free(pool->ready);
+    pool->ready = ready;
+    pool->room = room;
+    return 0;
 }
 
 void pool_worker_ready(struct pool *pool, struct worker *worker)
 {
-    if (pool->nready == pool->room) {
-        uint32_t room = MAX(pool->room * 2, 8U);
-        struct worker **ready = mem_zalloc(room * sizeof(struct worker *));
-        if (ready == NULL) {
-            channel_shut(&worker->channel, "no memory"); /* it is dialled again later */
-            return;
-        }
-        for (uint32_t i = 0; i < pool->nready; i++)
-            ready[i] = pool->ready[i];
-        mem_free(pool->ready);
-        pool->ready = ready;
-        pool->room = room;
+    int r = reserve_ready(pool);
+    if (r < 0) { /* it is dialled again later */
+        channel_shut(&worker->channel, r == -ENOSPC ? "there are too many workers" : "no memory");
+        return;
     }
+    bool was_selective = is_selective(pool);
+    worker->at = pool->nready;
     pool->ready[pool->nready++] = worker;
     pool->narrow += worker->narrow;
     worker->ready = true;
+    worker->oldest = 0;
+    worker->deferral = (struct deferral){0};
+    reclass(pool, was_selective, pool->nready > 1);
     wheel_disarm(&pool->timer);
     dispatch(pool);
     arm(pool);
@@ -447,14 +683,16 @@ void pool_worker_unready(struct pool *pool, struct worker *worker)
 {
     if (!worker->ready)
         return;
-    uint32_t at = 0;
-    while (pool->ready[at] != worker)
-        at++;
-    pool->ready[at] = pool->ready[--pool->nready];
+    bool was_selective = is_selective(pool);
+    tell_others(worker, 0);
+    struct worker *last = pool->ready[--pool->nready];
+    pool->ready[worker->at] = last;
+    last->at = worker->at;
     pool->narrow -= worker->narrow;
     worker->ready = false;
-    if (pool->nready == 0) {
+    if (pool->nready == 0)
         pool->no_worker_since = ctx_now(pool->ctx);
+    reclass(pool, was_selective, true);
+    if (pool->nready == 0)
         arm(pool);
-    }
 }

@@ -6,6 +6,7 @@
  */
 
 #include "frontd/shard/channel.h"
+#include "frontd/shard/queue.h"
 #include "proto/errors.h"
 
 struct pool;
@@ -19,17 +20,21 @@ enum {
 enum job_state { JOB_IDLE, JOB_QUEUED, JOB_SENT };
 
 struct job {
-    struct idmap_node sent; /* in the channel's calls while SENT */
-    struct list node;       /* in the pool's queue while QUEUED */
-    struct buf frame;       /* the whole REQUEST, kept until the job ends: it may be sent again */
+    union {
+        struct queue_item item;     /* while QUEUED */
+        struct {                    /* while SENT */
+            struct idmap_node sent; /* in the channel's calls */
+            struct worker *worker;  /* whose slot it holds */
+            struct answer *answer;  /* the parts that have come of a streamed answer; NULL: none */
+            uint64_t end;           /* position in the channel's stream after its frame */
+            int slot;
+        };
+    };
+    struct buf frame; /* the whole REQUEST, kept until the job ends: it may be sent again */
     struct pool *pool;
-    struct worker *worker; /* whose slot it holds while SENT */
-    struct answer *answer; /* the parts that have come of a streamed answer; NULL: none */
-    uint64_t since;        /* ms: in the queue since */
-    uint64_t end;          /* position in the channel's stream after its frame */
-    uint64_t hash;         /* of what the pool hashes on */
-    uint64_t expires;      /* ms: the call's deadline */
-    int slot;
+    uint64_t flow;       /* the client connection that it is from: those take turns */
+    uint64_t hash;       /* of what the pool hashes on */
+    uint64_t expires;    /* ms: the call's deadline */
     uint32_t left_at;    /* where in the frame "deadline_ms" has its 10 digits; 0: nowhere */
     uint32_t id_at;      /* where in the frame the call id has JOB_ID_DIGITS; 0: nowhere */
     const char *method;  /* borrowed from the caller for as long as the job lives; for workers */
@@ -52,6 +57,12 @@ struct pool_ops {
     void (*pushed)(struct worker *worker, const struct frame *frame);
 };
 
+/* That another shard's call goes first, which has waited longer. */
+struct deferral {
+    uint64_t since;   /* ms: it is let go first; 0: none is */
+    uint64_t ignored; /* one that has waited since then did not go: it is no longer waited for */
+};
+
 struct pool {
     struct ctx *ctx;
     const struct conf_pool *conf;
@@ -60,15 +71,15 @@ struct pool {
     struct list workers;   /* all that are known */
     struct worker **ready; /* those that calls may be given to */
     uint32_t nready;
-    uint32_t room;     /* of ready[] */
-    uint32_t nknown;   /* workers in all */
-    uint32_t narrow;   /* of the ready ones, those that take some methods only */
-    struct list queue; /* of struct job */
-    uint32_t queued;
+    uint32_t room;      /* of ready[] */
+    uint32_t nknown;    /* workers in all */
+    uint32_t narrow;    /* of the ready ones, those that take some methods only */
+    uint32_t queued;    /* in the queue */
+    struct queue queue; /* of the items of jobs; workers are their places in ready[] */
     struct wheel_timer timer;
     uint64_t no_worker_since; /* ms; valid while nready is 0 */
-    uint64_t deferred_since;  /* ms: we let another shard's older call go first; 0: we do not */
-    uint64_t ignored_since;   /* that call did not go, so we no longer wait for it */
+    struct deferral deferral; /* where all workers take all calls; else each has its own */
+    bool restless;            /* what workers tell other shards of who waits for them is old */
     uint64_t random;
     struct watch *watches; /* one for each UNIX pattern */
     uint32_t nwatches;
@@ -121,8 +132,11 @@ bool pool_abandon(struct job *job);
  */
 void pool_set_deaf(struct pool *pool, bool deaf);
 
-/* Another shard has freed a slot. */
+/* Another shard has freed a slot, or has let a call in for one of ours. */
 void pool_wake(struct pool *pool);
+
+/* When a turn ends: tells the other shards who waits for which worker. */
+void pool_turn(struct pool *pool);
 
 /* Its wheel timer is due. */
 void pool_timeout(struct wheel_timer *timer);
@@ -133,9 +147,12 @@ void pool_worker_ready(struct pool *pool, struct worker *worker);
 void pool_worker_unready(struct pool *pool, struct worker *worker);
 
 /* A worker's slot has become free: who waits for it gets it. */
-void pool_slot_freed(struct pool *pool);
+void pool_slot_freed(struct worker *worker);
 
-/* A job that no worker has started goes to the front of the queue. */
+/* A worker has gone, and given jobs back: who waits for any gets it. */
+void pool_dispatch(struct pool *pool);
+
+/* A job that no worker has started goes to the front of its client's, which is next. */
 void pool_requeue(struct pool *pool, struct job *job);
 
 /* A job that nobody can do, or nobody waits for: over, as failed() says. */

@@ -253,6 +253,7 @@ void request_call(struct request *request, struct call_spec *spec, uint32_t pool
     spec->list = &request->calls;
     spec->pool = &all_pools[pool];
     spec->timeout = request->route->timeout;
+    spec->flow = client->conn.id;
     request->pending++;
     client->calls++;
     if (call_start(client->ctx, spec) < 0) {

@@ -257,6 +257,8 @@ static void on_turn_end(uv_prepare_t *handle)
     give_turn();
     shard_ctx_flush(&shard->ctx);
     hold_back(shard);
+    for (size_t i = 0; i < shard->npools; i++)
+        pool_turn(&shard->pools[i]);
     if (shard->ctx.draining)
         go_on_draining(shard);
     else if (shard->ctx.leaving)

@@ -28,6 +28,7 @@ int shard_ctx_init(struct ctx *ctx, const struct conf *conf, struct share *share
     slab_init(&ctx->requests, sizeof(struct request));
     slab_init(&ctx->calls, sizeof(struct call));
     slab_init(&ctx->stays, sizeof(struct stay));
+    slab_init(&ctx->queues, queue_slab_size());
     int r = idmap_init(&ctx->conns);
     return r < 0 ? r : poller_init(&ctx->poller, &ctx->loop, client_ready);
 }
@@ -35,6 +36,7 @@ int shard_ctx_init(struct ctx *ctx, const struct conf *conf, struct share *share
 void shard_ctx_deinit(struct ctx *ctx)
 {
     idmap_deinit(&ctx->conns);
+    slab_deinit(&ctx->queues);
     slab_deinit(&ctx->stays);
     slab_deinit(&ctx->calls);
     slab_deinit(&ctx->requests);

@@ -201,7 +201,7 @@ static void finish(struct job *job, const struct frame *frame)
         buf_deinit(&answer->blob);
         mem_free(answer);
     }
-    pool_slot_freed(pool);
+    pool_slot_freed(worker);
 }
 
 /* A worker may have 256 KiB under way; that its parts are tiny must not make more frames of ours.
@@ -382,7 +382,7 @@ static void on_leaving(struct channel *channel, const char *reason, uint64_t las
         node = node->next;
         give_back(worker, job);
     }
-    pool_slot_freed(worker->pool);
+    pool_dispatch(worker->pool);
 }
 
 static void settle(struct worker *worker, struct job *job)
@@ -414,7 +414,7 @@ static void on_lost(struct channel *channel, const char *why)
         node = node->next;
         settle(worker, job);
     }
-    pool_slot_freed(pool);
+    pool_dispatch(pool);
 }
 
 static void on_closed(struct channel *channel)
@@ -498,11 +498,13 @@ static void fill_in(struct worker *worker, struct job *job)
     }
 }
 
-void worker_send(struct worker *worker, struct job *job)
+void worker_send(struct worker *worker, struct job *job, int slot)
 {
     struct pool *pool = worker->pool;
     job->state = JOB_SENT;
     job->worker = worker;
+    job->answer = NULL;
+    job->slot = slot;
     if (UNLIKELY(job->left_at != 0 || job->id_at != 0))
         fill_in(worker, job);
     int r = channel_send_call(&worker->channel, &job->sent, &job->frame, job->notify, &job->end);

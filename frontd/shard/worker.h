@@ -26,8 +26,12 @@ struct worker {
     uint64_t rank;        /* hash of the address, for balance: hash */
     uint32_t concurrency; /* 0: no limit */
     uint32_t retry_ms;
-    uint32_t short_ms;        /* what retry_ms starts at: 0, or more where it keeps ending soon */
-    uint64_t opened_at;       /* ms: HELLO came; 0: none has, or it has left since */
+    uint32_t short_ms;  /* what retry_ms starts at: 0, or more where it keeps ending soon */
+    uint64_t opened_at; /* ms: HELLO came; 0: none has, or it has left since */
+    uint32_t at;        /* in pool->ready[] while ready */
+    uint64_t oldest;    /* ms: what the other shards are told of who waits for it; 0: nobody */
+    uint64_t waiting;   /* ms: what they are to be told */
+    struct deferral deferral;
     struct log_limit refused; /* of lines about frames that are not carried out */
     int share;                /* number of its process in the shared memory; -1: none yet */
     bool narrow;
@@ -50,7 +54,7 @@ void worker_poke(struct worker *worker);
 void worker_remove(struct worker *worker);
 
 /* Gives it a job for which a slot has been taken. */
-void worker_send(struct worker *worker, struct job *job);
+void worker_send(struct worker *worker, struct job *job, int slot);
 
 /* Nobody waits for this job of the worker's any more. */
 void worker_abandon(struct job *job);
