@@ -37,6 +37,7 @@ enum {
     HUSH_TICKS = 2, /* of HUSH_PERIOD ticks, those in which busy clients are not read */
     HUSH_PERIOD = 20,
     FULL_MS = 500,   /* how long a shard that had no room is left out */
+    SLOW_MS = 1000,  /* who says nothing for so long is not waited for by the others */
     CLOSE_PARTS = 4, /* who is not taken is closed within 3 of 4 parts of the drain time */
 };
 
@@ -51,6 +52,7 @@ struct target {
     bool greeted;        /* its HELLO has come */
     bool sent;           /* a batch is on its way */
     uint64_t greeted_at; /* ms */
+    uint64_t asked_at;   /* ms: it is to answer since: its socket came, or the last batch went */
     uint64_t full_until; /* ms */
     uint32_t batch;      /* number of the last one */
     uint32_t count;      /* clients in it */
@@ -236,7 +238,7 @@ int give_add(unsigned seat, int fd)
     }
     int r = target == NULL ? -ENOSPC : 0;
     if (r == 0) {
-        *target = (struct target){.fd = fd, .seat = seat};
+        *target = (struct target){.fd = fd, .seat = seat, .asked_at = ctx_now(give.ctx)};
         r = uv_poll_init(&give.ctx->loop, &target->poll, fd);
     }
     if (r < 0) {
@@ -250,14 +252,30 @@ int give_add(unsigned seat, int fd)
     return 0;
 }
 
-/* Whether a round can begin: every new shard that is there waits for connections. */
+/* Whether it is to answer, and does not. */
+static bool is_slow(const struct target *target)
+{
+    return (!target->greeted || target->sent) && ctx_now(give.ctx) - target->asked_at >= SLOW_MS;
+}
+
+bool give_overloaded(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
+        if (give.targets[i].open && is_slow(&give.targets[i]))
+            return false;
+    }
+    return any_sent() && journal_size() > JOURNAL_MAX;
+}
+
+/* Whether a round can begin: every new shard that is there, but for those that hang, waits for
+ * connections. */
 static bool ready_for_round(void)
 {
     bool any = false;
     uint64_t now = ctx_now(give.ctx);
     for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
         struct target *target = &give.targets[i];
-        if (!target->open)
+        if (!target->open || is_slow(target))
             continue;
         if (!target->greeted || target->sent)
             return false;
@@ -276,7 +294,7 @@ static struct target *next_target(void)
     uint64_t now = ctx_now(give.ctx);
     for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
         struct target *target = &give.targets[(give.next + i) % ARRAY_LEN(give.targets)];
-        if (!target->open || now < target->full_until)
+        if (!target->open || !target->ready || target->sent || now < target->full_until)
             continue;
         if (target->count == HANDOVER_BATCH_MAX)
             return NULL;
@@ -363,9 +381,10 @@ static void begin_round(void)
     journal_record(JOURNAL_GIVE, true);
     for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
         target = &give.targets[i];
-        if (!target->open || target->count == 0)
+        if (!target->open || target->sent || target->count == 0)
             continue;
         target->sent = true;
+        target->asked_at = ctx_now(give.ctx);
         target->at = now;
         int r = send_batch(target);
         if (r == -EAGAIN || r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -ETOOMANYREFS) {

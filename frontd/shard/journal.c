@@ -16,7 +16,8 @@ struct entry {
 
 static struct list entries = {&entries, &entries};
 static size_t size;
-static unsigned users; /* enum journal_user, ored */
+static uint64_t dropped; /* since somebody asked */
+static unsigned users;   /* enum journal_user, ored */
 
 static void drop(struct entry *entry)
 {
@@ -39,6 +40,10 @@ int journal_add(unsigned seat, struct position position, const struct frame *fra
     if (LIKELY(users == 0))
         return 0;
     size_t n = FRAME_HEAD_SIZE + (size_t)frame->head.length;
+    while (size + n > JOURNAL_MOST && !list_empty(&entries)) {
+        drop(list_first(&entries, struct entry, node));
+        dropped++;
+    }
     struct entry *entry = mem_zalloc(sizeof(*entry) + n);
     if (entry == NULL)
         return -ENOMEM;
@@ -66,6 +71,13 @@ void journal_trim(const struct positions *heard)
         if (heard_already(heard, entry))
             drop(entry);
     }
+}
+
+uint64_t journal_dropped(void)
+{
+    uint64_t n = dropped;
+    dropped = 0;
+    return n;
 }
 
 size_t journal_size(void)

@@ -31,6 +31,13 @@ static inline bool position_before(struct position a, struct position b)
 /* Who may need what comes: for connections that are sent, and for those that are taken. */
 enum journal_user { JOURNAL_GIVE = 1, JOURNAL_TAKE = 2 };
 
+enum {
+    /* Bytes that are kept: past it those who push are better not read for a moment, */
+    JOURNAL_MAX = 32 * 1024 * 1024,
+    /* and past it the oldest pushes are dropped, since who is waited for does not move. */
+    JOURNAL_MOST = 64 * 1024 * 1024,
+};
+
 /* Keeps what comes for as long as one of the two says so; then what is kept is dropped. */
 void journal_record(enum journal_user user, bool on);
 
@@ -40,6 +47,9 @@ int journal_add(unsigned seat, struct position position, const struct frame *fra
 /* Drops what is not after these positions: no connection that is taken needs it.
  * Nothing while connections are sent: they may come back. */
 void journal_trim(const struct positions *heard);
+
+/* How many pushes were dropped for JOURNAL_MOST since this was last asked. */
+uint64_t journal_dropped(void);
 
 /* Bytes that are kept. */
 size_t journal_size(void);

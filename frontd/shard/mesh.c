@@ -4,6 +4,12 @@
  * its stream of pushes stands; then come the pushes, their number in the header's `call`. A sibling
  * that ends is seen as the end of its socket; what waited for it was for connections that are gone
  * too.
+ *
+ * A sibling that does not keep up costs nobody else anything. While it takes bytes, or lives and is
+ * busy, workers that only publish are not read for as long as much waits for it (mesh_congested()):
+ * so a burst is not lost. Beyond that what waits for it is bounded: frames that find no room are
+ * not for it, and the next one that does is preceded by SKIP, with the number of the last that was
+ * left out. So it knows how far it has heard, as those do that compare positions with it.
  */
 
 #include "frontd/shard/mesh.h"
@@ -15,7 +21,19 @@
 #include "frontd/shard/push.h"
 
 enum {
-    BACKLOG_MAX = 8 * 1024 * 1024, /* bytes for one sibling; past it workers are not read */
+    MESH_SKIP = FRAME_EXTENSION, /* what a program that does not know it takes for nothing */
+
+    /* Bytes that wait for one sibling: */
+    SIBLING_BUSY = 8 * 1024 * 1024,   /* past it workers that only publish are not read */
+    SIBLING_MAX = 32 * 1024 * 1024,   /* past it PUSH and PUBLISH are left out */
+    SIBLING_MOST = 40 * 1024 * 1024,  /* past it everything is */
+    SIBLING_SHARE = 1024 * 1024,      /* which it may have whatever the others have */
+    SIBLINGS_MAX = 4 * SIBLING_MAX,   /* for all of them, as SIBLING_MAX is for one */
+    SIBLINGS_MOST = 4 * SIBLING_MOST, /* as SIBLING_MOST */
+
+    PROGRESS_MS = 1000, /* a sibling that has taken bytes within this time is waited for */
+    BEATS_MS = 1000,    /* so is one whose loop has turned within this time */
+    BUSY_MS = 10000,    /* and that has taken bytes within this time */
     /* So long what a shard said counts after its end: others may not have read all of it. */
     ECHO_MS = 2000,
 };
@@ -31,12 +49,21 @@ struct peer {
     uint64_t asked;    /* number of the last PING that was sent to it; 0: none was */
     uint64_t answered; /* number of the last PONG from it */
     uint64_t gone_at;  /* ms: its socket was closed */
+    uint64_t taken;    /* bytes that it had taken when somebody last looked */
+    uint64_t taken_at; /* ms: it took some, or nothing waited for it */
+    uint64_t beats;    /* of its seat */
+    uint64_t beat_at;  /* ms: that has changed */
+    uint64_t
+        skipped;   /* number of the last frame that was left out, of which it does not know yet */
+    uint64_t lost; /* frames that were left out since it kept up */
+    struct log_limit slow;
 };
 
 static struct peer peers[SHARE_SEATS];
 static unsigned seats;     /* one more than the highest that there has been a socket to */
 static uint64_t passed_on; /* how much this shard has */
 static uint64_t last_ping; /* its number */
+static size_t backlog;     /* bytes that wait for all siblings together, or a bit less */
 
 static struct peer *peer_of(struct stream *stream)
 {
@@ -48,6 +75,7 @@ void mesh_init(struct ctx *ctx)
     (void)ctx;
     seats = 0;
     passed_on = last_ping = 0;
+    backlog = 0;
     for (unsigned i = 0; i < SHARE_SEATS; i++)
         peers[i] = (struct peer){.seat = i, .next_fd = -1};
 }
@@ -65,6 +93,14 @@ static void answer(struct stream *stream, uint64_t number)
         log_error("no memory: a shard that ends is not told what this one has heard");
 }
 
+/* So much of the stream has passed by, whether it was heard or left out. */
+static void on_skip(struct peer *peer, uint64_t number)
+{
+    log_debug("the shard on seat %u has left out number %llu to %llu", peer->seat,
+        (unsigned long long)peer->heard.seq + 1, (unsigned long long)number);
+    peer->heard.seq = MAX(peer->heard.seq, number);
+}
+
 static void on_frame(struct stream *stream, const struct frame *frame)
 {
     struct peer *peer = peer_of(stream);
@@ -75,6 +111,7 @@ static void on_frame(struct stream *stream, const struct frame *frame)
         return;
     case FRAME_PING: answer(stream, frame->head.call); return;
     case FRAME_PONG: peer->answered = frame->head.call; return;
+    case MESH_SKIP: on_skip(peer, frame->head.call); return;
     default: break;
     }
     if (frame->head.call != peer->heard.seq + 1)
@@ -87,8 +124,18 @@ static void on_frame(struct stream *stream, const struct frame *frame)
     push_handle(stream->ctx, &sibling, frame);
 }
 
+/* It has ended, or keeps up again. */
+static void end_losing(struct peer *peer, const char *now)
+{
+    if (peer->lost > 0)
+        log_warning("the shard on seat %u %s: %llu messages of workers did not reach it",
+            peer->seat, now, (unsigned long long)peer->lost);
+    peer->lost = 0;
+}
+
 static void on_broken(struct stream *stream, const char *why)
 {
+    end_losing(peer_of(stream), "has ended");
     log_debug("the socket to the shard on seat %u is closed: %s", peer_of(stream)->seat, why);
     peer_of(stream)->gone_at = ctx_now(stream->ctx);
     stream_close(stream);
@@ -118,6 +165,7 @@ int mesh_add(struct ctx *ctx, unsigned seat, int fd)
     struct peer *peer = &peers[seat];
     seats = MAX(seats, seat + 1);
     if (peer->stream.open) {
+        end_losing(peer, "has ended");
         peer->gone_at = ctx_now(ctx);
         if (peer->next_fd >= 0)
             fdpass_close(&peer->next_fd, 1);
@@ -129,6 +177,8 @@ int mesh_add(struct ctx *ctx, unsigned seat, int fd)
         .type = FRAME_HELLO, .call = passed_on, .conn = ctx->identity.incarnation};
     peer->greeted = false;
     peer->asked = peer->answered = 0;
+    peer->taken = peer->skipped = 0;
+    peer->taken_at = ctx_now(ctx);
     int r = stream_open(&peer->stream, ctx, &stream_ops, fd, false);
     return r == 0 && stream_add(&peer->stream, &hello) == NULL ? -ENOMEM : r;
 }
@@ -138,6 +188,60 @@ static struct position own_position(const struct ctx *ctx)
     return (struct position){ctx->identity.incarnation, passed_on};
 }
 
+static size_t waiting_for(const struct peer *peer)
+{
+    return buf_len(&peer->stream.out);
+}
+
+/* Tells it of what was left out. Without memory, or without room, later. */
+static bool tell_skipped(struct peer *peer)
+{
+    const struct frame_head skip = {.type = MESH_SKIP, .call = peer->skipped};
+    if (peer->skipped != 0 && stream_add(&peer->stream, &skip) == NULL)
+        return false;
+    peer->skipped = 0;
+    return true;
+}
+
+/* Whether there is room for so many bytes more. What is small, and changes what a connection is,
+ * has room for longer than what can be large, and is gone when it is missed. */
+static bool has_room(const struct peer *peer, uint8_t type, size_t n)
+{
+    bool push = type == FRAME_PUSH || type == FRAME_PUBLISH;
+    size_t waiting = waiting_for(peer) + n;
+    if (waiting > (push ? (size_t)SIBLING_MAX : (size_t)SIBLING_MOST))
+        return false;
+    return backlog + n <= (push ? (size_t)SIBLINGS_MAX : (size_t)SIBLINGS_MOST) ||
+           waiting <= SIBLING_SHARE;
+}
+
+static void leave_out(struct peer *peer, uint64_t number)
+{
+    const struct ctx *ctx = peer->stream.ctx;
+    peer->skipped = number;
+    peer->lost++;
+    share_count(&ctx->count->unheard, 1);
+    log_limited(&peer->slow, ctx_now(ctx), LOG_WARNING,
+        "the shard on seat %u does not keep up: what workers send to its connections is lost, %llu "
+        "messages so far",
+        peer->seat, (unsigned long long)peer->lost);
+}
+
+static void forward_to(struct peer *peer, const struct frame_head *head, const char *payload)
+{
+    size_t n = FRAME_HEAD_SIZE + (size_t)head->length;
+    char *room = NULL;
+    if (has_room(peer, head->type, n) && tell_skipped(peer))
+        room = stream_add(&peer->stream, head);
+    if (room == NULL) {
+        leave_out(peer, head->call);
+        return;
+    }
+    backlog += n;
+    if (head->length > 0)
+        memcpy(room, payload, head->length);
+}
+
 void mesh_forward(struct ctx *ctx, const struct frame *frame)
 {
     struct frame_head head = frame->head;
@@ -145,13 +249,8 @@ void mesh_forward(struct ctx *ctx, const struct frame *frame)
     if (journal_add(ctx->seat, own_position(ctx), frame) < 0)
         log_error("no memory: a connection that moves may miss a message");
     for (unsigned i = 0; i < seats; i++) {
-        if (!on_air(&peers[i]))
-            continue;
-        char *room = stream_add(&peers[i].stream, &head);
-        if (room == NULL)
-            log_error("no memory: a message for connections of another shard is lost");
-        else if (head.length > 0)
-            memcpy(room, frame->meta.p, head.length); /* meta, body and blob lie in one piece */
+        if (on_air(&peers[i]))
+            forward_to(&peers[i], &head, frame->meta.p); /* its parts lie in one piece */
     }
 }
 
@@ -191,21 +290,46 @@ bool mesh_has_heard(const struct ctx *ctx, const struct positions *wanted)
     return true;
 }
 
-bool mesh_congested(const struct ctx *ctx)
+/* Looks how it fares, and whether it is worth waiting for. */
+static bool look_at(struct peer *peer)
 {
-    (void)ctx;
-    for (unsigned i = 0; i < seats; i++) {
-        if (buf_len(&peers[i].stream.out) > BACKLOG_MAX)
-            return true;
+    const struct ctx *ctx = peer->stream.ctx;
+    uint64_t now = ctx_now(ctx);
+    if (peer->stream.written != peer->taken || waiting_for(peer) == 0) {
+        peer->taken = peer->stream.written;
+        peer->taken_at = now;
     }
-    return false;
+    if (peer->lost > 0 && waiting_for(peer) <= SIBLING_MAX / 2 && tell_skipped(peer))
+        end_losing(peer, "keeps up again");
+    if (waiting_for(peer) <= SIBLING_BUSY)
+        return false;
+    uint64_t beats = share_beats(ctx->share, peer->seat);
+    if (beats != peer->beats)
+        peer->beat_at = now;
+    peer->beats = beats;
+    bool lives = now - peer->beat_at < BEATS_MS && now - peer->taken_at < BUSY_MS;
+    return lives || now - peer->taken_at < PROGRESS_MS;
+}
+
+bool mesh_congested(struct ctx *ctx)
+{
+    bool congested = false;
+    (void)ctx;
+    backlog = 0;
+    for (unsigned i = 0; i < seats; i++) {
+        if (!on_air(&peers[i]))
+            continue;
+        congested |= look_at(&peers[i]);
+        backlog += waiting_for(&peers[i]);
+    }
+    return congested;
 }
 
 bool mesh_flushed(const struct ctx *ctx)
 {
     (void)ctx;
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        if (on_air(&peers[i]) && buf_len(&peers[i].stream.out) > 0)
+        if (on_air(&peers[i]) && waiting_for(&peers[i]) > 0)
             return false;
     }
     return true;
@@ -215,7 +339,8 @@ uint64_t mesh_ask(void)
 {
     const struct frame_head ping = {.type = FRAME_PING, .call = ++last_ping};
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        if (on_air(&peers[i]) && stream_add(&peers[i].stream, &ping) != NULL)
+        if (on_air(&peers[i]) && tell_skipped(&peers[i]) &&
+            stream_add(&peers[i].stream, &ping) != NULL)
             peers[i].asked = last_ping;
     }
     return last_ping;
@@ -228,13 +353,6 @@ bool mesh_answered(uint64_t asked)
             return false;
     }
     return true;
-}
-
-void mesh_set_deaf(struct ctx *ctx, bool deaf)
-{
-    (void)ctx;
-    for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++)
-        stream_set_deaf(&peers[i].stream, deaf);
 }
 
 void mesh_shut(void)

@@ -2,8 +2,8 @@
 
 /*
  * The sockets between shards: what a worker sends on a channel of one shard reaches connections of
- * the others in the same frames. Nothing is lost for want of room: a shard whose sibling does not
- * keep up stops reading from its workers.
+ * the others in the same frames. What a sibling that does not keep up has no room for is lost to
+ * its own connections, and to nobody else's: workers' answers never wait for a sibling.
  *
  * The shards of two generations are one mesh. Each shard numbers what it passes on, and all others
  * hear it in that order; so two shards between which a connection moves can tell which pushes it
@@ -30,11 +30,11 @@ bool mesh_complete(const struct ctx *ctx);
 /* Whether it has heard as much of every shard that is there. */
 bool mesh_has_heard(const struct ctx *ctx, const struct positions *wanted);
 
-/* Whether so much waits for a sibling that workers are not to be read. */
-bool mesh_congested(const struct ctx *ctx);
-
-/* Stops reading from siblings, or goes on. */
-void mesh_set_deaf(struct ctx *ctx, bool deaf);
+/*
+ * At the end of each turn: looks how siblings fare. Returns whether so much waits for one that
+ * makes progress that workers which only publish are better not read for a moment.
+ */
+bool mesh_congested(struct ctx *ctx);
 
 /* Whether all that was passed on is on its way. */
 bool mesh_flushed(const struct ctx *ctx);

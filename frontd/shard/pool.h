@@ -127,8 +127,8 @@ void pool_submit(struct pool *pool, struct job *job);
 bool pool_abandon(struct job *job);
 
 /*
- * Stops reading from the workers, or goes on: a sibling does not keep up with what they publish.
- * While it does not, once a turn, for workers that have come.
+ * Stops reading from the workers that have no calls in progress, or goes on: a sibling does not
+ * keep up with what they publish. Meanwhile once a turn, for those that come, or get calls.
  */
 void pool_set_deaf(struct pool *pool, bool deaf);
 

@@ -62,8 +62,7 @@ struct shard {
     bool opening;   /* RUN has come; READY is said when it is known which workers are there */
     bool opened;    /* OPEN has come */
     bool running;   /* READY has been said */
-    bool congested; /* workers are not read, since a sibling does not keep up */
-    bool crowded;   /* siblings are not read either, since connections to come wait */
+    bool congested; /* workers that only publish are not read, since others do not keep up */
     bool left;      /* workers have been told that we go */
     bool finished;
 };
@@ -203,19 +202,29 @@ static void go_on_leaving(struct shard *shard)
         finish(shard);
 }
 
-/* Who is not read, and why: see mesh_congested() and take_overloaded(). */
+/*
+ * Who is not read: workers that only publish, for a moment, while a sibling or the hand-over that
+ * is behind makes progress (see mesh_congested() and take_overloaded()). Whoever does not move is
+ * not waited for: what it has no room for is lost to it.
+ */
 static void hold_back(struct shard *shard)
 {
-    bool crowded = take_overloaded();
-    bool congested = crowded || mesh_congested(&shard->ctx);
-    if (crowded != shard->crowded) {
-        shard->crowded = crowded;
-        mesh_set_deaf(&shard->ctx, crowded);
-    }
-    if (congested || shard->congested) { /* always: there may be new workers */
+    static struct log_limit limit;
+    struct ctx *ctx = &shard->ctx;
+    bool congested = mesh_congested(ctx);
+    congested |= take_overloaded() || give_overloaded();
+    if (congested || shard->congested) { /* always: workers come, and get calls */
         shard->congested = congested;
         for (size_t i = 0; i < shard->npools; i++)
             pool_set_deaf(&shard->pools[i], congested);
+    }
+    uint64_t dropped = journal_dropped();
+    if (dropped > 0) {
+        share_count(&ctx->count->unheard, dropped);
+        log_limited(&limit, ctx_now(ctx), LOG_WARNING,
+            "the hand-over does not get on: connections that are on their way miss up to %llu "
+            "messages of workers",
+            (unsigned long long)dropped);
     }
 }
 

@@ -24,8 +24,10 @@
 #include "frontd/shard/mesh.h"
 #include "frontd/shard/push.h"
 
-/* Of pushes kept for connections to come; more is not read meanwhile. */
-enum { JOURNAL_MAX = 32 * 1024 * 1024, LOOK_MS = 100 };
+enum {
+    LOOK_MS = 100,
+    PROGRESS_MS = 1000, /* an old shard that has said something within this time is waited for */
+};
 
 /* An old shard. */
 struct giver {
@@ -37,6 +39,7 @@ struct giver {
     bool greeted;           /* HELLO has been said */
     bool waiting;           /* `batch` has come and is not answered */
     uint64_t since;         /* ms: we wait for siblings to be heard since */
+    uint64_t said_at;       /* ms: it has said something */
     struct positions heard; /* what is not later has no connection to wait for */
     struct handover_message batch;
     int fds[FDPASS_FDS_MAX];
@@ -239,9 +242,22 @@ void take_timeout(struct wheel_timer *timer)
     }
 }
 
+/* Whether every old shard goes on giving its connections, so that the journal will be shorter. */
+static bool givers_move(void)
+{
+    bool any = false;
+    for (size_t i = 0; i < ARRAY_LEN(take.givers); i++) {
+        const struct giver *giver = &take.givers[i];
+        if (giver->open && ctx_now(take.ctx) - giver->said_at >= PROGRESS_MS)
+            return false;
+        any |= giver->open;
+    }
+    return any;
+}
+
 bool take_overloaded(void)
 {
-    return journal_size() > JOURNAL_MAX && !take_waiting();
+    return journal_size() > JOURNAL_MAX && !take_waiting() && givers_move();
 }
 
 static void on_batch(
@@ -278,6 +294,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     int r = handover_receive(giver->fd, &message, fds, &nfds);
     if (r == -EAGAIN)
         return;
+    giver->said_at = ctx_now(take.ctx);
     if (r == -EMFILE && message.type == HANDOVER_BATCH) {
         log_warning("no descriptors for %u connections of the shard on seat %u: they stay there",
             message.count, giver->seat);
@@ -317,7 +334,7 @@ int take_add(unsigned seat, int fd)
     giver->open = true;
     giver->poll.data = giver;
     CHECK(uv_poll_start(&giver->poll, UV_READABLE, on_readable) == 0);
-    giver->since = ctx_now(take.ctx);
+    giver->since = giver->said_at = ctx_now(take.ctx);
     journal_record(JOURNAL_TAKE, true);
     wait_for_siblings();
     return 0; /* HELLO follows when the turn ends, or a later one */

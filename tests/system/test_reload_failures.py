@@ -322,7 +322,7 @@ def test_a_slow_start_of_more_shards_keeps_no_client_waiting(front):
 def test_new_shards_that_hang_take_no_client_with_them(front):
     """One of two is stopped before it is ready; the other would be ready. The old ones rest meanwhile, so
     that a new one would be the first to accept."""
-    site = with_mute(front, shards=2)
+    site = with_mute(front, shards=2, shard_timeout="1m")
     old = site.shards()
     catch = Catch(site, signal.SIGSTOP)
     with site.slow_starts():

@@ -232,3 +232,32 @@ Test(journal, as_a_model_has_it)
         cr_assert_eq(journal_size(), size);
     }
 }
+
+/* Whoever waits for them does not move: the oldest go, and are counted. */
+Test(journal, is_bounded)
+{
+    static char bytes[FRAME_HEAD_SIZE + (1 << 20)];
+    struct frame frame;
+    size_t used;
+    const size_t one = 1 << 20;
+    const struct frame_head head = {
+        .type = FRAME_PUSH, .length = (uint32_t)(one - FRAME_HEAD_SIZE)};
+    frame_head_write(&head, (uint8_t *)bytes);
+    cr_assert_eq(frame_read(bytes, one, FRAME_MAX_DEFAULT, &frame, &used), 0);
+    journal_record(JOURNAL_TAKE, true);
+    cr_assert_eq(add(0, (struct position){1, 1}, 1, 0), 0);
+    cr_assert_eq(add(0, (struct position){1, 2}, 2, (uint32_t)(one - 2 * FRAME_HEAD_SIZE) % 64), 0);
+    size_t first = journal_size();
+    uint64_t n = (JOURNAL_MOST - first) / one;
+    for (uint64_t i = 0; i < n; i++)
+        cr_assert_eq(journal_add(1, (struct position){1, i}, &frame), 0);
+    cr_assert_eq(journal_dropped(), 0u);
+    cr_assert_eq(journal_size(), first + n * one);
+    cr_assert_eq(journal_add(1, (struct position){1, n}, &frame), 0);
+    cr_assert_eq(journal_size(), (n + 1) * one, "as much as may be");
+    cr_assert_eq(journal_dropped(), 2u, "the two small ones");
+    cr_assert_eq(journal_dropped(), 0u, "since it was last asked");
+    cr_assert_eq(journal_add(1, (struct position){1, n + 1}, &frame), 0);
+    cr_assert_eq(journal_size(), (n + 1) * one);
+    cr_assert_eq(journal_dropped(), 1u);
+}

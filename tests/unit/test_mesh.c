@@ -8,6 +8,15 @@
 
 enum { SEAT = 4, OTHER = 7 };
 
+/* Bounds of mesh.c and of docs/configuration.md. */
+enum {
+    MIB = 1024 * 1024,
+    SIBLING_BUSY = 8 * MIB,
+    SIBLING_MAX = 32 * MIB,
+    SIBLING_MOST = 40 * MIB,
+    SIBLINGS_MAX = 128 * MIB,
+};
+
 /* Of shards to which there is no socket: whether anything of them can still come. */
 Test(mesh, waits_for_shards_that_came_later_and_not_for_those_that_had_ended_before)
 {
@@ -151,6 +160,227 @@ Test(mesh, what_was_heard_counts_until_the_next_on_that_seat_says_where_it_stand
         shardlet_turn(&shardlet);
     }
     mesh_shut();
+    shardlet_turn(&shardlet);
+    shardlet_deinit(&shardlet);
+}
+
+/* What is passed on: a frame of that type, of `n` bytes in all. */
+static void forward(struct shardlet *shardlet, enum frame_type type, size_t n)
+{
+    static char bytes[FRAME_HEAD_SIZE + FRAME_MAX_DEFAULT];
+    struct frame frame;
+    size_t used;
+    const struct frame_head head = {
+        .type = (uint8_t)type, .conn = 99, .length = (uint32_t)(n - FRAME_HEAD_SIZE)};
+    frame_head_write(&head, (uint8_t *)bytes);
+    cr_assert_eq(frame_read(bytes, n, FRAME_MAX_DEFAULT, &frame, &used), 0);
+    mesh_forward(&shardlet->ctx, &frame);
+}
+
+/* Fills what waits for all siblings up to `size` bytes for each, HELLO included. */
+static void fill(struct shardlet *shardlet, size_t size)
+{
+    size -= FRAME_HEAD_SIZE;
+    for (; size > 2 * MIB; size -= MIB)
+        forward(shardlet, FRAME_PUSH, MIB);
+    forward(shardlet, FRAME_PUSH, size);
+}
+
+/* The heads of all frames that come from now on, until `n` have. */
+static size_t read_heads(struct shardlet *shardlet, int fd, struct frame_head *heads, size_t n)
+{
+    static char bytes[MIB];
+    struct buf in = {0};
+    size_t found = 0;
+    for (int idle = 0; found < n && idle < 100;) {
+        flush_streams(shardlet);
+        shardlet_turn(shardlet);
+        ssize_t got = read(fd, bytes, sizeof(bytes));
+        idle = got > 0 ? 0 : idle + 1;
+        if (got > 0)
+            cr_assert_eq(buf_append(&in, bytes, (size_t)got), 0);
+        struct frame frame;
+        size_t used;
+        while (found < n && buf_len(&in) > 0 &&
+               frame_read(buf_data(&in), buf_len(&in), FRAME_MAX_DEFAULT, &frame, &used) == 0) {
+            heads[found++] = frame.head;
+            buf_consume(&in, used);
+        }
+    }
+    cr_expect_eq(buf_len(&in), 0u);
+    buf_deinit(&in);
+    return found;
+}
+
+/* How many of `n` bytes come. */
+static size_t read_bytes(struct shardlet *shardlet, int fd, size_t n)
+{
+    static char bytes[MIB];
+    size_t found = 0;
+    for (int idle = 0; found < n && idle < 100;) {
+        flush_streams(shardlet);
+        shardlet_turn(shardlet);
+        ssize_t got = read(fd, bytes, MIN(n - found, sizeof(bytes)));
+        idle = got > 0 ? 0 : idle + 1;
+        found += got > 0 ? (size_t)got : 0;
+    }
+    return found;
+}
+
+static uint64_t unheard(const struct shardlet *shardlet)
+{
+    return shardlet->ctx.count->unheard;
+}
+
+/* A sibling that does not read: up to the last byte that fits, and one more. */
+Test(mesh, what_waits_for_one_sibling_is_bounded)
+{
+    for (size_t over = 0; over < 2; over++) {
+        struct shardlet shardlet;
+        struct frame_head heads[64];
+        shardlet_init(&shardlet, MOVE_CONF, SEAT);
+        uint64_t before = unheard(&shardlet);
+        int fd = sibling(&shardlet, OTHER);
+        fill(&shardlet, SIBLING_MAX - 100);
+        uint64_t passed = position_of(&shardlet, SEAT).seq;
+        forward(&shardlet, FRAME_PUBLISH, 100 + over);
+        cr_expect_eq(unheard(&shardlet), before + over);
+        if (over > 0) { /* what is small goes on, behind a word of what is missing */
+            forward(&shardlet, FRAME_PUSH, 40);
+            forward(&shardlet, FRAME_SUBSCRIBE, 40);
+            cr_expect_eq(unheard(&shardlet), before + 1, "this one fits again");
+            forward(&shardlet, FRAME_PUSH, 100);
+            forward(&shardlet, FRAME_PUSH, 100);
+            forward(&shardlet, FRAME_DISCONNECT, 40);
+            cr_expect_eq(unheard(&shardlet), before + 3);
+        }
+        size_t n = read_heads(&shardlet, fd, heads, ARRAY_LEN(heads));
+        uint64_t last = passed;
+        cr_assert_geq(n, passed + 2);
+        cr_expect_eq(heads[0].type, FRAME_HELLO);
+        for (size_t i = 1; i < n; i++) {
+            bool skip = heads[i].type == FRAME_EXTENSION;
+            if (i <= passed)
+                cr_expect_eq(heads[i].call, i);
+            else if (!skip)
+                cr_expect_eq(heads[i].call, last + 1, "%zu: %llu after %llu", i,
+                    (unsigned long long)heads[i].call, (unsigned long long)last);
+            last = heads[i].call;
+        }
+        cr_expect_eq(last, position_of(&shardlet, SEAT).seq, "it knows how far we are");
+        cr_expect_eq(n, 1 + passed + (over ? 5 : 1), "%zu", n);
+        mesh_shut();
+        close(fd);
+        shardlet_turn(&shardlet);
+        shardlet_deinit(&shardlet);
+    }
+}
+
+Test(mesh, small_frames_have_a_bound_too)
+{
+    struct shardlet shardlet;
+    shardlet_init(&shardlet, MOVE_CONF, SEAT);
+    int fd = sibling(&shardlet, OTHER);
+    uint64_t before = unheard(&shardlet);
+    size_t size = FRAME_HEAD_SIZE;
+    for (; size + MIB <= SIBLING_MOST; size += MIB)
+        forward(&shardlet, FRAME_SUBSCRIBE, MIB);
+    forward(&shardlet, FRAME_UNSUBSCRIBE, SIBLING_MOST - size);
+    cr_expect_eq(unheard(&shardlet), before);
+    forward(&shardlet, FRAME_SUBSCRIBE, 40);
+    forward(&shardlet, FRAME_UNSUBSCRIBE, 40);
+    forward(&shardlet, FRAME_DISCONNECT, 40);
+    cr_expect_eq(unheard(&shardlet), before + 3);
+    mesh_shut();
+    close(fd);
+    shardlet_turn(&shardlet);
+    shardlet_deinit(&shardlet);
+}
+
+/* Five that do not read; a sixth that does loses nothing for their sake. */
+Test(mesh, what_waits_for_all_siblings_together_is_bounded)
+{
+    struct shardlet shardlet;
+    enum { STUCK = 5 };
+    int fds[STUCK];
+    shardlet_init(&shardlet, MOVE_CONF, SEAT);
+    for (unsigned i = 0; i < STUCK; i++)
+        fds[i] = sibling(&shardlet, OTHER + i);
+    uint64_t before = unheard(&shardlet);
+    size_t each = SIBLINGS_MAX / STUCK / MIB;
+    for (size_t i = 0; i < each; i++)
+        forward(&shardlet, FRAME_PUSH, MIB);
+    cr_expect_eq(unheard(&shardlet), before, "four times what one may have");
+    forward(&shardlet, FRAME_PUSH, MIB);
+    uint64_t now = unheard(&shardlet);
+    cr_expect(now > before && now < before + STUCK, "some of them have no room: %llu",
+        (unsigned long long)(now - before));
+    for (int i = 0; i < 10; i++)
+        forward(&shardlet, FRAME_PUSH, MIB);
+    now = unheard(&shardlet);
+    int fd = sibling(&shardlet, OTHER + STUCK);
+    for (int i = 0; i < 100; i++) {
+        forward(&shardlet, FRAME_PUSH, MIB / 2);
+        size_t wanted = MIB / 2 + (i == 0 ? FRAME_HEAD_SIZE : 0);
+        cr_assert_eq(read_bytes(&shardlet, fd, wanted), wanted, "message %d", i);
+        cr_assert_leq(unheard(&shardlet) - now, (uint64_t)STUCK * (unsigned)(i + 1));
+    }
+    mesh_shut();
+    for (unsigned i = 0; i < STUCK; i++)
+        close(fds[i]);
+    close(fd);
+    shardlet_turn(&shardlet);
+    shardlet_deinit(&shardlet);
+}
+
+/* Whoever is told that something was left out has heard it, as far as positions go. */
+Test(mesh, what_was_left_out_counts_as_heard)
+{
+    struct shardlet shardlet;
+    shardlet_init(&shardlet, MOVE_CONF, SEAT);
+    int fd = sibling(&shardlet, OTHER);
+    say_of(&shardlet, fd, FRAME_HELLO, 5, 77);
+    struct positions wanted = {0};
+    wanted.of[OTHER] = (struct position){77, 1000};
+    cr_expect_not(mesh_has_heard(&shardlet.ctx, &wanted));
+    say(&shardlet, fd, FRAME_EXTENSION, 999);
+    cr_expect_not(mesh_has_heard(&shardlet.ctx, &wanted));
+    say(&shardlet, fd, FRAME_EXTENSION, 1000);
+    cr_expect(mesh_has_heard(&shardlet.ctx, &wanted));
+    say(&shardlet, fd, FRAME_EXTENSION, 3); /* never back */
+    cr_expect(mesh_has_heard(&shardlet.ctx, &wanted));
+    say(&shardlet, fd, FRAME_PUSH, 1001);
+    cr_expect_eq(position_of(&shardlet, OTHER).seq, 1001u);
+    mesh_shut();
+    close(fd);
+    shardlet_turn(&shardlet);
+    shardlet_deinit(&shardlet);
+}
+
+/* A sibling is waited for while it takes bytes, and not when it has taken none for a second. */
+Test(mesh, who_does_not_move_is_not_waited_for)
+{
+    struct shardlet shardlet;
+    shardlet_init(&shardlet, MOVE_CONF, SEAT);
+    int fd = sibling(&shardlet, OTHER);
+    cr_expect_not(mesh_congested(&shardlet.ctx));
+    fill(&shardlet, SIBLING_BUSY);
+    cr_expect_not(mesh_congested(&shardlet.ctx), "so much is little");
+    forward(&shardlet, FRAME_PUSH, 40);
+    cr_expect(mesh_congested(&shardlet.ctx), "it has just come");
+    for (int i = 0; i < 4; i++) /* more than the socket's buffer takes */
+        forward(&shardlet, FRAME_PUSH, MIB);
+    bool congested = true;
+    for (int i = 0; congested && i < 500; i++) {
+        usleep(20 * 1000);
+        shardlet_turn(&shardlet);
+        congested = mesh_congested(&shardlet.ctx);
+    }
+    cr_expect_not(congested);
+    share_beat(shardlet.ctx.share, OTHER);
+    cr_expect(mesh_congested(&shardlet.ctx), "it lives, and is busy");
+    mesh_shut();
+    close(fd);
     shardlet_turn(&shardlet);
     shardlet_deinit(&shardlet);
 }
