@@ -160,8 +160,10 @@ def test_a_shard_of_the_new_generation_hangs(front, number):
         victim = [pid for pid in site.shards() if pid not in old][0]
         stop_process(victim)
     site.wait_log("the old shards are gone", 1, BOUND)
+    site.wait_log("has hung", 1, BOUND)
+    wait_for(gone(victim), "its end")
     wait_for(lambda: len(site.shards()) == 3, "three shards", BOUND)
-    assert victim in [int(f[2]) for f in HUNG.findall(site.log_text())]
+    assert [int(f[2]) for f in HUNG.findall(site.log_text())] == [victim]
     for clients in held.values():
         call(clients[0])
 
