@@ -51,6 +51,7 @@ static void free_pool(struct conf_pool *pool)
     }
     mem_free(pool->workers);
     mem_free(pool->name);
+    mem_free(pool->realm);
     mem_free(pool->hash_name);
     free_texts(pool->idempotent, pool->nidempotent);
     free_texts(pool->methods, pool->nmethods);

@@ -72,6 +72,7 @@ struct conf_route {
     enum conf_kind kind;
     uint32_t *pools; /* indices, at least one */
     uint32_t npools;
+    uint64_t realm;   /* the realm_id of all its pools */
     uint64_t timeout; /* ms */
     unsigned meta;    /* enum conf_meta, ored */
     char **headers;   /* lower case */
@@ -118,6 +119,8 @@ struct conf_pool {
     char *name;
     struct conf_worker *workers;
     uint32_t nworkers;
+    char *realm;              /* its name; NULL: the one of all pools that name none */
+    uint64_t realm_id;        /* the same for the same name, in every config and process; 0: none */
     uint32_t queue;           /* calls, over all shards */
     uint64_t wait_for_worker; /* ms */
     enum conf_hash hash;

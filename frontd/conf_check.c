@@ -171,6 +171,27 @@ static void check_workers(struct checker *checker, const char *parent,
     }
 }
 
+/* Realms are told apart by a number made of the name: two names that have the same are refused. */
+static void check_realm(struct checker *checker, const char *parent,
+    const struct conf_raw_pool *raw, const struct conf *conf, struct conf_pool *pool)
+{
+    char key[96];
+    if (raw->realm == NULL)
+        return;
+    snprintf(key, sizeof(key), "%s.realm", parent);
+    const char *wrong = conf_value_realm(raw->realm, &pool->realm_id);
+    if (wrong != NULL)
+        checker_complain(checker, key, "'%s': %s", raw->realm, wrong);
+    pool->realm = checker_copy(checker, raw->realm);
+    for (const struct conf_pool *other = conf->pools; other < pool && pool->realm != NULL;
+         other++) {
+        if (other->realm != NULL && other->realm_id == pool->realm_id &&
+            strcmp(other->realm, pool->realm) != 0)
+            checker_complain(checker, key, "'%s': take another name than that, and '%s'",
+                pool->realm, other->realm);
+    }
+}
+
 static void check_pool(
     struct checker *checker, const struct conf_raw *all, unsigned index, struct conf *conf)
 {
@@ -188,6 +209,7 @@ static void check_pool(
     conf_check_managed(checker, parent, raw, conf, pool);
     if (pool->command == NULL)
         check_workers(checker, parent, raw, pool);
+    check_realm(checker, parent, raw, conf, pool);
     snprintf(key, sizeof(key), "%s.queue", parent);
     pool->queue = (uint32_t)checker_number(checker, key, raw->queue, 10000, 0, 10000000);
     snprintf(key, sizeof(key), "%s.wait_for_worker", parent);

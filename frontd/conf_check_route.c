@@ -5,6 +5,20 @@
 #include "common/mem.h"
 #include "frontd/conf_value.h"
 
+/* What a connection of a route may be told is up to one realm. */
+static bool check_realm(struct checker *checker, const char *key, const struct conf_pool *pool,
+    const struct conf_pool *first)
+{
+    if (pool->realm_id == first->realm_id)
+        return true;
+    checker_complain(checker, key,
+        "pool '%s' is of %s%s, '%s' of %s%s: the pools of a route are of one realm", pool->name,
+        pool->realm == NULL ? "no realm" : "realm ", pool->realm == NULL ? "" : pool->realm,
+        first->name, first->realm == NULL ? "no realm" : "realm ",
+        first->realm == NULL ? "" : first->realm);
+    return false;
+}
+
 static void check_route_pools(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, const struct conf *conf, struct conf_route *route)
 {
@@ -22,12 +36,15 @@ static void check_route_pools(struct checker *checker, const char *parent,
         uint32_t index = 0;
         while (index < conf->npools && strcmp(conf->pools[index].name, name) != 0)
             index++;
+        snprintf(key, sizeof(key), many ? "%s.pools[%u]" : "%s.pool", parent, i);
         if (index == conf->npools) {
-            snprintf(key, sizeof(key), many ? "%s.pools[%u]" : "%s.pool", parent, i);
             checker_complain(checker, key, "there is no pool '%s'", name);
             return;
         }
         route->pools[route->npools++] = index;
+        if (!check_realm(checker, key, &conf->pools[index], &conf->pools[route->pools[0]]))
+            return;
+        route->realm = conf->pools[index].realm_id;
     }
 }
 

@@ -76,6 +76,7 @@ static const cyaml_schema_value_t listener_value = {
 static const cyaml_schema_field_t pool_fields[] = {
     NEEDED(conf_raw_pool, name),
     TEXTS(conf_raw_pool, workers),
+    TEXT(conf_raw_pool, realm),
     TEXT(conf_raw_pool, queue),
     TEXT(conf_raw_pool, wait_for_worker),
     TEXT(conf_raw_pool, balance),

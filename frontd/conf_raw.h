@@ -40,6 +40,7 @@ struct conf_raw_pool {
     char *name;
     char **workers;
     unsigned workers_count;
+    char *realm;
     char *queue;
     char *wait_for_worker;
     char *balance;

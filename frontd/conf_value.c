@@ -6,6 +6,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "common/hash.h"
+
 struct unit {
     const char *name;
     uint64_t factor;
@@ -115,6 +117,20 @@ const char *conf_value_token(const char *text)
     while (text[n] != '\0' && (isalnum((unsigned char)text[n]) || strchr(marks, text[n]) != NULL))
         n++;
     return n > 0 && text[n] == '\0' ? NULL : "not a token: letters, digits and !#$%&'*+-.^_`|~";
+}
+
+const char *conf_value_realm(const char *text, uint64_t *ret_id)
+{
+    enum { NAME_MAX_BYTES = 32 };
+    /* Not secret, but the same for ever: shards of other versions read what comes of it. */
+    static const struct hash_key key = {0x66726f6e74642072ULL, 0x65616c6d00000001ULL};
+    size_t n = 0;
+    while (isalnum((unsigned char)text[n]) || text[n] == '_' || text[n] == '-')
+        n++;
+    if (n == 0 || n > NAME_MAX_BYTES || text[n] != '\0')
+        return "a realm is letters, digits, '_' and '-', 1 to 32 of them";
+    *ret_id = MAX(hash_bytes(&key, text, n), (uint64_t)1); /* 0 is none */
+    return NULL;
 }
 
 static const char *parse_unix(const char *path, struct conf_address *ret_address)

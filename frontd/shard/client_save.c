@@ -181,7 +181,8 @@ static int restore_section(struct client *client, struct unpack_section *section
     case SECTION_STAY: return stay_restore(client, body);
     case SECTION_TOPICS:
         if (client->stay != NULL)
-            r = topics_restore(client, &client->stay->subscriptions, body);
+            r = topics_restore(
+                client, &client->stay->subscriptions, client->stay->route->realm, body);
         return r;
     case SECTION_OUT: return buf_append(&client->out, body->left.p, body->left.n);
     case SECTION_QUEUE:

@@ -9,6 +9,7 @@
 struct entry {
     struct list node;
     struct position position;
+    uint64_t realm;
     unsigned seat;
     size_t n; /* bytes: a whole frame */
     char bytes[];
@@ -35,7 +36,7 @@ void journal_record(enum journal_user user, bool on)
         drop(container_of(node, struct entry, node));
 }
 
-int journal_add(unsigned seat, struct position position, const struct frame *frame)
+int journal_add(unsigned seat, struct position position, uint64_t realm, const struct frame *frame)
 {
     if (LIKELY(users == 0))
         return 0;
@@ -48,10 +49,12 @@ int journal_add(unsigned seat, struct position position, const struct frame *fra
     if (entry == NULL)
         return -ENOMEM;
     entry->position = position;
+    entry->realm = realm;
     entry->seat = seat;
     entry->n = n;
-    /* The frame lies in one piece: its header right before its meta. */
-    memcpy(entry->bytes, frame->meta.p - FRAME_HEAD_SIZE, n);
+    frame_head_write(&frame->head, (uint8_t *)entry->bytes);
+    if (frame->head.length > 0)
+        memcpy(entry->bytes + FRAME_HEAD_SIZE, frame->meta.p, frame->head.length);
     list_append(&entries, &entry->node);
     size += n;
     return 0;
@@ -86,7 +89,7 @@ size_t journal_size(void)
 }
 
 void journal_replay(const struct positions *heard,
-    void (*replay)(struct ctx *ctx, const struct frame *frame), struct ctx *ctx)
+    void (*replay)(struct ctx *ctx, uint64_t realm, const struct frame *frame), struct ctx *ctx)
 {
     list_for_each (node, &entries) {
         const struct entry *entry = container_of(node, struct entry, node);
@@ -95,6 +98,6 @@ void journal_replay(const struct positions *heard,
         if (heard_already(heard, entry))
             continue;
         CHECK(frame_read(entry->bytes, entry->n, FRAME_MAX_DEFAULT, &frame, &used) == 0);
-        replay(ctx, &frame);
+        replay(ctx, entry->realm, &frame);
     }
 }

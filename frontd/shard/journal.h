@@ -41,8 +41,11 @@ enum {
 /* Keeps what comes for as long as one of the two says so; then what is kept is dropped. */
 void journal_record(enum journal_user user, bool on);
 
-/* Keeps a copy of a push (as frame_read() gave it) while recording. Returns 0 or -ENOMEM. */
-int journal_add(unsigned seat, struct position position, const struct frame *frame);
+/*
+ * Keeps a copy of a push (its parts in one piece) while recording. realm: that of the worker.
+ * Returns 0 or -ENOMEM.
+ */
+int journal_add(unsigned seat, struct position position, uint64_t realm, const struct frame *frame);
 
 /* Drops what is not after these positions: no connection that is taken needs it.
  * Nothing while connections are sent: they may come back. */
@@ -56,4 +59,4 @@ size_t journal_size(void);
 
 /* Gives every push that is kept and after these positions to `replay`, in order. */
 void journal_replay(const struct positions *heard,
-    void (*replay)(struct ctx *ctx, const struct frame *frame), struct ctx *ctx);
+    void (*replay)(struct ctx *ctx, uint64_t realm, const struct frame *frame), struct ctx *ctx);

@@ -10,10 +10,17 @@
  * so a burst is not lost. Beyond that what waits for it is bounded: frames that find no room are
  * not for it, and the next one that does is preceded by SKIP, with the number of the last that was
  * left out. So it knows how far it has heard, as those do that compare positions with it.
+ *
+ * What a worker of a named realm has sent goes as an extension type (its own, and FRAME_EXTENSION),
+ * with the realm's number, 8 bytes, before the payload as part of meta. So a program that knows no
+ * realms counts it and does nothing else; what such a one passes on is of no realm. HELLO has in
+ * its flags the version in which a shard speaks; what one of a later version passes on is counted,
+ * and not understood.
  */
 
 #include "frontd/shard/mesh.h"
 
+#include <endian.h>
 #include <errno.h>
 
 #include "common/fdpass.h"
@@ -36,12 +43,17 @@ enum {
     BUSY_MS = 10000,    /* and that has taken bytes within this time */
     /* So long what a shard said counts after its end: others may not have read all of it. */
     ECHO_MS = 2000,
+    REALM_SIZE = 8, /* bytes before the payload */
 };
+
+/* In the flags of HELLO. */
+enum { VERSION_FIRST = 0, VERSION_REALMS = 1, VERSION = VERSION_REALMS };
 
 struct peer {
     struct stream stream;
     int next_fd; /* a new socket that came before the old one was closed; -1: none */
     unsigned seat;
+    uint8_t version; /* once `greeted` */
     /* Of the shard before on that seat until this one's HELLO has come: connections that go by then
      * have got what it had said. */
     struct position heard;
@@ -101,14 +113,68 @@ static void on_skip(struct peer *peer, uint64_t number)
     peer->heard.seq = MAX(peer->heard.seq, number);
 }
 
+static bool has_realms(const struct conf *conf)
+{
+    for (uint32_t i = 0; i < conf->npools; i++) {
+        if (conf->pools[i].realm_id != 0)
+            return true;
+    }
+    return false;
+}
+
+static void on_hello(struct peer *peer, const struct frame *frame)
+{
+    peer->heard = (struct position){frame->head.conn, frame->head.call};
+    peer->version = frame->head.flags;
+    peer->greeted = true;
+    if (peer->version > VERSION)
+        log_warning("the shard on seat %u is of a later version of the program: what its workers "
+                    "push does not reach connections of this one",
+            peer->seat);
+    else if (peer->version < VERSION_REALMS && has_realms(peer->stream.ctx->conf))
+        log_warning("the shard on seat %u is of a version of the program without realms: nothing "
+                    "is pushed between it and connections of a realm here",
+            peer->seat);
+}
+
+/* Takes out of a frame which realm it is of. Returns whether it is right. */
+static bool take_realm(struct frame *frame, uint64_t *ret_realm)
+{
+    uint64_t realm = 0;
+    if (frame->head.type >= FRAME_EXTENSION) {
+        if (frame->meta.n < REALM_SIZE)
+            return false;
+        memcpy(&realm, frame->meta.p, REALM_SIZE);
+        realm = be64toh(realm);
+        frame->meta = (struct span){frame->meta.p + REALM_SIZE, frame->meta.n - REALM_SIZE};
+        frame->head.type -= FRAME_EXTENSION;
+        frame->head.length -= REALM_SIZE;
+        frame->head.meta_len -= REALM_SIZE;
+    }
+    *ret_realm = realm;
+    return true;
+}
+
+static void on_push(struct peer *peer, const struct frame *frame)
+{
+    struct frame push = *frame;
+    struct push_from from = {0};
+    if (peer->version > VERSION)
+        return;
+    if (!take_realm(&push, &from.realm)) {
+        log_error("the shard on seat %u passes on what is no frame", peer->seat);
+        return;
+    }
+    if (journal_add(peer->seat, peer->heard, from.realm, &push) < 0)
+        log_error("no memory: a connection that moves may miss a message");
+    push_handle(peer->stream.ctx, &from, &push);
+}
+
 static void on_frame(struct stream *stream, const struct frame *frame)
 {
     struct peer *peer = peer_of(stream);
     switch (frame->head.type) {
-    case FRAME_HELLO:
-        peer->heard = (struct position){frame->head.conn, frame->head.call};
-        peer->greeted = true;
-        return;
+    case FRAME_HELLO: on_hello(peer, frame); return;
     case FRAME_PING: answer(stream, frame->head.call); return;
     case FRAME_PONG: peer->answered = frame->head.call; return;
     case MESH_SKIP: on_skip(peer, frame->head.call); return;
@@ -118,10 +184,7 @@ static void on_frame(struct stream *stream, const struct frame *frame)
         log_error("the shard on seat %u has passed on number %llu after %llu", peer->seat,
             (unsigned long long)frame->head.call, (unsigned long long)peer->heard.seq);
     peer->heard.seq = frame->head.call;
-    if (journal_add(peer->seat, peer->heard, frame) < 0)
-        log_error("no memory: a connection that moves may miss a message");
-    static const struct push_from sibling;
-    push_handle(stream->ctx, &sibling, frame);
+    on_push(peer, frame);
 }
 
 /* It has ended, or keeps up again. */
@@ -173,13 +236,17 @@ int mesh_add(struct ctx *ctx, unsigned seat, int fd)
         stream_close(&peer->stream);
         return 0;
     }
-    const struct frame_head hello = {
-        .type = FRAME_HELLO, .call = passed_on, .conn = ctx->identity.incarnation};
+    const struct frame_head hello = {.type = FRAME_HELLO,
+        .flags = VERSION,
+        .call = passed_on,
+        .conn = ctx->identity.incarnation};
     peer->greeted = false;
+    peer->version = VERSION_FIRST;
     peer->asked = peer->answered = 0;
     peer->taken = peer->skipped = 0;
     peer->taken_at = ctx_now(ctx);
     int r = stream_open(&peer->stream, ctx, &stream_ops, fd, false);
+    peer->stream.max_frame += REALM_SIZE;
     return r == 0 && stream_add(&peer->stream, &hello) == NULL ? -ENOMEM : r;
 }
 
@@ -227,30 +294,46 @@ static void leave_out(struct peer *peer, uint64_t number)
         peer->seat, (unsigned long long)peer->lost);
 }
 
-static void forward_to(struct peer *peer, const struct frame_head *head, const char *payload)
+/* realm: 0: none, which is said by no word of it. */
+static void forward_to(struct peer *peer, uint64_t realm, const struct frame *frame)
 {
-    size_t n = FRAME_HEAD_SIZE + (size_t)head->length;
+    struct frame_head head = frame->head;
+    bool named = realm != 0;
+    bool counts_only = named && peer->greeted && peer->version < VERSION_REALMS;
+    head.call = passed_on;
+    if (counts_only)
+        head.length = head.meta_len = head.blob_len = 0;
+    if (named) {
+        head.type += FRAME_EXTENSION;
+        head.length += REALM_SIZE;
+        head.meta_len += REALM_SIZE;
+    }
+    size_t n = FRAME_HEAD_SIZE + (size_t)head.length;
     char *room = NULL;
-    if (has_room(peer, head->type, n) && tell_skipped(peer))
-        room = stream_add(&peer->stream, head);
+    if (has_room(peer, frame->head.type, n) && tell_skipped(peer))
+        room = stream_add(&peer->stream, &head);
     if (room == NULL) {
-        leave_out(peer, head->call);
+        leave_out(peer, head.call);
         return;
     }
     backlog += n;
-    if (head->length > 0)
-        memcpy(room, payload, head->length);
+    if (named) {
+        realm = htobe64(realm);
+        memcpy(room, &realm, REALM_SIZE);
+        room += REALM_SIZE;
+    }
+    if (frame->head.length > 0 && !counts_only)
+        memcpy(room, frame->meta.p, frame->head.length); /* its parts lie in one piece */
 }
 
-void mesh_forward(struct ctx *ctx, const struct frame *frame)
+void mesh_forward(struct ctx *ctx, uint64_t realm, const struct frame *frame)
 {
-    struct frame_head head = frame->head;
-    head.call = ++passed_on;
-    if (journal_add(ctx->seat, own_position(ctx), frame) < 0)
+    passed_on++;
+    if (journal_add(ctx->seat, own_position(ctx), realm, frame) < 0)
         log_error("no memory: a connection that moves may miss a message");
     for (unsigned i = 0; i < seats; i++) {
         if (on_air(&peers[i]))
-            forward_to(&peers[i], &head, frame->meta.p); /* its parts lie in one piece */
+            forward_to(&peers[i], realm, frame);
     }
 }
 

@@ -18,8 +18,11 @@ void mesh_init(struct ctx *ctx);
 /* A socket to the shard on that seat; one that there was is closed. fd: consumed. 0 or -errno. */
 int mesh_add(struct ctx *ctx, unsigned seat, int fd);
 
-/* Passes a frame (as frame_read() gave it) on to every other shard. */
-void mesh_forward(struct ctx *ctx, const struct frame *frame);
+/*
+ * Passes a frame (its parts in one piece) on to every other shard. realm: that of the worker that
+ * has sent it.
+ */
+void mesh_forward(struct ctx *ctx, uint64_t realm, const struct frame *frame);
 
 /* How far this shard has heard every shard, itself included. */
 void mesh_positions(const struct ctx *ctx, struct positions *ret_positions);

@@ -118,10 +118,10 @@ static void end_sharing(struct shared *shared)
         message_unref(shared->encoded[i]);
 }
 
-static void publish(const struct frame *frame, const struct topic_name *topic)
+static void publish(uint64_t realm, const struct frame *frame, const struct topic_name *topic)
 {
     struct shared shared = {.frame = frame};
-    struct topic_members members = topics_members((struct span){topic->name, topic->n});
+    struct topic_members members = topics_members(realm, (struct span){topic->name, topic->n});
     /* From the last one on: who is turned away by it leaves, and the last takes the place. */
     for (uint32_t i = members.count; i > 0; i--) {
         if (!replaying || members.clients[i - 1]->arriving)
@@ -140,8 +140,9 @@ static void push(struct client *client, const struct frame *frame)
 static void subscribe(struct client *client, const struct topic_name *topic)
 {
     uint32_t limit = client->ctx->conf->limits.subscriptions;
-    int r = topics_join(
-        client, &client->stay->subscriptions, (struct span){topic->name, topic->n}, limit);
+    struct stay *stay = client->stay;
+    int r = topics_join(client, &stay->subscriptions, stay->route->realm,
+        (struct span){topic->name, topic->n}, limit);
     if (r == 0)
         client_set_used(client);
     else
@@ -176,7 +177,7 @@ static void to_connection(
     case FRAME_PUSH: push(client, frame); break;
     case FRAME_SUBSCRIBE: subscribe(client, topic); break;
     case FRAME_UNSUBSCRIBE:
-        topics_leave(client, &client->stay->subscriptions,
+        topics_leave(&client->stay->subscriptions, client->stay->route->realm,
             topic->there ? (struct span){topic->name, topic->n} : (struct span){0});
         break;
     case FRAME_DISCONNECT: disconnect(client, frame); break;
@@ -193,21 +194,26 @@ void push_handle(struct ctx *ctx, const struct push_from *from, const struct fra
         return;
     }
     if (frame->head.type == FRAME_PUBLISH) {
-        publish(frame, &topic);
+        publish(from->realm, frame, &topic);
         if (from->worker != NULL)
-            mesh_forward(ctx, frame);
+            mesh_forward(ctx, from->realm, frame);
         return;
     }
     struct client *client = stay_find(ctx, frame->head.conn);
+    if (UNLIKELY(client != NULL && client->stay->route->realm != from->realm)) {
+        if (!replaying)
+            refuse(ctx, from, frame, "the connection is of another realm");
+        return;
+    }
     if (client != NULL && (!replaying || client->arriving))
         to_connection(client, frame, &topic);
     else if (from->worker != NULL)
-        mesh_forward(ctx, frame);
+        mesh_forward(ctx, from->realm, frame);
 }
 
-void push_replay(struct ctx *ctx, const struct frame *frame)
+void push_replay(struct ctx *ctx, uint64_t realm, const struct frame *frame)
 {
-    static const struct push_from from;
+    const struct push_from from = {.realm = realm};
     replaying = true;
     push_handle(ctx, &from, frame);
     replaying = false;

@@ -9,16 +9,20 @@ struct worker;
 
 /* Who has sent a frame. */
 struct push_from {
+    uint64_t realm; /* of the worker's pool: connections and topics of others are no concern */
     struct worker *worker; /* on its channel; NULL: another shard has passed it on */
 };
 
 /*
  * Carries out a PUSH, PUBLISH, SUBSCRIBE, UNSUBSCRIBE or DISCONNECT frame on this shard's
  * connections. One of a worker's is passed on to the other shards where they may be concerned. One
- * with which something is wrong is dropped, with a line in the log.
+ * with which something is wrong is dropped, with a line in the log; so is one for a connection of
+ * another realm, exactly as if that one were gone.
  */
 void push_handle(struct ctx *ctx, const struct push_from *from, const struct frame *frame);
 
-/* The same once more, for those connections only that are `arriving`: it passed while they moved.
+/*
+ * The same once more, for those connections only that are `arriving`: it passed while they moved.
+ * realm: that of the worker that has sent it.
  */
-void push_replay(struct ctx *ctx, const struct frame *frame);
+void push_replay(struct ctx *ctx, uint64_t realm, const struct frame *frame);

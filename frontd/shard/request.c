@@ -30,8 +30,9 @@ static void on_ended(struct call *call, const struct outcome *outcome)
 
 static void on_pushed(struct worker *worker, const struct frame *frame)
 {
-    const struct push_from from = {.worker = worker};
-    push_handle(worker->pool->ctx, &from, frame);
+    struct pool *pool = worker->pool;
+    const struct push_from from = {.realm = pool->conf->realm_id, .worker = worker};
+    push_handle(pool->ctx, &from, frame);
 }
 
 static const struct call_ops call_ops = {.ended = on_ended, .pushed = on_pushed};

@@ -591,7 +591,7 @@ static void gone(struct client *client)
     if (stay->dropped > 0)
         log_info("connection %llu ends: it read too slowly, %u pushes for it were dropped",
             (unsigned long long)client->conn.id, stay->dropped);
-    topics_leave(client, &stay->subscriptions, (struct span){0});
+    topics_leave(&stay->subscriptions, stay->route->realm, (struct span){0});
     mem_free(stay->headers);
     idmap_remove(&ctx->conns, &client->conn);
     slab_put(&ctx->stays, stay);

@@ -82,7 +82,7 @@ static size_t read_frames(struct stream *stream, const char *p, size_t n)
     while (!stream->closing) {
         struct frame frame;
         size_t used;
-        int r = frame_read(p + at, n - at, FRAME_MAX_DEFAULT, &frame, &used);
+        int r = frame_read(p + at, n - at, stream->max_frame, &frame, &used);
         if (r == FRAME_E_MORE)
             break;
         if (r != 0) {
@@ -110,7 +110,7 @@ static void take_bytes(struct stream *stream, const char *p, size_t n)
     }
     struct buf *in = &stream->in;
     size_t need;
-    if (frame_size(buf_data(in), buf_len(in), FRAME_MAX_DEFAULT, &need) == 0 && buf_len(in) < need)
+    if (frame_size(buf_data(in), buf_len(in), stream->max_frame, &need) == 0 && buf_len(in) < need)
         return; /* a long frame: look again when it is there */
     /* Out of the stream while its frames are looked at: who closes the stream frees its buffers. */
     struct buf frames = *in;
@@ -243,6 +243,7 @@ int stream_open(
 {
     size_t size;
     *stream = (struct stream){.ctx = ctx, .ops = ops, .fd = fd, .connecting = connecting};
+    stream->max_frame = FRAME_MAX_DEFAULT;
     list_init(&stream->dirty);
     if (read_buffer == NULL)
         read_buffer = mem_get(READ_SIZE, &size);

@@ -34,6 +34,7 @@ struct stream {
     uint64_t heard_at; /* ms: last byte from the peer */
     int fd;
     int events;         /* what the poll waits for */
+    uint32_t max_frame; /* bytes of payload that a frame of the peer's may have */
     const char *failed; /* why it is broken, which is dealt with when the turn ends; NULL: not */
     bool connecting;
     bool deaf;  /* reading is paused */
@@ -43,8 +44,8 @@ struct stream {
 };
 
 /*
- * Starts on a socket. fd: consumed; it belongs to the stream, also on failure.
- * connecting: connect() is under way. Returns 0 or -errno.
+ * Starts on a socket, with FRAME_MAX_DEFAULT as max_frame. fd: consumed; it belongs to the stream,
+ * also on failure. connecting: connect() is under way. Returns 0 or -errno.
  */
 int stream_open(
     struct stream *stream, struct ctx *ctx, const struct stream_ops *ops, int fd, bool connecting);

@@ -20,9 +20,11 @@ struct topic {
     struct client **members;
     uint32_t count;
     uint32_t room;
-    uint8_t name_len;
+    uint64_t realm; /* with the name, what it is found by */
     char name[];
 };
+_Static_assert(offsetof(struct topic, name) == offsetof(struct topic, realm) + sizeof(uint64_t),
+    "the key of a topic lies in one piece");
 
 static struct topic *topics;
 static struct subscription *(*subscriptions_of)(const struct client *client);
@@ -41,22 +43,34 @@ void topics_deinit(void)
     slab_deinit(&slab);
 }
 
-static struct topic *find(struct span name)
+static struct topic *find(uint64_t realm, struct span name)
 {
+    struct {
+        uint64_t realm;
+        char name[TOPIC_NAME_MAX];
+    } key;
     struct topic *topic = NULL;
-    if (topics != NULL)
-        HASH_FIND(hh, topics, name.p, name.n, topic);
+    if (topics == NULL || name.n > TOPIC_NAME_MAX)
+        return NULL;
+    key.realm = realm;
+    memcpy(key.name, name.p, name.n);
+    HASH_FIND(hh, topics, &key, sizeof(realm) + name.n, topic);
     return topic;
 }
 
-static struct topic *create(struct span name)
+static struct span name_of(const struct topic *topic)
+{
+    return (struct span){topic->name, topic->hh.keylen - sizeof(topic->realm)};
+}
+
+static struct topic *create(uint64_t realm, struct span name)
 {
     struct topic *topic = mem_zalloc(sizeof(*topic) + name.n);
     if (topic == NULL)
         return NULL;
+    topic->realm = realm;
     memcpy(topic->name, name.p, name.n);
-    topic->name_len = (uint8_t)name.n;
-    HASH_ADD_KEYPTR(hh, topics, topic->name, name.n, topic);
+    HASH_ADD_KEYPTR(hh, topics, &topic->realm, sizeof(realm) + name.n, topic);
     if (topic->hh.tbl == NULL)
         return mem_free(topic); /* no memory for the table */
     return topic;
@@ -87,13 +101,13 @@ static int grow(struct topic *topic)
     return 0;
 }
 
-int topics_join(
-    struct client *client, struct subscription **subscriptions, struct span name, uint32_t limit)
+int topics_join(struct client *client, struct subscription **subscriptions, uint64_t realm,
+    struct span name, uint32_t limit)
 {
     uint32_t have = 0;
     if (name.n == 0 || name.n > TOPIC_NAME_MAX)
         return TOPICS_E_NAME;
-    struct topic *topic = find(name);
+    struct topic *topic = find(realm, name);
     for (const struct subscription *s = *subscriptions; s != NULL; s = s->next, have++) {
         if (s->topic == topic)
             return 0;
@@ -101,7 +115,7 @@ int topics_join(
     if (have >= limit)
         return TOPICS_E_LIMIT;
     if (topic == NULL)
-        topic = create(name);
+        topic = create(realm, name);
     if (topic == NULL)
         return -ENOMEM;
     struct subscription *subscription = slab_get(&slab);
@@ -139,10 +153,9 @@ static void leave(struct subscription **link)
     destroy_if_empty(topic);
 }
 
-void topics_leave(struct client *client, struct subscription **subscriptions, struct span name)
+void topics_leave(struct subscription **subscriptions, uint64_t realm, struct span name)
 {
-    (void)client;
-    const struct topic *only = name.p == NULL ? NULL : find(name);
+    const struct topic *only = name.p == NULL ? NULL : find(realm, name);
     if (name.p != NULL && only == NULL)
         return;
     struct subscription **link = subscriptions;
@@ -154,9 +167,9 @@ void topics_leave(struct client *client, struct subscription **subscriptions, st
     }
 }
 
-struct topic_members topics_members(struct span name)
+struct topic_members topics_members(uint64_t realm, struct span name)
 {
-    const struct topic *topic = find(name);
+    const struct topic *topic = find(realm, name);
     if (topic == NULL)
         return (struct topic_members){0};
     return (struct topic_members){topic->members, topic->count};
@@ -165,15 +178,16 @@ struct topic_members topics_members(struct span name)
 void topics_save(const struct subscription *subscriptions, struct pack *pack)
 {
     for (const struct subscription *s = subscriptions; s != NULL; s = s->next)
-        pack_bytes(pack, (struct span){s->topic->name, s->topic->name_len});
+        pack_bytes(pack, name_of(s->topic));
 }
 
-int topics_restore(
-    struct client *client, struct subscription **subscriptions, struct unpack *unpack)
+int topics_restore(struct client *client, struct subscription **subscriptions, uint64_t realm,
+    struct unpack *unpack)
 {
     while (unpack->left.n > 0 && !unpack->bad) {
         struct span name = unpack_bytes(unpack);
-        int r = unpack->bad ? TOPICS_E_NAME : topics_join(client, subscriptions, name, UINT32_MAX);
+        int r = unpack->bad ? TOPICS_E_NAME
+                            : topics_join(client, subscriptions, realm, name, UINT32_MAX);
         if (r != 0)
             return r < 0 ? r : -EBADMSG;
     }

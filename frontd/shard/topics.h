@@ -1,6 +1,9 @@
 #pragma once
 
-/* Who of this shard's connections has subscribed to what. */
+/*
+ * Who of this shard's connections has subscribed to what. A topic belongs to a realm (struct
+ * conf_pool): those of two realms are two topics, whatever their names.
+ */
 
 #include "common/pack.h"
 
@@ -41,21 +44,22 @@ enum {
  * subscriptions: the connection's. limit: the most that it may have.
  * Returns 0, TOPICS_E_* or -ENOMEM.
  */
-int topics_join(
-    struct client *client, struct subscription **subscriptions, struct span name, uint32_t limit);
+int topics_join(struct client *client, struct subscription **subscriptions, uint64_t realm,
+    struct span name, uint32_t limit);
 
-/* Unsubscribes it from one topic, or (name.p NULL) from all. */
-void topics_leave(struct client *client, struct subscription **subscriptions, struct span name);
+/* Unsubscribes it from one topic, or (name.p NULL) from all, of whichever realm. */
+void topics_leave(struct subscription **subscriptions, uint64_t realm, struct span name);
 
-/* For another process: the names of the topics. */
+/* For another process: the names of the topics. Their realm is what the connection's is there. */
 void topics_save(const struct subscription *subscriptions, struct pack *pack);
 
 /*
- * Subscribes a connection that has no subscriptions to what was saved, however many.
+ * Subscribes a connection that has no subscriptions to what was saved, however many, as topics of
+ * that realm.
  * Returns 0, -EBADMSG or -ENOMEM: what was subscribed by then is left to topics_leave().
  */
-int topics_restore(
-    struct client *client, struct subscription **subscriptions, struct unpack *unpack);
+int topics_restore(struct client *client, struct subscription **subscriptions, uint64_t realm,
+    struct unpack *unpack);
 
 /* The members of a topic; count 0 where there are none. Valid until one joins or leaves. */
-struct topic_members topics_members(struct span name);
+struct topic_members topics_members(uint64_t realm, struct span name);

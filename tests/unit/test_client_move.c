@@ -375,6 +375,84 @@ Test(client_move, pushes_go_to_one_of_them)
     end(&talk);
 }
 
+#define RED_POOL                                                                                   \
+    "  - {name: app, realm: red, workers: [\"unix:/nonexistent/app.sock\"], wait_for_worker: "     \
+    "1h}\n"
+
+static void handle_of(
+    struct shardlet *at, uint64_t realm, enum frame_type type, uint64_t conn, struct span body)
+{
+    const struct push_from whom = {.realm = realm};
+    struct frame frame = {.head = {.type = (uint8_t)type, .conn = conn}, .body = body};
+    if (type != FRAME_PUSH && type != FRAME_DISCONNECT)
+        frame.meta = SPAN("{\"topic\":\"news\"}");
+    push_handle(&at->ctx, &whom, &frame);
+}
+
+/* The other process has a config in which the pool of the connection's route is of a realm. */
+Test(client_move, to_another_realm)
+{
+    static const char conf[] = "listeners:\n"
+                               "  - {name: lines, address: 127.0.0.1:8081, protocol: line, pool: "
+                               "app}\npools:\n" RED_POOL;
+    shardlet_deinit(&to);
+    shardlet_init(&to, conf, 1);
+    uint64_t red = to.conf->pools[0].realm_id;
+    struct talk talk = begin("lines"), stays = begin("lines");
+    uint64_t id = talk.client->conn.id;
+    handle_of(&from, 0, FRAME_SUBSCRIBE, id, (struct span){0});
+    handle_of(&from, 0, FRAME_SUBSCRIBE, stays.client->conn.id, (struct span){0});
+    handle_of(&from, red, FRAME_PUSH, id, SPAN("a stranger's"));
+    handle_of(&from, red, FRAME_UNSUBSCRIBE, id, (struct span){0});
+    handle_of(&from, red, FRAME_PUBLISH, 0, SPAN("a stranger's"));
+    handle_of(&from, red, FRAME_DISCONNECT, id, (struct span){0});
+    handle_of(&from, 0, FRAME_PUBLISH, 0, SPAN("1"));
+    listen_to(&talk);
+    move(&talk);
+    cr_assert(ANSWERED(&talk, "1\n"), "%.*s", (int)talk.n, talk.out);
+    handle_of(&to, 0, FRAME_PUSH, id, SPAN("a stranger's"));
+    handle_of(&to, 0, FRAME_UNSUBSCRIBE, id, (struct span){0});
+    handle_of(&to, 0, FRAME_DISCONNECT, id, (struct span){0});
+    handle_of(&to, 0, FRAME_PUBLISH, 0, SPAN("2"));
+    handle_of(&to, red, FRAME_PUSH, id, SPAN("3"));
+    handle_of(&to, red, FRAME_PUBLISH, 0, SPAN("4"));
+    listen_to(&talk);
+    cr_assert(ANSWERED(&talk, "3\n4\n"), "%.*s", (int)talk.n, talk.out);
+    listen_to(&stays);
+    cr_assert(ANSWERED(&stays, "1\n2\n"), "%.*s", (int)stays.n, stays.out);
+    end(&talk);
+    end(&stays);
+}
+
+/* What passed while it moved is given to it afterwards, but for what strangers have sent. */
+Test(client_move, replays_what_its_realm_has_sent)
+{
+    static const struct frame push = {.head = {.type = FRAME_PUBLISH, .meta_len = 16},
+        .meta = {"{\"topic\":\"news\"}", 16},
+        .body = {"now", 3}};
+    struct talk talk = begin("lines"), other = begin("lines");
+    handle(&from, FRAME_SUBSCRIBE, talk.client->conn.id, (struct span){0});
+    handle(&from, FRAME_SUBSCRIBE, other.client->conn.id, (struct span){0});
+    client_freeze(talk.client);
+    struct client *restored = arrive(talk.client, &to);
+    client_release(talk.client);
+    push_replay(&to.ctx, 7, &push);
+    push_replay(&to.ctx, 0, &push);
+    struct frame straight = {
+        .head = {.type = FRAME_PUSH, .conn = restored->conn.id}, .body = {"straight", 8}};
+    push_replay(&to.ctx, 7, &straight);
+    push_replay(&to.ctx, 0, &straight);
+    talk.client = restored;
+    talk.at = &to;
+    client_start(restored);
+    listen_to(&talk);
+    cr_assert(ANSWERED(&talk, "now\nstraight\n"), "%.*s", (int)talk.n, talk.out);
+    listen_to(&other);
+    cr_assert_eq(other.n, 0, "it did not move");
+    end(&talk);
+    end(&other);
+}
+
 Test(client_move, pushes_to_one_that_is_discarded)
 {
     static char large[700000]; /* two of them are over write_buffer */

@@ -108,7 +108,7 @@ static const char most[] =
     "    balance: least\n"
     "    hash: peer\n"
     "  - {name: param, workers: [\"unix:/p\"], balance: hash, hash: \"param:User\"}\n"
-    "  - {name: peer, workers: [\"unix:/p\"], balance: hash, hash: peer}\n"
+    "  - {name: peer, realm: r, workers: [\"unix:/p\"], balance: hash, hash: peer}\n"
     "  - {name: conn, workers: [\"unix:/p\"], balance: hash, hash: conn}\n"
     "  - {name: own, command: [python3, site.py, \"\"], instances: 4, restart_delay: 2s,\n"
     "     start_timeout: 1m}\n"
@@ -200,6 +200,40 @@ Test(conf, everything_set)
     cr_assert_str_eq(rpc->headers[0], "authorization");
     cr_assert_str_eq(rpc->headers[1], "x-id");
     cr_assert_eq(conf->listeners[1].address.sock.any.sa_family, AF_INET6);
+    conf_free(conf);
+}
+
+static const char realms[] =
+    "pools:\n"
+    "  - {name: app, workers: [\"unix:/a\"]}\n"
+    "  - {name: red, realm: red, workers: [\"unix:/r\"]}\n"
+    "  - {name: blue, realm: blue, workers: [\"unix:/b\"]}\n"
+    "  - {name: also, realm: red, workers: [\"unix:/l\"]}\n"
+    "listeners:\n"
+    "  - name: web\n"
+    "    address: 127.0.0.1:1\n"
+    "    routes:\n"
+    "      - {path: /aaaa, kind: websocket, pool: app}\n"
+    "      - {path: /aaa, kind: websocket, pools: [red, also]}\n"
+    "      - {path: /aa, kind: http, pool: blue}\n"
+    "      - {path: /a, kind: jsonrpc, pool: also}\n"
+    "  - {name: l, address: \"127.0.0.1:2\", protocol: line, pools: [also, red]}\n";
+
+Test(conf, realms)
+{
+    struct conf *conf = parse(realms);
+    const struct conf_pool *pools = conf->pools;
+    const struct conf_route *routes = conf->listeners[0].routes;
+    cr_assert(pools[0].realm == NULL && pools[0].realm_id == 0);
+    cr_assert_str_eq(pools[1].realm, "red");
+    cr_assert(pools[1].realm_id != 0 && pools[2].realm_id != 0);
+    cr_assert_neq(pools[1].realm_id, pools[2].realm_id);
+    cr_assert_eq(pools[1].realm_id, pools[3].realm_id);
+    cr_assert_eq(routes[0].realm, 0);
+    cr_assert_eq(routes[1].realm, pools[1].realm_id);
+    cr_assert_eq(routes[2].realm, pools[2].realm_id);
+    cr_assert_eq(routes[3].realm, pools[1].realm_id);
+    cr_assert_eq(conf->listeners[1].routes[0].realm, pools[1].realm_id);
     conf_free(conf);
 }
 

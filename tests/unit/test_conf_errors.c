@@ -338,6 +338,15 @@ Test(conf_errors, shard_timeout)
     };
     check_all(rows, ARRAY_LEN(rows));
 }
+/* The beginning of a config with one listener, and lines of pools for it. */
+#define HTTP_OF(pools)                                                                             \
+    "listeners:\n  - name: web\n    address: 127.0.0.1:1\n"                                        \
+    "    routes: [{path: /, kind: http, " pools "}]\npools:\n"
+#define LINE_OF(pools)                                                                             \
+    "listeners:\n  - {name: l, address: \"127.0.0.1:1\", protocol: line, " pools "}\npools:\n"
+#define APP  "  - {name: app, workers: [\"unix:/a\"]}\n"
+#define ALSO "  - {name: also, realm: red, workers: [\"unix:/l\"]}\n"
+#define BLUE "  - {name: blue, realm: blue, workers: [\"unix:/b\"]}\n"
 
 Test(conf_errors, pools)
 {
@@ -380,6 +389,50 @@ Test(conf_errors, pools)
         {12, "    methods: [\"*a\"]\n", "12: pools[0].methods[0]: '*a': " METHOD},
         {12, "    idempotent: [\"a*b*\"]\n", "12: pools[0].idempotent[0]: 'a*b*': " METHOD},
         {12, "    methods: []\n", NULL},
+    };
+    check_all(rows, ARRAY_LEN(rows));
+}
+
+Test(conf_errors, realms)
+{
+#define REALM "a realm is letters, digits, '_' and '-', 1 to 32 of them"
+#define RED   "  - {name: red, realm: red, workers: [\"unix:/r\"]}\n"
+#define TWO   "the pools of a route are of one realm"
+    static const struct row rows[] = {
+        {12, "    realm: abcdefghijklmnopqrstuvwxyz-01_AZ\n", NULL},
+        {12, "    realm: abcdefghijklmnopqrstuvwxyz-01_AZ0\n",
+            "12: pools[0].realm: 'abcdefghijklmnopqrstuvwxyz-01_AZ0': " REALM},
+        {12, "    realm: \"\"\n", "12: pools[0].realm: '': " REALM},
+        {12, "    realm: a.b\n", "12: pools[0].realm: 'a.b': " REALM},
+        {12, "    realm: [a]\n", "12: pools[0].realm: one value is needed here"},
+        {8, "        pools: [app]\n        realm: a",
+            "9: listeners[0].routes[0].realm: unknown key"},
+        {12, RED, NULL},
+        {0, HTTP_OF("pools: [app, red]") APP RED,
+            "4: listeners[0].routes[0].pools[1]: pool 'red' is of realm red, 'app' of no "
+            "realm: " TWO},
+        {0, HTTP_OF("pools: [red, app]") APP RED,
+            "4: listeners[0].routes[0].pools[1]: pool 'app' is of no realm, 'red' of realm "
+            "red: " TWO},
+        {0, HTTP_OF("pools: [red, also, blue]") RED ALSO BLUE,
+            "4: listeners[0].routes[0].pools[2]: pool 'blue' is of realm blue, 'red' of realm "
+            "red: " TWO},
+        {0, HTTP_OF("pools: [red, also]") RED ALSO BLUE, NULL},
+        {0, LINE_OF("pools: [blue, red]") RED BLUE,
+            "2: listeners[0].pools[1]: pool 'red' is of realm red, 'blue' of realm blue: " TWO},
+        {0, LINE_OF("pools: [red, also]") RED ALSO, NULL},
+        /* Two names with the same number, found by trying. */
+        {0,
+            LINE_OF(
+                "pool: one") "  - {name: one, realm: 5ba0f7737bc633ce, workers: [\"unix:/1\"]}\n"
+                             "  - {name: same, realm: 5ba0f7737bc633ce, workers: [\"unix:/2\"]}\n",
+            NULL},
+        {0,
+            LINE_OF(
+                "pool: one") "  - {name: one, realm: 5ba0f7737bc633ce, workers: [\"unix:/1\"]}\n"
+                             "  - {name: two, realm: 88a0125db8a9181f, workers: [\"unix:/2\"]}\n",
+            "5: pools[1].realm: '88a0125db8a9181f': take another name than that, and "
+            "'5ba0f7737bc633ce'"},
     };
     check_all(rows, ARRAY_LEN(rows));
 }

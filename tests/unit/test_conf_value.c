@@ -251,3 +251,40 @@ Test(conf_value, tokens)
         cr_expect_eq(conf_value_token(text + 1) == NULL, ok, "byte %d", c);
     }
 }
+
+Test(conf_value, realms)
+{
+    static const char most[] = "abcdefghijklmnopqrstuvwxyz-01_AZ"; /* 32 bytes */
+    static const struct {
+        const char *text;
+        bool ok;
+    } cases[] = {
+        {"a", true},
+        {"red", true},
+        {"Red", true},
+        {"red-1", true},
+        {"red_1", true},
+        {"-", true},
+        {most, true},
+        {"abcdefghijklmnopqrstuvwxyz-01_AZ0", false},
+        {"", false},
+        {"red blue", false},
+        {"red.blue", false},
+        {"red*", false},
+        {"/red", false},
+        {" red", false},
+        {"red\n", false},
+        {"r\xc3\xa9", false},
+    };
+    uint64_t ids[ARRAY_LEN(cases)];
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        ids[i] = i + 1000000;
+        cr_expect_eq(
+            conf_value_realm(cases[i].text, &ids[i]) == NULL, cases[i].ok, "'%s'", cases[i].text);
+        cr_expect_eq(ids[i] == i + 1000000, !cases[i].ok, "'%s'", cases[i].text);
+        for (size_t k = 0; k < i; k++)
+            cr_expect_neq(ids[i], ids[k], "'%s', '%s'", cases[i].text, cases[k].text);
+    }
+    /* For ever: shards of two versions of the program tell each other. */
+    cr_expect_eq(ids[1], 0x84b3b1781228e661ULL);
+}

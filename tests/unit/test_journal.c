@@ -37,13 +37,14 @@ static int add(unsigned seat, struct position position, uint64_t number, uint32_
     frame_head_write(&head, (uint8_t *)bytes);
     memset(bytes + FRAME_HEAD_SIZE, (char)number, n);
     cr_assert_eq(frame_read(bytes, sizeof(bytes), FRAME_MAX_DEFAULT, &frame, &used), 0);
-    int r = journal_add(seat, position, &frame);
+    int r = journal_add(seat, position, number * 3, &frame);
     memset(bytes, 0, sizeof(bytes)); /* a copy is kept */
     return r;
 }
 
-static void on_replay(struct ctx *ctx, const struct frame *frame)
+static void on_replay(struct ctx *ctx, uint64_t realm, const struct frame *frame)
 {
+    cr_assert_eq(realm, frame->head.conn * 3, "it is kept");
     cr_assert_eq((void *)ctx, (void *)&replayed);
     cr_assert_lt(replayed.count, (size_t)PUSHES_MAX);
     cr_assert_eq(frame->head.type, FRAME_PUSH);
@@ -250,14 +251,14 @@ Test(journal, is_bounded)
     size_t first = journal_size();
     uint64_t n = (JOURNAL_MOST - first) / one;
     for (uint64_t i = 0; i < n; i++)
-        cr_assert_eq(journal_add(1, (struct position){1, i}, &frame), 0);
+        cr_assert_eq(journal_add(1, (struct position){1, i}, 0, &frame), 0);
     cr_assert_eq(journal_dropped(), 0u);
     cr_assert_eq(journal_size(), first + n * one);
-    cr_assert_eq(journal_add(1, (struct position){1, n}, &frame), 0);
+    cr_assert_eq(journal_add(1, (struct position){1, n}, 0, &frame), 0);
     cr_assert_eq(journal_size(), (n + 1) * one, "as much as may be");
     cr_assert_eq(journal_dropped(), 2u, "the two small ones");
     cr_assert_eq(journal_dropped(), 0u, "since it was last asked");
-    cr_assert_eq(journal_add(1, (struct position){1, n + 1}, &frame), 0);
+    cr_assert_eq(journal_add(1, (struct position){1, n + 1}, 0, &frame), 0);
     cr_assert_eq(journal_size(), (n + 1) * one);
     cr_assert_eq(journal_dropped(), 1u);
 }

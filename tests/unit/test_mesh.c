@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -174,7 +175,7 @@ static void forward(struct shardlet *shardlet, enum frame_type type, size_t n)
         .type = (uint8_t)type, .conn = 99, .length = (uint32_t)(n - FRAME_HEAD_SIZE)};
     frame_head_write(&head, (uint8_t *)bytes);
     cr_assert_eq(frame_read(bytes, n, FRAME_MAX_DEFAULT, &frame, &used), 0);
-    mesh_forward(&shardlet->ctx, &frame);
+    mesh_forward(&shardlet->ctx, 0, &frame);
 }
 
 /* Fills what waits for all siblings up to `size` bytes for each, HELLO included. */
@@ -383,4 +384,226 @@ Test(mesh, who_does_not_move_is_not_waited_for)
     close(fd);
     shardlet_turn(&shardlet);
     shardlet_deinit(&shardlet);
+}
+/* Realms */
+
+#define RED_CONF                                                                                   \
+    "listeners: [{name: lines, address: \"127.0.0.1:8081\", protocol: line, pool: app}]\n"         \
+    "pools:\n  - {name: app, realm: red, workers: [\"unix:/nonexistent/app.sock\"]}\n"             \
+    "  - {name: blue, realm: blue, workers: [\"unix:/nonexistent/blue.sock\"]}\n"
+
+enum { REALM_SIZE = 8, EXTENDED = FRAME_EXTENSION };
+
+/* Whether the other side has closed it. */
+static bool is_over(int fd)
+{
+    char byte;
+    ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n == 0 || (n < 0 && errno != EAGAIN);
+}
+
+static void send_all(struct shardlet *shardlet, int fd, const void *bytes, size_t n)
+{
+    for (size_t at = 0; at < n;) {
+        ssize_t written = write(fd, (const char *)bytes + at, n - at);
+        if (written < 0) /* it is full, or the other side has closed it */
+            shardlet_turn(shardlet);
+        if (written < 0 && is_over(fd))
+            return;
+        at += written < 0 ? 0 : (size_t)written;
+    }
+    shardlet_turn(shardlet);
+}
+
+/* A sibling passes a push on: its body, and before that the realm where the type is extended. */
+static void pass(
+    struct shardlet *shardlet, int fd, struct frame_head head, uint64_t realm, struct span body)
+{
+    static char bytes[FRAME_HEAD_SIZE + REALM_SIZE + FRAME_MAX_DEFAULT + 1];
+    size_t n = FRAME_HEAD_SIZE;
+    if (head.type >= EXTENDED) {
+        for (unsigned i = 0; i < REALM_SIZE; i++)
+            bytes[n++] = (char)(realm >> (56 - 8 * i));
+        head.meta_len += REALM_SIZE;
+    }
+    memcpy(bytes + n, body.p, body.n);
+    n += body.n;
+    head.length = (uint32_t)(n - FRAME_HEAD_SIZE);
+    frame_head_write(&head, (uint8_t *)bytes);
+    send_all(shardlet, fd, bytes, n);
+}
+
+/* A sibling that has said HELLO in that version, and passes on from number 1. */
+static int greeted(struct shardlet *shardlet, uint8_t version)
+{
+    const struct frame_head head = {.type = FRAME_HELLO, .flags = version, .conn = 9};
+    uint8_t bytes[FRAME_HEAD_SIZE];
+    struct frame hello;
+    size_t used;
+    int fd = sibling(shardlet, OTHER);
+    flush_streams(shardlet);
+    cr_assert_eq(read(fd, bytes, sizeof(bytes)), (ssize_t)sizeof(bytes));
+    cr_assert_eq(frame_read((char *)bytes, sizeof(bytes), 0, &hello, &used), 0);
+    cr_assert(hello.head.type == FRAME_HELLO && hello.head.flags == 1, "the version of this one");
+    frame_head_write(&head, bytes);
+    send_all(shardlet, fd, bytes, sizeof(bytes));
+    return fd;
+}
+
+static void end(struct shardlet *shardlet, int fd)
+{
+    mesh_shut();
+    close(fd);
+    shardlet_turn(shardlet);
+    shardlet_deinit(shardlet);
+}
+
+#define META "{\"topic\":\"t\"}"
+#define BODY "\"body\""
+
+static void forward_of(struct shardlet *shardlet, uint64_t realm)
+{
+    static const char payload[] = META BODY;
+    const size_t meta = sizeof(META) - 1, body = sizeof(BODY) - 1;
+    const struct frame frame = {.head = {.type = FRAME_PUBLISH,
+                                    .flags = FRAME_F_BINARY,
+                                    .length = (uint32_t)(meta + body),
+                                    .meta_len = (uint32_t)meta},
+        .meta = {payload, meta},
+        .body = {payload + meta, body}};
+    mesh_forward(&shardlet->ctx, realm, &frame);
+    flush_streams(shardlet);
+}
+
+/* What goes to a sibling: byte for byte what it was before there were realms, where none is named;
+ * else an extension, with the realm in front. */
+Test(mesh, what_is_passed_on_has_its_realm)
+{
+    static const char realm[] = "\x01\x23\x45\x67\x89\xab\xcd\xef";
+    static const struct {
+        uint8_t version; /* of the sibling */
+        uint64_t realm;
+        const char *payload;
+        uint8_t type;
+        uint32_t meta_len;
+    } rows[] = {
+        {1, 0, META BODY, FRAME_PUBLISH, sizeof(META) - 1},
+        {1, 0x0123456789abcdef, META BODY, EXTENDED + FRAME_PUBLISH, sizeof(META) - 1 + REALM_SIZE},
+        {0, 0, META BODY, FRAME_PUBLISH, sizeof(META) - 1},
+        {0, 0x0123456789abcdef, "", EXTENDED + FRAME_PUBLISH, REALM_SIZE}, /* it only counts it */
+        {2, 0x0123456789abcdef, META BODY, EXTENDED + FRAME_PUBLISH, sizeof(META) - 1 + REALM_SIZE},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct shardlet shardlet;
+        shardlet_init(&shardlet, RED_CONF, SEAT);
+        char bytes[256];
+        struct frame frame;
+        size_t used;
+        int fd = greeted(&shardlet, rows[i].version);
+        for (uint64_t number = 1; number <= 2; number++) {
+            forward_of(&shardlet, rows[i].realm);
+            ssize_t n = read(fd, bytes, sizeof(bytes));
+            cr_assert(
+                n > 0 && frame_read(bytes, (size_t)n, 1000, &frame, &used) == 0, "row %zu", i);
+            cr_assert_eq(used, (size_t)n);
+            cr_expect_eq(frame.head.type, rows[i].type);
+            cr_expect_eq(frame.head.flags, FRAME_F_BINARY);
+            cr_expect_eq(frame.head.call, number);
+            cr_expect_eq(frame.head.meta_len, rows[i].meta_len, "row %zu", i);
+            const char *payload = frame.meta.p;
+            size_t rest = frame.head.length;
+            if (rows[i].realm != 0) {
+                cr_expect_eq(memcmp(payload, realm, REALM_SIZE), 0);
+                payload += REALM_SIZE;
+                rest -= REALM_SIZE;
+            }
+            cr_expect(
+                rest == strlen(rows[i].payload) && memcmp(payload, rows[i].payload, rest) == 0);
+        }
+        end(&shardlet, fd);
+    }
+}
+
+static uint64_t heard_so_far(struct shardlet *shardlet)
+{
+    return position_of(shardlet, OTHER).seq;
+}
+
+Test(mesh, what_comes_reaches_its_realm)
+{
+    struct shardlet shardlet;
+    char out[256];
+    size_t n = 0;
+    int peer;
+    shardlet_init(&shardlet, RED_CONF, SEAT);
+    const uint64_t red = shardlet.conf->pools[0].realm_id, blue = shardlet.conf->pools[1].realm_id;
+    uint64_t conn = shardlet_client(&shardlet, "lines", &peer)->conn.id;
+    int fd = greeted(&shardlet, 1);
+    const struct {
+        uint8_t type;
+        uint64_t realm;
+        struct span body;
+    } rows[] = {
+        {EXTENDED + FRAME_PUSH, red, SPAN("1")},
+        {EXTENDED + FRAME_PUSH, blue, SPAN("a stranger's")},
+        {FRAME_PUSH, 0, SPAN("of no realm")},
+        {EXTENDED + FRAME_PUSH, 0, SPAN("of no realm")},
+        {EXTENDED + FRAME_PUSH, red, SPAN("2")},
+        {EXTENDED + 100, red, SPAN("of no type that is known")},
+        {EXTENDED + FRAME_HELLO, red, SPAN("HELLO is no push")},
+        {EXTENDED + FRAME_DISCONNECT, blue, SPAN("")},
+        {EXTENDED + FRAME_PUSH, red, SPAN("3")},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const struct frame_head head = {.type = rows[i].type, .call = i + 1, .conn = conn};
+        pass(&shardlet, fd, head, rows[i].realm, rows[i].body);
+        cr_expect_eq(heard_so_far(&shardlet), i + 1, "row %zu", i);
+    }
+    /* Too short to have a realm. */
+    say_of(&shardlet, fd, (enum frame_type)(EXTENDED + FRAME_PUSH), ARRAY_LEN(rows) + 1, conn);
+    cr_expect_eq(heard_so_far(&shardlet), ARRAY_LEN(rows) + 1);
+    shardlet_read(peer, out, sizeof(out), &n);
+    cr_expect(n == 6 && memcmp(out, "1\n2\n3\n", 6) == 0, "%.*s", (int)n, out);
+    close(peer);
+    end(&shardlet, fd);
+}
+
+/* That one cannot be understood, but how far it is heard counts for connections that move. */
+Test(mesh, what_a_later_version_passes_on_is_counted_only)
+{
+    struct shardlet shardlet;
+    char out[64];
+    size_t n = 0;
+    int peer;
+    shardlet_init(&shardlet, MOVE_CONF, SEAT);
+    uint64_t conn = shardlet_client(&shardlet, "lines", &peer)->conn.id;
+    int fd = greeted(&shardlet, 2);
+    for (uint64_t number = 1; number <= 2; number++) {
+        const struct frame_head head = {.type = FRAME_PUSH, .call = number, .conn = conn};
+        pass(&shardlet, fd, head, 0, SPAN("in another way"));
+        cr_expect_eq(heard_so_far(&shardlet), number);
+    }
+    say(&shardlet, fd, FRAME_PING, 5);
+    shardlet_read(peer, out, sizeof(out), &n);
+    cr_expect_eq(n, 0);
+    cr_expect_eq(heard(&shardlet, fd, 5), FRAME_PONG, "it is answered what it asks");
+    close(peer);
+    end(&shardlet, fd);
+}
+
+/* A worker's largest frame fits with its realm, and no larger one. */
+Test(mesh, frames_at_their_limit)
+{
+    static const char body[FRAME_MAX_DEFAULT + 1];
+    for (size_t over = 0; over < 2; over++) {
+        struct shardlet shardlet;
+        shardlet_init(&shardlet, RED_CONF, SEAT);
+        int fd = greeted(&shardlet, 1);
+        const struct frame_head head = {.type = EXTENDED + FRAME_PUSH, .call = 1, .conn = 77};
+        pass(&shardlet, fd, head, shardlet.conf->pools[0].realm_id,
+            (struct span){body, FRAME_MAX_DEFAULT + over});
+        cr_expect_eq(is_over(fd), over > 0);
+        cr_expect_eq(heard_so_far(&shardlet), 1 - over);
+        end(&shardlet, fd);
+    }
 }
