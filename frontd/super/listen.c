@@ -1,6 +1,7 @@
 #include "frontd/super/listen.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/mem.h"
+#include "frontd/super/folder.h"
 
 enum { BACKLOG = 4096 }; /* the kernel cuts it to net.core.somaxconn */
 
@@ -59,11 +61,10 @@ static int probe_tcp(const struct conf_address *address)
  * What a path that is there already means: a socket where nobody answers is stale and replaced;
  * everything else is left alone.
  */
-static int clear_unix(const struct conf_address *address)
+static int clear_unix(const struct conf_address *address, int dir, const char *name)
 {
-    const char *path = address->sock.un.sun_path;
     struct stat st;
-    if (lstat(path, &st) < 0)
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return errno == ENOENT ? 0 : -errno;
     if (!S_ISSOCK(st.st_mode))
         return -ENOTSOCK;
@@ -78,23 +79,41 @@ static int clear_unix(const struct conf_address *address)
         return r;
     if (st.st_uid != geteuid())
         return -EPERM; /* stale, but nothing is unlinked that we did not make */
-    return unlink(path) < 0 ? -errno : 0;
+    return folder_unlink(dir, name, st.st_dev, st.st_ino); /* if it is what we have looked at */
+}
+
+/* The folder of a path, which may be anybody's, and the name in it. */
+static int open_folder_of(const struct conf_address *address, const char **ret_name)
+{
+    char folder[sizeof(address->sock.un.sun_path) + 1];
+    const char *path = address->sock.un.sun_path;
+    const char *slash = strrchr(path, '/');
+    size_t n = slash == NULL ? 0 : (size_t)(slash - path) + 1;
+    memcpy(folder, n == 0 ? "." : path, MAX(n, (size_t)1));
+    folder[MAX(n, (size_t)1)] = '\0';
+    *ret_name = path + n;
+    int dir = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return dir < 0 ? -errno : dir;
 }
 
 static int bind_unix(const struct conf_address *address)
 {
-    int r = clear_unix(address);
+    const char *name;
+    int dir = open_folder_of(address, &name);
+    if (dir < 0)
+        return dir;
+    int r = clear_unix(address, dir, name);
+    close(dir);
     if (r < 0)
         return r;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
-    if (bind(fd, &address->sock.any, address->len) < 0) {
+    /* Everybody may connect from the beginning: afterwards the path may mean something else. */
+    mode_t before = umask(0111);
+    if (bind(fd, &address->sock.any, address->len) < 0)
         r = -errno;
-    } else if (chmod(address->sock.un.sun_path, 0666) < 0) {
-        r = -errno;
-        unlink(address->sock.un.sun_path);
-    }
+    umask(before);
     if (r == 0)
         return fd;
     close(fd);
@@ -259,13 +278,14 @@ static const char *explain(int r)
 
 static void close_endpoint(struct endpoint *endpoint)
 {
-    const char *path = endpoint->address.sock.un.sun_path;
-    struct stat st;
+    const char *name;
     for (uint32_t i = 0; i < endpoint->count; i++)
         close(endpoint->fds[i]);
-    if (endpoint->ino != 0 && lstat(path, &st) == 0 && st.st_dev == endpoint->dev &&
-        st.st_ino == endpoint->ino)
-        unlink(path);
+    int dir = endpoint->ino == 0 ? -1 : open_folder_of(&endpoint->address, &name);
+    if (dir >= 0) {
+        folder_unlink(dir, name, endpoint->dev, endpoint->ino);
+        close(dir);
+    }
     mem_free(endpoint->fds);
 }
 

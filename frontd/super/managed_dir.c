@@ -10,28 +10,47 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/buf.h"
 #include "common/log.h"
+#include "common/mem.h"
+#include "frontd/super/folder.h"
 
 enum {
     BACKLOG = 1024,    /* each shard has one place in it, and another one for each 5 s of waiting */
     SERIAL_TRIES = 64, /* more files than that are left of no frontd */
+    PIDS_MAX = 1024 * 1024,
 };
+
+#define PIDS "pids"
+
+/* The folder, if it is what managed_dir_make() has left; else -errno. */
+static int open_dir(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int r = fd < 0 ? -errno : folder_check(fd);
+    if (r == 0)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return r;
+}
 
 int managed_dir_make(const char *dir, const struct launch_user *user)
 {
+    char error[512];
     struct stat st;
-    if (mkdir(dir, 0750) < 0 && errno != EEXIST)
-        return -errno;
-    if (lstat(dir, &st) < 0)
-        return -errno;
-    if (!S_ISDIR(st.st_mode))
-        return -ENOTDIR;
-    if (st.st_uid != geteuid())
-        return -EPERM;
-    if (user->name[0] != '\0' && st.st_gid != user->gid && chown(dir, (uid_t)-1, user->gid) < 0)
-        return -errno;
-    /* After chown(), and whatever the umask is. */
-    return (st.st_mode & 07777) != 0750 && chmod(dir, 0750) < 0 ? -errno : 0;
+    int fd = folder_open(dir, true, error, sizeof(error));
+    if (fd < 0)
+        return fd;
+    int r = fstat(fd, &st) < 0 ? -errno : 0;
+    if (r == 0 && user->name[0] != '\0' && st.st_gid != user->gid &&
+        fchown(fd, (uid_t)-1, user->gid) < 0)
+        r = -errno;
+    /* After fchown(), and whatever the umask is. */
+    if (r == 0 && (st.st_mode & 07777) != 0750 && fchmod(fd, 0750) < 0)
+        r = -errno;
+    close(fd);
+    return r;
 }
 
 static void write_path(const char *dir, const struct managed_name *name, const char *suffix,
@@ -73,20 +92,26 @@ static struct sockaddr_un address_of(const char *path)
 }
 
 /* Binds under a name that no shard looks for, since a file is there before it can be dialled. */
-static int bind_at(const char *path, const struct launch_user *user)
+static int bind_at(int dir, const char *path, const struct launch_user *user)
 {
     struct sockaddr_un address = address_of(path);
+    const char *name = strrchr(path, '/') + 1;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
-    unlink(path); /* of one that was killed here */
-    if (bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && chmod(path, 0600) == 0 &&
-        (user->name[0] == '\0' || chown(path, user->uid, user->gid) == 0) &&
-        listen(fd, BACKLOG) == 0)
+    unlinkat(dir, name, 0); /* of one that was killed here */
+    mode_t before = umask(0177);
+    int r = bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+    umask(before);
+    if (r == 0 && user->name[0] != '\0' &&
+        fchownat(dir, name, user->uid, user->gid, AT_SYMLINK_NOFOLLOW) < 0)
+        r = -errno;
+    if (r == 0 && listen(fd, BACKLOG) < 0)
+        r = -errno;
+    if (r == 0)
         return fd;
-    int r = -errno;
     close(fd);
-    unlink(path);
+    unlinkat(dir, name, 0);
     return r;
 }
 
@@ -103,7 +128,11 @@ int managed_dir_bind(const char *dir, struct managed_name *name, const struct la
         managed_dir_path(dir, name, path);
     }
     write_path(dir, name, "new", bound);
-    int fd = bind_at(bound, user);
+    int folder = open_dir(dir);
+    if (folder < 0)
+        return folder;
+    int fd = bind_at(folder, bound, user);
+    close(folder);
     if (fd >= 0 && rename(bound, path) < 0) {
         int r = -errno;
         unlink(bound);
@@ -136,52 +165,64 @@ uint64_t managed_process_birth(pid_t pid)
     return birth;
 }
 
+/* Appends a line. Returns 0 or -ENOMEM. */
+static int add_line(struct buf *text, const struct managed_process *process)
+{
+    char line[160];
+    int n = snprintf(line, sizeof(line), "%ld %" PRIu64 " %s.%" PRIu32 "-%" PRIu32 ".sock\n",
+        (long)process->pid, process->birth, process->name.pool, process->name.slot,
+        process->name.serial);
+    return buf_append(text, line, (size_t)n);
+}
+
 int managed_dir_write(const char *dir, const struct managed_process *processes, size_t n)
 {
-    char path[MANAGED_PATH_MAX + 8];
-    char fresh[MANAGED_PATH_MAX + 8];
-    snprintf(path, sizeof(path), "%s/pids", dir);
-    snprintf(fresh, sizeof(fresh), "%s/pids.new", dir);
-    if (n == 0)
-        return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
-    int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
-    if (file == NULL) {
-        int r = -errno;
-        if (fd >= 0)
-            close(fd);
-        return r;
-    }
-    for (size_t i = 0; i < n; i++)
-        fprintf(file, "%ld %" PRIu64 " %s.%" PRIu32 "-%" PRIu32 ".sock\n", (long)processes[i].pid,
-            processes[i].birth, processes[i].name.pool, processes[i].name.slot,
-            processes[i].name.serial);
-    bool written = ferror(file) == 0;
-    if (fclose(file) != 0 || !written)
-        return -EIO;
-    return rename(fresh, path) < 0 ? -errno : 0;
+    struct buf text = {0};
+    int folder = open_dir(dir);
+    if (folder < 0) /* without a folder there are no workers */
+        return n == 0 && folder == -ENOENT ? 0 : folder;
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < n; i++)
+        r = add_line(&text, &processes[i]);
+    if (r == 0 && n > 0)
+        r = folder_write(folder, PIDS, buf_data(&text), buf_len(&text));
+    else if (r == 0 && unlinkat(folder, PIDS, 0) < 0 && errno != ENOENT)
+        r = -errno;
+    buf_deinit(&text);
+    close(folder);
+    return r;
+}
+
+/* Reads a line, which ends with a NUL; false where it is none of ours. */
+static bool read_line(const char *line, struct managed_process *ret_process)
+{
+    struct managed_process process;
+    long pid;
+    char name[96];
+    if (sscanf(line, "%ld %" SCNu64 " %95s", &pid, &process.birth, name) != 3 || pid <= 1 ||
+        pid > INT32_MAX || !managed_dir_parse(name, &process.name))
+        return false;
+    process.pid = (pid_t)pid;
+    *ret_process = process;
+    return true;
 }
 
 ssize_t managed_dir_read(const char *dir, struct managed_process *ret_processes, size_t max)
 {
-    char path[MANAGED_PATH_MAX + 8];
-    char line[160];
+    char *text;
+    size_t size;
     size_t n = 0;
-    snprintf(path, sizeof(path), "%s/pids", dir);
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return errno == ENOENT ? 0 : -errno;
-    while (n < max && fgets(line, sizeof(line), file) != NULL) {
-        struct managed_process process;
-        long pid;
-        char name[96];
-        if (sscanf(line, "%ld %" SCNu64 " %95s", &pid, &process.birth, name) != 3 || pid <= 1 ||
-            pid > INT32_MAX || !managed_dir_parse(name, &process.name))
-            continue;
-        process.pid = (pid_t)pid;
-        ret_processes[n++] = process;
-    }
-    fclose(file);
+    int folder = open_dir(dir);
+    if (folder < 0)
+        return folder == -ENOENT ? 0 : folder;
+    int r = folder_read(folder, PIDS, PIDS_MAX, &text, &size);
+    close(folder);
+    if (r < 0)
+        return r == -ENOENT ? 0 : r;
+    char *rest = text;
+    for (char *line; n < max && (line = strsep(&rest, "\n")) != NULL;)
+        n += read_line(line, &ret_processes[n]);
+    mem_free(text);
     return (ssize_t)n;
 }
 
