@@ -16,16 +16,14 @@
 #include "frontd/shard/shard.h"
 
 #include <errno.h>
-#include <grp.h>
-#include <pwd.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "common/log.h"
 #include "common/mem.h"
 #include "frontd/conf_file.h"
 #include "frontd/ctl.h"
+#include "frontd/privileges.h"
 #include "frontd/shard/give.h"
 #include "frontd/shard/mesh.h"
 #include "frontd/shard/report.h"
@@ -351,21 +349,16 @@ static void on_wake(uv_poll_t *poll, int status, int events)
     acceptor_wake(&shard->acceptor);
 }
 
-/* As root, only the supervisor stays root. */
-static int drop_privileges(const char *user)
+/* Only the supervisor has any. */
+static int drop_privileges(const char *name)
 {
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        return -errno;
-    if (user == NULL || geteuid() != 0)
-        return 0;
-    errno = 0;
-    const struct passwd *entry = getpwnam(user);
-    if (entry == NULL)
-        return errno == 0 ? -ENOENT : -errno;
-    if (initgroups(user, entry->pw_gid) < 0 || setgid(entry->pw_gid) < 0 ||
-        setuid(entry->pw_uid) < 0)
-        return -errno;
-    return 0;
+    struct privileges_user user = {0};
+    bool changes = name != NULL && geteuid() == 0;
+    int r = changes ? privileges_find(name, &user) : 0;
+    if (r == 0)
+        r = privileges_drop(changes ? &user : NULL, false);
+    privileges_forget(&user);
+    return r == 0 ? privileges_hide() : r;
 }
 
 static void on_beat(uv_timer_t *timer)
@@ -430,6 +423,8 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
     };
     ids_init(&ctx->conn_ids, start->conn_key, start->incarnation);
     r = drop_privileges(shard->conf->user);
+    if (r < 0)
+        log_error("cannot give up privileges: %s", uv_strerror(r));
     if (r == 0)
         r = shard_ctx_init(ctx, shard->conf, shard->share);
     topics_init(stay_subscriptions);

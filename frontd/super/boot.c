@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
@@ -29,6 +30,22 @@ uint64_t boot_raise_fd_limit(const struct conf *conf)
             (unsigned long long)limit.rlim_cur, (unsigned long long)each * conf->shards,
             conf->shards, (unsigned long long)conf->limits.connections);
     return each;
+}
+
+void boot_warn_of_root(const struct conf *conf)
+{
+    if (geteuid() != 0)
+        return;
+    const struct passwd *entry = conf->user == NULL ? NULL : getpwnam(conf->user);
+    if (conf->user == NULL)
+        log_warning(
+            "shards and workers run as root, though without capabilities: whoever takes one "
+            "over has the files of root. Write `user: NAME` into the config, or `user: "
+            "root` if it is meant");
+    else if (entry != NULL && entry->pw_uid == 0)
+        log_warning("shards and workers run as root, though without capabilities, as `user: %s` "
+                    "says: whoever takes one over has the files of root",
+            conf->user);
 }
 
 int boot_lock_run_dir(struct super *super, const struct conf *conf)

@@ -10,6 +10,9 @@
  */
 uint64_t boot_raise_fd_limit(const struct conf *conf);
 
+/* Logs what is to be said of the user that shards and workers run as: nothing where all is well. */
+void boot_warn_of_root(const struct conf *conf);
+
 /*
  * Makes run_dir, or looks at whose it is, and holds its PID file: one front for each run_dir.
  * Returns 0, or -1 and has logged why.

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "common/mem.h"
@@ -24,6 +25,7 @@ static void become_check(int output, const char *exe, char *const argv[])
     dup2(output, STDERR_FILENO);
     close_range(STDERR_FILENO + 1, ~0U, 0);
     service_forget();
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     execv(exe, argv);
     static const char text[] = "cannot execute it: ";
     const char *why = strerrordesc_np(errno);

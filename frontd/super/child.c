@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -29,6 +30,7 @@ enum {
     BACKOFF_MAX_MS = 10000,
     START_MAX_MS = 30000, /* from its start until it is ready, where no reload is waiting for it */
     CLOSE_WAIT_MS = 100,
+    CROWDED_TRIES = 500, /* a millisecond each: for shards to take descriptors */
 };
 
 static void on_restart(uv_timer_t *timer)
@@ -99,6 +101,23 @@ static void become_shard(int control, char *const argv[])
     _exit(127);
 }
 
+/*
+ * Sends a message with descriptors. The kernel counts how many of one user's are on their way, and
+ * refuses more than RLIMIT_NOFILE of the sender to whoever has no capability for that
+ * (ETOOMANYREFS): then shards that have been sent some get time to take them.
+ */
+static int send_fds(
+    int sock, enum ctl_type type, struct ctl_message *message, const int *fds, size_t nfds)
+{
+    static const struct timespec pause = {.tv_nsec = 1000 * 1000};
+    int r = ctl_send(sock, type, message, fds, nfds);
+    for (int i = 0; r == -ETOOMANYREFS && i < CROWDED_TRIES; i++) {
+        nanosleep(&pause, NULL);
+        r = ctl_send(sock, type, message, fds, nfds);
+    }
+    return r;
+}
+
 static int send_start(struct child *child, int control)
 {
     struct generation *generation = child->generation;
@@ -120,12 +139,12 @@ static int send_start(struct child *child, int control)
     fds[CTL_CONF] = generation->conf_fd;
     fds[CTL_SHARE] = generation->share_fd;
     fds[CTL_WAKE] = super->wake_fds[child->seat];
-    return ctl_send(control, CTL_START, &message, fds, CTL_START_FDS);
+    return send_fds(control, CTL_START, &message, fds, CTL_START_FDS);
 }
 
 static int flush_listeners(int control, struct ctl_message *message, const int *fds)
 {
-    int r = ctl_send(control, CTL_LISTEN, message, fds, message->u.listen.count);
+    int r = send_fds(control, CTL_LISTEN, message, fds, message->u.listen.count);
     message->u.listen.count = 0;
     return r;
 }
@@ -185,9 +204,9 @@ static int link_shards(
     int fds_to_one[CTL_PEER_FDS] = {pair[0], wake_fds[other->seat]};
     int fds_to_other[CTL_PEER_FDS] = {pair[1], wake_fds[one->seat]};
     size_t nfds = to_one == CTL_PEER ? CTL_PEER_FDS : 1;
-    int r = ctl_send(one->sock, to_one, &message_to_one, fds_to_one, nfds);
+    int r = send_fds(one->sock, to_one, &message_to_one, fds_to_one, nfds);
     int r_other = r < 0 ? 0
-                        : ctl_send(other->sock, to_other, &message_to_other, fds_to_other, nfds);
+                        : send_fds(other->sock, to_other, &message_to_other, fds_to_other, nfds);
     if (r_other < 0)
         log_error("%s cannot be told of another shard: %s", name_of(other), strerror(-r_other));
     if (r == -EAGAIN)
@@ -422,8 +441,10 @@ static void log_end(const struct child *child, int status)
             (long)child->pid, then);
     else if (WIFSIGNALED(status))
         log_write(child->generation->role == GENERATION_STOPPING ? LOG_INFO : LOG_ERROR,
-            "%s (pid %ld) was ended by signal %d%s", name_of(child), (long)child->pid,
-            WTERMSIG(status), expected ? ", its connections are lost" : then);
+            "%s (pid %ld) was ended by signal %d%s%s", name_of(child), (long)child->pid,
+            WTERMSIG(status),
+            WTERMSIG(status) == SIGSYS ? " (it tried a system call that no shard makes)" : "",
+            expected ? ", its connections are lost" : then);
     else if (!expected || WEXITSTATUS(status) != 0)
         log_write(expected ? LOG_WARNING : LOG_ERROR, "%s (pid %ld) exited with status %d%s",
             name_of(child), (long)child->pid, WEXITSTATUS(status), then);

@@ -1,7 +1,8 @@
 /*
  * launch_start() prepares all that needs memory (words, environment), blocks signals, and forks.
  * The new process has one thread and a copy of everything: it puts descriptors in order, becomes
- * the user, gives signals their defaults, says in LISTEN_PID who it is, and executes the program.
+ * the user without any privilege, gives signals their defaults, says in LISTEN_PID who it is, and
+ * executes the program.
  * Signals stay blocked until their handlers are gone, since those of libuv would write into the
  * pipe that it shares with the parent.
  */
@@ -14,11 +15,11 @@
 #include <pwd.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/mem.h"
+#include "frontd/privileges.h"
 
 enum { LISTEN_FD = 3 };
 
@@ -170,13 +171,19 @@ static void place_descriptors(int null, int output, int listener)
     fcntl(LISTEN_FD, F_SETFL, fcntl(LISTEN_FD, F_GETFL) & ~O_NONBLOCK);
 }
 
+/* The user, if there is one, and nobody who may do more than others. */
 static void become_user(const struct launch_user *user)
 {
-    if (user->name[0] == '\0')
-        return;
-    if (setgroups((size_t)user->ngroups, user->groups) < 0 || setgid(user->gid) < 0 ||
-        setuid(user->uid) < 0)
-        give_up("cannot become user ", user->name);
+    const struct privileges_user wanted = {.uid = user->uid,
+        .gid = user->gid,
+        .groups = user->groups,
+        .ngroups = (size_t)user->ngroups};
+    bool changes = user->name[0] != '\0';
+    int r = privileges_drop(changes ? &wanted : NULL, true);
+    if (r < 0) {
+        errno = -r;
+        give_up(changes ? "cannot become user " : "cannot give up privileges", user->name);
+    }
 }
 
 static void default_signals(void)
@@ -205,7 +212,6 @@ _Noreturn static void become_worker(
 {
     place_descriptors(null, output, launch->listener);
     become_user(launch->user);
-    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); /* execve() would pass them on */
     default_signals();
     write_pid(words->listen_pid, getpid());
     execve(launch->path, words->argv, words->envp);

@@ -38,7 +38,8 @@ struct launch {
 
 /*
  * Starts it. Its standard input is /dev/null, output and error are one pipe; signals are as after
- * a login; the working directory is ours. The listener is borrowed. What fails in the new process
+ * a login; the working directory is ours. It has no capability and can get none (privileges.h),
+ * root or not. The listener is borrowed. What fails in the new process
  * is written to its standard error, and its status is 127 then.
  * Returns 0 with *ret_pid and *ret_output (the pipe: close-on-exec, non-blocking, the caller's), or
  * -errno.

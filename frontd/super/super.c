@@ -21,6 +21,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "frontd/conf_file.h"
+#include "frontd/privileges.h"
 #include "frontd/super/adopt.h"
 #include "frontd/super/boot.h"
 #include "frontd/super/folder.h"
@@ -294,6 +295,7 @@ static void do_start(struct super *super)
         step(super, MACHINE_REFUSED);
         return;
     }
+    boot_warn_of_root(conf);
     super->machine.drain = serving(super)->conf->drain;
     super->generations[1] = next;
     generation_start(next);
@@ -568,6 +570,7 @@ static int start(struct super *super, struct conf *conf, const struct buf *text)
     bool found = false;
     bool lost = false;
     super->connections_each = boot_raise_fd_limit(conf);
+    boot_warn_of_root(conf);
     int r = init_loop(super);
     if (r < 0)
         log_error("cannot start: %s", uv_strerror(r));
@@ -624,6 +627,14 @@ static void open_run_dir_again(struct super *super, const struct conf *conf)
     state_record(super);
 }
 
+/* From here on it can do what it needs, and nothing else. */
+static void shed_privileges(void)
+{
+    int r = privileges_supervise();
+    if (r < 0)
+        log_warning("cannot give up all capabilities that are not needed: %s", strerror(-r));
+}
+
 /* This program was executed in the place of another, whose state this is. */
 static int resume(struct super *super, int state_fd)
 {
@@ -641,6 +652,7 @@ static int resume(struct super *super, int state_fd)
     }
     const struct conf *conf = serving(super)->conf;
     log_init(conf->log_level, conf->log_format, "supervisor");
+    shed_privileges();
     super->connections_each = boot_raise_fd_limit(conf);
     super->announced = true;
     open_run_dir_again(super, conf);
@@ -663,6 +675,7 @@ static int load_and_start(struct super *super)
     }
     log_init(conf->log_level, conf->log_format, "supervisor");
     meet_manager(super);
+    shed_privileges();
     r = start(super, conf, &text);
     buf_deinit(&text);
     return r;
