@@ -143,6 +143,7 @@ struct conf {
     uint32_t shards;
     enum log_level log_level;
     enum log_format log_format;
+    bool seccomp;           /* shards filter their system calls */
     uint64_t drain;         /* ms */
     uint64_t shard_timeout; /* ms without a sign of life, after which a shard is replaced */
     struct conf_limits limits;

@@ -267,6 +267,7 @@ static uint32_t cpu_count(void)
 static void check_top(struct checker *checker, const struct conf_raw *raw, struct conf *conf)
 {
     static const char *const formats[] = {"text", "json"};
+    static const char *const switches[] = {"true", "false"}; /* the default first */
     conf->run_dir = checker_copy(checker, raw->run_dir == NULL ? "/run/frontd" : raw->run_dir);
     if (conf->run_dir != NULL && conf->run_dir[0] != '/')
         checker_complain(checker, "run_dir", "'%s': an absolute path", conf->run_dir);
@@ -280,6 +281,7 @@ static void check_top(struct checker *checker, const struct conf_raw *raw, struc
     conf->user = checker_copy(checker, raw->user);
     if (conf->user != NULL && geteuid() == 0 && getpwnam(conf->user) == NULL)
         checker_complain(checker, "user", "there is no user '%s'", conf->user);
+    conf->seccomp = checker_name(checker, "seccomp", raw->seccomp, switches, 2) == 0;
     checker_duration(checker, "drain", raw->drain, 30 * 1000, &conf->drain);
     checker_duration(checker, "shard_timeout", raw->shard_timeout, 10 * 1000, &conf->shard_timeout);
     if (conf->shard_timeout < CONF_SHARD_TIMEOUT_MIN)

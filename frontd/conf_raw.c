@@ -121,6 +121,7 @@ static const cyaml_schema_field_t root_fields[] = {
     TEXT(conf_raw, run_dir),
     TEXT(conf_raw, shards),
     TEXT(conf_raw, user),
+    TEXT(conf_raw, seccomp),
     TEXT(conf_raw, drain),
     TEXT(conf_raw, shard_timeout),
     CYAML_FIELD_MAPPING("log", CYAML_FLAG_OPTIONAL, struct conf_raw, log, log_fields),

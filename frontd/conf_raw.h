@@ -81,6 +81,7 @@ struct conf_raw {
     char *run_dir;
     char *shards;
     char *user;
+    char *seccomp;
     char *drain;
     char *shard_timeout;
     struct conf_raw_log log;

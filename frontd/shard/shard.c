@@ -28,6 +28,7 @@
 #include "frontd/shard/mesh.h"
 #include "frontd/shard/report.h"
 #include "frontd/shard/request.h"
+#include "frontd/shard/sandbox.h"
 #include "frontd/shard/shard_ctx.h"
 #include "frontd/shard/stay.h"
 #include "frontd/shard/take.h"
@@ -266,6 +267,8 @@ static void on_turn_end(uv_prepare_t *handle)
     hold_back(shard);
     for (size_t i = 0; i < shard->npools; i++)
         pool_turn(&shard->pools[i]);
+    if (UNLIKELY(sandbox_has_news()))
+        sandbox_tell();
     if (shard->ctx.draining)
         go_on_draining(shard);
     else if (shard->ctx.leaving)
@@ -367,6 +370,19 @@ static void on_beat(uv_timer_t *timer)
     share_beat(shard->share, shard->ctx.seat);
 }
 
+/* From here on it may ask the kernel for what it needs to serve, and for nothing else. */
+static int shut_in(const struct conf *conf)
+{
+    if (!conf->seccomp)
+        return 0;
+    int r = sandbox_enter();
+    if (r > 0)
+        log_warning("this kernel has no seccomp: the shard runs without a filter of system calls");
+    else if (r < 0)
+        log_error("cannot filter system calls (`seccomp: false` does without): %s", uv_strerror(r));
+    return MIN(r, 0);
+}
+
 static int init_handles(struct shard *shard)
 {
     uv_loop_t *loop = &shard->ctx.loop;
@@ -425,6 +441,8 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
     r = drop_privileges(shard->conf->user);
     if (r < 0)
         log_error("cannot give up privileges: %s", uv_strerror(r));
+    if (r == 0)
+        r = shut_in(shard->conf);
     if (r == 0)
         r = shard_ctx_init(ctx, shard->conf, shard->share);
     topics_init(stay_subscriptions);
@@ -651,6 +669,8 @@ int shard_run(void)
     signal(SIGUSR1, SIG_IGN);
     signal(SIGUSR2, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
+    /* What it asks for there passes by the filter of system calls, which therefore refuses it. */
+    setenv("UV_USE_IO_URING", "0", 1);
     int r = uv_loop_init(&shard->ctx.loop);
     if (r == 0)
         r = open_control(shard);

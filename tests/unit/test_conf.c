@@ -27,6 +27,18 @@ static const char least[] = "listeners:\n"
                             "  - name: app\n"
                             "    workers: [\"unix:/run/app.sock\"]\n";
 
+Test(conf, seccomp)
+{
+    static const char *const values[] = {"false", "true", "'false'"};
+    for (size_t i = 0; i < ARRAY_LEN(values); i++) {
+        char text[1024];
+        snprintf(text, sizeof(text), "seccomp: %s\n%s", values[i], least);
+        struct conf *conf = parse(text);
+        cr_expect_eq(conf->seccomp, i == 1, "%s", values[i]);
+        conf_free(conf);
+    }
+}
+
 Test(conf, defaults)
 {
     struct conf *conf = parse(least);
@@ -34,6 +46,7 @@ Test(conf, defaults)
     cr_assert_eq(sched_getaffinity(0, sizeof(cpus), &cpus), 0);
     cr_assert_str_eq(conf->run_dir, "/run/frontd");
     cr_assert_null(conf->user);
+    cr_assert(conf->seccomp);
     cr_assert_eq(conf->shards, MIN((uint32_t)CPU_COUNT(&cpus), (uint32_t)CONF_SHARDS_MAX));
     cr_assert(conf->log_level == LOG_INFO && conf->log_format == LOG_TEXT);
     cr_assert_eq(conf->drain, 30000u);

@@ -148,6 +148,7 @@ Test(conf_errors, top)
         {1, "log: {level: debug, format: json}", NULL},
         {1, "log: {level: error, format: text}", NULL},
         {1, "log: {level: warn}", "1: log.level: 'warn': error, warning, info or debug"},
+        {1, "seccomp: log", "1: seccomp: 'log' is not known here"},
         {1, "log:\n  format: xml", "2: log.format: 'xml' is not known here"},
     };
     check_all(rows, ARRAY_LEN(rows));

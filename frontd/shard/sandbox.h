@@ -1,0 +1,22 @@
+#pragma once
+
+/*
+ * What a shard may ask of the kernel: a seccomp filter with a list of system calls, and of their
+ * arguments where these matter. What else it tries fails with EPERM and is logged once for each
+ * call; what only somebody who has taken it over would try ends it (SIGSYS).
+ */
+
+#include "common/base.h"
+
+/*
+ * Puts the filter on this process, for good. Everything that the list does not have must be done by
+ * now: users looked up, names resolved, privileges dropped. Returns 0; 1 where the kernel has no
+ * seccomp, and nothing has changed; or -errno, and the process must end.
+ */
+int sandbox_enter(void);
+
+/* Whether calls were refused that are not logged yet; cheap. */
+bool sandbox_has_news(void);
+
+/* Logs the calls that were refused, each once in a process's life. */
+void sandbox_tell(void);
