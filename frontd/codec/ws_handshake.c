@@ -1,3 +1,8 @@
+/* SHA1_Init() and those with it are deprecated since OpenSSL 3.0 in favour of functions that look
+ * for an implementation first, which allocates, and may fail or worse where there is no memory.
+ * These compute and do nothing else. */
+#define OPENSSL_SUPPRESS_DEPRECATED
+
 #include "frontd/codec/ws_handshake.h"
 
 #include <openssl/evp.h>
@@ -131,10 +136,10 @@ static bool choose_protocol(
 /* RFC 6455 section 4.2.2, item 5.4 */
 static bool compute_accept(struct span key, char ret_accept[static WS_ACCEPT_SIZE])
 {
-    unsigned char text[KEY_SIZE + sizeof(guid) - 1], digest[SHA_DIGEST_LENGTH];
-    memcpy(text, key.p, KEY_SIZE);
-    memcpy(text + KEY_SIZE, guid, sizeof(guid) - 1);
-    if (SHA1(text, sizeof(text), digest) == NULL)
+    unsigned char digest[SHA_DIGEST_LENGTH];
+    SHA_CTX sha;
+    if (!SHA1_Init(&sha) || !SHA1_Update(&sha, key.p, KEY_SIZE) ||
+        !SHA1_Update(&sha, guid, sizeof(guid) - 1) || !SHA1_Final(digest, &sha))
         return false;
     const int n = EVP_EncodeBlock((unsigned char *)ret_accept, digest, sizeof(digest));
     CHECK(n == WS_ACCEPT_SIZE - 1);
