@@ -2,119 +2,123 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <json-c/json.h>
 #include <string.h>
 
 #include "common/mem.h"
 #include "proto/frame.h"
+#include "proto/json_quote.h"
+#include "proto/json_read.h"
+#include "proto/json_scan.h"
+#include "proto/json_write.h"
 #include "proto/jsonrpc.h"
 
-/*
- * json-c accepts more than JSON, so our scanner looks first.
- * Returns an owned object, or NULL where the text is no JSON object.
- */
-static json_object *parse_object(struct span body)
+/* Finds members of a body. Returns false where that is no JSON object. */
+static bool read_members(
+    struct span body, const struct span *keys, size_t n, struct span *ret_values)
 {
-    if (body.n > INT32_MAX || jsonrpc_validate(body.p, body.n) != 0)
-        return NULL;
-    json_tokener *tokener = json_tokener_new_ex(JSONRPC_DEPTH_MAX + 1);
-    if (tokener == NULL)
-        return NULL;
-    json_object *object = json_tokener_parse_ex(tokener, body.p, (int)body.n);
-    if (object == NULL && json_tokener_get_error(tokener) == json_tokener_continue)
-        object = json_tokener_parse_ex(tokener, "", -1);
-    json_tokener_free(tokener);
-    if (object != NULL && !json_object_is_type(object, json_type_object)) {
-        json_object_put(object);
-        return NULL;
-    }
-    return object;
+    if (jsonrpc_validate(body.p, body.n) != 0)
+        return false;
+    const char *end = body.p + body.n;
+    const char *p = json_scan_white(body.p, end);
+    return *p == '{' && json_scan_object(p, end, 0, keys, n, ret_values) != NULL;
 }
 
-/* An integer member between 0 and max. Returns 1 when it is there, 0 when it is not, -1 when bad.
- */
-static int get_number(json_object *object, const char *key, int64_t max, int64_t *ret_value)
+/* An integer between 0 and max. Returns 1 when it is there, 0 when it is not, -1 when bad. */
+static int get_number(struct span value, int64_t max, int64_t *ret_value)
 {
-    json_object *member;
-    if (!json_object_object_get_ex(object, key, &member))
+    int64_t number;
+    if (value.n == 0)
         return 0;
-    if (!json_object_is_type(member, json_type_int))
+    int r = json_read_integer(value, &number);
+    if (r == -ERANGE)
+        number = value.p[0] == '-' ? INT64_MIN : INT64_MAX;
+    else if (r != 0)
         return -1;
-    int64_t value = json_object_get_int64(member);
-    if (value < 0 || value > max)
+    if (number < 0 || number > max)
         return -1;
-    *ret_value = value;
+    *ret_value = number;
     return 1;
 }
 
-static const char *get_string(json_object *object, const char *key)
-{
-    json_object *member;
-    if (!json_object_object_get_ex(object, key, &member))
-        return NULL;
-    return json_object_is_type(member, json_type_string) ? json_object_get_string(member) : NULL;
-}
-
 /* max_frame, with its default and its least: a HELLO must fit. */
-static int get_max_frame(json_object *object, uint32_t *ret_max)
+static int get_max_frame(struct span member, uint32_t *ret_max)
 {
     int64_t value = FRAME_MAX_DEFAULT;
-    if (get_number(object, "max_frame", UINT32_MAX, &value) < 0 || value == 0)
+    if (get_number(member, UINT32_MAX, &value) < 0 || value == 0)
         return HELLO_E_INVALID;
     *ret_max = (uint32_t)value;
     return 0;
 }
 
-static int append_object(struct buf *out, json_object *object)
+/* A text, cut off where it is too long; none where there is none. Returns 0 or -ENOMEM. */
+static int get_text(struct span member, char *out, size_t size)
 {
-    size_t n;
-    const char *text = json_object_to_json_string_length(
-        object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &n);
-    int r = text == NULL ? -ENOMEM : buf_append(out, text, n);
-    json_object_put(object);
+    char *text;
+    int r = json_read_string(member, &text);
+    snprintf(out, size, "%s", r == 0 ? text : "");
+    if (r == 0)
+        mem_free(text);
+    return r == -ENOMEM ? r : 0;
+}
+
+/* Appends a member of a text, its key with quotes and what stands around it. Returns 0 or -ENOMEM.
+ */
+static int put_text(struct buf *out, const char *key, const char *text)
+{
+    int r = json_put_raw(out, key);
+    return r == 0 ? json_quote(out, text, strlen(text)) : r;
+}
+
+/* Ends a body that began after `before` bytes; where something was amiss, takes it back. */
+static int finish(struct buf *out, size_t before, int r)
+{
+    if (r == 0)
+        r = json_put_raw(out, "}");
+    if (r != 0)
+        buf_truncate(out, before);
     return r;
 }
 
 int hello_front_write(struct buf *out, const struct hello_front *hello)
 {
-    json_object *object = json_object_new_object();
-    if (object == NULL)
-        return -ENOMEM;
-    json_object *versions = json_object_new_array();
-    json_object_array_add(versions, json_object_new_int(HELLO_VERSION));
-    json_object_object_add(object, "protocol", versions);
-    json_object_object_add(object, "front", json_object_new_string("frontd/" FRONTD_VERSION));
-    json_object_object_add(object, "instance", json_object_new_string(hello->instance));
-    json_object_object_add(object, "generation", json_object_new_int64((int64_t)hello->generation));
-    json_object_object_add(object, "shard", json_object_new_int64(hello->shard));
-    json_object_object_add(object, "shards", json_object_new_int64(hello->shards));
-    json_object_object_add(object, "pool", json_object_new_string(hello->pool));
-    json_object_object_add(object, "max_frame", json_object_new_int64(hello->max_frame));
-    return append_object(out, object);
+    size_t before = buf_len(out);
+    int r = buf_printf(
+        out, "{\"protocol\":[%d],\"front\":\"frontd/%s\"", HELLO_VERSION, FRONTD_VERSION);
+    if (r == 0)
+        r = put_text(out, ",\"instance\":", hello->instance);
+    if (r == 0)
+        r = buf_printf(out, ",\"generation\":%" PRIu64 ",\"shard\":%" PRIu32 ",\"shards\":%" PRIu32,
+            hello->generation, hello->shard, hello->shards);
+    if (r == 0)
+        r = put_text(out, ",\"pool\":", hello->pool);
+    if (r == 0)
+        r = buf_printf(out, ",\"max_frame\":%" PRIu32, hello->max_frame);
+    return finish(out, before, r);
+}
+
+static int put_methods(struct buf *out, const struct hello_worker *hello)
+{
+    int r = json_put_raw(out, ",\"methods\":[");
+    for (size_t i = 0; r == 0 && i < hello->nmethods; i++)
+        r = put_text(out, i > 0 ? "," : "", hello->methods[i]);
+    return r == 0 ? json_put_raw(out, "]") : r;
 }
 
 int hello_worker_write(struct buf *out, const struct hello_worker *hello)
 {
-    json_object *object = json_object_new_object();
-    if (object == NULL)
-        return -ENOMEM;
-    json_object_object_add(object, "protocol", json_object_new_int(HELLO_VERSION));
-    if (hello->name != NULL)
-        json_object_object_add(object, "name", json_object_new_string(hello->name));
-    json_object_object_add(object, "pid", json_object_new_int64(hello->pid));
-    json_object_object_add(object, "concurrency", json_object_new_int64(hello->concurrency));
-    json_object_object_add(object, "max_frame", json_object_new_int64(hello->max_frame));
-    if (hello->has_methods) {
-        json_object *methods = json_object_new_array();
-        for (size_t i = 0; i < hello->nmethods; i++)
-            json_object_array_add(methods, json_object_new_string(hello->methods[i]));
-        json_object_object_add(object, "methods", methods);
-    }
-    json_object *features = json_object_new_array();
-    if (hello->push)
-        json_object_array_add(features, json_object_new_string("push"));
-    json_object_object_add(object, "features", features);
-    return append_object(out, object);
+    size_t before = buf_len(out);
+    int r = buf_printf(out, "{\"protocol\":%d", HELLO_VERSION);
+    if (r == 0 && hello->name != NULL)
+        r = put_text(out, ",\"name\":", hello->name);
+    if (r == 0)
+        r = buf_printf(out,
+            ",\"pid\":%" PRId64 ",\"concurrency\":%" PRIu32 ",\"max_frame\":%" PRIu32, hello->pid,
+            hello->concurrency, hello->max_frame);
+    if (r == 0 && hello->has_methods)
+        r = put_methods(out, hello);
+    if (r == 0)
+        r = json_put_raw(out, hello->push ? ",\"features\":[\"push\"]" : ",\"features\":[]");
+    return finish(out, before, r);
 }
 
 void hello_worker_deinit(struct hello_worker *hello)
@@ -126,85 +130,87 @@ void hello_worker_deinit(struct hello_worker *hello)
     *hello = (struct hello_worker){0};
 }
 
-static int read_methods(json_object *object, struct hello_worker *hello)
+static int read_methods(struct span methods, struct hello_worker *hello)
 {
-    json_object *methods;
-    if (!json_object_object_get_ex(object, "methods", &methods))
+    struct span value;
+    size_t n = 0;
+    if (methods.n == 0)
         return 0;
-    if (!json_object_is_type(methods, json_type_array))
+    if (!json_is_array(methods))
         return HELLO_E_INVALID;
-    size_t n = json_object_array_length(methods);
-    if (n > HELLO_METHODS_MAX)
-        return HELLO_E_INVALID;
+    for (size_t at = 0; json_read_next(methods, &at, &value);) {
+        if (++n > HELLO_METHODS_MAX)
+            return HELLO_E_INVALID;
+    }
     hello->has_methods = true;
     if (n == 0)
         return 0;
     hello->methods = mem_zalloc(n * sizeof(*hello->methods));
     if (hello->methods == NULL)
         return -ENOMEM;
-    for (size_t i = 0; i < n; i++) {
-        json_object *method = json_object_array_get_idx(methods, i);
-        if (!json_object_is_type(method, json_type_string))
-            return HELLO_E_INVALID;
-        hello->methods[i] = mem_strdup(json_object_get_string(method));
-        if (hello->methods[i] == NULL)
-            return -ENOMEM;
+    for (size_t at = 0; json_read_next(methods, &at, &value);) {
+        int r = json_read_string(value, &hello->methods[hello->nmethods]);
+        if (r != 0)
+            return r == -ENOMEM ? r : HELLO_E_INVALID;
         hello->nmethods++;
     }
     return 0;
 }
 
-static bool has_feature(json_object *object, const char *feature)
+static bool has_feature(struct span features, struct span feature)
 {
-    json_object *features;
-    if (!json_object_object_get_ex(object, "features", &features) ||
-        !json_object_is_type(features, json_type_array))
-        return false;
-    for (size_t i = 0; i < json_object_array_length(features); i++) {
-        json_object *each = json_object_array_get_idx(features, i);
-        if (json_object_is_type(each, json_type_string) &&
-            strcmp(json_object_get_string(each), feature) == 0)
+    struct span value;
+    for (size_t at = 0; json_read_next(features, &at, &value);) {
+        if (json_is_string(value) &&
+            json_scan_equals((struct span){value.p + 1, value.n - 2}, feature))
             return true;
     }
     return false;
 }
 
-static int read_worker(json_object *object, struct hello_worker *hello)
+enum { PROTOCOL, CONCURRENCY, MAX_FRAME, PID, NAME, FEATURES, METHODS, WORKER_KEYS };
+
+static const struct span worker_keys[WORKER_KEYS] = {
+    [PROTOCOL] = {"protocol", 8},
+    [CONCURRENCY] = {"concurrency", 11},
+    [MAX_FRAME] = {"max_frame", 9},
+    [PID] = {"pid", 3},
+    [NAME] = {"name", 4},
+    [FEATURES] = {"features", 8},
+    [METHODS] = {"methods", 7},
+};
+
+static int read_worker(const struct span *found, struct hello_worker *hello)
 {
     int64_t value;
-    if (get_number(object, "protocol", INT64_MAX, &value) != 1)
+    if (get_number(found[PROTOCOL], INT64_MAX, &value) != 1)
         return HELLO_E_INVALID;
     if (value != HELLO_VERSION)
         return HELLO_E_VERSION;
     hello->concurrency = 1;
-    int r = get_number(object, "concurrency", UINT32_MAX, &value);
+    int r = get_number(found[CONCURRENCY], UINT32_MAX, &value);
     if (r < 0)
         return HELLO_E_INVALID;
     if (r > 0)
         hello->concurrency = (uint32_t)value;
-    r = get_max_frame(object, &hello->max_frame);
+    r = get_max_frame(found[MAX_FRAME], &hello->max_frame);
     if (r != 0)
         return r;
-    if (get_number(object, "pid", INT64_MAX, &value) == 1)
+    if (get_number(found[PID], INT64_MAX, &value) == 1)
         hello->pid = value;
-    const char *name = get_string(object, "name");
-    if (name != NULL) {
-        hello->name = mem_strdup(name);
-        if (hello->name == NULL)
-            return -ENOMEM;
-    }
-    hello->push = has_feature(object, "push");
-    return read_methods(object, hello);
+    if (json_read_string(found[NAME], &hello->name) == -ENOMEM)
+        return -ENOMEM;
+    hello->push = has_feature(found[FEATURES], SPAN("push"));
+    return read_methods(found[METHODS], hello);
 }
 
 int hello_worker_read(struct span body, struct hello_worker *ret_hello)
 {
-    json_object *object = parse_object(body);
-    if (object == NULL)
+    struct span found[WORKER_KEYS];
+    if (!read_members(body, worker_keys, WORKER_KEYS, found))
         return HELLO_E_INVALID;
     struct hello_worker hello = {0};
-    int r = read_worker(object, &hello);
-    json_object_put(object);
+    int r = read_worker(found, &hello);
     if (r != 0)
         hello_worker_deinit(&hello);
     else
@@ -212,16 +218,12 @@ int hello_worker_read(struct span body, struct hello_worker *ret_hello)
     return r;
 }
 
-static bool offers_our_version(json_object *object)
+static bool offers_our_version(struct span versions)
 {
-    json_object *versions;
-    if (!json_object_object_get_ex(object, "protocol", &versions) ||
-        !json_object_is_type(versions, json_type_array))
-        return false;
-    for (size_t i = 0; i < json_object_array_length(versions); i++) {
-        json_object *version = json_object_array_get_idx(versions, i);
-        if (json_object_is_type(version, json_type_int) &&
-            json_object_get_int64(version) == HELLO_VERSION)
+    struct span value;
+    int64_t version;
+    for (size_t at = 0; json_read_next(versions, &at, &value);) {
+        if (json_read_integer(value, &version) == 0 && version == HELLO_VERSION)
             return true;
     }
     return false;
@@ -229,28 +231,31 @@ static bool offers_our_version(json_object *object)
 
 int hello_front_read(struct span body, struct hello_peer *ret_peer)
 {
-    json_object *object = parse_object(body);
-    if (object == NULL)
-        return HELLO_E_INVALID;
+    enum { VERSIONS, FRAME, FRONT, POOL, INSTANCE, SHARD, KEYS };
+    static const struct span keys[KEYS] = {
+        [VERSIONS] = {"protocol", 8},
+        [FRAME] = {"max_frame", 9},
+        [FRONT] = {"front", 5},
+        [POOL] = {"pool", 4},
+        [INSTANCE] = {"instance", 8},
+        [SHARD] = {"shard", 5},
+    };
+    struct span found[KEYS];
     struct hello_peer peer = {0};
-    int r = 0;
-    json_object *versions;
-    if (!json_object_object_get_ex(object, "protocol", &versions))
-        r = HELLO_E_INVALID;
-    else if (!offers_our_version(object))
-        r = HELLO_E_VERSION;
-    else
-        r = get_max_frame(object, &peer.max_frame);
-    const char *front = get_string(object, "front");
-    const char *pool = get_string(object, "pool");
-    const char *instance = get_string(object, "instance");
-    snprintf(peer.front, sizeof(peer.front), "%s", front == NULL ? "" : front);
-    snprintf(peer.pool, sizeof(peer.pool), "%s", pool == NULL ? "" : pool);
-    snprintf(peer.instance, sizeof(peer.instance), "%s", instance == NULL ? "" : instance);
     int64_t shard = 0;
-    get_number(object, "shard", UINT32_MAX, &shard);
+    if (!read_members(body, keys, KEYS, found) || found[VERSIONS].n == 0)
+        return HELLO_E_INVALID;
+    if (!offers_our_version(found[VERSIONS]))
+        return HELLO_E_VERSION;
+    int r = get_max_frame(found[FRAME], &peer.max_frame);
+    if (r == 0)
+        r = get_text(found[FRONT], peer.front, sizeof(peer.front));
+    if (r == 0)
+        r = get_text(found[POOL], peer.pool, sizeof(peer.pool));
+    if (r == 0)
+        r = get_text(found[INSTANCE], peer.instance, sizeof(peer.instance));
+    get_number(found[SHARD], UINT32_MAX, &shard);
     peer.shard = (uint32_t)shard;
-    json_object_put(object);
     if (r == 0)
         *ret_peer = peer;
     return r;
@@ -258,26 +263,20 @@ int hello_front_read(struct span body, struct hello_peer *ret_peer)
 
 int goaway_write(struct buf *out, const char *reason, int64_t last_call)
 {
-    json_object *object = json_object_new_object();
-    if (object == NULL)
-        return -ENOMEM;
-    json_object_object_add(object, "reason", json_object_new_string(reason));
-    if (last_call >= 0)
-        json_object_object_add(object, "last_call", json_object_new_int64(last_call));
-    return append_object(out, object);
+    size_t before = buf_len(out);
+    int r = put_text(out, "{\"reason\":", reason);
+    if (r == 0 && last_call >= 0)
+        r = buf_printf(out, ",\"last_call\":%" PRId64, last_call);
+    return finish(out, before, r);
 }
 
 void goaway_read(struct span body, char *reason, size_t reason_size, uint64_t *ret_last_call)
 {
-    snprintf(reason, reason_size, "%s", "");
-    *ret_last_call = UINT64_MAX;
-    json_object *object = parse_object(body);
-    if (object == NULL)
-        return;
-    const char *text = get_string(object, "reason");
-    snprintf(reason, reason_size, "%s", text == NULL ? "" : text);
+    static const struct span keys[] = {{"reason", 6}, {"last_call", 9}};
+    struct span found[ARRAY_LEN(keys)] = {{0}};
     int64_t last_call;
-    if (get_number(object, "last_call", INT64_MAX, &last_call) == 1)
-        *ret_last_call = (uint64_t)last_call;
-    json_object_put(object);
+    bool read = read_members(body, keys, ARRAY_LEN(keys), found);
+    get_text(read ? found[0] : (struct span){0}, reason, reason_size);
+    bool said = read && get_number(found[1], INT64_MAX, &last_call) == 1;
+    *ret_last_call = said ? (uint64_t)last_call : UINT64_MAX;
 }

@@ -1,6 +1,6 @@
 #pragma once
 
-/* HELLO and GOAWAY bodies (protocol sections 4 and 7). They are rare, so json-c reads them. */
+/* HELLO and GOAWAY bodies (protocol sections 4 and 7). */
 
 #include "common/buf.h"
 
@@ -48,7 +48,7 @@ struct hello_peer {
     uint32_t max_frame; /* bytes */
 };
 
-/* Reads a front's HELLO body. Returns 0, HELLO_E_INVALID or HELLO_E_VERSION. */
+/* Reads a front's HELLO body. Returns 0, HELLO_E_INVALID, HELLO_E_VERSION or -ENOMEM. */
 int hello_front_read(struct span body, struct hello_peer *ret_peer);
 
 /* Appends a worker's HELLO body. Returns 0 or -ENOMEM. */

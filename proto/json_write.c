@@ -1,6 +1,9 @@
 #include "proto/json_write.h"
 
 #include <errno.h>
+#include <inttypes.h>
+
+#include "proto/json_quote.h"
 
 int json_put_raw(struct buf *out, const char *text)
 {
@@ -35,4 +38,79 @@ int json_put_latin1(struct buf *out, struct span text)
     *p++ = '"';
     buf_added(out, (size_t)(p - start));
     return 0;
+}
+
+static void note(struct json_writer *writer, int r)
+{
+    if (r != 0)
+        writer->failed = true;
+}
+
+/* What stands before a value. Returns whether the value may follow. */
+static bool lead(struct json_writer *writer, const char *key)
+{
+    if (!writer->failed && writer->comma)
+        note(writer, json_put_raw(&writer->out, ","));
+    if (!writer->failed && key != NULL)
+        note(writer, buf_printf(&writer->out, "\"%s\":", key));
+    writer->comma = true;
+    return !writer->failed;
+}
+
+void json_begin(struct json_writer *writer, const char *key, char bracket)
+{
+    if (lead(writer, key))
+        note(writer, buf_append(&writer->out, &bracket, 1));
+    writer->comma = false;
+}
+
+void json_end(struct json_writer *writer, char bracket)
+{
+    if (!writer->failed)
+        note(writer, buf_append(&writer->out, &bracket, 1));
+    writer->comma = true;
+}
+
+void json_add_number(struct json_writer *writer, const char *key, uint64_t value)
+{
+    if (lead(writer, key))
+        note(writer, buf_printf(&writer->out, "%" PRIu64, value));
+}
+
+void json_add_integer(struct json_writer *writer, const char *key, int64_t value)
+{
+    if (lead(writer, key))
+        note(writer, buf_printf(&writer->out, "%" PRId64, value));
+}
+
+void json_add_flag(struct json_writer *writer, const char *key, bool value)
+{
+    if (lead(writer, key))
+        note(writer, json_put_raw(&writer->out, value ? "true" : "false"));
+}
+
+void json_add_text(struct json_writer *writer, const char *key, const char *text)
+{
+    if (lead(writer, key))
+        note(writer, json_quote(&writer->out, text, strlen(text)));
+}
+
+void json_add_bytes(struct json_writer *writer, const char *key, const void *bytes, size_t n)
+{
+    static const char hex[] = "0123456789abcdef";
+    const unsigned char *p = bytes;
+    if (!lead(writer, key))
+        return;
+    char *room = buf_room(&writer->out, 2 * n + 2);
+    if (room == NULL) {
+        writer->failed = true;
+        return;
+    }
+    *room++ = '"';
+    for (size_t i = 0; i < n; i++) {
+        *room++ = hex[p[i] >> 4];
+        *room++ = hex[p[i] & 15];
+    }
+    *room = '"';
+    buf_added(&writer->out, 2 * n + 2);
 }

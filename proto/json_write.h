@@ -2,6 +2,8 @@
 
 /* JSON text, written piece by piece. */
 
+#include <stdint.h>
+
 #include "common/buf.h"
 
 /*
@@ -12,3 +14,29 @@ int json_put_latin1(struct buf *out, struct span text);
 
 /* Appends the text as it is. Returns 0 or -ENOMEM. */
 int json_put_raw(struct buf *out, const char *text);
+
+/*
+ * A text of objects and arrays. Once something did not find memory, `failed` is set, and nothing is
+ * appended any more: it is asked for once, at the end. Zeroed is empty; `out` is the caller's.
+ *
+ * A key is written as it is. In an array it is NULL.
+ */
+struct json_writer {
+    struct buf out;
+    bool failed;
+    bool comma; /* something stands before the next */
+};
+
+/* Begins an object ('{') or an array ('['), and ends it ('}', ']'). */
+void json_begin(struct json_writer *writer, const char *key, char bracket);
+void json_end(struct json_writer *writer, char bracket);
+
+void json_add_number(struct json_writer *writer, const char *key, uint64_t value);
+void json_add_integer(struct json_writer *writer, const char *key, int64_t value);
+void json_add_flag(struct json_writer *writer, const char *key, bool value);
+
+/* What is not UTF-8 in it becomes U+FFFD. */
+void json_add_text(struct json_writer *writer, const char *key, const char *text);
+
+/* Any bytes, as a text of two hexadecimal digits for each. */
+void json_add_bytes(struct json_writer *writer, const char *key, const void *bytes, size_t n);

@@ -4,10 +4,10 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "proto/json_quote.h"
 #include "proto/json_scan.h"
 #include "proto/jsonrpc.h"
 #include "workerd/call.h"
-#include "workerd/json_quote.h"
 #include "workerd/worker.h"
 
 struct workerd *workerd_call_worker(const struct workerd_call *call)

@@ -13,9 +13,9 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "proto/json_quote.h"
 #include "workerd/channel.h"
 #include "workerd/front.h"
-#include "workerd/json_quote.h"
 #include "workerd/worker.h"
 
 enum {

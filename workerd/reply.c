@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "proto/json_quote.h"
 #include "workerd/call.h"
-#include "workerd/json_quote.h"
 #include "workerd/worker.h"
 
 static const struct span body_begin = {"{\"jsonrpc\":\"2.0\",\"id\":", 22};

@@ -1,10 +1,11 @@
 #include "frontd/shard/gateway.h"
 
-#include <json-c/json.h>
 #include <strings.h>
 
 #include "common/mem.h"
 #include "frontd/shard/meta.h"
+#include "proto/json_read.h"
+#include "proto/json_scan.h"
 #include "proto/json_write.h"
 #include "proto/jsonrpc.h"
 
@@ -15,15 +16,6 @@ struct answer_head {
     uint64_t length;   /* of a content-length field, which matters for HEAD only */
     bool has_length;
 };
-
-static json_tokener *tokener; /* json-c keeps 1 KiB or more in it: made once */
-
-void gateway_deinit(void)
-{
-    if (tokener != NULL)
-        json_tokener_free(tokener);
-    tokener = NULL;
-}
 
 static int put_member(struct buf *out, const char *key, struct span value)
 {
@@ -129,10 +121,9 @@ static bool is_ours(const char *name)
     return false;
 }
 
-/* UTF-8 back to the Latin-1 of field values; no control character gets through. */
-static bool put_value(struct buf *out, const char *text, size_t n)
+/* UTF-8 back to the Latin-1 of field values, in place; no control character gets through. */
+static bool to_latin1(char *text, size_t n, size_t *ret_n)
 {
-    char *room = buf_room(out, n);
     size_t len = 0;
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)text[i];
@@ -143,85 +134,85 @@ static bool put_value(struct buf *out, const char *text, size_t n)
         }
         if ((c < 0x20 && c != '\t') || c == 0x7f)
             return false;
-        if (room == NULL)
-            return false;
-        room[len++] = (char)c;
+        text[len++] = (char)c;
     }
-    buf_added(out, len);
+    *ret_n = len;
     return true;
 }
 
-static bool read_length(struct answer_head *answer, const char *value)
+static bool read_length(struct answer_head *answer, const char *value, size_t n)
 {
-    char *end;
-    if (value[0] < '0' || value[0] > '9' || strlen(value) > 18)
+    uint64_t length = 0;
+    if (n == 0 || n > 18)
         return false;
-    answer->length = strtoull(value, &end, 10);
-    answer->has_length = true;
-    return *end == '\0';
-}
-
-/* One [name, value]. Returns false where it is not right: nothing is repaired. */
-static bool read_field(struct answer_head *answer, json_object *pair)
-{
-    if (!json_object_is_type(pair, json_type_array) || json_object_array_length(pair) != 2)
-        return false;
-    json_object *name = json_object_array_get_idx(pair, 0);
-    json_object *value = json_object_array_get_idx(pair, 1);
-    if (!json_object_is_type(name, json_type_string) ||
-        !json_object_is_type(value, json_type_string))
-        return false;
-    const char *name_text = json_object_get_string(name);
-    const char *value_text = json_object_get_string(value);
-    size_t name_len = (size_t)json_object_get_string_len(name);
-    size_t value_len = (size_t)json_object_get_string_len(value);
-    struct buf *fields = &answer->fields;
-    size_t before = buf_len(fields);
-    if (!is_token(name_text, name_len))
-        return false;
-    bool right = buf_append(fields, name_text, name_len) == 0 && buf_append(fields, ": ", 2) == 0 &&
-                 put_value(fields, value_text, value_len) && buf_append(fields, "\r\n", 2) == 0;
-    if (right && is_ours(name_text)) {
-        buf_truncate(fields, before);
-        if (strcasecmp(name_text, "content-length") == 0)
-            return read_length(answer, value_text);
-    }
-    return right;
-}
-
-static bool read_object(struct answer_head *answer, json_object *object)
-{
-    json_object *status;
-    json_object *headers;
-    if (!json_object_object_get_ex(object, "status", &status) ||
-        !json_object_is_type(status, json_type_int))
-        return false;
-    int64_t number = json_object_get_int64(status);
-    if (number < 200 || number > 599) /* 1xx would not end the request */
-        return false;
-    answer->status = (unsigned)number;
-    if (!json_object_object_get_ex(object, "headers", &headers))
-        return true;
-    if (!json_object_is_type(headers, json_type_array))
-        return false;
-    for (size_t i = 0; i < json_object_array_length(headers); i++) {
-        if (!read_field(answer, json_object_array_get_idx(headers, i)))
+    for (size_t i = 0; i < n; i++) {
+        if (value[i] < '0' || value[i] > '9')
             return false;
+        length = length * 10 + (uint64_t)(value[i] - '0');
     }
+    answer->length = length;
+    answer->has_length = true;
+    return true;
+}
+
+/* One [name, value], written where it goes. Returns false where it is not right: nothing is
+ * repaired. */
+static bool read_field(struct answer_head *answer, struct span pair)
+{
+    struct span name;
+    struct span value;
+    struct span more;
+    size_t at = 0;
+    if (!json_read_next(pair, &at, &name) || !json_read_next(pair, &at, &value) ||
+        json_read_next(pair, &at, &more) || !json_is_string(name) || !json_is_string(value))
+        return false;
+    char *room = buf_room(&answer->fields, name.n + value.n); /* with quotes for ": " and CR LF */
+    if (room == NULL)
+        return false;
+    size_t name_len = json_scan_unescape((struct span){name.p + 1, name.n - 2}, room);
+    if (!is_token(room, name_len))
+        return false;
+    char *text = room + name_len;
+    memcpy(text, ": ", 2);
+    text += 2;
+    size_t text_len = json_scan_unescape((struct span){value.p + 1, value.n - 2}, text);
+    if (!to_latin1(text, text_len, &text_len))
+        return false;
+    memcpy(text + text_len, "\r\n", 2);
+    text[-2] = '\0'; /* for a moment a name by itself */
+    bool ours = is_ours(room);
+    bool length = ours && strcasecmp(room, "content-length") == 0;
+    text[-2] = ':';
+    if (length)
+        return read_length(answer, text, text_len);
+    if (!ours)
+        buf_added(&answer->fields, name_len + 2 + text_len + 2);
     return true;
 }
 
 static bool read_result(struct answer_head *answer, struct span result)
 {
-    if (tokener == NULL)
-        tokener = json_tokener_new_ex(JSONRPC_DEPTH_MAX + 1);
-    if (tokener == NULL || result.p[0] != '{')
+    enum { STATUS, HEADERS, KEYS };
+    static const struct span keys[KEYS] = {[STATUS] = {"status", 6}, [HEADERS] = {"headers", 7}};
+    struct span found[KEYS];
+    struct span pair;
+    int64_t status;
+    if (result.p[0] != '{' ||
+        json_scan_object(result.p, result.p + result.n, 0, keys, KEYS, found) == NULL ||
+        json_read_integer(found[STATUS], &status) != 0)
         return false;
-    json_tokener_reset(tokener);
-    json_object *object = json_tokener_parse_ex(tokener, result.p, (int)result.n);
-    bool right = object != NULL && read_object(answer, object);
-    json_object_put(object);
-    return right;
+    if (status < 200 || status > 599) /* 1xx would not end the request */
+        return false;
+    answer->status = (unsigned)status;
+    if (found[HEADERS].n == 0)
+        return true;
+    if (!json_is_array(found[HEADERS]))
+        return false;
+    for (size_t at = 0; json_read_next(found[HEADERS], &at, &pair);) {
+        if (!read_field(answer, pair))
+            return false;
+    }
+    return true;
 }
 
 static void relay(struct request *request, const struct outcome *outcome, struct span result)

@@ -8,5 +8,3 @@ void gateway_start(struct request *request, const struct http1_head *head, struc
 
 /* Its call has ended. */
 void gateway_ended(struct request *request, const struct outcome *outcome);
-
-void gateway_deinit(void);

@@ -47,7 +47,6 @@ int request_init(struct ctx *ctx, struct pool *pools)
 void request_deinit(void)
 {
     rpc_deinit();
-    gateway_deinit();
 }
 
 static struct request *add(struct client *client, const struct http1_head *head)
