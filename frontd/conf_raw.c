@@ -261,6 +261,11 @@ int conf_raw_read(const char *file, const char *text, size_t n, const struct con
     cyaml_config_t config = cyaml_config(&complaint);
     cyaml_data_t *data = NULL;
     cyaml_err_t e = cyaml_load_data((const uint8_t *)text, n, &config, &root_value, &data, NULL);
+    /* The lines have been read already, so that there is no other reason for the parser to fail. */
+    if (e == CYAML_ERR_OOM || e == CYAML_ERR_LIBYAML_PARSER || e == CYAML_ERR_LIBYAML_PARSER_INIT) {
+        snprintf(error, error_size, "%s:1: config: no memory", file);
+        return -EINVAL;
+    }
     if (e != CYAML_OK) {
         explain(&complaint, file, lines, error, error_size);
         return -EINVAL;

@@ -7,6 +7,7 @@
 #include "common/mem.h"
 #include "common/standard.h"
 #include "frontd/conf_file.h"
+#include "frontd/loop.h"
 #include "frontd/shard/shard.h"
 #include "frontd/super/super.h"
 
@@ -44,6 +45,7 @@ int main(int argc, char **argv)
     bool only_check = false;
     int state_fd = -1;
     mem_init();
+    loop_prepare();
     if (standard_open() < 0)
         return 1; /* there is nowhere to say why */
     /* Only the supervisor starts shards; not an option for people. */

@@ -27,6 +27,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "frontd/loop.h"
 #include "frontd/shard/handover.h"
 #include "frontd/shard/mesh.h"
 #include "frontd/shard/push.h"
@@ -239,7 +240,7 @@ int give_add(unsigned seat, int fd)
     int r = target == NULL ? -ENOSPC : 0;
     if (r == 0) {
         *target = (struct target){.fd = fd, .seat = seat, .asked_at = ctx_now(give.ctx)};
-        r = uv_poll_init(&give.ctx->loop, &target->poll, fd);
+        r = loop_poll_init(&give.ctx->loop, &target->poll, fd);
     }
     if (r < 0) {
         close(fd);

@@ -34,7 +34,7 @@ struct handover_message {
     uint16_t type;  /* enum handover_type */
     uint32_t batch; /* BATCH, TAKEN: its number, counting up */
     uint32_t count; /* BATCH, TAKEN: connections in it */
-    uint8_t full;   /* TAKEN, not 0: there were no descriptors, or no memory, for any of them */
+    uint8_t full;   /* TAKEN, not 0: there were no descriptors, or no memory, for those not taken */
     uint8_t taken[(HANDOVER_BATCH_MAX + 7) / 8]; /* TAKEN: a bit for each */
     struct positions heard;                      /* HELLO, BATCH, HEARD: by the sender so far */
 };

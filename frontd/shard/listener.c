@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "common/mem.h"
+#include "frontd/loop.h"
 
 enum {
     ACCEPT_BURST = 64, /* then others have their turn */
@@ -57,7 +58,7 @@ int acceptor_add(struct acceptor *acceptor, const struct conf_listener *conf, in
     CHECK(acceptor->count < acceptor->room);
     struct listener *listener = &acceptor->listeners[acceptor->count];
     *listener = (struct listener){.acceptor = acceptor, .conf = conf, .fd = fd};
-    int r = uv_poll_init(&acceptor->ctx->loop, &listener->poll, fd);
+    int r = loop_poll_init(&acceptor->ctx->loop, &listener->poll, fd);
     if (r < 0) {
         close(fd);
         return r;

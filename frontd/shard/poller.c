@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "common/base.h"
+#include "frontd/loop.h"
 
 static void on_ready(uv_poll_t *handle, int status, int events)
 {
@@ -29,7 +30,7 @@ int poller_init(struct poller *poller, uv_loop_t *loop, poller_fn *ready)
     poller->fd = epoll_create1(EPOLL_CLOEXEC);
     if (poller->fd < 0)
         return -errno;
-    int r = uv_poll_init(loop, &poller->handle, poller->fd);
+    int r = loop_poll_init(loop, &poller->handle, poller->fd);
     if (r < 0)
         close(poller->fd);
     else

@@ -23,6 +23,7 @@
 #include "common/mem.h"
 #include "frontd/conf_file.h"
 #include "frontd/ctl.h"
+#include "frontd/loop.h"
 #include "frontd/privileges.h"
 #include "frontd/shard/give.h"
 #include "frontd/shard/mesh.h"
@@ -397,7 +398,7 @@ static int init_handles(struct shard *shard)
     shard->tick_at = UINT64_MAX;
     shard->turn_end.data = shard->tick.data = shard->looked.data = shard->drain_limit.data = shard;
     CHECK(uv_prepare_start(&shard->turn_end, on_turn_end) == 0);
-    int r = uv_poll_init(loop, &shard->wake, shard->fds[CTL_WAKE]);
+    int r = loop_poll_init(loop, &shard->wake, shard->fds[CTL_WAKE]);
     if (r < 0)
         return r;
     shard->wake.data = shard;
@@ -538,7 +539,7 @@ static void on_control(uv_poll_t *poll, int status, int events);
 
 static int open_control(struct shard *shard)
 {
-    int r = uv_poll_init(&shard->ctx.loop, &shard->control, CTL_FD);
+    int r = loop_poll_init(&shard->ctx.loop, &shard->control, CTL_FD);
     if (r < 0)
         return r;
     shard->control.data = shard;
@@ -671,7 +672,7 @@ int shard_run(void)
     signal(SIGPIPE, SIG_IGN);
     /* What it asks for there passes by the filter of system calls, which therefore refuses it. */
     setenv("UV_USE_IO_URING", "0", 1);
-    int r = uv_loop_init(&shard->ctx.loop);
+    int r = loop_init(&shard->ctx.loop);
     if (r == 0)
         r = open_control(shard);
     if (r < 0) {

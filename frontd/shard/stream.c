@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "common/mem.h"
+#include "frontd/loop.h"
 
 enum {
     READ_SIZE = 256 * 1024, /* big, since many frames come at once */
@@ -247,7 +248,7 @@ int stream_open(
     list_init(&stream->dirty);
     if (read_buffer == NULL)
         read_buffer = mem_get(READ_SIZE, &size);
-    int r = read_buffer == NULL ? -ENOMEM : uv_poll_init(&ctx->loop, &stream->poll, fd);
+    int r = read_buffer == NULL ? -ENOMEM : loop_poll_init(&ctx->loop, &stream->poll, fd);
     if (r < 0) {
         close(fd);
         return r;

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "frontd/loop.h"
 #include "frontd/shard/handover.h"
 #include "frontd/shard/mesh.h"
 #include "frontd/shard/push.h"
@@ -135,11 +136,13 @@ static char *map_states(int fd, size_t *ret_size)
     return states;
 }
 
-/* Makes the clients of a batch; those that cannot be are NULL. */
-static void restore(const struct giver *giver, struct client **clients)
+/* Makes the clients of a batch; those that cannot be are NULL. Returns whether that was for want of
+ * memory with any of them: those may be taken later. */
+static bool restore(const struct giver *giver, struct client **clients)
 {
     size_t size;
     size_t at = 0;
+    bool memory_short = false;
     char *states = map_states(giver->fds[0], &size);
     for (uint32_t i = 0; i < giver->batch.count; i++) {
         struct span state = handover_next_state(states, size, &at);
@@ -148,12 +151,14 @@ static void restore(const struct giver *giver, struct client **clients)
             continue;
         int r = client_restore(
             take.ctx, &take.acceptor->clients, giver->fds[i + 1], state, &clients[i]);
+        memory_short = memory_short || r == -ENOMEM;
         if (r < 0)
             log_debug("a connection of the shard on seat %u is not taken: %s", giver->seat,
                 uv_strerror(r));
     }
     if (states != NULL)
         munmap(states, size);
+    return memory_short;
 }
 
 /* They are ours now. */
@@ -184,7 +189,7 @@ static void take_batch(struct giver *giver)
     struct client *clients[HANDOVER_BATCH_MAX] = {NULL};
     struct handover_message message = {.batch = giver->batch.batch, .count = giver->batch.count};
     giver->waiting = false;
-    restore(giver, clients);
+    message.full = restore(giver, clients);
     close(giver->fds[0]);
     for (uint32_t i = 0; i < giver->batch.count; i++) {
         if (clients[i] != NULL)
@@ -323,7 +328,7 @@ int take_add(unsigned seat, int fd)
     int r = giver == NULL ? -ENOSPC : 0;
     if (r == 0) {
         *giver = (struct giver){.fd = fd, .seat = seat};
-        r = uv_poll_init(&take.ctx->loop, &giver->poll, fd);
+        r = loop_poll_init(&take.ctx->loop, &giver->poll, fd);
     }
     if (r < 0) {
         close(fd);

@@ -7,9 +7,9 @@
 
 #include "frontd/shard/watch.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fnmatch.h>
-#include <glob.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "frontd/conf_value.h"
+#include "frontd/loop.h"
 #include "frontd/shard/worker.h"
 
 enum { SCAN_MS = 1000 };
@@ -61,21 +62,34 @@ static bool is_ours(const struct watch *watch, const struct worker *worker)
                0;
 }
 
+/*
+ * Not glob(): where it cannot open the folder for want of memory or descriptors it says that there
+ * is nothing, and all workers would be let go of; and with glibc's, an allocation that fails may
+ * be followed by a second free() of a name. A pattern has its wildcards in the last part only.
+ */
 static void scan(struct watch *watch)
 {
     struct pool *pool = watch->pool;
-    glob_t found = {0};
+    const char *folder_end = watch->folder[1] == '\0' ? "" : "/"; /* of "/" itself: none */
     list_for_each (node, &pool->workers)
         container_of(node, struct worker, node)->seen = false;
-    int r = glob(watch->pattern, GLOB_NOSORT, NULL, &found);
-    if (r == GLOB_NOSPACE) {
-        log_error("pool %s: %s: no memory to look for workers", pool->conf->name, watch->pattern);
+    DIR *folder = opendir(watch->folder);
+    if (folder == NULL && (errno == ENOMEM || errno == EMFILE || errno == ENFILE)) {
+        log_error("pool %s: %s: cannot look for workers: %s", pool->conf->name, watch->pattern,
+            uv_strerror(-errno));
         scan_later(watch);
         return;
     }
-    for (size_t i = 0; r == 0 && i < found.gl_pathc; i++)
-        add_path(watch, found.gl_pathv[i]);
-    globfree(&found);
+    const struct dirent *entry;
+    while (folder != NULL && (entry = readdir(folder)) != NULL) {
+        char path[500]; /* far more than an address has */
+        int n = snprintf(path, sizeof(path), "%s%s%s", watch->folder, folder_end, entry->d_name);
+        if ((size_t)n < sizeof(path) &&
+            fnmatch(watch->pattern, path, FNM_PATHNAME | FNM_PERIOD) == 0)
+            add_path(watch, path);
+    }
+    if (folder != NULL)
+        closedir(folder);
     list_for_each_safe (node, &pool->workers) {
         struct worker *worker = container_of(node, struct worker, node);
         if (!worker->seen && is_ours(watch, worker))
@@ -161,7 +175,7 @@ int watch_init(struct watch *watch, struct pool *pool, const struct conf_worker 
     watch->fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (watch->fd < 0)
         return -errno;
-    int r = uv_poll_init(&pool->ctx->loop, &watch->poll, watch->fd);
+    int r = loop_poll_init(&pool->ctx->loop, &watch->poll, watch->fd);
     if (r < 0)
         return r;
     watch->poll.data = watch;

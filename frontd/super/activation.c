@@ -199,16 +199,25 @@ void activation_warn_unused(const struct activation *activation, const struct co
     }
 }
 
-void activation_expose(const struct activation *activation)
+int activation_expose(const struct activation *activation)
 {
-    char number[24];
+    char pid[24];
+    char count[24];
     if (activation->passed == 0)
-        return;
-    snprintf(number, sizeof(number), "%ld", (long)getpid());
-    setenv("LISTEN_PID", number, 1);
-    snprintf(number, sizeof(number), "%d", activation->passed);
-    setenv("LISTEN_FDS", number, 1);
+        return 0;
+    snprintf(pid, sizeof(pid), "%ld", (long)getpid());
+    snprintf(count, sizeof(count), "%d", activation->passed);
+    if (setenv("LISTEN_PID", pid, 1) < 0 || setenv("LISTEN_FDS", count, 1) < 0) {
+        activation_hide(activation);
+        return -ENOMEM;
+    }
     set_close_on_exec(activation, false);
+    return 0;
+}
+
+int activation_end(const struct activation *activation)
+{
+    return FIRST_FD + activation->passed;
 }
 
 void activation_hide(const struct activation *activation)

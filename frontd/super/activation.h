@@ -44,11 +44,17 @@ bool activation_has(const struct activation *activation, int fd);
 /* Logs each passed socket that no listener of this config has: who connects to it waits in vain. */
 void activation_warn_unused(const struct activation *activation, const struct conf *conf);
 
-/* Before this process executes another program in place: what it executes takes them in turn. */
-void activation_expose(const struct activation *activation);
+/*
+ * Before this process executes another program in place: what it executes takes them in turn.
+ * Returns 0 or -ENOMEM, when nothing has changed.
+ */
+int activation_expose(const struct activation *activation);
 
 /* Takes that back, after an execve() that failed. */
 void activation_hide(const struct activation *activation);
+
+/* The first descriptor that was not passed, of those that a process is not started with. */
+int activation_end(const struct activation *activation);
 
 /* Closes them. */
 void activation_deinit(struct activation *activation);

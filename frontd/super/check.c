@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/mem.h"
+#include "frontd/loop.h"
 #include "frontd/super/service.h"
 
 void check_init(struct check *check)
@@ -62,7 +63,7 @@ static void on_closed(uv_handle_t *handle)
 static int watch(struct check *check, uv_loop_t *loop, int fd)
 {
     uv_poll_t *output = mem_zalloc(sizeof(*output));
-    int r = output == NULL ? -ENOMEM : uv_poll_init(loop, output, fd);
+    int r = output == NULL ? -ENOMEM : loop_poll_init(loop, output, fd);
     if (r < 0) {
         mem_free(output);
         close(fd);

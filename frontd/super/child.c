@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "frontd/loop.h"
 #include "frontd/super/discard.h"
 #include "frontd/super/state.h"
 
@@ -307,7 +308,7 @@ static void on_control(uv_poll_t *poll, int status, int events)
 static int watch_control(struct child *child, int control)
 {
     child->sock = control;
-    int r = uv_poll_init(loop_of(child), &child->control, control);
+    int r = loop_poll_init(loop_of(child), &child->control, control);
     if (r < 0)
         return r;
     child->control.data = child;
@@ -352,7 +353,7 @@ static int watch_end(struct child *child)
     /* From here on no other can get its PID; whether one has already, its birth tells. */
     if (managed_process_birth(child->pid) != child->birth)
         return -ESRCH;
-    int r = uv_poll_init(loop_of(child), &child->end, child->pidfd);
+    int r = loop_poll_init(loop_of(child), &child->end, child->pidfd);
     if (r < 0)
         return r;
     child->end.data = child;

@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "frontd/loop.h"
 
 enum {
     READ_SIZE = 4096,
@@ -99,7 +100,7 @@ int output_open(uv_loop_t *loop, int fd, const char *name, struct output **ret_o
     }
     output->fd = fd;
     snprintf(output->lines.name, sizeof(output->lines.name), "%s", name);
-    int r = uv_poll_init(loop, &output->poll, fd);
+    int r = loop_poll_init(loop, &output->poll, fd);
     if (r < 0) {
         close(fd);
         mem_free(output);

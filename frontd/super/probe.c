@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "common/mem.h"
+#include "frontd/loop.h"
 #include "proto/frame.h"
 #include "proto/hello.h"
 
@@ -174,7 +175,7 @@ static void try(struct probe *probe)
         return;
     }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || uv_poll_init(probe->retry.loop, &probe->poll, fd) < 0) {
+    if (fd < 0 || loop_poll_init(probe->retry.loop, &probe->poll, fd) < 0) {
         if (fd >= 0)
             close(fd);
         try_later(probe, "there is no descriptor to dial it with");

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,6 +22,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "frontd/conf_file.h"
+#include "frontd/loop.h"
 #include "frontd/privileges.h"
 #include "frontd/super/adopt.h"
 #include "frontd/super/boot.h"
@@ -258,9 +260,11 @@ static void execute(struct super *super)
         (char[]){"--state"}, number, NULL};
     log_info("executing %s", super->exe);
     state_keep_open(super, fd, true);
-    activation_expose(&super->activation);
-    execv(super->exe, argv);
-    int error = errno;
+    int error = -activation_expose(&super->activation);
+    if (error == 0) {
+        execv(super->exe, argv);
+        error = errno;
+    }
     sigprocmask(SIG_SETMASK, &before, NULL);
     activation_hide(&super->activation);
     state_keep_open(super, fd, false);
@@ -500,7 +504,7 @@ static int init_loop(struct super *super)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SIGUSR2, SIGUSR1};
     _Static_assert(ARRAY_LEN(numbers) == ARRAY_LEN(super->signals), "one handle each");
-    int r = uv_loop_init(&super->loop);
+    int r = loop_init(&super->loop);
     if (r < 0)
         return r;
     CHECK(uv_timer_init(&super->loop, &super->deadline) == 0);
@@ -635,19 +639,39 @@ static void shed_privileges(void)
         log_warning("cannot give up all capabilities that are not needed: %s", strerror(-r));
 }
 
+/*
+ * What the program before has left cannot be read, for want of memory if for anything: nothing of
+ * it is kept. The shards notice that their supervisor is gone and report to the one that this
+ * process becomes, as where it was killed. Returns only where that is not possible either.
+ */
+static void start_again(const struct super *super)
+{
+    char *argv[] = {super->argv[0], (char[]){"-c"}, (char *)(uintptr_t)super->conf_name, NULL};
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL); /* they wait for the new program */
+    if (activation_expose(&super->activation) < 0)
+        return;
+    close_range((unsigned)activation_end(&super->activation), ~0U, 0);
+    execv("/proc/self/exe", argv);
+    log_error("cannot start again: %s; shards serve on without a supervisor", strerror(errno));
+    exit(1); /* what there was to close is closed */
+}
+
 /* This program was executed in the place of another, whose state this is. */
 static int resume(struct super *super, int state_fd)
 {
     char error[512];
     log_init(LOG_INFO, LOG_TEXT, "supervisor");
     meet_manager(super);
-    int r = init_loop(super);
+    int r = super->exe == NULL ? -ENOMEM : init_loop(super);
     if (r == 0)
         r = state_read(super, state_fd, error, sizeof(error));
     else
         snprintf(error, sizeof(error), "%s", strerror(-r));
     if (r < 0) {
-        log_error("cannot take over: %s; shards serve on without a supervisor", error);
+        log_error("cannot take over: %s; starting again as after a crash, shards serve on", error);
+        start_again(super);
         return r;
     }
     const struct conf *conf = serving(super)->conf;
@@ -714,11 +738,8 @@ static void give_up(struct super *super)
 
 int super_run(char **argv, const char *conf_name, int state_fd)
 {
-    struct super *super = mem_zalloc(sizeof(*super));
-    if (super == NULL) {
-        log_error("cannot start: no memory");
-        return 1;
-    }
+    static struct super only; /* what is there without asking can be gone on with */
+    struct super *super = &only;
     super->argv = argv;
     super->exe = boot_find_exe(argv[0]);
     super->conf_name = conf_name;
@@ -729,7 +750,7 @@ int super_run(char **argv, const char *conf_name, int state_fd)
     check_init(&super->check);
     signal(SIGPIPE, SIG_IGN);
     int r = -ENOMEM;
-    if (super->exe == NULL)
+    if (super->exe == NULL && state_fd < 0)
         log_error("cannot start: no memory");
     else
         r = state_fd < 0 ? load_and_start(super) : resume(super, state_fd);
@@ -742,6 +763,5 @@ int super_run(char **argv, const char *conf_name, int state_fd)
         give_up(super);
     }
     mem_free(super->exe);
-    mem_free(super);
     return r == 0 ? 0 : 1;
 }

@@ -12,6 +12,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "frontd/loop.h"
 #include "frontd/super/managed.h"
 
 enum { KILL_GRACE_MS = 2000 };
@@ -59,7 +60,7 @@ void survivor_add(struct managed *managed, const struct managed_process *process
     struct survivor *survivor = NULL;
     if (birth != 0 && birth == process->birth)
         survivor = mem_zalloc(sizeof(*survivor));
-    if (survivor == NULL || uv_poll_init(managed->loop, &survivor->poll, pidfd) < 0) {
+    if (survivor == NULL || loop_poll_init(managed->loop, &survivor->poll, pidfd) < 0) {
         close(pidfd);
         mem_free(survivor);
         return;
