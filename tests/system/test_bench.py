@@ -1,4 +1,4 @@
-"""scripts/bench reload with a load that is small enough for a test."""
+"""scripts/bench reload and fairness with loads that are small enough for a test."""
 import os
 import re
 import subprocess
@@ -15,13 +15,16 @@ def row(text, server):
     return [int(c.replace(",", "")) if c != "-" else None for c in line[len(server):].split()]
 
 
-def run(*options):
-    command = [os.path.join(ROOT, "scripts", "bench"), "reload", "--quick", "--only", "frontd",
-               "--build-dir", harness.BUILD, *options]
+def bench(name, *options):
+    command = [os.path.join(ROOT, "scripts", "bench"), name, "--build-dir", harness.BUILD, *options]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stdout
     return done.stdout
+
+
+def run(*options):
+    return bench("reload", "--quick", "--only", "frontd", *options)
 
 
 def check_counts(text):
@@ -44,3 +47,19 @@ def test_reloads_under_load_close_nothing_and_lose_nothing():
     assert "\n2 reloads" in text, text
     check_counts(text)
     assert "not measured" not in text, text
+
+
+def test_fairness_tells_normal_clients_from_greedy_ones():
+    """What the figures are is not for a test: that there are any, of all sides, and no call is lost."""
+    text = bench("fairness", "--rounds", "1", "--seconds", "0.3", "--clients", "10", "--pause", "5",
+                 "--subscribers", "10", "--budget", "8", "--holders", "websocket-answers,queued-calls")
+    for case in ("pipelined", "batches", "websocket", "published", "unheard", "stopped", "many"):
+        line = next(line for line in text.splitlines() if line.startswith(case + " "))
+        calls, _, failed, answers = [int(c.replace(",", "")) for c in line.split()[6:10]]
+        assert calls > 0 and failed == 0, text
+        assert answers > 0 or case == "stopped", text
+    for kind in ("websocket-answers", "queued-calls"):
+        line = next(line for line in text.splitlines() if line.startswith(kind + " "))
+        assert line.split()[1] == "32.0" and float(line.split()[2]) > 1, text
+    assert len(re.findall(" p99 beside .*: [0-9.,]+\n", text)) == 7, text
+    assert len(re.findall(" held for ", text)) == 2, text
