@@ -78,7 +78,7 @@ def parse(argv):
     p.add_argument("--pause", type=int, default=25, help="ms between an answer and the next call (25)")
     p.add_argument("--subscribers", type=int, default=1000, help="of what is published (1000)")
     p.add_argument("--seconds", type=float, default=1.5, help="of a run (1.5)")
-    p.add_argument("--rounds", type=int, default=5, help="of all runs (5)")
+    p.add_argument("--rounds", type=int, default=4, help="of all runs (4)")
     p.add_argument("--budget", type=int, default=64, help="MiB of limits.memory (64)")
     p.add_argument("--build-dir", default=common.BUILD, help="(build/release)")
     args = p.parse_args(argv)
