@@ -17,7 +17,7 @@
 
 enum {
     CTL_FD = 3,
-    CTL_VERSION = 3,
+    CTL_VERSION = 2,
     CTL_NAME_MAX = 256,
     CTL_LISTEN_MAX = 128, /* sockets in one message; there may be several messages */
 };
