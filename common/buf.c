@@ -12,6 +12,18 @@ enum {
     SHRINK_PART = 8,         /* a block of which no more than this part is used is too large */
 };
 
+/* Moves what is in it to the front of a larger block. */
+static char *move_to(struct buf *buf, size_t want, size_t *ret_size)
+{
+    char *memory = mem_get(want, ret_size);
+    if (memory == NULL)
+        return NULL;
+    if (buf_len(buf) > 0)
+        memcpy(memory, buf_data(buf), buf_len(buf));
+    mem_put(buf->memory, buf->size);
+    return memory;
+}
+
 char *buf_room(struct buf *buf, size_t n)
 {
     if (LIKELY(n <= buf->size - buf->end && buf->memory != NULL))
@@ -29,12 +41,11 @@ char *buf_room(struct buf *buf, size_t n)
         if (want > BUF_SIZE_MAX)
             want = len + n;
         size_t size;
-        char *memory = mem_get(want, &size);
+        char *memory = buf->start == 0 && buf->memory != NULL
+                           ? mem_grow(buf->memory, buf->size, want, &size)
+                           : move_to(buf, want, &size);
         if (memory == NULL)
             return NULL;
-        if (len > 0)
-            memcpy(memory, buf_data(buf), len);
-        mem_put(buf->memory, buf->size);
         buf->memory = memory;
         buf->size = (uint32_t)size;
     }

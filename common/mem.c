@@ -82,6 +82,27 @@ void mem_put(void *memory, size_t size)
     kept += size;
 }
 
+void *mem_grow(void *block, size_t size, size_t want, size_t *ret_size)
+{
+    CHECK(want >= size);
+    if (class_of(size) < CLASS_COUNT) {
+        void *larger = mem_get(want, ret_size);
+        if (larger == NULL)
+            return NULL;
+        memcpy(larger, block, size);
+        mem_put(block, size);
+        return larger;
+    }
+    if (UNLIKELY(fails_now()))
+        return NULL;
+    void *larger = realloc(block, want); /* of a mapping: without a copy, or memory for two */
+    if (larger == NULL)
+        return NULL;
+    in_use += want - size;
+    *ret_size = want;
+    return larger;
+}
+
 void *mem_zalloc(size_t size)
 {
     if (UNLIKELY(fails_now()))

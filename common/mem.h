@@ -14,6 +14,12 @@
 void *mem_get(size_t size, size_t *ret_size);
 void mem_put(void *block, size_t size);
 
+/*
+ * Makes a block of `size` bytes larger, at least `want` bytes, which may move it; what is in it
+ * stays. Returns it with its size in *ret_size, or NULL: the block is as it was.
+ */
+void *mem_grow(void *block, size_t size, size_t want, size_t *ret_size);
+
 /* A zeroed object, or NULL. Given back with mem_free(). */
 void *mem_zalloc(size_t size);
 void *mem_free(void *object); /* accepts NULL; returns NULL */
@@ -23,8 +29,8 @@ char *mem_strdup(const char *text);
 char *mem_strndup(const char *text, size_t n);
 
 /*
- * A zeroed object of `size` bytes at a multiple of `align`, a power of two, or NULL. Given back with
- * mem_free().
+ * A zeroed object of `size` bytes at a multiple of `align`, a power of two, or NULL. Given back
+ * with mem_free().
  */
 void *mem_aligned(size_t align, size_t size);
 
@@ -46,8 +52,8 @@ void mem_trim(void);
 
 /*
  * Sets the allocator up for a process that is to give memory back: large blocks are mappings of
- * their own for good (without this, glibc's threshold for them rises with the first large block that
- * is freed), there is one arena. Once, at start.
+ * their own for good (without this, glibc's threshold for them rises with the first large block
+ * that is freed), there is one arena. Once, at start.
  */
 void mem_tune(void);
 
