@@ -10,12 +10,15 @@
 #include "common/log.h"
 
 enum {
-    CONF_SHARDS_MAX = 31,    /* of 63 seats in the shared memory: two generations fit */
-    CONF_LISTENERS_MAX = 64, /* their descriptors for one shard fit in one message */
-    CONF_POOLS_MAX = 64,     /* the shared memory has a row for each */
-    CONF_BATCH_MAX = 65536,  /* limits.batch: a shard keeps room for that many members */
-    CONF_SIZE_MAX = 1 << 30, /* any size: a buffer never exceeds 2 GiB */
+    CONF_SHARDS_MAX = 31,       /* of 63 seats in the shared memory: two generations fit */
+    CONF_LISTENERS_MAX = 64,    /* their descriptors for one shard fit in one message */
+    CONF_POOLS_MAX = 64,        /* the shared memory has a row for each */
+    CONF_BATCH_MAX = 65536,     /* limits.batch: a shard keeps room for that many members */
+    CONF_SIZE_MAX = 1 << 30,    /* any size: a buffer never exceeds 2 GiB */
+    CONF_MEMORY_MIN = 16 << 20, /* limits.memory: below it a shard has no room to move */
 };
+
+#define CONF_MEMORY_MAX ((uint64_t)1 << 40) /* limits.memory */
 
 /* Of pools whose workers frontd runs itself: */
 enum {
@@ -47,7 +50,9 @@ struct conf_limits {
     uint32_t batch;        /* members */
     uint32_t write_buffer; /* bytes */
     uint32_t calls_per_connection;
-    uint32_t subscriptions;      /* topics per connection */
+    uint32_t write_rate;    /* bytes a second, of a client for which more than that waits; 0: any */
+    uint64_t memory;        /* bytes, of each shard; 0: no limit */
+    uint32_t subscriptions; /* topics per connection */
     uint64_t first_byte_timeout; /* ms, like all times */
     uint64_t header_timeout;
     uint64_t body_timeout;

@@ -11,6 +11,7 @@
 #include "frontd/conf_check_managed.h"
 #include "frontd/conf_check_route.h"
 #include "frontd/conf_checker.h"
+#include "frontd/conf_memory.h"
 #include "frontd/conf_value.h"
 
 /* Keys that libcyaml lets pass since they are part of the contract. */
@@ -49,6 +50,18 @@ static void refuse_later_keys(struct checker *checker)
     }
 }
 
+/* Without the key it is set when it is known how many shards there are. */
+static void check_memory(struct checker *checker, const char *text, struct conf_limits *limits)
+{
+    if (text == NULL)
+        return;
+    const char *wrong = conf_value_memory(text, &limits->memory);
+    if (wrong != NULL)
+        checker_complain(checker, "limits.memory", "%s: '%s'", wrong, text);
+    else if (limits->memory < CONF_MEMORY_MIN)
+        checker_complain(checker, "limits.memory", "must be at least %d bytes", CONF_MEMORY_MIN);
+}
+
 static void check_limits(
     struct checker *checker, const struct conf_raw_limits *raw, struct conf_limits *limits)
 {
@@ -64,6 +77,8 @@ static void check_limits(
         checker, "limits.batch", raw->batch, 1000, 1, CONF_BATCH_MAX);
     checker_size(
         checker, "limits.write_buffer", raw->write_buffer, 1024 * 1024, 1, &limits->write_buffer);
+    checker_size(checker, "limits.write_rate", raw->write_rate, 4096, 0, &limits->write_rate);
+    check_memory(checker, raw->memory, limits);
     limits->calls_per_connection = (uint32_t)checker_number(
         checker, "limits.calls_per_connection", raw->calls_per_connection, 64, 1, 65536);
     limits->subscriptions = (uint32_t)checker_number(
@@ -305,6 +320,8 @@ static void check_all(struct checker *checker, const struct conf_raw *raw, struc
     refuse_later_keys(checker);
     check_top(checker, raw, conf);
     check_limits(checker, &raw->limits, &conf->limits);
+    if (raw->limits.memory == NULL)
+        conf->limits.memory = conf_memory_default(conf->shards);
     if (raw->pools_count == 0)
         checker_complain(checker, "pools", "there is none");
     if (raw->listeners_count == 0)

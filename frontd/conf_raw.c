@@ -106,6 +106,8 @@ static const cyaml_schema_field_t limits_fields[] = {
     TEXT(conf_raw_limits, body_timeout),
     TEXT(conf_raw_limits, idle_timeout),
     TEXT(conf_raw_limits, write_buffer),
+    TEXT(conf_raw_limits, write_rate),
+    TEXT(conf_raw_limits, memory),
     TEXT(conf_raw_limits, calls_per_connection),
     TEXT(conf_raw_limits, subscriptions),
     CYAML_FIELD_END,

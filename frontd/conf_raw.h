@@ -68,6 +68,8 @@ struct conf_raw_limits {
     char *body_timeout;
     char *idle_timeout;
     char *write_buffer;
+    char *write_rate;
+    char *memory;
     char *calls_per_connection;
     char *subscriptions;
 };

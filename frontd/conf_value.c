@@ -65,6 +65,13 @@ const char *conf_value_size(const char *text, uint32_t *ret_bytes)
     return NULL;
 }
 
+const char *conf_value_memory(const char *text, uint64_t *ret_bytes)
+{
+    if (parse_with_unit(text, sizes, ARRAY_LEN(sizes), CONF_MEMORY_MAX, ret_bytes))
+        return NULL;
+    return "not a size such as 256MiB or 4GiB, at most 1024GiB";
+}
+
 const char *conf_value_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret_number)
 {
     static char message[96];

@@ -12,6 +12,9 @@ const char *conf_value_duration(const char *text, uint64_t *ret_ms);
 /* "64KiB", "1MiB", "1GiB", or bytes. */
 const char *conf_value_size(const char *text, uint32_t *ret_bytes);
 
+/* The same for what may be as large as a machine's memory: at most 1024GiB. */
+const char *conf_value_memory(const char *text, uint64_t *ret_bytes);
+
 /* What a browser may send as Origin: "https://host", "https://host:8443", "null"; or "*". */
 const char *conf_value_origin(const char *text);
 

@@ -60,6 +60,38 @@ static void on_failed(struct job *job, enum rpc_error error)
     end(call_of(job), &outcome);
 }
 
+/* Nobody waits for it. Where a worker has it, only the worker's answer ends it: see above. */
+static void abandon(struct ctx *ctx, struct call *call)
+{
+    if (pool_abandon(&call->job))
+        destroy(ctx, call);
+    else
+        buf_deinit(&call->job.frame); /* it will not be sent again */
+}
+
+/* Its owner is told how it has ended, though a worker still has it. */
+static void give_up(struct call *call, enum rpc_error error)
+{
+    struct outcome outcome = {.error = error};
+    struct ctx *ctx = call->job.pool->ctx;
+    wheel_disarm(&call->deadline);
+    if (call->owner != NULL) {
+        list_remove(&call->node);
+        call_ops->ended(call, &outcome);
+        call->owner = NULL;
+    }
+    abandon(ctx, call);
+}
+
+static bool on_part(struct job *job, size_t n)
+{
+    struct call *call = call_of(job);
+    if (call_ops->part(call, n))
+        return true;
+    give_up(call, RPC_OVERLOADED);
+    return false;
+}
+
 static void on_pushed(struct worker *worker, const struct frame *frame)
 {
     call_ops->pushed(worker, frame);
@@ -69,6 +101,7 @@ const struct pool_ops call_pool_ops = {
     .answered = on_answered,
     .delivered = on_delivered,
     .failed = on_failed,
+    .part = on_part,
     .pushed = on_pushed,
 };
 
@@ -138,6 +171,11 @@ int call_start(struct ctx *ctx, const struct call_spec *spec)
     }
     call->owner = spec->owner;
     call->job.flow = spec->flow;
+    call->claim = spec->claim;
+    call->expected = spec->expected;
+    call->kind = spec->kind;
+    call->wide_kind = spec->wide_kind;
+    call->guessed = spec->guessed;
     call->job.hash = spec->hash;
     call->job.notify = spec->notify;
     call->job.expires = ctx_now(ctx) + spec->timeout;
@@ -151,15 +189,6 @@ int call_start(struct ctx *ctx, const struct call_spec *spec)
     wheel_arm(&ctx->wheel, &call->deadline, call->job.expires);
     pool_submit(spec->pool, &call->job);
     return 0;
-}
-
-/* Nobody waits for it. Where a worker has it, only the worker's answer ends it: see above. */
-static void abandon(struct ctx *ctx, struct call *call)
-{
-    if (pool_abandon(&call->job))
-        destroy(ctx, call);
-    else
-        buf_deinit(&call->job.frame); /* it will not be sent again */
 }
 
 void call_cancel(struct call *call)
@@ -182,13 +211,5 @@ struct span call_id(const struct call *call)
 
 void call_timeout(struct wheel_timer *timer)
 {
-    static const struct outcome outcome = {.error = RPC_DEADLINE_EXCEEDED};
-    struct call *call = container_of(timer, struct call, deadline);
-    struct ctx *ctx = call->job.pool->ctx;
-    if (call->owner != NULL) {
-        list_remove(&call->node);
-        call_ops->ended(call, &outcome);
-        call->owner = NULL;
-    }
-    abandon(ctx, call);
+    give_up(container_of(timer, struct call, deadline), RPC_DEADLINE_EXCEEDED);
 }

@@ -20,6 +20,8 @@ struct call_ops {
     void (*ended)(struct call *call, const struct outcome *outcome);
     /* A worker has something for connections that stay. */
     void (*pushed)(struct worker *worker, const struct frame *frame);
+    /* Whether `n` bytes more of its answer may be held; where not, it ends as overloaded. */
+    bool (*part)(struct call *call, size_t n);
 };
 
 struct call {
@@ -30,6 +32,13 @@ struct call {
     char *method_copy; /* where the method had escapes */
     uint32_t id_at;    /* where in the frame the JSON-RPC id stands; id_len 0: it has none */
     uint32_t id_len;
+    /* What its owner charges to who has asked: see client_may_start(). */
+    uint32_t claim;    /* bytes of its frame */
+    uint32_t expected; /* bytes of its answer, as far as can be known */
+    uint32_t parts;    /* bytes of its answer that have come so far */
+    uint16_t kind;     /* for expect.h: the narrow one, and where that is not known */
+    uint16_t wide_kind;
+    bool guessed; /* `expected` is a guess that becomes smaller */
 };
 
 /* What a call is made of; all borrowed until call_start() returns. */
@@ -49,8 +58,13 @@ struct call_spec {
     uint64_t flow;      /* the client connection that it is from, whatever its protocol */
     bool method_escaped;
     bool notify;
-    bool binary; /* the blob is a binary message */
-    bool http;   /* the body's id is to be the call's: it is written when the call is sent */
+    bool binary;    /* the blob is a binary message */
+    uint32_t claim; /* as in struct call */
+    uint32_t expected;
+    uint16_t kind;
+    uint16_t wide_kind;
+    bool guessed;
+    bool http; /* the body's id is to be the call's: it is written when the call is sent */
 };
 
 /* Once, before any call. ops: for all calls. */

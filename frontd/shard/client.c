@@ -35,8 +35,9 @@
 enum {
     LINGER_MS = 2000,      /* after our last byte: time for the client to read it and close */
     HALF_CLOSED_MS = 1000, /* for answers to a client that has shut its side, or is gone */
-    SLOW_MS = 1000,        /* without reading anything, while over write_buffer waits */
     BODY_RATE = 128,       /* bytes a second that a body must come at, over body_timeout */
+    SMALL_PART = 2,        /* of write_buffer: up to this an answer goes out, whatever is held */
+    OUT_SMALL = 4096,      /* bytes: an answer that is held even where memory is out */
     WRITE_PIECES = 64,     /* of a message queue in one write */
 };
 
@@ -118,6 +119,16 @@ static void wait_for(struct client *client, uint16_t events)
     client->events = events;
 }
 
+static void set_starved(struct client *client, bool starved)
+{
+    if (LIKELY(client->starved == starved))
+        return;
+    client->starved = starved;
+    client->ctx->memory.unread += starved ? 1U : -1U;
+    if (!starved && client->stay != NULL)
+        stay_resume(client); /* it could not be heard */
+}
+
 void client_strip(struct client *client)
 {
     client->state = CLIENT_CLOSED;
@@ -128,6 +139,7 @@ void client_strip(struct client *client)
     client_free_pending(client);
     buf_deinit(&client->out);
     message_queue_free(&client->queue);
+    set_starved(client, false);
     wheel_disarm(&client->timer);
     list_remove(&client->node);
     wait_for(client, 0);
@@ -149,25 +161,58 @@ static void destroy(struct client *client)
     close(fd);
 }
 
+/* Whether what is held for it, and may be soon, leaves room for one more request. */
+static bool has_room(const struct client *client)
+{
+    size_t limit = client->ctx->conf->limits.write_buffer;
+    size_t held = client_waiting(client) + client->held_back;
+    return held + client->claimed < limit ||
+           (client->calls == 0 && !client->backlog && held < limit);
+}
+
 bool client_may_start(const struct client *client)
 {
     const struct ctx *ctx = client->ctx;
-    const struct conf_limits *limits = &ctx->conf->limits;
     return client->state == CLIENT_OPEN && !client->last_request && !client->held &&
-           client->calls < limits->calls_per_connection &&
-           LIKELY(!ctx->hush || list_empty(&client->requests)) &&
-           client_waiting(client) + client->held_back < limits->write_buffer;
+           client->calls < ctx->conf->limits.calls_per_connection &&
+           LIKELY(!ctx->hush || list_empty(&client->requests)) && has_room(client);
 }
 
-bool client_overdue(struct client *client)
+bool client_fits(struct client *client, size_t n, size_t own, bool at_once)
 {
     struct ctx *ctx = client->ctx;
-    if (LIKELY(client_waiting(client) <= ctx->conf->limits.write_buffer))
-        return false;
-    if (!client_write(client))
+    size_t limit = ctx->conf->limits.write_buffer;
+    bool out = UNLIKELY(ctx_memory(ctx) == MEMORY_OUT) && n > OUT_SMALL;
+    if (LIKELY(client_waiting(client) + client->held_back - own <= limit && !out))
         return true;
-    return client_waiting(client) > ctx->conf->limits.write_buffer &&
-           ctx_now(ctx) - client->active_at >= SLOW_MS;
+    client_write(client);
+    if (client->stay != NULL && client_waiting(client) > limit)
+        stay_yield(client);
+    size_t waiting = client_waiting(client);
+    return !(out && waiting + n > OUT_SMALL) && (waiting + client->held_back - own <= limit ||
+                                                    (at_once && waiting + n <= limit / SMALL_PART));
+}
+
+/* What is in its own buffers, in bytes. */
+static size_t buffered(const struct client *client)
+{
+    return client->out.size + (client->queue == NULL ? 0 : message_queue_cost(client->queue)) +
+           (client->pending == NULL ? 0 : client->pending->bytes.size);
+}
+
+size_t client_holds(const struct client *client)
+{
+    size_t n = buffered(client);
+    list_for_each (node, &client->requests)
+        n += request_holds(container_of(node, struct request, node));
+    return n;
+}
+
+/* Whether it holds more than one may that is read while the shard is that short of memory. */
+static bool holds_much(const struct client *client, enum memory_level level)
+{
+    return buffered(client) + client->held_back + (client->calls > 0 ? client->claimed : 0) >
+           memory_little(level);
 }
 
 char *client_room(struct client *client, size_t n)
@@ -241,15 +286,30 @@ static void set_unread(struct client *client, bool unread)
         stay_resume(client);
 }
 
+/*
+ * Whether it is not read for want of memory: it holds much; or it sends what there is no answer to
+ * by which it could be refused.
+ */
+static bool must_starve(const struct client *client, enum memory_level level)
+{
+    return holds_much(client, level) ||
+           (level >= MEMORY_SHORT && client->stay != NULL && client->stay->route->raw);
+}
+
 static void wait_for_what_matters(struct client *client)
 {
+    enum memory_level level = client->ctx->memory.level;
     bool read = client_may_start(client) || client->state == CLIENT_LINGERING;
     set_unread(client, !read);
+    /* One that sends no more is read to its end: it goes then. */
+    set_starved(client, UNLIKELY(level != MEMORY_EASY) && read && !client->shut &&
+                            client->state == CLIENT_OPEN && must_starve(client, level));
+    read = read && !client->starved;
     bool write = client_writable(client) > 0;
     /* Who is not read, but waits for an answer, may leave. (A pipelining HTTP client whose reading
      * is paused has requests unread, which its end would overtake; see also on_hang_up().) */
     bool leaves = client->state == CLIENT_OPEN && !read && !client->shut &&
-                  (client->last_request || client->stay != NULL);
+                  (client->last_request || client->stay != NULL || client->starved);
     uint16_t events = (read ? EPOLLIN : 0) | (write ? EPOLLOUT : 0) | (leaves ? EPOLLRDHUP : 0);
     wait_for(client, client->deserted && !read ? 0 : events | CLIENT_LOST);
 }
@@ -283,9 +343,12 @@ static uint64_t due(const struct client *client)
     default: break;
     }
     uint64_t stalled_at = stalled(client);
+    uint64_t guess_at = UINT64_MAX; /* when more may be started: no limit of the client's */
+    if (UNLIKELY(client->guessed) && (client->paused || client->backlog))
+        guess_at = ctx_now(client->ctx) + EXPECT_STEP_MS;
     if (stalled_at != UINT64_MAX && client->stay == NULL)
-        return stalled_at;
-    return MIN(MIN(stalled_at, silent(client)), client_session(client)->due(client));
+        return MIN(stalled_at, guess_at);
+    return MIN(MIN(MIN(stalled_at, guess_at), silent(client)), client_session(client)->due(client));
 }
 
 /* Sees to it that the timer fires in time; that it may fire too early costs one look. */
@@ -409,6 +472,12 @@ static void on_end_of_input(struct client *client)
 static void on_readable(struct client *client)
 {
     struct ctx *ctx = client->ctx;
+    enum memory_level level = ctx_memory(ctx);
+    if (UNLIKELY(level != MEMORY_EASY) && client->state == CLIENT_OPEN && !client->shut &&
+        must_starve(client, level)) {
+        client_touch(client); /* which stops reading */
+        return;
+    }
     ssize_t n = recv(client->fd, ctx->read_buf, CTX_READ_SIZE, 0);
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)
@@ -492,6 +561,21 @@ void client_ready(void *item, uint32_t events)
         on_hang_up(client);
 }
 
+/*
+ * The client has taken `n` bytes. It has body_timeout from now on; but where over write_buffer
+ * waits, each byte gives it only the time that it takes at write_rate, so that one that reads more
+ * slowly comes to its end, the sooner the slower it is.
+ */
+static void note_written(struct client *client, size_t n)
+{
+    uint64_t now = ctx_now(client->ctx);
+    uint32_t rate = client->ctx->conf->limits.write_rate;
+    if (LIKELY(!client->heavy) || rate == 0)
+        client->active_at = now;
+    else
+        client->active_at = MIN(now, client->active_at + (uint64_t)n * 1000 / rate);
+}
+
 /* Returns false when the connection is broken. */
 static bool write_out(struct client *client)
 {
@@ -510,12 +594,13 @@ static bool write_out(struct client *client)
     }
     if (n < 0)
         return errno == EAGAIN || errno == EINTR;
-    client->active_at = ctx_now(client->ctx);
+    note_written(client, (size_t)n);
     size_t of_own = MIN((size_t)n, own);
     if (of_own > 0)
         buf_consume(&client->out, of_own);
     if ((size_t)n > of_own)
         message_queue_written(&client->queue, (size_t)n - of_own);
+    client->heavy = client_waiting(client) > client->ctx->conf->limits.write_buffer;
     return true;
 }
 
@@ -549,6 +634,8 @@ void client_flush(struct client *client)
         list_empty(&client->requests))
         linger(client);
     bool leaves = UNLIKELY(ctx->leaving) && client_can_move(client);
+    if (UNLIKELY(client->backlog) && client->state < CLIENT_DOOMED)
+        request_go_on(client);
     if (client->paused && !leaves && client_may_start(client)) {
         client->paused = false;
         if (client->pending != NULL)
@@ -572,7 +659,7 @@ void client_flush(struct client *client)
 bool client_too_slow(struct client *client)
 {
     uint64_t now = ctx_now(client->ctx);
-    uint64_t timeout = client->ctx->conf->limits.body_timeout;
+    uint64_t timeout = client_body_timeout(client);
     struct pending *pending = client->pending;
     if (now - pending->heard >= timeout)
         return true;
@@ -589,6 +676,10 @@ void client_timeout(struct wheel_timer *timer)
 {
     struct client *client = container_of(timer, struct client, timer);
     uint64_t now = ctx_now(client->ctx);
+    if (UNLIKELY(client->guessed)) {
+        request_guess_again(client);
+        client_touch(client); /* which starts what there is room for now */
+    }
     if (!client_write(client)) /* what came in this turn has not been offered to it yet */
         return;
     bool ours = client->state != CLIENT_OPEN || client->shut || stalled(client) <= now ||

@@ -83,16 +83,16 @@ struct client {
     int fd;
     uint32_t calls; /* in progress */
 
-    uint64_t active_at; /* ms: last time anything moved */
-    uint32_t held_back; /* bytes of answers that wait for those of earlier requests */
+    uint64_t active_at; /* ms: last time anything moved; of one that is `heavy` see client.c */
+    uint32_t held_back; /* bytes of answers that are not in `out` yet: see client_holds() */
     uint16_t peer_port;
     uint16_t events;          /* what ctx->poller waits for; 0: it does not know the client */
     uint8_t peer_family;      /* AF_INET, AF_INET6, AF_UNIX */
     uint8_t state;            /* enum client_state */
-    bool last_request;        /* nothing is read after the request in progress */
-    bool paused;              /* the session left bytes since it might not start a request */
-    bool touched;             /* it is one of ctx->dirty_clients, or not to become one */
-    bool held;                /* until a worker has said whether it may stay, nothing is read */
+    bool last_request : 1;    /* nothing is read after the request in progress */
+    bool paused : 1;          /* the session left bytes since it might not start a request */
+    bool touched : 1;         /* it is one of ctx->dirty_clients, or not to become one */
+    bool held : 1;            /* until a worker has said whether it may stay, nothing is read */
     bool moving : 1;          /* frozen: its state is on the way to another process */
     bool arriving : 1;        /* restored, but it does not live yet */
     bool kept : 1;            /* no other process wants it */
@@ -101,6 +101,11 @@ struct client {
     bool unread : 1;          /* reading is paused */
     bool used : 1;            /* something came from it, or a worker sent it something */
     bool deserted : 1;        /* its end is closed, in both directions: nothing more can come */
+    bool starved : 1;         /* reading is paused since the shard is short of memory */
+    bool heavy : 1;           /* over write_buffer waits for it */
+    bool guessed : 1;         /* `claimed` has guesses that become smaller: request_guess_again() */
+    bool backlog : 1;         /* members of its batches wait to be started */
+    uint32_t claimed;         /* bytes: what its calls have sent, and may be answered: see below */
     struct list requests;     /* in progress, oldest first */
     struct wheel_timer timer; /* the earliest of its timeouts; armed lazily (client.c) */
 
@@ -166,7 +171,8 @@ bool client_evict(struct client *client);
 /* Whether workers may still hear of it: a request, or that it has gone. */
 static inline bool client_may_ask(const struct client *client)
 {
-    return client->stay != NULL || (client->state == CLIENT_OPEN && !client->last_request);
+    return client->stay != NULL || client->backlog ||
+           (client->state == CLIENT_OPEN && !client->last_request);
 }
 
 /*
@@ -203,6 +209,9 @@ void client_keep(struct client *client);
  * down. Workers are not told: it lives on.
  */
 void client_release(struct client *client);
+
+/* About how many bytes its state has: more where much of it is rounded. */
+size_t client_state_size(const struct client *client);
 
 /*
  * Appends its state. May be called whenever client_can_move() would say so, or while it is frozen.
@@ -247,13 +256,29 @@ bool client_write(struct client *client);
 /* For the sessions */
 
 /*
- * Whether a client is not to get even more to read: over write_buffer waits for it, and it has
- * taken nothing for a while. What comes in one go does not make it slow: it is written first.
+ * What a connection can make this shard hold is bounded in two places. Requests are started only
+ * while what waits for it, what is held back, and what its calls in progress claim is together less
+ * than write_buffer; but one may always be in progress. A call claims the size of its frame, and of
+ * the answer that is expected (expect.h); a batch claims the text of its members that wait, too.
+ * And an answer is only held where client_fits() says so, whatever was expected of it.
  */
-bool client_overdue(struct client *client);
 
 /* Whether a new request may be started. (While the shard hushes, no second one is.) */
 bool client_may_start(const struct client *client);
+
+/*
+ * Whether an answer of `n` bytes may be held for the client, after what waits has been written as
+ * far as it goes: at most write_buffer is held besides it, or it is a small one that leaves at
+ * once. Where not, the call gets an error instead.
+ *
+ * own: bytes that are held back already and belong to it, as to a batch's answer.
+ * at_once: it goes out, or behind what goes out, and does not wait for other calls.
+ */
+bool client_fits(struct client *client, size_t n, size_t own, bool at_once);
+
+/* Bytes that are held for it in this process, or that its calls in progress have sent: for who is
+ * to go when memory is short. It looks at every call. */
+size_t client_holds(const struct client *client);
 
 /* What waits to be written, in bytes and as write_buffer counts it; 0: nothing. */
 static inline size_t client_waiting(const struct client *client)
@@ -284,6 +309,14 @@ void client_free_pending(struct client *client);
 
 /* Whether the body of a request or message comes too slowly: see client.c. */
 bool client_too_slow(struct client *client);
+
+/* How long a body may make no progress, in ms. One that is not read for want of memory has as long
+ * again: it is not its fault, but it does hold memory. */
+static inline uint64_t client_body_timeout(const struct client *client)
+{
+    uint64_t timeout = client->ctx->conf->limits.body_timeout;
+    return client->starved ? timeout * 2 : timeout;
+}
 
 /* For client_move.c */
 

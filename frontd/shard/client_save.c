@@ -13,6 +13,10 @@
 /*
  * Whoever adds to what a connection keeps comes by here: it is saved and restored too, or it is
  * said above why it need not be, and then the number changes.
+ *
+ * What belongs to requests in progress is 0 in one that moves: held_back, claimed, guessed,
+ * backlog. Whether it is starved is up to the memory of the process that it is in; whether it is
+ * heavy follows from what waits, and how long it has been so slow is in active_at.
  */
 #if __SIZEOF_POINTER__ == 8
 _Static_assert(sizeof(struct client) == 192, "saved by save_client()");
@@ -96,6 +100,15 @@ static void save_waiting(const struct client *client, struct pack *pack)
         message_queue_save(client->queue, pack);
         pack_end(pack, begun);
     }
+}
+
+size_t client_state_size(const struct client *client)
+{
+    enum { BASE = 256, PER_MESSAGE = 5 };
+    size_t n = BASE + buf_len(&client->out);
+    if (client->queue != NULL)
+        n += client->queue->bytes + (size_t)client->queue->count * PER_MESSAGE;
+    return n + (client->pending == NULL ? 0 : buf_len(&client->pending->bytes));
 }
 
 int client_save(const struct client *client, struct buf *out)
@@ -267,6 +280,7 @@ int client_restore(
     list_init(&client->node);
     wheel_timer_init(&client->timer, TIMER_CLIENT);
     int r = restore_sections(client, state);
+    client->heavy = client_waiting(client) > ctx->conf->limits.write_buffer;
     if (r == 0)
         r = watch(client);
     if (r < 0) {

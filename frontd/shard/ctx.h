@@ -7,10 +7,13 @@
 #include "common/idmap.h"
 #include "common/ids.h"
 #include "common/list.h"
+#include "common/mem.h"
 #include "common/slab.h"
 #include "common/wheel.h"
 #include "frontd/codec/http1.h"
 #include "frontd/conf.h"
+#include "frontd/shard/expect.h"
+#include "frontd/shard/memory.h"
 #include "frontd/shard/poller.h"
 #include "frontd/share.h"
 
@@ -30,7 +33,8 @@ enum timer_kind {
     TIMER_POOL,
     TIMER_ACCEPT,
     TIMER_GIVE,
-    TIMER_TAKE
+    TIMER_TAKE,
+    TIMER_MEMORY
 };
 
 /* Who this shard is, for HELLO and for siblings. */
@@ -74,6 +78,10 @@ struct ctx {
     struct list quiet; /* clients that became so in this turn; nobody's list outlives it */
     struct share_counters *count;
     uint64_t open; /* client connections */
+    struct memory memory;
+    struct wheel_timer memory_timer; /* when it may be given back, or is to be looked at again */
+    uint64_t expect_seed;
+    struct expect expect; /* last, since it is large */
 };
 
 /* Milliseconds of the monotonic clock, taken once a turn. */
@@ -85,6 +93,12 @@ static inline uint64_t ctx_now(const struct ctx *ctx)
 static inline void ctx_arm(struct ctx *ctx, struct wheel_timer *timer, uint64_t delay_ms)
 {
     wheel_arm(&ctx->wheel, timer, ctx_now(ctx) + delay_ms);
+}
+
+/* The level of the memory that is held by now, which rises in the course of a turn. */
+static inline enum memory_level ctx_memory(struct ctx *ctx)
+{
+    return memory_raise(&ctx->memory, mem_held());
 }
 
 /* The Date field's value, made at most once a second. */

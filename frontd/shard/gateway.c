@@ -79,7 +79,8 @@ void gateway_start(struct request *request, const struct http1_head *head, struc
         request_error(request, RPC_METHOD_NOT_FOUND, (struct span){0});
         return;
     }
-    if (put_request(&text, head) < 0 ||
+    struct ctx *ctx = client->ctx;
+    if (UNLIKELY(ctx_memory(ctx) >= MEMORY_SHORT) || put_request(&text, head) < 0 ||
         meta_write(&meta, request->route, client, head, &spec.left_at) < 0) {
         request_error(request, RPC_OVERLOADED, (struct span){0});
     } else {
@@ -88,6 +89,8 @@ void gateway_start(struct request *request, const struct http1_head *head, struc
         spec.id = (struct span){buf_data(&text) + sizeof(prefix) - 1, JOB_ID_DIGITS};
         spec.method = (struct span){spec.id.p + JOB_ID_DIGITS + 11, 12};
         CHECK(memcmp(spec.method.p, "http.request", 12) == 0);
+        spec.kind = expect_kind(ctx->expect_seed, (uint32_t)pool, head->path);
+        spec.wide_kind = expect_kind(ctx->expect_seed, (uint32_t)pool, spec.method);
         if (conf->pools[pool].hash != CONF_HASH_NONE)
             spec.hash = meta_hash(&conf->pools[pool], client, head, (struct span){0});
         request_call(request, &spec, (uint32_t)pool);
@@ -244,6 +247,8 @@ void gateway_ended(struct request *request, const struct outcome *outcome)
         request_error(request, RPC_BAD_RESPONSE, (struct span){0});
     else if (response.result.n == 0)
         request_status(request, 500, (struct span){0});
+    else if (!request_fits(request, outcome->blob.n))
+        request_error(request, RPC_OVERLOADED, (struct span){0});
     else
         relay(request, outcome, response.result);
 }

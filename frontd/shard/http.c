@@ -105,7 +105,7 @@ static uint64_t due(const struct client *client)
     if (pending != NULL && client_may_start(client)) {
         if (pending->codec.http1.phase == HTTP1_PHASE_HEAD)
             return pending->started + limits->header_timeout;
-        return MIN(pending->heard, pending->window) + limits->body_timeout;
+        return MIN(pending->heard, pending->window) + client_body_timeout(client);
     }
     if (!list_empty(&client->requests))
         return UINT64_MAX; /* calls have their own deadlines */
@@ -175,7 +175,7 @@ static char *reply_room(struct request *request, size_t n, struct buf **ret_out)
     struct client *client = request->client;
     bool first = client->requests.next == &request->node;
     *ret_out = first ? &client->out : &request->reply;
-    char *room = first && client_overdue(client) ? NULL : buf_room(*ret_out, n);
+    char *room = buf_room(*ret_out, n);
     if (room == NULL)
         client_doom(client);
     return room;

@@ -136,10 +136,10 @@ static bool count_one(const struct acceptor *acceptor)
 }
 
 /* Whether one more connection fits. */
-static bool has_room(const struct acceptor *acceptor)
+static bool has_room(struct acceptor *acceptor)
 {
     struct ctx *ctx = acceptor->ctx;
-    if (ctx->open >= acceptor->most || !count_one(acceptor))
+    if (ctx_memory(ctx) >= MEMORY_SHORT || ctx->open >= acceptor->most || !count_one(acceptor))
         return false;
     share_connection_remove(ctx->share, ctx->seat);
     return true;
@@ -172,6 +172,10 @@ static bool admit(struct listener *listener)
 {
     struct acceptor *acceptor = listener->acceptor;
     struct ctx *ctx = acceptor->ctx;
+    if (ctx_memory(ctx) >= MEMORY_SHORT) {
+        pause_accepting(acceptor, "limits.memory");
+        return false;
+    }
     if (ctx->open < acceptor->most && count_one(acceptor))
         return true;
     if (!is_waited_for(listener))

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/hash.h"
 #include "common/mem.h"
 
 struct message *message_new(size_t len, bool push)
@@ -145,16 +146,85 @@ void message_queue_save(const struct message_queue *queue, struct pack *pack)
     }
 }
 
+/*
+ * What many connections wait for was in memory once where they come from, and is to be so here. The
+ * pushes that were restored last are found by a few of their bytes.
+ */
+enum {
+    RESTORED_COUNT = 8192,   /* a power of two: places */
+    RESTORED_MAX = 16 << 20, /* bytes that are kept on this account alone, at most */
+    SAMPLE = 32,             /* bytes at each end */
+};
+
+static struct message **restored; /* RESTORED_COUNT; NULL: none yet */
+static size_t restored_bytes;
+
+void message_forget_restored(void)
+{
+    for (size_t i = 0; restored != NULL && i < RESTORED_COUNT; i++)
+        message_unref(restored[i]);
+    restored = mem_free(restored);
+    restored_bytes = 0;
+}
+
+/* Where it is, or would be; NULL without memory for the table. */
+static struct message **restored_place(struct span bytes)
+{
+    static const struct hash_key key = {0x66726f6e74640002ULL, 0x7265737465640001ULL};
+    char sample[2 * SAMPLE + sizeof(size_t)];
+    size_t n = MIN(bytes.n, (size_t)SAMPLE);
+    if (restored == NULL)
+        restored = mem_zalloc(RESTORED_COUNT * sizeof(struct message *));
+    if (restored == NULL)
+        return NULL;
+    memcpy(sample, bytes.p, n);
+    memcpy(sample + n, bytes.p + bytes.n - n, n);
+    memcpy(sample + 2 * n, &bytes.n, sizeof(size_t));
+    return &restored[hash_bytes(&key, sample, 2 * n + sizeof(size_t)) & (RESTORED_COUNT - 1)];
+}
+
+static bool is_same(const struct message *message, struct span bytes)
+{
+    return message->len == bytes.n && memcmp(message->bytes, bytes.p, bytes.n) == 0;
+}
+
+static void remember_restored(struct message **place, struct message *message)
+{
+    if (restored_bytes + message->size > RESTORED_MAX) {
+        message_forget_restored();
+        return; /* the table is made anew for the next one */
+    }
+    restored_bytes += message->size;
+    if (*place != NULL)
+        restored_bytes -= (*place)->size;
+    message_unref(*place);
+    *place = message_ref(message);
+}
+
+/* A reference to such a message; NULL without memory. */
+static struct message *restored_message(struct span bytes, bool push)
+{
+    struct message **place = push ? restored_place(bytes) : NULL;
+    if (place != NULL && *place != NULL && is_same(*place, bytes))
+        return message_ref(*place);
+    struct message *message = message_new(bytes.n, push);
+    if (message == NULL)
+        return NULL;
+    memcpy(message->bytes, bytes.p, bytes.n);
+    if (place != NULL)
+        remember_restored(place, message);
+    return message;
+}
+
 static int restore_one(struct message_queue **queue, struct unpack *unpack)
 {
     bool push = unpack_flag(unpack);
     struct span bytes = unpack_bytes(unpack);
     if (unpack->bad || bytes.n == 0)
         return -EBADMSG;
-    struct message *message = message_new(bytes.n, push);
+    struct message *message = restored_message(bytes, push);
     if (message == NULL)
         return -ENOMEM;
-    memcpy(message->bytes, bytes.p, bytes.n);
     int r = message_queue_add(queue, message);
     message_unref(message);
     return r;

@@ -73,8 +73,15 @@ size_t message_queue_drop(struct message_queue **queue, size_t limit);
 /* For another process: the messages that wait, and how much of the first is out. */
 void message_queue_save(const struct message_queue *queue, struct pack *pack);
 
-/* Returns 0 with *ret_queue, -EBADMSG or -ENOMEM. */
+/*
+ * Returns 0 with *ret_queue, -EBADMSG or -ENOMEM. A push that has been restored lately for another
+ * connection is shared with it, as it was in the process that it comes from: until
+ * message_forget_restored().
+ */
 int message_queue_restore(struct message_queue **ret_queue, struct unpack *unpack);
+
+/* No more connections come for now. */
+void message_forget_restored(void);
 
 /* Drops everything; *queue is NULL then. */
 void message_queue_free(struct message_queue **queue);

@@ -53,6 +53,11 @@ struct pool_ops {
     /* A notification is on its way: there will be no answer. */
     void (*delivered)(struct job *job);
     void (*failed)(struct job *job, enum rpc_error error);
+    /*
+     * `n` bytes more of an answer that comes in parts are about to be held for a job that is not
+     * abandoned. Returns false where they are not to be: the job is abandoned then.
+     */
+    bool (*part)(struct job *job, size_t n);
     /* A worker has something for connections that stay. */
     void (*pushed)(struct worker *worker, const struct frame *frame);
 };

@@ -11,10 +11,98 @@
 
 static struct pool *all_pools;
 
+/* What it was charged for while it was in progress. */
+static void unclaim(struct client *client, struct call *call)
+{
+    client->claimed -= call->claim + call->expected;
+    client->held_back -= call->parts;
+    call->claim = call->expected = call->parts = 0;
+}
+
+static void note_answer(struct client *client, const struct call *call, size_t n)
+{
+    struct expect *expect = &client->ctx->expect;
+    bool known = expect_known(expect, call->kind);
+    expect_answered(expect, call->kind, n);
+    if (call->wide_kind != call->kind)
+        expect_answered(expect, call->wide_kind, n);
+    if (UNLIKELY(!known) && client->guessed)
+        request_guess_again(client);
+}
+
+/* What the answer to such a call is expected to be, in bytes. */
+static uint32_t expected_of(
+    const struct client *client, uint16_t kind, uint16_t wide_kind, bool *ret_shrinks)
+{
+    struct ctx *ctx = client->ctx;
+    const struct conf_limits *limits = &ctx->conf->limits;
+    return expect_size(&ctx->expect, expect_known(&ctx->expect, kind) ? kind : wide_kind,
+        limits->write_buffer, limits->calls_per_connection, ctx_now(ctx), ret_shrinks);
+}
+
+void request_guess_again(struct client *client)
+{
+    client->guessed = false;
+    list_for_each (of, &client->requests) {
+        list_for_each (node, &container_of(of, struct request, node)->calls) {
+            struct call *call = container_of(node, struct call, node);
+            if (!call->guessed)
+                continue;
+            uint32_t expected = expected_of(client, call->kind, call->wide_kind, &call->guessed);
+            if (expected < call->expected) {
+                client->claimed -= call->expected - expected;
+                call->expected = expected;
+            }
+            client->guessed |= call->guessed;
+        }
+    }
+}
+
+size_t request_holds(const struct request *request)
+{
+    size_t n = request->reply.size + request->batch.size + rpc_rest_size(request);
+    list_for_each (node, &request->calls) {
+        const struct call *call = container_of(node, struct call, node);
+        n += call->job.frame.size + call->parts;
+    }
+    return n;
+}
+
+bool request_fits(struct request *request, size_t n)
+{
+    struct client *client = request->client;
+    bool next = client->stay != NULL || client->requests.next == &request->node;
+    return client_fits(client, n, request->gathered, next && !request->is_batch);
+}
+
+static struct request *first_with_rest(const struct client *client)
+{
+    list_for_each (node, &client->requests) {
+        struct request *request = container_of(node, struct request, node);
+        if (request->rest != NULL)
+            return request;
+    }
+    return NULL;
+}
+
+void request_go_on(struct client *client)
+{
+    struct request *request;
+    while ((request = first_with_rest(client)) != NULL && rpc_go_on(request))
+        ; /* it may be gone, and others with it */
+    client->backlog = request != NULL;
+}
+
 /* What became of a call (NULL: there was no memory for it) goes to whoever started it. */
 static void tell(struct request *request, struct call *call, const struct outcome *outcome)
 {
-    request->client->calls--;
+    struct client *client = request->client;
+    client->calls--;
+    if (LIKELY(call != NULL)) {
+        unclaim(client, call);
+        if (outcome->error == 0 && !call->job.notify)
+            note_answer(client, call, outcome->body.n + outcome->blob.n);
+    }
     if (request->asking)
         stay_asked(request, outcome);
     else if (request->route->kind == CONF_HTTP)
@@ -28,6 +116,18 @@ static void on_ended(struct call *call, const struct outcome *outcome)
     tell(call->owner, call, outcome);
 }
 
+static bool on_part(struct call *call, size_t n)
+{
+    struct request *request = call->owner;
+    struct client *client = request->client;
+    if (!client_fits(client, n, call->parts, false))
+        return false;
+    call->parts += (uint32_t)n;
+    client->held_back += (uint32_t)n;
+    expect_at_least(&client->ctx->expect, call->kind, call->parts);
+    return true;
+}
+
 static void on_pushed(struct worker *worker, const struct frame *frame)
 {
     struct pool *pool = worker->pool;
@@ -35,7 +135,7 @@ static void on_pushed(struct worker *worker, const struct frame *frame)
     push_handle(pool->ctx, &from, frame);
 }
 
-static const struct call_ops call_ops = {.ended = on_ended, .pushed = on_pushed};
+static const struct call_ops call_ops = {.ended = on_ended, .part = on_part, .pushed = on_pushed};
 
 int request_init(struct ctx *ctx, struct pool *pools)
 {
@@ -74,11 +174,15 @@ struct request *request_add(struct client *client, const struct conf_route *rout
 
 void request_free(struct request *request)
 {
+    struct client *client = request->client;
     CHECK(list_empty(&request->calls));
     list_remove(&request->node);
+    rpc_drop_rest(request);
+    client->held_back -= request->gathered;
+    CHECK(!list_empty(&client->requests) || (client->claimed == 0 && client->calls == 0));
     buf_deinit(&request->reply);
     buf_deinit(&request->batch);
-    slab_put(&request->client->ctx->requests, request);
+    slab_put(&client->ctx->requests, request);
 }
 
 bool request_awaited(const struct request *request)
@@ -93,8 +197,10 @@ bool request_awaited(const struct request *request)
 void request_cancel(struct request *request)
 {
     list_for_each_safe (node, &request->calls) {
+        struct call *call = container_of(node, struct call, node);
         request->client->calls--;
-        call_cancel(container_of(node, struct call, node));
+        unclaim(request->client, call);
+        call_cancel(call);
     }
 }
 
@@ -252,11 +358,18 @@ void request_call(struct request *request, struct call_spec *spec, uint32_t pool
     spec->owner = request;
     spec->list = &request->calls;
     spec->pool = &all_pools[pool];
-    spec->timeout = request->route->timeout;
     spec->flow = client->conn.id;
+    if (spec->timeout == 0)
+        spec->timeout = request->route->timeout;
+    spec->claim = (uint32_t)(FRAME_HEAD_SIZE + spec->meta.n + spec->body.n + spec->blob.n);
+    if (!spec->notify)
+        spec->expected = expected_of(client, spec->kind, spec->wide_kind, &spec->guessed);
+    client->guessed |= spec->guessed;
+    client->claimed += spec->claim + spec->expected;
     request->pending++;
     client->calls++;
     if (call_start(client->ctx, spec) < 0) {
+        client->claimed -= spec->claim + spec->expected;
         struct outcome outcome = {.error = RPC_OVERLOADED};
         tell(request, NULL, &outcome);
     }

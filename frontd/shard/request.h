@@ -12,6 +12,8 @@ struct request {
     const struct conf_route *route; /* NULL: none was found */
     struct buf reply;               /* the complete answer, until it is its turn */
     struct buf batch;               /* the answers of a batch's members so far */
+    struct batch_rest *rest;        /* members that wait to be started; NULL: none (rpc.c) */
+    uint32_t gathered;              /* bytes of `batch`, as counted in client->held_back */
     uint32_t pending;               /* calls in progress, and one while they are started */
     uint8_t minor;                  /* of its HTTP version */
     bool head;                      /* HEAD: the answer has no body */
@@ -53,6 +55,17 @@ void request_abandon(struct request *request);
 /* Frees one whose answer is out. */
 void request_free(struct request *request);
 
+/* For client.c */
+
+/* Starts what waits of its batches, as far as there is room, oldest first; from a flush. */
+void request_go_on(struct client *client);
+
+/* Makes smaller what its calls claim by a guess, as far as more is known by now. */
+void request_guess_again(struct client *client);
+
+/* Bytes that are held for it, besides what is in the client's own buffers. */
+size_t request_holds(const struct request *request);
+
 /* For rpc.c and gateway.c */
 
 /* What an answer has besides its body. */
@@ -84,5 +97,11 @@ struct request *request_add(struct client *client, const struct conf_route *rout
 void request_notify(
     struct ctx *ctx, const struct conf_route *route, struct call_spec *spec, uint32_t pool);
 
-/* Starts a call of the request; counts it. */
+/* Whether an answer of `n` bytes to one of its calls may be held: see client_fits(). */
+bool request_fits(struct request *request, size_t n);
+
+/*
+ * Starts a call of the request; counts it. The spec's wide_kind and kind are set, and its timeout,
+ * where it is not the route's.
+ */
 void request_call(struct request *request, struct call_spec *spec, uint32_t pool);

@@ -2,6 +2,11 @@
  * rpc_start() scans the body and starts a call for each request in it. A single call's answer is
  * relayed as it comes; a batch's answers gather, in the order in which they come, until the last of
  * its calls has ended. Notifications have no part in the answer: with nothing else it is 204.
+ *
+ * Members of a batch count as requests of their connection: where it may start no more, the others
+ * wait in request->rest, with a copy of their text. As calls of the connection end, rpc_go_on()
+ * starts more of them, at the end of a turn. The deadline of all is counted from when the batch
+ * came.
  */
 
 #include "frontd/shard/rpc.h"
@@ -14,6 +19,34 @@
 
 enum {
     BATCH_REPLY_MAX = FRAME_MAX_DEFAULT, /* bytes; a member's answer beyond it becomes an error */
+    GO_ON_MAX = 256,                     /* members that are started at a time */
+};
+
+/* What members of a batch are started with. */
+struct origin {
+    const struct http1_head *head; /* NULL: a message's, or not there any more */
+    const struct batch_rest *rest; /* what is kept of it then */
+    struct span meta;
+    size_t left_at;
+    uint64_t timeout; /* ms; 0: the route's */
+};
+
+struct member_place {
+    uint32_t at; /* in batch_rest.text */
+    uint32_t n;
+};
+
+/* The members of a batch that wait: one block, with their places, their text and the meta in it. */
+struct batch_rest {
+    size_t size;      /* of the block */
+    uint64_t expires; /* ms */
+    size_t left_at;   /* in meta */
+    uint32_t next;    /* of places */
+    uint32_t count;
+    uint64_t *hashes; /* of each pool of the route, where it hashes on a header */
+    struct span meta;
+    const char *text;
+    struct member_place places[];
 };
 
 static struct jsonrpc_request *members; /* of the batch being looked at: limits.batch of them */
@@ -47,6 +80,9 @@ static void add_to_batch(struct request *request, struct span text)
     size_t before = buf_len(batch);
     if (buf_append(batch, before == 0 ? "[" : ",", 1) < 0 || buf_append(batch, text.p, text.n) < 0)
         buf_truncate(batch, before);
+    uint32_t more = (uint32_t)(buf_len(batch) - before);
+    request->gathered += more;
+    request->client->held_back += more;
 }
 
 static void add_error_to_batch(struct request *request, enum rpc_error error, struct span id)
@@ -61,15 +97,23 @@ static void add_error_to_batch(struct request *request, enum rpc_error error, st
 static void one_less(struct request *request)
 {
     CHECK(request->pending > 0);
-    if (--request->pending > 0)
+    if (--request->pending > 0) {
+        if (request->rest != NULL)
+            client_touch(request->client); /* others may be started */
         return;
+    }
     struct reply reply = {.status = 204};
-    if (buf_len(&request->batch) > 0 && buf_append(&request->batch, "]", 1) == 0) {
+    struct buf batch = request->batch; /* it is not kept until it is this request's turn */
+    request->batch = (struct buf){0};
+    request->client->held_back -= request->gathered;
+    request->gathered = 0;
+    if (buf_len(&batch) > 0 && buf_append(&batch, "]", 1) == 0) {
         reply.status = 200;
         reply.content_type = "application/json";
-        reply.body = (struct span){buf_data(&request->batch), buf_len(&request->batch)};
+        reply.body = (struct span){buf_data(&batch), buf_len(&batch)};
     }
     request_reply(request, &reply);
+    buf_deinit(&batch);
 }
 
 /* An error for one member, or for the whole request where it is not a batch. */
@@ -96,6 +140,8 @@ void rpc_ended(struct request *request, struct call *call, const struct outcome 
     if (error == 0 && request->is_batch &&
         buf_len(&request->batch) + outcome->body.n > BATCH_REPLY_MAX)
         error = RPC_TOO_LARGE;
+    if (error == 0 && !notify && !request_fits(request, outcome->body.n))
+        error = RPC_OVERLOADED; /* the client does not read what it has */
     if (error != 0) {
         fail(request, error, id, notify);
     } else if (request->is_batch || notify) {
@@ -137,23 +183,39 @@ static int pool_of(
     return pool;
 }
 
+static uint64_t hash_of(const struct request *request, const struct origin *origin,
+    const struct jsonrpc_request *member, uint32_t pool)
+{
+    const struct conf_pool *conf = &request->client->ctx->conf->pools[pool];
+    if (LIKELY(conf->hash == CONF_HASH_NONE))
+        return 0;
+    if (conf->hash == CONF_HASH_HEADER && origin->rest != NULL) {
+        for (uint32_t i = 0; i < request->route->npools; i++) {
+            if (request->route->pools[i] == pool)
+                return origin->rest->hashes[i];
+        }
+    }
+    return meta_hash(conf, request->client, origin->head, member->params);
+}
+
 static void start_member(
-    struct request *request, const struct http1_head *head, const struct jsonrpc_request *member)
+    struct request *request, const struct origin *origin, const struct jsonrpc_request *member)
 {
     struct client *client = request->client;
-    const struct conf *conf = client->ctx->conf;
+    struct ctx *ctx = client->ctx;
     bool notify = member->kind == JSONRPC_NOTIFY;
     if (member->kind == JSONRPC_INVALID) {
         request->pending++;
         fail(request, RPC_INVALID_REQUEST, member->id, false);
         return;
     }
-    int pool = pool_of(conf, request->route, member);
-    if (pool < 0) {
+    int pool = pool_of(ctx->conf, request->route, member);
+    if (pool < 0 || UNLIKELY(ctx_memory(ctx) >= MEMORY_SHORT)) {
         request->pending++;
         fail(request, pool == -1 ? RPC_METHOD_NOT_FOUND : RPC_OVERLOADED, member->id, notify);
         return;
     }
+    uint16_t kind = expect_kind(ctx->expect_seed, (uint32_t)pool, member->method);
     struct call_spec spec = {
         .body = member->text,
         .method = member->method,
@@ -161,19 +223,159 @@ static void start_member(
         .id = member->id,
         .notify = notify,
         .conn = client->stay == NULL ? 0 : client->conn.id,
+        .meta = origin->meta,
+        .left_at = origin->left_at,
+        .hash = hash_of(request, origin, member, (uint32_t)pool),
+        .timeout = origin->timeout,
+        .kind = kind,
+        .wide_kind = kind,
     };
-    struct buf meta = {0};
-    if (conf->pools[pool].hash != CONF_HASH_NONE)
-        spec.hash = meta_hash(&conf->pools[pool], client, head, member->params);
-    if (meta_write(&meta, request->route, client, head, &spec.left_at) < 0) {
-        buf_deinit(&meta);
-        request->pending++;
-        fail(request, RPC_OVERLOADED, member->id, notify);
+    request_call(request, &spec, (uint32_t)pool);
+}
+
+/* Whether one more member may be started: as client_may_start(), for what has been let in. */
+static bool may_go_on(const struct request *request)
+{
+    const struct client *client = request->client;
+    const struct conf_limits *limits = &client->ctx->conf->limits;
+    if (client->calls >= limits->calls_per_connection)
+        return false;
+    /* The answer that it gathers is one, of whatever size, unless others gather beside it. */
+    bool alone = client->requests.next == client->requests.prev;
+    size_t waiting = client_waiting(client);
+    size_t held = client->held_back - request->gathered;
+    size_t own = request->rest == NULL ? 0 : request->rest->size;
+    if (client->calls == 0)
+        return waiting + held < limits->write_buffer || waiting == 0;
+    return waiting + held + (alone ? 0 : request->gathered) + client->claimed - own <
+           limits->write_buffer;
+}
+
+static size_t aligned(size_t n)
+{
+    return (n + 7) & ~(size_t)7;
+}
+
+/* Keeps the members that wait. Returns 0 or -ENOMEM. */
+static int keep_rest(struct request *request, const struct origin *origin,
+    const struct jsonrpc_request *from, size_t n)
+{
+    const struct conf_route *route = request->route;
+    struct client *client = request->client;
+    const char *text = from[0].text.p;
+    size_t text_len = (size_t)(from[n - 1].text.p + from[n - 1].text.n - text);
+    size_t hashes_at = aligned(sizeof(struct batch_rest) + n * sizeof(struct member_place));
+    size_t text_at = hashes_at + route->npools * sizeof(uint64_t);
+    size_t size;
+    struct batch_rest *rest = mem_get(text_at + text_len + origin->meta.n, &size);
+    if (rest == NULL)
+        return -ENOMEM;
+    *rest = (struct batch_rest){
+        .size = size,
+        .expires = ctx_now(client->ctx) + route->timeout,
+        .left_at = origin->left_at,
+        .hashes = (void *)((char *)rest + hashes_at),
+        .text = (char *)rest + text_at,
+        .meta = {(char *)rest + text_at + text_len, origin->meta.n},
+    };
+    memcpy((char *)rest + text_at, text, text_len);
+    if (origin->meta.n > 0)
+        memcpy((char *)rest + text_at + text_len, origin->meta.p, origin->meta.n);
+    for (uint32_t i = 0; i < route->npools; i++) {
+        const struct conf_pool *pool = &client->ctx->conf->pools[route->pools[i]];
+        rest->hashes[i] = pool->hash == CONF_HASH_HEADER
+                              ? meta_hash(pool, client, origin->head, (struct span){0})
+                              : 0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (from[i].kind == JSONRPC_INVALID)
+            continue; /* it has its answer already */
+        rest->places[rest->count++] = (struct member_place){
+            .at = (uint32_t)(from[i].text.p - text), .n = (uint32_t)from[i].text.n};
+    }
+    request->rest = rest;
+    client->claimed += (uint32_t)size;
+    client->backlog = true;
+    client_touch(client);
+    return 0;
+}
+
+void rpc_drop_rest(struct request *request)
+{
+    if (LIKELY(request->rest == NULL))
+        return;
+    request->client->claimed -= (uint32_t)request->rest->size;
+    mem_put(request->rest, request->rest->size);
+    request->rest = NULL;
+}
+
+size_t rpc_rest_size(const struct request *request)
+{
+    return request->rest == NULL ? 0 : request->rest->size;
+}
+
+/* Starts the next one. */
+static void start_next(struct request *request)
+{
+    struct batch_rest *rest = request->rest;
+    const struct member_place *place = &rest->places[rest->next++];
+    uint64_t now = ctx_now(request->client->ctx);
+    struct jsonrpc_request member;
+    size_t count;
+    bool batch;
+    CHECK(jsonrpc_scan(rest->text + place->at, place->n, &member, 1, &count, &batch) == 0);
+    struct origin origin = {
+        .rest = rest,
+        .meta = rest->meta,
+        .left_at = rest->left_at,
+        .timeout = rest->expires > now ? rest->expires - now : 0,
+    };
+    if (origin.timeout > 0) {
+        start_member(request, &origin, &member);
         return;
     }
-    spec.meta = (struct span){buf_data(&meta), buf_len(&meta)};
-    request_call(request, &spec, (uint32_t)pool);
-    buf_deinit(&meta);
+    request->pending++;
+    fail(request, RPC_DEADLINE_EXCEEDED, member.id, member.kind == JSONRPC_NOTIFY);
+}
+
+bool rpc_go_on(struct request *request)
+{
+    struct batch_rest *rest = request->rest;
+    for (int i = 0; rest->next < rest->count; i++) {
+        if (i == GO_ON_MAX)
+            client_touch(request->client);
+        if (i == GO_ON_MAX || !may_go_on(request))
+            return false;
+        start_next(request);
+    }
+    rpc_drop_rest(request);
+    one_less(request);
+    return true;
+}
+
+/* Starts as many of a batch's members as may be, and keeps the others. */
+static void start_batch(struct request *request, const struct origin *origin,
+    const struct jsonrpc_request *all, size_t n)
+{
+    size_t at = 0;
+    request->pending = 1; /* calls may end while others are being started, or wait */
+    for (size_t i = 0; i < n; i++) {
+        if (all[i].kind == JSONRPC_INVALID)
+            start_member(request, origin, &all[i]);
+    }
+    for (; at < n && (all[at].kind == JSONRPC_INVALID || may_go_on(request)); at++) {
+        if (all[at].kind != JSONRPC_INVALID)
+            start_member(request, origin, &all[at]);
+    }
+    if (at < n && keep_rest(request, origin, all + at, n - at) == 0)
+        return;
+    for (; at < n; at++) {
+        if (all[at].kind == JSONRPC_INVALID)
+            continue;
+        request->pending++;
+        fail(request, RPC_OVERLOADED, all[at].id, all[at].kind == JSONRPC_NOTIFY);
+    }
+    one_less(request);
 }
 
 static enum rpc_error error_of_scan(int r)
@@ -197,12 +399,17 @@ void rpc_start(struct request *request, const struct http1_head *head, struct sp
         return;
     }
     request->is_batch = batch;
-    if (!batch) {
-        start_member(request, head, &members[0]); /* the request may be gone now */
+    struct buf meta = {0};
+    struct origin origin = {.head = head};
+    if (meta_write(&meta, request->route, request->client, head, &origin.left_at) < 0) {
+        buf_deinit(&meta);
+        request_error(request, RPC_OVERLOADED, batch ? (struct span){0} : members[0].id);
         return;
     }
-    request->pending = 1; /* calls may end while others are being started */
-    for (size_t i = 0; i < count; i++)
-        start_member(request, head, &members[i]);
-    one_less(request);
+    origin.meta = (struct span){buf_data(&meta), buf_len(&meta)};
+    if (batch)
+        start_batch(request, &origin, members, count);
+    else
+        start_member(request, &origin, &members[0]); /* the request may be gone now */
+    buf_deinit(&meta);
 }

@@ -27,6 +27,7 @@
 #include "frontd/privileges.h"
 #include "frontd/shard/give.h"
 #include "frontd/shard/mesh.h"
+#include "frontd/shard/pressure.h"
 #include "frontd/shard/report.h"
 #include "frontd/shard/request.h"
 #include "frontd/shard/sandbox.h"
@@ -78,6 +79,7 @@ static void on_timer(struct wheel_timer *timer)
     case TIMER_ACCEPT: acceptor_timeout(timer); break;
     case TIMER_GIVE: give_timeout(timer); break;
     case TIMER_TAKE: take_timeout(timer); break;
+    case TIMER_MEMORY: pressure_timeout(timer); break;
     }
 }
 
@@ -264,6 +266,7 @@ static void on_turn_end(uv_prepare_t *handle)
     take_turn();
     shard_ctx_flush(&shard->ctx);
     give_turn();
+    pressure_turn(&shard->ctx, &shard->acceptor.clients);
     shard_ctx_flush(&shard->ctx);
     hold_back(shard);
     for (size_t i = 0; i < shard->npools; i++)
@@ -649,6 +652,7 @@ static void deinit(struct shard *shard)
     acceptor_deinit(&shard->acceptor);
     request_deinit();
     topics_deinit();
+    message_forget_restored();
     shard_ctx_deinit(ctx);
     share_unmap(shard->share);
     conf_free(shard->conf);
@@ -657,6 +661,7 @@ static void deinit(struct shard *shard)
 
 int shard_run(void)
 {
+    mem_tune();
     struct shard *shard = mem_zalloc(sizeof(*shard));
     if (shard == NULL) {
         log_error("cannot start: no memory");

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "common/hash.h"
 #include "common/mem.h"
 #include "frontd/shard/request.h"
 #include "frontd/shard/stay.h"
@@ -24,6 +25,9 @@ int shard_ctx_init(struct ctx *ctx, const struct conf *conf, struct share *share
     list_init(&ctx->dirty_streams);
     list_init(&ctx->quiet);
     list_init(&ctx->unused);
+    memory_init(&ctx->memory, conf->limits.memory);
+    wheel_timer_init(&ctx->memory_timer, TIMER_MEMORY);
+    ctx->expect_seed = hash_key_random().k1;
     slab_init(&ctx->clients, sizeof(struct client));
     slab_init(&ctx->requests, sizeof(struct request));
     slab_init(&ctx->calls, sizeof(struct call));

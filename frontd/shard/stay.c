@@ -30,9 +30,10 @@
 #include "frontd/shard/rpc.h"
 
 enum {
-    CLOSE_MS = 5000,  /* for the client's Close after ours */
-    PINGS_MAX = 3,    /* without a sign of life */
-    JITTER_PARTS = 8, /* a ping comes up to an eighth of the interval early */
+    CLOSE_MS = 5000,    /* for the client's Close after ours */
+    PINGS_MAX = 3,      /* without a sign of life */
+    OUT_WAITING = 4096, /* bytes that may wait before a push where memory is out */
+    JITTER_PARTS = 8,   /* a ping comes up to an eighth of the interval early */
 };
 
 void stay_set_keep_alive(const struct client *client)
@@ -154,7 +155,7 @@ void stay_upgrade(struct request *request, const struct http1_head *head)
                                  : 426;
     if (status == 0 && client->requests.next != &request->node)
         status = 400; /* requests before it are in progress: their answers cannot follow 101 */
-    if (status == 0 && client->ctx->draining)
+    if (status == 0 && (client->ctx->draining || ctx_memory(client->ctx) >= MEMORY_SHORT))
         status = 503;
     if (status != 0) {
         refuse_upgrade(request, (unsigned)status);
@@ -318,10 +319,15 @@ static void drop_pushes(struct client *client, size_t limit)
         count_dropped(client, message_queue_drop(&client->queue, limit > own ? limit - own : 0));
 }
 
-/* For a message that there is no room for. Returns whether there is now. */
-static bool make_room(struct client *client, const struct message *message)
+void stay_yield(struct client *client)
 {
-    size_t limit = client->ctx->conf->limits.write_buffer;
+    if (client->stay->route->slow_drop)
+        drop_pushes(client, 0);
+}
+
+/* For a message that would make more than `limit` wait. Returns whether there is room now. */
+static bool make_room(struct client *client, const struct message *message, size_t limit)
+{
     size_t room = limit > message->len ? limit - message->len : 0;
     if (!client->stay->route->slow_drop) {
         drop_pushes(client, 0);
@@ -343,10 +349,12 @@ void stay_push(struct client *client, struct message *message)
     size_t limit = client->ctx->conf->limits.write_buffer;
     if (client->state != CLIENT_OPEN || client->stay->close_sent || client->moving)
         return;
+    if (UNLIKELY(ctx_memory(client->ctx) == MEMORY_OUT)) /* nobody is to fall further behind */
+        limit = MIN(limit, message->len + (size_t)OUT_WAITING);
     /* Much in one turn does not make a consumer slow: what the kernel takes does not wait. */
     if (client_waiting(client) + message->len > limit && !client_write(client))
         return;
-    if (client_waiting(client) + message->len > limit && !make_room(client, message))
+    if (client_waiting(client) + message->len > limit && !make_room(client, message, limit))
         return;
     if (client_add_message(client, message) < 0)
         client_doom(client);
@@ -518,9 +526,8 @@ static uint64_t due(const struct client *client)
         return stay->heard_at + CLOSE_MS;
     uint64_t at = UINT64_MAX;
     if (client->pending != NULL && client_may_start(client))
-        at = MIN(client->pending->heard, client->pending->window) +
-             client->ctx->conf->limits.body_timeout;
-    if (stay->kind != STAY_WEBSOCKET || !client_may_start(client))
+        at = MIN(client->pending->heard, client->pending->window) + client_body_timeout(client);
+    if (stay->kind != STAY_WEBSOCKET || !client_may_start(client) || client->starved)
         return at;
     return MIN(at, next_ping(client));
 }
@@ -534,14 +541,12 @@ static void expire(struct client *client)
         return;
     }
     if (client->pending != NULL &&
-        MIN(client->pending->heard, client->pending->window) +
-                client->ctx->conf->limits.body_timeout <=
-            now &&
+        MIN(client->pending->heard, client->pending->window) + client_body_timeout(client) <= now &&
         client_too_slow(client)) {
         fail(client, WS_CODE_POLICY);
         return;
     }
-    if (stay->kind != STAY_WEBSOCKET || now < next_ping(client))
+    if (stay->kind != STAY_WEBSOCKET || client->starved || now < next_ping(client))
         return;
     if (stay->pings >= PINGS_MAX - 1) {
         client_doom(client); /* lost: 1006 */
@@ -565,15 +570,8 @@ static void reply(struct request *request, const struct reply *reply)
 {
     struct client *client = request->client;
     struct stay *stay = client->stay;
-    size_t limit = client->ctx->conf->limits.write_buffer;
-    if (reply->body.n > 0 && client->state <= CLIENT_HALF_CLOSED && !stay->close_sent) {
-        if (client_waiting(client) > limit && stay->route->slow_drop)
-            drop_pushes(client, 0);
-        if (client_overdue(client))
-            client_doom(client);
-        else
-            stay_send_text(client, reply->body);
-    }
+    if (reply->body.n > 0 && client->state <= CLIENT_HALF_CLOSED && !stay->close_sent)
+        stay_send_text(client, reply->body);
     request_free(request);
     if (stay->draining && list_empty(&client->requests))
         stay_say_goodbye(client);

@@ -110,6 +110,9 @@ void stay_send_control(struct client *client, enum ws_opcode opcode, struct span
 /* WebSocket: our Close frame. */
 void stay_send_close(struct client *client, unsigned code, struct span reason);
 
+/* An answer has no room: with `slow: drop` the pushes that wait go before it. */
+void stay_yield(struct client *client);
+
 /*
  * Sends a pushed message, or deals with a consumer that is too slow for it: see stay_close(). One
  * that is moving gets it from the process that it moves to.

@@ -26,6 +26,7 @@
 #include "frontd/shard/push.h"
 
 enum {
+    JOURNAL_PART = 4, /* of limits.memory: no more than this part is kept for those to come */
     LOOK_MS = 100,
     PROGRESS_MS = 1000, /* an old shard that has said something within this time is waited for */
 };
@@ -73,7 +74,8 @@ static void on_closed(uv_handle_t *handle)
     struct giver *giver = handle->data;
     close(giver->fd);
     giver->used = false;
-    take.used--;
+    if (--take.used == 0)
+        message_forget_restored();
 }
 
 /* Drops what no old shard's connections can miss any more. */
@@ -262,17 +264,20 @@ static bool givers_move(void)
 
 bool take_overloaded(void)
 {
-    return journal_size() > JOURNAL_MAX && !take_waiting() && givers_move();
+    uint64_t limit = take.ctx->memory.limit;
+    size_t most = limit == 0 ? JOURNAL_MAX
+                             : (size_t)MIN(limit / JOURNAL_PART, (uint64_t)JOURNAL_MAX);
+    return journal_size() > most && !take_waiting() && givers_move();
 }
 
 static void on_batch(
     struct giver *giver, const struct handover_message *message, const int *fds, size_t nfds)
 {
-    const struct ctx *ctx = take.ctx;
+    struct ctx *ctx = take.ctx;
     uint64_t open = ctx->open + message->count;
     if (open > take.acceptor->most)
         open -= acceptor_make_room(take.acceptor, (size_t)(open - take.acceptor->most));
-    if (open > take.acceptor->most) {
+    if (open > take.acceptor->most || ctx_memory(ctx) >= MEMORY_SHORT) {
         fdpass_close(fds, nfds);
         answer_full(giver, message);
         return;

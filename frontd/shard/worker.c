@@ -67,12 +67,18 @@ static void destroy(struct worker *worker)
     mem_free(worker);
 }
 
+/* The parts are of no use any more; that some have come is still known. */
+static void drop_parts(struct answer *answer)
+{
+    buf_deinit(&answer->body);
+    buf_deinit(&answer->blob);
+}
+
 static void free_answer(struct job *job)
 {
     if (job->answer == NULL)
         return;
-    buf_deinit(&job->answer->body);
-    buf_deinit(&job->answer->blob);
+    drop_parts(job->answer);
     job->answer = mem_free(job->answer);
 }
 
@@ -231,6 +237,10 @@ static void add_part(struct job *job, const struct frame *frame)
     struct answer *answer = job->answer;
     if (answer->too_big)
         return;
+    if (job->abandoned || !job->pool->ops->part(job, frame->body.n + frame->blob.n)) {
+        drop_parts(answer);
+        return;
+    }
     if (buf_len(&answer->blob) + frame->blob.n > FRAME_MAX_DEFAULT)
         drop_answer(job, frame, "the parts of the answer are over max_frame together");
     else if ((frame->head.type == FRAME_RESPONSE &&
@@ -526,6 +536,8 @@ void worker_abandon(struct job *job)
     struct worker *worker = job->worker;
     struct ctx *ctx = worker->pool->ctx;
     job->abandoned = true;
+    if (job->answer != NULL)
+        drop_parts(job->answer);
     share_worker_add_abandoned(ctx->share, ctx->seat, worker->share, 1);
     if (worker->channel.state == CHANNEL_OPEN || worker->channel.state == CHANNEL_LEAVING)
         channel_cancel(&worker->channel, job->sent.id);

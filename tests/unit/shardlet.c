@@ -77,6 +77,7 @@ static void expire(struct shardlet *shardlet)
         case TIMER_CALL: call_timeout(timer); break;
         case TIMER_POOL: pool_timeout(timer); break;
         case TIMER_GIVE: give_timeout(timer); break;
+        case TIMER_MEMORY: break;
         default: CHECK(false); /* there are no workers and listeners */
         }
     }

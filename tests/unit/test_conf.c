@@ -6,6 +6,7 @@
 
 #include "common/mem.h"
 #include "frontd/conf.h"
+#include "frontd/conf_memory.h"
 
 static struct conf *parse(const char *text)
 {
@@ -58,6 +59,8 @@ Test(conf, defaults)
     cr_assert_eq(conf->limits.body, 1048576u);
     cr_assert_eq(conf->limits.batch, 1000u);
     cr_assert_eq(conf->limits.write_buffer, 1048576u);
+    cr_assert_eq(conf->limits.write_rate, 4096u);
+    cr_assert_eq(conf->limits.memory, conf_memory_default(conf->shards));
     cr_assert_eq(conf->limits.calls_per_connection, 64u);
     cr_assert_eq(conf->limits.first_byte_timeout, 60000u);
     cr_assert_eq(conf->limits.header_timeout, 10000u);
@@ -102,6 +105,8 @@ static const char most[] =
     "  body: 2MiB\n"
     "  batch: 20\n"
     "  write_buffer: 3B\n"
+    "  write_rate: 0\n"
+    "  memory: 1024GiB\n"
     "  calls_per_connection: 2\n"
     "  first_byte_timeout: 4s\n"
     "  header_timeout: 1s\n"
@@ -154,6 +159,7 @@ Test(conf, everything_set)
     cr_assert(limits->connections == 7 && limits->connections_per_peer == 5);
     cr_assert(limits->header == 1024 && limits->headers == 10 && limits->body == 2097152);
     cr_assert(limits->batch == 20 && limits->write_buffer == 3);
+    cr_assert(limits->write_rate == 0 && limits->memory == UINT64_C(1) << 40);
     cr_assert(limits->calls_per_connection == 2 && limits->header_timeout == 1000);
     cr_assert_eq(limits->first_byte_timeout, 4000u);
     cr_assert(limits->body_timeout == 120000 && limits->idle_timeout == 10800000);

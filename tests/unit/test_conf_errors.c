@@ -265,6 +265,24 @@ Test(conf_errors, sizes)
     }
 }
 
+Test(conf_errors, memory_and_rate)
+{
+    static const struct row rows[] = {
+        {1, "limits: {memory: 16MiB}", NULL},
+        {1, "limits: {memory: 16777215}", "1: limits.memory: must be at least 16777216 bytes"},
+        {1, "limits: {memory: 1024GiB}", NULL},
+        {1, "limits: {memory: 1025GiB}",
+            "1: limits.memory: not a size such as 256MiB or 4GiB, at most 1024GiB: '1025GiB'"},
+        {1, "limits: {memory: 50%}",
+            "1: limits.memory: not a size such as 256MiB or 4GiB, at most 1024GiB: '50%'"},
+        {1, "limits: {write_rate: 0}", NULL},
+        {1, "limits: {write_rate: 1GiB}", NULL},
+        {1, "limits: {write_rate: 2GiB}", "1: limits.write_rate: " NO_SIZE ": '2GiB'"},
+        {1, "limits: {write_rate: slow}", "1: limits.write_rate: " NO_SIZE ": 'slow'"},
+    };
+    check_all(rows, ARRAY_LEN(rows));
+}
+
 Test(conf_errors, durations)
 {
     static const struct {

@@ -1,0 +1,51 @@
+#pragma once
+
+/*
+ * The budget of a shard (`limits.memory`): all that it holds for clients, workers and siblings is
+ * held against it. What is held is what common/mem.h has on loan, so that nothing is counted on the
+ * way of a request. What follows from each level is pressure.c's business. Pure.
+ */
+
+#include "common/base.h"
+
+enum memory_level {
+    MEMORY_EASY,
+    MEMORY_TIGHT, /* connections that hold more than a little are not read */
+    MEMORY_SHORT, /* and new requests are refused, new connections wait */
+    MEMORY_OUT,   /* and the largest holders are ended, until it is SHORT no more */
+};
+
+struct memory {
+    uint64_t limit; /* bytes; 0: none */
+    uint64_t next;  /* bytes: from here on the level is higher */
+    enum memory_level level;
+    uint64_t peak;     /* bytes: the most that was held since memory was last given back */
+    uint64_t ended_at; /* ms: when holders were last ended */
+    uint64_t short_at; /* ms: SHORT since then; 0: it is not */
+    uint32_t unread;   /* connections that are not read on account of the level */
+};
+
+/* limit: bytes; 0: everything is EASY. */
+void memory_init(struct memory *memory, uint64_t limit);
+
+/* The level that follows on `level` where `used` of `limit` bytes are held: it rises at 75, 90 and
+ * 100 %, and falls below 70, 85 and 90 %. */
+enum memory_level memory_step(enum memory_level level, uint64_t used, uint64_t limit);
+
+/* Raises the level where that much is held. Returns the level. */
+enum memory_level memory_raise(struct memory *memory, uint64_t used);
+
+/* Raises or lowers the level. Returns whether it has fallen. */
+bool memory_settle(struct memory *memory, uint64_t used);
+
+/* How much a connection may hold and still be read at that level, in bytes. */
+size_t memory_little(enum memory_level level);
+
+/* Whether much less is held than at the peak: memory could be given back to the system. */
+bool memory_fallen(struct memory *memory, uint64_t used);
+
+/* It has been given back: the next peak begins. */
+static inline void memory_given_back(struct memory *memory, uint64_t used)
+{
+    memory->peak = used;
+}

@@ -1,0 +1,152 @@
+/*
+ * The level rises as bytes are added (ctx_memory()), and what follows from it follows there: a
+ * client that holds much is not read (client.c), a new request is refused (rpc.c, gateway.c),
+ * accepting pauses (listener.c), connections of other shards are not taken (take.c). It falls here,
+ * at the end of a turn; then all that are not read on its account are looked at once more. Where it
+ * is at its highest, the largest of all clients are ended, until it has fallen. Where it stays one
+ * lower, the largest of those that are not read are, after a while: they only wait, and others are
+ * refused.
+ *
+ * A walk over all clients is not for every turn: while nothing else happens a timer comes back.
+ */
+
+#include "frontd/shard/pressure.h"
+
+#include "common/log.h"
+
+enum {
+    END_MS = 10,         /* between two walks */
+    END_MAX = 64,        /* clients in one of them */
+    SHORT_MS = 3000,     /* how long requests are refused while others are sent half */
+    LOOK_MS = 100,       /* while some are not read: should something have been freed unseen */
+    GIVE_BACK_MS = 1000, /* after a peak; no request is to wait for it */
+};
+
+/* A client, and what it holds. */
+struct holder {
+    struct client *client;
+    size_t held;
+};
+
+/* Keeps the largest ones, the smallest of them first: a heap. */
+static void sink(struct holder *heap, size_t n, size_t at)
+{
+    struct holder holder = heap[at];
+    for (size_t child; (child = 2 * at + 1) < n; at = child) {
+        child += child + 1 < n && heap[child + 1].held < heap[child].held;
+        if (heap[child].held >= holder.held)
+            break;
+        heap[at] = heap[child];
+    }
+    heap[at] = holder;
+}
+
+static size_t find_largest(const struct list *all, bool starved, struct holder *heap, size_t room)
+{
+    size_t n = 0;
+    list_for_each (node, all) {
+        struct client *client = container_of(node, struct client, node);
+        if (client->state >= CLIENT_DOOMED || client->moving || client->arriving ||
+            (starved && !client->starved))
+            continue;
+        size_t held = client_holds(client);
+        if (held == 0 || (n == room && held <= heap[0].held))
+            continue;
+        if (n < room) {
+            heap[n++] = (struct holder){client, held};
+            for (size_t i = n == room ? n / 2 : 0; i-- > 0;)
+                sink(heap, n, i);
+        } else {
+            heap[0] = (struct holder){client, held};
+            sink(heap, n, 0);
+        }
+    }
+    for (size_t i = n / 2; n < room && i-- > 0;)
+        sink(heap, n, i);
+    return n;
+}
+
+static void say(struct ctx *ctx, const struct holder *largest, size_t n)
+{
+    static struct log_limit limit;
+    char peer[64];
+    client_peer_text(largest->client, peer, sizeof(peer));
+    log_limited(&limit, ctx_now(ctx), LOG_WARNING,
+        "limits.memory: %zu of %llu KiB are held: %zu connections that hold the most are ended, "
+        "the largest is %s with %zu KiB",
+        mem_held() >> 10, (unsigned long long)ctx->memory.limit >> 10, n, peer,
+        largest->held >> 10);
+}
+
+/* Ends the largest holders, or starved ones only, so that what they hold brings the level down. */
+static void end_largest(struct ctx *ctx, const struct list *all, bool starved)
+{
+    enum memory_level level = ctx->memory.level;
+    struct holder heap[END_MAX];
+    size_t n = find_largest(all, starved, heap, END_MAX);
+    size_t ended = 0;
+    /* The largest first: the heap has the smallest first. */
+    for (size_t left = n; left > 0; left--) {
+        struct holder smallest = heap[0];
+        heap[0] = heap[left - 1];
+        sink(heap, left - 1, 0);
+        heap[left - 1] = smallest;
+    }
+    uint64_t used = mem_held();
+    for (; ended < n && memory_step(level, used, ctx->memory.limit) == level; ended++)
+        used -= MIN(used, (uint64_t)heap[ended].held);
+    if (ended == 0)
+        return;
+    say(ctx, &heap[0], ended);
+    for (size_t i = 0; i < ended; i++)
+        client_doom(heap[i].client);
+}
+
+static void look_again(struct ctx *ctx, uint64_t delay_ms)
+{
+    if (!wheel_armed(&ctx->memory_timer))
+        ctx_arm(ctx, &ctx->memory_timer, delay_ms);
+}
+
+/* Those that are not read for want of memory are looked at again. */
+static void resume(const struct list *all)
+{
+    list_for_each (node, all) {
+        struct client *client = container_of(node, struct client, node);
+        if (client->starved)
+            client_touch(client);
+    }
+}
+
+void pressure_turn(struct ctx *ctx, struct list *all)
+{
+    struct memory *memory = &ctx->memory;
+    uint64_t now = ctx_now(ctx);
+    if (memory_settle(memory, mem_held()) && memory->unread > 0)
+        resume(all);
+    if (LIKELY(memory->level < MEMORY_SHORT))
+        memory->short_at = 0;
+    else if (memory->short_at == 0)
+        memory->short_at = now;
+    bool out = memory->level == MEMORY_OUT;
+    bool stuck = memory->short_at != 0 && now - memory->short_at >= SHORT_MS && memory->unread > 0;
+    if (UNLIKELY(out || stuck) && now - memory->ended_at >= END_MS) {
+        memory->ended_at = now;
+        end_largest(ctx, all, !out);
+    }
+    if (UNLIKELY(memory->level == MEMORY_OUT))
+        look_again(ctx, END_MS);
+    else if (UNLIKELY(memory->unread > 0))
+        look_again(ctx, LOOK_MS);
+    else if (UNLIKELY(memory_fallen(memory, mem_held())))
+        look_again(ctx, GIVE_BACK_MS);
+}
+
+void pressure_timeout(struct wheel_timer *timer)
+{
+    struct ctx *ctx = container_of(timer, struct ctx, memory_timer);
+    if (!memory_fallen(&ctx->memory, mem_held()))
+        return;
+    mem_give_back();
+    memory_given_back(&ctx->memory, mem_held());
+}

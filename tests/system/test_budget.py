@@ -1,0 +1,287 @@
+"""`limits.memory`: whatever holds a shard's memory, it stays within its budget, others are served or told that
+it is overloaded, and afterwards all is as before."""
+import contextlib
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+from fakeworker import echo, frame
+from harness import http_route, memory, rpc_route, sanitized, wait_for, ws_route
+from httpclient import BadResponse, Closed, request, rpc_body, rpc_request
+from test_bounds import Watched, connect
+from wsclient import CONTINUATION, TEXT, ws_frame
+
+MB = 1 << 20
+LIMIT = 64 * MB
+ALLOWED = LIMIT + LIMIT // 10
+
+# In a build with ASan the allocator keeps what is freed: there it is only seen that all goes on.
+
+
+def build(site, handler=echo, memory="64MiB", timeout="30s", **limits):
+    keys = {"timeout": timeout}
+    web = site(routes=[rpc_route(**keys), http_route(**keys), ws_route(**keys)],
+               streams={"frame": dict(keys), "line": dict(keys)}, limits={"memory": memory, **limits})
+    worker = web.fake(handler=handler)
+    web.start()
+    with web.client() as one:
+        for n in range(50):
+            assert one.rpc("demo.echo", ["w" * 10000]).status == 200
+    return web, worker
+
+
+class Normal(threading.Thread):
+    """A client that calls all the time: each call has an answer or -32001, within a time."""
+
+    def __init__(self, web):
+        super().__init__(daemon=True)
+        self.web = web
+        self.served = self.refused = 0
+        self.problems = []
+        self.closing = threading.Event()
+
+    def run(self):
+        client = None
+        while not self.closing.is_set():
+            try:
+                client = client or self.web.client(timeout=20)
+                answer = client.rpc("demo.echo", [1])
+                if answer.status == 200:
+                    self.served += 1
+                else:
+                    assert answer.status == 503 and answer.json()["error"]["code"] == -32001, answer
+                    assert answer.header("retry-after"), answer
+                    self.refused += 1
+            except (OSError, Closed, BadResponse, AssertionError) as e:
+                self.problems.append(repr(e))
+                client = None
+            time.sleep(0.005)
+        if client:
+            client.close()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, kind, *_):
+        self.closing.set()
+        self.join(30)
+        if kind is None:
+            assert not self.is_alive() and not self.problems, self.problems[:3]
+            assert self.served + self.refused > 0
+
+
+def works_again(web):
+    wait_for(lambda: web.connections() == 0, "the end of all connections", 60)
+    wait_for(lambda: web.rpc("demo.echo", [2]).status == 200, "service", 60)
+
+
+@contextlib.contextmanager
+def attacked(web):
+    """What is in it, beside a normal client, with the shard's memory watched."""
+    with Watched(web.shard) as watched, contextlib.ExitStack() as stack:
+        with Normal(web) as normal:
+            yield stack
+            served = normal.served + normal.refused
+            wait_for(lambda: normal.served + normal.refused > served or normal.problems, "the normal client", 30)
+    works_again(web)
+    if not sanitized():
+        assert watched.most < ALLOWED, "%d MiB" % (watched.most >> 20)
+
+
+def send_some(client, data):
+    """As much of it as goes; the other side may have ended."""
+    client.sock.settimeout(0.2)
+    with contextlib.suppress(OSError):
+        client.sock.sendall(data)
+
+
+def half_sent(client, kind, size):
+    body = rpc_body("demo.echo", ["h" * size])
+    if kind == "http":
+        return rpc_request("demo.echo", ["h" * size])[:-10]
+    if kind == "ws":
+        return ws_frame(TEXT, body[:size // 2], fin=False) + ws_frame(CONTINUATION, body[size // 2:], fin=False)
+    return client.wrap(body)[:-10]
+
+
+@pytest.mark.parametrize("kind", ["http", "ws", "frame", "line"])
+@pytest.mark.parametrize("size, count", [(900000, 150), (50000, 1500)])
+def test_half_sent(site, kind, size, count):
+    """Bodies and messages that never end: 135 MB, and 75 MB of small ones."""
+    web, _ = build(site, body_timeout="5s")
+    with attacked(web) as stack:
+        attackers = []
+        for _ in range(count):
+            with contextlib.suppress(OSError, Closed):      # new ones may wait, or be refused
+                attackers.append(stack.enter_context(connect(web, kind, timeout=0.5)))
+                send_some(attackers[-1], half_sent(attackers[-1], kind, size))
+        assert len(attackers) > count // 10
+
+
+@pytest.mark.parametrize("kind", ["http", "ws", "frame", "line", "batch"])
+def test_answers_that_are_not_read(site, kind):
+    """Of many clients, each within what one may have."""
+    text = b'"' + b"x" * MB + b'"'
+    web, worker = build(site, handler=lambda call: call.reply(text) if call.method == "big" else echo(call))
+    with attacked(web) as stack:
+        for _ in range(150):
+            with contextlib.suppress(OSError, Closed):
+                client = stack.enter_context(connect(web, "ws" if kind == "batch" else kind, rcvbuf=4096, timeout=0.5))
+                bodies = [rpc_body("big", [n], id=n) for n in range(4)]
+                if kind == "http":
+                    data = b"".join(rpc_request("big", [n], id=n) for n in range(4))
+                elif kind == "batch":
+                    data = client.wrap(b"[" + b",".join(bodies) + b"]")
+                else:
+                    data = b"".join(client.wrap(body) for body in bodies)
+                send_some(client, data)
+
+
+@pytest.mark.parametrize("size, count", [(1000000, 120), (60000, 1500)])
+def test_calls_that_wait_for_a_worker(site, size, count):
+    """The queue is bounded by what its calls hold, too."""
+    web, worker = build(site, handler=lambda call: None if call.method == "hold" else echo(call), timeout="4s")
+    with attacked(web) as stack:
+        made = [stack.enter_context(web.client(timeout=30)) for _ in range(count)]
+        for n, client in enumerate(made):
+            send_some(client, rpc_request("hold", ["q" * size], id=n))
+        statuses = []
+        for client in made:
+            with contextlib.suppress(OSError, Closed, BadResponse):
+                answer = client.read_response()
+                statuses.append((answer.status, answer.json()["error"]["code"]))
+        assert set(statuses) <= {(503, -32001), (504, -32003)}, set(statuses)
+        assert (504, -32003) in statuses and (size > 100000 or (503, -32001) in statuses)
+
+
+def test_answers_in_parts(site):
+    """Streams of many clients, none of which ever ends."""
+    held = []
+
+    def handler(call):
+        if call.method != "http.request":
+            echo(call)
+            return
+        held.append(call)
+        call.channel.send(frame(3, call.call, b'{"jsonrpc":"2.0","id":' + call.id + b',"result":{"status":200}}',
+                                flags=2))
+        for _ in range(10):
+            call.channel.send(frame(13, call.call, blob=b"p" * 100000, flags=2))
+
+    web, worker = build(site, handler=handler, timeout="5s")
+    with attacked(web) as stack:
+        for _ in range(150):
+            with contextlib.suppress(OSError, Closed):
+                client = stack.enter_context(web.client(timeout=0.5))
+                send_some(client, request("GET", "/stream"))
+        wait_for(lambda: len(held) > 30, "streams")
+
+
+@pytest.mark.parametrize("slow", ["close", "drop"])
+def test_pushes_to_clients_that_do_not_read(site, slow):
+    """Each has its own, within write_buffer."""
+    web = site(routes=[rpc_route(), ws_route(slow=slow)], limits={"memory": "64MiB", "write_buffer": "1MiB"})
+    worker = web.fake(handler=echo)
+    web.start()
+    with attacked(web) as stack:
+        made = []
+        for _ in range(150):
+            with contextlib.suppress(OSError, Closed):
+                client = stack.enter_context(web.ws(rcvbuf=4096, timeout=2))
+                client.send_json({"jsonrpc": "2.0", "id": 1, "method": "demo.echo"})
+                made.append(client)
+        worker.wait(lambda: len([c for c in worker.calls if c.conn]) >= len(made) // 2, "their calls")
+        for call in [c for c in worker.calls if c.conn]:
+            for _ in range(60):
+                call.push(json.dumps({"p": "z" * 50000}).encode())
+        assert worker.channel().sync()
+
+
+def test_a_client_that_is_paused_goes_on(site):
+    """Not read while memory is short; what it sends is served when there is some again."""
+    web, worker = build(site, body_timeout="20s")
+    with contextlib.ExitStack() as stack:
+        attackers = [stack.enter_context(web.client(timeout=1)) for _ in range(90)]
+        large = stack.enter_context(web.client(timeout=60))
+        whole = rpc_request("demo.echo", ["l" * 900000], id=7)
+        large.send(whole[:200000])
+        for client in attackers:
+            send_some(client, half_sent(client, "http", 900000))
+        sender = threading.Thread(target=lambda: large.try_send(whole[200000:]), daemon=True)
+        sender.start()
+        wait_for(lambda: memory(web.shard) > 40 * MB or sanitized(), "memory to be short")
+        for client in attackers:
+            client.close()
+        answer = large.read_response()
+        assert answer.status == 200 and len(answer.json()["result"][0]) == 900000
+        sender.join(10)
+    works_again(web)
+
+
+def test_what_holds_memory_is_in_the_log(site):
+    web, _ = build(site, memory="16MiB")
+    with contextlib.ExitStack() as stack:
+        for _ in range(600):
+            with contextlib.suppress(OSError, Closed):
+                client = stack.enter_context(web.client(timeout=0.5))
+                send_some(client, half_sent(client, "http", 60000))
+            if "limits.memory" in web.front.text():
+                break
+        wait_for(lambda: "limits.memory" in web.front.text(), "a line in the log")
+        assert web.front.text().count("connections that hold the most are ended") <= 2
+    works_again(web)
+
+
+def test_no_more_connections_while_it_is_short(site):
+    """They wait in the accept queue, and are served when there is memory again."""
+    web, worker = build(site, handler=lambda call: None if call.method == "hold" else echo(call), timeout="3s")
+    with contextlib.ExitStack() as stack:
+        with web.client(timeout=30) as before:
+            made = [stack.enter_context(web.client(timeout=30)) for _ in range(1200)]
+            for n, client in enumerate(made):
+                send_some(client, rpc_request("hold", ["q" * 60000], id=n))
+            assert before.rpc("demo.echo").status == 503
+            late = stack.enter_context(web.client(timeout=30))
+            late.send(rpc_request("demo.echo", ["late"]))
+            assert late.read_response().status == 200
+        assert "accepting pauses: limits.memory" in web.front.text()
+    works_again(web)
+
+
+def test_memory_of_a_peak_is_given_back(site):
+    """Of many connections, and of large answers: little stays."""
+    if sanitized():
+        pytest.skip("its allocator keeps what is freed")
+    text = b'"' + b"x" * MB + b'"'
+    web, worker = build(site, handler=lambda call: call.reply(text) if call.method == "big" else echo(call),
+                        memory="1GiB", write_buffer="4MiB")
+    base = memory(web.shard)
+
+    def rest(peak):
+        wait_for(lambda: memory(web.shard) - base < 0.15 * (peak - base) + MB, "memory to be given back", 20)
+
+    with contextlib.ExitStack() as stack:
+        for n in range(6000):
+            client = socket.create_connection(web.address)
+            stack.callback(client.close)
+            if n % 3 == 0:
+                client.sendall(rpc_request("demo.echo", [n]))
+        wait_for(lambda: web.connections() == 6000, "all connections", 60)
+        peak = memory(web.shard)
+    wait_for(lambda: web.connections() == 0, "their end", 60)
+    rest(peak)
+    with contextlib.ExitStack() as stack:
+        for _ in range(60):
+            client = stack.enter_context(web.client(rcvbuf=4096))
+            client.send(b"".join(rpc_request("big", [n]) for n in range(12)))
+        wait_for(lambda: memory(web.shard) - base > 100 * MB, "the peak", 30)
+        peak = memory(web.shard)
+    wait_for(lambda: web.connections() == 0, "their end", 60)
+    rest(peak)
+    assert web.rpc("demo.echo", [1]).status == 200
+
+

@@ -1,0 +1,91 @@
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "frontd/conf_memory.h"
+
+static char root[64];
+
+static void set_up(void)
+{
+    strcpy(root, "/tmp/conf-memory-XXXXXX");
+    cr_assert_not_null(mkdtemp(root));
+}
+
+static void tear_down(void)
+{
+    char command[128];
+    snprintf(command, sizeof(command), "rm -r %s", root);
+    cr_expect_eq(system(command), 0);
+}
+
+TestSuite(conf_memory, .init = set_up, .fini = tear_down);
+
+/* Writes a file below the root, and the folders on the way. */
+static void put(const char *path, const char *text)
+{
+    char full[256];
+    snprintf(full, sizeof(full), "%s%s", root, path);
+    for (char *p = full + strlen(root) + 1; (p = strchr(p, '/')) != NULL; p++) {
+        *p = '\0';
+        mkdir(full, 0700);
+        *p = '/';
+    }
+    FILE *file = fopen(full, "w");
+    cr_assert_not_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static uint64_t of(const char *groups)
+{
+    char path[256];
+    put("/self", groups);
+    snprintf(path, sizeof(path), "%s/self", root);
+    return conf_memory_of_groups(path, root);
+}
+
+Test(conf_memory, version_2)
+{
+    put("/a/b/memory.max", "max\n");
+    put("/a/memory.max", "700000000\n");
+    put("/memory.max", "900000000\n");
+    put("/c/memory.max", "800000000\n");
+    cr_expect_eq(of("0::/a/b\n"), 700000000U, "that of a group that it is in");
+    cr_expect_eq(of("0::/c\n"), 800000000U);
+    cr_expect_eq(of("0::/c/nothing/there\n"), 800000000U);
+    cr_expect_eq(of("0::/\n"), 900000000U);
+}
+
+Test(conf_memory, version_1)
+{
+    put("/memory/a/memory.limit_in_bytes", "300000000\n");
+    put("/memory/memory.limit_in_bytes", "9223372036854771712\n");
+    cr_expect_eq(of("3:cpuset:/a\n4:cpu,memory:/a\n0::/\n"), 300000000U);
+    cr_expect_eq(of("4:memory:/\n"), UINT64_C(9223372036854771712));
+    cr_expect_eq(of("4:memory_of_others:/a\n5:cpu:/a\n"), UINT64_MAX);
+}
+
+Test(conf_memory, nothing_to_read)
+{
+    cr_expect_eq(conf_memory_of_groups("/nonexistent", root), UINT64_MAX);
+    cr_expect_eq(of(""), UINT64_MAX);
+    cr_expect_eq(of("0\n:\n0:\n::\n0::/a\n"), UINT64_MAX);
+    put("/a/memory.max", "");
+    cr_expect_eq(of("0::/a\n"), UINT64_MAX);
+}
+
+Test(conf_memory, shares)
+{
+    const uint64_t gib = 1 << 30, mib = 1 << 20;
+    cr_expect_eq(conf_memory_share(8 * gib, 2), 2 * gib);
+    cr_expect_eq(conf_memory_share(8 * gib, 0), 4 * gib);
+    cr_expect_eq(conf_memory_share(128 * mib, 1), 64 * mib);
+    cr_expect_eq(conf_memory_share(130 * mib, 1), 65 * mib);
+    cr_expect_eq(conf_memory_share(1 * mib, 31), 64 * mib, "at least so much");
+    cr_expect_eq(conf_memory_share(UINT64_MAX, 1), (uint64_t)1 << 40, "at most what can be set");
+    cr_expect(conf_memory_default(1) >= 64 * mib);
+    cr_expect(conf_memory_default(31) <= conf_memory_default(1));
+}
