@@ -1,9 +1,9 @@
 /*
  * give_start() touches every client; each that is quiet at the end of a turn is in ctx->quiet then,
  * and goes with the next round: the quiet ones are dealt out to the new shards in turn, frozen,
- * saved, and sent, one batch to each. TAKEN comes back from each: those that were taken are let go
- * of, the others are kept here, and are closed in the course of the drain time. When all have
- * answered, the next round begins.
+ * saved, and sent, one batch to each, of so many connections and bytes at most. TAKEN comes back
+ * from each: those that were taken are let go of, the others are kept here, and are closed in the
+ * course of the drain time. When all have answered, the next round begins.
  *
  * A new shard that ends, or says nonsense, has not taken its batch: its clients thaw and go with
  * the next round. One without room (TAKEN with `full`) is left out for a while. Where it is this
@@ -37,9 +37,13 @@ enum {
     TICK_MS = 50,
     HUSH_TICKS = 2, /* of HUSH_PERIOD ticks, those in which busy clients are not read */
     HUSH_PERIOD = 20,
-    FULL_MS = 500,   /* how long a shard that had no room is left out */
-    SLOW_MS = 1000,  /* who says nothing for so long is not waited for by the others */
-    CLOSE_PARTS = 4, /* who is not taken is closed within 3 of 4 parts of the drain time */
+    FULL_MS = 500,  /* how long a shard that had no room is left out */
+    SLOW_MS = 1000, /* who says nothing for so long is not waited for by the others */
+    /* Bytes of states in a batch of more than one client: a round is to be short, since others wait
+     * meanwhile, and what is in it is in memory twice. */
+    BATCH_BYTES = 4 << 20,
+    WRITE_BYTES = 256 << 10, /* of states that are written to the memfd at a time */
+    CLOSE_PARTS = 4,         /* who is not taken is closed within 3 of 4 parts of the drain time */
 };
 
 /* A new shard. */
@@ -57,6 +61,7 @@ struct target {
     uint64_t full_until; /* ms */
     uint32_t batch;      /* number of the last one */
     uint32_t count;      /* clients in it */
+    size_t bytes;        /* of their states, about */
     struct positions at; /* greeted: what it has heard; sent: what we had when it was frozen */
     struct client *clients[HANDOVER_BATCH_MAX];
 };
@@ -140,6 +145,7 @@ static void settle_batch(struct target *target, const uint8_t *taken, bool for_g
     }
     target->sent = false;
     target->count = 0;
+    target->bytes = 0;
     take_back(back, nback, &target->at, for_good);
     if (for_good && nback > 0)
         log_warning("%zu connections cannot go to the new shards, they are closed in the course "
@@ -290,14 +296,16 @@ static bool ready_for_round(void)
     return any;
 }
 
-static struct target *next_target(void)
+/* Who takes the next client, one of so many bytes; NULL where that shard's batch is full. */
+static struct target *next_target(size_t bytes)
 {
     uint64_t now = ctx_now(give.ctx);
     for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
         struct target *target = &give.targets[(give.next + i) % ARRAY_LEN(give.targets)];
         if (!target->open || !target->ready || target->sent || now < target->full_until)
             continue;
-        if (target->count == HANDOVER_BATCH_MAX)
+        if (target->count == HANDOVER_BATCH_MAX ||
+            (target->count > 0 && target->bytes + bytes > BATCH_BYTES))
             return NULL;
         give.next = (unsigned)(target - give.targets) + 1;
         return target;
@@ -319,41 +327,49 @@ static int put_state(struct buf *states, const struct client *client)
     return 0;
 }
 
-static int memfd_of(const struct buf *states)
+/* Writes the states to the memfd, and empties them. Returns 0 or -errno. */
+static int write_states(int fd, struct buf *states)
 {
-    int fd = memfd_create("frontd-clients", MFD_CLOEXEC);
-    if (fd < 0)
-        return -errno;
     size_t n = buf_len(states);
     for (size_t at = 0; at < n;) {
         ssize_t written = write(fd, buf_data(states) + at, n - at);
-        if (written < 0 && errno != EINTR) {
-            int r = -errno;
-            close(fd);
-            return r;
-        }
+        if (written < 0 && errno != EINTR)
+            return -errno;
         at += written < 0 ? 0 : (size_t)written;
     }
-    return fd;
+    buf_truncate(states, 0);
+    return 0;
+}
+
+/* The memfd with the states of a batch, which are never all in this process's memory a second time.
+ * Returns it, or -errno. */
+static int memfd_of(const struct target *target)
+{
+    struct buf states = {0};
+    int fd = memfd_create("frontd-clients", MFD_CLOEXEC);
+    int r = fd < 0 ? -errno : 0;
+    for (uint32_t i = 0; r == 0 && i < target->count; i++) {
+        r = put_state(&states, target->clients[i]);
+        if (r == 0 && (buf_len(&states) >= WRITE_BYTES || i + 1 == target->count))
+            r = write_states(fd, &states);
+    }
+    buf_deinit(&states);
+    if (r < 0 && fd >= 0)
+        close(fd);
+    return r < 0 ? r : fd;
 }
 
 static int send_batch(struct target *target)
 {
-    struct buf states = {0};
-    int fds[FDPASS_FDS_MAX] = {-1};
-    int r = 0;
-    for (uint32_t i = 0; r == 0 && i < target->count; i++) {
-        r = put_state(&states, target->clients[i]);
+    int fds[FDPASS_FDS_MAX];
+    fds[0] = memfd_of(target);
+    if (fds[0] < 0)
+        return fds[0];
+    for (uint32_t i = 0; i < target->count; i++)
         fds[i + 1] = target->clients[i]->fd;
-    }
-    if (r == 0)
-        r = fds[0] = memfd_of(&states);
-    buf_deinit(&states);
-    if (r < 0)
-        return r;
     struct handover_message message = {
         .batch = ++target->batch, .count = target->count, .heard = target->at};
-    r = handover_send(target->fd, HANDOVER_BATCH, &message, fds, target->count + 1);
+    int r = handover_send(target->fd, HANDOVER_BATCH, &message, fds, target->count + 1);
     close(fds[0]);
     return r;
 }
@@ -371,13 +387,15 @@ static void begin_round(void)
             list_append(give.all, &client->node);
             continue;
         }
-        target = next_target();
+        size_t bytes = client_state_size(client);
+        target = next_target(bytes);
         if (target == NULL) {
             list_append(&give.ctx->quiet, &client->node);
             break;
         }
         client_freeze(client);
         target->clients[target->count++] = client;
+        target->bytes += bytes;
     }
     journal_record(JOURNAL_GIVE, true);
     for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
