@@ -43,8 +43,8 @@ int buf_append(struct buf *buf, const void *bytes, size_t n);
 int buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /*
- * Drops `n` bytes from the front; the memory is given back when nothing is left, and most of a large
- * block where little is left: what is left may have moved.
+ * Drops `n` bytes from the front; the memory is given back when nothing is left, and most of a
+ * large block where little is left: what is left may have moved.
  */
 void buf_consume(struct buf *buf, size_t n);
 

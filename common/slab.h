@@ -2,8 +2,8 @@
 
 /*
  * Objects of one size, taken from chunks: no allocation once it is warm, no header per object. A
- * chunk lies at a multiple of its size, so that an object finds it; one that is empty is given back,
- * but for a single spare one.
+ * chunk lies at a multiple of its size, so that an object finds it; one that is empty is given
+ * back, but for a single spare one.
  */
 
 #include "common/list.h"
@@ -11,7 +11,7 @@
 struct slab_chunk;
 
 struct slab {
-    struct list partial; /* chunks that have a free object, the one to take from first */
+    struct list partial;      /* chunks that have a free object, the one to take from first */
     struct slab_chunk *spare; /* one that is empty, in no list; NULL: there is none */
     size_t object_size;
     size_t used; /* objects that are out */
