@@ -45,6 +45,8 @@ struct peer_cell {
     _Atomic uint64_t count;
 };
 
+enum { PAGE = 4096 };
+
 struct counters_row {
     _Alignas(64) struct share_counters counters; /* no cache line has two writers */
 };
@@ -60,12 +62,11 @@ struct memory {
     _Atomic uint64_t connections[SHARE_SEATS];
     struct counters_row counters[SHARE_SEATS];
     struct queue_cell queues[SHARE_POOLS][SHARE_SEATS];
-    _Atomic bool counts_peers[SHARE_SEATS]; /* it has ever written to its peer_cells */
     struct worker_row workers[SHARE_WORKERS];
     /* One byte a slot: 0 free, else the seat that holds it plus one. Sparse: only pages that are
      * used take memory. */
-    _Atomic uint8_t slots[SHARE_WORKERS][SHARE_SLOTS];
-    struct peer_cell peer_cells[]; /* [SHARE_SEATS][peers] */
+    _Alignas(PAGE) _Atomic uint8_t slots[SHARE_WORKERS][SHARE_SLOTS];
+    _Alignas(PAGE) struct peer_cell peer_cells[]; /* [SHARE_SEATS][peers] */
 };
 
 struct share {
@@ -233,7 +234,7 @@ static void drop_ref(struct worker_row *row, unsigned seat)
 }
 
 /* A row is given back in a few instructions, or when the supervisor has heard of a death. */
-enum { TRIES_BUSY = 100, TRIES_MAX = 1000 * 1000, RECLAIM_TRIES = 100 };
+enum { TRIES_BUSY = 100, TRIES_MAX = 200 * 1000, RECLAIM_TRIES = 100 };
 
 /* How often this process uses a row; its bit in refs is set while it does. */
 static uint16_t uses[SHARE_SEATS][SHARE_WORKERS];
@@ -619,7 +620,6 @@ bool share_peer_add(struct share *share, unsigned seat, const struct sockaddr *p
     if (found != key && found != 0)
         return true; /* half of them are free, unless somebody has written there: it goes uncounted
                       */
-    atomic_store_explicit(&share->memory->counts_peers[seat], true, memory_order_relaxed);
     atomic_fetch_add(&cells[at].count, 1);
     atomic_store(&cells[at].key, key);
     return true;
@@ -663,6 +663,13 @@ static void reclaim_slots(_Atomic uint8_t *slots, uint64_t alive)
     }
 }
 
+/* Sets memory that nobody uses to 0. Whole pages are given back, and what has none gets none. */
+static void wipe(void *memory, size_t n)
+{
+    if (n % PAGE != 0 || madvise(memory, n, MADV_REMOVE) < 0)
+        memset(memory, 0, n);
+}
+
 static void reclaim_loads(struct worker_row *row, uint64_t alive)
 {
     for (unsigned seat = 0; seat < SHARE_SEATS; seat++) {
@@ -688,12 +695,11 @@ static void reclaim_row(struct share *share, unsigned index, uint64_t alive)
     for (unsigned tries = 0; tries < RECLAIM_TRIES; tries++) {
         uint64_t refs = atomic_load(&row->refs);
         if ((refs & alive) == 0) {
-            /* A process that died after it had set the key: the row has one, and is nobody's. */
-            if (refs == 0 && atomic_load(&row->key) == 0)
-                return;
+            /* Also where it seems to be free: a process that died after it had set the key has left
+             * that, and one that is hostile anything. */
             if (!atomic_compare_exchange_strong(&row->refs, &refs, CLOSING))
                 continue;
-            reclaim_slots(share->memory->slots[index], 0);
+            wipe(share->memory->slots[index], SHARE_SLOTS);
             reclaim_loads(row, 0);
             finish_closing(row);
             return;
@@ -719,17 +725,7 @@ static void reclaim_seat(struct share *share, unsigned seat)
         share_count(&memory->counters[seat].counters.closed, open);
         atomic_store(&memory->connections[seat], 0);
     }
-    if (!atomic_load(&memory->counts_peers[seat]))
-        return; /* looking at the cells would make memory of them */
-    struct peer_cell *cells = &memory->peer_cells[seat * share->peers];
-    for (size_t i = 0; i < share->peers; i++) {
-        /* Where it died while it took or freed the cell, one of the two may be there alone. */
-        if (cells[i].key != 0 || cells[i].count != 0) {
-            atomic_store(&cells[i].key, 0);
-            atomic_store(&cells[i].count, 0);
-        }
-    }
-    atomic_store(&memory->counts_peers[seat], false);
+    wipe(&memory->peer_cells[seat * share->peers], share->peers * sizeof(struct peer_cell));
 }
 
 void share_reclaim(struct share *share, uint64_t alive)

@@ -174,7 +174,7 @@ def test_shards_and_workers_do_not_get_the_capability_to_bind(site):
     """AmbientCapabilities=CAP_NET_BIND_SERVICE is for the supervisor alone."""
     web = site(shards=2)
     web.config["pools"] = [managed_pool(web)]
-    os.chmod(web.dir, 0o777)
+    os.chmod(web.dir, 0o1777)
     os.chmod(web.write(), 0o644)
     web.front = Program(
         ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all,+net_bind_service",

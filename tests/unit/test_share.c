@@ -2,10 +2,12 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "frontd/share.h"
@@ -608,4 +610,156 @@ Test(share, the_largest_of_all)
     cr_assert_eq(share_queue_waiting(share, 0), 0u);
     cr_assert_eq(share_queue_largest(share, 0, &seat), 5u);
     cr_assert_eq(seat, 3u);
+}
+
+/* The whole memory as anybody who has it mapped can write it. */
+static uint64_t *map_all(int fd, size_t *ret_words)
+{
+    struct stat st;
+    cr_assert_eq(fstat(fd, &st), 0);
+    void *memory = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    cr_assert_neq(memory, MAP_FAILED);
+    *ret_words = (size_t)st.st_size / sizeof(uint64_t);
+    return memory;
+}
+
+/* Words of all kinds: bits, bounds, small numbers, seats. */
+static uint64_t hostile_word(uint32_t *random)
+{
+    uint64_t word = (uint64_t)next_random(random) << 32 | next_random(random);
+    switch (next_random(random) % 4) {
+    case 0: return word;
+    case 1: return UINT64_MAX;
+    case 2: return word % 64;
+    default: return (uint64_t)1 << (word % 64);
+    }
+}
+
+/* All that a shard does, as it comes. Returns normally, whatever is there. */
+static void use_everything(struct share *mapped, uint32_t *random)
+{
+    unsigned seat = next_random(random) % 3;
+    int slot;
+    int worker = share_worker_get(mapped, seat, "w", 1);
+    if (worker >= 0) {
+        cr_assert_lt(worker, SHARE_WORKERS);
+        share_worker_load(mapped, worker);
+        share_worker_awaited(mapped, worker);
+        share_worker_add_abandoned(mapped, seat, worker, 1);
+        if (share_slot_take(mapped, seat, worker, 100, &slot)) {
+            cr_assert(slot >= 0 && slot < 100);
+            share_slot_give(mapped, seat, worker, slot);
+        }
+        share_worker_put(mapped, seat, worker);
+    }
+    unsigned other = 77;
+    uint64_t since;
+    if (share_queue_oldest_other(mapped, seat, 5, &other, &since))
+        cr_assert_lt(other, SHARE_SEATS);
+    if (share_queue_add(mapped, seat, 5, 1000))
+        share_queue_remove(mapped, seat, 5);
+    share_queue_remove(mapped, seat, 5);
+    if (share_connection_add(mapped, seat, 1000))
+        share_connection_remove(mapped, seat);
+    share_connection_remove(mapped, seat);
+    for (unsigned i = 0; i < 40; i++) {
+        union peer peer = make_peer(i);
+        share_peer_add(mapped, seat, &peer.any, 1000);
+        share_peer_remove(mapped, seat, &peer.any);
+    }
+    share_count(&share_counters(mapped, seat)->requests, 1);
+}
+
+/*
+ * A shard writes anything anywhere. Neither the supervisor nor its siblings come to harm, and what
+ * is nobody's is as new when the supervisor has taken back everything.
+ */
+Test(share, written_by_somebody_hostile, .timeout = 120)
+{
+    enum { ROUNDS = 24, PEERS = 16 };
+    uint32_t random = 4711;
+    size_t words;
+    int fd;
+    struct share *mapped;
+    cr_assert_eq(share_create(PEERS, &fd), 0);
+    cr_assert_eq(share_map(fd, &table, &mapped), 0);
+    uint64_t *memory = map_all(fd, &words);
+    size_t slots = SHARE_WORKERS * (size_t)SHARE_SLOTS / sizeof(uint64_t);
+    size_t before = words - slots - (size_t)SHARE_SEATS * PEERS * 2;
+    share_set_pools(mapped, (const char *const[]){"a", "b"}, 2);
+    int a = share_pool(mapped, "a");
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        /* Everything but the slots, which are too many to write them all; of those some. */
+        for (size_t i = 0; i < before; i++)
+            memory[i] = hostile_word(&random);
+        for (size_t i = before + slots; i < words; i++)
+            memory[i] = hostile_word(&random);
+        for (unsigned i = 0; i < 1000; i++)
+            memory[before + next_random(&random) % slots] = hostile_word(&random);
+        if (round % 2 == 0)
+            use_everything(mapped, &random);
+        share_sums(mapped);
+        share_reclaim(mapped, hostile_word(&random));
+        const char *const names[] = {"a", round % 2 == 0 ? "b" : "c", "d"};
+        share_set_pools(mapped, names, 3);
+        cr_assert_eq(share_pool(mapped, "a"), a, "a pool keeps its row");
+        for (unsigned i = 0; i < 3; i++) {
+            int row = share_pool(mapped, names[i]);
+            cr_assert(row >= 0 && row < SHARE_POOLS);
+        }
+    }
+    /* Nobody is left: all that can be held is free. */
+    share_reclaim(mapped, 0);
+    for (unsigned i = 0; i < 1000; i++)
+        cr_assert(share_connection_add(mapped, 1, 1000));
+    cr_assert(!share_connection_add(mapped, 0, 1000));
+    for (unsigned pool = 0; pool < SHARE_POOLS; pool++)
+        cr_assert(share_queue_add(mapped, 0, pool, 1));
+    union peer peer = make_peer(1);
+    cr_assert(share_peer_add(mapped, 2, &peer.any, 1));
+    cr_assert(!share_peer_add(mapped, 3, &peer.any, 1));
+    for (unsigned i = 2; i < 10; i++) {
+        peer = make_peer(i);
+        cr_assert(share_peer_add(mapped, 2, &peer.any, 1));
+    }
+    for (unsigned i = 0; i < SHARE_WORKERS; i++) {
+        int slot;
+        int worker = share_worker_get(mapped, 0, &i, sizeof(i));
+        cr_assert_geq(worker, 0);
+        cr_assert_eq(share_worker_load(mapped, worker), 0u);
+        cr_assert(share_slot_take(mapped, 0, worker, 1, &slot));
+        share_slot_give(mapped, 0, worker, slot);
+    }
+    munmap(memory, words * sizeof(*memory));
+    share_unmap(mapped);
+    close(fd);
+}
+
+/* While it writes, not before: the supervisor is done in bounded time. */
+Test(share, written_while_it_is_taken_back, .timeout = 120)
+{
+    uint32_t random = 815;
+    size_t words;
+    int fd;
+    struct share *mapped;
+    cr_assert_eq(share_create(16, &fd), 0);
+    cr_assert_eq(share_map(fd, &table, &mapped), 0);
+    uint64_t *memory = map_all(fd, &words);
+    pid_t pid = fork();
+    cr_assert_geq(pid, 0);
+    if (pid == 0) {
+        alarm(100);
+        for (;;) /* the head, the counters, the queues, the rows of workers */
+            ((volatile uint64_t *)memory)[next_random(&random) % 150000] = hostile_word(&random);
+    }
+    for (unsigned i = 0; i < 30; i++) {
+        share_sums(mapped);
+        share_set_pools(mapped, pool_names(i, SHARE_POOLS), SHARE_POOLS);
+        share_reclaim(mapped, hostile_word(&random));
+    }
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    munmap(memory, words * sizeof(*memory));
+    share_unmap(mapped);
+    close(fd);
 }
