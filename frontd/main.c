@@ -9,6 +9,7 @@
 #include "frontd/conf_file.h"
 #include "frontd/loop.h"
 #include "frontd/shard/shard.h"
+#include "frontd/super/identity.h"
 #include "frontd/super/super.h"
 
 static const char usage[] =
@@ -16,6 +17,15 @@ static const char usage[] =
     "       frontd --check -c FILE    say what is wrong with a config, or nothing\n"
     "       frontd --version\n"
     "       frontd --help\n";
+
+/* First of all, so that nothing that follows is taken for it. */
+static void identify(const char *token)
+{
+    char line[IDENTITY_LINE_MAX + 1];
+    identity_write(token, line);
+    puts(line);
+    fflush(stdout);
+}
 
 static int check(const char *conf_name)
 {
@@ -38,10 +48,12 @@ int main(int argc, char **argv)
         {"check", no_argument, NULL, 't'},
         {"version", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'},
+        {"identify", required_argument, NULL, 'i'}, /* the same, with --check */
         {"state", required_argument, NULL, 's'}, /* for this program's own use, at SIGUSR2 */
         {NULL, 0, NULL, 0},
     };
     const char *conf_name = NULL;
+    const char *token = NULL;
     bool only_check = false;
     int state_fd = -1;
     mem_init();
@@ -55,15 +67,18 @@ int main(int argc, char **argv)
         switch (c) {
         case 'c': conf_name = optarg; break;
         case 't': only_check = true; break;
+        case 'i': token = optarg; break;
         case 's': state_fd = atoi(optarg); break;
         case 'v': puts("frontd " FRONTD_VERSION); return 0;
         case 'h': fputs(usage, stdout); return 0;
         default: fputs(usage, stderr); return 2;
         }
     }
-    if (conf_name == NULL || optind < argc) {
+    if (conf_name == NULL || optind < argc || (token != NULL && !only_check)) {
         fputs(usage, stderr);
         return 2;
     }
+    if (token != NULL)
+        identify(token);
     return only_check ? check(conf_name) : super_run(argv, conf_name, state_fd);
 }

@@ -10,6 +10,9 @@
 #include "common/mem.h"
 #include "frontd/loop.h"
 #include "frontd/super/service.h"
+#include "frontd/super/state.h"
+
+enum { READS_MAX = 64 /* of 4 KiB: more than a pipe holds */ };
 
 void check_init(struct check *check)
 {
@@ -35,14 +38,55 @@ static void become_check(int output, const char *exe, char *const argv[])
     _exit(127);
 }
 
-/* Reads once, what fits; returns what read() did. */
+/* What does not fit is dropped. */
+static void keep(struct check *check, const char *bytes, size_t n)
+{
+    size_t room = MIN(n, CHECK_TEXT_MAX - check->n);
+    memcpy(check->text + check->n, bytes, room);
+    check->n += room;
+}
+
+/* A line is complete, or there will be no more of it. Returns whether it is text. */
+static bool end_line(struct check *check)
+{
+    struct span line = {check->line, check->line_len};
+    enum identity identity = check->line_long ? IDENTITY_UNKNOWN
+                                              : identity_read(line, check->token, STATE_VERSION);
+    if (identity == IDENTITY_UNKNOWN)
+        keep(check, line.p, line.n);
+    else
+        check->identity = identity;
+    check->line_len = 0;
+    check->line_long = false;
+    return identity == IDENTITY_UNKNOWN;
+}
+
+/* The proof may be anywhere: a script that executes frontd in the end may say something before. */
+static void take(struct check *check, const char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (bytes[i] == '\n') {
+            if (end_line(check))
+                keep(check, "\n", 1);
+        } else if (check->line_long) {
+            keep(check, bytes + i, 1);
+        } else if (check->line_len == sizeof(check->line)) {
+            keep(check, check->line, check->line_len);
+            keep(check, bytes + i, 1);
+            check->line_len = 0;
+            check->line_long = true;
+        } else {
+            check->line[check->line_len++] = bytes[i];
+        }
+    }
+}
+
+/* Reads once; returns what read() did. */
 static ssize_t read_some(struct check *check)
 {
-    char rest[4096];
-    if (check->n == CHECK_TEXT_MAX)
-        return read(check->fd, rest, sizeof(rest));
-    ssize_t n = read(check->fd, check->text + check->n, CHECK_TEXT_MAX - check->n);
-    check->n += (size_t)MAX(n, (ssize_t)0);
+    char bytes[4096];
+    ssize_t n = read(check->fd, bytes, sizeof(bytes));
+    take(check, bytes, (size_t)MAX(n, (ssize_t)0));
     return n;
 }
 
@@ -82,8 +126,11 @@ int check_start(struct check *check, uv_loop_t *loop, const char *exe, const cha
 {
     int ends[2];
     char *argv[] = {(char *)(uintptr_t)exe, (char[]){"--check"}, (char[]){"-c"},
-        (char *)(uintptr_t)conf_name, NULL};
+        (char *)(uintptr_t)conf_name, (char[]){"--identify"}, check->token, NULL};
     check_init(check);
+    identity_make_token(check->token);
+    if (stat(exe, &check->file) < 0)
+        check->file = (struct stat){0}; /* execv() says why */
     if (pipe2(ends, O_CLOEXEC) < 0)
         return -errno;
     int r = watch(check, loop, ends[0]); /* which makes this end non-blocking */
@@ -106,8 +153,10 @@ int check_start(struct check *check, uv_loop_t *loop, const char *exe, const cha
 
 void check_ended(struct check *check)
 {
-    while (check->n < CHECK_TEXT_MAX && read_some(check) > 0)
+    /* What its own children write for ever is not waited for. */
+    for (int i = 0; i < READS_MAX && read_some(check) > 0; i++)
         ;
+    end_line(check);
     uv_close((uv_handle_t *)check->output, on_closed);
     close(check->fd);
     check->output = NULL;
@@ -116,6 +165,20 @@ void check_ended(struct check *check)
     while (check->n > 0 && check->text[check->n - 1] == '\n')
         check->n--;
     check->text[check->n] = '\0';
+}
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+bool check_is_current(const struct check *check, const char *exe)
+{
+    const struct stat *before = &check->file;
+    struct stat now;
+    return stat(exe, &now) == 0 && now.st_dev == before->st_dev && now.st_ino == before->st_ino &&
+           now.st_size == before->st_size && same_time(now.st_mtim, before->st_mtim) &&
+           same_time(now.st_ctim, before->st_ctim);
 }
 
 void check_kill(struct check *check)

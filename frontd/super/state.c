@@ -13,8 +13,7 @@
 #include "frontd/super/folder.h"
 #include "frontd/super/record.h"
 
-/* A program reads its own version only; members may be added without a new one. */
-enum { STATE_VERSION = 1, STATE_SIZE_MAX = 16 * 1024 * 1024 };
+enum { STATE_SIZE_MAX = 16 * 1024 * 1024 };
 
 /* Calls `fn` for each descriptor that the program which follows is to have. */
 static void each_fd(

@@ -9,6 +9,10 @@
 
 #include "frontd/super/super.h"
 
+/* A program reads its own version only, and says so before it is executed (identity.h). Members may
+ * be added without a new one. */
+enum { STATE_VERSION = 1 };
+
 /* Writes the state. Returns a descriptor of the caller's (close-on-exec, like all that it names),
  * or -errno. */
 int state_write(const struct super *super);

@@ -260,8 +260,9 @@ static void execute(struct super *super)
         (char[]){"--state"}, number, NULL};
     log_info("executing %s", super->exe);
     state_keep_open(super, fd, true);
-    int error = -activation_expose(&super->activation);
-    if (error == 0) {
+    bool current = check_is_current(&super->check, super->exe);
+    int error = current ? -activation_expose(&super->activation) : 0;
+    if (current && error == 0) {
         execv(super->exe, argv);
         error = errno;
     }
@@ -270,7 +271,10 @@ static void execute(struct super *super)
     state_keep_open(super, fd, false);
     close(fd);
     close_alive(super);
-    blame(super, "cannot execute %s: %s; this program serves on", super->exe, strerror(error));
+    if (current)
+        blame(super, "cannot execute %s: %s; this program serves on", super->exe, strerror(error));
+    else
+        blame(super, "%s has changed since it was checked: this program serves on", super->exe);
     step(super, MACHINE_REFUSED);
 }
 
@@ -419,11 +423,19 @@ static void check_is_over(struct super *super, int status)
         step(super, MACHINE_GONE); /* it was killed: what it says does not count */
         return;
     }
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+    bool accepted = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    enum identity identity = super->check.identity;
+    if (accepted &&
+        (identity == IDENTITY_FRONTD || (identity == IDENTITY_OTHER && !super->machine.upgrade))) {
         step(super, MACHINE_CHECKED);
         return;
     }
-    if (WIFSIGNALED(status))
+    if (accepted && identity == IDENTITY_OTHER)
+        blame(super, "%s is a frontd that cannot read this program's state: nothing changes",
+            super->exe);
+    else if (accepted)
+        blame(super, "%s is not frontd: it did not identify itself: nothing changes", super->exe);
+    else if (WIFSIGNALED(status))
         blame(super, "%s --check was ended by signal %d: nothing changes", super->exe,
             WTERMSIG(status));
     else

@@ -3,9 +3,11 @@ next reload works. Supervisors here are stopped and killed; no client may notice
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import struct
+import subprocess
 
 import pytest
 
@@ -62,6 +64,11 @@ def test_a_config_that_is_gone(front, number):
     untouched(site, act, "--check says (status 1)")
 
 
+def other_program(site, path):
+    shutil.copy2(path, site.path("frontd.new"))
+    os.rename(site.path("frontd.new"), site.exe)
+
+
 NO_PROGRAM = {
     "not-executable": (lambda site: site.replace("#!/bin/sh\n", mode=0o644), "cannot execute it: Permission denied"),
     "missing": (lambda site: os.unlink(site.exe), "cannot execute it: No such file"),
@@ -69,6 +76,11 @@ NO_PROGRAM = {
     "exits-in-silence": (lambda site: site.replace("#!/bin/sh\nexit 7\n"), "--check says (status 7)"),
     "killed": (lambda site: site.replace("#!/bin/sh\nkill -9 $$\n"), "--check was ended by signal 9"),
     "no-format": (lambda site: site.replace("no program\n"), "cannot execute it: Exec format error"),
+    "true": (lambda site: other_program(site, "/bin/true"), "is not frontd: it did not identify itself"),
+    "echo": (lambda site: other_program(site, "/bin/echo"), "is not frontd: it did not identify itself"),
+    "a-script": (lambda site: site.replace("#!/bin/sh\nexit 0\n"), "is not frontd: it did not identify itself"),
+    "claims": (lambda site: site.replace("#!/bin/sh\necho \"frontd 0.1.0 state 1: $5\"\n"),
+               "is not frontd: it did not identify itself"),
     "no-interpreter": (lambda site: site.replace("#!/nonexistent/sh\n"), "cannot execute it: No such file"),
 }
 
@@ -85,6 +97,74 @@ def test_a_program_that_cannot_run(front, number, kind):
         spoil(site)
         site.front.signal(number)
     untouched(site, act, words)
+
+
+ANSWERS = r"""
+#include <string.h>
+#include "common/hash.h"
+
+/* A frontd of another version: answers to the token in its last argument. */
+int main(int argc, char **argv)
+{
+    static const struct hash_key key = {0x66726f6e74642d69ULL, 0x64656e746974792dULL};
+    static const char claim[] = "frontd 9.9.9 state 98,99";
+    uint64_t both[2] = {hash_bytes(&key, argv[argc - 1], strlen(argv[argc - 1])),
+                        hash_bytes(&key, claim, strlen(claim))};
+    printf("%s: %016llx\n", claim, (unsigned long long)hash_bytes(&key, both, sizeof(both)));
+    return 0;
+}
+"""
+
+
+def test_a_program_that_cannot_read_the_state(front):
+    """It is frontd, so it may judge a config; but it does not take the place of this one."""
+    site = front()
+    site.fake()
+    site.start()
+    with open(site.path("answers.c"), "w") as f:
+        f.write(ANSWERS)
+    subprocess.run(["cc", "-D_GNU_SOURCE", "-I", harness.ROOT, "-o", site.path("answers"), site.path("answers.c"),
+                    os.path.join(harness.ROOT, "common/hash.c")], check=True)
+    site.reload(USR2)
+    generation = site.generation()
+    other_program(site, site.path("answers"))
+    site.refused("is a frontd that cannot read this program's state: nothing changes", USR2)
+    assert site.generation() == generation
+    site.reload(HUP)
+    site.replace()
+    site.reload(USR2)
+
+
+@BOTH
+def test_a_program_that_changes_while_it_is_checked(front, number):
+    """What would be executed is not what was checked. The config was checked by frontd, whatever its file is now."""
+    site = front()
+    site.fake()
+    site.start()
+    site.replace("#!/bin/sh\ncase $1 in --check) touch \"$0\";; esac\nexec %s \"$@\"\n" % harness.FRONTD)
+    if number == HUP:
+        site.reload(number)
+    else:
+        site.refused("has changed since it was checked: this program serves on", number)
+    with site.client() as client:
+        call(client)
+
+
+def test_a_script_that_executes_frontd(front):
+    """It may say something, even much, before; what it says does not hide the proof."""
+    site = front()
+    site.fake()
+    site.start()
+    site.replace("#!/bin/sh\necho hello; head -c 20000 /dev/zero | tr '\\0' x; echo\nexec %s \"$@\"\n" % site.path("real"))
+    shutil.copy2(harness.FRONTD, site.path("real"))
+    pid = site.front.pid
+    site.reload(HUP)
+    site.reload(USR2)
+    assert os.readlink("/proc/%d/exe" % pid) == os.path.realpath(site.path("real"))
+    with site.client() as client:
+        call(client)
+    site.exe = site.path("real")    # so that its processes are known at the end
+    assert len(site.family()) == 2
 
 
 def test_a_program_that_talks_without_end_is_cut(front):

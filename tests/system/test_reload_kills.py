@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from fakeworker import echo, hold
-from harness import LIMIT, born, rpc_request, rpc_route, wait_for, ws_route
+from harness import FRONTD, LIMIT, born, rpc_request, rpc_route, wait_for, ws_route
 from patience import patient
 from reloads import HUP, SLOW, USR2, Paused, call, check_in_time
 
@@ -223,7 +223,7 @@ def test_new_program_fails_after_it_has_taken_over(killable, number):
     """The check goes well, but the program ends when it is executed with --state; shards serve on."""
     site = killable(shards=2)
     stays = some(site)
-    site.replace("#!/bin/sh\ncase $1 in --check) exit 0;; *) exit 1;; esac\n")
+    site.replace("#!/bin/sh\ncase $1 in --check) exec %s \"$@\";; *) exit 1;; esac\n" % FRONTD)
     if number == HUP:       # nobody executes it
         site.reload()
     else:

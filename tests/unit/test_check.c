@@ -112,7 +112,7 @@ Test(check, what_it_says_and_how_it_ends)
         {"#!/bin/sh\nprintf 'no line end'; exit 1\n", 1, "no line end"},
         {"#!/bin/sh\necho one; echo two >&2; echo; echo; exit 42\n", 42, "one\ntwo"},
         {"#!/bin/sh\necho; echo\n", 0, ""},
-        {"#!/bin/sh\necho \"$#: $1 $2 $3\"; exit 3\n", 3, "3: --check -c /a/conf"},
+        {"#!/bin/sh\necho \"$#: $1 $2 $3 $4\"; exit 3\n", 3, "5: --check -c /a/conf --identify"},
         {"#!/bin/sh\nexec >&- 2>&-; sleep 0.1; exit 4\n", 4, ""},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -123,6 +123,115 @@ Test(check, what_it_says_and_how_it_ends)
         cr_expect_eq(WEXITSTATUS(status), cases[i].status, "case %zu", i);
         cr_expect_str_eq(check.text, cases[i].text, "case %zu: '%s'", i, check.text);
     }
+}
+
+/* What a frontd of this version, or of one that has another state, says for "$5". */
+static void install_frontd(const char *before, const char *state, const char *after)
+{
+    char text[2048];
+    snprintf(text, sizeof(text), "#!/bin/sh\n%s\n%s --check -c \"$3\" --identify \"$5\"%s\n%s\n",
+        before, getenv("FRONTD"), state, after);
+    install(text, 0700);
+}
+
+static char conf_file[sizeof(folder) + 16];
+
+static void start_with_conf(const char *text)
+{
+    snprintf(conf_file, sizeof(conf_file), "%s/conf", folder);
+    FILE *file = fopen(conf_file, "we");
+    cr_assert_not_null(file);
+    fputs(text, file);
+    fclose(file);
+    cr_assert_eq(check_start(&check, &loop, script, conf_file), 0);
+}
+
+static const char good_conf[] =
+    "listeners: [{name: w, address: '127.0.0.1:1', routes: [{path: /, kind: http, pool: a}]}]\n"
+    "pools: [{name: a, workers: ['unix:/a/b']}]\n";
+
+/* The real program proves what it is, wherever its line is; and the line is no text. */
+Test(check, frontd_identifies_itself)
+{
+    static const struct {
+        const char *before;
+        const char *after;
+        const char *text;
+    } cases[] = {
+        {"", "", ""},
+        {"echo first", "echo last", "first\nlast"},
+        {"echo; echo first >&2", "", "\nfirst"},
+        {"head -c 100000 /dev/zero | tr '\\0' '\\n'", "", NULL},
+        {"head -c 161 /dev/zero | tr '\\0' x; echo", "printf no_end", NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        install_frontd(cases[i].before, "", cases[i].after);
+        start_with_conf(good_conf);
+        int status = finish();
+        cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "case %zu: %s", i, check.text);
+        cr_expect_eq(check.identity, IDENTITY_FRONTD, "case %zu: '%s'", i, check.text);
+        if (cases[i].text != NULL)
+            cr_expect_str_eq(check.text, cases[i].text, "case %zu: '%s'", i, check.text);
+        cr_expect(check_is_current(&check, script));
+    }
+    install_frontd("", "", "");
+    start_with_conf("shards: none\n");
+    finish();
+    cr_expect_eq(check.identity, IDENTITY_FRONTD, "also where the config is wrong");
+    cr_expect_not_null(strstr(check.text, "conf:1: "), "'%s'", check.text);
+    unlink(conf_file);
+}
+
+Test(check, others_do_not)
+{
+    static const char *const programs[] = {
+        "#!/bin/true\n",
+        "#!/bin/sh\necho \"$@\"\n",
+        "#!/bin/sh\necho \"frontd 0.1.0 state 1: $5\"\n",
+        "#!/bin/sh\necho \"frontd 0.1.0 state 1: 0123456789abcdef\"\n",
+        /* an answer to another question */
+        "#!/bin/sh\n$FRONTD --check -c \"$3\" --identify 00000000000000000000000000000000\n",
+        /* one that claims to read every state */
+        "#!/bin/sh\n$FRONTD --check -c \"$3\" --identify \"$5\" | sed 's/state 1/state 1,2/'\n",
+        /* not a line of its own */
+        "#!/bin/sh\necho \"x$($FRONTD --check -c \"$3\" --identify \"$5\")\"\n",
+        "#!/bin/sh\necho \"$($FRONTD --check -c \"$3\" --identify \"$5\")x\"\n",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(programs); i++) {
+        install(programs[i], 0700);
+        start_with_conf(good_conf);
+        int status = finish();
+        cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "case %zu", i);
+        cr_expect_eq(check.identity, IDENTITY_UNKNOWN, "case %zu: '%s'", i, check.text);
+    }
+    unlink(conf_file);
+}
+
+/* What was checked is what is there, or not. */
+Test(check, a_program_that_changes)
+{
+    static const char text[] = "#!/bin/sh\nexit 0\n";
+    install(text, 0700);
+    start();
+    finish();
+    cr_expect(check_is_current(&check, script));
+    int fd = open(script, O_WRONLY | O_CLOEXEC); /* in its place, of the same length and time */
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(write(fd, "#!/bin/sh\nexit 1\n", sizeof(text) - 1), (ssize_t)sizeof(text) - 1);
+    struct timespec times[2] = {check.file.st_atim, check.file.st_mtim};
+    cr_assert_eq(futimens(fd, times), 0);
+    close(fd);
+    cr_expect_not(check_is_current(&check, script), "its change time is another");
+    install(text, 0700);
+    start();
+    finish();
+    install(text, 0700); /* another file of that name */
+    cr_expect_not(check_is_current(&check, script));
+    unlink(script);
+    cr_expect_not(check_is_current(&check, script));
+    start();
+    finish();
+    cr_expect_not(check_is_current(&check, script));
 }
 
 Test(check, a_program_that_cannot_be_executed)

@@ -1,0 +1,35 @@
+#pragma once
+
+/*
+ * How a program proves that it is frontd before it takes the place of the one that runs: asked with
+ * a random token, it answers with a line of which the end is a keyed hash of the token and of what
+ * the line says. Not a secret, since whoever may put a program there may put any; but no other
+ * program answers so by accident.
+ *
+ *     frontd VERSION state S: ANSWER
+ *
+ * S: the versions of the supervisor's state that it can read, with commas between them. The line is
+ * read by other versions of this program: it stays as it is.
+ */
+
+#include "common/base.h"
+
+enum {
+    IDENTITY_TOKEN_SIZE = 33, /* 32 hexadecimal digits */
+    IDENTITY_LINE_MAX = 160,  /* bytes, without the line's end */
+};
+
+enum identity {
+    IDENTITY_UNKNOWN, /* the line is no proof of anything */
+    IDENTITY_OTHER,   /* frontd, which cannot read a state of that version */
+    IDENTITY_FRONTD,
+};
+
+/* One that nobody has seen before. */
+void identity_make_token(char token[IDENTITY_TOKEN_SIZE]);
+
+/* This program's line for a token, NUL-terminated. */
+void identity_write(const char *token, char line[IDENTITY_LINE_MAX + 1]);
+
+/* What a line (without its end) says of the program that wrote it when asked with that token. */
+enum identity identity_read(struct span line, const char *token, unsigned state_version);
