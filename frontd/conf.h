@@ -128,6 +128,8 @@ struct conf_pool {
     uint64_t realm_id;        /* the same for the same name, in every config and process; 0: none */
     uint32_t queue;           /* calls, over all shards */
     uint64_t wait_for_worker; /* ms */
+    uint64_t worker_timeout;  /* ms of silence of a worker while calls wait for it */
+    uint64_t kill_after;      /* ms past the deadline of a call that is never answered */
     enum conf_hash hash;
     char *hash_name; /* of the header (lower case) or param */
     char **idempotent;

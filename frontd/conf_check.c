@@ -229,6 +229,10 @@ static void check_pool(
     pool->queue = (uint32_t)checker_number(checker, key, raw->queue, 10000, 0, 10000000);
     snprintf(key, sizeof(key), "%s.wait_for_worker", parent);
     checker_duration(checker, key, raw->wait_for_worker, 5000, &pool->wait_for_worker);
+    snprintf(key, sizeof(key), "%s.worker_timeout", parent);
+    checker_timeout(checker, key, raw->worker_timeout, 10 * 1000, &pool->worker_timeout);
+    snprintf(key, sizeof(key), "%s.kill_after", parent);
+    checker_timeout(checker, key, raw->kill_after, 60 * 1000, &pool->kill_after);
     check_hash(checker, parent, raw, pool);
     check_patterns(checker, parent, "idempotent", raw->idempotent, raw->idempotent_count);
     check_patterns(checker, parent, "methods", raw->methods, raw->methods_count);

@@ -79,6 +79,8 @@ static const cyaml_schema_field_t pool_fields[] = {
     TEXT(conf_raw_pool, realm),
     TEXT(conf_raw_pool, queue),
     TEXT(conf_raw_pool, wait_for_worker),
+    TEXT(conf_raw_pool, worker_timeout),
+    TEXT(conf_raw_pool, kill_after),
     TEXT(conf_raw_pool, balance),
     TEXT(conf_raw_pool, hash),
     TEXTS(conf_raw_pool, idempotent),

@@ -43,6 +43,8 @@ struct conf_raw_pool {
     char *realm;
     char *queue;
     char *wait_for_worker;
+    char *worker_timeout;
+    char *kill_after;
     char *balance;
     char *hash;
     char **idempotent;

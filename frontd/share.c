@@ -27,6 +27,7 @@ struct worker_row {
     _Atomic uint32_t hint;                   /* a slot that was free lately */
     _Atomic uint32_t load[SHARE_SEATS];      /* calls in progress; each seat writes its own */
     _Atomic uint32_t abandoned[SHARE_SEATS]; /* of them, those nobody waits for any more */
+    _Atomic uint64_t hung;                   /* ms: given up by a shard then; 0: it was not */
     _Atomic uint64_t oldest[SHARE_SEATS];    /* as in a queue_cell, for this worker alone */
 };
 
@@ -217,6 +218,7 @@ static void note_seat(struct share *share, unsigned seat)
 static void finish_closing(struct worker_row *row)
 {
     atomic_store(&row->hint, 0);
+    atomic_store(&row->hung, 0);
     atomic_store(&row->key, 0);
     atomic_store(&row->refs, 0);
 }
@@ -502,6 +504,16 @@ bool share_worker_oldest_other(
         return false;
     *ret_since = best;
     return true;
+}
+
+void share_worker_set_hung(struct share *share, int worker, uint64_t since)
+{
+    atomic_store(&share->memory->workers[worker].hung, since);
+}
+
+uint64_t share_worker_hung(const struct share *share, int worker)
+{
+    return atomic_load_explicit(&share->memory->workers[worker].hung, memory_order_relaxed);
 }
 
 void share_queue_set_largest(struct share *share, unsigned seat, unsigned pool, uint32_t count)

@@ -133,6 +133,13 @@ void share_worker_add_abandoned(struct share *share, unsigned seat, int worker, 
 uint32_t share_worker_awaited(const struct share *share, int worker);
 
 /*
+ * Says when a shard gave the worker up since it had hung (ms of the monotonic clock), or with 0
+ * that it has been heard since. Meanwhile no shard gives it calls.
+ */
+void share_worker_set_hung(struct share *share, int worker, uint64_t since);
+uint64_t share_worker_hung(const struct share *share, int worker);
+
+/*
  * Takes one of the worker's slots. concurrency: how many it has, 0: no limit.
  * Returns true with *ret_slot, or false when all are taken.
  */

@@ -2,7 +2,8 @@
  * call_start() builds the frame and submits it to the pool; the pool answers through
  * call_pool_ops: answered, delivered or failed, each of which leads to end(). A deadline and a
  * client that leaves come in through call_timeout() and call_cancel(): where a worker has the call,
- * it stays, without an owner, until the worker answers; the slot is the worker's until then.
+ * it stays, without an owner, until the worker answers; the slot is the worker's until then, or
+ * until `kill_after` has passed.
  */
 
 #include "frontd/shard/call.h"
@@ -10,6 +11,8 @@
 #include <errno.h>
 
 #include "common/mem.h"
+
+enum { CALL_METHOD_KEPT = 64 /* bytes of the method of a call that nobody waits for */ };
 
 static const struct call_ops *call_ops;
 
@@ -60,13 +63,31 @@ static void on_failed(struct job *job, enum rpc_error error)
     end(call_of(job), &outcome);
 }
 
-/* Nobody waits for it. Where a worker has it, only the worker's answer ends it: see above. */
+/* The frame is not needed any more, but for the method's name, which a log line may have. */
+static void drop_frame(struct call *call)
+{
+    struct job *job = &call->job;
+    job->method_len = MIN(job->method_len, (uint32_t)CALL_METHOD_KEPT);
+    if (call->method_copy == NULL)
+        call->method_copy = mem_strndup(job->method, job->method_len);
+    if (call->method_copy == NULL)
+        job->method_len = 0;
+    job->method = call->method_copy;
+    buf_deinit(&job->frame);
+}
+
+/*
+ * Nobody waits for it. Where a worker has it, only the worker's answer ends it: see above. What the
+ * call holds there is not held for ever: call_timeout() comes once more.
+ */
 static void abandon(struct ctx *ctx, struct call *call)
 {
-    if (pool_abandon(&call->job))
+    if (pool_abandon(&call->job)) {
         destroy(ctx, call);
-    else
-        buf_deinit(&call->job.frame); /* it will not be sent again */
+        return;
+    }
+    drop_frame(call);
+    ctx_arm(ctx, &call->deadline, call->job.pool->conf->kill_after);
 }
 
 /* Its owner is told how it has ended, though a worker still has it. */
@@ -211,5 +232,9 @@ struct span call_id(const struct call *call)
 
 void call_timeout(struct wheel_timer *timer)
 {
-    give_up(container_of(timer, struct call, deadline), RPC_DEADLINE_EXCEEDED);
+    struct call *call = container_of(timer, struct call, deadline);
+    if (call->job.abandoned)
+        pool_give_up(&call->job);
+    else
+        give_up(call, RPC_DEADLINE_EXCEEDED);
 }

@@ -109,6 +109,21 @@ static void send_hello(struct channel *channel)
     buf_deinit(&body);
 }
 
+/* ms after which a worker that is silent is sent a PING while calls wait. */
+static uint64_t ping_after(const struct channel *channel)
+{
+    return MAX(channel->timeout / CHANNEL_PING_PART, 1U);
+}
+
+/* Looks whether it lives at that time, but not later than calls that come by then want it to. */
+static void look_later(struct channel *channel, uint64_t at)
+{
+    uint64_t now = ctx_now(channel->ctx);
+    uint64_t latest = now + MIN((uint64_t)CHANNEL_QUIET_MS, ping_after(channel));
+    channel->due = at == 0 ? latest : MAX(MIN(at, latest), now + 1);
+    wheel_arm(&channel->ctx->wheel, &channel->timer, channel->due);
+}
+
 static void on_hello(struct channel *channel, const struct frame *frame)
 {
     struct hello_worker hello;
@@ -124,9 +139,10 @@ static void on_hello(struct channel *channel, const struct frame *frame)
     channel->state = CHANNEL_OPEN;
     channel->max_frame = hello.max_frame;
     channel->pushes = hello.push;
-    ctx_arm(channel->ctx, &channel->timer, CHANNEL_QUIET_MS);
     channel->ops->opened(channel, &hello);
     hello_worker_deinit(&hello);
+    if (channel->state == CHANNEL_OPEN)
+        look_later(channel, 0);
 }
 
 static void on_goaway(struct channel *channel, const struct frame *frame)
@@ -200,7 +216,7 @@ static void on_stream_frame(struct stream *stream, const struct frame *frame)
 static bool waits_for_worker(const struct channel *channel)
 {
     return channel->ctx->leaving && channel->said_goaway && !channel->hung_up &&
-           channel->state == CHANNEL_LEAVING && channel->calls.count == 0;
+           channel->state == CHANNEL_LEAVING && channel->calls.count == channel->orphans;
 }
 
 /* What the worker did wrong is told to it; where it closed, this finds nobody. */
@@ -257,7 +273,8 @@ int channel_dial(struct channel *channel, const struct sockaddr *address, sockle
     channel->state = CHANNEL_CONNECTING;
     channel->last_id = 0;
     channel->pinged_at = 0;
-    channel->said_goaway = channel->hung_up = false;
+    channel->said_goaway = channel->hung_up = channel->hung = false;
+    channel->orphans = 0;
     channel->quiet = channel->asked = 0;
     ctx_arm(channel->ctx, &channel->timer, CHANNEL_HELLO_MS);
     return 0;
@@ -272,6 +289,8 @@ int channel_send_call(struct channel *channel, struct idmap_node *call, struct b
     char *sent = stream_add_raw(&channel->stream, buf_data(frame), n);
     if (sent == NULL)
         return -ENOMEM;
+    if (channel->calls.count == channel->orphans)
+        channel->busy_at = ctx_now(channel->ctx);
     call->id = ++channel->last_id;
     uint64_t id = htobe64(call->id);
     memcpy(sent + 8, &id, sizeof(id)); /* where the header has it (protocol section 2) */
@@ -308,8 +327,8 @@ void channel_hang_up(struct channel *channel)
         channel_shut(channel, "shutdown");
     if (channel->state == CHANNEL_OPEN)
         channel_leave(channel);
-    if (channel->state != CHANNEL_LEAVING || channel->hung_up || channel->calls.count > 0 ||
-        buf_len(&stream->out) > 0)
+    if (channel->state != CHANNEL_LEAVING || channel->hung_up ||
+        channel->calls.count > channel->orphans || buf_len(&stream->out) > 0)
         return;
     uint64_t now = ctx_now(channel->ctx);
     if (channel->asked != 0) {
@@ -338,24 +357,74 @@ void channel_shut(struct channel *channel, const char *reason)
         refuse(channel, reason);
 }
 
-/* Protocol section 10. */
+void channel_give_up(struct channel *channel)
+{
+    if (channel->state != CHANNEL_OPEN && channel->state != CHANNEL_LEAVING)
+        return;
+    channel->hung = true;
+    lose(channel, "it does not answer");
+}
+
+static void send_ping(struct channel *channel)
+{
+    channel->pinged_at = ctx_now(channel->ctx);
+    if (channel->hung_up || channel->asked != 0)
+        return;
+    send_frame(channel, FRAME_PING, 0, (struct span){0});
+    channel->ping_end = channel->stream.appended;
+    channel->ping_seen = channel->stream.written;
+}
+
+/*
+ * The time for PONG begins anew where the worker has not been able to read the PING yet, since
+ * there is much before it, of which it takes some; and where it is we who were held up, since it
+ * may have been, too.
+ */
+static void excuse(struct channel *channel, uint64_t now, uint64_t part)
+{
+    const struct stream *stream = &channel->stream;
+    if (stream->written < channel->ping_end && stream->written != channel->ping_seen)
+        channel->pinged_at = now;
+    channel->ping_seen = stream->written;
+    if (now > channel->due + part)
+        send_ping(channel);
+}
+
+/*
+ * Protocol section 10: PING after a silence, and the end where nothing comes after that. How long
+ * either takes depends on whether calls wait for the worker. What counts is only the time since
+ * they do, and of a channel that we do not read nothing does.
+ */
 static void check_alive(struct channel *channel)
 {
     uint64_t now = ctx_now(channel->ctx);
-    uint64_t heard_at = channel->stream.heard_at;
-    bool pinged = channel->pinged_at > heard_at;
-    if (pinged && now - channel->pinged_at >= CHANNEL_DEAD_MS && !channel->stream.deaf &&
-        !channel->ops->may_be_silent(channel)) {
-        lose(channel, "no answer to PING");
+    uint64_t from = channel->stream.heard_at;
+    uint64_t quiet = CHANNEL_QUIET_MS;
+    uint64_t dead = CHANNEL_DEAD_MS;
+    uint64_t awaited = channel->hung_up || channel->asked != 0 ? 0 : channel->ops->awaited(channel);
+    if (channel->stream.deaf) {
+        look_later(channel, 0);
         return;
     }
-    if (!pinged && now - heard_at >= CHANNEL_QUIET_MS) {
-        channel->pinged_at = now;
-        if (!channel->hung_up && channel->asked == 0)
-            send_frame(channel, FRAME_PING, 0, (struct span){0});
+    if (awaited != 0 && awaited != CHANNEL_MAY_BE_SILENT) {
+        from = MAX(from, awaited);
+        quiet = ping_after(channel);
+        dead = MAX(channel->timeout - quiet, 1U);
     }
-    if (channel->state != CHANNEL_CLOSING)
-        ctx_arm(channel->ctx, &channel->timer, CHANNEL_QUIET_MS);
+    bool pinged = channel->pinged_at > channel->stream.heard_at;
+    if (pinged)
+        excuse(channel, now, quiet);
+    uint64_t end = MAX(from + quiet, channel->pinged_at) + dead;
+    if (pinged && now >= end && awaited != CHANNEL_MAY_BE_SILENT) {
+        channel_give_up(channel);
+        return;
+    }
+    if (!pinged && now >= from + quiet) {
+        send_ping(channel);
+        end = now + dead;
+        pinged = true;
+    }
+    look_later(channel, pinged ? end : from + quiet);
 }
 
 void channel_timeout(struct wheel_timer *timer)

@@ -14,6 +14,7 @@ enum {
     CHANNEL_HELLO_MS = 5000,  /* protocol section 4 */
     CHANNEL_QUIET_MS = 15000, /* section 10: then PING */
     CHANNEL_DEAD_MS = 45000,  /* section 10: nothing for so long after a PING */
+    CHANNEL_PING_PART = 4,    /* of channel->timeout a PING is sent after, while calls wait */
     CHANNEL_WAIT_MS = 1000,   /* section 7: for a worker that pushes to close first when we go */
     /* Waiting for a worker that does not read; past it no more calls are given to it. */
     CHANNEL_BACKLOG_MAX = 4 * 1024 * 1024,
@@ -46,9 +47,14 @@ struct channel_ops {
     void (*lost)(struct channel *channel, const char *why);
     /* Its memory may be used again. */
     void (*closed)(struct channel *channel);
-    /* Whether the worker may be silent since calls in progress have time left. */
-    bool (*may_be_silent)(struct channel *channel);
+    /*
+     * Since when (ms) calls wait for a worker that could tell that it is alive; 0: none does.
+     * CHANNEL_MAY_BE_SILENT: it works on one and need not tell.
+     */
+    uint64_t (*awaited)(struct channel *channel);
 };
+
+#define CHANNEL_MAY_BE_SILENT UINT64_MAX
 
 struct channel {
     struct stream stream;
@@ -57,12 +63,19 @@ struct channel {
     struct ctx *ctx;
     enum channel_state state;
     bool said_goaway;
+    bool hung;      /* it is lost since the worker did not answer */
     bool pushes;    /* the worker may send what is no answer */
     bool hung_up;   /* our side is shut */
     uint64_t quiet; /* ms: when we had no more to say to a worker that is to close; 0: we have */
     uint64_t asked; /* of the mesh, when the worker had closed; 0: it has not */
     struct idmap calls;
+    size_t orphans; /* of them, those that are not waited for and have no slot any more */
     struct wheel_timer timer;
+    uint64_t timeout;   /* ms: how long it may be silent while calls wait; the owner sets it */
+    uint64_t busy_at;   /* ms: since when there are calls that are no orphans, if there are */
+    uint64_t due;       /* ms: when the timer is to come */
+    uint64_t ping_end;  /* position in the stream after the last PING */
+    uint64_t ping_seen; /* how far the stream was written when that was last looked at */
     uint64_t last_id;   /* of a call */
     uint64_t pinged_at; /* ms; later than stream.heard_at: a PING waits for an answer */
     uint32_t max_frame; /* what the worker takes, bytes of payload */
@@ -112,6 +125,9 @@ void channel_leave(struct channel *channel);
  * until it is lost.
  */
 void channel_hang_up(struct channel *channel);
+
+/* Its worker has hung: it is lost, with `hung` set. */
+void channel_give_up(struct channel *channel);
 
 /* We go: GOAWAY with that reason, then what is in progress is lost, then it closes. */
 void channel_shut(struct channel *channel, const char *reason);

@@ -223,7 +223,7 @@ static bool has_slot(const struct worker *worker)
 static bool try_worker(struct worker *worker, const struct job *job, int *ret_slot)
 {
     struct pool *pool = worker->pool;
-    if (!channel_usable(&worker->channel))
+    if (!worker_usable(worker))
         return false;
     if (worker->narrow && !worker_takes(worker, job_method(job)))
         return false;
@@ -389,7 +389,7 @@ static bool serve(struct worker *worker)
     struct pool *pool = worker->pool;
     struct queue_class *class = queue_first_of(&pool->queue, worker->at);
     int slot;
-    if (class == NULL || !channel_usable(&worker->channel) || !has_slot(worker) ||
+    if (class == NULL || !worker_usable(worker) || !has_slot(worker) ||
         !may_take(pool, worker, queue_turn(class)) || !take_slot(worker, &slot))
         return false;
     struct job *job = job_of(queue_next(class));
@@ -621,6 +621,18 @@ bool pool_abandon(struct job *job)
     if (job->state == JOB_QUEUED)
         unqueue(job, false);
     return true;
+}
+
+void pool_give_up(struct job *job)
+{
+    worker_give_up(job);
+}
+
+uint64_t pool_waits_since(const struct worker *worker)
+{
+    const struct queue *queue = &worker->pool->queue;
+    const struct queue_class *class = worker->ready ? queue_first_of(queue, worker->at) : NULL;
+    return class == NULL ? 0 : MAX(queue_next(class)->since, 1U);
 }
 
 /* The ready workers have changed: each job's set of them is found anew, where that matters. */

@@ -27,6 +27,7 @@ struct job {
             struct worker *worker;  /* whose slot it holds */
             struct answer *answer;  /* the parts that have come of a streamed answer; NULL: none */
             uint64_t end;           /* position in the channel's stream after its frame */
+            uint64_t sent_at;       /* ms */
             int slot;
         };
     };
@@ -44,6 +45,7 @@ struct job {
     bool notify;
     bool idempotent;
     bool abandoned; /* nobody waits for the answer */
+    bool orphan;    /* nor has it a slot any more, though the worker has not answered */
 };
 
 /* Pool → call. The job is IDLE then; the callee ends it or lets go of it. */
@@ -132,6 +134,12 @@ void pool_submit(struct pool *pool, struct job *job);
 bool pool_abandon(struct job *job);
 
 /*
+ * A job was abandoned `kill_after` ago, and the worker has not answered: the slot is taken back, or
+ * the worker given up.
+ */
+void pool_give_up(struct job *job);
+
+/*
  * Stops reading from the workers that have no calls in progress, or goes on: a sibling does not
  * keep up with what they publish. Meanwhile once a turn, for those that come, or get calls.
  */
@@ -156,6 +164,9 @@ void pool_slot_freed(struct worker *worker);
 
 /* A worker has gone, and given jobs back: who waits for any gets it. */
 void pool_dispatch(struct pool *pool);
+
+/* Since when what waits for this worker does, ms; 0: nothing waits for it. */
+uint64_t pool_waits_since(const struct worker *worker);
 
 /* A job that no worker has started goes to the front of its client's, which is next. */
 void pool_requeue(struct pool *pool, struct job *job);

@@ -82,14 +82,22 @@ static void free_answer(struct job *job)
     job->answer = mem_free(job->answer);
 }
 
-/* The job holds no slot any more. */
-static void give_slot(struct worker *worker, struct job *job)
+static void take_slot_back(struct worker *worker, struct job *job)
 {
     struct ctx *ctx = worker->pool->ctx;
-    CHECK(job->state == JOB_SENT && job->worker == worker);
     share_slot_give(ctx->share, ctx->seat, worker->share, job->slot);
     if (job->abandoned)
         share_worker_add_abandoned(ctx->share, ctx->seat, worker->share, -1);
+}
+
+/* The worker has the job no more, and the job no slot. */
+static void give_slot(struct worker *worker, struct job *job)
+{
+    CHECK(job->state == JOB_SENT && job->worker == worker);
+    if (job->orphan)
+        worker->channel.orphans--;
+    else
+        take_slot_back(worker, job);
     job->state = JOB_IDLE;
     job->worker = NULL;
     free_answer(job);
@@ -174,6 +182,7 @@ static void on_opened(struct channel *channel, const struct hello_worker *hello)
         channel_shut(channel, wrong);
         return;
     }
+    share_worker_set_hung(worker->pool->ctx->share, worker->share, 0);
     worker->concurrency = hello->concurrency;
     worker->retry_ms = 0;
     worker->opened_at = ctx_now(channel->ctx);
@@ -329,6 +338,7 @@ static struct worker *add(struct pool *pool, const char *text, const struct conf
         mem_free(worker->text);
         return mem_free(worker);
     }
+    worker->channel.timeout = pool->conf->worker_timeout;
     worker->pool = pool;
     worker->address = *address;
     worker->share = -1;
@@ -395,10 +405,40 @@ static void on_leaving(struct channel *channel, const char *reason, uint64_t las
     pool_dispatch(worker->pool);
 }
 
-static void settle(struct worker *worker, struct job *job)
+/* Whether another worker may have a job that this one has not answered. */
+static bool may_go_elsewhere(const struct worker *worker, const struct job *job)
 {
     bool executed = job->end <= worker->channel.stream.written;
-    if (!executed || (job->idempotent && job->tries < WORKER_TRIES_MAX)) {
+    return !executed || (job->idempotent && job->tries < WORKER_TRIES_MAX);
+}
+
+/* What there is to say of a worker that is given up: to the log, and to the other shards. */
+static void note_hung(struct worker *worker, struct idmap_node *calls)
+{
+    struct ctx *ctx = worker->pool->ctx;
+    const struct job *oldest = NULL;
+    size_t fail = 0;
+    size_t elsewhere = 0;
+    for (struct idmap_node *node = calls; node != NULL; node = node->next) {
+        const struct job *job = job_of(node);
+        if (!job->orphan && (oldest == NULL || job->sent.id < oldest->sent.id))
+            oldest = job;
+        elsewhere += !job->abandoned && may_go_elsewhere(worker, job);
+        fail += !job->abandoned && !may_go_elsewhere(worker, job);
+    }
+    struct span method = oldest == NULL ? SPAN("PING")
+                                        : (struct span){oldest->method, oldest->method_len};
+    uint64_t since = oldest == NULL ? worker->channel.stream.heard_at : oldest->sent_at;
+    log_warning("pool %s: worker %s has not answered `%.*s` for %.1f s: taken out, %zu calls fail, "
+                "%zu go elsewhere",
+        worker->pool->conf->name, worker->text, (int)MIN(method.n, (size_t)WORKER_METHOD_SHOWN),
+        method.p, (double)(ctx_now(ctx) - since) / 1000, fail, elsewhere);
+    share_worker_set_hung(ctx->share, worker->share, ctx_now(ctx));
+}
+
+static void settle(struct worker *worker, struct job *job)
+{
+    if (may_go_elsewhere(worker, job)) {
         give_back(worker, job);
         return;
     }
@@ -410,15 +450,17 @@ static void on_lost(struct channel *channel, const char *why)
 {
     struct worker *worker = worker_of(channel);
     struct pool *pool = worker->pool;
-    size_t calls = channel->calls.count;
+    size_t calls = channel->calls.count - channel->orphans;
     pool_worker_unready(pool, worker);
     note_end(worker);
-    if (calls > 0)
+    struct idmap_node *node = idmap_take_above(&channel->calls, 0);
+    if (channel->hung)
+        note_hung(worker, node);
+    else if (calls > 0)
         log_warning("pool %s: worker %s is lost with %zu calls in progress: %s", pool->conf->name,
             worker->text, calls, why);
     else if (!worker->gone)
         log_unreachable(worker, why);
-    struct idmap_node *node = idmap_take_above(&channel->calls, 0);
     while (node != NULL) {
         struct job *job = job_of(node);
         node = node->next;
@@ -436,10 +478,26 @@ static void on_closed(struct channel *channel)
         retry_later(worker);
 }
 
-static bool on_may_be_silent(struct channel *channel)
+/*
+ * Where another shard has given the worker up, it is expected to say that it lives. Else one that
+ * handles one call at a time may be silent while it has one, on whichever channel; any other has to
+ * answer PING ahead of its calls (protocol section 3).
+ */
+static uint64_t on_awaited(struct channel *channel)
 {
     struct worker *worker = worker_of(channel);
-    return share_worker_awaited(worker->pool->ctx->share, worker->share) > 0;
+    struct share *share = worker->pool->ctx->share;
+    uint64_t hung = share_worker_hung(share, worker->share);
+    if (hung != 0 && channel->stream.heard_at <= hung)
+        return hung;
+    if (hung != 0)
+        share_worker_set_hung(share, worker->share, 0);
+    if (worker->concurrency == 1 && share_worker_load(share, worker->share) > 0)
+        return CHANNEL_MAY_BE_SILENT;
+    uint64_t waits = pool_waits_since(worker);
+    if (channel->calls.count == channel->orphans)
+        return waits;
+    return waits == 0 ? channel->busy_at : MIN(waits, channel->busy_at);
 }
 
 static const struct channel_ops channel_ops = {
@@ -450,7 +508,7 @@ static const struct channel_ops channel_ops = {
     .leaving = on_leaving,
     .lost = on_lost,
     .closed = on_closed,
-    .may_be_silent = on_may_be_silent,
+    .awaited = on_awaited,
 };
 
 struct worker *worker_find(struct pool *pool, const char *text)
@@ -515,6 +573,7 @@ void worker_send(struct worker *worker, struct job *job, int slot)
     job->worker = worker;
     job->answer = NULL;
     job->slot = slot;
+    job->sent_at = ctx_now(pool->ctx);
     if (UNLIKELY(job->left_at != 0 || job->id_at != 0))
         fill_in(worker, job);
     int r = channel_send_call(&worker->channel, &job->sent, &job->frame, job->notify, &job->end);
@@ -541,6 +600,28 @@ void worker_abandon(struct job *job)
     share_worker_add_abandoned(ctx->share, ctx->seat, worker->share, 1);
     if (worker->channel.state == CHANNEL_OPEN || worker->channel.state == CHANNEL_LEAVING)
         channel_cancel(&worker->channel, job->sent.id);
+}
+
+void worker_give_up(struct job *job)
+{
+    struct worker *worker = job->worker;
+    struct ctx *ctx = worker->pool->ctx;
+    struct channel *channel = &worker->channel;
+    CHECK(job->state == JOB_SENT && job->abandoned && !job->orphan);
+    if (worker->concurrency == 1 || channel->orphans == WORKER_ORPHANS_MAX) {
+        channel_give_up(channel); /* the job ends with it */
+        return;
+    }
+    log_limited(&worker->orphaned, ctx_now(ctx), LOG_WARNING,
+        "pool %s: worker %s has not answered `%.*s` for %.1f s, though it is not waited for any "
+        "more: its slot is taken back",
+        worker->pool->conf->name, worker->text, (int)job->method_len, job->method,
+        (double)(ctx_now(ctx) - job->sent_at) / 1000);
+    take_slot_back(worker, job);
+    free_answer(job);
+    job->orphan = true;
+    channel->orphans++;
+    pool_slot_freed(worker);
 }
 
 void worker_shut(struct worker *worker)

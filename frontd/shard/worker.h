@@ -12,6 +12,9 @@ enum {
     WORKER_TRIES_MAX = 3,    /* of an idempotent call whose workers are lost */
     /* Channels that wait for their worker to close them, per address: then there is no new one. */
     WORKER_LEAVING_MAX = 8,
+    /* Calls on one channel that were given up and may still be answered: then the worker is. */
+    WORKER_ORPHANS_MAX = 1000,
+    WORKER_METHOD_SHOWN = 64, /* bytes of a method in the log */
 };
 
 struct worker {
@@ -35,10 +38,11 @@ struct worker {
     struct log_limit refused; /* of lines about frames that are not carried out */
     int share;                /* number of its process in the shared memory; -1: none yet */
     bool narrow;
-    bool ready; /* in pool->ready */
-    bool gone;  /* its file was removed: it is not dialled again */
-    bool seen;  /* by the scan of its pattern that is going on */
-    bool quiet; /* that it cannot be reached has been logged */
+    bool ready;                /* in pool->ready */
+    bool gone;                 /* its file was removed: it is not dialled again */
+    bool seen;                 /* by the scan of its pattern that is going on */
+    struct log_limit orphaned; /* calls that it did not answer */
+    bool quiet;                /* that it cannot be reached has been logged */
 };
 
 /* Adds a worker and dials it. text: copied. Returns 0 or -errno. */
@@ -58,6 +62,19 @@ void worker_send(struct worker *worker, struct job *job, int slot);
 
 /* Nobody waits for this job of the worker's any more. */
 void worker_abandon(struct job *job);
+
+/*
+ * The same, and `kill_after` has passed. A worker that handles one call at a time is given up: it
+ * hangs in this one. Of another one only the slot is taken back; that it lives is known by PING.
+ */
+void worker_give_up(struct job *job);
+
+/* Whether calls may be given to it: it reads, and no shard has given it up. */
+static inline bool worker_usable(const struct worker *worker)
+{
+    return channel_usable(&worker->channel) &&
+           share_worker_hung(worker->pool->ctx->share, worker->share) == 0;
+}
 
 /* Whether it takes a method. */
 bool worker_takes(const struct worker *worker, struct span method);

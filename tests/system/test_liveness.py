@@ -108,8 +108,8 @@ def test_traffic_needs_no_ping(fast):
 
 
 def test_a_silent_worker_with_a_call_in_progress_is_not_dead(fast):
-    """Until nobody waits for the call any more: then the silence counts."""
-    web, worker = fast(handler=hold)
+    """One that handles one call at a time, until 60 s past the call's deadline."""
+    web, worker = fast(handler=hold, concurrency=1)
     channel = greeted(worker)
     start = time.monotonic()
     mute(channel)
@@ -120,6 +120,27 @@ def test_a_silent_worker_with_a_call_in_progress_is_not_dead(fast):
         took = (time.monotonic() - start) * SPEED
         assert r.status == 504 and took >= 195, took
     worker.wait(lambda: channel.closed, "the end of the channel")
+    assert (time.monotonic() - start) * SPEED >= 255
+
+
+@pytest.mark.parametrize("concurrency", [0, 64])
+def test_a_silent_worker_is_taken_out_after_10_s_with_calls(fast, concurrency):
+    """One that could answer PING ahead of them; not before."""
+    web, worker = fast(handler=hold, concurrency=concurrency)
+    seen = []
+    for _ in range(ATTEMPTS):
+        channel = greeted(worker)
+        mute(channel)
+        start = time.monotonic()
+        with web.client(timeout=30) as client:
+            r = client.rpc("slow")
+            took = (time.monotonic() - start) * SPEED
+        worker.wait(lambda: worker.channels[-1] is not channel, "a new channel")
+        seen.append((r.status, took))
+        assert r.status in (502, 503) and (took >= 9 or channel.closed), seen
+        if r.status == 502 and 9 <= took <= 60:
+            return
+    raise AssertionError(seen)
 
 
 def test_no_hello_within_5_s(fast):

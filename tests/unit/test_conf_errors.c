@@ -299,6 +299,8 @@ Test(conf_errors, durations)
         {8, "listeners[0].routes[0].timeout", "        pool: app\n        timeout: ", false},
         {7, "listeners[0].routes[0].ping", "        kind: websocket\n        ping: ", false},
         {12, "pools[0].wait_for_worker", "    wait_for_worker: ", true},
+        {12, "pools[0].worker_timeout", "    worker_timeout: ", false},
+        {12, "pools[0].kill_after", "    kill_after: ", false},
     };
     static const struct {
         const char *text;

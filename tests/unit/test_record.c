@@ -45,7 +45,8 @@ static const char config[] = "shards: 2\n"
                              "  - {name: p, workers: ['unix:/x']} # \"\\ \xc3\xa4\n";
 
 /* A record, of which each part can be replaced. */
-#define HEAD "{\"version\":1,\"instance\":\"abc\",\"incarnations\":9,\"last_generation\":7,"
+#define KEY  "\"conn_key\":\"0123456789abcdef0123456789abcdef\","
+#define HEAD "{\"version\":1,\"instance\":\"abc\"," KEY "\"incarnations\":9,\"last_generation\":7,"
 #define ENDPOINTS                                                                                  \
     "\"endpoints\":[{\"address\":\"02001f90000000000000000000000000\",\"shared\":true,\"dev\":3,"  \
     "\"ino\":4,\"cookies\":[11,12]}],"
@@ -85,6 +86,7 @@ Test(record, texts)
              "\"leaving\"", "1") "," GENERATION("\"starting\"", "1") "]}",
             -EINVAL},
         {"{\"version\":2,\"instance\":\"abc\"}", -ENOTSUP},
+        {"{\"version\":1,\"instance\":\"abc\"}", -EINVAL},
         {"{\"version\":1}", -ENOTSUP},
         {"{}", -ENOTSUP},
         {"[]", -EINVAL},

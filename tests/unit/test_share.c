@@ -585,6 +585,18 @@ Test(share, the_oldest_of_the_others_of_a_worker)
     share_worker_put(share, 9, two);
 }
 
+Test(share, a_worker_that_hangs_is_known_to_all_until_its_row_is_free)
+{
+    int row = get_worker(0, 1);
+    cr_assert_eq(get_worker(1, 1), row);
+    cr_assert_eq(share_worker_hung(share, row), 0u);
+    share_worker_set_hung(share, row, 7);
+    share_worker_put(share, 0, row);
+    cr_assert_eq(share_worker_hung(share, row), 7u);
+    share_worker_put(share, 1, row);
+    cr_assert_eq(share_worker_hung(share, row), 0u);
+}
+
 Test(share, the_largest_of_all)
 {
     unsigned seat = 77;
