@@ -16,6 +16,7 @@ static size_t message_size(unsigned type)
     case CTL_TAKE:
     case CTL_GIVE: return head + sizeof(struct ctl_peer);
     case CTL_LEAVE: return head + sizeof(struct ctl_leave);
+    case CTL_HUNG: return head + sizeof(struct ctl_hung);
     case CTL_REPORT:
     case CTL_RUN:
     case CTL_READY:

@@ -19,6 +19,7 @@ enum {
     CTL_FD = 3,
     CTL_VERSION = 2,
     CTL_NAME_MAX = 256,
+    CTL_FILE_MAX = 64,    /* of the socket of a worker that frontd runs, its NUL included */
     CTL_LISTEN_MAX = 128, /* sockets in one message; there may be several messages */
 };
 
@@ -42,6 +43,7 @@ enum ctl_type {
         10,        /* shard, to a supervisor that did not start it: here I am; one fd, the shared
                     * memory. LISTEN and READY follow. Who it is stands in the supervisor's record */
     CTL_OPEN = 11, /* supervisor: start accepting */
+    CTL_HUNG = 12, /* shard: a worker that frontd runs has hung, as it seems from here */
 };
 
 /* Descriptors of START; the last is the eventfd that wakes this shard. */
@@ -75,6 +77,11 @@ struct ctl_leave {
     uint64_t removed; /* a bit for each listener of the config that nobody has after us */
 };
 
+struct ctl_hung {
+    char file[CTL_FILE_MAX]; /* of its socket, in run_dir/workers */
+    uint8_t late;            /* 1: a call was never answered; 0: it does not answer PING */
+};
+
 struct ctl_message {
     uint32_t magic;
     uint16_t version;
@@ -85,6 +92,7 @@ struct ctl_message {
         struct ctl_listen listen;
         struct ctl_peer peer; /* PEER, TAKE, GIVE */
         struct ctl_leave leave;
+        struct ctl_hung hung;
     } u;
 };
 

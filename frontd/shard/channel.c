@@ -273,7 +273,7 @@ int channel_dial(struct channel *channel, const struct sockaddr *address, sockle
     channel->state = CHANNEL_CONNECTING;
     channel->last_id = 0;
     channel->pinged_at = 0;
-    channel->said_goaway = channel->hung_up = channel->hung = false;
+    channel->said_goaway = channel->hung_up = channel->hung = channel->mute = false;
     channel->orphans = 0;
     channel->quiet = channel->asked = 0;
     ctx_arm(channel->ctx, &channel->timer, CHANNEL_HELLO_MS);
@@ -432,7 +432,10 @@ void channel_timeout(struct wheel_timer *timer)
     struct channel *channel = container_of(timer, struct channel, timer);
     switch (channel->state) {
     case CHANNEL_CONNECTING: lose(channel, "connecting took too long"); break;
-    case CHANNEL_GREETING: refuse(channel, "no HELLO in time"); break;
+    case CHANNEL_GREETING:
+        channel->mute = true;
+        refuse(channel, "no HELLO in time");
+        break;
     case CHANNEL_OPEN:
     case CHANNEL_LEAVING: check_alive(channel); break;
     default: break;

@@ -64,6 +64,7 @@ struct channel {
     enum channel_state state;
     bool said_goaway;
     bool hung;      /* it is lost since the worker did not answer */
+    bool mute;      /* it is lost since no HELLO came */
     bool pushes;    /* the worker may send what is no answer */
     bool hung_up;   /* our side is shut */
     uint64_t quiet; /* ms: when we had no more to say to a worker that is to close; 0: we have */

@@ -16,6 +16,7 @@
 #include "common/hash.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "frontd/shard/report.h"
 #include "proto/jsonrpc.h"
 
 enum { WINDOW_STEP = 64 * 1024 }; /* bytes; a quarter of the window of protocol section 8 */
@@ -412,6 +413,14 @@ static bool may_go_elsewhere(const struct worker *worker, const struct job *job)
     return !executed || (job->idempotent && job->tries < WORKER_TRIES_MAX);
 }
 
+/* A worker that frontd runs is started again, once the supervisor has seen for itself. */
+static void tell_supervisor(const struct worker *worker, bool late)
+{
+    const struct pool *pool = worker->pool;
+    if (pool->conf->command != NULL && !pool->shutting && !pool->ctx->leaving && !worker->gone)
+        report_hung(worker->text, late);
+}
+
 /* What there is to say of a worker that is given up: to the log, and to the other shards. */
 static void note_hung(struct worker *worker, struct idmap_node *calls)
 {
@@ -434,6 +443,7 @@ static void note_hung(struct worker *worker, struct idmap_node *calls)
         worker->pool->conf->name, worker->text, (int)MIN(method.n, (size_t)WORKER_METHOD_SHOWN),
         method.p, (double)(ctx_now(ctx) - since) / 1000, fail, elsewhere);
     share_worker_set_hung(ctx->share, worker->share, ctx_now(ctx));
+    tell_supervisor(worker, oldest != NULL && oldest->abandoned && worker->concurrency == 1);
 }
 
 static void settle(struct worker *worker, struct job *job)
@@ -461,6 +471,8 @@ static void on_lost(struct channel *channel, const char *why)
             worker->text, calls, why);
     else if (!worker->gone)
         log_unreachable(worker, why);
+    if (channel->mute)
+        tell_supervisor(worker, false);
     while (node != NULL) {
         struct job *job = job_of(node);
         node = node->next;

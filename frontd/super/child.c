@@ -297,6 +297,12 @@ static void on_control(uv_poll_t *poll, int status, int events)
         generation_child_ready(child->generation, child);
         return;
     }
+    if (r == 0 && message.type == CTL_HUNG && child->state == CHILD_READY) {
+        struct ctl_hung *hung = &message.u.hung;
+        hung->file[sizeof(hung->file) - 1] = '\0';
+        managed_hung(&child->generation->super->managed, hung->file, hung->late == 1);
+        return;
+    }
     if (r != -EPIPE && r != -ECONNRESET) {
         log_error("%s: bad control message (%s), killing it", name_of(child),
             r == 0 ? "unexpected" : strerror(-r));

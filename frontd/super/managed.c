@@ -199,6 +199,33 @@ bool managed_child_ended(struct managed *managed, pid_t pid, int status)
     return false;
 }
 
+static struct managed_worker *find_worker(const struct managed *managed, const char *file)
+{
+    struct managed_name name;
+    if (!managed_dir_parse(file, &name))
+        return NULL;
+    const struct managed_pool *pool = find_pool(managed, name.pool);
+    if (pool == NULL || pool->conf == NULL)
+        return NULL;
+    list_for_each (node, &pool->workers) {
+        struct managed_worker *worker = worker_of(node);
+        if (worker->name.slot == name.slot && worker->name.serial == name.serial &&
+            worker->path[0] != '\0')
+            return worker;
+    }
+    return NULL;
+}
+
+void managed_hung(struct managed *managed, const char *file, bool late)
+{
+    struct managed_worker *worker = find_worker(managed, file);
+    if (worker != NULL)
+        managed_worker_suspect(worker, late);
+    else
+        log_limited(&managed->odd, uv_now(managed->loop), LOG_WARNING,
+            "a shard says that worker socket %s hangs, which there is not", file);
+}
+
 size_t managed_count(const struct managed *managed)
 {
     size_t n = 0;

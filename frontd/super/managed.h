@@ -21,6 +21,7 @@ struct managed {
     struct list pools;
     struct list survivors;
     struct launch_user user;
+    struct log_limit odd;       /* what shards say of workers that there are not */
     char dir[MANAGED_PATH_MAX]; /* run_dir/workers */
     void (*gone)(void *data);
     void *gone_data;
@@ -55,6 +56,15 @@ void managed_prune(struct managed *managed);
 
 /* A child has ended, as waitpid() said. Returns whether it was one of these. */
 bool managed_child_ended(struct managed *managed, pid_t pid, int status);
+
+/*
+ * A shard says that a worker hangs. file: the name of its socket, whatever the shard has sent. A
+ * shard is not believed: a name that is none of a worker that serves is logged at most, and the
+ * worker is killed only where it does not answer a HELLO of ours for `worker_timeout`; or where
+ * late is true (a call was not answered), if it has served for `kill_after`. So that is how often a
+ * shard can have it killed for nothing.
+ */
+void managed_hung(struct managed *managed, const char *file, bool late);
 
 /*
  * Asks all to finish; what has not by the drain limit is killed. gone: called once when none is

@@ -69,6 +69,11 @@ static void on_timer(uv_timer_t *timer)
         managed_worker_kill(worker);
         break;
     case MANAGED_SERVING:
+        if (worker->suspected) {
+            log_error("%s hangs: it does not answer a HELLO; killing it", who);
+            managed_worker_kill(worker);
+            break;
+        }
         worker->settled = true;
         if (worker->old != NULL)
             managed_worker_retire(worker->old);
@@ -140,7 +145,8 @@ static void release_process(struct managed_worker *worker)
     worker->output = NULL;
     worker->probe = NULL;
     worker->pid = -1;
-    worker->settled = false;
+    worker->settled = worker->suspected = false;
+    worker->judged = 0;
     uv_timer_stop(&worker->timer);
 }
 
@@ -314,11 +320,54 @@ void managed_worker_retire(struct managed_worker *worker)
     take_socket_away(worker);
     probe_close(worker->probe);
     worker->probe = NULL;
+    worker->suspected = false;
     worker->state = MANAGED_LEAVING;
     managed_worker_describe(worker, who);
     log_info("%s is asked to finish", who);
     kill(worker->pid, SIGTERM);
     managed_worker_arm(worker, now_of(worker) + worker->pool->managed->drain + KILL_GRACE_MS);
+}
+
+static void on_alive(void *data)
+{
+    struct managed_worker *worker = data;
+    char who[OUTPUT_NAME_MAX];
+    managed_worker_describe(worker, who);
+    log_info("%s answers a HELLO, it is left alone", who);
+    probe_close(worker->probe);
+    worker->probe = NULL;
+    worker->suspected = false;
+    worker->judged = now_of(worker);
+    uv_timer_stop(&worker->timer);
+}
+
+void managed_worker_suspect(struct managed_worker *worker, bool late)
+{
+    const struct conf_pool *conf = worker->pool->conf;
+    uint64_t now = now_of(worker);
+    char who[OUTPUT_NAME_MAX];
+    if (worker->state != MANAGED_SERVING || !worker->settled || worker->suspected || conf == NULL)
+        return;
+    managed_worker_describe(worker, who);
+    if (late) {
+        if (now - worker->served < conf->kill_after)
+            return;
+        log_error("%s hangs: it has not answered a call; killing it", who);
+        worker->suspected = true; /* it is killed once */
+        managed_worker_kill(worker);
+        return;
+    }
+    if (worker->judged != 0 && now - worker->judged < conf->worker_timeout)
+        return;
+    int r = probe_open(
+        worker->timer.loop, worker->path, worker->name.pool, on_alive, worker, &worker->probe);
+    if (r < 0) {
+        log_error("%s may hang, and cannot be asked: %s", who, strerror(-r));
+        return;
+    }
+    log_warning("%s seems to hang, asking it", who);
+    worker->suspected = true;
+    managed_worker_arm(worker, now + conf->worker_timeout);
 }
 
 void managed_worker_kill(struct managed_worker *worker)

@@ -16,8 +16,10 @@ struct managed_pool;
 enum managed_state {
     MANAGED_WAITING,  /* no process; the timer starts one. Who dials the socket waits */
     MANAGED_STARTING, /* has not answered HELLO yet; the timer is its limit */
-    MANAGED_SERVING,  /* the timer is for shards to find it, before an older one may go */
-    MANAGED_LEAVING,  /* has got SIGTERM; its socket is gone; the timer kills it */
+    /* The timer is for shards to find it, before an older one may go; then, for its HELLO where it
+     * is suspected to hang. */
+    MANAGED_SERVING,
+    MANAGED_LEAVING, /* has got SIGTERM; its socket is gone; the timer kills it */
 };
 
 struct managed_worker {
@@ -37,7 +39,9 @@ struct managed_worker {
     int listener;                /* -1: none */
     unsigned failures;           /* in a row: ends soon after the start */
     enum managed_state state;
-    bool settled; /* serves, and the shards have had time to find it */
+    uint64_t judged; /* ms: when a suspicion was last looked into */
+    bool suspected;  /* it is asked whether it lives; the timer kills it */
+    bool settled;    /* serves, and the shards have had time to find it */
 };
 
 /*
@@ -55,6 +59,12 @@ void managed_worker_ended(struct managed_worker *worker, int status);
 
 /* Takes its socket away and asks it to finish; without a process it is gone at once. */
 void managed_worker_retire(struct managed_worker *worker);
+
+/*
+ * Somebody says that it hangs. Unless it is late (it has not answered a call) it is asked for a
+ * HELLO; see managed_hung().
+ */
+void managed_worker_suspect(struct managed_worker *worker, bool late);
 
 /* Kills its process, if it has one: the end is seen like any other. */
 void managed_worker_kill(struct managed_worker *worker);

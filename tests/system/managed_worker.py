@@ -1,15 +1,17 @@
 """A worker that frontd runs, for tests: managed_worker.py LIBRARY_DIR [WORDS…]. Its file is copied and
-changed by the tests; VERSION is what they change. A word `silent` makes one that never serves."""
+changed by the tests; VERSION is what they change. A word `silent` makes one that never serves, `blocking` one
+that handles one call at a time."""
 import asyncio
 import os
 import sys
+import threading
 
 VERSION = 1
 sys.path.insert(0, sys.argv[1])
 
 from frontd_worker import Worker  # noqa: E402
 
-worker = Worker(name="managed", concurrency=64)
+worker = Worker(name="managed", concurrency=1 if "blocking" in sys.argv else 64)
 
 
 @worker.method("version")
@@ -49,6 +51,12 @@ async def write(hex, fd=1):
 async def flood(lines):
     for n in range(lines):
         os.write(1, b"%0100d\n" % n)
+
+
+@worker.method("stuck")
+def stuck():
+    """Never ends, in a thread of its own: all else goes on."""
+    threading.Event().wait()
 
 
 @worker.method("die")

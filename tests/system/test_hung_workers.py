@@ -1,7 +1,10 @@
 """Workers that hang are taken out in the configured time, and used again when they go on (`worker_timeout`,
 `kill_after`). Those that are slow and say that they live are left alone."""
+import contextlib
 import json
+import os
 import re
+import signal
 import time
 
 import pytest
@@ -11,6 +14,7 @@ from harness import LIMIT, clients, failed, rpc_route, wait_for
 from httpclient import rpc_body, rpc_request
 from patience import patient
 from reloads import Paused
+from test_managed_workers import managed, serving, start, workers
 
 TIMEOUT = 1.0           # s, what the front has for `worker_timeout`
 EARLY = 0.05            # its clock counts from the turn of its loop
@@ -267,3 +271,51 @@ def test_what_is_lost_is_said_once(site):
         for call in worker.calls[5:]:
             call.reply("r")
         assert {client.read_response().status for client in made[:2]} == {200}
+
+
+# Workers that frontd runs.
+
+def test_a_managed_worker_that_hangs_is_killed_and_started_again(site):
+    web = managed(site, instances=2, worker_timeout="700ms", idempotent=["demo.echo", "version"])
+    start(web)
+    hung = workers(web)[0]
+    os.kill(hung, signal.SIGSTOP)
+    try:
+        with clients(web, 8) as made:
+            for n, client in enumerate(made):
+                client.send(rpc_request("demo.echo", {"n": n}))
+            assert {client.read_response().status for client in made} == {200}
+        wait_for(lambda: re.search(r"pid %d\) was ended by signal 9" % hung, web.front.text()), "its end", 3 * LIMIT)
+        assert re.search(r"\(pid %d\) hangs: it does not answer a HELLO; killing it" % hung, web.front.text())
+        alive = wait_for(lambda: serving(web, 2), "another one", 3 * LIMIT)
+        assert hung not in alive
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(hung, signal.SIGCONT)
+
+
+def test_a_managed_worker_that_goes_on_in_time_is_left_alone(site):
+    web = managed(site, instances=1, worker_timeout="2s", wait_for_worker="30s")
+    start(web, 1)
+    hung, = workers(web)
+    with web.client(timeout=30) as client, Paused(hung):
+        client.send(rpc_request("demo.echo", {"n": 1}))
+        wait_for(lambda: "seems to hang, asking it" in web.front.text(), "the suspicion", 3 * LIMIT)
+    wait_for(lambda: "answers a HELLO, it is left alone" in web.front.text(), "the end of it")
+    assert workers(web) == [hung]
+    wait_for(lambda: web.rpc("version").status == 200, "the worker", 3 * LIMIT)
+
+
+def test_a_managed_worker_that_hangs_in_a_call_is_killed(site):
+    """One call at a time: it answers PING and HELLO, but not its call."""
+    web = managed(site, "blocking", instances=1, kill_after="1s", worker_timeout="300ms")
+    web.config["listeners"][0]["routes"] = [rpc_route(timeout="400ms")]
+    start(web, 1)
+    hung, = workers(web)
+    served = time.monotonic()
+    wait_for(lambda: time.monotonic() - served > 1, "it to have served for `kill_after`")
+    failed(web.rpc("stuck"), 504, -32003)
+    wait_for(lambda: re.search(r"pid %d\) was ended by signal 9" % hung, web.front.text()), "its end", 3 * LIMIT)
+    assert re.search(r"\(pid %d\) hangs: it has not answered a call; killing it" % hung, web.front.text())
+    wait_for(lambda: workers(web) and workers(web) != [hung] and web.rpc("version").status == 200, "another one",
+             3 * LIMIT)

@@ -113,6 +113,8 @@ Test(ctl, the_number_of_descriptors_is_checked)
         {CTL_DRAIN, 0, 1, -EPROTO},
         {CTL_OPEN, 0, 0, 0},
         {CTL_OPEN, 0, 1, -EPROTO},
+        {CTL_HUNG, 0, 0, 0},
+        {CTL_HUNG, 0, 1, -EPROTO},
         {CTL_LEAVE, 0, 0, 0},
         {CTL_LEAVE, 0, 1, -EPROTO},
         {CTL_PEER, 0, 1, -EPROTO},
@@ -137,7 +139,7 @@ Test(ctl, the_number_of_descriptors_is_checked)
 
 Test(ctl, every_other_length_is_refused)
 {
-    for (unsigned type = CTL_START; type <= CTL_OPEN; type++) {
+    for (unsigned type = CTL_START; type <= CTL_HUNG; type++) {
         char bytes[sizeof(struct ctl_message) + 2] = {0};
         struct ctl_message message;
         struct ctl_message got;
@@ -176,14 +178,14 @@ Test(ctl, other_versions_types_and_programs_are_refused)
     wrong = right;
     wrong.type = 0;
     cr_expect_eq(receive(&wrong, n, 0, &got), -EPROTO);
-    wrong.type = CTL_OPEN + 1;
+    wrong.type = CTL_HUNG + 1;
     cr_expect_eq(receive(&wrong, n, 0, &got), -EPROTO);
 }
 
 /* Whatever else another version says with it: who is to end does. */
 Test(ctl, leave_and_drain_of_other_versions)
 {
-    for (unsigned type = 0; type <= CTL_OPEN + 1; type++) {
+    for (unsigned type = 0; type <= CTL_HUNG + 1; type++) {
         bool understood = type == CTL_LEAVE || type == CTL_DRAIN;
         for (size_t more = 0; more <= sizeof(struct ctl_start); more += 8) {
             struct ctl_message message;

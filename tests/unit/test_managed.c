@@ -315,6 +315,90 @@ Test(managed, a_new_one_that_fails_leaves_the_old_ones)
     conf_free(conf);
 }
 
+static struct managed_worker *first_worker(void)
+{
+    return list_first(&app()->workers, struct managed_worker, node);
+}
+
+static bool is_settled(void)
+{
+    return first_worker()->settled && first_worker()->state == MANAGED_SERVING;
+}
+
+static bool is_not_suspected(void)
+{
+    return !first_worker()->suspected;
+}
+
+static pid_t hung_pid;
+
+static bool is_another(void)
+{
+    return first_worker()->pid > 0 && first_worker()->pid != hung_pid && is_settled();
+}
+
+static uint64_t judged_at;
+
+static bool may_be_judged_again(void)
+{
+    return uv_now(&loop) - judged_at > 300;
+}
+
+/* A shard may say what it likes: who lives is left alone, and names of nobody harm nobody. */
+Test(managed, what_shards_say_of_workers)
+{
+    static const char *const odd[] = {"", "app", ".sock", "app.0-1", "../workers/app.0-1.sock",
+        "app.1-1.sock", "app.0-99.sock", "other.0-1.sock", "app.00-1.sock", "app.0--1.sock",
+        "%n%s%s%s.0-1.sock", "app.4294967296-1.sock"};
+    struct conf *conf = make_conf("serve", 1, ", worker_timeout: 300ms, kill_after: 1h");
+    char file[64];
+    managed_apply(&managed, conf, true);
+    snprintf(file, sizeof(file), "app.0-%u.sock", first_worker()->name.serial);
+    managed_hung(&managed, file, false);
+    cr_assert(!first_worker()->suspected, "it is not known yet whether it serves");
+    run_until(is_settled, "a worker");
+    hung_pid = first_worker()->pid;
+    for (size_t i = 0; i < 2 * ARRAY_LEN(odd); i++)
+        managed_hung(&managed, odd[i / 2], i % 2 == 0);
+    managed_hung(&managed, file, true);
+    cr_assert(!first_worker()->suspected, "no call can be late by an hour yet");
+
+    managed_hung(&managed, file, false);
+    cr_assert(first_worker()->suspected);
+    managed_hung(&managed, file, false);
+    run_until(is_not_suspected, "its HELLO");
+    judged_at = first_worker()->judged;
+    managed_hung(&managed, file, false);
+    cr_assert(!first_worker()->suspected, "it has just answered");
+    cr_assert_eq(first_worker()->pid, hung_pid);
+    run_until(may_be_judged_again, "some time");
+
+    kill(hung_pid, SIGSTOP);
+    managed_hung(&managed, file, false);
+    cr_assert(first_worker()->suspected);
+    run_until(is_another, "another process");
+    cr_assert(!first_worker()->suspected);
+    managed_stop(&managed, on_gone, &managed);
+    run_until(gone, "the end of all");
+    conf_free(conf);
+}
+
+Test(managed, a_call_that_is_late)
+{
+    struct conf *conf = make_conf("serve", 1, ", kill_after: 1ms");
+    char file[64];
+    managed_apply(&managed, conf, true);
+    run_until(is_settled, "a worker");
+    hung_pid = first_worker()->pid;
+    snprintf(file, sizeof(file), "app.0-%u.sock", first_worker()->name.serial);
+    managed_hung(&managed, file, true);
+    managed_hung(&managed, file, true);
+    run_until(is_another, "another process");
+    managed_stop(&managed, on_gone, &managed);
+    run_until(gone, "the end of all");
+    conf_free(conf);
+}
+
 static bool waits_after_three(void)
 {
     const struct managed_worker *worker = list_first(&app()->workers, struct managed_worker, node);
