@@ -600,7 +600,10 @@ static bool write_out(struct client *client)
         buf_consume(&client->out, of_own);
     if ((size_t)n > of_own)
         message_queue_written(&client->queue, (size_t)n - of_own);
-    client->heavy = client_waiting(client) > client->ctx->conf->limits.write_buffer;
+    bool heavy = client_waiting(client) > client->ctx->conf->limits.write_buffer;
+    if (client->heavy && !heavy)
+        client->active_at = ctx_now(client->ctx); /* it has caught up */
+    client->heavy = heavy;
     return true;
 }
 

@@ -116,6 +116,49 @@ Test(give, an_answer_that_comes_later_cannot_be_given)
     close(sock);
 }
 
+static void give_much(struct client *client, size_t n)
+{
+    char *room = buf_room(&client->out, n);
+    cr_assert_not_null(room);
+    memset(room, 'x', n);
+    buf_added(&client->out, n);
+}
+
+/* The next batch has so many clients; they are taken. */
+static void expect_batch(int sock, uint32_t count)
+{
+    struct handover_message batch;
+    int fds[FDPASS_FDS_MAX];
+    size_t nfds;
+    turn();
+    cr_assert_eq(handover_receive(sock, &batch, fds, &nfds), 0);
+    cr_expect(batch.type == HANDOVER_BATCH && batch.count == count, "%u", batch.count);
+    fdpass_close(fds, nfds);
+    struct handover_message taken = {.batch = batch.batch, .count = batch.count, .taken = {7}};
+    cr_assert_eq(handover_send(sock, HANDOVER_TAKEN, &taken, NULL, 0), 0);
+}
+
+/* What waits for a client is in memory twice only for as many as are on their way. */
+Test(give, a_batch_has_so_many_bytes_at_most)
+{
+    enum { SIZE = 3 << 20 };
+    struct handover_message hello = {0};
+    int pair[2];
+    size_t i = 0;
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+    cr_assert_eq(give_add(NEW_SEAT, pair[0]), 0);
+    cr_assert_eq(handover_send(pair[1], HANDOVER_HELLO, &hello, NULL, 0), 0);
+    list_for_each (node, &shardlet.clients)
+        give_much(container_of(node, struct client, node), ++i < CLIENTS ? SIZE : 100);
+    give_start(&shardlet.clients, DRAIN_MS, true);
+    expect_batch(pair[1], 1);
+    expect_batch(pair[1], CLIENTS - 1);
+    turn();
+    cr_expect_eq(clients_left(), 0);
+    cr_expect_not(give_has_clients());
+    close(pair[1]);
+}
+
 /* As at a supervisor's start, which connects all shards anew. */
 Test(give, an_answer_that_has_come_counts_when_there_is_another_socket)
 {

@@ -1,6 +1,7 @@
 #include <criterion/criterion.h>
 #include <time.h>
 
+#include "common/mem.h"
 #include "frontd/shard/message.h"
 
 /* A queue beside the plainest thing that does the same. */
@@ -158,4 +159,63 @@ Test(message, a_drop_costs_no_more_in_a_long_queue)
     double few = cost_when_full(100);
     double many = cost_when_full(20000);
     cr_assert_lt(many, few * 30 + 0.01, "%g s in a long queue, %g s in a short one", many, few);
+}
+
+static struct message_queue *restored_from(const struct buf *saved)
+{
+    struct message_queue *queue = NULL;
+    struct unpack unpack = {.left = {buf_data(saved), buf_len(saved)}};
+    cr_assert_eq(message_queue_restore(&queue, &unpack), 0);
+    return queue;
+}
+
+/* What many wait for was pushed once, and is in memory once where they arrive, too. */
+Test(message, restored_pushes_are_shared)
+{
+    enum { COUNT = 3 };
+    struct message_queue *queue = NULL;
+    struct buf saved = {0};
+    struct pack pack = {.out = &saved};
+    add(&queue, 1, 1000, true);
+    add(&queue, 2, 1000, true); /* as long, and the same but for a few bytes */
+    add(&queue, 3, 1000, false);
+    message_queue_save(queue, &pack);
+    message_queue_free(&queue);
+    struct message_queue *first = restored_from(&saved);
+    struct message_queue *second = restored_from(&saved);
+    cr_expect_neq(first->items[0], first->items[1]);
+    for (size_t i = 0; i < COUNT; i++) {
+        cr_expect_eq(first->items[i] == second->items[i], i < 2, "message %zu", i);
+        cr_expect_eq(memcmp(first->items[i]->bytes, second->items[i]->bytes, 1000), 0);
+    }
+    message_forget_restored();
+    struct message_queue *third = restored_from(&saved);
+    for (size_t i = 0; i < COUNT; i++)
+        cr_expect_neq(first->items[i], third->items[i]);
+    message_queue_free(&first);
+    message_queue_free(&second);
+    message_queue_free(&third);
+    message_forget_restored();
+    buf_deinit(&saved);
+    cr_expect_eq(mem_in_use(), (size_t)0);
+}
+
+/* Messages that are all different: what is kept for others to come is bounded. */
+Test(message, restored_pushes_are_not_kept_for_ever)
+{
+    enum { COUNT = 100, SIZE = 1 << 20 };
+    for (uint32_t i = 0; i < COUNT; i++) {
+        struct message_queue *queue = NULL;
+        struct buf saved = {0};
+        struct pack pack = {.out = &saved};
+        add(&queue, i, SIZE, true);
+        message_queue_save(queue, &pack);
+        message_queue_free(&queue);
+        queue = restored_from(&saved);
+        message_queue_free(&queue);
+        buf_deinit(&saved);
+        cr_assert_leq(mem_in_use(), (size_t)18 * SIZE);
+    }
+    message_forget_restored();
+    cr_expect_eq(mem_in_use(), (size_t)0);
 }
