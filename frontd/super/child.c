@@ -276,8 +276,9 @@ void child_check(struct child *child, uint64_t elapsed)
 
 /*
  * One message in each turn of the loop, so that no shard keeps us from the others. It has to be
- * READY from one that is starting: a shard has nothing else to say, and one that does is not ours
- * any more. One that closes its end without ending is no better.
+ * READY from one that is starting, or afterwards HUNG, which names a worker and is only a reason to
+ * look: a shard has nothing else to say, and one that does is not ours any more. One that closes
+ * its end without ending is no better.
  */
 static void on_control(uv_poll_t *poll, int status, int events)
 {
