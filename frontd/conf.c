@@ -9,6 +9,12 @@
 int conf_parse(const char *file, const char *text, size_t n, struct conf **ret_conf, char *error,
     size_t error_size)
 {
+    return conf_try(file, text, n, NULL, ret_conf, error, error_size);
+}
+
+int conf_try(const char *file, const char *text, size_t n, const struct conf_findings *findings,
+    struct conf **ret_conf, char *error, size_t error_size)
+{
     struct conf_lines lines;
     struct conf_raw *raw = NULL;
     struct conf *conf = NULL;
@@ -24,7 +30,7 @@ int conf_parse(const char *file, const char *text, size_t n, struct conf **ret_c
             snprintf(error, error_size, "%s:1: config: no memory", file);
             r = -EINVAL;
         } else {
-            r = conf_check(file, raw, &lines, conf, error, error_size);
+            r = conf_check(file, raw, &lines, findings, conf, error, error_size);
         }
         conf_raw_free(raw);
     }

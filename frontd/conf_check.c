@@ -115,7 +115,9 @@ static void check_worker(
         const char *wrong = strncmp(text + 6, "unix:", 5) == 0
                                 ? "not host:port"
                                 : conf_value_address(text + 6, &worker->address);
-        if (wrong != NULL)
+        if (wrong == conf_value_unresolved)
+            checker_complain_of_start(checker, key, "'%s': %s", text, wrong);
+        else if (wrong != NULL)
             checker_complain(checker, key, "'%s': %s", text, wrong);
         return;
     }
@@ -260,7 +262,9 @@ static void check_listener(
         checker, key, raw->protocol, protocols, ARRAY_LEN(protocols));
     snprintf(key, sizeof(key), "listeners[%u].address", index);
     const char *wrong = conf_value_address(raw->address, &listener->address);
-    if (wrong != NULL)
+    if (wrong == conf_value_unresolved)
+        checker_complain_of_start(checker, key, "'%s': %s", raw->address, wrong);
+    else if (wrong != NULL)
         checker_complain(checker, key, "'%s': %s", raw->address, wrong);
     for (unsigned i = 0; i < index; i++) {
         if (strcmp(all->listeners[i].address, raw->address) == 0)
@@ -298,8 +302,9 @@ static void check_top(struct checker *checker, const struct conf_raw *raw, struc
         conf->shards = (uint32_t)checker_number(
             checker, "shards", raw->shards, 1, 1, CONF_SHARDS_MAX);
     conf->user = checker_copy(checker, raw->user);
-    if (conf->user != NULL && geteuid() == 0 && getpwnam(conf->user) == NULL)
-        checker_complain(checker, "user", "there is no user '%s'", conf->user);
+    bool user_counts = geteuid() == 0 || checker->findings != NULL;
+    if (conf->user != NULL && user_counts && getpwnam(conf->user) == NULL)
+        checker_complain_of_start(checker, "user", "there is no user '%s'", conf->user);
     conf->seccomp = checker_name(checker, "seccomp", raw->seccomp, switches, 2) == 0;
     checker_duration(checker, "drain", raw->drain, 30 * 1000, &conf->drain);
     checker_duration(checker, "shard_timeout", raw->shard_timeout, 10 * 1000, &conf->shard_timeout);
@@ -350,10 +355,13 @@ static void check_all(struct checker *checker, const struct conf_raw *raw, struc
 }
 
 int conf_check(const char *file, const struct conf_raw *raw, const struct conf_lines *lines,
-    struct conf *conf, char *error, size_t error_size)
+    const struct conf_findings *findings, struct conf *conf, char *error, size_t error_size)
 {
-    struct checker checker = {
-        .file = file, .lines = lines, .error = error, .error_size = error_size};
+    struct checker checker = {.file = file,
+        .lines = lines,
+        .findings = findings,
+        .error = error,
+        .error_size = error_size};
     check_all(&checker, raw, conf);
     return checker.failed ? -EINVAL : 0;
 }

@@ -8,7 +8,8 @@
 
 /*
  * Turns a config as read into the checked one. *conf is zeroed before; conf_free() takes it in any
- * state afterwards. Returns 0, or -EINVAL with "FILE:LINE: KEY: what is wrong" in `error`.
+ * state afterwards. findings: see conf_try(); may be NULL. Returns 0, or -EINVAL with "FILE:LINE:
+ * KEY: what is wrong" in `error`.
  */
 int conf_check(const char *file, const struct conf_raw *raw, const struct conf_lines *lines,
-    struct conf *conf, char *error, size_t error_size);
+    const struct conf_findings *findings, struct conf *conf, char *error, size_t error_size);

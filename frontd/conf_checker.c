@@ -7,19 +7,40 @@
 #include "common/mem.h"
 #include "frontd/conf_value.h"
 
+/* "FILE:LINE: KEY: what" */
+__attribute__((format(printf, 3, 0))) static void write_complaint(const struct checker *checker,
+    const char *key, const char *format, va_list args, char *out, size_t size)
+{
+    int n = snprintf(
+        out, size, "%s:%u: %s: ", checker->file, conf_lines_near(checker->lines, key), key);
+    if (n >= 0 && (size_t)n < size)
+        vsnprintf(out + n, size - (size_t)n, format, args);
+}
+
 void checker_complain(struct checker *checker, const char *key, const char *format, ...)
 {
     if (checker->failed)
         return;
     checker->failed = true;
-    int n = snprintf(checker->error, checker->error_size, "%s:%u: %s: ", checker->file,
-        conf_lines_near(checker->lines, key), key);
-    if (n < 0 || (size_t)n >= checker->error_size)
-        return;
     va_list args;
     va_start(args, format);
-    vsnprintf(checker->error + n, checker->error_size - (size_t)n, format, args);
+    write_complaint(checker, key, format, args, checker->error, checker->error_size);
     va_end(args);
+}
+
+void checker_complain_of_start(struct checker *checker, const char *key, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    write_complaint(checker, key, format, args, text, sizeof(text));
+    va_end(args);
+    if (checker->findings != NULL) {
+        checker->findings->found(checker->findings->data, text);
+    } else if (!checker->failed) {
+        checker->failed = true;
+        snprintf(checker->error, checker->error_size, "%s", text);
+    }
 }
 
 void *checker_take(struct checker *checker, void *memory)

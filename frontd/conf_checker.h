@@ -3,6 +3,7 @@
 /* What the checks of a config share: complaining, and reading scalars with their defaults. */
 
 #include "common/base.h"
+#include "frontd/conf.h"
 #include "frontd/conf_lines.h"
 
 enum {
@@ -13,6 +14,7 @@ enum {
 struct checker {
     const char *file;
     const struct conf_lines *lines;
+    const struct conf_findings *findings; /* NULL: complaints of the start are like others */
     char *error;
     size_t error_size;
     bool failed;
@@ -21,6 +23,10 @@ struct checker {
 /* Says "FILE:LINE: KEY: what". The key is the path of a value; where it does not stand in the text,
  * its parent names the line. */
 void checker_complain(struct checker *checker, const char *key, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The same of what is wrong only where and when frontd starts. */
+void checker_complain_of_start(struct checker *checker, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Whether a key stands in the text. */

@@ -27,16 +27,16 @@ static int read_all(int fd, struct buf *text)
     }
 }
 
-int conf_file_load_fd(int fd, const char *name, struct buf *ret_text, struct conf **ret_conf,
-    char *error, size_t error_size)
+static int load_fd(int fd, const char *name, const struct conf_findings *findings,
+    struct buf *ret_text, struct conf **ret_conf, char *error, size_t error_size)
 {
     struct buf text = {0};
     int r = read_all(fd, &text);
     if (r < 0)
         snprintf(error, error_size, "%s:1: cannot read it: %s", name, strerror(-r));
     else
-        r = conf_parse(name, text.memory == NULL ? "" : buf_data(&text), buf_len(&text), ret_conf,
-            error, error_size);
+        r = conf_try(name, text.memory == NULL ? "" : buf_data(&text), buf_len(&text), findings,
+            ret_conf, error, error_size);
     if (r < 0)
         buf_deinit(&text);
     else
@@ -44,8 +44,20 @@ int conf_file_load_fd(int fd, const char *name, struct buf *ret_text, struct con
     return r;
 }
 
+int conf_file_load_fd(int fd, const char *name, struct buf *ret_text, struct conf **ret_conf,
+    char *error, size_t error_size)
+{
+    return load_fd(fd, name, NULL, ret_text, ret_conf, error, error_size);
+}
+
 int conf_file_load(
     const char *path, struct buf *ret_text, struct conf **ret_conf, char *error, size_t error_size)
+{
+    return conf_file_try(path, NULL, ret_text, ret_conf, error, error_size);
+}
+
+int conf_file_try(const char *path, const struct conf_findings *findings, struct buf *ret_text,
+    struct conf **ret_conf, char *error, size_t error_size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
@@ -53,7 +65,7 @@ int conf_file_load(
         snprintf(error, error_size, "%s:1: cannot open it: %s", path, strerror(errno));
         return r;
     }
-    int r = conf_file_load_fd(fd, path, ret_text, ret_conf, error, error_size);
+    int r = load_fd(fd, path, findings, ret_text, ret_conf, error, error_size);
     close(fd);
     return r;
 }

@@ -12,6 +12,10 @@
 int conf_file_load(
     const char *path, struct buf *ret_text, struct conf **ret_conf, char *error, size_t error_size);
 
+/* The same, where what holds only at the start is told to `findings`: see conf_try(). */
+int conf_file_try(const char *path, const struct conf_findings *findings, struct buf *ret_text,
+    struct conf **ret_conf, char *error, size_t error_size);
+
 /* The same from an open descriptor (borrowed), read from its start; `name` is for messages. */
 int conf_file_load_fd(int fd, const char *name, struct buf *ret_text, struct conf **ret_conf,
     char *error, size_t error_size);

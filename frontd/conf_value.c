@@ -153,6 +153,8 @@ static const char *parse_unix(const char *path, struct conf_address *ret_address
     return NULL;
 }
 
+const char conf_value_unresolved[] = "the host cannot be resolved";
+
 const char *conf_value_address(const char *text, struct conf_address *ret_address)
 {
     if (strncmp(text, "unix:", 5) == 0)
@@ -179,7 +181,7 @@ const char *conf_value_address(const char *text, struct conf_address *ret_addres
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
     struct addrinfo *found = NULL;
     if (getaddrinfo(host, colon + 1, &hints, &found) != 0)
-        return "the host cannot be resolved";
+        return conf_value_unresolved;
     struct conf_address address = {.len = found->ai_addrlen};
     CHECK(found->ai_addrlen <= sizeof(address.sock));
     memcpy(&address.sock, found->ai_addr, found->ai_addrlen);

@@ -28,5 +28,8 @@ const char *conf_value_realm(const char *text, uint64_t *ret_id);
 
 const char *conf_value_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret_number);
 
+/* What is wrong where a host name is not known here and now; told by its address. */
+extern const char conf_value_unresolved[];
+
 /* "host:port", "[v6]:port", "unix:/path". A host name is resolved now, once. */
 const char *conf_value_address(const char *text, struct conf_address *ret_address);

@@ -11,10 +11,14 @@
 #include "frontd/shard/shard.h"
 #include "frontd/super/identity.h"
 #include "frontd/super/super.h"
+#include "frontd/super/trial.h"
 
 static const char usage[] =
     "usage: frontd -c FILE            run with this config\n"
-    "       frontd --check -c FILE    say what is wrong with a config, or nothing\n"
+    "       frontd --check -c FILE    say what is wrong with a config, or nothing; addresses,\n"
+    "                                 run_dir and folders are not looked at\n"
+    "       frontd --check --bind -c FILE\n"
+    "                                 try those too, as a start would find them now\n"
     "       frontd --version\n"
     "       frontd --help\n";
 
@@ -46,15 +50,17 @@ int main(int argc, char **argv)
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'},
         {"check", no_argument, NULL, 't'},
+        {"bind", no_argument, NULL, 'b'},
         {"version", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'},
         {"identify", required_argument, NULL, 'i'}, /* the same, with --check */
-        {"state", required_argument, NULL, 's'}, /* for this program's own use, at SIGUSR2 */
+        {"state", required_argument, NULL, 's'},    /* for this program's own use, at SIGUSR2 */
         {NULL, 0, NULL, 0},
     };
     const char *conf_name = NULL;
     const char *token = NULL;
     bool only_check = false;
+    bool also_bind = false;
     int state_fd = -1;
     mem_init();
     loop_prepare();
@@ -69,16 +75,19 @@ int main(int argc, char **argv)
         case 't': only_check = true; break;
         case 'i': token = optarg; break;
         case 's': state_fd = atoi(optarg); break;
+        case 'b': also_bind = true; break;
         case 'v': puts("frontd " FRONTD_VERSION); return 0;
         case 'h': fputs(usage, stdout); return 0;
         default: fputs(usage, stderr); return 2;
         }
     }
-    if (conf_name == NULL || optind < argc || (token != NULL && !only_check)) {
+    if (conf_name == NULL || optind < argc || ((token != NULL || also_bind) && !only_check)) {
         fputs(usage, stderr);
         return 2;
     }
     if (token != NULL)
         identify(token);
+    if (also_bind)
+        return trial_run(conf_name);
     return only_check ? check(conf_name) : super_run(argv, conf_name, state_fd);
 }

@@ -18,8 +18,8 @@ struct privileges_user {
 };
 
 /*
- * Looks a user up. Returns 0 with *ret_user, to be freed with privileges_forget(), or -ENOENT: there
- * is none of that name, or another -errno.
+ * Looks a user up. Returns 0 with *ret_user, to be freed with privileges_forget(), or -ENOENT:
+ * there is none of that name, or another -errno.
  */
 int privileges_find(const char *name, struct privileges_user *ret_user);
 void privileges_forget(struct privileges_user *user);

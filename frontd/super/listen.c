@@ -58,15 +58,17 @@ static int probe_tcp(const struct conf_address *address)
 }
 
 /*
- * What a path that is there already means: a socket where nobody answers is stale and replaced;
- * everything else is left alone.
+ * What a path that is there already means: a socket where nobody answers is stale, and may be
+ * replaced; everything else is left alone. Returns 0 with *ret_stale, and *ret_st where it is, or
+ * -errno.
  */
-static int clear_unix(const struct conf_address *address, int dir, const char *name)
+static int look_at_unix(const struct conf_address *address, int dir, const char *name,
+    struct stat *ret_st, bool *ret_stale)
 {
-    struct stat st;
-    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    *ret_stale = false;
+    if (fstatat(dir, name, ret_st, AT_SYMLINK_NOFOLLOW) < 0)
         return errno == ENOENT ? 0 : -errno;
-    if (!S_ISSOCK(st.st_mode))
+    if (!S_ISSOCK(ret_st->st_mode))
         return -ENOTSOCK;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
@@ -77,8 +79,19 @@ static int clear_unix(const struct conf_address *address, int dir, const char *n
         return -EADDRINUSE;
     if (r != -ECONNREFUSED)
         return r;
-    if (st.st_uid != geteuid())
+    if (ret_st->st_uid != geteuid())
         return -EPERM; /* stale, but nothing is unlinked that we did not make */
+    *ret_stale = true;
+    return 0;
+}
+
+static int clear_unix(const struct conf_address *address, int dir, const char *name)
+{
+    struct stat st;
+    bool stale;
+    int r = look_at_unix(address, dir, name, &st, &stale);
+    if (r < 0 || !stale)
+        return r;
     return folder_unlink(dir, name, st.st_dev, st.st_ino); /* if it is what we have looked at */
 }
 
@@ -94,6 +107,33 @@ static int open_folder_of(const struct conf_address *address, const char **ret_n
     *ret_name = path + n;
     int dir = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
     return dir < 0 ? -errno : dir;
+}
+
+/* Whether a socket could be made there; nothing is, since others may watch the folder. */
+static int probe_unix(const struct conf_address *address)
+{
+    const char *name;
+    struct stat st;
+    bool stale;
+    int dir = open_folder_of(address, &name);
+    if (dir < 0)
+        return dir;
+    int r = look_at_unix(address, dir, name, &st, &stale);
+    if (r == 0 && faccessat(dir, ".", W_OK | X_OK, AT_EACCESS) < 0)
+        r = -errno;
+    close(dir);
+    return r;
+}
+
+int endpoint_probe(const struct conf_address *address)
+{
+    if (address->sock.any.sa_family == AF_UNIX)
+        return probe_unix(address);
+    int fd = bind_tcp(address, false); /* nobody can connect to it, since it does not listen */
+    if (fd < 0)
+        return fd;
+    close(fd);
+    return 0;
 }
 
 static int bind_unix(const struct conf_address *address)
@@ -266,10 +306,11 @@ static int bind_listener(
     return r;
 }
 
-static const char *explain(int r)
+const char *endpoint_explain(int r)
 {
     switch (r) {
     case -ENOTSOCK: return "there is a file of that name that is no socket";
+    case -ENOENT: return "there is no such folder";
     case -EADDRINUSE: return "somebody listens there already";
     case -EPERM: return "there is a stale socket of another user";
     default: return strerror(-r);
@@ -309,7 +350,7 @@ int endpoints_bind(
         int r = bind_listener(endpoints, &listener->address, conf->shards);
         if (r < 0) {
             snprintf(error, error_size, "listener %s: cannot listen on %s: %s", listener->name,
-                listener->text, explain(r));
+                listener->text, endpoint_explain(r));
             endpoints_roll_back(endpoints, &before);
             return r;
         }

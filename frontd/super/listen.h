@@ -35,6 +35,15 @@ struct endpoints {
 int endpoints_bind(
     struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size);
 
+/*
+ * Whether an address could be bound now: 0 or -errno, for endpoint_explain(). Nothing is left
+ * behind, and nobody notices but whoever listens at a UNIX path: a connection comes and goes.
+ */
+int endpoint_probe(const struct conf_address *address);
+
+/* What an error of binding means, in words. */
+const char *endpoint_explain(int r);
+
 /* From now on clients may connect to all of them, and wait in their queues. 0 or -errno. */
 int endpoints_listen(const struct endpoints *endpoints);
 

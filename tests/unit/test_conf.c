@@ -28,6 +28,54 @@ static const char least[] = "listeners:\n"
                             "  - name: app\n"
                             "    workers: [\"unix:/run/app.sock\"]\n";
 
+struct found {
+    char text[1024];
+    unsigned count;
+};
+
+static void on_found(void *data, const char *text)
+{
+    struct found *found = data;
+    size_t n = strlen(found->text);
+    snprintf(found->text + n, sizeof(found->text) - n, "%s\n", text);
+    found->count++;
+}
+
+/* What holds only at the start is told, all of it, and is no error; anything else is one. */
+Test(conf, findings_of_the_start)
+{
+    static const char config[] =
+        "user: nobody-of-this-name\n"
+        "listeners:\n"
+        "  - {name: a, address: 'no-such-host.invalid:1', routes: [{path: /, kind: http, pool: "
+        "p}]}\n"
+        "  - {name: b, address: '127.0.0.1:1', routes: [{path: /, kind: http, pool: p}]}\n"
+        "pools:\n"
+        "  - {name: p, workers: ['tcp://other.invalid:1']}\n";
+    struct found found = {.count = 0};
+    const struct conf_findings findings = {on_found, &found};
+    struct conf *conf = NULL;
+    char error[512] = "";
+    cr_assert_eq(conf_try("c", config, strlen(config), &findings, &conf, error, sizeof(error)), 0,
+        "%s", error);
+    cr_expect_str_eq(found.text,
+        "c:1: user: there is no user 'nobody-of-this-name'\n"
+        "c:6: pools[0].workers[0]: 'tcp://other.invalid:1': the host cannot be resolved\n"
+        "c:3: listeners[0].address: 'no-such-host.invalid:1': the host cannot be resolved\n");
+    cr_expect_eq(conf->listeners[0].address.len, 0U);
+    cr_expect_neq(conf->listeners[1].address.len, 0U);
+    conf_free(conf);
+    conf = NULL;
+    cr_expect_eq(conf_parse("c", config, strlen(config), &conf, error, sizeof(error)), -EINVAL);
+    cr_expect_null(conf);
+    found.count = 0;
+    static const char wrong[] = "shards: 0\nuser: nobody-of-this-name\nlisteners: []\npools: []\n";
+    cr_expect_eq(
+        conf_try("c", wrong, strlen(wrong), &findings, &conf, error, sizeof(error)), -EINVAL);
+    cr_expect_str_eq(error, "c:1: shards: not a number from 1 to 31: '0'");
+    cr_expect_eq(found.count, 1U);
+}
+
 Test(conf, seccomp)
 {
     static const char *const values[] = {"false", "true", "'false'"};

@@ -1,0 +1,203 @@
+#include "frontd/super/trial.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "frontd/conf_file.h"
+#include "frontd/conf_lines.h"
+#include "frontd/ctl.h"
+#include "frontd/super/launch.h"
+#include "frontd/super/listen.h"
+
+struct trial {
+    const char *file;
+    struct conf_lines lines;
+    unsigned findings;
+};
+
+static const char may_be_itself[] = "; at a reload that may be the frontd that is reloaded";
+
+static void on_finding(void *data, const char *text)
+{
+    struct trial *trial = data;
+    fprintf(stderr, "%s\n", text);
+    trial->findings++;
+}
+
+__attribute__((format(printf, 3, 4))) static void tell(
+    struct trial *trial, const char *key, const char *format, ...)
+{
+    va_list args;
+    fprintf(stderr, "%s:%u: %s: ", trial->file, conf_lines_near(&trial->lines, key), key);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    trial->findings++;
+}
+
+/* Whether a path stands right in run_dir, which is made first, where there is none yet. */
+static bool is_in_run_dir(const struct conf *conf, const char *path)
+{
+    size_t n = strlen(conf->run_dir);
+    return strncmp(path, conf->run_dir, n) == 0 && strrchr(path, '/') == path + n;
+}
+
+static void try_listener(struct trial *trial, const struct conf *conf, unsigned index)
+{
+    const struct conf_listener *listener = &conf->listeners[index];
+    char key[64];
+    if (listener->address.len == 0) /* its host could not be resolved */
+        return;
+    int r = endpoint_probe(&listener->address);
+    if (r == -ENOENT && is_in_run_dir(conf, listener->address.sock.un.sun_path))
+        return;
+    snprintf(key, sizeof(key), "listeners[%u].address", index);
+    if (r < 0)
+        tell(trial, key, "cannot listen on %s: %s%s", listener->text, endpoint_explain(r),
+            r == -EADDRINUSE ? may_be_itself : "");
+}
+
+/* May files be made there? 0 or -errno. */
+static int check_folder(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) < 0)
+        return -errno;
+    if (!S_ISDIR(st.st_mode))
+        return -ENOTDIR;
+    return faccessat(AT_FDCWD, path, W_OK | X_OK, AT_EACCESS) < 0 ? -errno : 0;
+}
+
+/* The process that has locked a file; 0: none, or nobody knows. To lock it and see would keep a
+ * frontd that starts now from it. */
+static long holder_of(const struct stat *file)
+{
+    char line[256];
+    long holder = 0;
+    FILE *locks = fopen("/proc/locks", "re");
+    while (locks != NULL && holder == 0 && fgets(line, sizeof(line), locks) != NULL) {
+        long pid;
+        unsigned long long inode;
+        /* 1: FLOCK  ADVISORY  WRITE 4711 00:1a:5678 0 EOF */
+        if (sscanf(line, "%*s FLOCK %*s WRITE %ld %*x:%*x:%llu", &pid, &inode) == 2 &&
+            inode == file->st_ino)
+            holder = pid;
+    }
+    if (locks != NULL)
+        fclose(locks);
+    return holder;
+}
+
+/* A folder of ours in run_dir, if it is there already. */
+static void try_subfolder(
+    struct trial *trial, const char *run_dir, const char *name, bool has_to_be_ours)
+{
+    char path[2048];
+    struct stat st;
+    snprintf(path, sizeof(path), "%s/%s", run_dir, name);
+    if (lstat(path, &st) < 0)
+        return;
+    if (!S_ISDIR(st.st_mode))
+        tell(trial, "run_dir", "%s is no folder", path);
+    else if (has_to_be_ours && st.st_uid != geteuid())
+        tell(trial, "run_dir", "%s belongs to another user", path);
+}
+
+static void try_run_dir(struct trial *trial, const struct conf *conf)
+{
+    char path[2048];
+    struct stat st;
+    int r = check_folder(conf->run_dir);
+    if (r == -ENOENT) {
+        snprintf(path, sizeof(path), "%s", conf->run_dir);
+        char *slash = strrchr(path, '/');
+        slash[slash == path ? 1 : 0] = '\0';
+        r = check_folder(path);
+        if (r < 0)
+            tell(trial, "run_dir", "%s: cannot make it: %s: %s", conf->run_dir, path, strerror(-r));
+        return;
+    }
+    if (r < 0) {
+        tell(trial, "run_dir", "%s: %s", conf->run_dir, strerror(-r));
+        return;
+    }
+    try_subfolder(trial, conf->run_dir, CTL_REPORT_DIR, false);
+    bool managed = false;
+    for (uint32_t i = 0; i < conf->npools; i++)
+        managed |= conf->pools[i].command != NULL;
+    if (managed)
+        try_subfolder(trial, conf->run_dir, CONF_MANAGED_DIR, true);
+    snprintf(path, sizeof(path), "%s/frontd.pid", conf->run_dir);
+    if (lstat(path, &st) < 0)
+        return;
+    long holder = holder_of(&st);
+    if (!S_ISREG(st.st_mode))
+        tell(trial, "run_dir", "%s is no file", path);
+    else if (faccessat(AT_FDCWD, path, R_OK | W_OK, AT_EACCESS) < 0)
+        tell(trial, "run_dir", "%s: %s", path, strerror(errno));
+    else if (holder > 0)
+        tell(trial, "run_dir", "another frontd runs with it, process %ld%s", holder, may_be_itself);
+}
+
+static void try_worker(struct trial *trial, const struct conf *conf,
+    const struct conf_worker *worker, unsigned pool, unsigned index)
+{
+    char folder[1200];
+    char key[64];
+    struct stat st;
+    if (worker->pattern == NULL)
+        return; /* TCP: the host was resolved when the config was read */
+    const char *slash = strrchr(worker->pattern, '/');
+    int n = slash == worker->pattern ? 1 : (int)(slash - worker->pattern);
+    if ((size_t)snprintf(folder, sizeof(folder), "%.*s", n, worker->pattern) >= sizeof(folder))
+        return;
+    int r = stat(folder, &st) < 0 ? -errno : S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+    if (r == 0 && faccessat(AT_FDCWD, folder, X_OK, AT_EACCESS) < 0)
+        r = -errno;
+    snprintf(key, sizeof(key), "pools[%u].workers[%u]", pool, index);
+    if (r < 0 && !(r == -ENOENT && is_in_run_dir(conf, worker->pattern)))
+        tell(trial, key, "%s: %s; frontd would look again once a second", folder, strerror(-r));
+}
+
+static void try_pool(struct trial *trial, const struct conf *conf, unsigned index)
+{
+    const struct conf_pool *pool = &conf->pools[index];
+    char path[4096];
+    char key[64];
+    for (unsigned i = 0; pool->command == NULL && i < pool->nworkers; i++)
+        try_worker(trial, conf, &pool->workers[i], index, i);
+    if (pool->command == NULL)
+        return;
+    int r = launch_find(pool->command[0], path, sizeof(path));
+    snprintf(key, sizeof(key), "pools[%u].command[0]", index);
+    if (r < 0)
+        tell(trial, key, "'%s': %s", pool->command[0], strerror(-r));
+}
+
+int trial_run(const char *conf_name)
+{
+    struct trial trial = {.file = conf_name};
+    const struct conf_findings findings = {on_finding, &trial};
+    struct buf text;
+    struct conf *conf;
+    char error[512];
+    if (conf_file_try(conf_name, &findings, &text, &conf, error, sizeof(error)) < 0) {
+        fprintf(stderr, "%s\n", error);
+        return 1;
+    }
+    conf_lines_read(&trial.lines, buf_data(&text), buf_len(&text));
+    try_run_dir(&trial, conf);
+    for (uint32_t i = 0; i < conf->nlisteners; i++)
+        try_listener(&trial, conf, i);
+    for (uint32_t i = 0; i < conf->npools; i++)
+        try_pool(&trial, conf, i);
+    conf_lines_deinit(&trial.lines);
+    buf_deinit(&text);
+    conf_free(conf);
+    return trial.findings > 0 ? 1 : 0;
+}
