@@ -7,11 +7,6 @@
  * less. The limit counts over all shards: where it is another shard that has this client, the job
  * is let in, and that shard is told to give one up (shed()).
  *
- * Shards compete for the same slots. Who frees one looks whether another shard's client has waited
- * longer for its turn; if so it leaves the slot and wakes that shard. Should that shard not take it
- * in a moment (it may have no channel to this worker, or hang), it is no longer waited for. Where
- * workers differ in what they take, each worker has who waits for it; else the pool has.
- *
  * While calls wait a timer tries again, since not everything that makes room comes by here: a slot
  * may be freed in another pool with the same worker or by a dying process that sends no wake-up,
  * and a worker that was slow to read may have caught up.
@@ -21,28 +16,17 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/hash.h"
 #include "common/mem.h"
+#include "frontd/shard/pool_share.h"
 #include "frontd/shard/watch.h"
-#include "frontd/shard/worker.h"
 
-enum {
-    FAIR_MS = 2,   /* another shard's call goes first when it is older by more than this */
-    DEFER_MS = 10, /* and does not within this: then it is passed over */
-    RETRY_MS = 20, /* between two looks for a slot while calls wait */
-};
+enum { RETRY_MS = 20 /* between two looks for a slot while calls wait */ };
 
 static struct job *job_of(struct queue_item *item)
 {
     return container_of(item, struct job, item);
-}
-
-/* Whether workers differ in what they take. */
-static bool is_selective(const struct pool *pool)
-{
-    return pool->narrow > 0 || pool->conf->hash != CONF_HASH_NONE;
 }
 
 int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct pool_ops *ops)
@@ -158,49 +142,15 @@ static struct span job_method(const struct job *job)
     return (struct span){job->method, job->method_len};
 }
 
-static void wake(struct pool *pool, unsigned seat)
+/* Of the jobs that a worker may have, the class whose turn it is; NULL where none waits. */
+static struct queue_class *class_for(const struct worker *worker)
 {
-    uint64_t one = 1;
-    int fd = pool->ctx->wake_fds[seat];
-    if (fd >= 0 && write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
-        CHECK(errno == EINTR);
-}
-
-/* Of the other shards, the one whose client has waited longest for its turn at this worker. */
-static bool find_other(
-    const struct pool *pool, const struct worker *worker, unsigned *ret_seat, uint64_t *ret_since)
-{
-    const struct ctx *ctx = pool->ctx;
-    return is_selective(pool)
-               ? share_worker_oldest_other(
-                     ctx->share, ctx->seat, worker->share, ret_seat, ret_since)
-               : share_queue_oldest_other(ctx->share, ctx->seat, pool->row, ret_seat, ret_since);
-}
-
-/*
- * Whether a client that waits since then may have a free slot now, other shards' considered. Where
- * not, the shard whose turn it is has been woken. worker: not looked at where all take all calls.
- */
-static bool may_take(struct pool *pool, struct worker *worker, uint64_t since)
-{
-    struct deferral *deferral = is_selective(pool) ? &worker->deferral : &pool->deferral;
-    unsigned seat;
-    uint64_t other;
-    if (!find_other(pool, worker, &seat, &other) || other + FAIR_MS >= since ||
-        other == deferral->ignored) {
-        deferral->since = 0;
-        return true;
-    }
-    uint64_t now = ctx_now(pool->ctx);
-    if (deferral->since == 0) {
-        deferral->since = now;
-    } else if (now - deferral->since >= DEFER_MS) {
-        deferral->ignored = other;
-        deferral->since = 0;
-        return true;
-    }
-    wake(pool, seat);
-    return false;
+    const struct pool *pool = worker->pool;
+    struct queue_set set = {0};
+    if (pool->conf->hash == CONF_HASH_NONE)
+        return queue_first_of(&pool->queue, worker->at);
+    queue_set_add(&set, worker->at); /* each has one of its own */
+    return queue_find(&pool->queue, &set);
 }
 
 static bool take_slot(const struct worker *worker, int *ret_slot)
@@ -227,8 +177,8 @@ static bool try_worker(struct worker *worker, const struct job *job, int *ret_sl
         return false;
     if (worker->narrow && !worker_takes(worker, job_method(job)))
         return false;
-    if (is_selective(pool) && (queue_first_of(&pool->queue, worker->at) != NULL ||
-                                  !has_slot(worker) || !may_take(pool, worker, ctx_now(pool->ctx))))
+    if (pool_is_selective(pool) && (class_for(worker) != NULL || !has_slot(worker) ||
+                                       !pool_share_may_take(pool, worker, ctx_now(pool->ctx))))
         return false;
     return take_slot(worker, ret_slot);
 }
@@ -283,7 +233,7 @@ static struct worker *pick(struct pool *pool, const struct job *job, int *ret_sl
 /* The workers that may have a job; none where none of those that are there takes it. */
 static void set_of(const struct pool *pool, const struct job *job, struct queue_set *ret_set)
 {
-    if (pool->nready > 0 && !is_selective(pool)) {
+    if (pool->nready > 0 && !pool_is_selective(pool)) {
         memset(ret_set, 0xff, sizeof(*ret_set));
         return;
     }
@@ -304,60 +254,10 @@ static void set_of_item(const struct queue_item *item, struct queue_set *ret_set
     set_of(data, job_of((struct queue_item *)item), ret_set);
 }
 
-static void tell_others(struct worker *worker, uint64_t since)
-{
-    struct ctx *ctx = worker->pool->ctx;
-    if (worker->oldest != since)
-        share_worker_set_oldest(ctx->share, ctx->seat, worker->share, since);
-    worker->oldest = since;
-}
-
-static uint64_t turn_of(const struct queue_class *class)
-{
-    return class == NULL ? 0 : MAX(queue_turn(class), 1U);
-}
-
-/* Other shards are told of a client that waits before a slot is looked for once more. */
-static void note_class(struct pool *pool, const struct queue_set *set)
-{
-    uint64_t turn = turn_of(queue_find(&pool->queue, set));
-    if (turn == 0)
-        return;
-    for (uint32_t i = 0; i < pool->nready; i++) {
-        struct worker *worker = pool->ready[i];
-        if (queue_set_has(set, i) && (worker->oldest == 0 || worker->oldest > turn))
-            tell_others(worker, turn);
-    }
-}
-
-/* The same of one that waits no longer: it is enough when the turn ends (pool_turn()). */
-static void note_waiting(struct pool *pool)
-{
-    struct ctx *ctx = pool->ctx;
-    share_queue_set_oldest(ctx->share, ctx->seat, pool->row, turn_of(queue_first(&pool->queue)));
-    share_queue_set_largest(ctx->share, ctx->seat, pool->row, queue_largest(&pool->queue, NULL));
-    pool->queued = pool->queue.count;
-    pool->restless |= is_selective(pool);
-}
-
 void pool_turn(struct pool *pool)
 {
-    if (LIKELY(!pool->restless))
-        return;
-    pool->restless = false;
-    for (uint32_t i = 0; i < pool->nready; i++)
-        pool->ready[i]->waiting = 0;
-    for (uint32_t n = 0; is_selective(pool) && n < pool->queue.nclasses; n++) {
-        const struct queue_class *class = pool->queue.heap[n];
-        uint64_t turn = turn_of(class);
-        for (uint32_t i = 0; i < pool->nready; i++) {
-            struct worker *worker = pool->ready[i];
-            if (queue_set_has(&class->set, i) && (worker->waiting == 0 || worker->waiting > turn))
-                worker->waiting = turn;
-        }
-    }
-    for (uint32_t i = 0; i < pool->nready; i++)
-        tell_others(pool->ready[i], pool->ready[i]->waiting);
+    if (UNLIKELY(pool->restless))
+        pool_share_refresh(pool);
 }
 
 /* served: a worker gets it. */
@@ -371,7 +271,7 @@ static void unqueue(struct job *job, bool served)
         queue_remove(&pool->queue, &job->item);
     share_queue_remove(pool->ctx->share, pool->ctx->seat, pool->row);
     job->state = JOB_IDLE;
-    note_waiting(pool);
+    pool_share_note(pool);
 }
 
 void pool_fail(struct job *job, enum rpc_error error)
@@ -387,10 +287,10 @@ void pool_fail(struct job *job, enum rpc_error error)
 static bool serve(struct worker *worker)
 {
     struct pool *pool = worker->pool;
-    struct queue_class *class = queue_first_of(&pool->queue, worker->at);
+    struct queue_class *class = class_for(worker);
     int slot;
     if (class == NULL || !worker_usable(worker) || !has_slot(worker) ||
-        !may_take(pool, worker, queue_turn(class)) || !take_slot(worker, &slot))
+        !pool_share_may_take(pool, worker, queue_turn(class)) || !take_slot(worker, &slot))
         return false;
     struct job *job = job_of(queue_next(class));
     unqueue(job, true);
@@ -403,13 +303,13 @@ static void dispatch(struct pool *pool)
 {
     struct queue_class *class;
     int slot;
-    for (bool served = is_selective(pool); served;) {
+    for (bool served = pool_is_selective(pool); served;) {
         served = false;
         for (uint32_t i = 0; i < pool->nready; i++)
             served |= serve(pool->ready[i]);
     }
-    while (!is_selective(pool) && (class = queue_first(&pool->queue)) != NULL &&
-           may_take(pool, NULL, queue_turn(class))) {
+    while (!pool_is_selective(pool) && (class = queue_first(&pool->queue)) != NULL &&
+           pool_share_may_take(pool, NULL, queue_turn(class))) {
         struct job *job = job_of(queue_next(class));
         struct worker *worker = pick(pool, job, &slot);
         if (worker == NULL)
@@ -426,9 +326,9 @@ void pool_slot_freed(struct worker *worker)
     uint64_t since;
     while (worker->ready && serve(worker))
         ;
-    bool waited_for = worker->ready && queue_first_of(&pool->queue, worker->at) != NULL;
-    if (!waited_for && find_other(pool, worker, &seat, &since))
-        wake(pool, seat);
+    bool waited_for = worker->ready && class_for(worker) != NULL;
+    if (!waited_for && pool_share_find(pool, worker, &seat, &since))
+        pool_share_wake(pool, seat);
 }
 
 void pool_dispatch(struct pool *pool)
@@ -438,13 +338,13 @@ void pool_dispatch(struct pool *pool)
     dispatch(pool);
     if (pool->queue.count == 0 &&
         share_queue_oldest_other(pool->ctx->share, pool->ctx->seat, pool->row, &seat, &since))
-        wake(pool, seat);
+        pool_share_wake(pool, seat);
 }
 
 /* The same for those that some workers may have. */
 static void dispatch_set(struct pool *pool, const struct queue_set *set)
 {
-    if (!is_selective(pool)) {
+    if (!pool_is_selective(pool)) {
         dispatch(pool);
         return;
     }
@@ -525,46 +425,16 @@ void pool_timeout(struct wheel_timer *timer)
     arm(pool);
 }
 
-/*
- * Whether there is room in the queue for one more job of a client: there is, or another client has
- * more in it, and makes room. *ret_victim: what is to leave the queue then, where it is one of
- * ours.
- */
-static bool admit(struct pool *pool, uint64_t flow, uint32_t limit, struct job **ret_victim)
-{
-    struct share *share = pool->ctx->share;
-    unsigned seat = pool->ctx->seat;
-    unsigned largest_at = seat;
-    struct queue_item *newest;
-    if (LIKELY(share_queue_add(share, seat, pool->row, limit)))
-        return true;
-    uint32_t count = queue_flow_count(&pool->queue, flow) + 1;
-    uint32_t ours = queue_largest(&pool->queue, &newest);
-    uint32_t largest = share_queue_largest(share, pool->row, &largest_at);
-    bool elsewhere = largest_at != seat && largest > ours &&
-                     largest > count + share_queue_owes(share, largest_at, pool->row);
-    if (!elsewhere && ours <= count)
-        return false;
-    share_queue_add(share, seat, pool->row, UINT32_MAX);
-    if (elsewhere) {
-        share_queue_owe(share, largest_at, pool->row);
-        wake(pool, largest_at);
-    } else {
-        *ret_victim = job_of(newest);
-    }
-    return true;
-}
-
 static void enqueue(struct pool *pool, struct job *job, bool in_front, uint32_t limit)
 {
     struct ctx *ctx = pool->ctx;
-    struct job *victim = NULL;
+    struct queue_item *victim = NULL;
     struct queue_set set = {0};
     if (pool->shutting || (pool->nready == 0 && (pool->conf->wait_for_worker == 0 || limit == 0))) {
         pool_fail(job, RPC_UNAVAILABLE);
         return;
     }
-    if (!admit(pool, job->flow, limit, &victim)) {
+    if (!pool_share_admit(pool, job->flow, limit, &victim)) {
         pool_fail(job, RPC_OVERLOADED);
         return;
     }
@@ -576,12 +446,12 @@ static void enqueue(struct pool *pool, struct job *job, bool in_front, uint32_t 
         return;
     }
     job->state = JOB_QUEUED;
-    if (is_selective(pool))
-        note_class(pool, &set);
-    note_waiting(pool);
+    if (pool_is_selective(pool))
+        pool_share_note_class(pool, &set);
+    pool_share_note(pool);
     arm(pool);
     if (victim != NULL)
-        pool_fail(victim, RPC_OVERLOADED);
+        pool_fail(job_of(victim), RPC_OVERLOADED);
     /* A slot may have become free just before others could see that we wait. */
     if (is_first && !in_front)
         dispatch_set(pool, &set);
@@ -596,8 +466,8 @@ void pool_submit(struct pool *pool, struct job *job)
         pool_fail(job, RPC_METHOD_NOT_FOUND);
         return;
     }
-    if (is_selective(pool) ||
-        (pool->queue.count == 0 && may_take(pool, NULL, ctx_now(pool->ctx)))) {
+    if (pool_is_selective(pool) ||
+        (pool->queue.count == 0 && pool_share_may_take(pool, NULL, ctx_now(pool->ctx)))) {
         struct worker *worker = pick(pool, job, &slot);
         if (LIKELY(worker != NULL)) {
             worker_send(worker, job, slot);
@@ -630,8 +500,7 @@ void pool_give_up(struct job *job)
 
 uint64_t pool_waits_since(const struct worker *worker)
 {
-    const struct queue *queue = &worker->pool->queue;
-    const struct queue_class *class = worker->ready ? queue_first_of(queue, worker->at) : NULL;
+    const struct queue_class *class = worker->ready ? class_for(worker) : NULL;
     return class == NULL ? 0 : MAX(queue_next(class)->since, 1U);
 }
 
@@ -639,12 +508,12 @@ uint64_t pool_waits_since(const struct worker *worker)
 static void reclass(struct pool *pool, bool was_selective, bool had_some)
 {
     struct list failed;
-    bool matters = was_selective || is_selective(pool) || had_some != (pool->nready > 0);
+    bool matters = was_selective || pool_is_selective(pool) || had_some != (pool->nready > 0);
     if (!matters || pool->queue.count == 0)
         return;
     list_init(&failed);
     queue_reclass(&pool->queue, set_of_item, pool, &failed);
-    note_waiting(pool);
+    pool_share_note(pool);
     while (!list_empty(&failed)) {
         struct job *job = job_of(list_first(&failed, struct queue_item, in_lane));
         list_remove(&job->item.in_lane);
@@ -679,7 +548,7 @@ void pool_worker_ready(struct pool *pool, struct worker *worker)
         channel_shut(&worker->channel, r == -ENOSPC ? "there are too many workers" : "no memory");
         return;
     }
-    bool was_selective = is_selective(pool);
+    bool was_selective = pool_is_selective(pool);
     worker->at = pool->nready;
     pool->ready[pool->nready++] = worker;
     pool->narrow += worker->narrow;
@@ -696,8 +565,8 @@ void pool_worker_unready(struct pool *pool, struct worker *worker)
 {
     if (!worker->ready)
         return;
-    bool was_selective = is_selective(pool);
-    tell_others(worker, 0);
+    bool was_selective = pool_is_selective(pool);
+    pool_share_tell(worker, 0);
     struct worker *last = pool->ready[--pool->nready];
     pool->ready[worker->at] = last;
     last->at = worker->at;

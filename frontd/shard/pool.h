@@ -154,6 +154,12 @@ void pool_turn(struct pool *pool);
 /* Its wheel timer is due. */
 void pool_timeout(struct wheel_timer *timer);
 
+/* Whether workers differ in what they take. */
+static inline bool pool_is_selective(const struct pool *pool)
+{
+    return pool->narrow > 0 || pool->conf->hash != CONF_HASH_NONE;
+}
+
 /* For worker.c */
 
 void pool_worker_ready(struct pool *pool, struct worker *worker);

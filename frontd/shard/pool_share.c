@@ -1,0 +1,136 @@
+/*
+ * Shards compete for the same slots. Who frees one looks whether another shard's client has waited
+ * longer for its turn; if so it leaves the slot and wakes that shard. Should that shard not take it
+ * in a moment (it may have no channel to this worker, or hang), it is no longer waited for.
+ *
+ * The limit of a queue counts over all shards. Where it is another shard that has the client with
+ * most in it, a job is let in, and that shard owes one: it is woken, and gives one up.
+ */
+
+#include "frontd/shard/pool_share.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+enum {
+    FAIR_MS = 2,   /* another shard's call goes first when it is older by more than this */
+    DEFER_MS = 10, /* and does not within this: then it is passed over */
+};
+
+void pool_share_wake(struct pool *pool, unsigned seat)
+{
+    uint64_t one = 1;
+    int fd = pool->ctx->wake_fds[seat];
+    if (fd >= 0 && write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+        CHECK(errno == EINTR);
+}
+
+bool pool_share_find(
+    const struct pool *pool, const struct worker *worker, unsigned *ret_seat, uint64_t *ret_since)
+{
+    const struct ctx *ctx = pool->ctx;
+    return pool_is_selective(pool)
+               ? share_worker_oldest_other(
+                     ctx->share, ctx->seat, worker->share, ret_seat, ret_since)
+               : share_queue_oldest_other(ctx->share, ctx->seat, pool->row, ret_seat, ret_since);
+}
+
+bool pool_share_may_take(struct pool *pool, struct worker *worker, uint64_t since)
+{
+    struct deferral *deferral = pool_is_selective(pool) ? &worker->deferral : &pool->deferral;
+    unsigned seat;
+    uint64_t other;
+    if (!pool_share_find(pool, worker, &seat, &other) || other + FAIR_MS >= since ||
+        other == deferral->ignored) {
+        deferral->since = 0;
+        return true;
+    }
+    uint64_t now = ctx_now(pool->ctx);
+    if (deferral->since == 0) {
+        deferral->since = now;
+    } else if (now - deferral->since >= DEFER_MS) {
+        deferral->ignored = other;
+        deferral->since = 0;
+        return true;
+    }
+    pool_share_wake(pool, seat);
+    return false;
+}
+
+void pool_share_tell(struct worker *worker, uint64_t since)
+{
+    struct ctx *ctx = worker->pool->ctx;
+    if (worker->oldest != since)
+        share_worker_set_oldest(ctx->share, ctx->seat, worker->share, since);
+    worker->oldest = since;
+}
+
+static uint64_t turn_of(const struct queue_class *class)
+{
+    return class == NULL ? 0 : MAX(queue_turn(class), 1U);
+}
+
+void pool_share_note_class(struct pool *pool, const struct queue_set *set)
+{
+    uint64_t turn = turn_of(queue_find(&pool->queue, set));
+    if (turn == 0)
+        return;
+    for (uint32_t i = 0; i < pool->nready; i++) {
+        struct worker *worker = pool->ready[i];
+        if (queue_set_has(set, i) && (worker->oldest == 0 || worker->oldest > turn))
+            pool_share_tell(worker, turn);
+    }
+}
+
+void pool_share_note(struct pool *pool)
+{
+    struct ctx *ctx = pool->ctx;
+    share_queue_set_oldest(ctx->share, ctx->seat, pool->row, turn_of(queue_first(&pool->queue)));
+    share_queue_set_largest(ctx->share, ctx->seat, pool->row, queue_largest(&pool->queue, NULL));
+    pool->queued = pool->queue.count;
+    pool->restless |= pool_is_selective(pool);
+}
+
+void pool_share_refresh(struct pool *pool)
+{
+    pool->restless = false;
+    for (uint32_t i = 0; i < pool->nready; i++)
+        pool->ready[i]->waiting = 0;
+    for (uint32_t n = 0; pool_is_selective(pool) && n < pool->queue.nclasses; n++) {
+        const struct queue_class *class = pool->queue.heap[n];
+        uint64_t turn = turn_of(class);
+        for (uint32_t i = 0; i < pool->nready; i++) {
+            struct worker *worker = pool->ready[i];
+            if (queue_set_has(&class->set, i) && (worker->waiting == 0 || worker->waiting > turn))
+                worker->waiting = turn;
+        }
+    }
+    for (uint32_t i = 0; i < pool->nready; i++)
+        pool_share_tell(pool->ready[i], pool->ready[i]->waiting);
+}
+
+bool pool_share_admit(
+    struct pool *pool, uint64_t flow, uint32_t limit, struct queue_item **ret_victim)
+{
+    struct share *share = pool->ctx->share;
+    unsigned seat = pool->ctx->seat;
+    unsigned largest_at = seat;
+    struct queue_item *newest;
+    if (LIKELY(share_queue_add(share, seat, pool->row, limit)))
+        return true;
+    uint32_t count = queue_flow_count(&pool->queue, flow) + 1;
+    uint32_t ours = queue_largest(&pool->queue, &newest);
+    uint32_t largest = share_queue_largest(share, pool->row, &largest_at);
+    bool elsewhere = largest_at != seat && largest > ours &&
+                     largest > count + share_queue_owes(share, largest_at, pool->row);
+    if (!elsewhere && ours <= count)
+        return false;
+    share_queue_add(share, seat, pool->row, UINT32_MAX);
+    if (elsewhere) {
+        share_queue_owe(share, largest_at, pool->row);
+        pool_share_wake(pool, largest_at);
+    } else {
+        *ret_victim = newest;
+    }
+    return true;
+}
