@@ -178,6 +178,15 @@ bool client_may_start(const struct client *client)
            LIKELY(!ctx->hush || list_empty(&client->requests)) && has_room(client);
 }
 
+bool client_takes(struct client *client)
+{
+    struct ctx *ctx = client->ctx;
+    if (!client_may_start(client))
+        return false;
+    client->yields = ctx->taken++ >= WORK_CLIENT_MESSAGES;
+    return !client->yields;
+}
+
 bool client_fits(struct client *client, size_t n, size_t own, bool at_once)
 {
     struct ctx *ctx = client->ctx;
@@ -373,6 +382,7 @@ static size_t run(
     struct client *client, union codec_state *codec, char *p, size_t n, char **ret_rest)
 {
     const struct session_ops *session;
+    client->ctx->taken = 0;
     do {
         session = client_session(client);
         n = session->take(client, codec, p, n, &p);
@@ -380,7 +390,7 @@ static size_t run(
             memset(codec, 0, sizeof(*codec));
     } while (session != client_session(client) && n > 0 && client_may_start(client));
     *ret_rest = p;
-    if (!client_may_start(client)) {
+    if (client->yields || !client_may_start(client)) {
         client->paused = true; /* client_flush() goes on when it may */
         client_touch(client);
     }
@@ -555,6 +565,8 @@ void client_ready(void *item, uint32_t events)
         events = client->events; /* any of these shows what has become of it */
     if (events & EPOLLOUT)
         client_touch(client);
+    if (client->yields && !(events & EPOLLRDHUP))
+        return; /* what has been read of it comes first */
     if (events & EPOLLIN)
         on_readable(client);
     else if (events & EPOLLRDHUP)
@@ -627,11 +639,23 @@ static void linger(struct client *client)
     client_free_pending(client);
 }
 
+/* The next turn's end is the next time that it is flushed. */
+static void queue_for_later(struct client *client)
+{
+    struct ctx *ctx = client->ctx;
+    client->touched = client->later = true;
+    client->dirty = NULL;
+    *ctx->later_tail = client;
+    ctx->later_tail = &client->dirty;
+}
+
 /* It has been taken out of the queue: what touches it from here on gives it another turn. */
 void client_flush(struct client *client)
 {
     struct ctx *ctx = client->ctx;
     client->touched = false;
+    if (client->later)
+        client->later = client->yields = false;
     client_write(client);
     if (client->state == CLIENT_ENDING && client_waiting(client) == 0 &&
         list_empty(&client->requests))
@@ -639,7 +663,7 @@ void client_flush(struct client *client)
     bool leaves = UNLIKELY(ctx->leaving) && client_can_move(client);
     if (UNLIKELY(client->backlog) && client->state < CLIENT_DOOMED)
         request_go_on(client);
-    if (client->paused && !leaves && client_may_start(client)) {
+    if (client->paused && !client->yields && !leaves && client_may_start(client)) {
         client->paused = false;
         if (client->pending != NULL)
             go_on(client);
@@ -654,8 +678,11 @@ void client_flush(struct client *client)
     wait_for_what_matters(client);
     arm(client);
     if (UNLIKELY(ctx->leaving) && client_can_move(client)) {
+        client->yields = false;
         list_remove(&client->node);
         list_append(&ctx->quiet, &client->node);
+    } else if (UNLIKELY(client->yields) && !client->touched) {
+        queue_for_later(client);
     }
 }
 

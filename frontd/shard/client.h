@@ -38,8 +38,8 @@ struct pending {
 /* Codec → client, for each protocol that clients speak. */
 struct session_ops {
     /*
-     * Uses what is complete of the `n` bytes at `p`, for as long as client_may_start() says so or
-     * the session changes. Returns how many bytes at *ret_rest, within the given ones, are left.
+     * Uses what is complete of the `n` bytes at `p`, for as long as client_takes() says so or the
+     * session changes. Returns how many bytes at *ret_rest, within the given ones, are left.
      */
     size_t (*take)(
         struct client *client, union codec_state *codec, char *p, size_t n, char **ret_rest);
@@ -86,26 +86,29 @@ struct client {
     uint64_t active_at; /* ms: last time anything moved; of one that is `heavy` see client.c */
     uint32_t held_back; /* bytes of answers that are not in `out` yet: see client_holds() */
     uint16_t peer_port;
-    uint16_t events;          /* what ctx->poller waits for; 0: it does not know the client */
-    uint8_t peer_family;      /* AF_INET, AF_INET6, AF_UNIX */
-    uint8_t state;            /* enum client_state */
-    bool last_request : 1;    /* nothing is read after the request in progress */
-    bool paused : 1;          /* the session left bytes since it might not start a request */
-    bool touched : 1;         /* it is one of ctx->dirty_clients, or not to become one */
-    bool held : 1;            /* until a worker has said whether it may stay, nothing is read */
-    bool moving : 1;          /* frozen: its state is on the way to another process */
-    bool arriving : 1;        /* restored, but it does not live yet */
-    bool kept : 1;            /* no other process wants it */
-    bool drain_later : 1;     /* it was to be drained while it could not be */
-    bool shut : 1;            /* it sends no more, but may have sent what is not read yet */
-    bool unread : 1;          /* reading is paused */
-    bool used : 1;            /* something came from it, or a worker sent it something */
-    bool deserted : 1;        /* its end is closed, in both directions: nothing more can come */
-    bool starved : 1;         /* reading is paused since the shard is short of memory */
-    bool heavy : 1;           /* over write_buffer waits for it */
-    bool guessed : 1;         /* `claimed` has guesses that become smaller: request_guess_again() */
-    bool backlog : 1;         /* members of its batches wait to be started */
-    uint32_t claimed;         /* bytes: what its calls have sent, and may be answered: see below */
+    uint16_t events;         /* what ctx->poller waits for; 0: it does not know the client */
+    uint8_t peer_family : 4; /* AF_INET, AF_INET6, AF_UNIX */
+    uint8_t state : 4;       /* enum client_state */
+    bool last_request : 1;   /* nothing is read after the request in progress */
+    bool paused : 1;         /* the session left bytes since it might not start a request */
+    bool touched : 1;        /* it is one of ctx->dirty_clients, or not to become one */
+    bool held : 1;           /* until a worker has said whether it may stay, nothing is read */
+    bool moving : 1;         /* frozen: its state is on the way to another process */
+    bool arriving : 1;       /* restored, but it does not live yet */
+    bool kept : 1;           /* no other process wants it */
+    bool drain_later : 1;    /* it was to be drained while it could not be */
+    bool shut : 1;           /* it sends no more, but may have sent what is not read yet */
+    bool unread : 1;         /* reading is paused */
+    bool used : 1;           /* something came from it, or a worker sent it something */
+    bool deserted : 1;       /* its end is closed, in both directions: nothing more can come */
+    bool starved : 1;        /* reading is paused since the shard is short of memory */
+    bool heavy : 1;          /* over write_buffer waits for it */
+    bool guessed : 1;        /* `claimed` has guesses that become smaller: request_guess_again() */
+    bool backlog : 1;        /* members of its batches wait to be started */
+    /* Of one turn, and not carried: */
+    bool yields : 1;  /* it has had its share, and goes on (as one that is `paused`) in the next */
+    bool later : 1;   /* it is one of ctx->later_clients */
+    uint32_t claimed; /* bytes: what its calls have sent, and may be answered: see below */
     struct list requests;     /* in progress, oldest first */
     struct wheel_timer timer; /* the earliest of its timeouts; armed lazily (client.c) */
 
@@ -279,6 +282,9 @@ bool client_fits(struct client *client, size_t n, size_t own, bool at_once);
 /* Bytes that are held for it in this process, or that its calls in progress have sent: for who is
  * to go when memory is short. It looks at every call. */
 size_t client_holds(const struct client *client);
+
+/* Whether the next request or message is to be taken up in this turn: asked once for each. */
+bool client_takes(struct client *client);
 
 /* What waits to be written, in bytes and as write_buffer counts it; 0: nothing. */
 static inline size_t client_waiting(const struct client *client)

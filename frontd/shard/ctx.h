@@ -23,6 +23,20 @@ enum {
 };
 
 struct client;
+struct stream;
+
+/*
+ * What a turn does for one party is bounded, so that it does not hold up the others. It is counted
+ * in units: roughly what a frame costs that goes nowhere.
+ */
+enum {
+    WORK_WRITE = 16,           /* a client that something is to be written to in this turn */
+    WORK_SHIFT = 10,           /* KiB that are copied */
+    WORK_SLICE = 128,          /* what one stream, or message, gets before it is another's turn */
+    WORK_STREAM = 256,         /* what one stream gets when it has been read */
+    WORK_TURN = 256,           /* what is left over gets in a turn, over all */
+    WORK_CLIENT_MESSAGES = 64, /* requests or messages of one client in a turn */
+};
 
 /* What a wheel timer is a member of; shard.c hands each to its module when it is due. */
 enum timer_kind {
@@ -61,6 +75,14 @@ struct ctx {
     struct list dirty_streams;
     struct list unused; /* clients that have not been used yet, the oldest first; see listener.c */
     struct list *used;  /* where they go when they have; NULL: they are not kept apart any more */
+    /* What goes on in the next turn, since there was enough for this one (shard_ctx_go_on()). */
+    struct list busy_streams; /* whose frames lie there */
+    struct list fanouts;      /* of what is published */
+    struct client *later_clients;
+    struct client **later_tail;
+    struct stream *reading; /* whose frames are being looked at */
+    unsigned taken;         /* requests or messages of the client that is being read */
+    uint64_t work;          /* units done so far: see below */
     struct slab clients;
     struct slab requests;
     struct slab calls;

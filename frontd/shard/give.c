@@ -28,6 +28,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "frontd/loop.h"
+#include "frontd/shard/fanout.h"
 #include "frontd/shard/handover.h"
 #include "frontd/shard/mesh.h"
 #include "frontd/shard/push.h"
@@ -146,6 +147,9 @@ static void settle_batch(struct target *target, const uint8_t *taken, bool for_g
     target->sent = false;
     target->count = 0;
     target->bytes = 0;
+    /* What is on its way passes them by as long as they are frozen, and is in the journal. */
+    if (nback > 0)
+        fanout_finish(give.ctx);
     take_back(back, nback, &target->at, for_good);
     if (for_good && nback > 0)
         log_warning("%zu connections cannot go to the new shards, they are closed in the course "
@@ -434,14 +438,20 @@ static void keep_quiet_ones(void)
     }
 }
 
+void give_prepare(void)
+{
+    if (give.ctx->leaving && give.heirs && ready_for_round())
+        fanout_finish(give.ctx);
+}
+
 void give_turn(void)
 {
     if (list_empty(&give.ctx->quiet))
         return;
     if (!give.heirs)
         keep_quiet_ones();
-    else if (ready_for_round())
-        begin_round();
+    else if (list_empty(&give.ctx->fanouts) && ready_for_round())
+        begin_round(); /* else a message that counts as heard is still to come to some of them */
 }
 
 static void tell_how_far(void)

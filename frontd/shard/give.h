@@ -16,6 +16,10 @@ int give_add(unsigned seat, int fd);
  */
 void give_start(struct list *all, uint64_t drain_ms, bool heirs);
 
+/* At the end of a turn, before anything is flushed: what is published has to be with those who are
+ * to be sent. */
+void give_prepare(void);
+
 /* At the end of a turn: sends what has become quiet. */
 void give_turn(void);
 

@@ -44,7 +44,7 @@ static size_t take(
         .head = {.head_bytes = limits->header, .fields = limits->headers},
         .body = limits->body,
     };
-    while (n > 0 && client_may_start(client) && client->stay == NULL) {
+    while (n > 0 && client->stay == NULL && client_takes(client)) {
         struct http1_result result = http1_feed(&codec->http1, p, n, &config, &head_scratch);
         if (result.event == HTTP1_ERROR) {
             /* A HEAD that goes wrong before its head is complete has no body in its answer either.

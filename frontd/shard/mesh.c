@@ -228,12 +228,11 @@ int mesh_add(struct ctx *ctx, unsigned seat, int fd)
     struct peer *peer = &peers[seat];
     seats = MAX(seats, seat + 1);
     if (peer->stream.open) {
-        end_losing(peer, "has ended");
-        peer->gone_at = ctx_now(ctx);
         if (peer->next_fd >= 0)
             fdpass_close(&peer->next_fd, 1);
         peer->next_fd = fd;
-        stream_close(&peer->stream);
+        /* The one before has ended; what it has said is carried out before it is forgotten. */
+        stream_fail(&peer->stream, "there is another one");
         return 0;
     }
     const struct frame_head hello = {.type = FRAME_HELLO,
@@ -332,7 +331,7 @@ void mesh_forward(struct ctx *ctx, uint64_t realm, const struct frame *frame)
     if (journal_add(ctx->seat, own_position(ctx), realm, frame) < 0)
         log_error("no memory: a connection that moves may miss a message");
     for (unsigned i = 0; i < seats; i++) {
-        if (on_air(&peers[i]))
+        if (on_air(&peers[i]) && peers[i].next_fd < 0)
             forward_to(&peers[i], realm, frame);
     }
 }
@@ -352,7 +351,7 @@ bool mesh_complete(const struct ctx *ctx)
 {
     (void)ctx;
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        if (on_air(&peers[i]) && !peers[i].greeted)
+        if (peers[i].next_fd >= 0 || (on_air(&peers[i]) && !peers[i].greeted))
             return false;
     }
     return true;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "frontd/shard/fanout.h"
 #include "frontd/shard/mesh.h"
 #include "frontd/shard/worker.h"
 #include "proto/jsonrpc.h"
@@ -11,7 +12,6 @@
 static bool replaying;
 
 /* What workers can make happen with every frame. */
-static struct log_limit not_utf8;
 static struct log_limit not_subscribed;
 
 /* A topic's name: a member of meta, its escapes resolved into `name`. */
@@ -85,56 +85,34 @@ static struct span payload_of(const struct frame *frame)
     return frame->blob.n > 0 ? frame->blob : frame->body;
 }
 
-/* A payload that comes for a client on several kinds of connection: encoded once for each. */
-struct shared {
-    const struct frame *frame;
-    struct message *encoded[STAY_KINDS];
-    bool refused; /* it cannot be sent to a kind of connection that it was for */
-};
-
-static void deliver(struct client *client, struct shared *shared)
+static struct shared shared_of(const struct frame *frame)
 {
-    const struct frame *frame = shared->frame;
-    struct message **message = &shared->encoded[client->stay->kind];
-    bool binary = frame->head.flags & FRAME_F_BINARY;
-    bool websocket = client->stay->kind == STAY_WEBSOCKET;
-    if (shared->refused && websocket)
-        return;
-    if (*message == NULL && websocket && !binary && !ws_text_valid(payload_of(frame))) {
-        shared->refused = true;
-        log_limited(&not_utf8, ctx_now(client->ctx), LOG_WARNING,
-            "a worker pushes text that is not UTF-8: it is not sent to WebSockets");
-        return;
-    }
-    if (*message == NULL)
-        *message = stay_encode(client->stay->kind, payload_of(frame), binary, true);
-    if (*message != NULL)
-        stay_push(client, *message);
+    return (struct shared){
+        .payload = payload_of(frame), .binary = frame->head.flags & FRAME_F_BINARY};
 }
 
-static void end_sharing(struct shared *shared)
+static void publish(
+    struct ctx *ctx, uint64_t realm, const struct frame *frame, const struct topic_name *topic)
 {
-    for (size_t i = 0; i < STAY_KINDS; i++)
-        message_unref(shared->encoded[i]);
-}
-
-static void publish(uint64_t realm, const struct frame *frame, const struct topic_name *topic)
-{
-    struct shared shared = {.frame = frame};
-    struct topic_members members = topics_members(realm, (struct span){topic->name, topic->n});
+    struct span name = {topic->name, topic->n};
+    struct shared shared = shared_of(frame);
+    struct topic_members members = topics_members(realm, name);
+    if (members.count > FANOUT_AT_ONCE && !replaying &&
+        fanout_add(ctx, realm, name, shared.payload, shared.binary))
+        return;
     /* From the last one on: who is turned away by it leaves, and the last takes the place. */
     for (uint32_t i = members.count; i > 0; i--) {
         if (!replaying || members.clients[i - 1]->arriving)
-            deliver(members.clients[i - 1], &shared);
+            shared_deliver(&shared, members.clients[i - 1]);
     }
-    end_sharing(&shared);
+    shared_deinit(&shared);
 }
 
 static void push(struct client *client, const struct frame *frame)
 {
-    struct shared shared = {.frame = frame};
-    deliver(client, &shared);
-    end_sharing(&shared);
+    struct shared shared = shared_of(frame);
+    shared_deliver(&shared, client);
+    shared_deinit(&shared);
 }
 
 static void subscribe(struct client *client, const struct topic_name *topic)
@@ -194,7 +172,7 @@ void push_handle(struct ctx *ctx, const struct push_from *from, const struct fra
         return;
     }
     if (frame->head.type == FRAME_PUBLISH) {
-        publish(from->realm, frame, &topic);
+        publish(ctx, from->realm, frame, &topic);
         if (from->worker != NULL)
             mesh_forward(ctx, from->realm, frame);
         return;

@@ -25,6 +25,7 @@
 #include "frontd/ctl.h"
 #include "frontd/loop.h"
 #include "frontd/privileges.h"
+#include "frontd/shard/fanout.h"
 #include "frontd/shard/give.h"
 #include "frontd/shard/mesh.h"
 #include "frontd/shard/pressure.h"
@@ -50,6 +51,7 @@ struct shard {
     uv_poll_t control;
     uv_poll_t wake;
     uv_prepare_t turn_end;
+    uv_idle_t more;    /* active: something is left for the next turn */
     uv_timer_t tick;   /* when the wheel is due */
     uv_check_t looked; /* active: it is due, once all sockets have been looked at */
     uv_timer_t drain_limit;
@@ -138,9 +140,11 @@ static void finish(struct shard *shard)
     acceptor_close(&shard->acceptor);
     give_shut();
     take_shut();
+    shard_ctx_begin(&shard->ctx);
     list_for_each_safe (node, &shard->acceptor.clients)
         client_doom(container_of(node, struct client, node));
     shard_ctx_flush(&shard->ctx);
+    fanout_finish(&shard->ctx); /* nobody is left for whom it is */
     for (size_t i = 0; i < shard->npools; i++)
         pool_shut(&shard->pools[i]);
     shard_ctx_flush(&shard->ctx);
@@ -151,6 +155,7 @@ static void finish(struct shard *shard)
         uv_close((uv_handle_t *)&shard->control, NULL);
     uv_close((uv_handle_t *)&shard->wake, NULL);
     uv_close((uv_handle_t *)&shard->turn_end, NULL);
+    uv_close((uv_handle_t *)&shard->more, NULL);
     uv_close((uv_handle_t *)&shard->tick, NULL);
     uv_close((uv_handle_t *)&shard->looked, NULL);
     uv_close((uv_handle_t *)&shard->drain_limit, NULL);
@@ -256,6 +261,13 @@ static void be_ready_when_settled(struct shard *shard)
     say_ready(shard);
 }
 
+/* The loop does not wait, since something is left to do: sockets are looked at, then this turn
+ * ends, too. */
+static void on_more(uv_idle_t *handle)
+{
+    (void)handle;
+}
+
 static void on_turn_end(uv_prepare_t *handle)
 {
     struct shard *shard = handle->data;
@@ -263,10 +275,14 @@ static void on_turn_end(uv_prepare_t *handle)
         return;
     if (shard->opening && !shard->running && !shard->ctx.draining)
         be_ready_when_settled(shard);
+    shard_ctx_begin(&shard->ctx);
     take_turn();
-    shard_ctx_flush(&shard->ctx);
+    give_prepare();
+    shard_ctx_flush(&shard->ctx); /* answers go out before what is left over is gone on with */
     give_turn();
     pressure_turn(&shard->ctx, &shard->acceptor.clients);
+    shard_ctx_flush(&shard->ctx);
+    shard_ctx_go_on(&shard->ctx);
     shard_ctx_flush(&shard->ctx);
     hold_back(shard);
     for (size_t i = 0; i < shard->npools; i++)
@@ -277,8 +293,13 @@ static void on_turn_end(uv_prepare_t *handle)
         go_on_draining(shard);
     else if (shard->ctx.leaving)
         go_on_leaving(shard);
-    if (!shard->finished)
-        set_tick(shard);
+    if (shard->finished)
+        return;
+    set_tick(shard);
+    if (shard_ctx_unfinished(&shard->ctx))
+        uv_idle_start(&shard->more, on_more);
+    else
+        uv_idle_stop(&shard->more);
 }
 
 static void on_drain_limit(uv_timer_t *timer)
@@ -391,6 +412,7 @@ static int init_handles(struct shard *shard)
 {
     uv_loop_t *loop = &shard->ctx.loop;
     CHECK(uv_prepare_init(loop, &shard->turn_end) == 0);
+    CHECK(uv_idle_init(loop, &shard->more) == 0);
     CHECK(uv_timer_init(loop, &shard->tick) == 0);
     CHECK(uv_check_init(loop, &shard->looked) == 0);
     CHECK(uv_timer_init(loop, &shard->drain_limit) == 0);

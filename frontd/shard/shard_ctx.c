@@ -5,6 +5,7 @@
 
 #include "common/hash.h"
 #include "common/mem.h"
+#include "frontd/shard/fanout.h"
 #include "frontd/shard/request.h"
 #include "frontd/shard/stay.h"
 
@@ -23,6 +24,9 @@ int shard_ctx_init(struct ctx *ctx, const struct conf *conf, struct share *share
     wheel_init(&ctx->wheel, ctx_now(ctx));
     ctx->dirty_tail = &ctx->dirty_clients;
     list_init(&ctx->dirty_streams);
+    list_init(&ctx->busy_streams);
+    list_init(&ctx->fanouts);
+    ctx->later_tail = &ctx->later_clients;
     list_init(&ctx->quiet);
     list_init(&ctx->unused);
     memory_init(&ctx->memory, conf->limits.memory);
@@ -49,6 +53,35 @@ void shard_ctx_deinit(struct ctx *ctx)
     for (size_t i = 0; i < SHARE_SEATS; i++) {
         if (ctx->wake_fds[i] >= 0)
             close(ctx->wake_fds[i]);
+    }
+}
+
+void shard_ctx_begin(struct ctx *ctx)
+{
+    if (ctx->later_clients == NULL)
+        return;
+    *ctx->later_tail = ctx->dirty_clients;
+    if (ctx->dirty_clients == NULL)
+        ctx->dirty_tail = ctx->later_tail;
+    ctx->dirty_clients = ctx->later_clients;
+    ctx->later_clients = NULL;
+    ctx->later_tail = &ctx->later_clients;
+}
+
+bool shard_ctx_unfinished(const struct ctx *ctx)
+{
+    return !list_empty(&ctx->fanouts) || !list_empty(&ctx->busy_streams) ||
+           ctx->later_clients != NULL;
+}
+
+void shard_ctx_go_on(struct ctx *ctx)
+{
+    uint64_t until = ctx->work + WORK_TURN;
+    while (ctx->work < until && !(list_empty(&ctx->fanouts) && list_empty(&ctx->busy_streams))) {
+        if (!list_empty(&ctx->fanouts))
+            fanout_go_on(list_first(&ctx->fanouts, struct fanout, node), WORK_SLICE);
+        if (!list_empty(&ctx->busy_streams))
+            stream_go_on(list_first(&ctx->busy_streams, struct stream, busy), WORK_SLICE);
     }
 }
 

@@ -11,6 +11,19 @@
  */
 int shard_ctx_init(struct ctx *ctx, const struct conf *conf, struct share *share);
 
+/* The beginning of the end of a turn: clients that had had their share in the last one are flushed
+ * with the others. */
+void shard_ctx_begin(struct ctx *ctx);
+
+/*
+ * Goes on with what was left over in turns before: frames that streams have read, and messages that
+ * are on their way to the members of a topic; by turns, and no more than WORK_TURN.
+ */
+void shard_ctx_go_on(struct ctx *ctx);
+
+/* Whether something is left for the next turn, which is not to wait then. */
+bool shard_ctx_unfinished(const struct ctx *ctx);
+
 /*
  * The end of a turn: writes what has gathered, and destroys what is doomed. Clients and streams
  * have their share in turn, until nothing is left to do.

@@ -403,7 +403,7 @@ static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, c
     uint32_t limit = client->ctx->conf->limits.body;
     const struct ws_limits limits = {.message = limit, .frame = limit};
     char control[WS_CONTROL_MAX];
-    while (n > 0 && client_may_start(client)) {
+    while (n > 0 && client_takes(client)) {
         struct ws_result result = ws_feed(ws, p, n, &limits, control);
         if (result.event == WS_EVENT_MESSAGE) {
             on_message(client, result.payload, result.opcode == WS_BINARY);
@@ -444,7 +444,7 @@ static void refuse_too_big(struct client *client)
 static size_t take_lines(struct client *client, size_t *scanned, char *p, size_t n, char **ret_rest)
 {
     bool line = client->stay->kind == STAY_LINE;
-    while (n > 0 && client_may_start(client)) {
+    while (n > 0 && client_takes(client)) {
         struct line_result result = feed_line(client, scanned, p, n);
         if (result.event == LINE_MORE)
             break;

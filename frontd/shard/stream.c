@@ -46,6 +46,10 @@ void stream_close(struct stream *stream)
         return;
     stream->closing = true;
     list_remove(&stream->dirty);
+    list_remove(&stream->busy);
+    if (stream->holder != NULL)
+        *stream->holder = NULL;
+    stream->holder = NULL;
     buf_deinit(&stream->in);
     buf_deinit(&stream->out);
     uv_close((uv_handle_t *)&stream->poll, on_closed);
@@ -76,30 +80,81 @@ char *stream_add_raw(struct stream *stream, const char *bytes, size_t n)
     return room;
 }
 
-/* Takes the complete frames at `p`. Returns the bytes used; less than n when it is closed. */
-static size_t read_frames(struct stream *stream, const char *p, size_t n)
+void stream_wait(struct stream *stream, struct stream **holder)
 {
+    stream->holder = holder;
+    stream->full = false;
+    *holder = stream;
+}
+
+/* Whether the frame is carried out together with the one before, which is waited for. */
+static bool joins(
+    const struct stream *stream, const struct frame *frame, const struct frame *before)
+{
+    /* A sibling's of a named realm is an extension (mesh.c), with the realm in meta. */
+    uint8_t type = frame->head.type;
+    return !stream->full && (type == FRAME_PUBLISH || type == FRAME_PUBLISH + FRAME_EXTENSION) &&
+           before->head.type == type && frame->head.conn == before->head.conn &&
+           frame->meta.n == before->meta.n &&
+           memcmp(frame->meta.p, before->meta.p, frame->meta.n) == 0;
+}
+
+/*
+ * Carries out the complete frames at `p`, up to so many units of work. Returns the bytes used; less
+ * than n when it is closed, or some are left for later.
+ */
+static size_t read_frames(struct stream *stream, const char *p, size_t n, uint64_t work)
+{
+    struct ctx *ctx = stream->ctx;
+    struct frame before = {0};
+    uint64_t until = ctx->work + work;
     size_t at = 0;
+    stream->left = false;
+    ctx->reading = stream;
     while (!stream->closing) {
         struct frame frame;
         size_t used;
         int r = frame_read(p + at, n - at, stream->max_frame, &frame, &used);
         if (r == FRAME_E_MORE)
             break;
+        bool waits = stream->holder != NULL && (r != 0 || !joins(stream, &frame, &before));
+        if (waits || ctx->work >= until) {
+            stream->left = true;
+            break;
+        }
         if (r != 0) {
             stream->ops->broken(stream, frame_error_text(r));
             break;
         }
         at += used;
+        ctx->work += 1 + (used >> WORK_SHIFT);
+        before = frame;
         stream->ops->frame(stream, &frame);
     }
+    ctx->reading = NULL;
+    if (stream->left && stream->holder == NULL && !stream->closing)
+        list_append(&ctx->busy_streams, &stream->busy);
     return at;
+}
+
+/* Carries out frames in `in`. */
+static void read_rest(struct stream *stream, uint64_t work)
+{
+    /* Out of the stream while its frames are looked at: who closes the stream frees its buffers. */
+    struct buf frames = stream->in;
+    stream->in = (struct buf){0};
+    size_t used = read_frames(stream, buf_data(&frames), buf_len(&frames), work);
+    buf_consume(&frames, used);
+    if (stream->closing)
+        buf_deinit(&frames);
+    else
+        stream->in = frames;
 }
 
 static void take_bytes(struct stream *stream, const char *p, size_t n)
 {
     if (buf_len(&stream->in) == 0) {
-        size_t used = read_frames(stream, p, n);
+        size_t used = read_frames(stream, p, n, WORK_STREAM);
         p += used;
         n -= used;
     }
@@ -109,19 +164,43 @@ static void take_bytes(struct stream *stream, const char *p, size_t n)
         stream->ops->broken(stream, "no memory");
         return;
     }
-    struct buf *in = &stream->in;
+    const struct buf *in = &stream->in;
     size_t need;
+    if (stream->left || stream->holder != NULL)
+        return; /* there is more than this turn has time for */
     if (frame_size(buf_data(in), buf_len(in), stream->max_frame, &need) == 0 && buf_len(in) < need)
         return; /* a long frame: look again when it is there */
-    /* Out of the stream while its frames are looked at: who closes the stream frees its buffers. */
-    struct buf frames = *in;
-    *in = (struct buf){0};
-    size_t used = read_frames(stream, buf_data(&frames), buf_len(&frames));
-    buf_consume(&frames, used);
-    if (stream->closing)
-        buf_deinit(&frames);
-    else
-        *in = frames;
+    read_rest(stream, WORK_STREAM);
+}
+
+/* Whether there are frames to carry out before more is read. */
+static bool occupied(const struct stream *stream)
+{
+    return stream->left || stream->holder != NULL;
+}
+
+/* Frames have been carried out since it was occupied. */
+static void resume(struct stream *stream)
+{
+    stream->heard_at = ctx_now(stream->ctx); /* whoever it is, we were not listening */
+    if (!stream->closing && !occupied(stream) && stream->failed != NULL)
+        mark_dirty(stream); /* its socket may have more */
+}
+
+void stream_go_on(struct stream *stream, uint64_t work)
+{
+    list_remove(&stream->busy);
+    read_rest(stream, work);
+    resume(stream);
+}
+
+void stream_release(struct stream *stream)
+{
+    *stream->holder = NULL;
+    stream->holder = NULL;
+    if (stream->left)
+        list_append(&stream->ctx->busy_streams, &stream->busy);
+    resume(stream);
 }
 
 /* Returns whether more may lie there. */
@@ -140,7 +219,7 @@ static bool on_readable(struct stream *stream)
     }
     stream->heard_at = ctx_now(stream->ctx);
     take_bytes(stream, read_buffer, (size_t)n);
-    return !stream->closing && !stream->deaf;
+    return !stream->closing;
 }
 
 static void wait_for_what_matters(struct stream *stream)
@@ -194,7 +273,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     }
     if (events & UV_WRITABLE)
         stream_flush(stream);
-    if ((events & UV_READABLE) && !stream->closing && !stream->deaf)
+    if ((events & UV_READABLE) && !stream->closing && !stream->deaf && !occupied(stream))
         on_readable(stream);
 }
 
@@ -222,11 +301,9 @@ void stream_end_turn(struct stream *stream)
         return;
     }
     const char *why = stream->failed;
-    if (!stream->deaf) {
-        for (int i = 0; i < REST_READS_MAX && on_readable(stream); i++)
-            ;
-    }
-    if (!stream->closing)
+    for (int i = 0; i < REST_READS_MAX && !occupied(stream) && on_readable(stream); i++)
+        ;
+    if (!stream->closing && !occupied(stream)) /* else resume() brings it here again */
         stream->ops->broken(stream, why);
 }
 
@@ -246,6 +323,7 @@ int stream_open(
     *stream = (struct stream){.ctx = ctx, .ops = ops, .fd = fd, .connecting = connecting};
     stream->max_frame = FRAME_MAX_DEFAULT;
     list_init(&stream->dirty);
+    list_init(&stream->busy);
     if (read_buffer == NULL)
         read_buffer = mem_get(READ_SIZE, &size);
     int r = read_buffer == NULL ? -ENOMEM : loop_poll_init(&ctx->loop, &stream->poll, fd);

@@ -3,6 +3,11 @@
 /*
  * Frames in both directions over a stream socket: what a worker's channel and a sibling's mesh
  * socket have in common. Writes gather until the end of the turn.
+ *
+ * A turn carries out only so many frames of a stream; the others stay where they were read to, and
+ * nothing more is read, until it is its turn again (stream_go_on()). So it is while a frame is
+ * being carried out over several turns (stream_wait()): frames take effect in their order. Whatever
+ * has come is carried out before the end of the socket is seen.
  */
 
 #include "common/buf.h"
@@ -27,16 +32,20 @@ struct stream {
     const struct stream_ops *ops;
     uv_poll_t poll;
     struct list dirty; /* in ctx->dirty_streams */
-    struct buf in;     /* an incomplete frame */
+    struct list busy;  /* in ctx->busy_streams */
+    struct buf in;     /* an incomplete frame, or those that are left for another turn */
     struct buf out;
     uint64_t appended; /* bytes put into `out` so far */
     uint64_t written;  /* of them, bytes that the kernel took */
     uint64_t heard_at; /* ms: last byte from the peer */
     int fd;
-    int events;         /* what the poll waits for */
-    uint32_t max_frame; /* bytes of payload that a frame of the peer's may have */
+    int events;             /* what the poll waits for */
+    uint32_t max_frame;     /* bytes of payload that a frame of the peer's may have */
+    struct stream **holder; /* where what the frames wait for knows it by; NULL: for nothing */
     const char *failed; /* why it is broken, which is dealt with when the turn ends; NULL: not */
     bool connecting;
+    bool left;  /* there may be whole frames in `in` */
+    bool full;  /* no more frames join the one that is waited for */
     bool deaf;  /* reading is paused */
     bool ended; /* the peer has closed it, or only its own side */
     bool closing;
@@ -75,6 +84,19 @@ void stream_fail(struct stream *stream, const char *why);
 /* At the end of a turn, for one that is dirty: writes what has gathered, or says that it is broken.
  */
 void stream_end_turn(struct stream *stream);
+
+/*
+ * From within frame(), of a PUBLISH: it is carried out later, and the frames after it wait until
+ * stream_release(). Only more PUBLISH with the same meta that lie there already are still given to
+ * frame(), to be carried out together, until `full` is set.
+ *
+ * holder: *holder is the stream, and becomes NULL should it end before.
+ */
+void stream_wait(struct stream *stream, struct stream **holder);
+void stream_release(struct stream *stream);
+
+/* One of ctx->busy_streams: carries out more of the frames that have been read. work: units. */
+void stream_go_on(struct stream *stream, uint64_t work);
 
 /* Pauses reading, or goes on. */
 void stream_set_deaf(struct stream *stream, bool deaf);

@@ -18,6 +18,7 @@ static struct hash_key hash_key;
 struct topic {
     UT_hash_handle hh;
     struct client **members;
+    struct topic_walk *walks;
     uint32_t count;
     uint32_t room;
     uint64_t realm; /* with the name, what it is found by */
@@ -81,6 +82,8 @@ static void destroy_if_empty(struct topic *topic)
     if (topic->count > 0)
         return;
     HASH_DEL(topics, topic);
+    for (struct topic_walk *walk = topic->walks; walk != NULL; walk = walk->next)
+        walk->topic = NULL;
     mem_free(topic->members);
     mem_free(topic);
 }
@@ -133,22 +136,50 @@ int topics_join(struct client *client, struct subscription **subscriptions, uint
     return 0;
 }
 
+/* Puts the member at `from` at the place `to`, which is free, and tells it so. */
+static void move_member(struct topic *topic, uint32_t from, uint32_t to)
+{
+    if (from == to)
+        return;
+    struct client *moved = topic->members[from];
+    topic->members[to] = moved;
+    struct subscription *its = subscriptions_of(moved);
+    while (its->topic != topic)
+        its = its->next;
+    its->index = to;
+}
+
+/*
+ * The place of a member that leaves is taken by the last one; but a walk meets exactly those before
+ * its `left`, so nobody may cross that. Of the walks that are still to meet the place, the one that
+ * ends first gives its last member away, whose place then is the free one; and so on.
+ * Returns the place that no walk is to meet.
+ */
+static uint32_t close_gap(struct topic *topic, uint32_t gap)
+{
+    for (;;) {
+        uint32_t least = UINT32_MAX;
+        for (const struct topic_walk *walk = topic->walks; walk != NULL; walk = walk->next) {
+            if (walk->left > gap)
+                least = MIN(least, walk->left);
+        }
+        if (least == UINT32_MAX)
+            return gap;
+        for (struct topic_walk *walk = topic->walks; walk != NULL; walk = walk->next)
+            walk->left -= walk->left == least;
+        move_member(topic, least - 1, gap);
+        gap = least - 1;
+    }
+}
+
 /* Takes the subscription at *link out of its topic and its connection. */
 static void leave(struct subscription **link)
 {
     struct subscription *subscription = *link;
     struct topic *topic = subscription->topic;
-    uint32_t last = --topic->count;
     *link = subscription->next;
-    if (subscription->index != last) {
-        /* The last member takes the place, and is told so. */
-        struct client *moved = topic->members[last];
-        topic->members[subscription->index] = moved;
-        struct subscription *its = subscriptions_of(moved);
-        while (its->topic != topic)
-            its = its->next;
-        its->index = subscription->index;
-    }
+    uint32_t gap = close_gap(topic, subscription->index);
+    move_member(topic, --topic->count, gap);
     slab_put(&slab, subscription);
     destroy_if_empty(topic);
 }
@@ -165,6 +196,38 @@ void topics_leave(struct subscription **subscriptions, uint64_t realm, struct sp
         else
             link = &(*link)->next;
     }
+}
+
+void topics_walk(struct topic_walk *walk, uint64_t realm, struct span name)
+{
+    struct topic *topic = find(realm, name);
+    *walk = (struct topic_walk){.topic = topic};
+    if (topic == NULL)
+        return;
+    walk->left = topic->count;
+    walk->next = topic->walks;
+    topic->walks = walk;
+}
+
+void topics_stop(struct topic_walk *walk)
+{
+    if (walk->topic == NULL)
+        return;
+    struct topic_walk **link = &walk->topic->walks;
+    while (*link != walk)
+        link = &(*link)->next;
+    *link = walk->next;
+    walk->topic = NULL;
+}
+
+struct client *topics_next(struct topic_walk *walk)
+{
+    if (walk->topic == NULL)
+        return NULL;
+    if (walk->left > 0)
+        return walk->topic->members[--walk->left];
+    topics_stop(walk);
+    return NULL;
 }
 
 struct topic_members topics_members(uint64_t realm, struct span name)

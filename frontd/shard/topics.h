@@ -26,6 +26,17 @@ struct topic_members {
     uint32_t count;
 };
 
+/*
+ * A walk over those who were a topic's members when it began, which may take as long as it likes:
+ * who joins meanwhile is left out, who leaves is not met any more, and nobody is met twice. Where
+ * it is in memory is known to the topic until the walk is over.
+ */
+struct topic_walk {
+    struct topic_walk *next; /* of the same topic */
+    struct topic *topic;     /* NULL: it is over */
+    uint32_t left;           /* the members [0 .. left - 1] are still to be met */
+};
+
 /* of: where the subscriptions of a connection begin. */
 void topics_init(struct subscription *(*of)(const struct client *client));
 
@@ -60,6 +71,15 @@ void topics_save(const struct subscription *subscriptions, struct pack *pack);
  */
 int topics_restore(struct client *client, struct subscription **subscriptions, uint64_t realm,
     struct unpack *unpack);
+
+/* Begins a walk. Of a topic that nobody has joined it is over. */
+void topics_walk(struct topic_walk *walk, uint64_t realm, struct span name);
+
+/* The next member; NULL: there are no more, and the walk is over. */
+struct client *topics_next(struct topic_walk *walk);
+
+/* Ends it before that. */
+void topics_stop(struct topic_walk *walk);
 
 /* The members of a topic; count 0 where there are none. Valid until one joins or leaves. */
 struct topic_members topics_members(uint64_t realm, struct span name);

@@ -98,7 +98,7 @@ def pushes_over(site, worker, act, each=5, sources=2):
                 crowd.add(kind)
         crowd.join("t")
         readers = [(conn, Reader(client, lambda m: m and m[-1] == END)) for client, conn, _ in crowd.members]
-        conns = [conn for _, conn, _ in crowd.members[::3]]
+        conns = [conn for _, conn, _ in crowd.members[::3]][:5]
         running = [Source(worker, "s%d" % n, conns) for n in range(sources)]
         act()
         sent = {}
@@ -131,6 +131,17 @@ def test_pushes_over_ten_reloads(front):
             site.reload(number, shards=shards)
     pushes_over(site, worker, act)
     assert site.generation() == 11
+
+
+def test_pushes_to_many_over_reloads(front):
+    """To so many that a message is on its way for several turns, and connections are sent in between."""
+    site, worker = build(front)
+
+    def act():
+        for number, shards in PLAN[:5]:
+            site.reload(number, shards=shards, timeout=6 * LIMIT * SLOW)
+    pushes_over(site, worker, act, each=30)
+    assert site.generation() == 6
 
 
 def test_pushes_while_a_new_shard_is_stopped_for_a_while(front):

@@ -89,6 +89,9 @@ void shardlet_turn(struct shardlet *shardlet)
     for (int i = 0; i < TURNS; i++) {
         uv_run(&shardlet->ctx.loop, UV_RUN_NOWAIT);
         expire(shardlet);
+        shard_ctx_begin(&shardlet->ctx);
+        shard_ctx_flush(&shardlet->ctx);
+        shard_ctx_go_on(&shardlet->ctx);
         shard_ctx_flush(&shardlet->ctx);
     }
 }
@@ -97,6 +100,7 @@ void shardlet_deinit(struct shardlet *shardlet)
 {
     struct ctx *ctx = &shardlet->ctx;
     shardlet_use(shardlet);
+    shard_ctx_begin(&shardlet->ctx);
     list_for_each_safe (node, &shardlet->clients)
         client_doom(container_of(node, struct client, node));
     shard_ctx_flush(&shardlet->ctx);

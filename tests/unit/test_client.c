@@ -1,8 +1,11 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "frontd/shard/shard_ctx.h"
 #include "tests/unit/descriptors.h"
 #include "tests/unit/move_conf.h"
 #include "tests/unit/shardlet.h"
@@ -41,4 +44,84 @@ Test(client, that_cannot_be_waited_for)
         shardlet_turn(&shard);
         cr_assert_eq(open_count(), before);
     }
+}
+
+static void one_turn(void)
+{
+    shardlet_use(&shard);
+    uv_run(&shard.ctx.loop, UV_RUN_NOWAIT);
+    shard_ctx_begin(&shard.ctx);
+    shard_ctx_flush(&shard.ctx);
+    shard_ctx_go_on(&shard.ctx);
+    shard_ctx_flush(&shard.ctx);
+}
+
+/* Messages that cost a client next to nothing: so many are taken up in a turn, and the others in
+ * the next ones, before more is read. `ends`: its end comes right behind them. */
+static void take_turns(const char *listener, const char *one, size_t n, size_t answer, bool ends)
+{
+    const size_t counts[] = {
+        1, WORK_CLIENT_MESSAGES, WORK_CLIENT_MESSAGES + 1, 5 * WORK_CLIENT_MESSAGES, 12000};
+    for (size_t k = 0; k < ARRAY_LEN(counts); k++) {
+        static char in[512 * 1024];
+        static char out[4 * 1024 * 1024];
+        size_t sent = 0;
+        size_t got = 0;
+        int peer;
+        struct client *client = shardlet_client(&shard, listener, &peer);
+        for (size_t i = 0; i < counts[k]; i++)
+            memcpy(in + i * n, one, n);
+        size_t turns = 0;
+        for (; got < counts[k] * answer; turns++) {
+            size_t before = got;
+            ssize_t r = send(peer, in + sent, counts[k] * n - sent, MSG_NOSIGNAL);
+            sent += r > 0 ? (size_t)r : 0;
+            if (ends && sent == counts[k] * n)
+                shutdown(peer, SHUT_WR);
+            cr_assert_lt(turns, 10000u, "%s: %zu of %zu", listener, got, counts[k] * answer);
+            one_turn();
+            shardlet_read(peer, out, sizeof(out), &got);
+            /* In the turn in which it is read, and at its end once more. */
+            cr_assert_leq(
+                got - before, 2 * WORK_CLIENT_MESSAGES * answer, "%s, turn %zu", listener, turns);
+            if (shard.ctx.open > 0 && client->pending != NULL)
+                cr_assert_leq(buf_len(&client->pending->bytes), (size_t)2 * CTX_READ_SIZE);
+        }
+        cr_expect_geq(turns, counts[k] / WORK_CLIENT_MESSAGES / 2);
+        cr_expect_eq(got, counts[k] * answer);
+        close(peer);
+        for (int i = 0; i < 4; i++)
+            one_turn();
+        cr_assert_eq(shard.ctx.open, 0u);
+        cr_assert_not(shard_ctx_unfinished(&shard.ctx));
+    }
+}
+
+Test(client, that_sends_very_many_heartbeats)
+{
+    take_turns("frames", "\0\0\0\0", 4, 4, false);
+    take_turns("frames", "\0\0\0\0", 4, 4, true);
+}
+
+Test(client, that_sends_very_many_wrong_lines)
+{
+    static const char answer[] = "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32700,\"message\":"
+                                 "\"parse error\"},\"id\":null}\n";
+    take_turns("lines", "x\n", 2, sizeof(answer) - 1, false);
+    take_turns("lines", "x\n", 2, sizeof(answer) - 1, true);
+}
+
+/* One that has had its share is closed, whatever it has left. */
+Test(client, that_is_closed_while_it_yields)
+{
+    static char in[40000];
+    int peer;
+    struct client *client = shardlet_client(&shard, "frames", &peer);
+    cr_assert_eq(write(peer, in, sizeof(in)), (ssize_t)sizeof(in));
+    one_turn();
+    cr_assert(client->later && client->yields && shard_ctx_unfinished(&shard.ctx));
+    client_doom(client);
+    one_turn();
+    cr_assert_eq(shard.ctx.open, 0u);
+    close(peer);
 }

@@ -1,0 +1,65 @@
+#pragma once
+
+/*
+ * Messages on their way to the members of a topic, over as many turns of the loop as it takes: each
+ * turn brings them to some of the members, so that one message to very many does not hold up what
+ * else is to be done. Messages that lie there together go to each member together, in one write.
+ *
+ * The stream that they came on waits meanwhile, since what comes after them takes effect after them
+ * (protocol section 9). Other streams go on; of messages to one topic that came on two streams
+ * there is no order.
+ *
+ * Who was a member when the first of them came is sent all of them, unless it leaves before. What
+ * has been heard of a shard (mesh_positions()) includes messages that are on their way; so before a
+ * connection is frozen to be sent with such a position, or comes back and is given what the journal
+ * has, they are brought to their end: fanout_finish().
+ */
+
+#include "frontd/shard/message.h"
+#include "frontd/shard/stay.h"
+#include "frontd/shard/stream.h"
+
+enum {
+    FANOUT_AT_ONCE = 16,       /* members: to so few a message goes at once */
+    FANOUT_MESSAGES = 64,      /* that go together, as many as one write has room for */
+    FANOUT_BYTES = 256 * 1024, /* in all of them: past it no more join */
+};
+
+/* A message for clients on several kinds of connection: encoded once for each. Zeroed but for
+ * payload and binary at first. */
+struct shared {
+    struct span payload;
+    bool binary;
+    bool refused; /* it cannot be sent to a kind of connection that it was for */
+    struct message *encoded[STAY_KINDS];
+};
+
+struct fanout {
+    struct list node; /* in ctx->fanouts */
+    struct ctx *ctx;
+    struct stream *stream; /* waits for it; NULL: it has ended */
+    struct topic_walk walk;
+    size_t bytes;
+    unsigned count;
+    struct shared messages[FANOUT_MESSAGES];
+};
+
+/* Sends it to a client, which may be turned away by it: it is in no topic then, and has no `stay`.
+ */
+void shared_deliver(struct shared *shared, struct client *client);
+
+/* Lets go of what is encoded. */
+void shared_deinit(struct shared *shared);
+
+/*
+ * Takes a message up, from within the frame that brought it: a copy is made. Returns false where it
+ * is to be delivered at once, since no stream could wait, or there is no memory.
+ */
+bool fanout_add(
+    struct ctx *ctx, uint64_t realm, struct span topic, struct span payload, bool binary);
+
+/* Goes on with one, up to so many units of work: it is at the end of ctx->fanouts then, or gone. */
+void fanout_go_on(struct fanout *fanout, uint64_t work);
+
+/* Brings all of them to their end. Not from within a frame. */
+void fanout_finish(struct ctx *ctx);
