@@ -200,6 +200,7 @@ static void on_hello(struct target *target, const struct handover_message *messa
     target->greeted = true;
     target->greeted_at = ctx_now(give.ctx);
     target->at = message->heard;
+    mesh_mark(); /* of those who have ended before it was there, it hears nothing */
 }
 
 static void on_taken(struct target *target, const struct handover_message *message)
@@ -291,7 +292,7 @@ static bool ready_for_round(void)
         if (!target->greeted || target->sent)
             return false;
         if (!target->ready)
-            target->ready = mesh_has_heard(give.ctx, &target->at) ||
+            target->ready = (mesh_past_mark() && mesh_has_heard(give.ctx, &target->at)) ||
                             now - target->greeted_at >= HANDOVER_WAIT_MS;
         if (!target->ready)
             return false;

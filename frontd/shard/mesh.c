@@ -61,6 +61,7 @@ struct peer {
     uint64_t asked;    /* number of the last PING that was sent to it; 0: none was */
     uint64_t answered; /* number of the last PONG from it */
     uint64_t gone_at;  /* ms: its socket was closed */
+    uint64_t mark;     /* what its stream's `consumed` is to be: see mesh_mark() */
     uint64_t taken;    /* bytes that it had taken when somebody last looked */
     uint64_t taken_at; /* ms: it took some, or nothing waited for it */
     uint64_t beats;    /* of its seat */
@@ -242,7 +243,7 @@ int mesh_add(struct ctx *ctx, unsigned seat, int fd)
     peer->greeted = false;
     peer->version = VERSION_FIRST;
     peer->asked = peer->answered = 0;
-    peer->taken = peer->skipped = 0;
+    peer->taken = peer->skipped = peer->mark = 0;
     peer->taken_at = ctx_now(ctx);
     int r = stream_open(&peer->stream, ctx, &stream_ops, fd, false);
     peer->stream.max_frame += REALM_SIZE;
@@ -352,6 +353,23 @@ bool mesh_complete(const struct ctx *ctx)
     (void)ctx;
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
         if (peers[i].next_fd >= 0 || (on_air(&peers[i]) && !peers[i].greeted))
+            return false;
+    }
+    return true;
+}
+
+void mesh_mark(void)
+{
+    for (unsigned i = 0; i < seats; i++) {
+        if (on_air(&peers[i]))
+            peers[i].mark = stream_due(&peers[i].stream);
+    }
+}
+
+bool mesh_past_mark(void)
+{
+    for (unsigned i = 0; i < seats; i++) {
+        if (on_air(&peers[i]) && peers[i].stream.consumed < peers[i].mark)
             return false;
     }
     return true;

@@ -30,6 +30,13 @@ void mesh_positions(const struct ctx *ctx, struct positions *ret_positions);
 /* Whether every shard that is there has said where its stream of pushes stands. */
 bool mesh_complete(const struct ctx *ctx);
 
+/*
+ * What siblings have sent until the last mesh_mark(), and whether all of it has been carried out.
+ * For shards that have ended before a new one was there: it will never hear what they have said.
+ */
+void mesh_mark(void);
+bool mesh_past_mark(void);
+
 /* Whether it has heard as much of every shard that is there. */
 bool mesh_has_heard(const struct ctx *ctx, const struct positions *wanted);
 

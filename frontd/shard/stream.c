@@ -1,6 +1,7 @@
 #include "frontd/shard/stream.h"
 
 #include <errno.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -132,6 +133,7 @@ static size_t read_frames(struct stream *stream, const char *p, size_t n, uint64
         stream->ops->frame(stream, &frame);
     }
     ctx->reading = NULL;
+    stream->consumed += at;
     if (stream->left && stream->holder == NULL && !stream->closing)
         list_append(&ctx->busy_streams, &stream->busy);
     return at;
@@ -171,6 +173,14 @@ static void take_bytes(struct stream *stream, const char *p, size_t n)
     if (frame_size(buf_data(in), buf_len(in), stream->max_frame, &need) == 0 && buf_len(in) < need)
         return; /* a long frame: look again when it is there */
     read_rest(stream, WORK_STREAM);
+}
+
+uint64_t stream_due(const struct stream *stream)
+{
+    int unread = 0;
+    if (ioctl(stream->fd, FIONREAD, &unread) < 0)
+        unread = 0;
+    return stream->consumed + buf_len(&stream->in) + (uint64_t)unread;
 }
 
 /* Whether there are frames to carry out before more is read. */

@@ -37,6 +37,7 @@ struct stream {
     struct buf out;
     uint64_t appended; /* bytes put into `out` so far */
     uint64_t written;  /* of them, bytes that the kernel took */
+    uint64_t consumed; /* bytes of frames from the peer that were carried out */
     uint64_t heard_at; /* ms: last byte from the peer */
     int fd;
     int events;             /* what the poll waits for */
@@ -94,6 +95,10 @@ void stream_end_turn(struct stream *stream);
  */
 void stream_wait(struct stream *stream, struct stream **holder);
 void stream_release(struct stream *stream);
+
+/* What `consumed` will be when all that the peer has sent so far is carried out, whole frames at
+ * least. */
+uint64_t stream_due(const struct stream *stream);
 
 /* One of ctx->busy_streams: carries out more of the frames that have been read. work: units. */
 void stream_go_on(struct stream *stream, uint64_t work);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "frontd/shard/mesh.h"
+#include "frontd/shard/shard_ctx.h"
 #include "tests/unit/move_conf.h"
 #include "tests/unit/shardlet.h"
 
@@ -385,6 +386,44 @@ Test(mesh, who_does_not_move_is_not_waited_for)
     shardlet_turn(&shardlet);
     shardlet_deinit(&shardlet);
 }
+
+/* What a sibling has sent by now, wherever it lies: it may have ended, and say it to nobody else.
+ */
+Test(mesh, what_has_come_until_a_mark)
+{
+    struct shardlet shardlet;
+    char bytes[1000 * FRAME_HEAD_SIZE];
+    shardlet_init(&shardlet, MOVE_CONF, SEAT);
+    mesh_mark();
+    cr_expect(mesh_past_mark(), "there is nobody");
+    int fd = sibling(&shardlet, OTHER);
+    say_of(&shardlet, fd, FRAME_HELLO, 0, 77);
+    mesh_mark();
+    cr_expect(mesh_past_mark());
+    for (size_t i = 0; i < 1000; i++) {
+        const struct frame_head head = {.type = FRAME_PUSH, .call = i + 1, .conn = 99};
+        frame_head_write(&head, (uint8_t *)bytes + i * FRAME_HEAD_SIZE);
+    }
+    cr_assert_eq(write(fd, bytes, sizeof(bytes)), (ssize_t)sizeof(bytes));
+    close(fd);
+    mesh_mark();
+    cr_expect_not(mesh_past_mark(), "it is in the socket");
+    uv_run(&shardlet.ctx.loop, UV_RUN_NOWAIT);
+    cr_expect_not(mesh_past_mark(), "a part of it is carried out");
+    mesh_mark();
+    int turns = 0;
+    for (; !mesh_past_mark() && turns < 100; turns++) {
+        uv_run(&shardlet.ctx.loop, UV_RUN_NOWAIT);
+        shard_ctx_flush(&shardlet.ctx);
+        shard_ctx_go_on(&shardlet.ctx);
+    }
+    cr_expect(turns > 0 && turns < 100);
+    cr_expect_eq(position_of(&shardlet, OTHER).seq, 1000u);
+    mesh_shut();
+    shardlet_turn(&shardlet);
+    shardlet_deinit(&shardlet);
+}
+
 /* Realms */
 
 #define RED_CONF                                                                                   \
@@ -415,7 +454,8 @@ static void send_all(struct shardlet *shardlet, int fd, const void *bytes, size_
     shardlet_turn(shardlet);
 }
 
-/* A sibling passes a push on: its body, and before that the realm where the type is extended. */
+/* A sibling passes a push on: its body, and before that the realm where the type is extended.
+ */
 static void pass(
     struct shardlet *shardlet, int fd, struct frame_head head, uint64_t realm, struct span body)
 {
@@ -475,8 +515,8 @@ static void forward_of(struct shardlet *shardlet, uint64_t realm)
     flush_streams(shardlet);
 }
 
-/* What goes to a sibling: byte for byte what it was before there were realms, where none is named;
- * else an extension, with the realm in front. */
+/* What goes to a sibling: byte for byte what it was before there were realms, where none is
+ * named; else an extension, with the realm in front. */
 Test(mesh, what_is_passed_on_has_its_realm)
 {
     static const char realm[] = "\x01\x23\x45\x67\x89\xab\xcd\xef";
