@@ -1,9 +1,14 @@
 #include "common/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -11,8 +16,11 @@ enum {
     MESSAGE_MAX = 600, /* bytes; what is longer is cut */
     WHO_MAX = 32,
     /* A byte becomes at most 6 (\u00xx), and a line has some 128 bytes besides. It stays below
-     * PIPE_BUF: after POLLOUT such a write does not block, and is whole in a shared pipe. */
+     * PIPE_BUF: such a write is whole in a shared pipe, or not at all. */
     LINE_MAX_BYTES = (MESSAGE_MAX + WHO_MAX) * 6 + 256,
+    KINDS_MAX = 256, /* formats that are counted at a time: more than there are in a program */
+    TELL_MS = 1000,  /* without a line of a kind, before it is told how many were left out */
+    MS_A_SECOND = 1000,
 };
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
@@ -21,9 +29,51 @@ static enum log_level log_level = LOG_INFO;
 static enum log_format log_format = LOG_TEXT;
 static char log_who[WHO_MAX] = "frontd";
 static unsigned long log_lost;
+static bool log_cut; /* the last line is there in part only: what follows begins a new one */
+
+/* What standard error is, and so how it is written to without waiting. */
+static enum sink {
+    SINK_UNKNOWN,
+    SINK_NONBLOCKING, /* a pipe or terminal */
+    SINK_PIPE,        /* whose flag belongs to others */
+    SINK_SOCKET,
+    SINK_OTHER, /* a file; /dev/null */
+} log_sink;
+
+/* Another description of the same pipe or terminal, which does not block, becomes descriptor 2. */
+static bool reopen(void)
+{
+    static bool done;
+    if (done)
+        return true;
+    int fd = open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    done = fd >= 0 && dup2(fd, STDERR_FILENO) == STDERR_FILENO;
+    if (fd >= 0)
+        close(fd);
+    return done;
+}
+
+static enum sink find_sink(bool may_reopen)
+{
+    struct stat st;
+    int flags = fcntl(STDERR_FILENO, F_GETFL);
+    if (flags < 0 || fstat(STDERR_FILENO, &st) < 0)
+        return SINK_OTHER;
+    if (S_ISSOCK(st.st_mode))
+        return SINK_SOCKET;
+    if (!S_ISFIFO(st.st_mode) && !(S_ISCHR(st.st_mode) && isatty(STDERR_FILENO)))
+        return SINK_OTHER;
+    /* Also where the flag is set: whoever did may take it away again. */
+    if ((may_reopen && reopen()) || flags & O_NONBLOCK)
+        return SINK_NONBLOCKING;
+    return S_ISFIFO(st.st_mode) ? SINK_PIPE : SINK_OTHER;
+}
 
 void log_init(enum log_level level, enum log_format format, const char *who)
 {
+    int saved_errno = errno;
+    log_sink = find_sink(true);
+    errno = saved_errno;
     log_level = level;
     log_format = format;
     snprintf(log_who, sizeof(log_who), "%s", who);
@@ -38,11 +88,32 @@ int log_level_parse(const char *name)
     return -1;
 }
 
+uint64_t log_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * MS_A_SECOND + (uint64_t)now.tv_nsec / 1000000;
+}
+
+bool log_rate_pass(struct log_rate *rate, uint64_t now, unsigned interval, unsigned burst)
+{
+    uint64_t from = MAX(rate->used_until, now);
+    if (from - now > (uint64_t)interval * (burst - 1)) {
+        rate->skipped++;
+        return false;
+    }
+    rate->used_until = from + interval;
+    return true;
+}
+
 /* A line while it is written. */
 struct line {
-    size_t n;
+    char newline; /* before it, where the last one was cut */
     char text[LINE_MAX_BYTES];
+    size_t n;
 };
+_Static_assert(offsetof(struct line, text) == 1, "they are written together");
+_Static_assert(1 + LINE_MAX_BYTES <= PIPE_BUF, "a line in a pipe is whole");
 
 /*
  * Appends text with what would break a line or a JSON string escaped, as much as leaves room for
@@ -66,13 +137,46 @@ static size_t put_escaped(struct line *line, struct span text, bool json)
     return i;
 }
 
-/* Never blocks: a line for which there is no room now is lost. */
-static bool write_line(const char *line, size_t n)
+/* For a file; and for what can be asked in no better way, which another process may fill in
+ * between. */
+static ssize_t write_if_ready(const char *bytes, size_t n)
 {
     struct pollfd pfd = {.fd = STDERR_FILENO, .events = POLLOUT};
     if (poll(&pfd, 1, 0) != 1 || !(pfd.revents & POLLOUT))
-        return false;
-    return write(STDERR_FILENO, line, n) == (ssize_t)n;
+        return -1;
+    return write(STDERR_FILENO, bytes, n);
+}
+
+/* Returns how many bytes were written at once, or -1. */
+static ssize_t write_now(const char *bytes, size_t n)
+{
+    struct iovec iov = {.iov_base = (char *)(uintptr_t)bytes, .iov_len = n};
+    if (log_sink == SINK_UNKNOWN)
+        log_sink = find_sink(false);
+    switch (log_sink) {
+    case SINK_NONBLOCKING: return write(STDERR_FILENO, bytes, n);
+    case SINK_SOCKET: return send(STDERR_FILENO, bytes, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    case SINK_PIPE: {
+        ssize_t written = pwritev2(STDERR_FILENO, &iov, 1, -1, RWF_NOWAIT);
+        if (written >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL))
+            return written;
+        log_sink = SINK_OTHER; /* Linux before 6.4 */
+        return write_if_ready(bytes, n);
+    }
+    default: return write_if_ready(bytes, n);
+    }
+}
+
+/* Never blocks: a line for which there is no room now is lost. */
+static bool write_line(struct line *line)
+{
+    bool cut = log_cut;
+    line->newline = '\n';
+    size_t n = line->n + cut;
+    ssize_t written = write_now(cut ? &line->newline : line->text, n);
+    if (written > 0)
+        log_cut = (size_t)written < n;
+    return written == (ssize_t)n;
 }
 
 static struct span span_of(const char *text)
@@ -104,7 +208,7 @@ static size_t write_message(enum log_level level, const char *prefix, struct spa
         line.text[line.n++] = '}';
     }
     line.text[line.n++] = '\n';
-    if (!write_line(line.text, line.n))
+    if (!write_line(&line))
         log_lost++;
     return used;
 }
@@ -123,18 +227,81 @@ static void tell_lost(void)
         log_lost = lost; /* still full; the note itself does not count */
 }
 
+/* The lines of a format. It is found by where it lies, at first where its hash says. */
+static struct kind {
+    const char *format; /* NULL: free */
+    uint64_t written;   /* ms: the last line */
+    struct log_rate rate;
+    enum log_level level;
+} kinds[KINDS_MAX];
+static unsigned log_silenced; /* kinds of which lines were left out, and nothing was said yet */
+
+static struct kind *find_kind(const char *format)
+{
+    size_t home = (size_t)((uintptr_t)format * 0x9e3779b97f4a7c15ULL >> 40) % KINDS_MAX;
+    for (size_t i = 0; i < KINDS_MAX; i++) {
+        struct kind *kind = &kinds[(home + i) % KINDS_MAX];
+        if (kind->format == NULL)
+            kind->format = format;
+        if (kind->format == format)
+            return kind;
+    }
+    return &kinds[home]; /* they count together */
+}
+
+/* How many lines of which kinds were left out, when they are over. */
+static void tell_silenced(uint64_t now)
+{
+    for (size_t i = 0; log_silenced > 0 && i < KINDS_MAX; i++) {
+        struct kind *kind = &kinds[i];
+        char note[MESSAGE_MAX];
+        if (kind->rate.skipped == 0 || now - kind->written < TELL_MS)
+            continue;
+        snprintf(note, sizeof(note), "%llu more lines were left out of the kind: %s",
+            (unsigned long long)kind->rate.skipped, kind->format);
+        kind->rate.skipped = 0;
+        log_silenced--;
+        write_message(kind->level, "", span_of(note));
+    }
+}
+
+static void write_with_skipped(enum log_level level, const char *message, uint64_t skipped)
+{
+    char more[MESSAGE_MAX];
+    tell_lost();
+    if (skipped > 0) {
+        char note[80];
+        int n = snprintf(note, sizeof(note), " (and %llu more like it since the last line)",
+            (unsigned long long)skipped);
+        snprintf(more, sizeof(more), "%.*s%s", (int)sizeof(more) - 1 - n, message, note);
+        message = more;
+    }
+    write_message(level, "", span_of(message));
+}
+
 void log_write(enum log_level level, const char *format, ...)
 {
     if (level > log_level)
         return;
     int saved_errno = errno;
     char message[MESSAGE_MAX];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(message, sizeof(message), format, args);
-    va_end(args);
-    tell_lost();
-    write_message(level, "", span_of(message));
+    struct kind *kind = find_kind(format);
+    uint64_t now = log_clock();
+    uint64_t skipped = kind->rate.skipped;
+    if (log_rate_pass(&kind->rate, now, MS_A_SECOND / LOG_RATE, LOG_BURST)) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(message, sizeof(message), format, args);
+        va_end(args);
+        log_silenced -= skipped > 0;
+        kind->rate.skipped = 0;
+        kind->written = now;
+        kind->level = level;
+        write_with_skipped(level, message, skipped);
+    } else {
+        log_silenced += skipped == 0;
+    }
+    tell_silenced(now);
     errno = saved_errno;
 }
 
@@ -146,16 +313,15 @@ void log_limited(
         return;
     }
     char message[MESSAGE_MAX];
+    int saved_errno = errno;
     va_list args;
     va_start(args, format);
     vsnprintf(message, sizeof(message), format, args);
     va_end(args);
-    if (limit->skipped == 0)
-        log_write(level, "%s", message);
-    else
-        log_write(level, "%s (and %llu more like it since the last line)", message,
-            (unsigned long long)limit->skipped);
+    if (level <= log_level)
+        write_with_skipped(level, message, limit->skipped);
     *limit = (struct log_limit){.again_at = now + LOG_LIMIT_MS};
+    errno = saved_errno;
 }
 
 size_t log_text(enum log_level level, const char *prefix, struct span text)

@@ -4,7 +4,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/log.h"
 #include "common/mem.h"
 #include "frontd/loop.h"
 
@@ -15,8 +14,31 @@ enum {
     READS_AT_END = 17,
 };
 
+/* Says how many lines were left out, at most once in a second but at the end. */
+static void tell_skipped(struct output_lines *lines, bool at_end)
+{
+    char prefix[OUTPUT_NAME_MAX + 16];
+    char note[96];
+    uint64_t now = log_clock();
+    if (lines->rate.skipped == 0 || (!at_end && now - lines->told_at < 1000))
+        return;
+    int n = snprintf(note, sizeof(note),
+        "%llu lines were left out: it writes more than %d in a second",
+        (unsigned long long)lines->rate.skipped, OUTPUT_RATE);
+    snprintf(prefix, sizeof(prefix), "%s: ", lines->name);
+    log_text(LOG_WARNING, prefix, (struct span){note, (size_t)n});
+    lines->rate.skipped = 0;
+    lines->told_at = now;
+}
+
 static void log_piece(struct output_lines *lines)
 {
+    if (!log_rate_pass(&lines->rate, log_clock(), 1000 / OUTPUT_RATE, OUTPUT_RATE)) {
+        lines->continued = true;
+        lines->n = 0;
+        return;
+    }
+    tell_skipped(lines, false);
     char prefix[OUTPUT_NAME_MAX + 16];
     struct span text = {lines->text, lines->n};
     do {
@@ -61,6 +83,7 @@ void output_lines_end(struct output_lines *lines)
 {
     if (lines->n > 0)
         log_piece(lines);
+    tell_skipped(lines, true);
     lines->continued = false;
 }
 

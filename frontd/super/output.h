@@ -4,11 +4,12 @@
 
 #include <uv.h>
 
-#include "common/base.h"
+#include "common/log.h"
 
 enum {
     OUTPUT_LINE_MAX = 3072, /* bytes; what is longer becomes several lines of the log */
     OUTPUT_NAME_MAX = 96,
+    OUTPUT_RATE = 1000, /* lines of the log in a second, and at once; the others are only counted */
 };
 
 /* Bytes on their way to become lines. Zeroed is empty, but for the name. */
@@ -16,6 +17,8 @@ struct output_lines {
     char name[OUTPUT_NAME_MAX]; /* "worker app/0 (pid 4711)" */
     uint32_t n;                 /* bytes of a line that has not ended yet */
     bool continued;             /* the line's beginning has been logged */
+    struct log_rate rate;
+    uint64_t told_at; /* ms: when it was last said how many lines were left out */
     char text[OUTPUT_LINE_MAX];
 };
 

@@ -2,8 +2,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <json-c/json.h>
+#include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -148,7 +153,7 @@ Test(log, a_full_pipe_loses_lines_and_says_so)
     memset(text, 'x', sizeof(text) - 1);
     log_init(LOG_INFO, LOG_TEXT, "x");
     for (int i = 0; i < 1000; i++)
-        log_info("%s", text); /* returns, full or not */
+        log_text(LOG_INFO, "", (struct span){text, 500}); /* returns, full or not */
     size_t lines = 0;
     size_t n;
     while ((n = read_all(line)) > 0) {
@@ -164,6 +169,253 @@ Test(log, a_full_pipe_loses_lines_and_says_so)
     cr_assert_not_null(strstr(line, "]: after\n"), "%s", line);
     log_info("once");
     cr_assert_str_eq(read_line(line), "once");
+}
+
+/* Standard error, and what is read of it, over what others share with us. */
+
+/* It becomes `fd`; the flags of its description are those of whoever else has it. */
+static int share_standard_error(int fd)
+{
+    cr_assert_eq(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+    return fd;
+}
+
+static bool is_blocking(int fd)
+{
+    return !(fcntl(fd, F_GETFL) & O_NONBLOCK);
+}
+
+/* A pipe that blocks, as a shell makes it. Returns the end that writes, which others have too. */
+static int blocking_pipe(int *ret_reader)
+{
+    int fds[2];
+    cr_assert_eq(pipe2(fds, O_CLOEXEC), 0);
+    *ret_reader = fds[0];
+    return share_standard_error(fds[1]);
+}
+
+static void fill(int fd)
+{
+    static char bytes[4096];
+    int flags = fcntl(fd, F_GETFL);
+    memset(bytes, 'f', sizeof(bytes));
+    fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+    for (size_t n = sizeof(bytes); n > 0; n /= 2) {
+        while (write(fd, bytes, n) > 0)
+            ;
+    }
+    fcntl(fd, F_SETFL, flags);
+}
+
+Test(log, a_pipe_that_others_share_is_opened_anew)
+{
+    int read_end;
+    int shared = blocking_pipe(&read_end);
+    log_init(LOG_INFO, LOG_TEXT, "x");
+    cr_assert(is_blocking(shared), "their flags are theirs");
+    cr_assert(!is_blocking(STDERR_FILENO), "ours are ours");
+    cr_assert_eq(fcntl(STDERR_FILENO, F_GETFD), 0, "those who are started inherit it");
+    fill(shared);
+    log_info("lost");
+    log_init(LOG_INFO, LOG_TEXT, "y"); /* again, as at a reload */
+    log_info("lost");
+    cr_assert(is_blocking(shared) && !is_blocking(STDERR_FILENO));
+}
+
+/* Where it cannot be opened anew, each write says that it is not to wait. */
+Test(log, a_pipe_that_is_left_as_it_is)
+{
+    int read_end;
+    int shared = blocking_pipe(&read_end);
+    char text[LINE_MAX_BYTES];
+    log_error("before it is known who we are");
+    cr_assert_gt(read(read_end, text, sizeof(text)), 0);
+    cr_assert(is_blocking(STDERR_FILENO));
+    fill(shared);
+    log_error("lost");
+}
+
+/* Others fill it at any moment, also between a look and a write; somebody reads now and then. */
+static void race(bool own)
+{
+    static char bytes[4096];
+    int read_end;
+    int shared = blocking_pipe(&read_end);
+    if (own)
+        log_init(LOG_INFO, LOG_TEXT, "x");
+    pid_t filler = fork();
+    cr_assert_geq(filler, 0);
+    if (filler == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        close(read_end);
+        while (write(shared, bytes, 1 + (size_t)rand() % sizeof(bytes)) > 0)
+            ;
+        _exit(0);
+    }
+    fill(shared);
+    for (int i = 0; i < 4000; i++) {
+        log_text(LOG_ERROR, "", (struct span){bytes, 600});
+        if (i % 4 == 0)
+            cr_assert_gt(read(read_end, bytes, sizeof(bytes)), 0);
+    }
+    for (int i = 0; i < 1000; i++)
+        log_text(LOG_ERROR, "", (struct span){bytes, 600}); /* nobody reads any more */
+    kill(filler, SIGKILL);
+    waitpid(filler, NULL, 0);
+}
+
+Test(log, a_pipe_that_others_fill)
+{
+    race(true);
+}
+
+Test(log, a_pipe_that_others_fill_left_as_it_is)
+{
+    race(false);
+}
+
+Test(log, a_socket)
+{
+    char text[LINE_MAX_BYTES];
+    static char long_text[600];
+    int pair[2];
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    int shared = share_standard_error(pair[1]);
+    log_init(LOG_INFO, LOG_TEXT, "x");
+    cr_assert(is_blocking(shared));
+    log_info("one");
+    ssize_t n = read(pair[0], text, sizeof(text));
+    cr_assert(n > 5 && memcmp(text + n - 5, " one\n", 5) == 0);
+    for (int i = 0; i < 3000; i++)
+        log_text(LOG_INFO, "", (struct span){long_text, sizeof(long_text)});
+    cr_assert_eq(read(pair[0], text, sizeof(text)), (ssize_t)sizeof(text));
+    close(pair[0]);
+    signal(SIGPIPE, SIG_DFL);
+    log_text(LOG_INFO, "", SPAN("to nobody"));
+}
+
+/* A terminal takes a part of a line: what comes later begins a line of its own. */
+Test(log, a_terminal)
+{
+    static char text[300];
+    static char all[1 << 20];
+    memset(text, 'x', sizeof(text));
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK);
+    cr_assert_geq(master, 0);
+    cr_assert_eq(grantpt(master), 0);
+    cr_assert_eq(unlockpt(master), 0);
+    int terminal = open(ptsname(master), O_RDWR | O_NOCTTY);
+    cr_assert_geq(terminal, 0);
+    int shared = share_standard_error(terminal);
+    log_init(LOG_INFO, LOG_TEXT, "x");
+    cr_assert(is_blocking(shared) && !is_blocking(STDERR_FILENO));
+    size_t n = 0;
+    for (int round = 0; round < 5; round++) {
+        for (int i = 0; i < 2000; i++)
+            log_text(LOG_INFO, "", (struct span){text, sizeof(text)});
+        struct pollfd pfd = {.fd = master, .events = POLLIN};
+        ssize_t got;
+        while (poll(&pfd, 1, 100) == 1 && (got = read(master, all + n, sizeof(all) - 1 - n)) > 0)
+            n += (size_t)got;
+    }
+    all[n] = '\0';
+    size_t lines = 0;
+    for (char *line = strtok(all, "\r\n"); line != NULL; line = strtok(NULL, "\r\n"), lines++)
+        cr_assert(line[4] == '-' && line[10] == 'T' && strlen(line) < 400, "%s", line);
+    cr_assert_gt(lines, 10);
+}
+
+/* How often */
+
+Test(log, a_rate)
+{
+    struct log_rate rate = {0};
+    for (uint64_t now = 0; now < 5; now++) { /* three at once */
+        cr_assert_eq(log_rate_pass(&rate, now, 100, 3), now < 3);
+        cr_assert_eq(rate.skipped, now < 3 ? 0 : now - 2);
+    }
+    cr_assert(!log_rate_pass(&rate, 99, 100, 3), "one every 100 ms");
+    cr_assert(log_rate_pass(&rate, 100, 100, 3));
+    cr_assert(!log_rate_pass(&rate, 199, 100, 3));
+    cr_assert(log_rate_pass(&rate, 200, 100, 3));
+    for (unsigned i = 0; i < 4; i++) /* after a while, three at once again */
+        cr_assert_eq(log_rate_pass(&rate, 10000, 100, 3), i < 3);
+}
+
+/* Reads what there is; returns how many lines have that text. */
+static unsigned count_lines(const char *words)
+{
+    static char text[1 << 17];
+    size_t n = 0;
+    ssize_t got;
+    while ((got = read(reader, text + n, sizeof(text) - 1 - n)) > 0)
+        n += (size_t)got;
+    text[n] = '\0';
+    unsigned lines = 0;
+    for (const char *at = text; (at = strstr(at, words)) != NULL; at++)
+        lines++;
+    return lines;
+}
+
+static void wait_ms(uint64_t ms)
+{
+    uint64_t until = log_clock() + ms;
+    while (log_clock() < until)
+        poll(NULL, 0, 1);
+}
+
+/* So many lines of one kind, which is one format, at once; a process that was held up has more. */
+#define AT_ONCE(count, ...)                                                                        \
+    do {                                                                                           \
+        uint64_t begun = log_clock();                                                              \
+        for (unsigned i = 0; i < (count); i++)                                                     \
+            log_info(__VA_ARGS__);                                                                 \
+        unsigned more = (unsigned)(log_clock() - begun) * LOG_RATE / 1000;                         \
+        unsigned lines = count_lines("of a kind");                                                 \
+        cr_assert(lines >= LOG_BURST && lines <= LOG_BURST + more, "%u lines", lines);             \
+    } while (0)
+
+Test(log, so_many_of_one_kind_in_text)
+{
+    log_init(LOG_INFO, LOG_TEXT, "x");
+    AT_ONCE(LOG_BURST, "number %u of a kind: at the limit", i);
+    AT_ONCE(LOG_BURST + 1, "number %u of a kind: one more", i);
+    for (unsigned i = 0; i < 30; i++)
+        log_warning("another kind");
+    cr_assert_eq(count_lines("another kind"), 30, "it has its own");
+    wait_ms(1100);
+    log_info("later");
+    cr_assert_eq(count_lines("]: 1 more lines were left out of the kind: number %u of a kind"), 1);
+    log_info("later");
+    cr_assert_eq(count_lines("left out"), 0, "it is said once");
+}
+
+Test(log, so_many_of_one_kind_in_json)
+{
+    log_init(LOG_INFO, LOG_JSON, "x");
+    AT_ONCE(LOG_BURST, "number %u of a kind: at the limit", i);
+    AT_ONCE(LOG_BURST + 2, "number %u of a \"kind\", which is of a kind: two more", i);
+    wait_ms(1100);
+    log_info("later");
+    cr_assert_eq(count_lines("\"message\":\"2 more lines were left out of the kind: number %u of a "
+                             "\\\"kind\\\", which"),
+        1);
+}
+
+/* A line that is let through says how many were not. */
+Test(log, and_more_like_it)
+{
+    log_init(LOG_INFO, LOG_TEXT, "x");
+    unsigned most = 1000;
+    for (unsigned i = 0; i < most; i++)
+        log_info("a kind");
+    unsigned lines = count_lines("a kind");
+    cr_assert(lines >= LOG_BURST && lines < most);
+    wait_ms(2 * 1000 / LOG_RATE);
+    log_info("a kind");
+    char wanted[64];
+    snprintf(wanted, sizeof(wanted), "a kind (and %u more like it since", most - lines);
+    cr_assert_eq(count_lines(wanted), 1, "%s", wanted);
 }
 
 Test(log, one_line_of_many_in_ten_seconds)

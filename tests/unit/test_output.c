@@ -132,3 +132,33 @@ Test(output, pipe)
     cr_assert_lt(write(fds[1], "x", 1), 0, "the pipe is closed");
     output_close(NULL);
 }
+
+/* A worker that writes as fast as it can: so many lines a second, and how many were left out. */
+Test(output, so_many)
+{
+    static char log[1 << 16];
+    struct output_lines lines = {.name = "w"};
+    uint64_t begun = log_clock();
+    size_t written = 0, told = 0, left_out = 0;
+    for (unsigned i = 0; i <= 3 * OUTPUT_RATE; i++) {
+        if (i < 3 * OUTPUT_RATE)
+            output_lines_feed(&lines, "x\n", 2);
+        else
+            output_lines_end(&lines);
+        read_log(log, sizeof(log));
+        written += strstr(log, "w: x|") != NULL;
+        size_t some;
+        if (sscanf(log, "w: %zu lines were left out: it writes more than 1000 in a second|",
+                &some) == 1) {
+            left_out += some;
+            told++;
+        }
+    }
+    uint64_t took = log_clock() - begun;
+    cr_assert(written >= OUTPUT_RATE && written <= OUTPUT_RATE + took + 1, "%zu", written);
+    cr_assert_eq(written + left_out, 3 * OUTPUT_RATE);
+    cr_assert_leq(told, 2 + took / 1000);
+    output_lines_end(&lines);
+    read_log(log, sizeof(log));
+    cr_assert_str_eq(log, "", "it is said once");
+}
