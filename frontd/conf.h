@@ -44,6 +44,7 @@ struct conf_address {
 struct conf_limits {
     uint64_t connections;          /* over all shards */
     uint64_t connections_per_peer; /* 0: no limit */
+    uint32_t peer_prefix;          /* bits of an IPv6 address that make the peer */
     uint32_t header;               /* bytes */
     uint32_t headers;
     uint32_t body;         /* bytes */

@@ -69,6 +69,8 @@ static void check_limits(
         checker, "limits.connections", raw->connections, 1000000, 1, 1000000000);
     limits->connections_per_peer = checker_number(
         checker, "limits.connections_per_peer", raw->connections_per_peer, 0, 0, 1000000000);
+    limits->peer_prefix = (uint32_t)checker_number(
+        checker, "limits.peer_prefix", raw->peer_prefix, 64, 1, 128);
     checker_size(checker, "limits.header", raw->header, 16 * 1024, 128, &limits->header);
     limits->headers = (uint32_t)checker_number(
         checker, "limits.headers", raw->headers, 100, 1, HTTP1_FIELDS_MAX);

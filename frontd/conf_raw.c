@@ -99,6 +99,7 @@ static const cyaml_schema_value_t pool_value = {
 static const cyaml_schema_field_t limits_fields[] = {
     TEXT(conf_raw_limits, connections),
     TEXT(conf_raw_limits, connections_per_peer),
+    TEXT(conf_raw_limits, peer_prefix),
     TEXT(conf_raw_limits, header),
     TEXT(conf_raw_limits, headers),
     TEXT(conf_raw_limits, body),

@@ -61,6 +61,7 @@ struct conf_raw_pool {
 struct conf_raw_limits {
     char *connections;
     char *connections_per_peer;
+    char *peer_prefix;
     char *header;
     char *headers;
     char *body;

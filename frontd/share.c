@@ -75,9 +75,10 @@ struct share {
     size_t size;  /* of the mapping */
     size_t peers; /* cells per seat */
     struct share_table table;
+    unsigned peer_prefix; /* bits of an IPv6 address that make the peer */
 };
 
-enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW };
+enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW, PEER_PREFIX = 64 };
 
 int share_create(size_t peers, int *ret_fd)
 {
@@ -130,7 +131,8 @@ int share_map(int fd, const struct share_table *table, struct share **ret_share)
     struct share *share = mem_zalloc(sizeof(*share));
     if (share == NULL)
         return -ENOMEM;
-    *share = (struct share){.size = (size_t)st.st_size, .peers = peers, .table = *table};
+    *share = (struct share){
+        .size = (size_t)st.st_size, .peers = peers, .table = *table, .peer_prefix = PEER_PREFIX};
     share->memory = mmap(NULL, share->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (share->memory == MAP_FAILED) {
         int r = -errno;
@@ -581,6 +583,26 @@ void share_connection_remove(struct share *share, unsigned seat)
     take_one(&share->memory->connections[seat]);
 }
 
+void share_set_peer_prefix(struct share *share, unsigned bits)
+{
+    CHECK(bits >= 1 && bits <= 128);
+    share->peer_prefix = bits;
+}
+
+/* The bits that make the peer, and how many they are: so a key is of one prefix only. */
+static uint64_t ipv6_key(const struct share *share, const struct in6_addr *address)
+{
+    uint8_t bytes[sizeof(*address) + 1] = {0};
+    unsigned whole = share->peer_prefix / 8;
+    if (IN6_IS_ADDR_V4MAPPED(address))
+        return hash_bytes(&share->table.key, &address->s6_addr[12], 4) | 1;
+    memcpy(bytes, address, whole);
+    if (share->peer_prefix % 8 != 0)
+        bytes[whole] = (uint8_t)(address->s6_addr[whole] & 0xff << (8 - share->peer_prefix % 8));
+    bytes[sizeof(*address)] = (uint8_t)share->peer_prefix;
+    return hash_bytes(&share->table.key, bytes, sizeof(bytes)) | 1;
+}
+
 /* 0 where the peer has no address that could be counted. */
 static uint64_t peer_key(const struct share *share, const struct sockaddr *peer)
 {
@@ -592,7 +614,7 @@ static uint64_t peer_key(const struct share *share, const struct sockaddr *peer)
     }
     if (peer->sa_family == AF_INET6) {
         const struct sockaddr_in6 *in6 = (const void *)peer;
-        return hash_bytes(&share->table.key, &in6->sin6_addr, sizeof(in6->sin6_addr)) | 1;
+        return ipv6_key(share, &in6->sin6_addr);
     }
     return 0;
 }

@@ -455,6 +455,7 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
     r = share_map(fds[CTL_SHARE], &start->table, &shard->share);
     if (r < 0)
         return r;
+    share_set_peer_prefix(shard->share, shard->conf->limits.peer_prefix);
     ctx->seat = start->seat;
     ctx->identity = (struct identity){
         .instance = shard->start.instance,

@@ -102,6 +102,7 @@ Test(conf, defaults)
     cr_assert_eq(conf->shard_timeout, 10000u);
     cr_assert_eq(conf->limits.connections, 1000000u);
     cr_assert_eq(conf->limits.connections_per_peer, 0u);
+    cr_assert_eq(conf->limits.peer_prefix, 64u);
     cr_assert_eq(conf->limits.header, 16384u);
     cr_assert_eq(conf->limits.headers, 100u);
     cr_assert_eq(conf->limits.body, 1048576u);
@@ -149,6 +150,7 @@ static const char most[] =
     "limits:\n"
     "  connections: 7\n"
     "  connections_per_peer: 5\n"
+    "  peer_prefix: 48\n"
     "  header: 1KiB\n"
     "  headers: 10\n"
     "  body: 2MiB\n"
@@ -208,6 +210,7 @@ Test(conf, everything_set)
     cr_assert(conf->log_level == LOG_WARNING && conf->log_format == LOG_JSON);
     const struct conf_limits *limits = &conf->limits;
     cr_assert(limits->connections == 7 && limits->connections_per_peer == 5);
+    cr_assert_eq(limits->peer_prefix, 48u);
     cr_assert(limits->header == 1024 && limits->headers == 10 && limits->body == 2097152);
     cr_assert(limits->batch == 20 && limits->write_buffer == 3);
     cr_assert(limits->write_rate == 0 && limits->memory == UINT64_C(1) << 40);

@@ -170,6 +170,7 @@ Test(conf_errors, numbers)
         {1, "shards", "shards", 0, 1, 31},
         {1, "limits.connections", "limits:\n  connections", 0, 1, 1000000000},
         {1, "limits.connections_per_peer", "limits:\n  connections_per_peer", 0, 0, 1000000000},
+        {1, "limits.peer_prefix", "limits:\n  peer_prefix", 0, 1, 128},
         {1, "limits.headers", "limits:\n  headers", 0, 1, 256},
         {1, "limits.batch", "limits:\n  batch", 0, 1, 65536},
         {1, "limits.calls_per_connection", "limits:\n  calls_per_connection", 0, 1, 65536},

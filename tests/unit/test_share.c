@@ -525,6 +525,86 @@ Test(share, peers)
     share_unmap(without);
 }
 
+static union peer ipv6(const char *text)
+{
+    union peer peer = {.in6 = {.sin6_family = AF_INET6}};
+    cr_assert_eq(inet_pton(AF_INET6, text, &peer.in6.sin6_addr), 1);
+    return peer;
+}
+
+/* Whether two addresses are one peer for connections_per_peer. */
+static bool are_one(const union peer *one, const union peer *other)
+{
+    cr_assert(share_peer_add(share, 0, &one->any, 1));
+    bool refused = !share_peer_add(share, 1, &other->any, 1);
+    if (!refused)
+        share_peer_remove(share, 1, &other->any);
+    share_peer_remove(share, 0, &one->any);
+    return refused;
+}
+
+Test(share, peers_by_their_network)
+{
+    /* Two addresses, and in how many bits from the left on they are the same. */
+    static const struct {
+        const char *one;
+        const char *other;
+        unsigned same;
+    } rows[] = {
+        {"8000::", "::", 0},
+        {"8000::", "c000::", 1},
+        {"2001:db8::1", "2001:db8:0:2::1", 62},
+        {"2001:db8::1", "2001:db8:0:1::1", 63},
+        {"2001:db8::1", "2001:db8::8000:0:0:1", 64},
+        {"2001:db8::1", "2001:db8::4000:0:0:1", 65},
+        {"2001:db8::1", "2001:db8::3", 126},
+        {"2001:db8::1", "2001:db8::", 127},
+        {"2001:db8::1", "2001:db8::1", 128},
+    };
+    static const unsigned prefixes[] = {1, 2, 7, 8, 9, 62, 63, 64, 65, 66, 126, 127, 128};
+    for (size_t p = 0; p < ARRAY_LEN(prefixes); p++) {
+        share_set_peer_prefix(share, prefixes[p]);
+        for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+            union peer one = ipv6(rows[i].one), other = ipv6(rows[i].other);
+            bool wanted = rows[i].same >= prefixes[p];
+            cr_assert_eq(are_one(&one, &other), wanted, "/%u, row %zu", prefixes[p], i);
+            cr_assert_eq(are_one(&other, &one), wanted);
+        }
+    }
+}
+
+Test(share, peers_of_ipv4)
+{
+    static const unsigned prefixes[] = {1, 64, 96, 127, 128};
+    union peer four = {.in = {.sin_family = AF_INET}};
+    cr_assert_eq(inet_pton(AF_INET, "192.0.2.7", &four.in.sin_addr), 1);
+    for (size_t p = 0; p < ARRAY_LEN(prefixes); p++) {
+        share_set_peer_prefix(share, prefixes[p]);
+        union peer mapped = ipv6("::ffff:192.0.2.7"), next = ipv6("::ffff:192.0.2.6");
+        union peer compatible = ipv6("::192.0.2.7");
+        cr_assert(are_one(&four, &mapped) && are_one(&mapped, &four));
+        cr_assert(!are_one(&four, &next) && !are_one(&mapped, &next));
+        cr_assert(!are_one(&four, &compatible) && !are_one(&mapped, &compatible));
+    }
+}
+
+/* While a reload changes it: a process takes back what it has counted, and no other's. */
+Test(share, peers_of_two_prefixes)
+{
+    union peer network = ipv6("2001:db8::"), host = ipv6("2001:db8::1");
+    share_set_peer_prefix(share, 128);
+    cr_assert(share_peer_add(share, 0, &network.any, 1));
+    share_set_peer_prefix(share, 64);
+    cr_assert(share_peer_add(share, 1, &network.any, 1), "the same bits, and another peer");
+    cr_assert(!share_peer_add(share, 2, &host.any, 1));
+    share_peer_remove(share, 1, &host.any);
+    share_set_peer_prefix(share, 128);
+    cr_assert(!share_peer_add(share, 2, &network.any, 1), "it is counted still");
+    share_peer_remove(share, 0, &network.any);
+    cr_assert(share_peer_add(share, 2, &network.any, 1));
+    share_reclaim(share, 2);
+}
+
 static uint32_t next_random(uint32_t *state)
 {
     *state ^= *state << 13;
