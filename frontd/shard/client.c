@@ -301,6 +301,8 @@ static void set_unread(struct client *client, bool unread)
  */
 static bool must_starve(const struct client *client, enum memory_level level)
 {
+    if (client->fed && level < MEMORY_SHORT)
+        return false;
     return holds_much(client, level) ||
            (level >= MEMORY_SHORT && client->stay != NULL && client->stay->route->raw);
 }
@@ -488,6 +490,7 @@ static void on_readable(struct client *client)
         client_touch(client); /* which stops reading */
         return;
     }
+    client->fed = false;
     ssize_t n = recv(client->fd, ctx->read_buf, CTX_READ_SIZE, 0);
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)

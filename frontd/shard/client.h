@@ -102,6 +102,7 @@ struct client {
     bool used : 1;           /* something came from it, or a worker sent it something */
     bool deserted : 1;       /* its end is closed, in both directions: nothing more can come */
     bool starved : 1;        /* reading is paused since the shard is short of memory */
+    bool fed : 1;            /* it may be read once in spite of that: see pressure.c */
     bool heavy : 1;          /* over write_buffer waits for it */
     bool guessed : 1;        /* `claimed` has guesses that become smaller: request_guess_again() */
     bool backlog : 1;        /* members of its batches wait to be started */

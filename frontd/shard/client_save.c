@@ -15,8 +15,8 @@
  * said above why it need not be, and then the number changes.
  *
  * What belongs to requests in progress is 0 in one that moves: held_back, claimed, guessed,
- * backlog. Whether it is starved is up to the memory of the process that it is in; whether it is
- * heavy follows from what waits, and how long it has been so slow is in active_at.
+ * backlog. Whether it is starved (and fed) is up to the memory of the process that it is in;
+ * whether it is heavy follows from what waits, and how long it has been so slow is in active_at.
  */
 #if __SIZEOF_POINTER__ == 8
 _Static_assert(sizeof(struct client) == 192, "saved by save_client()");

@@ -3,7 +3,7 @@
 enum {
     LITTLE_TIGHT = 64 * 1024, /* bytes */
     LITTLE_SHORT = 4 * 1024,
-    FALL_MIN = 4 << 20, /* bytes: a smaller fall is not worth a walk over the heap */
+    FALL_MIN = 1 << 20, /* bytes: a smaller fall is not worth a walk over the heap */
 };
 
 /* In percent of the limit: where each level begins and ends. */

@@ -21,6 +21,7 @@ struct memory {
     enum memory_level level;
     uint64_t peak;     /* bytes: the most that was held since memory was last given back */
     uint64_t ended_at; /* ms: when holders were last ended */
+    uint64_t fed_at;   /* ms: when some of them were last read once */
     uint64_t short_at; /* ms: SHORT since then; 0: it is not */
     uint32_t unread;   /* connections that are not read on account of the level */
 };

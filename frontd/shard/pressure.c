@@ -7,6 +7,10 @@
  * lower, the largest of those that are not read are, after a while: they only wait, and others are
  * refused.
  *
+ * Those that are not read would never hold less if none of them went on: as long as there is some
+ * memory left, a few of them in turn are read once every LOOK_MS, so that what they send is
+ * complete one day.
+ *
  * A walk over all clients is not for every turn: while nothing else happens a timer comes back.
  */
 
@@ -18,6 +22,7 @@ enum {
     END_MS = 10,         /* between two walks */
     END_MAX = 64,        /* clients in one of them */
     SHORT_MS = 3000,     /* how long requests are refused while others are sent half */
+    FEED_MAX = 16,       /* clients that are read once in LOOK_MS; each read has 64 KiB at most */
     LOOK_MS = 100,       /* while some are not read: should something have been freed unseen */
     GIVE_BACK_MS = 1000, /* after a peak; no request is to wait for it */
 };
@@ -118,12 +123,38 @@ static void resume(const struct list *all)
     }
 }
 
+/* Lets a few that are not read be read once, those first whose turn was longest ago. */
+static void feed(struct memory *memory, uint64_t now, struct list *all)
+{
+    size_t n = 0;
+    if (memory->level != MEMORY_TIGHT || now - memory->fed_at < LOOK_MS)
+        return;
+    memory->fed_at = now;
+    struct list *last = all->prev;
+    for (struct list *node = all->next; n < FEED_MAX && node != all;) {
+        struct client *client = container_of(node, struct client, node);
+        bool end = node == last;
+        node = node->next;
+        if (client->starved && !client->fed) {
+            client->fed = true;
+            client_touch(client);
+            list_remove(&client->node);
+            list_append(all, &client->node);
+            n++;
+        }
+        if (end)
+            break;
+    }
+}
+
 void pressure_turn(struct ctx *ctx, struct list *all)
 {
     struct memory *memory = &ctx->memory;
     uint64_t now = ctx_now(ctx);
     if (memory_settle(memory, mem_held()) && memory->unread > 0)
         resume(all);
+    if (UNLIKELY(memory->unread > 0))
+        feed(memory, now, all);
     if (LIKELY(memory->level < MEMORY_SHORT))
         memory->short_at = 0;
     else if (memory->short_at == 0)

