@@ -69,12 +69,15 @@ static int put_text(struct buf *out, const char *key, const char *text)
     return r == 0 ? json_quote(out, text, strlen(text)) : r;
 }
 
-/* Ends a body that began after `before` bytes; where something was amiss, takes it back. */
+/* Ends a body that began after `before` bytes; where something was amiss, takes it back, with its
+ * memory where there was nothing. */
 static int finish(struct buf *out, size_t before, int r)
 {
     if (r == 0)
         r = json_put_raw(out, "}");
-    if (r != 0)
+    if (r != 0 && before == 0)
+        buf_deinit(out);
+    else if (r != 0)
         buf_truncate(out, before);
     return r;
 }

@@ -58,7 +58,7 @@ static int take_shard(
     struct child *child = &generation->children[reporter->shard];
     child->seat = reporter->child->seat;
     child->incarnation = reporter->child->incarnation;
-    child->birth = reporter->child->birth;
+    child->mark = reporter->child->mark;
     int sock = reporter->sock;
     reporter->sock = -1;
     int r = take_sockets(super, record, reporter);
@@ -165,6 +165,7 @@ static void end_starting(struct reports *reports)
         log_info("pid %ld was about to replace a shard: ending it", (long)reporter->child->pid);
         reports_kill(reporter);
     }
+    reports_wait_killed(reports);
 }
 
 /* Nobody else will ever hear them, and they hold the sockets. */
@@ -178,6 +179,7 @@ static void end_silent(struct reports *reports)
             (long)reporter->child->pid);
         reports_kill(reporter);
     }
+    reports_wait_killed(reports);
 }
 
 static bool is_anybody_alive(const struct reports *reports)

@@ -357,8 +357,8 @@ static int watch_end(struct child *child)
     child->pidfd = (int)syscall(SYS_pidfd_open, child->pid, 0); /* close-on-exec by itself */
     if (child->pidfd < 0)
         return -errno;
-    /* From here on no other can get its PID; whether one has already, its birth tells. */
-    if (managed_process_birth(child->pid) != child->birth)
+    /* From here on no other can get its PID; whether one has already, its mark tells. */
+    if (!process_is(&child->mark, child->pid, child->pidfd))
         return -ESRCH;
     int r = loop_poll_init(loop_of(child), &child->end, child->pidfd);
     if (r < 0)
@@ -374,8 +374,8 @@ int child_adopt(struct child *child, pid_t pid, int sock, bool ours)
     child->pid = pid;
     child->state = CHILD_READY;
     child->started = uv_now(loop_of(child));
-    if (child->birth == 0) /* a program before has not said it */
-        child->birth = managed_process_birth(pid);
+    if (child->mark.birth == 0 && child->mark.ino == 0) /* a program before has not said it */
+        child->mark = process_mark(pid, -1);
     int r = watch_control(child, sock);
     return r == 0 && !ours ? watch_end(child) : r;
 }
@@ -404,7 +404,7 @@ static int spawn(struct child *child)
     child->heartbeat = (struct heartbeat){0};
     child->starting = 0;
     child->hung = false;
-    child->birth = managed_process_birth(pid);
+    child->mark = process_mark(pid, -1);
     child->incarnation = ++child->generation->super->incarnations;
     r = watch_control(child, pair[0]);
     state_record(child->generation->super);
@@ -468,7 +468,7 @@ void child_lost(struct child *child, int status)
     close_end(child);
     child->pid = -1;
     child->state = CHILD_DOWN;
-    child->birth = 0;
+    child->mark = (struct process_mark){0};
     generation_reclaim(generation->super);
 }
 

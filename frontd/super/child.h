@@ -7,6 +7,7 @@
 
 #include "frontd/ctl.h"
 #include "frontd/super/heartbeat.h"
+#include "frontd/super/process.h"
 
 struct generation;
 
@@ -27,7 +28,7 @@ struct child {
     uint32_t shard;
     uint32_t seat;
     uint64_t incarnation;
-    uint64_t birth; /* of the process, as in /proc/PID/stat: tells it from one with its PID later */
+    struct process_mark mark; /* of the process */
     enum child_state state;
     bool control_open;
     bool end_open;
@@ -46,8 +47,8 @@ void child_start(struct child *child);
 
 /*
  * It runs already: this program was executed anew, or it has found this supervisor. ours: waitpid()
- * will tell of its end. sock: its control socket, consumed. Where child->birth is known, it has to
- * be that process still. Returns 0, -ESRCH where it has ended, or another -errno.
+ * will tell of its end. sock: its control socket, consumed. Where child->mark says something, it
+ * has to be that process still. Returns 0, -ESRCH where it has ended, or another -errno.
  */
 int child_adopt(struct child *child, pid_t pid, int sock, bool ours);
 

@@ -78,9 +78,11 @@ static int read_child(const struct json_object *object, struct record_child *chi
 {
     uint64_t seat = json_number(object, "seat");
     uint64_t pid = json_number(object, "pid");
-    child->birth = json_number(object, "birth");
+    child->mark.birth = json_number(object, "birth");
+    child->mark.ino = json_number(object, "pidfs");
     child->incarnation = json_number(object, "incarnation");
-    child->pid = pid > 1 && pid <= INT32_MAX && child->birth > 0 ? (pid_t)pid : -1;
+    bool marked = child->mark.birth != 0 || child->mark.ino != 0;
+    child->pid = pid > 1 && pid <= INT32_MAX && marked ? (pid_t)pid : -1;
     if (seat > SHARE_SEAT_LAST)
         return -EINVAL;
     child->seat = (uint32_t)seat;
@@ -145,8 +147,10 @@ static int from_json(struct record *record, const struct json_object *json)
     uint64_t seats = 0;
     size_t n;
     const char *instance = json_text(json, "instance");
+    const char *boot = json_text(json, "boot");
     if (json_number(json, "version") != VERSION || instance == NULL)
         return -ENOTSUP;
+    snprintf(record->boot, sizeof(record->boot), "%s", boot == NULL ? "" : boot);
     snprintf(record->instance, sizeof(record->instance), "%s", instance);
     if (json_bytes(json, "conn_key", record->conn_key, IDS_KEY_SIZE) != IDS_KEY_SIZE)
         return -EINVAL;

@@ -18,8 +18,8 @@ enum {
 
 /* A shard process as it was started. */
 struct record_child {
-    pid_t pid;      /* -1: there was none */
-    uint64_t birth; /* as in /proc/PID/stat: tells it from one that has its PID later */
+    pid_t pid; /* -1: there was none */
+    struct process_mark mark;
     uint64_t incarnation;
     uint32_t seat;
 };
@@ -44,6 +44,7 @@ struct record_endpoint {
 
 struct record {
     struct json_object *json;
+    char boot[PROCESS_BOOT_SIZE]; /* the run of the system in which it was written */
     char instance[33];
     uint8_t conn_key[IDS_KEY_SIZE];
     uint64_t incarnations;

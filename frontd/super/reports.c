@@ -1,5 +1,5 @@
 /*
- * reports_find() opens a pidfd of each process and looks only then at when it was born: from here
+ * reports_find() opens a pidfd of each process and looks only then whether it is the one: from here
  * on no other can get its PID. reports_collect() waits for connections. One whose other end is not
  * such a process is closed. Of the others each message is looked at by itself: REPORT with the
  * shared memory, LISTEN with listening sockets, and READY, after which the shard waits. What is
@@ -29,7 +29,7 @@
 
 enum {
     WAIT_MS = 3000,       /* for all shards; they try every 100 ms */
-    END_MS = 2000,        /* for the end of one that was killed: it may have much memory */
+    END_MS = 2000,        /* for the end of those that were killed: they may have much memory */
     MESSAGES_MAX = 64,    /* of a report: LISTEN with 4,096 sockets are 32 */
     CONNECTIONS_MAX = 50, /* tries of one shard */
     ACCEPT_MAX = 64,      /* connections in one turn */
@@ -57,7 +57,7 @@ static void find(struct reports *reports, size_t generation, uint32_t shard)
     int pidfd = child->pid > 0 ? pidfd_open(child->pid, 0) : -1;
     if (pidfd < 0)
         return;
-    if (managed_process_birth(child->pid) != child->birth || has_ended(pidfd, 0)) {
+    if (!process_is(&child->mark, child->pid, pidfd) || has_ended(pidfd, 0)) {
         close(pidfd);
         return;
     }
@@ -71,7 +71,11 @@ static void find(struct reports *reports, size_t generation, uint32_t shard)
 
 void reports_find(struct reports *reports, const struct record *record)
 {
+    char boot[PROCESS_BOOT_SIZE];
     reports->record = record;
+    process_boot(boot);
+    if (strcmp(boot, record->boot) != 0) /* it is of processes that ended with the system */
+        return;
     for (size_t g = 0; g < record->ngenerations; g++) {
         for (uint32_t i = 0; i < record->generations[g].shards; i++)
             find(reports, g, i);
@@ -224,26 +228,30 @@ static struct reporter *find_peer(struct reports *reports, int sock)
 
 static void accept_some(struct reports *reports, int listener, unsigned *refusals)
 {
-    for (unsigned i = 0; i < ACCEPT_MAX; i++) {
-        int sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int refused[ACCEPT_MAX];
+    size_t nrefused = 0;
+    int sock = 0;
+    for (unsigned i = 0; i < ACCEPT_MAX && sock >= 0; i++) {
+        sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        struct reporter *reporter = sock < 0 ? NULL : find_peer(reports, sock);
         if (sock < 0)
-            return;
-        struct reporter *reporter = find_peer(reports, sock);
+            continue;
         if (reporter == NULL && (*refusals)++ < REFUSALS_LOGGED)
             log_warning("somebody else reports as a shard: refused");
         if (reporter == NULL || reporter->failed || reporter->complete) {
-            discard(&sock, 1, 0);
+            refused[nrefused++] = sock;
         } else if (++reporter->connections > CONNECTIONS_MAX) {
             log_warning("shard %u (pid %ld) reports again and again: refused", reporter->shard,
                 (long)reporter->child->pid);
             reporter->failed = true;
             drop(reporter);
-            discard(&sock, 1, 0);
+            refused[nrefused++] = sock;
         } else {
             drop(reporter);
             reporter->sock = sock;
         }
     }
+    discard(refused, nrefused, 0);
 }
 
 static bool is_awaited(const struct reporter *reporter)
@@ -295,10 +303,24 @@ void reports_kill(struct reporter *reporter)
 {
     if (reporter->pidfd < 0)
         return;
+    reporter->killed = true;
+    reporter->complete = false;
     pidfd_send_signal(reporter->pidfd, SIGKILL, NULL, 0);
-    if (!has_ended(reporter->pidfd, END_MS))
-        log_warning("shard %u (pid %ld) does not end", reporter->shard, (long)reporter->child->pid);
-    note_end(reporter);
+}
+
+void reports_wait_killed(struct reports *reports)
+{
+    uint64_t until = now_ms() + END_MS;
+    for (size_t i = 0; i < reports->count; i++) {
+        struct reporter *reporter = &reports->all[i];
+        if (reporter->pidfd < 0 || !reporter->killed)
+            continue;
+        uint64_t now = now_ms();
+        if (!has_ended(reporter->pidfd, now < until ? (int)(until - now) : 0))
+            log_warning(
+                "shard %u (pid %ld) does not end", reporter->shard, (long)reporter->child->pid);
+        note_end(reporter);
+    }
 }
 
 size_t reports_count(const struct reports *reports, size_t generation)

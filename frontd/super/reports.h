@@ -24,6 +24,7 @@ struct reporter {
     unsigned connections;
     bool complete; /* all that it has to say has come */
     bool failed;   /* it has had its chances */
+    bool killed;
 };
 
 struct reports {
@@ -41,8 +42,11 @@ void reports_find(struct reports *reports, const struct record *record);
  */
 void reports_collect(struct reports *reports, int listener);
 
-/* Ends a process, and waits for that a little. It has not reported then. */
+/* Ends a process. It has not reported then. */
 void reports_kill(struct reporter *reporter);
+
+/* Waits a little until those that are to end have done so. They are not alive afterwards. */
+void reports_wait_killed(struct reports *reports);
 
 /* How many of a generation of the record have reported; SIZE_MAX: of all. */
 size_t reports_count(const struct reports *reports, size_t generation);

@@ -109,7 +109,8 @@ static void put_generation(
         json_put_number(entry, "seat", child->seat);
         json_put_number(entry, "incarnation", child->incarnation);
         json_put_number(entry, "failures", child->failures);
-        json_put_number(entry, "birth", child->birth);
+        json_put_number(entry, "birth", child->mark.birth);
+        json_put_number(entry, "pidfs", child->mark.ino);
         json_object_object_add(entry, "pid", json_object_new_int(child->pid));
         json_object_object_add(entry, "sock", json_object_new_int(child->sock));
         json_put_flag(entry, "ready", child->state == CHILD_READY);
@@ -124,6 +125,9 @@ static struct json_object *to_json(const struct super *super, bool with_confs)
 {
     struct json_object *state = json_object_new_object();
     json_put_number(state, "version", STATE_VERSION);
+    char boot[PROCESS_BOOT_SIZE];
+    process_boot(boot);
+    json_object_object_add(state, "boot", json_object_new_string(boot));
     json_object_object_add(state, "instance", json_object_new_string(super->instance));
     json_put_bytes(state, "conn_key", super->conn_key, sizeof(super->conn_key));
     json_put_number(state, "incarnations", super->incarnations);
@@ -228,7 +232,8 @@ static int read_child(struct generation *generation, uint32_t shard, struct json
         return -EINVAL;
     child->incarnation = json_number(entry, "incarnation");
     child->failures = (unsigned)json_number(entry, "failures");
-    child->birth = json_number(entry, "birth");
+    child->mark.birth = json_number(entry, "birth");
+    child->mark.ino = json_number(entry, "pidfs");
     int sock = get_fd(entry, "sock");
     pid_t pid = (pid_t)(int64_t)json_number(entry, "pid");
     if (sock < 0 || pid <= 0)

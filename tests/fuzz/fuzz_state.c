@@ -17,7 +17,7 @@ static void check_generation(const struct record_generation *generation, uint64_
         CHECK(child->seat <= SHARE_SEAT_LAST);
         if (child->pid == -1)
             continue;
-        CHECK(child->pid > 1 && child->birth != 0);
+        CHECK(child->pid > 1 && (child->mark.birth != 0 || child->mark.ino != 0));
         CHECK(!(*seats >> child->seat & 1));
         *seats |= (uint64_t)1 << child->seat;
     }

@@ -89,7 +89,7 @@ def replace_in_record(site, old, new):
     the shard over."""
     state = record(site)
     child, = [c for g in state["generations"] for c in g["children"] if c["pid"] == old]
-    child["pid"], child["birth"] = new, ticks(new)
+    child["pid"], child["birth"], child["pidfs"] = new, ticks(new), 0
     with open(site.path("run/supervisor.json"), "w") as f:
         json.dump(state, f)
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import stat
+import struct
 import time
 
 import pytest
@@ -424,7 +425,24 @@ def flood(sock, count):
             sock.send(message(READY))
 
 
+def send_what_lingers(sock):
+    """A connection whose last close() waits for an hour, since nobody reads what was sent on it."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+        one.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                one.send(bytes(1 << 20))
+        other, _ = server.accept()
+        for _ in range(3):
+            with contextlib.suppress(OSError):
+                socket.send_fds(sock, [message(READY)], [one.fileno()])
+        os.close(one.detach())      # not close(), which is ours to wait for only where it is the last
+        return other                # open for as long as the caller looks
+
+
 @pytest.mark.parametrize("attack", [
+    send_what_lingers,
     lambda sock: sock.send(message(READY)),
     lambda sock: sock.send(message(OPEN)),
     lambda sock: sock.send(os.urandom(100)),
@@ -434,18 +452,20 @@ def flood(sock, count):
     lambda sock: socket.send_fds(sock, [message(READY)], [0] * 100),
     lambda sock: flood(sock, 10000),
     lambda sock: sock.shutdown(socket.SHUT_WR),
-], ids=["ready", "open", "garbage", "empty", "long", "foreign", "descriptors", "flood", "closed"])
+], ids=["lingers", "ready", "open", "garbage", "empty", "long", "foreign", "descriptors", "flood", "closed"])
 def test_a_shard_that_says_what_it_may_not_is_killed(rooted, attack):
     site = rooted()
     victim, other = site.shards()
     supervisor = site.front.pid
     before = len(os.listdir("/proc/%d/fd" % supervisor))
     with control_of(victim) as sock:
-        attack(sock)
+        kept = attack(sock)
         wait_for(lambda: victim not in site.shards() and len(site.shards()) == 2, "another shard")
     assert other in site.shards() and site.front.pid == supervisor and site.front.running()
     wait_for(lambda: serves(site), "an answer")
     site.reload()
+    if isinstance(kept, socket.socket):
+        kept.close()
     wait_for(lambda: len(os.listdir("/proc/%d/fd" % supervisor)) <= before + 2, "descriptors given back")
 
 

@@ -175,14 +175,45 @@ Test(hello, each_allocation_fails)
         hello_worker_deinit(&read);
         cr_assert_eq(mem_in_use(), before);
     }
-    struct buf out = {0};
-    mem_fail_after(0);
-    cr_assert_eq(hello_worker_write(&out, &worker), -ENOMEM);
-    mem_fail_after(0);
-    cr_assert_eq(goaway_write(&out, "x", 1), -ENOMEM);
-    mem_fail_after(-1);
-    cr_assert_eq(buf_len(&out), (size_t)0);
     buf_deinit(&body);
+}
+
+static const char long_reason[] =
+    "a reason that is longer than what is taken for a body at first, and so "
+    "has to be given more room than there is in the beginning";
+
+static int write_body(unsigned kind, struct buf *out)
+{
+    static const struct hello_front front = {.instance = long_reason, .pool = long_reason};
+    return kind == 0   ? hello_worker_write(out, &worker)
+           : kind == 1 ? hello_front_write(out, &front)
+                       : goaway_write(out, long_reason, 1);
+}
+
+/* A body is there as a whole or not at all, and nothing is kept of it then. */
+Test(hello, each_allocation_of_a_writer_fails)
+{
+    for (unsigned kind = 0; kind < 3; kind++) {
+        int r = -ENOMEM;
+        long n = 0;
+        for (; r == -ENOMEM; n++) {
+            cr_assert_lt(n, 20);
+            struct buf out = {0};
+            mem_fail_after(n);
+            r = write_body(kind, &out);
+            mem_fail_after(-1);
+            cr_assert(r == 0 || (r == -ENOMEM && buf_len(&out) == 0 && mem_in_use() == 0));
+            buf_deinit(&out);
+        }
+        cr_assert_gt(n, 2, "more than one allocation was needed");
+    }
+    struct buf out = {0};
+    cr_assert_eq(buf_append(&out, "before", 6), 0);
+    mem_fail_after(0);
+    cr_assert_eq(goaway_write(&out, long_reason, 1), -ENOMEM);
+    mem_fail_after(-1);
+    cr_assert(buf_len(&out) == 6 && memcmp(buf_data(&out), "before", 6) == 0);
+    buf_deinit(&out);
 }
 
 Test(hello, goaway)

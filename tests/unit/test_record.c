@@ -225,7 +225,7 @@ Test(record, what_was_written_is_read)
     generation->role = GENERATION_SERVING;
     super->incarnations = UINT64_MAX;
     generation->children[1].pid = getpid();
-    generation->children[1].birth = managed_process_birth(getpid());
+    generation->children[1].mark = process_mark(getpid(), -1);
     generation->children[1].incarnation = 4711;
     struct conf_address address = conf->listeners[0].address;
     int sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -247,7 +247,7 @@ Test(record, what_was_written_is_read)
     cr_expect(read->conf_n == strlen(config) && memcmp(read->conf, config, read->conf_n) == 0);
     cr_expect_eq(read->children[0].pid, -1);
     cr_expect_eq(read->children[1].pid, getpid());
-    cr_expect_eq(read->children[1].birth, managed_process_birth(getpid()));
+    cr_expect(process_is(&read->children[1].mark, getpid(), -1));
     cr_expect_eq(read->children[1].incarnation, 4711);
     cr_expect_eq(read->children[1].seat, generation->children[1].seat);
     cr_assert_eq(fstat(generation->share_fd, &st), 0);

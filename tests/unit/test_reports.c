@@ -54,6 +54,7 @@ static void set_up(void)
     struct stat st;
     cr_assert_eq(fstat(share, &st), 0);
     record = (struct record){.ngenerations = 1, .nendpoints = 1, .nsockets = 2};
+    process_boot(record.boot);
     record.generations[0].role = GENERATION_SERVING;
     record.generations[0].share = (struct generation_share){
         .known = true, .size = (uint64_t)st.st_size, .dev = st.st_dev, .ino = st.st_ino};
@@ -289,7 +290,7 @@ static void start_shard(uint32_t shard, void (*run)(void))
     pids[shard] = pid;
     struct record_generation *generation = &record.generations[0];
     generation->children[shard] = (struct record_child){
-        .pid = pid, .birth = managed_process_birth(pid), .seat = shard, .incarnation = shard + 1};
+        .pid = pid, .mark = process_mark(pid, -1), .seat = shard, .incarnation = shard + 1};
     generation->shards = MAX(generation->shards, shard + 1);
 }
 
@@ -360,6 +361,7 @@ Test(reports, of_hostile_shards)
         cr_expect(reports.all[1].complete, "%s", cases[i].name);
         cr_expect_eq(reports.all[1].nsockets, 2u, "%s", cases[i].name);
         reports_kill(&reports.all[0]);
+        reports_wait_killed(&reports);
         int status;
         cr_expect_eq(waitpid(pids[0], &status, 0), pids[0]);
         cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "%s", cases[i].name);
@@ -397,7 +399,7 @@ Test(reports, who_is_alive)
     start_shard(1, be_silent);
     start_shard(2, be_silent);
     start_shard(3, be_silent);
-    generation->children[1].birth++;
+    generation->children[1].mark.birth++;
     kill(pids[2], SIGKILL);
     siginfo_t info;
     cr_assert_eq(waitid(P_PID, (id_t)pids[2], &info, WEXITED | WNOWAIT), 0);
@@ -435,4 +437,36 @@ Test(reports, of_a_process_that_was_not_started)
     collect();
     cr_expect_eq(reports.count, 1u);
     cr_expect_eq(reports_count(&reports, SIZE_MAX), 0u);
+}
+
+/* Either of the two that tell a process from others, where the system says only one. */
+Test(reports, marks)
+{
+    struct record_generation *generation = &record.generations[0];
+    start_shard(0, be_silent);
+    struct process_mark right = generation->children[0].mark;
+    cr_assert_neq(right.birth, 0u);
+    const struct {
+        struct process_mark mark;
+        size_t found;
+    } cases[] = {
+        {right, 1},
+        {{right.birth, 0}, 1},
+        {{0, right.ino}, right.ino != 0},
+        {{0, 0}, 0},
+        {{right.birth + 1, right.ino}, 0},
+        {{right.birth + 1, 0}, 0},
+        {{right.birth, right.ino + 1}, right.ino == 0},
+        {{0, right.ino + 1}, 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        generation->children[0].mark = cases[i].mark;
+        reports_find(&reports, &record);
+        cr_expect_eq(reports.count, cases[i].found, "case %zu", i);
+        reports_deinit(&reports);
+    }
+    generation->children[0].mark = right;
+    record.boot[0] ^= 1;
+    reports_find(&reports, &record);
+    cr_expect_eq(reports.count, 0u, "of the time before the system was started again");
 }

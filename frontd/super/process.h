@@ -1,0 +1,23 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include "common/base.h"
+
+/* What tells a process from all that have its PID before and after it, while the system runs. */
+struct process_mark {
+    uint64_t birth; /* ticks after boot, as in /proc/PID/stat; 0: /proc does not show it to us */
+    uint64_t ino;   /* of its pidfd, from Linux 6.9 on; 0: the kernel does not number them */
+};
+
+/* Of a process that exists; pidfd: borrowed, -1: one is opened for it. */
+struct process_mark process_mark(pid_t pid, int pidfd);
+
+/* Whether the process of that pidfd is the one that had the mark. A mark without anything is none.
+ */
+bool process_is(const struct process_mark *mark, pid_t pid, int pidfd);
+
+enum { PROCESS_BOOT_SIZE = 37 };
+
+/* Which run of the system this is: a mark holds within one. Empty where nobody says. */
+void process_boot(char ret_boot[PROCESS_BOOT_SIZE]);
