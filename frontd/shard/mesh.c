@@ -53,11 +53,11 @@ struct peer {
     struct stream stream;
     int next_fd; /* a new socket that came before the old one was closed; -1: none */
     unsigned seat;
-    uint8_t version; /* once `greeted` */
     /* Of the shard before on that seat until this one's HELLO has come: connections that go by then
      * have got what it had said. */
     struct position heard;
     bool greeted;      /* HELLO has come */
+    uint8_t version;   /* which it has said; 0 until then */
     uint64_t asked;    /* number of the last PING that was sent to it; 0: none was */
     uint64_t answered; /* number of the last PONG from it */
     uint64_t gone_at;  /* ms: its socket was closed */

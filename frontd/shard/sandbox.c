@@ -383,7 +383,7 @@ static int allow_rest(scmp_filter_ctx filter)
     const struct scmp_arg_cmp itself = IS(0, (scmp_datum_t)getpid());
     if (r == 0)
         r = allow_if(filter, SCMP_SYS(tgkill), &itself, 1);
-    const struct scmp_arg_cmp only_read = SCMP_A2(SCMP_CMP_EQ, 0);
+    const struct scmp_arg_cmp only_read = SCMP_A2(SCMP_CMP_EQ, 0, 0);
     if (r == 0)
         r = allow_if(filter, SCMP_SYS(prlimit64), &only_read, 1);
 #endif

@@ -260,13 +260,17 @@ void child_check(struct child *child, uint64_t elapsed)
     enum generation_role role = child->generation->role;
     if (child->pid < 0 || child->hung || role == GENERATION_STOPPING)
         return; /* whoever stops has its own limit, the drain limit */
-    if (child->state == CHILD_READY) {
+    if (child->state == CHILD_STARTING && role != GENERATION_SERVING)
+        return; /* those that a reload starts have its limit */
+    const struct share *share = child->generation->share;
+    bool begun = child->state == CHILD_READY ||
+                 (share != NULL && share_beats(share, child->seat) != child->beats_before);
+    if (begun)
         check_beats(child, elapsed);
+    if (child->state == CHILD_READY || child->hung)
         return;
-    }
-    /* Those that a reload starts have its limit. */
     child->starting += MIN(elapsed, (uint64_t)SHARE_BEAT_MS);
-    if (role != GENERATION_SERVING || child->starting < START_MAX_MS)
+    if (child->starting < START_MAX_MS)
         return;
     child->hung = true;
     log_error("%s (pid %ld) is not ready %d s after its start, killing it", name_of(child),
@@ -406,6 +410,8 @@ static int spawn(struct child *child)
     child->hung = false;
     child->mark = process_mark(pid, -1);
     child->incarnation = ++child->generation->super->incarnations;
+    if (child->generation->share != NULL)
+        child->beats_before = share_beats(child->generation->share, child->seat);
     r = watch_control(child, pair[0]);
     state_record(child->generation->super);
     struct ctl_message run = {0};

@@ -35,8 +35,9 @@ struct child {
     uint64_t started;  /* ms */
     unsigned failures; /* in a row: deaths soon after the start */
     struct heartbeat heartbeat;
-    uint64_t starting; /* ms that it has been seen starting for */
-    bool hung;         /* it is being killed for that */
+    uint64_t beats_before; /* of its seat, when it was started */
+    uint64_t starting;     /* ms that it has been seen starting for */
+    bool hung;             /* it is being killed for that */
 };
 
 /* seat: its place in the shared memory, for all the processes that it will be. */

@@ -33,7 +33,7 @@ static void tell_skipped(struct output_lines *lines, bool at_end)
 
 static void log_piece(struct output_lines *lines)
 {
-    if (!log_rate_pass(&lines->rate, log_clock(), 1000 / OUTPUT_RATE, OUTPUT_RATE)) {
+    if (!log_rate_pass(&lines->rate, log_clock(), 1000 / OUTPUT_RATE, OUTPUT_BURST)) {
         lines->continued = true;
         lines->n = 0;
         return;

@@ -9,7 +9,8 @@
 enum {
     OUTPUT_LINE_MAX = 3072, /* bytes; what is longer becomes several lines of the log */
     OUTPUT_NAME_MAX = 96,
-    OUTPUT_RATE = 1000, /* lines of the log in a second, and at once; the others are only counted */
+    OUTPUT_BURST = 10000, /* lines of the log at once; what is more is only counted */
+    OUTPUT_RATE = 1000,   /* and then in a second */
 };
 
 /* Bytes on their way to become lines. Zeroed is empty, but for the name. */

@@ -31,12 +31,12 @@ static void on_finding(void *data, const char *text)
 __attribute__((format(printf, 3, 4))) static void tell(
     struct trial *trial, const char *key, const char *format, ...)
 {
+    char what[3072];
     va_list args;
-    fprintf(stderr, "%s:%u: %s: ", trial->file, conf_lines_near(&trial->lines, key), key);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    vsnprintf(what, sizeof(what), format, args);
     va_end(args);
-    fputc('\n', stderr);
+    fprintf(stderr, "%s:%u: %s: %s\n", trial->file, conf_lines_near(&trial->lines, key), key, what);
     trial->findings++;
 }
 

@@ -12,7 +12,7 @@ from wsclient import Closed, WsClosed
 
 TIMEOUT = 2.0
 HUNG = re.compile(r"shard (\d+)/(\d+) \(pid (\d+)\) has hung: no sign of life for (\d+) ms, killing it")
-BOUND = 3 * LIMIT * SLOW        # generous: what is tested is that it comes at all
+BOUND = 6 * LIMIT * SLOW        # generous: what is tested is that it comes at all
 
 
 def build(front, shards=3, **keys):
