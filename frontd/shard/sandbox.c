@@ -64,6 +64,7 @@ static const int allowed[] = {
     SCMP_SYS(write),
     SCMP_SYS(writev),
     SCMP_SYS(pwrite64),
+    SCMP_SYS(pwritev2), /* of the log, to a pipe that may be full */
     SCMP_SYS(lseek),
     SCMP_SYS(close),
     SCMP_SYS(close_range),

@@ -78,6 +78,7 @@ static const struct row rows[] = {
     {"not blocking", SYS_ioctl, {-1, FIONBIO, A(&one)}, EBADF},
     {"types for a terminal", SYS_ioctl, {-1, TIOCSTI, A(bytes)}, REFUSED},
     {"takes a terminal", SYS_ioctl, {-1, TIOCSCTTY, 0}, REFUSED},
+    {"a log line", SYS_pwritev2, {-1, A(bytes), 0, 0, 0, 0}, EBADF},
     {"flags", SYS_fcntl, {2, F_GETFL, 0}, WORKS},
     {"owner of signals", SYS_fcntl, {2, F_SETOWN, 1}, REFUSED},
     {"a lease", SYS_fcntl, {2, F_SETLEASE, F_RDLCK}, REFUSED},
