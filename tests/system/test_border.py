@@ -347,7 +347,7 @@ def test_shards_report_to_their_supervisors_user_only(rooted, hostile):
     """Somebody else who listens in its place gets no descriptor."""
     site = rooted(shards=1)
     kill_supervisor(site)
-    site.wait_log("the supervisor is gone")
+    wait_for(lambda: site.count("the supervisor is gone"), "the shard that misses it", LIMIT * SLOW)
     os.chown(site.path("run/shards"), UID, GID)
     os.chmod(site.path("run/shards"), 0o770)
 
