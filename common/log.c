@@ -28,6 +28,8 @@ static const char *const level_names[] = {"error", "warning", "info", "debug"};
 static enum log_level log_level = LOG_INFO;
 static enum log_format log_format = LOG_TEXT;
 static char log_who[WHO_MAX] = "frontd";
+static unsigned log_burst = LOG_BURST;
+static unsigned log_interval = 1000 / LOG_RATE; /* ms */
 static unsigned long log_lost;
 static bool log_cut; /* the last line is there in part only: what follows begins a new one */
 
@@ -77,6 +79,12 @@ void log_init(enum log_level level, enum log_format format, const char *who)
     log_level = level;
     log_format = format;
     snprintf(log_who, sizeof(log_who), "%s", who);
+}
+
+void log_set_bound(unsigned burst, unsigned rate)
+{
+    log_burst = burst;
+    log_interval = MS_A_SECOND / rate;
 }
 
 int log_level_parse(const char *name)
@@ -288,7 +296,7 @@ void log_write(enum log_level level, const char *format, ...)
     struct kind *kind = find_kind(format);
     uint64_t now = log_clock();
     uint64_t skipped = kind->rate.skipped;
-    if (log_rate_pass(&kind->rate, now, MS_A_SECOND / LOG_RATE, LOG_BURST)) {
+    if (log_rate_pass(&kind->rate, now, log_interval, log_burst)) {
         va_list args;
         va_start(args, format);
         vsnprintf(message, sizeof(message), format, args);

@@ -27,8 +27,12 @@ void log_init(enum log_level level, enum log_format format, const char *who);
 /* A line says who, what happened, and what happens now. */
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Lines of one format: at once, and then in a second. */
+/* Lines of one format: at once, and then in a second, unless log_set_bound() says something else.
+ */
 enum { LOG_BURST = 50, LOG_RATE = 10 };
+
+/* For a process whose lines are not made by peers. burst: over 0. rate: 1 to 1000 a second. */
+void log_set_bound(unsigned burst, unsigned rate);
 
 /* How fast something may come: `burst` at once, then one each `interval` ms. Zeroed at first. */
 struct log_rate {

@@ -30,6 +30,9 @@
 #include "frontd/super/record.h"
 #include "frontd/super/state.h"
 
+/* Of one kind, in the log: they tell of what operators do and of processes, not of clients. */
+enum { LINES_AT_ONCE = 1000, LINES_A_SECOND = 100 };
+
 static void step(struct super *super, enum machine_event event);
 
 static struct generation *serving(const struct super *super)
@@ -752,6 +755,7 @@ int super_run(char **argv, const char *conf_name, int state_fd)
 {
     static struct super only; /* what is there without asking can be gone on with */
     struct super *super = &only;
+    log_set_bound(LINES_AT_ONCE, LINES_A_SECOND);
     super->argv = argv;
     super->exe = boot_find_exe(argv[0]);
     super->conf_name = conf_name;

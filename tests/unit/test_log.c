@@ -402,6 +402,15 @@ Test(log, so_many_of_one_kind_in_json)
         1);
 }
 
+Test(log, another_bound)
+{
+    log_init(LOG_INFO, LOG_TEXT, "x");
+    log_set_bound(200, 100);
+    for (unsigned i = 0; i < 200; i++)
+        log_info("a kind");
+    cr_assert_eq(count_lines("a kind"), 200);
+}
+
 /* A line that is let through says how many were not. */
 Test(log, and_more_like_it)
 {
