@@ -60,8 +60,12 @@ static void tell_status(const struct super *super)
         super->reason[0] == '\0' ? "" : "; the last reload came to nothing: ", super->reason);
 }
 
+/* From here on no signal has a handler; one more would end this process before it is done. */
 static void close_handles(struct super *super)
 {
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
     service_close(&super->service);
     for (size_t i = 0; i < ARRAY_LEN(super->signals); i++)
         uv_close((uv_handle_t *)&super->signals[i], NULL);

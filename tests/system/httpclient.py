@@ -91,7 +91,9 @@ class Client:
             return False
 
     def readable(self, timeout=0):
-        return bool(self.buffer) or bool(select.select([self.sock], [], [], timeout)[0])
+        poll = select.poll()    # select() takes no descriptor from 1,024 up
+        poll.register(self.sock, select.POLLIN)
+        return bool(self.buffer) or bool(poll.poll(timeout * 1000))
 
     def _fill(self):
         """Reads once; False at the end of the stream."""

@@ -52,7 +52,7 @@ def test_reloads_under_load_close_nothing_and_lose_nothing():
 def test_fairness_tells_normal_clients_from_greedy_ones():
     """What the figures are is not for a test: that there are any, of all sides, and no call is lost."""
     text = bench("fairness", "--rounds", "1", "--seconds", "0.3", "--clients", "10", "--pause", "5",
-                 "--subscribers", "10", "--budget", "8", "--holders", "websocket-answers,queued-calls")
+                 "--subscribers", "10", "--budget", "16", "--holders", "websocket-answers,queued-calls")
     for case in ("pipelined", "batches", "websocket", "published", "unheard", "stopped", "many"):
         line = next(line for line in text.splitlines() if line.startswith(case + " "))
         calls, _, failed, answers = [int(c.replace(",", "")) for c in line.split()[6:10]]
@@ -60,6 +60,6 @@ def test_fairness_tells_normal_clients_from_greedy_ones():
         assert answers > 0 or case == "stopped", text
     for kind in ("websocket-answers", "queued-calls"):
         line = next(line for line in text.splitlines() if line.startswith(kind + " "))
-        assert line.split()[1] == "32.0" and float(line.split()[2]) > 1, text
+        assert line.split()[1] == "64.0" and float(line.split()[2]) > 1, text
     assert len(re.findall(" p99 beside .*: [0-9.,]+\n", text)) == 7, text
     assert len(re.findall(" held for ", text)) == 2, text

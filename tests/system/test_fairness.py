@@ -166,9 +166,12 @@ def test_a_lone_client_has_the_whole_queue(site):
     worker = web.fake(handler=hold, concurrency=1)
     web.start()
     with web.client() as client:
+        client.send(rpc_request("flood"))
+        worker.wait_calls(1).reply("r")     # what an answer takes is known then, and all members are started at once
+        assert client.read_response().status == 200
         client.send(post(batch(60)))
         for n in range(51):
-            worker.wait_calls(n + 1).reply("r")
+            worker.wait_calls(n + 2).reply("r")
         answer = client.read_response().json()
         assert sum("result" in r for r in answer) == 51 and len(answer) == 60
         assert [r["id"] for r in answer if "error" in r] == list(range(51, 60)), "the newest are refused"

@@ -95,7 +95,7 @@ def test_without_the_filter(front):
 def test_nobody_of_the_same_user_looks_into_a_shard(site):
     """Not even where the supervisor is of that user: it is not dumpable, so its files in /proc are root's."""
     web = site(shards=1)
-    os.chmod(web.dir, 0o777)
+    os.chmod(web.dir, 0o1777)
     os.chmod(web.write(), 0o644)
     web.front = Program(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", shutil.copy(FRONTD, web.dir),
                          "-c", web.path("frontd.yaml")], web.path("frontd.log"))

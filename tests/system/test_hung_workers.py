@@ -227,7 +227,8 @@ def test_a_slot_of_a_call_that_is_never_answered_comes_back(site, how, end):
 
 def test_too_many_calls_that_are_never_answered(site):
     """A thousand on one channel are borne, one more is not."""
-    web = site(pools=pool(kill_after="300ms", worker_timeout="30s"), routes=[rpc_route(timeout="200ms")])
+    web = site(pools=pool(kill_after="300ms", worker_timeout="30s"), routes=[rpc_route(timeout="2s")],
+               limits={"calls_per_connection": 2000})
     worker = web.fake(handler=hold, concurrency=0)
     web.start()
     body = json.dumps([json.loads(rpc_body("lost", [n], n)) for n in range(1000)]).encode()

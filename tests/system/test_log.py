@@ -53,7 +53,7 @@ class Piped(Front):
         program.process = subprocess.Popen(
             program.argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.writer,
             start_new_session=True, pass_fds=[])
-        program.pid = program.process.pid
+        program.pid, program.tolerated = program.process.pid, ()
         self.front = program
         if ready:
             self.wait_served()
