@@ -402,7 +402,7 @@ static void check_alive(struct channel *channel)
     uint64_t quiet = CHANNEL_QUIET_MS;
     uint64_t dead = CHANNEL_DEAD_MS;
     uint64_t awaited = channel->hung_up || channel->asked != 0 ? 0 : channel->ops->awaited(channel);
-    if (channel->stream.deaf) {
+    if (channel->stream.deaf || stream_occupied(&channel->stream)) {
         look_later(channel, 0);
         return;
     }

@@ -183,17 +183,11 @@ uint64_t stream_due(const struct stream *stream)
     return stream->consumed + buf_len(&stream->in) + (uint64_t)unread;
 }
 
-/* Whether there are frames to carry out before more is read. */
-static bool occupied(const struct stream *stream)
-{
-    return stream->left || stream->holder != NULL;
-}
-
 /* Frames have been carried out since it was occupied. */
 static void resume(struct stream *stream)
 {
     stream->heard_at = ctx_now(stream->ctx); /* whoever it is, we were not listening */
-    if (!stream->closing && !occupied(stream) && stream->failed != NULL)
+    if (!stream->closing && !stream_occupied(stream) && stream->failed != NULL)
         mark_dirty(stream); /* its socket may have more */
 }
 
@@ -283,7 +277,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     }
     if (events & UV_WRITABLE)
         stream_flush(stream);
-    if ((events & UV_READABLE) && !stream->closing && !stream->deaf && !occupied(stream))
+    if ((events & UV_READABLE) && !stream->closing && !stream->deaf && !stream_occupied(stream))
         on_readable(stream);
 }
 
@@ -311,9 +305,9 @@ void stream_end_turn(struct stream *stream)
         return;
     }
     const char *why = stream->failed;
-    for (int i = 0; i < REST_READS_MAX && !occupied(stream) && on_readable(stream); i++)
+    for (int i = 0; i < REST_READS_MAX && !stream_occupied(stream) && on_readable(stream); i++)
         ;
-    if (!stream->closing && !occupied(stream)) /* else resume() brings it here again */
+    if (!stream->closing && !stream_occupied(stream)) /* else resume() brings it here again */
         stream->ops->broken(stream, why);
 }
 

@@ -103,5 +103,12 @@ uint64_t stream_due(const struct stream *stream);
 /* One of ctx->busy_streams: carries out more of the frames that have been read. work: units. */
 void stream_go_on(struct stream *stream, uint64_t work);
 
+/* Whether there are frames to carry out before more is read: what the peer says is not heard yet.
+ */
+static inline bool stream_occupied(const struct stream *stream)
+{
+    return stream->left || stream->holder != NULL;
+}
+
 /* Pauses reading, or goes on. */
 void stream_set_deaf(struct stream *stream, bool deaf);
