@@ -51,13 +51,19 @@ int json_read_integer(struct span value, int64_t *ret_integer)
 
 int json_read_string(struct span value, char **ret_text)
 {
+    size_t n;
+    return json_read_text(value, ret_text, &n);
+}
+
+int json_read_text(struct span value, char **ret_text, size_t *ret_n)
+{
     if (!json_is_string(value))
         return -EINVAL;
     struct span in = {value.p + 1, value.n - 2};
     char *text = mem_zalloc(in.n + 1);
     if (text == NULL)
         return -ENOMEM;
-    json_scan_unescape(in, text);
+    *ret_n = json_scan_unescape(in, text);
     *ret_text = text;
     return 0;
 }

@@ -38,6 +38,9 @@ int json_read_integer(struct span value, int64_t *ret_integer);
  */
 int json_read_string(struct span value, char **ret_text);
 
+/* The same, and how many bytes the text has: a NUL in it is one of them. */
+int json_read_text(struct span value, char **ret_text, size_t *ret_n);
+
 /* A member of an object by its key: n == 0 where there is none, or it is no object. */
 struct span json_read_member(struct span object, const char *key);
 

@@ -91,8 +91,13 @@ void json_add_flag(struct json_writer *writer, const char *key, bool value)
 
 void json_add_text(struct json_writer *writer, const char *key, const char *text)
 {
+    json_add_span(writer, key, (struct span){text, strlen(text)});
+}
+
+void json_add_span(struct json_writer *writer, const char *key, struct span text)
+{
     if (lead(writer, key))
-        note(writer, json_quote(&writer->out, text, strlen(text)));
+        note(writer, json_quote(&writer->out, text.p, text.n));
 }
 
 void json_add_bytes(struct json_writer *writer, const char *key, const void *bytes, size_t n)

@@ -35,8 +35,9 @@ void json_add_number(struct json_writer *writer, const char *key, uint64_t value
 void json_add_integer(struct json_writer *writer, const char *key, int64_t value);
 void json_add_flag(struct json_writer *writer, const char *key, bool value);
 
-/* What is not UTF-8 in it becomes U+FFFD. */
+/* What is not UTF-8 in it becomes U+FFFD; the rest is read back as it is. */
 void json_add_text(struct json_writer *writer, const char *key, const char *text);
+void json_add_span(struct json_writer *writer, const char *key, struct span text);
 
 /* Any bytes, as a text of two hexadecimal digits for each. */
 void json_add_bytes(struct json_writer *writer, const char *key, const void *bytes, size_t n);

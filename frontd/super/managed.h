@@ -8,12 +8,12 @@
  * Everything happens on the supervisor's loop; nothing blocks.
  */
 
-#include <json-c/json.h>
 #include <uv.h>
 
 #include "common/list.h"
 #include "frontd/conf.h"
 #include "frontd/super/managed_dir.h"
+#include "proto/json_write.h"
 
 struct managed {
     uv_loop_t *loop;
@@ -89,16 +89,16 @@ void managed_close(struct managed *managed);
  */
 void managed_each_fd(const struct managed *managed, void (*each)(int fd, void *data), void *data);
 
-/* Returns what managed_restore() needs, to be given back with json_object_put(); NULL: no memory.
- */
-json_object *managed_save(const struct managed *managed);
+/* Writes what managed_restore() needs, as a member with that key (NULL: by itself). */
+void managed_save(const struct managed *managed, struct json_writer *out, const char *key);
 
 /*
- * After managed_init() in the new program: takes over the workers as they are; their descriptors
- * are close-on-exec again. managed_apply() comes next. What is not known in the state is passed
- * over, as is a worker that makes no sense. Returns 0, -EINVAL (not a state) or -ENOMEM.
+ * After managed_init() in the new program, with what managed_save() has written, or any JSON: takes
+ * over the workers as they are; their descriptors are close-on-exec again. managed_apply() comes
+ * next. What is not known in the state is passed over, as is a worker that makes no sense. Returns
+ * 0, -EINVAL (not a state) or -ENOMEM: not all workers are taken over.
  */
-int managed_restore(struct managed *managed, json_object *state);
+int managed_restore(struct managed *managed, struct span state);
 
 /* For the modules behind this one: */
 

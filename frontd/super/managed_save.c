@@ -13,6 +13,7 @@
 #include "common/mem.h"
 #include "frontd/super/managed_pool.h"
 #include "frontd/super/survivor.h"
+#include "proto/json_read.h"
 
 enum { VERSION = 1 };
 
@@ -23,113 +24,73 @@ static const char *const state_names[] = {
     [MANAGED_LEAVING] = "leaving",
 };
 
-/* Consumes value. Returns whether there was memory for both. */
-static bool put(json_object *object, const char *key, json_object *value)
+static void put_worker(struct json_writer *out, const struct managed_worker *worker)
 {
-    if (value == NULL)
-        return false;
-    if (json_object_object_add(object, key, value) == 0)
-        return true;
-    json_object_put(value);
-    return false;
-}
-
-static bool put_number(json_object *object, const char *key, uint64_t value)
-{
-    return put(object, key, json_object_new_uint64(value));
-}
-
-/* Bytes that need not be text. */
-static bool put_bytes(json_object *object, const char *key, const char *bytes, size_t n)
-{
-    char hex[2 * OUTPUT_LINE_MAX + 1] = "";
-    CHECK(n <= OUTPUT_LINE_MAX);
-    for (size_t i = 0; i < n; i++)
-        snprintf(hex + 2 * i, 3, "%02x", (unsigned char)bytes[i]);
-    return put(object, key, json_object_new_string(hex));
-}
-
-static bool put_worker(json_object *list, const struct managed_worker *worker)
-{
-    json_object *object = json_object_new_object();
     const struct output *output = worker->output;
-    if (object == NULL || json_object_array_add(list, object) < 0) {
-        json_object_put(object);
-        return false;
-    }
-    bool ok = put(object, "state", json_object_new_string(state_names[worker->state])) &&
-              put_number(object, "slot", worker->name.slot) &&
-              put_number(object, "serial", worker->name.serial) &&
-              put_number(object, "command", worker->stamp.command) &&
-              put_number(object, "files", worker->stamp.files) &&
-              put_number(object, "failures", worker->failures) &&
-              put_number(object, "due", worker->due);
+    json_begin(out, NULL, '{');
+    json_add_text(out, "state", state_names[worker->state]);
+    json_add_number(out, "slot", worker->name.slot);
+    json_add_number(out, "serial", worker->name.serial);
+    json_add_number(out, "command", worker->stamp.command);
+    json_add_number(out, "files", worker->stamp.files);
+    json_add_number(out, "failures", worker->failures);
+    json_add_number(out, "due", worker->due);
     if (worker->listener >= 0)
-        ok = ok && put_number(object, "listener", (uint64_t)worker->listener);
+        json_add_integer(out, "listener", worker->listener);
     if (worker->old != NULL)
-        ok = ok && put_number(object, "replaces", worker->old->name.serial);
-    if (worker->pid < 0)
-        return ok;
-    ok = ok && put_number(object, "pid", (uint64_t)worker->pid) &&
-         put_number(object, "birth", worker->birth) &&
-         put_number(object, "served", worker->served) &&
-         put(object, "settled", json_object_new_boolean(worker->settled));
-    if (output != NULL)
-        ok = ok && put_number(object, "output", (uint64_t)output->fd) &&
-             put(object, "continued", json_object_new_boolean(output->lines.continued)) &&
-             put_bytes(object, "unended", output->lines.text, output->lines.n);
-    return ok;
+        json_add_number(out, "replaces", worker->old->name.serial);
+    if (worker->pid >= 0) {
+        json_add_integer(out, "pid", worker->pid);
+        json_add_number(out, "birth", worker->birth);
+        json_add_number(out, "served", worker->served);
+        json_add_flag(out, "settled", worker->settled);
+    }
+    if (worker->pid >= 0 && output != NULL) {
+        json_add_integer(out, "output", output->fd);
+        json_add_flag(out, "continued", output->lines.continued);
+        json_add_bytes(out, "unended", output->lines.text, output->lines.n);
+    }
+    json_end(out, '}');
 }
 
-static bool put_pool(json_object *list, const struct managed_pool *pool)
+static void put_pool(struct json_writer *out, const struct managed_pool *pool)
 {
-    json_object *object = json_object_new_object();
-    if (object == NULL || json_object_array_add(list, object) < 0) {
-        json_object_put(object);
-        return false;
-    }
-    json_object *workers = json_object_new_array();
-    bool ok = put(object, "name", json_object_new_string(pool->name)) &&
-              put_number(object, "serial", pool->serial) &&
-              put(object, "rolling", json_object_new_boolean(pool->rolling)) &&
-              put(object, "workers", workers);
+    json_begin(out, NULL, '{');
+    json_add_text(out, "name", pool->name);
+    json_add_number(out, "serial", pool->serial);
+    json_add_flag(out, "rolling", pool->rolling);
+    json_begin(out, "workers", '[');
     list_for_each (node, &pool->workers)
-        ok = ok && put_worker(workers, container_of(node, struct managed_worker, node));
-    return ok;
+        put_worker(out, container_of(node, struct managed_worker, node));
+    json_end(out, ']');
+    json_end(out, '}');
 }
 
-static bool put_survivor(json_object *list, const struct survivor *survivor)
+static void put_survivor(struct json_writer *out, const struct survivor *survivor)
 {
-    json_object *object = json_object_new_object();
-    if (object == NULL || json_object_array_add(list, object) < 0) {
-        json_object_put(object);
-        return false;
-    }
     const struct managed_process *process = &survivor->process;
-    return put_number(object, "pid", (uint64_t)process->pid) &&
-           put_number(object, "birth", process->birth) &&
-           put(object, "pool", json_object_new_string(process->name.pool)) &&
-           put_number(object, "slot", process->name.slot) &&
-           put_number(object, "serial", process->name.serial);
+    json_begin(out, NULL, '{');
+    json_add_integer(out, "pid", process->pid);
+    json_add_number(out, "birth", process->birth);
+    json_add_text(out, "pool", process->name.pool);
+    json_add_number(out, "slot", process->name.slot);
+    json_add_number(out, "serial", process->name.serial);
+    json_end(out, '}');
 }
 
-json_object *managed_save(const struct managed *managed)
+void managed_save(const struct managed *managed, struct json_writer *out, const char *key)
 {
-    json_object *state = json_object_new_object();
-    if (state == NULL)
-        return NULL;
-    json_object *pools = json_object_new_array();
-    bool ok = put_number(state, "version", VERSION) && put(state, "pools", pools);
+    json_begin(out, key, '{');
+    json_add_number(out, "version", VERSION);
+    json_begin(out, "pools", '[');
     list_for_each (node, &managed->pools)
-        ok = ok && put_pool(pools, container_of(node, struct managed_pool, node));
-    json_object *survivors = json_object_new_array();
-    ok = ok && put(state, "survivors", survivors);
+        put_pool(out, container_of(node, struct managed_pool, node));
+    json_end(out, ']');
+    json_begin(out, "survivors", '[');
     list_for_each (node, &managed->survivors)
-        ok = ok && put_survivor(survivors, container_of(node, struct survivor, node));
-    if (ok)
-        return state;
-    json_object_put(state);
-    return NULL;
+        put_survivor(out, container_of(node, struct survivor, node));
+    json_end(out, ']');
+    json_end(out, '}');
 }
 
 void managed_each_fd(const struct managed *managed, void (*each)(int fd, void *data), void *data)
@@ -147,43 +108,14 @@ void managed_each_fd(const struct managed *managed, void (*each)(int fd, void *d
 }
 
 /* A number of at most max, or the fallback where there is none. */
-static uint64_t get_number(json_object *object, const char *key, uint64_t max, uint64_t fallback)
+static uint64_t get_number(struct span object, const char *key, uint64_t max, uint64_t fallback)
 {
-    json_object *member;
-    if (!json_object_object_get_ex(object, key, &member) ||
-        !json_object_is_type(member, json_type_int))
-        return fallback;
-    uint64_t value = json_object_get_uint64(member);
-    return value <= max ? value : fallback;
+    return json_read_number(json_read_member(object, key), max, fallback);
 }
 
-static const char *get_text(json_object *object, const char *key)
+static bool get_flag(struct span object, const char *key)
 {
-    json_object *member;
-    if (!json_object_object_get_ex(object, key, &member) ||
-        !json_object_is_type(member, json_type_string))
-        return "";
-    return json_object_get_string(member);
-}
-
-static bool get_flag(json_object *object, const char *key)
-{
-    json_object *member;
-    return json_object_object_get_ex(object, key, &member) && json_object_get_boolean(member);
-}
-
-static json_object *get_list(json_object *object, const char *key)
-{
-    json_object *member;
-    if (!json_object_object_get_ex(object, key, &member) ||
-        !json_object_is_type(member, json_type_array))
-        return NULL;
-    return member;
-}
-
-static size_t length_of(json_object *list)
-{
-    return list == NULL ? 0 : json_object_array_length(list);
+    return json_is_true(json_read_member(object, key));
 }
 
 static int find_state(const char *name)
@@ -196,23 +128,21 @@ static int find_state(const char *name)
 }
 
 /* A descriptor that is open, close-on-exec from here on; -1 where there is none. */
-static int get_fd(json_object *object, const char *key)
+static int get_fd(struct span object, const char *key)
 {
     int fd = (int)get_number(object, key, INT32_MAX, INT32_MAX);
     return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -1 : fd;
 }
 
-static void read_lines(json_object *object, struct output_lines *lines)
+static void read_lines(struct span object, struct output_lines *lines)
 {
-    const char *hex = get_text(object, "unended");
-    unsigned byte;
     lines->continued = get_flag(object, "continued");
-    for (; lines->n < sizeof(lines->text) && sscanf(hex, "%2x", &byte) == 1; hex += 2)
-        lines->text[lines->n++] = (char)byte;
+    lines->n = json_read_bytes(
+        json_read_member(object, "unended"), lines->text, sizeof(lines->text));
 }
 
 /* Goes on where the worker's state has stopped. Returns 0 or -errno. */
-static int resume(struct managed_worker *worker, json_object *object)
+static int resume(struct managed_worker *worker, struct span object)
 {
     char who[OUTPUT_NAME_MAX];
     int r = 0;
@@ -229,16 +159,18 @@ static int resume(struct managed_worker *worker, json_object *object)
     return r;
 }
 
-static void restore_worker(struct managed_pool *pool, json_object *object)
+static int restore_worker(struct managed_pool *pool, struct span object)
 {
-    int state = find_state(get_text(object, "state"));
+    char name[16];
+    json_read_plain(json_read_member(object, "state"), name, sizeof(name));
+    int state = find_state(name);
     uint64_t slot = get_number(object, "slot", CONF_INSTANCES_MAX - 1, UINT64_MAX);
     pid_t pid = (pid_t)get_number(object, "pid", INT32_MAX, 0);
     if (state < 0 || slot == UINT64_MAX || (state == MANAGED_WAITING) != (pid == 0))
-        return;
+        return 0;
     struct managed_worker *worker = managed_worker_new(pool, (uint32_t)slot, NULL);
     if (worker == NULL)
-        return;
+        return -ENOMEM;
     worker->state = (enum managed_state)state;
     worker->name.serial = (uint32_t)get_number(object, "serial", UINT32_MAX, 0);
     worker->stamp.command = get_number(object, "command", UINT64_MAX, 0);
@@ -256,13 +188,14 @@ static void restore_worker(struct managed_pool *pool, json_object *object)
             worker->name.slot, strerror(-r));
         managed_worker_kill(worker);
     }
+    return 0;
 }
 
 /* Who replaces whom, once all are there. */
-static void relate(struct managed_pool *pool, json_object *workers)
+static void relate(struct managed_pool *pool, struct span workers)
 {
-    for (size_t i = 0; i < length_of(workers); i++) {
-        json_object *object = json_object_array_get_idx(workers, i);
+    struct span object;
+    for (size_t at = 0; json_read_next(workers, &at, &object);) {
         uint64_t serial = get_number(object, "serial", UINT32_MAX, UINT64_MAX);
         uint64_t replaced = get_number(object, "replaces", UINT32_MAX, UINT64_MAX);
         struct managed_worker *worker = NULL;
@@ -277,23 +210,26 @@ static void relate(struct managed_pool *pool, json_object *workers)
     }
 }
 
-static void restore_pool(struct managed *managed, json_object *object)
+static int restore_pool(struct managed *managed, struct span object)
 {
-    const char *name = get_text(object, "name");
-    json_object *workers = get_list(object, "workers");
-    if (name[0] == '\0' || strlen(name) >= MANAGED_NAME_MAX)
-        return;
+    char name[MANAGED_NAME_MAX];
+    struct span workers = json_read_member(object, "workers");
+    struct span worker;
+    if (!json_read_plain(json_read_member(object, "name"), name, sizeof(name)) || name[0] == '\0')
+        return 0;
     struct managed_pool *pool = managed_pool_new(managed, name);
     if (pool == NULL)
-        return;
+        return -ENOMEM;
     pool->serial = (uint32_t)get_number(object, "serial", UINT32_MAX, 0);
     pool->rolling = get_flag(object, "rolling");
-    for (size_t i = 0; i < length_of(workers); i++)
-        restore_worker(pool, json_object_array_get_idx(workers, i));
+    int r = 0;
+    for (size_t at = 0; r == 0 && json_read_next(workers, &at, &worker);)
+        r = restore_worker(pool, worker);
     relate(pool, workers);
+    return r;
 }
 
-static void restore_survivor(struct managed *managed, json_object *object)
+static void restore_survivor(struct managed *managed, struct span object)
 {
     struct managed_process process = {
         .pid = (pid_t)get_number(object, "pid", INT32_MAX, 0),
@@ -301,23 +237,28 @@ static void restore_survivor(struct managed *managed, json_object *object)
         .name.slot = (uint32_t)get_number(object, "slot", UINT32_MAX, 0),
         .name.serial = (uint32_t)get_number(object, "serial", UINT32_MAX, 0),
     };
-    const char *pool = get_text(object, "pool");
-    if (process.pid <= 1 || pool[0] == '\0' || strlen(pool) >= MANAGED_NAME_MAX)
+    if (process.pid <= 1 ||
+        !json_read_plain(
+            json_read_member(object, "pool"), process.name.pool, sizeof(process.name.pool)) ||
+        process.name.pool[0] == '\0')
         return;
-    memcpy(process.name.pool, pool, strlen(pool));
     survivor_add(managed, &process);
 }
 
-int managed_restore(struct managed *managed, json_object *state)
+int managed_restore(struct managed *managed, struct span state)
 {
-    json_object *pools = get_list(state, "pools");
-    json_object *survivors = get_list(state, "survivors");
-    if (pools == NULL)
+    struct span pools = json_read_member(state, "pools");
+    struct span survivors = json_read_member(state, "survivors");
+    struct span each;
+    if (!json_is_array(pools))
         return -EINVAL;
-    for (size_t i = 0; i < length_of(pools); i++)
-        restore_pool(managed, json_object_array_get_idx(pools, i));
-    for (size_t i = 0; i < length_of(survivors); i++)
-        restore_survivor(managed, json_object_array_get_idx(survivors, i));
+    int r = 0;
+    for (size_t at = 0; r == 0 && json_read_next(pools, &at, &each);)
+        r = restore_pool(managed, each);
+    if (r < 0)
+        return r;
+    for (size_t at = 0; json_read_next(survivors, &at, &each);)
+        restore_survivor(managed, each);
     managed->found = true;
     return 0;
 }

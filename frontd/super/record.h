@@ -6,13 +6,13 @@
  * text as the state (state.h), with the configs in it and without descriptors that mean anything.
  */
 
-#include "frontd/super/json.h"
 #include "frontd/super/super.h"
+#include "proto/json_write.h"
 
 #define RECORD_NAME "supervisor.json"
 
 enum {
-    RECORD_SIZE_MAX = 32 * 1024 * 1024, /* two configs of 4 MiB, each byte escaped */
+    RECORD_SIZE_MAX = 64 * 1024 * 1024, /* two configs of 4 MiB, each byte escaped */
     RECORD_ENDPOINTS_MAX = 2 * CONF_LISTENERS_MAX,
 };
 
@@ -29,7 +29,7 @@ struct record_generation {
     uint64_t number;
     struct record_child children[CONF_SHARDS_MAX];
     uint32_t shards;
-    const char *conf; /* text of its config; with the record */
+    char *conf; /* text of its config, with a NUL behind it; the record's */
     size_t conf_n;
     struct generation_share share;
 };
@@ -39,11 +39,11 @@ struct record_endpoint {
     bool shared;
     uint64_t dev;
     uint64_t ino;
-    const struct json_object *cookies; /* SO_COOKIE of its sockets; with the record */
+    uint64_t *cookies; /* SO_COOKIE of its sockets; the record's */
+    size_t ncookies;
 };
 
 struct record {
-    struct json_object *json;
     char boot[PROCESS_BOOT_SIZE]; /* the run of the system in which it was written */
     char instance[33];
     uint8_t conn_key[IDS_KEY_SIZE];
@@ -73,9 +73,27 @@ struct record *record_free(struct record *record);
 /* Which of the record's sockets has that cookie: its endpoint, or NULL. */
 const struct record_endpoint *record_find_socket(const struct record *record, uint64_t cookie);
 
+/* The rest is of the state as well, which has the same members. */
+
+/* Whether a text is one JSON object, with white space around it at most. Returns 0 with the object
+ * in *ret_object, which is in the text, or -EINVAL. */
+int record_scan(const char *text, size_t n, struct span *ret_object);
+
+/* A member that is a string without escapes: as much of it as fits, NUL-terminated. Returns false,
+ * with nothing written, where there is none. */
+bool record_get_text(struct span object, const char *name, char *out, size_t size);
+
+/* An address. Returns 0 or -EINVAL. */
+void record_put_address(struct json_writer *out, const struct conf_address *address);
+int record_get_address(struct span object, struct conf_address *ret_address);
+
+/* The text of a config, any bytes: JSON has no way to say those that are not UTF-8 (a config may be
+ * UTF-16), so that they are written as digits then. */
+void record_put_conf(struct json_writer *out, struct span text);
+
 /* The shared memory of a generation, as a member of it. A program that does not lay it out as this
  * one does reads that it does not know it. */
-void record_put_share(struct json_object *object, const struct generation *generation);
-void record_get_share(const struct json_object *object, struct generation_share *ret_share);
+void record_put_share(struct json_writer *out, const struct generation *generation);
+void record_get_share(struct span object, struct generation_share *ret_share);
 
 const char *record_role_name(enum generation_role role);

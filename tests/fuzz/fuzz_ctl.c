@@ -39,9 +39,10 @@ static void set_up(void)
     kinds[2] = open("/dev/null", O_RDWR | O_CLOEXEC);
     CHECK(pipe2(ends, O_CLOEXEC) == 0);
     kinds[3] = ends[0];
-    struct json_object *cookies = json_object_new_array();
-    json_object_array_add(cookies, json_object_new_uint64(endpoint_cookie(kinds[1])));
-    record.endpoints[0].cookies = cookies;
+    static uint64_t cookie;
+    cookie = endpoint_cookie(kinds[1]);
+    record.endpoints[0].cookies = &cookie;
+    record.endpoints[0].ncookies = 1;
     record.nendpoints = record.nsockets = record.ngenerations = 1;
     record.generations[0].shards = 1;
     record.generations[0].share = (struct generation_share){

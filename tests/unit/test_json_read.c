@@ -138,3 +138,28 @@ Test(json_read, written_without_memory)
         cr_assert_eq(mem_in_use(), 0u);
     }
 }
+
+/* Every character that there is, and what stands for it otherwise, comes back as it was. */
+Test(json_read, any_text)
+{
+    char in[0x80 + 16];
+    char *read = NULL;
+    size_t n = 0;
+    for (unsigned c = 0; c < 0x80; c++)
+        in[c] = (char)c;
+    memcpy(in + 0x80, "\xc3\xa4\xef\xbf\xbd\xf0\x9f\x98\x80\\u00\"\\/", 16);
+    struct json_writer out = {0};
+    json_add_span(&out, NULL, (struct span){in, sizeof(in)});
+    cr_assert(!out.failed);
+    cr_assert_eq(
+        json_read_text((struct span){buf_data(&out.out), buf_len(&out.out)}, &read, &n), 0);
+    cr_assert(n == sizeof(in) && memcmp(read, in, n) == 0 && read[n] == '\0');
+    mem_free(read);
+    cr_assert_eq(json_read_text(text("\"\\/\\b\\u00e4\""), &read, &n), 0);
+    cr_assert(n == 4 && memcmp(read, "/\b\xc3\xa4", 5) == 0);
+    mem_free(read);
+    cr_assert_eq(json_read_text(text("[]"), &read, &n), -EINVAL);
+    cr_assert_eq(json_read_text((struct span){NULL, 0}, &read, &n), -EINVAL);
+    buf_deinit(&out.out);
+    cr_assert_eq(mem_in_use(), 0u);
+}

@@ -11,6 +11,9 @@
 
 #include "common/mem.h"
 #include "frontd/super/managed_pool.h"
+#include "proto/json_read.h"
+#include "proto/json_write.h"
+#include "proto/jsonrpc.h"
 
 enum { LIMIT_MS = 20000 };
 
@@ -537,11 +540,14 @@ Test(managed, saved_and_restored)
     get_pids(before);
     managed_each_fd(&managed, count_fd, &fd_count);
     cr_assert_eq(fd_count, 6u);
-    json_object *state = managed_save(&managed);
-    cr_assert_not_null(state);
-    json_object_object_add(state, "later", json_object_new_string("unknown"));
-    char *text = strdup(json_object_to_json_string(state));
-    json_object_put(state);
+    struct json_writer state = {0};
+    json_begin(&state, NULL, '{');
+    json_add_text(&state, "later", "unknown");
+    managed_save(&managed, &state, "workers");
+    json_end(&state, '}');
+    cr_assert(!state.failed);
+    struct span text = {buf_data(&state.out), buf_len(&state.out)};
+    cr_assert_eq(jsonrpc_validate(text.p, text.n), 0);
     memset(fds, -1, sizeof(fds));
     managed_each_fd(&managed, dup_fd, fds);
     /* Sockets are unlinked by close: they are put where they were. */
@@ -566,10 +572,8 @@ Test(managed, saved_and_restored)
         }
     }
     managed_init(&managed, &loop, dir);
-    state = json_tokener_parse(text);
-    free(text);
-    cr_assert_eq(managed_restore(&managed, state), 0);
-    json_object_put(state);
+    cr_assert_eq(managed_restore(&managed, json_read_member(text, "workers")), 0);
+    buf_deinit(&state.out);
     managed_apply(&managed, other, false);
     cr_assert(serves());
     get_pids(after);
@@ -586,6 +590,29 @@ Test(managed, saved_and_restored)
     managed_stop(&managed, on_gone, &managed);
     run_until(gone, "the end of all");
     conf_free(other);
+}
+
+/* What is written where memory is short is not used, however much of it there is. */
+Test(managed, saved_without_memory)
+{
+    struct conf *conf = make_conf("serve", 2, "");
+    managed_apply(&managed, conf, true);
+    wait_for_count(2);
+    bool failed = true;
+    for (long n = 0; failed; n++) {
+        struct json_writer state = {0};
+        cr_assert_lt(n, 20);
+        mem_fail_after(n);
+        managed_save(&managed, &state, NULL);
+        mem_fail_after(-1);
+        failed = state.failed;
+        cr_assert(failed || jsonrpc_validate(buf_data(&state.out), buf_len(&state.out)) == 0);
+        cr_assert(failed || n > 0);
+        buf_deinit(&state.out);
+    }
+    managed_stop(&managed, on_gone, &managed);
+    run_until(gone, "the end of all");
+    conf_free(conf);
 }
 
 /* Each allocation fails in its turn: the workers are there later, and nothing leaks. */
@@ -625,18 +652,15 @@ Test(managed, states_that_make_no_sense)
     };
     struct conf *conf = make_conf("serve", 1, "");
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-        json_object *state = json_tokener_parse(texts[i]);
+        struct span state = {texts[i], strlen(texts[i])};
         cr_assert_eq(managed_restore(&managed, state), -EINVAL, "%s", texts[i]);
-        json_object_put(state);
     }
     for (size_t i = 0; i < ARRAY_LEN(pools); i++) {
         char text[1024];
         snprintf(text, sizeof(text), "{\"version\":1,\"pools\":%s,\"survivors\":[{},{\"pid\":1}]}",
             pools[i]);
-        json_object *state = json_tokener_parse(text);
-        cr_assert_not_null(state);
-        cr_assert_eq(managed_restore(&managed, state), 0);
-        json_object_put(state);
+        cr_assert_eq(jsonrpc_validate(text, strlen(text)), 0);
+        cr_assert_eq(managed_restore(&managed, (struct span){text, strlen(text)}), 0);
         managed_apply(&managed, conf, true);
         wait_for_count(1);
         managed_apply(&managed, conf, true);
@@ -647,6 +671,26 @@ Test(managed, states_that_make_no_sense)
         managed_init(&managed, &loop, dir);
     }
     conf_free(conf);
+}
+
+/* No worker is left out of what is taken over without that being said. */
+Test(managed, restored_without_memory)
+{
+    static const char text[] =
+        "{\"pools\":[{\"name\":\"app\",\"workers\":[{\"state\":\"waiting\",\"slot\":0},"
+        "{\"state\":\"waiting\",\"slot\":1}]},{\"name\":\"b\",\"workers\":[]}]}";
+    size_t before = mem_in_use();
+    for (long n = 0; n <= 4; n++) {
+        mem_fail_after(n);
+        int r = managed_restore(&managed, (struct span){text, strlen(text)});
+        mem_fail_after(-1);
+        cr_assert_eq(r, n < 4 ? -ENOMEM : 0, "allocation %ld", n);
+        managed_close(&managed);
+        for (int i = 0; i < 10; i++)
+            uv_run(&loop, UV_RUN_NOWAIT);
+        cr_assert_eq(mem_in_use(), before, "allocation %ld", n);
+        managed_init(&managed, &loop, dir);
+    }
 }
 
 static pid_t survivors[4];

@@ -1,6 +1,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <json-c/json.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -207,6 +208,116 @@ static void free_super(struct super *super)
     mem_free(super);
 }
 
+/* A record with one generation, which has this config. */
+static struct buf with_conf(struct span conf)
+{
+    struct json_writer out = {0};
+    const uint8_t key[IDS_KEY_SIZE] = {1};
+    json_begin(&out, NULL, '{');
+    json_add_number(&out, "version", 1);
+    json_add_text(&out, "instance", "abc");
+    json_add_bytes(&out, "conn_key", key, sizeof(key));
+    json_begin(&out, "generations", '[');
+    json_begin(&out, NULL, '{');
+    json_add_text(&out, "role", "serving");
+    record_put_conf(&out, conf);
+    json_begin(&out, "children", '[');
+    json_begin(&out, NULL, '{');
+    json_end(&out, '}');
+    json_end(&out, ']');
+    json_end(&out, '}');
+    json_end(&out, ']');
+    json_end(&out, '}');
+    cr_assert(!out.failed);
+    return out.out;
+}
+
+static void expect_conf(const char *text, size_t n, struct span conf)
+{
+    struct record *record = NULL;
+    cr_assert_eq(record_parse(text, n, &record), 0, "%.*s", (int)MIN(n, (size_t)300), text);
+    const struct record_generation *read = &record->generations[0];
+    cr_expect(read->conf_n == conf.n && memcmp(read->conf, conf.p, conf.n) == 0, "%.*s",
+        (int)MIN(n, (size_t)300), text);
+    cr_expect_eq(read->conf[read->conf_n], '\0');
+    record_free(record);
+}
+
+static struct json_object *conf_of(struct json_object *json)
+{
+    struct json_object *conf;
+    struct json_object *generations = json_object_object_get(json, "generations");
+    json_object_object_get_ex(json_object_array_get_idx(generations, 0), "conf", &conf);
+    return conf;
+}
+
+/* Whatever is in a config is in it afterwards. What is UTF-8 json-c reads as well, as programs
+ * before this one did, and what it writes is read. */
+Test(record, configs_of_any_bytes)
+{
+    const struct span texts[] = {SPAN(""), SPAN("\""), SPAN("\\"), SPAN("a/b: '\\/'"),
+        SPAN("\b\f\n\r\t\x01\x1f\x7f"), SPAN("a\0b\0"),
+        SPAN("\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80"), SPAN("\xef\xbb\xbf# with a mark\n"),
+        SPAN("\xef\xbf\xbd"), SPAN("\\u0000 \\ud800")};
+    const struct span others[] = {SPAN("\xff\xfes\0:\0"), SPAN("\xfe\xff\0s\0:"), SPAN("\x80"),
+        SPAN("a\xc3"), SPAN("\xed\xa0\x80"), SPAN("\xc0\x80"), SPAN("\0\xff\0")};
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        struct buf text = with_conf(texts[i]);
+        expect_conf(buf_data(&text), buf_len(&text), texts[i]);
+        cr_assert_eq(buf_append(&text, "", 1), 0);
+        struct json_object *json = json_tokener_parse(buf_data(&text));
+        struct json_object *conf = conf_of(json);
+        cr_assert_eq(json_object_get_string_len(conf), (int)texts[i].n, "%zu", i);
+        cr_expect_eq(memcmp(json_object_get_string(conf), texts[i].p, texts[i].n), 0, "%zu", i);
+        const char *again = json_object_to_json_string_ext(json, JSON_C_TO_STRING_PLAIN);
+        expect_conf(again, strlen(again), texts[i]);
+        json_object_put(json);
+        buf_deinit(&text);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        struct buf text = with_conf(others[i]);
+        expect_conf(buf_data(&text), buf_len(&text), others[i]);
+        buf_deinit(&text);
+    }
+    for (unsigned c = 0; c < 256; c++) {
+        const char bytes[] = {'x', (char)c, (char)c, '1'};
+        struct span conf = {bytes, sizeof(bytes)};
+        struct buf text = with_conf(conf);
+        expect_conf(buf_data(&text), buf_len(&text), conf);
+        buf_deinit(&text);
+    }
+}
+
+/* The largest config there is, of bytes that become six each, fits, and would so twice. */
+Test(record, a_config_as_large_as_can_be)
+{
+    enum { CONF_MAX = 4 * 1024 * 1024 };
+    char *bytes = malloc(CONF_MAX);
+    memset(bytes, '\n', CONF_MAX);
+    struct buf text = with_conf((struct span){bytes, CONF_MAX});
+    cr_assert_leq(2 * buf_len(&text) + 1024 * 1024, (size_t)RECORD_SIZE_MAX);
+    expect_conf(buf_data(&text), buf_len(&text), (struct span){bytes, CONF_MAX});
+    buf_deinit(&text);
+    free(bytes);
+}
+
+Test(record, parsed_without_memory)
+{
+    static const char text[] = RECORD("\"serving\"", CHILD("100", "1", "0"));
+    long n = 0;
+    for (int r = -ENOMEM; r < 0; n++) {
+        struct record *record = NULL;
+        mem_fail_after(n);
+        r = record_parse(text, strlen(text), &record);
+        mem_fail_after(-1);
+        cr_assert(r == 0 || r == -ENOMEM, "allocation %ld: %d", n, r);
+        cr_assert_eq(record != NULL, r == 0);
+        record_free(record);
+        cr_assert_eq(mem_in_use(), in_use_before, "allocation %ld", n);
+    }
+    cr_assert_eq(n, 4, "the record, the cookies and the config have one each");
+}
+
 /* What the supervisor writes is what the next one reads. */
 Test(record, what_was_written_is_read)
 {
@@ -233,6 +344,25 @@ Test(record, what_was_written_is_read)
     cr_assert_neq(cookie, 0);
     cr_assert_eq(endpoints_add(&super->endpoints, &address, sock), 0);
     state_record(super);
+
+    /* Where there is no memory for all of it the file that is there stays. */
+    static const char before[] = "as before";
+    char kept[sizeof(before)];
+    write_text(before);
+    long n = 0;
+    for (bool same = true; same; n++) {
+        cr_assert_lt(n, 100);
+        size_t in_use = mem_in_use();
+        mem_fail_after(n);
+        state_record(super);
+        mem_fail_after(-1);
+        cr_assert_eq(mem_in_use(), in_use);
+        int fd = openat(dir, RECORD_NAME, O_RDONLY | O_CLOEXEC);
+        ssize_t length = read(fd, kept, sizeof(kept));
+        close(fd);
+        same = length == sizeof(before) - 1 && memcmp(kept, before, sizeof(before) - 1) == 0;
+    }
+    cr_assert_gt(n, 2, "one for the text of the config, more for that of the record");
 
     struct record *record = NULL;
     cr_assert(

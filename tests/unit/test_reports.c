@@ -32,7 +32,7 @@ static int listener;
 static int share;
 static int sockets[2]; /* of one address */
 static struct record record;
-static struct json_object *cookies;
+static uint64_t cookies[2];
 static struct reports reports;
 static pid_t pids[SHARDS_MAX];
 static size_t open_before;
@@ -58,7 +58,6 @@ static void set_up(void)
     record.generations[0].role = GENERATION_SERVING;
     record.generations[0].share = (struct generation_share){
         .known = true, .size = (uint64_t)st.st_size, .dev = st.st_dev, .ino = st.st_ino};
-    cookies = json_object_new_array();
     struct conf_address *address = &record.endpoints[0].address;
     address->len = sizeof(address->sock.in);
     address->sock.in.sin_family = AF_INET;
@@ -71,9 +70,10 @@ static void set_up(void)
         cr_assert_eq(bind(sockets[i], &address->sock.any, len), 0);
         cr_assert_eq(listen(sockets[i], 1), 0);
         cr_assert_eq(getsockname(sockets[i], &address->sock.any, &len), 0);
-        json_object_array_add(cookies, json_object_new_uint64(endpoint_cookie(sockets[i])));
+        cookies[i] = endpoint_cookie(sockets[i]);
     }
     record.endpoints[0].cookies = cookies;
+    record.endpoints[0].ncookies = ARRAY_LEN(cookies);
 }
 
 static void reap_all(void)
@@ -91,7 +91,6 @@ static void tear_down(void)
 {
     reports_deinit(&reports);
     reap_all();
-    json_object_put(cookies);
     close(share);
     fdpass_close(sockets, 2);
     close(listener);

@@ -259,6 +259,74 @@ Test(state, what_was_written_is_read)
     cr_assert_eq(mem_in_use(), in_use_before);
 }
 
+/* Programs before wrote by json-c, which escapes what need not be: "\/". */
+Test(state, what_json_c_writes_is_read)
+{
+    char text[8192];
+    make_descriptors();
+    begin();
+    size_t n = make_state(text, sizeof(text) - 64);
+    snprintf(text + n - 1, sizeof(text) - n,
+        ",\"managed\":{\"pools\":[{\"name\":\"app\"}]},"
+        "\"later\":\"/\\n\\u00e4\"}");
+    struct json_object *json = json_tokener_parse(text);
+    cr_assert_not_null(json);
+    const char *written = json_object_to_json_string_ext(json, JSON_C_TO_STRING_PLAIN);
+    cr_assert_not_null(strstr(written, "\"\\/\\n"));
+    cr_assert_eq(read_text(written, strlen(written)), 0);
+    json_object_put(json);
+    cr_assert_str_eq(super->instance, "0123456789abcdef0123456789abcdef");
+    cr_assert(super->incarnations == UINT64_MAX && super->endpoints.count == 2);
+    cr_assert_eq(super->generations[0]->children[0].pid, sleeper);
+    cr_assert(super->managed.found && !list_empty(&super->managed.pools));
+    end();
+    cr_assert_eq(mem_in_use(), in_use_before);
+}
+
+/* Nothing is left out: there is the whole state, or none. */
+Test(state, written_without_memory)
+{
+    char text[8192];
+    make_descriptors();
+    begin();
+    cr_assert_eq(read_text(text, make_state(text, sizeof(text))), 0);
+    size_t before = mem_in_use();
+    long n = 0;
+    for (int fd = -ENOMEM; fd < 0; n++) {
+        mem_fail_after(n);
+        fd = state_write(super);
+        mem_fail_after(-1);
+        cr_assert(fd == -ENOMEM || fd > 0, "allocation %ld: %d", n, fd);
+        cr_assert_eq(mem_in_use(), before);
+        cr_assert_lt(n, 100);
+        if (fd > 0)
+            close(fd);
+    }
+    cr_assert_gt(n, 1);
+    end();
+}
+
+/* What cannot be read in full is said, whichever allocation fails. */
+Test(state, read_without_memory)
+{
+    long n = 0;
+    for (int r = -ENOMEM; r < 0; n++) {
+        char text[8192];
+        make_descriptors();
+        begin();
+        size_t length = make_state(text, sizeof(text));
+        mem_fail_after(n);
+        r = read_text(text, length);
+        mem_fail_after(-1);
+        cr_assert(r == 0 || r == -ENOMEM || r == -EINVAL, "allocation %ld: %d", n, r);
+        cr_assert(r < 0 || super->generations[0]->nchildren == 2, "allocation %ld", n);
+        cr_assert_lt(n, 10000);
+        end();
+        cr_assert_eq(mem_in_use(), in_use_before, "allocation %ld", n);
+    }
+    cr_assert_gt(n, 3);
+}
+
 static bool is_kept(int fd)
 {
     return !(fcntl(fd, F_GETFD) & FD_CLOEXEC);
@@ -350,6 +418,13 @@ Test(state, other_states)
         {"\"pending\":1,", "\"pending\":4711,", 0},
         {"\"wake_fds\"", "\"sleep_fds\"", 0},
         {"\"lock_fd\":100", "\"lock_fd\":1000", -EBADF},
+        {"{\"version\"", " {\"version\"", 0},
+        {"{\"version\"", "[{\"version\"", -EINVAL},
+        {"{\"version\"", "{\"odd\":'',\"version\"", -EINVAL},
+        {"{\"version\"", "{\"odd\":\"\xff\",\"version\"", -EINVAL},
+        {"]}]}", "]}]} ", 0},
+        {"]}]}", "]}]}}", -EINVAL},
+        {"\"seat\":2", "\"seat\":4294967298", -EINVAL},
         {"\"lock_fd\":100", "\"lock_fd\":1", -EBADF},
         {"\"alive_fd\":", "\"dead_fd\":", 0},
         {"\"share\":", "\"shared\":", 0},
