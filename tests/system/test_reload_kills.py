@@ -2,6 +2,7 @@
 connections of processes that were not killed go on, and afterwards one complete generation serves."""
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import threading
@@ -63,6 +64,25 @@ def test_supervisor_killed_when_steady(killable):
     kill_supervisor(site)
     for client in stays:
         call(client)
+    comes_back(site, stays)
+
+
+def test_supervisor_killed_whose_config_is_not_utf_8(front):
+    """YAML may be UTF-16, which JSON has no way to say: the record has it nevertheless, to the byte."""
+    site = front(pools={"app": {}}, routes=[rpc_route(), ws_route()], shards=2, drain="3s")
+    worker = site.fake()
+    path = site.write()
+    with open(path) as f:
+        text = f.read().encode("utf-16")
+    with open(path, "wb") as f:
+        f.write(text)
+    site.launch()
+    worker.wait_ready(2)
+    stays = some(site)
+    with open(site.path("run/supervisor.json")) as f:
+        generation, = json.load(f)["generations"]
+    assert bytes.fromhex(generation["conf_bytes"]) == text and "conf" not in generation
+    kill_supervisor(site)
     comes_back(site, stays)
 
 
