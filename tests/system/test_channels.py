@@ -7,7 +7,7 @@ import time
 from datetime import datetime
 
 from fakeworker import PING, frame, hold
-from harness import memory, stat, wait_for
+from harness import memory, sanitized, stat, wait_for
 from httpclient import rpc_request
 
 
@@ -60,7 +60,8 @@ def test_pings_of_a_worker_that_does_not_read(site):
     worker.channels[0].paused.set()
     for _ in range(200):
         worker.channels[0].send(frame(PING, body=b"p" * 64) * 10000)    # 183 MiB in all
-    assert memory(shard) - before < 100 << 20
+    if not sanitized():         # whose quarantine keeps what has been freed
+        assert memory(shard) - before < 100 << 20
     worker.channels[0].paused.clear()
     assert web.rpc("demo.echo", [1]).status == 200
 

@@ -9,6 +9,7 @@ import pytest
 
 from fakeworker import PUBLISH, PUSH, RESPONSE, data_frame, frame, hold, topic_meta
 from harness import LIMIT, http_route, rpc_route, sanitized, wait_for, ws_route
+from patience import HeldUp, patient
 from reloads import SLOW, Paused
 from stays import Crowd
 from wsclient import Reader
@@ -51,6 +52,7 @@ def build(site, shards=1, **keys):
 
 @pytest.mark.parametrize("far", [False, True], ids=["same shard", "other shard"])
 @pytest.mark.parametrize("kind", ["http", "ws", "frame", "line"])
+@patient()
 def test_calls_beside_a_burst_to_many(site, far, kind):
     """All of it is there at once; calls of another pool take a small part of the time that it takes."""
     web, worker, publisher = build(site, 2 if far else 1)
@@ -81,8 +83,10 @@ def test_calls_beside_a_burst_to_many(site, far, kind):
         sink.stop()
         assert sink.bytes == expected
         client.close()
+    if len(took) < 3:
+        raise HeldUp("the burst was over before the calls began")
     # Once the frames have been read, the sink alone is what is slow: the first calls say more.
-    assert len(took) >= 3 and statistics.median(took) < whole / 2, (took, whole)
+    assert statistics.median(took) < whole / 2, (took, whole)
 
 
 def test_the_order_on_one_channel_is_kept(site):

@@ -296,7 +296,7 @@ def test_shards_run_as_the_user(site):
     os.kill(before[0], 9)       # its successor too
     wait_for(lambda: before[0] not in web.shards() and len(web.shards()) == 2, "a new shard")
     new, = set(web.shards()) - set(before)
-    wait_for(lambda: status(new, "Uid")[0] != "0", "a shard without privileges")
+    wait_for(lambda: status(new, "Seccomp") == ["2"], "a shard without privileges")   # which is the last of them
     is_nobody(new)
 
 
