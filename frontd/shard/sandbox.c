@@ -12,6 +12,7 @@
 #include <asm/termbits.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
@@ -23,6 +24,8 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -49,6 +52,7 @@
 #define IS(arg, value) SCMP_CMP(arg, SCMP_CMP_MASKED_EQ, UINT32_MAX, value)
 
 enum { FILTERED = 1 /* SYS_SECCOMP, for which glibc has no name */ };
+enum { PROGRAM_MAX = BPF_MAXINSNS };
 enum { CALLS_MAX = 512 /* numbers of system calls that are told apart */ };
 
 static volatile sig_atomic_t news;
@@ -366,9 +370,10 @@ static int allow_sockets(scmp_filter_ctx filter)
     return r;
 }
 
-static int allow_rest(scmp_filter_ctx filter)
+static int allow_rest(scmp_filter_ctx filter, pid_t pid)
 {
     int r = 0;
+    (void)pid; /* with sanitizers */
     for (size_t i = 0; r == 0 && i < ARRAY_LEN(by_value); i++) {
         for (size_t k = 0; r == 0 && k < by_value[i].n; k++) {
             const struct scmp_arg_cmp arg = IS(by_value[i].arg, by_value[i].values[k]);
@@ -381,7 +386,7 @@ static int allow_rest(scmp_filter_ctx filter)
     for (size_t i = 0; r == 0 && i < ARRAY_LEN(memory); i++)
         r = allow_if(filter, memory[i], &no_code, 1);
     /* abort() */
-    const struct scmp_arg_cmp itself = IS(0, (scmp_datum_t)getpid());
+    const struct scmp_arg_cmp itself = IS(0, (scmp_datum_t)pid);
     if (r == 0)
         r = allow_if(filter, SCMP_SYS(tgkill), &itself, 1);
     const struct scmp_arg_cmp only_read = SCMP_A2(SCMP_CMP_EQ, 0, 0);
@@ -391,7 +396,7 @@ static int allow_rest(scmp_filter_ctx filter)
     return r;
 }
 
-static int fill(scmp_filter_ctx filter, uint32_t end)
+static int fill(scmp_filter_ctx filter, uint32_t end, pid_t pid)
 {
     int r = 0;
     for (size_t i = 0; r == 0 && i < ARRAY_LEN(allowed); i++)
@@ -402,7 +407,7 @@ static int fill(scmp_filter_ctx filter, uint32_t end)
         r = allow_opens(filter);
     if (r == 0)
         r = allow_sockets(filter);
-    return r == 0 ? allow_rest(filter) : r;
+    return r == 0 ? allow_rest(filter, pid) : r;
 }
 
 /* *ret_end: how a call ends the process. */
@@ -416,12 +421,7 @@ static int set_attributes(scmp_filter_ctx filter, uint32_t *ret_end)
         *ret_end = SCMP_ACT_KILL;
         r = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, *ret_end);
     }
-    if (r == 0)
-        r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_NNP, 1);
-    /* The rest is not needed, and older kernels and libraries may not know it. The mitigation that
-     * comes with a filter otherwise is for programs that run code of others; it slows down. */
-    seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
-    seccomp_attr_set(filter, SCMP_FLTATR_CTL_SSB, 1);
+    /* The rest is not needed, and older libraries may not know it. */
     seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
     seccomp_attr_set(filter, SCMP_FLTATR_API_SYSRAWRC, 1);
     return r;
@@ -434,28 +434,98 @@ static bool kernel_has_seccomp(void)
            (errno != EINVAL && errno != ENOSYS);
 }
 
-int sandbox_enter(void)
+/* Writes the program that the kernel is to run for that process. Returns 0 or -errno. */
+static int write_program(int fd, pid_t pid)
 {
-    struct sigaction action = {.sa_sigaction = on_refused, .sa_flags = SA_SIGINFO | SA_RESTART};
-    if (!kernel_has_seccomp())
-        return 1;
 #ifdef RESULT_OF
     static const uint32_t otherwise = SCMP_ACT_TRAP;
 #else
     static const uint32_t otherwise = SCMP_ACT_ERRNO(EPERM);
 #endif
-    if (sigaction(SIGSYS, &action, NULL) < 0)
-        return -errno;
     scmp_filter_ctx filter = seccomp_init(otherwise);
     if (filter == NULL)
         return -ENOMEM;
     uint32_t end;
     int r = set_attributes(filter, &end);
     if (r == 0)
-        r = fill(filter, end);
+        r = fill(filter, end, pid);
     if (r == 0)
-        r = seccomp_load(filter);
+        r = seccomp_export_bpf(filter, fd);
     seccomp_release(filter);
+    return r;
+}
+
+/* What libseccomp does, in a process of its own: where memory is short it may end, or leave out
+ * rules and not say so. */
+static int write_in_child(int fd)
+{
+    pid_t own = getpid();
+    int status;
+    pid_t child = fork();
+    if (child < 0)
+        return -errno;
+    if (child == 0) {
+        /* Its end is this process's business, and nobody else's. */
+        signal(SIGSEGV, SIG_DFL);
+        signal(SIGABRT, SIG_DFL);
+        _exit(write_program(fd, own) == 0 ? 0 : 1);
+    }
+    while (waitpid(child, &status, 0) < 0) {
+        if (errno != EINTR)
+            return -errno;
+    }
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENOMEM;
+}
+
+/* Makes and reads it. Returns how many instructions it has, or -errno. */
+static ssize_t make_program(struct sock_filter program[static PROGRAM_MAX])
+{
+    int fd = memfd_create("frontd-filter", MFD_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int r = write_in_child(fd);
+    ssize_t n = r < 0 ? r : pread(fd, program, PROGRAM_MAX * sizeof(*program), 0);
+    if (r == 0 && n < 0)
+        n = -errno;
+    close(fd);
+    if (n < 0)
+        return n;
+    bool whole = n > 0 && (size_t)n % sizeof(*program) == 0;
+    return whole ? n / (ssize_t)sizeof(*program) : -EIO;
+}
+
+static int load(struct sock_filter *program, size_t n)
+{
+    const struct sock_fprog all = {.len = (unsigned short)n, .filter = program};
+    /* The mitigation that comes with a filter otherwise is for programs that run code of others; it
+     * slows down. Older kernels know neither it nor the call. */
+    const unsigned flags = SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return -errno;
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &all) == 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &all, 0, 0) == 0)
+        return 0;
+    return -errno;
+}
+
+int sandbox_enter(void)
+{
+    static struct sock_filter programs[2][PROGRAM_MAX];
+    struct sigaction action = {.sa_sigaction = on_refused, .sa_flags = SA_SIGINFO | SA_RESTART};
+    if (!kernel_has_seccomp())
+        return 1;
+    if (sigaction(SIGSYS, &action, NULL) < 0)
+        return -errno;
+    /* Made twice in the same way, it is all there. */
+    ssize_t n[2];
+    for (unsigned i = 0; i < 2; i++) {
+        n[i] = make_program(programs[i]);
+        if (n[i] < 0)
+            return (int)n[i];
+    }
+    if (n[0] != n[1] || memcmp(programs[0], programs[1], (size_t)n[0] * sizeof(**programs)) != 0)
+        return -ENOMEM;
+    int r = load(programs[0], (size_t)n[0]);
     if (r == 0 && atexit(sandbox_tell) != 0)
         r = -ENOMEM;
     return r;
