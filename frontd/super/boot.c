@@ -3,10 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -14,6 +17,8 @@
 #include "frontd/super/folder.h"
 
 #define PID_FILE "frontd.pid"
+
+enum { LOCK_TRIES = 100, LOCK_PAUSE_MS = 10 };
 
 uint64_t boot_raise_fd_limit(const struct conf *conf)
 {
@@ -48,6 +53,31 @@ void boot_warn_of_root(const struct conf *conf)
             conf->user);
 }
 
+/* Whether the process that the file names is there. */
+static bool is_holder_alive(int fd)
+{
+    char text[32] = "";
+    if (pread(fd, text, sizeof(text) - 1, 0) <= 0)
+        return false;
+    long pid = strtol(text, NULL, 10);
+    return pid > 0 && pid <= INT32_MAX && (kill((pid_t)pid, 0) == 0 || errno == EPERM);
+}
+
+/*
+ * A process that a supervisor was about to execute when it was killed has the lock with it, until
+ * it executes something or finds that it is alone. That is waited for; a supervisor is not.
+ */
+static int lock(int fd)
+{
+    static const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000 * 1000};
+    int r = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+    for (int i = 0; r == -EWOULDBLOCK && i < LOCK_TRIES && !is_holder_alive(fd); i++) {
+        nanosleep(&pause, NULL);
+        r = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+    }
+    return r;
+}
+
 int boot_lock_run_dir(struct super *super, const struct conf *conf)
 {
     char error[512];
@@ -68,7 +98,7 @@ int boot_lock_run_dir(struct super *super, const struct conf *conf)
             "run_dir %s: cannot open " PID_FILE ": %s", conf->run_dir, strerror(-super->lock_fd));
         return -1;
     }
-    if (flock(super->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+    if (lock(super->lock_fd) < 0) {
         log_error("run_dir %s: another frontd runs with it, see " PID_FILE " there", conf->run_dir);
         close(super->lock_fd);
         super->lock_fd = -1;

@@ -3,8 +3,10 @@ connections of processes that were not killed go on, and afterwards one complete
 import contextlib
 import ctypes
 import json
+import fcntl
 import os
 import signal
+import subprocess
 import threading
 
 import pytest
@@ -318,3 +320,28 @@ def test_an_old_shard_is_killed(killable, step):
     for client in stays:
         call(client)
     assert len(site.shards()) == 2
+
+
+def test_a_lock_that_a_killed_supervisor_left_with_a_child(killable):
+    """A process that it was about to execute keeps the lock for a moment: a start waits for that."""
+    site = killable()
+    with site.client() as client:
+        call(client)
+        kill_supervisor(site)
+        with open(site.path("run/frontd.pid"), "r+") as child:
+            fcntl.flock(child, fcntl.LOCK_EX)
+            site.launch(ready=False)
+            with pytest.raises(subprocess.TimeoutExpired):
+                site.front.wait(0.3)
+        site.wait_log("the old shards are gone")
+        call(client)
+        with open(site.path("run/frontd.pid")) as f:
+            assert int(f.read()) == site.front.pid
+
+
+def test_a_supervisor_that_runs_is_not_waited_for(killable):
+    site = killable()
+    began = site.log_text()
+    second = subprocess.run([site.exe, "-c", site.path("frontd.yaml")], stderr=subprocess.PIPE, text=True, timeout=LIMIT)
+    assert second.returncode == 1 and "another frontd runs with it" in second.stderr
+    assert site.log_text() == began
