@@ -10,8 +10,10 @@
 #include "frontd/conf_file.h"
 #include "frontd/conf_lines.h"
 #include "frontd/ctl.h"
+#include "frontd/super/folder.h"
 #include "frontd/super/launch.h"
 #include "frontd/super/listen.h"
+#include "frontd/super/record.h"
 
 struct trial {
     const char *file;
@@ -108,39 +110,80 @@ static void try_subfolder(
         tell(trial, "run_dir", "%s belongs to another user", path);
 }
 
+/* The folder of shards, by what shards_dir_open() would make of it. */
+static void try_shards_dir(struct trial *trial, const struct conf *conf, int run_dir)
+{
+    struct launch_user user;
+    struct stat st;
+    if (fstatat(run_dir, CTL_REPORT_DIR, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return;
+    if (!S_ISDIR(st.st_mode)) {
+        tell(trial, "run_dir", "%s/" CTL_REPORT_DIR " is no folder", conf->run_dir);
+        return;
+    }
+    bool ours = st.st_uid == geteuid() && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+    bool before = launch_user_find(conf->user, &user) == 0 && user.name[0] != '\0' &&
+                  st.st_uid == user.uid && (st.st_mode & 07777) == 0700;
+    if (!ours && !before)
+        tell(trial, "run_dir",
+            "%s/" CTL_REPORT_DIR " is of user %u, mode %04o: anything may be in "
+            "it",
+            conf->run_dir, (unsigned)st.st_uid, (unsigned)(st.st_mode & 07777));
+}
+
+/* A file of the supervisor's in run_dir, if it is there already: plain, and of us alone. */
+static void try_file(struct trial *trial, const struct conf *conf, int run_dir, const char *name)
+{
+    int fd = folder_open_file(run_dir, name, O_RDONLY, 0);
+    if (fd >= 0)
+        close(fd);
+    else if (fd == -EPERM || fd == -ELOOP)
+        tell(trial, "run_dir", "%s/%s is not a plain file of the user who runs frontd alone",
+            conf->run_dir, name);
+    else if (fd != -ENOENT)
+        tell(trial, "run_dir", "%s/%s: %s", conf->run_dir, name, strerror(-fd));
+}
+
 static void try_run_dir(struct trial *trial, const struct conf *conf)
 {
     char path[2048];
+    char error[512] = "";
     struct stat st;
     int r = check_folder(conf->run_dir);
     if (r == -ENOENT) {
-        snprintf(path, sizeof(path), "%s", conf->run_dir);
+        size_t n = (size_t)snprintf(path, sizeof(path), "%s", conf->run_dir);
+        while (n > 1 && path[n - 1] == '/')
+            path[--n] = '\0';
         char *slash = strrchr(path, '/');
         slash[slash == path ? 1 : 0] = '\0';
         r = check_folder(path);
         if (r < 0)
             tell(trial, "run_dir", "%s: cannot make it: %s: %s", conf->run_dir, path, strerror(-r));
+        else if (folder_open(conf->run_dir, false, error, sizeof(error)) != -ENOENT)
+            tell(trial, "run_dir", "%s", error); /* what is on the way to it */
         return;
     }
     if (r < 0) {
         tell(trial, "run_dir", "%s: %s", conf->run_dir, strerror(-r));
         return;
     }
-    try_subfolder(trial, conf->run_dir, CTL_REPORT_DIR, false);
+    int run_dir = folder_open(conf->run_dir, false, error, sizeof(error));
+    if (run_dir < 0) {
+        tell(trial, "run_dir", "%s", error);
+        return;
+    }
+    try_shards_dir(trial, conf, run_dir);
+    try_file(trial, conf, run_dir, "frontd.pid");
+    try_file(trial, conf, run_dir, RECORD_NAME);
+    close(run_dir);
     bool managed = false;
     for (uint32_t i = 0; i < conf->npools; i++)
         managed |= conf->pools[i].command != NULL;
     if (managed)
         try_subfolder(trial, conf->run_dir, CONF_MANAGED_DIR, true);
     snprintf(path, sizeof(path), "%s/frontd.pid", conf->run_dir);
-    if (lstat(path, &st) < 0)
-        return;
-    long holder = holder_of(&st);
-    if (!S_ISREG(st.st_mode))
-        tell(trial, "run_dir", "%s is no file", path);
-    else if (faccessat(AT_FDCWD, path, R_OK | W_OK, AT_EACCESS) < 0)
-        tell(trial, "run_dir", "%s: %s", path, strerror(errno));
-    else if (holder > 0)
+    long holder = lstat(path, &st) < 0 ? 0 : holder_of(&st);
+    if (holder > 0)
         tell(trial, "run_dir", "another frontd runs with it, process %ld%s", holder, may_be_itself);
 }
 

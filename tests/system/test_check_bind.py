@@ -101,7 +101,7 @@ def test_a_low_port_without_the_right(site):
     with open("/proc/sys/net/ipv4/ip_unprivileged_port_start") as f:
         if int(f.read()) < 1024:
             pytest.skip("everybody may bind ports below 1024 here")
-    os.chmod(web.dir, 0o777)
+    os.chmod(web.dir, 0o1777)
     found = check(web, before=NOBODY, listeners=listeners("127.0.0.1:1023"))
     assert found == {"listeners[0].address": "cannot listen on 127.0.0.1:1023: Permission denied"}
 
@@ -145,7 +145,8 @@ def test_run_dir(site):
     os.mkdir(web.path("run"))
     assert check(web) is None
     os.symlink("/nowhere", web.path("run/frontd.pid"))
-    assert check(web) == {"run_dir": web.path("run/frontd.pid") + " is no file"}
+    assert check(web) == {
+        "run_dir": web.path("run/frontd.pid") + " is not a plain file of the user who runs frontd alone"}
     os.unlink(web.path("run/frontd.pid"))
     open(web.path("run/shards"), "w").close()
     assert check(web) == {"run_dir": web.path("run/shards") + " is no folder"}
@@ -161,10 +162,50 @@ def test_run_dir_of_somebody_else(site):
     os.chmod(web.dir, 0o755)
     assert check(web, before=NOBODY) == {"run_dir": web.path("run") + ": Permission denied"}
     assert "Permission denied" in check(web, before=NOBODY, run_dir=web.path("other"))["run_dir"]
-    os.chmod(web.path("run"), 0o777)
+    os.chown(web.path("run"), 65534, 65534)
     os.mkdir(web.path("run/workers"))
     pools = [{"name": "app", "command": ["true"]}]
     assert check(web, before=NOBODY, pools=pools) == {"run_dir": web.path("run/workers") + " belongs to another user"}
+
+
+SPOILT = {
+    "writable": (lambda web: os.chmod(web.path("a/run"), 0o777), "others can write to it"),
+    "of-another": (lambda web: os.chown(web.path("a/run"), 65534, 0), "it belongs to user 65534"),
+    "a-link": (lambda web: (os.rename(web.path("a/run"), web.path("a/b")), os.symlink("b", web.path("a/run"))),
+               "it is not a folder"),
+    "writable-above": (lambda web: os.chmod(web.path("a"), 0o777), "'a' on the way can be written to by others"),
+    "none-yet": (lambda web: (os.rmdir(web.path("a/run")), os.chmod(web.path("a"), 0o777)),
+                 "'a' on the way can be written to by others"),
+    "shards-of-another": (lambda web: (os.mkdir(web.path("a/run/shards")), os.chown(web.path("a/run/shards"), 1, 0)),
+                          "shards is of user 1, mode 0755"),
+    "shards-writable": (lambda web: (os.mkdir(web.path("a/run/shards")), os.chmod(web.path("a/run/shards"), 0o770)),
+                        "shards is of user 0, mode 0770"),
+    "record-writable": (lambda web: (open(web.path("a/run/supervisor.json"), "w").close(),
+                                     os.chmod(web.path("a/run/supervisor.json"), 0o666)),
+                        "supervisor.json is not a plain file"),
+    "pid-twice": (lambda web: (open(web.path("x"), "w").close(), os.link(web.path("x"), web.path("a/run/frontd.pid"))),
+                  "frontd.pid is not a plain file"),
+}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+@pytest.mark.parametrize("how", SPOILT)
+def test_what_a_start_refuses_of_run_dir(site, how):
+    """Said by the check, and indeed refused by a start."""
+    web = site()
+    spoil, words = SPOILT[how]
+    os.makedirs(web.path("a/run"))
+    web.config["run_dir"] = web.path("a/run")
+    assert check(web) is None
+    spoil(web)
+    assert words in check(web)["run_dir"]
+    done = subprocess.run([FRONTD, "-c", web.path("frontd.yaml")], stderr=subprocess.PIPE, text=True, timeout=20)
+    assert done.returncode == 1 and "run_dir" in done.stderr
+
+
+def test_run_dir_with_a_slash_at_its_end(site):
+    web = site()
+    assert check(web, run_dir=web.path("run") + "/") is None
 
 
 def test_names_users_and_programs(site):
