@@ -50,8 +50,9 @@ static void keep(struct check *check, const char *bytes, size_t n)
 static bool end_line(struct check *check)
 {
     struct span line = {check->line, check->line_len};
-    enum identity identity = check->line_long ? IDENTITY_UNKNOWN
-                                              : identity_read(line, check->token, STATE_VERSION);
+    enum identity identity = check->line_long
+                                 ? IDENTITY_UNKNOWN
+                                 : identity_read(line, check->token, check->pid, STATE_VERSION);
     if (identity == IDENTITY_UNKNOWN)
         keep(check, line.p, line.n);
     else

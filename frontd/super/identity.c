@@ -1,7 +1,9 @@
 #include "frontd/super/identity.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "common/hash.h"
 #include "frontd/super/state.h"
@@ -28,7 +30,8 @@ void identity_make_token(char token[IDENTITY_TOKEN_SIZE])
 void identity_write(const char *token, char line[IDENTITY_LINE_MAX + 1])
 {
     char claim[IDENTITY_LINE_MAX - ANSWER_LEN - 1];
-    int n = snprintf(claim, sizeof(claim), "frontd " FRONTD_VERSION " state %d", STATE_VERSION);
+    int n = snprintf(claim, sizeof(claim), "frontd " FRONTD_VERSION " process %ld state %d",
+        (long)getpid(), STATE_VERSION);
     CHECK(n > 0 && (size_t)n < sizeof(claim));
     snprintf(line, IDENTITY_LINE_MAX + 1, "%s: %016llx", claim,
         (unsigned long long)answer_to(token, claim, (size_t)n));
@@ -51,8 +54,9 @@ static bool lists(const char *list, unsigned wanted)
     return false;
 }
 
-enum identity identity_read(struct span line, const char *token, unsigned state_version)
+enum identity identity_read(struct span line, const char *token, pid_t pid, unsigned state_version)
 {
+    static const char before_process[] = " process ";
     static const char before_versions[] = " state ";
     char text[IDENTITY_LINE_MAX + 1];
     char answer[ANSWER_LEN + 1];
@@ -69,5 +73,8 @@ enum identity identity_read(struct span line, const char *token, unsigned state_
     const char *versions = strstr(text, before_versions);
     if (versions == NULL || !lists(versions + sizeof(before_versions) - 1, state_version))
         return IDENTITY_OTHER;
-    return IDENTITY_FRONTD;
+    const char *process = strstr(text, before_process);
+    bool itself = process == NULL || /* it does not say */
+                  strtol(process + sizeof(before_process) - 1, NULL, 10) == (long)pid;
+    return itself ? IDENTITY_FRONTD : IDENTITY_CHILD;
 }

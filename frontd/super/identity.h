@@ -6,11 +6,15 @@
  * the line says. Not a secret, since whoever may put a program there may put any; but no other
  * program answers so by accident.
  *
- *     frontd VERSION state S: ANSWER
+ *     frontd VERSION process P state S: ANSWER
  *
- * S: the versions of the supervisor's state that it can read, with commas between them. The line is
- * read by other versions of this program: it stays as it is.
+ * P: its process id. The one that was executed has to be frontd itself: a script that has frontd as
+ * a child would leave shards and the service manager with the script. S: the versions of the
+ * supervisor's state that it can read, with commas between them. The line is read by other versions
+ * of this program: it stays as it is.
  */
+
+#include <sys/types.h>
 
 #include "common/base.h"
 
@@ -22,6 +26,7 @@ enum {
 enum identity {
     IDENTITY_UNKNOWN, /* the line is no proof of anything */
     IDENTITY_OTHER,   /* frontd, which cannot read a state of that version */
+    IDENTITY_CHILD,   /* frontd, but not the process that was executed */
     IDENTITY_FRONTD,
 };
 
@@ -31,5 +36,6 @@ void identity_make_token(char token[IDENTITY_TOKEN_SIZE]);
 /* This program's line for a token, NUL-terminated. */
 void identity_write(const char *token, char line[IDENTITY_LINE_MAX + 1]);
 
-/* What a line (without its end) says of the program that wrote it when asked with that token. */
-enum identity identity_read(struct span line, const char *token, unsigned state_version);
+/* What a line (without its end) says of the program that wrote it when asked with that token, as
+ * the process `pid`. */
+enum identity identity_read(struct span line, const char *token, pid_t pid, unsigned state_version);

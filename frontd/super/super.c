@@ -433,12 +433,17 @@ static void check_is_over(struct super *super, int status)
     bool accepted = WIFEXITED(status) && WEXITSTATUS(status) == 0;
     enum identity identity = super->check.identity;
     if (accepted &&
-        (identity == IDENTITY_FRONTD || (identity == IDENTITY_OTHER && !super->machine.upgrade))) {
+        (identity == IDENTITY_FRONTD || (identity > IDENTITY_UNKNOWN && !super->machine.upgrade))) {
         step(super, MACHINE_CHECKED);
         return;
     }
     if (accepted && identity == IDENTITY_OTHER)
         blame(super, "%s is a frontd that cannot read this program's state: nothing changes",
+            super->exe);
+    else if (accepted && identity == IDENTITY_CHILD)
+        blame(super,
+            "%s runs frontd as a child: a script has to end in exec, so that it becomes frontd: "
+            "nothing changes",
             super->exe);
     else if (accepted)
         blame(super, "%s is not frontd: it did not identify itself: nothing changes", super->exe);

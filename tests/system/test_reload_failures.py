@@ -99,6 +99,20 @@ def test_a_program_that_cannot_run(front, number, kind):
     untouched(site, act, words)
 
 
+def test_a_script_that_has_frontd_as_a_child(front):
+    """It would be the supervisor's process itself, and get its signals. A config it may judge."""
+    site = front()
+    site.fake()
+    site.start()
+    real = site.path("real")
+    shutil.copy2(harness.FRONTD, real)
+    site.replace("#!/bin/sh\n%s \"$@\"\nexit $?\n" % real)
+    untouched(site, lambda: site.front.signal(USR2), "runs frontd as a child")
+    site.reload(HUP)
+    site.replace("#!/bin/sh\nexec %s \"$@\"\n" % real)
+    site.reload(USR2)
+
+
 ANSWERS = r"""
 #include <string.h>
 #include "common/hash.h"

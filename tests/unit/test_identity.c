@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "frontd/super/identity.h"
 #include "frontd/super/state.h"
@@ -17,7 +18,7 @@ TestSuite(identity, .init = set_up, .timeout = 20);
 
 static enum identity read_line(const char *text)
 {
-    return identity_read((struct span){text, strlen(text)}, token, STATE_VERSION);
+    return identity_read((struct span){text, strlen(text)}, token, getpid(), STATE_VERSION);
 }
 
 Test(identity, tokens_differ)
@@ -30,11 +31,21 @@ Test(identity, tokens_differ)
 
 Test(identity, its_own_line)
 {
-    static const char wanted[] = "frontd " FRONTD_VERSION " state 1: ";
+    char wanted[64];
+    snprintf(
+        wanted, sizeof(wanted), "frontd " FRONTD_VERSION " process %ld state 1: ", (long)getpid());
     cr_expect_eq(strncmp(line, wanted, strlen(wanted)), 0, "%s", line);
     cr_expect_eq(read_line(line), IDENTITY_FRONTD);
     cr_expect_eq(
-        identity_read((struct span){line, strlen(line)}, token, STATE_VERSION + 1), IDENTITY_OTHER);
+        identity_read((struct span){line, strlen(line)}, token, getpid(), STATE_VERSION + 1),
+        IDENTITY_OTHER);
+}
+
+Test(identity, of_another_process)
+{
+    struct span text = {line, strlen(line)};
+    cr_expect_eq(identity_read(text, token, getpid() + 1, STATE_VERSION), IDENTITY_CHILD);
+    cr_expect_eq(identity_read(text, token, getpid() + 1, STATE_VERSION + 1), IDENTITY_OTHER);
 }
 
 /* So that versions understand each other, the answer may never change. */
@@ -55,7 +66,7 @@ Test(identity, the_same_in_every_version)
         {"nginx 9.9 state 1: 7d4d03be519c2883", 1, IDENTITY_UNKNOWN},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
-        cr_expect_eq(identity_read((struct span){cases[i].line, strlen(cases[i].line)}, "token",
+        cr_expect_eq(identity_read((struct span){cases[i].line, strlen(cases[i].line)}, "token", 1,
                          cases[i].state),
             cases[i].wanted, "case %zu", i);
 }
@@ -80,7 +91,8 @@ Test(identity, nothing_else_is_a_proof)
     cr_expect_eq(read_line(""), IDENTITY_UNKNOWN);
     cr_expect_eq(read_line(token), IDENTITY_UNKNOWN);
     memset(text, 'x', sizeof(text));
-    cr_expect_eq(identity_read((struct span){text, IDENTITY_LINE_MAX}, token, 1), IDENTITY_UNKNOWN);
-    cr_expect_eq(
-        identity_read((struct span){text, IDENTITY_LINE_MAX + 1}, token, 1), IDENTITY_UNKNOWN);
+    cr_expect_eq(identity_read((struct span){text, IDENTITY_LINE_MAX}, token, getpid(), 1),
+        IDENTITY_UNKNOWN);
+    cr_expect_eq(identity_read((struct span){text, IDENTITY_LINE_MAX + 1}, token, getpid(), 1),
+        IDENTITY_UNKNOWN);
 }
