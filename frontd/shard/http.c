@@ -141,6 +141,15 @@ static void drain(struct client *client)
     /* Else it is in the middle of a request, whose answer will say "Connection: close". */
 }
 
+/*
+ * What a complete request takes until it is its turn: its answer may be a few bytes in a larger
+ * block, and of those that are answered without a call there may be very many.
+ */
+static uint32_t held_by(const struct request *request)
+{
+    return request->reply.size + (uint32_t)sizeof(*request);
+}
+
 /* Sends what is complete, in order. */
 static void send_replies(struct client *client)
 {
@@ -153,7 +162,7 @@ static void send_replies(struct client *client)
             char *room = client_room(client, n);
             if (room != NULL)
                 memcpy(room, buf_data(&first->reply), n);
-            client->held_back -= (uint32_t)n;
+            client->held_back -= held_by(first);
         }
         bool last = !first->keep_alive;
         request_free(first);
@@ -203,7 +212,7 @@ static void reply(struct request *request, const struct reply *reply)
             memcpy(room + n, reply->body.p, body_len);
         buf_added(out, n + body_len);
         if (out == &request->reply)
-            client->held_back += (uint32_t)(n + body_len);
+            client->held_back += held_by(request);
     }
     request->done = true;
     send_replies(client);

@@ -1,4 +1,5 @@
 """What one client can make a shard hold is bounded, however it is held, and a client that reads gets everything."""
+import contextlib
 import json
 import threading
 import time
@@ -415,3 +416,21 @@ def test_gathering_is_bounded_by_what_fits(site):
         assert all(len(a["result"]) == ANSWER for a in found), [a for a in found if "error" in a]
 
 
+
+
+def test_requests_that_need_no_call(site):
+    """Behind a slow one: what each takes counts, not only the bytes of its answer."""
+    web, worker = build(site, handler=lambda call: None if call.method == "slow" else echo(call))
+    with web.client() as one:
+        one.rpc("demo.echo", [1])
+    with Watched(web.shard) as watched, web.client() as client:
+        client.send(rpc_request("slow", [1]))
+        worker.wait_calls(2)
+        client.sock.settimeout(1)
+        with contextlib.suppress(OSError):
+            client.sock.sendall(request("OPTIONS", "/rpc") * 60000)
+        for _ in range(50):     # first it has room for no more than the slow one
+            assert web.rpc("demo.echo", [2]).status == 200
+            time.sleep(0.01)
+    if not sanitized():
+        assert watched.most < BUFFER + SLACK
