@@ -212,6 +212,8 @@ static size_t buffered(const struct client *client)
 size_t client_holds(const struct client *client)
 {
     size_t n = buffered(client);
+    if (client->stay != NULL)
+        n += topics_held(client->stay->subscriptions);
     list_for_each (node, &client->requests)
         n += request_holds(container_of(node, struct request, node));
     return n;

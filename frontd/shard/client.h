@@ -281,7 +281,7 @@ bool client_may_start(const struct client *client);
 bool client_fits(struct client *client, size_t n, size_t own, bool at_once);
 
 /* Bytes that are held for it in this process, or that its calls in progress have sent: for who is
- * to go when memory is short. It looks at every call. */
+ * to go when memory is short. It looks at every call and topic. */
 size_t client_holds(const struct client *client);
 
 /* Whether the next request or message is to be taken up in this turn: asked once for each. */

@@ -5,7 +5,8 @@
  * at the end of a turn; then all that are not read on its account are looked at once more. Where it
  * is at its highest, the largest of all clients are ended, until it has fallen. Where it stays one
  * lower, the largest of those that are not read are, after a while: they only wait, and others are
- * refused.
+ * refused. Where all are read, and what clients hold is most of it, it is the largest of all then:
+ * it may be topics, or connections as such, of which nothing would ever become less.
  *
  * Those that are not read would never hold less if none of them went on: as long as there is some
  * memory left, a few of them in turn are read once every LOOK_MS, so that what they send is
@@ -17,14 +18,23 @@
 #include "frontd/shard/pressure.h"
 
 #include "common/log.h"
+#include "frontd/shard/stay.h"
 
 enum {
     END_MS = 10,         /* between two walks */
     END_MAX = 64,        /* clients in one of them */
-    SHORT_MS = 3000,     /* how long requests are refused while others are sent half */
+    SHORT_MS = 3000,     /* how long requests are refused while others only hold what they have */
+    MOST_PART = 2,       /* of what is held: where clients have less it is not for them to go */
     FEED_MAX = 16,       /* clients that are read once in LOOK_MS; each read has 64 KiB at most */
     LOOK_MS = 100,       /* while some are not read: should something have been freed unseen */
     GIVE_BACK_MS = 1000, /* after a peak; no request is to wait for it */
+};
+
+/* Which clients are looked at, and what counts. */
+enum holders {
+    HOLDERS_ALL,     /* what is held for them */
+    HOLDERS_STARVED, /* only of those that are not read */
+    HOLDERS_IDLE,    /* that they are there counts, too */
 };
 
 /* A client, and what it holds. */
@@ -46,15 +56,20 @@ static void sink(struct holder *heap, size_t n, size_t at)
     heap[at] = holder;
 }
 
-static size_t find_largest(const struct list *all, bool starved, struct holder *heap, size_t room)
+static size_t find_largest(const struct list *all, enum holders which, struct holder *heap,
+    size_t room, uint64_t *ret_total)
 {
     size_t n = 0;
+    *ret_total = 0;
     list_for_each (node, all) {
         struct client *client = container_of(node, struct client, node);
         if (client->state >= CLIENT_DOOMED || client->moving || client->arriving ||
-            (starved && !client->starved))
+            (which == HOLDERS_STARVED && !client->starved))
             continue;
         size_t held = client_holds(client);
+        if (which == HOLDERS_IDLE)
+            held += sizeof(*client) + (client->stay == NULL ? 0 : sizeof(*client->stay));
+        *ret_total += held;
         if (held == 0 || (n == room && held <= heap[0].held))
             continue;
         if (n < room) {
@@ -83,13 +98,16 @@ static void say(struct ctx *ctx, const struct holder *largest, size_t n)
         largest->held >> 10);
 }
 
-/* Ends the largest holders, or starved ones only, so that what they hold brings the level down. */
-static void end_largest(struct ctx *ctx, const struct list *all, bool starved)
+/* Ends the largest holders, so that what they hold brings the level down. */
+static void end_largest(struct ctx *ctx, const struct list *all, enum holders which)
 {
     enum memory_level level = ctx->memory.level;
     struct holder heap[END_MAX];
-    size_t n = find_largest(all, starved, heap, END_MAX);
+    uint64_t total;
+    size_t n = find_largest(all, which, heap, END_MAX, &total);
     size_t ended = 0;
+    if (which == HOLDERS_IDLE && total < mem_held() / MOST_PART)
+        return;
     /* The largest first: the heap has the smallest first. */
     for (size_t left = n; left > 0; left--) {
         struct holder smallest = heap[0];
@@ -160,14 +178,17 @@ void pressure_turn(struct ctx *ctx, struct list *all)
     else if (memory->short_at == 0)
         memory->short_at = now;
     bool out = memory->level == MEMORY_OUT;
-    bool stuck = memory->short_at != 0 && now - memory->short_at >= SHORT_MS && memory->unread > 0;
+    bool stuck = memory->short_at != 0 && now - memory->short_at >= SHORT_MS;
     if (UNLIKELY(out || stuck) && now - memory->ended_at >= END_MS) {
         memory->ended_at = now;
-        end_largest(ctx, all, !out);
+        end_largest(ctx, all,
+            out                  ? HOLDERS_ALL
+            : memory->unread > 0 ? HOLDERS_STARVED
+                                 : HOLDERS_IDLE);
     }
     if (UNLIKELY(memory->level == MEMORY_OUT))
         look_again(ctx, END_MS);
-    else if (UNLIKELY(memory->unread > 0))
+    else if (UNLIKELY(memory->unread > 0 || memory->level == MEMORY_SHORT))
         look_again(ctx, LOOK_MS);
     else if (UNLIKELY(memory_fallen(memory, mem_held())))
         look_again(ctx, GIVE_BACK_MS);

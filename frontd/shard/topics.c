@@ -238,6 +238,17 @@ struct topic_members topics_members(uint64_t realm, struct span name)
     return (struct topic_members){topic->members, topic->count};
 }
 
+size_t topics_held(const struct subscription *subscriptions)
+{
+    size_t held = 0;
+    for (const struct subscription *s = subscriptions; s != NULL; s = s->next) {
+        const struct topic *topic = s->topic;
+        size_t shared = sizeof(*topic) + name_of(topic).n + topic->room * sizeof(*topic->members);
+        held += sizeof(*s) + shared / topic->count;
+    }
+    return held;
+}
+
 void topics_save(const struct subscription *subscriptions, struct pack *pack)
 {
     for (const struct subscription *s = subscriptions; s != NULL; s = s->next)

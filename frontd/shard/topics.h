@@ -61,6 +61,9 @@ int topics_join(struct client *client, struct subscription **subscriptions, uint
 /* Unsubscribes it from one topic, or (name.p NULL) from all, of whichever realm. */
 void topics_leave(struct subscription **subscriptions, uint64_t realm, struct span name);
 
+/* Bytes that these take, with their share of topics that others have joined as well. */
+size_t topics_held(const struct subscription *subscriptions);
+
 /* For another process: the names of the topics. Their realm is what the connection's is there. */
 void topics_save(const struct subscription *subscriptions, struct pack *pack);
 

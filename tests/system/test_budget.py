@@ -288,3 +288,34 @@ def test_memory_of_a_peak_is_given_back(site):
     assert web.rpc("demo.echo", [1]).status == 200
 
 
+
+
+def test_topics_fill_it(site):
+    """Nobody waits for anything then, and nothing would ever become less by itself: the largest go after a while."""
+    web = site(routes=[rpc_route()], streams={"line": {}}, limits={"memory": "16MiB"})
+
+    def handler(call):
+        if call.method != "join":
+            echo(call)
+            return
+        for n in range(64):
+            call.channel.subscribe(call.conn, "%d.%d." % (call.conn, n) + "t" * 220)
+        call.reply(1)
+    worker = web.fake(handler=handler)
+    worker.keep_frames = False
+    web.start()
+    with contextlib.ExitStack() as stack:
+        few = stack.enter_context(web.stays("line", timeout=30))
+        few.call("demo.echo", [1])
+        for _ in range(1000):
+            client = stack.enter_context(web.stays("line", timeout=30))
+            client.ask("join")
+            with contextlib.suppress(OSError, Closed):
+                client.read_json()
+            if "accepting pauses: limits.memory" in web.front.text():
+                break
+        with web.client(timeout=30) as late:
+            assert late.rpc("demo.echo", [2]).status == 200
+        assert "connections that hold the most are ended" in web.front.text()
+        assert few.call("demo.echo", [3], id=2) == [3]      # who holds little stays
+    works_again(web)
