@@ -9,6 +9,9 @@
 #include "frontd/shard/rpc.h"
 #include "frontd/shard/worker.h"
 
+/* An answer that is larger by this part of what was expected, and so many bytes, is as expected. */
+enum { NEARLY_PART = 8, NEARLY_BYTES = 64 };
+
 static struct pool *all_pools;
 
 /* What it was charged for while it was in progress. */
@@ -71,6 +74,10 @@ size_t request_holds(const struct request *request)
 bool request_fits(struct request *request, size_t n)
 {
     struct client *client = request->client;
+    size_t promised = request->promised;
+    if (n <= promised + promised / NEARLY_PART + NEARLY_BYTES &&
+        LIKELY(ctx_memory(client->ctx) < MEMORY_OUT))
+        return true;
     bool next = client->stay != NULL || client->requests.next == &request->node;
     return client_fits(client, n, request->gathered, next && !request->is_batch);
 }
@@ -98,7 +105,9 @@ static void tell(struct request *request, struct call *call, const struct outcom
 {
     struct client *client = request->client;
     client->calls--;
+    request->promised = 0;
     if (LIKELY(call != NULL)) {
+        request->promised = call->expected;
         unclaim(client, call);
         if (outcome->error == 0 && !call->job.notify)
             note_answer(client, call, outcome->body.n + outcome->blob.n);

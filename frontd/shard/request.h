@@ -15,6 +15,7 @@ struct request {
     struct batch_rest *rest;        /* members that wait to be started; NULL: none (rpc.c) */
     uint32_t gathered;              /* bytes of `batch`, as counted in client->held_back */
     uint32_t pending;               /* calls in progress, and one while they are started */
+    uint32_t promised;              /* bytes that were expected of the answer that is looked at */
     uint8_t minor;                  /* of its HTTP version */
     bool head;                      /* HEAD: the answer has no body */
     bool keep_alive;
@@ -97,7 +98,10 @@ struct request *request_add(struct client *client, const struct conf_route *rout
 void request_notify(
     struct ctx *ctx, const struct conf_route *route, struct call_spec *spec, uint32_t pool);
 
-/* Whether an answer of `n` bytes to one of its calls may be held: see client_fits(). */
+/*
+ * Whether an answer of `n` bytes to one of its calls may be held: it is about as large as was
+ * expected when the call was started, which is room that the client has; or as client_fits() says.
+ */
 bool request_fits(struct request *request, size_t n);
 
 /*

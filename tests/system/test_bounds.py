@@ -434,3 +434,26 @@ def test_requests_that_need_no_call(site):
             time.sleep(0.01)
     if not sanitized():
         assert watched.most < BUFFER + SLACK
+
+
+def test_a_surprise_is_not_for_others_to_pay(site):
+    """One answer is much larger than was expected: those that are as expected are not refused for it."""
+    sizes = {"large": 3 * MB // 2}
+
+    def handler(call):
+        if call.method == "slow" and call.params:
+            held.append(call)
+        else:
+            call.reply("x" * sizes.get((call.params or [None])[0], 10))
+    held = []
+    web, worker = build(site, handler=handler)
+    with web.client() as client:
+        for method in ("slow", "get"):
+            assert client.rpc(method).status == 200
+        client.send(b"".join([rpc_request("slow", [1], id=0), rpc_request("get", ["large"], id=1)] +
+                             [rpc_request("get", [""], id=n) for n in range(2, 12)]))
+        worker.wait_calls(14)
+        assert worker.channel().sync()
+        held[0].reply(b"0")
+        found = answers(client, "http", 12)
+    assert [id for id, result in found if result is None] == []
