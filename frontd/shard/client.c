@@ -213,7 +213,7 @@ size_t client_holds(const struct client *client)
 {
     size_t n = buffered(client);
     if (client->stay != NULL)
-        n += topics_held(client->stay->subscriptions);
+        n += stay_held(client->stay);
     list_for_each (node, &client->requests)
         n += request_holds(container_of(node, struct request, node));
     return n;

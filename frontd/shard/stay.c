@@ -73,6 +73,11 @@ struct subscription *stay_subscriptions(const struct client *client)
     return client->stay->subscriptions;
 }
 
+size_t stay_held(const struct stay *stay)
+{
+    return topics_held(stay->subscriptions) + (stay->headers == NULL ? 0 : strlen(stay->headers));
+}
+
 struct client *stay_find(struct ctx *ctx, uint64_t conn)
 {
     struct idmap_node *node = idmap_find(&ctx->conns, conn);

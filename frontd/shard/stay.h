@@ -53,6 +53,10 @@ void stay_asked(struct request *request, const struct outcome *outcome);
 /* Where its subscriptions begin; NULL: it has none. For topics_init(). */
 struct subscription *stay_subscriptions(const struct client *client);
 
+/* Bytes that it has for itself, whatever is sent: its topics, and header fields of its handshake.
+ */
+size_t stay_held(const struct stay *stay);
+
 /* The connection of that id on this shard, or NULL: one that is moving counts as elsewhere. */
 struct client *stay_find(struct ctx *ctx, uint64_t conn);
 

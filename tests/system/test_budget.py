@@ -290,12 +290,13 @@ def test_memory_of_a_peak_is_given_back(site):
 
 
 
-def test_topics_fill_it(site):
-    """Nobody waits for anything then, and nothing would ever become less by itself: the largest go after a while."""
-    web = site(routes=[rpc_route()], streams={"line": {}}, limits={"memory": "16MiB"})
+@pytest.mark.parametrize("kind", ["line", "ws"])
+def test_topics_and_headers_fill_it(site, kind):
+    """Of each line client the topics, of each WebSocket a header field. Nobody waits for anything then, and nothing would ever become less by itself: the largest go after a while."""
+    web = site(routes=[rpc_route(), ws_route(headers=["x-large"])], streams={"line": {}}, limits={"memory": "16MiB"})
 
     def handler(call):
-        if call.method != "join":
+        if call.method != "join" or kind == "ws":
             echo(call)
             return
         for n in range(64):
@@ -308,9 +309,10 @@ def test_topics_fill_it(site):
         few = stack.enter_context(web.stays("line", timeout=30))
         few.call("demo.echo", [1])
         for _ in range(1000):
-            client = stack.enter_context(web.stays("line", timeout=30))
-            client.ask("join")
-            with contextlib.suppress(OSError, Closed):
+            with contextlib.suppress(OSError, Closed, AssertionError):
+                keys = {"headers": [("x-large", "h" * 14000)]} if kind == "ws" else {}
+                client = stack.enter_context(web.stays(kind, timeout=30, **keys))
+                client.ask("join")
                 client.read_json()
             if "accepting pauses: limits.memory" in web.front.text():
                 break
