@@ -291,6 +291,8 @@ static bool ready_for_round(void)
             continue;
         if (!target->greeted || target->sent)
             return false;
+        if (!target->ready && mesh_behind())
+            target->greeted_at = now; /* we have not got round to it yet */
         if (!target->ready)
             target->ready = (mesh_past_mark() && mesh_has_heard(give.ctx, &target->at)) ||
                             now - target->greeted_at >= HANDOVER_WAIT_MS;

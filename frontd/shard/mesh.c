@@ -358,6 +358,15 @@ bool mesh_complete(const struct ctx *ctx)
     return true;
 }
 
+bool mesh_behind(void)
+{
+    for (unsigned i = 0; i < seats; i++) {
+        if (on_air(&peers[i]) && stream_occupied(&peers[i].stream))
+            return true;
+    }
+    return false;
+}
+
 void mesh_mark(void)
 {
     for (unsigned i = 0; i < seats; i++) {

@@ -27,6 +27,9 @@ void mesh_forward(struct ctx *ctx, uint64_t realm, const struct frame *frame);
 /* How far this shard has heard every shard, itself included. */
 void mesh_positions(const struct ctx *ctx, struct positions *ret_positions);
 
+/* Whether what siblings have said waits for this shard to get round to it: it is not late. */
+bool mesh_behind(void);
+
 /* Whether every shard that is there has said where its stream of pushes stands. */
 bool mesh_complete(const struct ctx *ctx);
 

@@ -223,6 +223,10 @@ void take_turn(void)
 {
     for (size_t i = 0; take.used > 0 && i < ARRAY_LEN(take.givers); i++) {
         struct giver *giver = &take.givers[i];
+        /* What we have not got round to yet is not missing: taken before it, it would come twice.
+         */
+        if (giver->waiting && mesh_behind())
+            giver->since = ctx_now(take.ctx);
         bool late = ctx_now(take.ctx) - giver->since >= HANDOVER_WAIT_MS;
         if (giver->open && !giver->greeted && (late || mesh_complete(take.ctx)))
             greet(giver);
