@@ -35,6 +35,7 @@ enum {
     WORK_SLICE = 128,          /* what one stream, or message, gets before it is another's turn */
     WORK_STREAM = 256,         /* what one stream gets when it has been read */
     WORK_TURN = 256,           /* what is left over gets in a turn, over all */
+    WORK_HAND_OVER = 4096,     /* the same, while connections wait for what siblings have said */
     WORK_CLIENT_MESSAGES = 64, /* requests or messages of one client in a turn */
 };
 

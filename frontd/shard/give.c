@@ -39,6 +39,7 @@ enum {
     HUSH_TICKS = 2, /* of HUSH_PERIOD ticks, those in which busy clients are not read */
     HUSH_PERIOD = 20,
     FULL_MS = 500,  /* how long a shard that had no room is left out */
+    BEHIND_MS = 50, /* a batch is answered sooner where the new shard is not behind */
     SLOW_MS = 1000, /* who says nothing for so long is not waited for by the others */
     /* Bytes of states in a batch of more than one client: a round is to be short, since others wait
      * meanwhile, and what is in it is in memory twice. */
@@ -58,6 +59,8 @@ struct target {
     bool greeted;        /* its HELLO has come */
     bool sent;           /* a batch is on its way */
     uint64_t greeted_at; /* ms */
+    uint64_t beats;      /* of its seat, when we last looked */
+    uint64_t beat_at;    /* ms: they were others then */
     uint64_t asked_at;   /* ms: it is to answer since: its socket came, or the last batch went */
     uint64_t full_until; /* ms */
     uint32_t batch;      /* number of the last one */
@@ -270,13 +273,29 @@ static bool is_slow(const struct target *target)
     return (!target->greeted || target->sent) && ctx_now(give.ctx) - target->asked_at >= SLOW_MS;
 }
 
+/* Whether its loop turns, as far as can be seen: one that hangs is not waited for. */
+static bool lives(struct target *target)
+{
+    uint64_t now = ctx_now(give.ctx);
+    uint64_t beats = share_beats(give.ctx->share, target->seat);
+    if (beats != target->beats)
+        target->beat_at = now;
+    target->beats = beats;
+    return now - MAX(target->asked_at, target->beat_at) < SLOW_MS;
+}
+
 bool give_overloaded(void)
 {
+    bool behind = false;
     for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
-        if (give.targets[i].open && is_slow(&give.targets[i]))
+        struct target *target = &give.targets[i];
+        if (!target->open || (target->greeted && !target->sent))
+            continue;
+        if (!lives(target))
             return false;
+        behind |= target->sent && ctx_now(give.ctx) - target->asked_at >= BEHIND_MS;
     }
-    return any_sent() && journal_size() > JOURNAL_MAX;
+    return behind || (any_sent() && journal_size() > JOURNAL_MAX);
 }
 
 /* Whether a round can begin: every new shard that is there, but for those that hang, waits for

@@ -26,8 +26,8 @@ void give_turn(void);
 /* The timer kind TIMER_GIVE. */
 void give_timeout(struct wheel_timer *timer);
 
-/* Whether so much is kept for connections that are on their way that who only pushes is better not
- * read for now. */
+/* Whether a new shard is behind with what is pushed, so that connections wait on their way to it,
+ * or so much is kept for them, that channels which only push are better not read for now. */
 bool give_overloaded(void);
 
 /* Whether there are connections that are on their way, or about to be; they are in no list of ours.

@@ -32,6 +32,7 @@ enum {
 
     /* Bytes that wait for one sibling: */
     SIBLING_BUSY = 8 * 1024 * 1024,   /* past it workers that only publish are not read */
+    SIBLING_LEFT = 256 * 1024,        /* the same of a shard whose connections go there, and wait */
     SIBLING_MAX = 32 * 1024 * 1024,   /* past it PUSH and PUBLISH are left out */
     SIBLING_MOST = 40 * 1024 * 1024,  /* past it everything is */
     SIBLING_SHARE = 1024 * 1024,      /* which it may have whatever the others have */
@@ -410,7 +411,7 @@ static bool look_at(struct peer *peer)
     }
     if (peer->lost > 0 && waiting_for(peer) <= SIBLING_MAX / 2 && tell_skipped(peer))
         end_losing(peer, "keeps up again");
-    if (waiting_for(peer) <= SIBLING_BUSY)
+    if (waiting_for(peer) <= (size_t)(ctx->leaving ? SIBLING_LEFT : SIBLING_BUSY))
         return false;
     uint64_t beats = share_beats(ctx->share, peer->seat);
     if (beats != peer->beats)

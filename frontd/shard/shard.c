@@ -282,7 +282,8 @@ static void on_turn_end(uv_prepare_t *handle)
     give_turn();
     pressure_turn(&shard->ctx, &shard->acceptor.clients);
     shard_ctx_flush(&shard->ctx);
-    shard_ctx_go_on(&shard->ctx);
+    /* Connections that are on their way to this shard are served by nobody meanwhile. */
+    shard_ctx_go_on(&shard->ctx, take_waiting() ? WORK_HAND_OVER : WORK_TURN);
     shard_ctx_flush(&shard->ctx);
     hold_back(shard);
     for (size_t i = 0; i < shard->npools; i++)

@@ -74,9 +74,9 @@ bool shard_ctx_unfinished(const struct ctx *ctx)
            ctx->later_clients != NULL;
 }
 
-void shard_ctx_go_on(struct ctx *ctx)
+void shard_ctx_go_on(struct ctx *ctx, uint64_t work)
 {
-    uint64_t until = ctx->work + WORK_TURN;
+    uint64_t until = ctx->work + work;
     while (ctx->work < until && !(list_empty(&ctx->fanouts) && list_empty(&ctx->busy_streams))) {
         if (!list_empty(&ctx->fanouts))
             fanout_go_on(list_first(&ctx->fanouts, struct fanout, node), WORK_SLICE);

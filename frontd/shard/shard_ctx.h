@@ -17,9 +17,9 @@ void shard_ctx_begin(struct ctx *ctx);
 
 /*
  * Goes on with what was left over in turns before: frames that streams have read, and messages that
- * are on their way to the members of a topic; by turns, and no more than WORK_TURN.
+ * are on their way to the members of a topic; by turns, up to so many units of work (WORK_TURN).
  */
-void shard_ctx_go_on(struct ctx *ctx);
+void shard_ctx_go_on(struct ctx *ctx, uint64_t work);
 
 /* Whether something is left for the next turn, which is not to wait then. */
 bool shard_ctx_unfinished(const struct ctx *ctx);

@@ -271,7 +271,9 @@ bool take_overloaded(void)
     uint64_t limit = take.ctx->memory.limit;
     size_t most = limit == 0 ? JOURNAL_MAX
                              : (size_t)MIN(limit / JOURNAL_PART, (uint64_t)JOURNAL_MAX);
-    return journal_size() > most && !take_waiting() && givers_move();
+    if (take_waiting())
+        return mesh_behind(); /* it is behind that that connections wait */
+    return journal_size() > most && givers_move();
 }
 
 static void on_batch(

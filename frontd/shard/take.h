@@ -13,8 +13,8 @@ int take_add(unsigned seat, int fd);
 /* At the end of a turn: takes what had to wait until siblings were heard. */
 void take_turn(void);
 
-/* Whether so much is kept for connections that are about to come that who only pushes is better not
- * read for now. */
+/* Whether so much is kept for connections that are about to come, or they wait for so much that is
+ * not carried out yet, that channels which only push are better not read for now. */
 bool take_overloaded(void);
 
 /* Whether a batch waits for siblings to be heard: look again when the turn ends. */

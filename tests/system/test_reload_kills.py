@@ -2,8 +2,8 @@
 connections of processes that were not killed go on, and afterwards one complete generation serves."""
 import contextlib
 import ctypes
-import json
 import fcntl
+import json
 import os
 import signal
 import subprocess

@@ -91,7 +91,7 @@ void shardlet_turn(struct shardlet *shardlet)
         expire(shardlet);
         shard_ctx_begin(&shardlet->ctx);
         shard_ctx_flush(&shardlet->ctx);
-        shard_ctx_go_on(&shardlet->ctx);
+        shard_ctx_go_on(&shardlet->ctx, WORK_TURN);
         shard_ctx_flush(&shardlet->ctx);
     }
 }

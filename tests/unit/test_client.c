@@ -52,7 +52,7 @@ static void one_turn(void)
     uv_run(&shard.ctx.loop, UV_RUN_NOWAIT);
     shard_ctx_begin(&shard.ctx);
     shard_ctx_flush(&shard.ctx);
-    shard_ctx_go_on(&shard.ctx);
+    shard_ctx_go_on(&shard.ctx, WORK_TURN);
     shard_ctx_flush(&shard.ctx);
 }
 

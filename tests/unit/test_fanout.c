@@ -26,7 +26,7 @@ static void step(void)
     uv_run(&shardlet.ctx.loop, UV_RUN_NOWAIT);
     shard_ctx_begin(&shardlet.ctx);
     shard_ctx_flush(&shardlet.ctx);
-    shard_ctx_go_on(&shardlet.ctx);
+    shard_ctx_go_on(&shardlet.ctx, WORK_TURN);
     shard_ctx_flush(&shardlet.ctx);
 }
 
@@ -348,7 +348,7 @@ Test(fanout, ends_before_connections_are_sent)
         shard_ctx_flush(&shardlet.ctx);
         give_turn();
         shard_ctx_flush(&shardlet.ctx);
-        shard_ctx_go_on(&shardlet.ctx);
+        shard_ctx_go_on(&shardlet.ctx, WORK_TURN);
         shard_ctx_flush(&shardlet.ctx);
         sent = handover_receive(pair[1], &message, fds, &nfds) == 0;
         if (i < 50) /* without an end */

@@ -415,7 +415,7 @@ Test(mesh, what_has_come_until_a_mark)
     for (; !mesh_past_mark() && turns < 100; turns++) {
         uv_run(&shardlet.ctx.loop, UV_RUN_NOWAIT);
         shard_ctx_flush(&shardlet.ctx);
-        shard_ctx_go_on(&shardlet.ctx);
+        shard_ctx_go_on(&shardlet.ctx, WORK_TURN);
     }
     cr_expect(turns > 0 && turns < 100);
     cr_expect_eq(position_of(&shardlet, OTHER).seq, 1000u);
