@@ -23,6 +23,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -52,7 +53,7 @@
 #define IS(arg, value) SCMP_CMP(arg, SCMP_CMP_MASKED_EQ, UINT32_MAX, value)
 
 enum { FILTERED = 1 /* SYS_SECCOMP, for which glibc has no name */ };
-enum { PROGRAM_MAX = BPF_MAXINSNS };
+enum { PROGRAM_MAX = BPF_MAXINSNS, CHILD_CPU_S = 2 };
 enum { CALLS_MAX = 512 /* numbers of system calls that are told apart */ };
 
 static volatile sig_atomic_t news;
@@ -455,8 +456,8 @@ static int write_program(int fd, pid_t pid)
     return r;
 }
 
-/* What libseccomp does, in a process of its own: where memory is short it may end, or leave out
- * rules and not say so. */
+/* What libseccomp does, in a process of its own: where memory is short it may crash, never end, or
+ * leave out rules and not say so. It takes a millisecond. */
 static int write_in_child(int fd)
 {
     pid_t own = getpid();
@@ -468,6 +469,7 @@ static int write_in_child(int fd)
         /* Its end is this process's business, and nobody else's. */
         signal(SIGSEGV, SIG_DFL);
         signal(SIGABRT, SIG_DFL);
+        setrlimit(RLIMIT_CPU, &(struct rlimit){CHILD_CPU_S, CHILD_CPU_S});
         _exit(write_program(fd, own) == 0 ? 0 : 1);
     }
     while (waitpid(child, &status, 0) < 0) {
