@@ -80,8 +80,8 @@ ssize_t fdpass_receive_all(
 ssize_t fdpass_receive_some(
     int sock, void *message, size_t size, int *fds, size_t *ret_nfds, bool *ret_dropped)
 {
-    size_t nfds;
-    int flags;
+    size_t nfds = 0;
+    int flags = 0;
     ssize_t got = fdpass_receive_all(sock, message, size, fds, &nfds, &flags);
     if (got < 0)
         return got;

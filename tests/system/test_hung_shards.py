@@ -30,7 +30,7 @@ def stop_process(pid):
 
 
 def gone(pid):
-    return lambda: stat(pid) is None or stat(pid)[0] in "ZX"
+    return lambda: (stat(pid) or "X")[0] in "ZX"
 
 
 def clients_of(site, kind="ws", each=1):
