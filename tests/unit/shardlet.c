@@ -83,16 +83,28 @@ static void expire(struct shardlet *shardlet)
     }
 }
 
+static void end_turn(struct shardlet *shardlet)
+{
+    shard_ctx_begin(&shardlet->ctx);
+    shard_ctx_flush(&shardlet->ctx);
+    shard_ctx_go_on(&shardlet->ctx, WORK_TURN);
+    shard_ctx_flush(&shardlet->ctx);
+}
+
+void shardlet_step(struct shardlet *shardlet)
+{
+    shardlet_use(shardlet);
+    uv_run(&shardlet->ctx.loop, UV_RUN_NOWAIT);
+    end_turn(shardlet);
+}
+
 void shardlet_turn(struct shardlet *shardlet)
 {
     shardlet_use(shardlet);
     for (int i = 0; i < TURNS; i++) {
         uv_run(&shardlet->ctx.loop, UV_RUN_NOWAIT);
         expire(shardlet);
-        shard_ctx_begin(&shardlet->ctx);
-        shard_ctx_flush(&shardlet->ctx);
-        shard_ctx_go_on(&shardlet->ctx, WORK_TURN);
-        shard_ctx_flush(&shardlet->ctx);
+        end_turn(shardlet);
     }
 }
 

@@ -25,7 +25,10 @@ void shardlet_deinit(struct shardlet *shardlet);
 /* Makes it the one that requests are started for. */
 void shardlet_use(struct shardlet *shardlet);
 
-/* A few turns of its loop, each with an end. */
+/* One turn of its loop, with its end; no timer expires. */
+void shardlet_step(struct shardlet *shardlet);
+
+/* A few turns of its loop, each with an end, and what expires. */
 void shardlet_turn(struct shardlet *shardlet);
 
 /* A client on that listener and that descriptor, which is consumed, as if accepted. */

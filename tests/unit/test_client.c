@@ -48,12 +48,7 @@ Test(client, that_cannot_be_waited_for)
 
 static void one_turn(void)
 {
-    shardlet_use(&shard);
-    uv_run(&shard.ctx.loop, UV_RUN_NOWAIT);
-    shard_ctx_begin(&shard.ctx);
-    shard_ctx_flush(&shard.ctx);
-    shard_ctx_go_on(&shard.ctx, WORK_TURN);
-    shard_ctx_flush(&shard.ctx);
+    shardlet_step(&shard);
 }
 
 /* Messages that cost a client next to nothing: so many are taken up in a turn, and the others in

@@ -22,12 +22,7 @@ static uint64_t numbers[2];
 
 static void step(void)
 {
-    shardlet_use(&shardlet);
-    uv_run(&shardlet.ctx.loop, UV_RUN_NOWAIT);
-    shard_ctx_begin(&shardlet.ctx);
-    shard_ctx_flush(&shardlet.ctx);
-    shard_ctx_go_on(&shardlet.ctx, WORK_TURN);
-    shard_ctx_flush(&shardlet.ctx);
+    shardlet_step(&shardlet);
 }
 
 static void go_on_to_the_end(void)
