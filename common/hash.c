@@ -1,12 +1,13 @@
 #include "common/hash.h"
 
 #include <string.h>
-#include <sys/random.h>
+
+#include "common/random.h"
 
 struct hash_key hash_key_random(void)
 {
     struct hash_key key;
-    CHECK(getrandom(&key, sizeof(key), 0) == (ssize_t)sizeof(key));
+    random_bytes(&key, sizeof(key));
     return key;
 }
 

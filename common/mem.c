@@ -131,6 +131,18 @@ void *mem_free(void *object)
     return NULL;
 }
 
+void *mem_widen(void *array, size_t count, size_t room, size_t size)
+{
+    CHECK(room >= count);
+    void *wider = mem_zalloc(room * size);
+    if (wider == NULL)
+        return NULL;
+    if (count > 0)
+        memcpy(wider, array, count * size);
+    mem_free(array);
+    return wider;
+}
+
 char *mem_strndup(const char *text, size_t n)
 {
     char *copy = mem_zalloc(n + 1);

@@ -24,6 +24,13 @@ void *mem_grow(void *block, size_t size, size_t want, size_t *ret_size);
 void *mem_zalloc(size_t size);
 void *mem_free(void *object); /* accepts NULL; returns NULL */
 
+/*
+ * An array of `room` objects of `size` bytes, zeroed but for the first `count`, which are those of
+ * `array`; that is given back. Returns it, or NULL: the array is as it was. Given back with
+ * mem_free().
+ */
+void *mem_widen(void *array, size_t count, size_t room, size_t size);
+
 /* As strdup() and strndup(). Given back with mem_free(). */
 char *mem_strdup(const char *text);
 char *mem_strndup(const char *text, size_t n);

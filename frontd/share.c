@@ -172,6 +172,15 @@ uint64_t share_beats(const struct share *share, unsigned seat)
         &share->memory->counters[seat].counters.beats, memory_order_relaxed);
 }
 
+uint64_t share_pulse(
+    const struct share *share, unsigned seat, struct share_pulse *pulse, uint64_t now)
+{
+    uint64_t beats = share_beats(share, seat);
+    if (beats != pulse->beats)
+        *pulse = (struct share_pulse){.beats = beats, .at = now};
+    return pulse->at;
+}
+
 struct share_sums share_sums(const struct share *share)
 {
     struct share_sums sums = {0};
@@ -202,6 +211,19 @@ static void take_one_32(_Atomic uint32_t *count)
 }
 
 /* Whoever sums over seats looks at those up to the highest in use. */
+/* Looked at first: what is 0 stays a page that is nobody's. */
+static void clear_64(_Atomic uint64_t *number)
+{
+    if (atomic_load_explicit(number, memory_order_relaxed) != 0)
+        atomic_store(number, 0);
+}
+
+static void clear_32(_Atomic uint32_t *number)
+{
+    if (atomic_load_explicit(number, memory_order_relaxed) != 0)
+        atomic_store(number, 0);
+}
+
 static uint32_t seats_in_use(const struct share *share)
 {
     uint32_t seats = atomic_load_explicit(&share->memory->seats, memory_order_relaxed);
@@ -395,15 +417,10 @@ void share_slot_give(struct share *share, unsigned seat, int worker, int slot)
 
 static void clear_queue(struct queue_cell *cell)
 {
-    /* Looked at first: what is 0 stays a page that is nobody's. */
-    if (atomic_load_explicit(&cell->queued, memory_order_relaxed) != 0)
-        atomic_store(&cell->queued, 0);
-    if (atomic_load_explicit(&cell->oldest, memory_order_relaxed) != 0)
-        atomic_store(&cell->oldest, 0);
-    if (atomic_load_explicit(&cell->largest, memory_order_relaxed) != 0)
-        atomic_store(&cell->largest, 0);
-    if (atomic_load_explicit(&cell->owed, memory_order_relaxed) != 0)
-        atomic_store(&cell->owed, 0);
+    clear_32(&cell->queued);
+    clear_64(&cell->oldest);
+    clear_32(&cell->largest);
+    clear_32(&cell->owed);
 }
 
 static uint64_t pool_key(const struct share *share, const char *name)
@@ -467,13 +484,16 @@ void share_queue_set_oldest(struct share *share, unsigned seat, unsigned pool, u
     atomic_store(&share->memory->queues[pool][seat].oldest, since);
 }
 
-bool share_queue_oldest_other(const struct share *share, unsigned seat, unsigned pool,
-    unsigned *ret_seat, uint64_t *ret_since)
+/* The least time that a seat other than this one has, but 0. first: that of the first seat; step:
+ * bytes from one seat's to the next one's. */
+static bool find_oldest(const struct share *share, unsigned seat, const _Atomic uint64_t *first,
+    size_t step, unsigned *ret_seat, uint64_t *ret_since)
 {
     uint32_t seats = seats_in_use(share);
     uint64_t best = UINT64_MAX;
     for (uint32_t i = 0; i < seats; i++) {
-        uint64_t since = i == seat ? 0 : atomic_load(&share->memory->queues[pool][i].oldest);
+        const _Atomic uint64_t *of = (const void *)((const char *)first + i * step);
+        uint64_t since = i == seat ? 0 : atomic_load(of);
         if (since != 0 && since < best) {
             best = since;
             *ret_seat = i;
@@ -483,6 +503,13 @@ bool share_queue_oldest_other(const struct share *share, unsigned seat, unsigned
         return false;
     *ret_since = best;
     return true;
+}
+
+bool share_queue_oldest_other(const struct share *share, unsigned seat, unsigned pool,
+    unsigned *ret_seat, uint64_t *ret_since)
+{
+    const struct queue_cell *cells = share->memory->queues[pool];
+    return find_oldest(share, seat, &cells->oldest, sizeof(*cells), ret_seat, ret_since);
 }
 
 void share_worker_set_oldest(struct share *share, unsigned seat, int worker, uint64_t since)
@@ -493,19 +520,8 @@ void share_worker_set_oldest(struct share *share, unsigned seat, int worker, uin
 bool share_worker_oldest_other(
     const struct share *share, unsigned seat, int worker, unsigned *ret_seat, uint64_t *ret_since)
 {
-    uint32_t seats = seats_in_use(share);
-    uint64_t best = UINT64_MAX;
-    for (uint32_t i = 0; i < seats; i++) {
-        uint64_t since = i == seat ? 0 : atomic_load(&share->memory->workers[worker].oldest[i]);
-        if (since != 0 && since < best) {
-            best = since;
-            *ret_seat = i;
-        }
-    }
-    if (best == UINT64_MAX)
-        return false;
-    *ret_since = best;
-    return true;
+    const _Atomic uint64_t *oldest = share->memory->workers[worker].oldest;
+    return find_oldest(share, seat, oldest, sizeof(*oldest), ret_seat, ret_since);
 }
 
 void share_worker_set_hung(struct share *share, int worker, uint64_t since)
@@ -709,12 +725,9 @@ static void reclaim_loads(struct worker_row *row, uint64_t alive)
     for (unsigned seat = 0; seat < SHARE_SEATS; seat++) {
         if (alive >> seat & 1)
             continue;
-        if (atomic_load_explicit(&row->load[seat], memory_order_relaxed) != 0)
-            atomic_store(&row->load[seat], 0);
-        if (atomic_load_explicit(&row->abandoned[seat], memory_order_relaxed) != 0)
-            atomic_store(&row->abandoned[seat], 0);
-        if (atomic_load_explicit(&row->oldest[seat], memory_order_relaxed) != 0)
-            atomic_store(&row->oldest[seat], 0);
+        clear_32(&row->load[seat]);
+        clear_32(&row->abandoned[seat]);
+        clear_64(&row->oldest[seat]);
     }
 }
 

@@ -325,6 +325,12 @@ static inline uint64_t client_body_timeout(const struct client *client)
     return client->starved ? timeout * 2 : timeout;
 }
 
+/* When what has begun to come (client->pending) has had its time, in ms. */
+static inline uint64_t client_pending_due(const struct client *client)
+{
+    return MIN(client->pending->heard, client->pending->window) + client_body_timeout(client);
+}
+
 /* For client_move.c */
 
 /* Counts it as a connection of this shard, whatever the limits say. */

@@ -1,6 +1,16 @@
 #include "frontd/shard/ctx.h"
 
+#include <errno.h>
 #include <time.h>
+#include <unistd.h>
+
+void ctx_wake(const struct ctx *ctx, unsigned seat)
+{
+    uint64_t one = 1;
+    int fd = ctx->wake_fds[seat];
+    if (fd >= 0 && write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+        CHECK(errno == EINTR);
+}
 
 const char *ctx_date(struct ctx *ctx)
 {

@@ -124,5 +124,8 @@ static inline enum memory_level ctx_memory(struct ctx *ctx)
     return memory_raise(&ctx->memory, mem_held());
 }
 
+/* Wakes the shard on a seat, if it is known; in vain where that shard has been woken already. */
+void ctx_wake(const struct ctx *ctx, unsigned seat);
+
 /* The Date field's value, made at most once a second. */
 const char *ctx_date(struct ctx *ctx);

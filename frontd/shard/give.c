@@ -55,12 +55,11 @@ struct target {
     unsigned seat;
     bool used;
     bool open;
-    bool ready;          /* its HELLO has come, and we have heard what it says it has */
-    bool greeted;        /* its HELLO has come */
-    bool sent;           /* a batch is on its way */
-    uint64_t greeted_at; /* ms */
-    uint64_t beats;      /* of its seat, when we last looked */
-    uint64_t beat_at;    /* ms: they were others then */
+    bool ready;               /* its HELLO has come, and we have heard what it says it has */
+    bool greeted;             /* its HELLO has come */
+    bool sent;                /* a batch is on its way */
+    uint64_t greeted_at;      /* ms */
+    struct share_pulse pulse; /* of its seat */
     uint64_t asked_at;   /* ms: it is to answer since: its socket came, or the last batch went */
     uint64_t full_until; /* ms */
     uint32_t batch;      /* number of the last one */
@@ -277,11 +276,8 @@ static bool is_slow(const struct target *target)
 static bool lives(struct target *target)
 {
     uint64_t now = ctx_now(give.ctx);
-    uint64_t beats = share_beats(give.ctx->share, target->seat);
-    if (beats != target->beats)
-        target->beat_at = now;
-    target->beats = beats;
-    return now - MAX(target->asked_at, target->beat_at) < SLOW_MS;
+    uint64_t beat_at = share_pulse(give.ctx->share, target->seat, &target->pulse, now);
+    return now - MAX(target->asked_at, beat_at) < SLOW_MS;
 }
 
 bool give_overloaded(void)

@@ -105,7 +105,7 @@ static uint64_t due(const struct client *client)
     if (pending != NULL && client_may_start(client)) {
         if (pending->codec.http1.phase == HTTP1_PHASE_HEAD)
             return pending->started + limits->header_timeout;
-        return MIN(pending->heard, pending->window) + client_body_timeout(client);
+        return client_pending_due(client);
     }
     if (!list_empty(&client->requests))
         return UINT64_MAX; /* calls have their own deadlines */

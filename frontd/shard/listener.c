@@ -148,12 +148,8 @@ static bool has_room(struct acceptor *acceptor)
 /* Others may have unused connections: each closes one. */
 static void ask_siblings(const struct ctx *ctx)
 {
-    uint64_t one = 1;
-    for (size_t i = 0; i < SHARE_SEATS; i++) {
-        int fd = ctx->wake_fds[i];
-        if (fd >= 0 && write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
-            CHECK(errno == EINTR);
-    }
+    for (unsigned i = 0; i < SHARE_SEATS; i++)
+        ctx_wake(ctx, i);
 }
 
 void acceptor_wake(struct acceptor *acceptor)

@@ -57,16 +57,15 @@ struct peer {
     /* Of the shard before on that seat until this one's HELLO has come: connections that go by then
      * have got what it had said. */
     struct position heard;
-    bool greeted;      /* HELLO has come */
-    uint8_t version;   /* which it has said; 0 until then */
-    uint64_t asked;    /* number of the last PING that was sent to it; 0: none was */
-    uint64_t answered; /* number of the last PONG from it */
-    uint64_t gone_at;  /* ms: its socket was closed */
-    uint64_t mark;     /* what its stream's `consumed` is to be: see mesh_mark() */
-    uint64_t taken;    /* bytes that it had taken when somebody last looked */
-    uint64_t taken_at; /* ms: it took some, or nothing waited for it */
-    uint64_t beats;    /* of its seat */
-    uint64_t beat_at;  /* ms: that has changed */
+    bool greeted;             /* HELLO has come */
+    uint8_t version;          /* which it has said; 0 until then */
+    uint64_t asked;           /* number of the last PING that was sent to it; 0: none was */
+    uint64_t answered;        /* number of the last PONG from it */
+    uint64_t gone_at;         /* ms: its socket was closed */
+    uint64_t mark;            /* what its stream's `consumed` is to be: see mesh_mark() */
+    uint64_t taken;           /* bytes that it had taken when somebody last looked */
+    uint64_t taken_at;        /* ms: it took some, or nothing waited for it */
+    struct share_pulse pulse; /* of its seat */
     uint64_t
         skipped;   /* number of the last frame that was left out, of which it does not know yet */
     uint64_t lost; /* frames that were left out since it kept up */
@@ -413,11 +412,8 @@ static bool look_at(struct peer *peer)
         end_losing(peer, "keeps up again");
     if (waiting_for(peer) <= (size_t)(ctx->leaving ? SIBLING_LEFT : SIBLING_BUSY))
         return false;
-    uint64_t beats = share_beats(ctx->share, peer->seat);
-    if (beats != peer->beats)
-        peer->beat_at = now;
-    peer->beats = beats;
-    bool lives = now - peer->beat_at < BEATS_MS && now - peer->taken_at < BUSY_MS;
+    uint64_t beat_at = share_pulse(ctx->share, peer->seat, &peer->pulse, now);
+    bool lives = now - beat_at < BEATS_MS && now - peer->taken_at < BUSY_MS;
     return lives || now - peer->taken_at < PROGRESS_MS;
 }
 

@@ -328,7 +328,7 @@ void pool_slot_freed(struct worker *worker)
         ;
     bool waited_for = worker->ready && class_for(worker) != NULL;
     if (!waited_for && pool_share_find(pool, worker, &seat, &since))
-        pool_share_wake(pool, seat);
+        ctx_wake(pool->ctx, seat);
 }
 
 void pool_dispatch(struct pool *pool)
@@ -338,7 +338,7 @@ void pool_dispatch(struct pool *pool)
     dispatch(pool);
     if (pool->queue.count == 0 &&
         share_queue_oldest_other(pool->ctx->share, pool->ctx->seat, pool->row, &seat, &since))
-        pool_share_wake(pool, seat);
+        ctx_wake(pool->ctx, seat);
 }
 
 /* The same for those that some workers may have. */
@@ -530,12 +530,9 @@ static int reserve_ready(struct pool *pool)
     if (pool->room == QUEUE_WORKERS_MAX)
         return -ENOSPC;
     uint32_t room = MAX(pool->room * 2, 8U);
-    struct worker **ready = mem_zalloc(room * sizeof(struct worker *));
+    struct worker **ready = mem_widen(pool->ready, pool->nready, room, sizeof(*ready));
     if (ready == NULL)
         return -ENOMEM;
-    for (uint32_t i = 0; i < pool->nready; i++)
-        ready[i] = pool->ready[i];
-    mem_free(pool->ready);
     pool->ready = ready;
     pool->room = room;
     return 0;

@@ -81,7 +81,6 @@ struct pool {
     uint32_t room;      /* of ready[] */
     uint32_t nknown;    /* workers in all */
     uint32_t narrow;    /* of the ready ones, those that take some methods only */
-    uint32_t queued;    /* in the queue */
     struct queue queue; /* of the items of jobs; workers are their places in ready[] */
     struct wheel_timer timer;
     uint64_t no_worker_since; /* ms; valid while nready is 0 */

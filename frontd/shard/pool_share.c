@@ -9,21 +9,10 @@
 
 #include "frontd/shard/pool_share.h"
 
-#include <errno.h>
-#include <unistd.h>
-
 enum {
     FAIR_MS = 2,   /* another shard's call goes first when it is older by more than this */
     DEFER_MS = 10, /* and does not within this: then it is passed over */
 };
-
-void pool_share_wake(struct pool *pool, unsigned seat)
-{
-    uint64_t one = 1;
-    int fd = pool->ctx->wake_fds[seat];
-    if (fd >= 0 && write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
-        CHECK(errno == EINTR);
-}
 
 bool pool_share_find(
     const struct pool *pool, const struct worker *worker, unsigned *ret_seat, uint64_t *ret_since)
@@ -53,7 +42,7 @@ bool pool_share_may_take(struct pool *pool, struct worker *worker, uint64_t sinc
         deferral->since = 0;
         return true;
     }
-    pool_share_wake(pool, seat);
+    ctx_wake(pool->ctx, seat);
     return false;
 }
 
@@ -87,7 +76,6 @@ void pool_share_note(struct pool *pool)
     struct ctx *ctx = pool->ctx;
     share_queue_set_oldest(ctx->share, ctx->seat, pool->row, turn_of(queue_first(&pool->queue)));
     share_queue_set_largest(ctx->share, ctx->seat, pool->row, queue_largest(&pool->queue, NULL));
-    pool->queued = pool->queue.count;
     pool->restless |= pool_is_selective(pool);
 }
 
@@ -128,7 +116,7 @@ bool pool_share_admit(
     share_queue_add(share, seat, pool->row, UINT32_MAX);
     if (elsewhere) {
         share_queue_owe(share, largest_at, pool->row);
-        pool_share_wake(pool, largest_at);
+        ctx_wake(pool->ctx, largest_at);
     } else {
         *ret_victim = newest;
     }

@@ -8,9 +8,6 @@
 
 #include "frontd/shard/worker.h"
 
-/* Wakes the shard that sits there: see pool_wake(). */
-void pool_share_wake(struct pool *pool, unsigned seat);
-
 /* Of the other shards, the one whose client has waited longest for its turn at this worker. */
 bool pool_share_find(
     const struct pool *pool, const struct worker *worker, unsigned *ret_seat, uint64_t *ret_since);

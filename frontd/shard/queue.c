@@ -103,12 +103,9 @@ static int heap_reserve(struct queue *queue)
     if (queue->nclasses < queue->room)
         return 0;
     uint32_t room = MAX(queue->room * 2, 8U);
-    struct queue_class **heap = mem_zalloc(room * sizeof(struct queue_class *));
+    struct queue_class **heap = mem_widen(queue->heap, queue->nclasses, room, sizeof(*heap));
     if (heap == NULL)
         return -ENOMEM;
-    for (uint32_t i = 0; i < queue->nclasses; i++)
-        heap[i] = queue->heap[i];
-    mem_free(queue->heap);
     queue->heap = heap;
     queue->room = room;
     return 0;
@@ -138,7 +135,7 @@ static uint64_t hash_set(const struct queue_set *set)
     uint64_t hash = 0;
     for (size_t i = 0; i < ARRAY_LEN(set->words); i++)
         hash = mix(hash ^ set->words[i]);
-    return hash >> 16; /* an idmap looks at the lowest bits */
+    return hash;
 }
 
 static bool is_empty(const struct queue_set *set)
@@ -255,7 +252,7 @@ uint32_t queue_largest(const struct queue *queue, struct queue_item **ret_newest
 
 static uint64_t lane_id(const struct queue_flow *flow, const struct queue_class *class)
 {
-    return mix(mix((uintptr_t)flow) ^ (uintptr_t) class) >> 16;
+    return mix(mix((uintptr_t)flow) ^ (uintptr_t) class);
 }
 
 static struct queue_lane *find_lane(
@@ -299,7 +296,8 @@ static struct queue_lane *new_lane(
     return lane;
 }
 
-static void free_lane(struct queue *queue, struct queue_lane *lane)
+/* Takes a lane out of its class, which ends with its last one. */
+static void leave_class(struct queue *queue, struct queue_lane *lane)
 {
     struct queue_class *class = lane->class;
     bool last = class->lanes.next == class->lanes.prev;
@@ -307,11 +305,16 @@ static void free_lane(struct queue *queue, struct queue_lane *lane)
         heap_remove(queue, class);
     list_remove(&lane->in_class);
     idmap_remove(&queue->lanes, &lane->node);
-    slab_put(queue->slab, lane);
     if (last)
         free_class(queue, class);
     else
         heap_fix(queue, class);
+}
+
+static void free_lane(struct queue *queue, struct queue_lane *lane)
+{
+    leave_class(queue, lane);
+    slab_put(queue->slab, lane);
 }
 
 /* Its class takes it next. */
@@ -438,18 +441,9 @@ struct reclass {
 static void gather_lanes(struct queue *queue, struct list *ret_lanes)
 {
     while (queue->nclasses > 0) {
-        struct queue_class *class = queue->heap[0];
-        struct queue_lane *lane = first_lane(class);
-        bool last = class->lanes.next == class->lanes.prev;
-        if (last)
-            heap_remove(queue, class);
-        list_remove(&lane->in_class);
+        struct queue_lane *lane = first_lane(queue->heap[0]);
+        leave_class(queue, lane);
         list_append(ret_lanes, &lane->in_class);
-        idmap_remove(&queue->lanes, &lane->node);
-        if (last)
-            free_class(queue, class);
-        else
-            heap_fix(queue, class);
     }
 }
 

@@ -125,7 +125,7 @@ static void set_tick(struct shard *shard)
 static bool calls_wait(const struct shard *shard)
 {
     for (size_t i = 0; i < shard->npools; i++) {
-        if (shard->pools[i].queued > 0)
+        if (shard->pools[i].queue.count > 0)
             return true;
     }
     return false;

@@ -531,7 +531,7 @@ static uint64_t due(const struct client *client)
         return stay->heard_at + CLOSE_MS;
     uint64_t at = UINT64_MAX;
     if (client->pending != NULL && client_may_start(client))
-        at = MIN(client->pending->heard, client->pending->window) + client_body_timeout(client);
+        at = client_pending_due(client);
     if (stay->kind != STAY_WEBSOCKET || !client_may_start(client) || client->starved)
         return at;
     return MIN(at, next_ping(client));
@@ -545,9 +545,7 @@ static void expire(struct client *client)
         client_doom(client);
         return;
     }
-    if (client->pending != NULL &&
-        MIN(client->pending->heard, client->pending->window) + client_body_timeout(client) <= now &&
-        client_too_slow(client)) {
+    if (client->pending != NULL && client_pending_due(client) <= now && client_too_slow(client)) {
         fail(client, WS_CODE_POLICY);
         return;
     }

@@ -93,12 +93,9 @@ static int grow(struct topic *topic)
     if (topic->count < topic->room)
         return 0;
     uint32_t room = MAX(topic->room + topic->room / 2, 4U);
-    struct client **members = mem_zalloc(room * sizeof(struct client *));
+    struct client **members = mem_widen(topic->members, topic->count, room, sizeof(*members));
     if (members == NULL)
         return -ENOMEM;
-    for (uint32_t i = 0; i < topic->count; i++)
-        members[i] = topic->members[i];
-    mem_free(topic->members);
     topic->members = members;
     topic->room = room;
     return 0;

@@ -234,11 +234,9 @@ static void tell_window(struct channel *channel, uint64_t call, struct answer *a
 /* The call has failed, and keeps its slot until the worker has sent the rest. */
 static void drop_answer(struct job *job, const struct frame *frame, const char *why)
 {
-    struct answer *answer = job->answer;
     worker_log_refused(job->worker, frame->head.type, why);
-    buf_deinit(&answer->body);
-    buf_deinit(&answer->blob);
-    answer->too_big = true;
+    drop_parts(job->answer);
+    job->answer->too_big = true;
 }
 
 /* Puts a part to the others. */

@@ -7,16 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/random.h"
 #include "frontd/super/folder.h"
-
-#define PID_FILE "frontd.pid"
 
 enum { LOCK_TRIES = 100, LOCK_PAUSE_MS = 10 };
 
@@ -86,26 +84,29 @@ int boot_lock_run_dir(struct super *super, const struct conf *conf)
         log_error("run_dir %s", error);
         return -1;
     }
-    super->lock_fd = folder_open_file(super->run_dir_fd, PID_FILE, O_RDWR | O_CREAT, 0640);
+    super->lock_fd = folder_open_file(super->run_dir_fd, BOOT_PID_FILE, O_RDWR | O_CREAT, 0640);
     if (super->lock_fd == -EPERM || super->lock_fd == -ELOOP) {
-        log_error("run_dir %s: " PID_FILE " is not a plain file of the user who runs frontd alone: "
+        log_error("run_dir %s: " BOOT_PID_FILE
+                  " is not a plain file of the user who runs frontd alone: "
                   "remove it",
             conf->run_dir);
         return -1;
     }
     if (super->lock_fd < 0) {
-        log_error(
-            "run_dir %s: cannot open " PID_FILE ": %s", conf->run_dir, strerror(-super->lock_fd));
+        log_error("run_dir %s: cannot open " BOOT_PID_FILE ": %s", conf->run_dir,
+            strerror(-super->lock_fd));
         return -1;
     }
     if (lock(super->lock_fd) < 0) {
-        log_error("run_dir %s: another frontd runs with it, see " PID_FILE " there", conf->run_dir);
+        log_error(
+            "run_dir %s: another frontd runs with it, see " BOOT_PID_FILE " there", conf->run_dir);
         close(super->lock_fd);
         super->lock_fd = -1;
         return -1;
     }
     if (ftruncate(super->lock_fd, 0) < 0 || dprintf(super->lock_fd, "%ld\n", (long)getpid()) < 0)
-        log_warning("run_dir %s: cannot write " PID_FILE ": %s", conf->run_dir, strerror(errno));
+        log_warning(
+            "run_dir %s: cannot write " BOOT_PID_FILE ": %s", conf->run_dir, strerror(errno));
     return 0;
 }
 
@@ -117,27 +118,24 @@ void boot_unlock_run_dir(struct super *super)
     if (super->lock_fd < 0)
         return;
     if (ftruncate(super->lock_fd, 0) < 0)
-        log_debug("cannot empty " PID_FILE ": %s", strerror(errno));
+        log_debug("cannot empty " BOOT_PID_FILE ": %s", strerror(errno));
     close(super->lock_fd);
     super->lock_fd = -1;
 }
 
 void boot_identity(struct super *super)
 {
-    uint8_t random[16];
-    CHECK(getrandom(random, sizeof(random), 0) == (ssize_t)sizeof(random));
+    uint32_t first;
     /* A front that is started anew does not begin where the last one did. */
-    memcpy(&super->incarnations, random, 4);
-    super->incarnations >>= 1;
-    for (size_t i = 0; i < sizeof(random); i++)
-        snprintf(super->instance + 2 * i, 3, "%02x", random[i]);
+    random_bytes(&first, sizeof(first));
+    super->incarnations = first >> 1;
+    random_hex(super->instance, sizeof(super->instance) / 2);
     boot_conn_key(super);
 }
 
 void boot_conn_key(struct super *super)
 {
-    ssize_t n = getrandom(super->conn_key, sizeof(super->conn_key), 0);
-    CHECK(n == (ssize_t)sizeof(super->conn_key));
+    random_bytes(super->conn_key, sizeof(super->conn_key));
 }
 
 char *boot_find_exe(const char *name)

@@ -4,6 +4,9 @@
 
 #include "frontd/super/super.h"
 
+/* In run_dir: holds the number of the process, and is locked while it runs. */
+#define BOOT_PID_FILE "frontd.pid"
+
 /*
  * Raises the descriptor limit to the hard one. Returns how many connections it allows a shard;
  * fewer than the config asks for is logged.

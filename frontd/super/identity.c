@@ -2,10 +2,10 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "common/hash.h"
+#include "common/random.h"
 #include "frontd/super/state.h"
 
 /* The same in every version of this program. */
@@ -21,10 +21,7 @@ static uint64_t answer_to(const char *token, const char *claim, size_t n)
 
 void identity_make_token(char token[IDENTITY_TOKEN_SIZE])
 {
-    uint8_t random[IDENTITY_TOKEN_SIZE / 2];
-    CHECK(getrandom(random, sizeof(random), 0) == (ssize_t)sizeof(random));
-    for (size_t i = 0; i < sizeof(random); i++)
-        snprintf(token + 2 * i, 3, "%02x", random[i]);
+    random_hex(token, IDENTITY_TOKEN_SIZE / 2);
 }
 
 void identity_write(const char *token, char line[IDENTITY_LINE_MAX + 1])

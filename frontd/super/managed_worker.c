@@ -138,12 +138,17 @@ static struct managed_worker *successor_of(const struct managed_worker *worker)
     return NULL;
 }
 
+static void close_probe(struct managed_worker *worker)
+{
+    probe_close(worker->probe);
+    worker->probe = NULL;
+}
+
 static void release_process(struct managed_worker *worker)
 {
     output_close(worker->output);
-    probe_close(worker->probe);
     worker->output = NULL;
-    worker->probe = NULL;
+    close_probe(worker);
     worker->pid = -1;
     worker->settled = worker->suspected = false;
     worker->judged = 0;
@@ -267,8 +272,7 @@ static void on_ready(void *data)
     char who[OUTPUT_NAME_MAX];
     managed_worker_describe(worker, who);
     log_info("%s is ready", who);
-    probe_close(worker->probe);
-    worker->probe = NULL;
+    close_probe(worker);
     worker->state = MANAGED_SERVING;
     worker->served = now_of(worker);
     managed_worker_arm(worker, worker->served + SETTLE_MS);
@@ -318,8 +322,7 @@ void managed_worker_retire(struct managed_worker *worker)
         return;
     }
     take_socket_away(worker);
-    probe_close(worker->probe);
-    worker->probe = NULL;
+    close_probe(worker);
     worker->suspected = false;
     worker->state = MANAGED_LEAVING;
     managed_worker_describe(worker, who);
@@ -334,8 +337,7 @@ static void on_alive(void *data)
     char who[OUTPUT_NAME_MAX];
     managed_worker_describe(worker, who);
     log_info("%s answers a HELLO, it is left alone", who);
-    probe_close(worker->probe);
-    worker->probe = NULL;
+    close_probe(worker);
     worker->suspected = false;
     worker->judged = now_of(worker);
     uv_timer_stop(&worker->timer);

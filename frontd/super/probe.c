@@ -12,11 +12,11 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/mem.h"
+#include "common/random.h"
 #include "frontd/loop.h"
 #include "proto/frame.h"
 #include "proto/hello.h"
@@ -74,12 +74,10 @@ static int append_frame(struct buf *out, enum frame_type type, const struct buf 
 
 static int make_hello(const char *pool, struct buf *out)
 {
-    uint8_t random[16];
-    char instance[2 * sizeof(random) + 1];
+    enum { INSTANCE_BYTES = 16 };
+    char instance[2 * INSTANCE_BYTES + 1];
     struct buf body = {0};
-    CHECK(getrandom(random, sizeof(random), 0) == (ssize_t)sizeof(random));
-    for (size_t i = 0; i < sizeof(random); i++)
-        snprintf(instance + 2 * i, 3, "%02x", random[i]);
+    random_hex(instance, INSTANCE_BYTES);
     struct hello_front hello = {
         .instance = instance, .pool = pool, .shards = 1, .max_frame = FRAME_MAX_DEFAULT};
     int r = hello_front_write(&body, &hello);

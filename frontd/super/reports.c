@@ -20,7 +20,6 @@
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -36,13 +35,6 @@ enum {
     RECEIVE_MAX = 16,     /* messages of one shard in one turn */
     REFUSALS_LOGGED = 10,
 };
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* Whether it has ended within that time; a zombie has. */
 static bool has_ended(int pidfd, int timeout)
@@ -137,13 +129,10 @@ static int add_sockets(
     size_t sum = reporter->nsockets + n;
     if (sum > record->nsockets) /* none has more than there are */
         return -EPROTO;
-    int *sockets = mem_zalloc((sum + 1) * sizeof(*sockets));
+    int *sockets = mem_widen(reporter->sockets, reporter->nsockets, sum + 1, sizeof(*sockets));
     if (sockets == NULL)
         return -ENOMEM;
-    if (reporter->nsockets > 0)
-        memcpy(sockets, reporter->sockets, reporter->nsockets * sizeof(*sockets));
     memcpy(sockets + reporter->nsockets, fds, n * sizeof(*fds));
-    mem_free(reporter->sockets);
     reporter->sockets = sockets;
     reporter->nsockets = sum;
     return 0;
@@ -274,14 +263,14 @@ static nfds_t prepare(const struct reports *reports, int listener, struct pollfd
 
 void reports_collect(struct reports *reports, int listener)
 {
-    uint64_t until = now_ms() + WAIT_MS;
+    uint64_t until = log_clock() + WAIT_MS;
     unsigned refusals = 0;
     for (;;) {
         struct pollfd polls[1 + 2 * REPORTS_MAX];
         bool awaited = false;
         for (size_t i = 0; i < reports->count; i++)
             awaited |= is_awaited(&reports->all[i]);
-        uint64_t now = now_ms();
+        uint64_t now = log_clock();
         if (!awaited || now >= until)
             return;
         nfds_t n = prepare(reports, listener, polls);
@@ -310,12 +299,12 @@ void reports_kill(struct reporter *reporter)
 
 void reports_wait_killed(struct reports *reports)
 {
-    uint64_t until = now_ms() + END_MS;
+    uint64_t until = log_clock() + END_MS;
     for (size_t i = 0; i < reports->count; i++) {
         struct reporter *reporter = &reports->all[i];
         if (reporter->pidfd < 0 || !reporter->killed)
             continue;
-        uint64_t now = now_ms();
+        uint64_t now = log_clock();
         if (!has_ended(reporter->pidfd, now < until ? (int)(until - now) : 0))
             log_warning(
                 "shard %u (pid %ld) does not end", reporter->shard, (long)reporter->child->pid);

@@ -10,6 +10,7 @@
 #include "frontd/conf_file.h"
 #include "frontd/conf_lines.h"
 #include "frontd/ctl.h"
+#include "frontd/super/boot.h"
 #include "frontd/super/folder.h"
 #include "frontd/super/launch.h"
 #include "frontd/super/listen.h"
@@ -64,15 +65,15 @@ static void try_listener(struct trial *trial, const struct conf *conf, unsigned 
             r == -EADDRINUSE ? may_be_itself : "");
 }
 
-/* May files be made there? 0 or -errno. */
-static int check_folder(const char *path)
+/* Whether it is a folder that may be used in that way (faccessat(2)). Returns 0 or -errno. */
+static int check_folder(const char *path, int mode)
 {
     struct stat st;
     if (stat(path, &st) < 0)
         return -errno;
     if (!S_ISDIR(st.st_mode))
         return -ENOTDIR;
-    return faccessat(AT_FDCWD, path, W_OK | X_OK, AT_EACCESS) < 0 ? -errno : 0;
+    return faccessat(AT_FDCWD, path, mode, AT_EACCESS) < 0 ? -errno : 0;
 }
 
 /* The process that has locked a file; 0: none, or nobody knows. To lock it and see would keep a
@@ -96,8 +97,7 @@ static long holder_of(const struct stat *file)
 }
 
 /* A folder of ours in run_dir, if it is there already. */
-static void try_subfolder(
-    struct trial *trial, const char *run_dir, const char *name, bool has_to_be_ours)
+static void try_subfolder(struct trial *trial, const char *run_dir, const char *name)
 {
     char path[2048];
     struct stat st;
@@ -106,7 +106,7 @@ static void try_subfolder(
         return;
     if (!S_ISDIR(st.st_mode))
         tell(trial, "run_dir", "%s is no folder", path);
-    else if (has_to_be_ours && st.st_uid != geteuid())
+    else if (st.st_uid != geteuid())
         tell(trial, "run_dir", "%s belongs to another user", path);
 }
 
@@ -149,14 +149,14 @@ static void try_run_dir(struct trial *trial, const struct conf *conf)
     char path[2048];
     char error[512] = "";
     struct stat st;
-    int r = check_folder(conf->run_dir);
+    int r = check_folder(conf->run_dir, W_OK | X_OK);
     if (r == -ENOENT) {
         size_t n = (size_t)snprintf(path, sizeof(path), "%s", conf->run_dir);
         while (n > 1 && path[n - 1] == '/')
             path[--n] = '\0';
         char *slash = strrchr(path, '/');
         slash[slash == path ? 1 : 0] = '\0';
-        r = check_folder(path);
+        r = check_folder(path, W_OK | X_OK);
         if (r < 0)
             tell(trial, "run_dir", "%s: cannot make it: %s: %s", conf->run_dir, path, strerror(-r));
         else if (folder_open(conf->run_dir, false, error, sizeof(error)) != -ENOENT)
@@ -173,15 +173,15 @@ static void try_run_dir(struct trial *trial, const struct conf *conf)
         return;
     }
     try_shards_dir(trial, conf, run_dir);
-    try_file(trial, conf, run_dir, "frontd.pid");
+    try_file(trial, conf, run_dir, BOOT_PID_FILE);
     try_file(trial, conf, run_dir, RECORD_NAME);
     close(run_dir);
     bool managed = false;
     for (uint32_t i = 0; i < conf->npools; i++)
         managed |= conf->pools[i].command != NULL;
     if (managed)
-        try_subfolder(trial, conf->run_dir, CONF_MANAGED_DIR, true);
-    snprintf(path, sizeof(path), "%s/frontd.pid", conf->run_dir);
+        try_subfolder(trial, conf->run_dir, CONF_MANAGED_DIR);
+    snprintf(path, sizeof(path), "%s/" BOOT_PID_FILE, conf->run_dir);
     long holder = lstat(path, &st) < 0 ? 0 : holder_of(&st);
     if (holder > 0)
         tell(trial, "run_dir", "another frontd runs with it, process %ld%s", holder, may_be_itself);
@@ -192,16 +192,13 @@ static void try_worker(struct trial *trial, const struct conf *conf,
 {
     char folder[1200];
     char key[64];
-    struct stat st;
     if (worker->pattern == NULL)
         return; /* TCP: the host was resolved when the config was read */
     const char *slash = strrchr(worker->pattern, '/');
     int n = slash == worker->pattern ? 1 : (int)(slash - worker->pattern);
     if ((size_t)snprintf(folder, sizeof(folder), "%.*s", n, worker->pattern) >= sizeof(folder))
         return;
-    int r = stat(folder, &st) < 0 ? -errno : S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
-    if (r == 0 && faccessat(AT_FDCWD, folder, X_OK, AT_EACCESS) < 0)
-        r = -errno;
+    int r = check_folder(folder, X_OK);
     snprintf(key, sizeof(key), "pools[%u].workers[%u]", pool, index);
     if (r < 0 && !(r == -ENOENT && is_in_run_dir(conf, worker->pattern)))
         tell(trial, key, "%s: %s; frontd would look again once a second", folder, strerror(-r));

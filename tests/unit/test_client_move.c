@@ -319,7 +319,7 @@ Test(client_move, workers_are_not_told)
 {
     struct talk talk = begin("web");
     SAY(&talk, HANDSHAKE("events.test"));
-    cr_assert_eq(from.pools[0].queued, 1, "frontd.connect");
+    cr_assert_eq(from.pools[0].queue.count, 1, "frontd.connect");
     client_freeze(talk.client);
     struct client *restored = arrive(talk.client, &to);
     int fd = restored->fd;
@@ -332,9 +332,9 @@ Test(client_move, workers_are_not_told)
     talk.at = &to;
     shardlet_turn(&from);
     listen_to(&talk);
-    cr_assert(from.pools[0].queued == 1 && to.pools[0].queued == 0);
+    cr_assert(from.pools[0].queue.count == 1 && to.pools[0].queue.count == 0);
     end(&talk);
-    cr_assert(from.pools[0].queued == 1 && to.pools[0].queued == 1, "frontd.disconnect");
+    cr_assert(from.pools[0].queue.count == 1 && to.pools[0].queue.count == 1, "frontd.disconnect");
 }
 
 /* Pushes */
