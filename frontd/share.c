@@ -37,6 +37,7 @@ struct queue_cell {
     _Atomic uint64_t oldest;
     _Atomic uint32_t queued;
     _Atomic uint32_t largest; /* of them, those of the client that has most */
+    _Atomic uint32_t spare;   /* of them, those that are not the only one of their client */
     _Atomic uint32_t owed;    /* calls to be given up there for some that others have let in */
 };
 
@@ -420,6 +421,7 @@ static void clear_queue(struct queue_cell *cell)
     clear_32(&cell->queued);
     clear_64(&cell->oldest);
     clear_32(&cell->largest);
+    clear_32(&cell->spare);
     clear_32(&cell->owed);
 }
 
@@ -484,16 +486,16 @@ void share_queue_set_oldest(struct share *share, unsigned seat, unsigned pool, u
     atomic_store(&share->memory->queues[pool][seat].oldest, since);
 }
 
-/* The least time that a seat other than this one has, but 0. first: that of the first seat; step:
- * bytes from one seat's to the next one's. */
-static bool find_oldest(const struct share *share, unsigned seat, const _Atomic uint64_t *first,
+/* The least time that a seat has which is not in that set, but 0. first: that of the first seat;
+ * step: bytes from one seat's to the next one's. */
+static bool find_oldest(const struct share *share, uint64_t skip, const _Atomic uint64_t *first,
     size_t step, unsigned *ret_seat, uint64_t *ret_since)
 {
     uint32_t seats = seats_in_use(share);
     uint64_t best = UINT64_MAX;
     for (uint32_t i = 0; i < seats; i++) {
         const _Atomic uint64_t *of = (const void *)((const char *)first + i * step);
-        uint64_t since = i == seat ? 0 : atomic_load(of);
+        uint64_t since = skip >> i & 1 ? 0 : atomic_load(of);
         if (since != 0 && since < best) {
             best = since;
             *ret_seat = i;
@@ -505,11 +507,11 @@ static bool find_oldest(const struct share *share, unsigned seat, const _Atomic 
     return true;
 }
 
-bool share_queue_oldest_other(const struct share *share, unsigned seat, unsigned pool,
+bool share_queue_oldest_but(const struct share *share, uint64_t skip, unsigned pool,
     unsigned *ret_seat, uint64_t *ret_since)
 {
     const struct queue_cell *cells = share->memory->queues[pool];
-    return find_oldest(share, seat, &cells->oldest, sizeof(*cells), ret_seat, ret_since);
+    return find_oldest(share, skip, &cells->oldest, sizeof(*cells), ret_seat, ret_since);
 }
 
 void share_worker_set_oldest(struct share *share, unsigned seat, int worker, uint64_t since)
@@ -517,11 +519,11 @@ void share_worker_set_oldest(struct share *share, unsigned seat, int worker, uin
     atomic_store(&share->memory->workers[worker].oldest[seat], since);
 }
 
-bool share_worker_oldest_other(
-    const struct share *share, unsigned seat, int worker, unsigned *ret_seat, uint64_t *ret_since)
+bool share_worker_oldest_but(
+    const struct share *share, uint64_t skip, int worker, unsigned *ret_seat, uint64_t *ret_since)
 {
     const _Atomic uint64_t *oldest = share->memory->workers[worker].oldest;
-    return find_oldest(share, seat, oldest, sizeof(*oldest), ret_seat, ret_since);
+    return find_oldest(share, skip, oldest, sizeof(*oldest), ret_seat, ret_since);
 }
 
 void share_worker_set_hung(struct share *share, int worker, uint64_t since)
@@ -534,9 +536,12 @@ uint64_t share_worker_hung(const struct share *share, int worker)
     return atomic_load_explicit(&share->memory->workers[worker].hung, memory_order_relaxed);
 }
 
-void share_queue_set_largest(struct share *share, unsigned seat, unsigned pool, uint32_t count)
+void share_queue_set_largest(
+    struct share *share, unsigned seat, unsigned pool, uint32_t count, uint32_t spare)
 {
-    atomic_store_explicit(&share->memory->queues[pool][seat].largest, count, memory_order_relaxed);
+    struct queue_cell *cell = &share->memory->queues[pool][seat];
+    atomic_store_explicit(&cell->largest, count, memory_order_relaxed);
+    atomic_store_explicit(&cell->spare, spare, memory_order_relaxed);
 }
 
 uint32_t share_queue_largest(const struct share *share, unsigned pool, unsigned *ret_seat)
@@ -546,7 +551,8 @@ uint32_t share_queue_largest(const struct share *share, unsigned pool, unsigned 
     for (uint32_t i = 0; i < seats; i++) {
         const struct queue_cell *cell = &share->memory->queues[pool][i];
         uint32_t count = atomic_load_explicit(&cell->largest, memory_order_relaxed);
-        if (count > largest) {
+        uint32_t spare = atomic_load_explicit(&cell->spare, memory_order_relaxed);
+        if (count > largest && spare > atomic_load(&cell->owed)) {
             largest = count;
             *ret_seat = i;
         }
@@ -559,16 +565,10 @@ void share_queue_owe(struct share *share, unsigned seat, unsigned pool)
     atomic_fetch_add(&share->memory->queues[pool][seat].owed, 1);
 }
 
-uint32_t share_queue_owes(const struct share *share, unsigned seat, unsigned pool)
-{
-    return atomic_load(&share->memory->queues[pool][seat].owed);
-}
-
 uint32_t share_queue_settle(struct share *share, unsigned seat, unsigned pool)
 {
-    return share_queue_owes(share, seat, pool) == 0
-               ? 0
-               : atomic_exchange(&share->memory->queues[pool][seat].owed, 0);
+    _Atomic uint32_t *owed = &share->memory->queues[pool][seat].owed;
+    return atomic_load(owed) == 0 ? 0 : atomic_exchange(owed, 0);
 }
 
 uint64_t share_queue_waiting(const struct share *share, unsigned pool)

@@ -177,25 +177,38 @@ void share_queue_remove(struct share *share, unsigned seat, unsigned pool);
 /* Says since when this seat's oldest call waits (ms of the monotonic clock; 0: none waits). */
 void share_queue_set_oldest(struct share *share, unsigned seat, unsigned pool, uint64_t since);
 
+/* For a set of seats. */
+static inline uint64_t share_seat_bit(unsigned seat)
+{
+    return UINT64_C(1) << seat;
+}
+
 /*
- * Of the other seats, the one whose call has waited longest. Returns false where none waits, else
- * true with *ret_seat and *ret_since.
+ * Of the seats that are not in the set `skip`, the one whose call has waited longest. Returns false
+ * where none waits, else true with *ret_seat and *ret_since.
  */
-bool share_queue_oldest_other(const struct share *share, unsigned seat, unsigned pool,
+bool share_queue_oldest_but(const struct share *share, uint64_t skip, unsigned pool,
     unsigned *ret_seat, uint64_t *ret_since);
 
 /* The same for one worker, where not every call that waits may be given to every worker. */
 void share_worker_set_oldest(struct share *share, unsigned seat, int worker, uint64_t since);
-bool share_worker_oldest_other(
-    const struct share *share, unsigned seat, int worker, unsigned *ret_seat, uint64_t *ret_since);
+bool share_worker_oldest_but(
+    const struct share *share, uint64_t skip, int worker, unsigned *ret_seat, uint64_t *ret_since);
 
 /* Calls that wait, over all shards. */
 uint64_t share_queue_waiting(const struct share *share, unsigned pool);
 
-/* Says how many calls wait on this seat of the client that has most. */
-void share_queue_set_largest(struct share *share, unsigned seat, unsigned pool, uint32_t count);
+/*
+ * Says how many calls wait on this seat of the client that has most, and how many of all its calls
+ * are not the only one of their client.
+ */
+void share_queue_set_largest(
+    struct share *share, unsigned seat, unsigned pool, uint32_t count, uint32_t spare);
 
-/* The most that one client has waiting, over all shards; *ret_seat, untouched at 0, is where. */
+/*
+ * The most that one client has waiting, over all shards that could give up more than they owe;
+ * *ret_seat, untouched at 0, is where.
+ */
 uint32_t share_queue_largest(const struct share *share, unsigned pool, unsigned *ret_seat);
 
 /*
@@ -203,7 +216,6 @@ uint32_t share_queue_largest(const struct share *share, unsigned pool, unsigned 
  * up when it is woken. share_queue_settle() is for that seat: how many it owed, and no longer does.
  */
 void share_queue_owe(struct share *share, unsigned seat, unsigned pool);
-uint32_t share_queue_owes(const struct share *share, unsigned seat, unsigned pool);
 uint32_t share_queue_settle(struct share *share, unsigned seat, unsigned pool);
 
 /* Client connections */

@@ -333,12 +333,13 @@ void pool_slot_freed(struct worker *worker)
 
 void pool_dispatch(struct pool *pool)
 {
+    struct ctx *ctx = pool->ctx;
     unsigned seat;
     uint64_t since;
     dispatch(pool);
     if (pool->queue.count == 0 &&
-        share_queue_oldest_other(pool->ctx->share, pool->ctx->seat, pool->row, &seat, &since))
-        ctx_wake(pool->ctx, seat);
+        share_queue_oldest_but(ctx->share, share_seat_bit(ctx->seat), pool->row, &seat, &since))
+        ctx_wake(ctx, seat);
 }
 
 /* The same for those that some workers may have. */

@@ -64,10 +64,14 @@ struct pool_ops {
     void (*pushed)(struct worker *worker, const struct frame *frame);
 };
 
-/* That another shard's call goes first, which has waited longer. */
+/* That another shard's call goes first, which has waited longer. Zeroed at first. */
 struct deferral {
-    uint64_t since;   /* ms: it is let go first; 0: none is */
-    uint64_t ignored; /* one that has waited since then did not go: it is no longer waited for */
+    uint64_t from;         /* ms: it is let go first since then; 0: none is */
+    uint64_t turn;         /* ms: it has waited since then */
+    uint64_t passed;       /* seats that did not go when they were let, a bit each */
+    uint64_t passed_until; /* ms: they are not waited for until then */
+    uint32_t passed_ms;    /* how long they were waited for the last time; 0: none were */
+    unsigned seat;
 };
 
 struct pool {

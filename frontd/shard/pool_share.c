@@ -1,7 +1,9 @@
 /*
  * Shards compete for the same slots. Who frees one looks whether another shard's client has waited
  * longer for its turn; if so it leaves the slot and wakes that shard. Should that shard not take it
- * in a moment (it may have no channel to this worker, or hang), it is no longer waited for.
+ * in a moment (it may have no channel to this worker, or hang, or have much else to do), it is
+ * passed over for some times as long, and let go first again then: so it costs little where it
+ * hangs, and is not kept out where it was only late.
  *
  * The limit of a queue counts over all shards. Where it is another shard that has the client with
  * most in it, a job is let in, and that shard owes one: it is woken, and gives one up.
@@ -10,40 +12,67 @@
 #include "frontd/shard/pool_share.h"
 
 enum {
-    FAIR_MS = 2,   /* another shard's call goes first when it is older by more than this */
-    DEFER_MS = 10, /* and does not within this: then it is passed over */
+    FAIR_MS = 2,        /* another shard's call goes first when it is older by more than this */
+    DEFER_MS = 10,      /* and does not within this: then it is passed over */
+    DEFER_MAX_MS = 320, /* the next time it has twice as long, up to this */
+    PASSED_TIMES = 8,   /* as long as it was waited for: until it is waited for again */
 };
 
-bool pool_share_find(
-    const struct pool *pool, const struct worker *worker, unsigned *ret_seat, uint64_t *ret_since)
+/* Of the shards on other seats than those in `skip`, a bit each. */
+static bool find_but(const struct pool *pool, const struct worker *worker, uint64_t skip,
+    unsigned *ret_seat, uint64_t *ret_turn)
 {
     const struct ctx *ctx = pool->ctx;
+    skip |= share_seat_bit(ctx->seat);
     return pool_is_selective(pool)
-               ? share_worker_oldest_other(
-                     ctx->share, ctx->seat, worker->share, ret_seat, ret_since)
-               : share_queue_oldest_other(ctx->share, ctx->seat, pool->row, ret_seat, ret_since);
+               ? share_worker_oldest_but(ctx->share, skip, worker->share, ret_seat, ret_turn)
+               : share_queue_oldest_but(ctx->share, skip, pool->row, ret_seat, ret_turn);
+}
+
+bool pool_share_find(
+    const struct pool *pool, const struct worker *worker, unsigned *ret_seat, uint64_t *ret_turn)
+{
+    return find_but(pool, worker, 0, ret_seat, ret_turn);
+}
+
+/* Whether that seat is still waited for, which is next. */
+static bool waits_for(struct deferral *deferral, unsigned seat, uint64_t turn, uint64_t now)
+{
+    bool same = deferral->seat == seat && deferral->turn == turn;
+    if (!same && deferral->seat == seat)
+        deferral->passed_ms = 0; /* it has gone */
+    if (!same || deferral->from == 0) {
+        deferral->seat = seat;
+        deferral->turn = turn;
+        deferral->from = now;
+    }
+    uint32_t limit = deferral->passed_ms == 0 ? DEFER_MS
+                                              : MIN(2 * deferral->passed_ms, DEFER_MAX_MS);
+    if (now - deferral->from < limit)
+        return true;
+    deferral->passed |= share_seat_bit(seat);
+    deferral->passed_until = now + (uint64_t)PASSED_TIMES * limit;
+    deferral->passed_ms = limit;
+    deferral->from = 0;
+    return false;
 }
 
 bool pool_share_may_take(struct pool *pool, struct worker *worker, uint64_t since)
 {
     struct deferral *deferral = pool_is_selective(pool) ? &worker->deferral : &pool->deferral;
-    unsigned seat;
-    uint64_t other;
-    if (!pool_share_find(pool, worker, &seat, &other) || other + FAIR_MS >= since ||
-        other == deferral->ignored) {
-        deferral->since = 0;
-        return true;
-    }
     uint64_t now = ctx_now(pool->ctx);
-    if (deferral->since == 0) {
-        deferral->since = now;
-    } else if (now - deferral->since >= DEFER_MS) {
-        deferral->ignored = other;
-        deferral->since = 0;
-        return true;
+    unsigned seat;
+    uint64_t turn;
+    if (now >= deferral->passed_until)
+        deferral->passed = 0;
+    while (find_but(pool, worker, deferral->passed, &seat, &turn) && turn + FAIR_MS < since) {
+        if (waits_for(deferral, seat, turn, now)) {
+            ctx_wake(pool->ctx, seat);
+            return false;
+        }
     }
-    ctx_wake(pool->ctx, seat);
-    return false;
+    deferral->from = 0;
+    return true;
 }
 
 void pool_share_tell(struct worker *worker, uint64_t since)
@@ -75,7 +104,8 @@ void pool_share_note(struct pool *pool)
 {
     struct ctx *ctx = pool->ctx;
     share_queue_set_oldest(ctx->share, ctx->seat, pool->row, turn_of(queue_first(&pool->queue)));
-    share_queue_set_largest(ctx->share, ctx->seat, pool->row, queue_largest(&pool->queue, NULL));
+    share_queue_set_largest(ctx->share, ctx->seat, pool->row, queue_largest(&pool->queue, NULL),
+        queue_spare(&pool->queue));
     pool->restless |= pool_is_selective(pool);
 }
 
@@ -109,8 +139,7 @@ bool pool_share_admit(
     uint32_t count = queue_flow_count(&pool->queue, flow) + 1;
     uint32_t ours = queue_largest(&pool->queue, &newest);
     uint32_t largest = share_queue_largest(share, pool->row, &largest_at);
-    bool elsewhere = largest_at != seat && largest > ours &&
-                     largest > count + share_queue_owes(share, largest_at, pool->row);
+    bool elsewhere = largest_at != seat && largest > MAX(ours, count);
     if (!elsewhere && ours <= count)
         return false;
     share_queue_add(share, seat, pool->row, UINT32_MAX);

@@ -126,6 +126,12 @@ uint32_t queue_flow_count(const struct queue *queue, uint64_t flow);
  */
 uint32_t queue_largest(const struct queue *queue, struct queue_item **ret_newest);
 
+/* How many could go and each flow have one left. */
+static inline uint32_t queue_spare(const struct queue *queue)
+{
+    return queue->count - (uint32_t)queue->flows.count;
+}
+
 /* The oldest of those that nobody takes, or NULL. */
 struct queue_item *queue_untaken(const struct queue *queue);
 

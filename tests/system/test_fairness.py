@@ -12,6 +12,7 @@ from fakeworker import echo, hold
 from harness import clients, failed, http_route, rpc_route, wait_for, ws_route
 from httpclient import request, rpc_body, rpc_request
 from patience import patient
+from reloads import Paused
 
 KINDS = ["batch", "pipelined", "http", "ws", "ws-batch", "frame", "line", "line-batch"]
 MANY = 500
@@ -114,6 +115,30 @@ def test_clients_of_different_shards_take_turns(site, how):
         answer_until(worker, "normal", 50, 0.001)   # shards give way by the millisecond
 
 
+@pytest.mark.parametrize("how", ["all", "methods"])
+def test_a_shard_that_was_late_has_its_turn_all_the_same(site, how):
+    """It takes no turn for longer than the other one lets it go first; then it is there again."""
+    web = site(shards=2, pools={"app": {}}, routes=[rpc_route(timeout="60s")])
+    worker = web.fake(handler=hold, concurrency=1, hello={"methods": ["*"]} if how == "methods" else {})
+    web.start()
+    one, two = web.shards()
+    with on_shard(web, one) as greedy, on_shard(web, two) as normal:
+        greedy.send(rpc_request("flood"))
+        worker.wait_calls(1).reply("r")     # what an answer takes is known then, and all members are started at once
+        assert greedy.read_response().status == 200
+        greedy.send(post(batch(2 * MANY)))
+        worker.wait_calls(2)
+        wait_for_more(web, worker)
+        normal.send(rpc_request("normal"))
+        for _ in range(5):
+            wait_for_more(web, worker)
+        with Paused(two):
+            for n in range(1, 10):
+                time.sleep(0.005)           # shards give way by the millisecond
+                worker.wait_calls(n + 1).reply("r")
+        answer_until(worker, "normal", MANY, 0.002)
+
+
 @pytest.mark.parametrize("kind", ["batch", "ws", "line-batch"])
 def test_who_floods_has_its_turn_too(site, kind):
     """And in the order in which it sent them."""
@@ -159,6 +184,32 @@ def test_who_has_most_in_a_full_queue_makes_room(site, shards):
         assert [r["id"] for r in answer if "result" in r] == [0, 1]
         assert {r["error"]["code"] for r in answer if "error" in r} == {-32001}
         worker.wait(lambda: all(c.done for c in worker.calls), "the end of all calls")
+
+
+def test_what_another_shard_has_too_much_of_makes_room(site):
+    """It takes no turn for now, and each of its clients has little; but all of them have much."""
+    web = site(shards=2, pools={"app": {"queue": 100}}, routes=[rpc_route(timeout="60s")])
+    worker = web.fake(handler=hold, concurrency=1)
+    web.start()
+    one, two = web.shards()
+    with contextlib.ExitStack() as stack:
+        greedy, normal = ([stack.enter_context(on_shard(web, pid)) for _ in range(20)] for pid in (one, two))
+        greedy[0].send(rpc_request("flood"))
+        worker.wait_calls(1).reply("r")     # what an answer takes is known then, and all members are started at once
+        assert greedy[0].read_response().status == 200
+        greedy[0].send(rpc_request("flood"))
+        worker.wait_calls(2)
+        for client in greedy:
+            client.send(post(batch(5)))
+        for _ in range(5):
+            wait_for_more(web, worker)
+        with Paused(one):
+            for n, client in enumerate(normal):
+                client.send(rpc_request("normal", id=n))
+            assert not any(client.readable(0.1) for client in normal)
+        for n in range(1, 102):
+            worker.wait_calls(n + 1).reply("r")
+        assert {client.read_response().status for client in normal} == {200}
 
 
 def test_a_lone_client_has_the_whole_queue(site):

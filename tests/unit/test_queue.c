@@ -356,6 +356,7 @@ static void check_counts(void)
     uint32_t counts[FLOWS] = {0};
     uint32_t all = 0;
     uint32_t most = 0;
+    uint32_t spare = 0;
     struct queue_item *newest = NULL;
     for (unsigned n = 0; n < ITEMS; n++) {
         counts[model[n].flow] += model[n].there;
@@ -364,8 +365,10 @@ static void check_counts(void)
     for (uint64_t flow = 0; flow < FLOWS; flow++) {
         cr_assert_eq(queue_flow_count(&queue, flow), counts[flow]);
         most = MAX(most, counts[flow]);
+        spare += counts[flow] == 0 ? 0 : counts[flow] - 1;
     }
     cr_assert_eq(queue.count, all);
+    cr_assert_eq(queue_spare(&queue), spare);
     uint32_t largest = queue_largest(&queue, &newest);
     cr_assert(largest <= most && 2 * largest >= most);
     if (all == 0)

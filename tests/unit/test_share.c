@@ -427,22 +427,22 @@ Test(share, the_oldest_of_the_others)
     unsigned seat = 77;
     uint64_t since = 77;
     cr_assert(share_queue_add(share, 9, 0, 1)); /* so that seats up to 9 are looked at */
-    cr_assert(!share_queue_oldest_other(share, 0, 0, &seat, &since));
+    cr_assert(!share_queue_oldest_but(share, share_seat_bit(0), 0, &seat, &since));
     cr_assert(seat == 77 && since == 77, "outputs are untouched where none waits");
     share_queue_set_oldest(share, 0, 0, 100);
-    cr_assert(!share_queue_oldest_other(share, 0, 0, &seat, &since), "not one's own");
+    cr_assert(!share_queue_oldest_but(share, share_seat_bit(0), 0, &seat, &since), "not one's own");
     share_queue_set_oldest(share, 4, 0, 300);
     share_queue_set_oldest(share, 9, 0, 200);
     share_queue_set_oldest(share, 5, 1, 1);
-    cr_assert(share_queue_oldest_other(share, 0, 0, &seat, &since));
+    cr_assert(share_queue_oldest_but(share, share_seat_bit(0), 0, &seat, &since));
     cr_assert(seat == 9 && since == 200);
-    cr_assert(share_queue_oldest_other(share, 9, 0, &seat, &since));
+    cr_assert(share_queue_oldest_but(share, share_seat_bit(9), 0, &seat, &since));
     cr_assert(seat == 0 && since == 100);
     share_queue_set_oldest(share, 9, 0, 0);
-    cr_assert(share_queue_oldest_other(share, 0, 0, &seat, &since));
+    cr_assert(share_queue_oldest_but(share, share_seat_bit(0), 0, &seat, &since));
     cr_assert(seat == 4 && since == 300);
     share_reclaim(share, all_but(4));
-    cr_assert(!share_queue_oldest_other(share, 0, 0, &seat, &since));
+    cr_assert(!share_queue_oldest_but(share, share_seat_bit(0), 0, &seat, &since));
 }
 
 Test(share, each_seat_beats_by_itself)
@@ -647,21 +647,24 @@ Test(share, the_oldest_of_the_others_of_a_worker)
     uint64_t since = 77;
     int one = get_worker(9, 1);
     int two = get_worker(9, 2);
-    cr_assert(!share_worker_oldest_other(share, 0, one, &seat, &since));
+    cr_assert(!share_worker_oldest_but(share, share_seat_bit(0), one, &seat, &since));
     share_worker_set_oldest(share, 9, one, 200);
-    cr_assert(!share_worker_oldest_other(share, 9, one, &seat, &since), "not one's own");
-    cr_assert(!share_worker_oldest_other(share, 0, two, &seat, &since), "another worker's");
+    cr_assert(
+        !share_worker_oldest_but(share, share_seat_bit(9), one, &seat, &since), "not one's own");
+    cr_assert(
+        !share_worker_oldest_but(share, share_seat_bit(0), two, &seat, &since), "another worker's");
     cr_assert(seat == 77 && since == 77);
     cr_assert_eq(get_worker(4, 1), one);
     share_worker_set_oldest(share, 4, one, 100);
-    cr_assert(share_worker_oldest_other(share, 0, one, &seat, &since));
+    cr_assert(share_worker_oldest_but(share, share_seat_bit(0), one, &seat, &since));
     cr_assert(seat == 4 && since == 100);
     share_reclaim(share, all_but(4));
-    cr_assert(share_worker_oldest_other(share, 0, one, &seat, &since));
+    cr_assert(share_worker_oldest_but(share, share_seat_bit(0), one, &seat, &since));
     cr_assert(seat == 9 && since == 200);
     share_worker_put(share, 9, one);
     cr_assert_eq(get_worker(4, 3), get_worker(4, 3));
-    cr_assert(!share_worker_oldest_other(share, 0, one, &seat, &since), "the row is clean");
+    cr_assert(
+        !share_worker_oldest_but(share, share_seat_bit(0), one, &seat, &since), "the row is clean");
     share_worker_put(share, 9, two);
 }
 
@@ -683,22 +686,24 @@ Test(share, the_largest_of_all)
     cr_assert(share_queue_add(share, 9, 0, 1)); /* so that seats up to 9 are looked at */
     cr_assert_eq(share_queue_largest(share, 0, &seat), 0u);
     cr_assert_eq(seat, 77u);
-    share_queue_set_largest(share, 3, 0, 5);
-    share_queue_set_largest(share, 9, 0, 6);
-    share_queue_set_largest(share, 5, 1, 7);
+    share_queue_set_largest(share, 3, 0, 5, 5);
+    share_queue_set_largest(share, 9, 0, 6, 2);
+    share_queue_set_largest(share, 5, 1, 7, 9);
     cr_assert_eq(share_queue_largest(share, 0, &seat), 6u);
     cr_assert_eq(seat, 9u);
     cr_assert_eq(share_queue_waiting(share, 0), 1u);
     cr_assert_eq(share_queue_settle(share, 9, 0), 0u);
     share_queue_owe(share, 9, 0);
+    cr_assert_eq(share_queue_largest(share, 0, &seat), 6u);
     share_queue_owe(share, 9, 0);
-    cr_assert_eq(share_queue_owes(share, 9, 0), 2u);
-    cr_assert_eq(share_queue_owes(share, 3, 0), 0u);
+    cr_assert_eq(share_queue_largest(share, 0, &seat), 5u, "it owes all that it could give up");
+    cr_assert_eq(seat, 3u);
     cr_assert_eq(share_queue_settle(share, 9, 0), 2u);
     cr_assert_eq(share_queue_settle(share, 9, 0), 0u);
+    cr_assert_eq(share_queue_largest(share, 0, &seat), 6u);
     share_queue_owe(share, 9, 0);
     share_reclaim(share, all_but(9));
-    cr_assert_eq(share_queue_owes(share, 9, 0), 0u);
+    cr_assert_eq(share_queue_settle(share, 9, 0), 0u);
     cr_assert_eq(share_queue_waiting(share, 0), 0u);
     cr_assert_eq(share_queue_largest(share, 0, &seat), 5u);
     cr_assert_eq(seat, 3u);
@@ -746,7 +751,7 @@ static void use_everything(struct share *mapped, uint32_t *random)
     }
     unsigned other = 77;
     uint64_t since;
-    if (share_queue_oldest_other(mapped, seat, 5, &other, &since))
+    if (share_queue_oldest_but(mapped, share_seat_bit(seat), 5, &other, &since))
         cr_assert_lt(other, SHARE_SEATS);
     if (share_queue_add(mapped, seat, 5, 1000))
         share_queue_remove(mapped, seat, 5);

@@ -71,7 +71,7 @@ static void check_clean(struct share *share)
     unsigned seat;
     uint64_t since;
     for (unsigned pool = 0; pool < 2; pool++) {
-        cr_assert(!share_queue_oldest_other(share, SEAT_CHECK, pool, &seat, &since));
+        cr_assert(!share_queue_oldest_but(share, share_seat_bit(SEAT_CHECK), pool, &seat, &since));
         cr_assert(share_queue_add(share, SEAT_CHECK, pool, 1));
         share_queue_remove(share, SEAT_CHECK, pool);
     }
