@@ -31,7 +31,8 @@ class Reloadable:
 
     def generation(self):
         """The processes that a reload replaces, as {pid: when it was started}."""
-        return {pid: started(pid) for pid in common.process_tree(self.front.pid)[1:]}
+        found = {pid: started(pid) for pid in common.process_tree(self.front.pid)[1:]}
+        return {pid: start for pid, start in found.items() if start is not None}
 
     def check_reloaded(self):
         """Overridden where it can be told; called once the old generation is gone."""

@@ -131,20 +131,19 @@ def memory(pid):
         return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmRSS"))
 
 
+def open_files(pid):
+    """{descriptor: what it is} of a process; without those that are closed meanwhile."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for fd in os.listdir("/proc/%d/fd" % pid):
+            with contextlib.suppress(OSError):
+                found[int(fd)] = os.readlink("/proc/%d/fd/%s" % (pid, fd))
+    return found
+
+
 def sockets(pid):
     """The inodes of a process's sockets."""
-    found = set()
-    try:
-        for fd in os.listdir("/proc/%d/fd" % pid):
-            try:
-                target = os.readlink("/proc/%d/fd/%s" % (pid, fd))
-            except OSError:
-                continue
-            if target.startswith("socket:["):
-                found.add(int(target[8:-1]))
-    except OSError:
-        pass
-    return found
+    return {int(target[8:-1]) for target in open_files(pid).values() if target.startswith("socket:[")}
 
 
 class Program:

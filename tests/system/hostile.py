@@ -9,7 +9,7 @@ import signal
 import socket
 import struct
 
-from harness import wait_for
+from harness import open_files, wait_for
 
 USER = "nobody"
 MAGIC, VERSION = 0x46726e74, 3
@@ -113,9 +113,8 @@ def control_of(shard):
 
 def scribble(shard, seed):
     """Writes random bytes over all of the shared memory."""
-    folder = "/proc/%d/fd" % shard
-    number, = [n for n in os.listdir(folder) if "memfd:frontd-share" in os.readlink(folder + "/" + n)]
-    fd = get_fd(shard, int(number))
+    number, = [fd for fd, target in open_files(shard).items() if "memfd:frontd-share" in target]
+    fd = get_fd(shard, number)
     source = random.Random(seed)
     with mmap.mmap(fd, 0) as memory:
         size = len(memory)

@@ -89,11 +89,14 @@ class Front(Site):
     def reload(self, number=HUP, gone=True, timeout=2 * LIMIT * SLOW, **changes):
         """Changes members of the config, sends a signal, and waits until a new generation serves; with
         `gone` until the old one has ended."""
+        before = set(self.shards())
         served, ended = self.count(" serves: "), self.count("the old shards are gone")
         self.say(number, **changes)
         self.wait_log(" serves: ", served + 1, timeout)
         if gone:
             self.wait_log("the old shards are gone", ended + 1, timeout)
+            # What was said may have been said of shards that another reload had left.
+            wait_for(lambda: not before & set(self.shards()), "the end of the shards %r" % before, timeout)
             assert len(self.shards()) == self.config["shards"], self.shards()
 
     def refused(self, words, number=HUP, timeout=2 * LIMIT * SLOW, **changes):

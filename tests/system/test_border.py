@@ -16,7 +16,7 @@ import time
 import pytest
 
 from fakeworker import echo, hold
-from harness import LIMIT, rpc_request, rpc_route, wait_for, ws_route
+from harness import LIMIT, open_files, rpc_request, rpc_route, wait_for, ws_route
 from hostile import (LISTEN, OPEN, READY, REPORT, USER, Process, control_of, get_fd, message, record, replace_in_record,
                      scribble, ticks, wait_dead)
 from httpclient import Closed
@@ -484,11 +484,10 @@ def test_a_shard_that_reads_nothing_is_killed(rooted):
     site = rooted()
     deaf, other = site.shards()
     with Paused(deaf):
-        folder = "/proc/%d/fd" % site.front.pid
-        for number in os.listdir(folder):
-            if "socket:" not in os.readlink(folder + "/" + number):
+        for number, target in open_files(site.front.pid).items():
+            if "socket:" not in target:
                 continue
-            with socket.socket(fileno=get_fd(site.front.pid, int(number))) as sock:
+            with socket.socket(fileno=get_fd(site.front.pid, number)) as sock:
                 if sock.type != socket.SOCK_SEQPACKET:
                     continue
                 with contextlib.suppress(BlockingIOError):

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from harness import FRONTD, LIMIT, ROOT, Load, processes, stat, wait_for, wait_idle
+from harness import FRONTD, LIMIT, ROOT, Load, open_files, processes, stat, wait_for, wait_idle
 
 SCRIPT = os.path.join(ROOT, "tests", "system", "managed_worker.py")
 LIBRARY = os.path.join(ROOT, "proto", "python")
@@ -152,11 +152,7 @@ def test_what_they_are_given(site):
     assert fds["1"] == fds["2"] and fds["1"].startswith("pipe:")
     assert fds["3"].startswith("socket:")
     # Everything else it has made itself, since it runs: what frontd has is not among it.
-    for fd in os.listdir("/proc/%d/fd" % web.front.pid):
-        try:
-            theirs = os.readlink("/proc/%d/fd/%s" % (web.front.pid, fd))
-        except FileNotFoundError:
-            continue        # it was closed meanwhile
+    for theirs in open_files(web.front.pid).values():
         if theirs.startswith(("socket:", "pipe:")) and theirs in fds.values():
             assert theirs in (fds["1"], fds["3"])
     assert given["env"]["LISTEN_FDS"] == "1"

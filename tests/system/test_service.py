@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from harness import DEMO, FRONTD, WORKERD, Program, children, free_port, http_route, rpc_route, sockets, wait_for
+from harness import (DEMO, FRONTD, WORKERD, Program, children, free_port, http_route, open_files, rpc_route, sockets,
+                     wait_for)
 from httpclient import Client, rpc_request
 from manager import Manager, listening, start
 
@@ -223,14 +224,7 @@ def wait_shards_have(web, *socks):
 
 def held(pid, sock):
     """How many descriptors of a process are this socket: one as passed, another one where it is used."""
-    target = "socket:[%d]" % inode(sock)
-    found = 0
-    for fd in os.listdir("/proc/%d/fd" % pid):
-        try:
-            found += os.readlink("/proc/%d/fd/%s" % (pid, fd)) == target
-        except FileNotFoundError:
-            pass    # closed meanwhile
-    return found
+    return list(open_files(pid).values()).count("socket:[%d]" % inode(sock))
 
 
 def listener(name, address):

@@ -15,7 +15,7 @@ import threading
 import pytest
 
 from fakefront import CANCEL, GOAWAY, HELLO, FakeFront, dial, until
-from harness import DEMO, Load, descriptors, free_port, processes
+from harness import DEMO, Load, descriptors, free_port, open_files, processes
 from harness import stat as process_stat
 from test_workerd import LAUNCHER, WORKERD
 from workerproc import PYTHON, WorkerProcess
@@ -128,15 +128,6 @@ def line(start):
 def zombies(parent):
     found = (process_stat(int(name)) for name in os.listdir("/proc") if name.isdigit())
     return [one for one in found if one and one[1] == parent and one[0] == "Z"]
-
-
-def open_files(pid):
-    """What its descriptors are."""
-    found = []
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
-    return found
 
 
 def close_on_exec(pid):
@@ -353,7 +344,7 @@ def test_the_old_process_has_no_memory_to_start_another(tmp_path):
                 continue
             line.program(f"#!/bin/sh\nunset FRONTD_FAIL_ALLOC\nexec {folder}/real \"$@\"\n")
             pid = line.pid
-            until(lambda: str(folder) not in open_files(pid), "the end of the lock on the folder")
+            until(lambda: str(folder) not in open_files(pid).values(), "the end of the lock on the folder")
             count = descriptors(pid)
             line.ask()
             until(lambda: line.pid != pid or "serving on" in line.output(), "an outcome")
