@@ -26,8 +26,9 @@ unheard     the same, to nobody
 stopped     a pool whose worker does not run any more (SIGSTOP), with 200 calls waiting for it
 many        200 clients that send calls as fast as they can, more than the queue takes
 
-Clients and workers of the other side have the lowest priority (nice 19): what is asked is whether
-frontd is fair, not whether two cores are enough. Ratios are taken within a round; the median of the
+Clients and workers of the other side run when nobody else wants to (SCHED_IDLE); without them
+programs that do nothing else keep the processors busy so. What is asked is whether frontd is fair,
+not whether two cores are enough, nor what a busy machine costs, or its hypervisor. Ratios are taken within a round; the median of the
 rounds is shown.
 
 Then what a shard holds for each of several kinds of clients that have it hold as much as they can,
@@ -130,7 +131,7 @@ class Frontd(servers.Frontd):
         self.worker = self.workerd("app", CONCURRENCY)
         self.noisy = self.workerd("noisy", 1)
         self.stopped = self.workerd("stopped", CONCURRENCY)
-        os.setpriority(os.PRIO_PROCESS, self.noisy.pid, 19)
+        yield_to_all(self.noisy.pid)
 
     def workerd(self, name, concurrency):
         sock = self.path(name + ".sock")
@@ -168,6 +169,10 @@ class Frontd(servers.Frontd):
             if time.monotonic() > deadline:
                 raise common.BenchError(f"frontd has no shard{self.logs()}")
             time.sleep(0.02)
+
+
+def yield_to_all(pid):
+    os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
 
 
 def knows_memory(build_dir, directory):
@@ -231,15 +236,30 @@ def run(normal, seconds):
     return json.loads(normal.wait_for("RESULT ", seconds + RUN_SECONDS))
 
 
+def run_alone(args, processes, normal):
+    """Beside programs that have nothing to do with frontd."""
+    busy = [processes.start("busy", ["sh", "-c", "while :; do :; done"]) for _ in range(os.cpu_count())]
+    for process in busy:
+        yield_to_all(process.pid)
+    time.sleep(SETTLE_SECONDS)
+    alone = run(normal, args.seconds)
+    for process in busy:
+        process.kill()
+        process.wait()
+        processes.started.remove(process)
+    return alone
+
+
 def run_beside(args, processes, server, normal, case):
     if case == "stopped":
         server.stop_worker()
     programs = []
     for mode, path, connections, call, more in CASES[case]:
-        command = ["nice", "-n", "19", server.built(FLOOD), "--connect", f"127.0.0.1:{server.port}"]
-        command += ["--path", path, "--mode", mode, "--call", call, *more]
+        command = [server.built(FLOOD), "--connect", f"127.0.0.1:{server.port}", "--path", path]
+        command += ["--mode", mode, "--call", call, *more]
         command += ["--connections", str(connections or args.subscribers)]
         programs.append(processes.talk(f"flood-{case}-{mode}", command))
+        yield_to_all(programs[-1].process.pid)
         programs[-1].wait_for("READY", OPEN_SECONDS)
     time.sleep(SETTLE_SECONDS)
     beside = run(normal, args.seconds)

@@ -241,8 +241,16 @@ def test_what_holds_memory_is_in_the_log(site):
 
 def test_no_more_connections_while_it_is_short(site):
     """They wait in the accept queue, and are served when there is memory again."""
-    web, worker = build(site, handler=lambda call: None if call.method == "hold" else echo(call), timeout="3s")
+    reads = threading.Event()
+
+    def handler(call):
+        if call.method == "hold":
+            reads.wait(30)      # and takes nothing from its channel meanwhile
+        else:
+            echo(call)
+    web, worker = build(site, handler=handler, timeout="3s")
     with contextlib.ExitStack() as stack:
+        stack.callback(reads.set)
         with web.client(timeout=30) as before:
             made = [stack.enter_context(web.client(timeout=30)) for _ in range(1200)]
             for n, client in enumerate(made):
@@ -250,6 +258,7 @@ def test_no_more_connections_while_it_is_short(site):
             assert before.rpc("demo.echo").status == 503
             late = stack.enter_context(web.client(timeout=30))
             late.send(rpc_request("demo.echo", ["late"]))
+            reads.set()
             assert late.read_response().status == 200
         assert "accepting pauses: limits.memory" in web.front.text()
     works_again(web)
