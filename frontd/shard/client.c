@@ -10,7 +10,9 @@
  *
  * The poller has every connection until it is closed, also while nothing of it is waited for: that
  * it was reset is seen at once (CLIENT_LOST). It has one no longer that would be reported in vain
- * in each turn: `deserted`, or on its way to another process.
+ * in each turn: `deserted`, or on its way to another process. Those whose sockets are full are in
+ * another one as well, which lets only so many be written to in a turn: a thousand that read slowly
+ * do not hold up what others send.
  *
  * While the shard gives its connections away (ctx->leaving), one that is found quiet at the end of
  * a flush is put where give.c takes it from; what it has sent on is left for the other process.
@@ -109,7 +111,11 @@ static void wait_for(struct client *client, uint16_t events)
 {
     static struct log_limit limit;
     struct ctx *ctx = client->ctx;
-    int r = poller_set(&ctx->poller, client->fd, client->events, events, client);
+    const uint32_t out = EPOLLOUT;
+    int fd = client->fd;
+    int r = poller_set(&ctx->poller, fd, client->events & ~out, events & ~out, client);
+    if (UNLIKELY(((client->events ^ events) & out) != 0) && r == 0)
+        r = poller_set(&ctx->writers, fd, client->events & out, events & out, client);
     if (r < 0) {
         log_limited(&limit, ctx_now(ctx), LOG_ERROR,
             "cannot wait for what a client sends, closing its connection: %s", uv_strerror(r));
@@ -551,31 +557,36 @@ static void on_closed_by_peer(struct client *client)
     client_touch(client);
 }
 
-void client_ready(void *item, uint32_t events)
+/* Returns whether nothing is left to be done with what the poller says of it. */
+static bool is_over(struct client *client, uint32_t events)
+{
+    if (client->moving || client->arriving)
+        wait_for(client, 0); /* whoever has it in the end will find the same */
+    else if (events & EPOLLERR)
+        client_doom(client);
+    else
+        return false;
+    return true;
+}
+
+uint64_t client_ready(void *item, uint32_t events)
 {
     struct client *client = item;
-    if (client->moving || client->arriving) {
-        wait_for(client, 0); /* whoever has it in the end will find the same */
-        return;
-    }
-    if (events & EPOLLERR) {
-        client_doom(client);
-        return;
-    }
+    if (is_over(client, events))
+        return 0;
     if (events & EPOLLHUP && !(client->events & (EPOLLIN | EPOLLOUT))) {
         on_closed_by_peer(client);
-        return;
+        return 0;
     }
     if (events == EPOLLHUP)
-        events = client->events; /* any of these shows what has become of it */
-    if (events & EPOLLOUT)
-        client_touch(client);
+        events = client->events; /* reading shows what has become of it, or writing soon does */
     if (client->yields && !(events & EPOLLRDHUP))
-        return; /* what has been read of it comes first */
+        return 0; /* what has been read of it comes first */
     if (events & EPOLLIN)
         on_readable(client);
     else if (events & EPOLLRDHUP)
         on_hang_up(client);
+    return 0;
 }
 
 /*
@@ -632,6 +643,17 @@ bool client_write(struct client *client)
     return client->state < CLIENT_DOOMED;
 }
 
+uint64_t client_drained(void *item, uint32_t events)
+{
+    struct client *client = item;
+    if (is_over(client, events))
+        return 1;
+    size_t before = client_waiting(client);
+    client_touch(client); /* there may be room for more */
+    client_write(client);
+    return WORK_WRITE + ((before - client_waiting(client)) >> WORK_SHIFT);
+}
+
 /* The last answer is out. */
 static void linger(struct client *client)
 {
@@ -661,7 +683,8 @@ void client_flush(struct client *client)
     client->touched = false;
     if (client->later)
         client->later = client->yields = false;
-    client_write(client);
+    if (!client_blocked(client))
+        client_write(client);
     if (client->state == CLIENT_ENDING && client_waiting(client) == 0 &&
         list_empty(&client->requests))
         linger(client);

@@ -248,8 +248,12 @@ void client_start(struct client *client);
 /* At the end of a turn: writes what has gathered, reads on where that was paused. */
 void client_flush(struct client *client);
 
-/* Something has happened to its connection: the shard's poller_fn. */
-void client_ready(void *client, uint32_t events);
+/*
+ * Something has happened to its connection, or there is room in its socket again: functions of the
+ * shard's two pollers.
+ */
+uint64_t client_ready(void *client, uint32_t events);
+uint64_t client_drained(void *client, uint32_t events);
 
 /* Its wheel timer is due. */
 void client_timeout(struct wheel_timer *timer);
@@ -297,6 +301,12 @@ static inline size_t client_waiting(const struct client *client)
 static inline size_t client_writable(const struct client *client)
 {
     return client->held ? buf_len(&client->out) : client_waiting(client);
+}
+
+/* Its socket takes no more for now: what is to be written waits until it does. */
+static inline bool client_blocked(const struct client *client)
+{
+    return client->events & EPOLLOUT;
 }
 
 /* Room for `n` bytes that go out after what waits already; NULL (and doomed) without memory. */

@@ -63,7 +63,8 @@ struct identity {
 
 struct ctx {
     uv_loop_t loop;
-    struct poller poller; /* of the clients' connections */
+    struct poller poller;  /* of the clients' connections, for all but that they can be written */
+    struct poller writers; /* of those that something waits for which their sockets did not take */
     const struct conf *conf;
     struct share *share;
     unsigned seat;

@@ -26,7 +26,8 @@ void shared_deliver(struct shared *shared, struct client *client)
         *message = stay_encode(kind, shared->payload, shared->binary, true);
     if (*message == NULL)
         return;
-    ctx->work += (client->touched ? 1 : WORK_WRITE) + ((*message)->len >> WORK_SHIFT);
+    bool written = !client->touched && !client_blocked(client);
+    ctx->work += (written ? WORK_WRITE : 1) + ((*message)->len >> WORK_SHIFT);
     stay_push(client, *message);
 }
 

@@ -12,20 +12,25 @@ static void on_ready(uv_poll_t *handle, int status, int events)
     struct epoll_event batch[POLLER_BATCH];
     (void)status;
     (void)events;
-    int n = POLLER_BATCH;
+    int most = poller->work == POLLER_ALL ? POLLER_BATCH : POLLER_FEW;
+    int n = most;
+    uint64_t work = 0;
     poller->busy = true;
-    for (unsigned round = 0; n == POLLER_BATCH && round < POLLER_ROUNDS; round++) {
-        n = epoll_wait(poller->fd, batch, POLLER_BATCH, 0);
+    /* All that are asked for are dealt with: who is not would be last in the kernel's list again,
+     * and might be so for good. */
+    for (unsigned round = 0; n == most && round < POLLER_ROUNDS && work < poller->work; round++) {
+        n = epoll_wait(poller->fd, batch, most, 0);
         CHECK(n >= 0 || errno == EINTR);
         for (int i = 0; i < n; i++)
-            poller->ready(batch[i].data.ptr, batch[i].events);
+            work += poller->ready(batch[i].data.ptr, batch[i].events);
     }
     poller->busy = false;
 }
 
-int poller_init(struct poller *poller, uv_loop_t *loop, poller_fn *ready)
+int poller_init(struct poller *poller, uv_loop_t *loop, poller_fn *ready, uint64_t work)
 {
     poller->ready = ready;
+    poller->work = work;
     poller->busy = false;
     poller->fd = epoll_create1(EPOLL_CLOEXEC);
     if (poller->fd < 0)

@@ -5,7 +5,8 @@
  * watches that as a single descriptor. A uv_poll_t for each would take 160 bytes, and six
  * epoll_ctl() for a connection that is handed over where two do.
  *
- * It is level-triggered, as libuv is: what is not dealt with comes again in the next turn.
+ * It is level-triggered, as libuv is: what is not dealt with comes again in the next turn. So a
+ * turn may have a limit of work: items then take turns in the order that the kernel has them in.
  */
 
 #include <stdbool.h>
@@ -16,23 +17,31 @@
 enum {
     POLLER_BATCH = 1024, /* items that are asked for at a time, as many as libuv asks for */
     POLLER_ROUNDS = 8,   /* times in one turn, as long as there are so many: others wait too */
+    POLLER_FEW = 4,      /* items at a time where work is limited: what it may be exceeded by */
 };
+
+#define POLLER_ALL UINT64_MAX /* no limit of work */
 
 /*
  * An item is ready. events: those of EPOLLIN, EPOLLOUT, EPOLLRDHUP that it waits for; EPOLLERR and
  * EPOLLHUP come unasked. From within, what any item waits for may change, but none may be freed.
+ * Returns how many units of work it was (ctx.h).
  */
-typedef void poller_fn(void *item, uint32_t events);
+typedef uint64_t poller_fn(void *item, uint32_t events);
 
 struct poller {
     uv_poll_t handle;
     int fd;
     poller_fn *ready;
-    bool busy; /* a batch is being handed out: no item may be freed */
+    uint64_t work; /* in one turn */
+    bool busy;     /* a batch is being handed out: no item may be freed */
 };
 
-/* Returns 0 or -errno: nothing is left then. The loop is borrowed until poller_close(). */
-int poller_init(struct poller *poller, uv_loop_t *loop, poller_fn *ready);
+/*
+ * work: units, after which the others wait for the next turn, or POLLER_ALL. Returns 0 or -errno:
+ * nothing is left then. The loop is borrowed until poller_close().
+ */
+int poller_init(struct poller *poller, uv_loop_t *loop, poller_fn *ready, uint64_t work);
 
 /* Nothing is watched any more. The loop lets go of the handle in its next turn. */
 void poller_close(struct poller *poller);

@@ -150,6 +150,7 @@ static void finish(struct shard *shard)
     shard_ctx_flush(&shard->ctx);
     mesh_shut();
     poller_close(&shard->ctx.poller);
+    poller_close(&shard->ctx.writers);
     report_close(&shard->report);
     if (!uv_is_closing((uv_handle_t *)&shard->control))
         uv_close((uv_handle_t *)&shard->control, NULL);

@@ -38,7 +38,8 @@ int shard_ctx_init(struct ctx *ctx, const struct conf *conf, struct share *share
     slab_init(&ctx->stays, sizeof(struct stay));
     slab_init(&ctx->queues, queue_slab_size());
     int r = idmap_init(&ctx->conns);
-    return r < 0 ? r : poller_init(&ctx->poller, &ctx->loop, client_ready);
+    r = r < 0 ? r : poller_init(&ctx->poller, &ctx->loop, client_ready, POLLER_ALL);
+    return r < 0 ? r : poller_init(&ctx->writers, &ctx->loop, client_drained, WORK_TURN);
 }
 
 void shard_ctx_deinit(struct ctx *ctx)

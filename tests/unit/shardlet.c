@@ -121,6 +121,7 @@ void shardlet_deinit(struct shardlet *shardlet)
     for (uint32_t i = 0; i < shardlet->conf->npools; i++)
         pool_shut(&shardlet->pools[i]);
     poller_close(&ctx->poller);
+    poller_close(&ctx->writers);
     shard_ctx_flush(&shardlet->ctx);
     uv_run(&ctx->loop, UV_RUN_DEFAULT); /* only closing handles are left */
     CHECK(uv_loop_close(&ctx->loop) == 0);

@@ -185,6 +185,41 @@ Test(fanout, pushes_to_many)
         cr_expect_str_eq(sent_to(i), "one\ntwo\n");
 }
 
+/* So are those written to whose sockets were full and have room again, all at the same time. */
+Test(fanout, sockets_that_were_full)
+{
+    enum { LENGTH = 40000, ROOM = 2048 };
+    static char body[LENGTH + 1];
+    static char bytes[LENGTH + 100];
+    static char expected[LENGTH + 2];
+    static size_t got[MEMBERS];
+    const int room = ROOM;
+    memset(body, 'x', LENGTH);
+    snprintf(expected, sizeof(expected), "%s\n", body);
+    for (unsigned i = 0; i < MEMBERS; i++)
+        cr_assert_eq(setsockopt(clients[i]->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)), 0);
+    size_t n = put(bytes, FRAME_PUBLISH, ++numbers[0], 0, "{\"topic\":\"t\"}", body);
+    cr_assert_eq(write(siblings[0], bytes, n), (ssize_t)n);
+    go_on_to_the_end();
+    unsigned left = MEMBERS;
+    for (unsigned turns = 0; left > 0; turns++) {
+        left = 0;
+        for (unsigned i = 0; i < MEMBERS; i++) {
+            size_t more = 0;
+            cr_assert(turns > 0 || client_blocked(clients[i]));
+            shardlet_read(peers[i], text, sizeof(text), &more);
+            cr_assert(memcmp(text, expected + got[i], more) == 0);
+            got[i] += more;
+            left += got[i] < LENGTH + 1;
+        }
+        step();
+        cr_assert_leq(how_many_have(), (unsigned)WORK_TURN / WORK_WRITE + POLLER_FEW);
+        cr_assert_lt(turns, 10000u);
+    }
+    for (unsigned i = 0; i < MEMBERS; i++)
+        cr_assert_not(client_blocked(clients[i]));
+}
+
 /* What is for nobody is read in parts, too. */
 Test(fanout, messages_to_nobody)
 {

@@ -23,12 +23,15 @@ static uv_loop_t loop;
 static struct poller poller;
 static size_t descriptors;
 
-static void ready(void *data, uint32_t events)
+static uint64_t work_each;
+
+static uint64_t ready(void *data, uint32_t events)
 {
     struct item *item = data;
     cr_assert(poller.busy);
     item->got = events;
     item->times++;
+    return work_each;
 }
 
 static void set_up(void)
@@ -36,7 +39,7 @@ static void set_up(void)
     cr_assert_eq(uv_loop_init(&loop), 0);
     uv_run(&loop, UV_RUN_NOWAIT);
     descriptors = open_count();
-    cr_assert_eq(poller_init(&poller, &loop, ready), 0);
+    cr_assert_eq(poller_init(&poller, &loop, ready, POLLER_ALL), 0);
 }
 
 static void tear_down(void)
@@ -151,20 +154,32 @@ Test(poller, out_before_it_is_closed)
     close(peer);
 }
 
-/* More than are asked for at a time, and always ready: all have their turns, as many as another. */
-Test(poller, many)
+/* `count` items, two for each pair of sockets, all of them always ready. */
+static void open_ready(struct item *items, size_t count)
 {
-    enum { PAIRS = POLLER_BATCH / 2 + 50 };
-    static struct item items[2 * PAIRS];
-    struct item *first = &items[0];
-    for (size_t i = 0; i < PAIRS; i++) {
-        struct item *item = &items[2 * i];
+    for (size_t i = 0; i < count; i += 2) {
+        struct item *item = &items[i];
         open_item(item);
         item[1] = (struct item){.fd = item->peer, .peer = -1};
         want(&item[0], EPOLLOUT);
         want(&item[1], EPOLLOUT);
     }
-    turn(first);
+}
+
+static void close_ready(struct item *items, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        want(&items[i], 0);
+        close(items[i].fd);
+    }
+}
+
+/* More than are asked for at a time, and always ready: all have their turns, as many as another. */
+Test(poller, many)
+{
+    static struct item items[POLLER_BATCH + 100];
+    open_ready(items, ARRAY_LEN(items));
+    turn(&items[0]);
     unsigned times = 0;
     unsigned each = POLLER_ROUNDS * POLLER_BATCH / ARRAY_LEN(items);
     for (size_t i = 0; i < ARRAY_LEN(items); i++) {
@@ -172,10 +187,40 @@ Test(poller, many)
         cr_assert(items[i].times == each || items[i].times == each + 1, "item %zu", i);
     }
     cr_assert_eq(times, POLLER_ROUNDS * POLLER_BATCH, "then it ends");
-    for (size_t i = 0; i < ARRAY_LEN(items); i++) {
-        want(&items[i], 0);
-        close(items[i].fd);
+    close_ready(items, ARRAY_LEN(items));
+}
+
+/* With a limit a turn does no more than so much, and they take turns over all turns. */
+Test(poller, limited)
+{
+    const struct {
+        uint64_t limit, each;
+        unsigned times; /* in a turn */
+    } rows[] = {
+        {1, 1, POLLER_FEW},
+        {POLLER_FEW, 1, POLLER_FEW},
+        {POLLER_FEW + 1, 1, 2 * POLLER_FEW},
+        {256, 16, 16},
+        {256, 1000, POLLER_FEW},
+        {256, 0, POLLER_ROUNDS * POLLER_FEW},
+    };
+    for (size_t row = 0; row < ARRAY_LEN(rows); row++) {
+        struct item items[42] = {0};
+        poller.work = rows[row].limit;
+        work_each = rows[row].each;
+        open_ready(items, ARRAY_LEN(items));
+        for (unsigned n = 1; n <= ARRAY_LEN(items); n++) {
+            unsigned times = 0;
+            turn(&items[0]);
+            for (size_t i = 0; i < ARRAY_LEN(items); i++)
+                times += items[i].times;
+            cr_assert_eq(times, n * rows[row].times, "row %zu: %u", row, times);
+        }
+        for (size_t i = 0; i < ARRAY_LEN(items); i++)
+            cr_assert_eq(items[i].times, rows[row].times, "row %zu, item %zu", row, i);
+        close_ready(items, ARRAY_LEN(items));
     }
+    poller.work = POLLER_ALL;
 }
 
 Test(poller, what_cannot_be_waited_for)
