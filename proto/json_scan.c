@@ -135,8 +135,9 @@ static const char *skip_escape(const char *p, const char *end)
     }
 }
 
-/* From behind the opening quote to behind the closing one. `ret_escaped` is only ever set. */
-static inline const char *scan_string(const char *p, const char *end, bool *ret_escaped)
+/* From behind the opening quote to behind the closing one. `ret_odd` is only ever set: the string
+ * has escapes, or characters beyond ASCII. */
+static inline const char *scan_string(const char *p, const char *end, bool *ret_odd)
 {
     for (;;) {
         p = skip_plain(p, end);
@@ -144,8 +145,8 @@ static inline const char *scan_string(const char *p, const char *end, bool *ret_
             return NULL;
         if (LIKELY(*p == '"'))
             return p + 1;
+        *ret_odd = true;
         if (*p == '\\') {
-            *ret_escaped = true;
             p = skip_escape(p, end);
         } else if ((unsigned char)*p >= 0x80) {
             p = skip_utf8(p, end);
@@ -202,10 +203,10 @@ static inline const char *scan_literal(const char *p, const char *end, struct sp
 /* Any value but an array or object; p < end. */
 static inline const char *scan_scalar(const char *p, const char *end)
 {
-    bool escaped;
+    bool odd;
 
     switch (*p) {
-    case '"': return scan_string(p + 1, end, &escaped);
+    case '"': return scan_string(p + 1, end, &odd);
     case 't': return scan_literal(p, end, SPAN("true"));
     case 'f': return scan_literal(p, end, SPAN("false"));
     case 'n': return scan_literal(p, end, SPAN("null"));
@@ -215,12 +216,12 @@ static inline const char *scan_scalar(const char *p, const char *end)
 
 /* "key" and colon, with the white space between them and after. */
 static inline const char *scan_key(
-    const char *p, const char *end, struct span *ret_key, bool *ret_escaped)
+    const char *p, const char *end, struct span *ret_key, bool *ret_odd)
 {
     if (p == end || *p != '"')
         return NULL;
     const char *inside = p + 1;
-    p = scan_string(inside, end, ret_escaped);
+    p = scan_string(inside, end, ret_odd);
     if (p == NULL)
         return NULL;
     *ret_key = (struct span){inside, (size_t)(p - 1 - inside)};
@@ -240,8 +241,8 @@ const char *json_scan_value(const char *p, const char *end, unsigned depth)
     for (;;) {
         if (in_object) {
             struct span key;
-            bool escaped;
-            p = scan_key(p, end, &key, &escaped);
+            bool odd;
+            p = scan_key(p, end, &key, &odd);
             if (p == NULL)
                 return NULL;
         }
@@ -288,6 +289,24 @@ const char *json_scan_value(const char *p, const char *end, unsigned depth)
     }
 }
 
+const char *json_scan_member(
+    const char *p, const char *end, unsigned depth, struct json_member *ret_member)
+{
+    ret_member->odd = false;
+    p = scan_key(p, end, &ret_member->key, &ret_member->odd);
+    if (p == NULL || p == end)
+        return NULL;
+    const char *value = p;
+    if (*p == '{' || *p == '[')
+        p = json_scan_value(p, end, depth + 1);
+    else
+        p = scan_scalar(p, end);
+    if (p == NULL)
+        return NULL;
+    ret_member->value = (struct span){value, (size_t)(p - value)};
+    return p;
+}
+
 const char *json_scan_object(const char *p, const char *end, unsigned depth,
     const struct span *keys, size_t count, struct span *ret_values)
 {
@@ -300,26 +319,19 @@ const char *json_scan_object(const char *p, const char *end, unsigned depth,
         return p + 1;
 
     for (;;) {
-        struct span key;
-        bool escaped = false;
-        p = scan_key(p, end, &key, &escaped);
-        if (p == NULL || p == end)
-            return NULL;
-        const char *value = p;
-        if (*p == '{' || *p == '[')
-            p = json_scan_value(p, end, depth + 1);
-        else
-            p = scan_scalar(p, end);
+        struct json_member member;
+        p = json_scan_member(p, end, depth, &member);
         if (p == NULL)
             return NULL;
 
         for (size_t i = 0; i < count; i++) {
-            const bool same = UNLIKELY(escaped)
+            const struct span key = member.key;
+            const bool same = UNLIKELY(member.odd)
                                   ? json_scan_equals(key, keys[i])
                                   : key.n == keys[i].n &&
                                         (key.n == 0 || memcmp(key.p, keys[i].p, key.n) == 0);
             if (same) {
-                ret_values[i] = (struct span){value, (size_t)(p - value)};
+                ret_values[i] = member.value;
                 break;
             }
         }
@@ -402,15 +414,16 @@ static const char *resolve_escape(const char *p, const char *end, char out[4], s
     return p;
 }
 
-bool json_scan_equals(struct span in, struct span text)
+/* Whether the string, unescaped, is `text`, or (not whole) begins with it. */
+static bool matches(struct span in, struct span text, bool whole)
 {
-    if (in.n == 0)
+    if (in.n == 0 || (!whole && text.n == 0))
         return text.n == 0; /* nothing to point to */
     const char *p = in.p;
     const char *end = in.p + in.n;
     size_t at = 0;
 
-    while (p < end) {
+    while (p < end && (whole || at < text.n)) {
         char out[4] = {*p};
         size_t n = 1;
         if (*p == '\\')
@@ -422,6 +435,16 @@ bool json_scan_equals(struct span in, struct span text)
         at += n;
     }
     return at == text.n;
+}
+
+bool json_scan_equals(struct span in, struct span text)
+{
+    return matches(in, text, true);
+}
+
+bool json_scan_starts(struct span in, struct span text)
+{
+    return matches(in, text, false);
 }
 
 size_t json_scan_unescape(struct span in, char *out)
@@ -443,6 +466,69 @@ size_t json_scan_unescape(struct span in, char *out)
             p = resolve_escape(p, end, out + used, &n);
             used += n;
         }
+    }
+    return used;
+}
+
+/* One character, its escape resolved; returns the cursor behind it. */
+static const char *next_character(const char *p, const char *end, char out[4], size_t *ret_n)
+{
+    const unsigned char lead = (unsigned char)*p;
+    const size_t n = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+
+    if (lead == '\\')
+        return resolve_escape(p, end, out, ret_n);
+    CHECK((size_t)(end - p) >= n);
+    memcpy(out, p, n);
+    *ret_n = n;
+    return p + n;
+}
+
+/*
+ * Characters beyond ASCII that are ASCII letters in another case: to Unicode's folding (CaseFolding
+ * C and F), or, both forms of the Turkish i, to parsers that compare upper-case letters.
+ */
+static const struct {
+    const char *from;
+    const char *to;
+} folds[] = {
+    {"\xc5\xbf", "s"},      /* U+017F, long s */
+    {"\xc4\xb0", "i"},      /* U+0130, capital i with a dot */
+    {"\xc4\xb1", "i"},      /* U+0131, small i without one */
+    {"\xe2\x84\xaa", "k"},  /* U+212A, kelvin */
+    {"\xef\xac\x85", "st"}, /* U+FB05, ligature of long s and t */
+    {"\xef\xac\x86", "st"}, /* U+FB06, of s and t */
+};
+
+/* What a character is compared as: 1 to 4 bytes, in place of its own. */
+static struct span fold(const char *character, size_t n)
+{
+    for (size_t i = 0; i < ARRAY_LEN(folds); i++) {
+        if (strlen(folds[i].from) == n && memcmp(folds[i].from, character, n) == 0)
+            return (struct span){folds[i].to, strlen(folds[i].to)};
+    }
+    return (struct span){character, n};
+}
+
+size_t json_scan_fold(struct span in, char *out, size_t size)
+{
+    const char *p = in.p;
+    const char *end = in.n == 0 ? p : p + in.n;
+    size_t used = 0;
+
+    while (p < end && used < size) {
+        char character[4];
+        size_t n;
+        p = next_character(p, end, character, &n);
+        if (n == 1) {
+            const char c = character[0];
+            out[used++] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+            continue;
+        }
+        const struct span folded = fold(character, n);
+        const size_t fits = MIN(folded.n, size - used);
+        memcpy(out + used, folded.p, fits);
+        used += fits;
     }
     return used;
 }

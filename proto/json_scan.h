@@ -26,6 +26,21 @@ static inline const char *json_scan_white(const char *p, const char *end)
  */
 const char *json_scan_value(const char *p, const char *end, unsigned depth);
 
+/* A member of an object. */
+struct json_member {
+    struct span key; /* inside the quotes, escapes not resolved */
+    struct span value;
+    bool odd; /* the key has escapes, or characters beyond ASCII */
+};
+
+/*
+ * Scans the member that begins at `p` (at its key's quote), up to the end of its value. depth:
+ * arrays and objects that its object stands in. *ret_member may have been written when NULL is
+ * returned.
+ */
+const char *json_scan_member(
+    const char *p, const char *end, unsigned depth, struct json_member *ret_member);
+
 /*
  * Scans the object that begins at `p` (at its brace) and finds members: ret_values[i] is the text
  * of the last member whose key, unescaped, is keys[i]; n == 0 where there is none. Unlike other
@@ -34,10 +49,21 @@ const char *json_scan_value(const char *p, const char *end, unsigned depth);
 const char *json_scan_object(const char *p, const char *end, unsigned depth,
     const struct span *keys, size_t count, struct span *ret_values);
 
-/* The next two take the inside of a string that has been scanned; what was not is a bug. */
+/* The next four take the inside of a string that has been scanned; what was not is a bug. */
 
 /* Whether a string, unescaped, is `text`. */
 bool json_scan_equals(struct span in, struct span text);
 
+/* Whether it begins with `text`, whole characters of it. */
+bool json_scan_starts(struct span in, struct span text);
+
 /* Resolves the escapes; at most in.n bytes are written to `out`. Returns how many. */
 size_t json_scan_unescape(struct span in, char *out);
+
+/*
+ * Writes a string as those compare it who take no notice of upper and lower case: escapes resolved,
+ * letters of ASCII in lower case, and as such what Unicode has of them in another case. All else
+ * stays as it is. At most `size` bytes are written to `out`: the beginning, where it has more.
+ * Returns how many.
+ */
+size_t json_scan_fold(struct span in, char *out, size_t size);

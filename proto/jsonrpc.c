@@ -2,25 +2,10 @@
 
 #include <string.h>
 
+#include "proto/envelope.h"
 #include "proto/json_scan.h"
 
 _Static_assert((int)JSONRPC_DEPTH_MAX == (int)JSON_SCAN_DEPTH_MAX, "one limit");
-
-enum { REQUEST_JSONRPC, REQUEST_METHOD, REQUEST_ID, REQUEST_PARAMS, REQUEST_KEYS };
-static const struct span request_keys[REQUEST_KEYS] = {
-    [REQUEST_JSONRPC] = {"jsonrpc", 7},
-    [REQUEST_METHOD] = {"method", 6},
-    [REQUEST_ID] = {"id", 2},
-    [REQUEST_PARAMS] = {"params", 6},
-};
-
-enum { RESPONSE_JSONRPC, RESPONSE_ID, RESPONSE_RESULT, RESPONSE_ERROR, RESPONSE_KEYS };
-static const struct span response_keys[RESPONSE_KEYS] = {
-    [RESPONSE_JSONRPC] = {"jsonrpc", 7},
-    [RESPONSE_ID] = {"id", 2},
-    [RESPONSE_RESULT] = {"result", 6},
-    [RESPONSE_ERROR] = {"error", 5},
-};
 
 enum { ERROR_CODE, ERROR_MESSAGE, ERROR_KEYS };
 static const struct span error_keys[ERROR_KEYS] = {
@@ -75,7 +60,55 @@ static bool is_version(struct span value)
     return is_string(value) && json_scan_equals(inside(value), SPAN("2.0"));
 }
 
-/* JSON-RPC 2.0 section 4. Scans the value at `p`, of whatever type, and says what request it is. */
+/* JSON-RPC 2.0 section 5.1 */
+static bool is_error_object(struct span error)
+{
+    struct span found[ERROR_KEYS];
+
+    if (error.p[0] != '{')
+        return false;
+    /* A second look at this part of the text, which is small and seldom there. */
+    json_scan_object(error.p, error.p + error.n, 0, error_keys, ERROR_KEYS, found);
+    return is_integer(found[ERROR_CODE]) && is_string(found[ERROR_MESSAGE]);
+}
+
+/* JSON-RPC 2.0 section 5. Whether what has such an envelope is a response. */
+static bool is_response(const struct envelope *envelope)
+{
+    const unsigned wanted = envelope_bit(ENVELOPE_JSONRPC) | envelope_bit(ENVELOPE_ID) |
+                            envelope_bit(ENVELOPE_RESULT) | envelope_bit(ENVELOPE_ERROR);
+    const struct span result = envelope->values[ENVELOPE_RESULT];
+    const struct span error = envelope->values[ENVELOPE_ERROR];
+
+    if ((envelope->doubtful & wanted) != 0)
+        return false;
+    if (!is_version(envelope->values[ENVELOPE_JSONRPC]) ||
+        !is_usable_id(envelope->values[ENVELOPE_ID]))
+        return false;
+    if ((result.n != 0) == (error.n != 0))
+        return false;
+    return error.n == 0 || is_error_object(error);
+}
+
+/* JSON-RPC 2.0 section 4. What a client's object is; the spans of *request are set. */
+static enum jsonrpc_kind kind_of(
+    const struct envelope *envelope, const struct jsonrpc_request *request)
+{
+    const unsigned wanted = envelope_bit(ENVELOPE_JSONRPC) | envelope_bit(ENVELOPE_METHOD) |
+                            envelope_bit(ENVELOPE_ID) | envelope_bit(ENVELOPE_PARAMS);
+
+    if (!envelope_has(envelope, ENVELOPE_METHOD) &&
+        (envelope_has(envelope, ENVELOPE_RESULT) || envelope_has(envelope, ENVELOPE_ERROR)))
+        return is_response(envelope) ? JSONRPC_RESPONSE : JSONRPC_BAD_RESPONSE;
+    if ((envelope->doubtful & wanted) != 0 || !is_version(envelope->values[ENVELOPE_JSONRPC]) ||
+        !is_string(envelope->values[ENVELOPE_METHOD]) ||
+        request->id.n != envelope->values[ENVELOPE_ID].n ||
+        request->params.n != envelope->values[ENVELOPE_PARAMS].n)
+        return JSONRPC_INVALID;
+    return request->id.n != 0 ? JSONRPC_CALL : JSONRPC_NOTIFY;
+}
+
+/* Scans the value at `p`, of whatever type, and says what it is. */
 static const char *scan_request(
     const char *p, const char *end, unsigned depth, struct jsonrpc_request *ret_request)
 {
@@ -91,33 +124,24 @@ static const char *scan_request(
         return p;
     }
 
-    struct span found[REQUEST_KEYS];
-    p = json_scan_object(p, end, depth, request_keys, REQUEST_KEYS, found);
+    struct envelope envelope;
+    p = envelope_scan(p, end, depth, &envelope);
     if (p == NULL)
         return NULL;
     request.text = (struct span){begin, (size_t)(p - begin)};
 
-    const struct span method = found[REQUEST_METHOD];
-    const struct span id = found[REQUEST_ID];
-    const struct span params = found[REQUEST_PARAMS];
-    bool valid = is_version(found[REQUEST_JSONRPC]);
+    const struct span method = envelope.values[ENVELOPE_METHOD];
+    const struct span id = envelope.values[ENVELOPE_ID];
+    const struct span params = envelope.values[ENVELOPE_PARAMS];
     if (is_string(method)) {
         request.method = inside(method);
         request.method_escaped = memchr(method.p, '\\', method.n) != NULL;
-    } else {
-        valid = false;
     }
-    if (is_usable_id(id))
+    if (is_usable_id(id) && LIKELY((envelope.doubtful & envelope_bit(ENVELOPE_ID)) == 0))
         request.id = id;
-    else if (id.n != 0)
-        valid = false;
     if (params.n != 0 && (params.p[0] == '{' || params.p[0] == '['))
         request.params = params;
-    else if (params.n != 0)
-        valid = false;
-
-    if (valid)
-        request.kind = id.n != 0 ? JSONRPC_CALL : JSONRPC_NOTIFY;
+    request.kind = kind_of(&envelope, &request);
     *ret_request = request;
     return p;
 }
@@ -193,22 +217,9 @@ int jsonrpc_scan(const char *text, size_t n, struct jsonrpc_request *members, si
     return 0;
 }
 
-/* JSON-RPC 2.0 section 5.1 */
-static bool is_error_object(struct span error)
-{
-    struct span found[ERROR_KEYS];
-
-    if (error.p[0] != '{')
-        return false;
-    /* A second look at this part of the text, which is small and seldom there. */
-    json_scan_object(error.p, error.p + error.n, 0, error_keys, ERROR_KEYS, found);
-    return is_integer(found[ERROR_CODE]) && is_string(found[ERROR_MESSAGE]);
-}
-
-/* JSON-RPC 2.0 section 5 */
 int jsonrpc_scan_response(const char *text, size_t n, struct jsonrpc_response *ret_response)
 {
-    struct span found[RESPONSE_KEYS];
+    struct envelope envelope;
 
     if (n == 0)
         return JSONRPC_E_PARSE;
@@ -216,19 +227,13 @@ int jsonrpc_scan_response(const char *text, size_t n, struct jsonrpc_response *r
     const char *p = json_scan_white(text, end);
     if (p == end || *p != '{')
         return jsonrpc_validate(text, n) == 0 ? JSONRPC_E_INVALID : JSONRPC_E_PARSE;
-    p = json_scan_object(p, end, 0, response_keys, RESPONSE_KEYS, found);
+    p = envelope_scan(p, end, 0, &envelope);
     if (p == NULL || json_scan_white(p, end) != end)
         return JSONRPC_E_PARSE;
-
-    const struct span result = found[RESPONSE_RESULT];
-    const struct span error = found[RESPONSE_ERROR];
-    if (!is_version(found[RESPONSE_JSONRPC]) || !is_usable_id(found[RESPONSE_ID]))
+    if (!is_response(&envelope))
         return JSONRPC_E_INVALID;
-    if ((result.n != 0) == (error.n != 0))
-        return JSONRPC_E_INVALID;
-    if (error.n != 0 && !is_error_object(error))
-        return JSONRPC_E_INVALID;
-    *ret_response = (struct jsonrpc_response){found[RESPONSE_ID], result, error};
+    *ret_response = (struct jsonrpc_response){envelope.values[ENVELOPE_ID],
+        envelope.values[ENVELOPE_RESULT], envelope.values[ENVELOPE_ERROR]};
     return 0;
 }
 

@@ -25,11 +25,16 @@ enum jsonrpc_kind {
     JSONRPC_NOTIFY,  /* has none */
     JSONRPC_INVALID, /* a member that is no valid request; `id` is set where a usable one was found
                       */
+    /* What has `result` or `error` and no method: an answer to a request that went the other way.
+     * It has no answer of its own, whatever is wrong with it. */
+    JSONRPC_RESPONSE,
+    JSONRPC_BAD_RESPONSE, /* one that is not valid, as jsonrpc_scan_response() says */
 };
 
 /*
- * One request. Every span points into the scanned text. Where a key stands twice, the last one
- * counts, as in every mainstream parser; keys are compared after unescaping.
+ * One request, or what came in its place. Every span points into the scanned text. Keys are
+ * compared after unescaping. A message of which two parsers could read two things (envelope.h) is
+ * not valid, and an id that is such a member is not usable.
  */
 struct jsonrpc_request {
     struct span text;   /* the whole object, without surrounding white space */
@@ -41,14 +46,15 @@ struct jsonrpc_request {
 };
 
 /*
- * Scans a client's text: one request or a batch.
+ * Scans a client's text: one request, or a response, or a batch of both.
  *
  * members/cap: room for the requests; the caller's. At least 1.
  * Returns 0 with *ret_count requests and *ret_batch; a member of a batch that is not valid is there
- * as JSONRPC_INVALID. A text that is one object and not a valid request returns JSONRPC_E_INVALID
- * and sets members[0].id where a usable id was found. JSONRPC_E_BATCH when a (valid) batch has more
- * than `cap` members. A batch is given only when its whole text is valid JSON. After any failure
- * members[0] is written, with n == 0 in each span but that id; the other outputs are untouched.
+ * as JSONRPC_INVALID. A text that is one value and neither a valid request nor a response, valid or
+ * not, returns JSONRPC_E_INVALID and sets members[0].id where a usable id was found.
+ * JSONRPC_E_BATCH when a (valid) batch has more than `cap` members. A batch is given only when its
+ * whole text is valid JSON. After any failure members[0] is written, with n == 0 in each span but
+ * that id; the other outputs are untouched.
  */
 int jsonrpc_scan(const char *text, size_t n, struct jsonrpc_request *members, size_t cap,
     size_t *ret_count, bool *ret_batch);
@@ -62,7 +68,8 @@ struct jsonrpc_response {
 /*
  * Checks that a worker's text is exactly one JSON-RPC 2.0 response object: "jsonrpc":"2.0", an id
  * (string, number or null), and either result or error (an object with an integer code and a string
- * message), not both. Returns 0, JSONRPC_E_PARSE or JSONRPC_E_INVALID.
+ * message), not both; none of these twice or in another spelling (envelope.h). Returns 0,
+ * JSONRPC_E_PARSE or JSONRPC_E_INVALID.
  */
 int jsonrpc_scan_response(const char *text, size_t n, struct jsonrpc_response *ret_response);
 

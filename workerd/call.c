@@ -148,7 +148,7 @@ void call_begin(struct channel *channel, const struct frame *frame)
     bool batch;
     int r = jsonrpc_scan(frame->body.p, frame->body.n, &request, 1, &count, &batch);
     call->id = r != JSONRPC_E_BATCH && request.id.n > 0 ? request.id : SPAN("null");
-    if (UNLIKELY(r != 0 || batch)) {
+    if (UNLIKELY(r != 0 || batch || request.kind > JSONRPC_NOTIFY)) {
         /* The front checks what it sends (section 5), so this is a front of another kind. */
         workerd_fail(call, r == JSONRPC_E_PARSE ? -32700 : WORKERD_INVALID_REQUEST,
             r == JSONRPC_E_PARSE ? "parse error" : "invalid request", NULL, 0);

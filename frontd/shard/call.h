@@ -13,6 +13,7 @@ struct outcome {
     enum rpc_error error; /* 0: the worker answered, or (no answer) a notification was delivered */
     struct span body;     /* of the worker's RESPONSE: not looked at yet; borrowed */
     struct span blob;
+    bool notify; /* of what did not become a call: it was to be a notification */
 };
 
 /* Call → client: the call has ended; it is no longer in its list, and gone after this returns. */

@@ -379,7 +379,7 @@ void request_call(struct request *request, struct call_spec *spec, uint32_t pool
     client->calls++;
     if (call_start(client->ctx, spec) < 0) {
         client->claimed -= spec->claim + spec->expected;
-        struct outcome outcome = {.error = RPC_OVERLOADED};
+        struct outcome outcome = {.error = RPC_OVERLOADED, .notify = spec->notify};
         tell(request, NULL, &outcome);
     }
 }

@@ -1,7 +1,8 @@
 /*
  * rpc_start() scans the body and starts a call for each request in it. A single call's answer is
  * relayed as it comes; a batch's answers gather, in the order in which they come, until the last of
- * its calls has ended. Notifications have no part in the answer: with nothing else it is 204.
+ * its calls has ended. Notifications have no part in the answer: with nothing else it is 204. Nor
+ * have Responses of the client's, which are dropped.
  *
  * Members of a batch count as requests of their connection: where it may start no more, the others
  * wait in request->rest, with a copy of their text. As calls of the connection end, rpc_go_on()
@@ -13,8 +14,10 @@
 
 #include <errno.h>
 
+#include "common/log.h"
 #include "common/mem.h"
 #include "frontd/shard/meta.h"
+#include "proto/envelope.h"
 #include "proto/jsonrpc.h"
 
 enum {
@@ -51,6 +54,7 @@ struct batch_rest {
 
 static struct jsonrpc_request *members; /* of the batch being looked at: limits.batch of them */
 static size_t members_room;
+static uint64_t dropped_responses; /* of clients, by this process */
 
 int rpc_init(const struct conf *conf)
 {
@@ -62,6 +66,8 @@ int rpc_init(const struct conf *conf)
 void rpc_deinit(void)
 {
     members = mem_free(members);
+    if (dropped_responses > 0)
+        log_info("%llu Responses of clients were dropped", (unsigned long long)dropped_responses);
 }
 
 int rpc_error_write(struct buf *out, enum rpc_error error, struct span id)
@@ -128,10 +134,22 @@ static void fail(struct request *request, enum rpc_error error, struct span id, 
     request_error(request, error, id);
 }
 
+/* A client can make it happen with every message: it is counted, and the log has a line at times.
+ */
+static void drop_response(const struct request *request, const char *why)
+{
+    static struct log_limit limit;
+    const struct client *client = request->client;
+    dropped_responses++;
+    log_limited(&limit, ctx_now(client->ctx), LOG_WARNING,
+        "listener %s, route %s: a client's Response is dropped: %s; %llu so far",
+        client->listener->name, request->route->path, why, (unsigned long long)dropped_responses);
+}
+
 void rpc_ended(struct request *request, struct call *call, const struct outcome *outcome)
 {
     struct jsonrpc_response response;
-    bool notify = call != NULL && call->job.notify;
+    bool notify = call == NULL ? outcome->notify : call->job.notify;
     struct span id = call == NULL ? (struct span){0} : call_id(call);
     enum rpc_error error = outcome->error;
     if (error == 0 && !notify &&
@@ -158,27 +176,21 @@ void rpc_ended(struct request *request, struct call *call, const struct outcome 
     }
 }
 
-/* Methods by which the front itself speaks to workers: no client may pretend to be the front. */
-static bool is_reserved(struct span method)
-{
-    static const struct span own = {"http.request", 12};
-    return (method.n >= 7 && memcmp(method.p, "frontd.", 7) == 0) ||
-           (method.n == own.n && memcmp(method.p, own.p, own.n) == 0);
-}
-
 /* The pool that takes the member's method; -1: none, -ENOMEM. */
 static int pool_of(
     const struct conf *conf, const struct conf_route *route, const struct jsonrpc_request *member)
 {
+    if (envelope_is_reserved(member->method))
+        return -1; /* no client may pretend to be the front */
     if (LIKELY(!member->method_escaped))
-        return is_reserved(member->method) ? -1 : router_pool(conf, route, member->method);
+        return router_pool(conf, route, member->method);
     struct buf plain = {0};
     char *room = buf_room(&plain, member->method.n);
     if (room == NULL)
         return -ENOMEM;
     size_t n = jsonrpc_unescape(member->method, room);
     struct span method = {room, n};
-    int pool = is_reserved(method) ? -1 : router_pool(conf, route, method);
+    int pool = router_pool(conf, route, method);
     buf_deinit(&plain);
     return pool;
 }
@@ -198,12 +210,37 @@ static uint64_t hash_of(const struct request *request, const struct origin *orig
     return meta_hash(conf, request->client, origin->head, member->params);
 }
 
+/* Whether there is something in it for a worker. */
+static bool is_wanted(const struct jsonrpc_request *member)
+{
+    return member->kind != JSONRPC_INVALID && member->kind != JSONRPC_BAD_RESPONSE;
+}
+
+/* Whether nothing is answered to it, whatever becomes of it. */
+static bool is_silent(const struct jsonrpc_request *member)
+{
+    return member->kind != JSONRPC_CALL && member->kind != JSONRPC_INVALID;
+}
+
+/* An answer to what a worker has pushed: it is never answered itself. */
+static void start_response(struct request *request, const struct jsonrpc_request *member)
+{
+    drop_response(
+        request, member->kind == JSONRPC_RESPONSE ? "nobody takes it" : "it is not valid");
+    request->pending++;
+    one_less(request);
+}
+
 static void start_member(
     struct request *request, const struct origin *origin, const struct jsonrpc_request *member)
 {
     struct client *client = request->client;
     struct ctx *ctx = client->ctx;
     bool notify = member->kind == JSONRPC_NOTIFY;
+    if (UNLIKELY(member->kind == JSONRPC_RESPONSE || member->kind == JSONRPC_BAD_RESPONSE)) {
+        start_response(request, member);
+        return;
+    }
     if (member->kind == JSONRPC_INVALID) {
         request->pending++;
         fail(request, RPC_INVALID_REQUEST, member->id, false);
@@ -288,8 +325,8 @@ static int keep_rest(struct request *request, const struct origin *origin,
                               : 0;
     }
     for (size_t i = 0; i < n; i++) {
-        if (from[i].kind == JSONRPC_INVALID)
-            continue; /* it has its answer already */
+        if (!is_wanted(&from[i]))
+            continue; /* that is settled already */
         rest->places[rest->count++] = (struct member_place){
             .at = (uint32_t)(from[i].text.p - text), .n = (uint32_t)from[i].text.n};
     }
@@ -335,7 +372,9 @@ static void start_next(struct request *request)
         return;
     }
     request->pending++;
-    fail(request, RPC_DEADLINE_EXCEEDED, member.id, member.kind == JSONRPC_NOTIFY);
+    if (member.kind == JSONRPC_RESPONSE)
+        drop_response(request, rpc_error_message(RPC_DEADLINE_EXCEEDED));
+    fail(request, RPC_DEADLINE_EXCEEDED, member.id, is_silent(&member));
 }
 
 bool rpc_go_on(struct request *request)
@@ -360,20 +399,22 @@ static void start_batch(struct request *request, const struct origin *origin,
     size_t at = 0;
     request->pending = 1; /* calls may end while others are being started, or wait */
     for (size_t i = 0; i < n; i++) {
-        if (all[i].kind == JSONRPC_INVALID)
+        if (!is_wanted(&all[i]))
             start_member(request, origin, &all[i]);
     }
-    for (; at < n && (all[at].kind == JSONRPC_INVALID || may_go_on(request)); at++) {
-        if (all[at].kind != JSONRPC_INVALID)
+    for (; at < n && (!is_wanted(&all[at]) || may_go_on(request)); at++) {
+        if (is_wanted(&all[at]))
             start_member(request, origin, &all[at]);
     }
     if (at < n && keep_rest(request, origin, all + at, n - at) == 0)
         return;
     for (; at < n; at++) {
-        if (all[at].kind == JSONRPC_INVALID)
+        if (!is_wanted(&all[at]))
             continue;
         request->pending++;
-        fail(request, RPC_OVERLOADED, all[at].id, all[at].kind == JSONRPC_NOTIFY);
+        if (all[at].kind == JSONRPC_RESPONSE)
+            drop_response(request, rpc_error_message(RPC_OVERLOADED));
+        fail(request, RPC_OVERLOADED, all[at].id, is_silent(&all[at]));
     }
     one_less(request);
 }
@@ -403,7 +444,11 @@ void rpc_start(struct request *request, const struct http1_head *head, struct sp
     struct origin origin = {.head = head};
     if (meta_write(&meta, request->route, request->client, head, &origin.left_at) < 0) {
         buf_deinit(&meta);
-        request_error(request, RPC_OVERLOADED, batch ? (struct span){0} : members[0].id);
+        request->pending = 1;
+        if (!batch && is_silent(&members[0]))
+            one_less(request);
+        else
+            request_error(request, RPC_OVERLOADED, batch ? (struct span){0} : members[0].id);
         return;
     }
     origin.meta = (struct span){buf_data(&meta), buf_len(&meta)};

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "proto/json_scan.h"
 #include "proto/jsonrpc.h"
 
 enum { ROOM = 16 };
@@ -68,6 +69,69 @@ static void check_unescape(struct span inside)
     free(out);
 }
 
+/*
+ * How often a name stands among an object's members, upper and lower case being the same, and
+ * whether each time as it is: by way of the general scanner, and a fold of whole keys.
+ */
+struct count {
+    unsigned all;
+    unsigned exact;
+};
+
+static struct count count_keys(struct span object, struct span name)
+{
+    struct count count = {0};
+    const char *end = object.p + object.n;
+    const char *p = json_scan_white(object.p + 1, end);
+    while (*p != '}') {
+        struct json_member member;
+        p = json_scan_member(p, end, 0, &member);
+        CHECK(p != NULL);
+        char *folded = malloc(member.key.n + 1);
+        CHECK(folded != NULL);
+        folded[json_scan_fold(member.key, folded, member.key.n)] = '\0';
+        count.all += strcmp(folded, name.p) == 0;
+        count.exact += json_scan_equals(member.key, name);
+        free(folded);
+        p = json_scan_white(p, end);
+        if (*p == ',')
+            p = json_scan_white(p + 1, end);
+    }
+    return count;
+}
+
+/* Whether two parsers could read two things: none of these is there twice or in another spelling.
+ */
+static bool is_doubtful(struct span object, const struct span *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct count count = count_keys(object, names[i]);
+        if (count.all > 1 || count.all != count.exact)
+            return true;
+    }
+    return false;
+}
+
+static const struct span request_names[] = {
+    {"jsonrpc", 7}, {"method", 6}, {"id", 2}, {"params", 6}};
+static const struct span response_names[] = {
+    {"jsonrpc", 7}, {"id", 2}, {"result", 6}, {"error", 5}};
+
+/* A response has no method, has a result or an error, and is valid where it is by itself. */
+static void check_kind(const struct jsonrpc_request *request)
+{
+    struct jsonrpc_response response;
+    const struct span text = request->text;
+    const bool answers = count_keys(text, request_names[1]).all == 0 &&
+                         (count_keys(text, response_names[2]).all > 0 ||
+                             count_keys(text, response_names[3]).all > 0);
+    const bool valid = jsonrpc_scan_response(text.p, text.n, &response) == 0;
+    CHECK(answers == (request->kind == JSONRPC_RESPONSE || request->kind == JSONRPC_BAD_RESPONSE));
+    CHECK(!answers || valid == (request->kind == JSONRPC_RESPONSE));
+    if (request->kind == JSONRPC_CALL || request->kind == JSONRPC_NOTIFY)
+        CHECK(!is_doubtful(text, request_names, ARRAY_LEN(request_names)));
+}
+
 /* A member that is an object says of itself what jsonrpc_member() finds in it. */
 static void check_request(const struct jsonrpc_request *request, struct span whole)
 {
@@ -89,16 +153,31 @@ static void check_request(const struct jsonrpc_request *request, struct span who
         return;
     }
     CHECK(request->text.p[0] == '{');
+    check_kind(request);
     const struct span id = jsonrpc_member(request->text, SPAN("id"));
     const struct span method = jsonrpc_member(request->text, SPAN("method"));
     const struct span params = jsonrpc_member(request->text, SPAN("params"));
-    if (request->kind == JSONRPC_INVALID) {
-        CHECK(is_id(id) ? same(id, request->id) : request->id.n == 0);
+    if (request->kind != JSONRPC_CALL && request->kind != JSONRPC_NOTIFY) {
+        const bool clear = is_id(id) && !is_doubtful(request->text, &request_names[2], 1);
+        CHECK(clear ? same(id, request->id) : request->id.n == 0);
         return;
     }
     CHECK((request->kind == JSONRPC_CALL) == (request->id.n != 0));
     CHECK(same(id, request->id) && same(params, request->params));
     CHECK(method.n == request->method.n + 2 && method.p + 1 == request->method.p);
+}
+
+/* Whether an object of which there are no two readings is a request. */
+static bool is_request(struct span object)
+{
+    const struct span version = jsonrpc_member(object, request_names[0]);
+    const struct span method = jsonrpc_member(object, request_names[1]);
+    const struct span id = jsonrpc_member(object, request_names[2]);
+    const struct span params = jsonrpc_member(object, request_names[3]);
+    return version.n >= 2 && version.p[0] == '"' &&
+           json_scan_equals((struct span){version.p + 1, version.n - 2}, SPAN("2.0")) &&
+           method.n != 0 && method.p[0] == '"' && is_id(id) &&
+           (params.n == 0 || params.p[0] == '{' || params.p[0] == '[');
 }
 
 static void check_scan(struct span text, bool valid)
@@ -134,6 +213,8 @@ static void check_scan(struct span text, bool valid)
             CHECK(alone.method.p == members[i].method.p);
         } else if (members[i].text.p[0] == '{') {
             CHECK(one == JSONRPC_E_INVALID && alone.id.p == members[i].id.p);
+            CHECK(is_doubtful(members[i].text, request_names, ARRAY_LEN(request_names)) ||
+                  !is_request(members[i].text));
         }
     }
     if (!batch)
@@ -153,6 +234,9 @@ static void check_response(struct span text, bool valid)
     CHECK((r != JSONRPC_E_PARSE) == valid);
     if (r != 0)
         return;
+    const char *begin = json_scan_white(text.p, text.p + text.n);
+    const struct span object = {begin, (size_t)(text.p + text.n - begin)};
+    CHECK(!is_doubtful(object, response_names, ARRAY_LEN(response_names)));
     CHECK(response.id.n != 0 && is_id(response.id));
     CHECK((response.result.n == 0) != (response.error.n == 0));
     check_value(response.id, text);

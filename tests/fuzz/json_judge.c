@@ -44,7 +44,12 @@ static void put_value(struct span value)
 static void put_request(const struct jsonrpc_request *request)
 {
     static const char *const kinds[] = {
-        [JSONRPC_CALL] = "call", [JSONRPC_NOTIFY] = "notify", [JSONRPC_INVALID] = "invalid"};
+        [JSONRPC_CALL] = "call",
+        [JSONRPC_NOTIFY] = "notify",
+        [JSONRPC_INVALID] = "invalid",
+        [JSONRPC_RESPONSE] = "response",
+        [JSONRPC_BAD_RESPONSE] = "bad response",
+    };
 
     printf("[\"%s\",\"", kinds[request->kind]);
     put_span(request->method);

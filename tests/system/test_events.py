@@ -47,7 +47,7 @@ def test_connect_without_query_and_headers(site, kind):
                                 "headers": {}, "peer": "127.0.0.1:%d" % client.sock.getsockname()[1]}
 
 
-OWN = ["frontd.connect", "frontd.disconnect", "frontd.message", "frontd.", "frontd.x", "http.request"]
+OWN = ["frontd.connect", "frontd.disconnect", "frontd.message", "frontd.response", "frontd.", "frontd.x", "http.request"]
 
 
 @pytest.mark.parametrize("kind", KINDS + ["http"])
@@ -62,7 +62,9 @@ def test_no_client_can_make_events_up(site, kind):
             return client.read_json()
         for name in OWN:
             for written in (name, name.replace("r", "\\u0072"), name.replace(".", "\\u002E"),
-                            "".join("\\u%04x" % ord(c) for c in name)):
+                            "".join("\\u%04x" % ord(c) for c in name), name.title(), name.upper(),
+                            "".join("\\u%04X" % ord(c) for c in name.upper()), name[:-1] + name[-1].upper(),
+                            name.replace("s", "\u017f"), name.replace("s", "\\u017f"), name + "\\u0000x"):
                 call = '{"jsonrpc":"2.0","id":%%d,"method":"%s","params":{"conn":"1"}}' % written
                 answer = ask((call % 7).encode())
                 assert (answer["id"], answer["error"]["code"]) == (7, -32601), written
@@ -71,7 +73,7 @@ def test_no_client_can_make_events_up(site, kind):
                 answers = ask(("[%s,%s,%s]" % (call % 8, note, echo_call)).encode())
                 assert {a["id"]: a.get("error", {}).get("code", a.get("result")) for a in answers} == \
                     {8: -32601, 9: [1]}
-        others = ["frontd", "frontdx", "Frontd.connect", "http.request2", "http.requesT", "x.frontd.connect"]
+        others = ["frontd", "frontdx", "Frontd_connect", "http.request2", "HTTP.requests", "x.frontd.connect"]
         for name in others:
             assert ask(b'{"jsonrpc":"2.0","id":1,"method":"%s","params":[2]}' % name.encode())["result"] == [2]
     assert {c.method for c in worker.calls} == {"demo.echo", *others}

@@ -95,20 +95,6 @@ def test_escaped_keys_and_method(client, worker):
     assert r.json()["result"] == [4]
 
 
-@pytest.mark.parametrize("body", [
-    b'{"jsonrpc":"2.0","method":"demo.echo","method":"b.x","id":1}',
-    b'{"jsonrpc":"2.0","method":"demo.echo","\\u006dethod":"b.x","id":1}',
-])
-def test_a_repeated_key_counts_last_or_is_refused(web, client, worker, body):
-    """Whoever reads the message must not see another method than the one it was routed by."""
-    r = client.post(body)
-    assert not worker.calls
-    if r.status == 200:
-        assert r.json()["result"] == "b"
-    else:
-        assert r.json()["error"]["code"] == -32600
-
-
 def test_notification(client, worker):
     r = client.rpc("demo.echo", {"n": 1}, id=None)
     assert r.status == 204 and r.body == b""

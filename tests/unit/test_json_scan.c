@@ -511,3 +511,64 @@ Test(json_scan, kinds_at_every_depth)
         }
     }
 }
+
+Test(json_scan, folds)
+{
+    static const struct {
+        const char *in;
+        const char *out;
+    } rows[] = {
+        {"", ""},
+        {"aBZz", "abzz"},
+        {"@[`{09", "@[`{09"},
+        {"\\u0041\\u005a\\u0061", "aza"},
+        {"\\/\\n\\\"", "/\n\""},
+        {"\xc5\xbf\\u017f", "ss"},
+        {"\xc4\xb0\xc4\xb1\\u0130\\u0131", "iiii"},
+        {"\xe2\x84\xaa\\u212A", "kk"},
+        {"\xef\xac\x85\xef\xac\x86\\ufb06", "ststst"},
+        /* letters that are no ASCII in any case stay */
+        {"\xc3\x89\\u00c9", "\xc3\x89\xc3\x89"},
+        {"\xf0\x9f\x98\x80\\ud83d\\ude00", "\xf0\x9f\x98\x80\xf0\x9f\x98\x80"},
+        {"\\ud800x", "\xef\xbf\xbdx"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const struct span in = {rows[i].in, strlen(rows[i].in)};
+        const size_t full = strlen(rows[i].out);
+        for (size_t room = 0; room <= full + 1; room++) {
+            char *out = malloc(room + (room == 0)); /* no more, so that ASan sees one too many */
+            cr_assert_not_null(out);
+            const size_t n = json_scan_fold(in, out, room);
+            cr_expect_eq(n, MIN(room, full), "%s in %zu: %zu", rows[i].in, room, n);
+            cr_expect(n == 0 || memcmp(out, rows[i].out, n) == 0, "%s in %zu", rows[i].in, room);
+            free(out);
+        }
+    }
+    cr_expect_eq(json_scan_fold((struct span){NULL, 0}, NULL, 0), 0);
+}
+
+Test(json_scan, starts)
+{
+    static const struct {
+        const char *in;
+        const char *text;
+        bool starts;
+    } rows[] = {
+        {"", "", true},
+        {"a", "", true},
+        {"", "a", false},
+        {"a", "ab", false},
+        {"ab", "ab", true},
+        {"abc", "ab", true},
+        {"aBc", "ab", false},
+        {"xab", "ab", false},
+        {"\\u0061b\\n", "ab", true},
+        {"\\u20acx", "\xe2\x82\xac", true},
+        {"\\u20acx", "\xe2\x82", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const struct span in = {rows[i].in, strlen(rows[i].in)};
+        const struct span text = {rows[i].text, strlen(rows[i].text)};
+        cr_expect_eq(json_scan_starts(in, text), rows[i].starts, "%s %s", in.p, text.p);
+    }
+}

@@ -7,7 +7,7 @@ enum { ROOM = 8 }; /* members of a batch that there is room for */
 
 /*
  * What a scan says, in a form that can stand in a table. One line a member:
- *   call|notify|invalid method id params
+ *   call|notify|invalid|response|bad-response method id params
  * with "-" for what is absent, and "\" after a method that has escapes.
  */
 struct verdict {
@@ -25,7 +25,12 @@ static bool lies_within(struct span part, const char *text, size_t n)
 static void print_member(struct verdict *verdict, const struct jsonrpc_request *member)
 {
     static const char *const kinds[] = {
-        [JSONRPC_CALL] = "call", [JSONRPC_NOTIFY] = "notify", [JSONRPC_INVALID] = "invalid"};
+        [JSONRPC_CALL] = "call",
+        [JSONRPC_NOTIFY] = "notify",
+        [JSONRPC_INVALID] = "invalid",
+        [JSONRPC_RESPONSE] = "response",
+        [JSONRPC_BAD_RESPONSE] = "bad-response",
+    };
     const size_t used = strlen(verdict->lines);
 
     snprintf(verdict->lines + used, sizeof(verdict->lines) - used, "%s %.*s%s %.*s %.*s\n",
@@ -104,17 +109,17 @@ Test(jsonrpc, requests)
         {"{\"jsonrpc\":\"2.0\",\"method\":\"\xc3\xa9\",\"id\":1}", "call \xc3\xa9 1 -\n"},
         /* members that mean nothing here, and the names of ours further in */
         {"{\"x\":[{\"id\":3}],\"jsonrpc\":\"2.0\",\"method\":\"m\",\"params\":{\"id\":4,"
-         "\"method\":\"n\",\"jsonrpc\":1},\"id\":1,\"ID\":2,\"i\":5,\"idx\":6,\"\":7}",
-            "call m 1 {\"id\":4,\"method\":\"n\",\"jsonrpc\":1}\n"},
-        /* the last of two counts, whatever the first was */
-        {"{\"jsonrpc\":\"1.0\",\"jsonrpc\":\"2.0\",\"method\":1,\"method\":\"m\",\"id\":true,"
-         "\"id\":2,\"params\":0,\"params\":[]}",
-            "call m 2 []\n"},
+         "\"method\":\"n\",\"jsonrpc\":1,\"ID\":2,\"id\":5},\"id\":1,\"i\":5,\"idx\":6,\"\":7}",
+            "call m 1 {\"id\":4,\"method\":\"n\",\"jsonrpc\":1,\"ID\":2,\"id\":5}\n"},
+        /* names that are nearly those of the envelope, and members of a response, change nothing */
+        {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"methods\":1,\"Methods\":2,\" method\":3,"
+         "\"metho\":4,\"m\u00e9thod\":5,\"id_\":6,\"result\":7,\"result\":8,\"Error\":9}",
+            "notify m - -\n"},
         /* keys and version are compared after unescaping */
         {"{\"\\u006asonrpc\":\"2\\u002e0\",\"\\u006d\\u0065\\u0074\\u0068\\u006f\\u0064\":\"m\","
-         "\"i\\u0064\":1,\"params\":1,\"par\\u0061ms\":[]}",
+         "\"i\\u0064\":1,\"par\\u0061ms\":[]}",
             "call m 1 []\n"},
-        {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\\u0000\":1,\"\\u0069\":2,\"idd\\n\":3}",
+        {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"\\u0000id\":1,\"\\u0069\":2,\"idd\\n\":3}",
             "notify m - -\n"},
         /* batches: JSON-RPC 2.0 section 6 */
         {"[{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\":1}]", "call m 1 -\n"},
@@ -127,6 +132,29 @@ Test(jsonrpc, requests)
         {"[{\"foo\":\"boo\"},{\"id\":7},{\"id\":[]},{\"jsonrpc\":\"2.0\",\"method\":\"m\"}]",
             "invalid - - -\ninvalid - 7 -\ninvalid - - -\nnotify m - -\n"},
         {"[{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\":{}}]", "invalid m - -\n"},
+        /* only that member of a batch which can be read in two ways */
+        {"[{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\":1,\"Method\":\"n\"},{\"jsonrpc\":\"2.0\","
+         "\"method\":\"m\",\"id\":2}]",
+            "invalid m 1 -\ncall m 2 -\n"},
+        /* responses, alone and in batches, right and wrong ones */
+        {"{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":true}", "response - 7 -\n"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":1,\"message\":\"\"}}",
+            "response - null -\n"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"result\":{},\"x\":1}", "response - \"a\" -\n"},
+        {"[{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":0},{\"jsonrpc\":\"2.0\",\"method\":\"m\"}]",
+            "response - 7 -\nnotify m - -\n"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":1,\"error\":{\"code\":1,\"message\":\"\"}}",
+            "bad-response - 7 -\n"},
+        {"{\"jsonrpc\":\"2.0\",\"result\":1}", "bad-response - - -\n"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":[],\"result\":1}", "bad-response - - -\n"},
+        {"{\"id\":7,\"result\":1}", "bad-response - 7 -\n"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":7,\"error\":null}", "bad-response - 7 -\n"},
+        {"{\"result\":null}", "bad-response - - -\n"},
+        {"[{\"error\":1}]", "bad-response - - -\n"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":7,\"RESULT\":1}", "bad-response - 7 -\n"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":1,\"result\":1}", "bad-response - 7 -\n"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":7,\"id\":8,\"result\":1}", "bad-response - - -\n"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":1,\"Error\":1}", "bad-response - 7 -\n"},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
@@ -171,7 +199,9 @@ Test(jsonrpc, refused)
         {"{\"jsonrpc\":\"2.00\",\"method\":\"m\",\"id\":1}", JSONRPC_E_INVALID, "1"},
         {"{\"jsonrpc\":\"2.1\",\"method\":\"m\",\"id\":1}", JSONRPC_E_INVALID, "1"},
         {"{\"jsonrpc\":\"2\\u002e\",\"method\":\"m\",\"id\":1}", JSONRPC_E_INVALID, "1"},
-        {"{\"jsonrpc\":\"2.0\",\"jsonrpc\":null,\"method\":\"m\",\"id\":1}", JSONRPC_E_INVALID,
+        {"{\"jsonrpc\":\"2.0\",\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\":1}", JSONRPC_E_INVALID,
+            "1"},
+        {"{\"jsonrpc\":\"2.0\",\"JsonRpc\":\"2.0\",\"method\":\"m\",\"id\":1}", JSONRPC_E_INVALID,
             "1"},
         {"{\"JSONRPC\":\"2.0\",\"method\":\"m\",\"id\":1}", JSONRPC_E_INVALID, "1"},
         /* method */
@@ -180,16 +210,47 @@ Test(jsonrpc, refused)
         {"{\"jsonrpc\":\"2.0\",\"method\":null,\"id\":-1}", JSONRPC_E_INVALID, "-1"},
         {"{\"jsonrpc\":\"2.0\",\"method\":[\"m\"]}", JSONRPC_E_INVALID, ""},
         {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"method\":false}", JSONRPC_E_INVALID, ""},
+        {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"method\":\"m\",\"id\":1}", JSONRPC_E_INVALID,
+            "1"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"Method\":\"n\"}", JSONRPC_E_INVALID,
+            "1"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"METHOD\":\"n\",\"method\":\"m\"}", JSONRPC_E_INVALID,
+            "1"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"Method\":\"n\"}", JSONRPC_E_INVALID, "1"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"\\u006dethod\":\"n\"}",
+            JSONRPC_E_INVALID, "1"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"\\u004dethod\":\"n\"}",
+            JSONRPC_E_INVALID, "1"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"method\\u0000x\":\"n\"}",
+            JSONRPC_E_INVALID, "1"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"Method\":\"m\",\"result\":1}", JSONRPC_E_INVALID, "1"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":1,\"result\":1}", JSONRPC_E_INVALID, "1"},
         /* params */
         {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"params\":1,\"id\":3}", JSONRPC_E_INVALID, "3"},
         {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"params\":null,\"id\":3}", JSONRPC_E_INVALID, "3"},
         {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"params\":\"p\"}", JSONRPC_E_INVALID, ""},
+        {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"params\":[],\"params\":[],\"id\":3}",
+            JSONRPC_E_INVALID, "3"},
+        {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"params\":[],\"paramS\":[],\"id\":3}",
+            JSONRPC_E_INVALID, "3"},
+        {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"Params\":[],\"id\":3}", JSONRPC_E_INVALID, "3"},
+        {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"param\xc5\xbf\":[],\"id\":3}", JSONRPC_E_INVALID,
+            "3"},
+        {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"param\\u017F\":[],\"id\":3}", JSONRPC_E_INVALID,
+            "3"},
         /* id */
         {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\":true}", JSONRPC_E_INVALID, ""},
         {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\":false}", JSONRPC_E_INVALID, ""},
         {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\":{}}", JSONRPC_E_INVALID, ""},
         {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\":[1]}", JSONRPC_E_INVALID, ""},
         {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\":1,\"id\":[]}", JSONRPC_E_INVALID, ""},
+        /* of two ids neither is the one to answer with */
+        {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\":1,\"id\":1}", JSONRPC_E_INVALID, ""},
+        {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\":1,\"ID\":2}", JSONRPC_E_INVALID, ""},
+        {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"Id\":1}", JSONRPC_E_INVALID, ""},
+        {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\":1,\"\xc4\xb1"
+         "d\":2}",
+            JSONRPC_E_INVALID, ""},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -310,8 +371,9 @@ Test(jsonrpc, responses)
         {"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":\"x\",\"cod\\u0065\":1,"
          "\"message\":\"m\"}}",
             "1", "", "{\"code\":\"x\",\"cod\\u0065\":1,\"message\":\"m\"}"},
-        {"{\"\\u006asonrpc\":\"\\u0032.0\",\"id\":true,\"id\":1,\"result\":1,\"result\":2}", "1",
-            "2", ""},
+        {"{\"\\u006asonrpc\":\"\\u0032.0\",\"i\\u0064\":1,\"resul\\u0074\":2,\"method\":1,"
+         "\"Params\":1}",
+            "1", "2", ""},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -343,6 +405,12 @@ Test(jsonrpc, refused_responses)
         {"{\"id\":1,\"result\":1}", JSONRPC_E_INVALID},
         {"{\"jsonrpc\":\"1.0\",\"id\":1,\"result\":1}", JSONRPC_E_INVALID},
         {"{\"jsonrpc\":\"2.0\",\"result\":1}", JSONRPC_E_INVALID},
+        {"{\"jsonrpc\":\"2.0\",\"jsonrpc\":\"2.0\",\"id\":1,\"result\":1}", JSONRPC_E_INVALID},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"id\":1,\"result\":1}", JSONRPC_E_INVALID},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"Id\":2,\"result\":1}", JSONRPC_E_INVALID},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":1,\"result\":2}", JSONRPC_E_INVALID},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":1,\"reſult\":2}", JSONRPC_E_INVALID},
+        {"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":1,\"ERROR\":null}", JSONRPC_E_INVALID},
         {"{\"jsonrpc\":\"2.0\",\"id\":false,\"result\":1}", JSONRPC_E_INVALID},
         {"{\"jsonrpc\":\"2.0\",\"id\":[1],\"result\":1}", JSONRPC_E_INVALID},
         {"{\"jsonrpc\":\"2.0\",\"id\":1}", JSONRPC_E_INVALID},
