@@ -93,6 +93,7 @@ struct conf_route {
     bool events;      /* workers are told of frontd.connect and frontd.disconnect */
     bool connect_ask; /* connect: ask */
     bool slow_drop;   /* slow: drop */
+    bool responses;   /* workers are told of frontd.response */
 };
 
 struct conf_listener {

@@ -105,14 +105,14 @@ static void check_stay(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, struct conf_route *route)
 {
     static const char *const messages[] = {"jsonrpc", "raw"};
-    static const char *const events[] = {"false", "true"};
+    static const char *const booleans[] = {"false", "true"};
     static const char *const connects[] = {"notify", "ask"};
     static const char *const slows[] = {"close", "drop"};
     char key[CHECKER_PATH_SIZE];
     snprintf(key, sizeof(key), "%s.messages", parent);
     route->raw = checker_name(checker, key, raw->messages, messages, ARRAY_LEN(messages)) == 1;
     snprintf(key, sizeof(key), "%s.events", parent);
-    route->events = checker_name(checker, key, raw->events, events, ARRAY_LEN(events)) == 1;
+    route->events = checker_name(checker, key, raw->events, booleans, ARRAY_LEN(booleans)) == 1;
     snprintf(key, sizeof(key), "%s.connect", parent);
     route->connect_ask = checker_name(checker, key, raw->connect, connects, ARRAY_LEN(connects)) ==
                          1;
@@ -120,6 +120,11 @@ static void check_stay(struct checker *checker, const char *parent,
         checker_complain(checker, key, "needs events: true");
     snprintf(key, sizeof(key), "%s.slow", parent);
     route->slow_drop = checker_name(checker, key, raw->slow, slows, ARRAY_LEN(slows)) == 1;
+    snprintf(key, sizeof(key), "%s.responses", parent);
+    route->responses = checker_name(checker, key, raw->responses, booleans, ARRAY_LEN(booleans)) ==
+                       1;
+    if (route->responses && route->raw)
+        checker_complain(checker, key, "needs messages: jsonrpc");
     snprintf(key, sizeof(key), "%s.ping", parent);
     checker_timeout(checker, key, raw->ping, 30 * 1000, &route->ping);
 }
@@ -168,7 +173,7 @@ static void check_route(struct checker *checker, const char *parent,
 {
     static const char *const kinds[] = {"jsonrpc", "http", "websocket"};
     static const char *const stay_keys[] = {
-        "messages", "events", "connect", "ping", "slow", "origins", "protocols"};
+        "messages", "events", "connect", "ping", "slow", "responses", "origins", "protocols"};
     char key[CHECKER_PATH_SIZE];
     snprintf(key, sizeof(key), "%s.path", parent);
     if (raw->path[0] != '/' || strpbrk(raw->path, "?# ") != NULL)
@@ -213,8 +218,8 @@ static bool same_text(const char *a, const char *b)
 static void check_http(struct checker *checker, unsigned index, const struct conf_raw_listener *raw,
     const struct conf *conf, struct conf_listener *listener)
 {
-    static const char *const stream_keys[] = {
-        "pool", "pools", "timeout", "meta", "messages", "events", "connect", "ping", "slow"};
+    static const char *const stream_keys[] = {"pool", "pools", "timeout", "meta", "messages",
+        "events", "connect", "ping", "slow", "responses"};
     char parent[64];
     snprintf(parent, sizeof(parent), "listeners[%u].routes", index);
     char of_listener[64];

@@ -41,6 +41,7 @@ static const cyaml_schema_field_t route_fields[] = {
     TEXT(conf_raw_route, connect),
     TEXT(conf_raw_route, ping),
     TEXT(conf_raw_route, slow),
+    TEXT(conf_raw_route, responses),
     TEXTS(conf_raw_route, origins),
     TEXTS(conf_raw_route, protocols),
     CYAML_FIELD_END,
@@ -66,6 +67,7 @@ static const cyaml_schema_field_t listener_fields[] = {
     STREAM_TEXT(connect),
     STREAM_TEXT(ping),
     STREAM_TEXT(slow),
+    STREAM_TEXT(responses),
     CYAML_FIELD_END,
 };
 

@@ -21,6 +21,7 @@ struct conf_raw_route {
     char *connect;
     char *ping;
     char *slow;
+    char *responses;
     char **origins;
     unsigned origins_count;
     char **protocols;

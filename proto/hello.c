@@ -119,6 +119,8 @@ int hello_worker_write(struct buf *out, const struct hello_worker *hello)
             hello->concurrency, hello->max_frame);
     if (r == 0 && hello->has_methods)
         r = put_methods(out, hello);
+    if (r == 0 && hello->responses != NULL)
+        r = put_text(out, ",\"responses\":", hello->responses);
     if (r == 0)
         r = json_put_raw(out, hello->push ? ",\"features\":[\"push\"]" : ",\"features\":[]");
     return finish(out, before, r);
@@ -130,6 +132,7 @@ void hello_worker_deinit(struct hello_worker *hello)
         mem_free(hello->methods[i]);
     mem_free(hello->methods);
     mem_free(hello->name);
+    mem_free(hello->responses);
     *hello = (struct hello_worker){0};
 }
 
@@ -160,6 +163,22 @@ static int read_methods(struct span methods, struct hello_worker *hello)
     return 0;
 }
 
+/* Letters, digits, '_' and '-': JSON has no escapes for them that anybody writes. */
+static int read_responses(struct span value, char **ret_text)
+{
+    if (value.n == 0)
+        return 0;
+    if (!json_is_string(value) || value.n == 2 || value.n - 2 > HELLO_RESPONSES_MAX)
+        return HELLO_E_INVALID;
+    for (size_t i = 1; i < value.n - 1; i++) {
+        const char c = value.p[i];
+        const char lower = (char)(c | 0x20);
+        if (!(c >= '0' && c <= '9') && !(lower >= 'a' && lower <= 'z') && c != '_' && c != '-')
+            return HELLO_E_INVALID;
+    }
+    return json_read_string(value, ret_text);
+}
+
 static bool has_feature(struct span features, struct span feature)
 {
     struct span value;
@@ -171,7 +190,7 @@ static bool has_feature(struct span features, struct span feature)
     return false;
 }
 
-enum { PROTOCOL, CONCURRENCY, MAX_FRAME, PID, NAME, FEATURES, METHODS, WORKER_KEYS };
+enum { PROTOCOL, CONCURRENCY, MAX_FRAME, PID, NAME, FEATURES, METHODS, RESPONSES, WORKER_KEYS };
 
 static const struct span worker_keys[WORKER_KEYS] = {
     [PROTOCOL] = {"protocol", 8},
@@ -181,6 +200,7 @@ static const struct span worker_keys[WORKER_KEYS] = {
     [NAME] = {"name", 4},
     [FEATURES] = {"features", 8},
     [METHODS] = {"methods", 7},
+    [RESPONSES] = {"responses", 9},
 };
 
 static int read_worker(const struct span *found, struct hello_worker *hello)
@@ -204,6 +224,9 @@ static int read_worker(const struct span *found, struct hello_worker *hello)
     if (json_read_string(found[NAME], &hello->name) == -ENOMEM)
         return -ENOMEM;
     hello->push = has_feature(found[FEATURES], SPAN("push"));
+    r = read_responses(found[RESPONSES], &hello->responses);
+    if (r != 0)
+        return r;
     return read_methods(found[METHODS], hello);
 }
 

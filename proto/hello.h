@@ -6,9 +6,10 @@
 
 enum {
     HELLO_VERSION = 1,
-    HELLO_METHODS_MAX = 256, /* patterns that a worker may announce */
-    HELLO_E_INVALID = 1,     /* not a JSON object with the members that section 4 requires */
-    HELLO_E_VERSION = 2,     /* no common protocol version */
+    HELLO_METHODS_MAX = 256,  /* patterns that a worker may announce */
+    HELLO_RESPONSES_MAX = 64, /* bytes of `responses` */
+    HELLO_E_INVALID = 1,      /* not a JSON object with the members that section 4 requires */
+    HELLO_E_VERSION = 2,      /* no common protocol version */
 };
 
 struct hello_front {
@@ -23,6 +24,7 @@ struct hello_front {
 /* Zeroed is empty; given back with hello_worker_deinit(). */
 struct hello_worker {
     char *name;           /* NULL: not said */
+    char *responses;      /* what the ids of requests to clients begin with; NULL: not said */
     char **methods;       /* exact names, or prefixes that end in '*' */
     size_t nmethods;      /* 0 with has_methods false: everything */
     int64_t pid;          /* 0: not said */

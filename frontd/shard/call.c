@@ -11,6 +11,7 @@
 #include <errno.h>
 
 #include "common/mem.h"
+#include "frontd/shard/asker.h"
 
 enum { CALL_METHOD_KEPT = 64 /* bytes of the method of a call that nobody waits for */ };
 
@@ -208,7 +209,10 @@ int call_start(struct ctx *ctx, const struct call_spec *spec)
     if (spec->list != NULL)
         list_append(spec->list, &call->node);
     wheel_arm(&ctx->wheel, &call->deadline, call->job.expires);
-    pool_submit(spec->pool, &call->job);
+    if (UNLIKELY(spec->to != NULL))
+        asker_submit(spec->to, &call->job);
+    else
+        pool_submit(spec->pool, &call->job);
     return 0;
 }
 

@@ -47,7 +47,8 @@ struct call_spec {
     void *owner;
     struct list *list; /* of the owner: the call is in it until it ends; NULL without an owner */
     struct pool *pool;
-    uint64_t timeout; /* ms, its time in the queue included */
+    struct worker *to; /* of the pool; NULL: which one is up to that */
+    uint64_t timeout;  /* ms, its time in the queue included */
     uint64_t hash;
     struct span meta; /* JSON object or empty */
     size_t left_at;   /* where in meta "deadline_ms" has its 10 digits; 0: nowhere */

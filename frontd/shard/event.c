@@ -9,6 +9,7 @@
 static const struct span connect_method = {"frontd.connect", 14};
 static const struct span disconnect_method = {"frontd.disconnect", 17};
 static const struct span message_method = {"frontd.message", 14};
+static const struct span response_method = {"frontd.response", 15};
 
 static int put_connect_params(
     struct buf *out, const struct client *client, const struct http1_head *head)
@@ -144,4 +145,34 @@ void event_message(struct client *client, struct span payload, bool binary)
         request_free(request);
     buf_deinit(&text);
     buf_deinit(&meta);
+}
+
+const char *event_response(
+    struct request *request, struct call_spec *spec, const struct jsonrpc_request *response)
+{
+    struct client *client = request->client;
+    struct buf text = {0};
+    size_t method_at;
+    const char *why = "no memory";
+    if (put_beginning(&text, client, response_method, false, &method_at) == 0 &&
+        buf_printf(&text, ",\"params\":{\"conn\":\"%llu\",\"response\":",
+            (unsigned long long)client->conn.id) == 0 &&
+        buf_append(&text, response->text.p, response->text.n) == 0 &&
+        json_put_raw(&text, "}}") == 0) {
+        int pool = fill_spec(spec, client, &text, response_method, method_at);
+        spec->notify = true;
+        if (pool >= 0)
+            spec->to = request_asker(client->ctx, request->route, response->id, &pool);
+        why = pool < 0 ? "no pool of the route takes frontd.response" : NULL;
+        if (pool >= 0)
+            request_call(request, spec, (uint32_t)pool);
+    }
+    buf_deinit(&text);
+    return why;
+}
+
+bool event_is_response(const struct call *call)
+{
+    return call->job.notify && call->job.method_len == response_method.n &&
+           memcmp(call->job.method, response_method.p, response_method.n) == 0;
 }

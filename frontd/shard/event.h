@@ -4,6 +4,11 @@
 
 #include "frontd/shard/stay.h"
 
+struct call;
+struct call_spec;
+struct jsonrpc_request;
+struct request;
+
 /* frontd.connect as a notification. head: of the handshake; NULL where there is none. */
 void event_connected(struct client *client, const struct http1_head *head);
 
@@ -15,3 +20,15 @@ void event_disconnected(struct client *client);
 
 /* frontd.message: a message of a route with `messages: raw`. */
 void event_message(struct client *client, struct span payload, bool binary);
+
+/*
+ * frontd.response: what a client has answered to a request that a worker has pushed. The call is
+ * one of the request's, which may end from within. spec: has the context, and the timeout where it
+ * is not the route's. response: a valid one. Returns NULL, or why no worker is told of it; static
+ * text.
+ */
+const char *event_response(
+    struct request *request, struct call_spec *spec, const struct jsonrpc_request *response);
+
+/* Whether a call is one of event_response(). */
+bool event_is_response(const struct call *call);

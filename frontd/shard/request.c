@@ -4,6 +4,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "frontd/shard/asker.h"
 #include "frontd/shard/gateway.h"
 #include "frontd/shard/push.h"
 #include "frontd/shard/rpc.h"
@@ -359,6 +360,23 @@ void request_notify(
     spec->timeout = route->timeout;
     if (call_start(ctx, spec) < 0)
         log_error("no memory: workers are not told of a connection that came or went");
+}
+
+struct worker *request_asker(
+    const struct ctx *ctx, const struct conf_route *route, struct span id, int *ret_pool)
+{
+    for (uint32_t i = 0; i < route->npools; i++) {
+        const uint32_t index = route->pools[i];
+        const struct conf_pool *conf = &ctx->conf->pools[index];
+        if (!conf_method_listed(conf->methods, conf->nmethods, SPAN("frontd.response")))
+            continue;
+        struct worker *worker = asker_find(&all_pools[index], id);
+        if (worker != NULL) {
+            *ret_pool = (int)index;
+            return worker;
+        }
+    }
+    return NULL;
 }
 
 void request_call(struct request *request, struct call_spec *spec, uint32_t pool)

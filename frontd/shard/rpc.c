@@ -2,7 +2,8 @@
  * rpc_start() scans the body and starts a call for each request in it. A single call's answer is
  * relayed as it comes; a batch's answers gather, in the order in which they come, until the last of
  * its calls has ended. Notifications have no part in the answer: with nothing else it is 204. Nor
- * have Responses of the client's, which are dropped.
+ * have Responses of the client's, which answer what a worker has pushed: each becomes a
+ * notification frontd.response, or is dropped.
  *
  * Members of a batch count as requests of their connection: where it may start no more, the others
  * wait in request->rest, with a copy of their text. As calls of the connection end, rpc_go_on()
@@ -16,6 +17,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "frontd/shard/event.h"
 #include "frontd/shard/meta.h"
 #include "proto/envelope.h"
 #include "proto/jsonrpc.h"
@@ -161,6 +163,8 @@ void rpc_ended(struct request *request, struct call *call, const struct outcome 
     if (error == 0 && !notify && !request_fits(request, outcome->body.n))
         error = RPC_OVERLOADED; /* the client does not read what it has */
     if (error != 0) {
+        if (call != NULL && event_is_response(call))
+            drop_response(request, rpc_error_message(error));
         fail(request, error, id, notify);
     } else if (request->is_batch || notify) {
         if (!notify)
@@ -223,10 +227,26 @@ static bool is_silent(const struct jsonrpc_request *member)
 }
 
 /* An answer to what a worker has pushed: it is never answered itself. */
-static void start_response(struct request *request, const struct jsonrpc_request *member)
+static void start_response(
+    struct request *request, const struct origin *origin, const struct jsonrpc_request *member)
 {
-    drop_response(
-        request, member->kind == JSONRPC_RESPONSE ? "nobody takes it" : "it is not valid");
+    struct client *client = request->client;
+    struct call_spec spec = {
+        .meta = origin->meta, .left_at = origin->left_at, .timeout = origin->timeout};
+    const char *why = NULL;
+    if (client->stay == NULL)
+        why = "it came in an HTTP request, to which no worker can push";
+    else if (!request->route->responses)
+        why = "the route does not say `responses: true`";
+    else if (member->kind == JSONRPC_BAD_RESPONSE)
+        why = "it is not valid";
+    else if (UNLIKELY(ctx_memory(client->ctx) >= MEMORY_SHORT))
+        why = "memory is short";
+    else
+        why = event_response(request, &spec, member);
+    if (why == NULL)
+        return; /* the request may be gone */
+    drop_response(request, why);
     request->pending++;
     one_less(request);
 }
@@ -238,7 +258,7 @@ static void start_member(
     struct ctx *ctx = client->ctx;
     bool notify = member->kind == JSONRPC_NOTIFY;
     if (UNLIKELY(member->kind == JSONRPC_RESPONSE || member->kind == JSONRPC_BAD_RESPONSE)) {
-        start_response(request, member);
+        start_response(request, origin, member);
         return;
     }
     if (member->kind == JSONRPC_INVALID) {

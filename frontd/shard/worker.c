@@ -50,6 +50,7 @@ static void free_methods(struct worker *worker)
     for (size_t i = 0; i < worker->nmethods; i++)
         mem_free(worker->methods[i]);
     worker->methods = mem_free(worker->methods);
+    worker->responses = mem_free(worker->responses);
     worker->nmethods = 0;
     worker->narrow = false;
 }
@@ -137,6 +138,11 @@ static const char *copy_methods(struct worker *worker, const struct hello_worker
 {
     free_methods(worker);
     worker->narrow = hello->has_methods;
+    if (hello->responses != NULL) {
+        worker->responses = mem_strdup(hello->responses);
+        if (worker->responses == NULL)
+            return "no memory";
+    }
     if (hello->nmethods == 0)
         return NULL;
     worker->methods = mem_zalloc(hello->nmethods * sizeof(char *));

@@ -26,6 +26,7 @@ struct worker {
     struct wheel_timer retry;
     char **methods; /* what it takes; NULL with narrow false: everything */
     size_t nmethods;
+    char *responses;      /* what ids begin with whose Responses are its own; NULL: none do */
     uint64_t rank;        /* hash of the address, for balance: hash */
     uint32_t concurrency; /* 0: no limit */
     uint32_t retry_ms;

@@ -19,7 +19,7 @@ DATA, WINDOW = 13, 14
 FROM_FRONT = {HELLO, REQUEST, CANCEL, PING, PONG, GOAWAY, DATA, WINDOW}
 MAX_FRAME = 16 * 1024 * 1024
 LIMIT = 10.0
-EVENTS = ("frontd.connect", "frontd.disconnect", "frontd.message")
+EVENTS = ("frontd.connect", "frontd.disconnect", "frontd.message", "frontd.response")
 
 
 def frame(type, call=0, body=b"", meta=b"", blob=b"", flags=0, conn=0):
@@ -278,7 +278,7 @@ class Channel:
             worker.complain("BINARY on a call: %r" % body)
         with worker.cond:
             {"frontd.connect": worker.connects, "frontd.disconnect": worker.disconnects,
-             "frontd.message": worker.messages}.get(c.method, worker.calls).append(c)
+             "frontd.message": worker.messages, "frontd.response": worker.responses}.get(c.method, worker.calls).append(c)
             if not c.notify:
                 worker.busy += 1
                 worker.max_busy = max(worker.max_busy, worker.busy)
@@ -297,6 +297,10 @@ class Channel:
             return
         if c.params.get("conn") != str(c.conn):
             worker.complain("%s for %d: %r" % (c.method, c.conn, c.body))
+        if c.method == "frontd.response":
+            if not c.notify or c.binary or c.blob or set(c.params) != {"conn", "response"}:
+                worker.complain("frontd.response: %r" % c.body)
+            return
         with worker.cond:
             seen = worker.connects if c.method == "frontd.connect" else worker.disconnects
             if any(other.conn == c.conn for other in seen):
@@ -344,8 +348,8 @@ class FakeWorker:
         self.on_hello = on_hello or (lambda channel: channel.hello())
         self.cond = threading.Condition(threading.RLock())
         self.frames, self.calls, self.channels, self.errors = [], [], [], []
-        # frontd.connect, frontd.disconnect and frontd.message, which are not among the calls
-        self.connects, self.disconnects, self.messages = [], [], []
+        # frontd.connect, frontd.disconnect, frontd.message and frontd.response, which are not among the calls
+        self.connects, self.disconnects, self.messages, self.responses = [], [], [], []
         self.keep_frames = True     # a test with very many of them can do without
         self.busy = self.max_busy = 0
         self.closing = False

@@ -82,6 +82,7 @@ Test(conf_check_route, websocket_defaults)
     cr_expect_not(route->events);
     cr_expect_not(route->connect_ask);
     cr_expect_not(route->slow_drop);
+    cr_expect_not(route->responses);
     cr_expect_eq(conf->limits.subscriptions, 64);
     conf_free(conf);
     cr_expect_eq(mem_in_use(), before);
@@ -135,6 +136,11 @@ Test(conf_check_route, websocket_errors)
         {WS "events: [true]", AT "events: one value is needed here"},
         {WS "slow: close", NULL},
         {WS "slow: wait", AT "slow: 'wait' is not known here"},
+        {WS "responses: true", NULL},
+        {WS "responses: true\n        messages: jsonrpc", NULL},
+        {WS "responses: false\n        messages: raw", NULL},
+        {WS "responses: true\n        messages: raw", AT "responses: needs messages: jsonrpc"},
+        {WS "responses: yes", AT "responses: 'yes' is not known here"},
         {WS "ping: 1ms", NULL},
         {WS "ping: 0s", AT "ping: must be more than 0"},
         {WS "connect: ask", AT "connect: needs events: true"},
@@ -166,7 +172,7 @@ Test(conf_check_route, only_for_websocket)
 {
     static const char *const kinds[] = {"jsonrpc", "http"};
     static const char *const keys[] = {"messages: jsonrpc", "events: false", "connect: ask",
-        "ping: 30s", "slow: close", "origins: []", "protocols: []"};
+        "ping: 30s", "slow: close", "responses: true", "origins: []", "protocols: []"};
     for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
         for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
             char text[256];
@@ -211,6 +217,7 @@ Test(conf_check_route, stream_defaults)
         cr_expect_not(route->events);
         cr_expect_not(route->connect_ask);
         cr_expect_not(route->slow_drop);
+        cr_expect_not(route->responses);
         conf_free(conf);
         cr_expect_eq(mem_in_use(), before);
     }
@@ -238,6 +245,17 @@ Test(conf_check_route, stream_keys)
     cr_expect_eq(mem_in_use(), before);
 }
 
+Test(conf_check_route, responses)
+{
+    struct conf *conf = parse_good(
+        route_head, "        kind: websocket\n        pool: app\n        responses: true\n");
+    cr_expect(conf->listeners[0].routes[0].responses);
+    conf_free(conf);
+    conf = parse_good(listener_head, "    protocol: line\n    pool: app\n    responses: true\n");
+    cr_expect(conf->listeners[0].routes[0].responses);
+    conf_free(conf);
+}
+
 Test(conf_check_route, stream_errors)
 {
 #define LINE  "    protocol: line\n    pool: app\n    "
@@ -258,6 +276,8 @@ Test(conf_check_route, stream_errors)
         {LINE "events: 1", STAYS "events: '1' is not known here"},
         {LINE "slow: 1", STAYS "slow: '1' is not known here"},
         {LINE "connect: ask", STAYS "connect: needs events: true"},
+        {LINE "responses: 1", STAYS "responses: '1' is not known here"},
+        {LINE "responses: true\n    messages: raw", STAYS "responses: needs messages: jsonrpc"},
         {LINE "meta: [traceparent]",
             STAYS "meta[0]: traceparent: there are no request headers here"},
         {LINE "meta: [tls]", STAYS "meta[0]: tls: not supported yet"},
@@ -277,6 +297,7 @@ Test(conf_check_route, stream_errors)
         {HTTP "connect: ask", STAYS "connect: only for protocol: frame and line"},
         {HTTP "ping: 1s", STAYS "ping: only for protocol: frame and line"},
         {HTTP "slow: drop", STAYS "slow: only for protocol: frame and line"},
+        {HTTP "responses: true", STAYS "responses: only for protocol: frame and line"},
         {"    pool: app", "4: listeners[0].pool: only for protocol: frame and line"},
     };
     check_rows(listener_head, rows, ARRAY_LEN(rows));

@@ -128,9 +128,11 @@ static char health[] = "health";
 static char quoted[] = "\"quoted\\\"";
 static char *methods[] = {orders, health, quoted};
 static char worker_name[] = "w\n1";
+static char responses[] = "a7Kq_-";
 
 static const struct hello_worker worker = {
     .name = worker_name,
+    .responses = responses,
     .methods = methods,
     .nmethods = ARRAY_LEN(methods),
     .has_methods = true,
@@ -147,6 +149,7 @@ Test(hello, the_worker_is_read_as_it_is_written)
     cr_assert_eq(hello_worker_write(&body, &worker), 0);
     cr_assert_eq(hello_worker_read((struct span){buf_data(&body), buf_len(&body)}, &read), 0);
     cr_assert_str_eq(read.name, worker.name);
+    cr_assert_str_eq(read.responses, worker.responses);
     cr_assert_eq(read.pid, 4711);
     cr_assert_eq(read.concurrency, 0);
     cr_assert_eq(read.max_frame, 1 << 20);
@@ -156,6 +159,36 @@ Test(hello, the_worker_is_read_as_it_is_written)
         cr_assert_str_eq(read.methods[i], methods[i]);
     hello_worker_deinit(&read);
     buf_deinit(&body);
+    cr_assert_eq(mem_in_use(), (size_t)0);
+}
+
+/* What ids of requests begin with: 1 to 64 characters that JSON has no escapes for. */
+Test(hello, responses)
+{
+    char longest[HELLO_RESPONSES_MAX + 1];
+    char longer[HELLO_RESPONSES_MAX + 2];
+    memset(longest, 'a', sizeof(longest));
+    memset(longer, 'a', sizeof(longer));
+    longest[sizeof(longest) - 1] = longer[sizeof(longer) - 1] = '\0';
+    const struct {
+        const char *value;
+        int result;
+    } rows[] = {{"\"a\"", 0}, {"\"azAZ09_-\"", 0}, {longest, 0}, {longer, HELLO_E_INVALID},
+        {"\"\"", HELLO_E_INVALID}, {"\"a.b\"", HELLO_E_INVALID}, {"\"a b\"", HELLO_E_INVALID},
+        {"\"\\u0061\"", HELLO_E_INVALID}, {"\"@\"", HELLO_E_INVALID}, {"\"[\"", HELLO_E_INVALID},
+        {"\"\xc3\xa9\"", HELLO_E_INVALID}, {"1", HELLO_E_INVALID}, {"null", HELLO_E_INVALID},
+        {"[\"a\"]", HELLO_E_INVALID}};
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char text[256];
+        struct hello_worker read = {0};
+        const char *value = rows[i].value;
+        int n = snprintf(text, sizeof(text), "{\"protocol\":1,\"responses\":%s%s%s}",
+            value[0] == 'a' ? "\"" : "", value, value[0] == 'a' ? "\"" : "");
+        int r = hello_worker_read((struct span){text, (size_t)n}, &read);
+        cr_expect_eq(r, rows[i].result, "%s", text);
+        cr_expect_eq(read.responses != NULL, r == 0, "%s", text);
+        hello_worker_deinit(&read);
+    }
     cr_assert_eq(mem_in_use(), (size_t)0);
 }
 
@@ -171,7 +204,8 @@ Test(hello, each_allocation_fails)
         mem_fail_after(n);
         r = hello_worker_read((struct span){buf_data(&body), buf_len(&body)}, &read);
         mem_fail_after(-1);
-        cr_assert(r == 0 || (r == -ENOMEM && read.name == NULL && read.nmethods == 0));
+        cr_assert(r == 0 || (r == -ENOMEM && read.name == NULL && read.responses == NULL &&
+                                read.nmethods == 0));
         hello_worker_deinit(&read);
         cr_assert_eq(mem_in_use(), before);
     }

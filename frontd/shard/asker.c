@@ -1,0 +1,31 @@
+#include "frontd/shard/asker.h"
+
+#include <string.h>
+
+#include "proto/json_read.h"
+#include "proto/json_scan.h"
+
+struct worker *asker_find(const struct pool *pool, struct span id)
+{
+    if (!json_is_string(id))
+        return NULL;
+    const struct span inside = {id.p + 1, id.n - 2};
+    for (uint32_t i = 0; i < pool->nready; i++) {
+        struct worker *worker = pool->ready[i];
+        if (worker->responses != NULL && worker_usable(worker) &&
+            json_scan_starts(inside, (struct span){worker->responses, strlen(worker->responses)}))
+            return worker;
+    }
+    return NULL;
+}
+
+void asker_submit(struct worker *worker, struct job *job)
+{
+    struct pool *pool = worker->pool;
+    const struct ctx *ctx = pool->ctx;
+    int slot;
+    CHECK(job->state == JOB_IDLE && job->notify);
+    job->pool = pool;
+    CHECK(share_slot_take(ctx->share, ctx->seat, worker->share, 0, &slot));
+    worker_send(worker, job, slot);
+}

@@ -1,0 +1,20 @@
+#pragma once
+
+/*
+ * Which worker a client's Response is for: the one that has asked, if the id that it gave its
+ * request says so (protocol section 9).
+ */
+
+#include "frontd/shard/worker.h"
+
+/*
+ * The worker of the pool whose requests have such ids, where it is there and reads; else NULL. id:
+ * the JSON value.
+ */
+struct worker *asker_find(const struct pool *pool, struct span id);
+
+/*
+ * Gives it a job, a notification. It needs no slot, and waits for none: the worker may be at its
+ * concurrency with calls that wait for this. The pool's ops may be called from within.
+ */
+void asker_submit(struct worker *worker, struct job *job);
