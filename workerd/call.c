@@ -5,6 +5,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "workerd/ask.h"
 #include "workerd/front.h"
 #include "workerd/worker.h"
 
@@ -111,8 +112,17 @@ static int unescape_method(struct workerd_call *call)
     return 0;
 }
 
+/* Whether a method is frontd.response. */
+static bool is_response(struct span method)
+{
+    static const struct span name = {"frontd.response", 15};
+    return method.n == name.n && memcmp(method.p, name.p, name.n) == 0;
+}
+
 static void run(struct workerd_call *call)
 {
+    if (is_note(call) && UNLIKELY(is_response(call->method)) && ask_answered(call))
+        return;
     const struct method *method = methods_find(&call->worker->methods, call->method);
     if (UNLIKELY(method == NULL)) {
         workerd_fail(call, WORKERD_METHOD_NOT_FOUND, "method not found", NULL, 0);

@@ -16,6 +16,7 @@ static int write_hello(struct workerd *worker, struct buf *out)
     methods_patterns(&worker->methods, patterns);
     const struct hello_worker hello = {
         .name = worker->name,
+        .responses = worker->asks.token,
         .methods = patterns,
         .nmethods = worker->methods.count,
         .has_methods = true,

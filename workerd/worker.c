@@ -86,6 +86,9 @@ static void on_timer(uv_timer_t *timer)
         if (due != UINT64_MAX)
             worker_due(worker, due);
     }
+    uint64_t due = asks_tick(&worker->asks, now);
+    if (due != UINT64_MAX)
+        worker_due(worker, due);
 }
 
 void worker_due(struct workerd *worker, uint64_t due)
@@ -182,6 +185,7 @@ void worker_stop(struct workerd *worker, const char *reason)
     close_listener(worker);
     list_for_each_safe (node, &worker->channels)
         channel_go(container_of(node, struct channel, node), reason);
+    asks_end(&worker->asks);
     worker_maybe_finish(worker);
 }
 
@@ -432,6 +436,9 @@ int workerd_new(struct workerd **ret_worker)
     r = open_handles(worker);
     if (r < 0)
         goto fail_mutex;
+    r = asks_init(&worker->asks);
+    if (r < 0)
+        goto fail_handles;
     worker->socket.fd = -1;
     worker->takeover.fd = -1;
     worker->replace.fd = -1;
@@ -449,6 +456,8 @@ int workerd_new(struct workerd **ret_worker)
     *ret_worker = worker;
     return 0;
 
+fail_handles:
+    close_handles(worker);
 fail_mutex:
     uv_mutex_destroy(&worker->posts_lock);
 fail_loop:
@@ -465,6 +474,7 @@ void workerd_free(struct workerd *worker)
         return;
     CHECK(worker->ncalls == 0);
     worker->state = WORKER_FINISHED;
+    asks_deinit(&worker->asks);
     run_hooks(worker); /* those of a worker that never ran */
     takeover_settle(worker);
     close_handles(worker);

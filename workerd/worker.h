@@ -8,6 +8,7 @@
 #include "common/buf.h"
 #include "common/list.h"
 #include "common/slab.h"
+#include "workerd/ask.h"
 #include "workerd/methods.h"
 #include "workerd/replace.h"
 #include "workerd/socket.h"
@@ -58,6 +59,7 @@ struct workerd {
     uint64_t last_serial; /* of a channel */
     size_t ncalls;        /* in progress over all channels, orphans included */
     struct slab calls;
+    struct asks asks; /* of clients */
 
     char *read_buffer;
     struct methods methods;

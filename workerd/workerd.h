@@ -340,7 +340,7 @@ WORKERD_API int workerd_fail_from_thread(
 
 /* ---- Connections that stay (section 9) ----
  *
- * What comes in are calls of three methods, registered with workerd_method() like any other:
+ * What comes in are calls of four methods, registered with workerd_method() like any other:
  *
  *     frontd.connect     params {"conn","path","query","headers","peer"}: a client has come. A
  *                        notification on routes with `events: true`; with `connect: ask` a call,
@@ -348,6 +348,9 @@ WORKERD_API int workerd_fail_from_thread(
  *     frontd.disconnect  params {"conn","code"}: it has gone; a notification
  *     frontd.message     a message on a route with `messages: raw`: workerd_call_blob(),
  *                        workerd_call_is_binary(); a notification, answered with workerd_push()
+ *     frontd.response    params {"conn","response"}: on a route with `responses: true`, what a
+ *                        client has answered to a request that was not sent by workerd_ask(), which
+ *                        needs no handler; a notification
  *
  * workerd_call_conn() of each is the connection.
  *
@@ -406,6 +409,25 @@ WORKERD_API int workerd_unsubscribe(
  */
 WORKERD_API int workerd_disconnect(
     struct workerd *worker, struct workerd_conn conn, unsigned code, const char *reason);
+
+/*
+ * Called back once, in the loop's thread, with what a client has answered.
+ * response: the JSON-RPC Response, a JSON object with `result` or `error`, as the client sent it;
+ * borrowed until it returns. Absent: none has come in time, or the worker stops. data: as given.
+ */
+typedef void (*workerd_answer)(struct workerd_text response, void *data);
+
+/*
+ * Sends a JSON-RPC request to a client, and waits for its Response (section 9). The client's route
+ * has to say `responses: true`, and its pool has to take the method frontd.response. From the
+ * loop's thread. A handler that waits for it does so by ending its call in `answered`.
+ *
+ * method: UTF-8, NUL-terminated. params, n: a JSON array or object, or NULL and 0; copied, not
+ * checked. timeout_ms: how long at most. answered: called unless this function fails; `data` is
+ * borrowed until then. Fails as workerd_push() does; -ESHUTDOWN where the worker stops.
+ */
+WORKERD_API int workerd_ask(struct workerd *worker, struct workerd_conn conn, const char *method,
+    const char *params, size_t n, uint64_t timeout_ms, workerd_answer answered, void *data);
 
 /* ---- HTTP (section 8) ---- */
 

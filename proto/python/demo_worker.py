@@ -1,14 +1,14 @@
 """A worker to try things with, and to test: python3 demo_worker.py --listen unix:/tmp/demo.sock
 
-Methods demo.echo, demo.add, demo.sleep and demo.error; a chat in rooms with demo.join, demo.say and
-demo.leave; raw messages come back as they are. On http routes docs/chat.html at /, or where that is not
-there a line of text, and, at /echo and below, the request's own body back.
+Methods demo.echo, demo.add, demo.sleep and demo.error; demo.ask, which asks its client; a chat in rooms
+with demo.join, demo.say and demo.leave; raw messages come back as they are. On http routes docs/chat.html
+at /, or where that is not there a line of text, and, at /echo and below, the request's own body back.
 """
 
 import asyncio
 import pathlib
 
-from frontd_worker import INVALID_PARAMS, HttpResponse, RpcError, Worker, run
+from frontd_worker import INTERNAL_ERROR, INVALID_PARAMS, HttpResponse, RpcError, Worker, run
 
 PAGE = pathlib.Path(__file__).resolve().parent.parent.parent / "docs" / "chat.html"
 
@@ -92,6 +92,17 @@ async def leave(room, name, ctx):
     ctx.conn.unsubscribe(f"room:{room}")
     chat(room, name, f"{name} left", ctx.conn)
     return True
+
+
+@worker.method("demo.ask")
+async def ask(ctx, method, params=None, ms=10_000):
+    """Ask the client that calls, and give it its own answer."""
+    if ctx.conn is None or type(method) is not str or type(ms) is not int or ms < 0:
+        raise RpcError(INVALID_PARAMS, "method is a string, params an object or array, ms a number")
+    try:
+        return await ctx.conn.ask(method, params, ms / 1000)
+    except (asyncio.TimeoutError, ConnectionError):
+        raise RpcError(INTERNAL_ERROR, "no answer") from None
 
 
 @worker.event("message")

@@ -12,15 +12,15 @@
 
 The protocol is proto/PROTOCOL.md; "section" below means a section there. One file is easily copied.
 
-How a request goes: bytes arrive at a _Channel, which takes frames out of them; a REQUEST is made into
-a _Call and given to the Worker, which starts it or lets it wait while `concurrency` calls are in
-progress. A coroutine handler runs as a task, a plain function in a thread. When it ends, the call
-makes its RESPONSE and its channel writes all that one turn of the loop has made at once.
+How a request goes: bytes arrive at a _Channel, which takes frames out of them; a REQUEST is made into a _Call
+and given to the Worker, which starts it or lets it wait while `concurrency` calls are in progress. A coroutine
+handler runs as a task, a plain function in a thread. When it ends, the call makes its RESPONSE and its channel
+writes all that one turn of the loop has made at once.
 
-How it ends otherwise: CANCEL, or the loss of the channel, cancels a handler's task; a thread can only
-be asked (Context.cancelled). The call keeps its slot until its handler has really ended. A bad frame
-costs its channel only. SIGTERM: GOAWAY on each channel, calls taken are finished, then run() returns.
-What goes to clients unasked goes by Connection (Context.conn is one) and Worker.publish().
+How it ends otherwise: CANCEL, or the loss of the channel, cancels a handler's task; a thread can only be asked
+(Context.cancelled). The call keeps its slot until its handler has really ended. A bad frame costs its channel
+only. SIGTERM: GOAWAY on each channel, calls taken are finished, then run() returns. What goes to clients unasked
+goes by Connection (Context.conn is one) and Worker.publish().
 """
 
 import argparse
@@ -40,10 +40,8 @@ import struct
 import threading
 import time
 
-__all__ = [
-    "Connection", "Context", "Frame", "HttpRequest", "HttpResponse", "ProtocolError", "RpcError",
-    "Worker", "encode_frame", "read_frame", "read_front_hello", "run",
-]
+__all__ = ["Connection", "Context", "Frame", "HttpRequest", "HttpResponse", "ProtocolError", "RpcError",
+           "Worker", "encode_frame", "read_frame", "read_front_hello", "run"]
 
 # Frame types and flags (section 3).
 HELLO, REQUEST, RESPONSE, CANCEL, PING, PONG, GOAWAY = 1, 2, 3, 4, 5, 6, 7
@@ -53,15 +51,13 @@ NOTIFY, MORE, BINARY, RETRY = 0x01, 0x02, 0x04, 0x08
 
 MAX_FRAME = 16 * 1024 * 1024  # bytes of payload (section 2)
 HELLO_TIMEOUT = 5.0           # seconds (section 4)
-PING_AFTER = 15.0             # seconds without traffic (section 10)
-DEAD_AFTER = 45.0             # seconds without an answer to a PING (section 10)
+PING_AFTER, DEAD_AFTER = 15.0, 45.0  # seconds without traffic, and without an answer to a PING (section 10)
 LINGER = 2.0                  # seconds for the front to close after we have said our last
 WAITING_MAX = 1000            # calls beyond `concurrency` before reading pauses
 THREADS_MAX = 64              # threads for blocking handlers, unless said otherwise
 WRITE_BUFFER = 1024 * 1024    # bytes that a front has not read before we read no more of it
 PUSH_BUFFER = 4 * 1024 * 1024  # bytes that a front has not read before push() and others fail
-PING_MAX, TOPIC_MAX = 64, 255  # bytes of a PING's body (section 3), of a topic's name (section 9)
-REASON_MAX = 123              # bytes of a reason to disconnect (RFC 6455, 5.5.1)
+PING_MAX, TOPIC_MAX, REASON_MAX = 64, 255, 123  # bytes of a PING's body, a topic, a reason to disconnect
 BACKLOG = 128                 # channels waiting to be accepted
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND = -32700, -32600, -32601
@@ -72,20 +68,16 @@ _HEADER = struct.Struct(">IBBHQQII")
 
 
 class RpcError(Exception):
-    """A JSON-RPC error for the client; raise it in a handler.
-    code: an integer; -32000 and below are JSON-RPC's and the front's own (section 6).
-    message: a short text.  data: any JSON value, or None to leave it out."""
-
+    """A JSON-RPC error for the client; raise it in a handler. code: an integer; -32000 and below are JSON-RPC's
+    and the front's own (section 6).  message: a short text.  data: any JSON value, or None to leave it out."""
     def __init__(self, code, message, data=None):
         super().__init__(f"{message} ({code})")
         self.code, self.message, self.data = code, message, data
 
 
 class ProtocolError(Exception):
-    """The other side broke the protocol: GOAWAY and close (section 2).
-    kind: "parts", "type" or "limit" for a bad frame header; "version" where HELLO has no common
-    version; else "protocol"."""
-
+    """The other side broke the protocol: GOAWAY and close (section 2). kind: "parts", "type" or "limit" for a
+    bad frame header; "version" where HELLO has no common version; else "protocol"."""
     def __init__(self, text, kind="protocol"):
         super().__init__(text)
         self.kind = kind
@@ -96,7 +88,6 @@ class ProtocolError(Exception):
 class Frame(collections.namedtuple("Frame", "type flags call conn meta body blob",
                                    defaults=(0, 0, 0, b"", b"", b""))):
     """One frame: type, flags, call and conn are integers; meta, body and blob are bytes."""
-
     __slots__ = ()
 
     @property
@@ -114,10 +105,9 @@ def encode_frame(frame):
 
 
 def read_frame(data, offset=0, max_frame=MAX_FRAME):
-    """Read the frame that starts at `offset` in `data` (section 2).
-    data: bytes, bytearray or memoryview.  max_frame: the limit that we announced, bytes of payload.
-    Returns a Frame, or None when it is not all there yet.
-    Raises ProtocolError as soon as the 32 bytes of the header break a rule."""
+    """Read the frame that starts at `offset` in `data` (section 2). data: bytes, bytearray or memoryview.
+    max_frame: the limit that we announced, bytes of payload.  Returns a Frame, or None when it is not all
+    there yet. Raises ProtocolError as soon as the 32 bytes of the header break a rule."""
     if len(data) - offset < _HEADER.size:
         return None
     length, type, flags, _, call, conn, meta_len, blob_len = _HEADER.unpack_from(data, offset)
@@ -149,9 +139,8 @@ def _dump_json(value):
 
 
 def read_front_hello(body):
-    """Read the body of the front's HELLO (section 4).
-    Returns it as a dict in which `max_frame` (bytes) is always set.
-    Raises ProtocolError, of kind "version" when the front does not speak version 1."""
+    """Read the body of the front's HELLO (section 4). Returns it as a dict in which `max_frame` (bytes) is
+    always set. Raises ProtocolError, of kind "version" when the front does not speak version 1."""
     try:
         hello = _load_json(body)
     except ValueError as error:
@@ -169,14 +158,12 @@ def read_front_hello(body):
 # ---- what handlers see ----
 
 class Context:
-    """What is known about a call besides its params; for handlers that declare a `ctx` parameter.
-    method: its name.  params: as they came (dict, list or None).  blob: bytes (section 9, raw
-    messages).  call: id of the call.  conn: the client's Connection, None where it does not stay.
-    meta: what the route adds (section 5), a dict.  front: the front's HELLO, a dict.
-    notify: no response follows.  binary: the blob is a binary message.  retry: another worker may
-    have been given this call before.  cancelled: nobody waits for the result any more; blocking
-    handlers look at it from time to time, coroutines are cancelled anyway."""
-
+    """What is known about a call besides its params; for handlers that declare a `ctx` parameter. method: its
+    name.  params: as they came (dict, list or None).  blob: bytes (section 9, raw messages).  call: id of the
+    call.  conn: the client's Connection, None where it does not stay.  meta: what the route adds (section 5),
+    a dict.  front: the front's HELLO, a dict.  notify: no response follows.  binary: the blob is a binary
+    message.  retry: another worker may have been given this call before.  cancelled: nobody waits for the
+    result any more; blocking handlers look at it from time to time, coroutines are cancelled anyway."""
     def __init__(self, frame, method, params, meta, channel):
         self.method, self.params, self.blob = method, params, frame.blob
         self.call, self.meta, self.front = frame.call, meta, channel.front
@@ -206,17 +193,14 @@ class Context:
 
 
 class Connection:
-    """A client's connection that stays (section 9). It may be kept, and its methods may be called at
-    any time and from any thread; from another than the loop's they wait until the loop has done it.
-
+    """A client's connection that stays (section 9). It may be kept, and its methods may be called at any time
+    and from any thread; from another than the loop's they wait until the loop has done it.
     id, instance: its number, and which front's it is. Two are equal where both are the same, and
     Connection(worker, id, instance) makes one that another worker or a database knows.
-
-    What is sent about one connection takes effect in the order sent, the response to its call
-    included. For one that has gone it is dropped by the front. push() and the others raise ValueError
-    for what cannot be sent, or is over the front's max_frame; ConnectionError when no channel to its
-    front is open; BufferError when the front is 4 MiB behind in reading. Then nothing was sent."""
-
+    What is sent about one connection takes effect in the order sent, the response to its call included. For
+    one that has gone it is dropped by the front. push() and the others raise ValueError for what cannot be
+    sent, or is over the front's max_frame; ConnectionError when no channel to its front is open; BufferError
+    when the front is 4 MiB behind in reading. Then nothing was sent."""
     __slots__ = ("id", "instance", "_worker", "_channel")
 
     def __init__(self, worker, id, instance, channel=None):
@@ -233,6 +217,15 @@ class Connection:
         message: bytes for a binary one, str for any text; else a value that is sent as JSON."""
         self._send(PUSH, **_message_parts(message))
 
+    def ask(self, method, params=None, timeout=30.0):
+        """Send a JSON-RPC request to this client, and return its result, on routes with `responses: true` whose
+        pool takes frontd.response (section 9). In the loop's thread it is to be awaited.
+        params: dict, list or None.  timeout: seconds.  Raises RpcError with the client's error,
+        asyncio.TimeoutError where no answer comes in time, and what push() does."""
+        asking, worker = self._worker._ask(self, method, params, timeout), self._worker
+        other = worker._thread not in (None, threading.get_ident())
+        return asyncio.run_coroutine_threadsafe(asking, worker._loop).result() if other else asking
+
     def subscribe(self, topic):
         """Have this client get what is published to `topic`, a str of 1 to 255 bytes (SUBSCRIBE)."""
         self._send(SUBSCRIBE, meta=_topic_meta(topic))
@@ -242,9 +235,8 @@ class Connection:
         self._send(UNSUBSCRIBE, meta=b"" if topic is None else _topic_meta(topic))
 
     def disconnect(self, code=1000, reason=""):
-        """Close this connection (DISCONNECT).
-        code: WebSocket close code, 1000 to 1003, 1007 to 1014, 3000 to 4999.  reason: 123 bytes of
-        UTF-8 at most. Other connections than WebSockets are just closed."""
+        """Close this connection (DISCONNECT). code: WebSocket close code, 1000 to 1003, 1007 to 1014, 3000 to 4999.
+        reason: 123 bytes of UTF-8 at most. Other connections than WebSockets are just closed."""
         good = 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
         if type(code) is not int or not good or len(reason.encode()) > REASON_MAX:
             raise ValueError(f"bad close code {code!r}, or a reason over {REASON_MAX} bytes")
@@ -268,10 +260,8 @@ def _topic_meta(topic):
 
 
 class HttpRequest:
-    """A request on a route of kind `http` (section 8), the argument of an http handler.
-    method, scheme, authority, path, query: str.  headers: list of (name, value), names lower-case.
-    body: bytes.  ctx: the Context."""
-
+    """A request on a route of kind `http` (section 8), the argument of an http handler. method, scheme,
+    authority, path, query: str.  headers: list of (name, value), names lower-case.  body: bytes.  ctx: the Context."""
     def __init__(self, ctx):
         params = ctx.params if isinstance(ctx.params, dict) else {}
         for name in ("method", "scheme", "authority", "path", "query"):
@@ -281,16 +271,13 @@ class HttpRequest:
 
     def header(self, name, default=None):
         """The value of the first header of that name, in any case of letters, or `default`."""
-        name = name.lower()
-        return next((value for key, value in self.headers if key == name), default)
+        return next((value for key, value in self.headers if key == name.lower()), default)
 
 
 class HttpResponse:
-    """What an http handler returns (section 8).
-    body: bytes, or str, which is sent as UTF-8.  status: 200 to 599.  headers: a dict or a list of
-    (name, value); content-length is the front's business.  Raises ValueError for a header that could
-    end the head early, and for a bad status; TypeError for a body of another type."""
-
+    """What an http handler returns (section 8). body: bytes, or str, which is sent as UTF-8.  status: 200 to
+    599.  headers: a dict or a list of (name, value); content-length is the front's business.  Raises
+    ValueError for a header that could end the head early or a bad status; TypeError for another body."""
     def __init__(self, body=b"", status=200, headers=()):
         pairs = headers.items() if isinstance(headers, dict) else headers
         self.headers = [(str(name).lower(), str(value)) for name, value in pairs]
@@ -300,13 +287,11 @@ class HttpResponse:
             raise ValueError(f"bad status {status!r}")
         if not isinstance(body, (bytes, bytearray, memoryview, str)):
             raise TypeError(f"a body is bytes or str, not {type(body).__name__}")
-        self.status = status
-        self.body = body.encode() if isinstance(body, str) else bytes(body)
+        self.status, self.body = status, body.encode() if isinstance(body, str) else bytes(body)
 
 
 class _Handler:
     """A registered function and how it is called: with the params, or with what `make(ctx)` returns."""
-
     def __init__(self, function, make=None, http=False):
         self.function, self.make, self.http = function, make, http
         self.is_async = inspect.iscoroutinefunction(function)
@@ -338,7 +323,6 @@ class _Handler:
 
 class _Call:
     """A REQUEST from its frame to its RESPONSE. `work` is the handler's future while it runs."""
-
     def __init__(self, channel, ctx, id, handler, arguments):
         self.channel, self.ctx, self.id = channel, ctx, id
         self.handler, self.arguments, self.work = handler, arguments, None
@@ -389,7 +373,6 @@ def _id_text(request, body):
 
 class _Channel(asyncio.Protocol):
     """A connection from a front's shard. asyncio calls connection_made() to resume_writing()."""
-
     def __init__(self, worker):
         self.worker = worker
         self.loop = asyncio.get_running_loop()
@@ -518,6 +501,8 @@ class _Channel(asyncio.Protocol):
             request = self._read_request(frame)
             id = _id_text(request, frame.body)
             ctx = Context(frame, request["method"], request.get("params"), meta, self)
+            if notify and ctx.method == "frontd.response" and self.worker._answered(ctx):
+                return
             handler = self.worker._handlers.get(ctx.method)
             if handler is None:
                 raise RpcError(METHOD_NOT_FOUND, "method not found")
@@ -626,10 +611,9 @@ class _Channel(asyncio.Protocol):
         self._close()
 
     def _close(self):
-        """End our direction first and wait for the front's end: closing while bytes from it are
-        unread would reset the connection and could lose what we said last.
-        Where the front goes, its end tells that what we said has taken effect: what comes now is
-        held until then, and is sent on another channel, so that the order stays."""
+        """End our direction first and wait for the front's end: closing while bytes from it are unread would reset
+        the connection and could lose what we said last. Where the front goes, its end tells that what we said has
+        taken effect: what comes now is held until then, and is sent on another channel, so that the order stays."""
         if self.closing:
             return
         self._flush()
@@ -678,16 +662,12 @@ class _Channel(asyncio.Protocol):
 
 class Worker:
     """A worker: its handlers, and the calls in progress over all its channels.
-
-    name: what the front shows for it.  concurrency: calls in progress at once, 0 for no limit
-    (section 4); what comes beyond it waits.  threads: most threads for plain functions (default:
-    `concurrency`, at most 64).  max_frame: largest payload taken, bytes.  ping_after, dead_after:
-    seconds, section 10.
-
-    Handlers get the params as positional or keyword arguments, and the Context where they declare a
-    parameter `ctx`. What they return is the result, any JSON value. They raise RpcError for an error
-    of their own; any other exception is logged and the client gets -32603."""
-
+    name: what the front shows for it.  concurrency: calls in progress at once, 0 for no limit (section 4);
+    what comes beyond it waits.  threads: most threads for plain functions (default: `concurrency`, at most
+    64).  max_frame: largest payload taken, bytes.  ping_after, dead_after: seconds, section 10.
+    Handlers get the params as positional or keyword arguments, and the Context where they declare a parameter
+    `ctx`. What they return is the result, any JSON value. They raise RpcError for an error of their own; any
+    other exception is logged and the client gets -32603."""
     def __init__(self, name=None, concurrency=64, threads=None, max_frame=MAX_FRAME,
                  ping_after=PING_AFTER, dead_after=DEAD_AFTER):
         if not all(type(number) is int and number >= 0 for number in (concurrency, max_frame)):
@@ -700,41 +680,41 @@ class Worker:
         self._usual = {}                     # instance -> _Channel, see _channel_to()
         self._waiting = collections.deque()  # calls for which `concurrency` has no room yet
         self._running = 0                    # handlers in progress, notifications' included
+        self._asked, self._token = {}, os.urandom(8).hex()  # (Connection, id) -> future; how our ids begin
         self._stopping = False
 
     def method(self, name=None):
-        """Decorator: the function answers JSON-RPC method `name` (default: its own name), section 5.
-        A coroutine function runs in the event loop, a plain one in a thread.
-        Raises ValueError when the name is taken."""
+        """Decorator: the function answers JSON-RPC method `name` (default: its own name), section 5. A coroutine
+        function runs in the event loop, a plain one in a thread. Raises ValueError when the name is taken."""
         return lambda function: self._add(name or function.__name__, _Handler(function))
 
     def http(self, function):
-        """Decorator: the function answers the requests of `http` routes (section 8).
-        It is given an HttpRequest and returns an HttpResponse, or bytes or str for a plain 200.
-        Raises ValueError when there is such a function already."""
+        """Decorator: the function answers the requests of `http` routes (section 8). It is given an HttpRequest and
+        returns an HttpResponse, or bytes or str for a plain 200. Raises ValueError when there is one already."""
         return self._add("http.request", _Handler(function, lambda ctx: (HttpRequest(ctx),), http=True))
 
     def event(self, name):
         """Decorator: the function is called with the Context, ctx.conn being the connection (section 9).
-        "connect": a client has come, on routes with `events: true`; ctx.params is {"conn", "path",
-        "headers", "peer"}. Where the route says `connect: ask`, an RpcError refuses the client.
-        "disconnect": it has gone; ctx.params is {"conn", "code"}.
+        "connect": a client has come, on routes with `events: true`; ctx.params is {"conn", "path", "headers",
+        "peer"}. Where the route says `connect: ask`, an RpcError refuses the client.  "disconnect": it has gone;
+        ctx.params is {"conn", "code"}.  "response": with `responses: true`, a Response that is not for ask(),
+        {"conn", "response"}.
         "message": each message on routes with `messages: raw`; it is ctx.message(). What is returned is
         thrown away, answer with ctx.conn.push()."""
         return lambda function: self._add(f"frontd.{name}", _Handler(function, lambda ctx: (ctx,)))
 
     def publish(self, topic, message, after=None):
-        """Send one message to every client that has subscribed to `topic` (PUBLISH, section 9).
-        topic, message, threads: see Connection.  after: a Connection: what was sent about it before
-        takes effect before. Sent once to each front; raises as Connection says when to none."""
+        """Send one message to every client that has subscribed to `topic` (PUBLISH, section 9). topic, message,
+        threads: see Connection.  after: a Connection: what was sent about it before takes effect before. Sent
+        once to each front; raises as Connection says when to none."""
         frame = Frame(PUBLISH, meta=_topic_meta(topic), **_message_parts(message))
         self._in_loop(lambda: self._publish(frame, after))
 
     def run(self, address):
-        """Serve `address` until SIGTERM or SIGINT, then finish the calls taken and return.
-        address: "unix:PATH", "tcp://HOST:PORT" or "tcp://[V6]:PORT". A socket inherited as
-        descriptor 3 (LISTEN_FDS, and LISTEN_PID where set) is used instead where there is one.
-        A second signal ends the process at once. Raises OSError or ValueError when it cannot listen."""
+        """Serve `address` until SIGTERM or SIGINT, then finish the calls taken and return. address: "unix:PATH",
+        "tcp://HOST:PORT" or "tcp://[V6]:PORT". A socket inherited as descriptor 3 (LISTEN_FDS, and LISTEN_PID
+        where set) is used instead where there is one. A second signal ends the process at once. Raises OSError
+        or ValueError when it cannot listen."""
         asyncio.run(self.serve(address, signals=True))
 
     async def serve(self, address, signals=False):
@@ -764,8 +744,8 @@ class Worker:
             self._threads.shutdown(wait=False)
 
     def stop(self):
-        """Say GOAWAY on every channel, take no more calls, finish those taken (section 7).
-        Call it in the event loop; serve() returns when all is done."""
+        """Say GOAWAY on every channel, take no more calls, finish those taken (section 7), whose asking ends with
+        ConnectionError. Call it in the event loop; serve() returns when all is done."""
         if not self._stopping:
             self._stopping = True
             if self._server is not None:  # else serve() does it as soon as there is one
@@ -774,6 +754,8 @@ class Worker:
     def _leave(self):
         self._server.close()
         self._listener.close()
+        for answer in self._asked.values():
+            answer.done() or answer.set_exception(ConnectionError("the worker stops"))
         for channel in list(self._channels):
             channel.go_away("shutdown")
         self._check_stopped()
@@ -793,7 +775,7 @@ class Worker:
     def _hello(self):
         hello = {"protocol": 1, "pid": os.getpid(), "concurrency": self.concurrency,
                  "max_frame": self.max_frame, "methods": sorted(self._handlers),
-                 "features": ["push"]}
+                 "features": ["push"], "responses": self._token}
         return hello if self.name is None else {**hello, "name": self.name}
 
     def _forget(self, channel):
@@ -811,9 +793,8 @@ class Worker:
         return [c for c in self._channels if c.instance == instance]
 
     def _channel_to(self, instance, channel=None):
-        """A channel of that front: the one given while it is open, else the usual one, which is the
-        same until it has closed, since between two there is no order; then the oldest, those that
-        go away last."""
+        """A channel of that front: the one given while it is open, else the usual one, which is the same until it
+        has closed, since between two there is no order; then the oldest, those that go away last."""
         if channel is None or not channel.is_open():
             channel = self._usual.get(instance)
         if channel is None or not channel.is_open():
@@ -833,6 +814,27 @@ class Worker:
                 errors.append(error)
         if len(errors) == len(instances):
             raise errors[-1] if errors else ConnectionError("no channel is open")
+
+    async def _ask(self, conn, method, params, timeout):
+        if self._stopping:
+            raise ConnectionError("the worker stops")  # no front gives it anything any more
+        id, more = f"{self._token}.{os.urandom(8).hex()}", {} if params is None else {"params": params}
+        answer = self._asked[conn, id] = self._loop.create_future()
+        try:
+            conn.push({"jsonrpc": "2.0", "id": id, "method": method, **more})
+            response = await asyncio.wait_for(answer, timeout)
+        finally:
+            self._asked.pop((conn, id), None)
+        if (error := response.get("error")) is not None:
+            raise RpcError(error["code"], error["message"], error.get("data"))
+        return response["result"]
+
+    def _answered(self, ctx):
+        """Whether a client's Response is to one of our requests, in time or not."""
+        id = str(ctx.params["response"].get("id"))
+        if (answer := self._asked.pop((ctx.conn, id), None)) is not None and not answer.done():
+            answer.set_result(ctx.params["response"])
+        return id.startswith(self._token)
 
     def _in_loop(self, function):
         """Call `function` in the loop's thread, from another one too, and raise what it raises."""
@@ -891,7 +893,6 @@ class Worker:
 
 class _Listener:
     """A listening socket; `path` where we made a socket file, which is ours to unlink."""
-
     def __init__(self, socket, name, path=None):
         self.socket, self.name, self.path = socket, name, path
         self.status = path and os.lstat(path)
@@ -979,10 +980,9 @@ def _remove_stale(path):
 
 
 def run(worker, default_address, argv=None):
-    """A worker's main(): read --listen and --concurrency, then worker.run().
-    default_address: where to listen unless --listen says otherwise, see Worker.run().
-    argv: the arguments, default sys.argv[1:]. Logs to stderr unless logging is set up already.
-    Exits with 1 and a message when it cannot listen."""
+    """A worker's main(): read --listen and --concurrency, then worker.run(). default_address: where to listen
+    unless --listen says otherwise, see Worker.run().  argv: the arguments, default sys.argv[1:]. Logs to stderr
+    unless logging is set up already. Exits with 1 and a message when it cannot listen."""
     parser = argparse.ArgumentParser(description=f"frontd worker {worker.name or ''}".strip())
     parser.add_argument("--listen", default=default_address, metavar="ADDRESS",
                         help="unix:PATH or tcp://HOST:PORT (default: %(default)s)")

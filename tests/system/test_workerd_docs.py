@@ -1,12 +1,13 @@
 """The C in docs/workerd.md, taken from the page, compiled and run, so that it cannot rot."""
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 
-from fakefront import PUBLISH, SUBSCRIBE, until
+from fakefront import NOTIFY, PUBLISH, PUSH, SUBSCRIBE, until
 from test_workerd import ends, sanitized, start  # noqa: F401
 from workerproc import BUILD, ROOT, Starter
 
@@ -33,13 +34,23 @@ int workerd_module_init(struct workerd *worker)
 }
 """
 
+ASKS = """
+#include <workerd/workerd.h>
+
+%s
+int workerd_module_init(struct workerd *worker)
+{
+    return workerd_method(worker, "orders.remove", remove_order, NULL);
+}
+"""
+
 EXAMPLE = re.compile(r"^```c\n(.*?)^```$", re.S | re.M)
 
 
 def test_the_documented_modules_and_program_work(start, tmp_path):  # noqa: F811
     """Compiles what docs/workerd.md shows, with the flags of the pkg-config file."""
     with open(os.path.join(ROOT, "docs", "workerd.md"), encoding="utf-8") as file:
-        module, news, program = EXAMPLE.findall(file.read())
+        module, news, asks, program = EXAMPLE.findall(file.read())
     env = {**os.environ, "PKG_CONFIG_PATH": os.path.join(BUILD, "meson-uninstalled")}
     flags, libraries = (subprocess.run(["pkg-config", what, "workerd-uninstalled"], env=env, check=True,
                                        capture_output=True, text=True).stdout.split()
@@ -47,7 +58,8 @@ def test_the_documented_modules_and_program_work(start, tmp_path):  # noqa: F811
     if sanitized():
         flags.append("-fsanitize=address,undefined")
     for name, text, more in [("greet.so", module, ["-shared", "-fPIC"]),
-                             ("news.so", NEWS % news, ["-shared", "-fPIC"]), ("own", program, [])]:
+                             ("news.so", NEWS % news, ["-shared", "-fPIC"]),
+                             ("asks.so", ASKS % asks, ["-shared", "-fPIC"]), ("own", program, [])]:
         (tmp_path / f"{name}.c").write_text(text)
         subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", *flags, *more, "-o", str(tmp_path / name),
                         str(tmp_path / f"{name}.c"), *(libraries if name == "own" else [])], check=True)
@@ -59,6 +71,13 @@ def test_the_documented_modules_and_program_work(start, tmp_path):  # noqa: F811
     assert front.call("news.follow", conn=7)["result"] is True
     assert front.call("news.now")["result"] is True
     assert [frame.type for frame in front.kept] == [SUBSCRIBE, PUBLISH]
+    front = start(modules=(str(tmp_path / "asks.so"),)).front()
+    call = front.request("orders.remove", conn=7)
+    request = json.loads(front.expect(PUSH).body)
+    assert request["params"] == ["Delete it?"]
+    front.request("frontd.response", {"conn": "7", "response": {"jsonrpc": "2.0", "id": request["id"], "result": True}},
+                  flags=NOTIFY, conn=7)
+    assert json.loads(front.response(call).body)["result"] is True
     address = f"unix:{tmp_path}/own.sock"
     starter = Starter(tmp_path, "workerd")
     own = starter.start([str(tmp_path / "own"), address], address, env={

@@ -6,8 +6,8 @@
 
 #include "workerd/workerd.h"
 
-/* demo_chat.c: registers demo.join, demo.say, demo.leave and frontd.message. Returns 0 or -errno.
- */
+/* demo_chat.c: registers demo.join, demo.say, demo.leave, demo.ask and frontd.message. Returns 0 or
+ * -errno. */
 int demo_chat_init(struct workerd *worker);
 
 /* docs/chat.html, compiled in (embed.py). */

@@ -129,6 +129,49 @@ static void echo(struct workerd_call *call, void *data)
                   workerd_call_is_binary(call) ? WORKERD_BINARY : WORKERD_TEXT, blob.p, blob.n));
 }
 
+enum { ASK_MS = 10 * 1000, METHOD_MAX = 200 };
+
+/* What the client has answered becomes the answer of the call in which it was asked. */
+static void on_asked(struct workerd_text response, void *data)
+{
+    struct workerd_call *call = data;
+    char message[TEXT_MAX];
+    int64_t code;
+    struct workerd_text result = workerd_json_member(response, "result");
+    struct workerd_text error = workerd_json_member(response, "error");
+    if (result.n > 0) {
+        workerd_reply(call, result.p, result.n);
+    } else if (workerd_json_integer(workerd_json_member(error, "code"), &code) == 0 &&
+               workerd_json_string(
+                   workerd_json_member(error, "message"), message, sizeof(message)) >= 0) {
+        struct workerd_text more = workerd_json_member(error, "data");
+        workerd_fail(call, code, message, more.p, more.n);
+    } else {
+        workerd_fail(call, WORKERD_INTERNAL_ERROR, "no answer", NULL, 0);
+    }
+}
+
+/* demo.ask: {"method":…,"params":…,"ms":…}; asks the client that calls, and gives it its own
+ * answer. */
+static void ask(struct workerd_call *call, void *data)
+{
+    struct workerd *worker = data;
+    char method[METHOD_MAX];
+    int64_t ms = ASK_MS;
+    struct workerd_text params = demo_param(call, "params", 1);
+    struct workerd_text most = demo_param(call, "ms", 2);
+    if (workerd_json_string(demo_param(call, "method", 0), method, sizeof(method)) < 0 ||
+        (params.n > 0 && params.p[0] != '{' && params.p[0] != '[') ||
+        (most.n > 0 && (workerd_json_integer(most, &ms) < 0 || ms < 0))) {
+        demo_invalid_params(call, "method is a string, params an object or array, ms a number");
+        return;
+    }
+    int r = workerd_ask(
+        worker, workerd_call_conn(call), method, params.p, params.n, (uint64_t)ms, on_asked, call);
+    if (r < 0)
+        workerd_fail(call, WORKERD_INTERNAL_ERROR, strerror(-r), NULL, 0);
+}
+
 int demo_chat_init(struct workerd *worker)
 {
     int r = workerd_method(worker, "demo.join", join, NULL);
@@ -136,5 +179,7 @@ int demo_chat_init(struct workerd *worker)
         r = workerd_method(worker, "demo.say", say, NULL);
     if (r == 0)
         r = workerd_method(worker, "demo.leave", leave, NULL);
+    if (r == 0)
+        r = workerd_method(worker, "demo.ask", ask, worker);
     return r == 0 ? workerd_method(worker, "frontd.message", echo, NULL) : r;
 }
