@@ -194,13 +194,15 @@ static void reply(struct request *request, const struct reply *reply)
 {
     struct client *client = request->client;
     struct buf *out;
-    bool no_body = request->head || reply->status == 204 || reply->status == 304;
+    bool reset = reply->status == 205; /* RFC 9110 section 15.3.6: it says that nothing follows */
+    bool no_body = request->head || reset || reply->status == 204 || reply->status == 304;
+    uint64_t length = reply->has_length ? reply->length : reply->body.n;
     struct http1_reply head = {
         .status = reply->status,
         .minor = request->minor,
         .keep_alive = request->keep_alive,
         .no_length = reply->status == 204 || (reply->status == 304 && !reply->has_length),
-        .content_length = reply->has_length ? reply->length : reply->body.n,
+        .content_length = reset ? 0 : length,
         .content_type = reply->content_type,
         .fields = reply->fields,
     };

@@ -230,6 +230,24 @@ def test_no_body_with_204_and_304(client, status, blob):
     assert client.request("GET", "/x").json()["path"] == "/x"
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize("length", [None, "9"])
+@pytest.mark.parametrize("blob", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"])
+def test_no_body_with_205(client, method, length, blob):
+    """RFC 9110 section 15.3.6: there is no content, and unlike with 204 its length says so."""
+    fields = [("etag", '"x"')] + ([("content-length", length)] if length else [])
+    r = get(client, result(205, *fields), blob, method=method)
+    assert r.status == 205 and r.header("etag") == '"x"' and r.header("content-length") == "0"
+    assert client.request("GET", "/x").json()["path"] == "/x"
+
+
+@pytest.mark.parametrize("status", [100, 101, 103, 199])
+def test_interim_statuses_are_no_answer(client, status):
+    """One would be followed by another answer, and 101 by no HTTP at all."""
+    assert get(client, result(status), b"body").status == 502
+    assert client.request("GET", "/x").json()["path"] == "/x"
+
+
 def test_no_body_for_head(client):
     for value, status in [(result(200), 200), (result(404), 404), (None, 500), (b"null", 502)]:
         r = get(client, value, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", method="HEAD")

@@ -83,6 +83,7 @@ Test(http1_reply, reasons)
         {100, "Continue"},
         {200, "OK"},
         {204, "No Content"},
+        {205, "Reset Content"},
         {304, "Not Modified"},
         {400, "Bad Request"},
         {404, "Not Found"},
