@@ -497,6 +497,23 @@ static void mark_named(struct http1_head *head)
     }
 }
 
+/*
+ * RFC 9112 section 3.2.2: the authority of the target wins, and Host is replaced by it. Whoever is
+ * shown the field (a worker, a hash, a check of origins) reads the name that was routed by.
+ */
+static inline void settle_authority(struct parse *parse)
+{
+    struct http1_head *head = parse->head;
+    if (LIKELY(head->authority.n == 0)) {
+        if (parse->has_host)
+            head->authority = parse->host;
+        return;
+    }
+    for (size_t i = 0; i < head->nfields; i++)
+        if (head->fields[i].known == HTTP1_F_HOST)
+            head->fields[i].value = head->authority;
+}
+
 /* What only the whole head can tell. */
 static inline int conclude(struct parse *parse)
 {
@@ -509,9 +526,7 @@ static inline int conclude(struct parse *parse)
         return 501;
     head->chunked = parse->has_coding;
     head->keep_alive = !parse->close && (head->minor != 0 || parse->keep_alive);
-    /* RFC 9112 section 3.2.2: the authority of the target wins */
-    if (parse->has_host && head->authority.n == 0)
-        head->authority = parse->host;
+    settle_authority(parse);
     if (parse->names_a_field)
         mark_named(head);
     return 0;

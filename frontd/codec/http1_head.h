@@ -44,7 +44,7 @@ enum http1_known {
 
 struct http1_field {
     struct span name;  /* as sent */
-    struct span value; /* without surrounding white space */
+    struct span value; /* without surrounding white space; Host: see `authority` */
     uint8_t known;     /* enum http1_known */
     bool hop_by_hop;   /* never forwarded: RFC 9110 section 7.6.1, named by Connection or not */
 };
@@ -60,7 +60,10 @@ struct http1_head {
     struct span target; /* as sent */
     struct span path;   /* origin and absolute form: as sent, not decoded, "/" where it is empty */
     struct span query;  /* after '?'; n == 0 where there is none */
-    struct span authority;   /* of the target (absolute, authority form) if any, else of Host */
+    /* Of the target (absolute, authority form) if any, else of Host. RFC 9112 section 3.2.2: where
+     * the target has one the Host field that was sent is ignored, and its value in `fields` is this
+     * one, so that nobody is shown another. */
+    struct span authority;
     uint64_t content_length; /* bytes; 0 when has_length is false */
     uint16_t nfields;
     uint8_t method;       /* enum http1_method */

@@ -85,6 +85,10 @@ static void check_meaning(void)
         const struct http1_field *field = &head.fields[i];
         CHECK(field->name.n > 0 && field->known <= HTTP1_F_UPGRADE);
         hosts += is(field->name, "host");
+        /* Nobody is shown another name than the one that is routed by. */
+        CHECK(!is(field->name, "host") ||
+              (field->value.n == head.authority.n &&
+                  memcmp(field->value.p, head.authority.p, head.authority.n) == 0));
         codings += is(field->name, "transfer-encoding");
         CHECK(!is(field->name, "connection") || field->hop_by_hop);
         if (is(field->name, "content-length")) {

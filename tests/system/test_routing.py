@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from harness import http_route, rpc_route
+from fakeworker import echo
+from harness import http_route, rpc_route, ws_route
 from httpclient import request, rpc_body
+from wsclient import WsClient
 
 
 @pytest.fixture
@@ -40,6 +42,39 @@ def test_the_absolute_target_says_the_host(web):
     with web.client() as client:
         client.send(request("POST", "http://a.test/", rpc_body("m"), host="b.test"))
         assert client.read_response().json()["result"] == "a"
+
+
+def test_a_host_that_was_ignored_is_shown_to_nobody(site):
+    """RFC 9112 section 3.2.2: in the context of calls, and in what events tell."""
+    keys = {"headers": ["Host"]}
+    web = site(routes=[rpc_route(**keys), http_route(**keys), ws_route(events=True, **keys)])
+    worker = web.fake(handler=lambda call: call.http() if call.method == "http.request" else echo(call))
+    web.start()
+    with web.client() as client:
+        for target in ("http://one.test:81/rpc", "http://one.test:81/x"):
+            client.send(request("POST", target, rpc_body("m"), host="two.test"))
+            assert client.read_response().status == 200
+        client.send(b"POST http://one.test:81/rpc HTTP/1.0\r\nHost: two.test\r\nContent-Length: %d\r\n\r\n%s" %
+                    (len(rpc_body("m")), rpc_body("m")))
+        assert client.read_response().status == 200
+    with WsClient(web.address, "http://one.test:81/ws", host="two.test") as client:
+        client.call("m")
+        client.finish()
+    assert [c.meta["headers"] for c in worker.calls if "headers" in c.meta] == [{"host": "one.test:81"}] * 4
+    assert worker.connects[0].params["headers"] == {"host": "one.test:81"}
+    for call in worker.calls:
+        assert b"two.test" not in call.body
+
+
+def test_a_host_that_was_ignored_is_not_hashed(site):
+    web = hashed(site, "header:host")
+    with web.client() as client:
+        def of(target, host):
+            client.send(request("POST", target, rpc_body("m"), host=host))
+            return client.read_response().json()["result"]
+        found = [[of("http://h%d.test/rpc" % n, "h%d.test" % m) for m in range(8)] for n in range(8)]
+        assert [of("/rpc", "h%d.test" % n) for n in range(8)] == [row[0] for row in found]
+    assert all(len(set(row)) == 1 for row in found) and len({row[0] for row in found}) > 1
 
 
 def hashed(site, key, shards=1, workers=4, **keys):

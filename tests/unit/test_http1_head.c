@@ -159,7 +159,13 @@ Test(http1_head, target_forms)
     static const struct row rows[] = {
         {IN("GET http://a.b:80/c?d HTTP/1.1\r\n" HOST END), 0,
             "GET GET absolute http://a.b:80/c?d path=/c query=d authority=a.b:80 1.1 keep-alive\n"
-            "Host=h\n"},
+            "Host=a.b:80\n"},
+        /* what Host says then is not shown to anybody, wherever it stands and whatever it is */
+        {IN("GET http://a/ HTTP/1.1\r\nX: 1\r\nhOST:\r\nX-Host: h\r\n" END), 0,
+            "GET GET absolute http://a/ path=/ query= authority=a 1.1 keep-alive\n"
+            "X=1\nhOST=a\nX-Host=h\n"},
+        {IN("GET http://a/ HTTP/1.0\r\nHost: b:1\r\n" END), 0,
+            "GET GET absolute http://a/ path=/ query= authority=a 1.0\nHost=a\n"},
         {IN("GET HTTPS://a HTTP/1.0\r\n" END), 0,
             "GET GET absolute HTTPS://a path=/ query= authority=a 1.0\n"},
         {IN("GET http://a?b/c HTTP/1.0\r\n" END), 0,
@@ -169,7 +175,7 @@ Test(http1_head, target_forms)
 
         {IN("CONNECT a.b:443 HTTP/1.1\r\n" HOST END), 0,
             "CONNECT CONNECT authority a.b:443 path= query= authority=a.b:443 1.1 keep-alive\n"
-            "Host=h\n"},
+            "Host=a.b:443\n"},
         {IN("CONNECT [::1]:1 HTTP/1.0\r\n" END), 0,
             "CONNECT CONNECT authority [::1]:1 path= query= authority=[::1]:1 1.0\n"},
 
