@@ -69,6 +69,7 @@ static void free_listener(struct conf_listener *listener)
     for (uint32_t i = 0; i < listener->nroutes; i++) {
         struct conf_route *route = &listener->routes[i];
         mem_free(route->path);
+        mem_free(route->prefix);
         mem_free(route->host);
         mem_free(route->pools);
         free_texts(route->headers, route->nheaders);

@@ -73,8 +73,10 @@ enum conf_meta {
 
 struct conf_route {
     char *path;
-    char *host; /* lower case, without port; NULL: any */
+    char *host; /* lower case, without port and final dot; NULL: any */
     size_t path_len;
+    char *prefix; /* the path in normal form (path.h), which those of requests are compared with */
+    size_t prefix_len;
     enum conf_kind kind;
     uint32_t *pools; /* indices, at least one */
     uint32_t npools;
@@ -101,6 +103,7 @@ struct conf_listener {
     char *text; /* the address as written */
     struct conf_address address;
     enum conf_protocol protocol;
+    bool paths_strict; /* HTTP: paths: strict */
     /* HTTP: longest path first; with a host before without. Else one of kind CONF_STREAM. */
     struct conf_route *routes;
     uint32_t nroutes;

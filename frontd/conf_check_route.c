@@ -4,6 +4,7 @@
 
 #include "common/mem.h"
 #include "frontd/conf_value.h"
+#include "frontd/path.h"
 
 /* What a connection of a route may be told is up to one realm. */
 static bool check_realm(struct checker *checker, const char *key, const struct conf_pool *pool,
@@ -168,6 +169,38 @@ static void check_headers(struct checker *checker, const char *parent,
     route->nheaders = route->headers == NULL ? 0 : raw->headers_count;
 }
 
+/* The path, and what it is to those of requests, which are compared in normal form. */
+static void check_path(
+    struct checker *checker, const char *key, const char *path, struct conf_route *route)
+{
+    route->path = checker_copy(checker, path);
+    route->path_len = strlen(path);
+    route->prefix = checker_copy(checker, path);
+    if (checker->failed)
+        return;
+    if (path_normalise((struct span){path, route->path_len}, route->prefix, &route->prefix_len) < 0)
+        checker_complain(checker, key,
+            "'%s': '%%' is followed by two hexadecimal digits, not 00, and '..' stays below '/'",
+            path);
+    else
+        route->prefix[route->prefix_len] = '\0';
+}
+
+/* One that ends in a dot is the same name (RFC 1034 section 3.1), so it is kept without. */
+static void check_host(
+    struct checker *checker, const char *key, const char *host, struct conf_route *route)
+{
+    if (host == NULL)
+        return;
+    if (host[0] == '\0' || strcmp(host, ".") == 0 ||
+        (host[0] != '[' && strpbrk(host, ":/ ") != NULL))
+        checker_complain(checker, key, "'%s': a host, without scheme or port", host);
+    route->host = checker_copy_lower(checker, host);
+    size_t n = route->host == NULL ? 0 : strlen(route->host);
+    if (n > 1 && route->host[n - 1] == '.')
+        route->host[n - 1] = '\0';
+}
+
 static void check_route(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, const struct conf *conf, struct conf_route *route)
 {
@@ -178,13 +211,9 @@ static void check_route(struct checker *checker, const char *parent,
     snprintf(key, sizeof(key), "%s.path", parent);
     if (raw->path[0] != '/' || strpbrk(raw->path, "?# ") != NULL)
         checker_complain(checker, key, "'%s': a path begins with '/' and has no query", raw->path);
-    route->path = checker_copy(checker, raw->path);
-    route->path_len = strlen(raw->path);
-    route->host = checker_copy_lower(checker, raw->host);
+    check_path(checker, key, raw->path, route);
     snprintf(key, sizeof(key), "%s.host", parent);
-    if (raw->host != NULL &&
-        (raw->host[0] == '\0' || (raw->host[0] != '[' && strpbrk(raw->host, ":/ ") != NULL)))
-        checker_complain(checker, key, "'%s': a host, without scheme or port", raw->host);
+    check_host(checker, key, raw->host, route);
     snprintf(key, sizeof(key), "%s.kind", parent);
     route->kind = (enum conf_kind)checker_name(checker, key, raw->kind, kinds, ARRAY_LEN(kinds));
     check_common(checker, parent, raw, conf, route);
@@ -205,8 +234,8 @@ static int compare_routes(const void *left, const void *right)
     const struct conf_route *b = right;
     if ((a->host == NULL) != (b->host == NULL))
         return a->host == NULL ? 1 : -1;
-    if (a->path_len != b->path_len)
-        return a->path_len < b->path_len ? 1 : -1;
+    if (a->prefix_len != b->prefix_len)
+        return a->prefix_len < b->prefix_len ? 1 : -1;
     return 0;
 }
 
@@ -220,9 +249,13 @@ static void check_http(struct checker *checker, unsigned index, const struct con
 {
     static const char *const stream_keys[] = {"pool", "pools", "timeout", "meta", "messages",
         "events", "connect", "ping", "slow", "responses"};
+    static const char *const paths[] = {"any", "strict"};
     char parent[64];
     snprintf(parent, sizeof(parent), "listeners[%u].routes", index);
     char of_listener[64];
+    snprintf(of_listener, sizeof(of_listener), "listeners[%u].paths", index);
+    listener->paths_strict = checker_name(
+                                 checker, of_listener, raw->paths, paths, ARRAY_LEN(paths)) == 1;
     snprintf(of_listener, sizeof(of_listener), "listeners[%u]", index);
     refuse_keys(checker, of_listener, stream_keys, ARRAY_LEN(stream_keys),
         "only for protocol: frame and line");
@@ -239,7 +272,7 @@ static void check_http(struct checker *checker, unsigned index, const struct con
         snprintf(parent, sizeof(parent), "listeners[%u].routes[%u]", index, i);
         check_route(checker, parent, &raw->routes[i], conf, &listener->routes[i]);
         for (unsigned j = 0; j < i && !checker->failed; j++) {
-            if (same_text(listener->routes[j].path, listener->routes[i].path) &&
+            if (same_text(listener->routes[j].prefix, listener->routes[i].prefix) &&
                 same_text(listener->routes[j].host, listener->routes[i].host))
                 checker_complain(checker, parent, "'%s' is there twice for the same host",
                     listener->routes[i].path);
@@ -251,7 +284,7 @@ static void check_http(struct checker *checker, unsigned index, const struct con
 static void check_stream(struct checker *checker, unsigned index,
     const struct conf_raw_listener *raw, const struct conf *conf, struct conf_listener *listener)
 {
-    static const char *const http_keys[] = {"routes"};
+    static const char *const http_keys[] = {"routes", "paths"};
     char parent[64];
     snprintf(parent, sizeof(parent), "listeners[%u]", index);
     refuse_keys(checker, parent, http_keys, ARRAY_LEN(http_keys), "only for protocol: http");

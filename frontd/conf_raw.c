@@ -55,6 +55,7 @@ static const cyaml_schema_field_t listener_fields[] = {
     NEEDED(conf_raw_listener, name),
     NEEDED(conf_raw_listener, address),
     TEXT(conf_raw_listener, protocol),
+    TEXT(conf_raw_listener, paths),
     CYAML_FIELD_SEQUENCE("routes", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
         struct conf_raw_listener, routes, &route_value, 0, CYAML_UNLIMITED),
     LATER(tls),

@@ -32,6 +32,7 @@ struct conf_raw_listener {
     char *name;
     char *address;
     char *protocol;
+    char *paths;
     struct conf_raw_route *routes;
     unsigned routes_count;
     struct conf_raw_route stream; /* of frame and line: its keys stand at the listener */

@@ -223,26 +223,34 @@ void request_abandon(struct request *request)
 /* What the route does not take, whatever the body is. Returns 0, or the status. */
 static unsigned status_of_head(const struct conf_route *route, const struct http1_head *head)
 {
-    if (head->form == HTTP1_AUTHORITY)
-        return 405; /* CONNECT: there is nothing to connect to */
     if (route == NULL)
-        return head->form == HTTP1_ASTERISK ? 0 : 404;
-    if (route->kind == CONF_JSONRPC && head->method != HTTP1_POST && head->method != HTTP1_OPTIONS)
+        return 404;
+    if (route->kind != CONF_JSONRPC || head->method == HTTP1_OPTIONS)
+        return 0;
+    if (head->method != HTTP1_POST)
         return 405;
     return 0;
 }
 
-static const struct conf_route *find_route(
-    const struct client *client, const struct http1_head *head)
+/* The request's route (NULL: none). Returns 0, or the status that it gets whatever its body is. */
+static unsigned find_route(
+    const struct client *client, const struct http1_head *head, const struct conf_route **ret_route)
 {
-    if (head->form == HTTP1_ASTERISK || head->form == HTTP1_AUTHORITY)
-        return NULL;
-    return router_route(client->listener, head->authority, head->path);
+    *ret_route = NULL;
+    if (head->form == HTTP1_AUTHORITY)
+        return 405; /* CONNECT: there is nothing to connect to */
+    if (head->form == HTTP1_ASTERISK)
+        return 0;
+    int r = router_route(client->listener, head->authority, head->path, ret_route);
+    if (r != 0)
+        return r < 0 ? 503 : 400;
+    return status_of_head(*ret_route, head);
 }
 
 bool request_hopeless(const struct client *client, const struct http1_head *head)
 {
-    return status_of_head(find_route(client, head), head) != 0;
+    const struct conf_route *route;
+    return find_route(client, head, &route) != 0;
 }
 
 static struct span allow_of(const struct conf_route *route)
@@ -261,8 +269,8 @@ bool request_start(struct client *client, const struct http1_head *head, struct 
         request->keep_alive = false;
         client->last_request = true;
     }
-    request->route = find_route(client, head);
-    unsigned status = status_of_head(request->route, head);
+    unsigned status = find_route(client, head, &request->route);
+    if (status != 0) {
     if (status != 0) {
         request_status(
             request, status, status == 405 ? allow_of(request->route) : (struct span){0});
@@ -291,8 +299,7 @@ void request_refuse(
     request->keep_alive = false;
     request->head = request->head || is_head;
     if (head != NULL) {
-        request->route = find_route(client, head);
-        unsigned of_head = status_of_head(request->route, head);
+        unsigned of_head = find_route(client, head, &request->route);
         if (of_head != 0)
             status = of_head;
     }

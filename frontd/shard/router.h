@@ -4,12 +4,21 @@
 
 #include "frontd/conf.h"
 
+enum {
+    ROUTER_E_PATH = 1, /* the path has no normal form, or the listener wants a stricter spelling */
+};
+
 /*
- * The route of a path (as sent): the longest prefix on whole segments; routes with a host that fits
- * come before those without. authority: host and optional port. NULL where there is none.
+ * The route of a path (as sent), which is compared in its normal form (path.h): the longest prefix
+ * on whole segments; routes with a host that fits come before those without. authority: host and
+ * optional port, as sent; one dot at the end of the host does not count, nor do upper and lower
+ * case.
+ *
+ * Returns 0 with *ret_route (NULL where none fits), ROUTER_E_PATH, or -ENOMEM. Memory is taken only
+ * for a long path that is not in normal form.
  */
-const struct conf_route *router_route(
-    const struct conf_listener *listener, struct span authority, struct span path);
+int router_route(const struct conf_listener *listener, struct span authority, struct span path,
+    const struct conf_route **ret_route);
 
 /*
  * The pool of a method (unescaped): of the route's pools the one whose pattern fits best, exact

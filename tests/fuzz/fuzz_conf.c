@@ -33,6 +33,9 @@ void freeaddrinfo(struct addrinfo *found)
 static void check_route(const struct conf *conf, const struct conf_route *route)
 {
     CHECK(route->path != NULL && route->path[0] == '/' && strlen(route->path) == route->path_len);
+    const struct span prefix = {route->prefix, route->prefix_len};
+    CHECK(prefix.n > 0 && strlen(prefix.p) == prefix.n && prefix.p[0] == '/');
+    CHECK(route->host == NULL || route->host[0] != '\0');
     CHECK(route->timeout > 0 && route->npools > 0);
     for (uint32_t i = 0; i < route->npools; i++)
         CHECK(route->pools[i] < conf->npools);

@@ -123,6 +123,8 @@ Test(conf, defaults)
     cr_assert_eq(web->nroutes, 1u);
     const struct conf_route *route = &web->routes[0];
     cr_assert_str_eq(route->path, "/rpc");
+    cr_assert_str_eq(route->prefix, "/rpc");
+    cr_assert(route->prefix_len == 4 && !web->paths_strict);
     cr_assert(route->path_len == 4 && route->host == NULL && route->kind == CONF_JSONRPC);
     cr_assert(route->npools == 1 && route->pools[0] == 0);
     cr_assert(route->timeout == 30000 && route->meta == 0 && route->nheaders == 0);

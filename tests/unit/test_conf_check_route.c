@@ -188,6 +188,55 @@ Test(conf_check_route, only_for_websocket)
     }
 }
 
+/* What requests are compared with, beside what was written. */
+Test(conf_check_route, paths_and_hosts)
+{
+    static const struct {
+        const char *path, *prefix, *host, *kept;
+    } cases[] = {
+        {"/a", "/a", "One.Test.", "one.test"},
+        {"/a/", "/a/", "one.test", "one.test"},
+        {"//a///b//", "/a/b/", "localhost.", "localhost"},
+        {"/x/../%73ecret/.", "/secret/", "[::1]", "[::1]"},
+        {"/a%20b", "/a b", "[::A]", "[::a]"},
+        {"/%C3%A4", "/\xc3\xa4", "a..", "a."},
+        {"/\xc3\xa4", "/\xc3\xa4", "*", "*"},
+        {"/rpc/*", "/rpc/*", "127.0.0.1", "127.0.0.1"},
+        {"/..", NULL, "a", NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char text[256], said[512];
+        snprintf(text, sizeof(text),
+            "    paths: strict\n    routes: [{path: \"%s\", host: \"%s\", kind: http, pool: app}]",
+            cases[i].path, cases[i].host);
+        struct conf *conf = parse(listener_head, text, said, sizeof(said));
+        cr_assert_eq(conf != NULL, cases[i].prefix != NULL, "%s: %s", cases[i].path, said);
+        if (conf == NULL)
+            continue;
+        const struct conf_route *route = &conf->listeners[0].routes[0];
+        cr_expect_str_eq(route->path, cases[i].path);
+        cr_expect_str_eq(route->prefix, cases[i].prefix);
+        cr_expect_eq(route->prefix_len, strlen(cases[i].prefix));
+        cr_expect_str_eq(route->host, cases[i].kept);
+        cr_expect(conf->listeners[0].paths_strict);
+        conf_free(conf);
+    }
+}
+
+/* By what is compared, not by what was written. */
+Test(conf_check_route, longest_first)
+{
+    struct conf *conf = parse_good(listener_head,
+        "    routes:\n      - {path: /x/y/z/../../../a, kind: http, pool: app}\n"
+        "      - {path: /a/b, kind: http, pool: app}\n"
+        "      - {path: /a/b/%63d, kind: http, pool: app}\n"
+        "      - {path: /a/b/c/d, kind: http, pool: app}");
+    static const char *const order[] = {"/a/b/c/d", "/a/b/cd", "/a/b", "/a"};
+    for (size_t i = 0; i < ARRAY_LEN(order); i++)
+        cr_expect_str_eq(conf->listeners[0].routes[i].prefix, order[i]);
+    conf_free(conf);
+}
+
 Test(conf_check_route, stream_defaults)
 {
     static const struct {
@@ -270,6 +319,7 @@ Test(conf_check_route, stream_errors)
         {LINE "routes: []", STAYS "routes: only for protocol: http"},
         {LINE "routes: [{path: /, kind: http, pool: app}]",
             STAYS "routes: only for protocol: http"},
+        {LINE "paths: any", STAYS "paths: only for protocol: http"},
         {LINE "timeout: 0s", STAYS "timeout: must be more than 0"},
         {LINE "ping: 0s", STAYS "ping: must be more than 0"},
         {LINE "messages: text", STAYS "messages: 'text' is not known here"},

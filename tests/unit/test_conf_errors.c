@@ -521,6 +521,9 @@ Test(conf_errors, managed_pools)
     check_all(rows, ARRAY_LEN(rows));
 }
 
+#define PATH "'%' is followed by two hexadecimal digits, not 00, and '..' stays below '/'"
+#define HOST "a host, without scheme or port"
+
 Test(conf_errors, listeners_and_routes)
 {
     static const struct row rows[] = {
@@ -559,6 +562,13 @@ Test(conf_errors, listeners_and_routes)
             "6: listeners[0].routes[0].path: '/a b': a path begins with '/' and has no query"},
         {6, "      - path: \"/a#b\"",
             "6: listeners[0].routes[0].path: '/a#b': a path begins with '/' and has no query"},
+        {6, "      - path: /a%", "6: listeners[0].routes[0].path: '/a%': " PATH},
+        {6, "      - path: /%6x", "6: listeners[0].routes[0].path: '/%6x': " PATH},
+        {6, "      - path: /a%00", "6: listeners[0].routes[0].path: '/a%00': " PATH},
+        {6, "      - path: /a/../..", "6: listeners[0].routes[0].path: '/a/../..': " PATH},
+        {6, "      - path: /%2e%2E/a", "6: listeners[0].routes[0].path: '/%2e%2E/a': " PATH},
+        {8, "        pool: app\n        host: .", "9: listeners[0].routes[0].host: '.': " HOST},
+        {8, "        pool: app\n        host: a:1", "9: listeners[0].routes[0].host: 'a:1': " HOST},
         {7, "        kind: soap", "7: listeners[0].routes[0].kind: 'soap' is not known here"},
         {8, "        timeout: 1s",
             "6: listeners[0].routes[0].pool: either pool or pools is needed here"},
@@ -580,6 +590,17 @@ Test(conf_errors, listeners_and_routes)
             "        pool: app\n        host: h\n      - {path: /rpc, host: H, kind: http, pool: "
             "app}",
             "10: listeners[0].routes[1]: '/rpc' is there twice for the same host"},
+        {8,
+            "        pool: app\n        host: h.\n      - {path: /rpc, host: H, kind: http, pool: "
+            "app}",
+            "10: listeners[0].routes[1]: '/rpc' is there twice for the same host"},
+        {8, "        pool: app\n      - {path: //x/../%72pc, kind: http, pool: app}",
+            "9: listeners[0].routes[1]: '//x/../%72pc' is there twice for the same host"},
+        {8, "        pool: app\n      - {path: /rpc/, kind: http, pool: app}", NULL},
+        {4, "    address: 127.0.0.1:1\n    paths: strict", NULL},
+        {4, "    address: 127.0.0.1:1\n    paths: any", NULL},
+        {4, "    address: 127.0.0.1:1\n    paths: Strict",
+            "5: listeners[0].paths: 'Strict' is not known here"},
     };
     check_all(rows, ARRAY_LEN(rows));
 }
