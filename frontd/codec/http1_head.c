@@ -393,6 +393,14 @@ static int take_expect(struct parse *parse, struct span value)
     return 0;
 }
 
+/* RFC 9110 section 8.4. identity is no coding, but it is sent (section 8.4.1). */
+static void take_content_encoding(struct parse *parse, struct span value)
+{
+    struct span element;
+    while (next_element(&value, &element))
+        parse->head->content_coded |= !same_name(element, SPAN("identity"));
+}
+
 static inline int take_known(struct parse *parse, int known, struct span value)
 {
     switch (known) {
@@ -401,6 +409,7 @@ static inline int take_known(struct parse *parse, int known, struct span value)
     case HTTP1_F_TRANSFER_ENCODING: return take_transfer_encoding(parse, value);
     case HTTP1_F_CONNECTION: return take_connection(parse, value);
     case HTTP1_F_EXPECT: return take_expect(parse, value);
+    case HTTP1_F_CONTENT_ENCODING: take_content_encoding(parse, value); return 0;
     default: return 0;
     }
 }
@@ -422,7 +431,10 @@ static inline int known_name(struct span name)
             return HTTP1_F_CONNECTION;
         return IS_NAME(name, "keep-alive") ? HTTP1_F_KEEP_ALIVE : HTTP1_F_OTHER;
     case 14: return IS_NAME(name, "content-length") ? HTTP1_F_CONTENT_LENGTH : HTTP1_F_OTHER;
-    case 16: return IS_NAME(name, "proxy-connection") ? HTTP1_F_PROXY_CONNECTION : HTTP1_F_OTHER;
+    case 16:
+        if (IS_NAME(name, "content-encoding"))
+            return HTTP1_F_CONTENT_ENCODING;
+        return IS_NAME(name, "proxy-connection") ? HTTP1_F_PROXY_CONNECTION : HTTP1_F_OTHER;
     case 17: return IS_NAME(name, "transfer-encoding") ? HTTP1_F_TRANSFER_ENCODING : HTTP1_F_OTHER;
     case 18:
         return IS_NAME(name, "proxy-authenticate") ? HTTP1_F_PROXY_AUTHENTICATE : HTTP1_F_OTHER;
@@ -544,6 +556,7 @@ int http1_head_parse(const char *p, size_t n, const struct http1_limits *limits,
     const bool full = n >= limits->head_bytes; /* no byte more is going to be looked at */
     ret_head->has_length = false;
     ret_head->expect_continue = false;
+    ret_head->content_coded = false;
     ret_head->content_length = 0;
 
     int r = parse_request_line(&parse);

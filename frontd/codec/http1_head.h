@@ -30,6 +30,7 @@ enum http1_known {
     HTTP1_F_OTHER,
     HTTP1_F_HOST,
     HTTP1_F_CONTENT_LENGTH,
+    HTTP1_F_CONTENT_ENCODING,
     HTTP1_F_TRANSFER_ENCODING,
     HTTP1_F_CONNECTION,
     HTTP1_F_EXPECT,
@@ -73,6 +74,7 @@ struct http1_head {
     bool chunked;         /* Transfer-Encoding: chunked is there */
     bool keep_alive;      /* the connection may go on after the answer, as far as the client goes */
     bool expect_continue; /* Expect: 100-continue (never set for HTTP/1.0) */
+    bool content_coded;   /* Content-Encoding lists another coding than identity */
     struct http1_field fields[HTTP1_FIELDS_MAX];
 };
 

@@ -229,7 +229,7 @@ static unsigned status_of_head(const struct conf_route *route, const struct http
         return 0;
     if (head->method != HTTP1_POST)
         return 405;
-    return 0;
+    return head->content_coded ? 415 : 0; /* it would be parsed as if it were JSON */
 }
 
 /* The request's route (NULL: none). Returns 0, or the status that it gets whatever its body is. */
@@ -260,6 +260,16 @@ static struct span allow_of(const struct conf_route *route)
     return SPAN("Allow: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS\r\n");
 }
 
+/* What such a status is to be explained by. */
+static struct span fields_of_status(unsigned status, const struct conf_route *route)
+{
+    switch (status) {
+    case 405: return allow_of(route);
+    case 415: return SPAN("Accept-Encoding: identity\r\n"); /* RFC 9110 section 15.5.16 */
+    default: return (struct span){0};
+    }
+}
+
 bool request_start(struct client *client, const struct http1_head *head, struct span body)
 {
     struct request *request = add(client, head);
@@ -272,8 +282,7 @@ bool request_start(struct client *client, const struct http1_head *head, struct 
     unsigned status = find_route(client, head, &request->route);
     if (status != 0) {
     if (status != 0) {
-        request_status(
-            request, status, status == 405 ? allow_of(request->route) : (struct span){0});
+        request_status(request, status, fields_of_status(status, request->route));
     } else if (request->route == NULL ||
                (request->route->kind == CONF_JSONRPC && head->method == HTTP1_OPTIONS)) {
         struct reply reply = {.status = 204, .fields = allow_of(request->route)};
@@ -306,8 +315,7 @@ void request_refuse(
     if (status == 413 && request->route != NULL && request->route->kind == CONF_JSONRPC)
         request_error(request, RPC_TOO_LARGE, SPAN("null"));
     else
-        request_status(
-            request, status, status == 405 ? allow_of(request->route) : (struct span){0});
+        request_status(request, status, fields_of_status(status, request->route));
 }
 
 void request_reply(struct request *request, const struct reply *reply)

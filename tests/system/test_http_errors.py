@@ -1,4 +1,5 @@
 """Requests that are refused, what they get, and that nothing after them is ever answered."""
+import gzip
 import threading
 
 import pytest
@@ -217,6 +218,55 @@ def test_rpc_paths(web):
     for path, status in [("/rpc", 200), ("/rpc?a=b", 200), ("/rpc/x", 200), ("/rpcx", 404)]:
         with web.client() as client:
             assert client.post(body, path).status == status, path
+
+
+def coded(r):
+    assert r.status == 415 and r.header("accept-encoding") == "identity", r
+    return r
+
+
+@pytest.mark.parametrize("value", ["gzip", "GZIP", "x-gzip", "deflate", "br", "zstd", "identity, gzip", "gzip, identity",
+                                   "aws-chunked", "identity;q=1", "?"])
+def test_content_codings_are_not_understood(web, value):
+    """RFC 9110 section 15.5.16; the body is not looked at, JSON or not, and the connection goes on."""
+    seen = len(web.workers[0].calls)
+    body = rpc_body("demo.echo", [1])
+    with web.client() as client:
+        for data in (body, gzip.compress(body), b""):
+            coded(client.post(data, headers=[("Content-Encoding", value)]))
+        client.send(b"POST /rpc HTTP/1.1\r\nHost: x\r\nContent-Encoding: identity\r\ncontent-encoding: %s\r\n"
+                    b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n" % value.encode())
+        coded(client.read_response())
+        assert len(web.workers[0].calls) == seen
+        assert client.post(body).status == 200
+
+
+@pytest.mark.parametrize("value", ["", "identity", "Identity", "identity, identity", " , IDENTITY,"])
+def test_no_content_coding(web, value):
+    with web.client() as client:
+        r = client.post(rpc_body("demo.echo", [1]), headers=[("Content-Encoding", value), ("Accept-Encoding", "gzip")])
+        assert r.status == 200 and r.json()["result"] == [1]
+
+
+def test_content_codings_before_a_body(web):
+    """A client that waits for 100 Continue, or sends too much, is told the same."""
+    gzipped = [("Content-Encoding", "gzip")]
+    with web.client() as client:
+        client.send(request("POST", "/rpc", None, gzipped + [("Content-Length", 4), ("Expect", "100-continue")]))
+        coded(client.read_response())
+        assert client.at_end()
+    with web.client() as client:
+        client.send(request("POST", "/rpc", None, gzipped + [("Content-Length", 1 << 30)]))
+        coded(client.read_response())
+
+
+def test_content_codings_elsewhere(web):
+    """Another method is refused for that; OPTIONS has its answer; on http routes it is the worker's business."""
+    gzipped = [("Content-Encoding", "gzip")]
+    with web.client() as client:
+        assert client.request("PUT", "/rpc", b"x", gzipped).status == 405
+        assert client.request("OPTIONS", "/rpc", b"", gzipped).status == 204
+        assert client.request("POST", "/site", gzip.compress(b"x"), gzipped).status == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "BREW", "post"])

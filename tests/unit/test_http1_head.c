@@ -40,8 +40,9 @@ static void render(const struct http1_head *head, const char *p, size_t n, char 
         (int)head->authority.n, head->authority.p, head->minor);
     if (head->has_length)
         fprintf(file, " length=%llu", (unsigned long long)head->content_length);
-    fprintf(file, "%s%s%s\n", head->chunked ? " chunked" : "",
-        head->keep_alive ? " keep-alive" : "", head->expect_continue ? " expect" : "");
+    fprintf(file, "%s%s%s%s\n", head->chunked ? " chunked" : "",
+        head->keep_alive ? " keep-alive" : "", head->expect_continue ? " expect" : "",
+        head->content_coded ? " coded" : "");
     for (size_t i = 0; i < head->nfields; i++) {
         const struct http1_field *field = &head->fields[i];
         cr_assert(inside(field->name, p, n) && inside(field->value, p, n));
@@ -460,6 +461,30 @@ Test(http1_head, expect)
         {IN(POST "Expect: 100-continue, x\r\n"), 417, NULL},
         {IN(POST "Expect: 100-continue;a=b\r\n"), 417, NULL},
         {IN(POST "Expect: x=\"y\"\r\n" END), 417, NULL},
+    };
+    check_all(rows, ARRAY_LEN(rows));
+}
+
+Test(http1_head, content_encoding)
+{
+    static const struct row rows[] = {
+        {IN(POST "Content-Encoding: gzip\r\n" END), 0,
+            POSTED " keep-alive coded\nHost=h\nContent-Encoding=gzip\n"},
+        {IN(POST "content-ENCODING: identity, GZIP\r\n" END), 0,
+            POSTED " keep-alive coded\nHost=h\ncontent-ENCODING=identity, GZIP\n"},
+        {IN(OLD "Content-Encoding: identity\r\nContent-Encoding: br\r\n" END), 0,
+            OLD_POST " coded\nContent-Encoding=identity\nContent-Encoding=br\n"},
+        {IN(OLD "Content-Encoding: gzip\r\nContent-Encoding: identity\r\n" END), 0,
+            OLD_POST " coded\nContent-Encoding=gzip\nContent-Encoding=identity\n"},
+        {IN(OLD "Content-Encoding: identity;q=1\r\n" END), 0,
+            OLD_POST " coded\nContent-Encoding=identity;q=1\n"},
+        {IN(OLD "Content-Encoding: Identity ,, identity\r\nContent-Encoding:\r\n" END), 0,
+            OLD_POST "\nContent-Encoding=Identity ,, identity\nContent-Encoding=\n"},
+        {IN(OLD "Content-Encodings: gzip\r\nXontent-Encoding: gzip\r\n" END), 0,
+            OLD_POST "\nContent-Encodings=gzip\nXontent-Encoding=gzip\n"},
+        /* a worker that is sent the body is told how it is coded, whatever Connection says */
+        {IN(OLD "Content-Encoding: gzip\r\nConnection: content-encoding\r\n" END), 0,
+            OLD_POST " coded\nContent-Encoding=gzip\n~Connection=content-encoding\n"},
     };
     check_all(rows, ARRAY_LEN(rows));
 }
