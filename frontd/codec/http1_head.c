@@ -568,7 +568,8 @@ int http1_head_parse(const char *p, size_t n, const struct http1_limits *limits,
     r = conclude(&parse);
     if (r != 0)
         return r;
-    *ret_used = (size_t)(parse.p - p);
+    ret_head->text = span_of(p, parse.p);
+    *ret_used = ret_head->text.n;
     return 0;
 }
 

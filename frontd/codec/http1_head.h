@@ -57,6 +57,7 @@ struct http1_limits {
 
 /* Every span points into the bytes that were parsed. */
 struct http1_head {
+    struct span text; /* all of it, with the empty line */
     struct span method_text;
     struct span target; /* as sent */
     struct span path;   /* origin and absolute form: as sent, not decoded, "/" where it is empty */

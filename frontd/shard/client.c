@@ -691,6 +691,8 @@ void client_flush(struct client *client)
     bool leaves = UNLIKELY(ctx->leaving) && client_can_move(client);
     if (UNLIKELY(client->backlog) && client->state < CLIENT_DOOMED)
         request_go_on(client);
+    if (UNLIKELY(client->held) && client->stay == NULL && client->state < CLIENT_DOOMED)
+        http_take_turn(client);
     if (client->paused && !client->yields && !leaves && client_may_start(client)) {
         client->paused = false;
         if (client->pending != NULL)

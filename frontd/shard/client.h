@@ -92,7 +92,7 @@ struct client {
     bool last_request : 1;   /* nothing is read after the request in progress */
     bool paused : 1;         /* the session left bytes since it might not start a request */
     bool touched : 1;        /* it is one of ctx->dirty_clients, or not to become one */
-    bool held : 1;           /* until a worker has said whether it may stay, nothing is read */
+    bool held : 1;           /* until it is known whether it may stay, nothing is read */
     bool moving : 1;         /* frozen: its state is on the way to another process */
     bool arriving : 1;       /* restored, but it does not live yet */
     bool kept : 1;           /* no other process wants it */

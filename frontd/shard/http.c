@@ -7,8 +7,40 @@
 #include "frontd/shard/http.h"
 
 #include "frontd/shard/request.h"
+#include "frontd/shard/stay.h"
 
 static struct http1_head head_scratch; /* of the request being looked at */
+
+void http_wait(struct request *request, const struct http1_head *head)
+{
+    struct client *client = request->client;
+    if (buf_append(&request->batch, head->text.p, head->text.n) < 0) {
+        client_doom(client);
+        return;
+    }
+    request->waits = true;
+    client->held = true;
+    client->last_request = false; /* what follows is looked at once it is known what it is */
+}
+
+void http_take_turn(struct client *client)
+{
+    static const struct http1_limits none = {.head_bytes = UINT32_MAX, .fields = HTTP1_FIELDS_MAX};
+    struct request *first = list_first(&client->requests, struct request, node);
+    size_t used;
+    if (!first->waits)
+        return;
+    struct buf text = first->batch;
+    first->batch = (struct buf){0};
+    first->waits = client->held = false;
+    client->last_request = !first->keep_alive;
+    int r = http1_head_parse(buf_data(&text), buf_len(&text), &none, &head_scratch, &used);
+    CHECK(r == 0 && used == buf_len(&text));
+    if (client->pending != NULL) /* what is there may be the beginning of a message */
+        memset(&client->pending->codec, 0, sizeof(client->pending->codec));
+    stay_upgrade(first, &head_scratch);
+    buf_deinit(&text);
+}
 
 static void send_continue(struct client *client)
 {

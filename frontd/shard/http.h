@@ -1,5 +1,17 @@
 #pragma once
 
-/* HTTP/1.1 on a client connection: requests one after the other, answered in their order. */
+/*
+ * HTTP/1.1 requests, several of which may be in progress on a connection; their answers go out in
+ * order. What a client sees depends on its bytes alone, not on where the segments end: an upgrade
+ * that comes while requests before it are in progress waits for its turn, since no answer can
+ * follow 101, and with it waits what comes behind, which may be messages.
+ */
 
+#include "frontd/codec/http1.h"
 #include "frontd/shard/client.h"
+
+/* An upgrade, which is not the first request in progress: keeps its head until it is. */
+void http_wait(struct request *request, const struct http1_head *head);
+
+/* From a flush, for an HTTP client that is `held`: has the upgrade go on if it is its turn. */
+void http_take_turn(struct client *client);

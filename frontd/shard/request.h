@@ -21,6 +21,7 @@ struct request {
     bool keep_alive;
     bool is_batch;
     bool asking; /* a worker is asked whether the connection may stay (stay.h) */
+    bool waits;  /* an upgrade behind other requests: its head is in `batch` (http.h) */
     bool done;   /* `reply` is complete */
 };
 

@@ -158,8 +158,10 @@ void stay_upgrade(struct request *request, const struct http1_head *head)
     int status = ws_wanted(head) ? ws_handshake(head, route->origins, route->norigins,
                                        route->protocols, route->nprotocols, accept, &protocol)
                                  : 426;
-    if (status == 0 && client->requests.next != &request->node)
-        status = 400; /* requests before it are in progress: their answers cannot follow 101 */
+    if (status == 0 && client->requests.next != &request->node) {
+        http_wait(request, head);
+        return;
+    }
     if (status == 0 && (client->ctx->draining || ctx_memory(client->ctx) >= MEMORY_SHORT))
         status = 503;
     if (status != 0) {
@@ -172,6 +174,7 @@ void stay_upgrade(struct request *request, const struct http1_head *head)
         refuse_upgrade(request, 503);
         return;
     }
+    client->last_request = false; /* Connection: close was said of a connection that speaks HTTP */
     if (keep_headers(client->stay, head) < 0) {
         client_doom(client);
         return;

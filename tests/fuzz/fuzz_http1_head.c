@@ -43,6 +43,7 @@ static void check_inside(struct span span, const char *p, size_t n)
 
 static void check_spans(const char *p, size_t n)
 {
+    CHECK(head.text.p == p && head.text.n == n);
     check_inside(head.method_text, p, n);
     check_inside(head.target, p, n);
     check_inside(head.path, p, n);

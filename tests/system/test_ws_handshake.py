@@ -59,6 +59,7 @@ def test_keys(web):
     {"Connection": "keep-alive, Upgrade"},
     {"Connection": "upgrade"},
     {"Connection": "UPGRADE,keep-alive"},
+    {"Connection": "close, Upgrade"},           # the HTTP ends, and the WebSocket begins
     {"Upgrade": "WebSocket"},
     {"Upgrade": "WEBSOCKET"},
     {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"},
@@ -221,7 +222,8 @@ def test_an_upgrade_behind_other_requests(web):
                     + ws_frame(TEXT, b"x"))
         assert client.read_response().json()["result"] == [2]
         assert client.read_response().json()["result"] == [3]
-        assert client.read_response().status == 400     # no client does this: refused, in its turn
+        client.upgraded()       # in its turn; more in test_upgrades.py
+        assert client.read_text() == b"x"
 
 
 def test_requests_behind_an_upgrade_are_no_requests(web):

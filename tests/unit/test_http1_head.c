@@ -79,6 +79,7 @@ static void check(const struct row *row, const struct http1_limits *limits)
     cr_assert_eq(r, row->result, "\"%s\": %d instead of %d", row->input, r, row->result);
     if (r == 0) {
         cr_assert_eq(used, row->n, "\"%s\": %zu bytes used", row->input, used);
+        cr_assert_eq(head.text.n, used);
         if (row->events != NULL)
             cr_assert_str_eq(text, row->events, "\"%s\":\n%s", row->input, text);
         memcpy(longer, row->input, row->n);
