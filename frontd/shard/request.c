@@ -280,7 +280,12 @@ bool request_start(struct client *client, const struct http1_head *head, struct 
         client->last_request = true;
     }
     unsigned status = find_route(client, head, &request->route);
-    if (status != 0) {
+    if (status != 0 && head->expect_continue) {
+        /* Without its body it would be refused now, and end the connection (http.c): where the body
+         * was cut off, and whether it came at all, makes no difference. */
+        request->keep_alive = false;
+        client->last_request = true;
+    }
     if (status != 0) {
         request_status(request, status, fields_of_status(status, request->route));
     } else if (request->route == NULL ||

@@ -8,8 +8,9 @@ import time
 import pytest
 
 from fakeworker import echo
-from harness import Site, http_route, rpc_route
+from harness import Site, http_route, rpc_route, wait_for
 from httpclient import Closed, request, rpc_body, rpc_request
+from reloads import unread
 
 
 def describe(call):
@@ -229,6 +230,18 @@ def test_expect_with_the_body_already_there(client):
     if r.status == 100:
         r = client.read_response()
     assert r.json()["result"] == [1]
+
+
+@pytest.mark.parametrize("path, status", [("/rpc", 405), ("/%", 400)])
+def test_expect_that_is_refused_ends_the_connection_wherever_it_is_cut(web, path, status):
+    data = request("PUT", path, b"body", [("Expect", "100-continue")]) + request("GET", "/after")
+    for cut in range(1, len(data)):
+        with web.client() as client:
+            client.send(data[:cut])
+            wait_for(lambda: not unread(client), "the front to read")
+            client.try_send(data[cut:])
+            assert client.read_response().status == status
+            assert client.at_end(), cut
 
 
 def test_expect_is_ignored_in_http10(client):
