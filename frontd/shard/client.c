@@ -464,18 +464,23 @@ static void take_bytes(struct client *client, char *p, size_t n)
         set_aside(client, &codec, rest, left);
 }
 
-/* Whether what has been read of it is to be looked at before its end is. */
+/* Whether what has been read of it is to be looked at before its end is. What is incomplete is,
+ * too: its end may complete it. */
 static bool has_more_to_start(const struct client *client)
 {
-    return client->state == CLIENT_OPEN && client->paused && !client->last_request &&
+    bool waits = client->paused || (client->pending != NULL && !client_may_start(client));
+    return client->state == CLIENT_OPEN && waits && !client->last_request &&
            !stay_ends_at_once(client);
 }
 
 /* The client sends no more: it may have shut its side only, or be gone. */
 static void on_end_of_input(struct client *client)
 {
-    if (has_more_to_start(client))
+    if (has_more_to_start(client)) {
+        client->paused = true;
+        client_touch(client);
         return; /* it comes up once more */
+    }
     bool idle = list_empty(&client->requests) && client->pending == NULL &&
                 client_waiting(client) == 0;
     if (client->state >= CLIENT_ENDING || idle || !client_session(client)->input_ended(client)) {

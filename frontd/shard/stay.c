@@ -440,32 +440,47 @@ static struct line_result feed_line(
     return line_feed_line(p, n, limit, scanned);
 }
 
-static void refuse_too_big(struct client *client)
+/* An error that belongs to no request. */
+static void send_error(struct client *client, enum rpc_error error)
 {
     struct buf text = {0};
-    if (rpc_error_write(&text, RPC_TOO_LARGE, (struct span){0}) == 0)
+    if (rpc_error_write(&text, error, (struct span){0}) == 0)
         stay_send_text(client, (struct span){buf_data(&text), buf_len(&text)});
     buf_deinit(&text);
+}
+
+static void refuse_too_big(struct client *client)
+{
+    send_error(client, RPC_TOO_LARGE);
     fail(client, WS_CODE_TOO_BIG);
+}
+
+/* A message, a heartbeat, or what is too big for a message. Returns whether more may follow. */
+static bool take_line(struct client *client, const struct line_result *result)
+{
+    bool line = client->stay->kind == STAY_LINE;
+    if (result->event == LINE_TOO_BIG) {
+        refuse_too_big(client);
+        return false;
+    }
+    if (result->event == LINE_MESSAGE || (line && client->stay->route->raw))
+        on_message(client, result->payload, false);
+    else if (!line)
+        stay_send_text(client, (struct span){0}); /* a heartbeat is echoed */
+    return true;
 }
 
 static size_t take_lines(struct client *client, size_t *scanned, char *p, size_t n, char **ret_rest)
 {
-    bool line = client->stay->kind == STAY_LINE;
     while (n > 0 && client_takes(client)) {
         struct line_result result = feed_line(client, scanned, p, n);
         if (result.event == LINE_MORE)
             break;
-        if (result.event == LINE_TOO_BIG) {
-            refuse_too_big(client);
+        if (!take_line(client, &result)) {
             n = 0;
             break;
         }
         *scanned = 0;
-        if (result.event == LINE_MESSAGE || (line && client->stay->route->raw))
-            on_message(client, result.payload, false);
-        else if (!line)
-            stay_send_text(client, (struct span){0}); /* a heartbeat is echoed */
         p += result.used;
         n -= result.used;
     }
@@ -497,9 +512,33 @@ static void waiting(struct client *client)
     (void)client;
 }
 
+/*
+ * What it has sent of a last message: a line ends where its client's side does, as if a line end
+ * were there; a frame has been cut, which its client is told.
+ */
+static void end_message(struct client *client)
+{
+    struct pending *pending = client->pending;
+    if (client->stay->kind == STAY_FRAME) {
+        send_error(client, RPC_PARSE_ERROR);
+        return;
+    }
+    if (buf_append(&pending->bytes, "\n", 1) < 0) {
+        client_doom(client);
+        return;
+    }
+    struct line_result result = feed_line(
+        client, &pending->codec.scanned, buf_data(&pending->bytes), buf_len(&pending->bytes));
+    take_line(client, &result);
+}
+
 static bool input_ended(struct client *client)
 {
-    return !stay_ends_at_once(client);
+    if (stay_ends_at_once(client))
+        return false;
+    if (client->pending != NULL && client_may_start(client))
+        end_message(client);
+    return true;
 }
 
 /* Pings of many connections that came at the same moment do not go out at the same moment. */

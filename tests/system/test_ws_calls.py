@@ -372,19 +372,6 @@ def test_texts_cut_everywhere(web, kind):
             assert sorted(client.read_json()["id"] for _ in range(2)) == [0, 1]
 
 
-@pytest.mark.parametrize("kind", ["frame", "line"])
-def test_half_a_text_at_the_end_is_no_call(held, kind):
-    worker, = held.workers
-    start = number(worker)
-    with held.stays(kind) as client:
-        client.send(client.wrap(b'{"jsonrpc":"2.0","method":"n"}')[:-1])
-        client.sock.shutdown(1)
-        assert client.at_end()
-    with held.stays(kind) as client:
-        assert client.call("demo.echo", [1]) == [1]
-    assert [c.method for c in worker.calls[start:]] == ["demo.echo"]
-
-
 # Context, and connection ids
 
 @every_kind
