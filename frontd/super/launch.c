@@ -1,8 +1,8 @@
 /*
  * launch_start() prepares all that needs memory (words, environment), blocks signals, and forks.
- * The new process has one thread and a copy of everything: it puts descriptors in order, becomes
- * the user without any privilege, gives signals their defaults, says in LISTEN_PID who it is, and
- * executes the program.
+ * The new process has one thread and a copy of everything: it begins a session and a process group,
+ * puts descriptors in order, becomes the user without any privilege, gives signals their defaults,
+ * says in LISTEN_PID who it is, and executes the program.
  * Signals stay blocked until their handlers are gone, since those of libuv would write into the
  * pipe that it shares with the parent.
  */
@@ -210,6 +210,7 @@ static void write_pid(char *out, pid_t pid)
 _Noreturn static void become_worker(
     const struct launch *launch, struct words *words, int null, int output)
 {
+    setsid(); /* cannot fail: no group has the number of a process that has just been made */
     place_descriptors(null, output, launch->listener);
     become_user(launch->user);
     default_signals();
@@ -258,4 +259,12 @@ int launch_start(const struct launch *launch, pid_t *ret_pid, int *ret_output)
         close(null);
     free_words(&words);
     return r;
+}
+
+int launch_signal(pid_t pid, int number)
+{
+    if (kill(-pid, number) == 0)
+        return 0;
+    /* One that has not come to setsid() yet, or that a program before this one has started. */
+    return errno == ESRCH && kill(pid, number) == 0 ? 0 : -errno;
 }

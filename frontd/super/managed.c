@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/log.h"
 #include "common/mem.h"
 #include "frontd/super/managed_pool.h"
+#include "frontd/super/remains.h"
 #include "frontd/super/survivor.h"
 
 enum {
@@ -28,11 +30,17 @@ static struct survivor *survivor_of(struct list *node)
     return container_of(node, struct survivor, node);
 }
 
+static struct remains *remains_of(struct list *node)
+{
+    return container_of(node, struct remains, node);
+}
+
 void managed_init(struct managed *managed, uv_loop_t *loop, const char *run_dir)
 {
     *managed = (struct managed){.loop = loop};
     list_init(&managed->pools);
     list_init(&managed->survivors);
+    list_init(&managed->remains);
     /* Longer than a socket's path may be, it stays empty: there are no managed pools then. */
     int n = snprintf(managed->dir, sizeof(managed->dir), "%.*s/" CONF_MANAGED_DIR,
         (int)sizeof(managed->dir), run_dir);
@@ -83,6 +91,10 @@ static size_t list_processes(const struct managed *managed, struct managed_proce
         if (n < PROCESSES_MAX)
             processes[n++] = survivor_of(node)->process;
     }
+    list_for_each (node, &managed->remains) {
+        if (n < PROCESSES_MAX)
+            processes[n++] = remains_of(node)->process;
+    }
     return n;
 }
 
@@ -97,6 +109,25 @@ void managed_note_processes(struct managed *managed)
     mem_free(processes);
 }
 
+static bool has_survivor(const struct managed *managed, const struct managed_name *name)
+{
+    list_for_each (node, &managed->survivors) {
+        const struct managed_name *other = &survivor_of(node)->process.name;
+        if (strcmp(other->pool, name->pool) == 0 && other->slot == name->slot &&
+            other->serial == name->serial)
+            return true;
+    }
+    return false;
+}
+
+/* Of a worker that has ended: somebody may still hold it open, who will never serve there. */
+static void remove_socket(const struct managed *managed, const struct managed_name *name)
+{
+    char path[MANAGED_PATH_MAX];
+    managed_dir_path(managed->dir, name, path);
+    unlink(path);
+}
+
 static void find_survivors(struct managed *managed)
 {
     struct managed_process *processes = mem_zalloc(PROCESSES_MAX * sizeof(*processes));
@@ -106,6 +137,10 @@ static void find_survivors(struct managed *managed)
         log_warning("%s/pids: cannot read it: %s", managed->dir, strerror((int)-n));
     for (ssize_t i = 0; i < n; i++)
         survivor_add(managed, &processes[i]);
+    for (ssize_t i = 0; i < n; i++) {
+        if (!has_survivor(managed, &processes[i].name))
+            remove_socket(managed, &processes[i].name);
+    }
     mem_free(processes);
     managed_dir_sweep(managed->dir);
     managed->found = true;
@@ -235,6 +270,8 @@ size_t managed_count(const struct managed *managed)
     }
     list_for_each (node, &managed->survivors)
         n++;
+    list_for_each (node, &managed->remains)
+        n++;
     return n;
 }
 
@@ -246,7 +283,7 @@ void managed_tidy(struct managed *managed)
             managed_pool_free(pool);
     }
     if (managed->stopping && managed->gone != NULL && list_empty(&managed->pools) &&
-        list_empty(&managed->survivors)) {
+        list_empty(&managed->survivors) && list_empty(&managed->remains)) {
         void (*gone)(void *data) = managed->gone;
         managed->gone = NULL;
         gone(managed->gone_data);
@@ -275,6 +312,8 @@ void managed_kill(struct managed *managed)
     }
     list_for_each (node, &managed->survivors)
         survivor_kill(survivor_of(node));
+    list_for_each (node, &managed->remains)
+        remains_kill(remains_of(node));
 }
 
 void managed_close(struct managed *managed)
@@ -287,5 +326,7 @@ void managed_close(struct managed *managed)
     }
     list_for_each_safe (node, &managed->survivors)
         survivor_destroy(survivor_of(node));
+    list_for_each_safe (node, &managed->remains)
+        remains_destroy(remains_of(node));
     managed->gone = NULL;
 }

@@ -20,6 +20,7 @@ struct managed {
     uint64_t drain; /* ms that one has to finish, as of the last managed_apply() */
     struct list pools;
     struct list survivors;
+    struct list remains; /* of workers that have ended */
     struct launch_user user;
     struct log_limit odd;       /* what shards say of workers that there are not */
     char dir[MANAGED_PATH_MAX]; /* run_dir/workers */
@@ -54,7 +55,8 @@ void managed_apply(struct managed *managed, const struct conf *conf, bool replac
 /* Nobody calls the pools that are gone any more: retires their workers. */
 void managed_prune(struct managed *managed);
 
-/* A child has ended, as waitpid() said. Returns whether it was one of these. */
+/* A child has ended, as waitpid() said. Returns whether it was one of these. What it leaves behind
+ * of its process group is ended too. */
 bool managed_child_ended(struct managed *managed, pid_t pid, int status);
 
 /*
@@ -75,7 +77,7 @@ void managed_stop(struct managed *managed, void (*gone)(void *data), void *data)
 /* Kills all, for a stop at once; managed_stop() comes first. */
 void managed_kill(struct managed *managed);
 
-/* How many processes there are, those that leave included. */
+/* How many processes, and groups without their leader, there are, those that leave included. */
 size_t managed_count(const struct managed *managed);
 
 /*

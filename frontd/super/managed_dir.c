@@ -14,6 +14,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "frontd/super/folder.h"
+#include "frontd/super/process.h"
 
 enum {
     BACKLOG = 1024,    /* each shard has one place in it, and another one for each 5 s of waiting */
@@ -142,36 +143,13 @@ int managed_dir_bind(const char *dir, struct managed_name *name, const struct la
     return fd;
 }
 
-uint64_t managed_process_birth(pid_t pid)
-{
-    char path[32];
-    char text[1024];
-    unsigned long long birth = 0;
-    snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    ssize_t n = read(fd, text, sizeof(text) - 1);
-    close(fd);
-    text[MAX(n, 0)] = '\0';
-    /* The second field is the program's name in brackets, with any bytes in it; birth is field 22.
-     */
-    const char *rest = strrchr(text, ')');
-    if (rest == NULL || sscanf(rest + 1,
-                            " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "
-                            "%*d %*d %llu",
-                            &birth) != 1)
-        return 0;
-    return birth;
-}
-
-/* Appends a line. Returns 0 or -ENOMEM. */
-static int add_line(struct buf *text, const struct managed_process *process)
+/* Appends a line; boot: in which run of the system the process is. Returns 0 or -ENOMEM. */
+static int add_line(struct buf *text, const struct managed_process *process, const char *boot)
 {
     char line[160];
-    int n = snprintf(line, sizeof(line), "%ld %" PRIu64 " %s.%" PRIu32 "-%" PRIu32 ".sock\n",
+    int n = snprintf(line, sizeof(line), "%ld %" PRIu64 " %s.%" PRIu32 "-%" PRIu32 ".sock %s\n",
         (long)process->pid, process->birth, process->name.pool, process->name.slot,
-        process->name.serial);
+        process->name.serial, boot);
     return buf_append(text, line, (size_t)n);
 }
 
@@ -181,9 +159,11 @@ int managed_dir_write(const char *dir, const struct managed_process *processes, 
     int folder = open_dir(dir);
     if (folder < 0) /* without a folder there are no workers */
         return n == 0 && folder == -ENOENT ? 0 : folder;
+    char boot[PROCESS_BOOT_SIZE];
     int r = 0;
+    process_boot(boot);
     for (size_t i = 0; r == 0 && i < n; i++)
-        r = add_line(&text, &processes[i]);
+        r = add_line(&text, &processes[i], boot);
     if (r == 0 && n > 0)
         r = folder_write(folder, PIDS, buf_data(&text), buf_len(&text));
     else if (r == 0 && unlinkat(folder, PIDS, 0) < 0 && errno != ENOENT)
@@ -193,14 +173,19 @@ int managed_dir_write(const char *dir, const struct managed_process *processes, 
     return r;
 }
 
-/* Reads a line, which ends with a NUL; false where it is none of ours. */
-static bool read_line(const char *line, struct managed_process *ret_process)
+/* Reads a line, which ends with a NUL; false where it is none of ours, or of another run of the
+ * system. boot: of this one. */
+static bool read_line(const char *line, const char *boot, struct managed_process *ret_process)
 {
-    struct managed_process process;
+    struct managed_process process = {0};
     long pid;
     char name[96];
-    if (sscanf(line, "%ld %" SCNu64 " %95s", &pid, &process.birth, name) != 3 || pid <= 1 ||
+    char in[PROCESS_BOOT_SIZE] = "";
+    if (sscanf(line, "%ld %" SCNu64 " %95s %36s", &pid, &process.birth, name, in) < 3 || pid <= 1 ||
         pid > INT32_MAX || !managed_dir_parse(name, &process.name))
+        return false;
+    process.same_boot = in[0] != '\0' && strcmp(in, boot) == 0;
+    if (in[0] != '\0' && boot[0] != '\0' && !process.same_boot)
         return false;
     process.pid = (pid_t)pid;
     *ret_process = process;
@@ -212,6 +197,7 @@ ssize_t managed_dir_read(const char *dir, struct managed_process *ret_processes,
     char *text;
     size_t size;
     size_t n = 0;
+    char boot[PROCESS_BOOT_SIZE];
     int folder = open_dir(dir);
     if (folder < 0)
         return folder == -ENOENT ? 0 : folder;
@@ -219,9 +205,10 @@ ssize_t managed_dir_read(const char *dir, struct managed_process *ret_processes,
     close(folder);
     if (r < 0)
         return r == -ENOENT ? 0 : r;
+    process_boot(boot);
     char *rest = text;
     for (char *line; n < max && (line = strsep(&rest, "\n")) != NULL;)
-        n += read_line(line, &ret_processes[n]);
+        n += read_line(line, boot, &ret_processes[n]);
     mem_free(text);
     return (ssize_t)n;
 }

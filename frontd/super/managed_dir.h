@@ -28,6 +28,7 @@ struct managed_process {
     uint64_t
         birth; /* ticks after boot, as in /proc/PID/stat: tells it from one with its pid later */
     struct managed_name name;
+    bool same_boot; /* as read: it is of this run of the system, which a program before does not say */
 };
 
 /*
@@ -50,15 +51,12 @@ bool managed_dir_parse(const char *file, struct managed_name *ret_name);
  */
 int managed_dir_bind(const char *dir, struct managed_name *name, const struct launch_user *user);
 
-/* When a process was born; 0 where there is none. */
-uint64_t managed_process_birth(pid_t pid);
-
 /* Replaces `pids` as a whole. Returns 0 or -errno. */
 int managed_dir_write(const char *dir, const struct managed_process *processes, size_t n);
 
 /*
  * Reads `pids`. Returns how many there are, at most `max`, or -errno. What is not a line of ours is
- * passed over.
+ * passed over, as is what is of another run of the system.
  */
 ssize_t managed_dir_read(const char *dir, struct managed_process *ret_processes, size_t max);
 

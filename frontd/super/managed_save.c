@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "frontd/super/managed_pool.h"
+#include "frontd/super/remains.h"
 #include "frontd/super/survivor.h"
 #include "proto/json_read.h"
 
@@ -24,9 +25,17 @@ static const char *const state_names[] = {
     [MANAGED_LEAVING] = "leaving",
 };
 
+static void put_output(struct json_writer *out, const struct output *output)
+{
+    if (output == NULL)
+        return;
+    json_add_integer(out, "output", output->fd);
+    json_add_flag(out, "continued", output->lines.continued);
+    json_add_bytes(out, "unended", output->lines.text, output->lines.n);
+}
+
 static void put_worker(struct json_writer *out, const struct managed_worker *worker)
 {
-    const struct output *output = worker->output;
     json_begin(out, NULL, '{');
     json_add_text(out, "state", state_names[worker->state]);
     json_add_number(out, "slot", worker->name.slot);
@@ -45,11 +54,8 @@ static void put_worker(struct json_writer *out, const struct managed_worker *wor
         json_add_number(out, "served", worker->served);
         json_add_flag(out, "settled", worker->settled);
     }
-    if (worker->pid >= 0 && output != NULL) {
-        json_add_integer(out, "output", output->fd);
-        json_add_flag(out, "continued", output->lines.continued);
-        json_add_bytes(out, "unended", output->lines.text, output->lines.n);
-    }
+    if (worker->pid >= 0)
+        put_output(out, worker->output);
     json_end(out, '}');
 }
 
@@ -66,15 +72,21 @@ static void put_pool(struct json_writer *out, const struct managed_pool *pool)
     json_end(out, '}');
 }
 
-static void put_survivor(struct json_writer *out, const struct survivor *survivor)
+static void put_process(struct json_writer *out, const struct managed_process *process)
 {
-    const struct managed_process *process = &survivor->process;
     json_begin(out, NULL, '{');
     json_add_integer(out, "pid", process->pid);
     json_add_number(out, "birth", process->birth);
     json_add_text(out, "pool", process->name.pool);
     json_add_number(out, "slot", process->name.slot);
     json_add_number(out, "serial", process->name.serial);
+}
+
+static void put_remains(struct json_writer *out, const struct remains *remains)
+{
+    put_process(out, &remains->process);
+    json_add_number(out, "until", remains->killed ? 0 : remains->until);
+    put_output(out, remains->output);
     json_end(out, '}');
 }
 
@@ -87,8 +99,14 @@ void managed_save(const struct managed *managed, struct json_writer *out, const 
         put_pool(out, container_of(node, struct managed_pool, node));
     json_end(out, ']');
     json_begin(out, "survivors", '[');
-    list_for_each (node, &managed->survivors)
-        put_survivor(out, container_of(node, struct survivor, node));
+    list_for_each (node, &managed->survivors) {
+        put_process(out, &container_of(node, struct survivor, node)->process);
+        json_end(out, '}');
+    }
+    json_end(out, ']');
+    json_begin(out, "remains", '[');
+    list_for_each (node, &managed->remains)
+        put_remains(out, container_of(node, struct remains, node));
     json_end(out, ']');
     json_end(out, '}');
 }
@@ -104,6 +122,11 @@ void managed_each_fd(const struct managed *managed, void (*each)(int fd, void *d
             if (worker->output != NULL)
                 each(worker->output->fd, data);
         }
+    }
+    list_for_each (node, &managed->remains) {
+        const struct remains *remains = container_of(node, struct remains, node);
+        if (remains->output != NULL)
+            each(remains->output->fd, data);
     }
 }
 
@@ -141,17 +164,23 @@ static void read_lines(struct span object, struct output_lines *lines)
         json_read_member(object, "unended"), lines->text, sizeof(lines->text));
 }
 
+/* Goes on with what put_output() has written, if it has. Returns 0 or -errno. */
+static int resume_output(
+    uv_loop_t *loop, const char *who, struct span object, struct output **ret_output)
+{
+    int fd = get_fd(object, "output");
+    int r = fd < 0 ? 0 : output_open(loop, fd, who, ret_output);
+    if (r == 0 && fd >= 0)
+        read_lines(object, &(*ret_output)->lines);
+    return r;
+}
+
 /* Goes on where the worker's state has stopped. Returns 0 or -errno. */
 static int resume(struct managed_worker *worker, struct span object)
 {
     char who[OUTPUT_NAME_MAX];
-    int r = 0;
-    int fd = get_fd(object, "output");
     managed_worker_describe(worker, who);
-    if (fd >= 0)
-        r = output_open(worker->timer.loop, fd, who, &worker->output);
-    if (r == 0 && fd >= 0)
-        read_lines(object, &worker->output->lines);
+    int r = resume_output(worker->timer.loop, who, object, &worker->output);
     if (r == 0 && worker->state == MANAGED_STARTING)
         r = managed_worker_probe(worker);
     if (r == 0 && (worker->state != MANAGED_SERVING || !worker->settled))
@@ -229,26 +258,53 @@ static int restore_pool(struct managed *managed, struct span object)
     return r;
 }
 
-static void restore_survivor(struct managed *managed, struct span object)
+static bool read_process(struct span object, struct managed_process *ret_process)
 {
     struct managed_process process = {
         .pid = (pid_t)get_number(object, "pid", INT32_MAX, 0),
         .birth = get_number(object, "birth", UINT64_MAX, 0),
         .name.slot = (uint32_t)get_number(object, "slot", UINT32_MAX, 0),
         .name.serial = (uint32_t)get_number(object, "serial", UINT32_MAX, 0),
+        .same_boot = true,
     };
     if (process.pid <= 1 ||
         !json_read_plain(
             json_read_member(object, "pool"), process.name.pool, sizeof(process.name.pool)) ||
         process.name.pool[0] == '\0')
+        return false;
+    *ret_process = process;
+    return true;
+}
+
+static void restore_survivor(struct managed *managed, struct span object)
+{
+    struct managed_process process;
+    if (read_process(object, &process))
+        survivor_add(managed, &process);
+}
+
+/* SIGTERM has been sent already. */
+static void restore_remains(struct managed *managed, struct span object)
+{
+    struct managed_process process;
+    struct output *output = NULL;
+    char who[OUTPUT_NAME_MAX];
+    if (!read_process(object, &process))
         return;
-    survivor_add(managed, &process);
+    snprintf(who, sizeof(who), "worker %s/%u (pid %ld)", process.name.pool, process.name.slot,
+        (long)process.pid);
+    resume_output(managed->loop, who, object, &output);
+    if (remains_exist(process.pid))
+        remains_add(managed, &process, output, get_number(object, "until", INT64_MAX, 0), true);
+    else
+        output_close(output);
 }
 
 int managed_restore(struct managed *managed, struct span state)
 {
     struct span pools = json_read_member(state, "pools");
     struct span survivors = json_read_member(state, "survivors");
+    struct span remains = json_read_member(state, "remains");
     struct span each;
     if (!json_is_array(pools))
         return -EINVAL;
@@ -259,6 +315,8 @@ int managed_restore(struct managed *managed, struct span state)
         return r;
     for (size_t at = 0; json_read_next(survivors, &at, &each);)
         restore_survivor(managed, each);
+    for (size_t at = 0; json_read_next(remains, &at, &each);)
+        restore_remains(managed, each);
     managed->found = true;
     return 0;
 }

@@ -5,6 +5,10 @@
  * managed_worker_retire() unlinks the socket, so that no shard dials it any more, and sends
  * SIGTERM: the worker sends GOAWAY, finishes, and exits.
  *
+ * Each worker leads a process group, and signals go to all of it. What is there of the group when
+ * the worker has ended (the real one, where the command is a shell that was ended by SIGTERM) has
+ * the rest of the worker's time: remains.c.
+ *
  * - It ends without having been asked to: started again after a delay that doubles.
  * - It is not ready in time: killed, and that was its end.
  * - Its pool is in the config no more: not started again.
@@ -24,6 +28,8 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "frontd/super/managed_pool.h"
+#include "frontd/super/process.h"
+#include "frontd/super/remains.h"
 
 enum {
     DELAY_MAX_MS = 30 * 1000,
@@ -150,7 +156,7 @@ static void release_process(struct managed_worker *worker)
     worker->output = NULL;
     close_probe(worker);
     worker->pid = -1;
-    worker->settled = worker->suspected = false;
+    worker->settled = worker->suspected = worker->killed = false;
     worker->judged = 0;
     uv_timer_stop(&worker->timer);
 }
@@ -217,7 +223,7 @@ static void attach(struct managed_worker *worker, int output)
     char who[OUTPUT_NAME_MAX];
     managed_worker_describe(worker, who);
     log_info("%s is started", who);
-    worker->birth = managed_process_birth(worker->pid);
+    worker->birth = process_birth(worker->pid);
     worker->state = MANAGED_STARTING;
     int r = output_open(worker->timer.loop, output, who, &worker->output);
     if (r == 0)
@@ -290,14 +296,31 @@ static void log_end(const struct managed_worker *worker, int status)
             "%s exited with status %d", who, WEXITSTATUS(status));
 }
 
+/* Others of its group are there still, with its output. */
+static void leave_remains(struct managed_worker *worker)
+{
+    struct managed *managed = worker->pool->managed;
+    const struct managed_process process = {
+        .pid = worker->pid, .birth = worker->birth, .name = worker->name};
+    bool asked = worker->state == MANAGED_LEAVING;
+    uint64_t until = asked ? worker->due : now_of(worker) + managed->drain + KILL_GRACE_MS;
+    remains_add(managed, &process, worker->output, worker->killed ? 0 : until, asked);
+    worker->output = NULL;
+}
+
 void managed_worker_ended(struct managed_worker *worker, int status)
 {
     bool steady = worker->state == MANAGED_SERVING && now_of(worker) - worker->served >= STEADY_MS;
     struct managed *managed = worker->pool->managed;
+    bool leaves_some = remains_exist(worker->pid);
     /* What it said last comes before the news of its end. */
-    output_close(worker->output);
-    worker->output = NULL;
+    if (!leaves_some) {
+        output_close(worker->output);
+        worker->output = NULL;
+    }
     log_end(worker, status);
+    if (leaves_some)
+        leave_remains(worker);
     release_process(worker);
     if (worker->state == MANAGED_LEAVING) {
         managed_worker_destroy(worker);
@@ -327,7 +350,7 @@ void managed_worker_retire(struct managed_worker *worker)
     worker->state = MANAGED_LEAVING;
     managed_worker_describe(worker, who);
     log_info("%s is asked to finish", who);
-    kill(worker->pid, SIGTERM);
+    launch_signal(worker->pid, SIGTERM);
     managed_worker_arm(worker, now_of(worker) + worker->pool->managed->drain + KILL_GRACE_MS);
 }
 
@@ -374,6 +397,8 @@ void managed_worker_suspect(struct managed_worker *worker, bool late)
 
 void managed_worker_kill(struct managed_worker *worker)
 {
-    if (worker->pid > 0)
-        kill(worker->pid, SIGKILL);
+    if (worker->pid <= 0)
+        return;
+    worker->killed = true;
+    launch_signal(worker->pid, SIGKILL);
 }

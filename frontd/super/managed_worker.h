@@ -41,6 +41,7 @@ struct managed_worker {
     enum managed_state state;
     uint64_t judged; /* ms: when a suspicion was last looked into */
     bool suspected;  /* it is asked whether it lives; the timer kills it */
+    bool killed;     /* it was sent SIGKILL, with its group */
     bool settled;    /* serves, and the shards have had time to find it */
 };
 
@@ -66,7 +67,7 @@ void managed_worker_retire(struct managed_worker *worker);
  */
 void managed_worker_suspect(struct managed_worker *worker, bool late);
 
-/* Kills its process, if it has one: the end is seen like any other. */
+/* Kills its process with its group, if it has one: the end is seen like any other. */
 void managed_worker_kill(struct managed_worker *worker);
 
 /* Forgets it, whatever its process does. */

@@ -4,6 +4,28 @@
 
 #include "common/base.h"
 
+/* What /proc/PID/stat says. */
+struct process_stat {
+    char name[16]; /* as the process calls itself; any bytes */
+    bool zombie;   /* it has ended, and was not waited for yet */
+    pid_t parent;
+    pid_t group;
+    pid_t session;
+    uint64_t birth; /* ticks after boot */
+};
+
+/* False where there is no such process, or nobody says. */
+bool process_stat(pid_t pid, struct process_stat *ret_stat);
+
+/* When a process was born; 0 where there is none. */
+uint64_t process_birth(pid_t pid);
+
+/*
+ * Whether the process group and session that `leader` has led, which was born then, has members,
+ * though the leader is gone. All processes are looked at.
+ */
+bool process_group_lives(pid_t leader, uint64_t birth);
+
 /* What tells a process from all that have its PID before and after it, while the system runs. */
 struct process_mark {
     uint64_t birth; /* ticks after boot, as in /proc/PID/stat; 0: /proc does not show it to us */

@@ -29,6 +29,7 @@
 #include "frontd/super/folder.h"
 #include "frontd/super/record.h"
 #include "frontd/super/state.h"
+#include "frontd/super/strays.h"
 
 /* Of one kind, in the log: they tell of what operators do and of processes, not of clients. */
 enum { LINES_AT_ONCE = 1000, LINES_A_SECOND = 100 };
@@ -485,6 +486,7 @@ static void reap(struct super *super)
 static void stop_now(struct super *super)
 {
     log_info("stopping at once");
+    super->at_once = true;
     step(super, MACHINE_STOP);
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
         if (super->generations[i] != NULL)
@@ -732,6 +734,7 @@ static int load_and_start(struct super *super)
 static void finish(struct super *super)
 {
     CHECK(uv_loop_close(&super->loop) == 0);
+    strays_end(super->at_once);
     endpoints_prune(&super->endpoints, NULL);
     activation_deinit(&super->activation);
     for (size_t i = 0; i < SHARE_SEATS; i++) {
@@ -774,6 +777,7 @@ int super_run(char **argv, const char *conf_name, int state_fd)
     machine_init(&super->machine);
     check_init(&super->check);
     signal(SIGPIPE, SIG_IGN);
+    strays_collect();
     int r = -ENOMEM;
     if (super->exe == NULL && state_fd < 0)
         log_error("cannot start: no memory");

@@ -45,6 +45,7 @@ struct super {
     bool loop_open;                 /* the loop and its handles are there */
     bool execute;   /* the loop has stopped so that this process becomes another program */
     bool announced; /* "ready" has been logged */
+    bool at_once;   /* it stops, and waits for nobody */
 };
 
 /*

@@ -1,7 +1,8 @@
 /*
  * survivor_add() opens a pidfd, and looks only then whether the process is the one that stands in
  * `pids`: from here on no other can get its place. survivor_retire() unlinks the socket and sends
- * SIGTERM; on_ended() forgets it. What has not ended at the drain limit is killed.
+ * SIGTERM to its process group; on_ended() forgets it, and leaves the rest of the group, if there
+ * is any, to remains.c. What has not ended at the drain limit is killed.
  */
 
 #include "frontd/super/survivor.h"
@@ -14,6 +15,8 @@
 #include "common/mem.h"
 #include "frontd/loop.h"
 #include "frontd/super/managed.h"
+#include "frontd/super/process.h"
+#include "frontd/super/remains.h"
 
 enum { KILL_GRACE_MS = 2000 };
 
@@ -33,6 +36,23 @@ void survivor_destroy(struct survivor *survivor)
     uv_close((uv_handle_t *)&survivor->limit, on_handle_closed);
 }
 
+/* To its group, as long as it is there itself: so the number is that of its group. */
+static bool signal_group(const struct survivor *survivor, int number)
+{
+    return pidfd_send_signal(survivor->pidfd, 0, NULL, 0) == 0 &&
+           launch_signal(survivor->process.pid, number) == 0;
+}
+
+static void leave_remains(const struct survivor *survivor)
+{
+    struct managed *managed = survivor->managed;
+    uint64_t until = uv_now(managed->loop) + managed->drain + KILL_GRACE_MS;
+    if (survivor->leaving)
+        until = survivor->until;
+    remains_add(
+        managed, &survivor->process, NULL, survivor->killed ? 0 : until, survivor->asked);
+}
+
 static void on_ended(uv_poll_t *poll, int status, int events)
 {
     (void)status;
@@ -46,17 +66,33 @@ static void on_ended(uv_poll_t *poll, int status, int events)
     managed_dir_path(managed->dir, &survivor->process.name, path);
     if (!survivor->leaving)
         unlink(path);
+    if (remains_exist(survivor->process.pid))
+        leave_remains(survivor);
     survivor_destroy(survivor);
     managed_note_processes(managed);
     managed_tidy(managed);
 }
 
+/* Of a worker that has ended, as it seems: whoever has its group's number now may be anybody. */
+static void end_group(struct managed *managed, const struct managed_process *process)
+{
+    if (process_group_lives(process->pid, process->birth))
+        remains_add(managed, process, NULL, uv_now(managed->loop) + managed->drain + KILL_GRACE_MS,
+            false);
+}
+
 void survivor_add(struct managed *managed, const struct managed_process *process)
 {
     int pidfd = pidfd_open(process->pid, 0);
-    if (pidfd < 0)
+    if (pidfd < 0) {
+        if (process->same_boot) {
+            log_warning("worker %s/%u (pid %ld) of the frontd before has ended meanwhile",
+                process->name.pool, process->name.slot, (long)process->pid);
+            end_group(managed, process);
+        }
         return;
-    uint64_t birth = managed_process_birth(process->pid);
+    }
+    uint64_t birth = process_birth(process->pid);
     struct survivor *survivor = NULL;
     if (birth != 0 && birth == process->birth)
         survivor = mem_zalloc(sizeof(*survivor));
@@ -80,7 +116,7 @@ void survivor_add(struct managed *managed, const struct managed_process *process
 
 void survivor_kill(struct survivor *survivor)
 {
-    pidfd_send_signal(survivor->pidfd, SIGKILL, NULL, 0);
+    survivor->killed = signal_group(survivor, SIGKILL);
 }
 
 static void on_limit(uv_timer_t *timer)
@@ -96,7 +132,8 @@ void survivor_retire(struct survivor *survivor)
     survivor->leaving = true;
     managed_dir_path(survivor->managed->dir, &survivor->process.name, path);
     unlink(path);
-    pidfd_send_signal(survivor->pidfd, SIGTERM, NULL, 0);
+    survivor->asked = signal_group(survivor, SIGTERM);
     uint64_t limit = survivor->managed->drain + KILL_GRACE_MS;
+    survivor->until = uv_now(survivor->managed->loop) + limit;
     CHECK(uv_timer_start(&survivor->limit, on_limit, limit, 0) == 0);
 }

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -28,6 +29,7 @@ LIMIT = 10.0            # seconds after which something that should happen is ta
 SANITIZERS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "LeakSanitizer:",
               "check failed", "the seccomp filter has refused", "was ended by signal 31")
 
+STARTED = re.compile(r"\]: worker \S+ \(pid (\d+)\) is started")
 logs = {}               # path of each log written since the last look → what wrote it
 
 
@@ -181,8 +183,9 @@ class Program:
         return self.process.wait(timeout)
 
     def family(self):
-        """The processes of its session."""
-        return [p for p, s in processes() if s[2] == self.pid]
+        """The processes of its session, and of those of the workers that it runs, if it is a frontd."""
+        sessions = {self.pid} | {int(pid) for pid in STARTED.findall(self.text())}
+        return [p for p, s in processes() if s[2] in sessions]
 
     def stop(self, code=0, timeout=3 * LIMIT):
         """Ends it with SIGTERM and checks its exit code, its log, and that no process is left."""

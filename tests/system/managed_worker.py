@@ -1,8 +1,10 @@
 """A worker that frontd runs, for tests: managed_worker.py LIBRARY_DIR [WORDS…]. Its file is copied and
 changed by the tests; VERSION is what they change. A word `silent` makes one that never serves, `blocking` one
-that handles one call at a time."""
+that handles one call at a time, `helpers` one that starts other processes: a child, one in a process group of its
+own, one that ignores SIGTERM, and a daemon; it writes `helper PID` for each."""
 import asyncio
 import os
+import subprocess
 import sys
 import threading
 
@@ -65,6 +67,22 @@ async def die(status=1):
 
 
 ENV = dict(os.environ)      # the library takes LISTEN_* out
+DAEMON = """
+import os, time
+os.setsid()
+if os.fork():
+    os._exit(0)
+os.write(1, b"helper %d\\n" % os.getpid())
+time.sleep(3600)
+"""
+if "helpers" in sys.argv:
+    for text, keys in (("import time; time.sleep(3600)", {}),
+                       ("import time; time.sleep(3600)", {"process_group": 0}),
+                       ("import signal, time; signal.signal(15, 1); time.sleep(3600)", {})):
+        helper = subprocess.Popen([sys.executable, "-c", text], **keys)
+        os.write(1, b"helper %d\n" % helper.pid)
+    if os.fork() == 0:
+        os.execv(sys.executable, [sys.executable, "-c", DAEMON])
 if "exit" in sys.argv:
     sys.exit(3)
 if "silent" in sys.argv:
