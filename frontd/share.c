@@ -62,6 +62,7 @@ struct memory {
     uint64_t size;   /* they refuse it */
     _Atomic uint32_t seats; /* one more than the highest seat in use so far */
     _Atomic uint64_t connections[SHARE_SEATS];
+    _Atomic uint64_t reached[SHARE_POOLS]; /* a bit for each seat that has a worker of the pool */
     struct counters_row counters[SHARE_SEATS];
     struct queue_cell queues[SHARE_POOLS][SHARE_SEATS];
     struct worker_row workers[SHARE_WORKERS];
@@ -462,7 +463,22 @@ void share_set_pools(struct share *share, const char *const *names, size_t n)
         /* Nobody has used it until now; whatever is there is nobody's. */
         for (unsigned seat = 0; seat < SHARE_SEATS; seat++)
             clear_queue(&share->memory->queues[row][seat]);
+        clear_64(&share->memory->reached[row]);
     }
+}
+
+void share_pool_set_reached(struct share *share, unsigned seat, unsigned pool, bool reached)
+{
+    _Atomic uint64_t *seats = &share->memory->reached[pool];
+    if (reached)
+        atomic_fetch_or(seats, share_seat_bit(seat));
+    else
+        atomic_fetch_and(seats, ~share_seat_bit(seat));
+}
+
+uint64_t share_pool_reached(const struct share *share, unsigned pool)
+{
+    return atomic_load(&share->memory->reached[pool]);
 }
 
 bool share_queue_add(struct share *share, unsigned seat, unsigned pool, uint32_t limit)
@@ -783,5 +799,9 @@ void share_reclaim(struct share *share, uint64_t alive)
     for (unsigned seat = 0; seat < SHARE_SEATS; seat++) {
         if (!(alive >> seat & 1))
             reclaim_seat(share, seat);
+    }
+    for (unsigned pool = 0; pool < SHARE_POOLS; pool++) {
+        if ((atomic_load(&share->memory->reached[pool]) & ~alive) != 0)
+            atomic_fetch_and(&share->memory->reached[pool], alive);
     }
 }

@@ -15,7 +15,7 @@
 #include "common/hash.h"
 
 /* Changes whenever the layout does: programs of two versions may run side by side for a while. */
-enum { SHARE_LAYOUT = 5 };
+enum { SHARE_LAYOUT = 6 };
 
 enum {
     SHARE_SEATS = 64,
@@ -169,6 +169,12 @@ void share_set_pools(struct share *share, const char *const *names, size_t n);
 
 /* The row of the pool of that name, or -ENOENT. */
 int share_pool(const struct share *share, const char *name);
+
+/* Says whether the shard on this seat has a worker of the pool that calls may be given to. */
+void share_pool_set_reached(struct share *share, unsigned seat, unsigned pool, bool reached);
+
+/* The set of the seats that have said so. */
+uint64_t share_pool_reached(const struct share *share, unsigned pool);
 
 /* Adds one call to this seat's queue unless `limit` are waiting over all shards. */
 bool share_queue_add(struct share *share, unsigned seat, unsigned pool, uint32_t limit);

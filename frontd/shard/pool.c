@@ -74,6 +74,21 @@ bool pool_settled(const struct pool *pool)
     return true;
 }
 
+bool pool_reached_by(const struct pool *pool, uint64_t seats)
+{
+    return (share_pool_reached(pool->ctx->share, pool->row) & seats) != 0;
+}
+
+const char *pool_trouble(const struct pool *pool)
+{
+    list_for_each (node, &pool->workers) {
+        const struct worker *worker = container_of(node, struct worker, node);
+        if (!worker->gone && worker->trouble[0] != '\0')
+            return worker->trouble;
+    }
+    return list_empty(&pool->workers) ? "there is none where it looks" : "none has answered yet";
+}
+
 void pool_set_deaf(struct pool *pool, bool deaf)
 {
     list_for_each (node, &pool->workers) {
@@ -551,6 +566,8 @@ void pool_worker_ready(struct pool *pool, struct worker *worker)
     pool->ready[pool->nready++] = worker;
     pool->narrow += worker->narrow;
     worker->ready = true;
+    if (pool->nready == 1)
+        share_pool_set_reached(pool->ctx->share, pool->ctx->seat, pool->row, true);
     worker->oldest = 0;
     worker->deferral = (struct deferral){0};
     reclass(pool, was_selective, pool->nready > 1);
@@ -570,8 +587,10 @@ void pool_worker_unready(struct pool *pool, struct worker *worker)
     last->at = worker->at;
     pool->narrow -= worker->narrow;
     worker->ready = false;
-    if (pool->nready == 0)
+    if (pool->nready == 0) {
         pool->no_worker_since = ctx_now(pool->ctx);
+        share_pool_set_reached(pool->ctx->share, pool->ctx->seat, pool->row, false);
+    }
     reclass(pool, was_selective, true);
     if (pool->nready == 0)
         arm(pool);

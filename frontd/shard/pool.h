@@ -107,6 +107,12 @@ int pool_open(struct pool *pool);
  */
 bool pool_settled(const struct pool *pool);
 
+/* Whether a shard on one of these seats has a worker of the pool. */
+bool pool_reached_by(const struct pool *pool, uint64_t seats);
+
+/* Why this shard has no worker of it, where it has none; valid until the loop turns. */
+const char *pool_trouble(const struct pool *pool);
+
 /* No new jobs come: says GOAWAY to all workers; jobs in progress go on. */
 void pool_leave(struct pool *pool);
 

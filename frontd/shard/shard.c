@@ -1,7 +1,8 @@
 /*
  * The supervisor says START (who this is, the config, the shared memory), LISTEN (the sockets) and
  * RUN; then the shard looks for workers, and when those that are there have answered, it says
- * READY; at OPEN it accepts, and its first client finds everything as it is to be. It goes on until
+ * READY, unless it takes the place of shards that reach a pool of which it has no worker: for that
+ * it waits, and ends where it waits in vain, so that those serve on. At OPEN it accepts, and its first client finds everything as it is to be. It goes on until
  * DRAIN: accepting stops, idle clients are closed, the others after their answers; or until LEAVE:
  * accepting stops, and clients go to the shards of the next generation (give.c). With the last
  * client workers are left, and everything is let go of when they have nothing more to say, or at
@@ -40,6 +41,8 @@
 enum {
     LISTENERS_MAX = 4096, /* sockets of one shard: those of many, where shards became fewer */
     SETTLE_MS = 1000,     /* for workers to answer before we say that we are ready */
+    REACH_MS = 8000,      /* for a worker of each pool that others reach; a reload has 10 s */
+    REACH_LOOK_MS = 100,
 };
 
 struct shard {
@@ -62,6 +65,7 @@ struct shard {
     struct report report;
     size_t npools;
     bool started;
+    uint64_t reach_until; /* ms: READY waits for pools until then; 0: it does not yet */
     bool opening;   /* RUN has come; READY is said when it is known which workers are there */
     bool opened;    /* OPEN has come */
     bool running;   /* READY has been said */
@@ -246,11 +250,58 @@ static void say_ready(struct shard *shard)
         log_error("cannot tell the supervisor that this shard is ready: %s", uv_strerror(r));
 }
 
+/* The next pool from `from` on of which the shards that serve have a worker, and this one has none;
+ * npools: there is none. */
+static size_t next_unreached(const struct shard *shard, size_t from)
+{
+    size_t i = from;
+    while (i < shard->npools && (!(shard->start.needed >> i & 1) || shard->pools[i].nready > 0 ||
+                                    !pool_reached_by(&shard->pools[i], shard->start.serving)))
+        i++;
+    return i;
+}
+
+static void on_reach_limit(uv_timer_t *timer)
+{
+    struct shard *shard = timer->data;
+    size_t i = next_unreached(shard, 0);
+    if (shard->running || shard->ctx.draining)
+        return;
+    if (i == shard->npools) {
+        say_ready(shard);
+        return;
+    }
+    if (ctx_now(&shard->ctx) < shard->reach_until)
+        return;
+    for (; i < shard->npools; i = next_unreached(shard, i + 1))
+        log_error("pool %s: the shards that serve reach a worker of it, this one does not (%s): it "
+                  "does not take their place",
+            shard->conf->pools[i].name, pool_trouble(&shard->pools[i]));
+    exit(1);
+}
+
+/* All workers have answered, or have had the time to: is there one of each pool? */
+static void be_ready_when_reached(struct shard *shard)
+{
+    size_t i = next_unreached(shard, 0);
+    if (i == shard->npools) {
+        say_ready(shard);
+        return;
+    }
+    if (shard->reach_until != 0)
+        return;
+    log_info("pool %s: the shards that serve reach a worker of it, this one does not yet (%s): "
+             "waiting for one",
+        shard->conf->pools[i].name, pool_trouble(&shard->pools[i]));
+    shard->reach_until = ctx_now(&shard->ctx) + REACH_MS;
+    uv_timer_start(&shard->drain_limit, on_reach_limit, REACH_LOOK_MS, REACH_LOOK_MS);
+}
+
 static void on_settle_limit(uv_timer_t *timer)
 {
     struct shard *shard = timer->data;
     if (!shard->running && !shard->ctx.draining)
-        say_ready(shard);
+        be_ready_when_reached(shard);
 }
 
 static void be_ready_when_settled(struct shard *shard)
@@ -259,7 +310,7 @@ static void be_ready_when_settled(struct shard *shard)
         if (!pool_settled(&shard->pools[i]))
             return;
     }
-    say_ready(shard);
+    be_ready_when_reached(shard);
 }
 
 /* The loop does not wait, since something is left to do: sockets are looked at, then this turn

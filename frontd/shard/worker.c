@@ -121,6 +121,11 @@ static void log_unreachable(struct worker *worker, const char *why)
     worker->quiet = true;
 }
 
+static void note_trouble(struct worker *worker, const char *why)
+{
+    snprintf(worker->trouble, sizeof(worker->trouble), "%s", why);
+}
+
 static void dial(struct worker *worker)
 {
     wheel_disarm(&worker->retry);
@@ -129,6 +134,7 @@ static void dial(struct worker *worker)
         /* A file that is just being made, or still there after its worker: no news. */
         if (r != -ECONNREFUSED || worker->retry_ms >= 1000)
             log_unreachable(worker, uv_strerror(r));
+        note_trouble(worker, uv_strerror(r));
         retry_later(worker);
     }
 }
@@ -194,6 +200,7 @@ static void on_opened(struct channel *channel, const struct hello_worker *hello)
     worker->retry_ms = 0;
     worker->opened_at = ctx_now(channel->ctx);
     worker->quiet = false;
+    worker->trouble[0] = '\0';
     log_info("pool %s: worker %s (%s, pid %lld) is there, concurrency %u", worker->pool->conf->name,
         worker->text, hello->name == NULL ? "unnamed" : hello->name, (long long)hello->pid,
         hello->concurrency);
@@ -467,6 +474,7 @@ static void on_lost(struct channel *channel, const char *why)
     size_t calls = channel->calls.count - channel->orphans;
     pool_worker_unready(pool, worker);
     note_end(worker);
+    note_trouble(worker, why);
     struct idmap_node *node = idmap_take_above(&channel->calls, 0);
     if (channel->hung)
         note_hung(worker, node);

@@ -44,6 +44,7 @@ struct worker {
     bool seen;                 /* by the scan of its pattern that is going on */
     struct log_limit orphaned; /* calls that it did not answer */
     bool quiet;                /* that it cannot be reached has been logged */
+    char trouble[80];          /* why it could not be, the last time; empty: it can */
 };
 
 /* Adds a worker and dials it. text: copied. Returns 0 or -errno. */

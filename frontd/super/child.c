@@ -119,6 +119,34 @@ static int send_fds(
     return r;
 }
 
+/* The pools, a bit each, that are in both configs, with workers that are run by the same party:
+ * those that the supervisor is about to start come when the new shards serve. */
+static uint64_t common_pools(const struct conf *conf, const struct conf *other)
+{
+    uint64_t pools = 0;
+    for (uint32_t i = 0; i < conf->npools; i++) {
+        for (uint32_t k = 0; k < other->npools; k++) {
+            if (strcmp(conf->pools[i].name, other->pools[k].name) == 0 &&
+                (conf->pools[i].command == NULL) == (other->pools[k].command == NULL))
+                pools |= (uint64_t)1 << i;
+        }
+    }
+    return pools;
+}
+
+/* What a shard that is to take the place of others has to reach first. */
+static void put_serving(const struct generation *generation, struct ctl_start *start)
+{
+    const struct generation *serving = generation->super->generations[0];
+    if (generation->role != GENERATION_STARTING || serving == generation || serving->stand_in)
+        return;
+    start->needed = common_pools(generation->conf, serving->conf);
+    for (uint32_t i = 0; i < serving->nchildren; i++) {
+        if (serving->children[i].state == CHILD_READY)
+            start->serving |= share_seat_bit(serving->children[i].seat);
+    }
+}
+
 static int send_start(struct child *child, int control)
 {
     struct generation *generation = child->generation;
@@ -136,6 +164,7 @@ static int send_start(struct child *child, int control)
     memcpy(start->conn_key, super->conn_key, sizeof(start->conn_key));
     snprintf(start->conf_name, sizeof(start->conf_name), "%s", super->conf_name);
     start->table = *share_table(generation->share);
+    put_serving(generation, start);
     int fds[CTL_START_FDS];
     fds[CTL_CONF] = generation->conf_fd;
     fds[CTL_SHARE] = generation->share_fd;

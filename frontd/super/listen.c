@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/log.h"
 #include "common/mem.h"
 #include "frontd/super/folder.h"
 
@@ -317,16 +318,22 @@ const char *endpoint_explain(int r)
     }
 }
 
-static void close_endpoint(struct endpoint *endpoint)
+/* Of a UNIX listener, what bind() has made, if it is still there. */
+static void remove_path(const struct endpoint *endpoint)
 {
     const char *name;
+    int dir = endpoint->ino == 0 ? -1 : open_folder_of(&endpoint->address, &name);
+    if (dir < 0)
+        return;
+    folder_unlink(dir, name, endpoint->dev, endpoint->ino);
+    close(dir);
+}
+
+static void close_endpoint(struct endpoint *endpoint)
+{
     for (uint32_t i = 0; i < endpoint->count; i++)
         close(endpoint->fds[i]);
-    int dir = endpoint->ino == 0 ? -1 : open_folder_of(&endpoint->address, &name);
-    if (dir >= 0) {
-        folder_unlink(dir, name, endpoint->dev, endpoint->ino);
-        close(dir);
-    }
+    remove_path(endpoint);
     mem_free(endpoint->fds);
 }
 
@@ -338,7 +345,55 @@ void endpoints_roll_back(struct endpoints *endpoints, const struct endpoints *be
         struct endpoint *endpoint = &endpoints->all[i];
         while (endpoint->count > before->all[i].count)
             close(endpoint->fds[--endpoint->count]);
+        if (endpoint->ino != before->all[i].ino || endpoint->dev != before->all[i].dev)
+            remove_path(endpoint); /* it was bound anew */
+        endpoint->dev = before->all[i].dev;
+        endpoint->ino = before->all[i].ino;
     }
+}
+
+/* Makes another socket at the path, which is that of all shards from now on. 0 or -errno. */
+static int renew(struct endpoint *endpoint)
+{
+    struct stat st;
+    int fd = bind_unix(&endpoint->address);
+    if (fd < 0)
+        return fd;
+    bool made = lstat(endpoint->address.sock.un.sun_path, &st) == 0;
+    endpoint->dev = made ? st.st_dev : 0;
+    endpoint->ino = made ? st.st_ino : 0;
+    return append(endpoint, fd);
+}
+
+int endpoints_renew(
+    struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size)
+{
+    for (uint32_t i = 0; i < conf->nlisteners; i++) {
+        const struct conf_listener *listener = &conf->listeners[i];
+        const char *path = listener->address.sock.un.sun_path;
+        struct endpoint *endpoint = endpoints_find(endpoints, &listener->address);
+        struct stat st;
+        if (endpoint == NULL || endpoint->address.sock.any.sa_family != AF_UNIX)
+            continue;
+        bool there = lstat(path, &st) == 0;
+        bool passed = activation_has(endpoints->activation, endpoint->fds[0]);
+        if (passed && !there)
+            log_warning("listener %s: %s is gone, and it is the service manager's to make it: "
+                        "restart its socket unit",
+                listener->name, path);
+        if (passed || (there && st.st_dev == endpoint->dev && st.st_ino == endpoint->ino))
+            continue;
+        int r = renew(endpoint);
+        if (r < 0) {
+            snprintf(error, error_size,
+                "listener %s: %s was %s, and cannot be bound again: %s", listener->name, path,
+                there ? "replaced" : "removed", endpoint_explain(r));
+            return r;
+        }
+        log_warning("listener %s: %s was %s, it is bound again", listener->name, path,
+            there ? "replaced" : "removed");
+    }
+    return 0;
 }
 
 int endpoints_bind(
@@ -382,14 +437,29 @@ static bool wanted(const struct endpoint *endpoint, const struct conf *conf)
     return false;
 }
 
+/* Sockets whose path has another one by now: nobody can dial them, and the shards that serve have
+ * them with what is in their queues. */
+static void drop_old(const struct endpoints *endpoints, struct endpoint *endpoint)
+{
+    if (endpoint->address.sock.any.sa_family != AF_UNIX || endpoint->count < 2 ||
+        activation_has(endpoints->activation, endpoint->fds[0]))
+        return;
+    for (uint32_t i = 0; i + 1 < endpoint->count; i++)
+        close(endpoint->fds[i]);
+    endpoint->fds[0] = endpoint->fds[endpoint->count - 1];
+    endpoint->count = 1;
+}
+
 void endpoints_prune(struct endpoints *endpoints, const struct conf *conf)
 {
     size_t kept = 0;
     for (size_t i = 0; i < endpoints->count; i++) {
-        if (wanted(&endpoints->all[i], conf))
+        if (wanted(&endpoints->all[i], conf)) {
+            drop_old(endpoints, &endpoints->all[i]);
             endpoints->all[kept++] = endpoints->all[i];
-        else
+        } else {
             close_endpoint(&endpoints->all[i]);
+        }
     }
     endpoints->count = kept;
 }

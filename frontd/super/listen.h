@@ -41,6 +41,16 @@ int endpoints_bind(
  */
 int endpoint_probe(const struct conf_address *address);
 
+/*
+ * Binds anew the UNIX listeners whose path is not the socket any more that was made for it: it was
+ * removed, or something else has its name. The old socket stays beside the new one until
+ * endpoints_prune(), for what waits in its queue. Each is logged; a path of the service manager's is
+ * logged only. Returns 0, or -errno with a message in `error`; endpoints_roll_back() takes back
+ * what was done until then.
+ */
+int endpoints_renew(
+    struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size);
+
 /* What an error of binding means, in words. */
 const char *endpoint_explain(int r);
 
@@ -59,8 +69,8 @@ struct endpoint *endpoints_find(struct endpoints *endpoints, const struct conf_a
 /* Adds a socket that is bound already; fd: consumed. Returns 0, -ENOMEM or -ENOSPC. */
 int endpoints_add(struct endpoints *endpoints, const struct conf_address *address, int fd);
 
-/* Closes those that the config does not have, and unlinks the UNIX paths that are ours. NULL: all.
- */
+/* Closes those that the config does not have, and unlinks the UNIX paths that are ours; closes the
+ * sockets whose path was bound anew. NULL: all. */
 void endpoints_prune(struct endpoints *endpoints, const struct conf *conf);
 
 /* The address that a socket is bound to, as the config would have it. 0 or -errno. */

@@ -205,6 +205,14 @@ void managed_apply(struct managed *managed, const struct conf *conf, bool replac
     managed_tidy(managed);
 }
 
+void managed_mend(struct managed *managed)
+{
+    list_for_each (node, &managed->pools) {
+        if (pool_of(node)->conf != NULL)
+            managed_pool_mend(pool_of(node));
+    }
+}
+
 void managed_prune(struct managed *managed)
 {
     list_for_each (node, &managed->pools) {

@@ -52,6 +52,13 @@ int managed_prepare(
  */
 void managed_apply(struct managed *managed, const struct conf *conf, bool replace);
 
+/*
+ * Before new shards look for workers: where a socket of ours was removed or replaced, nobody can
+ * dial it any more. Its worker gets a successor with a socket of its own, and is retired when that
+ * one serves. After managed_prepare().
+ */
+void managed_mend(struct managed *managed);
+
 /* Nobody calls the pools that are gone any more: retires their workers. */
 void managed_prune(struct managed *managed);
 

@@ -124,6 +124,30 @@ void managed_pool_apply(struct managed_pool *pool, const struct conf_pool *conf,
     roll(pool);
 }
 
+void managed_pool_mend(struct managed_pool *pool)
+{
+    list_for_each_safe (node, &pool->workers) {
+        struct managed_worker *worker = worker_of(node);
+        if (worker->state == MANAGED_LEAVING || !managed_worker_lost_socket(worker))
+            continue;
+        if (worker->pid < 0) {
+            managed_worker_drop_socket(worker); /* its next start makes another one */
+            start_now(worker);
+            continue;
+        }
+        if (managed_worker_successor(worker) != NULL)
+            continue;
+        struct managed_worker *old = worker;
+        if (worker->old != NULL) { /* it was about to replace another one: it is of no use */
+            old = worker->old;
+            managed_worker_retire(worker);
+        }
+        struct managed_worker *successor = managed_worker_new(pool, old->name.slot, old);
+        if (successor != NULL)
+            managed_worker_start(successor);
+    }
+}
+
 void managed_pool_retire(struct managed_pool *pool)
 {
     list_for_each_safe (node, &pool->workers)

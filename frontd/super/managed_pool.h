@@ -27,6 +27,9 @@ void managed_pool_free(struct managed_pool *pool);
  */
 void managed_pool_apply(struct managed_pool *pool, const struct conf_pool *conf, bool roll);
 
+/* Gives each worker whose socket was removed or replaced a successor, all at once. */
+void managed_pool_mend(struct managed_pool *pool);
+
 /* Asks all workers to finish. */
 void managed_pool_retire(struct managed_pool *pool);
 

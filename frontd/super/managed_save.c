@@ -40,6 +40,8 @@ static void put_worker(struct json_writer *out, const struct managed_worker *wor
     json_add_text(out, "state", state_names[worker->state]);
     json_add_number(out, "slot", worker->name.slot);
     json_add_number(out, "serial", worker->name.serial);
+    json_add_number(out, "dev", worker->dev);
+    json_add_number(out, "ino", worker->ino);
     json_add_number(out, "command", worker->stamp.command);
     json_add_number(out, "files", worker->stamp.files);
     json_add_number(out, "failures", worker->failures);
@@ -210,7 +212,12 @@ static int restore_worker(struct managed_pool *pool, struct span object)
     worker->settled = get_flag(object, "settled");
     worker->pid = pid == 0 ? -1 : pid;
     worker->listener = get_fd(object, "listener");
-    managed_dir_path(pool->managed->dir, &worker->name, worker->path);
+    if (worker->listener >= 0)
+        managed_dir_path(pool->managed->dir, &worker->name, worker->path);
+    worker->dev = get_number(object, "dev", UINT64_MAX, 0);
+    worker->ino = get_number(object, "ino", UINT64_MAX, 0);
+    if (worker->ino == 0 && worker->listener >= 0) /* a program before has not said it */
+        managed_worker_note_socket(worker);
     int r = resume(worker, object);
     if (r < 0) {
         log_error("worker %s/%u: cannot go on with it: %s; killing it", pool->name,

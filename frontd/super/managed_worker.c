@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -123,10 +124,34 @@ static void on_timer_closed(uv_handle_t *handle)
     mem_free(handle->data);
 }
 
-/* Nobody can dial it any more. */
-static void take_socket_away(struct managed_worker *worker)
+/* Whether the path is the socket that was made there. */
+static bool is_in_place(const struct managed_worker *worker, bool *ret_there)
 {
-    if (worker->path[0] != '\0')
+    struct stat st;
+    bool found = lstat(worker->path, &st) == 0;
+    *ret_there = found || (errno != ENOENT && errno != ENOTDIR);
+    if (!found || worker->ino == 0)
+        return *ret_there; /* as far as anybody can tell */
+    return st.st_dev == worker->dev && st.st_ino == worker->ino;
+}
+
+bool managed_worker_lost_socket(const struct managed_worker *worker)
+{
+    bool there;
+    char who[OUTPUT_NAME_MAX];
+    if (worker->path[0] == '\0' || is_in_place(worker, &there))
+        return false;
+    managed_worker_describe(worker, who);
+    log_warning("%s: its socket %s was %s: another one takes its place", who, worker->path,
+        there ? "replaced" : "removed");
+    return true;
+}
+
+/* Nobody can dial it any more. */
+void managed_worker_drop_socket(struct managed_worker *worker)
+{
+    bool there;
+    if (worker->path[0] != '\0' && is_in_place(worker, &there))
         unlink(worker->path);
     worker->path[0] = '\0';
     if (worker->listener >= 0)
@@ -134,7 +159,7 @@ static void take_socket_away(struct managed_worker *worker)
     worker->listener = -1;
 }
 
-static struct managed_worker *successor_of(const struct managed_worker *worker)
+struct managed_worker *managed_worker_successor(const struct managed_worker *worker)
 {
     list_for_each (node, &worker->pool->workers) {
         struct managed_worker *other = container_of(node, struct managed_worker, node);
@@ -163,10 +188,10 @@ static void release_process(struct managed_worker *worker)
 
 void managed_worker_destroy(struct managed_worker *worker)
 {
-    struct managed_worker *successor = successor_of(worker);
+    struct managed_worker *successor = managed_worker_successor(worker);
     if (successor != NULL)
         successor->old = NULL;
-    take_socket_away(worker);
+    managed_worker_drop_socket(worker);
     release_process(worker);
     list_remove(&worker->node);
     uv_close((uv_handle_t *)&worker->timer, on_timer_closed);
@@ -189,11 +214,19 @@ static void fall(struct managed_worker *worker)
             worker->name.pool);
         managed_pool_stop_rolling(worker->pool);
         managed_worker_destroy(worker);
-    } else if (successor_of(worker) != NULL || worker->pool->conf == NULL) {
+    } else if (managed_worker_successor(worker) != NULL || worker->pool->conf == NULL) {
         managed_worker_destroy(worker);
     } else {
         wait_for_restart(worker);
     }
+}
+
+void managed_worker_note_socket(struct managed_worker *worker)
+{
+    struct stat st;
+    bool there = lstat(worker->path, &st) == 0 && S_ISSOCK(st.st_mode);
+    worker->dev = there ? st.st_dev : 0;
+    worker->ino = there ? st.st_ino : 0;
 }
 
 static int bind_socket(struct managed_worker *worker)
@@ -208,6 +241,7 @@ static int bind_socket(struct managed_worker *worker)
     worker->listener = fd;
     pool->serial = worker->name.serial;
     managed_dir_path(pool->managed->dir, &worker->name, worker->path);
+    managed_worker_note_socket(worker);
     return 0;
 }
 
@@ -334,7 +368,7 @@ void managed_worker_ended(struct managed_worker *worker, int status)
 void managed_worker_retire(struct managed_worker *worker)
 {
     char who[OUTPUT_NAME_MAX];
-    struct managed_worker *successor = successor_of(worker);
+    struct managed_worker *successor = managed_worker_successor(worker);
     if (worker->state == MANAGED_LEAVING)
         return;
     if (successor != NULL)
@@ -344,7 +378,7 @@ void managed_worker_retire(struct managed_worker *worker)
         managed_worker_destroy(worker);
         return;
     }
-    take_socket_away(worker);
+    managed_worker_drop_socket(worker);
     close_probe(worker);
     worker->suspected = false;
     worker->state = MANAGED_LEAVING;

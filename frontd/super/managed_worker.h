@@ -32,7 +32,9 @@ struct managed_worker {
     struct stamp stamp; /* of what it runs */
     struct managed_name name;
     char path[MANAGED_PATH_MAX]; /* of its socket, once it has one */
-    uint64_t birth;              /* of the process, for `pids` */
+    uint64_t dev;                /* what was made there; ino 0: not known */
+    uint64_t ino;
+    uint64_t birth;  /* of the process, for `pids` */
     uint64_t served;             /* ms of the loop's clock: since when it serves */
     uint64_t due;                /* ms: when the timer is */
     pid_t pid;                   /* -1: none */
@@ -57,6 +59,21 @@ void managed_worker_start(struct managed_worker *worker);
 
 /* Its process has ended, as waitpid() said. */
 void managed_worker_ended(struct managed_worker *worker, int status);
+
+/*
+ * Whether the path of its socket is that socket no more, since somebody has removed or replaced it;
+ * logged then.
+ */
+bool managed_worker_lost_socket(const struct managed_worker *worker);
+
+/* Closes the socket of one without a process, and removes its path if that is still the socket. */
+void managed_worker_drop_socket(struct managed_worker *worker);
+
+/* Keeps in mind what is at its path, which has just been made. */
+void managed_worker_note_socket(struct managed_worker *worker);
+
+/* The one that is about to replace it, or NULL. */
+struct managed_worker *managed_worker_successor(const struct managed_worker *worker);
 
 /* Takes its socket away and asks it to finish; without a process it is gone at once. */
 void managed_worker_retire(struct managed_worker *worker);

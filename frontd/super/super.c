@@ -299,10 +299,13 @@ static void do_start(struct super *super)
             snprintf(error, sizeof(error), "run_dir cannot change while the front runs: it is %s",
                 serving(super)->conf->run_dir);
         if (stays && managed_prepare(&super->managed, conf, error, sizeof(error)) == 0 &&
-            endpoints_bind(&super->endpoints, conf, error, sizeof(error)) == 0)
+            endpoints_bind(&super->endpoints, conf, error, sizeof(error)) == 0 &&
+            endpoints_renew(&super->endpoints, conf, error, sizeof(error)) == 0) {
+            managed_mend(&super->managed);
             next = generation_new(super, conf, &text, serving(super), error, sizeof(error));
-        else
+        } else {
             conf_free(conf);
+        }
         buf_deinit(&text);
     }
     if (next == NULL) {

@@ -139,11 +139,16 @@ class Front(Site):
 
     @contextlib.contextmanager
     def slow_starts(self):
-        """Within it new shards need a second to be ready: a worker of the pool `mute` says no HELLO. Whoever
-        has to do something in that second asks check_in_time()."""
+        """Within it new shards need a second to be ready: the worker of the pool `mute` is as long with its
+        HELLO. Whoever has to do something in that second asks check_in_time()."""
         mute = next(worker for worker in self.workers if worker.name.startswith("mute-"))
         answer = mute.on_hello
-        mute.on_hello = lambda channel: None
+
+        def later(channel):
+            timer = threading.Timer(1, answer, [channel])
+            timer.daemon = True
+            timer.start()
+        mute.on_hello = later
         try:
             yield
         finally:

@@ -329,6 +329,95 @@ Test(listen, a_path_that_was_replaced)
     unlink(path_of('a'));
 }
 
+static int renew_conf(const char *letters)
+{
+    struct conf *conf = conf_of(2, letters);
+    int r = endpoints_renew(&endpoints, conf, error, sizeof(error));
+    conf_free(conf);
+    return r;
+}
+
+/* Whoever dials the path reaches the new socket; what waited in the queue of the old one is there. */
+Test(listen, a_path_that_is_gone_is_bound_again)
+{
+    cr_assert_eq(bind_conf(2, "Aab"), 0);
+    cr_assert_eq(endpoints_listen(&endpoints), 0);
+    size_t count = open_count();
+    cr_assert_eq(renew_conf("Aab"), 0);
+    cr_assert_eq(open_count(), count, "nothing is done where nothing is gone");
+    int waiting = dial('a');
+    cr_assert_geq(waiting, 0);
+    unlink(path_of('a'));
+    cr_assert_eq(dial('a'), -ENOENT);
+    cr_assert_eq(renew_conf("Aab"), 0);
+    cr_assert_eq(count_of('a'), 2);
+    cr_assert(count_of('b') == 1 && count_of('A') == 2);
+    cr_assert_eq(dial('a'), -ECONNREFUSED, "nobody serves it yet");
+    cr_assert_eq(endpoints_listen(&endpoints), 0);
+    int client = dial('a');
+    cr_assert_geq(client, 0);
+    cr_assert_eq(accept_all(find('a')->fds[0]), 1);
+    cr_assert_eq(accept_all(find('a')->fds[1]), 1);
+    prune_to("Aab");
+    cr_assert_eq(count_of('a'), 1);
+    cr_assert_eq(open_count(), count + 2, "two clients");
+    cr_assert_eq(renew_conf("Aab"), 0);
+    cr_assert_eq(count_of('a'), 1);
+    close(waiting);
+    close(client);
+}
+
+Test(listen, a_path_that_was_replaced_is_bound_again)
+{
+    struct stat st;
+    cr_assert_eq(bind_conf(1, "ab"), 0);
+    unlink(path_of('a'));
+    int other = squat('a', false, true);
+    ino_t inode_of_other = stat(path_of('a'), &st) == 0 ? st.st_ino : 0;
+    cr_assert_eq(renew_conf("ab"), -EADDRINUSE, "it is another program's");
+    char wanted[160];
+    snprintf(wanted, sizeof(wanted),
+        "listener la: %s was replaced, and cannot be bound again: somebody listens there already",
+        path_of('a'));
+    cr_assert_str_eq(error, wanted);
+    cr_assert_eq(stat(path_of('a'), &st), 0);
+    cr_assert_eq(st.st_ino, inode_of_other);
+    cr_assert_eq(count_of('a'), 1);
+    close(other);
+    cr_assert_eq(renew_conf("ab"), 0, "it is stale now");
+    cr_assert_eq(count_of('a'), 2);
+    unlink(path_of('b'));
+    close(open(path_of('b'), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    cr_assert_eq(renew_conf("ab"), -ENOTSOCK);
+    unlink(path_of('b'));
+}
+
+/* The reload comes to nothing: what was bound for it is gone, and nothing else. */
+Test(listen, a_path_that_is_gone_taken_back)
+{
+    cr_assert_eq(bind_conf(1, "ab"), 0);
+    unlink(path_of('a'));
+    const struct endpoints before = endpoints;
+    size_t count = open_count();
+    cr_assert_eq(renew_conf("ab"), 0);
+    cr_assert_eq(files(), 2);
+    endpoints_roll_back(&endpoints, &before);
+    cr_assert(count_of('a') == 1 && open_count() == count && files() == 1);
+    cr_assert_eq(renew_conf("ab"), 0, "as it was before");
+    cr_assert_eq(count_of('a'), 2);
+    for (long n = 0;; n++) { /* without memory */
+        endpoints_roll_back(&endpoints, &before);
+        struct conf *conf = conf_of(1, "ab");
+        mem_fail_after(n);
+        int r = endpoints_renew(&endpoints, conf, error, sizeof(error));
+        mem_fail_after(-1);
+        conf_free(conf);
+        if (r == 0)
+            break;
+        cr_assert(r == -ENOMEM && count_of('a') == 1 && open_count() == count);
+    }
+}
+
 Test(listen, sockets_that_are_bound_already)
 {
     struct conf_address a = address_of('A');

@@ -195,6 +195,26 @@ Test(share, pools_keep_their_rows)
     share_queue_remove(share, 3, (unsigned)c);
 }
 
+Test(share, pools_that_seats_reach)
+{
+    share_set_pools(share, (const char *const[]){"a", "b"}, 2);
+    unsigned a = (unsigned)share_pool(share, "a");
+    unsigned b = (unsigned)share_pool(share, "b");
+    share_pool_set_reached(share, 0, a, true);
+    share_pool_set_reached(share, SHARE_SEAT_LAST, a, true);
+    share_pool_set_reached(share, 5, a, true);
+    share_pool_set_reached(share, 5, b, true);
+    share_pool_set_reached(share, 5, a, false);
+    cr_assert_eq(share_pool_reached(share, a), share_seat_bit(0) | share_seat_bit(SHARE_SEAT_LAST));
+    cr_assert_eq(share_pool_reached(share, b), share_seat_bit(5));
+    share_reclaim(share, share_seat_bit(0));
+    cr_assert_eq(share_pool_reached(share, a), share_seat_bit(0), "not those that have ended");
+    cr_assert_eq(share_pool_reached(share, b), 0u);
+    share_set_pools(share, (const char *const[]){"b", "c"}, 2);
+    cr_assert_eq(share_pool(share, "c"), (int)a);
+    cr_assert_eq(share_pool_reached(share, a), 0u, "a row that is used again is empty");
+}
+
 Test(share, all_the_pools_there_can_be)
 {
     enum { HALF = SHARE_POOLS / 2 };
