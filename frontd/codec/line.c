@@ -22,6 +22,38 @@ struct line_result line_feed_frame(const char *p, size_t n, uint32_t limit)
     return message(p + sizeof(length), length, sizeof(length) + length);
 }
 
+size_t line_ahead_end(char *p, size_t n, size_t looked, size_t *hole)
+{
+    const size_t kept = n - *hole;
+    if (*hole > 0 && looked < kept)
+        memmove(p + looked, p + looked + *hole, kept - looked);
+    *hole = 0;
+    return kept;
+}
+
+bool line_ahead_frame(
+    char *p, size_t n, uint32_t limit, size_t *looked, size_t *hole, size_t *ret_kept)
+{
+    uint32_t length;
+    while (*looked < n - *hole && n - *hole - *looked >= sizeof(length)) {
+        char *frame = p + *looked + *hole;
+        memcpy(&length, frame, sizeof(length));
+        length = be32toh(length);
+        if (length == 0) {
+            *hole += sizeof(length);
+            return true;
+        }
+        if (length > limit)
+            break; /* refused when it is its turn */
+        const size_t size = sizeof(length) + (size_t)length;
+        if (*hole > 0)
+            memmove(p + *looked, frame, MIN(size, n - *hole - *looked));
+        *looked += size;
+    }
+    *ret_kept = line_ahead_end(p, n, *looked, hole);
+    return false;
+}
+
 struct line_result line_feed_line(const char *p, size_t n, uint32_t limit, size_t *scanned)
 {
     /* The longest line that can be right ends in CRLF. */

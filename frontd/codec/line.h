@@ -29,3 +29,16 @@ struct line_result line_feed_frame(const char *p, size_t n, uint32_t limit);
  * starts at 0, and is 0 again after LINE_MESSAGE and LINE_HEARTBEAT.
  */
 struct line_result line_feed_line(const char *p, size_t n, uint32_t limit, size_t *scanned);
+
+/*
+ * `frame`: looks for a heartbeat behind messages that are not to be taken up yet, and takes it out.
+ * looked: how many of the bytes have been passed over (more than there are, within a message that
+ * is not complete); kept by the caller, who takes off what it uses of them, starts at 0.
+ * hole: 0 in the first call of a pass; the pass ends when false is returned, or with
+ * line_ahead_end(), which both leave *ret_kept bytes at `p`.
+ *
+ * Returns whether there was one: then it is to be called again with the same p, n and hole.
+ */
+bool line_ahead_frame(
+    char *p, size_t n, uint32_t limit, size_t *looked, size_t *hole, size_t *ret_kept);
+size_t line_ahead_end(char *p, size_t n, size_t looked, size_t *hole);

@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* It is there for each WebSocket connection. */
-_Static_assert(sizeof(struct ws) == 20, "");
+_Static_assert(sizeof(struct ws) == 28, "");
 
 /* RFC 6455 section 5.2 */
 enum {
@@ -17,7 +17,8 @@ enum {
     LENGTH_16 = 126, /* the length follows in 2 bytes */
     LENGTH_64 = 127, /* in 8 */
     MASK_SIZE = 4,
-    CODE_SIZE = 2, /* of the code in a Close frame */
+    CODE_SIZE = 2,     /* of the code in a Close frame */
+    EXCESS_FREE = 128, /* bytes of heads that a message may have, however small its limit is */
 };
 
 /*
@@ -211,7 +212,7 @@ static struct ws_result more(struct ws *ws, char *p, size_t n, size_t at)
 {
     if (at > ws->message && at < n)
         memmove(p + ws->message, p + at, n - at);
-    ws->gap = 0;
+    ws->gap = ws->looked = 0;
     return (struct ws_result){.event = WS_EVENT_MORE, .kept = ws->message + (n - at)};
 }
 
@@ -231,6 +232,19 @@ static struct ws_result control_frame(const struct head *head, struct span paylo
         utf8_check(UTF8_OK, result.payload.p, result.payload.n) != UTF8_OK)
         return error(WS_CODE_PROTOCOL_ERROR);
     return result;
+}
+
+/*
+ * Heads of fragments count as far as they bring less than they take, and what the others bring more
+ * takes off again. The last frame of a message is free: with it there is an end.
+ */
+static bool count_head(struct ws *ws, const struct head *head, const struct ws_limits *limits)
+{
+    if (LIKELY(head->fin))
+        return true;
+    const uint64_t excess = (uint64_t)ws->excess + head->size;
+    ws->excess = excess > head->payload ? (uint32_t)(excess - head->payload) : 0;
+    return ws->excess <= MAX(limits->message, (uint32_t)EXCESS_FREE);
 }
 
 struct ws_result ws_feed(struct ws *ws, char *p, size_t n, const struct ws_limits *limits,
@@ -256,6 +270,8 @@ struct ws_result ws_feed(struct ws *ws, char *p, size_t n, const struct ws_limit
                 ws->gap = (uint32_t)(at - ws->message);
                 return control_frame(&head, (struct span){control, head.payload}, n);
             }
+            if (!count_head(ws, &head, limits))
+                return error(WS_CODE_TOO_BIG);
             at += head.size;
             if (head.opcode != WS_CONTINUATION)
                 ws->opcode = head.opcode;
@@ -292,9 +308,59 @@ struct ws_result ws_feed(struct ws *ws, char *p, size_t n, const struct ws_limit
             .payload = {message, ws->message},
             .used = at,
         };
-        *ws = (struct ws){0};
+        *ws = (struct ws){.looked = ws->looked > at ? (uint32_t)(ws->looked - at) : 0};
         return result;
     }
+}
+
+/* The next head behind what may not be taken up, whatever message its frame belongs to. */
+static unsigned read_head_ahead(
+    const char *p, size_t n, const struct ws_limits *limits, struct head *ret_head)
+{
+    const bool continues = n > 0 && ((unsigned char)p[0] & BITS_OPCODE) == WS_CONTINUATION;
+    const struct ws any = {.opcode = continues ? WS_TEXT : 0};
+    return read_head(&any, p, n, limits, ret_head);
+}
+
+struct ws_result ws_ahead(struct ws *ws, char *p, size_t n, const struct ws_limits *limits,
+    unsigned opcodes, size_t *hole, char control[static WS_CONTROL_MAX])
+{
+    struct ws_result result = {.event = WS_EVENT_MORE};
+    struct head head;
+    /* Up to here it is as it was; then comes the hole, and then what has not been looked at. */
+    size_t at = MAX((size_t)ws->looked, (size_t)ws->message + ws->gap + ws->left);
+    while (at < n - *hole && read_head_ahead(p + at + *hole, n - *hole - at, limits, &head) == 0) {
+        char *frame = p + at + *hole;
+        const size_t size = head.size + (size_t)head.payload;
+        const size_t there = MIN(size, n - *hole - at);
+        if (!(head.opcode & BIT_CONTROL)) {
+            if (at > UINT32_MAX - size)
+                break;
+            if (*hole > 0)
+                memmove(p + at, frame, there);
+            at += size;
+            continue;
+        }
+        if (there < size || !(opcodes >> head.opcode & 1))
+            break;
+        result.event = WS_EVENT_CONTROL;
+        result.opcode = head.opcode;
+        if (head.opcode == WS_CLOSE)
+            break;
+        uint8_t mask[MASK_SIZE];
+        memcpy(mask, frame + head.size - MASK_SIZE, MASK_SIZE);
+        unmask_to(control, frame + head.size, head.payload, mask);
+        result.payload = (struct span){control, head.payload};
+        *hole += size;
+        ws->looked = (uint32_t)at;
+        return result;
+    }
+    if (*hole > 0 && at < n - *hole)
+        memmove(p + at, p + at + *hole, n - *hole - at);
+    ws->looked = (uint32_t)at;
+    result.kept = n - *hole;
+    *hole = 0;
+    return result;
 }
 
 size_t ws_head_write(uint8_t out[static WS_HEAD_MAX], enum ws_opcode opcode, uint64_t payload)
@@ -331,6 +397,11 @@ size_t ws_close_write(uint8_t out[static 2 + WS_CONTROL_MAX], unsigned code, str
     return at + n;
 }
 
+unsigned ws_save_version(const struct ws *ws)
+{
+    return ws->excess == 0 ? WS_SAVED : WS_SAVED_EXCESS;
+}
+
 void ws_save(const struct ws *ws, struct pack *pack)
 {
     pack_u32(pack, ws->left);
@@ -341,9 +412,11 @@ void ws_save(const struct ws *ws, struct pack *pack)
     pack_u8(pack, ws->opcode);
     pack_u8(pack, ws->in_frame);
     pack_u8(pack, ws->fin);
+    if (ws_save_version(ws) >= WS_SAVED_EXCESS)
+        pack_u32(pack, ws->excess);
 }
 
-int ws_restore(struct ws *ret_ws, struct unpack *unpack, struct span bytes)
+int ws_restore(struct ws *ret_ws, struct unpack *unpack, unsigned version, struct span bytes)
 {
     struct ws ws = {0};
     ws.left = unpack_u32(unpack);
@@ -354,6 +427,10 @@ int ws_restore(struct ws *ret_ws, struct unpack *unpack, struct span bytes)
     ws.opcode = unpack_u8(unpack);
     ws.in_frame = unpack_flag(unpack);
     ws.fin = unpack_flag(unpack);
+    if (version >= WS_SAVED_EXCESS)
+        ws.excess = unpack_u32(unpack);
+    if (version != ws_save_version(&ws) || (ws.excess > 0 && ws.opcode == 0))
+        return -EBADMSG;
     if (unpack->bad || ws.opcode > WS_BINARY || (ws.opcode == 0 && (ws.message > 0 || ws.in_frame)))
         return -EBADMSG;
     /* Within a frame something of it is to come, and no control frame can have left a gap. */

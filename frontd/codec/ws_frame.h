@@ -52,6 +52,8 @@ struct ws {
     uint32_t message; /* bytes of the current message that lie, unmasked, at the front */
     uint32_t gap;     /* bytes after them that have been used up: see ws_feed() */
     uint8_t mask[4];  /* of the current frame, turned to its next byte */
+    uint32_t excess;  /* bytes of its frames' heads, beyond what those frames brought */
+    uint32_t looked;  /* where ws_ahead() goes on, from the first byte; 0: where ws_feed() does */
     uint8_t utf8;     /* state of the check of a text message */
     uint8_t opcode;   /* of the current message (WS_TEXT, WS_BINARY); 0: none has begun */
     bool in_frame;    /* a data frame's head has been read, its payload not wholly */
@@ -91,20 +93,44 @@ struct ws_result {
  * continuation without a beginning and a beginning within a message, lengths not in the shortest
  * form or with the top bit, Close with one byte, with a code that must not be sent or with a reason
  * that is not UTF-8 (1002); text that is not UTF-8, as soon as that is certain (1007); a frame or
- * message over its limit, as soon as its head says so (1009).
+ * message over its limit, as soon as its head says so (1009); a message whose fragments bring less
+ * than their heads take, when the difference is over limits->message and over 128 bytes (1009):
+ * empty ones would never end.
  */
 struct ws_result ws_feed(struct ws *ws, char *p, size_t n, const struct ws_limits *limits,
     char control[static WS_CONTROL_MAX]);
 
 /*
+ * Looks for control frames behind a message that is not to be taken up yet, and within it: one that
+ * is found is taken out, so that ws_feed() later reads what it would have read without it. Data
+ * frames are only passed over. May be called whenever ws_feed() has returned, as it is (not after
+ * ERROR); looking again at the same bytes, or at more of them, costs only what is new.
+ *
+ * opcodes: which control frames are wanted, a bit (1 << WS_PING, …) for each. What is behind the
+ * first one of another opcode, or the first head that is not right, is not looked at.
+ * hole: 0 in the first call of a pass, which ends with MORE or WS_CLOSE.
+ *
+ * Returns CONTROL with opcode and payload for a Ping or Pong, after which it is to be called again
+ * with the same p, n and hole; CONTROL with WS_CLOSE, which stays where it is, for ws_feed() to
+ * judge in its order; or MORE. With the last two result.kept bytes are left at `p`.
+ */
+struct ws_result ws_ahead(struct ws *ws, char *p, size_t n, const struct ws_limits *limits,
+    unsigned opcodes, size_t *hole, char control[static WS_CONTROL_MAX]);
+
+/*
  * For another process, which is given the bytes of the message too. What is read is believed in
  * nothing: *ret_ws is a state that ws_feed() can have left behind with these bytes.
+ *
+ * How far ws_ahead() has looked is found out again. The first version of this text has no `excess`,
+ * and is still written where that is 0: ws_save_version() says which one will be.
  *
  * bytes: those that are kept, the message's first one first.
  * Returns 0 with *ret_ws, or -EBADMSG.
  */
+enum { WS_SAVED = 1, WS_SAVED_EXCESS = 2 };
+unsigned ws_save_version(const struct ws *ws);
 void ws_save(const struct ws *ws, struct pack *pack);
-int ws_restore(struct ws *ret_ws, struct unpack *unpack, struct span bytes);
+int ws_restore(struct ws *ret_ws, struct unpack *unpack, unsigned version, struct span bytes);
 
 /* Writes the head of an unfragmented frame from the server; returns its bytes (2, 4 or 10). */
 size_t ws_head_write(uint8_t out[static WS_HEAD_MAX], enum ws_opcode opcode, uint64_t payload);

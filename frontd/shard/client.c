@@ -1,8 +1,10 @@
 /*
  * Bytes come in through on_readable(): run() gives them to the session where they were read, and an
- * incomplete rest is copied aside into `pending`. Reading pauses while too many calls are in
- * progress or answers pile up; client_flush() goes on with what is pending. Everything that goes
- * out gathers in `out` (and `queue`) and is written once a turn, by client_flush().
+ * incomplete rest is copied aside into `pending`. While too many calls are in progress or answers
+ * pile up no more are started; client_flush() goes on with what is pending. Reading pauses then; a
+ * connection that stays is read on, up to a bound, for what its session answers by itself
+ * (look_ahead()). Everything that goes out gathers in `out` (and `queue`) and is written once a
+ * turn, by client_flush().
  *
  * A connection ends after its last byte (CLIENT_ENDING): our side is shut, and what the client
  * still sends is dropped for a while (CLIENT_LINGERING), since closing with unread bytes would
@@ -193,6 +195,17 @@ bool client_takes(struct client *client)
     return !client->yields;
 }
 
+bool client_answers_ahead(struct client *client)
+{
+    client->yields = client->ctx->taken++ >= WORK_CLIENT_MESSAGES;
+    return !client->yields;
+}
+
+bool client_has_space(const struct client *client)
+{
+    return client_waiting(client) < client->ctx->conf->limits.write_buffer;
+}
+
 bool client_fits(struct client *client, size_t n, size_t own, bool at_once)
 {
     struct ctx *ctx = client->ctx;
@@ -315,11 +328,26 @@ static bool must_starve(const struct client *client, enum memory_level level)
            (level >= MEMORY_SHORT && client->stay != NULL && client->stay->route->raw);
 }
 
+/*
+ * How many bytes more may be read though no request may be started: so that what is pending is at
+ * most one message, as it may always be, and what one read brings.
+ */
+static size_t ahead_room(const struct client *client)
+{
+    size_t limit = (size_t)client->ctx->conf->limits.body + CTX_READ_SIZE;
+    size_t used = client->pending == NULL ? 0 : buf_len(&client->pending->bytes);
+    if (client->stay == NULL || client->stay->kind == STAY_LINE || client->state != CLIENT_OPEN ||
+        client->last_request || client->held || client->shut || used >= limit)
+        return 0;
+    return limit - used;
+}
+
 static void wait_for_what_matters(struct client *client)
 {
     enum memory_level level = client->ctx->memory.level;
     bool read = client_may_start(client) || client->state == CLIENT_LINGERING;
     set_unread(client, !read);
+    read = read || ahead_room(client) > 0;
     /* One that sends no more is read to its end: it goes then. */
     set_starved(client, UNLIKELY(level != MEMORY_EASY) && read && !client->shut &&
                             client->state == CLIENT_OPEN && must_starve(client, level));
@@ -330,6 +358,8 @@ static void wait_for_what_matters(struct client *client)
     bool leaves = client->state == CLIENT_OPEN && !read && !client->shut &&
                   (client->last_request || client->stay != NULL || client->starved);
     uint16_t events = (read ? EPOLLIN : 0) | (write ? EPOLLOUT : 0) | (leaves ? EPOLLRDHUP : 0);
+    if (UNLIKELY(read && client->stay != NULL && !client_is_read(client)))
+        stay_resume(client);
     wait_for(client, client->deserted && !read ? 0 : events | CLIENT_LOST);
 }
 
@@ -423,8 +453,8 @@ static void set_aside(
     client_session(client)->waiting(client);
 }
 
-/* Goes on with what was put aside. */
-static void go_on(struct client *client)
+/* Goes on with what was put aside. Returns whether what is left is another request's. */
+static bool go_on(struct client *client)
 {
     struct pending *pending = client->pending;
     char *rest;
@@ -433,27 +463,62 @@ static void go_on(struct client *client)
     size_t left = run(client, &pending->codec, bytes, before, &rest);
     if (left == 0 && !client_session(client)->midway(&pending->codec, client)) {
         client_free_pending(client);
-        return;
+        return true;
     }
     size_t used = (size_t)(rest - bytes);
     buf_truncate(&pending->bytes, used + left);
     buf_consume(&pending->bytes, used);
     if (used > 0)
-        start_clocks(client); /* another request's rest */
+        start_clocks(client);
     client_session(client)->waiting(client);
+    return used > 0;
+}
+
+/* No more may be started, but what is pending may have something behind it that need not wait. */
+static void look_ahead(struct client *client)
+{
+    struct pending *pending = client->pending;
+    const struct session_ops *session = client_session(client);
+    if (session->ahead == NULL || pending == NULL)
+        return;
+    client->ctx->taken = 0;
+    size_t left = session->ahead(
+        client, &pending->codec, buf_data(&pending->bytes), buf_len(&pending->bytes));
+    buf_truncate(&pending->bytes, left);
+    if (left == 0 && !session->midway(&pending->codec, client))
+        client_free_pending(client);
+}
+
+/* How much of an incomplete message there is: what comes between its parts is no progress. */
+static size_t gathered(const struct client *client, const struct pending *pending)
+{
+    return client->stay->kind == STAY_WEBSOCKET ? pending->codec.ws.message
+                                                : buf_len(&pending->bytes);
+}
+
+static void take_more(struct client *client, struct pending *pending, const char *p, size_t n)
+{
+    size_t before = client->stay == NULL ? 0 : gathered(client, pending);
+    pending->continue_owed = false; /* it did not wait for it */
+    if (buf_append(&pending->bytes, p, n) < 0) {
+        client_doom(client);
+        return;
+    }
+    if (go_on(client) || client->pending != pending)
+        return;
+    if (client->stay != NULL) {
+        size_t now = gathered(client, pending);
+        n = now > before ? now - before : 0;
+    }
+    pending->window_bytes += (uint32_t)n;
+    if (n > 0)
+        pending->heard = ctx_now(client->ctx);
 }
 
 static void take_bytes(struct client *client, char *p, size_t n)
 {
-    struct pending *pending = client->pending;
-    if (pending != NULL) {
-        pending->heard = ctx_now(client->ctx);
-        pending->continue_owed = false; /* it did not wait for it */
-        pending->window_bytes += (uint32_t)n;
-        if (buf_append(&pending->bytes, p, n) < 0)
-            client_doom(client);
-        else
-            go_on(client);
+    if (client->pending != NULL) {
+        take_more(client, client->pending, p, n);
         return;
     }
     union codec_state codec;
@@ -473,12 +538,23 @@ static bool has_more_to_start(const struct client *client)
            !stay_ends_at_once(client);
 }
 
+/* What it sent before its end may not be started yet: its end comes up once more when it has been.
+ */
+static void put_end_off(struct client *client)
+{
+    client->shut = true;
+    client->active_at = ctx_now(client->ctx); /* HALF_CLOSED_MS count from here */
+    client_touch(client);
+}
+
 /* The client sends no more: it may have shut its side only, or be gone. */
 static void on_end_of_input(struct client *client)
 {
     if (has_more_to_start(client)) {
         client->paused = true;
         client_touch(client);
+        if (!client_may_start(client))
+            put_end_off(client);
         return; /* it comes up once more */
     }
     bool idle = list_empty(&client->requests) && client->pending == NULL &&
@@ -504,7 +580,14 @@ static void on_readable(struct client *client)
         return;
     }
     client->fed = false;
-    ssize_t n = recv(client->fd, ctx->read_buf, CTX_READ_SIZE, 0);
+    size_t room = CTX_READ_SIZE;
+    if (client->stay != NULL && client->state == CLIENT_OPEN && !client_may_start(client))
+        room = MIN(room, ahead_room(client));
+    if (UNLIKELY(room == 0)) {
+        client_touch(client); /* which stops reading */
+        return;
+    }
+    ssize_t n = recv(client->fd, ctx->read_buf, room, 0);
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)
             client_doom(client); /* reset: nobody is there to be answered */
@@ -530,9 +613,7 @@ static void on_hang_up(struct client *client)
         on_end_of_input(client);
         return;
     }
-    client->shut = true;
-    client->active_at = ctx_now(client->ctx); /* HALF_CLOSED_MS count from here */
-    client_touch(client);
+    put_end_off(client);
 }
 
 /* Whether the client waits for an answer: not for what became of notifications. */
@@ -702,6 +783,8 @@ void client_flush(struct client *client)
         client->paused = false;
         if (client->pending != NULL)
             go_on(client);
+    } else if (client->paused && !client->yields && !leaves) {
+        look_ahead(client);
     }
     if (client->state == CLIENT_HALF_CLOSED && list_empty(&client->requests))
         client_end(client);

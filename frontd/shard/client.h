@@ -43,6 +43,11 @@ struct session_ops {
      */
     size_t (*take)(
         struct client *client, union codec_state *codec, char *p, size_t n, char **ret_rest);
+    /*
+     * Nothing of the `n` bytes at `p` may be taken up now: answers what need not wait with them,
+     * and takes it out. Returns how many are left at `p`. NULL: nothing is read meanwhile.
+     */
+    size_t (*ahead)(struct client *client, union codec_state *codec, char *p, size_t n);
     /* Whether something is incomplete of which no byte is left: it is in `codec` alone. */
     bool (*midway)(const union codec_state *codec, const struct client *client);
     /* The rest has been put aside in client->pending. */
@@ -290,6 +295,23 @@ size_t client_holds(const struct client *client);
 
 /* Whether the next request or message is to be taken up in this turn: asked once for each. */
 bool client_takes(struct client *client);
+
+/*
+ * What comes while no request may be started is read on, up to a message of limits.body and what
+ * one read brings, so that session->ahead() can look for what need not wait.
+ */
+
+/* Whether it is read, as things stood at the end of the last turn. */
+static inline bool client_is_read(const struct client *client)
+{
+    return client->events & EPOLLIN;
+}
+
+/* Whether ahead() may take one more out in this turn; if not, it goes on in the next one. */
+bool client_answers_ahead(struct client *client);
+
+/* Whether what waits for it leaves room for an answer that nobody has asked a worker for. */
+bool client_has_space(const struct client *client);
 
 /* What waits to be written, in bytes and as write_buffer counts it; 0: nothing. */
 static inline size_t client_waiting(const struct client *client)

@@ -22,7 +22,7 @@
 _Static_assert(sizeof(struct client) == 192, "saved by save_client()");
 _Static_assert(sizeof(struct pending) == 88, "saved by save_pending()");
 _Static_assert(sizeof(struct stay) == 40, "saved by stay_save()");
-_Static_assert(sizeof(struct http1) == 32 && sizeof(struct ws) == 20, "saved by the codecs");
+_Static_assert(sizeof(struct http1) == 32 && sizeof(struct ws) == 28, "saved by the codecs");
 _Static_assert(sizeof(struct message_queue) == 32, "saved by message_queue_save()");
 #endif
 
@@ -37,8 +37,11 @@ enum section {
     SECTIONS_END,
 };
 
-/* The version that this program writes, and the only one so far. */
-enum { VERSION = 1 };
+/*
+ * The version that this program writes, and the only one so far; but for what is pending, which has
+ * the second one where the first has no place for it: see ws_save_version().
+ */
+enum { VERSION = 1, PENDING_VERSION_MAX = WS_SAVED_EXCESS };
 
 static void save_client(const struct client *client, struct pack *pack)
 {
@@ -62,7 +65,8 @@ static void save_client(const struct client *client, struct pack *pack)
 static void save_pending(const struct client *client, struct pack *pack)
 {
     const struct pending *pending = client->pending;
-    size_t begun = pack_begin(pack, SECTION_PENDING, VERSION);
+    unsigned version = client->stay == NULL ? VERSION : stay_codec_version(client, &pending->codec);
+    size_t begun = pack_begin(pack, SECTION_PENDING, (uint8_t)version);
     pack_u64(pack, pending->started);
     pack_u64(pack, pending->heard);
     pack_u64(pack, pending->window);
@@ -165,7 +169,7 @@ static int restore_client(struct client *client, struct unpack *unpack)
     return 0;
 }
 
-static int restore_pending(struct client *client, struct unpack *unpack)
+static int restore_pending(struct client *client, struct unpack *unpack, unsigned version)
 {
     uint64_t now = ctx_now(client->ctx);
     struct pending *pending = mem_zalloc(sizeof(*pending));
@@ -178,8 +182,11 @@ static int restore_pending(struct client *client, struct unpack *unpack)
     pending->window_bytes = unpack_u32(unpack);
     pending->continue_owed = unpack_flag(unpack);
     struct span bytes = unpack_bytes(unpack);
-    int r = client->stay == NULL ? http1_restore(&pending->codec.http1, unpack, bytes)
-                                 : stay_restore_codec(client, bytes, &pending->codec, unpack);
+    int r = -EBADMSG;
+    if (client->stay != NULL)
+        r = stay_restore_codec(client, bytes, &pending->codec, unpack, version);
+    else if (version == VERSION)
+        r = http1_restore(&pending->codec.http1, unpack, bytes);
     if (r == 0)
         r = unpack_end(unpack);
     return r == 0 ? buf_append(&pending->bytes, bytes.p, bytes.n) : r;
@@ -202,7 +209,7 @@ static int restore_section(struct client *client, struct unpack_section *section
         if (client->stay != NULL)
             r = message_queue_restore(&client->queue, body);
         return r == 0 ? unpack_end(body) : r;
-    case SECTION_PENDING: return restore_pending(client, body);
+    case SECTION_PENDING: return restore_pending(client, body, section->version);
     case SECTION_UNUSED: client->used = false; return unpack_end(body);
     case SECTIONS_END: break;
     }
@@ -237,7 +244,9 @@ static int restore_sections(struct client *client, struct span state)
     struct unpack_section section;
     uint8_t last = 0;
     while (unpack_section(&unpack, &section)) {
-        if (section.tag == 0 || section.tag >= SECTIONS_END || section.version != VERSION)
+        unsigned newest = section.tag == SECTION_PENDING ? PENDING_VERSION_MAX : VERSION;
+        if (section.tag == 0 || section.tag >= SECTIONS_END || section.version < VERSION ||
+            section.version > newest)
             return -ENOTSUP;
         if (section.tag <= last || (last == 0 && section.tag != SECTION_CLIENT))
             return -EBADMSG;

@@ -8,10 +8,14 @@
  * for the client's; a client's is answered and ends the connection. After an error of the client's
  * nothing more is read.
  *
+ * Messages that may not be started yet wait where they were read to, and ahead() looks for what is
+ * not to wait with them: Pings and heartbeats are answered, out of their order. A Close ends all
+ * calls in progress; then what lies before it is taken up as usual, and the Close in its turn.
+ *
  * Half-open connections: a WebSocket that was silent for the ping interval is sent a Ping, after
  * two intervals another, and is lost after three. The kernel's keep-alive does the same, for the
  * other kinds, whose protocol has no question that every client answers, and for a WebSocket while
- * it is not read.
+ * it is not read at all.
  */
 
 #include "frontd/shard/stay.h"
@@ -406,10 +410,15 @@ static void on_control(struct client *client, const struct ws_result *result)
     abandon_requests(client);
 }
 
-static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, char **ret_rest)
+static struct ws_limits limits_of(const struct client *client)
 {
     uint32_t limit = client->ctx->conf->limits.body;
-    const struct ws_limits limits = {.message = limit, .frame = limit};
+    return (struct ws_limits){.message = limit, .frame = limit};
+}
+
+static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, char **ret_rest)
+{
+    const struct ws_limits limits = limits_of(client);
     char control[WS_CONTROL_MAX];
     while (n > 0 && client_takes(client)) {
         struct ws_result result = ws_feed(ws, p, n, &limits, control);
@@ -429,6 +438,37 @@ static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, c
     }
     *ret_rest = p;
     return n;
+}
+
+/* What comes before the Close may be started: no answer to what was asked before is wanted. */
+static void make_way_for_close(struct client *client)
+{
+    abandon_requests(client);
+    if (client_may_start(client)) { /* else when more of what waits has been written */
+        client->paused = true;
+        client_touch(client);
+    }
+}
+
+static size_t look_ahead_ws(struct client *client, struct ws *ws, char *p, size_t n)
+{
+    const struct ws_limits limits = limits_of(client);
+    char control[WS_CONTROL_MAX];
+    size_t hole = 0;
+    for (;;) {
+        unsigned opcodes = 0;
+        if (client_answers_ahead(client))
+            opcodes = 1U << WS_CLOSE | 1U << WS_PONG |
+                      (unsigned)client_has_space(client) << WS_PING;
+        struct ws_result result = ws_ahead(ws, p, n, &limits, opcodes, &hole, control);
+        if (result.event == WS_EVENT_CONTROL && result.opcode != WS_CLOSE) {
+            on_control(client, &result);
+            continue;
+        }
+        if (result.event == WS_EVENT_CONTROL)
+            make_way_for_close(client);
+        return result.kept;
+    }
 }
 
 static struct line_result feed_line(
@@ -480,12 +520,39 @@ static size_t take_lines(struct client *client, size_t *scanned, char *p, size_t
             n = 0;
             break;
         }
-        *scanned = 0;
+        *scanned -= MIN(*scanned, result.used);
         p += result.used;
         n -= result.used;
     }
     *ret_rest = p;
     return n;
+}
+
+static size_t look_ahead_frames(struct client *client, size_t *looked, char *p, size_t n)
+{
+    uint32_t limit = client->ctx->conf->limits.body;
+    size_t hole = 0, kept = n;
+    while (line_ahead_frame(p, n, limit, looked, &hole, &kept)) {
+        stay_send_text(client, (struct span){0});
+        if (!client_answers_ahead(client) || !client_has_space(client))
+            return line_ahead_end(p, n, *looked, &hole);
+    }
+    return kept;
+}
+
+/* No message may be started now. Returns how many bytes are left at `p`. */
+static size_t ahead(struct client *client, union codec_state *codec, char *p, size_t n)
+{
+    if (client->state != CLIENT_OPEN || client->last_request || client->held)
+        return n;
+    switch ((enum stay_kind)client->stay->kind) {
+    case STAY_WEBSOCKET: return look_ahead_ws(client, &codec->ws, p, n);
+    case STAY_FRAME:
+        if (!client_has_space(client))
+            return n;
+        return look_ahead_frames(client, &codec->scanned, p, n);
+    default: return n; /* an empty line says nothing */
+    }
 }
 
 static size_t take(
@@ -496,8 +563,10 @@ static size_t take(
         stay->heard_at = ctx_now(client->ctx);
     stay->pings = 0;
     if (stay->kind == STAY_WEBSOCKET)
-        return take_ws(client, &codec->ws, p, n, ret_rest);
-    return take_lines(client, &codec->scanned, p, n, ret_rest);
+        n = take_ws(client, &codec->ws, p, n, ret_rest);
+    else
+        n = take_lines(client, &codec->scanned, p, n, ret_rest);
+    return n == 0 || client_may_start(client) ? n : ahead(client, codec, *ret_rest, n);
 }
 
 /* A WebSocket's frame heads are taken out of the message as they are read. */
@@ -574,8 +643,8 @@ static uint64_t due(const struct client *client)
     uint64_t at = UINT64_MAX;
     if (client->pending != NULL && client_may_start(client))
         at = client_pending_due(client);
-    if (stay->kind != STAY_WEBSOCKET || !client_may_start(client) || client->starved)
-        return at;
+    if (stay->kind != STAY_WEBSOCKET || !client_is_read(client))
+        return at; /* its Pong could not be heard */
     return MIN(at, next_ping(client));
 }
 
@@ -591,7 +660,7 @@ static void expire(struct client *client)
         fail(client, WS_CODE_POLICY);
         return;
     }
-    if (stay->kind != STAY_WEBSOCKET || client->starved || now < next_ping(client))
+    if (stay->kind != STAY_WEBSOCKET || !client_is_read(client) || now < next_ping(client))
         return;
     if (stay->pings >= PINGS_MAX - 1) {
         client_doom(client); /* lost: 1006 */
@@ -643,6 +712,7 @@ static void gone(struct client *client)
 
 const struct session_ops stay_session = {
     .take = take,
+    .ahead = ahead,
     .midway = midway,
     .waiting = waiting,
     .input_ended = input_ended,

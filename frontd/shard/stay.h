@@ -75,6 +75,9 @@ void stay_save(const struct client *client, struct pack *pack);
 void stay_save_codec(
     const struct client *client, const union codec_state *codec, struct pack *pack);
 
+/* The version of what stay_save_codec() writes, 1 where it is as it ever was: of the section. */
+unsigned stay_codec_version(const struct client *client, const union codec_state *codec);
+
 /* It lives on elsewhere: nothing is told or logged when this one ends. */
 void stay_forget(struct client *client);
 
@@ -86,7 +89,7 @@ int stay_restore(struct client *client, struct unpack *unpack);
 
 /* bytes: those of the incomplete message. Returns 0 with *ret_codec, or -EBADMSG. */
 int stay_restore_codec(const struct client *client, struct span bytes, union codec_state *ret_codec,
-    struct unpack *unpack);
+    struct unpack *unpack, unsigned version);
 
 /*
  * Closes because the front ends (1001), or because this process does and no other one takes the

@@ -105,16 +105,22 @@ int stay_restore(struct client *client, struct unpack *unpack)
 
 void stay_save_codec(const struct client *client, const union codec_state *codec, struct pack *pack)
 {
-    /* How much of a line was looked at is found out again; a frame's head is in its bytes. */
+    /* How much of a line was looked at, or behind a message, is found out again; a frame's head is
+     * in its bytes. */
     if (client->stay->kind == STAY_WEBSOCKET)
         ws_save(&codec->ws, pack);
 }
 
+unsigned stay_codec_version(const struct client *client, const union codec_state *codec)
+{
+    return client->stay->kind == STAY_WEBSOCKET ? ws_save_version(&codec->ws) : WS_SAVED;
+}
+
 int stay_restore_codec(const struct client *client, struct span bytes, union codec_state *ret_codec,
-    struct unpack *unpack)
+    struct unpack *unpack, unsigned version)
 {
     if (client->stay->kind == STAY_WEBSOCKET)
-        return ws_restore(&ret_codec->ws, unpack, bytes);
+        return ws_restore(&ret_codec->ws, unpack, version, bytes);
     ret_codec->scanned = 0;
-    return 0;
+    return version == WS_SAVED ? 0 : -EBADMSG;
 }

@@ -53,7 +53,8 @@ static void move(struct feeder *feeder)
     struct pack pack = {.out = &state};
     ws_save(&feeder->ws, &pack);
     struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
-    CHECK(ws_restore(&feeder->ws, &unpack, (struct span){feeder->bytes, feeder->n}) == 0);
+    const unsigned version = ws_save_version(&feeder->ws);
+    CHECK(ws_restore(&feeder->ws, &unpack, version, (struct span){feeder->bytes, feeder->n}) == 0);
     CHECK(unpack_end(&unpack) == 0);
     buf_deinit(&state);
 }
@@ -189,7 +190,7 @@ static struct events decode_all(const uint8_t *data, size_t size, const struct w
 {
     struct events events = {NULL, 0};
     uint8_t *message = malloc(size + 1), *payload = malloc(size + 1);
-    size_t n = 0, at = 0;
+    size_t n = 0, at = 0, excess = 0;
     unsigned kind = 0; /* of the message */
     CHECK(message != NULL && payload != NULL);
     while (at < size) {
@@ -227,6 +228,14 @@ static struct events decode_all(const uint8_t *data, size_t size, const struct w
             break;
         const uint8_t *mask = data + at;
         at += 4;
+        if (!control && !fin) {
+            excess += 2 + more + 4;
+            excess -= MIN(excess, value);
+            if (excess > MAX(limits->message, 128U)) {
+                fail(&events, 1009);
+                break;
+            }
+        }
         const size_t there = MIN(value, size - at);
         for (size_t i = 0; i < there; i++)
             payload[i] = data[at + i] ^ mask[i % 4];
@@ -259,13 +268,76 @@ static struct events decode_all(const uint8_t *data, size_t size, const struct w
         }
         if (end) {
             add(&events, WS_EVENT_MESSAGE, kind, 0, message, n);
-            n = 0;
+            n = excess = 0;
             kind = 0;
         }
     }
     free(message);
     free(payload);
     return events;
+}
+
+/*
+ * Nothing is taken up before all of it is there, but what need not wait is looked for meanwhile. A
+ * Ping may be seen that comes after what is wrong; else there is no difference but in the order.
+ */
+static void check_ahead(const uint8_t *data, size_t size, const struct ws_limits *limits,
+    size_t step, struct events whole)
+{
+    const unsigned wanted = 1U << WS_PING | 1U << WS_PONG | 1U << WS_CLOSE;
+    struct events controls = {NULL, 0}, rest = {NULL, 0};
+    struct ws ws = {0};
+    char *bytes = malloc(size + 1), control[WS_CONTROL_MAX];
+    size_t n = 0;
+    CHECK(bytes != NULL);
+    for (size_t fed = 0; fed < size;) {
+        const size_t part = MIN(step, size - fed);
+        size_t hole = 0;
+        memcpy(bytes + n, data + fed, part);
+        n += part;
+        fed += part;
+        for (;;) {
+            struct ws_result result = ws_ahead(&ws, bytes, n, limits, wanted, &hole, control);
+            if (result.event == WS_EVENT_CONTROL && result.opcode != WS_CLOSE) {
+                add(&controls, result.event, result.opcode, 0, result.payload.p, result.payload.n);
+                continue;
+            }
+            CHECK(hole == 0 && result.kept <= n);
+            n = result.kept;
+            break;
+        }
+    }
+    char *p = bytes;
+    for (;;) {
+        const struct ws_result result = ws_feed(&ws, p, n, limits, control);
+        if (result.event == WS_EVENT_MORE)
+            break;
+        if (result.event == WS_EVENT_ERROR) {
+            fail(&rest, result.code);
+            break;
+        }
+        struct events *events = result.opcode == WS_PING || result.opcode == WS_PONG ? &controls
+                                                                                     : &rest;
+        add(events, result.event, result.opcode, result.code, result.payload.p, result.payload.n);
+        p += result.event == WS_EVENT_MESSAGE ? result.used : 0;
+        n = result.event == WS_EVENT_MESSAGE ? n - result.used : result.kept;
+    }
+    size_t controls_at = 0, rest_at = 0;
+    for (size_t at = 0; at < whole.n;) {
+        uint32_t head[4];
+        memcpy(head, whole.text + at, sizeof(head));
+        const size_t length = sizeof(head) + head[3];
+        const bool early = head[1] == WS_PING || head[1] == WS_PONG;
+        const struct events *of = early ? &controls : &rest;
+        size_t *seen = early ? &controls_at : &rest_at;
+        CHECK(of->n - *seen >= length && memcmp(of->text + *seen, whole.text + at, length) == 0);
+        *seen += length;
+        at += length;
+    }
+    CHECK(rest_at == rest.n);
+    free(controls.text);
+    free(rest.text);
+    free(bytes);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -277,6 +349,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_same(decode_all(data, size, &limits[i]), whole);
         check_same(feed_parts(data, size, &limits[i], 0, 1, false), whole);
         check_same(feed_parts(data, size, &limits[i], 0, 3, true), whole);
+        check_ahead(data, size, &limits[i], 1, whole);
+        check_ahead(data, size, &limits[i], 7, whole);
+        check_ahead(data, size, &limits[i], size, whole);
         for (size_t first = 0; first < size; first += size / SPLITS_MAX + 1)
             check_same(feed_parts(data, size, &limits[i], first, size, first % 2), whole);
         free(whole.text);

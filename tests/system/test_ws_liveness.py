@@ -112,13 +112,32 @@ def test_a_message_that_has_only_begun_does_not_shorten_it(site):
 
 
 @patient(HELD_UP)
-def test_a_silent_client_that_was_not_read(site):
-    """At calls_per_connection nothing is read and no Ping sent. After it the client is asked anew, and has as
-    long to answer as ever."""
+def test_a_silent_client_at_calls_per_connection(site):
+    """No message is taken up, but it is asked, and its Pong is heard; one that does not answer is lost."""
     web, worker = build(site, ping="600ms", handler=hold, limits={"calls_per_connection": 1})
+    with web.ws() as client, web.ws(pong=False) as mute:
+        client.ask("m")
+        mute.ask("m")
+        worker.wait_calls(2)
+        while len(client.pings) < 8:            # more than twice as long as one may be silent
+            fin, opcode, payload = client.read_frame()
+            client._control(opcode, payload)
+        assert pings_until_the_end(mute) == 2
+        worker.wait(lambda: worker.disconnects, "frontd.disconnect")
+        assert len(worker.disconnects) == 1
+        next(c for c in worker.calls if c.conn != worker.disconnects[0].conn).reply()
+        client.read_json()
+
+
+@patient(HELD_UP)
+def test_a_silent_client_that_was_not_read(site):
+    """While as much of it waits as may, nothing is read and no Ping sent. After it the client is asked anew, and has
+    as long to answer as ever."""
+    web, worker = build(site, ping="600ms", handler=hold, limits={"calls_per_connection": 1, "body": 4096})
     with web.ws() as client:
         client.ask("m")
         call = worker.wait_calls(1)
+        client.send(client.wrap(b'{"jsonrpc":"2.0","method":"note","params":["%s"]}' % (b"x" * 4000)) * 20)
         assert worker.channel().sync()
         while client.readable():                        # a Ping of before it was read
             fin, opcode, payload = client.read_frame()

@@ -58,6 +58,8 @@ static const struct sample {
     {"web", SAID(GET_10 GET_10 GET_10 GET_10 GET_10 GET_10 "GE"), 0, false},
     {"frames", SAID(""), 0, false},
     {"lines", SAID(""), 0, false},
+    {"web", SAID(HANDSHAKE("h") WS_FRAME("\x01", "\x81", "{") WS_FRAME("\0", "\x80", "")), 0,
+        false},
 };
 
 static const struct push_from sibling; /* passed it on */
@@ -133,7 +135,7 @@ static void drop(struct client *client, int peer)
 Test(client_save, round_trip)
 {
     unsigned queues = 0, outs = 0, pendings = 0, topics = 0, endings = 0, closing = 0, headers = 0;
-    unsigned unused = 0;
+    unsigned unused = 0, excess = 0;
     for (size_t i = 0; i < ARRAY_LEN(samples); i++) {
         struct buf first = {0}, second = {0};
         struct client *restored;
@@ -157,6 +159,9 @@ Test(client_save, round_trip)
         headers += restored->stay != NULL && restored->stay->headers != NULL;
         endings += restored->state >= CLIENT_ENDING;
         unused += !restored->used;
+        if (restored->pending != NULL && restored->stay != NULL &&
+            restored->stay->kind == STAY_WEBSOCKET)
+            excess += restored->pending->codec.ws.excess == 5 + 6;
         closing += restored->stay != NULL && restored->stay->close_sent;
         live(restored);
         buf_deinit(&first);
@@ -165,6 +170,7 @@ Test(client_save, round_trip)
     }
     cr_assert(queues > 0 && pendings > 0 && topics > 0 && headers > 0);
     cr_assert(endings > 0 && closing > 0 && outs > 0);
+    cr_assert_eq(excess, 1, "heads of fragments that bring less than they take");
     cr_assert_eq(unused, 3, "those from which nothing has come, and to which nothing was pushed");
 }
 

@@ -163,3 +163,57 @@ Test(line, scanned_once)
     cr_assert_eq(line_feed_line(text, 3, 100, &scanned).event, LINE_MORE);
     cr_assert_eq(scanned, 3);
 }
+
+/* What is left when nothing is taken up before the end, and how many heartbeats were seen. */
+static void check_ahead(const char *in, size_t size, uint32_t limit, size_t step, size_t beats,
+    const char *left, size_t n_left)
+{
+    char *bytes = malloc(size + 1);
+    size_t n = 0, looked = 0, seen = 0;
+    cr_assert_not_null(bytes);
+    for (size_t fed = 0; fed < size;) {
+        const size_t part = MIN(step, size - fed);
+        size_t hole = 0, kept = 0;
+        memcpy(bytes + n, in + fed, part);
+        n += part;
+        fed += part;
+        bool more;
+        while ((more = line_ahead_frame(bytes, n, limit, &looked, &hole, &kept))) {
+            seen++;
+            if (seen % 2 == 0)
+                break; /* the turn is over */
+        }
+        n = more ? line_ahead_end(bytes, n, looked, &hole) : kept;
+        cr_assert_eq(hole, 0);
+    }
+    for (size_t hole = 0, kept; line_ahead_frame(bytes, n, limit, &looked, &hole, &kept); seen++)
+        n = line_ahead_end(bytes, n, looked, &hole);
+    cr_assert_eq(seen, beats, "by %zu: %zu", step, seen);
+    cr_assert(n == n_left && memcmp(bytes, left, n) == 0, "by %zu: %zu left", step, n);
+    free(bytes);
+}
+
+Test(line, ahead)
+{
+    static const struct {
+        const char *in;
+        size_t n;
+        size_t beats;
+        const char *left;
+        size_t n_left;
+    } rows[] = {
+        {IN("\0\0\0\0"), 1, IN("")},
+        {IN("\0\0\0\1a"), 0, IN("\0\0\0\1a")},
+        {IN("\0\0\0\1a\0\0\0\0\0\0\0\2bc"), 1, IN("\0\0\0\1a\0\0\0\2bc")},
+        {IN("\0\0\0\0\0\0\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1x\0\0"), 3,
+            IN("\0\0\0\4\0\0\0\0\0\0\0\1x\0\0")},
+        {IN("\0\0\0\0\0\0\0\5ab"), 1, IN("\0\0\0\5ab")},
+        /* over the limit: in its turn */
+        {IN("\0\0\0\0\0\0\0\6\0\0\0\0"), 1, IN("\0\0\0\6\0\0\0\0")},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        for (size_t step = 1; step <= rows[i].n; step++)
+            check_ahead(
+                rows[i].in, rows[i].n, 5, step, rows[i].beats, rows[i].left, rows[i].n_left);
+    }
+}

@@ -79,7 +79,9 @@ static void move(struct ws *ws, const char *bytes, size_t n)
     struct ws moved;
     ws_save(ws, &pack);
     struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
-    cr_assert(!pack.failed && ws_restore(&moved, &unpack, (struct span){bytes, n}) == 0);
+    const unsigned version = ws_save_version(ws);
+    cr_assert_eq(version, ws->excess > 0 ? WS_SAVED_EXCESS : WS_SAVED);
+    cr_assert(!pack.failed && ws_restore(&moved, &unpack, version, (struct span){bytes, n}) == 0);
     cr_assert_eq(unpack_end(&unpack), 0);
     cr_assert_eq(memcmp(ws, &moved, sizeof(moved)), 0);
     buf_deinit(&state);
@@ -610,7 +612,8 @@ Test(ws_frame, states_that_cannot_be)
             char *byte = buf_data(&state) + at / ARRAY_LEN(flips);
             *byte = (char)((unsigned char)*byte ^ flips[at % ARRAY_LEN(flips)]);
             struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
-            int r = ws_restore(&moved, &unpack, (struct span){kept, result.kept});
+            unsigned version = ws_save_version(&ws);
+            int r = ws_restore(&moved, &unpack, version, (struct span){kept, result.kept});
             *byte = (char)((unsigned char)*byte ^ flips[at % ARRAY_LEN(flips)]);
             cr_assert(r == 0 || r == -EBADMSG);
             refused += r < 0;
@@ -626,7 +629,9 @@ Test(ws_frame, states_that_cannot_be)
         for (size_t part = 0; part < buf_len(&state); part++) {
             struct ws moved;
             struct unpack unpack = {.left = {buf_data(&state), part}};
-            cr_assert_eq(ws_restore(&moved, &unpack, (struct span){kept, result.kept}), -EBADMSG);
+            unsigned version = ws_save_version(&ws);
+            int r = ws_restore(&moved, &unpack, version, (struct span){kept, result.kept});
+            cr_assert_eq(r, -EBADMSG);
         }
         buf_deinit(&state);
     }
@@ -662,6 +667,9 @@ Test(ws_frame, states_that_are_refused)
         {{.opcode = WS_BINARY, .fin = true}, "", false},
         {{.opcode = 0, .message = 1}, "a", false},
         {{.opcode = 0, .left = 1, .in_frame = true}, "a", false},
+        {{.opcode = WS_BINARY, .message = 1, .excess = 1}, "a", true},
+        {{.opcode = WS_BINARY, .excess = UINT32_MAX}, "", true}, /* the limit was another one */
+        {{.opcode = 0, .excess = 1}, "", false},
         {{.opcode = WS_PING}, "", false},
         {{.opcode = 3}, "", false},
     };
@@ -671,8 +679,165 @@ Test(ws_frame, states_that_are_refused)
         struct ws ws;
         ws_save(&rows[i].ws, &pack);
         struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
-        int r = ws_restore(&ws, &unpack, (struct span){rows[i].bytes, strlen(rows[i].bytes)});
+        unsigned version = ws_save_version(&rows[i].ws);
+        const struct span bytes = {rows[i].bytes, strlen(rows[i].bytes)};
+        int r = ws_restore(&ws, &unpack, version, bytes);
         cr_assert_eq(r, rows[i].right ? 0 : -EBADMSG, "row %zu", i);
         buf_deinit(&state);
+    }
+}
+
+/* As a version of the program wrote it that did not count heads, which is to be read; and as this
+ * one never does. */
+Test(ws_frame, versions_of_a_state)
+{
+    const struct ws plain = {.opcode = WS_BINARY, .message = 1};
+    const struct span bytes = {"a", 1};
+    struct buf state = {0};
+    struct pack pack = {.out = &state};
+    struct ws ws;
+    ws_save(&plain, &pack);
+    struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
+    cr_assert(ws_restore(&ws, &unpack, WS_SAVED, bytes) == 0 && ws.excess == 0);
+    pack_u32(&pack, 0);
+    unpack = (struct unpack){.left = {buf_data(&state), buf_len(&state)}};
+    cr_assert_eq(ws_restore(&ws, &unpack, WS_SAVED_EXCESS, bytes), -EBADMSG);
+    buf_deinit(&state);
+}
+
+/* Feeds fragments of so many bytes, never the last one, until the message is refused. */
+static size_t fragments_until_refused(size_t payload, uint32_t limit, bool pings)
+{
+    static const uint8_t mask[4] = {0x37, 0xfa, 0x21, 0x3d};
+    const struct ws_limits limits = {.message = limit, .frame = limit};
+    struct ws ws = {0};
+    char *p = malloc(limit + 64), control[WS_CONTROL_MAX], text[32] = "";
+    size_t n = 0;
+    cr_assert_not_null(p);
+    for (size_t i = 0;; i++) {
+        const struct frame ping = F(0x89, "x");
+        const struct frame frame = {.first = i == 0 ? 0x02 : 0x00, .payload = text, .n = payload};
+        n += pings ? put_frame(p + n, &ping, mask) : 0;
+        n += put_frame(p + n, &frame, mask);
+        for (;;) {
+            const struct ws_result result = ws_feed(&ws, p, n, &limits, control);
+            if (result.event == WS_EVENT_ERROR) {
+                cr_assert_eq(result.code, WS_CODE_TOO_BIG);
+                free(p);
+                return i;
+            }
+            n = result.kept;
+            if (result.event == WS_EVENT_MORE)
+                break;
+        }
+        move(&ws, p, n);
+        cr_assert_lt(i, 1000000u, "they never end");
+    }
+}
+
+/* A head has 6 bytes. Fragments that bring as much are held to the limit of the message alone. */
+Test(ws_frame, heads_count_where_they_bring_little)
+{
+    for (int pings = 0; pings <= 1; pings++) {
+        cr_assert_eq(fragments_until_refused(0, 6000, pings), 1000);
+        cr_assert_eq(fragments_until_refused(0, 5999, pings), 999);
+        cr_assert_eq(fragments_until_refused(1, 6000, pings), 1200);
+        cr_assert_eq(fragments_until_refused(5, 6000, pings), 1200, "there are 6,000 bytes");
+        cr_assert_eq(fragments_until_refused(6, 6000, pings), 1000);
+        cr_assert_eq(fragments_until_refused(30, 6000, pings), 200);
+        cr_assert_eq(fragments_until_refused(0, 1, pings), 128 / 6, "some are always free");
+    }
+    /* What is brought takes off again, and the last one is free. */
+    static const struct row rows[] = {
+        {{F(0x02, ""), F(0x00, ""), F(0x00, ""), F(0x00, ""), F(0x00, ""), F(0x00, ""), F(0x00, ""),
+             F(0x80, "")},
+            "binary \"\" "},
+    };
+    static const struct ws_limits small = {.message = 40, .frame = 40};
+    check_rows(rows, ARRAY_LEN(rows), &small);
+}
+
+enum { AHEAD_ALL = 1 << WS_PING | 1 << WS_PONG | 1 << WS_CLOSE };
+
+/* Reads a row with nothing taken up before its end: what is seen meanwhile, then what is left. */
+static void check_ahead(const struct frame *frames, size_t count, size_t step, unsigned opcodes,
+    const char *early, const char *late)
+{
+    static const uint8_t mask[4] = {0x37, 0xfa, 0x21, 0x3d};
+    char input[2048], control[WS_CONTROL_MAX], out[512] = "";
+    size_t size = 0, n = 0;
+    for (size_t i = 0; i < count; i++)
+        size += put_frame(input + size, &frames[i], mask);
+    char *bytes = malloc(size + 1);
+    FILE *file = fmemopen(out, sizeof(out), "w");
+    cr_assert(bytes != NULL && file != NULL);
+    struct ws ws = {0};
+    for (size_t fed = 0; fed < size;) {
+        const size_t part = MIN(step, size - fed);
+        size_t hole = 0;
+        memcpy(bytes + n, input + fed, part);
+        n += part;
+        fed += part;
+        for (;;) {
+            struct ws_result result = ws_ahead(&ws, bytes, n, &roomy, opcodes, &hole, control);
+            if (result.event != WS_EVENT_CONTROL || result.opcode == WS_CLOSE) {
+                n = result.kept;
+                break;
+            }
+            print_event(file, &result);
+        }
+    }
+    fclose(file);
+    cr_assert_str_eq(out, early, "by %zu: %s, not %s", step, out, early);
+    file = fmemopen(out, sizeof(out), "w");
+    char *p = bytes;
+    for (;;) {
+        struct ws_result result = ws_feed(&ws, p, n, &roomy, control);
+        if (result.event == WS_EVENT_MORE)
+            break;
+        print_event(file, &result);
+        p += result.event == WS_EVENT_MESSAGE ? result.used : 0;
+        n = result.event == WS_EVENT_MESSAGE ? n - result.used : result.kept;
+        if (result.event == WS_EVENT_ERROR || result.opcode == WS_CLOSE)
+            break;
+    }
+    fclose(file);
+    cr_assert_str_eq(out, late, "by %zu: %s, not %s", step, out, late);
+    free(bytes);
+}
+
+/* What is behind data is seen, and the data is as if it had not been there. */
+Test(ws_frame, ahead)
+{
+    static const struct {
+        struct frame frames[10];
+        unsigned opcodes;
+        const char *early, *late;
+    } rows[] = {
+        {{F(0x81, "a"), F(0x89, "p"), F(0x82, "bc"), F(0x8a, "q"), F(0x89, ""), F(0x81, "d")},
+            AHEAD_ALL, "ping \"p\" pong \"q\" ping \"\" ", "text \"a\" binary \"bc\" text \"d\" "},
+        {{F(0x01, "a"), F(0x89, "p"), F(0x00, "b"), F(0x89, "q"), F(0x80, X125), F(0x81, "d"),
+             F(0x89, "r")},
+            AHEAD_ALL, "ping \"p\" ping \"q\" ping \"r\" ", "text \"ab" X125 "\" text \"d\" "},
+        {{F(0x81, "a"), F(0x89, "p"), F(0x88, "\x03\xe8"), F(0x89, "q")}, AHEAD_ALL, "ping \"p\" ",
+            "text \"a\" close 1000 \"\" "},
+        /* What is not wanted is a border. */
+        {{F(0x81, "a"), F(0x8a, "p"), F(0x89, "q"), F(0x8a, "r"), F(0x88, "")},
+            1 << WS_PONG | 1 << WS_CLOSE, "pong \"p\" ",
+            "text \"a\" ping \"q\" pong \"r\" close 1005 \"\" "},
+        {{F(0x81, "a"), F(0x8a, "p")}, 0, "", "text \"a\" pong \"p\" "},
+        /* So is what is wrong, which is found when it is its turn. */
+        {{F(0x81, "a"), F(0x89, "p"), F(0x83, "b"), F(0x89, "q")}, AHEAD_ALL, "ping \"p\" ",
+            "text \"a\" error 1002"},
+        {{F(0x81, "a"), F(0x89, "p"), F(0x80, "b"), F(0x89, "q")}, AHEAD_ALL,
+            "ping \"p\" ping \"q\" ", "text \"a\" error 1002"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        size_t count = 0;
+        while (count < ARRAY_LEN(rows[i].frames) && rows[i].frames[count].payload != NULL)
+            count++;
+        for (size_t step = 1; step < 40; step++)
+            check_ahead(rows[i].frames, count, step, rows[i].opcodes, rows[i].early, rows[i].late);
+        check_ahead(rows[i].frames, count, 2048, rows[i].opcodes, rows[i].early, rows[i].late);
     }
 }
