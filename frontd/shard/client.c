@@ -206,17 +206,34 @@ bool client_has_space(const struct client *client)
     return client_waiting(client) < client->ctx->conf->limits.write_buffer;
 }
 
+size_t client_large(const struct client *client, bool push)
+{
+    const struct message_queue *queue = client->queue;
+    if (LIKELY(queue == NULL))
+        return 0;
+    const struct message *first = queue->items[queue->first];
+    if (first->len <= client->ctx->conf->limits.write_buffer || (push && !first->push))
+        return 0;
+    return first->len - queue->written + (size_t)MESSAGE_OVERHEAD;
+}
+
+/* What waits before an answer: a large push may wait besides. */
+static size_t waiting_besides(const struct client *client)
+{
+    return client_waiting(client) - client_large(client, true);
+}
+
 bool client_fits(struct client *client, size_t n, size_t own, bool at_once)
 {
     struct ctx *ctx = client->ctx;
     size_t limit = ctx->conf->limits.write_buffer;
     bool out = UNLIKELY(ctx_memory(ctx) == MEMORY_OUT) && n > OUT_SMALL;
-    if (LIKELY(client_waiting(client) + client->held_back - own <= limit && !out))
+    if (LIKELY(waiting_besides(client) + client->held_back - own <= limit && !out))
         return true;
     client_write(client);
-    if (client->stay != NULL && client_waiting(client) > limit)
+    if (client->stay != NULL && waiting_besides(client) > limit)
         stay_yield(client);
-    size_t waiting = client_waiting(client);
+    size_t waiting = waiting_besides(client);
     return !(out && waiting + n > OUT_SMALL) && (waiting + client->held_back - own <= limit ||
                                                     (at_once && waiting + n <= limit / SMALL_PART));
 }
@@ -249,7 +266,9 @@ char *client_room(struct client *client, size_t n)
 {
     char *room = NULL;
     client_touch(client);
-    if (client->queue == NULL) {
+    /* What is pushed behind a large answer is to know it as one: see client_large(). */
+    bool large = client->stay != NULL && n > client->ctx->conf->limits.write_buffer;
+    if (client->queue == NULL && LIKELY(!large)) {
         room = buf_room(&client->out, n);
         if (room != NULL)
             buf_added(&client->out, n);

@@ -319,6 +319,13 @@ static inline size_t client_waiting(const struct client *client)
     return buf_len(&client->out) + (client->queue == NULL ? 0 : message_queue_cost(client->queue));
 }
 
+/*
+ * Of them, those of a message larger than write_buffer by itself, which is what is written next;
+ * 0: there is none. Pushes that follow are not held against it: its size says nothing of whether
+ * the client reads. push: only where it is a push itself.
+ */
+size_t client_large(const struct client *client, bool push);
+
 /* Of them, those that may be written now: what is pushed to one that is held waits. */
 static inline size_t client_writable(const struct client *client)
 {

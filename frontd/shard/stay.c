@@ -348,12 +348,30 @@ static bool make_room(struct client *client, const struct message *message, size
         return false;
     }
     /* One that never fits takes no other's place; else it may be that answers alone fill it. */
-    if (message->len <= limit)
-        drop_pushes(client, room);
-    if (message->len <= limit && client_waiting(client) <= room)
+    size_t before;
+    do {
+        before = client_waiting(client);
+        if (message->len <= limit)
+            drop_pushes(client, room + client_large(client, false));
+    } while (client_waiting(client) < before); /* once more where the large one was dropped */
+    if (message->len <= limit && before <= room + client_large(client, false))
         return true;
     count_dropped(client, 1);
     return false;
+}
+
+/*
+ * Whether it may wait. Who has taken all that was sent before gets a message of any size that its
+ * protocol has, and what follows is not held against that one: see client_large().
+ */
+static bool fits(const struct client *client, const struct message *message, size_t limit)
+{
+    size_t waiting = client_waiting(client);
+    if (LIKELY(waiting + message->len <= limit))
+        return true;
+    if (waiting == 0)
+        return stay_payload(client->stay->kind, message) <= client->ctx->conf->limits.body;
+    return waiting - client_large(client, false) + message->len <= limit;
 }
 
 void stay_push(struct client *client, struct message *message)
@@ -366,7 +384,7 @@ void stay_push(struct client *client, struct message *message)
     /* Much in one turn does not make a consumer slow: what the kernel takes does not wait. */
     if (client_waiting(client) + message->len > limit && !client_write(client))
         return;
-    if (client_waiting(client) + message->len > limit && !make_room(client, message, limit))
+    if (!fits(client, message, limit) && !make_room(client, message, limit))
         return;
     if (client_add_message(client, message) < 0)
         client_doom(client);

@@ -103,6 +103,9 @@ void stay_say_goodbye(struct client *client);
  */
 struct message *stay_encode(enum stay_kind kind, struct span payload, bool binary, bool push);
 
+/* How many bytes of an encoded message are not framing. */
+size_t stay_payload(enum stay_kind kind, const struct message *message);
+
 /* Has the kernel ask for signs of life, with the route's interval. */
 void stay_set_keep_alive(const struct client *client);
 

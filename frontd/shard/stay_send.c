@@ -47,6 +47,16 @@ struct message *stay_encode(enum stay_kind kind, struct span payload, bool binar
     return message;
 }
 
+size_t stay_payload(enum stay_kind kind, const struct message *message)
+{
+    size_t len = message->len;
+    if (kind == STAY_WEBSOCKET)
+        return len - (len <= encoded_size(kind, 125)        ? 2
+                         : len <= encoded_size(kind, 65535) ? 4
+                                                            : 10);
+    return len - encoded_size(kind, 0);
+}
+
 void stay_send_text(struct client *client, struct span payload)
 {
     enum stay_kind kind = client->stay->kind;

@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -10,12 +11,15 @@ import pytest
 
 from fakeworker import PUSH, PUBLISH, data_frame, echo
 from harness import memory, rpc_route, sanitized, wait_for, ws_route
+from httpclient import rpc_body
 from stays import Crowd, everything, runs_of
 from wsclient import BadFrame, Closed, Reader, WsClosed, ws_close
 
 
 KINDS = ["ws", "frame", "line"]
 BUFFER = 128 << 10      # limits.write_buffer
+BODY = 1 << 20          # limits.body
+LARGE = 12 << 20        # bytes that no buffers of the kernel have room for
 SMALL = 4096            # receive buffer of a client that does not read
 SIZE = 4096             # bytes of a message
 ROUND = 16              # messages that are sent before the fast clients have read them: BUFFER holds them
@@ -23,10 +27,10 @@ ROUNDS = 150            # so many fit in no buffer of the kernel
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def build(site, slow, kind, handler=echo, shards=1, buffer=BUFFER):
+def build(site, slow, kind, handler=echo, shards=1, buffer=BUFFER, body=BODY):
     keys = {"slow": slow, "events": True}
     web = site(shards=shards, routes=[ws_route(**keys), rpc_route()],
-               streams={} if kind == "ws" else {kind: keys}, limits={"write_buffer": buffer})
+               streams={} if kind == "ws" else {kind: keys}, limits={"write_buffer": buffer, "body": body})
     worker = web.fake(handler=handler)
     web.start()
     return web, worker
@@ -182,24 +186,90 @@ def payload_of(kind, size):
 
 
 @every_kind
-@pytest.mark.parametrize("over", [-1, 0, 1, 8 << 20])
-def test_a_push_as_large_as_the_buffer(site, kind, over):
-    """Up to write_buffer a client that reads gets it; what is larger finds every client too slow."""
+@pytest.mark.parametrize("size", [BUFFER - 1, BUFFER, BUFFER + 1, BODY, BODY + 1, 8 << 20])
+def test_a_push_as_large_as_the_buffer(site, kind, size):
+    """A client for which nothing waits gets one of any size up to limits.body, and small ones behind it; what is
+    larger than that finds every client too slow."""
+    over = size > BODY
     for slow in ("close", "drop"):
         web, worker = build(site, slow, kind)
         with Crowd(web, worker) as crowd:
             client, conn, _ = crowd.add(kind)
-            large = payload_of(kind, BUFFER + over)
+            large = b"x" * size if size >= BODY else payload_of(kind, size)
             worker.channel().push(conn, b'"first"')
             assert client.read_text() == b'"first"'
             worker.channel().push(conn, large)
             worker.channel().push(conn, b'"end"')
-            expected = [large] if over <= 0 else []
-            if over <= 0 or slow == "drop":
+            expected = [] if over else [large]
+            if not over or slow == "drop":
                 expected.append(b'"end"')
             assert everything(client, b'"end"') == expected
-            if over > 0 and slow == "close" and kind == "ws":
+            if over and slow == "close" and kind == "ws":
                 assert client.closed[0] == 1013
+
+
+@every_kind
+@pytest.mark.parametrize("slow", ["close", "drop"])
+@pytest.mark.parametrize("first", ["push", "publish", "answer"])
+def test_what_follows_a_large_one(site, kind, slow, first):
+    """Its size is not held against the client: write_buffer is there for what follows, answers among it."""
+    web, worker = build(site, slow, kind, lambda call: None if call.method == "m" else echo(call), body=16 << 20)
+    large = b'"%s"' % (b"x" * LARGE)
+    with Crowd(web, worker) as crowd:
+        client, conn, _ = crowd.add(kind, rcvbuf=SMALL)
+        crowd.join("t")
+        client.send(b"".join(client.wrap(rpc_body("m", None, n)) for n in range(4)))
+        worker.wait(lambda: sum(c.method == "m" for c in worker.calls) == 4)
+        calls = [c for c in worker.calls if c.method == "m"]
+        channel = worker.channel()
+        if first == "push":
+            channel.push(conn, large)
+        elif first == "publish":
+            channel.publish("t", large)
+        else:
+            calls[3].reply("x" * LARGE)
+        pushes = [message(n) for n in range(20)]            # 80 KiB of the 128
+        for text in pushes:
+            channel.push(conn, text)
+        for n in range(3):
+            calls[n].reply("y" * 1000)
+        assert channel.sync()
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        pushed, answers = [], {}
+        for _ in range(24):
+            text = client.read_text()
+            if text.startswith(b"{"):
+                answer = json.loads(text)
+                answers[answer["id"]] = answer.get("result")
+            else:
+                pushed.append(text)
+        assert pushed == (pushes if first == "answer" else [large] + pushes)
+        assert [answers[n] for n in range(3)] == ["y" * 1000] * 3
+        assert not worker.disconnects
+
+
+@every_kind
+def test_what_follows_a_large_one_is_bounded(site, kind):
+    """To a client that does not read: the large one that is being written, and write_buffer besides."""
+    web, worker = build(site, "drop", kind, body=16 << 20)
+    large = b'"%s"' % (b"x" * LARGE)
+    with Crowd(web, worker) as crowd:
+        client, conn, _ = crowd.add(kind, rcvbuf=SMALL)
+        crowd.add(kind)
+        channel = worker.channel()
+        channel.push(conn, large)
+        channel.push(conn, large)                           # there is no room for a second one
+        count = 4 * BUFFER // SIZE
+        for n in range(count):
+            channel.push(conn, message(n))
+        assert channel.sync()
+        channel.push(conn, b'"end"')
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        got = everything(client, b'"end"')
+        assert got[0] == large
+        numbers = runs_of(t.strip(b'"') for t in got[1:-1])["p"]
+        assert numbers == list(range(numbers[0], count)) and BUFFER // 2 < len(numbers) * SIZE <= BUFFER
+        assert worker.channel().sync() and not worker.disconnects
 
 
 @every_kind
