@@ -74,6 +74,8 @@ static void free_listener(struct conf_listener *listener)
         mem_free(route->pools);
         free_texts(route->headers, route->nheaders);
         free_texts(route->origins, route->norigins);
+        buf_deinit(&route->cors.text);
+        mem_free(route->cors.fields);
         free_texts(route->protocols, route->nprotocols);
     }
     mem_free(listener->routes);

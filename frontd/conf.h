@@ -7,6 +7,7 @@
 #include <sys/un.h>
 
 #include "common/base.h"
+#include "common/buf.h"
 #include "common/log.h"
 
 enum {
@@ -71,6 +72,21 @@ enum conf_meta {
     CONF_META_TRACEPARENT = 16, /* the request header of that name, as it came */
 };
 
+/* How long lists of a route may be, and the texts in them. */
+enum {
+    CONF_ORIGINS_MAX = 256,      /* each is compared with, at every request of a browser */
+    CONF_ORIGIN_BYTES_MAX = 300, /* a scheme, a name of 253 bytes, a port */
+    CONF_CORS_HEADERS_MAX = 64,  /* with the next one: the answer to a preflight fits into the */
+    CONF_CORS_HEADER_BYTES_MAX = 64, /* 8 KiB that proxies have for an answer's head */
+};
+
+/* What answers to pages of other sites have besides: whole lines, each ending in CRLF. */
+struct conf_cors {
+    struct buf text;     /* has all of them */
+    struct span *fields; /* for a page of origins[i]; the last, [norigins], for any other client */
+    struct span preflight; /* after those, in the answer to a preflight */
+};
+
 struct conf_route {
     char *path;
     char *host; /* lower case, without port and final dot; NULL: any */
@@ -85,10 +101,13 @@ struct conf_route {
     unsigned meta;    /* enum conf_meta, ored */
     char **headers;   /* lower case */
     uint32_t nheaders;
-    /* Of connections that stay (CONF_WEBSOCKET, CONF_STREAM): */
-    uint64_t ping;  /* ms between two signs of life that are asked for */
+    /* Of CONF_JSONRPC and CONF_WEBSOCKET: */
     char **origins; /* that a browser's page may come from; none: any */
     uint32_t norigins;
+    bool cross_site_refuse; /* cross_site: refuse */
+    struct conf_cors cors;  /* CONF_JSONRPC with origins; else empty */
+    /* Of connections that stay (CONF_WEBSOCKET, CONF_STREAM): */
+    uint64_t ping;    /* ms between two signs of life that are asked for */
     char **protocols; /* for Sec-WebSocket-Protocol, the preferred one first */
     uint32_t nprotocols;
     bool raw;         /* messages: raw */

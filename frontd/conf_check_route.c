@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "frontd/conf_check_cors.h"
 #include "frontd/conf_value.h"
 #include "frontd/path.h"
 
@@ -66,20 +67,6 @@ static void check_meta(struct checker *checker, const char *parent,
         else
             route->meta |= 1U << index;
     }
-}
-
-static void check_origins(struct checker *checker, const char *parent,
-    const struct conf_raw_route *raw, struct conf_route *route)
-{
-    char key[CHECKER_PATH_SIZE];
-    for (unsigned i = 0; i < raw->origins_count; i++) {
-        snprintf(key, sizeof(key), "%s.origins[%u]", parent, i);
-        const char *wrong = conf_value_origin(raw->origins[i]);
-        if (wrong != NULL)
-            checker_complain(checker, key, "%s: '%s'", wrong, raw->origins[i]);
-    }
-    route->origins = checker_copy_texts(checker, raw->origins, raw->origins_count, true);
-    route->norigins = route->origins == NULL ? 0 : raw->origins_count;
 }
 
 static void check_protocols(struct checker *checker, const char *parent,
@@ -206,7 +193,7 @@ static void check_route(struct checker *checker, const char *parent,
 {
     static const char *const kinds[] = {"jsonrpc", "http", "websocket"};
     static const char *const stay_keys[] = {
-        "messages", "events", "connect", "ping", "slow", "responses", "origins", "protocols"};
+        "messages", "events", "connect", "ping", "slow", "responses", "protocols"};
     char key[CHECKER_PATH_SIZE];
     snprintf(key, sizeof(key), "%s.path", parent);
     if (raw->path[0] != '/' || strpbrk(raw->path, "?# ") != NULL)
@@ -218,9 +205,9 @@ static void check_route(struct checker *checker, const char *parent,
     route->kind = (enum conf_kind)checker_name(checker, key, raw->kind, kinds, ARRAY_LEN(kinds));
     check_common(checker, parent, raw, conf, route);
     check_headers(checker, parent, raw, route);
+    conf_check_cors(checker, parent, raw, route);
     if (route->kind == CONF_WEBSOCKET) {
         check_stay(checker, parent, raw, route);
-        check_origins(checker, parent, raw, route);
         check_protocols(checker, parent, raw, route);
     } else {
         refuse_keys(checker, parent, stay_keys, ARRAY_LEN(stay_keys), "only for kind: websocket");

@@ -27,6 +27,13 @@ static const cyaml_schema_value_t text_value = {
     CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED),
 };
 
+static const cyaml_schema_field_t cors_fields[] = {
+    TEXTS(conf_raw_cors, headers),
+    TEXT(conf_raw_cors, credentials),
+    TEXT(conf_raw_cors, max_age),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t route_fields[] = {
     NEEDED(conf_raw_route, path),
     TEXT(conf_raw_route, host),
@@ -44,6 +51,8 @@ static const cyaml_schema_field_t route_fields[] = {
     TEXT(conf_raw_route, responses),
     TEXTS(conf_raw_route, origins),
     TEXTS(conf_raw_route, protocols),
+    CYAML_FIELD_MAPPING("cors", CYAML_FLAG_OPTIONAL, struct conf_raw_route, cors, cors_fields),
+    TEXT(conf_raw_route, cross_site),
     CYAML_FIELD_END,
 };
 
@@ -146,7 +155,7 @@ static const cyaml_schema_value_t root_value = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct conf_raw, root_fields),
 };
 
-enum { DEPTH_MAX = 8 }; /* "listeners[0].routes[0].headers[0]" has 6 steps */
+enum { DEPTH_MAX = 8 }; /* "listeners[0].routes[0].cors.headers[0]" has 7 steps */
 
 /*
  * libcyaml tells what is wrong in its log: a message, then where, from the inside out:

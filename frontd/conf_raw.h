@@ -4,6 +4,13 @@
 
 #include "frontd/conf_lines.h"
 
+struct conf_raw_cors {
+    char **headers;
+    unsigned headers_count;
+    char *credentials;
+    char *max_age;
+};
+
 struct conf_raw_route {
     char *path;
     char *host;
@@ -26,6 +33,8 @@ struct conf_raw_route {
     unsigned origins_count;
     char **protocols;
     unsigned protocols_count;
+    struct conf_raw_cors cors;
+    char *cross_site;
 };
 
 struct conf_raw_listener {

@@ -106,6 +106,8 @@ const char *conf_value_origin(const char *text)
 {
     if (strcmp(text, "*") == 0 || strcmp(text, "null") == 0)
         return NULL;
+    if (strchr(text, '*') != NULL)
+        return "an origin is written in full, or '*' for any";
     size_t scheme = strcspn(text, ":");
     const char *host = text + scheme + 3;
     if (!isalpha((unsigned char)text[0]) || strncmp(text + scheme, "://", 3) != 0 ||
@@ -114,6 +116,12 @@ const char *conf_value_origin(const char *text)
     if ((strncasecmp(text, "https:", 6) == 0 && has_suffix(host, ":443")) ||
         (strncasecmp(text, "http:", 5) == 0 && has_suffix(host, ":80")))
         return "browsers leave out the port that is usual for the scheme";
+    /* What no browser writes so would never be found. */
+    const char *colon = strrchr(host, ':');
+    uint64_t port;
+    if (colon != NULL && strchr(colon, ']') == NULL &&
+        (colon[1] == '0' || conf_value_number(colon + 1, 1, 65535, &port) != NULL))
+        return "the port is a number from 1 to 65535";
     return NULL;
 }
 

@@ -123,10 +123,23 @@ static void waiting(struct client *client)
         send_continue(client);
 }
 
+/* The head of the incomplete request, where it has come; else NULL. It was right before, and is not
+ * held to limits again. */
+static const struct http1_head *pending_head(const struct pending *pending)
+{
+    static const struct http1_limits none = {.head_bytes = UINT32_MAX, .fields = HTTP1_FIELDS_MAX};
+    const struct http1 *http1 = &pending->codec.http1;
+    size_t used;
+    if (http1->phase == HTTP1_PHASE_HEAD || http1_head_parse(buf_data(&pending->bytes),
+                                                http1->head_len, &none, &head_scratch, &used) != 0)
+        return NULL;
+    return &head_scratch;
+}
+
 static bool input_ended(struct client *client)
 {
-    if (client->pending != NULL && client_may_start(client))
-        refuse(client, 400, false, NULL); /* RFC 9112 section 8: incomplete */
+    if (client->pending != NULL && client_may_start(client)) /* RFC 9112 section 8: incomplete */
+        refuse(client, 400, false, pending_head(client->pending));
     return true;
 }
 
@@ -153,7 +166,7 @@ static void expire(struct client *client)
     }
     if (pending->codec.http1.phase != HTTP1_PHASE_HEAD && !client_too_slow(client))
         return;
-    refuse(client, 408, false, NULL);
+    refuse(client, 408, false, pending_head(pending));
     client_free_pending(client);
 }
 
@@ -237,9 +250,11 @@ static void reply(struct request *request, const struct reply *reply)
         .content_length = reset ? 0 : length,
         .content_type = reply->content_type,
         .fields = reply->fields,
+        .cors = request->page == NULL ? (struct span){0} : *request->page,
     };
     size_t body_len = no_body ? 0 : reply->body.n;
-    char *room = reply_room(request, HTTP1_REPLY_HEAD_MAX + reply->fields.n + body_len, &out);
+    size_t fields_len = head.fields.n + head.cors.n;
+    char *room = reply_room(request, HTTP1_REPLY_HEAD_MAX + fields_len + body_len, &out);
     if (room != NULL) {
         size_t n = http1_reply_head(room, &head, ctx_date(client->ctx));
         if (body_len > 0)

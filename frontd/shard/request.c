@@ -4,6 +4,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "frontd/codec/cross_site.h"
 #include "frontd/shard/asker.h"
 #include "frontd/shard/gateway.h"
 #include "frontd/shard/push.h"
@@ -247,10 +248,41 @@ static unsigned find_route(
     return status_of_head(*ret_route, head);
 }
 
+/* What becomes of it as the request of a browser's page. *ret_page: as request.page. */
+static enum cross_site judge_page(
+    const struct conf_route *route, const struct http1_head *head, const struct span **ret_page)
+{
+    int listed;
+    *ret_page = NULL;
+    if (route == NULL || route->kind != CONF_JSONRPC)
+        return CROSS_SITE_PASS;
+    enum cross_site verdict = cross_site_judge(
+        head, route->origins, route->norigins, route->cross_site_refuse, &listed);
+    if (route->norigins > 0)
+        *ret_page = &route->cors.fields[listed < 0 ? route->norigins : (uint32_t)listed];
+    return verdict;
+}
+
 bool request_hopeless(const struct client *client, const struct http1_head *head)
 {
     const struct conf_route *route;
-    return find_route(client, head, &route) != 0;
+    const struct span *page;
+    return find_route(client, head, &route) != 0 ||
+           judge_page(route, head, &page) == CROSS_SITE_REFUSE;
+}
+
+/* A page that worked until the front was updated, or the config, is looked for in the log. */
+static void log_cross_site(const struct request *request, const struct http1_head *head)
+{
+    enum { SHOWN = 100 /* bytes */ };
+    static struct log_limit limit;
+    const struct client *client = request->client;
+    const struct http1_field *field = http1_head_find(head, SPAN("origin"));
+    struct span origin = field == NULL ? SPAN("not told") : field->value;
+    log_limited(&limit, ctx_now(client->ctx), LOG_INFO,
+        "listener %s, route %s: a cross-site request is refused with 403 (Origin: %.*s): see "
+        "`origins` and `cross_site` of the route",
+        client->listener->name, request->route->path, (int)MIN(origin.n, (size_t)SHOWN), origin.p);
 }
 
 static struct span allow_of(const struct conf_route *route)
@@ -280,6 +312,11 @@ bool request_start(struct client *client, const struct http1_head *head, struct 
         client->last_request = true;
     }
     unsigned status = find_route(client, head, &request->route);
+    enum cross_site cross_site = judge_page(request->route, head, &request->page);
+    if (status == 0 && cross_site == CROSS_SITE_REFUSE) {
+        log_cross_site(request, head);
+        status = 403;
+    }
     if (status != 0 && head->expect_continue) {
         /* Without its body it would be refused now, and end the connection (http.c): where the body
          * was cut off, and whether it came at all, makes no difference. */
@@ -290,7 +327,11 @@ bool request_start(struct client *client, const struct http1_head *head, struct 
         request_status(request, status, fields_of_status(status, request->route));
     } else if (request->route == NULL ||
                (request->route->kind == CONF_JSONRPC && head->method == HTTP1_OPTIONS)) {
-        struct reply reply = {.status = 204, .fields = allow_of(request->route)};
+        bool preflight = cross_site == CROSS_SITE_PREFLIGHT;
+        struct reply reply = {
+            .status = 204,
+            .fields = preflight ? request->route->cors.preflight : allow_of(request->route),
+        };
         request_reply(request, &reply);
     } else if (request->route->kind == CONF_JSONRPC) {
         rpc_start(request, head, body);
@@ -314,6 +355,10 @@ void request_refuse(
     request->head = request->head || is_head;
     if (head != NULL) {
         unsigned of_head = find_route(client, head, &request->route);
+        if (judge_page(request->route, head, &request->page) == CROSS_SITE_REFUSE && of_head == 0) {
+            log_cross_site(request, head);
+            of_head = 403;
+        }
         if (of_head != 0)
             status = of_head;
     }
@@ -341,15 +386,18 @@ void request_status(struct request *request, unsigned status, struct span fields
     request_reply(request, &reply);
 }
 
-static struct span fields_of_error(enum rpc_error error)
+static struct span fields_of_error(const struct request *request, enum rpc_error error)
 {
-    static const struct span retry_after = {"Retry-After: 1\r\n", 16};
-    return error == RPC_OVERLOADED || error == RPC_RATE_LIMITED ? retry_after : (struct span){0};
+    if (error != RPC_OVERLOADED && error != RPC_RATE_LIMITED)
+        return (struct span){0};
+    if (request->page != NULL) /* it sees only fields that it is shown */
+        return SPAN("Retry-After: 1\r\nAccess-Control-Expose-Headers: Retry-After\r\n");
+    return SPAN("Retry-After: 1\r\n");
 }
 
 void request_error_status(struct request *request, enum rpc_error error)
 {
-    request_status(request, rpc_error_status(error), fields_of_error(error));
+    request_status(request, rpc_error_status(error), fields_of_error(request, error));
 }
 
 void request_error(struct request *request, enum rpc_error error, struct span id)
@@ -357,7 +405,7 @@ void request_error(struct request *request, enum rpc_error error, struct span id
     struct reply reply = {
         .status = rpc_error_status(error),
         .content_type = "application/json",
-        .fields = fields_of_error(error),
+        .fields = fields_of_error(request, error),
     };
     struct buf text = {0};
     bool json = request->route->kind != CONF_HTTP;

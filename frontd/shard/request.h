@@ -10,6 +10,8 @@ struct request {
     struct list calls; /* in progress */
     struct client *client;
     const struct conf_route *route; /* NULL: none was found */
+    const struct span *page;        /* lines that every answer has, so that the page which asks may
+                                     * read it (conf_cors.fields); NULL: none */
     struct buf reply;               /* the complete answer, until it is its turn */
     struct buf batch;               /* the answers of a batch's members so far */
     struct batch_rest *rest;        /* members that wait to be started; NULL: none (rpc.c) */

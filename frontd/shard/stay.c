@@ -26,6 +26,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "frontd/codec/cross_site.h"
 #include "frontd/codec/ws_handshake.h"
 #include "frontd/shard/event.h"
 #include "frontd/shard/http.h"
@@ -162,6 +163,8 @@ void stay_upgrade(struct request *request, const struct http1_head *head)
     int status = ws_wanted(head) ? ws_handshake(head, route->origins, route->norigins,
                                        route->protocols, route->nprotocols, accept, &protocol)
                                  : 426;
+    if (status == 0 && route->cross_site_refuse && cross_site_foreign(head))
+        status = 403;
     if (status == 0 && client->requests.next != &request->node) {
         http_wait(request, head);
         return;

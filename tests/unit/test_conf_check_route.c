@@ -172,7 +172,7 @@ Test(conf_check_route, only_for_websocket)
 {
     static const char *const kinds[] = {"jsonrpc", "http"};
     static const char *const keys[] = {"messages: jsonrpc", "events: false", "connect: ask",
-        "ping: 30s", "slow: close", "responses: true", "origins: []", "protocols: []"};
+        "ping: 30s", "slow: close", "responses: true", "protocols: []"};
     for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
         for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
             char text[256];

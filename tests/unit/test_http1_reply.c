@@ -41,6 +41,13 @@ Test(http1_reply, heads)
              .fields = SPAN("Retry-After: 1\r\nX: y\r\n")},
             "HTTP/1.1 503 Service Unavailable\r\n" BEGIN
             "Content-Type: text/plain\r\nRetry-After: 1\r\nX: y\r\nContent-Length: 10\r\n\r\n"},
+        {{.status = 204,
+             .minor = 1,
+             .keep_alive = true,
+             .no_length = true,
+             .fields = SPAN("Allow: POST\r\n"),
+             .cors = SPAN("Vary: Origin\r\n")},
+            "HTTP/1.1 204 No Content\r\n" BEGIN "Allow: POST\r\nVary: Origin\r\n\r\n"},
         /* RFC 9112 section 4: the space stays though there is no reason */
         {{.status = 299, .minor = 1, .keep_alive = true},
             "HTTP/1.1 299 \r\n" BEGIN "Content-Length: 0\r\n\r\n"},
@@ -49,7 +56,7 @@ Test(http1_reply, heads)
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         /* Exactly as much room as there has to be. */
-        char *out = malloc(HTTP1_REPLY_HEAD_MAX + rows[i].reply.fields.n);
+        char *out = malloc(HTTP1_REPLY_HEAD_MAX + rows[i].reply.fields.n + rows[i].reply.cors.n);
         cr_assert_not_null(out);
         size_t n = http1_reply_head(out, &rows[i].reply, date);
         cr_assert(n == strlen(rows[i].text) && memcmp(out, rows[i].text, n) == 0, "%zu: %.*s", i,

@@ -1,0 +1,189 @@
+#include "frontd/conf_check_cors.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "common/mem.h"
+#include "frontd/conf_value.h"
+
+enum { MAX_AGE_MAX_MS = 24 * 60 * 60 * 1000 /* no browser keeps an answer for longer */ };
+
+/* What is listed twice was meant to be something else. */
+static void check_twice(
+    struct checker *checker, const char *key, char *const *texts, unsigned index)
+{
+    for (unsigned i = 0; i < index; i++) {
+        if (strcasecmp(texts[i], texts[index]) == 0)
+            checker_complain(checker, key, "'%s' is there twice", texts[index]);
+    }
+}
+
+static void check_origins(struct checker *checker, const char *parent,
+    const struct conf_raw_route *raw, struct conf_route *route)
+{
+    char key[CHECKER_PATH_SIZE];
+    snprintf(key, sizeof(key), "%s.origins", parent);
+    if (raw->origins_count > CONF_ORIGINS_MAX)
+        checker_complain(checker, key, "at most %d", CONF_ORIGINS_MAX);
+    for (unsigned i = 0; i < raw->origins_count && !checker->failed; i++) {
+        snprintf(key, sizeof(key), "%s.origins[%u]", parent, i);
+        const char *wrong = conf_value_origin(raw->origins[i]);
+        if (wrong != NULL)
+            checker_complain(checker, key, "%s: '%s'", wrong, raw->origins[i]);
+        else if (strlen(raw->origins[i]) > CONF_ORIGIN_BYTES_MAX)
+            checker_complain(checker, key, "at most %d bytes", CONF_ORIGIN_BYTES_MAX);
+        check_twice(checker, key, raw->origins, i);
+    }
+    route->origins = checker_copy_texts(checker, raw->origins, raw->origins_count, true);
+    route->norigins = route->origins == NULL ? 0 : raw->origins_count;
+}
+
+/* Where nothing is said, what no preflight guards is refused; a WebSocket is open to all, as ever.
+ */
+static void check_cross_site(struct checker *checker, const char *parent,
+    const struct conf_raw_route *raw, struct conf_route *route)
+{
+    static const char *const choices[] = {"refuse", "allow"};
+    char key[CHECKER_PATH_SIZE];
+    snprintf(key, sizeof(key), "%s.cross_site", parent);
+    bool refuse = checker_name(checker, key, raw->cross_site, choices, ARRAY_LEN(choices)) == 0;
+    route->cross_site_refuse = refuse;
+    if (route->kind != CONF_WEBSOCKET)
+        return;
+    route->cross_site_refuse = refuse && raw->cross_site != NULL;
+    if (raw->cross_site != NULL && route->norigins > 0)
+        checker_complain(checker, key, "on a websocket route `origins` says it already");
+}
+
+static bool lists(char *const *texts, unsigned n, const char *text)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (strcmp(texts[i], text) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void check_headers(
+    struct checker *checker, const char *parent, const struct conf_raw_cors *raw)
+{
+    char key[CHECKER_PATH_SIZE];
+    snprintf(key, sizeof(key), "%s.cors.headers", parent);
+    if (raw->headers_count > CONF_CORS_HEADERS_MAX)
+        checker_complain(checker, key, "at most %d", CONF_CORS_HEADERS_MAX);
+    for (unsigned i = 0; i < raw->headers_count && !checker->failed; i++) {
+        snprintf(key, sizeof(key), "%s.cors.headers[%u]", parent, i);
+        const char *wrong = conf_value_token(raw->headers[i]);
+        if (wrong != NULL)
+            checker_complain(checker, key, "%s: '%s'", wrong, raw->headers[i]);
+        else if (strlen(raw->headers[i]) > CONF_CORS_HEADER_BYTES_MAX)
+            checker_complain(checker, key, "at most %d bytes", CONF_CORS_HEADER_BYTES_MAX);
+        check_twice(checker, key, raw->headers, i);
+    }
+}
+
+/* Anybody's page can have the origin "null", by a frame with `sandbox`. */
+static void check_credentials(struct checker *checker, const char *parent,
+    const struct conf_raw_route *raw, const struct conf_route *route)
+{
+    static const char *const anybody[] = {"*", "null"};
+    char key[CHECKER_PATH_SIZE];
+    snprintf(key, sizeof(key), "%s.cors.credentials", parent);
+    for (size_t i = 0; i < ARRAY_LEN(anybody); i++) {
+        if (lists(route->origins, route->norigins, anybody[i]))
+            checker_complain(checker, key,
+                "'%s' among `origins` is a page of anybody's: name those that get credentials",
+                anybody[i]);
+    }
+    if (lists(raw->cors.headers, raw->cors.headers_count, "*"))
+        checker_complain(checker, key, "with credentials, browsers take no '*' in `headers`");
+}
+
+/* The lines that answers have, once, so that no request formats any. */
+static void write_fields(struct checker *checker, const struct conf_raw_cors *raw, bool credentials,
+    uint64_t max_age, struct conf_route *route)
+{
+    struct conf_cors *cors = &route->cors;
+    size_t n = route->norigins + (size_t)1;
+    cors->fields = checker_take(checker, mem_zalloc(n * sizeof(*cors->fields)));
+    int r = cors->fields == NULL ? -1 : 0;
+    for (size_t i = 0; i < n && r == 0; i++) {
+        size_t before = buf_len(&cors->text);
+        if (i < route->norigins)
+            r = buf_printf(&cors->text, "Access-Control-Allow-Origin: %s\r\n%s", route->origins[i],
+                credentials ? "Access-Control-Allow-Credentials: true\r\n" : "");
+        if (r == 0)
+            r = buf_printf(&cors->text, "Vary: Origin\r\n");
+        cors->fields[i].n = buf_len(&cors->text) - before;
+    }
+    size_t before = buf_len(&cors->text);
+    if (r == 0)
+        r = buf_printf(&cors->text, "Access-Control-Allow-Methods: POST\r\n"
+                                    "Access-Control-Allow-Headers: content-type");
+    for (unsigned i = 0; i < raw->headers_count && r == 0; i++) {
+        if (strcasecmp(raw->headers[i], "content-type") != 0)
+            r = buf_printf(&cors->text, ", %s", raw->headers[i]);
+    }
+    if (r == 0)
+        r = buf_printf(&cors->text, "\r\nAccess-Control-Max-Age: %llu\r\n",
+            (unsigned long long)(max_age / 1000));
+    if (r != 0) {
+        checker_complain(checker, "config", "no memory");
+        return;
+    }
+    const char *p = buf_data(&cors->text); /* it stays where it is from now on */
+    for (size_t i = 0; i < n; p += cors->fields[i++].n)
+        cors->fields[i].p = p;
+    cors->preflight = (struct span){p, buf_len(&cors->text) - before};
+}
+
+static void check_cors(struct checker *checker, const char *parent,
+    const struct conf_raw_route *raw, struct conf_route *route)
+{
+    static const char *const switches[] = {"false", "true"};
+    char key[CHECKER_PATH_SIZE];
+    uint64_t max_age;
+    if (route->norigins == 0) {
+        snprintf(key, sizeof(key), "%s.cors", parent);
+        if (checker_has(checker, parent, "cors"))
+            checker_complain(checker, key, "needs `origins`");
+        return;
+    }
+    check_headers(checker, parent, &raw->cors);
+    snprintf(key, sizeof(key), "%s.cors.credentials", parent);
+    bool credentials = checker_name(checker, key, raw->cors.credentials, switches, 2) == 1;
+    if (credentials)
+        check_credentials(checker, parent, raw, route);
+    snprintf(key, sizeof(key), "%s.cors.max_age", parent);
+    checker_duration(checker, key, raw->cors.max_age, 10 * 60 * 1000, &max_age);
+    if (max_age > MAX_AGE_MAX_MS || max_age % 1000 != 0)
+        checker_complain(checker, key, "whole seconds, at most 24h: '%s'", raw->cors.max_age);
+    if (!checker->failed)
+        write_fields(checker, &raw->cors, credentials, max_age, route);
+}
+
+static void refuse_key(
+    struct checker *checker, const char *parent, const char *name, const char *why)
+{
+    char key[CHECKER_PATH_SIZE];
+    snprintf(key, sizeof(key), "%s.%s", parent, name);
+    if (checker_has(checker, parent, name))
+        checker_complain(checker, key, "%s", why);
+}
+
+void conf_check_cors(struct checker *checker, const char *parent, const struct conf_raw_route *raw,
+    struct conf_route *route)
+{
+    static const char both[] = "only for kind: jsonrpc and websocket";
+    if (route->kind != CONF_JSONRPC)
+        refuse_key(checker, parent, "cors", "only for kind: jsonrpc");
+    if (route->kind == CONF_JSONRPC || route->kind == CONF_WEBSOCKET) {
+        check_origins(checker, parent, raw, route);
+        check_cross_site(checker, parent, raw, route);
+    } else {
+        refuse_key(checker, parent, "origins", both);
+        refuse_key(checker, parent, "cross_site", both);
+    }
+    if (route->kind == CONF_JSONRPC)
+        check_cors(checker, parent, raw, route);
+}
