@@ -74,3 +74,13 @@ struct line_result line_feed_line(const char *p, size_t n, uint32_t limit, size_
     *scanned = 0;
     return message(p, length, (size_t)(lf - p) + 1);
 }
+
+bool line_is_foreign(struct span line)
+{
+    static const char version[] = " HTTP/1.1"; /* the last digit is any */
+    static const char handshake[] = {0x16, 0x03};
+    const size_t n = sizeof(version) - 1;
+    if (line.n > n && memcmp(line.p + line.n - n, version, n - 1) == 0)
+        return true;
+    return line.n >= sizeof(handshake) && memcmp(line.p, handshake, sizeof(handshake)) == 0;
+}

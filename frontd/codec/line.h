@@ -42,3 +42,11 @@ struct line_result line_feed_line(const char *p, size_t n, uint32_t limit, size_
 bool line_ahead_frame(
     char *p, size_t n, uint32_t limit, size_t *looked, size_t *hole, size_t *ret_kept);
 size_t line_ahead_end(char *p, size_t n, size_t looked, size_t *hole);
+
+/*
+ * Whether a line is how another protocol begins, and no JSON text: the first line of an HTTP
+ * request (RFC 9112 section 3), or a TLS record (RFC 8446 section 5.1). A browser sends these to
+ * any port, for a page of any site, and behind them bytes of the page's choice, which may be whole
+ * messages.
+ */
+bool line_is_foreign(struct span line);

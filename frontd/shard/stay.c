@@ -516,12 +516,27 @@ static void refuse_too_big(struct client *client)
     fail(client, WS_CODE_TOO_BIG);
 }
 
+/* Behind that line may be calls that a page has put into the body of a request. */
+static void refuse_foreign(struct client *client)
+{
+    static struct log_limit limit;
+    log_limited(&limit, ctx_now(client->ctx), LOG_INFO,
+        "listener %s: a client speaks HTTP or TLS, its connection is closed",
+        client->listener->name);
+    send_error(client, RPC_PARSE_ERROR);
+    fail(client, WS_CODE_POLICY);
+}
+
 /* A message, a heartbeat, or what is too big for a message. Returns whether more may follow. */
 static bool take_line(struct client *client, const struct line_result *result)
 {
     bool line = client->stay->kind == STAY_LINE;
     if (result->event == LINE_TOO_BIG) {
         refuse_too_big(client);
+        return false;
+    }
+    if (line && !client->stay->route->raw && UNLIKELY(line_is_foreign(result->payload))) {
+        refuse_foreign(client);
         return false;
     }
     if (result->event == LINE_MESSAGE || (line && client->stay->route->raw))

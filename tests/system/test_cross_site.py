@@ -48,7 +48,7 @@ def handler(call):
 @pytest.fixture(scope="module")
 def web():
     pools = {"app": {}, "full": {"queue": 0}, "nobody": {"wait_for_worker": "1ms"}}
-    with Site(routes=ROUTES, pools=pools, limits=LIMITS) as site:
+    with Site(routes=ROUTES, pools=pools, limits=LIMITS, streams={"line": {}, "frame": {}}) as site:
         site.fake(handler=handler)
         site.fake("full-1", handler=hold, concurrency=1)
         yield site.start()
@@ -401,6 +401,54 @@ def test_websockets(web, path, headers, status):
         if status == 101:
             assert client.call("demo.echo", [1]) == [1]
             client.finish()
+
+
+# Other protocols: what a page can have a browser send to any port
+
+HTTP = request("POST", "/", BODY + b"\r\n", [origin(EVIL), PLAIN])
+
+
+@pytest.mark.parametrize("kind", ["line", "frame"])
+@pytest.mark.parametrize("pieces", [1, 2, len(HTTP)])
+def test_http_on_other_listeners(web, kind, pieces):
+    before = len(web.workers[0].calls)
+    with web.stream(kind) as client:
+        size = -(-len(HTTP) // pieces)
+        for at in range(0, len(HTTP), size):
+            client.try_send(HTTP[at:at + size])
+        assert client.read_json()["error"]["code"] == (-32700 if kind == "line" else -32005)
+        assert client.at_end()
+    assert len(web.workers[0].calls) == before
+
+
+def test_tls_on_a_line_listener(web):
+    before = len(web.workers[0].calls)
+    with web.stream("line") as client:
+        client.try_send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\n" + BODY + b"\n")
+        assert client.read_json()["error"]["code"] == -32700
+        assert client.at_end()
+    assert len(web.workers[0].calls) == before
+
+
+def test_lines_that_only_name_http(web):
+    with web.stream("line") as client:
+        assert client.call("demo.echo", ["GET / HTTP/1.1"]) == ["GET / HTTP/1.1"]
+        client.send(b"GET / HTTP/1.1 \n")
+        assert client.read_json()["error"]["code"] == -32700
+        assert client.call("demo.echo", [2]) == [2]
+        client.send(b"GET / HTTP/1.0\r\n")     # not the first one
+        assert client.read_json()["error"]["code"] == -32700
+        assert client.at_end()
+
+
+def test_raw_lines_are_anything(site):
+    web = site(streams={"line": {"messages": "raw"}})
+    worker = web.fake()
+    web.start()
+    with web.stream("line") as client:
+        client.send(b"POST / HTTP/1.1\r\n")
+        assert client.read_text() == b"POST / HTTP/1.1"
+        assert worker.messages[0].blob == b"POST / HTTP/1.1"
 
 
 # A browser

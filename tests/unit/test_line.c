@@ -217,3 +217,40 @@ Test(line, ahead)
                 rows[i].in, rows[i].n, 5, step, rows[i].beats, rows[i].left, rows[i].n_left);
     }
 }
+
+Test(line, foreign)
+{
+    static const struct {
+        const char *line;
+        bool is;
+    } rows[] = {
+        {"POST / HTTP/1.1", true},
+        {"GET /a?b=c HTTP/1.0", true},
+        {"OPTIONS * HTTP/1.1", true},
+        {"x HTTP/1.1", true},
+        {"\"POST / HTTP/1.1", true},
+        {" HTTP/1.1", false},
+        {"HTTP/1.1", false},
+        {"", false},
+        {"\x16\x03\x01\x02", true},
+        {"\x16\x03", true},
+        {"\x16", false},
+        {"\x16\x02\x01", false},
+        {"{\x16\x03", false},
+        {"POST / HTTP/1.1 ", false},
+        {"POST / HTTP/1.", false},
+        {"POST / HTTP/2.0", false},
+        {"POST / http/1.1", false},
+        {"\"POST / HTTP/1.1\"", false},
+        {"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"params\":[\"GET / HTTP/1.1\"]}", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        /* On the heap, so that ASan sees a look at what is beside it. */
+        const size_t n = strlen(rows[i].line);
+        char *copy = malloc(n + (n == 0));
+        cr_assert_not_null(copy);
+        memcpy(copy, rows[i].line, n);
+        cr_expect_eq(line_is_foreign((struct span){copy, n}), rows[i].is, "%s", rows[i].line);
+        free(copy);
+    }
+}
