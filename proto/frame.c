@@ -21,7 +21,7 @@ void frame_head_write(const struct frame_head *head, uint8_t out[static FRAME_HE
     memcpy(out + 28, &blob_len, 4);
 }
 
-static int head_read(const char *p, size_t n, uint32_t max_frame, struct frame_head *ret_head)
+int frame_head_read(const char *p, size_t n, uint32_t max_frame, struct frame_head *ret_head)
 {
     if (n < FRAME_HEAD_SIZE)
         return FRAME_E_MORE;
@@ -50,7 +50,7 @@ int frame_read(
     const char *p, size_t n, uint32_t max_frame, struct frame *ret_frame, size_t *ret_used)
 {
     struct frame_head head;
-    int r = head_read(p, n, max_frame, &head);
+    int r = frame_head_read(p, n, max_frame, &head);
     if (r != 0)
         return r;
     if (n - FRAME_HEAD_SIZE < head.length)
@@ -70,7 +70,7 @@ int frame_read(
 int frame_size(const char *p, size_t n, uint32_t max_frame, size_t *ret_size)
 {
     struct frame_head head;
-    int r = head_read(p, n, max_frame, &head);
+    int r = frame_head_read(p, n, max_frame, &head);
     if (r == 0)
         *ret_size = FRAME_HEAD_SIZE + (size_t)head.length;
     return r;

@@ -8,6 +8,8 @@ enum {
     FRAME_HEAD_SIZE = 32,                 /* bytes */
     FRAME_MAX_DEFAULT = 16 * 1024 * 1024, /* payload bytes, unless HELLO says otherwise */
     FRAME_PING_MAX = 64,                  /* bytes of body in a PING */
+    /* Payload bytes of a frame over the limit that may be skipped; a longer one is not believed. */
+    FRAME_SKIP_MAX = 16 * FRAME_MAX_DEFAULT,
 };
 
 /* Protocol section 3. Types from FRAME_EXTENSION up are skipped by who does not know them. */
@@ -75,6 +77,12 @@ void frame_head_write(const struct frame_head *head, uint8_t out[static FRAME_HE
  */
 int frame_read(
     const char *p, size_t n, uint32_t max_frame, struct frame *ret_frame, size_t *ret_used);
+
+/*
+ * Reads only the header of the frame that starts at `p`, by the same rules: for one whose payload
+ * is not taken. Returns 0 with *ret_head, or a FRAME_E_*.
+ */
+int frame_head_read(const char *p, size_t n, uint32_t max_frame, struct frame_head *ret_head);
 
 /*
  * How many bytes the frame that starts at `p` has in all, header included.

@@ -101,6 +101,31 @@ static bool joins(
 }
 
 /*
+ * A frame over max_frame is at `p`. Returns whether it is skipped, with the bytes of it that are
+ * here. How long it may be has an end: behind a length that is wrong nothing would be heard again.
+ */
+static bool skip_frame(struct stream *stream, const char *p, size_t n, size_t *ret_used)
+{
+    struct frame_head head;
+    if (stream->ops->too_long == NULL || frame_head_read(p, n, FRAME_SKIP_MAX, &head) != 0 ||
+        !stream->ops->too_long(stream, &head))
+        return false;
+    size_t size = FRAME_HEAD_SIZE + (size_t)head.length;
+    *ret_used = MIN(size, n);
+    stream->skip = size - *ret_used;
+    return true;
+}
+
+/* What there is of a frame that is skipped. Returns the bytes used. */
+static size_t skip_bytes(struct stream *stream, size_t n)
+{
+    size_t used = (size_t)MIN(stream->skip, (uint64_t)n);
+    stream->skip -= used;
+    stream->consumed += used;
+    return used;
+}
+
+/*
  * Carries out the complete frames at `p`, up to so many units of work. Returns the bytes used; less
  * than n when it is closed, or some are left for later.
  */
@@ -123,8 +148,13 @@ static size_t read_frames(struct stream *stream, const char *p, size_t n, uint64
             stream->left = true;
             break;
         }
+        if (r == FRAME_E_LIMIT && skip_frame(stream, p + at, n - at, &used)) {
+            at += used;
+            continue;
+        }
         if (r != 0) {
-            stream->ops->broken(stream, frame_error_text(r));
+            if (!stream->closing)
+                stream->ops->broken(stream, frame_error_text(r));
             break;
         }
         at += used;
@@ -155,6 +185,11 @@ static void read_rest(struct stream *stream, uint64_t work)
 
 static void take_bytes(struct stream *stream, const char *p, size_t n)
 {
+    if (UNLIKELY(stream->skip > 0)) {
+        size_t used = skip_bytes(stream, n);
+        p += used;
+        n -= used;
+    }
     if (buf_len(&stream->in) == 0) {
         size_t used = read_frames(stream, p, n, WORK_STREAM);
         p += used;

@@ -19,6 +19,12 @@ struct stream;
 struct stream_ops {
     /* A frame has come; its parts are borrowed. The stream may be closed from within. */
     void (*frame)(struct stream *stream, const struct frame *frame);
+    /*
+     * The head of a frame has come that is over max_frame, and right otherwise. Returns whether its
+     * payload is skipped and the frames behind it are read; broken() follows where not, and where
+     * this is NULL. The stream may be closed from within.
+     */
+    bool (*too_long)(struct stream *stream, const struct frame_head *head);
     /* The peer closed, or broke the framing; the owner closes the stream. `why`: static text. */
     void (*broken)(struct stream *stream, const char *why);
     /* Its memory may be used again. */
@@ -38,6 +44,7 @@ struct stream {
     uint64_t appended; /* bytes put into `out` so far */
     uint64_t written;  /* of them, bytes that the kernel took */
     uint64_t consumed; /* bytes of frames from the peer that were carried out */
+    uint64_t skip;     /* bytes of a frame over max_frame that are still to come */
     uint64_t heard_at; /* ms: last byte from the peer */
     int fd;
     int events;             /* what the poll waits for */

@@ -147,6 +147,42 @@ Test(frame, types)
     }
 }
 
+/* The header alone, of what is not read: at the limit and past it. */
+Test(frame, heads_alone)
+{
+    static const struct {
+        uint32_t length;
+        uint32_t max_frame;
+        int result;
+    } rows[] = {
+        {0, 0, 0},
+        {FRAME_MAX_DEFAULT + 1, FRAME_MAX_DEFAULT, FRAME_E_LIMIT},
+        {FRAME_MAX_DEFAULT + 1, FRAME_SKIP_MAX, 0},
+        {FRAME_SKIP_MAX, FRAME_SKIP_MAX, 0},
+        {FRAME_SKIP_MAX + 1U, FRAME_SKIP_MAX, FRAME_E_LIMIT},
+        {UINT32_MAX, FRAME_SKIP_MAX, FRAME_E_LIMIT},
+        {UINT32_MAX, UINT32_MAX, 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const struct frame_head head = {.type = FRAME_RESPONSE,
+            .flags = FRAME_F_MORE,
+            .call = 7,
+            .conn = 8,
+            .length = rows[i].length,
+            .blob_len = rows[i].length};
+        struct frame_head found = {.call = 77};
+        uint8_t bytes[FRAME_HEAD_SIZE];
+        frame_head_write(&head, bytes);
+        int r = frame_head_read((char *)bytes, sizeof(bytes), rows[i].max_frame, &found);
+        cr_expect_eq(r, rows[i].result, "row %zu", i);
+        cr_expect_eq(found.call, r == 0 ? 7U : 77U);
+        cr_expect(r != 0 || (found.length == rows[i].length && found.blob_len == rows[i].length &&
+                                found.type == FRAME_RESPONSE && found.conn == 8));
+        r = frame_head_read((char *)bytes, sizeof(bytes) - 1, UINT32_MAX, &found);
+        cr_expect_eq(r, FRAME_E_MORE);
+    }
+}
+
 Test(frame, error_texts_differ)
 {
     cr_assert_str_neq(frame_error_text(FRAME_E_PARTS), frame_error_text(FRAME_E_TYPE));
