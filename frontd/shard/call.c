@@ -12,6 +12,7 @@
 
 #include "common/mem.h"
 #include "frontd/shard/asker.h"
+#include "frontd/shard/fault.h"
 
 enum { CALL_METHOD_KEPT = 64 /* bytes of the method of a call that nobody waits for */ };
 
@@ -46,9 +47,14 @@ static void end(struct call *call, const struct outcome *outcome)
     destroy(ctx, call);
 }
 
-static void on_answered(struct job *job, const struct frame *frame)
+static void on_answered(struct job *job, struct worker *worker, const struct frame *frame)
 {
-    struct outcome outcome = {.body = frame->body, .blob = frame->blob};
+    struct outcome outcome = {
+        .body = frame->body,
+        .blob = frame->blob,
+        .worker = worker,
+        .method = {job->method, job->method_len},
+    };
     end(call_of(job), &outcome);
 }
 
@@ -105,6 +111,11 @@ static void give_up(struct call *call, enum rpc_error error)
     abandon(ctx, call);
 }
 
+static void on_given_up(struct job *job, enum rpc_error error)
+{
+    give_up(call_of(job), error);
+}
+
 static bool on_part(struct job *job, size_t n)
 {
     struct call *call = call_of(job);
@@ -123,6 +134,7 @@ const struct pool_ops call_pool_ops = {
     .answered = on_answered,
     .delivered = on_delivered,
     .failed = on_failed,
+    .given_up = on_given_up,
     .part = on_part,
     .pushed = on_pushed,
 };
@@ -225,6 +237,24 @@ void call_cancel(struct call *call)
         return; /* who notifies need not stay until it is delivered */
     wheel_disarm(&call->deadline);
     abandon(ctx, call);
+}
+
+void call_log_bad_answer(const struct outcome *outcome, const char *why)
+{
+    fault_answer(outcome->worker, outcome->method, why);
+}
+
+enum rpc_error call_read_answer(
+    const struct outcome *outcome, struct jsonrpc_response *ret_response)
+{
+    if (outcome->error != 0)
+        return outcome->error;
+    int r = jsonrpc_scan_response(outcome->body.p, outcome->body.n, ret_response);
+    if (LIKELY(r == 0))
+        return 0;
+    call_log_bad_answer(outcome,
+        r == JSONRPC_E_PARSE ? "its body is no JSON" : "its body is no JSON-RPC 2.0 response");
+    return RPC_BAD_RESPONSE;
 }
 
 struct span call_id(const struct call *call)

@@ -13,7 +13,9 @@ struct outcome {
     enum rpc_error error; /* 0: the worker answered, or (no answer) a notification was delivered */
     struct span body;     /* of the worker's RESPONSE: not looked at yet; borrowed */
     struct span blob;
-    bool notify; /* of what did not become a call: it was to be a notification */
+    struct worker *worker; /* that has answered; NULL: none has */
+    struct span method;    /* of the call that it has answered; borrowed */
+    bool notify;           /* of what did not become a call: it was to be a notification */
 };
 
 /* Call → client: the call has ended; it is no longer in its list, and gone after this returns. */
@@ -80,6 +82,16 @@ int call_start(struct ctx *ctx, const struct call_spec *spec);
 
 /* Nobody waits for it any more: it leaves its list, and its ops are not called. */
 void call_cancel(struct call *call);
+
+/*
+ * Looks at a worker's answer. Returns 0, or why the call has failed; where that is since the worker
+ * has answered what is none, the log has a line.
+ */
+enum rpc_error call_read_answer(
+    const struct outcome *outcome, struct jsonrpc_response *ret_response);
+
+/* That line, for an answer that cannot be relayed for another reason. why: static text. */
+void call_log_bad_answer(const struct outcome *outcome, const char *why);
 
 /* The JSON text of its id, for an error; "null" where it has none. Borrowed. */
 struct span call_id(const struct call *call);

@@ -77,9 +77,9 @@ static void send_goaway(struct channel *channel, const char *reason)
 }
 
 /*
- * The worker broke the protocol (section 2), so that what follows cannot be understood, or answers
- * may be those of other calls: it is told why, and nobody else suffers. What is wrong with one
- * frame by itself costs that frame only: see ops->refused().
+ * What follows cannot be understood (protocol section 11): the worker is told why, and its calls
+ * are lost. What is wrong with one frame by itself costs that frame, or its call: see
+ * ops->refused().
  */
 static void refuse(struct channel *channel, const char *reason)
 {
@@ -128,7 +128,7 @@ static void on_hello(struct channel *channel, const struct frame *frame)
 {
     struct hello_worker hello;
     if (channel->state != CHANNEL_GREETING) {
-        refuse(channel, "second HELLO");
+        channel->ops->refused(channel, &frame->head, "HELLO has come before");
         return;
     }
     int r = hello_worker_read(frame->body, &hello);
@@ -158,15 +158,14 @@ static void on_goaway(struct channel *channel, const struct frame *frame)
     channel->ops->leaving(channel, reason, last_call);
 }
 
-/* RESPONSE and DATA belong to a call that was sent and not yet answered, or are a lie. */
+/* RESPONSE and DATA belong to a call that was sent and not yet answered, or to nobody. */
 static void on_answer(struct channel *channel, const struct frame *frame)
 {
     struct idmap_node *call = idmap_find(&channel->calls, frame->head.call);
-    if (call == NULL) {
-        refuse(channel, "answer to a call that is not in progress");
-        return;
-    }
-    channel->ops->frame(channel, call, frame);
+    if (LIKELY(call != NULL))
+        channel->ops->frame(channel, call, frame);
+    else
+        channel->ops->refused(channel, &frame->head, "the call is not in progress");
 }
 
 static void on_frame(struct channel *channel, const struct frame *frame)
@@ -177,7 +176,7 @@ static void on_frame(struct channel *channel, const struct frame *frame)
     case FRAME_GOAWAY: on_goaway(channel, frame); return;
     case FRAME_PING:
         if (frame->body.n > FRAME_PING_MAX)
-            channel->ops->refused(channel, FRAME_PING, "it has over 64 bytes");
+            channel->ops->refused(channel, &frame->head, "it has over 64 bytes");
         else if (buf_len(&channel->stream.out) < CHANNEL_BACKLOG_MAX && /* else it has enough */
                  !channel->hung_up && channel->asked == 0)
             send_frame(channel, FRAME_PONG, 0, frame->body);
@@ -191,7 +190,12 @@ static void on_frame(struct channel *channel, const struct frame *frame)
         }
         break;
     case FRAME_REQUEST:
-    case FRAME_CANCEL: break; /* front to worker only */
+    case FRAME_CANCEL:
+        if (greeted) {
+            channel->ops->refused(channel, &frame->head, "only a front sends it");
+            return;
+        }
+        break;
     case FRAME_PUSH:
     case FRAME_PUBLISH:
     case FRAME_SUBSCRIBE:
@@ -204,7 +208,26 @@ static void on_frame(struct channel *channel, const struct frame *frame)
         break;
     default: return; /* WINDOW: we send no DATA; extensions: skipped (section 2) */
     }
-    refuse(channel, greeted ? "frame of a front" : "HELLO comes first");
+    refuse(channel, "HELLO comes first");
+}
+
+/*
+ * What is over max_frame costs what it is about. But not where it decides on the channel: then what
+ * is to become of the channel is not known.
+ */
+static bool on_stream_too_long(struct stream *stream, const struct frame_head *head)
+{
+    struct channel *channel = channel_of(stream);
+    struct idmap_node *call = NULL;
+    if (channel->state == CHANNEL_GREETING || head->type == FRAME_GOAWAY)
+        return false;
+    if (head->type == FRAME_RESPONSE || head->type == FRAME_DATA)
+        call = idmap_find(&channel->calls, head->call);
+    if (call != NULL)
+        channel->ops->too_long(channel, call, head);
+    else
+        channel->ops->refused(channel, head, "it is over max_frame");
+    return true;
 }
 
 static void on_stream_frame(struct stream *stream, const struct frame *frame)
@@ -247,6 +270,7 @@ static void on_stream_connected(struct stream *stream)
 
 static const struct stream_ops stream_ops = {
     .frame = on_stream_frame,
+    .too_long = on_stream_too_long,
     .broken = on_stream_broken,
     .closed = on_stream_closed,
     .connected = on_stream_connected,

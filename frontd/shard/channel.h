@@ -37,10 +37,13 @@ struct channel_ops {
     void (*opened)(struct channel *channel, const struct hello_worker *hello);
     /* A RESPONSE (or DATA) frame for a call in progress. */
     void (*frame)(struct channel *channel, struct idmap_node *call, const struct frame *frame);
+    /* The same for one that is over max_frame, whose payload is skipped. */
+    void (*too_long)(
+        struct channel *channel, struct idmap_node *call, const struct frame_head *head);
     /* PUSH, PUBLISH and the like. */
     void (*pushed)(struct channel *channel, const struct frame *frame);
-    /* A frame of that type is not carried out, for what is in it; nothing else is touched. */
-    void (*refused)(struct channel *channel, uint8_t type, const char *what);
+    /* A frame is not carried out, and nothing else is touched. what: why, static text. */
+    void (*refused)(struct channel *channel, const struct frame_head *head, const char *what);
     /* GOAWAY: calls above last_call were not started. */
     void (*leaving)(struct channel *channel, const char *reason, uint64_t last_call);
     /* It is gone; every call in channel->calls is the owner's to take out and settle. */

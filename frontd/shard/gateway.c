@@ -222,6 +222,7 @@ static void relay(struct request *request, const struct outcome *outcome, struct
 {
     struct answer_head answer = {0};
     if (!read_result(&answer, result)) {
+        call_log_bad_answer(outcome, "its result is no HTTP response");
         buf_deinit(&answer.fields);
         request_error(request, RPC_BAD_RESPONSE, (struct span){0});
         return;
@@ -241,10 +242,9 @@ void gateway_ended(struct request *request, const struct outcome *outcome)
 {
     struct jsonrpc_response response;
     request->pending--;
-    if (outcome->error != 0)
-        request_error(request, outcome->error, (struct span){0});
-    else if (jsonrpc_scan_response(outcome->body.p, outcome->body.n, &response) != 0)
-        request_error(request, RPC_BAD_RESPONSE, (struct span){0});
+    enum rpc_error error = call_read_answer(outcome, &response);
+    if (error != 0)
+        request_error(request, error, (struct span){0});
     else if (response.result.n == 0)
         request_status(request, 500, (struct span){0});
     else if (!request_fits(request, outcome->blob.n))

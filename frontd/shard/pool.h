@@ -29,6 +29,7 @@ struct job {
             uint64_t end;           /* position in the channel's stream after its frame */
             uint64_t sent_at;       /* ms */
             int slot;
+            uint32_t unsaid; /* bytes of DATA that no WINDOW has told of yet */
         };
     };
     struct buf frame; /* the whole REQUEST, kept until the job ends: it may be sent again */
@@ -50,11 +51,14 @@ struct job {
 
 /* Pool → call. The job is IDLE then; the callee ends it or lets go of it. */
 struct pool_ops {
-    /* The worker has answered: frame->body and ->blob, borrowed. */
-    void (*answered)(struct job *job, const struct frame *frame);
+    /* The worker has answered: frame->body and ->blob, borrowed, and not looked at. */
+    void (*answered)(struct job *job, struct worker *worker, const struct frame *frame);
     /* A notification is on its way: there will be no answer. */
     void (*delivered)(struct job *job);
     void (*failed)(struct job *job, enum rpc_error error);
+    /* It has failed as well, though the worker still has it, and has more to send: it is abandoned.
+     */
+    void (*given_up)(struct job *job, enum rpc_error error);
     /*
      * `n` bytes more of an answer that comes in parts are about to be held for a job that is not
      * abandoned. Returns false where they are not to be: the job is abandoned then.

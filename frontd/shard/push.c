@@ -73,7 +73,7 @@ static void refuse(
 {
     static struct log_limit limit;
     if (from->worker != NULL)
-        worker_log_refused(from->worker, frame->head.type, what);
+        fault_frame(from->worker, &frame->head, what);
     else
         log_limited(&limit, ctx_now(ctx), LOG_WARNING, "%s from another shard is dropped: %s",
             frame_type_text(frame->head.type), what);

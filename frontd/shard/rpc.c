@@ -154,9 +154,8 @@ void rpc_ended(struct request *request, struct call *call, const struct outcome 
     bool notify = call == NULL ? outcome->notify : call->job.notify;
     struct span id = call == NULL ? (struct span){0} : call_id(call);
     enum rpc_error error = outcome->error;
-    if (error == 0 && !notify &&
-        jsonrpc_scan_response(outcome->body.p, outcome->body.n, &response) != 0)
-        error = RPC_BAD_RESPONSE;
+    if (error == 0 && !notify)
+        error = call_read_answer(outcome, &response);
     if (error == 0 && request->is_batch &&
         buf_len(&request->batch) + outcome->body.n > BATCH_REPLY_MAX)
         error = RPC_TOO_LARGE;

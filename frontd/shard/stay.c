@@ -245,11 +245,9 @@ void stay_asked(struct request *request, const struct outcome *outcome)
 {
     struct client *client = request->client;
     struct jsonrpc_response response = {0};
-    enum rpc_error error = outcome->error;
+    enum rpc_error error = call_read_answer(outcome, &response);
     client->held = false;
     client_touch(client);
-    if (error == 0 && jsonrpc_scan_response(outcome->body.p, outcome->body.n, &response) != 0)
-        error = RPC_BAD_RESPONSE;
     if (error == 0 && response.error.n == 0) {
         let_in(request);
         return;

@@ -16,18 +16,8 @@
 #include "common/hash.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "frontd/shard/answer.h"
 #include "frontd/shard/report.h"
-#include "proto/jsonrpc.h"
-
-enum { WINDOW_STEP = 64 * 1024 }; /* bytes; a quarter of the window of protocol section 8 */
-
-/* The parts of an answer that comes as RESPONSE and DATA frames (protocol section 8). */
-struct answer {
-    struct buf body;
-    struct buf blob;
-    size_t unsaid; /* bytes of DATA that no WINDOW has told of yet */
-    bool too_big;  /* or no memory: what comes of it is dropped, and the call fails at its end */
-};
 
 static struct worker *worker_of(struct channel *channel)
 {
@@ -69,21 +59,6 @@ static void destroy(struct worker *worker)
     mem_free(worker);
 }
 
-/* The parts are of no use any more; that some have come is still known. */
-static void drop_parts(struct answer *answer)
-{
-    buf_deinit(&answer->body);
-    buf_deinit(&answer->blob);
-}
-
-static void free_answer(struct job *job)
-{
-    if (job->answer == NULL)
-        return;
-    drop_parts(job->answer);
-    job->answer = mem_free(job->answer);
-}
-
 static void take_slot_back(struct worker *worker, struct job *job)
 {
     struct ctx *ctx = worker->pool->ctx;
@@ -92,17 +67,17 @@ static void take_slot_back(struct worker *worker, struct job *job)
         share_worker_add_abandoned(ctx->share, ctx->seat, worker->share, -1);
 }
 
-/* The worker has the job no more, and the job no slot. */
-static void give_slot(struct worker *worker, struct job *job)
+void worker_take_back(struct worker *worker, struct job *job)
 {
     CHECK(job->state == JOB_SENT && job->worker == worker);
+    faults_note(&worker->faults, job->sent.id, (struct span){job->method, job->method_len});
     if (job->orphan)
         worker->channel.orphans--;
     else
         take_slot_back(worker, job);
     job->state = JOB_IDLE;
     job->worker = NULL;
-    free_answer(job);
+    answer_drop(job);
 }
 
 static void retry_later(struct worker *worker)
@@ -207,100 +182,17 @@ static void on_opened(struct channel *channel, const struct hello_worker *hello)
     pool_worker_ready(worker->pool, worker);
 }
 
-static void finish(struct job *job, const struct frame *frame)
-{
-    struct worker *worker = job->worker;
-    struct pool *pool = worker->pool;
-    struct answer *answer = job->answer;
-    struct frame whole = *frame;
-    bool failed = answer != NULL && answer->too_big;
-    if (answer != NULL) {
-        whole.body = (struct span){buf_data(&answer->body), buf_len(&answer->body)};
-        whole.blob = (struct span){buf_data(&answer->blob), buf_len(&answer->blob)};
-        job->answer = NULL; /* it has to outlive the job's slot */
-    }
-    idmap_remove(&worker->channel.calls, &job->sent);
-    give_slot(worker, job);
-    if (UNLIKELY(failed))
-        pool->ops->failed(job, RPC_BAD_RESPONSE);
-    else
-        pool->ops->answered(job, &whole);
-    if (answer != NULL) {
-        buf_deinit(&answer->body);
-        buf_deinit(&answer->blob);
-        mem_free(answer);
-    }
-    pool_slot_freed(worker);
-}
-
-/* A worker may have 256 KiB under way; that its parts are tiny must not make more frames of ours.
- */
-static void tell_window(struct channel *channel, uint64_t call, struct answer *answer, size_t n)
-{
-    answer->unsaid += n;
-    if (answer->unsaid < WINDOW_STEP)
-        return;
-    channel_window(channel, call, answer->unsaid);
-    answer->unsaid = 0;
-}
-
-/* The call has failed, and keeps its slot until the worker has sent the rest. */
-static void drop_answer(struct job *job, const struct frame *frame, const char *why)
-{
-    worker_log_refused(job->worker, frame->head.type, why);
-    drop_parts(job->answer);
-    job->answer->too_big = true;
-}
-
-/* Puts a part to the others. */
-static void add_part(struct job *job, const struct frame *frame)
-{
-    struct answer *answer = job->answer;
-    if (answer->too_big)
-        return;
-    if (job->abandoned || !job->pool->ops->part(job, frame->body.n + frame->blob.n)) {
-        drop_parts(answer);
-        return;
-    }
-    if (buf_len(&answer->blob) + frame->blob.n > FRAME_MAX_DEFAULT)
-        drop_answer(job, frame, "the parts of the answer are over max_frame together");
-    else if ((frame->head.type == FRAME_RESPONSE &&
-                 buf_append(&answer->body, frame->body.p, frame->body.n) < 0) ||
-             buf_append(&answer->blob, frame->blob.p, frame->blob.n) < 0)
-        drop_answer(job, frame, "no memory for the answer");
-}
-
-/* One part of a streamed answer; whole bodies only are relayed, so they gather up to max_frame. */
-static void gather(struct job *job, const struct frame *frame)
-{
-    struct channel *channel = &job->worker->channel;
-    bool first = frame->head.type == FRAME_RESPONSE;
-    if (job->answer == NULL)
-        job->answer = mem_zalloc(sizeof(*job->answer));
-    struct answer *answer = job->answer;
-    if (answer == NULL) {
-        channel_shut(channel, "no memory");
-        return;
-    }
-    add_part(job, frame);
-    if (!(frame->head.flags & FRAME_F_MORE))
-        finish(job, frame);
-    else if (!first)
-        tell_window(channel, frame->head.call, answer, frame->blob.n);
-}
-
 static void on_frame(struct channel *channel, struct idmap_node *node, const struct frame *frame)
 {
-    struct job *job = job_of(node);
-    bool first = frame->head.type == FRAME_RESPONSE;
-    if (first == (job->answer != NULL)) {
-        channel_shut(channel, first ? "second RESPONSE to a call" : "DATA before RESPONSE");
-        return;
-    }
-    if (UNLIKELY(!first || frame->head.flags & FRAME_F_MORE))
-        gather(job, frame);
-    else
-        finish(job, frame);
+    (void)channel;
+    answer_frame(job_of(node), frame);
+}
+
+static void on_too_long(
+    struct channel *channel, struct idmap_node *node, const struct frame_head *head)
+{
+    (void)channel;
+    answer_too_long(job_of(node), head);
 }
 
 static void on_pushed(struct channel *channel, const struct frame *frame)
@@ -309,23 +201,15 @@ static void on_pushed(struct channel *channel, const struct frame *frame)
     worker->pool->ops->pushed(worker, frame);
 }
 
-void worker_log_refused(struct worker *worker, uint8_t type, const char *what)
+static void on_refused(struct channel *channel, const struct frame_head *head, const char *what)
 {
-    struct pool *pool = worker->pool;
-    log_limited(&worker->refused, ctx_now(pool->ctx), LOG_WARNING,
-        "pool %s: worker %s: %s is dropped: %s", pool->conf->name, worker->text,
-        frame_type_text(type), what);
-}
-
-static void on_refused(struct channel *channel, uint8_t type, const char *what)
-{
-    worker_log_refused(worker_of(channel), type, what);
+    fault_frame(worker_of(channel), head, what);
 }
 
 /* Nobody has started this job: another worker may have it. */
 static void give_back(struct worker *worker, struct job *job)
 {
-    give_slot(worker, job);
+    worker_take_back(worker, job);
     if (job->abandoned) {
         worker->pool->ops->failed(job, RPC_WORKER_LOST);
         return;
@@ -463,7 +347,7 @@ static void settle(struct worker *worker, struct job *job)
         give_back(worker, job);
         return;
     }
-    give_slot(worker, job);
+    worker_take_back(worker, job);
     worker->pool->ops->failed(job, RPC_WORKER_LOST);
 }
 
@@ -527,6 +411,7 @@ static uint64_t on_awaited(struct channel *channel)
 static const struct channel_ops channel_ops = {
     .opened = on_opened,
     .frame = on_frame,
+    .too_long = on_too_long,
     .pushed = on_pushed,
     .refused = on_refused,
     .leaving = on_leaving,
@@ -596,20 +481,22 @@ void worker_send(struct worker *worker, struct job *job, int slot)
     job->state = JOB_SENT;
     job->worker = worker;
     job->answer = NULL;
+    job->unsaid = 0;
+    job->sent.id = 0;
     job->slot = slot;
     job->sent_at = ctx_now(pool->ctx);
     if (UNLIKELY(job->left_at != 0 || job->id_at != 0))
         fill_in(worker, job);
     int r = channel_send_call(&worker->channel, &job->sent, &job->frame, job->notify, &job->end);
     if (UNLIKELY(r != 0)) {
-        give_slot(worker, job);
+        worker_take_back(worker, job);
         pool->ops->failed(job, r == -EMSGSIZE ? RPC_TOO_LARGE : RPC_OVERLOADED);
         return;
     }
     job->tries++;
     share_count(&pool->ctx->count->calls, 1);
     if (job->notify) {
-        give_slot(worker, job);
+        worker_take_back(worker, job);
         pool->ops->delivered(job);
     }
 }
@@ -619,8 +506,7 @@ void worker_abandon(struct job *job)
     struct worker *worker = job->worker;
     struct ctx *ctx = worker->pool->ctx;
     job->abandoned = true;
-    if (job->answer != NULL)
-        drop_parts(job->answer);
+    answer_drop(job);
     share_worker_add_abandoned(ctx->share, ctx->seat, worker->share, 1);
     if (worker->channel.state == CHANNEL_OPEN || worker->channel.state == CHANNEL_LEAVING)
         channel_cancel(&worker->channel, job->sent.id);
@@ -642,7 +528,7 @@ void worker_give_up(struct job *job)
         worker->pool->conf->name, worker->text, (int)job->method_len, job->method,
         (double)(ctx_now(ctx) - job->sent_at) / 1000);
     take_slot_back(worker, job);
-    free_answer(job);
+    answer_drop(job);
     job->orphan = true;
     channel->orphans++;
     pool_slot_freed(worker);

@@ -3,6 +3,7 @@
 /* One worker process as a pool sees it: its address, its channel, dialling and dialling again. */
 
 #include "common/log.h"
+#include "frontd/shard/fault.h"
 #include "frontd/shard/pool.h"
 
 enum {
@@ -36,8 +37,8 @@ struct worker {
     uint64_t oldest;    /* ms: what the other shards are told of who waits for it; 0: nobody */
     uint64_t waiting;   /* ms: what they are to be told */
     struct deferral deferral;
-    struct log_limit refused; /* of lines about frames that are not carried out */
-    int share;                /* number of its process in the shared memory; -1: none yet */
+    struct faults faults;
+    int share; /* number of its process in the shared memory; -1: none yet */
     bool narrow;
     bool ready;                /* in pool->ready */
     bool gone;                 /* its file was removed: it is not dialled again */
@@ -81,11 +82,8 @@ static inline bool worker_usable(const struct worker *worker)
 /* Whether it takes a method. */
 bool worker_takes(const struct worker *worker, struct span method);
 
-/*
- * A line in the log, one in LOG_LIMIT_MS for each worker: a frame of that type is not carried out,
- * and the channel goes on. what: what is wrong with it.
- */
-void worker_log_refused(struct worker *worker, uint8_t type, const char *what);
+/* The worker has the job no more, and the job no slot. For answer.c, which then ends it. */
+void worker_take_back(struct worker *worker, struct job *job);
 
 /* Closes its channel with GOAWAY and forgets it. */
 void worker_shut(struct worker *worker);

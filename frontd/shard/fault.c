@@ -1,0 +1,51 @@
+#include "frontd/shard/fault.h"
+
+#include "frontd/shard/worker.h"
+
+static struct log_limit *limit_of(struct faults *faults, uint8_t type, const char *what)
+{
+    struct fault_kind *kind = faults->kinds;
+    const struct fault_kind *last = &faults->kinds[FAULT_KINDS - 1];
+    while (kind < last && kind->what != NULL && (kind->what != what || kind->type != type))
+        kind++;
+    kind->what = what;
+    kind->type = type;
+    return &kind->limit;
+}
+
+/* The method of a call that has ended a moment ago; n == 0: it is not known any more. */
+static struct span method_of(const struct faults *faults, uint64_t call)
+{
+    const struct fault_call *last = &faults->ended[call % FAULT_CALLS];
+    if (call == 0 || last->call != call)
+        return (struct span){0};
+    return (struct span){last->method, last->n};
+}
+
+void fault_frame(struct worker *worker, const struct frame_head *head, const char *what)
+{
+    const struct pool *pool = worker->pool;
+    struct log_limit *limit = limit_of(&worker->faults, head->type, what);
+    uint64_t now = ctx_now(pool->ctx);
+    const char *type = frame_type_text(head->type);
+    if (head->type != FRAME_RESPONSE && head->type != FRAME_DATA) {
+        log_limited(limit, now, LOG_WARNING, "pool %s: worker %s: %s is dropped: %s",
+            pool->conf->name, worker->text, type, what);
+        return;
+    }
+    struct span method = method_of(&worker->faults, head->call);
+    if (method.n == 0)
+        method = SPAN("?");
+    log_limited(limit, now, LOG_WARNING,
+        "pool %s: worker %s: %s to `%.*s` (call %llu) is dropped: %s", pool->conf->name,
+        worker->text, type, (int)method.n, method.p, (unsigned long long)head->call, what);
+}
+
+void fault_answer(struct worker *worker, struct span method, const char *what)
+{
+    const struct pool *pool = worker->pool;
+    log_limited(limit_of(&worker->faults, 0, what), ctx_now(pool->ctx), LOG_WARNING,
+        "pool %s: worker %s: the answer to `%.*s` is dropped, and the call fails: %s",
+        pool->conf->name, worker->text, (int)MIN(method.n, (size_t)FAULT_METHOD_SHOWN), method.p,
+        what);
+}
