@@ -237,6 +237,18 @@ int jsonrpc_scan_response(const char *text, size_t n, struct jsonrpc_response *r
     return 0;
 }
 
+size_t jsonrpc_replace_id(struct span text, struct span old, struct span id, char *out)
+{
+    const size_t before = (size_t)(old.p - text.p);
+    const size_t after = text.n - before - old.n;
+
+    CHECK(id.n != 0);
+    memcpy(out, text.p, before);
+    memcpy(out + before, id.p, id.n);
+    memcpy(out + before + id.n, old.p + old.n, after);
+    return before + id.n + after;
+}
+
 struct span jsonrpc_member(struct span object, struct span key)
 {
     struct span found = {NULL, 0};

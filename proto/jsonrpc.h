@@ -74,6 +74,12 @@ struct jsonrpc_response {
 int jsonrpc_scan_response(const char *text, size_t n, struct jsonrpc_response *ret_response);
 
 /*
+ * Writes a response with another id: text, in which `old` is the span of its id, with `id`, a JSON
+ * value, in that place. `out` has room for text.n - old.n + id.n bytes. Returns that many.
+ */
+size_t jsonrpc_replace_id(struct span text, struct span old, struct span id, char *out);
+
+/*
  * Finds a member of an already validated JSON object by its key (compared after unescaping; the
  * last one counts). Returns the value's span, n == 0 where there is none.
  */

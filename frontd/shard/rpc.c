@@ -148,35 +148,57 @@ static void drop_response(const struct request *request, const char *why)
         client->listener->name, request->route->path, why, (unsigned long long)dropped_responses);
 }
 
+/*
+ * What goes to the client is the worker's answer with the request's id, byte for byte. Most workers
+ * have written the same bytes, and their answer is relayed as it is; else *body becomes a copy, in
+ * `copy`. theirs: the worker's id. Returns 0, or why the answer cannot be held.
+ */
+static enum rpc_error with_id(struct request *request, struct span theirs, struct span id,
+    struct span *body, struct buf *copy)
+{
+    size_t n = body->n - theirs.n + id.n;
+    if (request->is_batch && buf_len(&request->batch) + n > BATCH_REPLY_MAX)
+        return RPC_TOO_LARGE;
+    if (!request_fits(request, n))
+        return RPC_OVERLOADED; /* the client does not read what it has */
+    if (LIKELY(theirs.n == id.n && memcmp(theirs.p, id.p, id.n) == 0))
+        return 0;
+    char *room = buf_room(copy, n);
+    if (room == NULL)
+        return RPC_OVERLOADED;
+    *body = (struct span){room, jsonrpc_replace_id(*body, theirs, id, room)};
+    return 0;
+}
+
 void rpc_ended(struct request *request, struct call *call, const struct outcome *outcome)
 {
     struct jsonrpc_response response;
+    struct buf copy = {0};
+    struct span body = outcome->body;
     bool notify = call == NULL ? outcome->notify : call->job.notify;
     struct span id = call == NULL ? (struct span){0} : call_id(call);
     enum rpc_error error = outcome->error;
     if (error == 0 && !notify)
         error = call_read_answer(outcome, &response);
-    if (error == 0 && request->is_batch &&
-        buf_len(&request->batch) + outcome->body.n > BATCH_REPLY_MAX)
-        error = RPC_TOO_LARGE;
-    if (error == 0 && !notify && !request_fits(request, outcome->body.n))
-        error = RPC_OVERLOADED; /* the client does not read what it has */
+    if (error == 0 && !notify)
+        error = with_id(request, response.id, id, &body, &copy);
     if (error != 0) {
         if (call != NULL && event_is_response(call))
             drop_response(request, rpc_error_message(error));
         fail(request, error, id, notify);
     } else if (request->is_batch || notify) {
         if (!notify)
-            add_to_batch(request, outcome->body);
+            add_to_batch(request, body);
         one_less(request);
     } else {
         struct reply reply = {
             .status = 200,
             .content_type = "application/json",
-            .body = outcome->body,
+            .body = body,
         };
         request_reply(request, &reply);
     }
+    buf_deinit(&copy);
 }
 
 /* The pool that takes the member's method; -1: none, -ENOMEM. */

@@ -226,6 +226,26 @@ static void check_scan(struct span text, bool valid)
               JSONRPC_E_BATCH);
 }
 
+/* With another id it is a response of which nothing else has changed. */
+static void check_another_id(
+    struct span text, const struct jsonrpc_response *response, struct span id)
+{
+    const size_t wanted = text.n - response->id.n + id.n;
+    char *out = malloc(wanted);
+    CHECK(out != NULL);
+    CHECK(jsonrpc_replace_id(text, response->id, id, out) == wanted);
+
+    struct jsonrpc_response found;
+    CHECK(jsonrpc_scan_response(out, wanted, &found) == 0);
+    CHECK(same(found.id, id) && same(found.result, response->result));
+    CHECK(same(found.error, response->error));
+    const size_t before = (size_t)(response->id.p - text.p);
+    CHECK((size_t)(found.id.p - out) == before && memcmp(out, text.p, before) == 0);
+    const size_t after = text.n - before - response->id.n;
+    CHECK(memcmp(found.id.p + id.n, response->id.p + response->id.n, after) == 0);
+    free(out);
+}
+
 static void check_response(struct span text, bool valid)
 {
     struct jsonrpc_response response;
@@ -247,6 +267,9 @@ static void check_response(struct span text, bool valid)
         CHECK(jsonrpc_member(response.error, SPAN("code")).n != 0);
         CHECK(jsonrpc_member(response.error, SPAN("message")).n >= 2);
     }
+    check_another_id(text, &response, response.id);
+    check_another_id(text, &response, SPAN("1"));
+    check_another_id(text, &response, SPAN("\"a \\\"long\\\" one with },\\\"id\\\":2 in it\""));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

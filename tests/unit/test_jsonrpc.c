@@ -444,6 +444,42 @@ Test(jsonrpc, refused_responses)
     }
 }
 
+/* Every id in the place of every other one, wherever it stands: all else stays as it is. */
+Test(jsonrpc, responses_with_another_id)
+{
+    static const char *const ids[] = {"1", "null", "\"\"", "\"a\\\"b\"", "-1.5e+10",
+        "9007199254740993", "\"\\u0069d\\\":1\"", "\"a long one, longer than all else there is\""};
+    static const struct {
+        const char *before;
+        const char *after;
+    } rows[] = {
+        {"{\"jsonrpc\":\"2.0\",\"id\":", ",\"result\":null}"},
+        {"{\"id\":", ",\"result\":{\"id\":2,\"x\":[{\"id\":3}]},\"jsonrpc\":\"2.0\"}"},
+        {" { \"result\" : \"\\\"id\\\":1\", \"jsonrpc\":\"2.0\" , \"id\" : ", " } \n"},
+        {"{\"error\":{\"code\":1,\"message\":\"\",\"id\":4},\"\\u0069\\u0064\":",
+            ",\"jsonrpc\":\"2.0\"}"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows) * ARRAY_LEN(ids) * ARRAY_LEN(ids); i++) {
+        const size_t row = i % ARRAY_LEN(rows);
+        const char *theirs = ids[i / ARRAY_LEN(rows) % ARRAY_LEN(ids)];
+        const char *ours = ids[i / ARRAY_LEN(rows) / ARRAY_LEN(ids)];
+        char text[256];
+        char wanted[256];
+        snprintf(text, sizeof(text), "%s%s%s", rows[row].before, theirs, rows[row].after);
+        snprintf(wanted, sizeof(wanted), "%s%s%s", rows[row].before, ours, rows[row].after);
+
+        struct jsonrpc_response response;
+        const struct span whole = {text, strlen(text)};
+        const struct span id = {ours, strlen(ours)};
+        cr_assert_eq(jsonrpc_scan_response(whole.p, whole.n, &response), 0, "%s", text);
+        cr_assert(is(response.id, theirs));
+        char *out = malloc(strlen(wanted)); /* no more, so that ASan sees one byte too many */
+        const size_t n = jsonrpc_replace_id(whole, response.id, id, out);
+        cr_expect(is((struct span){out, n}, wanted), "%s", wanted);
+        free(out);
+    }
+}
+
 Test(jsonrpc, members)
 {
     static const struct {
