@@ -23,20 +23,24 @@ static bool same_name(struct span name, struct span lower)
     return name.n == lower.n && strncasecmp(name.p, lower.p, lower.n) == 0;
 }
 
-/* A field that stands several times is one list (RFC 9110 section 5.3). */
+/*
+ * A field that stands several times is one list (RFC 9110 section 5.3). Cookie is none, and becomes
+ * one field in its own way (RFC 9113 section 8.2.3).
+ */
 static int put_header(
     struct buf *out, bool *first, const struct http1_head *head, struct span lower)
 {
     const struct http1_field *field = http1_head_find(head, lower);
     if (field == NULL)
         return 0;
+    const char *between = same_name(lower, SPAN("cookie")) ? "; " : ", ";
     struct buf value = {0};
     int r = put_key(out, first, lower);
     for (uint32_t i = 0, n = 0; r == 0 && i < head->nfields; i++) {
         if (!same_name(head->fields[i].name, lower))
             continue;
         if (n++ > 0)
-            r = buf_append(&value, ", ", 2);
+            r = buf_append(&value, between, 2);
         if (r == 0)
             r = buf_append(&value, head->fields[i].value.p, head->fields[i].value.n);
     }

@@ -695,8 +695,8 @@ class Worker:
 
     def event(self, name):
         """Decorator: the function is called with the Context, ctx.conn being the connection (section 9).
-        "connect": a client has come, on routes with `events: true`; ctx.params is {"conn", "path", "headers",
-        "peer"}. Where the route says `connect: ask`, an RpcError refuses the client.  "disconnect": it has gone;
+        "connect": a client has come, on routes with `events: true`; ctx.params is {"conn", "path", "query",
+        "headers", "peer"}. Where the route says `connect: ask`, an RpcError refuses the client.  "disconnect": it has gone;
         ctx.params is {"conn", "code"}.  "response": with `responses: true`, a Response that is not for ask(),
         {"conn", "response"}.
         "message": each message on routes with `messages: raw`; it is ctx.message(). What is returned is

@@ -209,6 +209,15 @@ def test_a_forwarded_header_that_stands_twice_is_a_list(site):
     assert worker.calls[1].meta == {"headers": {}}
 
 
+def test_cookies_that_stand_twice_are_one_field(site):
+    web = site(routes=[rpc_route(headers=["Cookie", "X-Tag"])])
+    worker = web.fake()
+    web.start()
+    with web.client() as client:
+        assert client.rpc("m", headers=[("Cookie", "a=1"), ("X-Tag", "x"), ("COOKIE", "b=2; c=3")]).status == 200
+    assert worker.calls[0].meta == {"headers": {"cookie": "a=1; b=2; c=3", "x-tag": "x"}}
+
+
 def test_peer_of_a_unix_client(site):
     web = site()
     web.config["listeners"] = [{"name": "web", "address": "unix:" + web.path("web.sock"),
