@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -71,9 +72,32 @@ static enum sink find_sink(bool may_reopen)
     return S_ISFIFO(st.st_mode) ? SINK_PIPE : SINK_OTHER;
 }
 
+/* As journald numbers the levels. */
+static const char *const priorities[] = {"<3>", "<4>", "<6>", "<7>"};
+static bool log_journal;
+
+/* Whether standard error goes to the journal: the variable has its device and inode, since it may
+ * be there without that (sd_journal_stream_fd(3), systemd.exec(5)). */
+static bool find_journal(void)
+{
+    const char *text = getenv("JOURNAL_STREAM");
+    struct stat st;
+    char *end;
+    if (text == NULL || fstat(STDERR_FILENO, &st) < 0)
+        return false;
+    errno = 0;
+    unsigned long long dev = strtoull(text, &end, 10);
+    if (end == text || *end != ':')
+        return false;
+    const char *second = end + 1;
+    unsigned long long ino = strtoull(second, &end, 10);
+    return errno == 0 && end != second && *end == '\0' && dev == st.st_dev && ino == st.st_ino;
+}
+
 void log_init(enum log_level level, enum log_format format, const char *who)
 {
     int saved_errno = errno;
+    log_journal = find_journal(); /* before it is opened anew */
     log_sink = find_sink(true);
     errno = saved_errno;
     log_level = level;
@@ -204,7 +228,9 @@ static size_t write_message(enum log_level level, const char *prefix, struct spa
     size_t n = strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
     snprintf(when + n, sizeof(when) - n, ".%03ldZ", now.tv_nsec / 1000000);
     bool json = log_format == LOG_JSON;
-    line.n = (size_t)snprintf(line.text, sizeof(line.text),
+    line.n = (size_t)snprintf(
+        line.text, sizeof(line.text), "%s", log_journal ? priorities[level] : "");
+    line.n += (size_t)snprintf(line.text + line.n, sizeof(line.text) - line.n,
         json ? "{\"time\":\"%s\",\"level\":\"%s\",\"who\":\"" : "%s %s ", when, level_names[level]);
     put_escaped(&line, span_of(log_who), json);
     line.n += (size_t)snprintf(line.text + line.n, sizeof(line.text) - line.n,
@@ -328,6 +354,20 @@ void log_limited(
     va_end(args);
     if (level <= log_level)
         write_with_skipped(level, message, limit->skipped);
+    *limit = (struct log_limit){.again_at = now + LOG_LIMIT_MS};
+    errno = saved_errno;
+}
+
+void log_limit_flush(struct log_limit *limit, uint64_t now, enum log_level level, const char *text)
+{
+    if (limit->skipped == 0 || now < limit->again_at)
+        return;
+    char message[MESSAGE_MAX];
+    int saved_errno = errno;
+    snprintf(message, sizeof(message), "%llu more since the last line: %s",
+        (unsigned long long)limit->skipped, text);
+    if (level <= log_level)
+        write_with_skipped(level, message, 0);
     *limit = (struct log_limit){.again_at = now + LOG_LIMIT_MS};
     errno = saved_errno;
 }

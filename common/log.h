@@ -8,6 +8,10 @@
  * Of one kind, which is one format, only so many lines are written in a second; the next one says
  * how many there were besides. So whatever a peer makes happen, and however often, the log is
  * bounded, and a line of another kind is not lost for it.
+ *
+ * Where standard error is the stream that the service manager has connected with its journal
+ * (JOURNAL_STREAM), each line begins with its priority, "<4>" (sd-daemon(3)), which the journal
+ * takes off.
  */
 
 #include "common/base.h"
@@ -60,6 +64,12 @@ struct log_limit {
  */
 void log_limited(struct log_limit *limit, uint64_t now, enum log_level level, const char *format,
     ...) __attribute__((format(printf, 4, 5)));
+
+/*
+ * Says how many lines a limit has kept back, once the next one may be written: for when no other
+ * comes. text: of their kind. Nothing where there are none.
+ */
+void log_limit_flush(struct log_limit *limit, uint64_t now, enum log_level level, const char *text);
 
 /*
  * Text that another program wrote, whatever bytes are in it: the line has prefix (at most 128

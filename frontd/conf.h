@@ -194,16 +194,19 @@ struct conf {
 int conf_parse(const char *file, const char *text, size_t n, struct conf **ret_conf, char *error,
     size_t error_size);
 
-/* Takes what was found, as a message without a line's end. */
+/* Who takes what was found, as messages without a line's end. */
 struct conf_findings {
+    /* What is wrong where and when frontd starts; NULL: it is an error like others. */
     void (*found)(void *data, const char *text);
+    /* What is allowed, and hardly meant; NULL: it is not told. */
+    void (*odd)(void *data, const char *text);
     void *data;
 };
 
 /*
  * The same, but what is wrong only where and when frontd starts (a host name that cannot be
- * resolved, a user that is not there) is told to `findings`, each of them, and does not count
- * otherwise: such an address has the length 0. findings: NULL is conf_parse().
+ * resolved, a user that is not there) is told to findings->found(), each of them, and does not
+ * count otherwise: such an address has the length 0. findings: NULL is conf_parse().
  */
 int conf_try(const char *file, const char *text, size_t n, const struct conf_findings *findings,
     struct conf **ret_conf, char *error, size_t error_size);

@@ -13,6 +13,7 @@
 #include "frontd/conf_checker.h"
 #include "frontd/conf_memory.h"
 #include "frontd/conf_value.h"
+#include "proto/frame.h"
 
 /* Keys that libcyaml lets pass since they are part of the contract. */
 static void refuse_later_keys(struct checker *checker)
@@ -151,6 +152,8 @@ static void check_hash(struct checker *checker, const char *parent, const struct
         checker_complain(checker, key, "balance: hash needs it");
     if (raw->hash == NULL)
         return;
+    if (!hash)
+        checker_warn(checker, key, "it has no effect without balance: hash");
     enum conf_hash kind = CONF_HASH_NONE;
     if (strcmp(raw->hash, "peer") == 0)
         kind = CONF_HASH_PEER;
@@ -304,7 +307,8 @@ static void check_top(struct checker *checker, const struct conf_raw *raw, struc
         conf->shards = (uint32_t)checker_number(
             checker, "shards", raw->shards, 1, 1, CONF_SHARDS_MAX);
     conf->user = checker_copy(checker, raw->user);
-    bool user_counts = geteuid() == 0 || checker->findings != NULL;
+    bool user_counts = geteuid() == 0 ||
+                       (checker->findings != NULL && checker->findings->found != NULL);
     if (conf->user != NULL && user_counts && getpwnam(conf->user) == NULL)
         checker_complain_of_start(checker, "user", "there is no user '%s'", conf->user);
     conf->seccomp = checker_name(checker, "seccomp", raw->seccomp, switches, 2) == 0;
@@ -333,6 +337,8 @@ static void check_all(struct checker *checker, const struct conf_raw *raw, struc
     check_limits(checker, &raw->limits, &conf->limits);
     if (raw->limits.memory == NULL)
         conf->limits.memory = conf_memory_default(conf->shards);
+    if (conf->limits.body > FRAME_MAX_DEFAULT)
+        checker_warn(checker, "limits.body", "no worker takes more than 16MiB");
     if (raw->pools_count == 0)
         checker_complain(checker, "pools", "there is none");
     if (raw->listeners_count == 0)

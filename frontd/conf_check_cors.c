@@ -34,6 +34,10 @@ static void check_origins(struct checker *checker, const char *parent,
             checker_complain(checker, key, "at most %d bytes", CONF_ORIGIN_BYTES_MAX);
         check_twice(checker, key, raw->origins, i);
     }
+    for (unsigned i = 0; i < raw->origins_count && raw->origins_count > 1; i++) {
+        if (strcmp(raw->origins[i], "*") == 0)
+            checker_warn(checker, key, "'*' lets any in: the others have no effect");
+    }
     route->origins = checker_copy_texts(checker, raw->origins, raw->origins_count, true);
     route->norigins = route->origins == NULL ? 0 : raw->origins_count;
 }

@@ -21,6 +21,17 @@ static bool check_realm(struct checker *checker, const char *key, const struct c
     return false;
 }
 
+static void complain_of_pool(
+    struct checker *checker, const char *key, const char *name, const struct conf *conf)
+{
+    const char *names[CONF_POOLS_MAX];
+    char choices[200];
+    for (uint32_t i = 0; i < conf->npools; i++)
+        names[i] = conf->pools[i].name;
+    checker_choices(names, conf->npools, choices, sizeof(choices));
+    checker_complain(checker, key, "there is no pool '%s': it is %s", name, choices);
+}
+
 static void check_route_pools(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, const struct conf *conf, struct conf_route *route)
 {
@@ -40,7 +51,7 @@ static void check_route_pools(struct checker *checker, const char *parent,
             index++;
         snprintf(key, sizeof(key), many ? "%s.pools[%u]" : "%s.pool", parent, i);
         if (index == conf->npools) {
-            checker_complain(checker, key, "there is no pool '%s'", name);
+            complain_of_pool(checker, key, name, conf);
             return;
         }
         route->pools[route->npools++] = index;
@@ -53,16 +64,20 @@ static void check_route_pools(struct checker *checker, const char *parent,
 static void check_meta(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, struct conf_route *route)
 {
-    static const char *const names[] = {"peer", "deadline", "route", "tls", "traceparent"};
+    static const char *const names[] = {"peer", "deadline", "route", "traceparent"};
     char key[CHECKER_PATH_SIZE];
     for (unsigned i = 0; i < raw->meta_count; i++) {
         snprintf(key, sizeof(key), "%s.meta[%u]", parent, i);
-        int index = checker_name(checker, key, raw->meta[i], names, ARRAY_LEN(names));
-        if (index == 3)
+        if (strcmp(raw->meta[i], "tls") == 0) {
             checker_complain(checker, key, "tls: not supported yet");
-        else if (index == 4 && route->kind == CONF_STREAM)
+            return;
+        }
+        int index = checker_name(checker, key, raw->meta[i], names, ARRAY_LEN(names));
+        if (index == 3 && route->kind == CONF_STREAM)
             checker_complain(checker, key, "traceparent: there are no request headers here");
-        else if (index == 4)
+        if (index == 3 && route->kind == CONF_WEBSOCKET)
+            checker_warn(checker, key, "traceparent has no effect on a route of kind websocket");
+        if (index == 3)
             route->meta |= CONF_META_TRACEPARENT;
         else
             route->meta |= 1U << index;
@@ -141,6 +156,32 @@ static void refuse_keys(struct checker *checker, const char *parent, const char 
     }
 }
 
+/* What the front asks workers for by itself is a method like others: some pool has to take it. */
+static void warn_of_method(struct checker *checker, const char *parent, const struct conf *conf,
+    const struct conf_route *route, const char *method)
+{
+    const struct span name = {method, strlen(method)};
+    for (uint32_t i = 0; i < route->npools; i++) {
+        const struct conf_pool *pool = &conf->pools[route->pools[i]];
+        if (conf_method_listed(pool->methods, pool->nmethods, name))
+            return;
+    }
+    checker_warn(checker, parent, "no pool of it takes %s: see methods of the pools", method);
+}
+
+static void warn_of_methods(struct checker *checker, const char *parent, const struct conf *conf,
+    const struct conf_route *route)
+{
+    if (route->kind == CONF_HTTP)
+        warn_of_method(checker, parent, conf, route, "http.request");
+    if (route->raw)
+        warn_of_method(checker, parent, conf, route, "frontd.message");
+    if (route->events) {
+        warn_of_method(checker, parent, conf, route, "frontd.connect");
+        warn_of_method(checker, parent, conf, route, "frontd.disconnect");
+    }
+}
+
 /* Names of request headers that cannot be would never be found. */
 static void check_headers(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, struct conf_route *route)
@@ -198,9 +239,16 @@ static void check_route(struct checker *checker, const char *parent,
     snprintf(key, sizeof(key), "%s.path", parent);
     if (raw->path[0] != '/' || strpbrk(raw->path, "?# ") != NULL)
         checker_complain(checker, key, "'%s': a path begins with '/' and has no query", raw->path);
+    if (strpbrk(raw->path, "*{}") != NULL)
+        checker_warn(checker, key,
+            "'%s': a path takes all that is below it, and '*', '{' and '}' stand for themselves",
+            raw->path);
     check_path(checker, key, raw->path, route);
     snprintf(key, sizeof(key), "%s.host", parent);
     check_host(checker, key, raw->host, route);
+    if (raw->host != NULL && strchr(raw->host, '*') != NULL)
+        checker_warn(
+            checker, key, "'%s': a host is compared as a whole, '*' stands for itself", raw->host);
     snprintf(key, sizeof(key), "%s.kind", parent);
     route->kind = (enum conf_kind)checker_name(checker, key, raw->kind, kinds, ARRAY_LEN(kinds));
     check_common(checker, parent, raw, conf, route);
@@ -212,6 +260,8 @@ static void check_route(struct checker *checker, const char *parent,
     } else {
         refuse_keys(checker, parent, stay_keys, ARRAY_LEN(stay_keys), "only for kind: websocket");
     }
+    if (!checker->failed)
+        warn_of_methods(checker, parent, conf, route);
 }
 
 /* Those with a host first, then the longest path: the first that fits is the right one. */
@@ -285,6 +335,8 @@ static void check_stream(struct checker *checker, unsigned index,
     route->path_len = 1;
     check_common(checker, parent, &raw->stream, conf, route);
     check_stay(checker, parent, &raw->stream, route);
+    if (!checker->failed)
+        warn_of_methods(checker, parent, conf, route);
 }
 
 void conf_check_routes(struct checker *checker, unsigned index, const struct conf_raw_listener *raw,

@@ -35,12 +35,24 @@ void checker_complain_of_start(struct checker *checker, const char *key, const c
     va_start(args, format);
     write_complaint(checker, key, format, args, text, sizeof(text));
     va_end(args);
-    if (checker->findings != NULL) {
+    if (checker->findings != NULL && checker->findings->found != NULL) {
         checker->findings->found(checker->findings->data, text);
     } else if (!checker->failed) {
         checker->failed = true;
         snprintf(checker->error, checker->error_size, "%s", text);
     }
+}
+
+void checker_warn(struct checker *checker, const char *key, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+    if (checker->failed || checker->findings == NULL || checker->findings->odd == NULL)
+        return;
+    va_start(args, format);
+    write_complaint(checker, key, format, args, text, sizeof(text));
+    va_end(args);
+    checker->findings->odd(checker->findings->data, text);
 }
 
 void *checker_take(struct checker *checker, void *memory)
@@ -111,6 +123,16 @@ uint64_t checker_number(struct checker *checker, const char *key, const char *te
     return value;
 }
 
+void checker_choices(const char *const *names, size_t n, char *out, size_t size)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        const char *between = i == 0 ? "" : i + 1 == n ? " or " : ", ";
+        at += (size_t)snprintf(out + at, size - at, "%s%s", between, names[i]);
+        at = MIN(at, size - 1);
+    }
+}
+
 int checker_name(struct checker *checker, const char *key, const char *text,
     const char *const *names, int nnames)
 {
@@ -120,7 +142,9 @@ int checker_name(struct checker *checker, const char *key, const char *text,
         if (strcmp(text, names[i]) == 0)
             return i;
     }
-    checker_complain(checker, key, "'%s' is not known here", text);
+    char choices[200];
+    checker_choices(names, (size_t)nnames, choices, sizeof(choices));
+    checker_complain(checker, key, "'%s' is not known here: it is %s", text, choices);
     return 0;
 }
 

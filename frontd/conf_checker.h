@@ -14,7 +14,7 @@ enum {
 struct checker {
     const char *file;
     const struct conf_lines *lines;
-    const struct conf_findings *findings; /* NULL: complaints of the start are like others */
+    const struct conf_findings *findings; /* NULL: nobody wants to know more than the error */
     char *error;
     size_t error_size;
     bool failed;
@@ -28,6 +28,13 @@ void checker_complain(struct checker *checker, const char *key, const char *form
 /* The same of what is wrong only where and when frontd starts. */
 void checker_complain_of_start(struct checker *checker, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Says the same of what is allowed, and hardly meant, to whoever wants to know. */
+void checker_warn(struct checker *checker, const char *key, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* "a, b or c", as much as fits. */
+void checker_choices(const char *const *names, size_t n, char *out, size_t size);
 
 /* Whether a key stands in the text. */
 bool checker_has(const struct checker *checker, const char *parent, const char *key);

@@ -240,14 +240,52 @@ static void write_path(
         snprintf(out, out_size, "config");
 }
 
+/* The keys where the unknown one stands. NULL: nobody knows. */
+static const cyaml_schema_field_t *keys_at(const struct complaint *complaint)
+{
+    const cyaml_schema_field_t *fields = root_fields;
+    for (size_t i = complaint->depth; i-- > 1 && fields != NULL;) {
+        const char *step = complaint->steps[i];
+        if (step[0] == '[')
+            continue; /* that of the list is the value's */
+        while (fields->key != NULL && strcmp(fields->key, step) != 0)
+            fields++;
+        if (fields->key == NULL)
+            return NULL;
+        const cyaml_schema_value_t *value = &fields->value;
+        if (value->type == CYAML_SEQUENCE)
+            value = value->sequence.entry;
+        fields = value->type == CYAML_MAPPING ? value->mapping.fields : NULL;
+    }
+    return fields;
+}
+
+/* "unknown key: it is one of a, b and c" */
+static void write_keys(const cyaml_schema_field_t *fields, char *out, size_t size)
+{
+    int n = snprintf(out, size, "unknown key: those here are");
+    size_t at = (size_t)n;
+    for (; fields->key != NULL && at < size; fields++) {
+        if (fields->value.type != CYAML_IGNORE)
+            at += (size_t)snprintf(
+                out + at, size - at, "%s %s", at == (size_t)n ? "" : ",", fields->key);
+    }
+}
+
 static void explain(const struct complaint *complaint, const char *file,
     const struct conf_lines *lines, char *error, size_t error_size)
 {
     const char *what = reword(complaint->message);
     const char *named;
+    char keys[400];
     bool twice = false;
     if ((named = after(complaint->message, "Unexpected key: ")) != NULL) {
+        const cyaml_schema_field_t *fields = keys_at(complaint);
         what = "unknown key";
+        if (fields != NULL) {
+            write_keys(fields, keys, sizeof(keys));
+            what = keys;
+        }
     } else if ((named = after(complaint->message, "Missing required mapping field: ")) != NULL) {
         what = "this key is needed here";
     } else if ((named = after(complaint->message, "Mapping field already seen: ")) != NULL) {

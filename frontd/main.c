@@ -15,8 +15,8 @@
 
 static const char usage[] =
     "usage: frontd -c FILE            run with this config\n"
-    "       frontd --check -c FILE    say what is wrong with a config, or nothing; addresses,\n"
-    "                                 run_dir and folders are not looked at\n"
+    "       frontd --check -c FILE    say what is wrong with a config, and warn of what is hardly\n"
+    "                                 meant, or nothing; addresses and run_dir are not tried\n"
     "       frontd --check --bind -c FILE\n"
     "                                 try those too, as a start would find them now\n"
     "       frontd --version\n"
@@ -31,15 +31,23 @@ static void identify(const char *token)
     fflush(stdout);
 }
 
+static void on_odd(void *data, const char *text)
+{
+    (void)data;
+    fprintf(stderr, "warning: %s\n", text);
+}
+
 static int check(const char *conf_name)
 {
+    static const struct conf_findings findings = {.odd = on_odd};
     struct buf text;
     struct conf *conf;
     char error[512];
-    if (conf_file_load(conf_name, &text, &conf, error, sizeof(error)) < 0) {
+    if (conf_file_try(conf_name, &findings, &text, &conf, error, sizeof(error)) < 0) {
         fprintf(stderr, "%s\n", error);
         return 1;
     }
+    trial_warn(conf_name, conf, &text);
     buf_deinit(&text);
     conf_free(conf);
     return 0;

@@ -95,6 +95,40 @@ const char *frame_type_text(uint8_t type)
     return type < ARRAY_LEN(names) && names[type] != NULL ? names[type] : "unknown frame";
 }
 
+static bool begins(const char *p, size_t n, const char *with, size_t length)
+{
+    return n >= length && memcmp(p, with, length) == 0;
+}
+
+const char *frame_guess(const char *p, size_t n)
+{
+    static const struct {
+        const char *begins;
+        size_t n;
+        const char *text;
+    } known[] = {
+        {"HTTP/", 5, "it speaks HTTP, not the protocol of workers"},
+        {"GET ", 4, "it speaks HTTP, not the protocol of workers"},
+        {"HEAD ", 5, "it speaks HTTP, not the protocol of workers"},
+        {"POST ", 5, "it speaks HTTP, not the protocol of workers"},
+        {"PUT ", 4, "it speaks HTTP, not the protocol of workers"},
+        {"OPTIONS ", 8, "it speaks HTTP, not the protocol of workers"},
+        {"PRI * HTTP/2", 12, "it speaks HTTP/2, not the protocol of workers"},
+        {"\x16\x03", 2, "it speaks TLS, not the protocol of workers"},
+        {"\x15\x03", 2, "it speaks TLS, not the protocol of workers"},
+        {"SSH-", 4, "it speaks SSH, not the protocol of workers"},
+        {"{", 1, "it sends JSON without the frames of the protocol of workers"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+        if (begins(p, n, known[i].begins, known[i].n))
+            return known[i].text;
+    }
+    /* SETTINGS of a server of HTTP/2: a length of 24 bits, type 4, no flags, stream 0. */
+    if (n >= 9 && p[0] == 0 && memcmp(p + 3, "\4\0\0\0\0\0", 6) == 0)
+        return "it speaks HTTP/2, not the protocol of workers";
+    return NULL;
+}
+
 const char *frame_error_text(int error)
 {
     switch (error) {

@@ -93,5 +93,11 @@ int frame_size(const char *p, size_t n, uint32_t max_frame, size_t *ret_size);
 /* The name of a type, as "PUSH", for logs; static text. */
 const char *frame_type_text(uint8_t type);
 
+/*
+ * What a peer speaks whose bytes are no frames, or NULL where that is not known: static text such
+ * as "it speaks HTTP". p, n: its first bytes, however many there are.
+ */
+const char *frame_guess(const char *p, size_t n);
+
 /* The reason to put into GOAWAY for a FRAME_E_*; static text. */
 const char *frame_error_text(int error);

@@ -327,7 +327,8 @@ static void split(struct channel *channel, const char *p, size_t n)
             return;
         }
         if (r != 0) {
-            channel_fail(channel, frame_error_text(r));
+            const char *guess = channel->state == CHANNEL_HELLO ? frame_guess(p, n) : NULL;
+            channel_fail(channel, guess != NULL ? guess : frame_error_text(r));
             return;
         }
         channel_dispatch(channel, &frame);

@@ -33,6 +33,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "frontd/shard/http.h"
+#include "frontd/shard/refusal.h"
 #include "frontd/shard/request.h"
 #include "frontd/shard/stay.h"
 
@@ -855,8 +856,12 @@ void client_timeout(struct wheel_timer *timer)
         arm(client);
         return;
     }
-    if (silent(client) <= now)
+    if (silent(client) <= now) {
         set_code(client, WS_CODE_POLICY);
+        refusal_note(client, CLOSED_NO_BYTE);
+    } else if (stalled(client) <= now) {
+        refusal_note(client, CLOSED_SLOW_READER);
+    }
     if (ours)
         client_doom(client);
     else

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "frontd/shard/meta.h"
+#include "frontd/shard/refusal.h"
 #include "frontd/shard/request.h"
 #include "proto/json_write.h"
 
@@ -59,6 +60,8 @@ static int fill_spec(struct call_spec *spec, const struct client *client, const 
     spec->body = (struct span){buf_data(text), buf_len(text)};
     spec->method = (struct span){buf_data(text) + method_at, method.n};
     spec->conn = spec->flow = client->conn.id;
+    if (pool < 0)
+        refusal_note_method(client, method);
     if (pool >= 0 && conf->pools[pool].hash != CONF_HASH_NONE)
         spec->hash = meta_hash(&conf->pools[pool], client, NULL, (struct span){0});
     return pool;

@@ -4,6 +4,8 @@
 
 #include "common/mem.h"
 #include "frontd/shard/meta.h"
+#include "frontd/shard/refusal.h"
+#include "frontd/shard/worker.h"
 #include "proto/json_read.h"
 #include "proto/json_scan.h"
 #include "proto/json_write.h"
@@ -76,6 +78,7 @@ void gateway_start(struct request *request, const struct http1_head *head, struc
     struct call_spec spec = {.blob = body, .http = true};
     int pool = router_pool(conf, request->route, SPAN("http.request"));
     if (pool < 0) {
+        refusal_note_method(client, SPAN("http.request"));
         request_error(request, RPC_METHOD_NOT_FOUND, (struct span){0});
         return;
     }

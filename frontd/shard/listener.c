@@ -25,6 +25,7 @@
 
 #include "common/mem.h"
 #include "frontd/loop.h"
+#include "frontd/shard/refusal.h"
 
 enum {
     ACCEPT_BURST = 64, /* then others have their turn */
@@ -199,6 +200,7 @@ static void take(struct listener *listener, int fd, const struct sockaddr *peer)
     struct ctx *ctx = acceptor->ctx;
     uint64_t per_peer = ctx->conf->limits.connections_per_peer;
     if (per_peer > 0 && !share_peer_add(ctx->share, ctx->seat, peer, per_peer)) {
+        refusal_note_peer(ctx, listener->conf);
         share_connection_remove(ctx->share, ctx->seat);
         close(fd);
         return;

@@ -297,6 +297,24 @@ void pool_fail(struct job *job, enum rpc_error error)
     job->pool->ops->failed(job, error);
 }
 
+/* The same, and the log says which method has found nobody. */
+static void fail_untaken(struct job *job, enum rpc_error error)
+{
+    struct pool *pool = job->pool;
+    uint64_t now = ctx_now(pool->ctx);
+    int n = (int)MIN(job->method_len, (uint32_t)WORKER_METHOD_SHOWN);
+    if (error == RPC_METHOD_NOT_FOUND)
+        log_limited(&pool->alien, now, LOG_WARNING,
+            "pool %s: no worker takes `%.*s`: calls of it get %d", pool->conf->name, n, job->method,
+            (int)error);
+    else if (!pool->shutting)
+        log_limited(&pool->none, now, LOG_WARNING,
+            "pool %s: no worker within %llu ms for `%.*s` (%s): such calls get %d",
+            pool->conf->name, (unsigned long long)pool->conf->wait_for_worker, n, job->method,
+            pool_trouble(pool), (int)error);
+    pool_fail(job, error);
+}
+
 /* Gives a worker the job whose turn it is there, if it has a slot. Returns whether it has got one.
  */
 static bool serve(struct worker *worker)
@@ -429,7 +447,7 @@ static void expire_untaken(struct pool *pool)
         uint64_t from = none ? MAX(item->since, pool->no_worker_since) : item->since;
         if (from + pool->conf->wait_for_worker > now)
             break;
-        pool_fail(job_of(item), none ? RPC_UNAVAILABLE : RPC_METHOD_NOT_FOUND);
+        fail_untaken(job_of(item), none ? RPC_UNAVAILABLE : RPC_METHOD_NOT_FOUND);
     }
 }
 
@@ -447,7 +465,7 @@ static void enqueue(struct pool *pool, struct job *job, bool in_front, uint32_t 
     struct queue_item *victim = NULL;
     struct queue_set set = {0};
     if (pool->shutting || (pool->nready == 0 && (pool->conf->wait_for_worker == 0 || limit == 0))) {
-        pool_fail(job, RPC_UNAVAILABLE);
+        fail_untaken(job, RPC_UNAVAILABLE);
         return;
     }
     if (!pool_share_admit(pool, job->flow, limit, &victim)) {
@@ -479,7 +497,7 @@ void pool_submit(struct pool *pool, struct job *job)
     CHECK(job->state == JOB_IDLE);
     job->pool = pool;
     if (UNLIKELY(pool->nready == pool->nknown && !takes_method(pool, job))) {
-        pool_fail(job, RPC_METHOD_NOT_FOUND);
+        fail_untaken(job, RPC_METHOD_NOT_FOUND);
         return;
     }
     if (pool_is_selective(pool) ||

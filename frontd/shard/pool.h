@@ -5,6 +5,7 @@
  * Deadlines and clients are the caller's business; here a call is a *job*.
  */
 
+#include "common/log.h"
 #include "frontd/shard/channel.h"
 #include "frontd/shard/queue.h"
 #include "proto/errors.h"
@@ -97,7 +98,9 @@ struct pool {
     uint64_t random;
     struct watch *watches; /* one for each UNIX pattern */
     uint32_t nwatches;
-    uint32_t closing; /* workers on their way out */
+    uint32_t closing;       /* workers on their way out */
+    struct log_limit none;  /* of lines about calls that found no worker */
+    struct log_limit alien; /* and about those whose method no worker takes */
     bool shutting;
 };
 

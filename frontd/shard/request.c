@@ -8,6 +8,7 @@
 #include "frontd/shard/asker.h"
 #include "frontd/shard/gateway.h"
 #include "frontd/shard/push.h"
+#include "frontd/shard/refusal.h"
 #include "frontd/shard/rpc.h"
 #include "frontd/shard/worker.h"
 
@@ -376,6 +377,7 @@ void request_reply(struct request *request, const struct reply *reply)
 void request_status(struct request *request, unsigned status, struct span fields)
 {
     char text[64];
+    refusal_note_status(request->client, status);
     int n = snprintf(text, sizeof(text), "%u %s\n", status, http1_reason(status));
     struct reply reply = {
         .status = status,
@@ -408,6 +410,7 @@ void request_error(struct request *request, enum rpc_error error, struct span id
         .fields = fields_of_error(request, error),
     };
     struct buf text = {0};
+    refusal_note_error(request->client, error);
     bool json = request->route->kind != CONF_HTTP;
     if (json && rpc_error_write(&text, error, id) == 0)
         reply.body = (struct span){buf_data(&text), buf_len(&text)};

@@ -19,6 +19,7 @@
 #include "common/mem.h"
 #include "frontd/shard/event.h"
 #include "frontd/shard/meta.h"
+#include "frontd/shard/refusal.h"
 #include "proto/envelope.h"
 #include "proto/jsonrpc.h"
 
@@ -128,6 +129,7 @@ static void one_less(struct request *request)
 static void fail(struct request *request, enum rpc_error error, struct span id, bool notify)
 {
     if (notify || request->is_batch) {
+        refusal_note_error(request->client, error);
         if (!notify)
             add_error_to_batch(request, error, id);
         one_less(request);
@@ -290,6 +292,8 @@ static void start_member(
     int pool = pool_of(ctx->conf, request->route, member);
     if (pool < 0 || UNLIKELY(ctx_memory(ctx) >= MEMORY_SHORT)) {
         request->pending++;
+        if (pool == -1)
+            refusal_note_method(client, member->method);
         fail(request, pool == -1 ? RPC_METHOD_NOT_FOUND : RPC_OVERLOADED, member->id, notify);
         return;
     }

@@ -2,11 +2,11 @@
  * The supervisor says START (who this is, the config, the shared memory), LISTEN (the sockets) and
  * RUN; then the shard looks for workers, and when those that are there have answered, it says
  * READY, unless it takes the place of shards that reach a pool of which it has no worker: for that
- * it waits, and ends where it waits in vain, so that those serve on. At OPEN it accepts, and its first client finds everything as it is to be. It goes on until
- * DRAIN: accepting stops, idle clients are closed, the others after their answers; or until LEAVE:
- * accepting stops, and clients go to the shards of the next generation (give.c). With the last
- * client workers are left, and everything is let go of when they have nothing more to say, or at
- * the drain limit.
+ * it waits, and ends where it waits in vain, so that those serve on. At OPEN it accepts, and its
+ * first client finds everything as it is to be. It goes on until DRAIN: accepting stops, idle
+ * clients are closed, the others after their answers; or until LEAVE: accepting stops, and clients
+ * go to the shards of the next generation (give.c). With the last client workers are left, and
+ * everything is let go of when they have nothing more to say, or at the drain limit.
  *
  * When the supervisor is gone, nothing else changes: report.c looks for the next one.
  *
@@ -30,6 +30,7 @@
 #include "frontd/shard/give.h"
 #include "frontd/shard/mesh.h"
 #include "frontd/shard/pressure.h"
+#include "frontd/shard/refusal.h"
 #include "frontd/shard/report.h"
 #include "frontd/shard/request.h"
 #include "frontd/shard/sandbox.h"
@@ -66,11 +67,11 @@ struct shard {
     size_t npools;
     bool started;
     uint64_t reach_until; /* ms: READY waits for pools until then; 0: it does not yet */
-    bool opening;   /* RUN has come; READY is said when it is known which workers are there */
-    bool opened;    /* OPEN has come */
-    bool running;   /* READY has been said */
-    bool congested; /* workers that only publish are not read, since others do not keep up */
-    bool left;      /* workers have been told that we go */
+    bool opening;         /* RUN has come; READY is said when it is known which workers are there */
+    bool opened;          /* OPEN has come */
+    bool running;         /* READY has been said */
+    bool congested;       /* workers that only publish are not read, since others do not keep up */
+    bool left;            /* workers have been told that we go */
     bool finished;
 };
 
@@ -240,11 +241,25 @@ static void hold_back(struct shard *shard)
     }
 }
 
+/* An operator may have expected some. */
+static void tell_empty_pools(const struct shard *shard)
+{
+    for (size_t i = 0; i < shard->npools && shard->start.shard == 0; i++) {
+        const struct pool *pool = &shard->pools[i];
+        if (list_empty(&pool->workers) && pool->conf->command == NULL)
+            log_info("pool %s: nobody is at %s%s yet: calls wait for a worker for %llu ms",
+                pool->conf->name, pool->conf->workers[0].text,
+                pool->conf->nworkers > 1 ? " or the others" : "",
+                (unsigned long long)pool->conf->wait_for_worker);
+    }
+}
+
 static void say_ready(struct shard *shard)
 {
     struct ctl_message ready = {0};
     shard->running = true;
     uv_timer_stop(&shard->drain_limit);
+    tell_empty_pools(shard);
     int r = ctl_send(CTL_FD, CTL_READY, &ready, NULL, 0);
     if (r < 0)
         log_error("cannot tell the supervisor that this shard is ready: %s", uv_strerror(r));
@@ -446,6 +461,7 @@ static void on_beat(uv_timer_t *timer)
 {
     const struct shard *shard = timer->data;
     share_beat(shard->share, shard->ctx.seat);
+    refusal_tell(ctx_now(&shard->ctx));
 }
 
 /* From here on it may ask the kernel for what it needs to serve, and for nothing else. */

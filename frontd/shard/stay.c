@@ -31,8 +31,10 @@
 #include "frontd/shard/event.h"
 #include "frontd/shard/http.h"
 #include "frontd/shard/meta.h"
+#include "frontd/shard/refusal.h"
 #include "frontd/shard/request.h"
 #include "frontd/shard/rpc.h"
+#include "frontd/shard/worker.h"
 
 enum {
     CLOSE_MS = 5000,    /* for the client's Close after ours */
@@ -345,6 +347,7 @@ static bool make_room(struct client *client, const struct message *message, size
     if (!client->stay->route->slow_drop) {
         drop_pushes(client, 0);
         count_dropped(client, 1);
+        refusal_note(client, CLOSED_SLOW_PUSH);
         stay_close(client, WS_CODE_TRY_LATER, SPAN("too slow"));
         return false;
     }
@@ -403,6 +406,7 @@ static void on_message(struct client *client, struct span payload, bool binary)
         return;
     }
     if (binary) {
+        refusal_note(client, REFUSED_BINARY);
         stay_close(client, WS_CODE_UNSUPPORTED, SPAN("JSON-RPC is text"));
         return;
     }
@@ -446,6 +450,8 @@ static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, c
             p += result.used;
             n -= result.used;
         } else if (result.event == WS_EVENT_ERROR) {
+            refusal_note(
+                client, result.code == WS_CODE_TOO_BIG ? REFUSED_TOO_LARGE : REFUSED_WEBSOCKET);
             fail(client, result.code);
             n = 0;
         } else {
@@ -510,6 +516,7 @@ static void send_error(struct client *client, enum rpc_error error)
 
 static void refuse_too_big(struct client *client)
 {
+    refusal_note(client, REFUSED_TOO_LARGE);
     send_error(client, RPC_TOO_LARGE);
     fail(client, WS_CODE_TOO_BIG);
 }
@@ -691,12 +698,14 @@ static void expire(struct client *client)
         return;
     }
     if (client->pending != NULL && client_pending_due(client) <= now && client_too_slow(client)) {
+        refusal_note(client, CLOSED_SLOW_SENDER);
         fail(client, WS_CODE_POLICY);
         return;
     }
     if (stay->kind != STAY_WEBSOCKET || !client_is_read(client) || now < next_ping(client))
         return;
     if (stay->pings >= PINGS_MAX - 1) {
+        refusal_note(client, CLOSED_SILENT);
         client_doom(client); /* lost: 1006 */
         return;
     }

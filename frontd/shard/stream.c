@@ -153,8 +153,9 @@ static size_t read_frames(struct stream *stream, const char *p, size_t n, uint64
             continue;
         }
         if (r != 0) {
+            const char *guess = stream->consumed + at == 0 ? frame_guess(p, n) : NULL;
             if (!stream->closing)
-                stream->ops->broken(stream, frame_error_text(r));
+                stream->ops->broken(stream, guess != NULL ? guess : frame_error_text(r));
             break;
         }
         at += used;
@@ -252,8 +253,12 @@ static bool on_readable(struct stream *stream)
         return false;
     }
     if (n == 0) {
+        const struct buf *in = &stream->in;
+        const char *guess = stream->consumed == 0 && buf_len(in) > 0
+                                ? frame_guess(buf_data(in), buf_len(in))
+                                : NULL;
         stream->ended = true;
-        stream->ops->broken(stream, "the peer closed it");
+        stream->ops->broken(stream, guess != NULL ? guess : "the peer closed it");
         return false;
     }
     stream->heard_at = ctx_now(stream->ctx);

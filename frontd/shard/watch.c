@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/hash.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "frontd/conf_value.h"
@@ -30,12 +31,52 @@ static void scan_later(struct watch *watch)
     CHECK(uv_timer_start(&watch->scan, on_scan, SCAN_MS, 0) == 0);
 }
 
-static void add_path(struct watch *watch, const char *path)
+/* What shards would say alike is said by the first of them. */
+static bool speaks(const struct watch *watch)
+{
+    return watch->pool->ctx->identity.shard == 0;
+}
+
+/* What a scan has found that fits and is no socket. */
+struct odd {
+    uint64_t hash; /* of all of it */
+    unsigned count;
+    char first[160]; /* path and what it is */
+};
+
+static void note_odd(struct odd *odd, const char *path, const char *what)
+{
+    static const struct hash_key key = {1, 2}; /* only compared with what this process has made */
+    odd->hash ^= hash_bytes(&key, path, strlen(path)) | 1;
+    if (odd->count++ == 0)
+        snprintf(odd->first, sizeof(odd->first), "%s: %s", path, what);
+}
+
+/* Once for each set of them. */
+static void tell_odd(struct watch *watch, const struct odd *odd)
+{
+    uint64_t hash = odd->count == 0 ? 0 : odd->hash | 1;
+    if (hash != watch->odd && odd->count > 0 && speaks(watch))
+        log_warning("pool %s: %s; %u that fit %s are not used", watch->pool->conf->name, odd->first,
+            odd->count, watch->pattern);
+    watch->odd = hash;
+}
+
+static void add_path(struct watch *watch, const char *path, struct odd *odd)
 {
     char text[512];
     struct stat st;
-    if (stat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+    if (stat(path, &st) < 0) {
+        if (errno != ENOENT) /* it was there a moment ago */
+            note_odd(odd, path, uv_strerror(-errno));
+        else if (lstat(path, &st) == 0)
+            note_odd(odd, path, "a symbolic link to nothing");
         return;
+    }
+    if (!S_ISSOCK(st.st_mode)) {
+        note_odd(odd, path, "no socket");
+        return;
+    }
     snprintf(text, sizeof(text), "unix:%s", path);
     struct worker *worker = worker_find(watch->pool, text);
     if (worker != NULL) {
@@ -73,6 +114,7 @@ static void scan(struct watch *watch)
     const char *folder_end = watch->folder[1] == '\0' ? "" : "/"; /* of "/" itself: none */
     list_for_each (node, &pool->workers)
         container_of(node, struct worker, node)->seen = false;
+    struct odd odd = {0};
     DIR *folder = opendir(watch->folder);
     if (folder == NULL && (errno == ENOMEM || errno == EMFILE || errno == ENFILE)) {
         log_error("pool %s: %s: cannot look for workers: %s", pool->conf->name, watch->pattern,
@@ -86,10 +128,11 @@ static void scan(struct watch *watch)
         int n = snprintf(path, sizeof(path), "%s%s%s", watch->folder, folder_end, entry->d_name);
         if ((size_t)n < sizeof(path) &&
             fnmatch(watch->pattern, path, FNM_PATHNAME | FNM_PERIOD) == 0)
-            add_path(watch, path);
+            add_path(watch, path, &odd);
     }
     if (folder != NULL)
         closedir(folder);
+    tell_odd(watch, &odd);
     list_for_each_safe (node, &pool->workers) {
         struct worker *worker = container_of(node, struct worker, node);
         if (!worker->seen && is_ours(watch, worker))
@@ -106,8 +149,17 @@ static bool watch_folder(struct watch *watch)
         IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM | IN_ATTRIB | IN_DELETE_SELF |
             IN_MOVE_SELF | IN_ONLYDIR);
     if (watch->handle >= 0) {
+        if (watch->missing)
+            log_info("pool %s: the folder %s is there now", watch->pool->conf->name, watch->folder);
+        watch->missing = false;
         uv_timer_stop(&watch->scan);
         return true;
+    }
+    if ((errno == ENOENT || errno == ENOTDIR) && !watch->missing && speaks(watch)) {
+        log_warning(
+            "pool %s: there is no folder %s for its workers yet, looking there once a second",
+            watch->pool->conf->name, watch->folder);
+        watch->missing = true;
     }
     if (errno != ENOENT && errno != ENOTDIR && !uv_is_active((uv_handle_t *)&watch->scan))
         log_warning("pool %s: cannot watch %s: %s, looking there once a second",

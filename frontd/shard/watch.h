@@ -12,6 +12,8 @@ struct watch {
     uv_timer_t scan; /* while the folder cannot be watched */
     int fd;          /* inotify */
     int handle;      /* of the folder; -1: not watched */
+    uint64_t odd;    /* hash of what fits and is no socket, as was logged last; 0: nothing */
+    bool missing;    /* that the folder is not there has been logged */
 };
 
 /* Starts to watch and adds what is there. Returns 0 or -errno. */

@@ -38,9 +38,9 @@ struct launch {
 
 /*
  * Starts it. Its standard input is /dev/null, output and error are one pipe; signals are as after
- * a login; the working directory is ours. It leads a session and a process group of its own, without
- * a terminal: what a terminal sends to our group does not reach it, and what it starts can be
- * signalled with it (launch_signal()). It has no capability and can get none (privileges.h),
+ * a login; the working directory is ours. It leads a session and a process group of its own,
+ * without a terminal: what a terminal sends to our group does not reach it, and what it starts can
+ * be signalled with it (launch_signal()). It has no capability and can get none (privileges.h),
  * root or not. The listener is borrowed. What fails in the new process
  * is written to its standard error, and its status is 127 then.
  * Returns 0 with *ret_pid and *ret_output (the pipe: close-on-exec, non-blocking, the caller's), or

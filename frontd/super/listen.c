@@ -385,9 +385,8 @@ int endpoints_renew(
             continue;
         int r = renew(endpoint);
         if (r < 0) {
-            snprintf(error, error_size,
-                "listener %s: %s was %s, and cannot be bound again: %s", listener->name, path,
-                there ? "replaced" : "removed", endpoint_explain(r));
+            snprintf(error, error_size, "listener %s: %s was %s, and cannot be bound again: %s",
+                listener->name, path, there ? "replaced" : "removed", endpoint_explain(r));
             return r;
         }
         log_warning("listener %s: %s was %s, it is bound again", listener->name, path,

@@ -44,8 +44,8 @@ int endpoint_probe(const struct conf_address *address);
 /*
  * Binds anew the UNIX listeners whose path is not the socket any more that was made for it: it was
  * removed, or something else has its name. The old socket stays beside the new one until
- * endpoints_prune(), for what waits in its queue. Each is logged; a path of the service manager's is
- * logged only. Returns 0, or -errno with a message in `error`; endpoints_roll_back() takes back
+ * endpoints_prune(), for what waits in its queue. Each is logged; a path of the service manager's
+ * is logged only. Returns 0, or -errno with a message in `error`; endpoints_roll_back() takes back
  * what was done until then.
  */
 int endpoints_renew(

@@ -28,7 +28,8 @@ struct managed_process {
     uint64_t
         birth; /* ticks after boot, as in /proc/PID/stat: tells it from one with its pid later */
     struct managed_name name;
-    bool same_boot; /* as read: it is of this run of the system, which a program before does not say */
+    bool same_boot; /* as read: it is of this run of the system, which a program before does not say
+                     */
 };
 
 /*

@@ -34,12 +34,12 @@ struct managed_worker {
     char path[MANAGED_PATH_MAX]; /* of its socket, once it has one */
     uint64_t dev;                /* what was made there; ino 0: not known */
     uint64_t ino;
-    uint64_t birth;  /* of the process, for `pids` */
-    uint64_t served;             /* ms of the loop's clock: since when it serves */
-    uint64_t due;                /* ms: when the timer is */
-    pid_t pid;                   /* -1: none */
-    int listener;                /* -1: none */
-    unsigned failures;           /* in a row: ends soon after the start */
+    uint64_t birth;    /* of the process, for `pids` */
+    uint64_t served;   /* ms of the loop's clock: since when it serves */
+    uint64_t due;      /* ms: when the timer is */
+    pid_t pid;         /* -1: none */
+    int listener;      /* -1: none */
+    unsigned failures; /* in a row: ends soon after the start */
     enum managed_state state;
     uint64_t judged; /* ms: when a suspicion was last looked into */
     bool suspected;  /* it is asked whether it lives; the timer kills it */

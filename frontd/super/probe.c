@@ -106,6 +106,9 @@ static const char *judge(struct probe *probe, bool *ret_ready)
     size_t used;
     int r = frame_read(buf_data(&probe->in), buf_len(&probe->in), HELLO_MAX, &frame, &used);
     *ret_ready = false;
+    const char *guess = r == 0 ? NULL : frame_guess(buf_data(&probe->in), buf_len(&probe->in));
+    if (guess != NULL)
+        return guess;
     if (r == FRAME_E_MORE)
         return NULL;
     if (r != 0)

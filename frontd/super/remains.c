@@ -1,8 +1,8 @@
 /*
  * remains_add() sends SIGTERM and looks every LOOK_MS whether the group has members. on_look() says
  * once that there are some, kills them when their time is over, and forgets the group when it is
- * empty; or END_MS after it was killed: then its members have ended and wait to be reaped by whoever
- * has started them, or are caught in the kernel.
+ * empty; or END_MS after it was killed: then its members have ended and wait to be reaped by
+ * whoever has started them, or are caught in the kernel.
  *
  * The group's number is not given to any other as long as it has members; between two looks it
  * could be, if all numbers were used up in that time.

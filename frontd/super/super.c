@@ -286,14 +286,35 @@ static void execute(struct super *super)
     step(super, MACHINE_REFUSED);
 }
 
+/* What the config has that is hardly meant: lines that end with a NUL each, until they can be
+ * logged.
+ */
+static void keep_oddity(void *data, const char *text)
+{
+    struct buf *oddities = data;
+    (void)!buf_append(oddities, text, strlen(text) + 1); /* without memory one is missing */
+}
+
+static void tell_oddities(struct buf *oddities)
+{
+    const char *text = oddities->memory == NULL ? NULL : buf_data(oddities);
+    for (size_t at = 0; text != NULL && at < buf_len(oddities); at += strlen(text + at) + 1)
+        log_warning("%s", text + at);
+    buf_deinit(oddities);
+}
+
 static void do_start(struct super *super)
 {
     struct buf text = {0};
     struct conf *conf;
     char error[512];
     struct generation *next = NULL;
+    struct buf oddities = {0};
+    const struct conf_findings findings = {.odd = keep_oddity, .data = &oddities};
     super->endpoints_before = super->endpoints;
-    if (conf_file_load(super->conf_name, &text, &conf, error, sizeof(error)) == 0) {
+    int r = conf_file_try(super->conf_name, &findings, &text, &conf, error, sizeof(error));
+    tell_oddities(&oddities);
+    if (r == 0) {
         bool stays = strcmp(conf->run_dir, serving(super)->conf->run_dir) == 0;
         if (!stays) /* where it is locked, and where the next supervisor looks for shards */
             snprintf(error, sizeof(error), "run_dir cannot change while the front runs: it is %s",
@@ -721,12 +742,16 @@ static int load_and_start(struct super *super)
     struct buf text = {0};
     struct conf *conf;
     char error[512];
-    int r = conf_file_load(super->conf_name, &text, &conf, error, sizeof(error));
+    struct buf oddities = {0};
+    const struct conf_findings findings = {.odd = keep_oddity, .data = &oddities};
+    int r = conf_file_try(super->conf_name, &findings, &text, &conf, error, sizeof(error));
     if (r < 0) {
         fprintf(stderr, "%s\n", error);
+        buf_deinit(&oddities);
         return r;
     }
     log_init(conf->log_level, conf->log_format, "supervisor");
+    tell_oddities(&oddities);
     meet_manager(super);
     shed_privileges();
     r = start(super, conf, &text);

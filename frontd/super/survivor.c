@@ -49,8 +49,7 @@ static void leave_remains(const struct survivor *survivor)
     uint64_t until = uv_now(managed->loop) + managed->drain + KILL_GRACE_MS;
     if (survivor->leaving)
         until = survivor->until;
-    remains_add(
-        managed, &survivor->process, NULL, survivor->killed ? 0 : until, survivor->asked);
+    remains_add(managed, &survivor->process, NULL, survivor->killed ? 0 : until, survivor->asked);
 }
 
 static void on_ended(uv_poll_t *poll, int status, int events)
@@ -77,8 +76,8 @@ static void on_ended(uv_poll_t *poll, int status, int events)
 static void end_group(struct managed *managed, const struct managed_process *process)
 {
     if (process_group_lives(process->pid, process->birth))
-        remains_add(managed, process, NULL, uv_now(managed->loop) + managed->drain + KILL_GRACE_MS,
-            false);
+        remains_add(
+            managed, process, NULL, uv_now(managed->loop) + managed->drain + KILL_GRACE_MS, false);
 }
 
 void survivor_add(struct managed *managed, const struct managed_process *process)

@@ -20,6 +20,7 @@ struct trial {
     const char *file;
     struct conf_lines lines;
     unsigned findings;
+    bool warns; /* it only warns, of what is missing */
 };
 
 static const char may_be_itself[] = "; at a reload that may be the frontd that is reloaded";
@@ -39,7 +40,8 @@ __attribute__((format(printf, 3, 4))) static void tell(
     va_start(args, format);
     vsnprintf(what, sizeof(what), format, args);
     va_end(args);
-    fprintf(stderr, "%s:%u: %s: %s\n", trial->file, conf_lines_near(&trial->lines, key), key, what);
+    fprintf(stderr, "%s%s:%u: %s: %s\n", trial->warns ? "warning: " : "", trial->file,
+        conf_lines_near(&trial->lines, key), key, what);
     trial->findings++;
 }
 
@@ -199,6 +201,8 @@ static void try_worker(struct trial *trial, const struct conf *conf,
     if ((size_t)snprintf(folder, sizeof(folder), "%.*s", n, worker->pattern) >= sizeof(folder))
         return;
     int r = check_folder(folder, X_OK);
+    if (trial->warns && r == -EACCES)
+        return; /* whoever asks may not be who runs it */
     snprintf(key, sizeof(key), "pools[%u].workers[%u]", pool, index);
     if (r < 0 && !(r == -ENOENT && is_in_run_dir(conf, worker->pattern)))
         tell(trial, key, "%s: %s; frontd would look again once a second", folder, strerror(-r));
@@ -219,10 +223,25 @@ static void try_pool(struct trial *trial, const struct conf *conf, unsigned inde
         tell(trial, key, "'%s': %s", pool->command[0], strerror(-r));
 }
 
+static void on_odd(void *data, const char *text)
+{
+    (void)data;
+    fprintf(stderr, "warning: %s\n", text);
+}
+
+void trial_warn(const char *conf_name, const struct conf *conf, const struct buf *text)
+{
+    struct trial trial = {.file = conf_name, .warns = true};
+    conf_lines_read(&trial.lines, buf_data(text), buf_len(text));
+    for (uint32_t i = 0; i < conf->npools; i++)
+        try_pool(&trial, conf, i);
+    conf_lines_deinit(&trial.lines);
+}
+
 int trial_run(const char *conf_name)
 {
     struct trial trial = {.file = conf_name};
-    const struct conf_findings findings = {on_finding, &trial};
+    const struct conf_findings findings = {.found = on_finding, .odd = on_odd, .data = &trial};
     struct buf text;
     struct conf *conf;
     char error[512];

@@ -1,10 +1,20 @@
 #pragma once
 
+#include "common/buf.h"
+#include "frontd/conf.h"
+
 /*
  * `frontd --check --bind`: tries what a config needs where and when frontd starts, and leaves
  * nothing behind. No other frontd notices, but for a connection to a UNIX listener that is closed
  * at once.
  */
+
+/*
+ * Of a config that has been read: warns on standard error, "warning: FILE:LINE: KEY: what", of
+ * folders of workers' sockets that are not there, and of commands that are no programs. text: of
+ * the config, for lines.
+ */
+void trial_warn(const char *conf_name, const struct conf *conf, const struct buf *text);
 
 /* Prints each finding as "FILE:LINE: KEY: what" to standard error. Returns the exit status: 0 where
  * there is none, else 1. */

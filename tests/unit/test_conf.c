@@ -53,7 +53,7 @@ Test(conf, findings_of_the_start)
         "pools:\n"
         "  - {name: p, workers: ['tcp://other.invalid:1']}\n";
     struct found found = {.count = 0};
-    const struct conf_findings findings = {on_found, &found};
+    const struct conf_findings findings = {.found = on_found, .data = &found};
     struct conf *conf = NULL;
     char error[512] = "";
     cr_assert_eq(conf_try("c", config, strlen(config), &findings, &conf, error, sizeof(error)), 0,

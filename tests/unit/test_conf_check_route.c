@@ -58,6 +58,11 @@ static void check_rows(const char *head, const struct row *rows, size_t n)
         if (rows[i].error != NULL)
             snprintf(wanted, sizeof(wanted), "c.yaml:%s", rows[i].error);
         conf_free(parse(head, rows[i].text, said, sizeof(said)));
+        char *choices = strstr(said, ": it is ");
+        if (choices == NULL)
+            choices = strstr(said, ": those here are ");
+        if (choices != NULL)
+            *choices = '\0'; /* test_conf_errors.c has them in full */
         cr_expect_str_eq(said, wanted, "%s\n%s\nshould be: %s", rows[i].text, said, wanted);
     }
 }

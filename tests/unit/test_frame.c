@@ -194,3 +194,33 @@ Test(frame, error_texts_differ)
     cr_assert_str_eq(frame_type_text(FRAME_WINDOW + 1), "unknown frame");
     cr_assert_str_eq(frame_type_text(255), "unknown frame");
 }
+
+/* Who answers in another protocol is called by its name. */
+Test(frame, guesses)
+{
+    static const struct {
+        const char *bytes;
+        size_t n;
+        const char *begins; /* of the text; NULL: there is none */
+    } rows[] = {
+        {"HTTP/1.1 400", 12, "it speaks HTTP,"},
+        {"HTTP", 4, NULL},
+        {"GET / HTTP/1.1", 14, "it speaks HTTP,"},
+        {"PRI * HTTP/2.0", 14, "it speaks HTTP/2"},
+        {"\0\0\x12\4\0\0\0\0\0", 9, "it speaks HTTP/2"},
+        {"\0\0\x12\4\0\0\0\0", 8, NULL},
+        {"\x16\3\1", 3, "it speaks TLS"},
+        {"\x15\3\3\0\2\2\x28", 7, "it speaks TLS"},
+        {"SSH-2.0", 7, "it speaks SSH"},
+        {"{\"jsonrpc\"", 10, "it sends JSON"},
+        {"\0\0\0\1\1", 5, NULL},
+        {"", 0, NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const char *text = frame_guess(rows[i].bytes, rows[i].n);
+        cr_expect_eq(text == NULL, rows[i].begins == NULL, "row %zu", i);
+        if (text != NULL && rows[i].begins != NULL)
+            cr_expect_eq(
+                strncmp(text, rows[i].begins, strlen(rows[i].begins)), 0, "row %zu: %s", i, text);
+    }
+}

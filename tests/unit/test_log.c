@@ -487,3 +487,22 @@ Test(log, text_of_others)
         }
     }
 }
+
+/* What a limit has kept back is told once, though no other line comes. */
+Test(log, limits_that_are_flushed)
+{
+    char line[LINE_MAX_BYTES];
+    struct log_limit limit = {0};
+    log_init(LOG_INFO, LOG_TEXT, "t");
+    log_limit_flush(&limit, 1, LOG_WARNING, "of a kind");
+    cr_assert_eq(read_all(line), 0u, "there was none");
+    for (int i = 0; i < 4; i++)
+        log_limited(&limit, 5, LOG_WARNING, "number %d", i);
+    cr_assert_str_eq(read_line(line), "number 0");
+    log_limit_flush(&limit, 5 + LOG_LIMIT_MS - 1, LOG_WARNING, "of a kind");
+    cr_assert_eq(read_all(line), 0u, "not yet");
+    log_limit_flush(&limit, 5 + LOG_LIMIT_MS, LOG_WARNING, "of a kind");
+    cr_assert_str_eq(read_line(line), "3 more since the last line: of a kind");
+    log_limit_flush(&limit, 5 + 3 * LOG_LIMIT_MS, LOG_WARNING, "of a kind");
+    cr_assert_eq(read_all(line), 0u, "once");
+}

@@ -1,0 +1,114 @@
+#include "frontd/shard/refusal.h"
+
+#include "common/log.h"
+
+enum { METHOD_SHOWN = 64 /* bytes of a method in the log */ };
+
+static const struct {
+    enum log_level level;
+    const char *text;
+} kinds[REFUSALS] = {
+    [REFUSED_NOT_JSON] = {LOG_INFO, "a request is refused that is no JSON (-32700)"},
+    [REFUSED_NOT_RPC] = {LOG_INFO, "a request is refused that is not JSON-RPC 2.0 (-32600)"},
+    [REFUSED_METHOD] = {LOG_INFO,
+        "a call is refused, no pool of the route takes its method (-32601)"},
+    [REFUSED_TOO_LARGE] = {LOG_INFO, "a request is refused that is too large (-32005, 413, 1009)"},
+    [REFUSED_OVERLOADED] = {LOG_WARNING, "a request is refused for want of room (-32001, 503)"},
+    [REFUSED_TOO_LATE] = {LOG_WARNING, "a call has had no answer in time (-32003, 504)"},
+    [REFUSED_NO_ROUTE] = {LOG_INFO, "a request is refused, there is no route for it (404)"},
+    [REFUSED_VERB] = {LOG_INFO, "a request is refused, the route does not take its method (405)"},
+    [REFUSED_FORBIDDEN] = {LOG_INFO, "a request is refused, its origin or a worker says no (403)"},
+    [REFUSED_UPGRADE] = {LOG_INFO, "a request is refused that is no upgrade to WebSocket (426)"},
+    [REFUSED_HTTP] = {LOG_INFO,
+        "a request is refused, its HTTP is wrong (400, 414, 417, 431, 501, 505)"},
+    [REFUSED_BUSY] = {LOG_WARNING, "a request is refused for now (503)"},
+    [REFUSED_WEBSOCKET] = {LOG_INFO,
+        "a client breaks the protocol of WebSocket (1002, 1007), its connection is closed"},
+    [REFUSED_BINARY] = {LOG_INFO,
+        "a client sends a binary message, its connection is closed (1003)"},
+    [REFUSED_PEER_LIMIT] = {LOG_WARNING,
+        "a connection is closed at once, its peer has limits.connections_per_peer"},
+    [CLOSED_SLOW_READER] = {LOG_INFO, "a client is closed that does not read what waits for it"},
+    [CLOSED_SLOW_PUSH] = {LOG_INFO,
+        "a client is closed that reads too slowly what is pushed to it (1013)"},
+    [CLOSED_SLOW_SENDER] = {LOG_INFO,
+        "a client is closed whose request or message does not come on (408, 1008)"},
+    [CLOSED_NO_BYTE] = {LOG_INFO,
+        "a client is closed from which nothing has come (limits.first_byte_timeout)"},
+    [CLOSED_SILENT] = {LOG_INFO, "a client is closed that gives no sign of life (1006)"},
+};
+
+static struct log_limit limits[REFUSALS];
+
+static bool is_silent(enum refusal kind, uint64_t now)
+{
+    if (now >= limits[kind].again_at)
+        return false;
+    limits[kind].skipped++;
+    return true;
+}
+
+void refusal_note(const struct client *client, enum refusal kind)
+{
+    uint64_t now = ctx_now(client->ctx);
+    char peer[64];
+    if (is_silent(kind, now))
+        return;
+    client_peer_text(client, peer, sizeof(peer));
+    log_limited(&limits[kind], now, kinds[kind].level, "listener %s: %s: %s",
+        client->listener->name, peer, kinds[kind].text);
+}
+
+void refusal_note_method(const struct client *client, struct span method)
+{
+    uint64_t now = ctx_now(client->ctx);
+    char peer[64];
+    if (is_silent(REFUSED_METHOD, now))
+        return;
+    client_peer_text(client, peer, sizeof(peer));
+    log_limited(&limits[REFUSED_METHOD], now, kinds[REFUSED_METHOD].level,
+        "listener %s: %s: %s: `%.*s`", client->listener->name, peer, kinds[REFUSED_METHOD].text,
+        (int)MIN(method.n, (size_t)METHOD_SHOWN), method.p);
+}
+
+void refusal_note_peer(struct ctx *ctx, const struct conf_listener *listener)
+{
+    uint64_t now = ctx_now(ctx);
+    log_limited(&limits[REFUSED_PEER_LIMIT], now, kinds[REFUSED_PEER_LIMIT].level,
+        "listener %s: %s", listener->name, kinds[REFUSED_PEER_LIMIT].text);
+}
+
+void refusal_note_error(const struct client *client, enum rpc_error error)
+{
+    switch (error) {
+    case RPC_PARSE_ERROR: refusal_note(client, REFUSED_NOT_JSON); break;
+    case RPC_INVALID_REQUEST: refusal_note(client, REFUSED_NOT_RPC); break;
+    case RPC_TOO_LARGE: refusal_note(client, REFUSED_TOO_LARGE); break;
+    case RPC_OVERLOADED: refusal_note(client, REFUSED_OVERLOADED); break;
+    case RPC_DEADLINE_EXCEEDED: refusal_note(client, REFUSED_TOO_LATE); break;
+    default: break; /* the pool has said it, or the worker's line does */
+    }
+}
+
+void refusal_note_status(const struct client *client, unsigned status)
+{
+    switch (status) {
+    case 403: refusal_note(client, REFUSED_FORBIDDEN); break;
+    case 404: refusal_note(client, REFUSED_NO_ROUTE); break;
+    case 405: refusal_note(client, REFUSED_VERB); break;
+    case 408: refusal_note(client, CLOSED_SLOW_SENDER); break;
+    case 413: refusal_note(client, REFUSED_TOO_LARGE); break;
+    case 426: refusal_note(client, REFUSED_UPGRADE); break;
+    case 503: refusal_note(client, REFUSED_BUSY); break;
+    case 500:
+    case 502:
+    case 504: break; /* of a worker's answer, or its want */
+    default: refusal_note(client, REFUSED_HTTP); break;
+    }
+}
+
+void refusal_tell(uint64_t now)
+{
+    for (unsigned i = 0; i < REFUSALS; i++)
+        log_limit_flush(&limits[i], now, kinds[i].level, kinds[i].text);
+}

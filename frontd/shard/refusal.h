@@ -1,0 +1,50 @@
+#pragma once
+
+/*
+ * What an operator is told of requests that are refused and of clients that are closed, none of
+ * which is worth a line of its own: each kind is counted, the first is logged at once, and then
+ * there is a line every LOG_LIMIT_MS with how many there were.
+ */
+
+#include "frontd/shard/client.h"
+#include "proto/errors.h"
+
+enum refusal {
+    REFUSED_NOT_JSON,
+    REFUSED_NOT_RPC,
+    REFUSED_METHOD, /* no pool of the route takes it */
+    REFUSED_TOO_LARGE,
+    REFUSED_OVERLOADED,
+    REFUSED_TOO_LATE,   /* no answer in time */
+    REFUSED_NO_ROUTE,   /* 404 */
+    REFUSED_VERB,       /* 405 */
+    REFUSED_FORBIDDEN,  /* 403 */
+    REFUSED_UPGRADE,    /* 426 */
+    REFUSED_HTTP,       /* 400 and the like: the HTTP itself is wrong */
+    REFUSED_BUSY,       /* 503 */
+    REFUSED_WEBSOCKET,  /* the client breaks its protocol */
+    REFUSED_BINARY,     /* a binary message where texts are wanted */
+    REFUSED_PEER_LIMIT, /* limits.connections_per_peer */
+    CLOSED_SLOW_READER, /* does not take what waits for it */
+    CLOSED_SLOW_PUSH,   /* slow: close */
+    CLOSED_SLOW_SENDER, /* a request or message that does not come on */
+    CLOSED_NO_BYTE,     /* limits.first_byte_timeout */
+    CLOSED_SILENT,      /* no sign of life */
+    REFUSALS
+};
+
+/* One more of that kind. client: whose it is. */
+void refusal_note(const struct client *client, enum refusal kind);
+
+/* The same with the method that it is about. */
+void refusal_note_method(const struct client *client, struct span method);
+
+/* The same where there is no client yet. */
+void refusal_note_peer(struct ctx *ctx, const struct conf_listener *listener);
+
+/* Of an answer that the front makes by itself, by its error or its status: none, for some. */
+void refusal_note_error(const struct client *client, enum rpc_error error);
+void refusal_note_status(const struct client *client, unsigned status);
+
+/* Now and then: logs how many there were since a kind's last line, if no other has come. */
+void refusal_tell(uint64_t now);
