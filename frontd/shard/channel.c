@@ -385,7 +385,7 @@ void channel_give_up(struct channel *channel)
 {
     if (channel->state != CHANNEL_OPEN && channel->state != CHANNEL_LEAVING)
         return;
-    channel->hung = true;
+    channel->hung = channel->stream.given_up = true;
     lose(channel, "it does not answer");
 }
 
@@ -457,7 +457,7 @@ void channel_timeout(struct wheel_timer *timer)
     switch (channel->state) {
     case CHANNEL_CONNECTING: lose(channel, "connecting took too long"); break;
     case CHANNEL_GREETING:
-        channel->mute = true;
+        channel->mute = channel->stream.given_up = true;
         refuse(channel, "no HELLO in time");
         break;
     case CHANNEL_OPEN:

@@ -10,6 +10,10 @@
  * still sends is dropped for a while (CLIENT_LINGERING), since closing with unread bytes would
  * reset the connection and take the answer with it. Whoever breaks off at once is CLIENT_DOOMED.
  *
+ * A socket that is closed while the kernel has bytes for a client that does not read keeps them,
+ * for minutes, and nobody counts them. So one that lingers is kept for as long as the client reads
+ * what the kernel has, and whoever is doomed with bytes unsent is reset (destroy()).
+ *
  * The poller has every connection until it is closed, also while nothing of it is waited for: that
  * it was reset is seen at once (CLIENT_LOST). It has one no longer that would be reported in vain
  * in each turn: `deserted`, or on its way to another process. Those whose sockets are full are in
@@ -27,6 +31,8 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -44,6 +50,7 @@ enum {
     SMALL_PART = 2,        /* of write_buffer: up to this an answer goes out, whatever is held */
     OUT_SMALL = 4096,      /* bytes: an answer that is held even where memory is out */
     WRITE_PIECES = 64,     /* of a message queue in one write */
+    UNSENT_SMALL = 4096,   /* bytes that the kernel may keep of a connection that is closed */
 };
 
 void client_touch(struct client *client)
@@ -162,10 +169,32 @@ void client_dispose(struct client *client)
     slab_put(&client->ctx->clients, client);
 }
 
+/*
+ * How many bytes the kernel has that the client's has not acknowledged; 0 where they are few for
+ * sure, or where the client's end of a UNIX socket has them already.
+ */
+static uint32_t unsent(const struct client *client)
+{
+    int n = 0;
+    if (!client->bulky || client->peer_family == AF_UNIX || ioctl(client->fd, SIOCOUTQ, &n) < 0)
+        return 0;
+    return (uint32_t)MAX(n, 0);
+}
+
+/* What was not sent is given up: the kernel is not to keep it, and the client to know. */
+static void set_reset(const struct client *client)
+{
+    const struct linger at_once = {.l_onoff = 1};
+    if (client->peer_family != AF_UNIX)
+        setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+}
+
 static void destroy(struct client *client)
 {
     int fd = client->fd;
     CHECK(client->state == CLIENT_DOOMED);
+    if (client_waiting(client) > 0 || unsent(client) > UNSENT_SMALL)
+        set_reset(client);
     client_dispose(client);
     close(fd);
 }
@@ -365,7 +394,7 @@ static size_t ahead_room(const struct client *client)
 static void wait_for_what_matters(struct client *client)
 {
     enum memory_level level = client->ctx->memory.level;
-    bool read = client_may_start(client) || client->state == CLIENT_LINGERING;
+    bool read = client_may_start(client) || (client->state == CLIENT_LINGERING && !client->shut);
     set_unread(client, !read);
     read = read || ahead_room(client) > 0;
     /* One that sends no more is read to its end: it goes then. */
@@ -380,7 +409,8 @@ static void wait_for_what_matters(struct client *client)
     uint16_t events = (read ? EPOLLIN : 0) | (write ? EPOLLOUT : 0) | (leaves ? EPOLLRDHUP : 0);
     if (UNLIKELY(read && client->stay != NULL && !client_is_read(client)))
         stay_resume(client);
-    wait_for(client, client->deserted && !read ? 0 : events | CLIENT_LOST);
+    bool told = client->deserted || (client->state == CLIENT_LINGERING && client->shut);
+    wait_for(client, told && !read ? 0 : events | CLIENT_LOST);
 }
 
 /* When a client that does not read what waits for it has had its time, in ms. */
@@ -435,6 +465,16 @@ void client_end(struct client *client)
     if (client->state < CLIENT_ENDING)
         client->state = CLIENT_ENDING;
     client_touch(client);
+}
+
+void client_leave(struct client *client)
+{
+    if (unsent(client) <= UNSENT_SMALL) {
+        client_doom(client);
+        return;
+    }
+    client->last_request = true;
+    client_end(client);
 }
 
 /* Gives bytes to the session, and on to the next where it changes. Returns what is left over. */
@@ -579,6 +619,15 @@ static void on_end_of_input(struct client *client)
     }
     bool idle = list_empty(&client->requests) && client->pending == NULL &&
                 client_waiting(client) == 0;
+    if (client->state == CLIENT_LINGERING && unsent(client) > UNSENT_SMALL) {
+        client->shut = true; /* client_timeout() looks how it reads the rest */
+        client_touch(client);
+        return;
+    }
+    if (idle && client->state < CLIENT_ENDING && !stay_ends_at_once(client)) {
+        client_leave(client);
+        return;
+    }
     if (client->state >= CLIENT_ENDING || idle || !client_session(client)->input_ended(client)) {
         client_doom(client);
         return;
@@ -729,6 +778,8 @@ static bool write_out(struct client *client)
     if (n < 0)
         return errno == EAGAIN || errno == EINTR;
     note_written(client, (size_t)n);
+    client->bulky |= client->wrote || n > UNSENT_SMALL;
+    client->wrote = true;
     size_t of_own = MIN((size_t)n, own);
     if (of_own > 0)
         buf_consume(&client->out, of_own);
@@ -768,8 +819,40 @@ static void linger(struct client *client)
         return;
     }
     client->state = CLIENT_LINGERING;
+    client->shut = false; /* its end, if it has come, is seen once more */
     client->active_at = ctx_now(client->ctx);
+    client->unsent = unsent(client);
+    client->late = 0;
     client_free_pending(client);
+}
+
+/*
+ * LINGER_MS have passed since it was last looked at. Whether the client still reads what the kernel
+ * has, at write_rate or only body_timeout behind; with write_rate 0, something in body_timeout.
+ */
+static bool reads_the_rest(struct client *client)
+{
+    const struct conf_limits *limits = &client->ctx->conf->limits;
+    uint64_t now = ctx_now(client->ctx);
+    uint32_t left = unsent(client);
+    uint64_t read = client->unsent > left ? client->unsent - left : 0;
+    uint64_t late = client->late + (now - client->active_at);
+    uint64_t earned = limits->write_rate > 0 ? read * 1000 / limits->write_rate
+                      : read > 0             ? late
+                                             : 0;
+    late = late > earned ? late - earned : 0;
+    client->unsent = left;
+    client->late = (uint32_t)MIN(late, (uint64_t)UINT32_MAX);
+    client->active_at = now;
+    return left > UNSENT_SMALL && late < limits->body_timeout;
+}
+
+/* It has shut its side, and had its time for what is in progress: what is out is left to it. */
+static void give_up_calls(struct client *client)
+{
+    list_for_each_safe (node, &client->requests)
+        request_abandon(container_of(node, struct request, node));
+    client_leave(client);
 }
 
 /* The next turn's end is the next time that it is flushed. */
@@ -840,6 +923,13 @@ bool client_too_slow(struct client *client)
     return false;
 }
 
+static void give_up(struct client *client)
+{
+    if (stalled(client) <= ctx_now(client->ctx))
+        refusal_note(client, CLOSED_SLOW_READER);
+    client_doom(client);
+}
+
 void client_timeout(struct wheel_timer *timer)
 {
     struct client *client = container_of(timer, struct client, timer);
@@ -848,8 +938,11 @@ void client_timeout(struct wheel_timer *timer)
         request_guess_again(client);
         client_touch(client); /* which starts what there is room for now */
     }
+    size_t waiting = client_waiting(client);
     if (!client_write(client)) /* what came in this turn has not been offered to it yet */
         return;
+    if (client_waiting(client) != waiting)
+        client_touch(client); /* it may have been the last of it */
     bool ours = client->state != CLIENT_OPEN || client->shut || stalled(client) <= now ||
                 silent(client) <= now;
     if (due(client) > now) {
@@ -859,11 +952,14 @@ void client_timeout(struct wheel_timer *timer)
     if (silent(client) <= now) {
         set_code(client, WS_CODE_POLICY);
         refusal_note(client, CLOSED_NO_BYTE);
-    } else if (stalled(client) <= now) {
-        refusal_note(client, CLOSED_SLOW_READER);
     }
-    if (ours)
-        client_doom(client);
+    bool ended = client->state == CLIENT_HALF_CLOSED || client->shut;
+    if (client->state == CLIENT_LINGERING && reads_the_rest(client))
+        ; /* it is looked at again */
+    else if (client->state < CLIENT_ENDING && ended && client_waiting(client) == 0)
+        give_up_calls(client);
+    else if (ours)
+        give_up(client);
     else
         client_session(client)->expire(client);
     client_touch(client); /* what comes next is armed when the turn ends */

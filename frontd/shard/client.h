@@ -89,7 +89,10 @@ struct client {
     uint32_t calls; /* in progress */
 
     uint64_t active_at; /* ms: last time anything moved; of one that is `heavy` see client.c */
-    uint32_t held_back; /* bytes of answers that are not in `out` yet: see client_holds() */
+    union {
+        uint32_t held_back; /* bytes of answers that are not in `out` yet: see client_holds() */
+        uint32_t late;      /* CLIENT_LINGERING, ms: it reads so much too slowly: see client.c */
+    };
     uint16_t peer_port;
     uint16_t events;         /* what ctx->poller waits for; 0: it does not know the client */
     uint8_t peer_family : 4; /* AF_INET, AF_INET6, AF_UNIX */
@@ -111,10 +114,15 @@ struct client {
     bool heavy : 1;          /* over write_buffer waits for it */
     bool guessed : 1;        /* `claimed` has guesses that become smaller: request_guess_again() */
     bool backlog : 1;        /* members of its batches wait to be started */
+    bool wrote : 1;          /* something has been written to it */
+    bool bulky : 1;          /* more than UNSENT_SMALL of it may still be in the kernel's buffer */
     /* Of one turn, and not carried: */
-    bool yields : 1;  /* it has had its share, and goes on (as one that is `paused`) in the next */
-    bool later : 1;   /* it is one of ctx->later_clients */
-    uint32_t claimed; /* bytes: what its calls have sent, and may be answered: see below */
+    bool yields : 1; /* it has had its share, and goes on (as one that is `paused`) in the next */
+    bool later : 1;  /* it is one of ctx->later_clients */
+    union {
+        uint32_t claimed; /* bytes: what its calls have sent, and may be answered: see below */
+        uint32_t unsent;  /* CLIENT_LINGERING: what the kernel still had when that was looked at */
+    };
     struct list requests;     /* in progress, oldest first */
     struct wheel_timer timer; /* the earliest of its timeouts; armed lazily (client.c) */
 
@@ -349,6 +357,12 @@ void client_touch(struct client *client);
 
 /* Ends the connection once everything is written. */
 void client_end(struct client *client);
+
+/*
+ * Ends one that has nothing in progress and nothing that waits: at once, or, where the kernel still
+ * has much of what was written, when the client has read that.
+ */
+void client_leave(struct client *client);
 
 /* Drops the incomplete request. */
 void client_free_pending(struct client *client);

@@ -17,6 +17,8 @@
  * What belongs to requests in progress is 0 in one that moves: held_back, claimed, guessed,
  * backlog. Whether it is starved (and fed) is up to the memory of the process that it is in;
  * whether it is heavy follows from what waits, and how long it has been so slow is in active_at.
+ * How fast one that lingers has read so far (unsent, late) is not known in the new process: it is
+ * looked at anew.
  */
 #if __SIZEOF_POINTER__ == 8
 _Static_assert(sizeof(struct client) == 192, "saved by save_client()");
@@ -284,7 +286,8 @@ int client_restore(
     client->ctx = ctx;
     client->fd = fd;
     client->touched = client->arriving = true;
-    client->used = true; /* unless the state says something else */
+    client->used = true;                  /* unless the state says something else */
+    client->bulky = client->wrote = true; /* for all that is known */
     list_init(&client->requests);
     list_init(&client->node);
     wheel_timer_init(&client->timer, TIMER_CLIENT);

@@ -161,7 +161,7 @@ static void expire(struct client *client)
 {
     struct pending *pending = client->pending;
     if (pending == NULL) {
-        client_doom(client);
+        client_leave(client);
         return;
     }
     if (pending->codec.http1.phase != HTTP1_PHASE_HEAD && !client_too_slow(client))
@@ -178,7 +178,7 @@ static void drain(struct client *client)
         client->last_request = true;
         client_touch(client);
     } else if (client->pending == NULL && client_waiting(client) == 0) {
-        client_doom(client);
+        client_leave(client);
     } else if (client->pending == NULL) {
         client->last_request = true;
         client_end(client);

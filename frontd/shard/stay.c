@@ -694,7 +694,10 @@ static void expire(struct client *client)
     struct stay *stay = client->stay;
     uint64_t now = ctx_now(client->ctx);
     if (stay->close_sent) {
-        client_doom(client);
+        if (client_waiting(client) == 0)
+            client_leave(client); /* it may not have got as far as our Close */
+        else
+            client_doom(client);
         return;
     }
     if (client->pending != NULL && client_pending_due(client) <= now && client_too_slow(client)) {

@@ -1,6 +1,7 @@
 #include "frontd/shard/stream.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -41,11 +42,23 @@ static void on_closed(uv_handle_t *handle)
     stream->ops->closed(stream);
 }
 
+/* Else the kernel would offer it to the peer for minutes more. (A UNIX socket's has it already.) */
+static void drop_unsent(const struct stream *stream)
+{
+    const struct linger at_once = {.l_onoff = 1};
+    int unsent = (int)MIN(buf_len(&stream->out), (size_t)1);
+    if (stream->given_up && unsent == 0 && ioctl(stream->fd, SIOCOUTQ, &unsent) < 0)
+        return;
+    if (unsent > 0)
+        setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+}
+
 void stream_close(struct stream *stream)
 {
     if (!stream->open || stream->closing)
         return;
     stream->closing = true;
+    drop_unsent(stream);
     list_remove(&stream->dirty);
     list_remove(&stream->busy);
     if (stream->holder != NULL)

@@ -52,10 +52,11 @@ struct stream {
     struct stream **holder; /* where what the frames wait for knows it by; NULL: for nothing */
     const char *failed; /* why it is broken, which is dealt with when the turn ends; NULL: not */
     bool connecting;
-    bool left;  /* there may be whole frames in `in` */
-    bool full;  /* no more frames join the one that is waited for */
-    bool deaf;  /* reading is paused */
-    bool ended; /* the peer has closed it, or only its own side */
+    bool left;     /* there may be whole frames in `in` */
+    bool full;     /* no more frames join the one that is waited for */
+    bool deaf;     /* reading is paused */
+    bool ended;    /* the peer has closed it, or only its own side */
+    bool given_up; /* the peer does not take what is sent to it: the kernel is not to keep that */
     bool closing;
     bool open;
 };
@@ -67,7 +68,10 @@ struct stream {
 int stream_open(
     struct stream *stream, struct ctx *ctx, const struct stream_ops *ops, int fd, bool connecting);
 
-/* Drops what waits and closes; closed() follows. */
+/*
+ * Drops what waits and closes; closed() follows. Over TCP the connection is reset where something
+ * waits, or, of one that is given up, where the kernel has bytes that the peer's has no room for.
+ */
 void stream_close(struct stream *stream);
 
 /*
