@@ -164,8 +164,7 @@ const char *event_response(
         json_put_raw(&text, "}}") == 0) {
         int pool = fill_spec(spec, client, &text, response_method, method_at);
         spec->notify = true;
-        if (pool >= 0)
-            spec->to = request_asker(client->ctx, request->route, response->id, &pool);
+        spec->to = request_asker(client->ctx, request->route, response->id, &pool);
         why = pool < 0 ? "no pool of the route takes frontd.response" : NULL;
         if (pool >= 0)
             request_call(request, spec, (uint32_t)pool);

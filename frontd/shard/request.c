@@ -436,14 +436,14 @@ void request_notify(
 struct worker *request_asker(
     const struct ctx *ctx, const struct conf_route *route, struct span id, int *ret_pool)
 {
-    for (uint32_t i = 0; i < route->npools; i++) {
-        const uint32_t index = route->pools[i];
-        const struct conf_pool *conf = &ctx->conf->pools[index];
-        if (!conf_method_listed(conf->methods, conf->nmethods, SPAN("frontd.response")))
+    for (uint32_t i = 0; i < ctx->conf->npools; i++) {
+        const struct conf_pool *conf = &ctx->conf->pools[i];
+        if (conf->realm_id != route->realm ||
+            !conf_method_listed(conf->methods, conf->nmethods, SPAN("frontd.response")))
             continue;
-        struct worker *worker = asker_find(&all_pools[index], id);
+        struct worker *worker = asker_find(&all_pools[i], id);
         if (worker != NULL) {
-            *ret_pool = (int)index;
+            *ret_pool = (int)i;
             return worker;
         }
     }

@@ -114,7 +114,7 @@ bool request_fits(struct request *request, size_t n);
 void request_call(struct request *request, struct call_spec *spec, uint32_t pool);
 
 /*
- * The worker of one of the route's pools that a client's Response with this id (a JSON value) is
+ * The worker of a pool of the route's realm that a client's Response with this id (a JSON value) is
  * for, and the pool's index in *ret_pool; NULL where none is there that says so.
  */
 struct worker *request_asker(

@@ -26,10 +26,11 @@ NOT_VALID = [
 ]
 
 
-def build(site, responses=True, workers=1, handler=echo, pool=None, hello=None, limits=None, shards=1, **keys):
+def build(site, responses=True, workers=1, handler=echo, pool=None, hello=None, limits=None, shards=1, drain="1s",
+          **keys):
     stream = {"responses": responses, **keys}
     web = site(shards=shards, routes=[ws_route(**stream), rpc_route()], streams={"frame": stream, "line": stream},
-               pools={"app": pool or {}}, limits=limits)
+               pools={"app": pool or {}}, limits=limits, drain=drain)
     for n in range(workers):
         web.fake("app-%d" % (n + 1), handler=handler, hello=(hello or {}).get(n))
     web.start()
@@ -240,6 +241,26 @@ def test_the_one_that_has_asked(site, kind):
         alive(client)
 
 
+def test_of_another_pool(site):
+    """Whoever may push to a connection gets the answer: a worker of its realm, whatever the pool; and nobody else."""
+    route = {"responses": True}
+    web = site(routes=[ws_route(**route), rpc_route()], pools={
+        "app": {"methods": ["demo.*", "who"]}, "jobs": {}, "deaf": {"methods": ["demo.*"]}, "foreign": {"realm": "foreign"}})
+    app, jobs, deaf, foreign = (web.fake(name + "-1", hello={"responses": name}) for name in ("app", "jobs", "deaf", "foreign"))
+    web.start()
+    with web.ws() as client:
+        conn, _ = client.who()
+        jobs.channel().push(conn, b'{"jsonrpc":"2.0","id":"jobs1","method":"m"}')
+        assert client.read_json()["id"] == "jobs1"
+        client.send_text((RESULT % ('"jobs1"', 1)).encode())
+        jobs.wait(lambda: jobs.responses, "the response")
+        for n, name in enumerate(("app", "deaf", "foreign"), 1):
+            client.send_text((RESULT % ('"%s1"' % name, 1)).encode())
+            alive(client)
+        dropped(web, "no pool of the route takes frontd.response", 1)
+    assert not app.responses + deaf.responses + foreign.responses
+
+
 def test_it_takes_no_other_method(site):
     """`responses` in HELLO says that these are taken, whatever `methods` say; other ids are not its own."""
     web, worker = build(site, hello={0: {"responses": "a", "methods": ["demo.*", "who"]}}, timeout="200ms")
@@ -304,6 +325,30 @@ def test_over_a_reload(site, kind):
         web.workers[1].wait(lambda: web.workers[1].responses, "the response")
         assert web.workers[1].responses[0].conn == conn
         alive(client)
+
+
+@every_kind
+def test_for_a_call_that_is_in_progress_over_a_reload(site, kind):
+    """Its connection stays with the old shards until it is answered, and is read there meanwhile."""
+    def handler(call):
+        (hold if call.method == "hold" else echo)(call)
+    web, worker = build(site, hello=names(1), handler=handler, drain="60s")
+    with web.stays(kind) as client:
+        conn, _ = client.who()
+        client.ask("hold", id=1)
+        worker.wait(lambda: worker.calls[-1].method == "hold", "the call")
+        old = web.shards()
+        web.front.signal(signal.SIGHUP)
+        wait_for(lambda: "generation 2 serves" in web.front.text(), "the new shards")
+        for n in range(3):
+            client.send_text((RESULT % ('"w0-%d"' % n, n)).encode())
+            worker.wait(lambda: len(worker.responses) == n + 1, "response %d" % n)
+        assert set(old) <= set(web.shards())
+        worker.calls[-1].reply("done")
+        assert client.read_json()["result"] == "done"
+        wait_for(lambda: set(web.shards()).isdisjoint(old), "the old shards to end", timeout=30)
+        client.send_text((RESULT % ('"w0-9"', 9)).encode())
+        worker.wait(lambda: len(worker.responses) == 4, "the last response")
 
 
 def test_a_client_that_asks_and_answers_at_once(site):
