@@ -188,6 +188,6 @@ void conf_check_cors(struct checker *checker, const char *parent, const struct c
         refuse_key(checker, parent, "origins", both);
         refuse_key(checker, parent, "cross_site", both);
     }
-    if (route->kind == CONF_JSONRPC)
+    if (route->kind == CONF_JSONRPC && !checker->failed) /* else origins may be missing */
         check_cors(checker, parent, raw, route);
 }

@@ -250,3 +250,32 @@ Test(conf_check_cors, lengths_of_texts)
         free(text);
     }
 }
+
+/* Each allocation fails in its turn: it is said, and nothing leaks. */
+Test(conf_check_cors, without_memory)
+{
+    static const char keys[] = RPC
+        "origins: [\"https://a\", \"https://b\"]\n"
+        "        cors: {headers: [x-tag], credentials: true, max_age: 1h}\n";
+    char said[512];
+    char *text;
+    const int size = asprintf(&text, "%s%s%s", before_keys, keys, tail);
+    cr_assert(size > 0);
+    size_t before = mem_in_use();
+    bool all = false;
+    for (long n = 0; !all; n++) {
+        struct conf *conf = NULL;
+        cr_assert_lt(n, 10000);
+        mem_fail_after(n);
+        int r = conf_parse("c", text, (size_t)size, &conf, said, sizeof(said));
+        void *probe = mem_zalloc(1);
+        all = probe == NULL; /* it took exactly n: the next one is the first to fail */
+        mem_free(probe);
+        mem_fail_after(-1);
+        cr_assert_eq(r, all ? 0 : -EINVAL, "allocation %ld: %s", n, said);
+        cr_assert(all || strstr(said, ": config: no memory") != NULL, "%ld: %s", n, said);
+        conf_free(conf);
+        cr_assert_eq(mem_in_use(), before, "allocation %ld", n);
+    }
+    free(text);
+}
