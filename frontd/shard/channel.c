@@ -298,6 +298,8 @@ int channel_dial(struct channel *channel, const struct sockaddr *address, sockle
     channel->last_id = 0;
     channel->pinged_at = 0;
     channel->said_goaway = channel->hung_up = channel->hung = channel->mute = false;
+    channel->overdue = false;
+    channel->left = 0;
     channel->orphans = 0;
     channel->quiet = channel->asked = 0;
     ctx_arm(channel->ctx, &channel->timer, CHANNEL_HELLO_MS);
@@ -344,6 +346,19 @@ void channel_leave(struct channel *channel)
     send_goaway(channel, "shutdown");
 }
 
+/*
+ * Nobody's connection is served here any more, and what the worker says is heard on other channels:
+ * it is waited for, but not for ever.
+ */
+static bool is_overdue(struct channel *channel)
+{
+    uint64_t now = ctx_now(channel->ctx);
+    if (channel->left == 0)
+        channel->left = now;
+    return now - MAX(channel->left, channel->stream.heard_at) >= CHANNEL_LEFT_MS ||
+           now - channel->left >= CHANNEL_LEFT_MAX_MS;
+}
+
 void channel_hang_up(struct channel *channel)
 {
     struct stream *stream = &channel->stream;
@@ -351,6 +366,10 @@ void channel_hang_up(struct channel *channel)
         channel_shut(channel, "shutdown");
     if (channel->state == CHANNEL_OPEN)
         channel_leave(channel);
+    if (channel->state == CHANNEL_LEAVING && is_overdue(channel)) {
+        channel->overdue = stream->given_up = true;
+        lose(channel, "it has not closed it");
+    }
     if (channel->state != CHANNEL_LEAVING || channel->hung_up ||
         channel->calls.count > channel->orphans || buf_len(&stream->out) > 0)
         return;

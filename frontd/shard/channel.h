@@ -11,11 +11,13 @@
 #include "proto/hello.h"
 
 enum {
-    CHANNEL_HELLO_MS = 5000,  /* protocol section 4 */
-    CHANNEL_QUIET_MS = 15000, /* section 10: then PING */
-    CHANNEL_DEAD_MS = 45000,  /* section 10: nothing for so long after a PING */
-    CHANNEL_PING_PART = 4,    /* of channel->timeout a PING is sent after, while calls wait */
-    CHANNEL_WAIT_MS = 1000,   /* section 7: for a worker that pushes to close first when we go */
+    CHANNEL_HELLO_MS = 5000,     /* protocol section 4 */
+    CHANNEL_QUIET_MS = 15000,    /* section 10: then PING */
+    CHANNEL_DEAD_MS = 45000,     /* section 10: nothing for so long after a PING */
+    CHANNEL_PING_PART = 4,       /* of channel->timeout a PING is sent after, while calls wait */
+    CHANNEL_WAIT_MS = 1000,      /* section 7: for a worker that pushes to close first when we go */
+    CHANNEL_LEFT_MS = 5000,      /* for a silent one to close at all, when no connection is left */
+    CHANNEL_LEFT_MAX_MS = 10000, /* for any */
     /* Waiting for a worker that does not read; past it no more calls are given to it. */
     CHANNEL_BACKLOG_MAX = 4 * 1024 * 1024,
 };
@@ -70,6 +72,8 @@ struct channel {
     bool mute;      /* it is lost since no HELLO came */
     bool pushes;    /* the worker may send what is no answer */
     bool hung_up;   /* our side is shut */
+    bool overdue;   /* it is lost since the worker has not closed it, though we go */
+    uint64_t left;  /* ms: since when we wait for it to close; 0: we do not */
     uint64_t quiet; /* ms: when we had no more to say to a worker that is to close; 0: we have */
     uint64_t asked; /* of the mesh, when the worker had closed; 0: it has not */
     struct idmap calls;
@@ -125,8 +129,10 @@ void channel_leave(struct channel *channel);
 /*
  * For one that we leave: once its calls have ended, what the worker still says is read until it
  * closes the channel, and when that has taken effect on all shards we close it too. A worker that
- * does not close in time, or never pushes, sees our side shut first. To be called again, each turn,
- * until it is lost.
+ * does not close in time, or never pushes, sees our side shut first. One that does not close after
+ * that either (CHANNEL_LEFT_MS), since it is stopped, or a child of it has a copy of the socket, is
+ * lost, with `overdue` set, whatever is in progress. To be called again, each turn, until it is
+ * lost.
  */
 void channel_hang_up(struct channel *channel);
 

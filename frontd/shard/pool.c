@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "common/hash.h"
+#include "common/log.h"
 #include "common/mem.h"
 #include "frontd/shard/pool_share.h"
 #include "frontd/shard/watch.h"
@@ -132,6 +133,17 @@ void pool_shut(struct pool *pool)
     list_for_each_safe (node, &pool->workers)
         worker_shut(container_of(node, struct worker, node));
     struct queue_item *item;
+    while ((item = queue_oldest(&pool->queue)) != NULL)
+        pool_fail(job_of(item), RPC_UNAVAILABLE);
+}
+
+void pool_drop_queue(struct pool *pool)
+{
+    struct queue_item *item;
+    if (pool->queue.count == 0)
+        return;
+    log_warning("pool %s: no worker takes %u calls that nobody waits for any more: they are lost",
+        pool->conf->name, (unsigned)pool->queue.count);
     while ((item = queue_oldest(&pool->queue)) != NULL)
         pool_fail(job_of(item), RPC_UNAVAILABLE);
 }

@@ -125,10 +125,13 @@ void pool_leave(struct pool *pool);
 
 /*
  * After pool_leave(): shuts our side of the channels whose calls have ended. Returns whether the
- * workers have closed all of them, so that nothing that they sent is unread; to be called again
- * until then.
+ * workers have closed all of them, so that nothing that they sent is unread, or have had their time
+ * for it; to be called again until then.
  */
 bool pool_hang_up(struct pool *pool);
+
+/* The calls in its queue fail, which is logged. */
+void pool_drop_queue(struct pool *pool);
 
 /* Says GOAWAY to all workers and lets go of everything; jobs still there fail. */
 void pool_shut(struct pool *pool);

@@ -44,6 +44,7 @@ enum {
     SETTLE_MS = 1000,     /* for workers to answer before we say that we are ready */
     REACH_MS = 8000,      /* for a worker of each pool that others reach; a reload has 10 s */
     REACH_LOOK_MS = 100,
+    ALONE_MS = 10000, /* for workers to take what no connection waits for any more */
 };
 
 struct shard {
@@ -72,6 +73,7 @@ struct shard {
     bool running;         /* READY has been said */
     bool congested;       /* workers that only publish are not read, since others do not keep up */
     bool left;            /* workers have been told that we go */
+    uint64_t alone;       /* ms: since when it has no connection and goes; 0: it has, or does not */
     bool finished;
 };
 
@@ -201,11 +203,30 @@ static void go_on_draining(struct shard *shard)
         finish(shard);
 }
 
-/* Unlike at the end of everything, what workers still push is for connections that live on. */
+/* What nobody waits for, such as news of a client's end, and no worker takes, is not kept for ever.
+ */
+static void give_up_calls(struct shard *shard)
+{
+    for (size_t i = 0; i < shard->npools; i++)
+        pool_drop_queue(&shard->pools[i]);
+}
+
+/*
+ * Unlike at the end of everything, what workers still push is for connections that live on. Once
+ * all those are elsewhere, workers are waited for only so long.
+ */
 static void go_on_leaving(struct shard *shard)
 {
     bool silent = true;
-    if (has_clients(shard) || calls_wait(shard))
+    uint64_t now = ctx_now(&shard->ctx);
+    if (has_clients(shard)) {
+        shard->alone = 0;
+        return;
+    }
+    shard->alone = shard->alone == 0 ? now : shard->alone;
+    if (now - shard->alone >= ALONE_MS)
+        give_up_calls(shard);
+    if (calls_wait(shard))
         return;
     leave_workers(shard);
     for (size_t i = 0; i < shard->npools; i++)

@@ -362,6 +362,13 @@ static void on_lost(struct channel *channel, const char *why)
     struct idmap_node *node = idmap_take_above(&channel->calls, 0);
     if (channel->hung)
         note_hung(worker, node);
+    else if (channel->overdue)
+        log_warning(
+            "pool %s: worker %s has not closed its channel for %.1f s, though this shard has "
+            "no connections left: the channel is closed, with %zu calls that nobody waits "
+            "for",
+            pool->conf->name, worker->text, (double)(ctx_now(pool->ctx) - channel->left) / 1000,
+            calls);
     else if (calls > 0)
         log_warning("pool %s: worker %s is lost with %zu calls in progress: %s", pool->conf->name,
             worker->text, calls, why);
