@@ -20,8 +20,9 @@ static bool same_text(struct span a, struct span b)
 }
 
 /*
- * Whether a browser asks by a preflight before it sends a body of this type: Fetch,
- * "CORS-safelisted request-header". What is no type at all is not taken for one that it asks for.
+ * Whether a browser asks by a preflight before it sends a body of this type. It does not for those
+ * of Fetch, "CORS-safelisted request-header", and for two that it sends by itself: HTML, "ping",
+ * and CSP, "Report a violation". What is no type at all is not taken for one that it asks for.
  */
 static bool asked_for(struct span type)
 {
@@ -29,6 +30,8 @@ static bool asked_for(struct span type)
         {"application/x-www-form-urlencoded", 33},
         {"multipart/form-data", 19},
         {"text/plain", 10},
+        {"text/ping", 9},
+        {"application/csp-report", 22},
     };
     const char *end = type.p + type.n;
     const char *slash = skip_class(type.p, end, HTTP1_TOKEN);

@@ -98,8 +98,8 @@ static bool foreign(void)
 /* One field Content-Type. */
 static bool simple_type(char *type)
 {
-    static const char *const simple[] = {
-        "text/plain", "multipart/form-data", "application/x-www-form-urlencoded"};
+    static const char *const simple[] = {"text/plain", "multipart/form-data",
+        "application/x-www-form-urlencoded", "text/ping", "application/csp-report"};
     bool found = false;
     type[strcspn(type, ";")] = '\0';
     for (size_t n = strlen(type); n > 0 && (type[n - 1] == ' ' || type[n - 1] == '\t');)

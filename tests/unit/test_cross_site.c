@@ -115,6 +115,8 @@ Test(cross_site, types)
         {"Content-Type: text/plain; x=\"application/json\"\r\n", true},
         {"Content-Type: application/x-www-form-urlencoded\r\n", true},
         {"Content-Type: multipart/form-data; boundary=x\r\n", true},
+        {"Content-Type: text/ping\r\n", true},
+        {"Content-Type: application/csp-report\r\n", true},
         /* no type: taken for the worst */
         {"Content-Type: application\r\n", true},
         {"Content-Type: application/\r\n", true},
