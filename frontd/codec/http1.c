@@ -13,9 +13,9 @@ static struct http1_result error(unsigned status)
     return (struct http1_result){.event = HTTP1_ERROR, .status = status};
 }
 
-static struct http1_result too_large(void)
+static struct http1_result bad_body(unsigned status)
 {
-    return (struct http1_result){.event = HTTP1_ERROR, .status = 413, .head_known = true};
+    return (struct http1_result){.event = HTTP1_ERROR, .status = status, .head_known = true};
 }
 
 /* A head that was complete once is not held to limits again: they may be others by now. */
@@ -69,7 +69,7 @@ static struct http1_result feed_length(struct http1 *http1, const char *p, size_
     size_t need = (size_t)http1->head_len + http1->body_len;
     if (http1->body_len > config->body) {
         refresh(http1, p, ret_head, head_fresh);
-        return too_large();
+        return bad_body(413);
     }
     if (n < need)
         return more_or_continue(http1, n, n, ret_head, head_fresh);
@@ -87,7 +87,7 @@ static struct http1_result feed_chunked(struct http1 *http1, char *p, size_t n,
             &http1->chunked, p + at, n - at, config->head.head_bytes, &used, &data);
         if (event < 0) {
             refresh(http1, p, ret_head, head_fresh);
-            return error((unsigned)-event);
+            return bad_body((unsigned)-event);
         }
         at += used;
         size_t decoded = (size_t)http1->head_len + http1->body_len;
@@ -96,7 +96,7 @@ static struct http1_result feed_chunked(struct http1 *http1, char *p, size_t n,
         uint64_t left = http1_chunked_left(&http1->chunked);
         if (left > config->body || http1->body_len + data_len + left > config->body) {
             refresh(http1, p, ret_head, head_fresh);
-            return too_large();
+            return bad_body(413);
         }
         if (event == HTTP1_BODY_DONE)
             return complete(http1, p, http1->body_len, at, ret_head, head_fresh);
@@ -128,7 +128,7 @@ struct http1_result http1_feed(struct http1 *http1, char *p, size_t n,
     if (r != 0)
         return error((unsigned)r);
     if (ret_head->content_length > config->body)
-        return too_large();
+        return bad_body(413);
     http1->head_len = (uint32_t)head_len;
     http1->body_len = ret_head->chunked ? 0 : (uint32_t)ret_head->content_length;
     http1->phase = ret_head->chunked ? HTTP1_PHASE_CHUNKED : HTTP1_PHASE_LENGTH;

@@ -328,6 +328,27 @@ def test_a_body_that_ends_early(web, by, status):
         assert readable(client.read_response(), by if by == GOOD else None).status == status
 
 
+def test_a_chunk_that_is_wrong(web):
+    with web.client() as client:
+        client.send(request("POST", "/listed", None, [origin(GOOD), JSON, ("Transfer-Encoding", "chunked")]) + b"x\r\n")
+        assert readable(client.read_response()).status == 400
+
+
+def test_the_longest_lists(site):
+    long = ["https://" + ("a%d." % n).ljust(292, "b") for n in range(256)]
+    names = [("x-%d-" % n).ljust(64, "c") for n in range(64)]
+    assert {len(one) for one in long} == {300}
+    web = site(routes=[rpc_route(origins=long, cors={"headers": names, "credentials": True})])
+    web.fake()
+    web.start()
+    with web.client() as client:
+        for by in (long[0], long[-1]):
+            r = readable(client.request("OPTIONS", "/rpc", headers=[origin(by), ASKS]), by)
+            assert r.header("access-control-allow-headers") == ", ".join(["content-type"] + names)
+            assert readable(client.rpc("demo.echo", [1], headers=[origin(by)]), by).status == 200
+        assert readable(client.rpc("demo.echo", [1], headers=[origin(long[0] + "b")]), None).status == 403
+
+
 def test_it_is_logged(site):
     web = site(routes=[rpc_route(), rpc_route("/listed", origins=[GOOD])])
     web.fake()

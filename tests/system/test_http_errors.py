@@ -465,3 +465,11 @@ def test_no_continue_after_the_body_has_come(site):
         client.send(three[20:])
         worker.wait_calls(3).reply("r")
         assert client.read_response().json()["id"] == 3
+
+
+@pytest.mark.parametrize("body, status", [(b"x\r\n", 400), (b"0\r\nA: " + b"a" * HEADER, 431)], ids=["400", "431"])
+def test_an_error_in_the_body_of_a_head_request_has_no_body(web, body, status):
+    with web.client() as client:
+        client.send(start(b"HEAD /s HTTP/1.1", b"Transfer-Encoding: chunked") + body)
+        assert client.read_response(head=True).status == status
+        assert client.at_end()
