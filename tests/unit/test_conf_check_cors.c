@@ -149,7 +149,8 @@ Test(conf_check_cors, errors)
         {RPC "cross_site: refuse", NULL},
         {RPC "cross_site: allow", NULL},
         {RPC GOOD "cross_site: allow", NULL},
-        {RPC "cross_site: maybe", AT "cross_site: 'maybe' is not known here"},
+        {RPC "cross_site: maybe",
+            AT "cross_site: 'maybe' is not known here: it is refuse or allow"},
         {HTTP "cross_site: refuse", both},
         {WS "cross_site: allow", NULL},
         {WS "cross_site: refuse\n        origins: []", NULL},
@@ -161,10 +162,11 @@ Test(conf_check_cors, errors)
         {HTTP "cors: {}", AT "cors: only for kind: jsonrpc"},
         {WS "cors: {}", AT "cors: only for kind: jsonrpc"},
         {RPC GOOD "cors: {}", NULL},
-        {RPC GOOD "cors: {methods: [POST]}", "9: listeners[0].routes[0].cors.methods: unknown key"},
+        {RPC GOOD "cors: {methods: [POST]}", "9: listeners[0].routes[0].cors.methods: unknown key: "
+                                             "those here are headers, credentials, max_age"},
         {RPC GOOD "cors: {credentials: false}", NULL},
-        {RPC GOOD "cors: {credentials: yes}",
-            "9: listeners[0].routes[0].cors.credentials: 'yes' is not known here"},
+        {RPC GOOD "cors: {credentials: yes}", "9: listeners[0].routes[0].cors.credentials: 'yes' "
+                                              "is not known here: it is false or true"},
         {RPC "cors: {credentials: true}\n        origins: [\"https://a\", \"*\"]",
             AT "cors.credentials: '*' among `origins` is a page of anybody's: name those that get "
                "credentials"},
