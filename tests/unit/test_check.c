@@ -148,7 +148,7 @@ static void start_with_conf(const char *text)
 
 static const char good_conf[] =
     "listeners: [{name: w, address: '127.0.0.1:1', routes: [{path: /, kind: http, pool: a}]}]\n"
-    "pools: [{name: a, workers: ['unix:/a/b']}]\n";
+    "pools: [{name: a, workers: ['tcp://127.0.0.1:2']}]\n";
 
 /* The real program proves what it is, wherever its line is; and the line is no text. */
 Test(check, frontd_identifies_itself)
