@@ -9,10 +9,7 @@
  * A connection ends after its last byte (CLIENT_ENDING): our side is shut, and what the client
  * still sends is dropped for a while (CLIENT_LINGERING), since closing with unread bytes would
  * reset the connection and take the answer with it. Whoever breaks off at once is CLIENT_DOOMED.
- *
- * A socket that is closed while the kernel has bytes for a client that does not read keeps them,
- * for minutes, and nobody counts them. So one that lingers is kept for as long as the client reads
- * what the kernel has, and whoever is doomed with bytes unsent is reset (destroy()).
+ * What becomes of bytes that the kernel has then is in client_end.c.
  *
  * The poller has every connection until it is closed, also while nothing of it is waited for: that
  * it was reset is seen at once (CLIENT_LOST). It has one no longer that would be reported in vain
@@ -31,8 +28,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/sockios.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -50,7 +45,6 @@ enum {
     SMALL_PART = 2,        /* of write_buffer: up to this an answer goes out, whatever is held */
     OUT_SMALL = 4096,      /* bytes: an answer that is held even where memory is out */
     WRITE_PIECES = 64,     /* of a message queue in one write */
-    UNSENT_SMALL = 4096,   /* bytes that the kernel may keep of a connection that is closed */
 };
 
 void client_touch(struct client *client)
@@ -169,32 +163,11 @@ void client_dispose(struct client *client)
     slab_put(&client->ctx->clients, client);
 }
 
-/*
- * How many bytes the kernel has that the client's has not acknowledged; 0 where they are few for
- * sure, or where the client's end of a UNIX socket has them already.
- */
-static uint32_t unsent(const struct client *client)
-{
-    int n = 0;
-    if (!client->bulky || client->peer_family == AF_UNIX || ioctl(client->fd, SIOCOUTQ, &n) < 0)
-        return 0;
-    return (uint32_t)MAX(n, 0);
-}
-
-/* What was not sent is given up: the kernel is not to keep it, and the client to know. */
-static void set_reset(const struct client *client)
-{
-    const struct linger at_once = {.l_onoff = 1};
-    if (client->peer_family != AF_UNIX)
-        setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-}
-
 static void destroy(struct client *client)
 {
     int fd = client->fd;
     CHECK(client->state == CLIENT_DOOMED);
-    if (client_waiting(client) > 0 || unsent(client) > UNSENT_SMALL)
-        set_reset(client);
+    client_set_end(client);
     client_dispose(client);
     close(fd);
 }
@@ -467,16 +440,6 @@ void client_end(struct client *client)
     client_touch(client);
 }
 
-void client_leave(struct client *client)
-{
-    if (unsent(client) <= UNSENT_SMALL) {
-        client_doom(client);
-        return;
-    }
-    client->last_request = true;
-    client_end(client);
-}
-
 /* Gives bytes to the session, and on to the next where it changes. Returns what is left over. */
 static size_t run(
     struct client *client, union codec_state *codec, char *p, size_t n, char **ret_rest)
@@ -619,7 +582,7 @@ static void on_end_of_input(struct client *client)
     }
     bool idle = list_empty(&client->requests) && client->pending == NULL &&
                 client_waiting(client) == 0;
-    if (client->state == CLIENT_LINGERING && unsent(client) > UNSENT_SMALL) {
+    if (client->state == CLIENT_LINGERING && client_unsent(client) > CLIENT_UNSENT_SMALL) {
         client->shut = true; /* client_timeout() looks how it reads the rest */
         client_touch(client);
         return;
@@ -778,7 +741,7 @@ static bool write_out(struct client *client)
     if (n < 0)
         return errno == EAGAIN || errno == EINTR;
     note_written(client, (size_t)n);
-    client->bulky |= client->wrote || n > UNSENT_SMALL;
+    client->bulky |= client->wrote || n > CLIENT_UNSENT_SMALL;
     client->wrote = true;
     size_t of_own = MIN((size_t)n, own);
     if (of_own > 0)
@@ -821,30 +784,9 @@ static void linger(struct client *client)
     client->state = CLIENT_LINGERING;
     client->shut = false; /* its end, if it has come, is seen once more */
     client->active_at = ctx_now(client->ctx);
-    client->unsent = unsent(client);
+    client->unsent = client_unsent(client);
     client->late = 0;
     client_free_pending(client);
-}
-
-/*
- * LINGER_MS have passed since it was last looked at. Whether the client still reads what the kernel
- * has, at write_rate or only body_timeout behind; with write_rate 0, something in body_timeout.
- */
-static bool reads_the_rest(struct client *client)
-{
-    const struct conf_limits *limits = &client->ctx->conf->limits;
-    uint64_t now = ctx_now(client->ctx);
-    uint32_t left = unsent(client);
-    uint64_t read = client->unsent > left ? client->unsent - left : 0;
-    uint64_t late = client->late + (now - client->active_at);
-    uint64_t earned = limits->write_rate > 0 ? read * 1000 / limits->write_rate
-                      : read > 0             ? late
-                                             : 0;
-    late = late > earned ? late - earned : 0;
-    client->unsent = left;
-    client->late = (uint32_t)MIN(late, (uint64_t)UINT32_MAX);
-    client->active_at = now;
-    return left > UNSENT_SMALL && late < limits->body_timeout;
 }
 
 /* It has shut its side, and had its time for what is in progress: what is out is left to it. */
@@ -954,7 +896,7 @@ void client_timeout(struct wheel_timer *timer)
         refusal_note(client, CLOSED_NO_BYTE);
     }
     bool ended = client->state == CLIENT_HALF_CLOSED || client->shut;
-    if (client->state == CLIENT_LINGERING && reads_the_rest(client))
+    if (client->state == CLIENT_LINGERING && client_reads_the_rest(client))
         ; /* it is looked at again */
     else if (client->state < CLIENT_ENDING && ended && client_waiting(client) == 0)
         give_up_calls(client);

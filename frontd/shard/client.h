@@ -115,7 +115,7 @@ struct client {
     bool guessed : 1;        /* `claimed` has guesses that become smaller: request_guess_again() */
     bool backlog : 1;        /* members of its batches wait to be started */
     bool wrote : 1;          /* something has been written to it */
-    bool bulky : 1;          /* more than UNSENT_SMALL of it may still be in the kernel's buffer */
+    bool bulky : 1;          /* more than a little of it may still be in the kernel's buffer */
     /* Of one turn, and not carried: */
     bool yields : 1; /* it has had its share, and goes on (as one that is `paused`) in the next */
     bool later : 1;  /* it is one of ctx->later_clients */
@@ -383,6 +383,28 @@ static inline uint64_t client_pending_due(const struct client *client)
 {
     return MIN(client->pending->heard, client->pending->window) + client_body_timeout(client);
 }
+
+/* For client.c (client_end.c) */
+
+/* Bytes that the kernel may keep of a connection that is closed. */
+enum { CLIENT_UNSENT_SMALL = 4096 };
+
+/*
+ * How many bytes the kernel has that the client's has not acknowledged; 0 where they are few for
+ * sure, or where the client's end of a UNIX socket has them already.
+ */
+uint32_t client_unsent(const struct client *client);
+
+/* It is about to be closed: what was not sent is given up, the kernel is not to keep it, and the
+ * client to know. Before it is stripped. */
+void client_set_end(const struct client *client);
+
+/*
+ * One that lingers has had its time since it was last looked at. Returns whether it is kept: the
+ * client still reads what the kernel has, at write_rate or not body_timeout behind; with write_rate
+ * 0, something in body_timeout.
+ */
+bool client_reads_the_rest(struct client *client);
 
 /* For client_move.c */
 

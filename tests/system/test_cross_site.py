@@ -1,5 +1,6 @@
 """Requests that a browser makes for pages of other sites: what is refused, who may read the answers."""
 import json
+import time
 
 import pytest
 
@@ -21,7 +22,8 @@ BATCH = b"[" + BODY + b"," + rpc_body("demo.echo", [2], 2) + b"]"
 
 ROUTES = [
     rpc_route(),
-    rpc_route("/listed", origins=[GOOD, LOCAL], cors=CORS, timeout="2s"),
+    rpc_route("/listed", origins=[GOOD, LOCAL], cors=CORS),
+    rpc_route("/late", origins=[GOOD], cors=CORS, timeout="1s"),
     rpc_route("/any", origins=["*"]),
     rpc_route("/open", cross_site="allow"),
     rpc_route("/lenient", origins=[GOOD], cross_site="allow"),
@@ -31,7 +33,7 @@ ROUTES = [
     ws_route(),
     ws_route("/ws-own", cross_site="refuse"),
 ]
-LIMITS = {"body": 4096, "batch": 10, "body_timeout": "1s"}
+LIMITS = {"body": 4096, "batch": 10, "body_timeout": "3s"}
 
 
 def handler(call):
@@ -220,7 +222,8 @@ ANSWERS = {
 def test_every_answer_can_be_read(web, name):
     status, body, *headers = ANSWERS[name]
     with web.client() as client:
-        r = readable(post(client, "/listed", origin(GOOD), *(headers or [JSON]), body=body))
+        path = "/late" if status == 504 else "/listed"
+        r = readable(post(client, path, origin(GOOD), *(headers or [JSON]), body=body))
         assert r.status == status
 
 
@@ -353,12 +356,14 @@ def test_it_is_logged(site):
     web = site(routes=[rpc_route(), rpc_route("/listed", origins=[GOOD])])
     web.fake()
     web.start()
+    begun = time.monotonic()
     with web.client() as client:
         for path, by in (("/rpc", EVIL), ("/listed", EVIL), ("/rpc", "x" * 1000)):
             assert post(client, path, origin(by), PLAIN).status == 403
     line = "listener web, route /rpc: a cross-site request is refused with 403 (Origin: %s)" % EVIL
     wait_for(lambda: line in web.front.text(), "the line")
-    assert web.front.text().count("a cross-site request is refused") == 1       # one in 10 s
+    lines = web.front.text().count("a cross-site request is refused")
+    assert lines == 1 or time.monotonic() - begun >= 10     # at most one in 10 s
 
 
 # Reloads
