@@ -9,7 +9,7 @@ import pytest
 from fakeworker import echo
 from harness import Site, http_route, rpc_route, wait_for, ws_route
 from httpclient import request, rpc_body, rpc_request
-from reloads import HUP, USR2, wait_read
+from reloads import HUP, USR2, endpoint, wait_read
 from wsclient import PING, TEXT, WsClient, upgrade, ws_frame
 
 BOTH = pytest.mark.parametrize("number", [HUP, USR2], ids=["hup", "usr2"])
@@ -32,9 +32,20 @@ ROUTES = [rpc_route(), http_route(), ws_route(), ws_route("/ask", events=True, c
 
 @pytest.fixture(scope="module")
 def web():
-    with Site(routes=ROUTES) as site:
+    # Longer than a hundred clients take on any machine: what has begun goes on.
+    with Site(routes=[{**r, **({"ping": "60s"} if r["kind"] == "websocket" else {"timeout": "60s"})} for r in ROUTES],
+              limits={"header_timeout": "60s", "body_timeout": "60s"}) as site:
         site.fake(handler=answer)
         yield site.start()
+
+
+def all_read(clients):
+    """Whether the front has read all that these clients have sent."""
+    with open("/proc/net/tcp") as f:
+        next(f)
+        waiting = {tuple(int(end.split(":")[1], 16) for end in line.split()[1:3])
+                   for line in f if int(line.split()[4].split(":")[1], 16) > 0}
+    return not waiting & {endpoint(client) for client in clients}
 
 
 def text(n):
@@ -53,7 +64,7 @@ def released(worker, count):
     def there():
         return [c for c in worker.calls if not c.done and
                 (c.method == "slow" or (c.method == "http.request" and c.params["path"] == "/slow"))]
-    worker.wait(lambda: len(there()) >= count, "%d calls" % count)
+    worker.wait(lambda: len(there()) >= count, "%d calls" % count, 60)
     for call in reversed(there()):
         call.http(200, [], b"/slow") if call.method == "http.request" else call.reply("slow")
 
@@ -102,12 +113,11 @@ def test_cut_at_every_byte(web, name, order):
     for begin in range(1, len(data), step):
         cuts = range(begin, min(begin + step, len(data)))
         with contextlib.ExitStack() as stack:
-            clients = [(cut, stack.enter_context(WsClient(web.address, None))) for cut in cuts]
+            clients = [(cut, stack.enter_context(WsClient(web.address, None, timeout=60))) for cut in cuts]
             for cut, client in clients:
                 client.send(data[:cut])
             if order == "answered":
-                for _, client in clients:
-                    wait_read(client)
+                wait_for(lambda: all_read([client for _, client in clients]), "the front to read", 60)
                 released(worker, sum(cut >= first for cut in cuts))
             for cut, client in clients:
                 client.send(data[cut:])
