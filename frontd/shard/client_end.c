@@ -30,6 +30,7 @@ void client_set_end(const struct client *client)
 void client_leave(struct client *client)
 {
     if (client_unsent(client) <= CLIENT_UNSENT_SMALL) {
+        client->bulky = false; /* it need not be asked once more */
         client_doom(client);
         return;
     }

@@ -700,7 +700,8 @@ static void expire(struct client *client)
             client_doom(client);
         return;
     }
-    if (client->pending != NULL && client_pending_due(client) <= now && client_too_slow(client)) {
+    if (client->pending != NULL && client_may_start(client) && client_pending_due(client) <= now &&
+        client_too_slow(client)) {
         refusal_note(client, CLOSED_SLOW_SENDER);
         fail(client, WS_CODE_POLICY);
         return;

@@ -24,7 +24,8 @@ static void check_worker(struct span body)
     CHECK(first.nmethods <= HELLO_METHODS_MAX && first.max_frame > 0);
     CHECK(hello_worker_write(&written, &first) == 0);
     CHECK(hello_worker_read((struct span){buf_data(&written), buf_len(&written)}, &second) == 0);
-    CHECK(same(first.name, second.name) && first.pid == second.pid);
+    CHECK(same(first.name, second.name) && same(first.responses, second.responses));
+    CHECK(first.pid == second.pid);
     CHECK(first.concurrency == second.concurrency && first.max_frame == second.max_frame);
     CHECK(first.has_methods == second.has_methods && first.nmethods == second.nmethods);
     for (size_t i = 0; i < first.nmethods; i++)

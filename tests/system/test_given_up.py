@@ -238,7 +238,7 @@ def test_a_half_closed_client_whose_second_call_takes_too_long(site):
 
 def test_over_a_reload():
     """One that lingers moves, and is reset by the new shard, or reads to its end there."""
-    web = Front(routes=[http_route("/")], limits={"body_timeout": "3s"})
+    web = Front(drain="60s", routes=[http_route("/")], limits={"body_timeout": "3s"})
     try:
         web.fake(handler=answer)
         web.start()

@@ -218,6 +218,22 @@ def test_one_that_does_not_read(site, kind):
             is_answered(client)
 
 
+@patient()
+def test_what_waits_is_not_slow(site):
+    """Whole messages, and one that has begun, wait for longer than body_timeout while the client is asked for signs
+    of life."""
+    web, worker = build(site, {"body_timeout": "500ms"}, ping="200ms")
+    with web.ws() as client:
+        busy(worker, client)
+        fourth = text(CALLS + 1)
+        client.send(client.wrap(text(CALLS)) + ws_frame(TEXT, fourth[:20], fin=False))
+        while len(client.pings) < 8:
+            fin, opcode, payload = client.read_frame()
+            client._control(opcode, payload)
+        client.send(ws_frame(CONTINUATION, fourth[20:]))
+        answer_all(worker, client, CALLS + 2)
+
+
 # Close
 
 def test_close_at_calls_per_connection(site):
@@ -298,29 +314,32 @@ def front():
 def test_over_a_reload(front, kind):
     """An old shard answers as long as it has the connection; what was read and waits goes along."""
     route = {"timeout": "60s"}
-    web = front(routes=[ws_route(**route), rpc_route()], streams={"frame": route},
-                limits={"calls_per_connection": CALLS, "body": BODY})
+    web = front(drain="60s", routes=[ws_route(**route), rpc_route()], streams={"frame": route},
+                limits={"calls_per_connection": 1, "body": BODY})
     worker = web.fake(handler=hold)
     web.start()
-    with web.stays(kind) as client:
-        busy(worker, client)
+    with web.stays(kind) as client, web.client() as idle:
         ask = asks(client)
-        client.send(client.wrap(text(CALLS)) + ask + client.wrap(text(CALLS + 1)) + ask[:2])
+        client.send(client.wrap(text(0)))
+        first = worker.wait_calls(1)
+        client.send(client.wrap(text(1)) + ask + client.wrap(text(2)) + ask[:2])
         is_answered(client)
+        old = web.shards()
+        wait_for(lambda: web.shard_of(idle) in old, "the idle one")
         web.reload(gone=False)
+        wait_for(lambda: web.shard_of(idle) in set(web.shards()) - set(old), "the old shard to hand over")
         client.send(ask[2:] + ask[:3])
         is_answered(client)
-        for n in range(CALLS):
-            worker.calls[n].reply(n)
-            assert client.read_json()["id"] == n
-        worker.wait_calls(CALLS + 2)
-        assert [c.channel.front["generation"] for c in worker.calls[CALLS:]] == [2, 2]
+        first.reply(0)
+        assert client.read_json()["id"] == 0
+        second = worker.wait_calls(2)
         web.wait_log("the old shards are gone")
         client.send(ask[3:])
         is_answered(client)
-        for n in range(CALLS, CALLS + 2):
-            worker.calls[n].reply(n)
-            assert client.read_json()["id"] == n
+        second.reply(1)
+        worker.wait_calls(3).reply(2)
+        assert [c.channel.front["generation"] for c in worker.calls] == [1, 2, 2]
+        assert [client.read_json()["id"] for _ in range(2)] == [1, 2]
 
 
 # What comes between the parts of a message
