@@ -29,8 +29,8 @@ enum { CROSS_SITE_UNLISTED = -1 };
  * (CROSS_SITE_UNLISTED: it names none that is listed, or is not let in though it is).
  *
  * Refused are: what comes from an origin that is not listed, where others are; a simple POST of
- * another site; a simple POST with credentials (Cookie, Authorization) that is let in by "*" alone;
- * and a preflight of an origin that is not listed.
+ * another site; a simple POST with credentials (Cookie, Authorization) that is let in by "*" or
+ * "null" alone; and a preflight of an origin that is not listed.
  */
 enum cross_site cross_site_judge(const struct http1_head *head, char *const *origins,
     size_t norigins, bool refuse, int *ret_listed);

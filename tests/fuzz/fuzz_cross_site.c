@@ -142,8 +142,8 @@ static void check(char *const *origins, size_t norigins, bool refuse)
     int got = -7, wanted = listed(origins, norigins);
     const bool asks = head.method == HTTP1_OPTIONS && has("origin", 0) &&
                       has("access-control-request-method", 0);
-    const bool star = wanted >= 0 && strcmp(origins[wanted], "*") == 0;
-    if (star && refuse && simple() && foreign() && (has("cookie", 0) || has("authorization", 0)))
+    const bool anybody = wanted >= 0 && strpbrk(origins[wanted], ":") == NULL;
+    if (anybody && refuse && simple() && foreign() && (has("cookie", 0) || has("authorization", 0)))
         wanted = -1;
     enum cross_site verdict = CROSS_SITE_PASS;
     if (wanted >= 0)
@@ -165,12 +165,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(copy, data, used);
     CHECK(http1_head_parse(copy, used, &limits, &head, &used) == 0);
 
-    char first[] = "https://example.com", second[] = "http://localhost:8080", star[] = "*";
-    char *const some[] = {first, second}, *const any[] = {star, first};
+    char first[] = "https://example.com", second[] = "http://localhost:8080", star[] = "*",
+         null[] = "null";
+    char *const some[] = {first, second, null}, *const any[] = {star, first};
     CHECK(cross_site_foreign(&head) == foreign());
     for (int refuse = 0; refuse <= 1; refuse++) {
         check(NULL, 0, refuse != 0);
-        check(some, 2, refuse != 0);
+        check(some, 3, refuse != 0);
         check(any, 2, refuse != 0);
     }
     free(copy);

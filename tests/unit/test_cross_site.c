@@ -304,7 +304,10 @@ Test(cross_site, any_origin)
 Test(cross_site, null_can_be_listed)
 {
     static const struct row rows[] = {
-        {"POST", "Origin: null\r\n" PLAIN COOKIE, PASS, 0},
+        {"POST", "Origin: null\r\n" PLAIN, PASS, 0},
+        {"POST", "Origin: null\r\n" JSON COOKIE, PASS, 0},
+        {"POST", "Origin: null\r\n" PLAIN COOKIE, REFUSED, -1}, /* any page can have that origin */
+        {"POST", "Origin: null\r\n" SAME PLAIN COOKIE, PASS, 0},
         {"POST", EVIL PLAIN, REFUSED, -1},
     };
     char *const origins[] = {TEXT("null"), NULL};
