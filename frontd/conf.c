@@ -54,6 +54,7 @@ static void free_pool(struct conf_pool *pool)
     for (uint32_t i = 0; i < pool->nworkers; i++) {
         mem_free(pool->workers[i].text);
         mem_free(pool->workers[i].pattern);
+        mem_free(pool->workers[i].host);
     }
     mem_free(pool->workers);
     mem_free(pool->name);

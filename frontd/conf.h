@@ -11,12 +11,14 @@
 #include "common/log.h"
 
 enum {
-    CONF_SHARDS_MAX = 31,       /* of 63 seats in the shared memory: two generations fit */
-    CONF_LISTENERS_MAX = 64,    /* their descriptors for one shard fit in one message */
-    CONF_POOLS_MAX = 64,        /* the shared memory has a row for each */
-    CONF_BATCH_MAX = 65536,     /* limits.batch: a shard keeps room for that many members */
-    CONF_SIZE_MAX = 1 << 30,    /* any size: a buffer never exceeds 2 GiB */
-    CONF_MEMORY_MIN = 16 << 20, /* limits.memory: below it a shard has no room to move */
+    CONF_SHARDS_MAX = 31,         /* of 63 seats in the shared memory: two generations fit */
+    CONF_LISTENERS_MAX = 64,      /* their descriptors for one shard fit in one message */
+    CONF_ADDRESSES_MAX = 8,       /* of a listener's name; more are not used */
+    CONF_ALL_ADDRESSES_MAX = 256, /* of all listeners together */
+    CONF_POOLS_MAX = 64,          /* the shared memory has a row for each */
+    CONF_BATCH_MAX = 65536,       /* limits.batch: a shard keeps room for that many members */
+    CONF_SIZE_MAX = 1 << 30,      /* any size: a buffer never exceeds 2 GiB */
+    CONF_MEMORY_MIN = 16 << 20,   /* limits.memory: below it a shard has no room to move */
 };
 
 #define CONF_MEMORY_MAX ((uint64_t)1 << 40) /* limits.memory */
@@ -119,8 +121,10 @@ struct conf_route {
 
 struct conf_listener {
     char *name;
-    char *text; /* the address as written */
-    struct conf_address address;
+    char *text;                  /* the address as written */
+    struct conf_address address; /* the first of them; its length is 0 where there is none */
+    struct conf_address addresses[CONF_ADDRESSES_MAX];
+    uint32_t naddresses;
     enum conf_protocol protocol;
     bool paths_strict; /* HTTP: paths: strict */
     /* HTTP: longest path first; with a host before without. Else one of kind CONF_STREAM. */
@@ -141,7 +145,9 @@ enum conf_hash {
 struct conf_worker {
     char *text;                  /* as written, and as shown in logs */
     char *pattern;               /* UNIX: the path, its last part may have wildcards; NULL: TCP */
-    struct conf_address address; /* TCP */
+    char *host;                  /* TCP, a name: looked up when it is dialled; else NULL */
+    uint16_t port;               /* of the host */
+    struct conf_address address; /* TCP, where it is no name */
 };
 
 struct conf_pool {
@@ -201,6 +207,7 @@ struct conf_findings {
     /* What is allowed, and hardly meant; NULL: it is not told. */
     void (*odd)(void *data, const char *text);
     void *data;
+    bool blind; /* names of listeners are not looked up: they have no addresses then */
 };
 
 /*

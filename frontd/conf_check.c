@@ -115,13 +115,14 @@ static void check_worker(
 {
     worker->text = checker_copy(checker, text);
     if (strncmp(text, "tcp://", 6) == 0) {
+        char host[CONF_VALUE_HOST_SIZE];
         const char *wrong = strncmp(text + 6, "unix:", 5) == 0
                                 ? "not host:port"
-                                : conf_value_address(text + 6, &worker->address);
-        if (wrong == conf_value_unresolved)
-            checker_complain_of_start(checker, key, "'%s': %s", text, wrong);
-        else if (wrong != NULL)
+                                : conf_value_host(text + 6, host, &worker->port, &worker->address);
+        if (wrong != NULL)
             checker_complain(checker, key, "'%s': %s", text, wrong);
+        else if (worker->address.len == 0)
+            worker->host = checker_copy(checker, host);
         return;
     }
     if (strncmp(text, "unix:/", 6) != 0) {
@@ -266,7 +267,12 @@ static void check_listener(
     listener->protocol = (enum conf_protocol)checker_name(
         checker, key, raw->protocol, protocols, ARRAY_LEN(protocols));
     snprintf(key, sizeof(key), "listeners[%u].address", index);
-    const char *wrong = conf_value_address(raw->address, &listener->address);
+    size_t n = 0;
+    bool look_up = checker->findings == NULL || !checker->findings->blind;
+    const char *wrong = conf_value_addresses(raw->address, look_up, listener->addresses, &n);
+    listener->naddresses = (uint32_t)n;
+    if (n > 0)
+        listener->address = listener->addresses[0];
     if (wrong == conf_value_unresolved)
         checker_complain_of_start(checker, key, "'%s': %s", raw->address, wrong);
     else if (wrong != NULL)
@@ -330,6 +336,38 @@ static void check_top(struct checker *checker, const struct conf_raw *raw, struc
         checker, "log.format", raw->log.format, formats, ARRAY_LEN(formats));
 }
 
+/* Of all interfaces, the family that was not written is another listener's that has it by name. */
+static void leave_to_others(struct conf_listener *listener, const struct conf *conf)
+{
+    for (uint32_t i = 0; i < conf->nlisteners; i++) {
+        const struct conf_listener *other = &conf->listeners[i];
+        if (other != listener && listener->naddresses == 2 &&
+            conf_value_is_any(&listener->address) &&
+            conf_value_same(&listener->addresses[1], &other->address))
+            listener->naddresses = 1;
+    }
+}
+
+/* No two listeners have an address in common, however it is written. */
+static void check_addresses(struct checker *checker, unsigned index, struct conf *conf)
+{
+    struct conf_listener *listener = &conf->listeners[index];
+    char key[96];
+    leave_to_others(listener, conf);
+    snprintf(key, sizeof(key), "listeners[%u].address", index);
+    for (unsigned i = 0; i < index; i++) {
+        const struct conf_listener *other = &conf->listeners[i];
+        for (uint32_t k = 0; k < listener->naddresses * other->naddresses; k++) {
+            if (conf_value_same(&listener->addresses[k % listener->naddresses],
+                    &other->addresses[k / listener->naddresses])) {
+                checker_complain(checker, key, "'%s' and '%s' have an address in common",
+                    listener->text, other->text);
+                return;
+            }
+        }
+    }
+}
+
 static void check_all(struct checker *checker, const struct conf_raw *raw, struct conf *conf)
 {
     refuse_later_keys(checker);
@@ -360,6 +398,14 @@ static void check_all(struct checker *checker, const struct conf_raw *raw, struc
     conf->nlisteners = raw->listeners_count;
     for (unsigned i = 0; i < raw->listeners_count && !checker->failed; i++)
         check_listener(checker, raw, i, conf);
+    for (unsigned i = 0; i < raw->listeners_count && !checker->failed; i++)
+        check_addresses(checker, i, conf);
+    uint32_t addresses = 0;
+    for (unsigned i = 0; i < conf->nlisteners; i++)
+        addresses += conf->listeners[i].naddresses;
+    if (addresses > CONF_ALL_ADDRESSES_MAX)
+        checker_complain(checker, "listeners", "they have %u addresses, at most %d", addresses,
+            CONF_ALL_ADDRESSES_MAX);
 }
 
 int conf_check(const char *file, const struct conf_raw *raw, const struct conf_lines *lines,

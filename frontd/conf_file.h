@@ -19,3 +19,7 @@ int conf_file_try(const char *path, const struct conf_findings *findings, struct
 /* The same from an open descriptor (borrowed), read from its start; `name` is for messages. */
 int conf_file_load_fd(int fd, const char *name, struct buf *ret_text, struct conf **ret_conf,
     char *error, size_t error_size);
+
+/* The same with `findings`. */
+int conf_file_try_fd(int fd, const char *name, const struct conf_findings *findings,
+    struct buf *ret_text, struct conf **ret_conf, char *error, size_t error_size);

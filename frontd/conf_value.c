@@ -163,37 +163,172 @@ static const char *parse_unix(const char *path, struct conf_address *ret_address
 
 const char conf_value_unresolved[] = "the host cannot be resolved";
 
-const char *conf_value_address(const char *text, struct conf_address *ret_address)
+/* Splits "host:port" and "[v6]:port". The host may be empty, or '*'. */
+static const char *split(const char *text, char host[CONF_VALUE_HOST_SIZE], uint16_t *ret_port)
 {
-    if (strncmp(text, "unix:", 5) == 0)
-        return parse_unix(text + 5, ret_address);
-    char host[256];
     const char *colon = strrchr(text, ':');
-    if (colon == NULL || (size_t)(colon - text) >= sizeof(host))
+    if (colon == NULL || (size_t)(colon - text) >= CONF_VALUE_HOST_SIZE)
         return "not an address such as 0.0.0.0:8080, [::1]:8080 or unix:/path";
     size_t host_len = (size_t)(colon - text);
     const char *start = text;
     if (host_len >= 2 && text[0] == '[' && colon[-1] == ']') {
         start++;
         host_len -= 2;
+        if (host_len == 0)
+            return "an IPv6 address stands in the brackets: [::1]:8080";
     } else if (memchr(text, ':', host_len) != NULL) {
         return "an IPv6 address stands in brackets: [::1]:8080";
     }
-    if (host_len == 0)
-        return "the host is missing: 0.0.0.0:8080 or [::]:8080 for every address";
     memcpy(host, start, host_len);
     host[host_len] = '\0';
     uint64_t port;
     if (conf_value_number(colon + 1, 1, 65535, &port) != NULL)
         return "the port is a number from 1 to 65535";
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+    *ret_port = (uint16_t)port;
+    return NULL;
+}
+
+/* Looks it up, or only reads it where it is a number. Returns 0 with *ret_found, or what
+ * getaddrinfo() does. */
+static int find(const char *host, uint16_t port, bool numeric, struct addrinfo **ret_found)
+{
+    char service[8];
+    struct addrinfo hints = {
+        .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | (numeric ? AI_NUMERICHOST : 0)};
+    snprintf(service, sizeof(service), "%u", port);
+    return getaddrinfo(host, service, &hints, ret_found);
+}
+
+static void take_address(const struct addrinfo *found, struct conf_address *ret_address)
+{
+    *ret_address = (struct conf_address){.len = found->ai_addrlen};
+    CHECK(found->ai_addrlen <= sizeof(ret_address->sock));
+    memcpy(&ret_address->sock, found->ai_addr, found->ai_addrlen);
+}
+
+const char *conf_value_host(const char *text, char ret_host[CONF_VALUE_HOST_SIZE],
+    uint16_t *ret_port, struct conf_address *ret_address)
+{
+    char host[CONF_VALUE_HOST_SIZE];
+    uint16_t port = 0;
     struct addrinfo *found = NULL;
-    if (getaddrinfo(host, colon + 1, &hints, &found) != 0)
-        return conf_value_unresolved;
-    struct conf_address address = {.len = found->ai_addrlen};
-    CHECK(found->ai_addrlen <= sizeof(address.sock));
-    memcpy(&address.sock, found->ai_addr, found->ai_addrlen);
-    freeaddrinfo(found);
+    const char *wrong = split(text, host, &port);
+    if (wrong == NULL && (host[0] == '\0' || strchr(host, '*') != NULL))
+        wrong = "a host is needed here";
+    if (wrong == NULL && strspn(host, ":.%_-0123456789abcdefghijklmnopqrstuvwxyz"
+                                      "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != strlen(host))
+        wrong = "a host is a name or an address";
+    if (wrong != NULL)
+        return wrong;
+    struct conf_address address = {.len = 0};
+    if (find(host, port, true, &found) == 0) {
+        take_address(found, &address);
+        freeaddrinfo(found);
+    } else if (text[0] == '[') {
+        return "no IPv6 address is in the brackets";
+    }
+    memcpy(ret_host, host, strlen(host) + 1);
+    *ret_port = port;
     *ret_address = address;
     return NULL;
+}
+
+static void put_any(sa_family_t family, uint16_t port, struct conf_address *ret_address)
+{
+    *ret_address = (struct conf_address){.len = 0};
+    ret_address->sock.any.sa_family = family;
+    if (family == AF_INET6) {
+        ret_address->len = sizeof(ret_address->sock.in6);
+        ret_address->sock.in6.sin6_port = htons(port);
+    } else {
+        ret_address->len = sizeof(ret_address->sock.in);
+        ret_address->sock.in.sin_port = htons(port);
+    }
+}
+
+static void put_loopback(uint16_t port, struct conf_address *ret_addresses)
+{
+    put_any(AF_INET6, port, &ret_addresses[0]);
+    ret_addresses[0].sock.in6.sin6_addr = in6addr_loopback;
+    put_any(AF_INET, port, &ret_addresses[1]);
+    ret_addresses[1].sock.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+}
+
+bool conf_value_is_any(const struct conf_address *address)
+{
+    if (address->sock.any.sa_family == AF_INET)
+        return address->sock.in.sin_addr.s_addr == htonl(INADDR_ANY);
+    return address->sock.any.sa_family == AF_INET6 &&
+           memcmp(&address->sock.in6.sin6_addr, &in6addr_any, sizeof(in6addr_any)) == 0;
+}
+
+bool conf_value_same(const struct conf_address *one, const struct conf_address *other)
+{
+    return one->len == other->len && memcmp(&one->sock, &other->sock, one->len) == 0;
+}
+
+/* Of an address that is that of all interfaces in one family: both families. */
+static size_t add_other_family(struct conf_address *addresses, uint16_t port)
+{
+    if (!conf_value_is_any(&addresses[0]))
+        return 1;
+    put_any(addresses[0].sock.any.sa_family == AF_INET ? AF_INET6 : AF_INET, port, &addresses[1]);
+    return 2;
+}
+
+const char *conf_value_addresses(const char *text, bool look_up,
+    struct conf_address ret_addresses[CONF_ADDRESSES_MAX], size_t *ret_n)
+{
+    char host[CONF_VALUE_HOST_SIZE];
+    uint16_t port = 0;
+    struct addrinfo *found = NULL;
+    *ret_n = 0;
+    if (strncmp(text, "unix:", 5) == 0) {
+        const char *wrong = parse_unix(text + 5, &ret_addresses[0]);
+        *ret_n = wrong == NULL;
+        return wrong;
+    }
+    const char *wrong = split(text, host, &port);
+    if (wrong != NULL)
+        return wrong;
+    if (host[0] == '\0' || strcmp(host, "*") == 0) {
+        put_any(AF_INET, port, &ret_addresses[0]);
+        *ret_n = add_other_family(ret_addresses, port);
+        return NULL;
+    }
+    if (find(host, port, true, &found) == 0) {
+        take_address(found, &ret_addresses[0]);
+        freeaddrinfo(found);
+        *ret_n = add_other_family(ret_addresses, port);
+        return NULL;
+    }
+    if (strcasecmp(host, "localhost") == 0) { /* RFC 6761 section 6.3, whatever /etc/hosts has */
+        put_loopback(port, ret_addresses);
+        *ret_n = 2;
+        return NULL;
+    }
+    if (!look_up)
+        return NULL;
+    if (find(host, port, false, &found) != 0)
+        return conf_value_unresolved;
+    for (const struct addrinfo *at = found; at != NULL && *ret_n < CONF_ADDRESSES_MAX;
+         at = at->ai_next) {
+        bool known = false;
+        take_address(at, &ret_addresses[*ret_n]);
+        for (size_t i = 0; i < *ret_n; i++)
+            known |= conf_value_same(&ret_addresses[i], &ret_addresses[*ret_n]);
+        *ret_n += !known;
+    }
+    freeaddrinfo(found);
+    return NULL;
+}
+
+const char *conf_value_address(const char *text, struct conf_address *ret_address)
+{
+    struct conf_address addresses[CONF_ADDRESSES_MAX];
+    size_t n;
+    const char *wrong = conf_value_addresses(text, true, addresses, &n);
+    if (wrong == NULL)
+        *ret_address = addresses[0];
+    return wrong;
 }

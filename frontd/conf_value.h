@@ -28,8 +28,30 @@ const char *conf_value_realm(const char *text, uint64_t *ret_id);
 
 const char *conf_value_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret_number);
 
+enum { CONF_VALUE_HOST_SIZE = 256 /* of a host's name, its NUL included */ };
+
+/*
+ * "host:port", "[v6]:port". Nothing is looked up: *ret_address has the length 0 where the host is a
+ * name.
+ */
+const char *conf_value_host(const char *text, char ret_host[CONF_VALUE_HOST_SIZE],
+    uint16_t *ret_port, struct conf_address *ret_address);
+
 /* What is wrong where a host name is not known here and now; told by its address. */
 extern const char conf_value_unresolved[];
 
-/* "host:port", "[v6]:port", "unix:/path". A host name is resolved now, once. */
+/*
+ * Where a listener is to listen: "host:port", "[v6]:port", "unix:/path". All addresses of a host,
+ * at most CONF_ADDRESSES_MAX of them; of localhost both loopback addresses. Without a host, with
+ * '*', and where the address is that of all interfaces in one family, those of both families, the
+ * one that was written first. look_up: false leaves out names, of which there are 0 addresses then.
+ */
+const char *conf_value_addresses(const char *text, bool look_up,
+    struct conf_address ret_addresses[CONF_ADDRESSES_MAX], size_t *ret_n);
+
+/* The first of them. A host name is looked up now, once. */
 const char *conf_value_address(const char *text, struct conf_address *ret_address);
+
+/* Whether it is that of all interfaces; and whether two are the same. */
+bool conf_value_is_any(const struct conf_address *address);
+bool conf_value_same(const struct conf_address *one, const struct conf_address *other);

@@ -302,7 +302,8 @@ int channel_dial(struct channel *channel, const struct sockaddr *address, sockle
     channel->left = 0;
     channel->orphans = 0;
     channel->quiet = channel->asked = 0;
-    ctx_arm(channel->ctx, &channel->timer, CHANNEL_HELLO_MS);
+    ctx_arm(
+        channel->ctx, &channel->timer, channel->dial_ms == 0 ? CHANNEL_HELLO_MS : channel->dial_ms);
     return 0;
 }
 

@@ -79,6 +79,7 @@ struct channel {
     struct idmap calls;
     size_t orphans; /* of them, those that are not waited for and have no slot any more */
     struct wheel_timer timer;
+    uint32_t dial_ms;   /* for connecting; the owner sets it, 0: CHANNEL_HELLO_MS */
     uint64_t timeout;   /* ms: how long it may be silent while calls wait; the owner sets it */
     uint64_t busy_at;   /* ms: since when there are calls that are no orphans, if there are */
     uint64_t due;       /* ms: when the timer is to come */

@@ -56,9 +56,13 @@ int pool_open(struct pool *pool)
 {
     for (uint32_t i = 0; i < pool->conf->nworkers; i++) {
         const struct conf_worker *worker = &pool->conf->workers[i];
-        int r = worker->pattern == NULL
-                    ? worker_add(pool, worker->text, &worker->address)
-                    : watch_init(&pool->watches[pool->nwatches++], pool, worker);
+        int r;
+        if (worker->pattern != NULL)
+            r = watch_init(&pool->watches[pool->nwatches++], pool, worker);
+        else if (worker->host != NULL)
+            r = worker_add_host(pool, worker);
+        else
+            r = worker_add(pool, worker->text, &worker->address);
         if (r < 0)
             return r;
     }
@@ -68,8 +72,7 @@ int pool_open(struct pool *pool)
 bool pool_settled(const struct pool *pool)
 {
     list_for_each (node, &pool->workers) {
-        enum channel_state state = container_of(node, struct worker, node)->channel.state;
-        if (pool->nready == 0 && (state == CHANNEL_CONNECTING || state == CHANNEL_GREETING))
+        if (pool->nready == 0 && !worker_settled(container_of(node, struct worker, node)))
             return false;
     }
     return true;

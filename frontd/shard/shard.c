@@ -33,6 +33,7 @@
 #include "frontd/shard/refusal.h"
 #include "frontd/shard/report.h"
 #include "frontd/shard/request.h"
+#include "frontd/shard/resolver.h"
 #include "frontd/shard/sandbox.h"
 #include "frontd/shard/shard_ctx.h"
 #include "frontd/shard/stay.h"
@@ -158,6 +159,7 @@ static void finish(struct shard *shard)
     mesh_shut();
     poller_close(&shard->ctx.poller);
     poller_close(&shard->ctx.writers);
+    resolver_close();
     report_close(&shard->report);
     if (!uv_is_closing((uv_handle_t *)&shard->control))
         uv_close((uv_handle_t *)&shard->control, NULL);
@@ -520,6 +522,17 @@ static int init_handles(struct shard *shard)
     return uv_poll_start(&shard->wake, UV_READABLE, on_wake);
 }
 
+static bool has_names(const struct conf *conf)
+{
+    for (uint32_t i = 0; i < conf->npools; i++) {
+        for (uint32_t k = 0; k < conf->pools[i].nworkers; k++) {
+            if (conf->pools[i].workers[k].host != NULL)
+                return true;
+        }
+    }
+    return false;
+}
+
 static int on_start(struct shard *shard, const struct ctl_start *start, const int *fds)
 {
     struct ctx *ctx = &shard->ctx;
@@ -532,8 +545,10 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
     shard->start.instance[sizeof(start->instance) - 1] = '\0';
     shard->start.conf_name[sizeof(start->conf_name) - 1] = '\0';
     memcpy(shard->fds, fds, sizeof(shard->fds));
-    int r = conf_file_load_fd(
-        fds[CTL_CONF], shard->start.conf_name, &text, &shard->conf, error, sizeof(error));
+    /* Where to listen is not its business: it is given sockets. */
+    static const struct conf_findings blind = {.blind = true};
+    int r = conf_file_try_fd(
+        fds[CTL_CONF], shard->start.conf_name, &blind, &text, &shard->conf, error, sizeof(error));
     if (r < 0) {
         log_error("%s", error);
         return r;
@@ -558,8 +573,13 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
     r = drop_privileges(shard->conf->user);
     if (r < 0)
         log_error("cannot give up privileges: %s", uv_strerror(r));
-    if (r == 0)
+    int names = -1; /* to the process that looks them up */
+    if (r == 0 && has_names(shard->conf) && (r = names = resolver_start()) < 0)
+        log_error("cannot start a process that looks up names of workers: %s", uv_strerror(r));
+    if (r >= 0)
         r = shut_in(shard->conf);
+    if (r == 0 && names >= 0)
+        r = resolver_open(ctx, names);
     if (r == 0)
         r = shard_ctx_init(ctx, shard->conf, shard->share);
     topics_init(stay_subscriptions);

@@ -5,6 +5,9 @@
  * channel is closed the worker is dialled again, with a back-off, or is forgotten if its socket's
  * file has gone.
  *
+ * One that has a name is looked up first (on_found()), off the loop; what has been looked up is
+ * tried in turn, and looked up again when all of it has failed, or the channel has ended.
+ *
  * GOAWAY takes the worker out of the ready ones and gives calls above last_call back to the queue;
  * the channel stays until the worker closes it.
  */
@@ -52,6 +55,8 @@ static void destroy(struct worker *worker)
     list_remove(&worker->node);
     worker->pool->nknown--;
     channel_deinit(&worker->channel);
+    resolver_cancel(&worker->query);
+    mem_free(worker->addresses);
     if (worker->share >= 0)
         share_worker_put(ctx->share, ctx->seat, worker->share);
     free_methods(worker);
@@ -101,16 +106,83 @@ static void note_trouble(struct worker *worker, const char *why)
     snprintf(worker->trouble, sizeof(worker->trouble), "%s", why);
 }
 
-static void dial(struct worker *worker)
+/* Whether its name has an address that has not been tried since it was looked up. */
+static bool has_more_addresses(const struct worker *worker)
+{
+    return worker->next < worker->naddresses;
+}
+
+static void dial_address(struct worker *worker)
 {
     wheel_disarm(&worker->retry);
+    if (worker->host != NULL) {
+        worker->address = worker->addresses[worker->next++];
+        worker->channel.dial_ms = has_more_addresses(worker) ? WORKER_CONNECT_MS : 0;
+    }
     int r = channel_dial(&worker->channel, &worker->address.sock.any, worker->address.len);
-    if (r < 0) {
+    if (r < 0 && has_more_addresses(worker)) {
+        dial_address(worker);
+    } else if (r < 0) {
         /* A file that is just being made, or still there after its worker: no news. */
         if (r != -ECONNREFUSED || worker->retry_ms >= 1000)
             log_unreachable(worker, uv_strerror(r));
         note_trouble(worker, uv_strerror(r));
         retry_later(worker);
+    }
+}
+
+static void on_found(
+    struct resolver_query *query, const struct conf_address *addresses, size_t n, const char *why)
+{
+    struct worker *worker = container_of(query, struct worker, query);
+    struct conf_address *copy = n == 0 ? NULL : mem_zalloc(n * sizeof(*copy));
+    if (copy == NULL) {
+        char text[sizeof(worker->trouble)];
+        snprintf(text, sizeof(text), "its name cannot be resolved: %s", n == 0 ? why : "no memory");
+        log_unreachable(worker, text);
+        note_trouble(worker, text);
+        retry_later(worker);
+        return;
+    }
+    memcpy(copy, addresses, n * sizeof(*copy));
+    mem_free(worker->addresses);
+    worker->addresses = copy;
+    worker->naddresses = (uint32_t)n;
+    worker->next = 0;
+    worker->looked_up = ctx_now(worker->pool->ctx);
+    dial_address(worker);
+}
+
+/* The time for an answer is the retry timer's: should none come, it is asked again. */
+static void look_up(struct worker *worker)
+{
+    resolver_cancel(&worker->query);
+    worker->query.answered = on_found;
+    int r = resolver_ask(&worker->query, worker->host, worker->port);
+    if (r == 0) {
+        ctx_arm(worker->pool->ctx, &worker->retry, (RESOLVER_LIMIT_S + 5) * 1000);
+        return;
+    }
+    if (worker->naddresses > 0) { /* better than none */
+        worker->next = 0;
+        dial_address(worker);
+        return;
+    }
+    log_unreachable(worker, "its name cannot be looked up now");
+    note_trouble(worker, "its name cannot be looked up now");
+    retry_later(worker);
+}
+
+static void dial(struct worker *worker)
+{
+    uint64_t now = ctx_now(worker->pool->ctx);
+    if (worker->host == NULL) {
+        dial_address(worker);
+    } else if (worker->naddresses == 0 || now - worker->looked_up >= WORKER_LOOK_UP_MS) {
+        look_up(worker);
+    } else {
+        worker->next = has_more_addresses(worker) ? worker->next : 0;
+        dial_address(worker);
     }
 }
 
@@ -149,10 +221,14 @@ static int take_row(struct worker *worker, int64_t pid)
     struct ctx *ctx = worker->pool->ctx;
     struct {
         struct conf_address address;
+        uint64_t name; /* shards may have reached it by different addresses of it */
         int64_t pid;
     } id;
     memset(&id, 0, sizeof(id));
-    memcpy(&id.address.sock, &worker->address.sock, worker->address.len);
+    if (worker->host == NULL)
+        memcpy(&id.address.sock, &worker->address.sock, worker->address.len);
+    else
+        id.name = worker->rank;
     id.pid = pid;
     if (worker->share >= 0)
         share_worker_put(ctx->share, ctx->seat, worker->share);
@@ -174,6 +250,8 @@ static void on_opened(struct channel *channel, const struct hello_worker *hello)
     worker->concurrency = hello->concurrency;
     worker->retry_ms = 0;
     worker->opened_at = ctx_now(channel->ctx);
+    worker->looked_up = 0; /* when it has gone, its name is looked up anew */
+    worker->next = worker->naddresses;
     worker->quiet = false;
     worker->trouble[0] = '\0';
     log_info("pool %s: worker %s (%s, pid %lld) is there, concurrency %u", worker->pool->conf->name,
@@ -279,6 +357,8 @@ static void replace(struct worker *worker)
     struct worker *successor = add(pool, worker->text, &worker->address);
     if (successor == NULL)
         return;
+    successor->host = worker->host;
+    successor->port = worker->port;
     worker->gone = true;
     successor->retry_ms = worker->retry_ms;
     successor->short_ms = worker->short_ms;
@@ -372,7 +452,7 @@ static void on_lost(struct channel *channel, const char *why)
     else if (calls > 0)
         log_warning("pool %s: worker %s is lost with %zu calls in progress: %s", pool->conf->name,
             worker->text, calls, why);
-    else if (!worker->gone)
+    else if (!worker->gone && !has_more_addresses(worker))
         log_unreachable(worker, why);
     if (channel->mute)
         tell_supervisor(worker, false);
@@ -389,6 +469,8 @@ static void on_closed(struct channel *channel)
     struct worker *worker = worker_of(channel);
     if (worker->gone)
         destroy(worker);
+    else if (has_more_addresses(worker))
+        dial_address(worker);
     else
         retry_later(worker);
 }
@@ -437,6 +519,24 @@ struct worker *worker_find(struct pool *pool, const char *text)
     return NULL;
 }
 
+int worker_add_host(struct pool *pool, const struct conf_worker *conf)
+{
+    struct worker *worker = add(pool, conf->text, &conf->address);
+    if (worker == NULL)
+        return -ENOMEM;
+    worker->host = conf->host;
+    worker->port = conf->port;
+    dial(worker);
+    return 0;
+}
+
+bool worker_settled(const struct worker *worker)
+{
+    enum channel_state state = worker->channel.state;
+    return state != CHANNEL_CONNECTING && state != CHANNEL_GREETING &&
+           !resolver_waits(&worker->query);
+}
+
 int worker_add(struct pool *pool, const char *text, const struct conf_address *address)
 {
     struct worker *worker = add(pool, text, address);
@@ -450,14 +550,12 @@ void worker_poke(struct worker *worker)
 {
     worker->retry_ms = worker->short_ms = 0;
     worker->quiet = false;
-    if (worker->channel.state == CHANNEL_CLOSED)
+    if (worker->channel.state == CHANNEL_CLOSED && !resolver_waits(&worker->query))
         dial(worker);
 }
 
 void worker_remove(struct worker *worker)
 {
-    if (worker->gone)
-        return;
     worker->gone = true;
     if (worker->channel.state == CHANNEL_CLOSED)
         destroy(worker);

@@ -1,16 +1,23 @@
 #pragma once
 
-/* One worker process as a pool sees it: its address, its channel, dialling and dialling again. */
+/*
+ * One worker process as a pool sees it: its address, its channel, dialling and dialling again. One
+ * that is given by a name has the addresses that the name had when it was dialled: they are tried
+ * one after the other, and looked up anew when none has served.
+ */
 
 #include "common/log.h"
 #include "frontd/shard/fault.h"
 #include "frontd/shard/pool.h"
+#include "frontd/shard/resolver.h"
 
 enum {
     WORKER_RETRY_FIRST_MS = 10, /* a socket's file is there a moment before it listens */
     WORKER_RETRY_MAX_MS = 2000,
-    WORKER_STEADY_MS = 1000, /* who was there for less is dialled less and less often */
-    WORKER_TRIES_MAX = 3,    /* of an idempotent call whose workers are lost */
+    WORKER_LOOK_UP_MS = 1000, /* at least, between two look-ups of its name */
+    WORKER_CONNECT_MS = 1000, /* for one address, where there is another one to be tried */
+    WORKER_STEADY_MS = 1000,  /* who was there for less is dialled less and less often */
+    WORKER_TRIES_MAX = 3,     /* of an idempotent call whose workers are lost */
     /* Channels that wait for their worker to close them, per address: then there is no new one. */
     WORKER_LEAVING_MAX = 8,
     /* Calls on one channel that were given up and may still be answered: then the worker is. */
@@ -20,9 +27,16 @@ enum {
 
 struct worker {
     struct pool *pool;
-    struct list node; /* in pool->workers */
-    char *text;       /* for logs: "unix:/run/…", "tcp://…" */
-    struct conf_address address;
+    struct list node;               /* in pool->workers */
+    char *text;                     /* for logs: "unix:/run/…", "tcp://…" */
+    struct conf_address address;    /* where it is dialled; length 0: that is not known yet */
+    const char *host;               /* its name, of the config; NULL: it is given by its address */
+    struct conf_address *addresses; /* of the name, when it was looked up; NULL: it was not */
+    uint32_t naddresses;
+    uint32_t next;      /* of them, to be dialled */
+    uint64_t looked_up; /* ms: when */
+    uint16_t port;      /* of the host */
+    struct resolver_query query;
     struct channel channel;
     struct wheel_timer retry;
     char **methods; /* what it takes; NULL with narrow false: everything */
@@ -50,6 +64,12 @@ struct worker {
 
 /* Adds a worker and dials it. text: copied. Returns 0 or -errno. */
 int worker_add(struct pool *pool, const char *text, const struct conf_address *address);
+
+/* The same for one that the config gives by a name. */
+int worker_add_host(struct pool *pool, const struct conf_worker *conf);
+
+/* Whether it is known how it stands: it is not being looked up, nor reached, nor greeted. */
+bool worker_settled(const struct worker *worker);
 
 /* The worker with that text, or NULL. */
 struct worker *worker_find(struct pool *pool, const char *text);

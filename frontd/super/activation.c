@@ -188,8 +188,12 @@ void activation_warn_unused(const struct activation *activation, const struct co
 {
     for (size_t i = 0; i < activation->count; i++) {
         bool used = false;
-        for (uint32_t k = 0; k < conf->nlisteners && !used; k++)
-            used = same(&activation->sockets[i].address, &conf->listeners[k].address);
+        for (uint32_t k = 0; k < conf->nlisteners && !used; k++) {
+            const struct conf_listener *listener = &conf->listeners[k];
+            used = same(&activation->sockets[i].address, &listener->address);
+            for (uint32_t n = 1; n < listener->naddresses && !used; n++)
+                used = same(&activation->sockets[i].address, &listener->addresses[n]);
+        }
         char text[TEXT_MAX];
         describe(&activation->sockets[i].address, text);
         if (!used)

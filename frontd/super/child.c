@@ -179,6 +179,23 @@ static int flush_listeners(int control, struct ctl_message *message, const int *
     return r;
 }
 
+/* Those of one address. */
+static int send_sockets(const struct child *child, int control, uint32_t listener,
+    const struct endpoint *endpoint, struct ctl_message *message, int *fds)
+{
+    struct ctl_listen *listen = &message->u.listen;
+    uint32_t step = endpoint->shared ? 1 : child->generation->nchildren;
+    int r = 0;
+    for (uint32_t n = endpoint->shared ? 0 : child->shard; r == 0 && n < endpoint->count;
+         n += step) {
+        fds[listen->count] = endpoint->fds[n];
+        listen->listeners[listen->count++] = listener;
+        if (listen->count == CTL_LISTEN_MAX)
+            r = flush_listeners(control, message, fds);
+    }
+    return r;
+}
+
 /* Of each listener its own sockets: where there are more sockets than shards, every n-th. */
 static int send_listeners(struct child *child, int control)
 {
@@ -189,17 +206,12 @@ static int send_listeners(struct child *child, int control)
     int fds[CTL_LISTEN_MAX];
     int r = 0;
     for (uint32_t i = 0; r == 0 && i < conf->nlisteners; i++) {
-        const struct endpoint *endpoint = endpoints_find(
-            &generation->super->endpoints, &conf->listeners[i].address);
-        if (endpoint == NULL)
-            continue; /* it could not be bound */
-        uint32_t step = endpoint->shared ? 1 : generation->nchildren;
-        for (uint32_t n = endpoint->shared ? 0 : child->shard; r == 0 && n < endpoint->count;
-             n += step) {
-            fds[listen->count] = endpoint->fds[n];
-            listen->listeners[listen->count++] = i;
-            if (listen->count == CTL_LISTEN_MAX)
-                r = flush_listeners(control, &message, fds);
+        const struct conf_listener *listener = &conf->listeners[i];
+        for (uint32_t a = 0; r == 0 && a < listener->naddresses; a++) {
+            const struct endpoint *endpoint = endpoints_find(
+                &generation->super->endpoints, &listener->addresses[a]);
+            if (endpoint != NULL) /* else it could not be bound */
+                r = send_sockets(child, control, i, endpoint, &message, fds);
         }
     }
     return r == 0 && listen->count > 0 ? flush_listeners(control, &message, fds) : r;

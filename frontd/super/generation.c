@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "frontd/conf_file.h"
+#include "frontd/conf_value.h"
 #include "frontd/super/super.h"
 
 int generation_make_conf(const char *text, size_t n)
@@ -174,6 +175,12 @@ struct generation *generation_new(struct super *super, struct conf *conf, const 
     return generation;
 }
 
+static void ignore(void *data, const char *text)
+{
+    (void)data;
+    (void)text;
+}
+
 /* What the shards were given; or what is in the file, for want of anything better. */
 static struct conf *load_conf(
     const struct super *super, int conf_fd, bool *ret_stand_in, char *error, size_t error_size)
@@ -181,7 +188,9 @@ static struct conf *load_conf(
     struct buf text = {0};
     struct conf *conf = NULL;
     const char *name = super->conf_name;
-    *ret_stand_in = conf_file_load_fd(conf_fd, name, &text, &conf, error, error_size) < 0;
+    static const struct conf_findings ignored = {.found = ignore};
+    /* A name that is not known now is no reason to do without it. */
+    *ret_stand_in = conf_file_try_fd(conf_fd, name, &ignored, &text, &conf, error, error_size) < 0;
     if (*ret_stand_in && conf_file_load(name, &text, &conf, error, error_size) < 0)
         return NULL;
     buf_deinit(&text);
@@ -275,19 +284,27 @@ static void connect_pair(struct child *from, struct child *to)
         log_error("cannot connect an old shard with a new one: %s", strerror(-r));
 }
 
+static bool has_address(const struct conf *conf, const struct conf_address *address)
+{
+    for (uint32_t i = 0; i < conf->nlisteners; i++) {
+        const struct conf_listener *listener = &conf->listeners[i];
+        for (uint32_t a = 0; a < listener->naddresses; a++) {
+            if (conf_value_same(&listener->addresses[a], address))
+                return true;
+        }
+    }
+    return false;
+}
+
 static uint64_t listeners_removed(const struct conf *conf, const struct conf *next)
 {
     uint64_t removed = 0;
     for (uint32_t i = 0; i < conf->nlisteners; i++) {
-        const struct conf_address *address = &conf->listeners[i].address;
-        bool there = false;
-        for (uint32_t k = 0; k < next->nlisteners; k++) {
-            const struct conf_address *other = &next->listeners[k].address;
-            there |= address->len == other->len &&
-                     memcmp(&address->sock, &other->sock, address->len) == 0;
+        const struct conf_listener *listener = &conf->listeners[i];
+        for (uint32_t a = 0; a < listener->naddresses; a++) {
+            if (!has_address(next, &listener->addresses[a]))
+                removed |= (uint64_t)1 << i; /* at those that stay others accept, too */
         }
-        if (!there)
-            removed |= (uint64_t)1 << i;
     }
     return removed;
 }

@@ -395,13 +395,53 @@ int endpoints_renew(
     return 0;
 }
 
+bool endpoint_is_foreign(int r)
+{
+    return r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL || r == -EPROTONOSUPPORT;
+}
+
+/* Whether the service manager has passed a socket of that address. */
+static bool is_passed(const struct endpoints *endpoints, const struct conf_address *address)
+{
+    int fd = activation_dup(endpoints->activation, address, 0);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+/* Of one listener. Returns 0, where there is one at least, or -errno. */
+static int bind_addresses(
+    struct endpoints *endpoints, const struct conf_listener *listener, uint32_t shards)
+{
+    bool passed = false;
+    bool bound = listener->naddresses == 0; /* nobody knows what they are; they may be there */
+    int missing = 0;
+    for (uint32_t i = 0; i < listener->naddresses; i++)
+        passed |= is_passed(endpoints, &listener->addresses[i]);
+    for (uint32_t i = 0; i < listener->naddresses; i++) {
+        const struct conf_address *address = &listener->addresses[i];
+        if (passed && listener->naddresses > 1 && !is_passed(endpoints, address))
+            continue; /* what it is to listen on is the service manager's business */
+        int r = bind_listener(endpoints, address, shards);
+        if (endpoint_is_foreign(r))
+            missing = r;
+        else if (r < 0)
+            return r;
+        bound |= r == 0;
+    }
+    if (bound && missing < 0)
+        log_info("listener %s: not on all addresses of %s: %s", listener->name, listener->text,
+            strerror(-missing));
+    return bound ? 0 : missing;
+}
+
 int endpoints_bind(
     struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size)
 {
     const struct endpoints before = *endpoints;
     for (uint32_t i = 0; i < conf->nlisteners; i++) {
         const struct conf_listener *listener = &conf->listeners[i];
-        int r = bind_listener(endpoints, &listener->address, conf->shards);
+        int r = bind_addresses(endpoints, listener, conf->shards);
         if (r < 0) {
             snprintf(error, error_size, "listener %s: cannot listen on %s: %s", listener->name,
                 listener->text, endpoint_explain(r));
@@ -430,8 +470,11 @@ int endpoints_listen(const struct endpoints *endpoints)
 static bool wanted(const struct endpoint *endpoint, const struct conf *conf)
 {
     for (uint32_t i = 0; conf != NULL && i < conf->nlisteners; i++) {
-        if (endpoint_is(endpoint, &conf->listeners[i].address))
-            return true;
+        const struct conf_listener *listener = &conf->listeners[i];
+        for (uint32_t k = 0; k < listener->naddresses; k++) {
+            if (endpoint_is(endpoint, &listener->addresses[k]))
+                return true;
+        }
     }
     return false;
 }

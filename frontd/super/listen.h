@@ -1,11 +1,11 @@
 #pragma once
 
 /*
- * The listening sockets: for each TCP address one SO_REUSEPORT socket a shard, for each UNIX
- * address one that all shards share; where the service manager has passed sockets of an address,
- * all shards share these. They outlive generations: an address that stays in the config
- * keeps its sockets, and what waits in their accept queues; where shards became fewer, each accepts
- * on several.
+ * The listening sockets, by their addresses, of which a listener may have several: for each TCP
+ * address one SO_REUSEPORT socket a shard, for each UNIX address one that all shards share; where
+ * the service manager has passed sockets of an address, all shards share these. They outlive
+ * generations: an address that stays in the config keeps its sockets, and what waits in their
+ * accept queues; where shards became fewer, each accepts on several.
  */
 
 #include "frontd/super/activation.h"
@@ -21,14 +21,17 @@ struct endpoint {
 };
 
 struct endpoints {
-    const struct activation *activation;         /* borrowed: what was passed */
-    struct endpoint all[2 * CONF_LISTENERS_MAX]; /* of two generations */
+    const struct activation *activation;             /* borrowed: what was passed */
+    struct endpoint all[2 * CONF_ALL_ADDRESSES_MAX]; /* of two generations */
     size_t count;
 };
 
 /*
  * Binds what the config needs and is not there yet, or nothing. What is bound refuses clients until
- * endpoints_listen(): whoever comes earlier might wait for shards that never serve. Returns 0, or
+ * endpoints_listen(): whoever comes earlier might wait for shards that never serve. Of a listener
+ * with several addresses those are left out, with a line in the log, whose family this machine does
+ * not have; and those that the service manager has not passed, where it has passed others of them.
+ * Returns 0, or
  * -errno with a message that names the listener in `error`. Descriptors are close-on-exec and
  * non-blocking.
  */
@@ -50,6 +53,9 @@ int endpoint_probe(const struct conf_address *address);
  */
 int endpoints_renew(
     struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size);
+
+/* Whether an error of binding means that this machine does not have the address, or its family. */
+bool endpoint_is_foreign(int r);
 
 /* What an error of binding means, in words. */
 const char *endpoint_explain(int r);

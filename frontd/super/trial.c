@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -56,9 +57,14 @@ static void try_listener(struct trial *trial, const struct conf *conf, unsigned 
 {
     const struct conf_listener *listener = &conf->listeners[index];
     char key[64];
-    if (listener->address.len == 0) /* its host could not be resolved */
+    bool bound = false; /* on one of them */
+    int r = 0;
+    for (uint32_t i = 0; i < listener->naddresses && (r == 0 || endpoint_is_foreign(r)); i++) {
+        r = endpoint_probe(&listener->addresses[i]);
+        bound |= r == 0;
+    }
+    if (endpoint_is_foreign(r) && bound)
         return;
-    int r = endpoint_probe(&listener->address);
     if (r == -ENOENT && is_in_run_dir(conf, listener->address.sock.un.sun_path))
         return;
     snprintf(key, sizeof(key), "listeners[%u].address", index);
@@ -189,13 +195,27 @@ static void try_run_dir(struct trial *trial, const struct conf *conf)
         tell(trial, "run_dir", "another frontd runs with it, process %ld%s", holder, may_be_itself);
 }
 
+static bool is_known(const char *host)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    struct addrinfo *found = NULL;
+    if (getaddrinfo(host, NULL, &hints, &found) != 0)
+        return false;
+    freeaddrinfo(found);
+    return true;
+}
+
 static void try_worker(struct trial *trial, const struct conf *conf,
     const struct conf_worker *worker, unsigned pool, unsigned index)
 {
     char folder[1200];
     char key[64];
+    snprintf(key, sizeof(key), "pools[%u].workers[%u]", pool, index);
+    if (worker->host != NULL && !is_known(worker->host))
+        tell(trial, key, "'%s': the host cannot be resolved; it is looked up again all the time",
+            worker->text);
     if (worker->pattern == NULL)
-        return; /* TCP: the host was resolved when the config was read */
+        return;
     const char *slash = strrchr(worker->pattern, '/');
     int n = slash == worker->pattern ? 1 : (int)(slash - worker->pattern);
     if ((size_t)snprintf(folder, sizeof(folder), "%.*s", n, worker->pattern) >= sizeof(folder))
@@ -203,7 +223,6 @@ static void try_worker(struct trial *trial, const struct conf *conf,
     int r = check_folder(folder, X_OK);
     if (trial->warns && r == -EACCES)
         return; /* whoever asks may not be who runs it */
-    snprintf(key, sizeof(key), "pools[%u].workers[%u]", pool, index);
     if (r < 0 && !(r == -ENOENT && is_in_run_dir(conf, worker->pattern)))
         tell(trial, key, "%s: %s; frontd would look again once a second", folder, strerror(-r));
 }

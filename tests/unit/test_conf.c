@@ -60,9 +60,12 @@ Test(conf, findings_of_the_start)
         "%s", error);
     cr_expect_str_eq(found.text,
         "c:1: user: there is no user 'nobody-of-this-name'\n"
-        "c:6: pools[0].workers[0]: 'tcp://other.invalid:1': the host cannot be resolved\n"
         "c:3: listeners[0].address: 'no-such-host.invalid:1': the host cannot be resolved\n");
     cr_expect_eq(conf->listeners[0].address.len, 0U);
+    cr_expect_eq(conf->listeners[0].naddresses, 0U);
+    cr_expect_str_eq(
+        conf->pools[0].workers[0].host, "other.invalid"); /* looked up when it is dialled */
+    cr_expect_eq(conf->pools[0].workers[0].port, 1U);
     cr_expect_neq(conf->listeners[1].address.len, 0U);
     conf_free(conf);
     conf = NULL;

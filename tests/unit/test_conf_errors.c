@@ -630,9 +630,10 @@ Test(conf_errors, listeners_and_routes)
         {4, "    address: 127.0.0.1:65535", NULL},
         {4, "    address: 127.0.0.1:65536",
             "4: listeners[0].address: '127.0.0.1:65536': the port is a number from 1 to 65535"},
-        {4, "    address: \":80\"",
-            "4: listeners[0].address: ':80': the host is missing: 0.0.0.0:8080 or [::]:8080 for "
-            "every address"},
+        {4, "    address: \":80\"", NULL},
+        {4, "    address: \"*:80\"", NULL},
+        {4, "    address: \"[]:80\"",
+            "4: listeners[0].address: '[]:80': an IPv6 address stands in the brackets: [::1]:8080"},
         {4, "    address: ::1:80",
             "4: listeners[0].address: '::1:80': an IPv6 address stands in brackets: [::1]:8080"},
         {4, "    address: unix:web",

@@ -146,7 +146,8 @@ Test(conf_value, addresses_of_ip)
         {"::1:8080", NULL, 0},
         {"[::1]", NULL, 0},
         {"[]:80", NULL, 0},
-        {":8080", NULL, 0},
+        {":8080", "0.0.0.0", 8080},
+        {"*:8080", "0.0.0.0", 8080},
         {"8080", NULL, 0},
         {"", NULL, 0},
         {"127.0.0.1", NULL, 0},
@@ -297,4 +298,101 @@ Test(conf_value, realms)
     }
     /* For ever: shards of two versions of the program tell each other. */
     cr_expect_eq(ids[1], 0x84b3b1781228e661ULL);
+}
+
+/* What an address of a listener stands for, as text: "0.0.0.0 ::" */
+static void list_addresses(const char *text, char *out, size_t size)
+{
+    struct conf_address addresses[CONF_ADDRESSES_MAX];
+    size_t n = 0;
+    size_t at = 0;
+    const char *wrong = conf_value_addresses(text, false, addresses, &n);
+    out[0] = '\0';
+    if (wrong != NULL)
+        snprintf(out, size, "wrong");
+    for (size_t i = 0; i < n; i++) {
+        char host[64];
+        const struct conf_address *address = &addresses[i];
+        bool four = address->sock.any.sa_family == AF_INET;
+        cr_assert(four || address->sock.any.sa_family == AF_INET6);
+        inet_ntop(address->sock.any.sa_family,
+            four ? (const void *)&address->sock.in.sin_addr
+                 : (const void *)&address->sock.in6.sin6_addr,
+            host, sizeof(host));
+        cr_assert_eq(ntohs(four ? address->sock.in.sin_port : address->sock.in6.sin6_port), 8080,
+            "%s", text);
+        at += (size_t)snprintf(out + at, size - at, "%s%s", i == 0 ? "" : " ", host);
+    }
+}
+
+Test(conf_value, addresses_of_listeners)
+{
+    static const char *const rows[][2] = {
+        {":8080", "0.0.0.0 ::"},
+        {"*:8080", "0.0.0.0 ::"},
+        {"0.0.0.0:8080", "0.0.0.0 ::"},
+        {"0:8080", "0.0.0.0 ::"},
+        {"[::]:8080", ":: 0.0.0.0"},
+        {"[0:0::0]:8080", ":: 0.0.0.0"},
+        {"localhost:8080", "::1 127.0.0.1"},
+        {"LocalHost:8080", "::1 127.0.0.1"},
+        {"127.0.0.1:8080", "127.0.0.1"},
+        {"[::1]:8080", "::1"},
+        {"name.example:8080", ""},
+        {"[]:8080", "wrong"},
+        {":::8080", "wrong"},
+        {"8080", "wrong"},
+        {":", "wrong"},
+        {"*", "wrong"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char found[256];
+        list_addresses(rows[i][0], found, sizeof(found));
+        cr_expect_str_eq(found, rows[i][1], "%s", rows[i][0]);
+    }
+}
+
+/* Of a worker: nothing is looked up. */
+Test(conf_value, hosts)
+{
+    static const struct {
+        const char *text;
+        const char *host; /* NULL: it is wrong */
+        bool name;
+    } rows[] = {
+        {"a.example:80", "a.example", true},
+        {"localhost:80", "localhost", true},
+        {"127.0.0.1:80", "127.0.0.1", false},
+        {"[::1]:80", "::1", false},
+        {"[name]:80", NULL, false},
+        {":80", NULL, false},
+        {"*:80", NULL, false},
+        {"a b:80", NULL, false},
+        {"a/b:80", NULL, false},
+        {"a:0", NULL, false},
+        {"a:65536", NULL, false},
+        {"a", NULL, false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char host[CONF_VALUE_HOST_SIZE];
+        uint16_t port = 0;
+        struct conf_address address = {.len = 1};
+        const char *wrong = conf_value_host(rows[i].text, host, &port, &address);
+        cr_expect_eq(wrong == NULL, rows[i].host != NULL, "%s", rows[i].text);
+        if (wrong != NULL || rows[i].host == NULL)
+            continue;
+        cr_expect_str_eq(host, rows[i].host);
+        cr_expect_eq(port, 80);
+        cr_expect_eq(address.len == 0, rows[i].name, "%s", rows[i].text);
+    }
+    char text[CONF_VALUE_HOST_SIZE + 8];
+    char host[CONF_VALUE_HOST_SIZE];
+    uint16_t port;
+    struct conf_address address;
+    memset(text, 'a', sizeof(text));
+    strcpy(text + CONF_VALUE_HOST_SIZE - 1, ":80");
+    cr_expect_null(conf_value_host(text, host, &port, &address), "the longest name");
+    memset(text, 'a', sizeof(text));
+    strcpy(text + CONF_VALUE_HOST_SIZE, ":80");
+    cr_expect_not_null(conf_value_host(text, host, &port, &address), "one byte more");
 }

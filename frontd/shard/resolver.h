@@ -1,0 +1,57 @@
+#pragma once
+
+/*
+ * Looks up the names of workers (tcp://NAME:PORT) without holding the shard up. A process of its
+ * own does it, which the shard forks before it shuts itself in: a look-up reads files, asks servers
+ * over UDP, and may load libraries, none of which a shard may (sandbox.c); and libuv's way, in
+ * threads, needs what the filter refuses too. It is not the supervisor's work, since what comes
+ * from a server is not to be read by a process that may be root. One process for each look-up, so
+ * that none waits for another.
+ */
+
+#include "frontd/shard/ctx.h"
+
+enum {
+    RESOLVER_ADDRESSES_MAX = CONF_ADDRESSES_MAX, /* of a name; more are not used */
+    RESOLVER_NAME_MAX = 256,                     /* bytes, the NUL included */
+    RESOLVER_LIMIT_S = 20,                       /* how long one look-up may take */
+};
+
+struct resolver_query {
+    struct list node; /* among those that wait; in no list: it was not asked, or answered */
+    uint64_t id;
+    /*
+     * n addresses, borrowed, in the order in which they are to be tried (RFC 8305 section 4); or
+     * none, and why: static text or of getaddrinfo().
+     */
+    void (*answered)(struct resolver_query *query, const struct conf_address *addresses, size_t n,
+        const char *why);
+};
+
+/*
+ * Starts the process, as the user that the shard is by now. Before the filter of system calls.
+ * Returns a socket to it, the caller's, or -errno.
+ */
+int resolver_start(void);
+
+/* From now on it may be asked. fd: of resolver_start(), consumed. Returns 0 or -errno. */
+int resolver_open(struct ctx *ctx, int fd);
+
+/* Accepts that it was not opened. What was asked is not answered any more. */
+void resolver_close(void);
+
+/*
+ * Asks for the addresses of a host. The query is the caller's, zeroed at first; it is answered from
+ * the loop, once, unless it is cancelled. Returns 0, or -errno where it cannot be asked now.
+ */
+int resolver_ask(struct resolver_query *query, const char *host, uint16_t port);
+void resolver_cancel(struct resolver_query *query);
+
+/* Whether it was asked, and not answered. */
+static inline bool resolver_waits(const struct resolver_query *query)
+{
+    return query->node.next != NULL && !list_empty(&query->node);
+}
+
+/* Puts addresses into the order of RFC 8305: families by turns, beginning with the first one's. */
+void resolver_interleave(struct conf_address *addresses, size_t n);
