@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <pwd.h>
-#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,6 +10,7 @@
 #include "frontd/conf_check_managed.h"
 #include "frontd/conf_check_route.h"
 #include "frontd/conf_checker.h"
+#include "frontd/conf_cpus.h"
 #include "frontd/conf_memory.h"
 #include "frontd/conf_value.h"
 #include "proto/frame.h"
@@ -290,14 +290,6 @@ static void check_listener(
 
 enum { RUN_DIR_MAX = 87 /* bytes; a shard finds run_dir/shards/report.sock by its path */ };
 
-static uint32_t cpu_count(void)
-{
-    cpu_set_t cpus;
-    if (sched_getaffinity(0, sizeof(cpus), &cpus) != 0)
-        return 1;
-    return MIN((uint32_t)CPU_COUNT(&cpus), (uint32_t)CONF_SHARDS_MAX);
-}
-
 static void check_top(struct checker *checker, const struct conf_raw *raw, struct conf *conf)
 {
     static const char *const formats[] = {"text", "json"};
@@ -308,7 +300,7 @@ static void check_top(struct checker *checker, const struct conf_raw *raw, struc
     if (conf->run_dir != NULL && strlen(conf->run_dir) > RUN_DIR_MAX)
         checker_complain(checker, "run_dir", "at most %d bytes", RUN_DIR_MAX);
     if (raw->shards == NULL || strcmp(raw->shards, "auto") == 0)
-        conf->shards = cpu_count();
+        conf->shards = (uint32_t)MIN(conf_cpus(), (uint64_t)CONF_SHARDS_MAX);
     else
         conf->shards = (uint32_t)checker_number(
             checker, "shards", raw->shards, 1, 1, CONF_SHARDS_MAX);

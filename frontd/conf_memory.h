@@ -2,13 +2,13 @@
 
 /* How much memory a shard may hold where the config does not say. */
 
-#include "common/base.h"
+#include "frontd/cgroup.h"
 
 /*
- * The least of what /proc/self/cgroup's groups are limited to, in bytes; UINT64_MAX: none is.
- * cgroup_file: in place of it; root: in place of /sys/fs/cgroup. What cannot be read is no limit.
+ * The least of what the groups that this process is in are limited to, in bytes; UINT64_MAX: none
+ * is. What cannot be read is no limit.
  */
-uint64_t conf_memory_of_groups(const char *cgroup_file, const char *root);
+uint64_t conf_memory_of_groups(const struct cgroup_files *files);
 
 /*
  * A shard's share of that much memory, in bytes: half of it for all shards together, since at a

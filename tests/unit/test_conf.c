@@ -1,11 +1,11 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 
 #include "common/mem.h"
 #include "frontd/conf.h"
+#include "frontd/conf_cpus.h"
 #include "frontd/conf_memory.h"
 
 static struct conf *parse(const char *text)
@@ -94,12 +94,10 @@ Test(conf, seccomp)
 Test(conf, defaults)
 {
     struct conf *conf = parse(least);
-    cpu_set_t cpus;
-    cr_assert_eq(sched_getaffinity(0, sizeof(cpus), &cpus), 0);
     cr_assert_str_eq(conf->run_dir, "/run/frontd");
     cr_assert_null(conf->user);
     cr_assert(conf->seccomp);
-    cr_assert_eq(conf->shards, MIN((uint32_t)CPU_COUNT(&cpus), (uint32_t)CONF_SHARDS_MAX));
+    cr_assert_eq(conf->shards, MIN(conf_cpus(), (uint64_t)CONF_SHARDS_MAX));
     cr_assert(conf->log_level == LOG_INFO && conf->log_format == LOG_TEXT);
     cr_assert_eq(conf->drain, 30000u);
     cr_assert_eq(conf->shard_timeout, 10000u);

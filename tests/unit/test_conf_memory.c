@@ -44,7 +44,8 @@ static uint64_t of(const char *groups)
     char path[256];
     put("/self", groups);
     snprintf(path, sizeof(path), "%s/self", root);
-    return conf_memory_of_groups(path, root);
+    const struct cgroup_files files = {path, NULL, root};
+    return conf_memory_of_groups(&files);
 }
 
 Test(conf_memory, version_2)
@@ -70,7 +71,8 @@ Test(conf_memory, version_1)
 
 Test(conf_memory, nothing_to_read)
 {
-    cr_expect_eq(conf_memory_of_groups("/nonexistent", root), UINT64_MAX);
+    const struct cgroup_files nothing = {"/nonexistent", "/nonexistent", root};
+    cr_expect_eq(conf_memory_of_groups(&nothing), UINT64_MAX);
     cr_expect_eq(of(""), UINT64_MAX);
     cr_expect_eq(of("0\n:\n0:\n::\n0::/a\n"), UINT64_MAX);
     put("/a/memory.max", "");
