@@ -9,6 +9,14 @@
 #include "common/base.h"
 
 /*
+ * Has the kernel say that it has no io_uring, for good. A ring carries out what it is asked for
+ * past the filter, which therefore refuses to use one; libuv from 1.49 on makes one for each loop,
+ * whatever UV_USE_IO_URING says, and aborts where it is refused later, but does without where there
+ * is none. Before the first loop. Returns as sandbox_enter(), which then fails as well.
+ */
+int sandbox_without_rings(void);
+
+/*
  * Puts the filter on this process, for good. Everything that the list does not have must be done by
  * now: users looked up, names resolved, privileges dropped. Returns 0; 1 where the kernel has no
  * seccomp, and nothing has changed; or -errno, and the process must end.

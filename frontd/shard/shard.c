@@ -42,8 +42,9 @@
 
 enum {
     LISTENERS_MAX = 4096, /* sockets of one shard: those of many, where shards became fewer */
-    SETTLE_MS = 1000,     /* for workers to answer before we say that we are ready */
-    REACH_MS = 8000,      /* for a worker of each pool that others reach; a reload has 10 s */
+    FIRST_WITH_RINGS = 1 << 16 | 45 << 8, /* libuv 1.45 */
+    SETTLE_MS = 1000, /* for workers to answer before we say that we are ready */
+    REACH_MS = 8000,  /* for a worker of each pool that others reach; a reload has 10 s */
     REACH_LOOK_MS = 100,
     ALONE_MS = 10000, /* for workers to take what no connection waits for any more */
 };
@@ -808,8 +809,8 @@ int shard_run(void)
     signal(SIGUSR1, SIG_IGN);
     signal(SIGUSR2, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
-    /* What it asks for there passes by the filter of system calls, which therefore refuses it. */
-    setenv("UV_USE_IO_URING", "0", 1);
+    if (uv_version() >= FIRST_WITH_RINGS)
+        sandbox_without_rings();
     int r = loop_init(&shard->ctx.loop);
     if (r == 0)
         r = open_control(shard);
