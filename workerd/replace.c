@@ -12,6 +12,10 @@
  * end_attempt() starts anew if SIGUSR2 came meanwhile. If it came and the attempt succeeds, GO
  * tells the successor, whose turn it is then.
  *
+ * Relative paths, of the program and of modules, are to mean what they would mean if they were
+ * written again: the successor starts in the folder that the working directory's name leads to now
+ * (cwd.h).
+ *
  * SIGTERM meanwhile: replace_cancel() ends the successor, which has accepted nothing, and this
  * process waits for that.
  */
@@ -26,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/cwd.h"
 #include "common/fdpass.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -200,6 +205,7 @@ static int spawn(struct replace *replace, int pair)
         return -ENOMEM;
     const uv_process_options_t options = {
         .exit_cb = on_exit_seen,
+        .cwd = access(replace->cwd, X_OK) == 0 ? replace->cwd : NULL,
         .file = replace->argv[0],
         .args = (char **)(uintptr_t)replace->argv,
         .env = environment,
@@ -320,6 +326,8 @@ int replace_init(struct workerd *worker, char *const *argv)
         return r;
     uv_timer_init(&worker->loop, &replace->timer);
     replace->argv = argv;
+    if (cwd_name(replace->cwd, sizeof(replace->cwd)) < 0)
+        replace->cwd[0] = '\0';
     worker->notify = worker->notify || notify_wanted();
     return uv_signal_start(&replace->signal, on_signal, SIGUSR2);
 }

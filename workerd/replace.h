@@ -2,6 +2,7 @@
 
 /* Replacing this process by its successor, on SIGUSR2 (takeover.h is the other side). */
 
+#include <limits.h>
 #include <uv.h>
 
 #include "common/base.h"
@@ -27,6 +28,8 @@ struct replace {
     int fd;        /* our end of the pair, -1: closed */
     bool spawned;  /* `process` is a handle */
     bool again;    /* SIGUSR2 came meanwhile */
+    /* The working directory as it was named at the start; "": it has no name. */
+    char cwd[PATH_MAX];
 };
 
 /* As workerd_handle_sigusr2(). */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/cwd.h"
 #include "common/log.h"
 
 enum {
@@ -86,6 +88,14 @@ static int make_way(const struct sockaddr_un *address)
     return 0;
 }
 
+/* Who removes it may have another working directory: a successor (replace.c). */
+static void make_absolute(char *path, size_t size)
+{
+    char cwd[PATH_MAX]; /* the folder itself: a link may lead elsewhere by then */
+    if (getcwd(cwd, sizeof(cwd)) != NULL)
+        cwd_join(cwd, path, path, size); /* what does not fit stays as it is */
+}
+
 static int bind_unix(struct socket *sock, const struct sockaddr_un *address)
 {
     int r = make_way(address);
@@ -106,6 +116,7 @@ static int bind_unix(struct socket *sock, const struct sockaddr_un *address)
         sock->ino = st.st_ino;
         sock->owns_path = true;
         snprintf(sock->path, sizeof(sock->path), "%s", address->sun_path);
+        make_absolute(sock->path, sizeof(sock->path));
     }
     if (listen(sock->fd, BACKLOG) < 0)
         return -errno;

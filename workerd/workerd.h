@@ -164,10 +164,10 @@ WORKERD_API int workerd_handle_signals(struct workerd *worker);
 
 /*
  * From now on SIGUSR2 replaces this process: argv[0], found as execvp(3) does, is executed with
- * argv; it has to call workerd_listen_passed() and workerd_run(). When it is about to serve, this
- * worker stops as workerd_stop() does; when it fails, this one serves on and the log has the
- * reason. Also from now on, where NOTIFY_SOCKET is set, systemd is told of start, stop and
- * replacement.
+ * argv, in the folder that has the name then which the working directory has now ($PWD); it has to
+ * call workerd_listen_passed() and workerd_run(). When it is about to serve, this worker stops as
+ * workerd_stop() does; when it fails, this one serves on and the log has the reason. Also from now
+ * on, where NOTIFY_SOCKET is set, systemd is told of start, stop and replacement.
  *
  * argv: ends with NULL; borrowed for as long as the worker lives. Before workerd_run(). -EINVAL
  * without argv[0], -EALREADY the second time, -ENOMEM.
