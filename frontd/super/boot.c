@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "common/mem.h"
 #include "common/random.h"
 #include "frontd/super/folder.h"
 
@@ -136,25 +135,4 @@ void boot_identity(struct super *super)
 void boot_conn_key(struct super *super)
 {
     random_bytes(super->conn_key, sizeof(super->conn_key));
-}
-
-char *boot_find_exe(const char *name)
-{
-    char path[4096];
-    char cwd[4096];
-    if (name[0] == '/')
-        return mem_strndup(name, strlen(name));
-    if (strchr(name, '/') != NULL && getcwd(cwd, sizeof(cwd)) != NULL &&
-        (size_t)snprintf(path, sizeof(path), "%s/%s", cwd, name) < sizeof(path))
-        return mem_strndup(path, strlen(path));
-    const char *dirs = getenv("PATH");
-    while (strchr(name, '/') == NULL && dirs != NULL && *dirs != '\0') {
-        size_t n = strcspn(dirs, ":");
-        int len = snprintf(path, sizeof(path), "%.*s/%s", (int)n, dirs, name);
-        if (n > 0 && (size_t)len < sizeof(path) && access(path, X_OK) == 0)
-            return mem_strndup(path, strlen(path));
-        dirs += n + (dirs[n] == ':');
-    }
-    ssize_t n = readlink("/proc/self/exe", path, sizeof(path));
-    return n < 0 ? NULL : mem_strndup(path, (size_t)n);
 }

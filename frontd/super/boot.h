@@ -30,9 +30,3 @@ void boot_identity(struct super *super);
 
 /* A key of connection ids that nobody can guess. */
 void boot_conn_key(struct super *super);
-
-/*
- * The path by which this program was called, links not resolved: where a new version of it will be.
- * The caller's (mem_free()); NULL without memory.
- */
-char *boot_find_exe(const char *name);

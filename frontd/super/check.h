@@ -1,8 +1,8 @@
 #pragma once
 
 /*
- * Has a child of the binary on disk look at the config: whether it runs at all, whether it is
- * frontd (identity.h), and what it says.
+ * Has a child of a program, that on disk or this one, look at the config: whether it runs at all,
+ * whether it is frontd (identity.h), and what it says.
  */
 
 #include <sys/stat.h>

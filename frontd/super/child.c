@@ -23,6 +23,7 @@
 #include "common/log.h"
 #include "frontd/loop.h"
 #include "frontd/super/discard.h"
+#include "frontd/super/paths.h"
 #include "frontd/super/state.h"
 
 enum {
@@ -98,7 +99,7 @@ static void become_shard(int control, char *const argv[])
     /* Everything else is close-on-exec already; this is for what we were started with. */
     close_range(CTL_FD + 1, ~0U, 0);
     service_forget();
-    execv("/proc/self/exe", argv);
+    execv(PATHS_SELF, argv);
     _exit(127);
 }
 

@@ -10,7 +10,7 @@
 
 enum machine_state {
     MACHINE_STEADY,
-    MACHINE_CHECKING, /* a child of the binary on disk looks at the config */
+    MACHINE_CHECKING, /* a child of the program to come looks at the config */
     MACHINE_STARTING, /* new shards start; the old ones serve */
     MACHINE_LEAVING,  /* the new ones serve; the old ones give them their clients */
     MACHINE_ENDING,   /* it came to nothing; what was started for it is about to end */

@@ -154,8 +154,10 @@ static void put_all(struct json_writer *out, const struct super *super, bool wit
     for (size_t i = 0; i < super->endpoints.count; i++)
         put_endpoint(out, &super->endpoints.all[i]);
     json_end(out, ']');
-    if (!with_confs) /* else run_dir/workers/pids says it */
+    if (!with_confs) { /* else run_dir/workers/pids says it, and whoever starts the next one */
         managed_save(&super->managed, out, "managed");
+        paths_save(&super->paths, out);
+    }
     json_begin(out, "generations", '[');
     for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
         if (super->generations[g] != NULL)
@@ -320,6 +322,7 @@ static int from_json(struct super *super, struct span state)
     super->machine.pending = pending == MACHINE_RELOAD || pending == MACHINE_UPGRADE
                                  ? (enum machine_event)pending
                                  : MACHINE_EVENTS;
+    paths_restore(&super->paths, state);
     super->lock_fd = get_fd(state, "lock_fd");
     int alive_fd = get_fd(state, "alive_fd"); /* of no use to this program */
     if (alive_fd >= 0)

@@ -2,9 +2,10 @@
  * Signals and the ends of processes are events of the generation machine (machine.c); step() does
  * what it says. At the start the shards of the first generation are made like those of any other.
  *
- * A replacement: the binary on disk checks the config (check.c); for SIGUSR2 this process becomes
- * that binary, which goes on where this one was (state.c); new shards start beside the old ones;
- * when all are ready the old ones give them their clients and end. Whatever fails before that is
+ * A replacement: the program whose shards are to serve checks the config (check.c): this one, or
+ * for SIGUSR2 the binary on disk, which this process then becomes, and which goes on where this one
+ * was (state.c); new shards start beside the old ones; when all are ready the old ones give them
+ * their clients and end. Whatever fails before that is
  * logged, and the old ones serve on.
  */
 
@@ -50,6 +51,12 @@ __attribute__((format(printf, 2, 3))) static void blame(
     vsnprintf(super->reason, sizeof(super->reason), format, args);
     va_end(args);
     log_error("%s", super->reason);
+}
+
+/* Whose program the shards of the reload in progress will be, as a name for the log. */
+static const char *next_program(const struct super *super)
+{
+    return super->machine.upgrade ? super->paths.exe : "frontd";
 }
 
 /* What `systemctl status` shows. */
@@ -171,7 +178,7 @@ static void on_deadline(uv_timer_t *timer)
         return;
     }
     if (super->machine.state == MACHINE_CHECKING)
-        blame(super, "%s --check does not end: the config is as it was", super->exe);
+        blame(super, "%s --check does not end: the config is as it was", next_program(super));
     else if (super->machine.state == MACHINE_STARTING)
         blame(super, "new shards are not ready within %d s: the old ones serve on",
             MACHINE_START_MS / 1000);
@@ -211,7 +218,9 @@ static void do_check(struct super *super)
     log_info("%s: checking %s", super->machine.upgrade ? "replacing the program" : "reloading",
         super->conf_name);
     service_reloading(&super->service);
-    int r = check_start(&super->check, &super->loop, super->exe, super->conf_name);
+    /* SIGHUP does not need the binary on disk, which may be gone, or not meant to be used yet. */
+    const char *exe = super->machine.upgrade ? super->paths.exe : PATHS_SELF;
+    int r = check_start(&super->check, &super->loop, exe, super->conf_name);
     if (r < 0) {
         blame(super, "cannot check the config: %s", strerror(-r));
         step(super, MACHINE_REFUSED);
@@ -264,14 +273,15 @@ static void execute(struct super *super)
         return;
     }
     snprintf(number, sizeof(number), "%d", fd);
-    char *argv[] = {super->argv[0], (char[]){"-c"}, (char *)(uintptr_t)super->conf_name,
-        (char[]){"--state"}, number, NULL};
-    log_info("executing %s", super->exe);
+    char *exe = super->paths.exe;
+    char *argv[] = {exe, (char[]){"-c"}, (char *)(uintptr_t)super->conf_name, (char[]){"--state"},
+        number, NULL};
+    log_info("executing %s", exe);
     state_keep_open(super, fd, true);
-    bool current = check_is_current(&super->check, super->exe);
+    bool current = check_is_current(&super->check, exe);
     int error = current ? -activation_expose(&super->activation) : 0;
     if (current && error == 0) {
-        execv(super->exe, argv);
+        execv(exe, argv);
         error = errno;
     }
     sigprocmask(SIG_SETMASK, &before, NULL);
@@ -280,9 +290,9 @@ static void execute(struct super *super)
     close(fd);
     close_alive(super);
     if (current)
-        blame(super, "cannot execute %s: %s; this program serves on", super->exe, strerror(error));
+        blame(super, "cannot execute %s: %s; this program serves on", exe, strerror(error));
     else
-        blame(super, "%s has changed since it was checked: this program serves on", super->exe);
+        blame(super, "%s has changed since it was checked: this program serves on", exe);
     step(super, MACHINE_REFUSED);
 }
 
@@ -353,6 +363,15 @@ static void do_abort(struct super *super)
     }
 }
 
+/* Workers, and paths in their commands, are those of the folder that has the name now. */
+static void enter_directory(const struct super *super)
+{
+    int r = paths_enter(&super->paths);
+    if (r < 0)
+        log_warning("the working directory %s: %s; new workers start in the one that it was",
+            super->paths.cwd, strerror(-r));
+}
+
 static void do_leave(struct super *super)
 {
     struct generation *old = super->generations[0];
@@ -372,6 +391,8 @@ static void do_leave(struct super *super)
     state_record(super); /* before anybody does so */
     generation_serve(next);
     generation_leave(old, next);
+    if (!super->machine.upgrade)
+        enter_directory(super);
     /* A new program leaves workers alone: what has changed waits for the next reload. */
     managed_apply(&super->managed, next->conf, !super->machine.upgrade);
     endpoints_prune(&super->endpoints, next->conf);
@@ -462,21 +483,22 @@ static void check_is_over(struct super *super, int status)
         step(super, MACHINE_CHECKED);
         return;
     }
+    const char *program = next_program(super);
     if (accepted && identity == IDENTITY_OTHER)
         blame(super, "%s is a frontd that cannot read this program's state: nothing changes",
-            super->exe);
+            program);
     else if (accepted && identity == IDENTITY_CHILD)
         blame(super,
             "%s runs frontd as a child: a script has to end in exec, so that it becomes frontd: "
             "nothing changes",
-            super->exe);
+            program);
     else if (accepted)
-        blame(super, "%s is not frontd: it did not identify itself: nothing changes", super->exe);
+        blame(super, "%s is not frontd: it did not identify itself: nothing changes", program);
     else if (WIFSIGNALED(status))
-        blame(super, "%s --check was ended by signal %d: nothing changes", super->exe,
-            WTERMSIG(status));
+        blame(
+            super, "%s --check was ended by signal %d: nothing changes", program, WTERMSIG(status));
     else
-        blame(super, "%s --check says (status %d): %s: nothing changes", super->exe,
+        blame(super, "%s --check says (status %d): %s: nothing changes", program,
             WEXITSTATUS(status), super->check.text);
     step(super, MACHINE_REFUSED);
 }
@@ -694,16 +716,16 @@ static void shed_privileges(void)
  * it is kept. The shards notice that their supervisor is gone and report to the one that this
  * process becomes, as where it was killed. Returns only where that is not possible either.
  */
-static void start_again(const struct super *super)
+static void start_again(struct super *super)
 {
-    char *argv[] = {super->argv[0], (char[]){"-c"}, (char *)(uintptr_t)super->conf_name, NULL};
+    char *argv[] = {super->paths.exe, (char[]){"-c"}, (char *)(uintptr_t)super->conf_name, NULL};
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, NULL); /* they wait for the new program */
     if (activation_expose(&super->activation) < 0)
         return;
     close_range((unsigned)activation_end(&super->activation), ~0U, 0);
-    execv("/proc/self/exe", argv);
+    execv(PATHS_SELF, argv);
     log_error("cannot start again: %s; shards serve on without a supervisor", strerror(errno));
     exit(1); /* what there was to close is closed */
 }
@@ -714,7 +736,8 @@ static int resume(struct super *super, int state_fd)
     char error[512];
     log_init(LOG_INFO, LOG_TEXT, "supervisor");
     meet_manager(super);
-    int r = super->exe == NULL ? -ENOMEM : init_loop(super);
+    int r = init_loop(super);
+    super->conf_name = super->paths.conf;
     if (r == 0)
         r = state_read(super, state_fd, error, sizeof(error));
     else
@@ -750,6 +773,7 @@ static int load_and_start(struct super *super)
         buf_deinit(&oddities);
         return r;
     }
+    super->conf_name = super->paths.conf;
     log_init(conf->log_level, conf->log_format, "supervisor");
     tell_oddities(&oddities);
     meet_manager(super);
@@ -796,8 +820,7 @@ int super_run(char **argv, const char *conf_name, int state_fd)
     static struct super only; /* what is there without asking can be gone on with */
     struct super *super = &only;
     log_set_bound(LINES_AT_ONCE, LINES_A_SECOND);
-    super->argv = argv;
-    super->exe = boot_find_exe(argv[0]);
+    paths_find(&super->paths, argv[0], conf_name);
     super->conf_name = conf_name;
     super->lock_fd = super->run_dir_fd = super->alive_fd = -1;
     for (size_t i = 0; i < SHARE_SEATS; i++)
@@ -806,11 +829,7 @@ int super_run(char **argv, const char *conf_name, int state_fd)
     check_init(&super->check);
     signal(SIGPIPE, SIG_IGN);
     strays_collect();
-    int r = -ENOMEM;
-    if (super->exe == NULL && state_fd < 0)
-        log_error("cannot start: no memory");
-    else
-        r = state_fd < 0 ? load_and_start(super) : resume(super, state_fd);
+    int r = state_fd < 0 ? load_and_start(super) : resume(super, state_fd);
     if (r == 0) {
         for (uv_run(&super->loop, UV_RUN_DEFAULT); super->execute;
              uv_run(&super->loop, UV_RUN_DEFAULT))
@@ -819,6 +838,5 @@ int super_run(char **argv, const char *conf_name, int state_fd)
     } else {
         give_up(super);
     }
-    mem_free(super->exe);
     return r == 0 ? 0 : 1;
 }

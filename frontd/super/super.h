@@ -9,6 +9,7 @@
 #include "frontd/super/listen.h"
 #include "frontd/super/machine.h"
 #include "frontd/super/managed.h"
+#include "frontd/super/paths.h"
 #include "frontd/super/service.h"
 
 enum { SUPER_GENERATIONS = 2, SUPER_REASON_MAX = CHECK_TEXT_MAX + 256 };
@@ -32,10 +33,9 @@ struct super {
     int run_dir_fd;            /* run_dir, looked at when it was opened; -1: not open */
     int lock_fd;               /* run_dir/frontd.pid: one front for each run_dir; -1: none yet */
     int alive_fd;              /* for a program before, which wants one in the state; else -1 */
-    char **argv;               /* as this program was started */
-    char *exe;                 /* the binary on disk, as it was called */
-    const char *conf_name;
-    uint64_t incarnations; /* shard processes started so far */
+    struct paths paths;        /* of the binary on disk, and of the config */
+    const char *conf_name;     /* as it was given, until it has been read; then as in paths */
+    uint64_t incarnations;     /* shard processes started so far */
     uint64_t last_generation;
     uint64_t connections_each; /* that the descriptor limit allows a shard */
     uint64_t asked_at;         /* ms: the reload in progress began */

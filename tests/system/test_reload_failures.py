@@ -85,9 +85,8 @@ NO_PROGRAM = {
 }
 
 
-@BOTH
 @pytest.mark.parametrize("kind", NO_PROGRAM)
-def test_a_program_that_cannot_run(front, number, kind):
+def test_a_program_that_cannot_run(front, kind):
     site = front()
     site.fake()
     site.start()
@@ -95,12 +94,34 @@ def test_a_program_that_cannot_run(front, number, kind):
 
     def act():
         spoil(site)
-        site.front.signal(number)
+        site.front.signal(USR2)
     untouched(site, act, words)
 
 
+@pytest.mark.parametrize("kind", NO_PROGRAM)
+def test_a_config_needs_no_program_on_disk(front, kind):
+    """The shards of a reload are of the program that runs, which judges the config, too."""
+    site = front(shards=2)
+    site.fake()
+    site.start()
+    with site.client() as client:
+        call(client)
+        NO_PROGRAM[kind][0](site)
+        site.reload(HUP, shards=1)
+        call(client)
+        site.refused("--check says (status 1): " + site.path("frontd.yaml"), HUP, shards="many")
+        os.kill(site.shard, signal.SIGKILL)     # another one is started
+        site.wait_log("starting it again")
+        wait_for(lambda: len(site.shards()) == 1, "the next shard")
+        site.reload(HUP, shards=2)
+        site.replace()
+        site.reload(USR2)
+    with site.client() as client:
+        call(client)
+
+
 def test_a_script_that_has_frontd_as_a_child(front):
-    """It would be the supervisor's process itself, and get its signals. A config it may judge."""
+    """It would be the supervisor's process itself, and get its signals."""
     site = front()
     site.fake()
     site.start()
@@ -131,7 +152,7 @@ int main(int argc, char **argv)
 
 
 def test_a_program_that_cannot_read_the_state(front):
-    """It is frontd, so it may judge a config; but it does not take the place of this one."""
+    """It is frontd; but it does not take the place of this one."""
     site = front()
     site.fake()
     site.start()
@@ -149,17 +170,13 @@ def test_a_program_that_cannot_read_the_state(front):
     site.reload(USR2)
 
 
-@BOTH
-def test_a_program_that_changes_while_it_is_checked(front, number):
-    """What would be executed is not what was checked. The config was checked by frontd, whatever its file is now."""
+def test_a_program_that_changes_while_it_is_checked(front):
+    """What would be executed is not what was checked."""
     site = front()
     site.fake()
     site.start()
     site.replace("#!/bin/sh\ncase $1 in --check) touch \"$0\";; esac\nexec %s \"$@\"\n" % harness.FRONTD)
-    if number == HUP:
-        site.reload(number)
-    else:
-        site.refused("has changed since it was checked: this program serves on", number)
+    site.refused("has changed since it was checked: this program serves on", USR2)
     with site.client() as client:
         call(client)
 
@@ -188,13 +205,13 @@ def test_a_program_that_talks_without_end_is_cut(front):
 
     def act():
         site.replace("#!/bin/sh\nhead -c 1000000 /dev/zero | tr '\\0' x; exit 3\n")
-        site.front.signal(HUP)
+        site.front.signal(USR2)
     untouched(site, act, "--check says (status 3): xxx")
     assert max(len(line) for line in site.log_text().splitlines()) < 4096
 
 
 def test_a_check_that_does_not_end_and_a_signal_that_waits(front):
-    """The second signal's check hangs no more: it is what is loaded."""
+    """The second signal's check does not hang: it is what is loaded."""
     site = front()
     site.fake()
     site.start()
@@ -203,7 +220,7 @@ def test_a_check_that_does_not_end_and_a_signal_that_waits(front):
     before = harness.descriptors(site.front.pid)
     site.replace("#!/bin/sh\n>%s\nexec sleep 1000\n" % site.path("begun"))
     with site.client() as client:
-        site.front.signal(HUP)
+        site.front.signal(USR2)
         wait_for(lambda: os.path.exists(site.path("begun")), "the check")
         site.front.signal(HUP)
         site.replace()

@@ -92,11 +92,10 @@ def test_supervisor_killed_whose_config_is_not_utf_8(front):
 def test_supervisor_killed_while_checking(killable, number):
     site = killable(shards=2)
     stays = some(site)
-    site.replace("#!/bin/sh\n>%s\nsleep 1\n" % site.path("begun"))
-    site.front.signal(number)
-    wait_for(lambda: os.path.exists(site.path("begun")), "the check")
-    kill_supervisor(site)
-    site.replace()
+    with site.slow_checks() as begun:
+        site.front.signal(number)
+        begun()
+        kill_supervisor(site)
     comes_back(site, stays)
 
 
@@ -274,9 +273,13 @@ def test_stop_in_each_phase(killable, number, phase, signals):
         slow = site.workers[0].wait_calls(1)
         site.reload(number, gone=False)
     elif phase == "checking":
-        site.replace("#!/bin/sh\n>%s\nexec sleep 5\n" % site.path("begun"))
-        site.front.signal(number)
-        wait_for(lambda: os.path.exists(site.path("begun")), "the check")
+        with site.slow_checks() as begun:
+            site.front.signal(number)
+            begun()
+            for one in signals:
+                site.front.signal(one)
+            assert site.front.wait(3 * LIMIT) == 0
+        signals = []
     else:
         site.workers[1].on_hello = lambda channel: None
         old = site.shards()

@@ -108,7 +108,8 @@ static size_t make_state(char *out, size_t size)
         "{\"version\":1,\"instance\":\"0123456789abcdef0123456789abcdef\","
         "\"conn_key\":\"00112233445566778899aabbccddeeff\","
         "\"incarnations\":18446744073709551615,\"last_generation\":12,\"asked_at\":123456789012,"
-        "\"pending\":%d,\"lock_fd\":%d,\"alive_fd\":%d,\"wake_fds\":[%d,-1,%d],\"endpoints\":["
+        "\"exe\":\"2f6f70742ffc2f66\",\"cwd\":\"2f737276\",\"pending\":%d,\"lock_fd\":%d,\"alive_"
+        "fd\":%d,\"wake_fds\":[%d,-1,%d],\"endpoints\":["
         "{\"address\":\"%s\",\"shared\":false,\"dev\":0,\"ino\":0,\"fds\":[%d,%d]},"
         "{\"address\":\"%s\",\"shared\":true,\"dev\":7,\"ino\":9007199254740993,\"fds\":[%d]}],"
         "\"generations\":[{\"number\":12,%s\"conf_fd\":%d,\"share_fd\":%d,\"shards\":2,"
@@ -214,6 +215,8 @@ Test(state, what_was_written_is_read)
     cr_assert_eq(super->incarnations, UINT64_MAX);
     cr_assert_eq(super->machine.state, MACHINE_CHECKING);
     cr_assert(super->machine.upgrade && super->machine.pending == MACHINE_UPGRADE);
+    cr_assert_str_eq(super->paths.exe, "/opt/\xfc/f", "any bytes but NUL");
+    cr_assert_str_eq(super->paths.cwd, "/srv");
     cr_assert(super->lock_fd == FD_LOCK && super->alive_fd == -1);
     cr_assert_eq(fcntl(FD_ALIVE, F_GETFD), -1, "it is of no use, and closed");
     place(open("/dev/null", O_RDWR | O_CLOEXEC), FD_ALIVE);
@@ -415,6 +418,9 @@ Test(state, other_states)
         /* Of an earlier one. */
         {"\"asked_at\":123456789012,", "", 0},
         {"\"pending\":1,", "", 0},
+        {"\"exe\":", "\"ex\":", 0},
+        {"\"exe\":\"", "\"exe\":null,\"was\":\"", 0},
+        {"\"cwd\":", "\"cw\":", 0},
         {"\"pending\":1,", "\"pending\":4711,", 0},
         {"\"wake_fds\"", "\"sleep_fds\"", 0},
         {"\"lock_fd\":100", "\"lock_fd\":1000", -EBADF},
