@@ -33,6 +33,7 @@ enum {
     START_MAX_MS = 30000, /* from its start until it is ready, where no reload is waiting for it */
     CLOSE_WAIT_MS = 100,
     CROWDED_TRIES = 500, /* a millisecond each: for shards to take descriptors */
+    EXIT_NOT_EXECUTED = 127,
 };
 
 static void on_restart(uv_timer_t *timer)
@@ -100,7 +101,7 @@ static void become_shard(int control, char *const argv[])
     close_range(CTL_FD + 1, ~0U, 0);
     service_forget();
     execv(PATHS_SELF, argv);
-    _exit(127);
+    _exit(EXIT_NOT_EXECUTED);
 }
 
 /*
@@ -502,8 +503,10 @@ static void log_end(const struct child *child, int status)
             WTERMSIG(status) == SIGSYS ? " (it tried a system call that no shard makes)" : "",
             expected ? ", its connections are lost" : then);
     else if (!expected || WEXITSTATUS(status) != 0)
-        log_write(expected ? LOG_WARNING : LOG_ERROR, "%s (pid %ld) exited with status %d%s",
-            name_of(child), (long)child->pid, WEXITSTATUS(status), then);
+        log_write(expected ? LOG_WARNING : LOG_ERROR, "%s (pid %ld) exited with status %d%s%s",
+            name_of(child), (long)child->pid, WEXITSTATUS(status),
+            WEXITSTATUS(status) == EXIT_NOT_EXECUTED ? " (" PATHS_SELF " cannot be executed)" : "",
+            then);
     else
         log_debug("%s (pid %ld) has ended", name_of(child), (long)child->pid);
 }

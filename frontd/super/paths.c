@@ -66,6 +66,14 @@ int paths_enter(const struct paths *paths)
     return chdir(paths->cwd) < 0 ? -errno : 0;
 }
 
+int paths_try_self(void)
+{
+    struct stat st;
+    if (stat(PATHS_SELF, &st) < 0)
+        return -errno;
+    return S_ISREG(st.st_mode) ? 0 : -EACCES;
+}
+
 /* A path may have any bytes, a JSON text not. */
 void paths_save(const struct paths *paths, struct json_writer *out)
 {

@@ -31,6 +31,14 @@ void paths_find(struct paths *paths, const char *argv0, const char *conf);
  */
 int paths_enter(const struct paths *paths);
 
+/* What is wrong where paths_try_self() fails; a format with a text for the error. */
+#define PATHS_SELF_WANTED                                                                          \
+    PATHS_SELF                                                                                     \
+    ": %s. Shards are started from there: /proc has to be mounted, for this PID namespace"
+
+/* Whether this program can be executed again, as shards are. Returns 0 or -errno. */
+int paths_try_self(void);
+
 /* Writes members of the supervisor's state, for the program that follows. */
 void paths_save(const struct paths *paths, struct json_writer *out);
 

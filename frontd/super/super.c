@@ -647,7 +647,13 @@ static int start(struct super *super, struct conf *conf, const struct buf *text)
     bool lost = false;
     super->connections_each = boot_raise_fd_limit(conf);
     boot_warn_of_root(conf);
-    int r = init_loop(super);
+    int r = paths_try_self();
+    if (r < 0) {
+        log_error("cannot start: " PATHS_SELF_WANTED, strerror(-r));
+        conf_free(conf);
+        return r;
+    }
+    r = init_loop(super);
     if (r < 0)
         log_error("cannot start: %s", uv_strerror(r));
     else

@@ -15,6 +15,7 @@
 #include "frontd/super/folder.h"
 #include "frontd/super/launch.h"
 #include "frontd/super/listen.h"
+#include "frontd/super/paths.h"
 #include "frontd/super/record.h"
 
 struct trial {
@@ -269,6 +270,11 @@ int trial_run(const char *conf_name)
         return 1;
     }
     conf_lines_read(&trial.lines, buf_data(&text), buf_len(&text));
+    int r = paths_try_self();
+    if (r < 0) {
+        fprintf(stderr, PATHS_SELF_WANTED "\n", strerror(-r));
+        trial.findings++;
+    }
     try_run_dir(&trial, conf);
     for (uint32_t i = 0; i < conf->nlisteners; i++)
         try_listener(&trial, conf, i);

@@ -131,6 +131,11 @@ Test(paths, too_long)
     cr_expect_str_eq(paths.conf, large);
 }
 
+Test(paths, this_program_is_there)
+{
+    cr_expect_eq(paths_try_self(), 0);
+}
+
 static void restore(const char *state)
 {
     paths_find(&paths, "./frontd", "frontd.yaml");
