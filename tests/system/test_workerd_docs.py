@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 
-from fakefront import NOTIFY, PUBLISH, PUSH, SUBSCRIBE, until
+import pytest
+
+from fakefront import NOTIFY, PUBLISH, PUSH, SUBSCRIBE, FakeFront, answers, until
 from test_workerd import ends, sanitized, start  # noqa: F401
 from workerproc import BUILD, ROOT, Starter
 
@@ -45,6 +47,34 @@ int workerd_module_init(struct workerd *worker)
 """
 
 EXAMPLE = re.compile(r"^```c\n(.*?)^```$", re.S | re.M)
+COMMANDS = re.compile(r"^\n((?:    .*\n)+)$", re.M)
+
+
+@pytest.mark.skipif(sanitized(), reason="a program without the sanitizers' libraries cannot have ours")
+@pytest.mark.parametrize("name,method,params", [("greet", "greet.hello", {"name": "Ada"}), ("clock", "time.now", None)])
+def test_the_commands_after_quickstart_work(tmp_path, name, method, params):
+    """As they stand on the page, in a folder whose build/release is the build under test."""
+    with open(os.path.join(ROOT, "docs", "workerd.md"), encoding="utf-8") as file:
+        page = file.read()
+    text, = [text for text in EXAMPLE.findall(page) if method in text]
+    commands, = [block for block in COMMANDS.findall(page) if "-uninstalled" in block and name + ".c" in block]
+    (tmp_path / f"{name}.c").write_text(text)
+    (tmp_path / "build").mkdir()
+    os.symlink(BUILD, tmp_path / "build" / "release")
+    sock = f"{tmp_path}/{name}.sock"
+    assert f"/tmp/{name}.sock" in commands
+    commands = commands.replace(f"/tmp/{name}.sock", sock)
+    env = {key: value for key, value in os.environ.items() if key not in ("PKG_CONFIG_PATH", "LD_LIBRARY_PATH")}
+    process = subprocess.Popen(["sh", "-e", "-c", commands], cwd=tmp_path, env=env, start_new_session=True,
+                               stdin=subprocess.DEVNULL)
+    try:
+        until(lambda: process.poll() is not None or answers(f"unix:{sock}"), "the worker")
+        with FakeFront(f"unix:{sock}") as front:
+            front.hello()
+            assert front.call(method, params)["result"]
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def test_the_documented_modules_and_program_work(start, tmp_path):  # noqa: F811
