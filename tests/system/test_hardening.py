@@ -1,5 +1,6 @@
 """What the programs are allowed to do, and how they are built."""
 import contextlib
+import ctypes
 import os
 import pwd
 import re
@@ -53,9 +54,18 @@ def has_nothing(pid):
     assert status(pid, "NoNewPrivs") == ["1"]
 
 
-def is_shut_in(pid, seccomp="2"):
+# From libuv 1.45 on each shard has a filter that hides io_uring from it, whatever the config says.
+OF_EACH = int(ctypes.CDLL("libuv.so.1").uv_version() >= 1 << 16 | 45 << 8)
+
+
+def is_filtered(pid):
+    return int(status(pid, "Seccomp_filters")[0]) - OF_EACH == 1
+
+
+def is_shut_in(pid, filtered=True):
     has_nothing(pid)
-    assert status(pid, "Seccomp") == [seccomp]
+    assert is_filtered(pid) == filtered
+    assert status(pid, "Seccomp") == ["2" if filtered or OF_EACH else "0"]
     limits = open("/proc/%d/limits" % pid).read()
     assert re.search(r"^Max core file size +0 +0 ", limits, re.M)
 
@@ -71,7 +81,7 @@ def test_shards_are_shut_in(front):
             is_shut_in(pid)
         os.kill(before[0], signal.SIGKILL)
         wait_for(lambda: before[0] not in site.shards() and len(site.shards()) == 2, "a new shard")
-        wait_for(lambda: [status(pid, "Seccomp") for pid in site.shards()] == [["2"]] * 2, "its filter")
+        wait_for(lambda: all(map(is_filtered, site.shards())), "its filter")
         for pid in site.shards():
             is_shut_in(pid)
         site.reload(number)
@@ -85,7 +95,7 @@ def test_without_the_filter(front):
     site = front(shards=2, seccomp="false")
     site.fake()
     site.start()
-    for value, wanted in (("false", "0"), ("true", "2"), ("false", "0")):
+    for value, wanted in (("false", False), ("true", True), ("false", False)):
         site.reload(seccomp=value)
         for pid in site.shards():
             is_shut_in(pid, wanted)
@@ -298,7 +308,7 @@ def test_shards_run_as_the_user(site):
     os.kill(before[0], 9)       # its successor too
     wait_for(lambda: before[0] not in web.shards() and len(web.shards()) == 2, "a new shard")
     new, = set(web.shards()) - set(before)
-    wait_for(lambda: status(new, "Seccomp") == ["2"], "a shard without privileges")   # which is the last of them
+    wait_for(lambda: is_filtered(new), "a shard without privileges")   # which is the last of them
     is_nobody(new)
 
 
