@@ -159,6 +159,7 @@ static enum rpc_error with_id(struct request *request, struct span theirs, struc
     struct span *body, struct buf *copy)
 {
     size_t n = body->n - theirs.n + id.n;
+    CHECK(id.n > 0); /* who has none notifies, and is not answered */
     if (request->is_batch && buf_len(&request->batch) + n > BATCH_REPLY_MAX)
         return RPC_TOO_LARGE;
     if (!request_fits(request, n))
