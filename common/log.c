@@ -94,6 +94,11 @@ static bool find_journal(void)
     return errno == 0 && end != second && *end == '\0' && dev == st.st_dev && ino == st.st_ino;
 }
 
+const char *log_priority(enum log_level level)
+{
+    return find_journal() ? priorities[level] : "";
+}
+
 void log_init(enum log_level level, enum log_format format, const char *who)
 {
     int saved_errno = errno;

@@ -28,6 +28,10 @@ enum log_format { LOG_TEXT, LOG_JSON };
  */
 void log_init(enum log_level level, enum log_format format, const char *who);
 
+/* What a text that is written to standard error by itself begins with: "<3>" for the journal, or
+ * nothing. */
+const char *log_priority(enum log_level level);
+
 /* A line says who, what happened, and what happens now. */
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

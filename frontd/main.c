@@ -37,9 +37,10 @@ static void on_odd(void *data, const char *text)
     fprintf(stderr, "warning: %s\n", text);
 }
 
-static int check(const char *conf_name)
+/* warns: of what is odd, too; a supervisor that asks says that by itself. */
+static int check(const char *conf_name, bool warns)
 {
-    static const struct conf_findings findings = {.odd = on_odd};
+    const struct conf_findings findings = {.odd = warns ? on_odd : NULL};
     struct buf text;
     struct conf *conf;
     char error[512];
@@ -47,7 +48,8 @@ static int check(const char *conf_name)
         fprintf(stderr, "%s\n", error);
         return 1;
     }
-    trial_warn(conf_name, conf, &text);
+    if (warns)
+        trial_warn(conf_name, conf, &text);
     buf_deinit(&text);
     conf_free(conf);
     return 0;
@@ -97,5 +99,5 @@ int main(int argc, char **argv)
         identify(token);
     if (also_bind)
         return trial_run(conf_name);
-    return only_check ? check(conf_name) : super_run(argv, conf_name, state_fd);
+    return only_check ? check(conf_name, token == NULL) : super_run(argv, conf_name, state_fd);
 }

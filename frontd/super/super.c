@@ -775,7 +775,7 @@ static int load_and_start(struct super *super)
     const struct conf_findings findings = {.odd = keep_oddity, .data = &oddities};
     int r = conf_file_try(super->conf_name, &findings, &text, &conf, error, sizeof(error));
     if (r < 0) {
-        fprintf(stderr, "%s\n", error);
+        fprintf(stderr, "%s%s\n", log_priority(LOG_ERROR), error);
         buf_deinit(&oddities);
         return r;
     }

@@ -371,6 +371,18 @@ def test_priorities_for_the_journal(site, form):
     assert re.search(r"<4>.*shard 1/0.*no worker within", text())
 
 
+def test_a_config_that_is_wrong_has_a_priority_too(site):
+    web = site()
+    ours, theirs = socket.socketpair()
+    st = os.fstat(theirs.fileno())
+    env = {**os.environ, "JOURNAL_STREAM": "%d:%d" % (st.st_dev, st.st_ino)}
+    done = subprocess.run([FRONTD, "-c", web.write({**web.config, "shards": 0})], stderr=theirs, env=env, timeout=60)
+    assert done.returncode == 1
+    assert re.match(rb"<3>\S+frontd\.yaml:\d+: shards: ", ours.recv(65536))
+    ours.close()
+    theirs.close()
+
+
 @pytest.mark.parametrize("value", ["", "1:2", "x", "1:", ":1", "99999999999999999999:1"])
 def test_no_priorities_elsewhere(site, value):
     os.environ["JOURNAL_STREAM"] = value
