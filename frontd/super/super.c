@@ -5,8 +5,7 @@
  * A replacement: the program whose shards are to serve checks the config (check.c): this one, or
  * for SIGUSR2 the binary on disk, which this process then becomes, and which goes on where this one
  * was (state.c); new shards start beside the old ones; when all are ready the old ones give them
- * their clients and end. Whatever fails before that is
- * logged, and the old ones serve on.
+ * their clients and end. Whatever fails before that is logged, and the old ones serve on.
  */
 
 #include "frontd/super/super.h"
