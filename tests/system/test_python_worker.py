@@ -350,14 +350,11 @@ def test_a_lost_channel_does_not_cancel_notifications(worker, tmp_path):
 
 MISTAKES = dict([
     ("streamed", encode(REQUEST, MORE, call=5, body=b"{}")),
-    ("second HELLO", encode(1, body=b'{"protocol":[1]}')),
-    ("RESPONSE", encode(RESPONSE, call=5, body=b"{}")),
-    ("WINDOW", encode(WINDOW, call=5, body=b'{"bytes":1}')),
     ("call 0", encode(REQUEST, call=0, body=b"{}")),
     ("call again", encode(REQUEST, call=1, body=b"{}")),
     ("meta", encode(REQUEST, call=5, meta=b"[]", body=b"{}")),
-    ("meta cut", encode(REQUEST, call=5, meta=b"{", body=b"{}")),
-    ("long PING", encode(PING, body=bytes(65)))])
+    ("meta cut", encode(REQUEST, call=5, meta=b"{", body=b"{}"))])
+FRAMES = [encode(1, body=b'{"protocol":[1]}'), encode(RESPONSE, call=5, body=b"{}"), encode(PING, body=bytes(65))]
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -368,6 +365,16 @@ def test_the_fronts_mistakes_cost_their_channel(worker, front, name):
     assert other.goaway()["last_call"] == 1
     assert other.expect_closed() == []
     assert is_alive(front)
+
+
+def test_frames_that_are_wrong_by_themselves_are_dropped(worker, front):
+    for data in FRAMES:
+        front.send_raw(data)
+        assert is_alive(front)
+    assert worker.output().count(" is dropped") == len(FRAMES)
+    front.send_raw(encode(WINDOW, call=5, body=b'{"bytes":1}'))
+    assert is_alive(front)
+    assert worker.output().count(" is dropped") == len(FRAMES)        # that one is not wrong
 
 
 def test_a_front_that_never_reads(start):
