@@ -94,6 +94,12 @@ static bool find_journal(void)
     return errno == 0 && end != second && *end == '\0' && dev == st.st_dev && ino == st.st_ino;
 }
 
+const char *log_error_text(int error)
+{
+    const char *text = strerrordesc_np(-error);
+    return text == NULL ? "unknown error" : text;
+}
+
 const char *log_priority(enum log_level level)
 {
     return find_journal() ? priorities[level] : "";

@@ -28,6 +28,12 @@ enum log_format { LOG_TEXT, LOG_JSON };
  */
 void log_init(enum log_level level, enum log_format format, const char *who);
 
+/*
+ * What went wrong, for a log: -errno, as functions return it. Never NULL; static. (uv_strerror() of
+ * a number that libuv does not know leaks a text, as ETOOMANYREFS when descriptors are passed on.)
+ */
+const char *log_error_text(int error);
+
 /* What a text that is written to standard error by itself begins with: "<3>" for the journal, or
  * nothing. */
 const char *log_priority(enum log_level level);

@@ -270,8 +270,8 @@ static void start(struct workerd *worker)
     }
     int r = begin(worker);
     if (r < 0) {
-        log_error(
-            "cannot start %s as the successor: %s: serving on", replace->argv[0], uv_strerror(r));
+        log_error("cannot start %s as the successor: %s: serving on", replace->argv[0],
+            log_error_text(r));
         clear(replace);
         return;
     }

@@ -388,7 +388,7 @@ void channel_hang_up(struct channel *channel)
         return;
     channel->hung_up = true;
     if (shutdown(stream->fd, SHUT_WR) < 0)
-        stream_fail(stream, uv_strerror(-errno));
+        stream_fail(stream, log_error_text(-errno));
 }
 
 void channel_shut(struct channel *channel, const char *reason)

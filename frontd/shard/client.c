@@ -122,7 +122,7 @@ static void wait_for(struct client *client, uint16_t events)
         r = poller_set(&ctx->writers, fd, client->events & out, events & out, client);
     if (r < 0) {
         log_limited(&limit, ctx_now(ctx), LOG_ERROR,
-            "cannot wait for what a client sends, closing its connection: %s", uv_strerror(r));
+            "cannot wait for what a client sends, closing its connection: %s", log_error_text(r));
         client_doom(client);
         return;
     }

@@ -231,7 +231,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         if (r == -EAGAIN)
             return;
         if (r < 0)
-            lose(target, r == -EPIPE ? "it is gone" : uv_strerror(r));
+            lose(target, r == -EPIPE ? "it is gone" : log_error_text(r));
         else if (message.type == HANDOVER_HELLO)
             on_hello(target, &message);
         else if (message.type == HANDOVER_TAKEN)
@@ -430,11 +430,11 @@ static void begin_round(void)
         int r = send_batch(target);
         if (r == -EAGAIN || r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -ETOOMANYREFS) {
             static const uint8_t none[(HANDOVER_BATCH_MAX + 7) / 8];
-            log_warning("connections cannot be handed over for a while: %s", uv_strerror(r));
+            log_warning("connections cannot be handed over for a while: %s", log_error_text(r));
             target->full_until = ctx_now(give.ctx) + FULL_MS;
             settle_batch(target, none, false);
         } else if (r < 0) {
-            lose(target, uv_strerror(r));
+            lose(target, log_error_text(r));
         }
     }
 }
@@ -482,7 +482,7 @@ static void tell_how_far(void)
             continue;
         int r = handover_send(target->fd, HANDOVER_HEARD, &message, NULL, 0);
         if (r < 0 && r != -EAGAIN)
-            lose(target, uv_strerror(r));
+            lose(target, log_error_text(r));
     }
 }
 

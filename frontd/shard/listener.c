@@ -23,6 +23,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/log.h"
 #include "common/mem.h"
 #include "frontd/loop.h"
 #include "frontd/shard/refusal.h"
@@ -242,7 +243,7 @@ static bool accept_one(struct listener *listener)
     case EHOSTUNREACH:
     case EOPNOTSUPP:
     case ENETUNREACH: return true;
-    default: pause_accepting(acceptor, uv_strerror(fd)); return false;
+    default: pause_accepting(acceptor, log_error_text(fd)); return false;
     }
 }
 

@@ -129,5 +129,5 @@ void report_hung(const char *path, bool late)
     memcpy(message.u.hung.file, file, strlen(file));
     int r = ctl_send(CTL_FD, CTL_HUNG, &message, NULL, 0);
     if (r < 0)
-        log_debug("cannot tell the supervisor of %s: %s", file, uv_strerror(r));
+        log_debug("cannot tell the supervisor of %s: %s", file, log_error_text(r));
 }

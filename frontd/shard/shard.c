@@ -286,7 +286,7 @@ static void say_ready(struct shard *shard)
     tell_empty_pools(shard);
     int r = ctl_send(CTL_FD, CTL_READY, &ready, NULL, 0);
     if (r < 0)
-        log_error("cannot tell the supervisor that this shard is ready: %s", uv_strerror(r));
+        log_error("cannot tell the supervisor that this shard is ready: %s", log_error_text(r));
 }
 
 /* The next pool from `from` on of which the shards that serve have a worker, and this one has none;
@@ -497,7 +497,8 @@ static int shut_in(const struct conf *conf)
     if (r > 0)
         log_warning("this kernel has no seccomp: the shard runs without a filter of system calls");
     else if (r < 0)
-        log_error("cannot filter system calls (`seccomp: false` does without): %s", uv_strerror(r));
+        log_error(
+            "cannot filter system calls (`seccomp: false` does without): %s", log_error_text(r));
     return MIN(r, 0);
 }
 
@@ -573,10 +574,10 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
     ids_init(&ctx->conn_ids, start->conn_key, start->incarnation);
     r = drop_privileges(shard->conf->user);
     if (r < 0)
-        log_error("cannot give up privileges: %s", uv_strerror(r));
+        log_error("cannot give up privileges: %s", log_error_text(r));
     int names = -1; /* to the process that looks them up */
     if (r == 0 && has_names(shard->conf) && (r = names = resolver_start()) < 0)
-        log_error("cannot start a process that looks up names of workers: %s", uv_strerror(r));
+        log_error("cannot start a process that looks up names of workers: %s", log_error_text(r));
     if (r >= 0)
         r = shut_in(shard->conf);
     if (r == 0 && names >= 0)
@@ -763,14 +764,14 @@ static void on_control(uv_poll_t *poll, int status, int events)
         }
         if (r < 0 && shard->running) {
             log_error("the supervisor is gone (%s): serving on, until there is another one",
-                uv_strerror(r));
+                log_error_text(r));
             uv_close((uv_handle_t *)poll, on_control_closed);
             return;
         }
         if (r == 0)
             r = on_message(shard, &message, fds);
         if (r < 0 && r != -EPIPE)
-            log_error("cannot %s: %s", shard->running ? "go on" : "start", uv_strerror(r));
+            log_error("cannot %s: %s", shard->running ? "go on" : "start", log_error_text(r));
         if (r < 0)
             exit(1);
     }
@@ -815,7 +816,7 @@ int shard_run(void)
     if (r == 0)
         r = open_control(shard);
     if (r < 0) {
-        log_error("cannot start: %s", uv_strerror(r));
+        log_error("cannot start: %s", log_error_text(r));
         return 1;
     }
     uv_run(&shard->ctx.loop, UV_RUN_DEFAULT);

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/log.h"
 #include "common/mem.h"
 #include "frontd/loop.h"
 
@@ -262,7 +263,7 @@ static bool on_readable(struct stream *stream)
     ssize_t n = read(stream->fd, read_buffer, READ_SIZE);
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)
-            stream->ops->broken(stream, uv_strerror(-errno));
+            stream->ops->broken(stream, log_error_text(-errno));
         return false;
     }
     if (n == 0) {
@@ -305,7 +306,7 @@ static void on_connected(struct stream *stream, int status)
 {
     int error = socket_error(stream);
     if (error != 0 || status < 0) {
-        stream->ops->broken(stream, uv_strerror(error != 0 ? error : status));
+        stream->ops->broken(stream, log_error_text(error != 0 ? error : status));
         return;
     }
     stream->connecting = false;
@@ -325,7 +326,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         /* libuv has stopped the poll, and says EBADF for every EPOLLERR. A peer that ended with
          * bytes of ours unread is one. */
         int error = socket_error(stream);
-        stream_fail(stream, uv_strerror(error != 0 ? error : status));
+        stream_fail(stream, log_error_text(error != 0 ? error : status));
         return;
     }
     if (events & UV_WRITABLE)
@@ -341,7 +342,7 @@ void stream_flush(struct stream *stream)
         return;
     ssize_t n = send(stream->fd, buf_data(&stream->out), buf_len(&stream->out), MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN && errno != EINTR) {
-        stream_fail(stream, uv_strerror(-errno));
+        stream_fail(stream, log_error_text(-errno));
         return;
     } else if (n > 0) {
         stream->written += (uint64_t)n;

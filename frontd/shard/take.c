@@ -119,7 +119,7 @@ static void answer_full(struct giver *giver, const struct handover_message *batc
     struct handover_message message = {.batch = batch->batch, .count = batch->count, .full = true};
     int r = handover_send(giver->fd, HANDOVER_TAKEN, &message, NULL, 0);
     if (r < 0)
-        lose(giver, uv_strerror(r));
+        lose(giver, log_error_text(r));
 }
 
 /* The states as they lie in the memfd; NULL with *ret_size 0 where it cannot be read. */
@@ -156,7 +156,7 @@ static bool restore(const struct giver *giver, struct client **clients)
         memory_short = memory_short || r == -ENOMEM;
         if (r < 0)
             log_debug("a connection of the shard on seat %u is not taken: %s", giver->seat,
-                uv_strerror(r));
+                log_error_text(r));
     }
     if (states != NULL)
         munmap(states, size);
@@ -200,7 +200,7 @@ static void take_batch(struct giver *giver)
     int r = handover_send(giver->fd, HANDOVER_TAKEN, &message, NULL, 0);
     if (r < 0) {
         forget(giver, clients);
-        lose(giver, uv_strerror(r));
+        lose(giver, log_error_text(r));
         return;
     }
     giver->heard = giver->batch.heard;
@@ -216,7 +216,7 @@ static void greet(struct giver *giver)
     giver->heard = hello.heard;
     int r = handover_send(giver->fd, HANDOVER_HELLO, &hello, NULL, 0);
     if (r < 0)
-        lose(giver, uv_strerror(r));
+        lose(giver, log_error_text(r));
 }
 
 void take_turn(void)
@@ -317,7 +317,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         acceptor_make_room(take.acceptor, message.count); /* for when they are offered again */
         answer_full(giver, &message);
     } else if (r < 0) {
-        lose(giver, r == -EPIPE ? "it is gone" : uv_strerror(r));
+        lose(giver, r == -EPIPE ? "it is gone" : log_error_text(r));
     } else if (message.type == HANDOVER_BATCH && !giver->waiting) {
         on_batch(giver, &message, fds, nfds);
     } else if (message.type == HANDOVER_HEARD) {

@@ -68,7 +68,7 @@ static void add_path(struct watch *watch, const char *path, struct odd *odd)
     struct stat st;
     if (stat(path, &st) < 0) {
         if (errno != ENOENT) /* it was there a moment ago */
-            note_odd(odd, path, uv_strerror(-errno));
+            note_odd(odd, path, log_error_text(-errno));
         else if (lstat(path, &st) == 0)
             note_odd(odd, path, "a symbolic link to nothing");
         return;
@@ -118,7 +118,7 @@ static void scan(struct watch *watch)
     DIR *folder = opendir(watch->folder);
     if (folder == NULL && (errno == ENOMEM || errno == EMFILE || errno == ENFILE)) {
         log_error("pool %s: %s: cannot look for workers: %s", pool->conf->name, watch->pattern,
-            uv_strerror(-errno));
+            log_error_text(-errno));
         scan_later(watch);
         return;
     }
@@ -163,7 +163,7 @@ static bool watch_folder(struct watch *watch)
     }
     if (errno != ENOENT && errno != ENOTDIR && !uv_is_active((uv_handle_t *)&watch->scan))
         log_warning("pool %s: cannot watch %s: %s, looking there once a second",
-            watch->pool->conf->name, watch->folder, uv_strerror(-errno));
+            watch->pool->conf->name, watch->folder, log_error_text(-errno));
     CHECK(uv_timer_start(&watch->scan, on_scan, SCAN_MS, SCAN_MS) == 0);
     return false;
 }

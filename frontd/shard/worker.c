@@ -125,8 +125,8 @@ static void dial_address(struct worker *worker)
     } else if (r < 0) {
         /* A file that is just being made, or still there after its worker: no news. */
         if (r != -ECONNREFUSED || worker->retry_ms >= 1000)
-            log_unreachable(worker, uv_strerror(r));
-        note_trouble(worker, uv_strerror(r));
+            log_unreachable(worker, log_error_text(r));
+        note_trouble(worker, log_error_text(r));
         retry_later(worker);
     }
 }

@@ -654,7 +654,7 @@ static int start(struct super *super, struct conf *conf, const struct buf *text)
     }
     r = init_loop(super);
     if (r < 0)
-        log_error("cannot start: %s", uv_strerror(r));
+        log_error("cannot start: %s", log_error_text(r));
     else
         r = boot_lock_run_dir(super, conf); /* from here on signals may come */
     if (r < 0) {

@@ -506,3 +506,12 @@ Test(log, limits_that_are_flushed)
     log_limit_flush(&limit, 5 + 3 * LOG_LIMIT_MS, LOG_WARNING, "of a kind");
     cr_assert_eq(read_all(line), 0u, "once");
 }
+
+/* Also where libuv has no name for it. */
+Test(log, error_texts)
+{
+    cr_assert_str_eq(log_error_text(-ENOENT), "No such file or directory");
+    cr_assert_str_eq(log_error_text(-ETOOMANYREFS), "Too many references: cannot splice");
+    cr_assert_str_eq(log_error_text(-4095), "unknown error");
+    cr_assert_str_eq(log_error_text(12345), "unknown error");
+}
