@@ -23,7 +23,10 @@
 #include "frontd/shard/pool_share.h"
 #include "frontd/shard/watch.h"
 
-enum { RETRY_MS = 20 /* between two looks for a slot while calls wait */ };
+enum {
+    RETRY_MS = 20,    /* between two looks for a slot while calls wait */
+    HELD_UP_MS = 900, /* without an answer to HELLO */
+};
 
 static struct job *job_of(struct queue_item *item)
 {
@@ -81,6 +84,17 @@ bool pool_settled(const struct pool *pool)
 bool pool_reached_by(const struct pool *pool, uint64_t seats)
 {
     return (share_pool_reached(pool->ctx->share, pool->row) & seats) != 0;
+}
+
+bool pool_held_up(const struct pool *pool)
+{
+    uint64_t now = ctx_now(pool->ctx);
+    list_for_each (node, &pool->workers) {
+        const struct channel *channel = &container_of(node, struct worker, node)->channel;
+        if (channel->state == CHANNEL_GREETING && now - channel->stream.heard_at >= HELD_UP_MS)
+            return true;
+    }
+    return false;
 }
 
 const char *pool_trouble(const struct pool *pool)

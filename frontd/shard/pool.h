@@ -117,6 +117,12 @@ bool pool_settled(const struct pool *pool);
 /* Whether a shard on one of these seats has a worker of the pool. */
 bool pool_reached_by(const struct pool *pool, uint64_t seats);
 
+/*
+ * Whether a worker of it has taken our connection and said nothing for a while: it is held up, or
+ * hangs, and no shard has answers of it now.
+ */
+bool pool_held_up(const struct pool *pool);
+
 /* Why this shard has no worker of it, where it has none; valid until the loop turns. */
 const char *pool_trouble(const struct pool *pool);
 

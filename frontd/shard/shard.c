@@ -294,9 +294,12 @@ static void say_ready(struct shard *shard)
 static size_t next_unreached(const struct shard *shard, size_t from)
 {
     size_t i = from;
-    while (i < shard->npools && (!(shard->start.needed >> i & 1) || shard->pools[i].nready > 0 ||
-                                    !pool_reached_by(&shard->pools[i], shard->start.serving)))
-        i++;
+    for (; i < shard->npools; i++) {
+        const struct pool *pool = &shard->pools[i];
+        if ((shard->start.needed >> i & 1) && pool->nready == 0 && !pool_held_up(pool) &&
+            pool_reached_by(pool, shard->start.serving))
+            break;
+    }
     return i;
 }
 

@@ -163,7 +163,7 @@ def test_new_shards_wait_for_a_worker_that_old_ones_have(front, number):
 
 
 @BOTH
-@pytest.mark.parametrize("why", ["no file", "no HELLO"])
+@pytest.mark.parametrize("why", ["no file", "no worker"])
 def test_new_shards_that_do_not_reach_a_pool_are_not_ready(front, number, why):
     site = front(pools={"app": {}, "other": {}})
     site.fake()
@@ -171,20 +171,36 @@ def test_new_shards_that_do_not_reach_a_pool_are_not_ready(front, number, why):
     site.start()
     if why == "no file":
         os.unlink(site.path("other-1.sock"))
-    else:
+    else:       # something else has its place
         answer = other.on_hello
-        other.on_hello = lambda channel: None
+
+        def refuse(channel):
+            channel.send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            channel.close()
+        other.on_hello, other.tolerant = refuse, True
     site.refused("a new shard has ended before all were ready: the old ones serve on", number)
     found, = re.findall(r"error shard 2/0\[\d+\]: pool other: the shards that serve reach a worker of it, "
                         r"this one does not \((.*)\): it does not take their place", site.log_text())
-    assert found == ("there is none where it looks" if why == "no file" else "no HELLO in time")
+    assert found == ("there is none where it looks" if why == "no file" else
+                     "it speaks HTTP, not the protocol of workers")
     with site.client() as client:
         assert client.rpc("demo.echo", [1]).status == 200
     other.drop()        # now the old ones do not reach it either
-    if why == "no HELLO":
+    if why == "no worker":
         wait_for(lambda: "worker unix:%s" % site.path("other-1.sock") in site.log_text(), "the news")
         other.on_hello = answer
     site.reload(number)
+
+
+def test_a_worker_that_is_held_up_holds_up_no_reload(front):
+    """It takes the connection, and says nothing: to the old shards neither."""
+    site = front(pools={"app": {}, "other": {}})
+    site.fake()
+    other = site.fake("other-1")
+    site.start()
+    other.on_hello = lambda channel: None
+    site.reload()
+    assert site.count("it does not take their place") == 0
 
 
 def test_a_pool_that_nobody_reaches_holds_up_no_reload(front):
