@@ -78,16 +78,16 @@ static void pass(struct job *job, const struct frame *frame)
         end(job, frame, 0);
 }
 
-/* What has come is no answer, or (error) there is no room for it. */
+/* What has come for a job that is waited for is no answer, or (error) there is no room for it. */
 static void spoil(
     struct job *job, const struct frame_head *head, enum rpc_error error, const char *why)
 {
-    fault_answer(job->worker, (struct span){job->method, job->method_len}, why);
+    fault_answer(job->worker, (struct span){job->method, job->method_len}, error, why);
     tell_window(job, head);
     answer_drop(job);
     if (!has_more(head))
         end(job, NULL, error);
-    else if (!job->abandoned)
+    else
         job->pool->ops->given_up(job, error);
 }
 
@@ -103,7 +103,7 @@ static void gather(struct job *job, const struct frame *frame)
 {
     const struct frame_head *head = &frame->head;
     if (head->type == FRAME_DATA && frame->body.n > 0) {
-        spoil(job, head, RPC_BAD_RESPONSE, "DATA has bytes that are no blob");
+        spoil(job, head, RPC_BAD_RESPONSE, "in DATA with bytes that are no blob");
         return;
     }
     if (!job->pool->ops->part(job, frame->body.n + frame->blob.n)) {
@@ -114,11 +114,11 @@ static void gather(struct job *job, const struct frame *frame)
         job->answer = mem_zalloc(sizeof(*job->answer));
     struct answer *answer = job->answer;
     if (answer != NULL && buf_len(&answer->blob) + frame->blob.n > FRAME_MAX_DEFAULT) {
-        spoil(job, head, RPC_BAD_RESPONSE, "its parts are over max_frame together");
+        spoil(job, head, RPC_BAD_RESPONSE, "over max_frame, its parts together");
         return;
     }
     if (answer == NULL || !add_part(answer, frame)) {
-        spoil(job, head, RPC_OVERLOADED, "there is no memory for it");
+        spoil(job, head, RPC_OVERLOADED, "more than there is memory for");
         return;
     }
     tell_window(job, head);
@@ -139,14 +139,23 @@ void answer_frame(struct job *job, const struct frame *frame)
     else if (job->abandoned)
         pass(job, frame);
     else if (first && job->answer != NULL)
-        spoil(job, head, RPC_BAD_RESPONSE, "a second RESPONSE has come");
+        spoil(job, head, RPC_BAD_RESPONSE, "two RESPONSEs");
     else if (!first && job->answer == NULL)
-        spoil(job, head, RPC_BAD_RESPONSE, "DATA has come before RESPONSE");
+        spoil(job, head, RPC_BAD_RESPONSE, "begun with DATA");
     else
         gather(job, frame);
 }
 
 void answer_too_long(struct job *job, const struct frame_head *head)
 {
-    spoil(job, head, RPC_BAD_RESPONSE, "it is over max_frame");
+    struct worker *worker = job->worker;
+    if (!job->abandoned) {
+        spoil(job, head, RPC_BAD_RESPONSE, "over max_frame");
+        return;
+    }
+    faults_note(&worker->faults, job->sent.id, (struct span){job->method, job->method_len});
+    fault_frame(worker, head, "it is over max_frame");
+    tell_window(job, head);
+    if (!has_more(head))
+        end(job, NULL, RPC_BAD_RESPONSE);
 }

@@ -241,7 +241,7 @@ void call_cancel(struct call *call)
 
 void call_log_bad_answer(const struct outcome *outcome, const char *why)
 {
-    fault_answer(outcome->worker, outcome->method, why);
+    fault_answer(outcome->worker, outcome->method, RPC_BAD_RESPONSE, why);
 }
 
 enum rpc_error call_read_answer(
@@ -252,8 +252,7 @@ enum rpc_error call_read_answer(
     int r = jsonrpc_scan_response(outcome->body.p, outcome->body.n, ret_response);
     if (LIKELY(r == 0))
         return 0;
-    call_log_bad_answer(outcome,
-        r == JSONRPC_E_PARSE ? "its body is no JSON" : "its body is no JSON-RPC 2.0 response");
+    call_log_bad_answer(outcome, r == JSONRPC_E_PARSE ? "no JSON" : "no JSON-RPC response");
     return RPC_BAD_RESPONSE;
 }
 

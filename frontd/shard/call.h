@@ -90,7 +90,8 @@ void call_cancel(struct call *call);
 enum rpc_error call_read_answer(
     const struct outcome *outcome, struct jsonrpc_response *ret_response);
 
-/* That line, for an answer that cannot be relayed for another reason. why: static text. */
+/* That line, for an answer that cannot be relayed for another reason. why: what it is, static text.
+ */
 void call_log_bad_answer(const struct outcome *outcome, const char *why);
 
 /* The JSON text of its id, for an error; "null" where it has none. Borrowed. */

@@ -41,11 +41,10 @@ void fault_frame(struct worker *worker, const struct frame_head *head, const cha
         worker->text, type, (int)method.n, method.p, (unsigned long long)head->call, what);
 }
 
-void fault_answer(struct worker *worker, struct span method, const char *what)
+void fault_answer(struct worker *worker, struct span method, enum rpc_error error, const char *what)
 {
     const struct pool *pool = worker->pool;
     log_limited(limit_of(&worker->faults, 0, what), ctx_now(pool->ctx), LOG_WARNING,
-        "pool %s: worker %s: the answer to `%.*s` is dropped, and the call fails: %s",
-        pool->conf->name, worker->text, (int)MIN(method.n, (size_t)FAULT_METHOD_SHOWN), method.p,
-        what);
+        "pool %s: worker %s: its answer to `%.*s` is %s: the client gets %d", pool->conf->name,
+        worker->text, (int)MIN(method.n, (size_t)FAULT_METHOD_SHOWN), method.p, what, (int)error);
 }

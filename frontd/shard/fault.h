@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "proto/errors.h"
 #include "proto/frame.h"
 
 struct worker;
@@ -52,5 +53,6 @@ static inline void faults_note(struct faults *faults, uint64_t call, struct span
 /* A frame is dropped. what: what is wrong with it; static text. */
 void fault_frame(struct worker *worker, const struct frame_head *head, const char *what);
 
-/* A call fails since its answer cannot be relayed. what: the same. */
-void fault_answer(struct worker *worker, struct span method, const char *what);
+/* A call fails so, since its answer cannot be relayed. what: what that is, as in "no JSON". */
+void fault_answer(
+    struct worker *worker, struct span method, enum rpc_error error, const char *what);

@@ -225,7 +225,7 @@ static void relay(struct request *request, const struct outcome *outcome, struct
 {
     struct answer_head answer = {0};
     if (!read_result(&answer, result)) {
-        call_log_bad_answer(outcome, "its result is no HTTP response");
+        call_log_bad_answer(outcome, "none of HTTP: its status or a header field is wrong");
         buf_deinit(&answer.fields);
         request_error(request, RPC_BAD_RESPONSE, (struct span){0});
         return;

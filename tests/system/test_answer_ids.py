@@ -106,7 +106,7 @@ def test_an_answer_without_one_id(site, kind):
             got = json.loads(line.answer(b"%d" % n))
             assert got == {"jsonrpc": "2.0", "id": n,
                            "error": {"code": -32007, "message": "bad worker response"}}, text
-    wait_for(lambda: "the answer to `m` is dropped, and the call fails: its body is no JSON-RPC 2.0 response" in
+    wait_for(lambda: "its answer to `m` is no JSON-RPC response: the client gets -32007" in
              web.front.text(), "a line in the log")
     assert len(worker.channels) == 1
 

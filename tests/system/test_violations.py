@@ -151,47 +151,47 @@ class Bench:
 
 CALLS = {
     "RESPONSE or DATA over `max_frame`": [
-        (lambda c: long(c, RESPONSE), None, "it is over max_frame"),
-        (lambda c: long(c, RESPONSE, MORE), lambda c: part(c, b"x") + part(c, more=False), "it is over max_frame"),
-        (lambda c: begin(c) + long(c, DATA), None, "it is over max_frame"),
-        (lambda c: begin(c) + long(c, DATA, MORE), lambda c: right(c), "it is over max_frame"),
+        (lambda c: long(c, RESPONSE), None, "over max_frame"),
+        (lambda c: long(c, RESPONSE, MORE), lambda c: part(c, b"x") + part(c, more=False), "over max_frame"),
+        (lambda c: begin(c) + long(c, DATA), None, "over max_frame"),
+        (lambda c: begin(c) + long(c, DATA, MORE), lambda c: right(c), "over max_frame"),
     ],
     "a streamed answer over 16 MiB": [
         (lambda c: begin(c) + part(c, bytes(MAX_FRAME)) + part(c, b"x", False), None,
-         "its parts are over max_frame together"),
+         "over max_frame, its parts together"),
         (lambda c: begin(c, bytes(MAX_FRAME // 2)) + part(c, bytes(MAX_FRAME // 2)) + part(c, b"x"),
          lambda c: part(c, bytes(MAX_FRAME)) + part(c, b"x") + part(c, more=False),
-         "its parts are over max_frame together"),
+         "over max_frame, its parts together"),
     ],
     "a second RESPONSE in a streamed answer": [
-        (lambda c: begin(c) + right(c), None, "a second RESPONSE has come"),
-        (lambda c: begin(c) + begin(c), lambda c: part(c, more=False), "a second RESPONSE has come"),
+        (lambda c: begin(c) + right(c), None, "two RESPONSEs"),
+        (lambda c: begin(c) + begin(c), lambda c: part(c, more=False), "two RESPONSEs"),
     ],
     "DATA before RESPONSE": [
-        (lambda c: part(c, b"x", False), None, "DATA has come before RESPONSE"),
-        (lambda c: part(c, b"x"), lambda c: right(c), "DATA has come before RESPONSE"),
+        (lambda c: part(c, b"x", False), None, "begun with DATA"),
+        (lambda c: part(c, b"x"), lambda c: right(c), "begun with DATA"),
     ],
     "DATA with bytes outside its blob": [
-        (lambda c: begin(c) + frame(DATA, c.call, b"x"), None, "DATA has bytes that are no blob"),
+        (lambda c: begin(c) + frame(DATA, c.call, b"x"), None, "in DATA with bytes that are no blob"),
         (lambda c: begin(c) + frame(DATA, c.call, b"x", flags=MORE), lambda c: part(c, more=False),
-         "DATA has bytes that are no blob"),
+         "in DATA with bytes that are no blob"),
     ],
     "a body that is no JSON, or nested over 128 deep": [
-        (lambda c: frame(RESPONSE, c.call, b""), None, "its body is no JSON"),
-        (lambda c: frame(RESPONSE, c.call, ok(c) + b"x"), None, "its body is no JSON"),
+        (lambda c: frame(RESPONSE, c.call, b""), None, "no JSON"),
+        (lambda c: frame(RESPONSE, c.call, ok(c) + b"x"), None, "no JSON"),
         (lambda c: frame(RESPONSE, c.call, ok(c, b"[" * 128 + b"]" * 128)
-                         if c.method == "bad" else b"["), None, "its body is no JSON"),
-        (lambda c: frame(RESPONSE, c.call, b"x", flags=MORE) + part(c, more=False), None, "its body is no JSON"),
+                         if c.method == "bad" else b"["), None, "no JSON"),
+        (lambda c: frame(RESPONSE, c.call, b"x", flags=MORE) + part(c, more=False), None, "no JSON"),
     ],
     "a body that is no JSON-RPC 2.0 response, or has `jsonrpc`, `id`, `result` or `error` twice": [
-        (lambda c, body=body: frame(RESPONSE, c.call, body), None, "its body is no JSON-RPC 2.0 response")
+        (lambda c, body=body: frame(RESPONSE, c.call, body), None, "no JSON-RPC response")
         for body in (b"{}", b"[]", b'[{"jsonrpc":"2.0","id":"b","result":1}]', b'{"jsonrpc":"2.0","result":1}',
                      b'{"jsonrpc":"2.0","id":true,"result":1}', b'{"jsonrpc":"2.0","id":"b","result":1,"error":null}',
                      b'{"jsonrpc":"2.0","id":"b","method":"m"}', b'{"jsonrpc":"2.0","id":"b","error":{"code":1}}')
     ],
     "to `http.request`: a result that is no HTTP response": [
         (lambda c, result=result: frame(RESPONSE, c.call, b'{"jsonrpc":"2.0","id":1,"result":%s}' % result), None,
-         "its result is no HTTP response")
+         "none of HTTP: its status or a header field is wrong")
         for result in (b"1", b"{}", b'{"status":199}', b'{"status":600}', b'{"status":200,"headers":[["a","b\\r\\nc"]]}')
     ],
 }
@@ -216,7 +216,7 @@ def test_what_costs_a_call(site, row, kind):
         asker.works()
     method = "http.request" if kind == "http" else "bad"
     path = bench.worker.address
-    wait_for(lambda: "pool app: worker unix:%s: the answer to `%s` is dropped, and the call fails: %s" % (
+    wait_for(lambda: "pool app: worker unix:%s: its answer to `%s` is %s: the client gets -32007\n" % (
         path, method, said) in bench.log(), "a line in the log")
     bench.untouched()
 
@@ -462,6 +462,21 @@ def test_a_cancelled_stream_may_end_in_any_way(site):
         assert bench.channel.sync()
         assert bench.web.rpc("demo.echo", [1]).json()["result"] == [1]      # its slot is free
     assert "is dropped" not in bench.log()
+    bench.untouched()
+
+
+def test_a_long_answer_that_nobody_waits_for(site):
+    bench = Bench(site, lambda call: b"")
+    for n, end in enumerate([lambda c: long(c, RESPONSE), lambda c: long(c, RESPONSE, MORE) + part(c, more=False)]):
+        asker = Asker(bench.web, "post")
+        bench.worker.wait(lambda: len(bench.bad) == n + 1, "the call")
+        asker.client.reset()
+        bench.worker.wait(lambda: bench.bad[-1].cancelled, "CANCEL")
+        bench.channel.send(end(bench.bad[-1]))
+        assert bench.channel.sync()
+        assert bench.web.rpc("demo.echo", [1]).json()["result"] == [1]      # its slot is free
+    assert "RESPONSE to `bad` (call %d) is dropped: it is over max_frame" % bench.bad[0].call in bench.log()
+    assert "the client gets" not in bench.log()
     bench.untouched()
 
 

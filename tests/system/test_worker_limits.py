@@ -138,7 +138,7 @@ def test_an_answer_in_parts_at_max_frame(site, over, status):
         r = client.request("GET", "/")
         assert r.status == status
         if over:
-            assert "its parts are over max_frame together" in web.front.text()
+            assert "over max_frame, its parts together" in web.front.text()
         else:
             assert len(r.body) == MAX_FRAME
         held[0].reply("well")           # the worker's other calls are not touched
