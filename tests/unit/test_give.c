@@ -52,6 +52,15 @@ static void turn(void)
     give_turn();
 }
 
+/* The next batch; that the old side tells how far it is counts for nothing. */
+static void receive_batch(int sock, struct handover_message *ret_batch, int *fds, size_t *ret_nfds)
+{
+    do
+        cr_assert_eq(handover_receive(sock, ret_batch, fds, ret_nfds), 0);
+    while (ret_batch->type == HANDOVER_HEARD);
+    cr_assert_eq(ret_batch->type, HANDOVER_BATCH);
+}
+
 /* The new side: all clients are offered to it. Returns its end of the socket, and what came. */
 static int offered(struct handover_message *ret_batch, int *fds)
 {
@@ -63,8 +72,7 @@ static int offered(struct handover_message *ret_batch, int *fds)
     cr_assert_eq(handover_send(pair[1], HANDOVER_HELLO, &hello, NULL, 0), 0);
     give_start(&shardlet.clients, DRAIN_MS, true);
     turn();
-    cr_assert_eq(handover_receive(pair[1], ret_batch, fds, &nfds), 0);
-    cr_assert_eq(ret_batch->type, HANDOVER_BATCH);
+    receive_batch(pair[1], ret_batch, fds, &nfds);
     cr_assert_eq(ret_batch->count, CLIENTS);
     cr_assert_eq(clients_left(), 0);
     cr_assert(give_has_clients());
@@ -131,8 +139,8 @@ static void expect_batch(int sock, uint32_t count)
     int fds[FDPASS_FDS_MAX];
     size_t nfds;
     turn();
-    cr_assert_eq(handover_receive(sock, &batch, fds, &nfds), 0);
-    cr_expect(batch.type == HANDOVER_BATCH && batch.count == count, "%u", batch.count);
+    receive_batch(sock, &batch, fds, &nfds);
+    cr_expect_eq(batch.count, count, "%u", batch.count);
     fdpass_close(fds, nfds);
     struct handover_message taken = {.batch = batch.batch, .count = batch.count, .taken = {7}};
     cr_assert_eq(handover_send(sock, HANDOVER_TAKEN, &taken, NULL, 0), 0);
