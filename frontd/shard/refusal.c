@@ -20,7 +20,7 @@ static const struct {
     [REFUSED_FORBIDDEN] = {LOG_INFO, "a request is refused, its origin or a worker says no (403)"},
     [REFUSED_UPGRADE] = {LOG_INFO, "a request is refused that is no upgrade to WebSocket (426)"},
     [REFUSED_HTTP] = {LOG_INFO,
-        "a request is refused, its HTTP is wrong (400, 414, 417, 431, 501, 505)"},
+        "a request is refused, its HTTP is wrong (400, 414, 415, 417, 431, 501, 505)"},
     [REFUSED_BUSY] = {LOG_WARNING, "a request is refused for now (503)"},
     [REFUSED_WEBSOCKET] = {LOG_INFO,
         "a client breaks the protocol of WebSocket (1002, 1007), its connection is closed"},

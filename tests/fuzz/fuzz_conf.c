@@ -69,7 +69,8 @@ static void check_conf(const struct conf *conf)
         CHECK(pool->command == NULL || (pool->ncommand > 0 && pool->command[0][0] != '\0' &&
                                            pool->nworkers == 1 && pool->restart_delay > 0));
         for (uint32_t w = 0; w < pool->nworkers; w++)
-            CHECK(pool->workers[w].pattern != NULL || pool->workers[w].address.len > 0);
+            CHECK(pool->workers[w].pattern != NULL || pool->workers[w].host != NULL ||
+                  pool->workers[w].address.len > 0);
         for (uint32_t m = 0; m < pool->nmethods; m++)
             conf_method_fit(pool->methods[m], SPAN("m"));
     }

@@ -148,16 +148,17 @@ def test_one_that_reads_to_the_end(site, kind):
 @pytest.mark.parametrize("size", ["some", "big"])
 def test_an_idle_connection(site, size):
     """At idle_timeout nothing waits in the shard, but the client has not read it all."""
-    web = build(site, {"idle_timeout": "500ms"})
+    web = build(site, {"idle_timeout": "1s"})
     with web.client(rcvbuf=SMALL) as client, web.client(rcvbuf=SMALL) as reads:
+        pairs = ports(client), ports(reads)
         if size == "big":
             ask(client, "big")
-            waits(ports(client))
+            waits(pairs[0])
         for each in (client, reads):
-            ask(each, "some")
-        pairs = ports(client), ports(reads)
+            with contextlib.suppress(OSError):      # on a busy machine it may have been given up by now
+                ask(each, "some")
         waits(pairs[1])
-        time.sleep(1)
+        time.sleep(1.5)
         got = reads.read_response()
         assert len(got.body) > SOME and reads.at_end()
         is_over(web, pairs[0])
