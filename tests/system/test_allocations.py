@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not os.path.exists(LIBRARY), reason="ASan has an
 
 ALL = os.environ.get("FRONTD_ALLOCATIONS") == "all"
 ENDED = re.compile(r"shard \S+ \(pid \d+\) was ended by signal (\d+)")
-OVER = re.compile(r" (?:error supervisor\[\d+\]: (?!shard)|info supervisor\[\d+\]: the old shards are gone)")
+OVER = re.compile(r" (?:error supervisor\[\d+\]: (?!shard|cannot take over)|info supervisor\[\d+\]: the old shards are gone)")
 GONE = (OSError, Closed, BadResponse, WsClosed, AssertionError)       # how a client may find that it was its turn
 
 
