@@ -203,13 +203,6 @@ static bool take_slot(const struct worker *worker, int *ret_slot)
     return share_slot_take(ctx->share, ctx->seat, worker->share, worker->concurrency, ret_slot);
 }
 
-/* Whether trying to take a slot makes sense; the shards that wait are not woken for nothing. */
-static bool has_slot(const struct worker *worker)
-{
-    return worker->concurrency == 0 ||
-           share_worker_load(worker->pool->ctx->share, worker->share) < worker->concurrency;
-}
-
 /*
  * Takes a slot of this worker for a job. Where workers differ, the job is one that has just come,
  * and must not overtake what waits for this worker.
@@ -221,7 +214,7 @@ static bool try_worker(struct worker *worker, const struct job *job, int *ret_sl
         return false;
     if (worker->narrow && !worker_takes(worker, job_method(job)))
         return false;
-    if (pool_is_selective(pool) && (class_for(worker) != NULL || !has_slot(worker) ||
+    if (pool_is_selective(pool) && (class_for(worker) != NULL || !worker_has_slot(worker) ||
                                        !pool_share_may_take(pool, worker, ctx_now(pool->ctx))))
         return false;
     return take_slot(worker, ret_slot);
@@ -351,7 +344,7 @@ static bool serve(struct worker *worker)
     struct pool *pool = worker->pool;
     struct queue_class *class = class_for(worker);
     int slot;
-    if (class == NULL || !worker_usable(worker) || !has_slot(worker) ||
+    if (class == NULL || !worker_usable(worker) || !worker_has_slot(worker) ||
         !pool_share_may_take(pool, worker, queue_turn(class)) || !take_slot(worker, &slot))
         return false;
     struct job *job = job_of(queue_next(class));

@@ -3,7 +3,8 @@
  * longer for its turn; if so it leaves the slot and wakes that shard. Should that shard not take it
  * in a moment (it may have no channel to this worker, or hang, or have much else to do), it is
  * passed over for some times as long, and let go first again then: so it costs little where it
- * hangs, and is not kept out where it was only late.
+ * hangs, and is not kept out where it was only late. Time in which all workers are busy does not
+ * count.
  *
  * The limit of a queue counts over all shards. Where it is another shard that has the client with
  * most in it, a job is let in, and that shard owes one: it is woken, and gives one up.
@@ -57,6 +58,16 @@ static bool waits_for(struct deferral *deferral, unsigned seat, uint64_t turn, u
     return false;
 }
 
+/* Whether there is a slot to be left to another shard, where all workers take all calls. */
+static bool has_slot(const struct pool *pool)
+{
+    for (uint32_t i = 0; i < pool->nready; i++) {
+        if (worker_usable(pool->ready[i]) && worker_has_slot(pool->ready[i]))
+            return true;
+    }
+    return false;
+}
+
 bool pool_share_may_take(struct pool *pool, struct worker *worker, uint64_t since)
 {
     struct deferral *deferral = pool_is_selective(pool) ? &worker->deferral : &pool->deferral;
@@ -66,6 +77,10 @@ bool pool_share_may_take(struct pool *pool, struct worker *worker, uint64_t sinc
     if (now >= deferral->passed_until)
         deferral->passed = 0;
     while (find_but(pool, worker, deferral->passed, &seat, &turn) && turn + FAIR_MS < since) {
+        if (!pool_is_selective(pool) && !has_slot(pool)) {
+            deferral->from = 0; /* it cannot have gone */
+            return false;
+        }
         if (waits_for(deferral, seat, turn, now)) {
             ctx_wake(pool->ctx, seat);
             return false;

@@ -14,7 +14,8 @@ bool pool_share_find(
 
 /*
  * Whether a client that waits since then may have a free slot now, other shards' considered. Where
- * not, the shard whose turn it is has been woken. worker: not looked at where all take all calls.
+ * not, the shard whose turn it is has been woken, or no slot is free. worker: not looked at where
+ * all take all calls; else it has a free slot.
  */
 bool pool_share_may_take(struct pool *pool, struct worker *worker, uint64_t since);
 

@@ -99,6 +99,13 @@ static inline bool worker_usable(const struct worker *worker)
            share_worker_hung(worker->pool->ctx->share, worker->share) == 0;
 }
 
+/* Whether trying to take a slot makes sense; the shards that wait are not woken for nothing. */
+static inline bool worker_has_slot(const struct worker *worker)
+{
+    return worker->concurrency == 0 ||
+           share_worker_load(worker->pool->ctx->share, worker->share) < worker->concurrency;
+}
+
 /* Whether it takes a method. */
 bool worker_takes(const struct worker *worker, struct span method);
 

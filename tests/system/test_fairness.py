@@ -115,6 +115,23 @@ def test_clients_of_different_shards_take_turns(site, how):
         answer_until(worker, "normal", 50, 0.001)   # shards give way by the millisecond
 
 
+@pytest.mark.parametrize("how", ["all", "methods", "hash"])
+def test_clients_of_different_shards_take_turns_where_calls_take_long(site, how):
+    """Longer than a shard is let go first: it is not passed over for not going while all workers are busy."""
+    keys = {"hash": "peer", "balance": "hash"} if how == "hash" else {}
+    web = site(shards=2, pools={"app": keys}, routes=[rpc_route(timeout="60s")])
+    worker = web.fake(handler=hold, concurrency=1, hello={"methods": ["*"]} if how == "methods" else {})
+    web.start()
+    one, two = web.shards()
+    with on_shard(web, one) as greedy, on_shard(web, two) as normal:
+        greedy.send(post(batch(MANY)))
+        worker.wait_calls(1)
+        wait_for_more(web, worker)
+        for n in range(4):
+            normal.send(rpc_request("normal%d" % n, id=n))
+            answer_until(worker, "normal%d" % n, 3, 0.05)
+
+
 @pytest.mark.parametrize("how", ["all", "methods"])
 def test_a_shard_that_was_late_has_its_turn_all_the_same(site, how):
     """It takes no turn for longer than the other one lets it go first; then it is there again."""
