@@ -169,6 +169,19 @@ static void warn_of_method(struct checker *checker, const char *parent, const st
     checker_warn(checker, parent, "no pool of it takes %s: see methods of the pools", method);
 }
 
+/* It goes to the worker that has asked, which may be of any pool of the realm. */
+static void warn_of_responses(struct checker *checker, const char *parent, const struct conf *conf,
+    const struct conf_route *route)
+{
+    for (uint32_t i = 0; i < conf->npools; i++) {
+        const struct conf_pool *pool = &conf->pools[i];
+        if (pool->realm_id == route->realm &&
+            conf_method_listed(pool->methods, pool->nmethods, SPAN("frontd.response")))
+            return;
+    }
+    warn_of_method(checker, parent, conf, route, "frontd.response");
+}
+
 static void warn_of_methods(struct checker *checker, const char *parent, const struct conf *conf,
     const struct conf_route *route)
 {
@@ -180,6 +193,8 @@ static void warn_of_methods(struct checker *checker, const char *parent, const s
         warn_of_method(checker, parent, conf, route, "frontd.connect");
         warn_of_method(checker, parent, conf, route, "frontd.disconnect");
     }
+    if (route->responses)
+        warn_of_responses(checker, parent, conf, route);
 }
 
 /* Names of request headers that cannot be would never be found. */

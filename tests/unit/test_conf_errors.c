@@ -118,6 +118,10 @@ static void on_odd(void *data, const char *text)
     snprintf(oddity, sizeof(oddity), "%s", text);
 }
 
+#define RESPONSES(methods)                                                                         \
+    "listeners:\n  - {name: a, address: '127.0.0.1:80', protocol: frame, pool: p, responses: "     \
+    "true}\npools:\n  - {name: p, workers: ['unix:/w'], methods: [" methods "]}\n"
+
 /* What is allowed, and hardly meant. */
 Test(conf_errors, oddities)
 {
@@ -150,6 +154,12 @@ Test(conf_errors, oddities)
             "raw}"
             "\npools:\n  - {name: p, workers: ['unix:/w'], methods: [frontd.*]}\n",
             NULL},
+        {0, RESPONSES("a.*, frontd.connect"),
+            "2: listeners[0]: no pool of it takes frontd.response: see methods of the pools"},
+        {0, RESPONSES("a.*, frontd.response"), NULL},
+        {0, RESPONSES("a.*") "  - {name: q, workers: ['unix:/v'], methods: [frontd.*]}\n", NULL},
+        {0, RESPONSES("a.*") "  - {name: q, workers: ['unix:/v'], realm: r}\n",
+            "2: listeners[0]: no pool of it takes frontd.response: see methods of the pools"},
     };
     const struct conf_findings findings = {.odd = on_odd, .data = &oddities};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
