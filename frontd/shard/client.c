@@ -118,8 +118,11 @@ static void wait_for(struct client *client, uint16_t events)
     const uint32_t out = EPOLLOUT;
     int fd = client->fd;
     int r = poller_set(&ctx->poller, fd, client->events & ~out, events & ~out, client);
-    if (UNLIKELY(((client->events ^ events) & out) != 0) && r == 0)
-        r = poller_set(&ctx->writers, fd, client->events & out, events & out, client);
+    if (UNLIKELY(((client->events ^ events) & out) != 0) && r == 0) {
+        uint32_t before = client->events & out;
+        client->events = (uint16_t)(before | (events & ~out)); /* of these it is to be rid again */
+        r = poller_set(&ctx->writers, fd, before, events & out, client);
+    }
     if (r < 0) {
         log_limited(&limit, ctx_now(ctx), LOG_ERROR,
             "cannot wait for what a client sends, closing its connection: %s", log_error_text(r));

@@ -46,6 +46,34 @@ Test(client, that_cannot_be_waited_for)
     }
 }
 
+/* The same where its socket is full, and nothing of it was waited for before: another process may
+ * have its descriptor still, and nothing is to be heard of it here. */
+Test(client, whose_room_cannot_be_waited_for)
+{
+    int writers = shard.ctx.writers.fd;
+    struct epoll_event event;
+    int peer;
+    struct client *client = shardlet_client(&shard, "frames", &peer);
+    shardlet_turn(&shard);
+    client_freeze(client);
+    cr_assert_eq(send(peer, "x", 1, 0), 1);
+    shardlet_turn(&shard);
+    cr_assert_eq(client->events, 0);
+    int elsewhere = dup(client->fd);
+    client_thaw(client);
+    char *room = client_room(client, 8 << 20);
+    cr_assert_not_null(room);
+    memset(room, 'x', 8 << 20);
+    shard.ctx.writers.fd = memfd_create("none", MFD_CLOEXEC); /* nothing can be added to it */
+    shardlet_step(&shard);
+    close(shard.ctx.writers.fd);
+    shard.ctx.writers.fd = writers;
+    cr_assert_eq(shard.ctx.open, 0u);
+    cr_assert_eq(epoll_wait(shard.ctx.poller.fd, &event, 1, 0), 0);
+    close(elsewhere);
+    close(peer);
+}
+
 static void one_turn(void)
 {
     shardlet_step(&shard);
