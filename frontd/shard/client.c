@@ -792,12 +792,23 @@ static void linger(struct client *client)
     client_free_pending(client);
 }
 
+/* Whether what waits for one that has shut its side, if anything, is still on its way to it. */
+static bool keeps_what_is_out(const struct client *client)
+{
+    return client_waiting(client) == 0 || (!client->held && stalled(client) > ctx_now(client->ctx));
+}
+
 /* It has shut its side, and had its time for what is in progress: what is out is left to it. */
 static void give_up_calls(struct client *client)
 {
     list_for_each_safe (node, &client->requests)
         request_abandon(container_of(node, struct request, node));
-    client_leave(client);
+    if (client_waiting(client) == 0) {
+        client_leave(client);
+        return;
+    }
+    client->last_request = true;
+    client_end(client); /* it has body_timeout for the rest, as any other */
 }
 
 /* The next turn's end is the next time that it is flushed. */
@@ -825,7 +836,7 @@ void client_flush(struct client *client)
     bool leaves = UNLIKELY(ctx->leaving) && client_can_move(client);
     if (UNLIKELY(client->backlog) && client->state < CLIENT_DOOMED)
         request_go_on(client);
-    if (UNLIKELY(client->held) && client->stay == NULL && client->state < CLIENT_DOOMED)
+    if (UNLIKELY(client->held) && client->stay == NULL && client->state < CLIENT_ENDING)
         http_take_turn(client);
     if (client->paused && !client->yields && !leaves && client_may_start(client)) {
         client->paused = false;
@@ -901,7 +912,7 @@ void client_timeout(struct wheel_timer *timer)
     bool ended = client->state == CLIENT_HALF_CLOSED || client->shut;
     if (client->state == CLIENT_LINGERING && client_reads_the_rest(client))
         ; /* it is looked at again */
-    else if (client->state < CLIENT_ENDING && ended && client_waiting(client) == 0)
+    else if (client->state < CLIENT_ENDING && ended && keeps_what_is_out(client))
         give_up_calls(client);
     else if (ours)
         give_up(client);

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from fakeworker import HELLO, echo, frame
+from fakeworker import HELLO, echo, frame, hold
 from harness import LIMIT, http_route, rpc_route, wait_for, ws_route
 from httpclient import request, rpc_body, rpc_request
 from kernelsockets import ORPHANS, front_end, orphans, ports, table
@@ -225,16 +225,43 @@ def test_the_drain_limit(site):
     web.front = None
 
 
-def test_a_half_closed_client_whose_second_call_takes_too_long(site):
-    """The first answer is left to it."""
-    web = build(site, handler=lambda call: answer(call) if call.method == "some" else None)
-    with web.client(rcvbuf=SMALL) as client:
-        client.send(rpc_request("some", None, id=1) + rpc_request("never", None, id=2))
-        waits(ports(client))
-        client.sock.shutdown(socket.SHUT_WR)
-        wait_for(lambda: any(c.cancelled for c in web.workers[0].calls), "CANCEL")
-        assert len(client.read_response().body) > SOME
-        assert not is_reset(client)
+def asks_twice(web, client, method):
+    """And sends no more. Its first call is answered when the second one has come, which never is."""
+    both = [rpc_body(method, None, 1), rpc_body("never", None, 2)]
+    if hasattr(client, "wrap"):
+        client.send(b"".join(client.wrap(body) for body in both))
+    else:
+        client.send(b"".join(request("POST", "/rpc", body) for body in both))
+    client.sock.shutdown(socket.SHUT_WR)
+    web.workers[0].wait_calls(2)
+    answer(web.workers[0].calls[0])
+    wait_for(lambda: web.workers[0].calls[1].cancelled, "CANCEL")
+
+
+@pytest.mark.parametrize("kind", ["http", "frame", "line"])
+@pytest.mark.parametrize("size", ["some", "big"])
+def test_a_half_closed_client_whose_second_call_takes_too_long(site, size, kind):
+    """The first answer is left to it, also what of it the kernel has not taken yet."""
+    web = build(site, {"body_timeout": "30s"}, hold)
+    with connect(web, kind, rcvbuf=SMALL, timeout=20) as client:
+        asks_twice(web, client, size)
+        got = 0
+        while data := client.sock.recv(1 << 20):
+            got += len(data)
+        assert got > (SOME if size == "some" else BIG)
+
+
+@pytest.mark.parametrize("kind", ["http", "frame", "line"])
+def test_a_half_closed_client_that_reads_nothing(site, kind):
+    """It has body_timeout for the rest, and is reset then."""
+    web = build(site, {"body_timeout": "3s"}, hold)
+    with connect(web, kind, rcvbuf=SMALL) as client:
+        asks_twice(web, client, "big")
+        pair = ports(client)
+        assert front_end(pair) is not None
+        is_over(web, pair)
+        assert is_reset(client)
+    wait_for(lambda: web.connections() == 0, "its end")
 
 
 def test_over_a_reload():
