@@ -204,6 +204,14 @@ static void take_address(const struct addrinfo *found, struct conf_address *ret_
     *ret_address = (struct conf_address){.len = found->ai_addrlen};
     CHECK(found->ai_addrlen <= sizeof(ret_address->sock));
     memcpy(&ret_address->sock, found->ai_addr, found->ai_addrlen);
+    const struct sockaddr_in6 in6 = ret_address->sock.in6;
+    if (in6.sin6_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&in6.sin6_addr))
+        return;
+    /* "[::ffff:192.0.2.1]" is an IPv4 address, to which no socket of IPv6 alone can be bound. */
+    *ret_address = (struct conf_address){.len = sizeof(ret_address->sock.in)};
+    ret_address->sock.in.sin_family = AF_INET;
+    ret_address->sock.in.sin_port = in6.sin6_port;
+    memcpy(&ret_address->sock.in.sin_addr, &in6.sin6_addr.s6_addr[12], 4);
 }
 
 const char *conf_value_host(const char *text, char ret_host[CONF_VALUE_HOST_SIZE],
@@ -302,7 +310,8 @@ const char *conf_value_addresses(const char *text, bool look_up,
         *ret_n = add_other_family(ret_addresses, port);
         return NULL;
     }
-    if (strcasecmp(host, "localhost") == 0) { /* RFC 6761 section 6.3, whatever /etc/hosts has */
+    /* RFC 6761 section 6.3, whatever /etc/hosts has. */
+    if (strcasecmp(host, "localhost") == 0 || strcasecmp(host, "localhost.") == 0) {
         put_loopback(port, ret_addresses);
         *ret_n = 2;
         return NULL;

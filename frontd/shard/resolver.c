@@ -64,8 +64,9 @@ static void look_up(const struct question *question, struct answer *ret_answer)
     snprintf(port, sizeof(port), "%u", question->port);
     memset(ret_answer, 0, sizeof(*ret_answer));
     ret_answer->id = question->id;
-    if (strcasecmp(question->host, "localhost") ==
-        0) { /* as for listeners, whatever the files say */
+    /* As for listeners, whatever the files say. */
+    if (strcasecmp(question->host, "localhost") == 0 ||
+        strcasecmp(question->host, "localhost.") == 0) {
         size_t n = 0;
         snprintf(name, sizeof(name), "localhost:%s", port);
         conf_value_addresses(name, false, ret_answer->addresses, &n);

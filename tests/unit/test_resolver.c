@@ -88,7 +88,7 @@ Test(resolver, looks_up, .timeout = 60)
     struct resolver_query two = {.answered = on_found};
     open_it();
     cr_assert(!resolver_waits(&one));
-    cr_assert_eq(resolver_ask(&one, "localhost", 80), 0);
+    cr_assert_eq(resolver_ask(&one, "localhost.", 80), 0);
     cr_assert(resolver_waits(&one));
     run_until(1);
     cr_assert_eq(found, 2u);
