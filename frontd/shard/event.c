@@ -51,7 +51,7 @@ static int put_beginning(struct buf *out, const struct client *client, struct sp
     return r == 0 ? json_put_raw(out, "\"") : r;
 }
 
-/* The call that a text becomes. Returns the pool, or -1 where none takes the method. */
+/* The call that a text becomes. Returns the route's pool, or -1 where none takes the method. */
 static int fill_spec(struct call_spec *spec, const struct client *client, const struct buf *text,
     struct span method, size_t method_at)
 {
@@ -60,10 +60,18 @@ static int fill_spec(struct call_spec *spec, const struct client *client, const 
     spec->body = (struct span){buf_data(text), buf_len(text)};
     spec->method = (struct span){buf_data(text) + method_at, method.n};
     spec->conn = spec->flow = client->conn.id;
-    if (pool < 0)
-        refusal_note_method(client, method);
     if (pool >= 0 && conf->pools[pool].hash != CONF_HASH_NONE)
         spec->hash = meta_hash(&conf->pools[pool], client, NULL, (struct span){0});
+    return pool;
+}
+
+/* The same; the log says where nobody takes it. */
+static int fill_event(struct call_spec *spec, const struct client *client, const struct buf *text,
+    struct span method, size_t method_at)
+{
+    int pool = fill_spec(spec, client, text, method, method_at);
+    if (pool < 0)
+        refusal_note_method(client, method);
     return pool;
 }
 
@@ -72,7 +80,7 @@ static void notify(
     struct client *client, struct span method, const struct buf *text, size_t method_at)
 {
     struct call_spec spec = {.notify = true};
-    int pool = fill_spec(&spec, client, text, method, method_at);
+    int pool = fill_event(&spec, client, text, method, method_at);
     if (pool >= 0)
         request_notify(client->ctx, client->stay->route, &spec, (uint32_t)pool);
 }
@@ -103,7 +111,7 @@ void event_ask(struct request *request, struct client *client, const struct http
         json_put_raw(&text, "}") < 0) {
         stay_asked(request, &outcome);
     } else {
-        int pool = fill_spec(&spec, client, &text, connect_method, method_at);
+        int pool = fill_event(&spec, client, &text, connect_method, method_at);
         outcome.error = RPC_METHOD_NOT_FOUND;
         if (pool < 0)
             stay_asked(request, &outcome);
@@ -140,7 +148,7 @@ void event_message(struct client *client, struct span payload, bool binary)
     if (put_beginning(&text, client, message_method, false, &method_at) == 0 &&
         json_put_raw(&text, "}") == 0 &&
         meta_write(&meta, client->stay->route, client, NULL, &spec.left_at) == 0)
-        pool = fill_spec(&spec, client, &text, message_method, method_at);
+        pool = fill_event(&spec, client, &text, message_method, method_at);
     spec.meta = (struct span){buf_data(&meta), buf_len(&meta)};
     if (pool >= 0)
         request_call(request, &spec, (uint32_t)pool);

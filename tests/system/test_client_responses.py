@@ -254,6 +254,7 @@ def test_of_another_pool(site):
         assert client.read_json()["id"] == "jobs1"
         client.send_text((RESULT % ('"jobs1"', 1)).encode())
         jobs.wait(lambda: jobs.responses, "the response")
+        assert "no pool of the route takes" not in web.front.text()
         for n, name in enumerate(("app", "deaf", "foreign"), 1):
             client.send_text((RESULT % ('"%s1"' % name, 1)).encode())
             alive(client)
