@@ -90,6 +90,14 @@ static bool is_response(const struct envelope *envelope)
     return error.n == 0 || is_error_object(error);
 }
 
+/* Some clients write each member that they know, with null for what is not there. */
+static bool has_method(const struct envelope *envelope)
+{
+    const struct span method = envelope->values[ENVELOPE_METHOD];
+    const bool doubtful = (envelope->doubtful & envelope_bit(ENVELOPE_METHOD)) != 0;
+    return doubtful || (method.n != 0 && method.p[0] != 'n');
+}
+
 /* JSON-RPC 2.0 section 4. What a client's object is; the spans of *request are set. */
 static enum jsonrpc_kind kind_of(
     const struct envelope *envelope, const struct jsonrpc_request *request)
@@ -97,7 +105,7 @@ static enum jsonrpc_kind kind_of(
     const unsigned wanted = envelope_bit(ENVELOPE_JSONRPC) | envelope_bit(ENVELOPE_METHOD) |
                             envelope_bit(ENVELOPE_ID) | envelope_bit(ENVELOPE_PARAMS);
 
-    if (!envelope_has(envelope, ENVELOPE_METHOD) &&
+    if (!has_method(envelope) &&
         (envelope_has(envelope, ENVELOPE_RESULT) || envelope_has(envelope, ENVELOPE_ERROR)))
         return is_response(envelope) ? JSONRPC_RESPONSE : JSONRPC_BAD_RESPONSE;
     if ((envelope->doubtful & wanted) != 0 || !is_version(envelope->values[ENVELOPE_JSONRPC]) ||

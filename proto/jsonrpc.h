@@ -25,8 +25,8 @@ enum jsonrpc_kind {
     JSONRPC_NOTIFY,  /* has none */
     JSONRPC_INVALID, /* a member that is no valid request; `id` is set where a usable one was found
                       */
-    /* What has `result` or `error` and no method: an answer to a request that went the other way.
-     * It has no answer of its own, whatever is wrong with it. */
+    /* What has `result` or `error` and no method, or null as that: an answer to a request that went
+     * the other way. It has no answer of its own, whatever is wrong with it. */
     JSONRPC_RESPONSE,
     JSONRPC_BAD_RESPONSE, /* one that is not valid, as jsonrpc_scan_response() says */
 };

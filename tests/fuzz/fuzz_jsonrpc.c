@@ -117,12 +117,16 @@ static const struct span request_names[] = {
 static const struct span response_names[] = {
     {"jsonrpc", 7}, {"id", 2}, {"result", 6}, {"error", 5}};
 
-/* A response has no method, has a result or an error, and is valid where it is by itself. */
+/* A response has no method or null as that, has a result or an error, and is valid where it is by
+ * itself. */
 static void check_kind(const struct jsonrpc_request *request)
 {
     struct jsonrpc_response response;
     const struct span text = request->text;
-    const bool answers = count_keys(text, request_names[1]).all == 0 &&
+    const struct count methods = count_keys(text, request_names[1]);
+    const bool nulled = methods.all == 1 && methods.exact == 1 &&
+                        jsonrpc_member(text, request_names[1]).p[0] == 'n';
+    const bool answers = (methods.all == 0 || nulled) &&
                          (count_keys(text, response_names[2]).all > 0 ||
                              count_keys(text, response_names[3]).all > 0);
     const bool valid = jsonrpc_scan_response(text.p, text.n, &response) == 0;

@@ -81,7 +81,8 @@ function request(value, keys) {
   const valid = member(value, 'jsonrpc') === '2.0' && typeof method === 'string' &&
     (id === undefined || usableId) && (params === undefined || usableParams) && doubts.length === 0;
   let kind = valid ? (id === undefined ? 'notify' : 'call') : 'invalid';
-  if (!has('method') && (has('result') || has('error'))) {
+  const nulled = method === null && !doubts.includes('method'); // as some write what is not there
+  if ((!has('method') || nulled) && (has('result') || has('error'))) {
     kind = isResponse(value, keys) ? 'response' : 'bad response';
   }
   return [

@@ -23,6 +23,7 @@ NOT_VALID = [
     '{"jsonrpc":"2.0","id":7,"result":1,"result":2}',
     '{"jsonrpc":"2.0","id":7,"id":8,"result":1}',
     '{"jsonrpc":"2.0","id":7,"result":1,"Id":8}',
+    '{"jsonrpc":"2.0","id":7,"method":null,"result":1,"error":null}',
 ]
 
 
@@ -77,7 +78,8 @@ def test_a_worker_gets_it(site, kind):
         texts = [RESULT % (id, result) for id, result in (
             ("7", "true"), ("7", "null"), ('"7"', '{"a":[1,  2]}'), ("null", "0"), ("12345678901234567890", '"\\u00e9"'),
             ("1.50", "[]"), ('"\\u0061\\/"', '{"id":1,"id":2,"Method":"x"}'))]
-        texts += ['{ "error" : {"code":-32601,"message":"m","data":[1]} , "id":7,\t"jsonrpc":"2.0","more":1 }']
+        texts += ['{ "error" : {"code":-32601,"message":"m","data":[1]} , "id":7,\t"jsonrpc":"2.0","more":1 }',
+                  '{"jsonrpc":"2.0","id":7,"method":null,"params":null,"result":true}']
         for n, text in enumerate(texts, 1):
             client.send_text(text.encode())
             worker.wait(lambda: len(worker.responses) == n, "response %d" % n)

@@ -235,7 +235,8 @@ def python_request(v):
              (id_ is MISSING or is_id(id_)) and (params is MISSING or usable_params) and
              not any(map(v.doubtful, ("jsonrpc", "method", "id", "params"))))
     kind = "invalid" if not valid else "notify" if id_ is MISSING else "call"
-    if not v.alike("method") and (v.alike("result") or v.alike("error")):
+    no_method = not v.alike("method") or (method is None and not v.doubtful("method"))
+    if no_method and (v.alike("result") or v.alike("error")):
         kind = "response" if python_response(v) else "bad response"
     return [kind, method if isinstance(method, str) else "",
             [canonical(id_)] if is_id(id_) and not v.doubtful("id") else None,

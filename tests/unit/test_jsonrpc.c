@@ -155,6 +155,16 @@ Test(jsonrpc, requests)
         {"{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":1,\"result\":1}", "bad-response - 7 -\n"},
         {"{\"jsonrpc\":\"2.0\",\"id\":7,\"id\":8,\"result\":1}", "bad-response - - -\n"},
         {"{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":1,\"Error\":1}", "bad-response - 7 -\n"},
+        /* null is no method; anything else is one, and a request then */
+        {"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":null,\"params\":null,\"result\":1}",
+            "response - 7 -\n"},
+        {"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":null,\"result\":1,\"error\":null}",
+            "bad-response - 7 -\n"},
+        {"[{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":null,\"method\":null,\"result\":1}]",
+            "invalid - 7 -\n"},
+        {"[{\"jsonrpc\":\"2.0\",\"id\":7,\"Method\":null,\"result\":1}]", "invalid - 7 -\n"},
+        {"[{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":0,\"result\":1}]", "invalid - 7 -\n"},
+        {"[{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":null}]", "invalid - 7 -\n"},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
