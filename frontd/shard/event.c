@@ -158,6 +158,23 @@ void event_message(struct client *client, struct span payload, bool binary)
     buf_deinit(&meta);
 }
 
+/* Gives the call to the worker that has asked, else to the pool of the route. It may end from
+ * within. text: its body. Returns NULL, or why nobody gets it. */
+static const char *send_response(struct request *request, struct call_spec *spec,
+    const struct jsonrpc_request *response, const struct buf *text, size_t method_at)
+{
+    struct client *client = request->client;
+    if (jsonrpc_validate(buf_data(text), buf_len(text)) != 0)
+        return "it is nested too deep to be a member of params";
+    int pool = fill_spec(spec, client, text, response_method, method_at);
+    spec->notify = true;
+    spec->to = request_asker(client->ctx, request->route, response->id, &pool);
+    if (pool < 0)
+        return "no pool of the route takes frontd.response";
+    request_call(request, spec, (uint32_t)pool);
+    return NULL;
+}
+
 const char *event_response(
     struct request *request, struct call_spec *spec, const struct jsonrpc_request *response)
 {
@@ -169,14 +186,8 @@ const char *event_response(
         buf_printf(&text, ",\"params\":{\"conn\":\"%llu\",\"response\":",
             (unsigned long long)client->conn.id) == 0 &&
         buf_append(&text, response->text.p, response->text.n) == 0 &&
-        json_put_raw(&text, "}}") == 0) {
-        int pool = fill_spec(spec, client, &text, response_method, method_at);
-        spec->notify = true;
-        spec->to = request_asker(client->ctx, request->route, response->id, &pool);
-        why = pool < 0 ? "no pool of the route takes frontd.response" : NULL;
-        if (pool >= 0)
-            request_call(request, spec, (uint32_t)pool);
-    }
+        json_put_raw(&text, "}}") == 0)
+        why = send_response(request, spec, response, &text, method_at);
     buf_deinit(&text);
     return why;
 }

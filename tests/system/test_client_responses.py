@@ -193,6 +193,27 @@ def test_one_that_is_too_large_for_a_frame(site):
         worker.wait(lambda: worker.responses, "a response")
 
 
+def nested(depth):
+    """A Response with so many objects and arrays around each other."""
+    return RESULT % ('"w0-1"', "[" * (depth - 1) + "]" * (depth - 1))
+
+
+@pytest.mark.parametrize("batch", [False, True], ids=["alone", "batch"])
+def test_nesting(site, batch):
+    """frontd.response adds two levels: what a worker gets is nested as deep as any call may be, and not deeper."""
+    web, worker = build(site, hello=names(1))
+    with web.ws() as client:
+        client.who()
+        for depth in range(127, 129 - batch):
+            client.send_text((("[%s]" if batch else "%s") % nested(depth)).encode())
+            alive(client)
+        dropped(web, "it is nested too deep to be a member of params", 1)
+        for depth in (126, 125):
+            client.send_text(nested(depth).encode())
+        worker.wait(lambda: len(worker.responses) == 2, "those that fit")
+        assert worker.responses[0].body.count(b"[") == 125
+
+
 def test_hash_by_connection(site):
     """Without more, what goes to which worker is the pool's business; with hash: conn all of a connection's."""
     web, _ = build(site, workers=4, pool={"balance": "hash", "hash": "conn"})
