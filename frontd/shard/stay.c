@@ -471,6 +471,7 @@ static void make_way_for_close(struct client *client)
     abandon_requests(client);
     if (client_may_start(client)) { /* else when more of what waits has been written */
         client->paused = true;
+        client->yields = true; /* it comes by here again for each calls_per_connection of them */
         client_touch(client);
     }
 }

@@ -1,6 +1,8 @@
 """While no more messages of a connection may be started, what its protocol has answered by itself is read and
 answered all the same: Ping and Close of a WebSocket, heartbeats of `frame`."""
 import contextlib
+import os
+import signal
 import time
 
 import pytest
@@ -283,6 +285,28 @@ def test_close_behind_requests_that_wait(site):
         assert client.read_close() == (1001, "")
         assert client.at_end()
     worker.wait(lambda: len(worker.calls) >= CALLS and all(c.cancelled for c in worker.calls), "CANCEL for all")
+
+
+def test_close_behind_very_many(site):
+    """What came before it is taken up over many turns, in which others have theirs."""
+    web, worker = build(site, handler=lambda call: None)
+    count = 1000
+    with web.ws() as client, web.stream("line") as other:
+        busy(worker, client)
+        client.send(b"".join(client.wrap(text(n)) for n in range(count)))
+        pair = ports(client)
+        wait_for(lambda: front_end(pair)[2] == 0, "all to be read")
+        os.kill(web.shard, signal.SIGSTOP)          # so that it finds both at once
+        try:
+            client.send(ws_close(1000))
+            other.send(b'{"jsonrpc":"2.0","method":"other"}\n' * 200)
+        finally:
+            os.kill(web.shard, signal.SIGCONT)
+        assert client.read_close() == (1000, "")
+        worker.wait(lambda: len(worker.calls) >= CALLS + count + 200, "all calls", 60)
+    methods = [c.method for c in worker.calls]
+    last = len(methods) - 1 - methods[::-1].index("other")
+    assert "m" in methods[last:], "the others have waited for all of it"
 
 
 def test_a_wrong_frame_behind_messages_that_wait(site):
