@@ -12,7 +12,7 @@ struct worker *asker_find(const struct pool *pool, struct span id)
     const struct span inside = {id.p + 1, id.n - 2};
     for (uint32_t i = 0; i < pool->nready; i++) {
         struct worker *worker = pool->ready[i];
-        if (worker->responses != NULL && worker_usable(worker) &&
+        if (worker->responses != NULL &&
             json_scan_starts(inside, (struct span){worker->responses, strlen(worker->responses)}))
             return worker;
     }

@@ -8,8 +8,8 @@
 #include "frontd/shard/worker.h"
 
 /*
- * The worker of the pool whose requests have such ids, where it is there and reads; else NULL. id:
- * the JSON value.
+ * The worker of the pool whose requests have such ids, where it is there (whether it reads or not);
+ * else NULL. id: the JSON value.
  */
 struct worker *asker_find(const struct pool *pool, struct span id);
 

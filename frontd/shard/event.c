@@ -5,6 +5,7 @@
 #include "frontd/shard/meta.h"
 #include "frontd/shard/refusal.h"
 #include "frontd/shard/request.h"
+#include "frontd/shard/worker.h"
 #include "proto/json_write.h"
 
 static const struct span connect_method = {"frontd.connect", 14};
@@ -171,6 +172,8 @@ static const char *send_response(struct request *request, struct call_spec *spec
     spec->to = request_asker(client->ctx, request->route, response->id, &pool);
     if (pool < 0)
         return "no pool of the route takes frontd.response";
+    if (spec->to != NULL && !worker_usable(spec->to)) /* to any other it says nothing */
+        return "the worker that has asked does not read";
     request_call(request, spec, (uint32_t)pool);
     return NULL;
 }

@@ -311,6 +311,36 @@ def test_the_one_that_has_asked_goes(site):
         assert not first.responses
 
 
+def test_the_one_that_has_asked_does_not_read(site):
+    """Its Responses are of no use to another worker: they are dropped, and the log says so."""
+    web, _ = build(site, workers=2, hello=names(2))
+    for worker in web.workers:
+        worker.wait_ready()
+    first, second = web.workers
+    size, count = 900_000, 10       # together more than a channel and its socket hold
+    with web.ws(timeout=60) as client:
+        client.who()
+        first.channel().paused.set()
+        for n in range(count):
+            client.send_text((RESULT % ('"w0-%d"' % n, '"%s"' % ("x" * size))).encode())
+        dropped(web, "the worker that has asked does not read", 1)
+        client.send_text((RESULT % ('"w1-1"', 1)).encode())
+        second.wait(lambda: second.responses, "the response of one that reads")
+        assert [r.params["response"]["id"] for r in second.responses] == ["w1-1"]
+        first.channel().paused.clear()
+        got = []
+
+        def reads():
+            client.send_text((RESULT % ('"w0-end"', 1)).encode())
+            got[:] = [r.params["response"]["id"] for r in list(first.responses)]
+            return "w0-end" in got
+        wait_for(reads, "it to get them again", 60, 0.05)
+        alive(client)
+    sent = got.index("w0-end")
+    assert 4 <= sent < count and got[:sent] == ["w0-%d" % n for n in range(sent)]
+    assert len(second.responses) == 1
+
+
 @pytest.mark.parametrize("wrong", ["", "a" * 65, "a b", "a.b", "\u00e9", 7, None, ["a"], "a\n"])
 def test_bad_responses_in_hello(site, wrong):
     web = site(routes=[rpc_route()])
