@@ -5,18 +5,25 @@
 #include "proto/json_read.h"
 #include "proto/json_scan.h"
 
-struct worker *asker_find(const struct pool *pool, struct span id)
+/* Whether the ids of one worker's requests begin with more than those of another (or of nobody). */
+static bool says_more(const struct worker *worker, const struct worker *other)
+{
+    return worker->responses != NULL &&
+           (other == NULL || strlen(worker->responses) > strlen(other->responses));
+}
+
+struct worker *asker_find(const struct pool *pool, struct span id, struct worker *found)
 {
     if (!json_is_string(id))
-        return NULL;
+        return found;
     const struct span inside = {id.p + 1, id.n - 2};
     for (uint32_t i = 0; i < pool->nready; i++) {
         struct worker *worker = pool->ready[i];
-        if (worker->responses != NULL &&
+        if (says_more(worker, found) &&
             json_scan_starts(inside, (struct span){worker->responses, strlen(worker->responses)}))
-            return worker;
+            found = worker;
     }
-    return NULL;
+    return found;
 }
 
 void asker_submit(struct worker *worker, struct job *job)

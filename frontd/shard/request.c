@@ -436,18 +436,18 @@ void request_notify(
 struct worker *request_asker(
     const struct ctx *ctx, const struct conf_route *route, struct span id, int *ret_pool)
 {
+    struct worker *found = NULL;
     for (uint32_t i = 0; i < ctx->conf->npools; i++) {
         const struct conf_pool *conf = &ctx->conf->pools[i];
         if (conf->realm_id != route->realm ||
             !conf_method_listed(conf->methods, conf->nmethods, SPAN("frontd.response")))
             continue;
-        struct worker *worker = asker_find(&all_pools[i], id);
-        if (worker != NULL) {
+        struct worker *worker = asker_find(&all_pools[i], id, found);
+        if (worker != found)
             *ret_pool = (int)i;
-            return worker;
-        }
+        found = worker;
     }
-    return NULL;
+    return found;
 }
 
 void request_call(struct request *request, struct call_spec *spec, uint32_t pool)

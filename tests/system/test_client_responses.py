@@ -285,6 +285,24 @@ def test_of_another_pool(site):
     assert not app.responses + deaf.responses + foreign.responses
 
 
+def test_one_that_begins_like_another(site):
+    """The longest that fits, whichever worker came first, and whatever its pool."""
+    tokens = ["app-1", "app-10", "app-100", "app"]
+    web = site(routes=[ws_route(responses=True), rpc_route()], pools={"app": {}, "jobs": {}})
+    workers = [web.fake("%s-%d" % (("app", "jobs")[n % 2], n), hello={"responses": token}) for n, token in enumerate(tokens)]
+    web.start()
+    for worker in workers:
+        worker.wait_ready()
+    with web.ws() as client:
+        client.who()
+        for worker, token in zip(workers, tokens):
+            client.send_text((RESULT % ('"%s.0"' % token, 1)).encode())
+            worker.wait(lambda: worker.responses, "the response to " + token)
+            assert [r.params["response"]["id"] for r in worker.responses] == [token + ".0"]
+        alive(client)
+    assert [len(worker.responses) for worker in workers] == [1] * 4
+
+
 def test_it_takes_no_other_method(site):
     """`responses` in HELLO says that these are taken, whatever `methods` say; other ids are not its own."""
     web, worker = build(site, hello={0: {"responses": "a", "methods": ["demo.*", "who"]}}, timeout="200ms")
