@@ -4,6 +4,7 @@ that handles one call at a time, `helpers` one that starts other processes: a ch
 own, one that ignores SIGTERM, and a daemon; it writes `helper PID` for each."""
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -78,7 +79,8 @@ time.sleep(3600)
 if "helpers" in sys.argv:
     for text, keys in (("import time; time.sleep(3600)", {}),
                        ("import time; time.sleep(3600)", {"process_group": 0}),
-                       ("import signal, time; signal.signal(15, 1); time.sleep(3600)", {})):
+                       # Before it is executed, so that no signal comes too early.
+                       ("import time; time.sleep(3600)", {"preexec_fn": lambda: signal.signal(15, signal.SIG_IGN)})):
         helper = subprocess.Popen([sys.executable, "-c", text], **keys)
         os.write(1, b"helper %d\n" % helper.pid)
     if os.fork() == 0:
