@@ -100,8 +100,9 @@ def on_shard(web, pid):
     raise AssertionError("no connection goes to that shard")
 
 
-@pytest.mark.parametrize("how", ["all", "methods", "hash"])
-def test_clients_of_different_shards_take_turns(site, how):
+@contextlib.contextmanager
+def greedy_and_normal(site, how):
+    """A worker that has a call of one client, of which hundreds wait, and a client on the other shard."""
     keys = {"hash": "peer", "balance": "hash"} if how == "hash" else {}
     web = site(shards=2, pools={"app": keys}, routes=[rpc_route(timeout="60s")])
     worker = web.fake(handler=hold, concurrency=1, hello={"methods": ["*"]} if how == "methods" else {})
@@ -111,6 +112,12 @@ def test_clients_of_different_shards_take_turns(site, how):
         greedy.send(post(batch(MANY)))
         worker.wait_calls(1)
         wait_for_more(web, worker)
+        yield worker, normal
+
+
+@pytest.mark.parametrize("how", ["all", "methods", "hash"])
+def test_clients_of_different_shards_take_turns(site, how):
+    with greedy_and_normal(site, how) as (worker, normal):
         normal.send(rpc_request("normal"))
         answer_until(worker, "normal", 50, 0.001)   # shards give way by the millisecond
 
@@ -118,15 +125,7 @@ def test_clients_of_different_shards_take_turns(site, how):
 @pytest.mark.parametrize("how", ["all", "methods", "hash"])
 def test_clients_of_different_shards_take_turns_where_calls_take_long(site, how):
     """Longer than a shard is let go first: it is not passed over for not going while all workers are busy."""
-    keys = {"hash": "peer", "balance": "hash"} if how == "hash" else {}
-    web = site(shards=2, pools={"app": keys}, routes=[rpc_route(timeout="60s")])
-    worker = web.fake(handler=hold, concurrency=1, hello={"methods": ["*"]} if how == "methods" else {})
-    web.start()
-    one, two = web.shards()
-    with on_shard(web, one) as greedy, on_shard(web, two) as normal:
-        greedy.send(post(batch(MANY)))
-        worker.wait_calls(1)
-        wait_for_more(web, worker)
+    with greedy_and_normal(site, how) as (worker, normal):
         for n in range(4):
             normal.send(rpc_request("normal%d" % n, id=n))
             answer_until(worker, "normal%d" % n, 3, 0.05)

@@ -8,19 +8,14 @@ import pytest
 
 from fakefront import BINARY, GOAWAY, NOTIFY, PUSH
 from harness import Site, wait_for, ws_route
-from workerproc import DEMO_WORKERS, Starter
+from workerproc import DEMO_WORKERS, Starter, starting
 
 CONN = 2**63 + 5
 
 
 @pytest.fixture(params=sorted(DEMO_WORKERS))
 def start(request, tmp_path):
-    starter = Starter(tmp_path, request.param)
-    yield starter
-    starter.close()
-    for one in starter.started:
-        for bad in ("Sanitizer", "check failed", "Traceback"):
-            assert bad not in one.output()
+    yield from starting(tmp_path, request.param)
 
 
 @pytest.fixture

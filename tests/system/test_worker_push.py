@@ -11,7 +11,7 @@ import pytest
 from fakefront import (BINARY, DISCONNECT, GOAWAY, NOTIFY, PUBLISH, PUSH, RESPONSE, SUBSCRIBE,
                        UNSUBSCRIBE, FakeFront)
 from test_workerd import DEMO, FOREVER, MODULES, WORKERD
-from workerproc import Starter
+from workerproc import starting
 
 EINVAL, EMSGSIZE, ENOTCONN, ENOBUFS = -22, -90, -107, -105
 WAITING_MAX = 4 * 1024 * 1024  # bytes for a front that does not read (docs/workerd.md)
@@ -91,12 +91,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(params=["python", "workerd"])
 def start(request, tmp_path):
-    starter = Starter(tmp_path, request.param)
-    yield starter
-    starter.close()
-    for one in starter.started:
-        for bad in ("Sanitizer", "check failed", "Traceback"):
-            assert bad not in one.output()
+    yield from starting(tmp_path, request.param)
 
 
 @pytest.fixture

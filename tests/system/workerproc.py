@@ -102,3 +102,13 @@ class Starter:
     def close(self):
         for worker in self.started:
             worker.kill()
+
+
+def starting(folder, kind):
+    """The body of a fixture: a Starter, none of whose workers may have complained in the end."""
+    starter = Starter(folder, kind)
+    yield starter
+    starter.close()
+    for one in starter.started:
+        for bad in ("Sanitizer", "check failed", "Traceback"):
+            assert bad not in one.output()

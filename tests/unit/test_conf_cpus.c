@@ -2,10 +2,10 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "frontd/conf_cpus.h"
+#include "tests/unit/tree.h"
 
 enum { NONE = -1 };
 
@@ -21,27 +21,14 @@ static void set_up(void)
 
 static void tear_down(void)
 {
-    char command[128];
-    snprintf(command, sizeof(command), "rm -r %s", root);
-    cr_expect_eq(system(command), 0);
+    tree_remove(root);
 }
 
 TestSuite(conf_cpus, .init = set_up, .fini = tear_down);
 
-/* Writes a file below the root, and the folders on the way. */
 static void put(const char *path, const char *text)
 {
-    char full[8192];
-    snprintf(full, sizeof(full), "%s%s", root, path);
-    for (char *p = full + strlen(root) + 1; (p = strchr(p, '/')) != NULL; p++) {
-        *p = '\0';
-        mkdir(full, 0700);
-        *p = '/';
-    }
-    FILE *file = fopen(full, "w");
-    cr_assert_not_null(file);
-    fputs(text, file);
-    fclose(file);
+    tree_put(root, path, text);
 }
 
 /* Each "%R" in the text is the root. */

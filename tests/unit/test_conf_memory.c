@@ -1,10 +1,10 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "frontd/conf_memory.h"
+#include "tests/unit/tree.h"
 
 static char root[64];
 
@@ -16,27 +16,14 @@ static void set_up(void)
 
 static void tear_down(void)
 {
-    char command[128];
-    snprintf(command, sizeof(command), "rm -r %s", root);
-    cr_expect_eq(system(command), 0);
+    tree_remove(root);
 }
 
 TestSuite(conf_memory, .init = set_up, .fini = tear_down);
 
-/* Writes a file below the root, and the folders on the way. */
 static void put(const char *path, const char *text)
 {
-    char full[256];
-    snprintf(full, sizeof(full), "%s%s", root, path);
-    for (char *p = full + strlen(root) + 1; (p = strchr(p, '/')) != NULL; p++) {
-        *p = '\0';
-        mkdir(full, 0700);
-        *p = '/';
-    }
-    FILE *file = fopen(full, "w");
-    cr_assert_not_null(file);
-    fputs(text, file);
-    fclose(file);
+    tree_put(root, path, text);
 }
 
 static uint64_t of(const char *groups)
