@@ -18,23 +18,35 @@ static void check_twice(
     }
 }
 
+/* A list of at most so many texts of at most so many bytes. wrong: says what is wrong with one, or
+ * NULL. */
+static void check_list(struct checker *checker, const char *name, char *const *texts,
+    unsigned count, int max, size_t bytes_max, const char *(*wrong)(const char *text))
+{
+    char key[CHECKER_PATH_SIZE];
+    if (count > (unsigned)max)
+        checker_complain(checker, name, "at most %d", max);
+    for (unsigned i = 0; i < count && !checker->failed; i++) {
+        snprintf(key, sizeof(key), "%s[%u]", name, i);
+        const char *what = wrong(texts[i]);
+        if (what != NULL)
+            checker_complain(checker, key, "%s: '%s'", what, texts[i]);
+        else if (strlen(texts[i]) > bytes_max)
+            checker_complain(checker, key, "at most %zu bytes", bytes_max);
+        check_twice(checker, key, texts, i);
+    }
+}
+
 static void check_origins(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, struct conf_route *route)
 {
+    char name[CHECKER_PATH_SIZE];
     char key[CHECKER_PATH_SIZE];
-    snprintf(key, sizeof(key), "%s.origins", parent);
-    if (raw->origins_count > CONF_ORIGINS_MAX)
-        checker_complain(checker, key, "at most %d", CONF_ORIGINS_MAX);
-    for (unsigned i = 0; i < raw->origins_count && !checker->failed; i++) {
-        snprintf(key, sizeof(key), "%s.origins[%u]", parent, i);
-        const char *wrong = conf_value_origin(raw->origins[i]);
-        if (wrong != NULL)
-            checker_complain(checker, key, "%s: '%s'", wrong, raw->origins[i]);
-        else if (strlen(raw->origins[i]) > CONF_ORIGIN_BYTES_MAX)
-            checker_complain(checker, key, "at most %d bytes", CONF_ORIGIN_BYTES_MAX);
-        check_twice(checker, key, raw->origins, i);
-    }
+    snprintf(name, sizeof(name), "%s.origins", parent);
+    check_list(checker, name, raw->origins, raw->origins_count, CONF_ORIGINS_MAX,
+        CONF_ORIGIN_BYTES_MAX, conf_value_origin);
     for (unsigned i = 0; i < raw->origins_count && raw->origins_count > 1; i++) {
+        snprintf(key, sizeof(key), "%s.origins[%u]", parent, i);
         if (strcmp(raw->origins[i], "*") == 0)
             checker_warn(checker, key, "'*' lets any in: the others have no effect");
     }
@@ -73,17 +85,8 @@ static void check_headers(
 {
     char key[CHECKER_PATH_SIZE];
     snprintf(key, sizeof(key), "%s.cors.headers", parent);
-    if (raw->headers_count > CONF_CORS_HEADERS_MAX)
-        checker_complain(checker, key, "at most %d", CONF_CORS_HEADERS_MAX);
-    for (unsigned i = 0; i < raw->headers_count && !checker->failed; i++) {
-        snprintf(key, sizeof(key), "%s.cors.headers[%u]", parent, i);
-        const char *wrong = conf_value_token(raw->headers[i]);
-        if (wrong != NULL)
-            checker_complain(checker, key, "%s: '%s'", wrong, raw->headers[i]);
-        else if (strlen(raw->headers[i]) > CONF_CORS_HEADER_BYTES_MAX)
-            checker_complain(checker, key, "at most %d bytes", CONF_CORS_HEADER_BYTES_MAX);
-        check_twice(checker, key, raw->headers, i);
-    }
+    check_list(checker, key, raw->headers, raw->headers_count, CONF_CORS_HEADERS_MAX,
+        CONF_CORS_HEADER_BYTES_MAX, conf_value_token);
 }
 
 /* Anybody's page can have the origin "null", by a frame with `sandbox`. */
