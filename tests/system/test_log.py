@@ -158,7 +158,10 @@ def test_descriptors_do_not_pile_up(piped, number):
     def ends(pid):
         """How many descriptors of the process are this pipe."""
         inode = os.fstat(web.writer).st_ino
-        found = [os.stat("/proc/%d/fd/%s" % (pid, fd)).st_ino for fd in os.listdir("/proc/%d/fd" % pid)]
+        found = []
+        for fd in os.listdir("/proc/%d/fd" % pid):
+            with contextlib.suppress(FileNotFoundError):    # closed meanwhile
+                found.append(os.stat("/proc/%d/fd/%s" % (pid, fd)).st_ino)
         return found.count(inode)
 
     for _ in range(3):
