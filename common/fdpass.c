@@ -68,7 +68,7 @@ ssize_t fdpass_receive_all(
     ssize_t got;
     do {
         got = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
-    } while (got < 0 && errno == EINTR);
+    } while (got < 0 && (errno == EINTR || errno == ECONNRESET));
     *ret_nfds = 0;
     if (got < 0)
         return -errno;

@@ -4,6 +4,9 @@
  * Messages with descriptors over a SOCK_SEQPACKET socket: each message is whole or an error.
  * Received descriptors are close-on-exec from birth; MSG_CTRUNC (the receiver is at its descriptor
  * limit and the kernel dropped some in silence) is an error.
+ *
+ * A peer that closes while something we have sent is still unread makes the kernel say ECONNRESET
+ * once, before it hands out what the peer had sent: these functions go on to that, and to 0.
  */
 
 #include <sys/types.h>

@@ -58,8 +58,8 @@ struct ctl_start {
     uint32_t seat;
     uint32_t shard;
     uint32_t shards;
-    /* Of a shard in whose stead others serve until it is ready: their seats, and the pools of the
-     * config, a bit each, of which it has to reach a worker where they do. Else both are 0. */
+    /* Of a shard in whose stead others serve until OPEN: their seats, and the pools of the config,
+     * a bit each, of which it has to reach a worker where they do. Else both are 0. */
     uint64_t serving;
     uint64_t needed;
     char instance[33];              /* of the front, for HELLO */

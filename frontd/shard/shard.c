@@ -8,7 +8,9 @@
  * go to the shards of the next generation (give.c). With the last client workers are left, and
  * everything is let go of when they have nothing more to say, or at the drain limit.
  *
- * When the supervisor is gone, nothing else changes: report.c looks for the next one.
+ * When the supervisor is gone, nothing else changes: report.c looks for the next one. A shard that
+ * was READY and has not been told OPEN opens by itself, since its sockets take connections; where
+ * it was to take the place of others it ends, as they serve on.
  *
  * A turn of the loop: events are handled, which gathers bytes to write; before the loop waits
  * again, on_turn_end() writes them all.
@@ -747,6 +749,21 @@ static void on_control_closed(uv_handle_t *handle)
         report_start(&shard->report, &report_ops, shard->conf->run_dir);
 }
 
+static void go_on_alone(struct shard *shard, int why)
+{
+    if (!shard->opened && shard->start.serving != 0) {
+        log_error("the supervisor is gone (%s): this shard ends, since those that it was to replace "
+                  "serve on",
+            log_error_text(why));
+        exit(0);
+    }
+    log_error("the supervisor is gone (%s): serving on, until there is another one",
+        log_error_text(why));
+    if (!shard->opened)
+        on_open(shard);
+    uv_close((uv_handle_t *)&shard->control, on_control_closed);
+}
+
 static void on_control(uv_poll_t *poll, int status, int events)
 {
     (void)status;
@@ -766,9 +783,7 @@ static void on_control(uv_poll_t *poll, int status, int events)
             continue;
         }
         if (r < 0 && shard->running) {
-            log_error("the supervisor is gone (%s): serving on, until there is another one",
-                log_error_text(r));
-            uv_close((uv_handle_t *)poll, on_control_closed);
+            go_on_alone(shard, r);
             return;
         }
         if (r == 0)

@@ -140,9 +140,10 @@ static uint64_t common_pools(const struct conf *conf, const struct conf *other)
 static void put_serving(const struct generation *generation, struct ctl_start *start)
 {
     const struct generation *serving = generation->super->generations[0];
-    if (generation->role != GENERATION_STARTING || serving == generation || serving->stand_in)
+    if (generation->role != GENERATION_STARTING || serving == generation)
         return;
-    start->needed = common_pools(generation->conf, serving->conf);
+    if (!serving->stand_in)
+        start->needed = common_pools(generation->conf, serving->conf);
     for (uint32_t i = 0; i < serving->nchildren; i++) {
         if (serving->children[i].state == CHILD_READY)
             start->serving |= share_seat_bit(serving->children[i].seat);

@@ -120,6 +120,58 @@ def test_supervisor_killed_while_shards_start(killable, number):
     comes_back(site, stays)
 
 
+class Held:
+    """The shards of a front come as far as HELLO and wait there for a worker, until `ready_unheard()`."""
+
+    def __init__(self, site):
+        self.site = site
+        self.waiting = []
+        site.workers[0].on_hello = self.waiting.append
+
+    def ready_unheard(self, count):
+        """`count` shards say READY, which their supervisor does not read any more: it is killed."""
+        wait_for(lambda: len(self.waiting) == count, "the shards to look for workers")
+        there = self.site.count(" is there, ")
+        with Paused(self.site.front.pid):
+            self.site.workers[0].on_hello = lambda channel: channel.hello()
+            for channel in self.waiting:
+                channel.hello()
+            wait_for(lambda: self.site.count(" is there, ") == there + count, "their workers")
+            threading.Event().wait(0.2 * SLOW)     # READY follows, in the same turn
+            kill_supervisor(self.site)
+
+
+def test_supervisor_killed_before_its_shards_accept(front):
+    """They hold the sockets, of each listener one for each: all of them accept."""
+    site = front(routes=[rpc_route(), ws_route()], shards=2, drain="3s")
+    site.fake()
+    held = Held(site)
+    site.start(ready=False)
+    held.ready_unheard(2)
+    for _ in range(30):
+        with site.client() as client:
+            call(client)
+    comes_back(site, some(site))
+
+
+@BOTH
+def test_supervisor_killed_before_new_shards_accept(front, number):
+    """They end, since the old ones serve on."""
+    site = front(routes=[rpc_route(), ws_route()], shards=2, drain="3s")
+    site.fake()
+    site.start()
+    stays = some(site)
+    old = site.shards()
+    held = Held(site)
+    site.front.signal(number)
+    held.ready_unheard(2)
+    wait_for(lambda: site.family() == sorted(old), "the end of the new shards")
+    assert site.count("this shard ends, since those that it was to replace serve on") == 2
+    for client in stays:
+        call(client)
+    comes_back(site, stays)
+
+
 @BOTH
 def test_supervisor_killed_just_after_the_switch(killable, number):
     site = killable(shards=2)

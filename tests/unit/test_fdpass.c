@@ -138,3 +138,18 @@ Test(fdpass, nothing_there_and_nobody_there)
     cr_assert_eq(fdpass_send(ends[1], "x", 1, NULL, 0), -EPIPE, "and no signal");
     ends[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
+
+Test(fdpass, what_a_peer_said_before_it_closed)
+{
+    char message[16];
+    int fds[FDPASS_FDS_MAX];
+    size_t nfds = 77;
+    cr_assert_eq(fdpass_send(ends[1], "unread", 6, NULL, 0), 0);
+    cr_assert_eq(send_copies(3), 0);
+    close(ends[0]);
+    cr_assert_eq(fdpass_receive(ends[1], message, sizeof(message), fds, &nfds), 5);
+    cr_assert_eq(nfds, 3u);
+    fdpass_close(fds, nfds);
+    cr_assert_eq(fdpass_receive(ends[1], message, sizeof(message), fds, &nfds), 0);
+    ends[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
