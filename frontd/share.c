@@ -597,6 +597,11 @@ uint64_t share_queue_waiting(const struct share *share, unsigned pool)
     return waiting;
 }
 
+uint64_t share_connections(const struct share *share, unsigned seat)
+{
+    return atomic_load_explicit(&share->memory->connections[seat], memory_order_relaxed);
+}
+
 bool share_connection_add(struct share *share, unsigned seat, uint64_t limit)
 {
     note_seat(share, seat);

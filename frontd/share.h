@@ -226,6 +226,9 @@ uint32_t share_queue_settle(struct share *share, unsigned seat, unsigned pool);
 
 /* Client connections */
 
+/* How many connections this seat has. */
+uint64_t share_connections(const struct share *share, unsigned seat);
+
 /* Counts one connection of this seat unless `limit` are open over all shards. */
 bool share_connection_add(struct share *share, unsigned seat, uint64_t limit);
 void share_connection_remove(struct share *share, unsigned seat);

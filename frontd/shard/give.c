@@ -1,14 +1,16 @@
 /*
  * give_start() touches every client; each that is quiet at the end of a turn is in ctx->quiet then,
- * and goes with the next round: the quiet ones are dealt out to the new shards in turn, frozen,
- * saved, and sent, one batch to each, of so many connections and bytes at most. TAKEN comes back
- * from each: those that were taken are let go of, the others are kept here, and are closed in the
- * course of the drain time. When all have answered, the next round begins.
+ * and goes with the next round: the quiet ones are dealt out to the new shards, each to the one
+ * that has the fewest connections, frozen, saved, and sent, one batch to each new shard, of so many
+ * connections and bytes at most. TAKEN comes back from each: those that were taken are let go of,
+ * the others are kept here, and are closed in the course of the drain time. When all have answered,
+ * the next round begins.
  *
  * A new shard that ends, or says nonsense, has not taken its batch: its clients thaw and go with
- * the next round. One without room (TAKEN with `full`) is left out for a while. Where it is this
- * side that breaks off, no TAKEN can come from then on, and one that has come counts: a connection
- * never has two owners.
+ * the next round. One without room (TAKEN with `full`) is left out for a while. Where the kernel
+ * takes no more descriptors for now (ETOOMANYREFS: it counts those that are on their way, of all
+ * shards together), nobody is sent any for a moment. Where it is this side that breaks off, no
+ * TAKEN can come from then on, and one that has come counts: a connection never has two owners.
  *
  * Pushes for a frozen client go by; they are in the journal and are given to it by whoever has it
  * afterwards, so each batch carries how far we had heard every shard when it was frozen.
@@ -62,6 +64,7 @@ struct target {
     struct share_pulse pulse; /* of its seat */
     uint64_t asked_at;   /* ms: it is to answer since: its socket came, or the last batch went */
     uint64_t full_until; /* ms */
+    uint64_t load;       /* its connections when the round began */
     uint32_t batch;      /* number of the last one */
     uint32_t count;      /* clients in it */
     size_t bytes;        /* of their states, about */
@@ -74,10 +77,11 @@ static struct {
     struct list *all;
     struct target targets[CONF_SHARDS_MAX];
     struct wheel_timer timer;
-    struct list kept;     /* of clients that nobody takes, not closed yet */
-    uint64_t close_until; /* ms: the last of them is to be closed by then */
-    bool heirs;           /* there may be new shards that take connections */
-    unsigned next;        /* target of the next client */
+    struct list kept;       /* of clients that nobody takes, not closed yet */
+    uint64_t close_until;   /* ms: the last of them is to be closed by then */
+    bool heirs;             /* there may be new shards that take connections */
+    unsigned first;         /* target that is asked first in the next round */
+    uint64_t crowded_until; /* ms: too many descriptors are on their way */
     unsigned ticks;
     size_t given;
     uint64_t started; /* ms */
@@ -300,6 +304,8 @@ static bool ready_for_round(void)
 {
     bool any = false;
     uint64_t now = ctx_now(give.ctx);
+    if (now < give.crowded_until)
+        return false;
     for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
         struct target *target = &give.targets[i];
         if (!target->open || is_slow(target))
@@ -318,21 +324,45 @@ static bool ready_for_round(void)
     return any;
 }
 
-/* Who takes the next client, one of so many bytes; NULL where that shard's batch is full. */
-static struct target *next_target(size_t bytes)
+/* The new shards of a round, in the order in which they are asked. */
+struct round {
+    struct target *targets[CONF_SHARDS_MAX];
+    size_t n;
+};
+
+static void round_init(struct round *round)
 {
     uint64_t now = ctx_now(give.ctx);
+    round->n = 0;
     for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
-        struct target *target = &give.targets[(give.next + i) % ARRAY_LEN(give.targets)];
+        struct target *target = &give.targets[(give.first + i) % ARRAY_LEN(give.targets)];
         if (!target->open || !target->ready || target->sent || now < target->full_until)
             continue;
-        if (target->count == HANDOVER_BATCH_MAX ||
-            (target->count > 0 && target->bytes + bytes > BATCH_BYTES))
-            return NULL;
-        give.next = (unsigned)(target - give.targets) + 1;
-        return target;
+        target->load = share_connections(give.ctx->share, target->seat);
+        round->targets[round->n++] = target;
     }
-    return NULL;
+    if (round->n > 0)
+        give.first = (unsigned)(round->targets[0] - give.targets) + 1;
+}
+
+static bool batch_has_room(const struct target *target, size_t bytes)
+{
+    return target->count == 0 ||
+           (target->count < HANDOVER_BATCH_MAX && target->bytes + bytes <= BATCH_BYTES);
+}
+
+/* Who takes the next client, one of so many bytes: of those whose batch has room for it the one
+ * with the fewest connections, or NULL. */
+static struct target *next_target(const struct round *round, size_t bytes)
+{
+    struct target *least = NULL;
+    for (size_t i = 0; i < round->n; i++) {
+        struct target *target = round->targets[i];
+        if (batch_has_room(target, bytes) &&
+            (least == NULL || target->load + target->count < least->load + least->count))
+            least = target;
+    }
+    return least;
 }
 
 static int put_state(struct buf *states, const struct client *client)
@@ -396,12 +426,9 @@ static int send_batch(struct target *target)
     return r;
 }
 
-/* Deals the quiet clients out and sends them. */
-static void begin_round(void)
+/* Deals the quiet clients out. */
+static void deal(struct round *round)
 {
-    struct target *target;
-    struct positions now;
-    mesh_positions(give.ctx, &now);
     while (!list_empty(&give.ctx->quiet)) {
         struct client *client = list_first(&give.ctx->quiet, struct client, node);
         list_remove(&client->node);
@@ -410,7 +437,7 @@ static void begin_round(void)
             continue;
         }
         size_t bytes = client_state_size(client);
-        target = next_target(bytes);
+        struct target *target = next_target(round, bytes);
         if (target == NULL) {
             list_append(&give.ctx->quiet, &client->node);
             break;
@@ -419,23 +446,47 @@ static void begin_round(void)
         target->clients[target->count++] = client;
         target->bytes += bytes;
     }
+}
+
+/* A batch that could not be sent, for that reason. */
+static void recall_batch(struct target *target, int why)
+{
+    static const uint8_t none[(HANDOVER_BATCH_MAX + 7) / 8];
+    uint64_t now = ctx_now(give.ctx);
+    switch (-why) {
+    case ETOOMANYREFS: give.crowded_until = now + TICK_MS; break;
+    case EAGAIN:
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+        log_warning("connections cannot be handed over for a while: %s", log_error_text(why));
+        target->full_until = now + FULL_MS;
+        break;
+    default: lose(target, log_error_text(why)); return;
+    }
+    settle_batch(target, none, false);
+}
+
+static void begin_round(void)
+{
+    struct round round;
+    struct positions now;
+    int r = 0;
+    mesh_positions(give.ctx, &now);
+    round_init(&round);
+    deal(&round);
     journal_record(JOURNAL_GIVE, true);
-    for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
-        target = &give.targets[i];
-        if (!target->open || target->sent || target->count == 0)
+    for (size_t i = 0; i < round.n; i++) {
+        struct target *target = round.targets[i];
+        if (target->count == 0)
             continue;
         target->sent = true;
         target->asked_at = ctx_now(give.ctx);
         target->at = now;
-        int r = send_batch(target);
-        if (r == -EAGAIN || r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -ETOOMANYREFS) {
-            static const uint8_t none[(HANDOVER_BATCH_MAX + 7) / 8];
-            log_warning("connections cannot be handed over for a while: %s", log_error_text(r));
-            target->full_until = ctx_now(give.ctx) + FULL_MS;
-            settle_batch(target, none, false);
-        } else if (r < 0) {
-            lose(target, log_error_text(r));
-        }
+        if (r != -ETOOMANYREFS) /* else there is no use in trying the others */
+            r = send_batch(target);
+        if (r < 0)
+            recall_batch(target, r);
     }
 }
 

@@ -752,13 +752,14 @@ static void on_control_closed(uv_handle_t *handle)
 static void go_on_alone(struct shard *shard, int why)
 {
     if (!shard->opened && shard->start.serving != 0) {
-        log_error("the supervisor is gone (%s): this shard ends, since those that it was to replace "
-                  "serve on",
+        log_error(
+            "the supervisor is gone (%s): this shard ends, since those that it was to replace "
+            "serve on",
             log_error_text(why));
         exit(0);
     }
-    log_error("the supervisor is gone (%s): serving on, until there is another one",
-        log_error_text(why));
+    log_error(
+        "the supervisor is gone (%s): serving on, until there is another one", log_error_text(why));
     if (!shard->opened)
         on_open(shard);
     uv_close((uv_handle_t *)&shard->control, on_control_closed);

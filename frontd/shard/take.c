@@ -40,6 +40,7 @@ struct giver {
     bool open;
     bool greeted;           /* HELLO has been said */
     bool waiting;           /* `batch` has come and is not answered */
+    bool refused;           /* its last batch was, for want of room */
     uint64_t since;         /* ms: we wait for siblings to be heard since */
     uint64_t said_at;       /* ms: it has said something */
     struct positions heard; /* what is not later has no connection to wait for */
@@ -114,9 +115,20 @@ static void lose(struct giver *giver, const char *why)
     trim();
 }
 
+/*
+ * There is no room for a batch of so many connections. The old shard tries other new shards first;
+ * where it comes again there is no room there either, and connections that have never been used
+ * make room for those that it offers.
+ */
+static bool make_room(struct giver *giver, size_t missing)
+{
+    return giver->refused && acceptor_make_room(take.acceptor, missing) == missing;
+}
+
 static void answer_full(struct giver *giver, const struct handover_message *batch)
 {
     struct handover_message message = {.batch = batch->batch, .count = batch->count, .full = true};
+    giver->refused = true;
     int r = handover_send(giver->fd, HANDOVER_TAKEN, &message, NULL, 0);
     if (r < 0)
         lose(giver, log_error_text(r));
@@ -281,13 +293,13 @@ static void on_batch(
 {
     struct ctx *ctx = take.ctx;
     uint64_t open = ctx->open + message->count;
-    if (open > take.acceptor->most)
-        open -= acceptor_make_room(take.acceptor, (size_t)(open - take.acceptor->most));
-    if (open > take.acceptor->most || ctx_memory(ctx) >= MEMORY_SHORT) {
+    uint64_t most = take.acceptor->most;
+    if (ctx_memory(ctx) >= MEMORY_SHORT || (open > most && !make_room(giver, open - most))) {
         fdpass_close(fds, nfds);
         answer_full(giver, message);
         return;
     }
+    giver->refused = false;
     giver->batch = *message;
     memcpy(giver->fds, fds, nfds * sizeof(int));
     giver->waiting = true;
@@ -314,7 +326,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     if (r == -EMFILE && message.type == HANDOVER_BATCH) {
         log_warning("no descriptors for %u connections of the shard on seat %u: they stay there",
             message.count, giver->seat);
-        acceptor_make_room(take.acceptor, message.count); /* for when they are offered again */
+        make_room(giver, message.count); /* for when they are offered again */
         answer_full(giver, &message);
     } else if (r < 0) {
         lose(giver, r == -EPIPE ? "it is gone" : log_error_text(r));

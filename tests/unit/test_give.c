@@ -1,6 +1,9 @@
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <linux/capability.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "frontd/shard/give.h"
@@ -199,4 +202,152 @@ Test(give, without_heirs)
     cr_expect_eq(clients_left(), 0);
     for (size_t i = 0; i < CLIENTS; i++)
         cr_expect_not(is_open(peers[i]), "client %zu", i);
+}
+
+enum { TARGETS = 3 };
+
+/* New shards on the seats from NEW_SEAT on. Returns the other ends of their sockets. */
+static void add_targets(int *ends)
+{
+    struct handover_message hello = {0};
+    for (unsigned i = 0; i < TARGETS; i++) {
+        int pair[2];
+        cr_assert_eq(
+            socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+        cr_assert_eq(give_add(NEW_SEAT + i, pair[0]), 0);
+        cr_assert_eq(handover_send(pair[1], HANDOVER_HELLO, &hello, NULL, 0), 0);
+        ends[i] = pair[1];
+    }
+}
+
+/* What is there for a new shard by now, the number of clients; all are taken. */
+static uint32_t take_all(int sock)
+{
+    struct handover_message message;
+    int fds[FDPASS_FDS_MAX];
+    size_t nfds;
+    uint32_t n = 0;
+    while (handover_receive(sock, &message, fds, &nfds) == 0) {
+        fdpass_close(fds, nfds);
+        if (message.type != HANDOVER_BATCH)
+            continue;
+        struct handover_message taken = {.batch = message.batch, .count = message.count};
+        memset(taken.taken, 0xff, sizeof(taken.taken));
+        cr_assert_eq(handover_send(sock, HANDOVER_TAKEN, &taken, NULL, 0), 0);
+        n += message.count;
+    }
+    return n;
+}
+
+static void close_all(const int *ends)
+{
+    fdpass_close(ends, TARGETS);
+}
+
+/* Whoever has more from elsewhere gets less. */
+Test(give, the_shard_with_the_fewest_connections_gets_the_next)
+{
+    enum { MORE = 9, ALL = CLIENTS + MORE };
+    static const unsigned loads[TARGETS] = {5, 0, 4}; /* 9 and ALL make 7 for each */
+    uint32_t got[TARGETS] = {0};
+    int more[MORE];
+    int ends[TARGETS];
+    struct share *share = shardlet.ctx.share;
+    for (size_t i = 0; i < MORE; i++)
+        shardlet_client(&shardlet, "lines", &more[i]);
+    shardlet_turn(&shardlet);
+    for (unsigned i = 0; i < TARGETS; i++) {
+        for (unsigned n = 0; n < loads[i]; n++)
+            cr_assert(share_connection_add(share, NEW_SEAT + i, UINT64_MAX));
+        cr_assert_eq(share_connections(share, NEW_SEAT + i), loads[i]);
+    }
+    add_targets(ends);
+    give_start(&shardlet.clients, DRAIN_MS, true);
+    turn();
+    for (unsigned i = 0; i < TARGETS; i++) {
+        got[i] = take_all(ends[i]);
+        cr_expect_eq(got[i], 7 - loads[i], "target %u: %u", i, got[i]);
+    }
+    turn();
+    cr_expect_not(give_has_clients());
+    for (unsigned i = 0; i < TARGETS; i++) {
+        for (unsigned n = 0; n < loads[i]; n++)
+            share_connection_remove(share, NEW_SEAT + i);
+    }
+    close_all(ends);
+    fdpass_close(more, MORE);
+}
+
+/* One of them is full with what its batch holds: the others get what is left. */
+Test(give, where_one_batch_is_full_the_others_go_on)
+{
+    enum { SIZE = 5 << 20 };
+    int ends[TARGETS];
+    struct client *first = list_first(&shardlet.clients, struct client, node);
+    give_much(first, SIZE);
+    for (unsigned i = 1; i < TARGETS; i++) {
+        for (unsigned n = 0; n < CLIENTS; n++)
+            cr_assert(share_connection_add(shardlet.ctx.share, NEW_SEAT + i, UINT64_MAX));
+    }
+    add_targets(ends);
+    give_start(&shardlet.clients, DRAIN_MS, true);
+    turn();
+    cr_expect_eq(clients_left(), 0);
+    for (unsigned i = 0; i < TARGETS; i++)
+        cr_expect_eq(take_all(ends[i]), 1u, "target %u", i);
+    turn();
+    cr_expect_not(give_has_clients());
+    for (unsigned i = 1; i < TARGETS; i++) {
+        for (unsigned n = 0; n < CLIENTS; n++)
+            share_connection_remove(shardlet.ctx.share, NEW_SEAT + i);
+    }
+    close_all(ends);
+}
+
+/* Puts more descriptors on their way than this process may. Returns the socket they lie in. */
+static int crowd(void)
+{
+    enum { MOST = 100 };
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    static const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
+    struct rlimit limit = {.rlim_cur = MOST, .rlim_max = MOST};
+    int fds[MOST + 1];
+    int pair[2];
+    cr_assert_eq(syscall(SYS_capset, &header, none), 0, "who has capabilities is not refused");
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+        fds[i] = peers[0];
+    cr_assert_eq(fdpass_send(pair[0], "x", 1, fds, ARRAY_LEN(fds)), 0);
+    close(pair[0]);
+    return pair[1];
+}
+
+/* Nobody is left out for it, and nobody comes off worse afterwards. */
+Test(give, too_many_descriptors_are_on_their_way)
+{
+    enum { LOOKS = 10000 };
+    int ends[TARGETS];
+    uint32_t got[TARGETS] = {0};
+    uint32_t all = 0;
+    add_targets(ends);
+    int sock = crowd();
+    give_start(&shardlet.clients, DRAIN_MS, true);
+    turn();
+    cr_expect_eq(clients_left(), CLIENTS);
+    for (unsigned i = 0; i < TARGETS; i++)
+        cr_expect_eq(take_all(ends[i]), 0u);
+    close(sock);
+    for (int look = 0; look < LOOKS && all < CLIENTS; look++) {
+        usleep(1000);
+        turn();
+        all = 0;
+        for (unsigned i = 0; i < TARGETS; i++)
+            all += got[i] += take_all(ends[i]);
+    }
+    turn();
+    cr_expect_not(give_has_clients());
+    for (unsigned i = 0; i < TARGETS; i++)
+        cr_expect_eq(got[i], 1u, "target %u: %u", i, got[i]);
+    close_all(ends);
 }
