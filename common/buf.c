@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdarg.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 
 static const size_t BUF_SIZE_MAX = (size_t)1 << 31;
 

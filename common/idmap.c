@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 
 enum { BUCKETS_MIN_BITS = 6 };
 

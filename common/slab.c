@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define SLAB_ASAN 1

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/conf_check.h"
 
 int conf_parse(const char *file, const char *text, size_t n, struct conf **ret_conf, char *error,

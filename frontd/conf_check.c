@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/codec/http1_head.h"
 #include "frontd/conf_check_managed.h"
 #include "frontd/conf_check_route.h"

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/conf_value.h"
 
 enum { MAX_AGE_MAX_MS = 24 * 60 * 60 * 1000 /* no browser keeps an answer for longer */ };

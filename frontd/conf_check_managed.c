@@ -3,7 +3,7 @@
 #include <string.h>
 #include <sys/un.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 
 enum {
     NAME_MAX_BYTES = 32, /* a pool's, where it is part of a path */

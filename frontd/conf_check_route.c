@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/conf_check_cors.h"
 #include "frontd/conf_value.h"
 #include "frontd/path.h"

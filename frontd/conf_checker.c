@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/conf_value.h"
 
 /* "FILE:LINE: KEY: what" */

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <yaml.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 
 enum {
     DEPTH_MAX = 16, /* deeper than any key that exists */

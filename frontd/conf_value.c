@@ -6,7 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "common/hash.h"
+#include "common/siphash.h"
 
 struct unit {
     const char *name;

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/mem.h"
-#include "common/standard.h"
+#include "common/alloc.h"
+#include "common/stdfds.h"
 #include "frontd/conf_file.h"
 #include "frontd/loop.h"
 #include "frontd/shard/shard.h"

@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 
 #define CAP_BIT(capability) ((uint64_t)1 << (capability))
 

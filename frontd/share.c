@@ -10,7 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 
 /*
  * A worker's row is known by the keyed hash of its address: 64 bits that nobody can collide. refs

@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 
 #include "common/base.h"
-#include "common/hash.h"
+#include "common/siphash.h"
 
 /* Changes whenever the layout does: programs of two versions may run side by side for a while. */
 enum { SHARE_LAYOUT = 6 };

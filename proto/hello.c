@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "proto/frame.h"
 #include "proto/json_quote.h"
 #include "proto/json_read.h"

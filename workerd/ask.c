@@ -11,7 +11,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "common/random.h"
 #include "proto/json_quote.h"
 #include "proto/json_scan.h"

@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "workerd/ask.h"
 #include "workerd/front.h"
 #include "workerd/worker.h"

@@ -28,8 +28,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "proto/hello.h"
 #include "workerd/call.h"
 #include "workerd/front.h"

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "proto/json_quote.h"
 #include "proto/json_scan.h"
 #include "proto/jsonrpc.h"

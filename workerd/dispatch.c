@@ -2,8 +2,8 @@
 
 #include <string.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "proto/hello.h"
 #include "workerd/call.h"
 #include "workerd/channel.h"

@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "workerd/worker.h"
 
 /* FNV-1a. Fronts are trusted, and few: nobody looks for two instances that collide. */

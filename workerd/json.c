@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "proto/json_quote.h"
 #include "proto/json_read.h"
 #include "proto/json_scan.h"

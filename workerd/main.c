@@ -5,9 +5,9 @@
 #include <signal.h>
 #include <string.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
-#include "common/standard.h"
+#include "common/stdfds.h"
 #include "workerd/workerd.h"
 
 enum {

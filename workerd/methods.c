@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "proto/hello.h"
 
 /* FNV-1a: the names in the table are the program's own, no peer chooses what collides. */

@@ -30,10 +30,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/alloc.h"
 #include "common/cwd.h"
 #include "common/fdpass.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "common/notify.h"
 #include "workerd/takeover.h"
 #include "workerd/worker.h"

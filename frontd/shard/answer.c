@@ -10,7 +10,7 @@
 
 #include "frontd/shard/answer.h"
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/shard/worker.h"
 
 enum { WINDOW_STEP = 64 * 1024 }; /* bytes; a quarter of the window of protocol section 8 */

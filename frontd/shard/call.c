@@ -10,7 +10,7 @@
 
 #include <errno.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/shard/asker.h"
 #include "frontd/shard/fault.h"
 

@@ -31,8 +31,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "frontd/shard/http.h"
 #include "frontd/shard/refusal.h"
 #include "frontd/shard/request.h"

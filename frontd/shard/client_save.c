@@ -7,7 +7,7 @@
 
 #include <errno.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/shard/stay.h"
 
 /*

@@ -4,10 +4,10 @@
 
 #include <uv.h>
 
+#include "common/alloc.h"
 #include "common/idmap.h"
 #include "common/ids.h"
 #include "common/list.h"
-#include "common/mem.h"
 #include "common/slab.h"
 #include "common/wheel.h"
 #include "frontd/codec/http1.h"

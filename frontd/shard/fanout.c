@@ -1,7 +1,7 @@
 #include "frontd/shard/fanout.h"
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 
 enum { FRAME_LENGTH = 4 /* bytes before the payload of a message for STAY_FRAME */ };
 

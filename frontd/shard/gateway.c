@@ -2,7 +2,7 @@
 
 #include <strings.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/shard/meta.h"
 #include "frontd/shard/refusal.h"
 #include "frontd/shard/worker.h"

@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/alloc.h"
 #include "common/list.h"
-#include "common/mem.h"
 
 struct entry {
     struct list node;

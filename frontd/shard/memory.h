@@ -2,8 +2,8 @@
 
 /*
  * The budget of a shard (`limits.memory`): all that it holds for clients, workers and siblings is
- * held against it. What is held is what common/mem.h has on loan, so that nothing is counted on the
- * way of a request. What follows from each level is pressure.c's business. Pure.
+ * held against it. What is held is what common/alloc.h has on loan, so that nothing is counted on
+ * the way of a request. What follows from each level is pressure.c's business. Pure.
  */
 
 #include "common/base.h"

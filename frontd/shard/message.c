@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/hash.h"
-#include "common/mem.h"
+#include "common/alloc.h"
+#include "common/siphash.h"
 
 struct message *message_new(size_t len, bool push)
 {

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <strings.h>
 
-#include "common/hash.h"
+#include "common/siphash.h"
 #include "frontd/shard/pool.h"
 #include "frontd/shard/stay.h"
 #include "proto/json_write.h"

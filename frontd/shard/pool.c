@@ -17,9 +17,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/hash.h"
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
+#include "common/siphash.h"
 #include "frontd/shard/pool_share.h"
 #include "frontd/shard/watch.h"
 

@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 
 struct queue_flow {
     struct idmap_node node;

@@ -2,8 +2,8 @@
 
 #include <errno.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "frontd/codec/cross_site.h"
 #include "frontd/shard/asker.h"
 #include "frontd/shard/gateway.h"

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/path.h"
 
 enum {

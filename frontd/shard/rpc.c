@@ -15,8 +15,8 @@
 
 #include <errno.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "frontd/shard/event.h"
 #include "frontd/shard/meta.h"
 #include "frontd/shard/refusal.h"

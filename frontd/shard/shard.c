@@ -22,8 +22,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "frontd/conf_file.h"
 #include "frontd/ctl.h"
 #include "frontd/loop.h"

@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "common/hash.h"
-#include "common/mem.h"
+#include "common/alloc.h"
+#include "common/siphash.h"
 #include "frontd/shard/fanout.h"
 #include "frontd/shard/request.h"
 #include "frontd/shard/stay.h"

@@ -24,8 +24,8 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "frontd/codec/cross_site.h"
 #include "frontd/codec/ws_handshake.h"
 #include "frontd/shard/event.h"

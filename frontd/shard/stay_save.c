@@ -1,6 +1,6 @@
 #include <errno.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/shard/stay.h"
 #include "proto/jsonrpc.h"
 

@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/hash.h"
-#include "common/mem.h"
+#include "common/alloc.h"
+#include "common/siphash.h"
 #include "common/slab.h"
 
 /* Topics are named by workers, often after what clients say: the hash is keyed. */

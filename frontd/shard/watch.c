@@ -14,9 +14,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/hash.h"
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
+#include "common/siphash.h"
 #include "frontd/conf_value.h"
 #include "frontd/loop.h"
 #include "frontd/shard/worker.h"

@@ -16,9 +16,9 @@
 
 #include <errno.h>
 
-#include "common/hash.h"
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
+#include "common/siphash.h"
 #include "frontd/shard/answer.h"
 #include "frontd/shard/report.h"
 

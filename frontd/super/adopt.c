@@ -14,8 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "frontd/super/discard.h"
 #include "frontd/super/reports.h"
 #include "frontd/super/shards_dir.h"

@@ -7,7 +7,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/loop.h"
 #include "frontd/super/service.h"
 #include "frontd/super/state.h"

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 
 enum { PATH_SIZE = 4096, LINKS_MAX = 40, WRITABLE = S_IWGRP | S_IWOTH };
 

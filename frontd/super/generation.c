@@ -6,8 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "frontd/conf_file.h"
 #include "frontd/conf_value.h"
 #include "frontd/super/super.h"

@@ -4,8 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/hash.h"
 #include "common/random.h"
+#include "common/siphash.h"
 #include "frontd/super/state.h"
 
 /* The same in every version of this program. */

@@ -4,8 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "frontd/super/managed_pool.h"
 #include "frontd/super/remains.h"
 #include "frontd/super/survivor.h"

@@ -10,9 +10,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/alloc.h"
 #include "common/buf.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "frontd/super/folder.h"
 #include "frontd/super/process.h"
 

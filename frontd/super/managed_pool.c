@@ -2,8 +2,8 @@
 
 #include <string.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 
 struct managed_pool *managed_pool_new(struct managed *managed, const char *name)
 {

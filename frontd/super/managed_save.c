@@ -9,8 +9,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "frontd/super/managed_pool.h"
 #include "frontd/super/remains.h"
 #include "frontd/super/survivor.h"

@@ -26,8 +26,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "frontd/super/managed_pool.h"
 #include "frontd/super/process.h"
 #include "frontd/super/remains.h"

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/loop.h"
 
 enum {

@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "common/random.h"
 #include "frontd/loop.h"
 #include "proto/frame.h"

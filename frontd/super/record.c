@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/super/folder.h"
 #include "proto/json_quote.h"
 #include "proto/json_read.h"

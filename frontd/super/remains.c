@@ -13,8 +13,8 @@
 #include <errno.h>
 #include <signal.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "frontd/super/managed.h"
 #include "frontd/super/process.h"
 

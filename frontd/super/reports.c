@@ -22,8 +22,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "frontd/super/discard.h"
 
 enum {

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "common/hash.h"
+#include "common/siphash.h"
 
 /* Not secret: stamps are compared with those that the program before us has taken. */
 static const struct hash_key key = {0x66726f6e7464776fULL, 0x726b65727374616dULL};

@@ -11,8 +11,8 @@
 #include <sys/pidfd.h>
 #include <unistd.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "frontd/loop.h"
 #include "frontd/super/managed.h"
 #include "frontd/super/process.h"

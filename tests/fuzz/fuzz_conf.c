@@ -3,7 +3,7 @@
 #include <netdb.h>
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/conf.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "proto/hello.h"
 
 static bool same(const char *a, const char *b)

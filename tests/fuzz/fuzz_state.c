@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/super/record.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -136,7 +136,7 @@ def test_a_script_that_has_frontd_as_a_child(front):
 
 ANSWERS = r"""
 #include <string.h>
-#include "common/hash.h"
+#include "common/siphash.h"
 
 /* A frontd of another version: answers to the token in its last argument. */
 int main(int argc, char **argv)

@@ -5,8 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/alloc.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "frontd/shard/give.h"
 #include "frontd/shard/mesh.h"
 #include "frontd/shard/request.h"

@@ -1,8 +1,8 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 
+#include "common/alloc.h"
 #include "common/buf.h"
-#include "common/mem.h"
 
 static void check(const struct buf *buf, const char *wanted)
 {

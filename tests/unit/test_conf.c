@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/conf.h"
 #include "frontd/conf_cpus.h"
 #include "frontd/conf_memory.h"

@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/conf.h"
 
 static const char route_head[] = "listeners:\n"

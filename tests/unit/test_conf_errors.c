@@ -3,7 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/conf.h"
 
 /* A config that is right; each row changes one line of it. */

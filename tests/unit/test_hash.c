@@ -1,7 +1,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "common/hash.h"
+#include "common/siphash.h"
 
 /*
  * SipHash-1-3 of the bytes 0, 1, 2, … under the key of the bytes 0, 1, … 15, as OpenSSL has it:

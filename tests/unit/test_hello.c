@@ -1,7 +1,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "proto/frame.h"
 #include "proto/hello.h"
 #include "tests/unit/vectors.h"

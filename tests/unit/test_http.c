@@ -3,7 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/shard/http.h"
 #include "frontd/shard/request.h"
 #include "frontd/shard/stay.h"

@@ -2,8 +2,8 @@
 #include <errno.h>
 #include <signal.h>
 
+#include "common/alloc.h"
 #include "common/idmap.h"
-#include "common/mem.h"
 
 enum { COUNT = 10000 };
 

@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/shard/journal.h"
 
 enum { PUSHES_MAX = 4096, BYTES_MAX = FRAME_HEAD_SIZE + 64 };

@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "proto/json_read.h"
 #include "proto/json_scan.h"
 #include "proto/json_write.h"

@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <json-c/json.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "proto/json_scan.h"
 #include "proto/json_write.h"
 

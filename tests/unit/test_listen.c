@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/super/listen.h"
 #include "tests/unit/descriptors.h"
 

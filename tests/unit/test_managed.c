@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/super/managed_pool.h"
 #include "proto/json_read.h"
 #include "proto/json_write.h"

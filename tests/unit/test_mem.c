@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 
 Test(mem, widen_keeps_what_is_there)
 {

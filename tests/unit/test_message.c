@@ -1,7 +1,7 @@
 #include <criterion/criterion.h>
 #include <time.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/shard/message.h"
 
 /* A queue beside the plainest thing that does the same. */

@@ -1,7 +1,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "common/pack.h"
 
 enum { TAG = 7, VERSION = 3 };

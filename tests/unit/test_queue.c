@@ -3,7 +3,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/shard/queue.h"
 
 enum { ITEMS = 400, WORKERS = 6 };

@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/super/folder.h"
 #include "frontd/super/record.h"
 #include "frontd/super/state.h"

@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/super/folder.h"
 #include "frontd/super/reports.h"
 #include "frontd/super/shards_dir.h"

@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/shard/router.h"
 
 static struct span span(const char *text)

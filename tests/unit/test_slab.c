@@ -2,7 +2,7 @@
 #include <signal.h>
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "common/slab.h"
 
 enum { COUNT = 5000 };

@@ -4,7 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/standard.h"
+#include "common/stdfds.h"
 #include "tests/unit/descriptors.h"
 
 /* In a process of its own. Returns whether those that were closed are /dev/null, open for programs

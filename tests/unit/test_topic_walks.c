@@ -1,6 +1,6 @@
 #include <criterion/criterion.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/shard/client.h"
 #include "frontd/shard/topics.h"
 

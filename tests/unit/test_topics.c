@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/mem.h"
+#include "common/alloc.h"
 #include "frontd/shard/topics.h"
 
 enum { RED = 1, BLUE = 2, CLIENTS = 50 };

@@ -1,4 +1,4 @@
-#include "common/standard.h"
+#include "common/stdfds.h"
 
 #include <errno.h>
 #include <fcntl.h>

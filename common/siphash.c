@@ -1,4 +1,4 @@
-#include "common/hash.h"
+#include "common/siphash.h"
 
 #include <string.h>
 

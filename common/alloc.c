@@ -1,4 +1,4 @@
-#include "common/mem.h"
+#include "common/alloc.h"
 
 #include <malloc.h>
 #include <string.h>
