@@ -6,7 +6,7 @@
 
 #include "common/alloc.h"
 #include "common/stdfds.h"
-#include "frontd/conf_file.h"
+#include "frontd/config/file.h"
 #include "frontd/loop.h"
 #include "frontd/shard/shard.h"
 #include "frontd/super/identity.h"

@@ -11,7 +11,7 @@
 #include "common/slab.h"
 #include "common/wheel.h"
 #include "frontd/codec/http1.h"
-#include "frontd/conf.h"
+#include "frontd/config/config.h"
 #include "frontd/shard/expect.h"
 #include "frontd/shard/memory.h"
 #include "frontd/shard/poller.h"

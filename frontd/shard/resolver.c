@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "frontd/conf_value.h"
+#include "frontd/config/value.h"
 #include "frontd/loop.h"
 
 enum { IN_PROGRESS_MAX = 64 /* look-ups at a time: further ones wait in the socket */ };

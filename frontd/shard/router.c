@@ -5,7 +5,7 @@
 #include <strings.h>
 
 #include "common/alloc.h"
-#include "frontd/path.h"
+#include "frontd/config/url_path.h"
 
 enum {
     SHORT_PATH = 1024, /* bytes: up to this a normal form is made on the stack */

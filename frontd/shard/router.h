@@ -2,7 +2,7 @@
 
 /* Which route a request takes, and which pool a call. Pure. */
 
-#include "frontd/conf.h"
+#include "frontd/config/config.h"
 
 enum {
     ROUTER_E_PATH = 1, /* the path has no normal form, or the listener wants a stricter spelling */

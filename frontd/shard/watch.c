@@ -17,7 +17,7 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "common/siphash.h"
-#include "frontd/conf_value.h"
+#include "frontd/config/value.h"
 #include "frontd/loop.h"
 #include "frontd/shard/worker.h"
 

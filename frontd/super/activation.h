@@ -10,7 +10,7 @@
  * get duplicates. A program that is executed in place takes them once more (activation_expose()).
  */
 
-#include "frontd/conf.h"
+#include "frontd/config/config.h"
 
 enum { ACTIVATION_MAX = CONF_LISTENERS_MAX }; /* more are not used */
 

@@ -8,8 +8,8 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
-#include "frontd/conf_file.h"
-#include "frontd/conf_value.h"
+#include "frontd/config/file.h"
+#include "frontd/config/value.h"
 #include "frontd/super/super.h"
 
 int generation_make_conf(const char *text, size_t n)

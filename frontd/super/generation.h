@@ -3,7 +3,7 @@
 /* The shards that serve one config; a new config or binary makes a new generation. */
 
 #include "common/buf.h"
-#include "frontd/conf.h"
+#include "frontd/config/config.h"
 #include "frontd/super/child.h"
 
 struct super;

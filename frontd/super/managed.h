@@ -11,7 +11,7 @@
 #include <uv.h>
 
 #include "common/list.h"
-#include "frontd/conf.h"
+#include "frontd/config/config.h"
 #include "frontd/super/managed_dir.h"
 #include "proto/json_write.h"
 

@@ -5,7 +5,7 @@
  * They run as another user than a supervisor that is root, so they may enter it, and no more.
  */
 
-#include "frontd/conf.h"
+#include "frontd/config/config.h"
 #include "frontd/super/launch.h"
 
 /*

@@ -21,7 +21,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
-#include "frontd/conf_file.h"
+#include "frontd/config/file.h"
 #include "frontd/loop.h"
 #include "frontd/privileges.h"
 #include "frontd/super/adopt.h"

@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "frontd/conf_file.h"
-#include "frontd/conf_lines.h"
+#include "frontd/config/file.h"
+#include "frontd/config/lines.h"
 #include "frontd/ctl.h"
 #include "frontd/super/boot.h"
 #include "frontd/super/folder.h"

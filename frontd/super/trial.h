@@ -1,7 +1,7 @@
 #pragma once
 
 #include "common/buf.h"
-#include "frontd/conf.h"
+#include "frontd/config/config.h"
 
 /*
  * `frontd --check --bind`: tries what a config needs where and when frontd starts, and leaves

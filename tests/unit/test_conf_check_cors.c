@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "common/alloc.h"
-#include "frontd/conf.h"
+#include "frontd/config/config.h"
 
 static const char before_keys[] = "listeners:\n"
                                   "  - name: web\n"

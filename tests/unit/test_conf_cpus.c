@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "frontd/conf_cpus.h"
+#include "frontd/config/cpus.h"
 #include "tests/unit/tree.h"
 
 enum { NONE = -1 };

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "frontd/conf_memory.h"
+#include "frontd/config/memory_limit.h"
 #include "tests/unit/tree.h"
 
 static char root[64];

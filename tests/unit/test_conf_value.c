@@ -2,7 +2,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "frontd/conf_value.h"
+#include "frontd/config/value.h"
 
 static const uint64_t untouched = 4711;
 

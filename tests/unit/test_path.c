@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "frontd/path.h"
+#include "frontd/config/url_path.h"
 
 /* What is looked at is a copy on the heap that ends where the path ends: ASan sees the rest. */
 static char *copy_of(struct span path)

@@ -1,4 +1,4 @@
-#include "frontd/conf_raw.h"
+#include "frontd/config/schema.h"
 
 #include <cyaml/cyaml.h>
 #include <errno.h>

@@ -1,4 +1,4 @@
-#include "frontd/cgroup.h"
+#include "frontd/config/cgroup.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,11 +1,11 @@
-#include "frontd/conf_checker.h"
+#include "frontd/config/checker.h"
 
 #include <ctype.h>
 #include <stdarg.h>
 #include <string.h>
 
 #include "common/alloc.h"
-#include "frontd/conf_value.h"
+#include "frontd/config/value.h"
 
 /* "FILE:LINE: KEY: what" */
 __attribute__((format(printf, 3, 0))) static void write_complaint(const struct checker *checker,

@@ -2,9 +2,9 @@
 
 /* The check of what takes the requests of a listener. */
 
-#include "frontd/conf.h"
-#include "frontd/conf_checker.h"
-#include "frontd/conf_raw.h"
+#include "frontd/config/checker.h"
+#include "frontd/config/config.h"
+#include "frontd/config/schema.h"
 
 /*
  * Makes the routes of the listener with that index, whose protocol has been read. conf: its pools

@@ -1,10 +1,10 @@
-#include "frontd/conf.h"
+#include "frontd/config/config.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "common/alloc.h"
-#include "frontd/conf_check.h"
+#include "frontd/config/check.h"
 
 int conf_parse(const char *file, const char *text, size_t n, struct conf **ret_conf, char *error,
     size_t error_size)

@@ -1,8 +1,8 @@
-#include "frontd/conf_memory.h"
+#include "frontd/config/memory_limit.h"
 
 #include <sys/sysinfo.h>
 
-#include "frontd/conf.h"
+#include "frontd/config/config.h"
 
 enum { SHARE_MIN = 64 << 20 }; /* bytes */
 

@@ -3,7 +3,7 @@
 /* The config as a file: read, then parsed. */
 
 #include "common/buf.h"
-#include "frontd/conf.h"
+#include "frontd/config/config.h"
 
 /*
  * Loads a config. Returns 0 with *ret_text (what was read, buf_deinit()) and *ret_conf

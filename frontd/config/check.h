@@ -2,9 +2,9 @@
 
 /* What the schema cannot say: ranges, names that must exist, keys that do not work yet. */
 
-#include "frontd/conf.h"
-#include "frontd/conf_lines.h"
-#include "frontd/conf_raw.h"
+#include "frontd/config/config.h"
+#include "frontd/config/lines.h"
+#include "frontd/config/schema.h"
 
 /*
  * Turns a config as read into the checked one. *conf is zeroed before; conf_free() takes it in any

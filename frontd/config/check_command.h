@@ -2,9 +2,9 @@
 
 /* The check of a pool whose workers frontd runs itself. */
 
-#include "frontd/conf.h"
-#include "frontd/conf_checker.h"
-#include "frontd/conf_raw.h"
+#include "frontd/config/checker.h"
+#include "frontd/config/config.h"
+#include "frontd/config/schema.h"
 
 /*
  * Reads `command` and the keys that go with it. parent: "pools[N]". conf: its run_dir has been

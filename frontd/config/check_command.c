@@ -1,4 +1,4 @@
-#include "frontd/conf_check_managed.h"
+#include "frontd/config/check_command.h"
 
 #include <string.h>
 #include <sys/un.h>

@@ -2,7 +2,7 @@
 
 /* How much memory a shard may hold where the config does not say. */
 
-#include "frontd/cgroup.h"
+#include "frontd/config/cgroup.h"
 
 /*
  * The least of what the groups that this process is in are limited to, in bytes; UINT64_MAX: none

@@ -1,4 +1,4 @@
-#include "frontd/conf_check.h"
+#include "frontd/config/check.h"
 
 #include <errno.h>
 #include <pwd.h>
@@ -7,12 +7,12 @@
 
 #include "common/alloc.h"
 #include "frontd/codec/http1_head.h"
-#include "frontd/conf_check_managed.h"
-#include "frontd/conf_check_route.h"
-#include "frontd/conf_checker.h"
-#include "frontd/conf_cpus.h"
-#include "frontd/conf_memory.h"
-#include "frontd/conf_value.h"
+#include "frontd/config/check_command.h"
+#include "frontd/config/check_route.h"
+#include "frontd/config/checker.h"
+#include "frontd/config/cpus.h"
+#include "frontd/config/memory_limit.h"
+#include "frontd/config/value.h"
 #include "proto/frame.h"
 
 /* Keys that libcyaml lets pass since they are part of the contract. */

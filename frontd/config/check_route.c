@@ -1,11 +1,11 @@
-#include "frontd/conf_check_route.h"
+#include "frontd/config/check_route.h"
 
 #include <string.h>
 
 #include "common/alloc.h"
-#include "frontd/conf_check_cors.h"
-#include "frontd/conf_value.h"
-#include "frontd/path.h"
+#include "frontd/config/check_cors.h"
+#include "frontd/config/url_path.h"
+#include "frontd/config/value.h"
 
 /* What a connection of a route may be told is up to one realm. */
 static bool check_realm(struct checker *checker, const char *key, const struct conf_pool *pool,

@@ -1,4 +1,4 @@
-#include "frontd/conf_value.h"
+#include "frontd/config/value.h"
 
 #include <ctype.h>
 #include <errno.h>

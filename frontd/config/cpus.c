@@ -1,4 +1,4 @@
-#include "frontd/conf_cpus.h"
+#include "frontd/config/cpus.h"
 
 #include <sched.h>
 

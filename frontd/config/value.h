@@ -2,7 +2,7 @@
 
 /* The scalars of the config: text in, number or address out. Pure but for host names. */
 
-#include "frontd/conf.h"
+#include "frontd/config/config.h"
 
 /* Each returns NULL, or what is wrong with the text; *ret is untouched then. */
 

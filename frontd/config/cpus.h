@@ -2,7 +2,7 @@
 
 /* How many CPUs this process may use: how many shards there are where the config does not say. */
 
-#include "frontd/cgroup.h"
+#include "frontd/config/cgroup.h"
 
 /*
  * The least CPU quota of the groups that this process is in, in CPUs, rounded up (half a CPU is 1);

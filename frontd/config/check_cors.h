@@ -2,9 +2,9 @@
 
 /* The check of who may use a route from a browser: `origins`, `cors`, `cross_site`. */
 
-#include "frontd/conf.h"
-#include "frontd/conf_checker.h"
-#include "frontd/conf_raw.h"
+#include "frontd/config/checker.h"
+#include "frontd/config/config.h"
+#include "frontd/config/schema.h"
 
 /*
  * Reads the three keys of a route whose kind has been read, or complains of those that its kind

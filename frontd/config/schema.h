@@ -2,7 +2,7 @@
 
 /* The config as libcyaml reads it: its shape checked, every scalar still text. */
 
-#include "frontd/conf_lines.h"
+#include "frontd/config/lines.h"
 
 struct conf_raw_cors {
     char **headers;

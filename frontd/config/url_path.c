@@ -1,4 +1,4 @@
-#include "frontd/path.h"
+#include "frontd/config/url_path.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,10 +1,10 @@
-#include "frontd/conf_check_cors.h"
+#include "frontd/config/check_cors.h"
 
 #include <string.h>
 #include <strings.h>
 
 #include "common/alloc.h"
-#include "frontd/conf_value.h"
+#include "frontd/config/value.h"
 
 enum { MAX_AGE_MAX_MS = 24 * 60 * 60 * 1000 /* no browser keeps an answer for longer */ };
 

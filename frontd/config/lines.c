@@ -1,4 +1,4 @@
-#include "frontd/conf_lines.h"
+#include "frontd/config/lines.h"
 
 #include <string.h>
 #include <yaml.h>

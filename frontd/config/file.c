@@ -1,4 +1,4 @@
-#include "frontd/conf_file.h"
+#include "frontd/config/file.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,8 +3,8 @@
 /* What the checks of a config share: complaining, and reading scalars with their defaults. */
 
 #include "common/base.h"
-#include "frontd/conf.h"
-#include "frontd/conf_lines.h"
+#include "frontd/config/config.h"
+#include "frontd/config/lines.h"
 
 enum {
     CHECKER_PATH_SIZE = 128, /* of the longest path of a key that exists, with room to spare */
