@@ -7,11 +7,11 @@
 #include "common/alloc.h"
 #include "common/stdfds.h"
 #include "frontd/config/file.h"
-#include "frontd/loop.h"
 #include "frontd/shard/shard.h"
 #include "frontd/super/identity.h"
 #include "frontd/super/super.h"
 #include "frontd/super/trial.h"
+#include "frontd/system/loop.h"
 
 static const char usage[] =
     "usage: frontd -c FILE            run with this config\n"

@@ -29,12 +29,12 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
-#include "frontd/loop.h"
 #include "frontd/shard/fanout.h"
 #include "frontd/shard/handover.h"
 #include "frontd/shard/mesh.h"
 #include "frontd/shard/push.h"
 #include "frontd/shard/stay.h"
+#include "frontd/system/loop.h"
 
 enum {
     TICK_MS = 50,

@@ -25,8 +25,8 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
-#include "frontd/loop.h"
 #include "frontd/shard/refusal.h"
+#include "frontd/system/loop.h"
 
 enum {
     ACCEPT_BURST = 64, /* then others have their turn */

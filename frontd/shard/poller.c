@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "common/base.h"
-#include "frontd/loop.h"
+#include "frontd/system/loop.h"
 
 static void on_ready(uv_poll_t *handle, int status, int events)
 {

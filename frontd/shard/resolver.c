@@ -18,7 +18,7 @@
 
 #include "common/log.h"
 #include "frontd/config/value.h"
-#include "frontd/loop.h"
+#include "frontd/system/loop.h"
 
 enum { IN_PROGRESS_MAX = 64 /* look-ups at a time: further ones wait in the socket */ };
 

@@ -26,8 +26,6 @@
 #include "common/log.h"
 #include "frontd/config/file.h"
 #include "frontd/ctl.h"
-#include "frontd/loop.h"
-#include "frontd/privileges.h"
 #include "frontd/shard/fanout.h"
 #include "frontd/shard/give.h"
 #include "frontd/shard/mesh.h"
@@ -41,6 +39,8 @@
 #include "frontd/shard/stay.h"
 #include "frontd/shard/take.h"
 #include "frontd/shard/worker.h"
+#include "frontd/system/loop.h"
+#include "frontd/system/privileges.h"
 
 enum {
     LISTENERS_MAX = 4096, /* sockets of one shard: those of many, where shards became fewer */

@@ -8,7 +8,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
-#include "frontd/loop.h"
+#include "frontd/system/loop.h"
 
 enum {
     READ_SIZE = 256 * 1024, /* big, since many frames come at once */

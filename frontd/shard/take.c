@@ -20,10 +20,10 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "frontd/loop.h"
 #include "frontd/shard/handover.h"
 #include "frontd/shard/mesh.h"
 #include "frontd/shard/push.h"
+#include "frontd/system/loop.h"
 
 enum {
     JOURNAL_PART = 4, /* of limits.memory: no more than this part is kept for those to come */

@@ -18,8 +18,8 @@
 #include "common/log.h"
 #include "common/siphash.h"
 #include "frontd/config/value.h"
-#include "frontd/loop.h"
 #include "frontd/shard/worker.h"
+#include "frontd/system/loop.h"
 
 enum { SCAN_MS = 1000 };
 

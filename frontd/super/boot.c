@@ -13,7 +13,7 @@
 
 #include "common/log.h"
 #include "common/random.h"
-#include "frontd/super/folder.h"
+#include "frontd/system/folder.h"
 
 enum { LOCK_TRIES = 100, LOCK_PAUSE_MS = 10 };
 

@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
-#include "frontd/loop.h"
 #include "frontd/super/service.h"
 #include "frontd/super/state.h"
+#include "frontd/system/loop.h"
 
 enum { READS_MAX = 64 /* of 4 KiB: more than a pipe holds */ };
 

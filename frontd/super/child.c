@@ -21,10 +21,10 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "frontd/loop.h"
 #include "frontd/super/discard.h"
 #include "frontd/super/paths.h"
 #include "frontd/super/state.h"
+#include "frontd/system/loop.h"
 
 enum {
     STEADY_MS = 5000,       /* who lived this long has not "kept dying" */

@@ -7,7 +7,7 @@
 
 #include "frontd/ctl.h"
 #include "frontd/super/heartbeat.h"
-#include "frontd/super/process.h"
+#include "frontd/system/process.h"
 
 struct generation;
 

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
-#include "frontd/privileges.h"
+#include "frontd/system/privileges.h"
 
 enum { LISTEN_FD = 3 };
 

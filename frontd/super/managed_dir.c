@@ -13,8 +13,8 @@
 #include "common/alloc.h"
 #include "common/buf.h"
 #include "common/log.h"
-#include "frontd/super/folder.h"
-#include "frontd/super/process.h"
+#include "frontd/system/folder.h"
+#include "frontd/system/process.h"
 
 enum {
     BACKLOG = 1024,    /* each shard has one place in it, and another one for each 5 s of waiting */

@@ -29,8 +29,8 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/super/managed_pool.h"
-#include "frontd/super/process.h"
 #include "frontd/super/remains.h"
+#include "frontd/system/process.h"
 
 enum {
     DELAY_MAX_MS = 30 * 1000,

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
-#include "frontd/loop.h"
+#include "frontd/system/loop.h"
 
 enum {
     READ_SIZE = 4096,

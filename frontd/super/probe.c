@@ -17,7 +17,7 @@
 
 #include "common/alloc.h"
 #include "common/random.h"
-#include "frontd/loop.h"
+#include "frontd/system/loop.h"
 #include "proto/frame.h"
 #include "proto/hello.h"
 

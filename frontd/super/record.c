@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 
 #include "common/alloc.h"
-#include "frontd/super/folder.h"
+#include "frontd/system/folder.h"
 #include "proto/json_quote.h"
 #include "proto/json_read.h"
 #include "proto/json_scan.h"

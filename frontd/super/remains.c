@@ -16,7 +16,7 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/super/managed.h"
-#include "frontd/super/process.h"
+#include "frontd/system/process.h"
 
 enum { LOOK_MS = 50, END_MS = 2000 };
 

@@ -12,7 +12,7 @@
 
 #include "common/log.h"
 #include "frontd/ctl.h"
-#include "frontd/super/folder.h"
+#include "frontd/system/folder.h"
 
 enum { ASIDE_MAX = 100 };
 

@@ -10,8 +10,8 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/super/boot.h"
-#include "frontd/super/folder.h"
 #include "frontd/super/record.h"
+#include "frontd/system/folder.h"
 #include "proto/json_read.h"
 #include "proto/json_write.h"
 

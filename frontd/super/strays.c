@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "frontd/super/process.h"
+#include "frontd/system/process.h"
 
 enum { LOOK_MS = 20, LOGGED_MAX = 10 };
 

@@ -22,14 +22,14 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/config/file.h"
-#include "frontd/loop.h"
-#include "frontd/privileges.h"
 #include "frontd/super/adopt.h"
 #include "frontd/super/boot.h"
-#include "frontd/super/folder.h"
 #include "frontd/super/record.h"
 #include "frontd/super/state.h"
 #include "frontd/super/strays.h"
+#include "frontd/system/folder.h"
+#include "frontd/system/loop.h"
+#include "frontd/system/privileges.h"
 
 /* Of one kind, in the log: they tell of what operators do and of processes, not of clients. */
 enum { LINES_AT_ONCE = 1000, LINES_A_SECOND = 100 };

@@ -13,10 +13,10 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
-#include "frontd/loop.h"
 #include "frontd/super/managed.h"
-#include "frontd/super/process.h"
 #include "frontd/super/remains.h"
+#include "frontd/system/loop.h"
+#include "frontd/system/process.h"
 
 enum { KILL_GRACE_MS = 2000 };
 

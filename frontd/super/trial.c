@@ -12,11 +12,11 @@
 #include "frontd/config/lines.h"
 #include "frontd/ctl.h"
 #include "frontd/super/boot.h"
-#include "frontd/super/folder.h"
 #include "frontd/super/launch.h"
 #include "frontd/super/listen.h"
 #include "frontd/super/paths.h"
 #include "frontd/super/record.h"
+#include "frontd/system/folder.h"
 
 struct trial {
     const char *file;

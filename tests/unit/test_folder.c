@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
-#include "frontd/super/folder.h"
+#include "frontd/system/folder.h"
 #include "tests/unit/descriptors.h"
 
 static char base[64];

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "common/base.h"
-#include "frontd/loop.h"
+#include "frontd/system/loop.h"
 
 static int calls;
 

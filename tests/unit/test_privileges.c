@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "frontd/privileges.h"
+#include "frontd/system/privileges.h"
 
 TestSuite(privileges, .timeout = 60);
 

@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
-#include "frontd/super/folder.h"
 #include "frontd/super/record.h"
 #include "frontd/super/state.h"
+#include "frontd/system/folder.h"
 
 static char base[64];
 static int dir;

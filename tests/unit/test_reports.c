@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
-#include "frontd/super/folder.h"
 #include "frontd/super/reports.h"
 #include "frontd/super/shards_dir.h"
+#include "frontd/system/folder.h"
 #include "tests/unit/descriptors.h"
 
 /*

@@ -1,4 +1,4 @@
-#include "frontd/privileges.h"
+#include "frontd/system/privileges.h"
 
 #include <errno.h>
 #include <grp.h>

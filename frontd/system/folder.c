@@ -1,4 +1,4 @@
-#include "frontd/super/folder.h"
+#include "frontd/system/folder.h"
 
 #include <errno.h>
 #include <fcntl.h>

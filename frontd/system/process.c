@@ -1,4 +1,4 @@
-#include "frontd/super/process.h"
+#include "frontd/system/process.h"
 
 #include <dirent.h>
 #include <fcntl.h>

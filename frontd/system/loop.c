@@ -1,4 +1,4 @@
-#include "frontd/loop.h"
+#include "frontd/system/loop.h"
 
 #include <errno.h>
 #include <malloc.h>
