@@ -12,10 +12,10 @@
 #include "common/wheel.h"
 #include "frontd/codec/http1.h"
 #include "frontd/config/config.h"
+#include "frontd/ipc/shm.h"
 #include "frontd/shard/expect.h"
 #include "frontd/shard/memory.h"
 #include "frontd/shard/poller.h"
-#include "frontd/share.h"
 
 enum {
     /* All reads of clients land here, so that an idle connection needs no buffer. */

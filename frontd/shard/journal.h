@@ -7,7 +7,7 @@
  * in order.
  */
 
-#include "frontd/share.h"
+#include "frontd/ipc/shm.h"
 #include "proto/frame.h"
 
 struct ctx;

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "frontd/ctl.h"
+#include "frontd/ipc/control.h"
 
 enum {
     RETRY_MS = 100,

@@ -25,7 +25,7 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/config/file.h"
-#include "frontd/ctl.h"
+#include "frontd/ipc/control.h"
 #include "frontd/shard/fanout.h"
 #include "frontd/shard/give.h"
 #include "frontd/shard/mesh.h"

@@ -5,7 +5,7 @@
 #include <sys/types.h>
 #include <uv.h>
 
-#include "frontd/ctl.h"
+#include "frontd/ipc/control.h"
 #include "frontd/super/heartbeat.h"
 #include "frontd/system/process.h"
 

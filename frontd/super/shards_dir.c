@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "frontd/ctl.h"
+#include "frontd/ipc/control.h"
 #include "frontd/system/folder.h"
 
 enum { ASIDE_MAX = 100 };

@@ -10,7 +10,7 @@
 
 #include "frontd/config/file.h"
 #include "frontd/config/lines.h"
-#include "frontd/ctl.h"
+#include "frontd/ipc/control.h"
 #include "frontd/super/boot.h"
 #include "frontd/super/launch.h"
 #include "frontd/super/listen.h"

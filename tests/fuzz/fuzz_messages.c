@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "frontd/ctl.h"
+#include "frontd/ipc/control.h"
 #include "frontd/shard/handover.h"
 
 enum { FUZZ_CTL = 1, FUZZ_STAMPED = 2 };

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "frontd/share.h"
+#include "frontd/ipc/shm.h"
 
 enum { PEERS = 64, RECLAIMS = 8 };
 

@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "frontd/ctl.h"
+#include "frontd/ipc/control.h"
 #include "tests/unit/descriptors.h"
 
 static int ends[2];

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "frontd/share.h"
+#include "frontd/ipc/shm.h"
 
 enum { SEAT_MAX = SHARE_SEATS - 2 };
 

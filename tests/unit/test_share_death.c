@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "frontd/share.h"
+#include "frontd/ipc/shm.h"
 
 /*
  * A process may die between any two instructions, and the supervisor takes back exactly what it

@@ -13,7 +13,7 @@
 #include "common/base.h"
 #include "common/fdpass.h"
 #include "common/ids.h"
-#include "frontd/share.h"
+#include "frontd/ipc/shm.h"
 
 enum {
     CTL_FD = 3,

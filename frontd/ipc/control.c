@@ -1,4 +1,4 @@
-#include "frontd/ctl.h"
+#include "frontd/ipc/control.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "frontd/share.h"
+#include "frontd/ipc/shm.h"
 
 #include <errno.h>
 #include <fcntl.h>
