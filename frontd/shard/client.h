@@ -7,7 +7,7 @@
  */
 
 #include "common/buf.h"
-#include "frontd/codec/line.h"
+#include "frontd/codec/framing.h"
 #include "frontd/codec/ws_frame.h"
 #include "frontd/shard/ctx.h"
 #include "frontd/shard/message.h"

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "frontd/codec/line.h"
+#include "frontd/codec/framing.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

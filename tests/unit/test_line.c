@@ -1,7 +1,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "frontd/codec/line.h"
+#include "frontd/codec/framing.h"
 
 struct row {
     const char *input;

@@ -1,4 +1,4 @@
-#include "frontd/codec/line.h"
+#include "frontd/codec/framing.h"
 
 #include <endian.h>
 #include <string.h>
