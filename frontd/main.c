@@ -8,9 +8,9 @@
 #include "common/stdfds.h"
 #include "frontd/config/file.h"
 #include "frontd/shard/shard.h"
-#include "frontd/super/identity.h"
-#include "frontd/super/super.h"
-#include "frontd/super/trial.h"
+#include "frontd/supervisor/identity.h"
+#include "frontd/supervisor/supervisor.h"
+#include "frontd/supervisor/trial.h"
 #include "frontd/system/loop.h"
 
 static const char usage[] =

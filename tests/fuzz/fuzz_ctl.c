@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "frontd/super/reports.h"
+#include "frontd/supervisor/reports.h"
 
 enum { KINDS = 4, MESSAGES = 16 };
 

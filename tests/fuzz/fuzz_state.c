@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "common/alloc.h"
-#include "frontd/super/record.h"
+#include "frontd/supervisor/record.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "frontd/super/activation.h"
+#include "frontd/supervisor/sockets/sd_listen.h"
 
 #define REQUIRE(expr)                                                                              \
     do {                                                                                           \

@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "frontd/super/check.h"
+#include "frontd/supervisor/config_check.h"
 #include "tests/unit/descriptors.h"
 
 enum {

@@ -1,6 +1,6 @@
 #include <criterion/criterion.h>
 
-#include "frontd/super/heartbeat.h"
+#include "frontd/supervisor/heartbeat.h"
 
 enum { PERIOD = 500 };
 

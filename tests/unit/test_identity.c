@@ -2,8 +2,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "frontd/super/identity.h"
-#include "frontd/super/state.h"
+#include "frontd/supervisor/identity.h"
+#include "frontd/supervisor/reexec.h"
 
 static char token[IDENTITY_TOKEN_SIZE];
 static char line[IDENTITY_LINE_MAX + 1];

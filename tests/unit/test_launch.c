@@ -9,8 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "frontd/super/launch.h"
-#include "frontd/super/stamp.h"
+#include "frontd/supervisor/workers/fingerprint.h"
+#include "frontd/supervisor/workers/launch.h"
 
 static char dir[64];
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
-#include "frontd/super/listen.h"
+#include "frontd/supervisor/sockets/endpoints.h"
 #include "tests/unit/descriptors.h"
 
 enum { PORT = 9100 };

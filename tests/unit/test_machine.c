@@ -1,6 +1,6 @@
 #include <criterion/criterion.h>
 
-#include "frontd/super/machine.h"
+#include "frontd/supervisor/reload.h"
 
 #define NONE UINT64_MAX
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
-#include "frontd/super/managed_pool.h"
+#include "frontd/supervisor/workers/worker_pool.h"
 #include "proto/json_read.h"
 #include "proto/json_write.h"
 #include "proto/jsonrpc.h"

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "frontd/super/output.h"
+#include "frontd/supervisor/workers/output.h"
 
 static int reader = -1;
 

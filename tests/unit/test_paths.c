@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "frontd/super/paths.h"
+#include "frontd/supervisor/paths.h"
 #include "proto/json_read.h"
 
 static char base[64];

@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
-#include "frontd/super/record.h"
-#include "frontd/super/state.h"
+#include "frontd/supervisor/record.h"
+#include "frontd/supervisor/reexec.h"
 #include "frontd/system/folder.h"
 
 static char base[64];

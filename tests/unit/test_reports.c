@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
-#include "frontd/super/reports.h"
-#include "frontd/super/shards_dir.h"
+#include "frontd/supervisor/reports.h"
+#include "frontd/supervisor/shards_dir.h"
 #include "frontd/system/folder.h"
 #include "tests/unit/descriptors.h"
 

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "frontd/super/service.h"
+#include "frontd/supervisor/sd_notify.h"
 
 enum { TEXT_BYTES = 1024 };
 

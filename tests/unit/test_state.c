@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
-#include "frontd/super/state.h"
+#include "frontd/supervisor/reexec.h"
 
 /* Where the descriptors are that the state names. */
 enum {

@@ -1,0 +1,189 @@
+#include "frontd/supervisor/config_check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "common/alloc.h"
+#include "frontd/supervisor/reexec.h"
+#include "frontd/supervisor/sd_notify.h"
+#include "frontd/system/loop.h"
+
+enum { READS_MAX = 64 /* of 4 KiB: more than a pipe holds */ };
+
+void check_init(struct check *check)
+{
+    *check = (struct check){.fd = -1, .pid = -1};
+}
+
+/* In the forked child; what is said of become_shard() is true here. */
+static void become_check(int output, const char *exe, char *const argv[])
+{
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    dup2(output, STDOUT_FILENO);
+    dup2(output, STDERR_FILENO);
+    close_range(STDERR_FILENO + 1, ~0U, 0);
+    service_forget();
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    execv(exe, argv);
+    static const char text[] = "cannot execute it: ";
+    const char *why = strerrordesc_np(errno);
+    (void)!write(STDERR_FILENO, text, sizeof(text) - 1);
+    (void)!write(STDERR_FILENO, why, strlen(why));
+    _exit(127);
+}
+
+/* What does not fit is dropped. */
+static void keep(struct check *check, const char *bytes, size_t n)
+{
+    size_t room = MIN(n, CHECK_TEXT_MAX - check->n);
+    memcpy(check->text + check->n, bytes, room);
+    check->n += room;
+}
+
+/* A line is complete, or there will be no more of it. Returns whether it is text. */
+static bool end_line(struct check *check)
+{
+    struct span line = {check->line, check->line_len};
+    enum identity identity = check->line_long
+                                 ? IDENTITY_UNKNOWN
+                                 : identity_read(line, check->token, check->pid, STATE_VERSION);
+    if (identity == IDENTITY_UNKNOWN)
+        keep(check, line.p, line.n);
+    else
+        check->identity = identity;
+    check->line_len = 0;
+    check->line_long = false;
+    return identity == IDENTITY_UNKNOWN;
+}
+
+/* The proof may be anywhere: a script that executes frontd in the end may say something before. */
+static void take(struct check *check, const char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (bytes[i] == '\n') {
+            if (end_line(check))
+                keep(check, "\n", 1);
+        } else if (check->line_long) {
+            keep(check, bytes + i, 1);
+        } else if (check->line_len == sizeof(check->line)) {
+            keep(check, check->line, check->line_len);
+            keep(check, bytes + i, 1);
+            check->line_len = 0;
+            check->line_long = true;
+        } else {
+            check->line[check->line_len++] = bytes[i];
+        }
+    }
+}
+
+/* Reads once; returns what read() did. */
+static ssize_t read_some(struct check *check)
+{
+    char bytes[4096];
+    ssize_t n = read(check->fd, bytes, sizeof(bytes));
+    take(check, bytes, (size_t)MAX(n, (ssize_t)0));
+    return n;
+}
+
+static void on_output(uv_poll_t *poll, int status, int events)
+{
+    (void)events;
+    ssize_t n = read_some(poll->data);
+    if (status < 0 || n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        uv_poll_stop(poll); /* it has closed it */
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    mem_free(handle);
+}
+
+/* The handle lives until libuv is done with it, when the next check may have begun already. */
+static int watch(struct check *check, uv_loop_t *loop, int fd)
+{
+    uv_poll_t *output = mem_zalloc(sizeof(*output));
+    int r = output == NULL ? -ENOMEM : loop_poll_init(loop, output, fd);
+    if (r < 0) {
+        mem_free(output);
+        close(fd);
+        return r;
+    }
+    output->data = check;
+    check->output = output;
+    check->fd = fd;
+    r = uv_poll_start(output, UV_READABLE, on_output);
+    if (r < 0)
+        check_ended(check);
+    return r;
+}
+
+int check_start(struct check *check, uv_loop_t *loop, const char *exe, const char *conf_name)
+{
+    int ends[2];
+    char *argv[] = {(char *)(uintptr_t)exe, (char[]){"--check"}, (char[]){"-c"},
+        (char *)(uintptr_t)conf_name, (char[]){"--identify"}, check->token, NULL};
+    check_init(check);
+    identity_make_token(check->token);
+    if (stat(exe, &check->file) < 0)
+        check->file = (struct stat){0}; /* execv() says why */
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -errno;
+    int r = watch(check, loop, ends[0]); /* which makes this end non-blocking */
+    if (r < 0) {
+        close(ends[1]);
+        return r;
+    }
+    pid_t pid = fork();
+    if (pid == 0)
+        become_check(ends[1], exe, argv);
+    r = pid < 0 ? -errno : 0;
+    close(ends[1]);
+    if (r < 0) {
+        check_ended(check);
+        return r;
+    }
+    check->pid = pid;
+    return 0;
+}
+
+void check_ended(struct check *check)
+{
+    /* What its own children write for ever is not waited for. */
+    for (int i = 0; i < READS_MAX && read_some(check) > 0; i++)
+        ;
+    end_line(check);
+    uv_close((uv_handle_t *)check->output, on_closed);
+    close(check->fd);
+    check->output = NULL;
+    check->fd = -1;
+    check->pid = -1;
+    while (check->n > 0 && check->text[check->n - 1] == '\n')
+        check->n--;
+    check->text[check->n] = '\0';
+}
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+bool check_is_current(const struct check *check, const char *exe)
+{
+    const struct stat *before = &check->file;
+    struct stat now;
+    return stat(exe, &now) == 0 && now.st_dev == before->st_dev && now.st_ino == before->st_ino &&
+           now.st_size == before->st_size && same_time(now.st_mtim, before->st_mtim) &&
+           same_time(now.st_ctim, before->st_ctim);
+}
+
+void check_kill(struct check *check)
+{
+    if (check->pid > 0)
+        kill(check->pid, SIGKILL);
+}

@@ -1,0 +1,404 @@
+#include "frontd/supervisor/generation.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "common/alloc.h"
+#include "common/log.h"
+#include "frontd/config/file.h"
+#include "frontd/config/value.h"
+#include "frontd/supervisor/supervisor.h"
+
+int generation_make_conf(const char *text, size_t n)
+{
+    int fd = memfd_create("frontd-config", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
+    if (write(fd, text, n) != (ssize_t)n ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0) {
+        int r = -errno;
+        close(fd);
+        return r;
+    }
+    return fd;
+}
+
+/* Room to count each shard's connections by peer; only what is used takes memory. */
+static size_t peer_cells(uint64_t connections_each)
+{
+    size_t cells = 64;
+    while (cells < connections_each * 2)
+        cells *= 2;
+    return cells;
+}
+
+/* That of the generation before, so that limits hold over both; else a new one. */
+static int get_share(struct generation *generation, const struct generation *before)
+{
+    int r = 0;
+    struct share_table table;
+    if (before != NULL && before->share != NULL) {
+        table = *share_table(before->share);
+        generation->share_fd = fcntl(before->share_fd, F_DUPFD_CLOEXEC, 3);
+        if (generation->share_fd < 0)
+            return -errno;
+    } else {
+        share_table_init(&table);
+        r = share_create(peer_cells(generation->super->connections_each), &generation->share_fd);
+    }
+    return r == 0 ? share_map(generation->share_fd, &table, &generation->share) : r;
+}
+
+int generation_make_wake(struct super *super, uint32_t seat)
+{
+    int *wake_fd = &super->wake_fds[seat];
+    if (*wake_fd < 0)
+        *wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return *wake_fd < 0 ? -errno : 0;
+}
+
+/* The pools of all generations that there are have rows. */
+static void name_pools(struct generation *generation)
+{
+    const char *names[SUPER_GENERATIONS * CONF_POOLS_MAX];
+    size_t n = 0;
+    struct super *super = generation->super;
+    for (uint32_t i = 0; i < generation->conf->npools; i++)
+        names[n++] = generation->conf->pools[i].name;
+    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
+        const struct generation *other = super->generations[g];
+        for (uint32_t i = 0; other != NULL && other != generation && i < other->conf->npools; i++) {
+            bool known = false;
+            for (uint32_t k = 0; k < generation->conf->npools; k++)
+                known |= strcmp(other->conf->pools[i].name, names[k]) == 0;
+            if (!known && n < SHARE_POOLS)
+                names[n++] = other->conf->pools[i].name;
+        }
+    }
+    share_set_pools(generation->share, names, n);
+}
+
+void generation_reclaim(const struct super *super)
+{
+    uint64_t alive = 0;
+    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
+        const struct generation *generation = super->generations[g];
+        for (uint32_t i = 0; generation != NULL && i < generation->nchildren; i++) {
+            if (generation->children[i].pid > 0)
+                alive |= (uint64_t)1 << generation->children[i].seat;
+        }
+    }
+    /* They may share one, or each have its own. */
+    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
+        const struct generation *generation = super->generations[g];
+        if (generation != NULL && generation->share != NULL)
+            share_reclaim(generation->share, alive);
+    }
+}
+
+static uint32_t free_seat(const struct super *super, uint64_t *taken)
+{
+    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
+        const struct generation *generation = super->generations[g];
+        for (uint32_t i = 0; generation != NULL && i < generation->nchildren; i++)
+            *taken |= (uint64_t)1 << generation->children[i].seat;
+    }
+    uint32_t seat = 0;
+    while (*taken >> seat & 1)
+        seat++;
+    *taken |= (uint64_t)1 << seat;
+    CHECK(seat <= SHARE_SEAT_LAST); /* twice CONF_SHARDS_MAX fit */
+    return seat;
+}
+
+static void destroy(struct generation *generation)
+{
+    share_unmap(generation->share);
+    if (generation->share_fd >= 0)
+        close(generation->share_fd);
+    if (generation->conf_fd >= 0)
+        close(generation->conf_fd);
+    conf_free(generation->conf);
+    mem_free(generation->children);
+    mem_free(generation);
+}
+
+static struct generation *make(struct super *super, struct conf *conf, uint32_t shards)
+{
+    struct generation *generation = mem_zalloc(sizeof(*generation));
+    struct child *children = mem_zalloc(shards * sizeof(*children));
+    if (generation == NULL || children == NULL) {
+        mem_free(generation);
+        mem_free(children);
+        conf_free(conf);
+        return NULL;
+    }
+    *generation = (struct generation){.super = super,
+        .conf = conf,
+        .conf_fd = -1,
+        .share_fd = -1,
+        .children = children,
+        .number = super->last_generation + 1};
+    return generation;
+}
+
+struct generation *generation_new(struct super *super, struct conf *conf, const struct buf *text,
+    const struct generation *before, char *error, size_t error_size)
+{
+    struct generation *generation = make(super, conf, conf->shards);
+    uint32_t seats[CONF_SHARDS_MAX] = {0};
+    uint64_t taken = 0;
+    int r = generation == NULL ? -ENOMEM : 0;
+    if (r == 0)
+        r = generation->conf_fd = generation_make_conf(buf_data(text), buf_len(text));
+    if (r >= 0)
+        r = get_share(generation, before);
+    for (uint32_t i = 0; r == 0 && i < conf->shards; i++) {
+        seats[i] = free_seat(super, &taken);
+        r = generation_make_wake(super, seats[i]);
+    }
+    if (r < 0) {
+        snprintf(error, error_size, "cannot make new shards: %s", strerror(-r));
+        if (generation != NULL)
+            destroy(generation);
+        return NULL;
+    }
+    generation_reclaim(super); /* its shards find their seats empty, whoever wrote there */
+    name_pools(generation);
+    super->last_generation = generation->number;
+    for (uint32_t i = 0; i < conf->shards; i++)
+        child_init(&generation->children[i], generation, i, seats[i]);
+    generation->nchildren = conf->shards;
+    return generation;
+}
+
+static void ignore(void *data, const char *text)
+{
+    (void)data;
+    (void)text;
+}
+
+/* What the shards were given; or what is in the file, for want of anything better. */
+static struct conf *load_conf(
+    const struct super *super, int conf_fd, bool *ret_stand_in, char *error, size_t error_size)
+{
+    struct buf text = {0};
+    struct conf *conf = NULL;
+    const char *name = super->conf_name;
+    static const struct conf_findings ignored = {.found = ignore};
+    /* A name that is not known now is no reason to do without it. */
+    *ret_stand_in = conf_file_try_fd(conf_fd, name, &ignored, &text, &conf, error, error_size) < 0;
+    if (*ret_stand_in && conf_file_load(name, &text, &conf, error, error_size) < 0)
+        return NULL;
+    buf_deinit(&text);
+    return conf;
+}
+
+struct generation *generation_found(struct super *super, int conf_fd, int share_fd,
+    const struct generation_share *known, uint64_t number, uint32_t shards, char *error,
+    size_t error_size)
+{
+    bool stand_in;
+    struct conf *conf = load_conf(super, conf_fd, &stand_in, error, error_size);
+    struct generation *generation = conf == NULL ? NULL : make(super, conf, shards);
+    if (generation == NULL) {
+        if (conf != NULL)
+            snprintf(error, error_size, "no memory");
+        close(conf_fd);
+        close(share_fd);
+        return NULL;
+    }
+    generation->conf_fd = conf_fd;
+    generation->share_fd = share_fd;
+    generation->number = number;
+    generation->stand_in = stand_in;
+    if (stand_in)
+        log_warning("generation %llu has a config that this program does not understand: %s",
+            (unsigned long long)number, error);
+    if (!known->known || share_map(share_fd, &known->table, &generation->share) < 0)
+        log_warning(
+            "generation %llu is of a program that shares memory in another way: limits hold "
+            "for each generation by itself",
+            (unsigned long long)number);
+    super->last_generation = MAX(super->last_generation, number);
+    return generation;
+}
+
+int generation_seat_missing(struct generation *generation)
+{
+    uint64_t taken = 0;
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < generation->nchildren; i++) {
+        struct child *child = &generation->children[i];
+        if (child->pid > 0)
+            continue;
+        child->seat = free_seat(generation->super, &taken);
+        r = generation_make_wake(generation->super, child->seat);
+    }
+    return r;
+}
+
+void generation_start(struct generation *generation)
+{
+    for (uint32_t i = 0; i < generation->nchildren; i++)
+        child_start(&generation->children[i]);
+}
+
+void generation_restart_missing(struct generation *generation)
+{
+    for (uint32_t i = 0; i < generation->nchildren; i++) {
+        struct child *child = &generation->children[i];
+        if (child->pid < 0 && !uv_is_active((uv_handle_t *)&child->restart))
+            child_restart(child);
+    }
+}
+
+static void open_child(struct child *child)
+{
+    struct ctl_message message = {0};
+    child_tell(child, CTL_OPEN, &message);
+}
+
+void generation_serve(struct generation *generation)
+{
+    generation->role = GENERATION_SERVING;
+    for (uint32_t i = 0; i < generation->nchildren; i++) {
+        struct child *child = &generation->children[i];
+        if (child->pid < 0 && !uv_is_active((uv_handle_t *)&child->restart))
+            child_start(child);
+        else if (child->state == CHILD_READY)
+            open_child(child);
+    }
+}
+
+/* An old shard and a new one: clients go from the one to the other. */
+static void connect_pair(struct child *from, struct child *to)
+{
+    if (from->sock < 0 || to->sock < 0 || to->state != CHILD_READY)
+        return;
+    int r = child_hand_over(from, to);
+    if (r < 0)
+        log_error("cannot connect an old shard with a new one: %s", strerror(-r));
+}
+
+static bool has_address(const struct conf *conf, const struct conf_address *address)
+{
+    for (uint32_t i = 0; i < conf->nlisteners; i++) {
+        const struct conf_listener *listener = &conf->listeners[i];
+        for (uint32_t a = 0; a < listener->naddresses; a++) {
+            if (conf_value_same(&listener->addresses[a], address))
+                return true;
+        }
+    }
+    return false;
+}
+
+static uint64_t listeners_removed(const struct conf *conf, const struct conf *next)
+{
+    uint64_t removed = 0;
+    for (uint32_t i = 0; i < conf->nlisteners; i++) {
+        const struct conf_listener *listener = &conf->listeners[i];
+        for (uint32_t a = 0; a < listener->naddresses; a++) {
+            if (!has_address(next, &listener->addresses[a]))
+                removed |= (uint64_t)1 << i; /* at those that stay others accept, too */
+        }
+    }
+    return removed;
+}
+
+void generation_leave(struct generation *generation, struct generation *next)
+{
+    struct ctl_message message = {0};
+    if (!generation->stand_in)
+        message.u.leave.removed = listeners_removed(generation->conf, next->conf);
+    generation->role = GENERATION_LEAVING;
+    for (uint32_t i = 0; i < generation->nchildren; i++) {
+        struct child *child = &generation->children[i];
+        uv_timer_stop(&child->restart);
+        for (uint32_t k = 0; k < next->nchildren; k++)
+            connect_pair(child, &next->children[k]);
+        child_tell(child, CTL_LEAVE, &message);
+    }
+}
+
+void generation_drain(struct generation *generation)
+{
+    struct ctl_message message = {0};
+    generation->role = GENERATION_STOPPING;
+    for (uint32_t i = 0; i < generation->nchildren; i++) {
+        uv_timer_stop(&generation->children[i].restart);
+        child_tell(&generation->children[i], CTL_DRAIN, &message);
+    }
+}
+
+void generation_kill(struct generation *generation)
+{
+    for (uint32_t i = 0; i < generation->nchildren; i++) {
+        uv_timer_stop(&generation->children[i].restart);
+        child_kill(&generation->children[i]);
+    }
+}
+
+void generation_check(struct generation *generation, uint64_t elapsed)
+{
+    for (uint32_t i = 0; i < generation->nchildren; i++)
+        child_check(&generation->children[i], elapsed);
+}
+
+bool generation_alive(const struct generation *generation)
+{
+    for (uint32_t i = 0; i < generation->nchildren; i++) {
+        if (generation->children[i].pid > 0)
+            return true;
+    }
+    return false;
+}
+
+bool generation_ready(const struct generation *generation)
+{
+    for (uint32_t i = 0; i < generation->nchildren; i++) {
+        if (generation->children[i].state != CHILD_READY)
+            return false;
+    }
+    return true;
+}
+
+void generation_close(struct generation *generation)
+{
+    generation->closing = true;
+    for (uint32_t i = 0; i < generation->nchildren; i++)
+        child_close(&generation->children[i]);
+}
+
+void generation_handle_closed(struct generation *generation)
+{
+    if (--generation->handles == 0 && generation->closing)
+        destroy(generation);
+}
+
+void generation_child_ready(struct generation *generation, struct child *child)
+{
+    struct super *super = generation->super;
+    if (generation->role == GENERATION_SERVING)
+        open_child(child);
+    /* One that was started again while old shards still have clients. */
+    for (size_t g = 0; g < SUPER_GENERATIONS && generation->role == GENERATION_SERVING; g++) {
+        struct generation *other = super->generations[g];
+        if (other == NULL || other->role != GENERATION_LEAVING)
+            continue;
+        for (uint32_t i = 0; i < other->nchildren; i++)
+            connect_pair(&other->children[i], child);
+    }
+    super_child_ready(super, generation);
+}
+
+bool generation_child_ended(struct generation *generation)
+{
+    if (generation->role == GENERATION_SERVING)
+        return true;
+    super_child_gone(generation->super, generation);
+    return false;
+}

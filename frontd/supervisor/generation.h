@@ -1,0 +1,112 @@
+#pragma once
+
+/* The shards that serve one config; a new config or binary makes a new generation. */
+
+#include "common/buf.h"
+#include "frontd/config/config.h"
+#include "frontd/supervisor/shard_process.h"
+
+struct super;
+
+enum generation_role {
+    GENERATION_STARTING, /* not all are ready yet; the one before it serves */
+    GENERATION_SERVING,
+    GENERATION_LEAVING,  /* gives its clients to the one that serves */
+    GENERATION_STOPPING, /* the front ends, or this one was given up */
+};
+
+/* What is known of a memory that shards share, by whom no shard can deceive. */
+struct generation_share {
+    bool known; /* this program lays it out in the same way */
+    struct share_table table;
+    uint64_t size; /* which memory it is; 0: not said */
+    uint64_t dev;
+    uint64_t ino;
+};
+
+struct generation {
+    struct super *super;
+    enum generation_role role;
+    uint64_t number; /* counts up */
+    struct conf *conf;
+    int conf_fd;  /* its text, for the shards */
+    int share_fd; /* shared with the generations before and after, where they understand each other
+                   */
+    struct share *share;
+    struct child *children;
+    uint32_t nchildren;
+    unsigned handles; /* libuv's that are not closed yet; freed with the last */
+    bool closing;
+    bool
+        stand_in; /* conf is that of the file, since its own is of another version of the program */
+};
+
+/*
+ * A generation without processes. conf: consumed, also on failure. text: of the config. before:
+ * that which serves now, for its shared memory; NULL: none. Returns NULL, with a message in
+ * `error`.
+ */
+struct generation *generation_new(struct super *super, struct conf *conf, const struct buf *text,
+    const struct generation *before, char *error, size_t error_size);
+
+/*
+ * One whose processes run already; they are adopted afterwards. conf_fd and share_fd: consumed,
+ * also on failure. known: of the shared memory. A config that this program does not understand, and
+ * shared memory that it cannot map, are done without. Returns NULL, with a message in `error`.
+ */
+struct generation *generation_found(struct super *super, int conf_fd, int share_fd,
+    const struct generation_share *known, uint64_t number, uint32_t shards, char *error,
+    size_t error_size);
+
+/* Makes a sealed memfd of the text of a config, as shards get it: the caller's, or -errno. */
+int generation_make_conf(const char *text, size_t n);
+
+/* What no process of any generation holds in the shared memory any more is free again. */
+void generation_reclaim(const struct super *super);
+
+/* Makes what wakes the shard on a seat, where there is none yet. 0 or -errno. */
+int generation_make_wake(struct super *super, uint32_t seat);
+
+/* Of one that was found: gives the shards that were not a seat, so that they can be started. 0 or
+ * -errno. */
+int generation_seat_missing(struct generation *generation);
+
+/* Starts all shards. */
+void generation_start(struct generation *generation);
+
+/* Of one that serves: starts what has no process, and is not about to have one. */
+void generation_restart_missing(struct generation *generation);
+
+/* From now on it serves: its shards accept, and those that end are started again. */
+void generation_serve(struct generation *generation);
+
+/* Its shards give their clients to those of `next`, and end. */
+void generation_leave(struct generation *generation, struct generation *next);
+
+/* Its shards finish what is in progress, and end. */
+void generation_drain(struct generation *generation);
+
+/* Looks whether its shards live: child_check(). */
+void generation_check(struct generation *generation, uint64_t elapsed);
+
+/* Ends all its processes at once. */
+void generation_kill(struct generation *generation);
+
+/* Whether there is a process of it. */
+bool generation_alive(const struct generation *generation);
+
+/* Whether all shards are ready. */
+bool generation_ready(const struct generation *generation);
+
+/* Lets go of everything; no process may be left. It is freed when libuv is done with its handles.
+ */
+void generation_close(struct generation *generation);
+
+/* For child.c */
+
+void generation_child_ready(struct generation *generation, struct child *child);
+
+/* Returns whether it is to be started again. */
+bool generation_child_ended(struct generation *generation);
+
+void generation_handle_closed(struct generation *generation);

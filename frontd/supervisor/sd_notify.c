@@ -1,0 +1,149 @@
+#include "frontd/supervisor/sd_notify.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/notify.h"
+
+enum {
+    STATUS_MAX = 400, /* bytes; with its name well below what one message may have */
+    /*
+     * A manager whose queue is full is waited for, since it would take a READY that never came for
+     * a failed start. Not for long: a supervisor that waits starts no shard again.
+     */
+    TRIES = 100,
+    TRY_MS = 10,
+};
+
+/* Reads a number that is the whole text. */
+static bool parse(const char *text, uint64_t *ret_number)
+{
+    char *end;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    if (!isdigit((unsigned char)text[0]) || *end != '\0' || errno != 0)
+        return false;
+    *ret_number = number;
+    return true;
+}
+
+static uint64_t read_watchdog(void)
+{
+    const char *usec_text = getenv("WATCHDOG_USEC");
+    const char *pid_text = getenv("WATCHDOG_PID");
+    uint64_t usec, pid;
+    if (usec_text == NULL)
+        return 0;
+    if (!parse(usec_text, &usec) || usec == 0 || (pid_text != NULL && !parse(pid_text, &pid))) {
+        log_warning("WATCHDOG_USEC or WATCHDOG_PID is no number, the watchdog is not pinged");
+        return 0;
+    }
+    if (pid_text != NULL && pid != (uint64_t)getpid())
+        return 0; /* inherited, and somebody else's */
+    return MAX(usec / 2000, 1U);
+}
+
+void service_init(struct service *service)
+{
+    *service = (struct service){.wanted = notify_wanted()};
+    if (service->wanted)
+        service->watchdog_ms = read_watchdog();
+}
+
+static void on_watchdog(uv_timer_t *timer)
+{
+    (void)timer;
+    /* One that is lost is no harm: there are two in each interval. */
+    int r = notify_send("WATCHDOG=1");
+    if (r < 0)
+        log_debug("cannot ping the watchdog: %s", strerror(-r));
+}
+
+void service_start(struct service *service, uv_loop_t *loop)
+{
+    if (service->watchdog_ms == 0)
+        return;
+    CHECK(uv_timer_init(loop, &service->watchdog) == 0);
+    CHECK(uv_timer_start(&service->watchdog, on_watchdog, 0, service->watchdog_ms) == 0);
+    service->pinging = true;
+}
+
+void service_close(struct service *service)
+{
+    if (service->pinging)
+        uv_close((uv_handle_t *)&service->watchdog, NULL);
+    service->pinging = false;
+}
+
+/* what: for the log, if it cannot be told. */
+static void tell(const struct service *service, const char *what, const char *message)
+{
+    const struct timespec pause = {.tv_nsec = TRY_MS * 1000000L};
+    if (!service->wanted)
+        return;
+    int r = notify_send("%s", message);
+    for (int i = 1; i < TRIES && r == -EAGAIN; i++) {
+        nanosleep(&pause, NULL);
+        r = notify_send("%s", message);
+    }
+    if (r < 0)
+        log_warning("cannot tell the service manager (NOTIFY_SOCKET) of %s: %s; going on without",
+            what, strerror(-r));
+}
+
+void service_ready(const struct service *service)
+{
+    tell(service, "being ready", "READY=1");
+}
+
+void service_reloading(const struct service *service)
+{
+    /* systemd holds the time against its own of the signal: READY of an earlier reload is none. */
+    char message[80];
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    snprintf(message, sizeof(message), "RELOADING=1\nMONOTONIC_USEC=%llu",
+        (unsigned long long)now.tv_sec * 1000000 + (unsigned long long)now.tv_nsec / 1000);
+    tell(service, "a reload", message);
+}
+
+void service_stopping(const struct service *service, uint64_t within)
+{
+    char message[80];
+    snprintf(message, sizeof(message), "STOPPING=1\nEXTEND_TIMEOUT_USEC=%llu",
+        (unsigned long long)within * 1000);
+    tell(service, "stopping", message);
+}
+
+void service_status(const struct service *service, const char *format, ...)
+{
+    char text[STATUS_MAX + 1];
+    va_list args;
+    if (!service->wanted)
+        return;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    /* Behind a line break would stand another message. */
+    for (char *p = text; *p != '\0'; p++) {
+        if (iscntrl((unsigned char)*p))
+            *p = ' ';
+    }
+    int r = notify_send("STATUS=%s", text);
+    if (r < 0)
+        log_debug("cannot tell the service manager the status: %s", strerror(-r));
+}
+
+void service_forget(void)
+{
+    static const char *const names[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        unsetenv(names[i]);
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+}

@@ -1,0 +1,80 @@
+#pragma once
+
+/* A shard process as its supervisor sees it. */
+
+#include <sys/types.h>
+#include <uv.h>
+
+#include "frontd/ipc/control.h"
+#include "frontd/supervisor/heartbeat.h"
+#include "frontd/system/process.h"
+
+struct generation;
+
+enum child_state {
+    CHILD_DOWN,     /* no process; restarts when its timer says so */
+    CHILD_STARTING, /* running, not ready yet */
+    CHILD_READY,    /* accepting, or giving its clients away */
+};
+
+struct child {
+    struct generation *generation;
+    uv_poll_t control;
+    uv_poll_t end; /* of a process that is not our child: its pidfd */
+    uv_timer_t restart;
+    int sock; /* the control socket; -1: none */
+    int pidfd;
+    pid_t pid; /* -1: no process */
+    uint32_t shard;
+    uint32_t seat;
+    uint64_t incarnation;
+    struct process_mark mark; /* of the process */
+    enum child_state state;
+    bool control_open;
+    bool end_open;
+    uint64_t started;  /* ms */
+    unsigned failures; /* in a row: deaths soon after the start */
+    struct heartbeat heartbeat;
+    uint64_t beats_before; /* of its seat, when it was started */
+    uint64_t starting;     /* ms that it has been seen starting for */
+    bool hung;             /* it is being killed for that */
+};
+
+/* seat: its place in the shared memory, for all the processes that it will be. */
+void child_init(struct child *child, struct generation *generation, uint32_t shard, uint32_t seat);
+
+/* Starts the process and sends it what it needs. A failure is logged and tried again later. */
+void child_start(struct child *child);
+
+/*
+ * It runs already: this program was executed anew, or it has found this supervisor. ours: waitpid()
+ * will tell of its end. sock: its control socket, consumed. Where child->mark says something, it
+ * has to be that process still. Returns 0, -ESRCH where it has ended, or another -errno.
+ */
+int child_adopt(struct child *child, pid_t pid, int sock, bool ours);
+
+/* Its process has ended. status: as waitpid() said; -1: nobody knows. */
+void child_ended(struct child *child, int status);
+
+/* The same, of one whose generation is not complete yet: it is not told. */
+void child_lost(struct child *child, int status);
+
+/* It has no process: one is started, later where it keeps ending. */
+void child_restart(struct child *child);
+
+/* Sends a message without descriptors, or kills it where that fails. */
+void child_tell(struct child *child, enum ctl_type type, struct ctl_message *message);
+
+/* Clients go from an old shard to a new one, over a socket that each has an end of. 0 or -errno. */
+int child_hand_over(struct child *from, struct child *to);
+
+void child_kill(struct child *child);
+
+/*
+ * Kills the process where its loop has not turned for the config's `shard_timeout`, or where one
+ * that serving shards miss does not become ready. elapsed: ms since the look before.
+ */
+void child_check(struct child *child, uint64_t elapsed);
+
+/* Closes its handles; each counts in generation->handles until libuv has let go of it. */
+void child_close(struct child *child);

@@ -1,0 +1,507 @@
+#include "frontd/supervisor/sockets/endpoints.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/alloc.h"
+#include "common/log.h"
+#include "frontd/system/folder.h"
+
+enum { BACKLOG = 4096 }; /* the kernel cuts it to net.core.somaxconn */
+
+static int set_option(int fd, int level, int option)
+{
+    int one = 1;
+    return setsockopt(fd, level, option, &one, sizeof(one)) < 0 ? -errno : 0;
+}
+
+/* Returns a bound socket or -errno. */
+static int bind_tcp(const struct conf_address *address, bool reuse_port)
+{
+    int family = address->sock.any.sa_family;
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    int r = set_option(fd, SOL_SOCKET, SO_REUSEADDR);
+    if (r == 0 && reuse_port)
+        r = set_option(fd, SOL_SOCKET, SO_REUSEPORT);
+    if (r == 0 && family == AF_INET6)
+        r = set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+    /* Accepted sockets inherit it: an answer is one write, and never waits for an ACK. */
+    if (r == 0)
+        r = set_option(fd, IPPROTO_TCP, TCP_NODELAY);
+    if (r == 0 && bind(fd, &address->sock.any, address->len) < 0)
+        r = -errno;
+    if (r < 0) {
+        close(fd);
+        return r;
+    }
+    return fd;
+}
+
+/*
+ * SO_REUSEPORT would let a second program with our user id share the port in silence. A bind
+ * without it fails where anybody listens.
+ */
+static int probe_tcp(const struct conf_address *address)
+{
+    int fd = bind_tcp(address, false);
+    if (fd < 0)
+        return fd;
+    int r = listen(fd, 1) < 0 ? -errno : 0;
+    close(fd);
+    return r;
+}
+
+/*
+ * What a path that is there already means: a socket where nobody answers is stale, and may be
+ * replaced; everything else is left alone. Returns 0 with *ret_stale, and *ret_st where it is, or
+ * -errno.
+ */
+static int look_at_unix(const struct conf_address *address, int dir, const char *name,
+    struct stat *ret_st, bool *ret_stale)
+{
+    *ret_stale = false;
+    if (fstatat(dir, name, ret_st, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (!S_ISSOCK(ret_st->st_mode))
+        return -ENOTSOCK;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    int r = connect(fd, &address->sock.any, address->len) < 0 ? -errno : 0;
+    close(fd);
+    if (r == 0 || r == -EAGAIN || r == -EINPROGRESS)
+        return -EADDRINUSE;
+    if (r != -ECONNREFUSED)
+        return r;
+    if (ret_st->st_uid != geteuid())
+        return -EPERM; /* stale, but nothing is unlinked that we did not make */
+    *ret_stale = true;
+    return 0;
+}
+
+static int clear_unix(const struct conf_address *address, int dir, const char *name)
+{
+    struct stat st;
+    bool stale;
+    int r = look_at_unix(address, dir, name, &st, &stale);
+    if (r < 0 || !stale)
+        return r;
+    return folder_unlink(dir, name, st.st_dev, st.st_ino); /* if it is what we have looked at */
+}
+
+/* The folder of a path, which may be anybody's, and the name in it. */
+static int open_folder_of(const struct conf_address *address, const char **ret_name)
+{
+    char folder[sizeof(address->sock.un.sun_path) + 1];
+    const char *path = address->sock.un.sun_path;
+    const char *slash = strrchr(path, '/');
+    size_t n = slash == NULL ? 0 : (size_t)(slash - path) + 1;
+    memcpy(folder, n == 0 ? "." : path, MAX(n, (size_t)1));
+    folder[MAX(n, (size_t)1)] = '\0';
+    *ret_name = path + n;
+    int dir = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return dir < 0 ? -errno : dir;
+}
+
+/* Whether a socket could be made there; nothing is, since others may watch the folder. */
+static int probe_unix(const struct conf_address *address)
+{
+    const char *name;
+    struct stat st;
+    bool stale;
+    int dir = open_folder_of(address, &name);
+    if (dir < 0)
+        return dir;
+    int r = look_at_unix(address, dir, name, &st, &stale);
+    if (r == 0 && faccessat(dir, ".", W_OK | X_OK, AT_EACCESS) < 0)
+        r = -errno;
+    close(dir);
+    return r;
+}
+
+int endpoint_probe(const struct conf_address *address)
+{
+    if (address->sock.any.sa_family == AF_UNIX)
+        return probe_unix(address);
+    int fd = bind_tcp(address, false); /* nobody can connect to it, since it does not listen */
+    if (fd < 0)
+        return fd;
+    close(fd);
+    return 0;
+}
+
+static int bind_unix(const struct conf_address *address)
+{
+    const char *name;
+    int dir = open_folder_of(address, &name);
+    if (dir < 0)
+        return dir;
+    int r = clear_unix(address, dir, name);
+    close(dir);
+    if (r < 0)
+        return r;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    /* Everybody may connect from the beginning: afterwards the path may mean something else. */
+    mode_t before = umask(0111);
+    if (bind(fd, &address->sock.any, address->len) < 0)
+        r = -errno;
+    umask(before);
+    if (r == 0)
+        return fd;
+    close(fd);
+    return r;
+}
+
+bool endpoint_is(const struct endpoint *endpoint, const struct conf_address *address)
+{
+    return endpoint->address.len == address->len &&
+           memcmp(&endpoint->address.sock, &address->sock, address->len) == 0;
+}
+
+int endpoint_address(int fd, struct conf_address *ret_address)
+{
+    struct conf_address address = {.len = sizeof(address.sock)};
+    if (getsockname(fd, &address.sock.any, &address.len) < 0)
+        return -errno;
+    /* The config's addresses are padded with zeros. */
+    if (address.sock.any.sa_family == AF_UNIX)
+        address.len = sizeof(address.sock.un);
+    *ret_address = address;
+    return 0;
+}
+
+uint64_t endpoint_cookie(int fd)
+{
+    uint64_t cookie = 0;
+    socklen_t len = sizeof(cookie);
+    return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) < 0 ? 0 : cookie;
+}
+
+struct endpoint *endpoints_find(struct endpoints *endpoints, const struct conf_address *address)
+{
+    for (size_t i = 0; i < endpoints->count; i++) {
+        if (endpoint_is(&endpoints->all[i], address))
+            return &endpoints->all[i];
+    }
+    return NULL;
+}
+
+static int append(struct endpoint *endpoint, int fd)
+{
+    int *fds = mem_zalloc((endpoint->count + 1) * sizeof(*fds));
+    if (fds == NULL) {
+        close(fd);
+        return -ENOMEM;
+    }
+    if (endpoint->count > 0)
+        memcpy(fds, endpoint->fds, endpoint->count * sizeof(*fds));
+    mem_free(endpoint->fds);
+    endpoint->fds = fds;
+    endpoint->fds[endpoint->count++] = fd;
+    return 0;
+}
+
+/* Beside a socket without SO_REUSEPORT there can be no other of its address. */
+static bool is_alone(int fd)
+{
+    int reuse_port = 0;
+    socklen_t len = sizeof(reuse_port);
+    return getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &reuse_port, &len) == 0 && reuse_port == 0;
+}
+
+int endpoints_add(struct endpoints *endpoints, const struct conf_address *address, int fd)
+{
+    struct endpoint *endpoint = endpoints_find(endpoints, address);
+    struct stat st;
+    if (endpoint == NULL) {
+        if (endpoints->count == ARRAY_LEN(endpoints->all)) {
+            close(fd);
+            return -ENOSPC;
+        }
+        endpoint = &endpoints->all[endpoints->count++];
+        *endpoint = (struct endpoint){.address = *address};
+        bool passed = activation_has(endpoints->activation, fd);
+        bool local = address->sock.any.sa_family == AF_UNIX;
+        endpoint->shared = local || passed || is_alone(fd);
+        if (local && !passed && lstat(address->sock.un.sun_path, &st) == 0) {
+            endpoint->dev = st.st_dev;
+            endpoint->ino = st.st_ino;
+        }
+    }
+    return append(endpoint, fd);
+}
+
+static int add_bound(struct endpoints *endpoints, const struct conf_address *address, int fd)
+{
+    return fd < 0 ? fd : endpoints_add(endpoints, address, fd);
+}
+
+/* Adds the sockets of that address that were passed, if any. */
+static int add_passed(struct endpoints *endpoints, const struct conf_address *address)
+{
+    for (size_t n = 0;; n++) {
+        int fd = activation_dup(endpoints->activation, address, n);
+        if (fd == -ENOENT)
+            return 0;
+        int r = fd < 0 ? fd : endpoints_add(endpoints, address, fd);
+        if (r < 0)
+            return r;
+    }
+}
+
+static bool is_any(const struct conf_address *address)
+{
+    if (address->sock.any.sa_family == AF_INET)
+        return address->sock.in.sin_addr.s_addr == htonl(INADDR_ANY);
+    return memcmp(&address->sock.in6.sin6_addr, &in6addr_any, sizeof(in6addr_any)) == 0;
+}
+
+static in_port_t port_of(const struct conf_address *address)
+{
+    return address->sock.any.sa_family == AF_INET ? address->sock.in.sin_port
+                                                  : address->sock.in6.sin6_port;
+}
+
+/*
+ * Whether we listen on an address that takes in this one, or is taken in by it: 127.0.0.1:80 and
+ * 0.0.0.0:80. Then a bind without SO_REUSEPORT fails because of ourselves, and says nothing.
+ */
+static bool is_beside_ours(const struct endpoints *endpoints, const struct conf_address *address)
+{
+    for (size_t i = 0; i < endpoints->count; i++) {
+        const struct conf_address *ours = &endpoints->all[i].address;
+        if (ours->sock.any.sa_family == address->sock.any.sa_family &&
+            port_of(ours) == port_of(address) && (is_any(ours) || is_any(address)))
+            return true;
+    }
+    return false;
+}
+
+static int bind_listener(
+    struct endpoints *endpoints, const struct conf_address *address, uint32_t shards)
+{
+    struct endpoint *endpoint = endpoints_find(endpoints, address);
+    if (endpoint == NULL) {
+        int passed = add_passed(endpoints, address);
+        if (passed < 0)
+            return passed;
+        endpoint = endpoints_find(endpoints, address);
+    }
+    if (address->sock.any.sa_family == AF_UNIX)
+        return endpoint != NULL ? 0 : add_bound(endpoints, address, bind_unix(address));
+    if (endpoint != NULL && endpoint->shared)
+        return 0;
+    bool probe = endpoint == NULL && !is_beside_ours(endpoints, address);
+    int r = probe ? probe_tcp(address) : 0;
+    for (uint32_t i = endpoint == NULL ? 0 : endpoint->count; r == 0 && i < shards; i++)
+        r = add_bound(endpoints, address, bind_tcp(address, true));
+    return r;
+}
+
+const char *endpoint_explain(int r)
+{
+    switch (r) {
+    case -ENOTSOCK: return "there is a file of that name that is no socket";
+    case -ENOENT: return "there is no such folder";
+    case -EADDRINUSE: return "somebody listens there already";
+    case -EPERM: return "there is a stale socket of another user";
+    default: return strerror(-r);
+    }
+}
+
+/* Of a UNIX listener, what bind() has made, if it is still there. */
+static void remove_path(const struct endpoint *endpoint)
+{
+    const char *name;
+    int dir = endpoint->ino == 0 ? -1 : open_folder_of(&endpoint->address, &name);
+    if (dir < 0)
+        return;
+    folder_unlink(dir, name, endpoint->dev, endpoint->ino);
+    close(dir);
+}
+
+static void close_endpoint(struct endpoint *endpoint)
+{
+    for (uint32_t i = 0; i < endpoint->count; i++)
+        close(endpoint->fds[i]);
+    remove_path(endpoint);
+    mem_free(endpoint->fds);
+}
+
+void endpoints_roll_back(struct endpoints *endpoints, const struct endpoints *before)
+{
+    while (endpoints->count > before->count)
+        close_endpoint(&endpoints->all[--endpoints->count]);
+    for (size_t i = 0; i < endpoints->count; i++) {
+        struct endpoint *endpoint = &endpoints->all[i];
+        while (endpoint->count > before->all[i].count)
+            close(endpoint->fds[--endpoint->count]);
+        if (endpoint->ino != before->all[i].ino || endpoint->dev != before->all[i].dev)
+            remove_path(endpoint); /* it was bound anew */
+        endpoint->dev = before->all[i].dev;
+        endpoint->ino = before->all[i].ino;
+    }
+}
+
+/* Makes another socket at the path, which is that of all shards from now on. 0 or -errno. */
+static int renew(struct endpoint *endpoint)
+{
+    struct stat st;
+    int fd = bind_unix(&endpoint->address);
+    if (fd < 0)
+        return fd;
+    bool made = lstat(endpoint->address.sock.un.sun_path, &st) == 0;
+    endpoint->dev = made ? st.st_dev : 0;
+    endpoint->ino = made ? st.st_ino : 0;
+    return append(endpoint, fd);
+}
+
+int endpoints_renew(
+    struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size)
+{
+    for (uint32_t i = 0; i < conf->nlisteners; i++) {
+        const struct conf_listener *listener = &conf->listeners[i];
+        const char *path = listener->address.sock.un.sun_path;
+        struct endpoint *endpoint = endpoints_find(endpoints, &listener->address);
+        struct stat st;
+        if (endpoint == NULL || endpoint->address.sock.any.sa_family != AF_UNIX)
+            continue;
+        bool there = lstat(path, &st) == 0;
+        bool passed = activation_has(endpoints->activation, endpoint->fds[0]);
+        if (passed && !there)
+            log_warning("listener %s: %s is gone, and it is the service manager's to make it: "
+                        "restart its socket unit",
+                listener->name, path);
+        if (passed || (there && st.st_dev == endpoint->dev && st.st_ino == endpoint->ino))
+            continue;
+        int r = renew(endpoint);
+        if (r < 0) {
+            snprintf(error, error_size, "listener %s: %s was %s, and cannot be bound again: %s",
+                listener->name, path, there ? "replaced" : "removed", endpoint_explain(r));
+            return r;
+        }
+        log_warning("listener %s: %s was %s, it is bound again", listener->name, path,
+            there ? "replaced" : "removed");
+    }
+    return 0;
+}
+
+bool endpoint_is_foreign(int r)
+{
+    return r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL || r == -EPROTONOSUPPORT;
+}
+
+/* Whether the service manager has passed a socket of that address. */
+static bool is_passed(const struct endpoints *endpoints, const struct conf_address *address)
+{
+    int fd = activation_dup(endpoints->activation, address, 0);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+/* Of one listener. Returns 0, where there is one at least, or -errno. */
+static int bind_addresses(
+    struct endpoints *endpoints, const struct conf_listener *listener, uint32_t shards)
+{
+    bool passed = false;
+    bool bound = listener->naddresses == 0; /* nobody knows what they are; they may be there */
+    int missing = 0;
+    for (uint32_t i = 0; i < listener->naddresses; i++)
+        passed |= is_passed(endpoints, &listener->addresses[i]);
+    for (uint32_t i = 0; i < listener->naddresses; i++) {
+        const struct conf_address *address = &listener->addresses[i];
+        if (passed && listener->naddresses > 1 && !is_passed(endpoints, address))
+            continue; /* what it is to listen on is the service manager's business */
+        int r = bind_listener(endpoints, address, shards);
+        if (endpoint_is_foreign(r))
+            missing = r;
+        else if (r < 0)
+            return r;
+        bound |= r == 0;
+    }
+    if (bound && missing < 0)
+        log_info("listener %s: not on all addresses of %s: %s", listener->name, listener->text,
+            strerror(-missing));
+    return bound ? 0 : missing;
+}
+
+int endpoints_bind(
+    struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size)
+{
+    const struct endpoints before = *endpoints;
+    for (uint32_t i = 0; i < conf->nlisteners; i++) {
+        const struct conf_listener *listener = &conf->listeners[i];
+        int r = bind_addresses(endpoints, listener, conf->shards);
+        if (r < 0) {
+            snprintf(error, error_size, "listener %s: cannot listen on %s: %s", listener->name,
+                listener->text, endpoint_explain(r));
+            endpoints_roll_back(endpoints, &before);
+            return r;
+        }
+    }
+    return 0;
+}
+
+int endpoints_listen(const struct endpoints *endpoints)
+{
+    int r = 0;
+    for (size_t i = 0; i < endpoints->count; i++) {
+        const struct endpoint *endpoint = &endpoints->all[i];
+        for (uint32_t k = 0; k < endpoint->count; k++) {
+            /* Those that were passed listen already, with the backlog that their unit gives. */
+            if (!activation_has(endpoints->activation, endpoint->fds[k]) &&
+                listen(endpoint->fds[k], BACKLOG) < 0)
+                r = -errno;
+        }
+    }
+    return r;
+}
+
+static bool wanted(const struct endpoint *endpoint, const struct conf *conf)
+{
+    for (uint32_t i = 0; conf != NULL && i < conf->nlisteners; i++) {
+        const struct conf_listener *listener = &conf->listeners[i];
+        for (uint32_t k = 0; k < listener->naddresses; k++) {
+            if (endpoint_is(endpoint, &listener->addresses[k]))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Sockets whose path has another one by now: nobody can dial them, and the shards that serve have
+ * them with what is in their queues. */
+static void drop_old(const struct endpoints *endpoints, struct endpoint *endpoint)
+{
+    if (endpoint->address.sock.any.sa_family != AF_UNIX || endpoint->count < 2 ||
+        activation_has(endpoints->activation, endpoint->fds[0]))
+        return;
+    for (uint32_t i = 0; i + 1 < endpoint->count; i++)
+        close(endpoint->fds[i]);
+    endpoint->fds[0] = endpoint->fds[endpoint->count - 1];
+    endpoint->count = 1;
+}
+
+void endpoints_prune(struct endpoints *endpoints, const struct conf *conf)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < endpoints->count; i++) {
+        if (wanted(&endpoints->all[i], conf)) {
+            drop_old(endpoints, &endpoints->all[i]);
+            endpoints->all[kept++] = endpoints->all[i];
+        } else {
+            close_endpoint(&endpoints->all[i]);
+        }
+    }
+    endpoints->count = kept;
+}

@@ -1,0 +1,89 @@
+#pragma once
+
+/*
+ * The listening sockets, by their addresses, of which a listener may have several: for each TCP
+ * address one SO_REUSEPORT socket a shard, for each UNIX address one that all shards share; where
+ * the service manager has passed sockets of an address, all shards share these. They outlive
+ * generations: an address that stays in the config keeps its sockets, and what waits in their
+ * accept queues; where shards became fewer, each accepts on several.
+ */
+
+#include "frontd/supervisor/sockets/sd_listen.h"
+
+/* The sockets of one address. */
+struct endpoint {
+    struct conf_address address;
+    int *fds;
+    uint32_t count;
+    bool shared;  /* each socket is for all shards */
+    uint64_t dev; /* what bind() made of a UNIX path, so that nobody else's is unlinked; ino 0: */
+    uint64_t ino; /* nothing of ours */
+};
+
+struct endpoints {
+    const struct activation *activation;             /* borrowed: what was passed */
+    struct endpoint all[2 * CONF_ALL_ADDRESSES_MAX]; /* of two generations */
+    size_t count;
+};
+
+/*
+ * Binds what the config needs and is not there yet, or nothing. What is bound refuses clients until
+ * endpoints_listen(): whoever comes earlier might wait for shards that never serve. Of a listener
+ * with several addresses those are left out, with a line in the log, whose family this machine does
+ * not have; and those that the service manager has not passed, where it has passed others of them.
+ * Returns 0, or
+ * -errno with a message that names the listener in `error`. Descriptors are close-on-exec and
+ * non-blocking.
+ */
+int endpoints_bind(
+    struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size);
+
+/*
+ * Whether an address could be bound now: 0 or -errno, for endpoint_explain(). Nothing is left
+ * behind, and nobody notices but whoever listens at a UNIX path: a connection comes and goes.
+ */
+int endpoint_probe(const struct conf_address *address);
+
+/*
+ * Binds anew the UNIX listeners whose path is not the socket any more that was made for it: it was
+ * removed, or something else has its name. The old socket stays beside the new one until
+ * endpoints_prune(), for what waits in its queue. Each is logged; a path of the service manager's
+ * is logged only. Returns 0, or -errno with a message in `error`; endpoints_roll_back() takes back
+ * what was done until then.
+ */
+int endpoints_renew(
+    struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size);
+
+/* Whether an error of binding means that this machine does not have the address, or its family. */
+bool endpoint_is_foreign(int r);
+
+/* What an error of binding means, in words. */
+const char *endpoint_explain(int r);
+
+/* From now on clients may connect to all of them, and wait in their queues. 0 or -errno. */
+int endpoints_listen(const struct endpoints *endpoints);
+
+/*
+ * Takes back what endpoints_bind() has bound since then: `before` is a copy of what was there,
+ * which may be used for this only.
+ */
+void endpoints_roll_back(struct endpoints *endpoints, const struct endpoints *before);
+
+/* The sockets of an address, or NULL. */
+struct endpoint *endpoints_find(struct endpoints *endpoints, const struct conf_address *address);
+
+/* Adds a socket that is bound already; fd: consumed. Returns 0, -ENOMEM or -ENOSPC. */
+int endpoints_add(struct endpoints *endpoints, const struct conf_address *address, int fd);
+
+/* Closes those that the config does not have, and unlinks the UNIX paths that are ours; closes the
+ * sockets whose path was bound anew. NULL: all. */
+void endpoints_prune(struct endpoints *endpoints, const struct conf *conf);
+
+/* The address that a socket is bound to, as the config would have it. 0 or -errno. */
+int endpoint_address(int fd, struct conf_address *ret_address);
+
+/* What the kernel calls that socket, and no other ever; 0 where it is no socket. */
+uint64_t endpoint_cookie(int fd);
+
+/* Whether two addresses are the same. */
+bool endpoint_is(const struct endpoint *endpoint, const struct conf_address *address);
