@@ -7,7 +7,7 @@
 
 #include "common/buf.h"
 #include "common/idmap.h"
-#include "frontd/shard/stream.h"
+#include "frontd/shard/net/framed.h"
 #include "proto/hello.h"
 
 enum {

@@ -9,8 +9,8 @@
 #include "common/buf.h"
 #include "frontd/codec/framing.h"
 #include "frontd/codec/ws_frame.h"
-#include "frontd/shard/ctx.h"
-#include "frontd/shard/message.h"
+#include "frontd/shard/net/ctx.h"
+#include "frontd/shard/net/outqueue.h"
 
 struct client;
 struct request;

@@ -15,9 +15,9 @@
  * has, they are brought to their end: fanout_finish().
  */
 
-#include "frontd/shard/message.h"
+#include "frontd/shard/net/framed.h"
+#include "frontd/shard/net/outqueue.h"
 #include "frontd/shard/stay.h"
-#include "frontd/shard/stream.h"
 
 enum {
     FANOUT_AT_ONCE = 16,       /* members: to so few a message goes at once */

@@ -11,7 +11,7 @@
  */
 
 #include "frontd/shard/journal.h"
-#include "frontd/shard/stream.h"
+#include "frontd/shard/net/framed.h"
 
 void mesh_init(struct ctx *ctx);
 

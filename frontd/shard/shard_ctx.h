@@ -3,7 +3,7 @@
 /* What a shard's modules share, from its beginning to its end: it knows what lies in it, and so is
  * above them. */
 
-#include "frontd/shard/ctx.h"
+#include "frontd/shard/net/ctx.h"
 
 /*
  * Makes a zeroed one whose loop is there, and whose seat and identity are set. conf, share:

@@ -1,7 +1,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "frontd/shard/expect.h"
+#include "frontd/shard/net/expect.h"
 
 enum { ROOM = 1 << 20, CALLS = 64, KIND = 7, SEED = 4711 };
 

@@ -1,6 +1,6 @@
 #include <criterion/criterion.h>
 
-#include "frontd/shard/memory.h"
+#include "frontd/shard/net/memory.h"
 
 enum { LIMIT = 1000 };
 

@@ -2,7 +2,7 @@
 #include <time.h>
 
 #include "common/alloc.h"
-#include "frontd/shard/message.h"
+#include "frontd/shard/net/outqueue.h"
 
 /* A queue beside the plainest thing that does the same. */
 

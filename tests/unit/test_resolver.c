@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "frontd/shard/resolver.h"
+#include "frontd/shard/net/resolver.h"
 
 /* Families as digits, in the order in which they come. */
 static void order(const char *families, char *out)

@@ -3,7 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "frontd/shard/stream.h"
+#include "frontd/shard/net/framed.h"
 #include "tests/unit/move_conf.h"
 #include "tests/unit/shardlet.h"
 

@@ -5,7 +5,7 @@
  * there any more. When the shard has ended the socket does, and so do they.
  */
 
-#include "frontd/shard/resolver.h"
+#include "frontd/shard/net/resolver.h"
 
 #include <errno.h>
 #include <netdb.h>

@@ -1,4 +1,4 @@
-#include "frontd/shard/memory.h"
+#include "frontd/shard/net/memory.h"
 
 enum {
     LITTLE_TIGHT = 64 * 1024, /* bytes */

@@ -1,4 +1,4 @@
-#include "frontd/shard/message.h"
+#include "frontd/shard/net/outqueue.h"
 
 #include <errno.h>
 #include <string.h>

@@ -11,7 +11,7 @@
  */
 
 #include "common/buf.h"
-#include "frontd/shard/ctx.h"
+#include "frontd/shard/net/ctx.h"
 #include "proto/frame.h"
 
 struct stream;

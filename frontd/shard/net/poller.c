@@ -1,4 +1,4 @@
-#include "frontd/shard/poller.h"
+#include "frontd/shard/net/poller.h"
 
 #include <errno.h>
 #include <unistd.h>

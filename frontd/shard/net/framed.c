@@ -1,4 +1,4 @@
-#include "frontd/shard/stream.h"
+#include "frontd/shard/net/framed.h"
 
 #include <errno.h>
 #include <linux/sockios.h>

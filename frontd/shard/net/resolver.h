@@ -9,7 +9,7 @@
  * that none waits for another.
  */
 
-#include "frontd/shard/ctx.h"
+#include "frontd/shard/net/ctx.h"
 
 enum {
     RESOLVER_ADDRESSES_MAX = CONF_ADDRESSES_MAX, /* of a name; more are not used */

@@ -13,9 +13,9 @@
 #include "frontd/codec/http1.h"
 #include "frontd/config/config.h"
 #include "frontd/ipc/shm.h"
-#include "frontd/shard/expect.h"
-#include "frontd/shard/memory.h"
-#include "frontd/shard/poller.h"
+#include "frontd/shard/net/expect.h"
+#include "frontd/shard/net/memory.h"
+#include "frontd/shard/net/poller.h"
 
 enum {
     /* All reads of clients land here, so that an idle connection needs no buffer. */

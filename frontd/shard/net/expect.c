@@ -1,4 +1,4 @@
-#include "frontd/shard/expect.h"
+#include "frontd/shard/net/expect.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "frontd/shard/ctx.h"
+#include "frontd/shard/net/ctx.h"
 
 #include <errno.h>
 #include <time.h>
