@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "frontd/shard/mesh.h"
+#include "frontd/shard/mesh/mesh.h"
 
 static struct channel *channel_of(struct stream *stream)
 {

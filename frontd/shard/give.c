@@ -31,7 +31,7 @@
 #include "common/log.h"
 #include "frontd/shard/fanout.h"
 #include "frontd/shard/handover.h"
-#include "frontd/shard/mesh.h"
+#include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/push.h"
 #include "frontd/shard/stay.h"
 #include "frontd/system/loop.h"

@@ -7,7 +7,7 @@
  */
 
 #include "common/fdpass.h"
-#include "frontd/shard/journal.h"
+#include "frontd/shard/mesh/journal.h"
 
 enum {
     HANDOVER_VERSION = 1,

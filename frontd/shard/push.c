@@ -4,7 +4,7 @@
 
 #include "common/log.h"
 #include "frontd/shard/fanout.h"
-#include "frontd/shard/mesh.h"
+#include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/worker.h"
 #include "proto/jsonrpc.h"
 

@@ -28,7 +28,7 @@
 #include "frontd/ipc/control.h"
 #include "frontd/shard/fanout.h"
 #include "frontd/shard/give.h"
-#include "frontd/shard/mesh.h"
+#include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/net/resolver.h"
 #include "frontd/shard/pressure.h"
 #include "frontd/shard/refusal.h"

@@ -5,7 +5,7 @@
 #include "frontd/shard/fanout.h"
 #include "frontd/shard/give.h"
 #include "frontd/shard/handover.h"
-#include "frontd/shard/mesh.h"
+#include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/shard_ctx.h"
 #include "tests/unit/move_conf.h"
 #include "tests/unit/shardlet.h"

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "common/alloc.h"
-#include "frontd/shard/journal.h"
+#include "frontd/shard/mesh/journal.h"
 
 enum { PUSHES_MAX = 4096, BYTES_MAX = FRAME_HEAD_SIZE + 64 };
 

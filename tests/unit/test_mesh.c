@@ -3,7 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "frontd/shard/mesh.h"
+#include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/shard_ctx.h"
 #include "tests/unit/move_conf.h"
 #include "tests/unit/shardlet.h"

@@ -18,7 +18,7 @@
  * and not understood.
  */
 
-#include "frontd/shard/mesh.h"
+#include "frontd/shard/mesh/mesh.h"
 
 #include <endian.h>
 #include <errno.h>

@@ -10,7 +10,7 @@
  * has got (journal.h).
  */
 
-#include "frontd/shard/journal.h"
+#include "frontd/shard/mesh/journal.h"
 #include "frontd/shard/net/framed.h"
 
 void mesh_init(struct ctx *ctx);

@@ -1,4 +1,4 @@
-#include "frontd/shard/journal.h"
+#include "frontd/shard/mesh/journal.h"
 
 #include <errno.h>
 #include <string.h>
