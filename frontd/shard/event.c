@@ -5,7 +5,7 @@
 #include "frontd/shard/meta.h"
 #include "frontd/shard/refusal.h"
 #include "frontd/shard/request.h"
-#include "frontd/shard/worker.h"
+#include "frontd/shard/upstream/worker.h"
 #include "proto/json_write.h"
 
 static const struct span connect_method = {"frontd.connect", 14};

@@ -5,7 +5,7 @@
 #include "common/alloc.h"
 #include "frontd/shard/meta.h"
 #include "frontd/shard/refusal.h"
-#include "frontd/shard/worker.h"
+#include "frontd/shard/upstream/worker.h"
 #include "proto/json_read.h"
 #include "proto/json_scan.h"
 #include "proto/json_write.h"

@@ -4,8 +4,8 @@
 #include <strings.h>
 
 #include "common/siphash.h"
-#include "frontd/shard/pool.h"
 #include "frontd/shard/stay.h"
+#include "frontd/shard/upstream/pool.h"
 #include "proto/json_write.h"
 #include "proto/jsonrpc.h"
 

@@ -5,7 +5,7 @@
 #include "common/log.h"
 #include "frontd/shard/fanout.h"
 #include "frontd/shard/mesh/mesh.h"
-#include "frontd/shard/worker.h"
+#include "frontd/shard/upstream/worker.h"
 #include "proto/jsonrpc.h"
 
 /* What is handled has been pushed before: it is for clients that have just arrived. */

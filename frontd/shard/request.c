@@ -5,12 +5,12 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/codec/cross_site.h"
-#include "frontd/shard/asker.h"
 #include "frontd/shard/gateway.h"
 #include "frontd/shard/push.h"
 #include "frontd/shard/refusal.h"
 #include "frontd/shard/rpc.h"
-#include "frontd/shard/worker.h"
+#include "frontd/shard/upstream/asker.h"
+#include "frontd/shard/upstream/worker.h"
 
 /* An answer that is larger by this part of what was expected, and so many bytes, is as expected. */
 enum { NEARLY_PART = 8, NEARLY_BYTES = 64 };

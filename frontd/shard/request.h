@@ -2,8 +2,8 @@
 
 /* An HTTP request in progress: which calls it becomes, and what answer they make together. */
 
-#include "frontd/shard/call.h"
 #include "frontd/shard/client.h"
+#include "frontd/shard/upstream/call.h"
 
 struct request {
     struct list node;  /* in client->requests */

@@ -38,7 +38,7 @@
 #include "frontd/shard/shard_ctx.h"
 #include "frontd/shard/stay.h"
 #include "frontd/shard/take.h"
-#include "frontd/shard/worker.h"
+#include "frontd/shard/upstream/worker.h"
 #include "frontd/system/loop.h"
 #include "frontd/system/privileges.h"
 

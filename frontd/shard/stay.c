@@ -34,7 +34,7 @@
 #include "frontd/shard/refusal.h"
 #include "frontd/shard/request.h"
 #include "frontd/shard/rpc.h"
-#include "frontd/shard/worker.h"
+#include "frontd/shard/upstream/worker.h"
 
 enum {
     CLOSE_MS = 5000,    /* for the client's Close after ours */

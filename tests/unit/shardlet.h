@@ -7,7 +7,7 @@
  */
 
 #include "frontd/shard/client.h"
-#include "frontd/shard/pool.h"
+#include "frontd/shard/upstream/pool.h"
 
 struct shardlet {
     struct ctx ctx;

@@ -4,7 +4,7 @@
 #include <time.h>
 
 #include "common/alloc.h"
-#include "frontd/shard/queue.h"
+#include "frontd/shard/upstream/queue.h"
 
 enum { ITEMS = 400, WORKERS = 6 };
 

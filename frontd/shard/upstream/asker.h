@@ -5,7 +5,7 @@
  * request says so (protocol section 9).
  */
 
-#include "frontd/shard/worker.h"
+#include "frontd/shard/upstream/worker.h"
 
 /*
  * The worker of the pool whose requests have such ids, where it is there (whether it reads or not);

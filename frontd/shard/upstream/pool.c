@@ -12,7 +12,7 @@
  * and a worker that was slow to read may have caught up.
  */
 
-#include "frontd/shard/pool.h"
+#include "frontd/shard/upstream/pool.h"
 
 #include <errno.h>
 #include <string.h>
@@ -20,8 +20,8 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "common/siphash.h"
-#include "frontd/shard/pool_share.h"
-#include "frontd/shard/watch.h"
+#include "frontd/shard/upstream/discovery.h"
+#include "frontd/shard/upstream/pool_share.h"
 
 enum {
     RETRY_MS = 20,    /* between two looks for a slot while calls wait */

@@ -6,7 +6,7 @@
  * waits for it; else the pool has.
  */
 
-#include "frontd/shard/worker.h"
+#include "frontd/shard/upstream/worker.h"
 
 /* Of the other shards, the one whose client has waited longest for its turn at this worker. */
 bool pool_share_find(

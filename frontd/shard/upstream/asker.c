@@ -1,4 +1,4 @@
-#include "frontd/shard/asker.h"
+#include "frontd/shard/upstream/asker.h"
 
 #include <string.h>
 

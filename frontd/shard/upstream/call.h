@@ -2,8 +2,8 @@
 
 /* One call in progress: who asked, where the answer goes, deadline, pool. It ends once. */
 
-#include "frontd/shard/pool.h"
 #include "frontd/shard/router.h"
+#include "frontd/shard/upstream/pool.h"
 #include "proto/jsonrpc.h"
 
 struct call;

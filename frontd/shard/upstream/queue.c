@@ -7,7 +7,7 @@
  * A flow that has something in several classes has a turn in each.
  */
 
-#include "frontd/shard/queue.h"
+#include "frontd/shard/upstream/queue.h"
 
 #include <errno.h>
 #include <string.h>

@@ -13,7 +13,7 @@
  * what it pushes on another channel from then on comes after that.
  */
 
-#include "frontd/shard/channel.h"
+#include "frontd/shard/upstream/channel.h"
 
 #include <endian.h>
 #include <errno.h>

@@ -2,7 +2,7 @@
 
 /* Watches a pattern of UNIX sockets by inotify: workers that appear are added, others removed. */
 
-#include "frontd/shard/pool.h"
+#include "frontd/shard/upstream/pool.h"
 
 struct watch {
     struct pool *pool;

@@ -8,10 +8,10 @@
  * its end matters, which may be a RESPONSE in the middle of a stream, too.
  */
 
-#include "frontd/shard/answer.h"
+#include "frontd/shard/upstream/answer.h"
 
 #include "common/alloc.h"
-#include "frontd/shard/worker.h"
+#include "frontd/shard/upstream/worker.h"
 
 enum { WINDOW_STEP = 64 * 1024 }; /* bytes; a quarter of the window of protocol section 8 */
 

@@ -12,15 +12,15 @@
  * the channel stays until the worker closes it.
  */
 
-#include "frontd/shard/worker.h"
+#include "frontd/shard/upstream/worker.h"
 
 #include <errno.h>
 
 #include "common/alloc.h"
 #include "common/log.h"
 #include "common/siphash.h"
-#include "frontd/shard/answer.h"
 #include "frontd/shard/report.h"
+#include "frontd/shard/upstream/answer.h"
 
 static struct worker *worker_of(struct channel *channel)
 {

@@ -6,8 +6,8 @@
  */
 
 #include "common/log.h"
-#include "frontd/shard/channel.h"
-#include "frontd/shard/queue.h"
+#include "frontd/shard/upstream/channel.h"
+#include "frontd/shard/upstream/queue.h"
 #include "proto/errors.h"
 
 struct pool;

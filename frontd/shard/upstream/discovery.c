@@ -5,7 +5,7 @@
  * watch to give, it is scanned once a second instead.
  */
 
-#include "frontd/shard/watch.h"
+#include "frontd/shard/upstream/discovery.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -18,7 +18,7 @@
 #include "common/log.h"
 #include "common/siphash.h"
 #include "frontd/config/value.h"
-#include "frontd/shard/worker.h"
+#include "frontd/shard/upstream/worker.h"
 #include "frontd/system/loop.h"
 
 enum { SCAN_MS = 1000 };

@@ -7,9 +7,9 @@
  */
 
 #include "common/log.h"
-#include "frontd/shard/fault.h"
 #include "frontd/shard/net/resolver.h"
-#include "frontd/shard/pool.h"
+#include "frontd/shard/upstream/fault.h"
+#include "frontd/shard/upstream/pool.h"
 
 enum {
     WORKER_RETRY_FIRST_MS = 10, /* a socket's file is there a moment before it listens */

@@ -6,13 +6,13 @@
  * until `kill_after` has passed.
  */
 
-#include "frontd/shard/call.h"
+#include "frontd/shard/upstream/call.h"
 
 #include <errno.h>
 
 #include "common/alloc.h"
-#include "frontd/shard/asker.h"
-#include "frontd/shard/fault.h"
+#include "frontd/shard/upstream/asker.h"
+#include "frontd/shard/upstream/fault.h"
 
 enum { CALL_METHOD_KEPT = 64 /* bytes of the method of a call that nobody waits for */ };
 

@@ -6,7 +6,7 @@
  * nothing else.
  */
 
-#include "frontd/shard/pool.h"
+#include "frontd/shard/upstream/pool.h"
 
 /*
  * A RESPONSE or DATA has come for a job that is SENT, whether it is waited for or not. The job may

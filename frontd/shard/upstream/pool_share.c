@@ -10,7 +10,7 @@
  * most in it, a job is let in, and that shard owes one: it is woken, and gives one up.
  */
 
-#include "frontd/shard/pool_share.h"
+#include "frontd/shard/upstream/pool_share.h"
 
 enum {
     FAIR_MS = 2,        /* another shard's call goes first when it is older by more than this */

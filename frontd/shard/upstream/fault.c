@@ -1,6 +1,6 @@
-#include "frontd/shard/fault.h"
+#include "frontd/shard/upstream/fault.h"
 
-#include "frontd/shard/worker.h"
+#include "frontd/shard/upstream/worker.h"
 
 static struct log_limit *limit_of(struct faults *faults, uint8_t type, const char *what)
 {
