@@ -2,8 +2,8 @@
 
 #include <errno.h>
 
+#include "frontd/shard/client/refusal.h"
 #include "frontd/shard/meta.h"
-#include "frontd/shard/refusal.h"
 #include "frontd/shard/request.h"
 #include "frontd/shard/upstream/worker.h"
 #include "proto/json_write.h"

@@ -3,8 +3,8 @@
 #include <strings.h>
 
 #include "common/alloc.h"
+#include "frontd/shard/client/refusal.h"
 #include "frontd/shard/meta.h"
-#include "frontd/shard/refusal.h"
 #include "frontd/shard/upstream/worker.h"
 #include "proto/json_read.h"
 #include "proto/json_scan.h"

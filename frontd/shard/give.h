@@ -2,7 +2,7 @@
 
 /* The old generation's side of the hand-over: this shard's connections go to the new shards. */
 
-#include "frontd/shard/client.h"
+#include "frontd/shard/client/client.h"
 
 void give_init(struct ctx *ctx);
 

@@ -8,7 +8,7 @@
  */
 
 #include "frontd/codec/http1.h"
-#include "frontd/shard/client.h"
+#include "frontd/shard/client/client.h"
 
 /* An upgrade, which is not the first request in progress: keeps its head until it is. */
 void http_wait(struct request *request, const struct http1_head *head);

@@ -3,7 +3,7 @@
 /* The context that a route asks for, as the meta of a REQUEST (protocol section 5). */
 
 #include "common/buf.h"
-#include "frontd/shard/client.h"
+#include "frontd/shard/client/client.h"
 
 /*
  * Appends the meta object, or nothing where the route asks for none. head: NULL for a message.

@@ -2,7 +2,7 @@
 
 /* What a shard does as its memory (memory.h) becomes short, and when it is there again. */
 
-#include "frontd/shard/client.h"
+#include "frontd/shard/client/client.h"
 
 /*
  * At the end of a turn, before the last flush: ends the largest holders where memory is out, lets

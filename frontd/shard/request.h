@@ -2,7 +2,7 @@
 
 /* An HTTP request in progress: which calls it becomes, and what answer they make together. */
 
-#include "frontd/shard/client.h"
+#include "frontd/shard/client/client.h"
 #include "frontd/shard/upstream/call.h"
 
 struct request {

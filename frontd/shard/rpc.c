@@ -17,9 +17,9 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
+#include "frontd/shard/client/refusal.h"
 #include "frontd/shard/event.h"
 #include "frontd/shard/meta.h"
-#include "frontd/shard/refusal.h"
 #include "proto/envelope.h"
 #include "proto/jsonrpc.h"
 

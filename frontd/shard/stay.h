@@ -6,7 +6,7 @@
  */
 
 #include "common/idmap.h"
-#include "frontd/shard/client.h"
+#include "frontd/shard/client/client.h"
 #include "frontd/shard/topics.h"
 
 struct outcome;

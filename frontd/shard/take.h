@@ -2,7 +2,7 @@
 
 /* The new generation's side of the hand-over: connections of old shards become this shard's. */
 
-#include "frontd/shard/listener.h"
+#include "frontd/shard/client/acceptor.h"
 
 /* acceptor: whose clients they become. */
 void take_init(struct acceptor *acceptor);

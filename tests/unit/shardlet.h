@@ -6,7 +6,7 @@
  * process work for the one that was used last.
  */
 
-#include "frontd/shard/client.h"
+#include "frontd/shard/client/client.h"
 #include "frontd/shard/upstream/pool.h"
 
 struct shardlet {

@@ -1,4 +1,4 @@
-#include "frontd/shard/listener.h"
+#include "frontd/shard/client/acceptor.h"
 
 #include <criterion/criterion.h>
 #include <unistd.h>

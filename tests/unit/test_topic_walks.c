@@ -1,7 +1,7 @@
 #include <criterion/criterion.h>
 
 #include "common/alloc.h"
-#include "frontd/shard/client.h"
+#include "frontd/shard/client/client.h"
 #include "frontd/shard/topics.h"
 
 enum { MEMBERS = 40, WALKS = 5, STEPS = 200000 };

@@ -24,7 +24,7 @@
  * whether the time has moved; so an active client does not touch the wheel.
  */
 
-#include "frontd/shard/client.h"
+#include "frontd/shard/client/client.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -33,8 +33,8 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
+#include "frontd/shard/client/refusal.h"
 #include "frontd/shard/http.h"
-#include "frontd/shard/refusal.h"
 #include "frontd/shard/request.h"
 #include "frontd/shard/stay.h"
 

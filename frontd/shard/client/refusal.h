@@ -6,7 +6,7 @@
  * there is a line every LOG_LIMIT_MS with how many there were.
  */
 
-#include "frontd/shard/client.h"
+#include "frontd/shard/client/client.h"
 #include "proto/errors.h"
 
 enum refusal {

@@ -3,7 +3,7 @@
 /* The listening sockets of a shard: accepting, and pausing at every limit that there is. */
 
 #include "common/log.h"
-#include "frontd/shard/client.h"
+#include "frontd/shard/client/client.h"
 
 struct listener {
     struct acceptor *acceptor;

@@ -9,7 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include "frontd/shard/client.h"
+#include "frontd/shard/client/client.h"
 
 uint32_t client_unsent(const struct client *client)
 {

@@ -1,4 +1,4 @@
-#include "frontd/shard/refusal.h"
+#include "frontd/shard/client/refusal.h"
 
 #include "common/log.h"
 

@@ -15,7 +15,7 @@
  * that waits: it is woken, and closes one of its own (acceptor_wake()).
  */
 
-#include "frontd/shard/listener.h"
+#include "frontd/shard/client/acceptor.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -25,7 +25,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
-#include "frontd/shard/refusal.h"
+#include "frontd/shard/client/refusal.h"
 #include "frontd/system/loop.h"
 
 enum {
