@@ -29,10 +29,10 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
-#include "frontd/shard/fanout.h"
 #include "frontd/shard/handover.h"
 #include "frontd/shard/mesh/mesh.h"
-#include "frontd/shard/push.h"
+#include "frontd/shard/push/fanout.h"
+#include "frontd/shard/push/push.h"
 #include "frontd/shard/stay.h"
 #include "frontd/system/loop.h"
 

@@ -5,7 +5,7 @@
 
 #include "common/alloc.h"
 #include "common/siphash.h"
-#include "frontd/shard/fanout.h"
+#include "frontd/shard/push/fanout.h"
 #include "frontd/shard/request.h"
 #include "frontd/shard/stay.h"
 

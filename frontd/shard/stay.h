@@ -7,7 +7,7 @@
 
 #include "common/idmap.h"
 #include "frontd/shard/client/client.h"
-#include "frontd/shard/topics.h"
+#include "frontd/shard/push/topics.h"
 
 struct outcome;
 

@@ -22,7 +22,7 @@
 #include "common/log.h"
 #include "frontd/shard/handover.h"
 #include "frontd/shard/mesh/mesh.h"
-#include "frontd/shard/push.h"
+#include "frontd/shard/push/push.h"
 #include "frontd/system/loop.h"
 
 enum {

@@ -2,7 +2,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "frontd/shard/push.h"
+#include "frontd/shard/push/push.h"
 #include "frontd/shard/request.h"
 #include "frontd/shard/stay.h"
 #include "tests/unit/move_conf.h"

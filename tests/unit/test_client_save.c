@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
-#include "frontd/shard/push.h"
+#include "frontd/shard/push/push.h"
 #include "frontd/shard/stay.h"
 #include "tests/unit/move_conf.h"
 #include "tests/unit/shardlet.h"

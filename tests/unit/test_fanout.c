@@ -2,10 +2,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "frontd/shard/fanout.h"
 #include "frontd/shard/give.h"
 #include "frontd/shard/handover.h"
 #include "frontd/shard/mesh/mesh.h"
+#include "frontd/shard/push/fanout.h"
 #include "frontd/shard/shard_ctx.h"
 #include "tests/unit/move_conf.h"
 #include "tests/unit/shardlet.h"

@@ -2,7 +2,7 @@
 
 #include "common/alloc.h"
 #include "frontd/shard/client/client.h"
-#include "frontd/shard/topics.h"
+#include "frontd/shard/push/topics.h"
 
 enum { MEMBERS = 40, WALKS = 5, STEPS = 200000 };
 

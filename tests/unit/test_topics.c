@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "common/alloc.h"
-#include "frontd/shard/topics.h"
+#include "frontd/shard/push/topics.h"
 
 enum { RED = 1, BLUE = 2, CLIENTS = 50 };
 

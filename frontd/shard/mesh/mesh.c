@@ -25,7 +25,7 @@
 
 #include "common/fdpass.h"
 #include "common/log.h"
-#include "frontd/shard/push.h"
+#include "frontd/shard/push/push.h"
 
 enum {
     MESH_SKIP = FRAME_EXTENSION, /* what a program that does not know it takes for nothing */

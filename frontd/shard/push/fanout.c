@@ -1,4 +1,4 @@
-#include "frontd/shard/fanout.h"
+#include "frontd/shard/push/fanout.h"
 
 #include "common/alloc.h"
 #include "common/log.h"

@@ -1,10 +1,10 @@
-#include "frontd/shard/push.h"
+#include "frontd/shard/push/push.h"
 
 #include <string.h>
 
 #include "common/log.h"
-#include "frontd/shard/fanout.h"
 #include "frontd/shard/mesh/mesh.h"
+#include "frontd/shard/push/fanout.h"
 #include "frontd/shard/upstream/worker.h"
 #include "proto/jsonrpc.h"
 

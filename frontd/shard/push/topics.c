@@ -1,4 +1,4 @@
-#include "frontd/shard/topics.h"
+#include "frontd/shard/push/topics.h"
 
 #include <errno.h>
 #include <string.h>
