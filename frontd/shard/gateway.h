@@ -2,7 +2,7 @@
 
 /* Routes of kind http: any request becomes a call of http.request (protocol section 8). */
 
-#include "frontd/shard/request.h"
+#include "frontd/shard/request/request.h"
 
 void gateway_start(struct request *request, const struct http1_head *head, struct span body);
 

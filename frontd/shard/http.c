@@ -6,7 +6,7 @@
 
 #include "frontd/shard/http.h"
 
-#include "frontd/shard/request.h"
+#include "frontd/shard/request/request.h"
 #include "frontd/shard/stay.h"
 
 static struct http1_head head_scratch; /* of the request being looked at */

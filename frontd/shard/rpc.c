@@ -18,8 +18,8 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/shard/client/refusal.h"
-#include "frontd/shard/event.h"
-#include "frontd/shard/meta.h"
+#include "frontd/shard/request/conn_events.h"
+#include "frontd/shard/request/context.h"
 #include "proto/envelope.h"
 #include "proto/jsonrpc.h"
 

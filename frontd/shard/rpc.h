@@ -2,7 +2,7 @@
 
 /* Routes of kind jsonrpc: a body becomes calls, their answers become one again. */
 
-#include "frontd/shard/request.h"
+#include "frontd/shard/request/request.h"
 
 /* Returns 0 or -ENOMEM. */
 int rpc_init(const struct conf *conf);

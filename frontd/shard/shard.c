@@ -33,7 +33,7 @@
 #include "frontd/shard/pressure.h"
 #include "frontd/shard/push/fanout.h"
 #include "frontd/shard/report.h"
-#include "frontd/shard/request.h"
+#include "frontd/shard/request/request.h"
 #include "frontd/shard/sandbox.h"
 #include "frontd/shard/shard_ctx.h"
 #include "frontd/shard/stay.h"

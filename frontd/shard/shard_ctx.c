@@ -6,7 +6,7 @@
 #include "common/alloc.h"
 #include "common/siphash.h"
 #include "frontd/shard/push/fanout.h"
-#include "frontd/shard/request.h"
+#include "frontd/shard/request/request.h"
 #include "frontd/shard/stay.h"
 
 int shard_ctx_init(struct ctx *ctx, const struct conf *conf, struct share *share)

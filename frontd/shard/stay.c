@@ -29,10 +29,10 @@
 #include "frontd/codec/cross_site.h"
 #include "frontd/codec/ws_handshake.h"
 #include "frontd/shard/client/refusal.h"
-#include "frontd/shard/event.h"
 #include "frontd/shard/http.h"
-#include "frontd/shard/meta.h"
-#include "frontd/shard/request.h"
+#include "frontd/shard/request/conn_events.h"
+#include "frontd/shard/request/context.h"
+#include "frontd/shard/request/request.h"
 #include "frontd/shard/rpc.h"
 #include "frontd/shard/upstream/worker.h"
 

@@ -9,7 +9,7 @@
 #include "common/log.h"
 #include "frontd/shard/give.h"
 #include "frontd/shard/mesh/mesh.h"
-#include "frontd/shard/request.h"
+#include "frontd/shard/request/request.h"
 #include "frontd/shard/shard_ctx.h"
 #include "frontd/shard/stay.h"
 

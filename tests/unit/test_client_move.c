@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include "frontd/shard/push/push.h"
-#include "frontd/shard/request.h"
+#include "frontd/shard/request/request.h"
 #include "frontd/shard/stay.h"
 #include "tests/unit/move_conf.h"
 #include "tests/unit/shardlet.h"

@@ -5,7 +5,7 @@
 
 #include "common/alloc.h"
 #include "frontd/shard/http.h"
-#include "frontd/shard/request.h"
+#include "frontd/shard/request/request.h"
 #include "frontd/shard/stay.h"
 #include "tests/unit/move_conf.h"
 #include "tests/unit/shardlet.h"

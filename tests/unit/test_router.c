@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "common/alloc.h"
-#include "frontd/shard/router.h"
+#include "frontd/shard/request/router.h"
 
 static struct span span(const char *text)
 {

@@ -35,7 +35,7 @@
 #include "common/log.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/http.h"
-#include "frontd/shard/request.h"
+#include "frontd/shard/request/request.h"
 #include "frontd/shard/stay.h"
 
 enum {

@@ -2,7 +2,7 @@
 
 /* One call in progress: who asked, where the answer goes, deadline, pool. It ends once. */
 
-#include "frontd/shard/router.h"
+#include "frontd/shard/request/router.h"
 #include "frontd/shard/upstream/pool.h"
 #include "proto/jsonrpc.h"
 

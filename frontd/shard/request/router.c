@@ -1,4 +1,4 @@
-#include "frontd/shard/router.h"
+#include "frontd/shard/request/router.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "frontd/shard/request.h"
+#include "frontd/shard/request/request.h"
 
 #include <errno.h>
 

@@ -1,4 +1,4 @@
-#include "frontd/shard/meta.h"
+#include "frontd/shard/request/context.h"
 
 #include <errno.h>
 #include <strings.h>

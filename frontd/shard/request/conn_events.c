@@ -1,10 +1,10 @@
-#include "frontd/shard/event.h"
+#include "frontd/shard/request/conn_events.h"
 
 #include <errno.h>
 
 #include "frontd/shard/client/refusal.h"
-#include "frontd/shard/meta.h"
-#include "frontd/shard/request.h"
+#include "frontd/shard/request/context.h"
+#include "frontd/shard/request/request.h"
 #include "frontd/shard/upstream/worker.h"
 #include "proto/json_write.h"
 
