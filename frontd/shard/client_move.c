@@ -7,7 +7,7 @@
 
 #include <unistd.h>
 
-#include "frontd/shard/stay.h"
+#include "frontd/shard/session/duplex.h"
 
 bool client_can_move(const struct client *client)
 {

@@ -8,7 +8,7 @@
 #include <errno.h>
 
 #include "common/alloc.h"
-#include "frontd/shard/stay.h"
+#include "frontd/shard/session/duplex.h"
 
 /*
  * Whoever adds to what a connection keeps comes by here: it is saved and restored too, or it is

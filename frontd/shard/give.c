@@ -33,7 +33,7 @@
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/push/fanout.h"
 #include "frontd/shard/push/push.h"
-#include "frontd/shard/stay.h"
+#include "frontd/shard/session/duplex.h"
 #include "frontd/system/loop.h"
 
 enum {

@@ -18,7 +18,7 @@
 #include "frontd/shard/pressure.h"
 
 #include "common/log.h"
-#include "frontd/shard/stay.h"
+#include "frontd/shard/session/duplex.h"
 
 enum {
     END_MS = 10,         /* between two walks */

@@ -7,7 +7,7 @@
 #include "common/siphash.h"
 #include "frontd/shard/push/fanout.h"
 #include "frontd/shard/request/request.h"
-#include "frontd/shard/stay.h"
+#include "frontd/shard/session/duplex.h"
 
 int shard_ctx_init(struct ctx *ctx, const struct conf *conf, struct share *share)
 {

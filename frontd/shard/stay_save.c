@@ -1,7 +1,7 @@
 #include <errno.h>
 
 #include "common/alloc.h"
-#include "frontd/shard/stay.h"
+#include "frontd/shard/session/duplex.h"
 #include "proto/jsonrpc.h"
 
 enum { PINGS_MASK = 3 }; /* what stay->pings has room for */

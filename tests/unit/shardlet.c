@@ -10,8 +10,8 @@
 #include "frontd/shard/give.h"
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/request/request.h"
+#include "frontd/shard/session/duplex.h"
 #include "frontd/shard/shard_ctx.h"
-#include "frontd/shard/stay.h"
 
 enum { TURNS = 4, PEERS = 64 };
 

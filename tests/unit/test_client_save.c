@@ -6,7 +6,7 @@
 
 #include "common/alloc.h"
 #include "frontd/shard/push/push.h"
-#include "frontd/shard/stay.h"
+#include "frontd/shard/session/duplex.h"
 #include "tests/unit/move_conf.h"
 #include "tests/unit/shardlet.h"
 

@@ -4,9 +4,9 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
-#include "frontd/shard/http.h"
 #include "frontd/shard/request/request.h"
-#include "frontd/shard/stay.h"
+#include "frontd/shard/session/duplex.h"
+#include "frontd/shard/session/http1_session.h"
 #include "tests/unit/move_conf.h"
 #include "tests/unit/shardlet.h"
 

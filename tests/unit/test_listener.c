@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "frontd/shard/push/push.h"
-#include "frontd/shard/stay.h"
+#include "frontd/shard/session/duplex.h"
 #include "tests/unit/move_conf.h"
 #include "tests/unit/shardlet.h"
 

@@ -34,9 +34,9 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/shard/client/refusal.h"
-#include "frontd/shard/http.h"
 #include "frontd/shard/request/request.h"
-#include "frontd/shard/stay.h"
+#include "frontd/shard/session/duplex.h"
+#include "frontd/shard/session/http1_session.h"
 
 enum {
     LINGER_MS = 2000,      /* after our last byte: time for the client to read it and close */

@@ -17,7 +17,7 @@
 
 #include "frontd/shard/net/framed.h"
 #include "frontd/shard/net/outqueue.h"
-#include "frontd/shard/stay.h"
+#include "frontd/shard/session/duplex.h"
 
 enum {
     FANOUT_AT_ONCE = 16,       /* members: to so few a message goes at once */

@@ -2,7 +2,7 @@
 
 /* What workers are told of connections that stay, as calls (protocol section 9). */
 
-#include "frontd/shard/stay.h"
+#include "frontd/shard/session/duplex.h"
 
 struct call;
 struct call_spec;

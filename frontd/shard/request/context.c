@@ -4,7 +4,7 @@
 #include <strings.h>
 
 #include "common/siphash.h"
-#include "frontd/shard/stay.h"
+#include "frontd/shard/session/duplex.h"
 #include "frontd/shard/upstream/pool.h"
 #include "proto/json_write.h"
 #include "proto/jsonrpc.h"

@@ -4,10 +4,10 @@
  * until it is the first.
  */
 
-#include "frontd/shard/http.h"
+#include "frontd/shard/session/http1_session.h"
 
 #include "frontd/shard/request/request.h"
-#include "frontd/shard/stay.h"
+#include "frontd/shard/session/duplex.h"
 
 static struct http1_head head_scratch; /* of the request being looked at */
 

@@ -1,4 +1,4 @@
-#include "frontd/shard/stay.h"
+#include "frontd/shard/session/duplex.h"
 
 static size_t head_size(enum stay_kind kind, size_t payload)
 {

@@ -18,7 +18,7 @@
  * it is not read at all.
  */
 
-#include "frontd/shard/stay.h"
+#include "frontd/shard/session/duplex.h"
 
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -29,11 +29,11 @@
 #include "frontd/codec/cross_site.h"
 #include "frontd/codec/ws_handshake.h"
 #include "frontd/shard/client/refusal.h"
-#include "frontd/shard/http.h"
 #include "frontd/shard/request/conn_events.h"
 #include "frontd/shard/request/context.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/rpc.h"
+#include "frontd/shard/session/http1_session.h"
 #include "frontd/shard/upstream/worker.h"
 
 enum {
