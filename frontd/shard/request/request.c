@@ -6,9 +6,9 @@
 #include "common/log.h"
 #include "frontd/codec/cross_site.h"
 #include "frontd/shard/client/refusal.h"
-#include "frontd/shard/gateway.h"
 #include "frontd/shard/push/push.h"
-#include "frontd/shard/rpc.h"
+#include "frontd/shard/routes/http.h"
+#include "frontd/shard/routes/jsonrpc.h"
 #include "frontd/shard/upstream/asker.h"
 #include "frontd/shard/upstream/worker.h"
 

@@ -32,7 +32,7 @@
 #include "frontd/shard/request/conn_events.h"
 #include "frontd/shard/request/context.h"
 #include "frontd/shard/request/request.h"
-#include "frontd/shard/rpc.h"
+#include "frontd/shard/routes/jsonrpc.h"
 #include "frontd/shard/session/http1_session.h"
 #include "frontd/shard/upstream/worker.h"
 

@@ -11,7 +11,7 @@
  * came.
  */
 
-#include "frontd/shard/rpc.h"
+#include "frontd/shard/routes/jsonrpc.h"
 
 #include <errno.h>
 

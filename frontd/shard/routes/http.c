@@ -1,4 +1,4 @@
-#include "frontd/shard/gateway.h"
+#include "frontd/shard/routes/http.h"
 
 #include <strings.h>
 
