@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "frontd/ipc/control.h"
-#include "frontd/shard/handover.h"
+#include "frontd/shard/handover/message.h"
 
 enum { FUZZ_CTL = 1, FUZZ_STAMPED = 2 };
 

@@ -7,7 +7,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
-#include "frontd/shard/give.h"
+#include "frontd/shard/handover/sender.h"
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/session/duplex.h"

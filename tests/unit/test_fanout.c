@@ -2,8 +2,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "frontd/shard/give.h"
-#include "frontd/shard/handover.h"
+#include "frontd/shard/handover/message.h"
+#include "frontd/shard/handover/sender.h"
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/push/fanout.h"
 #include "frontd/shard/shard_ctx.h"

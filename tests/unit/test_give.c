@@ -6,8 +6,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "frontd/shard/give.h"
-#include "frontd/shard/handover.h"
+#include "frontd/shard/handover/message.h"
+#include "frontd/shard/handover/sender.h"
 #include "tests/unit/descriptors.h"
 #include "tests/unit/move_conf.h"
 #include "tests/unit/shardlet.h"

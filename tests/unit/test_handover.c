@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "frontd/shard/handover.h"
+#include "frontd/shard/handover/message.h"
 #include "tests/unit/descriptors.h"
 
 static int ends[2];

@@ -19,7 +19,7 @@
  * always has some call in progress becomes quiet.
  */
 
-#include "frontd/shard/give.h"
+#include "frontd/shard/handover/sender.h"
 
 #include <errno.h>
 #include <string.h>
@@ -29,7 +29,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
-#include "frontd/shard/handover.h"
+#include "frontd/shard/handover/message.h"
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/push/fanout.h"
 #include "frontd/shard/push/push.h"

@@ -1,4 +1,4 @@
-#include "frontd/shard/handover.h"
+#include "frontd/shard/handover/message.h"
 
 #include <errno.h>
 #include <string.h>

@@ -11,7 +11,7 @@
  * with `full`.
  */
 
-#include "frontd/shard/take.h"
+#include "frontd/shard/handover/receiver.h"
 
 #include <errno.h>
 #include <string.h>
@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "frontd/shard/handover.h"
+#include "frontd/shard/handover/message.h"
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/push/push.h"
 #include "frontd/system/loop.h"
