@@ -11,7 +11,7 @@
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/session/duplex.h"
-#include "frontd/shard/shard_ctx.h"
+#include "frontd/shard/turn.h"
 
 enum { TURNS = 4, PEERS = 64 };
 

@@ -5,7 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "frontd/shard/shard_ctx.h"
+#include "frontd/shard/turn.h"
 #include "tests/unit/descriptors.h"
 #include "tests/unit/move_conf.h"
 #include "tests/unit/shardlet.h"

@@ -6,7 +6,7 @@
 #include "frontd/shard/handover/sender.h"
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/push/fanout.h"
-#include "frontd/shard/shard_ctx.h"
+#include "frontd/shard/turn.h"
 #include "tests/unit/move_conf.h"
 #include "tests/unit/shardlet.h"
 

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "frontd/shard/mesh/mesh.h"
-#include "frontd/shard/shard_ctx.h"
+#include "frontd/shard/turn.h"
 #include "tests/unit/move_conf.h"
 #include "tests/unit/shardlet.h"
 

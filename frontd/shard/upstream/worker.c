@@ -19,7 +19,7 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "common/siphash.h"
-#include "frontd/shard/report.h"
+#include "frontd/shard/reattach.h"
 #include "frontd/shard/upstream/answer.h"
 
 static struct worker *worker_of(struct channel *channel)

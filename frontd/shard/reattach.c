@@ -5,7 +5,7 @@
  * ignored while there is a supervisor to decide): the shard drains.
  */
 
-#include "frontd/shard/report.h"
+#include "frontd/shard/reattach.h"
 
 #include <errno.h>
 #include <fcntl.h>

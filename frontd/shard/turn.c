@@ -1,4 +1,4 @@
-#include "frontd/shard/shard_ctx.h"
+#include "frontd/shard/turn.h"
 
 #include <errno.h>
 #include <unistd.h>
