@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "common/stdfds.h"
-#include "tests/unit/descriptors.h"
+#include "tests/unit/support/descriptors.h"
 
 /* In a process of its own. Returns whether those that were closed are /dev/null, open for programs
  * that are executed too, and the others as they were. */

@@ -4,7 +4,7 @@
 #include "common/alloc.h"
 #include "proto/frame.h"
 #include "proto/hello.h"
-#include "tests/unit/vectors.h"
+#include "tests/unit/support/vectors.h"
 
 static int result_of(const struct vector *vector)
 {

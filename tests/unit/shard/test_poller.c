@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "common/base.h"
-#include "tests/unit/descriptors.h"
+#include "tests/unit/support/descriptors.h"
 
 enum { TURNS = 4 };
 

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "frontd/ipc/control.h"
-#include "tests/unit/descriptors.h"
+#include "tests/unit/support/descriptors.h"
 
 static int ends[2];
 static size_t open_before;

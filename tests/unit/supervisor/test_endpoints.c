@@ -11,7 +11,7 @@
 
 #include "common/alloc.h"
 #include "frontd/supervisor/sockets/endpoints.h"
-#include "tests/unit/descriptors.h"
+#include "tests/unit/support/descriptors.h"
 
 enum { PORT = 9100 };
 

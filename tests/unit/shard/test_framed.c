@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include "frontd/shard/net/framed.h"
-#include "tests/unit/move_conf.h"
-#include "tests/unit/shardlet.h"
+#include "tests/unit/support/move_conf.h"
+#include "tests/unit/support/shardlet.h"
 
 enum {
     SEAT = 4,

@@ -5,8 +5,8 @@
 
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/turn.h"
-#include "tests/unit/move_conf.h"
-#include "tests/unit/shardlet.h"
+#include "tests/unit/support/move_conf.h"
+#include "tests/unit/support/shardlet.h"
 
 enum { SEAT = 4, OTHER = 7 };
 

@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 #include "frontd/shard/turn.h"
-#include "tests/unit/descriptors.h"
-#include "tests/unit/move_conf.h"
-#include "tests/unit/shardlet.h"
+#include "tests/unit/support/descriptors.h"
+#include "tests/unit/support/move_conf.h"
+#include "tests/unit/support/shardlet.h"
 
 static struct shardlet shard;
 

@@ -7,8 +7,8 @@
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/push/fanout.h"
 #include "frontd/shard/turn.h"
-#include "tests/unit/move_conf.h"
-#include "tests/unit/shardlet.h"
+#include "tests/unit/support/move_conf.h"
+#include "tests/unit/support/shardlet.h"
 
 /* Members of a topic, messages that siblings pass on, and turns one at a time. */
 enum { SEAT = 4, ONE = 7, TWO = 8, MEMBERS = 100, TURNS_MAX = 1000, TEXT_MAX = 1 << 20 };

@@ -1,4 +1,4 @@
-#include "tests/unit/shardlet.h"
+#include "tests/unit/support/shardlet.h"
 
 #include <arpa/inet.h>
 #include <string.h>

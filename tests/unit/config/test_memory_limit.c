@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "frontd/config/memory_limit.h"
-#include "tests/unit/tree.h"
+#include "tests/unit/support/tree.h"
 
 static char root[64];
 

@@ -5,8 +5,8 @@
 
 #include "frontd/shard/push/push.h"
 #include "frontd/shard/session/duplex.h"
-#include "tests/unit/move_conf.h"
-#include "tests/unit/shardlet.h"
+#include "tests/unit/support/move_conf.h"
+#include "tests/unit/support/shardlet.h"
 
 enum { GRACE_MS = 100 };
 

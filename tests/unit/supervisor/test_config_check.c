@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "frontd/supervisor/config_check.h"
-#include "tests/unit/descriptors.h"
+#include "tests/unit/support/descriptors.h"
 
 enum {
     TURNS_MAX = 100000, /* of the loop: a bound, not a time */

@@ -7,8 +7,8 @@
 #include "common/alloc.h"
 #include "frontd/shard/push/push.h"
 #include "frontd/shard/session/duplex.h"
-#include "tests/unit/move_conf.h"
-#include "tests/unit/shardlet.h"
+#include "tests/unit/support/move_conf.h"
+#include "tests/unit/support/shardlet.h"
 
 static struct shardlet from, to;
 

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "frontd/config/cpus.h"
-#include "tests/unit/tree.h"
+#include "tests/unit/support/tree.h"
 
 enum { NONE = -1 };
 

@@ -7,8 +7,8 @@
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/session/duplex.h"
 #include "frontd/shard/session/http1_session.h"
-#include "tests/unit/move_conf.h"
-#include "tests/unit/shardlet.h"
+#include "tests/unit/support/move_conf.h"
+#include "tests/unit/support/shardlet.h"
 
 /* There is no worker: a call is in progress for a moment, or for an hour, and then has an error. */
 #define CONF                                                                                       \

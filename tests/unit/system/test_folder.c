@@ -8,7 +8,7 @@
 
 #include "common/alloc.h"
 #include "frontd/system/folder.h"
-#include "tests/unit/descriptors.h"
+#include "tests/unit/support/descriptors.h"
 
 static char base[64];
 static char error[512];

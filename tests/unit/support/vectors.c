@@ -1,4 +1,4 @@
-#include "tests/unit/vectors.h"
+#include "tests/unit/support/vectors.h"
 
 char *vectors_load(const char *file)
 {

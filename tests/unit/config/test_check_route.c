@@ -62,7 +62,7 @@ static void check_rows(const char *head, const struct row *rows, size_t n)
         if (choices == NULL)
             choices = strstr(said, ": those here are ");
         if (choices != NULL)
-            *choices = '\0'; /* test_conf_errors.c has them in full */
+            *choices = '\0'; /* test_errors.c has them in full */
         cr_expect_str_eq(said, wanted, "%s\n%s\nshould be: %s", rows[i].text, said, wanted);
     }
 }

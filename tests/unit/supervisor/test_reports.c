@@ -16,7 +16,7 @@
 #include "frontd/supervisor/reports.h"
 #include "frontd/supervisor/shards_dir.h"
 #include "frontd/system/folder.h"
-#include "tests/unit/descriptors.h"
+#include "tests/unit/support/descriptors.h"
 
 /*
  * The supervisor's side against shards that are processes of this test: what each of them does is a

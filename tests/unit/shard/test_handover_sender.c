@@ -8,9 +8,9 @@
 
 #include "frontd/shard/handover/message.h"
 #include "frontd/shard/handover/sender.h"
-#include "tests/unit/descriptors.h"
-#include "tests/unit/move_conf.h"
-#include "tests/unit/shardlet.h"
+#include "tests/unit/support/descriptors.h"
+#include "tests/unit/support/move_conf.h"
+#include "tests/unit/support/shardlet.h"
 
 enum { SEAT = 4, NEW_SEAT = 7, CLIENTS = 3, DRAIN_MS = 3600 * 1000 };
 

@@ -1,7 +1,7 @@
 #include <criterion/criterion.h>
 
 #include "proto/frame.h"
-#include "tests/unit/vectors.h"
+#include "tests/unit/support/vectors.h"
 
 static int result_of(const struct vector *vector)
 {
