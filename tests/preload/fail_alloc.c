@@ -2,8 +2,8 @@
  * Loaded before all other libraries (LD_PRELOAD), has allocations fail in one process: those of
  * libraries too, which mem_fail_after() does not reach. The environment variable FAIL_ALLOC_CONTROL
  * names a file that holds a struct control, which this library maps and a test writes at any time.
- * tests/system/allocations.py is its other side. Not for a build with ASan, which has an allocator
- * of its own.
+ * tests/system/lib/allocations.py is its other side. Not for a build with ASan, which has an
+ * allocator of its own.
  */
 
 #include <errno.h>

@@ -1,8 +1,11 @@
 """What all system tests share: a failing test shows the logs of the programs it ran."""
 import os
 import signal
+import sys
 
 import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "lib"))
 
 import fakeclock
 import harness

@@ -6,7 +6,7 @@ import pytest
 
 from fakeworker import echo, hold
 from harness import rpc_route, wait_for, ws_route
-from stays import Crowd
+from duplex import Crowd
 from wsclient import TEXT, WsClient, upgrade, ws_frame
 
 

@@ -11,7 +11,7 @@ from fakeworker import PUBLISH, PUSH, RESPONSE, data_frame, frame, hold, topic_m
 from harness import LIMIT, http_route, rpc_route, sanitized, wait_for, ws_route
 from patience import HeldUp, patient
 from reloads import SLOW, Paused
-from stays import Crowd
+from duplex import Crowd
 from wsclient import Reader
 
 END = b'"end"'

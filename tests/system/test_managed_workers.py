@@ -12,7 +12,7 @@ import pytest
 
 from harness import FRONTD, LIMIT, ROOT, Load, open_files, processes, stat, wait_for, wait_idle
 
-SCRIPT = os.path.join(ROOT, "tests", "system", "managed_worker.py")
+SCRIPT = os.path.join(ROOT, "tests", "system", "lib", "managed_worker.py")
 LIBRARY = os.path.join(ROOT, "proto", "python")
 
 

@@ -7,7 +7,7 @@ import pytest
 from fakeworker import DISCONNECT, PUBLISH, PUSH, SUBSCRIBE, UNSUBSCRIBE, data_frame, echo, frame, hold
 from harness import Site, rpc_route, sanitized, wait_for, ws_route
 from httpclient import rpc_request
-from stays import Crowd, runs_of
+from duplex import Crowd, runs_of
 from wsclient import BINARY, TEXT, Closed, Reader, WsClosed
 
 

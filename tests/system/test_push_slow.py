@@ -12,7 +12,7 @@ import pytest
 from fakeworker import PUSH, PUBLISH, data_frame, echo
 from harness import memory, rpc_route, sanitized, wait_for, ws_route
 from httpclient import rpc_body
-from stays import Crowd, everything, runs_of
+from duplex import Crowd, everything, runs_of
 from wsclient import BadFrame, Closed, Reader, WsClosed, ws_close
 
 

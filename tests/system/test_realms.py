@@ -9,7 +9,7 @@ import pytest
 from fakeworker import DISCONNECT, PUBLISH, PUSH, SUBSCRIBE, UNSUBSCRIBE, data_frame, frame
 from harness import LIMIT, Site, rpc_route, wait_for, ws_route
 from reloads import HUP, SLOW, USR2, channel_to
-from stays import Crowd
+from duplex import Crowd
 from test_reload_pushes import Source, judge
 from wsclient import Reader
 

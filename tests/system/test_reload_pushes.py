@@ -8,7 +8,7 @@ import threading
 from fakeworker import PUBLISH, PUSH, data_frame
 from harness import LIMIT, rpc_route, stat, wait_for, ws_route
 from reloads import HUP, SLOW, USR2, Catch, call
-from stays import Crowd
+from duplex import Crowd
 from wsclient import Reader
 
 END = b'"end"'

@@ -11,7 +11,7 @@ import pytest
 
 from harness import BUILD, LIMIT, ROOT, WORKERD, Program, rpc_route, wait_for, ws_route
 from reloads import SLOW, Front
-from stays import runs_of
+from duplex import runs_of
 from wsclient import Reader
 
 FLOOD = os.path.join(BUILD, "tests", "modules", "flood.so")

@@ -12,7 +12,7 @@ import pytest
 from fakeworker import PUBLISH, PUSH, SUBSCRIBE, data_frame, frame, topic_meta
 from harness import LIMIT, rpc_route, wait_for, ws_route
 from reloads import HUP, SLOW, USR2, Paused, call
-from stays import Crowd
+from duplex import Crowd
 from wsclient import Reader
 
 MIB = 1024 * 1024

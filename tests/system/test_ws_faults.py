@@ -9,7 +9,7 @@ from fakeworker import CANCEL, echo, hold
 from harness import rpc_route, sockets, wait_for, ws_route
 from httpclient import rpc_body
 from patience import patient, within
-from stays import Crowd
+from duplex import Crowd
 from wsclient import TEXT, Closed, WsClosed, upgrade, ws_close, ws_frame
 
 

@@ -19,7 +19,7 @@ from fakeworker import FakeWorker, echo
 from httpclient import BadResponse, Client, Closed, rpc_request
 from wsclient import StreamClient, WsClient
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 BUILD = os.path.join(ROOT, os.environ.get("FRONTD_BUILD") or "build/release")
 FRONTD = os.path.join(BUILD, "frontd", "frontd")
 WORKERD = os.path.join(BUILD, "workerd", "workerd")

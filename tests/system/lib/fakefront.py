@@ -273,4 +273,4 @@ def read_records(path):
     return records
 
 
-VECTORS = os.path.join(os.path.dirname(__file__), "..", "..", "proto", "vectors")
+VECTORS = os.path.join(os.path.dirname(__file__), "..", "..", "..", "proto", "vectors")

@@ -6,7 +6,7 @@ import subprocess
 
 from fakefront import WAIT, FakeFront, answers, until
 
-ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 BUILD = os.path.join(ROOT, os.environ.get("FRONTD_BUILD") or "build/release")
 PYTHON = "/usr/bin/python3"
 LIBRARY = os.path.join(ROOT, "proto", "python")
