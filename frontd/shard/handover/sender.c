@@ -1,10 +1,10 @@
 /*
  * give_start() touches every client; each that is quiet at the end of a turn is in ctx->quiet then,
  * and goes with the next round: the quiet ones are dealt out to the new shards, each to the one
- * that has the fewest connections, frozen, saved, and sent, one batch to each new shard, of so many
- * connections and bytes at most. TAKEN comes back from each: those that were taken are let go of,
- * the others are kept here, and are closed in the course of the drain time. When all have answered,
- * the next round begins.
+ * that has got the fewest from here, frozen, saved, and sent, one batch to each new shard, of so
+ * many connections and bytes at most. TAKEN comes back from each: those that were taken are let go
+ * of, the others are kept here, and are closed in the course of the drain time. When all have
+ * answered, the next round begins.
  *
  * A new shard that ends, or says nonsense, has not taken its batch: its clients thaw and go with
  * the next round. One without room (TAKEN with `full`) is left out for a while. Where the kernel
@@ -46,6 +46,9 @@ enum {
     /* Bytes of states in a batch of more than one client: a round is to be short, since others wait
      * meanwhile, and what is in it is in memory twice. */
     BATCH_BYTES = 4 << 20,
+    /* So many connections more than another one a new shard may have without getting fewer for it:
+     * what other old shards give it at the same time is not known. */
+    UNEVEN = 1024,
     WRITE_BYTES = 256 << 10, /* of states that are written to the memfd at a time */
     CLOSE_PARTS = 4,         /* who is not taken is closed within 3 of 4 parts of the drain time */
 };
@@ -64,7 +67,8 @@ struct target {
     struct share_pulse pulse; /* of its seat */
     uint64_t asked_at;   /* ms: it is to answer since: its socket came, or the last batch went */
     uint64_t full_until; /* ms */
-    uint64_t load;       /* its connections when the round began */
+    uint64_t given;      /* clients that it has taken */
+    uint64_t load;       /* of its connections when the round began, those that count: see UNEVEN */
     uint32_t batch;      /* number of the last one */
     uint32_t count;      /* clients in it */
     size_t bytes;        /* of their states, about */
@@ -145,6 +149,7 @@ static void settle_batch(struct target *target, const uint8_t *taken, bool for_g
         struct client *client = target->clients[i];
         if (taken[i / 8] >> (i % 8) & 1) {
             give.given++;
+            target->given++;
             client_release(client);
         } else {
             back[nback++] = client;
@@ -333,13 +338,19 @@ struct round {
 static void round_init(struct round *round)
 {
     uint64_t now = ctx_now(give.ctx);
+    uint64_t least = UINT64_MAX;
     round->n = 0;
     for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
         struct target *target = &give.targets[(give.first + i) % ARRAY_LEN(give.targets)];
         if (!target->open || !target->ready || target->sent || now < target->full_until)
             continue;
         target->load = share_connections(give.ctx->share, target->seat);
+        least = MIN(least, target->load);
         round->targets[round->n++] = target;
+    }
+    for (size_t i = 0; i < round->n; i++) {
+        struct target *target = round->targets[i];
+        target->load = target->load > least + UNEVEN ? target->load - least - UNEVEN : 0;
     }
     if (round->n > 0)
         give.first = (unsigned)(round->targets[0] - give.targets) + 1;
@@ -351,15 +362,19 @@ static bool batch_has_room(const struct target *target, size_t bytes)
            (target->count < HANDOVER_BATCH_MAX && target->bytes + bytes <= BATCH_BYTES);
 }
 
+static uint64_t has_got(const struct target *target)
+{
+    return target->given + target->count + target->load;
+}
+
 /* Who takes the next client, one of so many bytes: of those whose batch has room for it the one
- * with the fewest connections, or NULL. */
+ * that has got the fewest, or NULL. */
 static struct target *next_target(const struct round *round, size_t bytes)
 {
     struct target *least = NULL;
     for (size_t i = 0; i < round->n; i++) {
         struct target *target = round->targets[i];
-        if (batch_has_room(target, bytes) &&
-            (least == NULL || target->load + target->count < least->load + least->count))
+        if (batch_has_room(target, bytes) && (least == NULL || has_got(target) < has_got(least)))
             least = target;
     }
     return least;

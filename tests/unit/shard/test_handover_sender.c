@@ -244,11 +244,12 @@ static void close_all(const int *ends)
     fdpass_close(ends, TARGETS);
 }
 
-/* Whoever has more from elsewhere gets less. */
+/* Whoever has many more from elsewhere gets fewer. */
 Test(give, the_shard_with_the_fewest_connections_gets_the_next)
 {
-    enum { MORE = 9, ALL = CLIENTS + MORE };
-    static const unsigned loads[TARGETS] = {5, 0, 4}; /* 9 and ALL make 7 for each */
+    enum { MORE = 9, ALL = CLIENTS + MORE, UNEVEN = 1024 };
+    static const unsigned loads[TARGETS] = {UNEVEN + 5, 0, UNEVEN + 4}; /* 9 and ALL: 7 for each */
+    static const unsigned wanted[TARGETS] = {2, 7, 3};
     uint32_t got[TARGETS] = {0};
     int more[MORE];
     int ends[TARGETS];
@@ -266,7 +267,7 @@ Test(give, the_shard_with_the_fewest_connections_gets_the_next)
     turn();
     for (unsigned i = 0; i < TARGETS; i++) {
         got[i] = take_all(ends[i]);
-        cr_expect_eq(got[i], 7 - loads[i], "target %u: %u", i, got[i]);
+        cr_expect_eq(got[i], wanted[i], "target %u: %u", i, got[i]);
     }
     turn();
     cr_expect_not(give_has_clients());
@@ -278,6 +279,34 @@ Test(give, the_shard_with_the_fewest_connections_gets_the_next)
     fdpass_close(more, MORE);
 }
 
+/* What each has got counts over all rounds. */
+Test(give, all_get_as_many_in_the_end)
+{
+    enum { ROUNDS = 4, EACH = 4 };
+    uint32_t got[TARGETS] = {0};
+    int more[ROUNDS * EACH];
+    int ends[TARGETS];
+    add_targets(ends);
+    give_start(&shardlet.clients, DRAIN_MS, true);
+    for (size_t round = 0; round < ROUNDS; round++) {
+        turn();
+        for (unsigned i = 0; i < TARGETS; i++)
+            got[i] += take_all(ends[i]);
+        turn();
+        for (size_t i = 0; i < EACH; i++)
+            client_touch(shardlet_client(&shardlet, "lines", &more[round * EACH + i]));
+    }
+    turn();
+    for (unsigned i = 0; i < TARGETS; i++)
+        got[i] += take_all(ends[i]);
+    turn();
+    cr_expect_not(give_has_clients());
+    for (unsigned i = 0; i < TARGETS; i++)
+        cr_expect(got[i] == 6 || got[i] == 7, "target %u: %u", i, got[i]);
+    close_all(ends);
+    fdpass_close(more, ROUNDS * EACH);
+}
+
 /* One of them is full with what its batch holds: the others get what is left. */
 Test(give, where_one_batch_is_full_the_others_go_on)
 {
@@ -285,10 +314,6 @@ Test(give, where_one_batch_is_full_the_others_go_on)
     int ends[TARGETS];
     struct client *first = list_first(&shardlet.clients, struct client, node);
     give_much(first, SIZE);
-    for (unsigned i = 1; i < TARGETS; i++) {
-        for (unsigned n = 0; n < CLIENTS; n++)
-            cr_assert(share_connection_add(shardlet.ctx.share, NEW_SEAT + i, UINT64_MAX));
-    }
     add_targets(ends);
     give_start(&shardlet.clients, DRAIN_MS, true);
     turn();
@@ -297,10 +322,6 @@ Test(give, where_one_batch_is_full_the_others_go_on)
         cr_expect_eq(take_all(ends[i]), 1u, "target %u", i);
     turn();
     cr_expect_not(give_has_clients());
-    for (unsigned i = 1; i < TARGETS; i++) {
-        for (unsigned n = 0; n < CLIENTS; n++)
-            share_connection_remove(shardlet.ctx.share, NEW_SEAT + i);
-    }
     close_all(ends);
 }
 
