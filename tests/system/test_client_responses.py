@@ -1,6 +1,7 @@
 """Workers that ask clients: a Response of a client's is never answered, and reaches the worker that has asked."""
 import json
 import signal
+import time
 
 import pytest
 
@@ -382,11 +383,13 @@ def test_length_of_responses_in_hello(site, length):
 
 
 @every_kind
-def test_over_a_reload(site, kind):
-    """Nothing is kept: asked by one generation, answered to the next one."""
+@pytest.mark.parametrize("late", [0, 0.3])
+def test_over_a_reload(site, kind, late):
+    """Nothing is kept: asked by one generation, answered to the next one, though that worker greets it late."""
     web, _ = build(site, workers=2, hello=names(2))
     for worker in web.workers:
         worker.wait_ready()
+    web.workers[1].on_hello = lambda channel: (time.sleep(late), channel.hello())
     with web.stays(kind) as client:
         conn, _ = client.who()
         web.workers[1].channel().push(conn, b'{"jsonrpc":"2.0","id":"w1-1","method":"confirm"}')

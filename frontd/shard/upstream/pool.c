@@ -75,7 +75,7 @@ int pool_open(struct pool *pool)
 bool pool_settled(const struct pool *pool)
 {
     list_for_each (node, &pool->workers) {
-        if (pool->nready == 0 && !worker_settled(container_of(node, struct worker, node)))
+        if (!worker_settled(container_of(node, struct worker, node)))
             return false;
     }
     return true;

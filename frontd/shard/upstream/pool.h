@@ -110,8 +110,8 @@ int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct p
 /* Starts to look for workers. Returns 0 or -errno. */
 int pool_open(struct pool *pool);
 
-/* Whether it is known how things stand: a worker is ready, or none of those known is being reached.
- */
+/* Whether it is known of each of its workers whether it is there: else calls whose worker is given
+ * by a hash, or by what it has asked, would go to another one at first. */
 bool pool_settled(const struct pool *pool);
 
 /* Whether a shard on one of these seats has a worker of the pool. */
