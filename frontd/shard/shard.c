@@ -33,6 +33,7 @@
 #include "frontd/shard/net/resolver.h"
 #include "frontd/shard/pressure.h"
 #include "frontd/shard/push/fanout.h"
+#include "frontd/shard/push/push.h"
 #include "frontd/shard/reattach.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/sandbox.h"
@@ -53,6 +54,7 @@ enum {
 
 struct shard {
     struct ctx ctx;
+    struct mesh mesh;
     struct conf *conf;
     struct share *share;
     struct pool *pools;
@@ -159,7 +161,7 @@ static void finish(struct shard *shard)
     for (size_t i = 0; i < shard->npools; i++)
         pool_shut(&shard->pools[i]);
     shard_ctx_flush(&shard->ctx);
-    mesh_shut();
+    mesh_shut(&shard->mesh);
     poller_close(&shard->ctx.poller);
     poller_close(&shard->ctx.writers);
     resolver_close();
@@ -237,7 +239,7 @@ static void go_on_leaving(struct shard *shard)
     for (size_t i = 0; i < shard->npools; i++)
         silent &= pool_hang_up(&shard->pools[i]);
     shard_ctx_flush(&shard->ctx);
-    if (silent && mesh_flushed(&shard->ctx))
+    if (silent && mesh_flushed(&shard->mesh))
         finish(shard);
 }
 
@@ -250,14 +252,14 @@ static void hold_back(struct shard *shard)
 {
     static struct log_limit limit;
     struct ctx *ctx = &shard->ctx;
-    bool congested = mesh_congested(ctx);
+    bool congested = mesh_congested(&shard->mesh);
     congested |= take_overloaded() || give_overloaded();
     if (congested || shard->congested) { /* always: workers come, and get calls */
         shard->congested = congested;
         for (size_t i = 0; i < shard->npools; i++)
             pool_set_deaf(&shard->pools[i], congested);
     }
-    uint64_t dropped = journal_dropped();
+    uint64_t dropped = journal_dropped(&shard->mesh.journal);
     if (dropped > 0) {
         share_count(&ctx->count->unheard, dropped);
         log_limited(&limit, ctx_now(ctx), LOG_WARNING,
@@ -590,8 +592,10 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
     if (r == 0)
         r = shard_ctx_init(ctx, shard->conf, shard->share);
     topics_init(stay_subscriptions);
-    mesh_init(ctx);
     give_init(ctx);
+    ctx->fence = &mesh_fence;
+    if (r == 0)
+        r = mesh_init(&shard->mesh, ctx, push_from_sibling);
     if (r == 0)
         r = init_handles(shard);
     if (r == 0)
@@ -626,7 +630,7 @@ static int on_run(struct shard *shard)
         return -ENOMEM;
     int r = request_init(ctx, shard->pools);
     for (uint32_t i = 0; r == 0 && i < shard->conf->npools; i++) {
-        r = pool_init(&shard->pools[i], ctx, i, &call_pool_ops);
+        r = pool_init(&shard->pools[i], ctx, i, &call_pool_ops, push_from_worker);
         if (r == 0) {
             shard->npools++;
             r = pool_open(&shard->pools[i]);
@@ -659,7 +663,7 @@ static int on_peer(struct shard *shard, unsigned seat, const int *fds)
     if (*wake >= 0)
         close(*wake);
     *wake = fds[CTL_PEER_WAKE];
-    return mesh_add(&shard->ctx, seat, fds[CTL_PEER_SOCK]);
+    return mesh_add(&shard->mesh, seat, fds[CTL_PEER_SOCK]);
 }
 
 static int on_message(struct shard *shard, const struct ctl_message *message, const int *fds)
@@ -806,6 +810,7 @@ static void deinit(struct shard *shard)
     acceptor_deinit(&shard->acceptor);
     request_deinit();
     topics_deinit();
+    mesh_deinit(&shard->mesh);
     message_forget_restored();
     shard_ctx_deinit(ctx);
     share_unmap(shard->share);

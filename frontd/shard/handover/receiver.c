@@ -97,9 +97,9 @@ static void trim(void)
         any = true;
     }
     if (any)
-        journal_trim(&least);
+        journal_trim(&take.ctx->mesh->journal, &least);
     else
-        journal_record(JOURNAL_TAKE, false);
+        journal_record(&take.ctx->mesh->journal, JOURNAL_TAKE, false);
 }
 
 static void lose(struct giver *giver, const char *why)
@@ -182,7 +182,7 @@ static void start(const struct giver *giver, struct client **clients)
         if (clients[i] == NULL)
             close(giver->fds[i + 1]);
     }
-    journal_replay(&giver->batch.heard, push_replay, take.ctx);
+    journal_replay(&take.ctx->mesh->journal, &giver->batch.heard, push_replay, take.ctx);
     for (uint32_t i = 0; i < giver->batch.count; i++) {
         if (clients[i] != NULL)
             client_start(clients[i]);
@@ -224,7 +224,7 @@ static void greet(struct giver *giver)
 {
     struct handover_message hello = {0};
     giver->greeted = true;
-    mesh_positions(take.ctx, &hello.heard);
+    mesh_positions(take.ctx->mesh, &hello.heard);
     giver->heard = hello.heard;
     int r = handover_send(giver->fd, HANDOVER_HELLO, &hello, NULL, 0);
     if (r < 0)
@@ -237,12 +237,12 @@ void take_turn(void)
         struct giver *giver = &take.givers[i];
         /* What we have not got round to yet is not missing: taken before it, it would come twice.
          */
-        if (giver->waiting && mesh_behind())
+        if (giver->waiting && mesh_behind(take.ctx->mesh))
             giver->since = ctx_now(take.ctx);
         bool late = ctx_now(take.ctx) - giver->since >= HANDOVER_WAIT_MS;
-        if (giver->open && !giver->greeted && (late || mesh_complete(take.ctx)))
+        if (giver->open && !giver->greeted && (late || mesh_complete(take.ctx->mesh)))
             greet(giver);
-        if (giver->waiting && (late || mesh_has_heard(take.ctx, &giver->batch.heard)))
+        if (giver->waiting && (late || mesh_has_heard(take.ctx->mesh, &giver->batch.heard)))
             take_batch(giver);
     }
 }
@@ -284,8 +284,8 @@ bool take_overloaded(void)
     size_t most = limit == 0 ? JOURNAL_MAX
                              : (size_t)MIN(limit / JOURNAL_PART, (uint64_t)JOURNAL_MAX);
     if (take_waiting())
-        return mesh_behind(); /* it is behind that that connections wait */
-    return journal_size() > most && givers_move();
+        return mesh_behind(take.ctx->mesh); /* it is behind that that connections wait */
+    return journal_size(&take.ctx->mesh->journal) > most && givers_move();
 }
 
 static void on_batch(
@@ -363,7 +363,7 @@ int take_add(unsigned seat, int fd)
     giver->poll.data = giver;
     CHECK(uv_poll_start(&giver->poll, UV_READABLE, on_readable) == 0);
     giver->since = giver->said_at = ctx_now(take.ctx);
-    journal_record(JOURNAL_TAKE, true);
+    journal_record(&take.ctx->mesh->journal, JOURNAL_TAKE, true);
     wait_for_siblings();
     return 0; /* HELLO follows when the turn ends, or a later one */
 }

@@ -135,7 +135,7 @@ static void take_back(
         list_append(for_good ? &give.kept : give.all, &clients[i]->node);
         clients[i]->arriving = true;
     }
-    journal_replay(since, push_replay, give.ctx);
+    journal_replay(&give.ctx->mesh->journal, since, push_replay, give.ctx);
     for (size_t i = 0; i < n; i++)
         clients[i]->arriving = false;
 }
@@ -167,7 +167,7 @@ static void settle_batch(struct target *target, const uint8_t *taken, bool for_g
                     "of the drain time",
             nback);
     if (!any_sent())
-        journal_record(JOURNAL_GIVE, false);
+        journal_record(&give.ctx->mesh->journal, JOURNAL_GIVE, false);
 }
 
 /* Whether that is the answer to the batch that is on its way. */
@@ -211,7 +211,7 @@ static void on_hello(struct target *target, const struct handover_message *messa
     target->greeted = true;
     target->greeted_at = ctx_now(give.ctx);
     target->at = message->heard;
-    mesh_mark(); /* of those who have ended before it was there, it hears nothing */
+    mesh_mark(give.ctx->mesh); /* of those who have ended before it was there, it hears nothing */
 }
 
 static void on_taken(struct target *target, const struct handover_message *message)
@@ -300,7 +300,7 @@ bool give_overloaded(void)
             return false;
         behind |= target->sent && ctx_now(give.ctx) - target->asked_at >= BEHIND_MS;
     }
-    return behind || (any_sent() && journal_size() > JOURNAL_MAX);
+    return behind || (any_sent() && journal_size(&give.ctx->mesh->journal) > JOURNAL_MAX);
 }
 
 /* Whether a round can begin: every new shard that is there, but for those that hang, waits for
@@ -317,10 +317,11 @@ static bool ready_for_round(void)
             continue;
         if (!target->greeted || target->sent)
             return false;
-        if (!target->ready && mesh_behind())
+        if (!target->ready && mesh_behind(give.ctx->mesh))
             target->greeted_at = now; /* we have not got round to it yet */
         if (!target->ready)
-            target->ready = (mesh_past_mark() && mesh_has_heard(give.ctx, &target->at)) ||
+            target->ready = (mesh_past_mark(give.ctx->mesh) &&
+                                mesh_has_heard(give.ctx->mesh, &target->at)) ||
                             now - target->greeted_at >= HANDOVER_WAIT_MS;
         if (!target->ready)
             return false;
@@ -487,10 +488,10 @@ static void begin_round(void)
     struct round round;
     struct positions now;
     int r = 0;
-    mesh_positions(give.ctx, &now);
+    mesh_positions(give.ctx->mesh, &now);
     round_init(&round);
     deal(&round);
-    journal_record(JOURNAL_GIVE, true);
+    journal_record(&give.ctx->mesh->journal, JOURNAL_GIVE, true);
     for (size_t i = 0; i < round.n; i++) {
         struct target *target = round.targets[i];
         if (target->count == 0)
@@ -509,7 +510,7 @@ static void begin_round(void)
 static void keep_quiet_ones(void)
 {
     struct positions now;
-    mesh_positions(give.ctx, &now);
+    mesh_positions(give.ctx->mesh, &now);
     while (!list_empty(&give.ctx->quiet)) {
         struct client *client = list_first(&give.ctx->quiet, struct client, node);
         list_remove(&client->node);
@@ -541,7 +542,7 @@ void give_turn(void)
 static void tell_how_far(void)
 {
     struct handover_message message = {0};
-    mesh_positions(give.ctx, &message.heard);
+    mesh_positions(give.ctx->mesh, &message.heard);
     for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
         struct target *target = &give.targets[i];
         if (!target->open || !target->ready || target->sent)

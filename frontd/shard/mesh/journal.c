@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "common/alloc.h"
-#include "common/list.h"
 
 struct entry {
     struct list node;
@@ -15,35 +14,41 @@ struct entry {
     char bytes[];
 };
 
-static struct list entries = {&entries, &entries};
-static size_t size;
-static uint64_t dropped; /* since somebody asked */
-static unsigned users;   /* enum journal_user, ored */
-
-static void drop(struct entry *entry)
+void journal_init(struct journal *journal)
 {
-    size -= entry->n;
+    *journal = (struct journal){0};
+    list_init(&journal->entries);
+}
+
+static void drop(struct journal *journal, struct entry *entry)
+{
+    journal->size -= entry->n;
     list_remove(&entry->node);
     mem_free(entry);
 }
 
-void journal_record(enum journal_user user, bool on)
+void journal_deinit(struct journal *journal)
 {
-    users = on ? users | user : users & ~(unsigned)user;
-    if (users != 0)
-        return;
-    list_for_each_safe (node, &entries)
-        drop(container_of(node, struct entry, node));
+    list_for_each_safe (node, &journal->entries)
+        drop(journal, container_of(node, struct entry, node));
 }
 
-int journal_add(unsigned seat, struct position position, uint64_t realm, const struct frame *frame)
+void journal_record(struct journal *journal, enum journal_user user, bool on)
 {
-    if (LIKELY(users == 0))
+    journal->users = on ? journal->users | user : journal->users & ~(unsigned)user;
+    if (journal->users == 0)
+        journal_deinit(journal);
+}
+
+int journal_add(struct journal *journal, unsigned seat, struct position position, uint64_t realm,
+    const struct frame *frame)
+{
+    if (LIKELY(journal->users == 0))
         return 0;
     size_t n = FRAME_HEAD_SIZE + (size_t)frame->head.length;
-    while (size + n > JOURNAL_MOST && !list_empty(&entries)) {
-        drop(list_first(&entries, struct entry, node));
-        dropped++;
+    while (journal->size + n > JOURNAL_MOST && !list_empty(&journal->entries)) {
+        drop(journal, list_first(&journal->entries, struct entry, node));
+        journal->dropped++;
     }
     struct entry *entry = mem_zalloc(sizeof(*entry) + n);
     if (entry == NULL)
@@ -55,8 +60,8 @@ int journal_add(unsigned seat, struct position position, uint64_t realm, const s
     frame_head_write(&frame->head, (uint8_t *)entry->bytes);
     if (frame->head.length > 0)
         memcpy(entry->bytes + FRAME_HEAD_SIZE, frame->meta.p, frame->head.length);
-    list_append(&entries, &entry->node);
-    size += n;
+    list_append(&journal->entries, &entry->node);
+    journal->size += n;
     return 0;
 }
 
@@ -65,33 +70,28 @@ static bool heard_already(const struct positions *heard, const struct entry *ent
     return !position_before(heard->of[entry->seat], entry->position);
 }
 
-void journal_trim(const struct positions *heard)
+void journal_trim(struct journal *journal, const struct positions *heard)
 {
-    if (users & JOURNAL_GIVE)
+    if (journal->users & JOURNAL_GIVE)
         return;
-    list_for_each_safe (node, &entries) {
+    list_for_each_safe (node, &journal->entries) {
         struct entry *entry = container_of(node, struct entry, node);
         if (heard_already(heard, entry))
-            drop(entry);
+            drop(journal, entry);
     }
 }
 
-uint64_t journal_dropped(void)
+uint64_t journal_dropped(struct journal *journal)
 {
-    uint64_t n = dropped;
-    dropped = 0;
+    uint64_t n = journal->dropped;
+    journal->dropped = 0;
     return n;
 }
 
-size_t journal_size(void)
-{
-    return size;
-}
-
-void journal_replay(const struct positions *heard,
+void journal_replay(const struct journal *journal, const struct positions *heard,
     void (*replay)(struct ctx *ctx, uint64_t realm, const struct frame *frame), struct ctx *ctx)
 {
-    list_for_each (node, &entries) {
+    list_for_each (node, &journal->entries) {
         const struct entry *entry = container_of(node, struct entry, node);
         struct frame frame;
         size_t used;

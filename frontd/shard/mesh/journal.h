@@ -7,6 +7,7 @@
  * in order.
  */
 
+#include "common/list.h"
 #include "frontd/ipc/shm.h"
 #include "proto/frame.h"
 
@@ -38,25 +39,41 @@ enum {
     JOURNAL_MOST = 64 * 1024 * 1024,
 };
 
+struct journal {
+    struct list entries; /* oldest first */
+    size_t size;         /* bytes of them */
+    uint64_t dropped;    /* since somebody asked */
+    unsigned users;      /* enum journal_user, ored */
+};
+
+void journal_init(struct journal *journal);
+
+/* Drops what is kept. */
+void journal_deinit(struct journal *journal);
+
 /* Keeps what comes for as long as one of the two says so; then what is kept is dropped. */
-void journal_record(enum journal_user user, bool on);
+void journal_record(struct journal *journal, enum journal_user user, bool on);
 
 /*
  * Keeps a copy of a push (its parts in one piece) while recording. realm: that of the worker.
  * Returns 0 or -ENOMEM.
  */
-int journal_add(unsigned seat, struct position position, uint64_t realm, const struct frame *frame);
+int journal_add(struct journal *journal, unsigned seat, struct position position, uint64_t realm,
+    const struct frame *frame);
 
 /* Drops what is not after these positions: no connection that is taken needs it.
  * Nothing while connections are sent: they may come back. */
-void journal_trim(const struct positions *heard);
+void journal_trim(struct journal *journal, const struct positions *heard);
 
 /* How many pushes were dropped for JOURNAL_MOST since this was last asked. */
-uint64_t journal_dropped(void);
+uint64_t journal_dropped(struct journal *journal);
 
 /* Bytes that are kept. */
-size_t journal_size(void);
+static inline size_t journal_size(const struct journal *journal)
+{
+    return journal->size;
+}
 
 /* Gives every push that is kept and after these positions to `replay`, in order. */
-void journal_replay(const struct positions *heard,
+void journal_replay(const struct journal *journal, const struct positions *heard,
     void (*replay)(struct ctx *ctx, uint64_t realm, const struct frame *frame), struct ctx *ctx);

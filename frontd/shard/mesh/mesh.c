@@ -23,9 +23,9 @@
 #include <endian.h>
 #include <errno.h>
 
+#include "common/alloc.h"
 #include "common/fdpass.h"
 #include "common/log.h"
-#include "frontd/shard/push/push.h"
 
 enum {
     MESH_SKIP = FRAME_EXTENSION, /* what a program that does not know it takes for nothing */
@@ -72,25 +72,35 @@ struct peer {
     struct log_limit slow;
 };
 
-static struct peer peers[SHARE_SEATS];
-static unsigned seats;     /* one more than the highest that there has been a socket to */
-static uint64_t passed_on; /* how much this shard has */
-static uint64_t last_ping; /* its number */
-static size_t backlog;     /* bytes that wait for all siblings together, or a bit less */
-
 static struct peer *peer_of(struct stream *stream)
 {
     return container_of(stream, struct peer, stream);
 }
 
-void mesh_init(struct ctx *ctx)
+static struct mesh *mesh_of(const struct peer *peer)
 {
-    (void)ctx;
-    seats = 0;
-    passed_on = last_ping = 0;
-    backlog = 0;
-    for (unsigned i = 0; i < SHARE_SEATS; i++)
-        peers[i] = (struct peer){.seat = i, .next_fd = -1};
+    return peer->stream.ctx->mesh;
+}
+
+int mesh_init(struct mesh *mesh, struct ctx *ctx, mesh_push_fn *pushed)
+{
+    *mesh = (struct mesh){.ctx = ctx, .pushed = pushed};
+    ctx->mesh = mesh;
+    journal_init(&mesh->journal);
+    mesh->peers = mem_zalloc(SHARE_SEATS * sizeof(*mesh->peers));
+    if (mesh->peers == NULL)
+        return -ENOMEM;
+    for (unsigned i = 0; i < SHARE_SEATS; i++) {
+        mesh->peers[i].seat = i;
+        mesh->peers[i].next_fd = -1;
+    }
+    return 0;
+}
+
+void mesh_deinit(struct mesh *mesh)
+{
+    journal_deinit(&mesh->journal);
+    mesh->peers = mem_free(mesh->peers);
 }
 
 static bool on_air(const struct peer *peer)
@@ -158,17 +168,18 @@ static bool take_realm(struct frame *frame, uint64_t *ret_realm)
 
 static void on_push(struct peer *peer, const struct frame *frame)
 {
+    struct mesh *mesh = mesh_of(peer);
     struct frame push = *frame;
-    struct push_from from = {0};
+    uint64_t realm;
     if (peer->version > VERSION)
         return;
-    if (!take_realm(&push, &from.realm)) {
+    if (!take_realm(&push, &realm)) {
         log_error("the shard on seat %u passes on what is no frame", peer->seat);
         return;
     }
-    if (journal_add(peer->seat, peer->heard, from.realm, &push) < 0)
+    if (journal_add(&mesh->journal, peer->seat, peer->heard, realm, &push) < 0)
         log_error("no memory: a connection that moves may miss a message");
-    push_handle(peer->stream.ctx, &from, &push);
+    mesh->pushed(mesh->ctx, realm, &push);
 }
 
 static void on_frame(struct stream *stream, const struct frame *frame)
@@ -210,7 +221,7 @@ static void on_closed(struct stream *stream)
     struct peer *peer = peer_of(stream);
     int fd = peer->next_fd;
     peer->next_fd = -1;
-    if (fd >= 0 && mesh_add(stream->ctx, peer->seat, fd) < 0)
+    if (fd >= 0 && mesh_add(mesh_of(peer), peer->seat, fd) < 0)
         log_error("the shard on seat %u cannot be reached: no memory", peer->seat);
 }
 
@@ -220,14 +231,15 @@ static const struct stream_ops stream_ops = {
     .closed = on_closed,
 };
 
-int mesh_add(struct ctx *ctx, unsigned seat, int fd)
+int mesh_add(struct mesh *mesh, unsigned seat, int fd)
 {
+    struct ctx *ctx = mesh->ctx;
     if (seat > SHARE_SEAT_LAST || seat == ctx->seat) {
         fdpass_close(&fd, 1);
         return -EPROTO;
     }
-    struct peer *peer = &peers[seat];
-    seats = MAX(seats, seat + 1);
+    struct peer *peer = &mesh->peers[seat];
+    mesh->seats = MAX(mesh->seats, seat + 1);
     if (peer->stream.open) {
         if (peer->next_fd >= 0)
             fdpass_close(&peer->next_fd, 1);
@@ -238,7 +250,7 @@ int mesh_add(struct ctx *ctx, unsigned seat, int fd)
     }
     const struct frame_head hello = {.type = FRAME_HELLO,
         .flags = VERSION,
-        .call = passed_on,
+        .call = mesh->passed_on,
         .conn = ctx->identity.incarnation};
     peer->greeted = false;
     peer->version = VERSION_FIRST;
@@ -250,9 +262,9 @@ int mesh_add(struct ctx *ctx, unsigned seat, int fd)
     return r == 0 && stream_add(&peer->stream, &hello) == NULL ? -ENOMEM : r;
 }
 
-static struct position own_position(const struct ctx *ctx)
+static struct position own_position(const struct mesh *mesh)
 {
-    return (struct position){ctx->identity.incarnation, passed_on};
+    return (struct position){mesh->ctx->identity.incarnation, mesh->passed_on};
 }
 
 static size_t waiting_for(const struct peer *peer)
@@ -278,7 +290,7 @@ static bool has_room(const struct peer *peer, uint8_t type, size_t n)
     size_t waiting = waiting_for(peer) + n;
     if (waiting > (push ? (size_t)SIBLING_MAX : (size_t)SIBLING_MOST))
         return false;
-    return backlog + n <= (push ? (size_t)SIBLINGS_MAX : (size_t)SIBLINGS_MOST) ||
+    return mesh_of(peer)->backlog + n <= (push ? (size_t)SIBLINGS_MAX : (size_t)SIBLINGS_MOST) ||
            waiting <= SIBLING_SHARE;
 }
 
@@ -297,10 +309,11 @@ static void leave_out(struct peer *peer, uint64_t number)
 /* realm: 0: none, which is said by no word of it. */
 static void forward_to(struct peer *peer, uint64_t realm, const struct frame *frame)
 {
+    struct mesh *mesh = mesh_of(peer);
     struct frame_head head = frame->head;
     bool named = realm != 0;
     bool counts_only = named && peer->greeted && peer->version < VERSION_REALMS;
-    head.call = passed_on;
+    head.call = mesh->passed_on;
     if (counts_only)
         head.length = head.meta_len = head.blob_len = 0;
     if (named) {
@@ -316,7 +329,7 @@ static void forward_to(struct peer *peer, uint64_t realm, const struct frame *fr
         leave_out(peer, head.call);
         return;
     }
-    backlog += n;
+    mesh->backlog += n;
     if (named) {
         realm = htobe64(realm);
         memcpy(room, &realm, REALM_SIZE);
@@ -326,73 +339,72 @@ static void forward_to(struct peer *peer, uint64_t realm, const struct frame *fr
         memcpy(room, frame->meta.p, frame->head.length); /* its parts lie in one piece */
 }
 
-void mesh_forward(struct ctx *ctx, uint64_t realm, const struct frame *frame)
+void mesh_forward(struct mesh *mesh, uint64_t realm, const struct frame *frame)
 {
-    passed_on++;
-    if (journal_add(ctx->seat, own_position(ctx), realm, frame) < 0)
+    mesh->passed_on++;
+    if (journal_add(&mesh->journal, mesh->ctx->seat, own_position(mesh), realm, frame) < 0)
         log_error("no memory: a connection that moves may miss a message");
-    for (unsigned i = 0; i < seats; i++) {
-        if (on_air(&peers[i]) && peers[i].next_fd < 0)
-            forward_to(&peers[i], realm, frame);
+    for (unsigned i = 0; i < mesh->seats; i++) {
+        if (on_air(&mesh->peers[i]) && mesh->peers[i].next_fd < 0)
+            forward_to(&mesh->peers[i], realm, frame);
     }
 }
 
-void mesh_positions(const struct ctx *ctx, struct positions *ret_positions)
+void mesh_positions(const struct mesh *mesh, struct positions *ret_positions)
 {
-    uint64_t now = ctx_now(ctx);
+    uint64_t now = ctx_now(mesh->ctx);
     *ret_positions = (struct positions){0};
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        if (on_air(&peers[i]) || now - peers[i].gone_at < ECHO_MS)
-            ret_positions->of[i] = peers[i].heard;
+        if (on_air(&mesh->peers[i]) || now - mesh->peers[i].gone_at < ECHO_MS)
+            ret_positions->of[i] = mesh->peers[i].heard;
     }
-    ret_positions->of[ctx->seat] = own_position(ctx);
+    ret_positions->of[mesh->ctx->seat] = own_position(mesh);
 }
 
-bool mesh_complete(const struct ctx *ctx)
+bool mesh_complete(const struct mesh *mesh)
 {
-    (void)ctx;
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        if (peers[i].next_fd >= 0 || (on_air(&peers[i]) && !peers[i].greeted))
+        if (mesh->peers[i].next_fd >= 0 || (on_air(&mesh->peers[i]) && !mesh->peers[i].greeted))
             return false;
     }
     return true;
 }
 
-bool mesh_behind(void)
+bool mesh_behind(const struct mesh *mesh)
 {
-    for (unsigned i = 0; i < seats; i++) {
-        if (on_air(&peers[i]) && stream_occupied(&peers[i].stream))
+    for (unsigned i = 0; i < mesh->seats; i++) {
+        if (on_air(&mesh->peers[i]) && stream_occupied(&mesh->peers[i].stream))
             return true;
     }
     return false;
 }
 
-void mesh_mark(void)
+void mesh_mark(struct mesh *mesh)
 {
-    for (unsigned i = 0; i < seats; i++) {
-        if (on_air(&peers[i]))
-            peers[i].mark = stream_due(&peers[i].stream);
+    for (unsigned i = 0; i < mesh->seats; i++) {
+        if (on_air(&mesh->peers[i]))
+            mesh->peers[i].mark = stream_due(&mesh->peers[i].stream);
     }
 }
 
-bool mesh_past_mark(void)
+bool mesh_past_mark(const struct mesh *mesh)
 {
-    for (unsigned i = 0; i < seats; i++) {
-        if (on_air(&peers[i]) && peers[i].stream.consumed < peers[i].mark)
+    for (unsigned i = 0; i < mesh->seats; i++) {
+        if (on_air(&mesh->peers[i]) && mesh->peers[i].stream.consumed < mesh->peers[i].mark)
             return false;
     }
     return true;
 }
 
-bool mesh_has_heard(const struct ctx *ctx, const struct positions *wanted)
+bool mesh_has_heard(const struct mesh *mesh, const struct positions *wanted)
 {
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        struct position heard = i == ctx->seat ? own_position(ctx) : peers[i].heard;
+        struct position heard = i == mesh->ctx->seat ? own_position(mesh) : mesh->peers[i].heard;
         uint64_t wanted_of = wanted->of[i].incarnation;
         /* Sockets to all who are older were the first thing that we got: one of those that has
          * none had ended before. */
-        bool ended = !on_air(&peers[i]) &&
-                     (heard.incarnation == wanted_of || wanted_of < ctx->identity.incarnation);
+        bool ended = !on_air(&mesh->peers[i]) && (heard.incarnation == wanted_of ||
+                                                     wanted_of < mesh->ctx->identity.incarnation);
         if (position_before(heard, wanted->of[i]) && !ended)
             return false;
     }
@@ -417,56 +429,67 @@ static bool look_at(struct peer *peer)
     return lives || now - peer->taken_at < PROGRESS_MS;
 }
 
-bool mesh_congested(struct ctx *ctx)
+bool mesh_congested(struct mesh *mesh)
 {
     bool congested = false;
-    (void)ctx;
-    backlog = 0;
-    for (unsigned i = 0; i < seats; i++) {
-        if (!on_air(&peers[i]))
+    mesh->backlog = 0;
+    for (unsigned i = 0; i < mesh->seats; i++) {
+        if (!on_air(&mesh->peers[i]))
             continue;
-        congested |= look_at(&peers[i]);
-        backlog += waiting_for(&peers[i]);
+        congested |= look_at(&mesh->peers[i]);
+        mesh->backlog += waiting_for(&mesh->peers[i]);
     }
     return congested;
 }
 
-bool mesh_flushed(const struct ctx *ctx)
+bool mesh_flushed(const struct mesh *mesh)
 {
-    (void)ctx;
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        if (on_air(&peers[i]) && waiting_for(&peers[i]) > 0)
+        if (on_air(&mesh->peers[i]) && waiting_for(&mesh->peers[i]) > 0)
             return false;
     }
     return true;
 }
 
-uint64_t mesh_ask(void)
+uint64_t mesh_ask(struct mesh *mesh)
 {
-    const struct frame_head ping = {.type = FRAME_PING, .call = ++last_ping};
+    const struct frame_head ping = {.type = FRAME_PING, .call = ++mesh->last_ping};
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        if (on_air(&peers[i]) && tell_skipped(&peers[i]) &&
-            stream_add(&peers[i].stream, &ping) != NULL)
-            peers[i].asked = last_ping;
+        if (on_air(&mesh->peers[i]) && tell_skipped(&mesh->peers[i]) &&
+            stream_add(&mesh->peers[i].stream, &ping) != NULL)
+            mesh->peers[i].asked = mesh->last_ping;
     }
-    return last_ping;
+    return mesh->last_ping;
 }
 
-bool mesh_answered(uint64_t asked)
+bool mesh_answered(const struct mesh *mesh, uint64_t asked)
 {
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        if (on_air(&peers[i]) && peers[i].asked >= asked && peers[i].answered < asked)
+        if (on_air(&mesh->peers[i]) && mesh->peers[i].asked >= asked &&
+            mesh->peers[i].answered < asked)
             return false;
     }
     return true;
 }
 
-void mesh_shut(void)
+void mesh_shut(struct mesh *mesh)
 {
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        if (peers[i].next_fd >= 0)
-            fdpass_close(&peers[i].next_fd, 1);
-        peers[i].next_fd = -1;
-        stream_close(&peers[i].stream);
+        if (mesh->peers[i].next_fd >= 0)
+            fdpass_close(&mesh->peers[i].next_fd, 1);
+        mesh->peers[i].next_fd = -1;
+        stream_close(&mesh->peers[i].stream);
     }
 }
+
+static uint64_t raise_fence(struct ctx *ctx)
+{
+    return mesh_ask(ctx->mesh);
+}
+
+static bool fence_passed(const struct ctx *ctx, uint64_t number)
+{
+    return mesh_answered(ctx->mesh, number);
+}
+
+const struct fence mesh_fence = {.raise = raise_fence, .passed = fence_passed};

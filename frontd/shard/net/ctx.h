@@ -23,6 +23,8 @@ enum {
 };
 
 struct client;
+struct ctx;
+struct mesh;
 struct stream;
 
 /*
@@ -61,6 +63,13 @@ struct identity {
     uint32_t shards;
 };
 
+/* Whether what has been passed on so far has taken effect on all shards. */
+struct fence {
+    /* Asks for it. Returns the number to ask `passed` with. */
+    uint64_t (*raise)(struct ctx *ctx);
+    bool (*passed)(const struct ctx *ctx, uint64_t number);
+};
+
 struct ctx {
     uv_loop_t loop;
     struct poller poller;  /* of the clients' connections, for all but that they can be written */
@@ -89,7 +98,9 @@ struct ctx {
     struct slab requests;
     struct slab calls;
     struct slab stays;
-    struct slab queues;        /* what the pools' queues are made of */
+    struct slab queues; /* what the pools' queues are made of */
+    struct mesh *mesh;  /* the sockets to the other shards */
+    const struct fence *fence;
     struct idmap conns;        /* connections that stay, by the id that workers know */
     int wake_fds[SHARE_SEATS]; /* writing wakes who sits there; -1: nobody that is known */
     struct ids conn_ids;       /* of the connections to come */

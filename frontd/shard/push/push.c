@@ -174,7 +174,7 @@ void push_handle(struct ctx *ctx, const struct push_from *from, const struct fra
     if (frame->head.type == FRAME_PUBLISH) {
         publish(ctx, from->realm, frame, &topic);
         if (from->worker != NULL)
-            mesh_forward(ctx, from->realm, frame);
+            mesh_forward(ctx->mesh, from->realm, frame);
         return;
     }
     struct client *client = stay_find(ctx, frame->head.conn);
@@ -186,7 +186,20 @@ void push_handle(struct ctx *ctx, const struct push_from *from, const struct fra
     if (client != NULL && (!replaying || client->arriving))
         to_connection(client, frame, &topic);
     else if (from->worker != NULL)
-        mesh_forward(ctx, from->realm, frame);
+        mesh_forward(ctx->mesh, from->realm, frame);
+}
+
+void push_from_worker(struct worker *worker, const struct frame *frame)
+{
+    const struct pool *pool = worker->pool;
+    const struct push_from from = {.realm = pool->conf->realm_id, .worker = worker};
+    push_handle(pool->ctx, &from, frame);
+}
+
+void push_from_sibling(struct ctx *ctx, uint64_t realm, const struct frame *frame)
+{
+    const struct push_from from = {.realm = realm};
+    push_handle(ctx, &from, frame);
 }
 
 void push_replay(struct ctx *ctx, uint64_t realm, const struct frame *frame)

@@ -21,6 +21,12 @@ struct push_from {
  */
 void push_handle(struct ctx *ctx, const struct push_from *from, const struct frame *frame);
 
+/* The same for what has come on a channel: a pool_push_fn. */
+void push_from_worker(struct worker *worker, const struct frame *frame);
+
+/* The same for what another shard has passed on: a mesh_push_fn. */
+void push_from_sibling(struct ctx *ctx, uint64_t realm, const struct frame *frame);
+
 /*
  * The same once more, for those connections only that are `arriving`: it passed while they moved.
  * realm: that of the worker that has sent it.

@@ -6,9 +6,10 @@
 #include "common/log.h"
 #include "frontd/codec/cross_site.h"
 #include "frontd/shard/client/refusal.h"
-#include "frontd/shard/push/push.h"
+#include "frontd/shard/request/router.h"
 #include "frontd/shard/routes/http.h"
 #include "frontd/shard/routes/jsonrpc.h"
+#include "frontd/shard/session/duplex.h"
 #include "frontd/shard/upstream/asker.h"
 #include "frontd/shard/upstream/worker.h"
 
@@ -140,14 +141,7 @@ static bool on_part(struct call *call, size_t n)
     return true;
 }
 
-static void on_pushed(struct worker *worker, const struct frame *frame)
-{
-    struct pool *pool = worker->pool;
-    const struct push_from from = {.realm = pool->conf->realm_id, .worker = worker};
-    push_handle(pool->ctx, &from, frame);
-}
-
-static const struct call_ops call_ops = {.ended = on_ended, .part = on_part, .pushed = on_pushed};
+static const struct call_ops call_ops = {.ended = on_ended, .part = on_part};
 
 int request_init(struct ctx *ctx, struct pool *pools)
 {

@@ -5,6 +5,7 @@
 #include "common/alloc.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/context.h"
+#include "frontd/shard/request/router.h"
 #include "frontd/shard/upstream/worker.h"
 #include "proto/json_read.h"
 #include "proto/json_scan.h"

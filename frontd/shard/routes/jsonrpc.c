@@ -20,6 +20,7 @@
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/conn_events.h"
 #include "frontd/shard/request/context.h"
+#include "frontd/shard/request/router.h"
 #include "proto/envelope.h"
 #include "proto/jsonrpc.h"
 

@@ -125,18 +125,12 @@ static bool on_part(struct job *job, size_t n)
     return false;
 }
 
-static void on_pushed(struct worker *worker, const struct frame *frame)
-{
-    call_ops->pushed(worker, frame);
-}
-
 const struct pool_ops call_pool_ops = {
     .answered = on_answered,
     .delivered = on_delivered,
     .failed = on_failed,
     .given_up = on_given_up,
     .part = on_part,
-    .pushed = on_pushed,
 };
 
 static int build_frame(struct call *call, const struct call_spec *spec)

@@ -2,7 +2,6 @@
 
 /* One call in progress: who asked, where the answer goes, deadline, pool. It ends once. */
 
-#include "frontd/shard/request/router.h"
 #include "frontd/shard/upstream/pool.h"
 #include "proto/jsonrpc.h"
 
@@ -21,8 +20,6 @@ struct outcome {
 /* Call → client: the call has ended; it is no longer in its list, and gone after this returns. */
 struct call_ops {
     void (*ended)(struct call *call, const struct outcome *outcome);
-    /* A worker has something for connections that stay. */
-    void (*pushed)(struct worker *worker, const struct frame *frame);
     /* Whether `n` bytes more of its answer may be held; where not, it ends as overloaded. */
     bool (*part)(struct call *call, size_t n);
 };

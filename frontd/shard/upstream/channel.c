@@ -22,7 +22,6 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "frontd/shard/mesh/mesh.h"
 
 static struct channel *channel_of(struct stream *stream)
 {
@@ -249,7 +248,8 @@ static void on_stream_broken(struct stream *stream, const char *why)
     if (channel->state == CHANNEL_CONNECTING)
         lose(channel, why);
     else if (stream->ended && waits_for_worker(channel))
-        channel->asked = channel->asked != 0 ? channel->asked : mesh_ask();
+        channel->asked = channel->asked != 0 ? channel->asked
+                                             : channel->ctx->fence->raise(channel->ctx);
     else
         refuse(channel, why);
 }
@@ -376,7 +376,7 @@ void channel_hang_up(struct channel *channel)
         return;
     uint64_t now = ctx_now(channel->ctx);
     if (channel->asked != 0) {
-        if (mesh_answered(channel->asked))
+        if (channel->ctx->fence->passed(channel->ctx, channel->asked))
             lose(channel, "the worker has closed it");
         return;
     }

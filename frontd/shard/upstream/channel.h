@@ -75,7 +75,7 @@ struct channel {
     bool overdue;   /* it is lost since the worker has not closed it, though we go */
     uint64_t left;  /* ms: since when we wait for it to close; 0: we do not */
     uint64_t quiet; /* ms: when we had no more to say to a worker that is to close; 0: we have */
-    uint64_t asked; /* of the mesh, when the worker had closed; 0: it has not */
+    uint64_t asked; /* of ctx->fence, when the worker had closed; 0: it has not */
     struct idmap calls;
     size_t orphans; /* of them, those that are not waited for and have no slot any more */
     struct wheel_timer timer;

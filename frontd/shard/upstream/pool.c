@@ -33,12 +33,14 @@ static struct job *job_of(struct queue_item *item)
     return container_of(item, struct job, item);
 }
 
-int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct pool_ops *ops)
+int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct pool_ops *ops,
+    pool_push_fn *pushed)
 {
     *pool = (struct pool){
         .ctx = ctx,
         .conf = &ctx->conf->pools[index],
         .ops = ops,
+        .pushed = pushed,
         .no_worker_since = ctx_now(ctx),
         .random = hash_key_random().k0 | 1,
     };

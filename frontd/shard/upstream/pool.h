@@ -65,9 +65,10 @@ struct pool_ops {
      * abandoned. Returns false where they are not to be: the job is abandoned then.
      */
     bool (*part)(struct job *job, size_t n);
-    /* A worker has something for connections that stay. */
-    void (*pushed)(struct worker *worker, const struct frame *frame);
 };
+
+/* A worker has something for connections (protocol section 9): PUSH, PUBLISH and the like. */
+typedef void pool_push_fn(struct worker *worker, const struct frame *frame);
 
 /* That another shard's call goes first, which has waited longer. Zeroed at first. */
 struct deferral {
@@ -83,6 +84,7 @@ struct pool {
     struct ctx *ctx;
     const struct conf_pool *conf;
     const struct pool_ops *ops;
+    pool_push_fn *pushed;
     unsigned row;          /* in the shared memory */
     struct list workers;   /* all that are known */
     struct worker **ready; /* those that calls may be given to */
@@ -104,8 +106,9 @@ struct pool {
     bool shutting;
 };
 
-/* Returns 0 or -errno. conf: borrowed. */
-int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct pool_ops *ops);
+/* index: of the pool in the config. pushed: where its workers' pushes go. Returns 0 or -errno. */
+int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct pool_ops *ops,
+    pool_push_fn *pushed);
 
 /* Starts to look for workers. Returns 0 or -errno. */
 int pool_open(struct pool *pool);

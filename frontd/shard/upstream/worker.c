@@ -276,7 +276,7 @@ static void on_too_long(
 static void on_pushed(struct channel *channel, const struct frame *frame)
 {
     struct worker *worker = worker_of(channel);
-    worker->pool->ops->pushed(worker, frame);
+    worker->pool->pushed(worker, frame);
 }
 
 static void on_refused(struct channel *channel, const struct frame_head *head, const char *what)

@@ -42,7 +42,7 @@ static int sibling(unsigned seat)
 {
     int fds[2];
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    cr_assert_eq(mesh_add(&shardlet.ctx, seat, fds[0]), 0);
+    cr_assert_eq(mesh_add(&shardlet.mesh, seat, fds[0]), 0);
     return fds[1];
 }
 
@@ -62,7 +62,7 @@ static void set_up(void)
 
 static void tear_down(void)
 {
-    mesh_shut();
+    mesh_shut(&shardlet.mesh);
     for (unsigned i = 0; i < MEMBERS; i++)
         close(peers[i]);
     close(siblings[0]);
@@ -226,11 +226,11 @@ Test(fanout, messages_to_nobody)
     publish(0, "nobody", 3000);
     step();
     struct positions positions;
-    mesh_positions(&shardlet.ctx, &positions);
+    mesh_positions(&shardlet.mesh, &positions);
     cr_expect_leq(positions.of[ONE].seq, (uint64_t)WORK_STREAM + WORK_TURN + 2);
     cr_expect(shard_ctx_unfinished(&shardlet.ctx));
     go_on_to_the_end();
-    mesh_positions(&shardlet.ctx, &positions);
+    mesh_positions(&shardlet.mesh, &positions);
     cr_expect_eq(positions.of[ONE].seq, 3000u);
 }
 
@@ -335,7 +335,7 @@ Test(fanout, a_stream_that_is_closed)
     publish(0, "t", 3);
     step();
     cr_assert_lt(how_many_have(), (unsigned)MEMBERS);
-    mesh_shut();
+    mesh_shut(&shardlet.mesh);
     go_on_to_the_end();
     for (unsigned i = 0; i < MEMBERS; i++)
         cr_assert_str_eq(sent_to(i), "A1\nA2\nA3\n", "member %u", i);
@@ -360,7 +360,7 @@ Test(fanout, ends_before_connections_are_sent)
     publish(0, "t", 1);
     step();
     cr_assert_lt(how_many_have(), (unsigned)MEMBERS);
-    mesh_positions(&shardlet.ctx, &positions);
+    mesh_positions(&shardlet.mesh, &positions);
     cr_assert_eq(positions.of[ONE].seq, 1u);
     give_start(&shardlet.clients, 3600 * 1000, true);
     int pair[2];

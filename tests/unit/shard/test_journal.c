@@ -8,6 +8,7 @@
 enum { PUSHES_MAX = 4096, BYTES_MAX = FRAME_HEAD_SIZE + 64 };
 
 static size_t in_use_before;
+static struct journal journal;
 static struct {
     uint64_t numbers[PUSHES_MAX]; /* of the pushes, in the order in which they came */
     size_t count;
@@ -16,12 +17,13 @@ static struct {
 static void set_up(void)
 {
     in_use_before = mem_in_use();
+    journal_init(&journal);
 }
 
 static void tear_down(void)
 {
-    journal_record(JOURNAL_TAKE, false);
-    cr_assert_eq(journal_size(), 0);
+    journal_record(&journal, JOURNAL_TAKE, false);
+    cr_assert_eq(journal_size(&journal), 0);
     cr_assert_eq(mem_in_use(), in_use_before, "all memory is given back");
 }
 
@@ -37,7 +39,7 @@ static int add(unsigned seat, struct position position, uint64_t number, uint32_
     frame_head_write(&head, (uint8_t *)bytes);
     memset(bytes + FRAME_HEAD_SIZE, (char)number, n);
     cr_assert_eq(frame_read(bytes, sizeof(bytes), FRAME_MAX_DEFAULT, &frame, &used), 0);
-    int r = journal_add(seat, position, number * 3, &frame);
+    int r = journal_add(&journal, seat, position, number * 3, &frame);
     memset(bytes, 0, sizeof(bytes)); /* a copy is kept */
     return r;
 }
@@ -56,7 +58,7 @@ static void on_replay(struct ctx *ctx, uint64_t realm, const struct frame *frame
 static void replay(const struct positions *heard)
 {
     replayed.count = 0;
-    journal_replay(heard, on_replay, (struct ctx *)(void *)&replayed);
+    journal_replay(&journal, heard, on_replay, (struct ctx *)(void *)&replayed);
 }
 
 static void expect_replayed(const struct positions *heard, const uint64_t *wanted, size_t n)
@@ -91,26 +93,26 @@ Test(journal, keeps_nothing_unless_told)
 {
     static const struct positions nothing;
     cr_assert_eq(add(1, (struct position){1, 1}, 1, 8), 0);
-    cr_assert_eq(journal_size(), 0);
+    cr_assert_eq(journal_size(&journal), 0);
     expect_replayed(&nothing, NULL, 0);
-    journal_record(JOURNAL_TAKE, true);
+    journal_record(&journal, JOURNAL_TAKE, true);
     cr_assert_eq(add(1, (struct position){1, 2}, 2, 8), 0);
-    cr_assert_eq(journal_size(), (size_t)FRAME_HEAD_SIZE + 8);
-    journal_record(JOURNAL_TAKE, true); /* what is kept stays */
+    cr_assert_eq(journal_size(&journal), (size_t)FRAME_HEAD_SIZE + 8);
+    journal_record(&journal, JOURNAL_TAKE, true); /* what is kept stays */
     expect_replayed(&nothing, (uint64_t[]){2}, 1);
-    journal_record(JOURNAL_TAKE, false);
-    cr_assert_eq(journal_size(), 0);
+    journal_record(&journal, JOURNAL_TAKE, false);
+    cr_assert_eq(journal_size(&journal), 0);
     expect_replayed(&nothing, NULL, 0);
     cr_assert_eq(add(1, (struct position){1, 3}, 3, 8), 0);
     expect_replayed(&nothing, NULL, 0);
-    journal_record(JOURNAL_TAKE, true);
+    journal_record(&journal, JOURNAL_TAKE, true);
     expect_replayed(&nothing, NULL, 0);
 }
 
 Test(journal, gives_what_is_new_in_order)
 {
     struct positions heard = {0};
-    journal_record(JOURNAL_TAKE, true);
+    journal_record(&journal, JOURNAL_TAKE, true);
     cr_assert_eq(add(3, (struct position){7, 1}, 1, 0), 0);
     cr_assert_eq(add(0, (struct position){9, 1}, 2, 1), 0);
     cr_assert_eq(add(3, (struct position){7, 2}, 3, 64), 0);
@@ -137,22 +139,22 @@ Test(journal, drops_what_was_heard)
     static const struct positions nothing;
     struct positions heard = {0};
     size_t one = FRAME_HEAD_SIZE + 10;
-    journal_record(JOURNAL_TAKE, true);
+    journal_record(&journal, JOURNAL_TAKE, true);
     for (uint64_t i = 1; i <= 100; i++)
         cr_assert_eq(add(i % 2, (struct position){1, i}, i, 10), 0);
-    cr_assert_eq(journal_size(), 100 * one);
-    journal_trim(&heard);
-    cr_assert_eq(journal_size(), 100 * one);
+    cr_assert_eq(journal_size(&journal), 100 * one);
+    journal_trim(&journal, &heard);
+    cr_assert_eq(journal_size(&journal), 100 * one);
     heard.of[0] = (struct position){1, 98};
-    journal_trim(&heard);
-    cr_assert_eq(journal_size(), 51 * one, "50 of the other seat, and one");
+    journal_trim(&journal, &heard);
+    cr_assert_eq(journal_size(&journal), 51 * one, "50 of the other seat, and one");
     heard.of[0] = (struct position){0};
     heard.of[1] = (struct position){1, 97};
-    journal_trim(&heard);
+    journal_trim(&journal, &heard);
     expect_replayed(&nothing, (uint64_t[]){99, 100}, 2);
     heard.of[0] = heard.of[1] = (struct position){2, 0};
-    journal_trim(&heard);
-    cr_assert_eq(journal_size(), 0);
+    journal_trim(&journal, &heard);
+    cr_assert_eq(journal_size(&journal), 0);
     cr_assert_eq(mem_in_use(), in_use_before);
     cr_assert_eq(add(0, (struct position){2, 1}, 101, 10), 0, "it still records");
     expect_replayed(&nothing, (uint64_t[]){101}, 1);
@@ -161,12 +163,12 @@ Test(journal, drops_what_was_heard)
 Test(journal, without_memory)
 {
     static const struct positions nothing;
-    journal_record(JOURNAL_TAKE, true);
+    journal_record(&journal, JOURNAL_TAKE, true);
     cr_assert_eq(add(0, (struct position){1, 1}, 1, 8), 0);
     mem_fail_after(0);
     cr_assert_eq(add(0, (struct position){1, 2}, 2, 8), -ENOMEM);
     mem_fail_after(-1);
-    cr_assert_eq(journal_size(), (size_t)FRAME_HEAD_SIZE + 8);
+    cr_assert_eq(journal_size(&journal), (size_t)FRAME_HEAD_SIZE + 8);
     cr_assert_eq(add(0, (struct position){1, 3}, 3, 8), 0);
     expect_replayed(&nothing, (uint64_t[]){1, 3}, 2);
 }
@@ -194,7 +196,7 @@ Test(journal, as_a_model_has_it)
     size_t count = 0;
     size_t first = 0; /* before it none is kept */
     uint32_t random = 99;
-    journal_record(JOURNAL_TAKE, true);
+    journal_record(&journal, JOURNAL_TAKE, true);
     for (uint64_t step = 0; step < STEPS; step++) {
         unsigned seat = next_random(&random) % SEATS;
         struct positions heard = {0};
@@ -220,7 +222,7 @@ Test(journal, as_a_model_has_it)
         size_t k = 0;
         replay(&heard);
         if (trims)
-            journal_trim(&heard);
+            journal_trim(&journal, &heard);
         for (size_t i = first; i < count; i++) {
             bool later = position_before(heard.of[model[i].seat], model[i].position);
             if (model[i].kept && later)
@@ -230,7 +232,7 @@ Test(journal, as_a_model_has_it)
             first += i == first && !model[i].kept;
         }
         cr_assert_eq(k, replayed.count);
-        cr_assert_eq(journal_size(), size);
+        cr_assert_eq(journal_size(&journal), size);
     }
 }
 
@@ -245,20 +247,20 @@ Test(journal, is_bounded)
         .type = FRAME_PUSH, .length = (uint32_t)(one - FRAME_HEAD_SIZE)};
     frame_head_write(&head, (uint8_t *)bytes);
     cr_assert_eq(frame_read(bytes, one, FRAME_MAX_DEFAULT, &frame, &used), 0);
-    journal_record(JOURNAL_TAKE, true);
+    journal_record(&journal, JOURNAL_TAKE, true);
     cr_assert_eq(add(0, (struct position){1, 1}, 1, 0), 0);
     cr_assert_eq(add(0, (struct position){1, 2}, 2, (uint32_t)(one - 2 * FRAME_HEAD_SIZE) % 64), 0);
-    size_t first = journal_size();
+    size_t first = journal_size(&journal);
     uint64_t n = (JOURNAL_MOST - first) / one;
     for (uint64_t i = 0; i < n; i++)
-        cr_assert_eq(journal_add(1, (struct position){1, i}, 0, &frame), 0);
-    cr_assert_eq(journal_dropped(), 0u);
-    cr_assert_eq(journal_size(), first + n * one);
-    cr_assert_eq(journal_add(1, (struct position){1, n}, 0, &frame), 0);
-    cr_assert_eq(journal_size(), (n + 1) * one, "as much as may be");
-    cr_assert_eq(journal_dropped(), 2u, "the two small ones");
-    cr_assert_eq(journal_dropped(), 0u, "since it was last asked");
-    cr_assert_eq(journal_add(1, (struct position){1, n + 1}, 0, &frame), 0);
-    cr_assert_eq(journal_size(), (n + 1) * one);
-    cr_assert_eq(journal_dropped(), 1u);
+        cr_assert_eq(journal_add(&journal, 1, (struct position){1, i}, 0, &frame), 0);
+    cr_assert_eq(journal_dropped(&journal), 0u);
+    cr_assert_eq(journal_size(&journal), first + n * one);
+    cr_assert_eq(journal_add(&journal, 1, (struct position){1, n}, 0, &frame), 0);
+    cr_assert_eq(journal_size(&journal), (n + 1) * one, "as much as may be");
+    cr_assert_eq(journal_dropped(&journal), 2u, "the two small ones");
+    cr_assert_eq(journal_dropped(&journal), 0u, "since it was last asked");
+    cr_assert_eq(journal_add(&journal, 1, (struct position){1, n + 1}, 0, &frame), 0);
+    cr_assert_eq(journal_size(&journal), (n + 1) * one);
+    cr_assert_eq(journal_dropped(&journal), 1u);
 }

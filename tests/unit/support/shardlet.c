@@ -8,7 +8,7 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/shard/handover/sender.h"
-#include "frontd/shard/mesh/mesh.h"
+#include "frontd/shard/push/push.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/session/duplex.h"
 #include "frontd/shard/turn.h"
@@ -49,7 +49,8 @@ void shardlet_init(struct shardlet *shardlet, const char *conf, unsigned seat)
     ctx->identity = (struct identity){.instance = "test", .incarnation = seat + 1, .shards = 1};
     ids_init(&ctx->conn_ids, (const uint8_t[IDS_KEY_SIZE]){1}, ctx->identity.incarnation);
     CHECK(shard_ctx_init(ctx, shardlet->conf, share) == 0);
-    mesh_init(ctx);
+    CHECK(mesh_init(&shardlet->mesh, ctx, push_from_sibling) == 0);
+    ctx->fence = &mesh_fence;
     list_init(&shardlet->clients);
     shardlet->pools = mem_zalloc(shardlet->conf->npools * sizeof(*shardlet->pools));
     CHECK(shardlet->pools != NULL);
@@ -58,7 +59,7 @@ void shardlet_init(struct shardlet *shardlet, const char *conf, unsigned seat)
         names[i] = shardlet->conf->pools[i].name;
     share_set_pools(share, names, shardlet->conf->npools);
     for (uint32_t i = 0; i < shardlet->conf->npools; i++)
-        CHECK(pool_init(&shardlet->pools[i], ctx, i, &call_pool_ops) == 0);
+        CHECK(pool_init(&shardlet->pools[i], ctx, i, &call_pool_ops, push_from_worker) == 0);
     shardlet_use(shardlet);
 }
 

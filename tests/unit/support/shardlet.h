@@ -7,10 +7,12 @@
  */
 
 #include "frontd/shard/client/client.h"
+#include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/upstream/pool.h"
 
 struct shardlet {
     struct ctx ctx;
+    struct mesh mesh;
     struct conf *conf;
     struct pool *pools;
     struct list clients;
