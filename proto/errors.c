@@ -34,3 +34,12 @@ unsigned rpc_error_status(enum rpc_error code)
     }
     return 500;
 }
+
+int rpc_error_write(struct buf *out, enum rpc_error error, struct span id)
+{
+    if (id.n == 0)
+        id = SPAN("null");
+    return buf_printf(out,
+        "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":%d,\"message\":\"%s\"},\"id\":%.*s}", (int)error,
+        rpc_error_message(error), (int)id.n, id.p);
+}

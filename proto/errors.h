@@ -2,7 +2,7 @@
 
 /* Errors made by the front (protocol section 6), and those that JSON-RPC 2.0 itself has. */
 
-#include "common/base.h"
+#include "common/buf.h"
 
 enum rpc_error {
     RPC_PARSE_ERROR = -32700,
@@ -25,3 +25,6 @@ const char *rpc_error_message(enum rpc_error code);
 
 /* The HTTP status that goes with it. */
 unsigned rpc_error_status(enum rpc_error code);
+
+/* The text of a JSON-RPC error, appended. id: JSON text. Returns 0 or -ENOMEM. */
+int rpc_error_write(struct buf *out, enum rpc_error error, struct span id);

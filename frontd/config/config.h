@@ -63,7 +63,7 @@ struct conf_limits {
     uint64_t idle_timeout;
 };
 
-enum conf_kind { CONF_JSONRPC, CONF_HTTP, CONF_WEBSOCKET, CONF_STREAM };
+enum conf_kind { CONF_JSONRPC, CONF_HTTP, CONF_WEBSOCKET, CONF_STREAM, CONF_KINDS };
 
 enum conf_protocol { CONF_PROTOCOL_HTTP, CONF_PROTOCOL_FRAME, CONF_PROTOCOL_LINE };
 

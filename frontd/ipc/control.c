@@ -4,6 +4,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "common/log.h"
+
 static const uint32_t CTL_MAGIC = 0x46726e74; /* "Frnt" */
 
 static size_t message_size(unsigned type)
@@ -101,4 +103,17 @@ int ctl_receive(int sock, struct ctl_message *ret_message, int *fds, size_t *ret
     else
         *ret_nfds = nfds;
     return r;
+}
+
+void ctl_tell_hung(const char *path, bool late)
+{
+    struct ctl_message message = {.u.hung.late = late};
+    const char *slash = strrchr(path, '/');
+    const char *file = slash == NULL ? path : slash + 1;
+    if (strlen(file) >= sizeof(message.u.hung.file))
+        return;
+    memcpy(message.u.hung.file, file, strlen(file));
+    int r = ctl_send(CTL_FD, CTL_HUNG, &message, NULL, 0);
+    if (r < 0)
+        log_debug("cannot tell the supervisor of %s: %s", file, log_error_text(r));
 }

@@ -124,3 +124,10 @@ int ctl_receive(int sock, struct ctl_message *ret_message, int *fds, size_t *ret
  * a peer that may be anybody: close() may wait for what is on the other side of a descriptor.
  */
 int ctl_receive_all(int sock, struct ctl_message *ret_message, int *fds, size_t *ret_nfds);
+
+/*
+ * Tells the supervisor of a worker of its own that seems to hang. path: of its socket. late: it has
+ * not answered a call; else not even PING. What the supervisor does about it is its business; where
+ * there is none, nobody does anything.
+ */
+void ctl_tell_hung(const char *path, bool late);

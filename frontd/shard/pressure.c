@@ -18,7 +18,6 @@
 #include "frontd/shard/pressure.h"
 
 #include "common/log.h"
-#include "frontd/shard/session/duplex.h"
 
 enum {
     END_MS = 10,         /* between two walks */
@@ -68,7 +67,7 @@ static size_t find_largest(const struct list *all, enum holders which, struct ho
             continue;
         size_t held = client_holds(client);
         if (which == HOLDERS_IDLE)
-            held += sizeof(*client) + (client->stay == NULL ? 0 : sizeof(*client->stay));
+            held += sizeof(*client) + client_session(client)->size;
         *ret_total += held;
         if (held == 0 || (n == room && held <= heap[0].held))
             continue;

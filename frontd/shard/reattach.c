@@ -118,16 +118,3 @@ void report_close(struct report *report)
     uv_close((uv_handle_t *)&report->timer, NULL);
     uv_close((uv_handle_t *)&report->terminate, NULL);
 }
-
-void report_hung(const char *path, bool late)
-{
-    struct ctl_message message = {.u.hung.late = late};
-    const char *slash = strrchr(path, '/');
-    const char *file = slash == NULL ? path : slash + 1;
-    if (strlen(file) >= sizeof(message.u.hung.file))
-        return;
-    memcpy(message.u.hung.file, file, strlen(file));
-    int r = ctl_send(CTL_FD, CTL_HUNG, &message, NULL, 0);
-    if (r < 0)
-        log_debug("cannot tell the supervisor of %s: %s", file, log_error_text(r));
-}

@@ -34,12 +34,5 @@ void report_init(struct report *report, uv_loop_t *loop, int control);
 /* The supervisor is gone. run_dir: borrowed. */
 void report_start(struct report *report, const struct report_ops *ops, const char *run_dir);
 
-/*
- * Tells the supervisor of a worker of its own that seems to hang. path: of its socket. late: it has
- * not answered a call; else not even PING. What the supervisor does about it is its business; where
- * there is none, nobody does anything.
- */
-void report_hung(const char *path, bool late);
-
 /* For the end of the loop; accepts one that was never set up. */
 void report_close(struct report *report);

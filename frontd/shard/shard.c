@@ -31,6 +31,7 @@
 #include "frontd/shard/handover/sender.h"
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/net/resolver.h"
+#include "frontd/shard/parts.h"
 #include "frontd/shard/pressure.h"
 #include "frontd/shard/push/fanout.h"
 #include "frontd/shard/push/push.h"
@@ -54,7 +55,7 @@ enum {
 
 struct shard {
     struct ctx ctx;
-    struct mesh mesh;
+    struct parts parts;
     struct conf *conf;
     struct share *share;
     struct pool *pools;
@@ -153,15 +154,15 @@ static void finish(struct shard *shard)
     acceptor_close(&shard->acceptor);
     give_shut();
     take_shut();
-    shard_ctx_begin(&shard->ctx);
+    turn_begin(&shard->ctx);
     list_for_each_safe (node, &shard->acceptor.clients)
         client_doom(container_of(node, struct client, node));
-    shard_ctx_flush(&shard->ctx);
+    turn_flush(&shard->ctx);
     fanout_finish(&shard->ctx); /* nobody is left for whom it is */
     for (size_t i = 0; i < shard->npools; i++)
         pool_shut(&shard->pools[i]);
-    shard_ctx_flush(&shard->ctx);
-    mesh_shut(&shard->mesh);
+    turn_flush(&shard->ctx);
+    mesh_shut(&shard->parts.mesh);
     poller_close(&shard->ctx.poller);
     poller_close(&shard->ctx.writers);
     resolver_close();
@@ -199,7 +200,7 @@ static void leave_workers(struct shard *shard)
     shard->left = true;
     for (size_t i = 0; i < shard->npools; i++)
         pool_leave(&shard->pools[i]);
-    shard_ctx_flush(&shard->ctx);
+    turn_flush(&shard->ctx);
 }
 
 static void go_on_draining(struct shard *shard)
@@ -238,8 +239,8 @@ static void go_on_leaving(struct shard *shard)
     leave_workers(shard);
     for (size_t i = 0; i < shard->npools; i++)
         silent &= pool_hang_up(&shard->pools[i]);
-    shard_ctx_flush(&shard->ctx);
-    if (silent && mesh_flushed(&shard->mesh))
+    turn_flush(&shard->ctx);
+    if (silent && mesh_flushed(&shard->parts.mesh))
         finish(shard);
 }
 
@@ -252,14 +253,14 @@ static void hold_back(struct shard *shard)
 {
     static struct log_limit limit;
     struct ctx *ctx = &shard->ctx;
-    bool congested = mesh_congested(&shard->mesh);
+    bool congested = mesh_congested(&shard->parts.mesh);
     congested |= take_overloaded() || give_overloaded();
     if (congested || shard->congested) { /* always: workers come, and get calls */
         shard->congested = congested;
         for (size_t i = 0; i < shard->npools; i++)
             pool_set_deaf(&shard->pools[i], congested);
     }
-    uint64_t dropped = journal_dropped(&shard->mesh.journal);
+    uint64_t dropped = journal_dropped(&shard->parts.mesh.journal);
     if (dropped > 0) {
         share_count(&ctx->count->unheard, dropped);
         log_limited(&limit, ctx_now(ctx), LOG_WARNING,
@@ -373,16 +374,16 @@ static void on_turn_end(uv_prepare_t *handle)
         return;
     if (shard->opening && !shard->running && !shard->ctx.draining)
         be_ready_when_settled(shard);
-    shard_ctx_begin(&shard->ctx);
+    turn_begin(&shard->ctx);
     take_turn();
     give_prepare();
-    shard_ctx_flush(&shard->ctx); /* answers go out before what is left over is gone on with */
+    turn_flush(&shard->ctx); /* answers go out before what is left over is gone on with */
     give_turn();
     pressure_turn(&shard->ctx, &shard->acceptor.clients);
-    shard_ctx_flush(&shard->ctx);
+    turn_flush(&shard->ctx);
     /* Connections that are on their way to this shard are served by nobody meanwhile. */
-    shard_ctx_go_on(&shard->ctx, take_waiting() ? WORK_HAND_OVER : WORK_TURN);
-    shard_ctx_flush(&shard->ctx);
+    turn_go_on(&shard->ctx, take_waiting() ? WORK_HAND_OVER : WORK_TURN);
+    turn_flush(&shard->ctx);
     hold_back(shard);
     for (size_t i = 0; i < shard->npools; i++)
         pool_turn(&shard->pools[i]);
@@ -395,7 +396,7 @@ static void on_turn_end(uv_prepare_t *handle)
     if (shard->finished)
         return;
     set_tick(shard);
-    if (shard_ctx_unfinished(&shard->ctx))
+    if (turn_unfinished(&shard->ctx))
         uv_idle_start(&shard->more, on_more);
     else
         uv_idle_stop(&shard->more);
@@ -411,10 +412,10 @@ static void on_drain_limit(uv_timer_t *timer)
     log_warning("the drain limit has passed: closing %zu connections", left);
     list_for_each_safe (node, &shard->acceptor.clients) {
         struct client *client = container_of(node, struct client, node);
-        if (client->stay != NULL)
-            stay_say_goodbye(client);
+        if (client_is_duplex(client))
+            duplex_say_goodbye(client);
     }
-    shard_ctx_flush(&shard->ctx);
+    turn_flush(&shard->ctx);
     finish(shard);
 }
 
@@ -590,12 +591,8 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
     if (r == 0 && names >= 0)
         r = resolver_open(ctx, names);
     if (r == 0)
-        r = shard_ctx_init(ctx, shard->conf, shard->share);
-    topics_init(stay_subscriptions);
+        r = parts_init(&shard->parts, ctx, shard->conf, shard->share);
     give_init(ctx);
-    ctx->fence = &mesh_fence;
-    if (r == 0)
-        r = mesh_init(&shard->mesh, ctx, push_from_sibling);
     if (r == 0)
         r = init_handles(shard);
     if (r == 0)
@@ -628,9 +625,10 @@ static int on_run(struct shard *shard)
     shard->pools = mem_zalloc(shard->conf->npools * sizeof(*shard->pools));
     if (shard->pools == NULL)
         return -ENOMEM;
-    int r = request_init(ctx, shard->pools);
+    int r = 0;
+    request_init(ctx, shard->pools);
     for (uint32_t i = 0; r == 0 && i < shard->conf->npools; i++) {
-        r = pool_init(&shard->pools[i], ctx, i, &call_pool_ops, push_from_worker);
+        r = parts_init_pool(&shard->pools[i], ctx, i);
         if (r == 0) {
             shard->npools++;
             r = pool_open(&shard->pools[i]);
@@ -663,7 +661,7 @@ static int on_peer(struct shard *shard, unsigned seat, const int *fds)
     if (*wake >= 0)
         close(*wake);
     *wake = fds[CTL_PEER_WAKE];
-    return mesh_add(&shard->mesh, seat, fds[CTL_PEER_SOCK]);
+    return mesh_add(&shard->parts.mesh, seat, fds[CTL_PEER_SOCK]);
 }
 
 static int on_message(struct shard *shard, const struct ctl_message *message, const int *fds)
@@ -808,11 +806,8 @@ static void deinit(struct shard *shard)
         pool_deinit(&shard->pools[i]);
     mem_free(shard->pools);
     acceptor_deinit(&shard->acceptor);
-    request_deinit();
-    topics_deinit();
-    mesh_deinit(&shard->mesh);
     message_forget_restored();
-    shard_ctx_deinit(ctx);
+    parts_deinit(&shard->parts, ctx);
     share_unmap(shard->share);
     conf_free(shard->conf);
     fdpass_close(shard->fds, CTL_START_FDS);

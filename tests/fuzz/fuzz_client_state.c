@@ -82,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     close(fds[1]);
     const struct ctx *ctx = &shard.ctx;
-    CHECK(ctx->clients.used == 0 && ctx->stays.used == 0 && ctx->requests.used == 0);
+    CHECK(ctx->clients.used == 0 && ctx->duplexes.used == 0 && ctx->requests.used == 0);
     CHECK(ctx->calls.used == 0 && ctx->conns.count == 0);
     return 0;
 }

@@ -34,9 +34,6 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/shard/client/refusal.h"
-#include "frontd/shard/request/request.h"
-#include "frontd/shard/session/duplex.h"
-#include "frontd/shard/session/http1_session.h"
 
 enum {
     LINGER_MS = 2000,      /* after our last byte: time for the client to read it and close */
@@ -132,22 +129,29 @@ static void wait_for(struct client *client, uint16_t events)
     client->events = events;
 }
 
+/* It is read again. */
+static void resumed(struct client *client)
+{
+    const struct session_ops *session = client_session(client);
+    if (session->resumed != NULL)
+        session->resumed(client);
+}
+
 static void set_starved(struct client *client, bool starved)
 {
     if (LIKELY(client->starved == starved))
         return;
     client->starved = starved;
     client->ctx->memory.unread += starved ? 1U : -1U;
-    if (!starved && client->stay != NULL)
-        stay_resume(client); /* it could not be heard */
+    if (!starved)
+        resumed(client); /* it could not be heard */
 }
 
 void client_strip(struct client *client)
 {
     client->state = CLIENT_CLOSED;
     client->touched = true; /* for good: nothing below is to queue it again */
-    list_for_each_safe (node, &client->requests)
-        request_abandon(container_of(node, struct request, node));
+    client->ctx->requests_ops->abandon(client);
     client_session(client)->gone(client);
     client_free_pending(client);
     buf_deinit(&client->out);
@@ -237,8 +241,8 @@ bool client_fits(struct client *client, size_t n, size_t own, bool at_once)
     if (LIKELY(waiting_besides(client) + client->held_back - own <= limit && !out))
         return true;
     client_write(client);
-    if (client->stay != NULL && waiting_besides(client) > limit)
-        stay_yield(client);
+    if (client_is_duplex(client) && waiting_besides(client) > limit)
+        client_session(client)->yield(client);
     size_t waiting = waiting_besides(client);
     return !(out && waiting + n > OUT_SMALL) && (waiting + client->held_back - own <= limit ||
                                                     (at_once && waiting + n <= limit / SMALL_PART));
@@ -254,11 +258,9 @@ static size_t buffered(const struct client *client)
 size_t client_holds(const struct client *client)
 {
     size_t n = buffered(client);
-    if (client->stay != NULL)
-        n += stay_held(client->stay);
-    list_for_each (node, &client->requests)
-        n += request_holds(container_of(node, struct request, node));
-    return n;
+    if (client_is_duplex(client))
+        n += client_session(client)->holds(client);
+    return n + client->ctx->requests_ops->hold(client);
 }
 
 /* Whether it holds more than one may that is read while the shard is that short of memory. */
@@ -273,7 +275,7 @@ char *client_room(struct client *client, size_t n)
     char *room = NULL;
     client_touch(client);
     /* What is pushed behind a large answer is to know it as one: see client_large(). */
-    bool large = client->stay != NULL && n > client->ctx->conf->limits.write_buffer;
+    bool large = client_is_duplex(client) && n > client->ctx->conf->limits.write_buffer;
     if (client->queue == NULL && LIKELY(!large)) {
         room = buf_room(&client->out, n);
         if (room != NULL)
@@ -309,8 +311,8 @@ void client_become_used(struct client *client)
 /* Why, for frontd.disconnect. */
 static void set_code(struct client *client, unsigned code)
 {
-    if (client->stay != NULL && client->stay->code == 0)
-        client->stay->code = (uint16_t)code;
+    if (client_is_duplex(client))
+        client_session(client)->set_code(client, code);
 }
 
 bool client_evict(struct client *client)
@@ -333,12 +335,12 @@ static void start_clocks(struct client *client)
 /* What the client could not say while it was not read is not held against it. */
 static void set_unread(struct client *client, bool unread)
 {
-    bool resumed = client->unread && !unread;
+    bool again = client->unread && !unread;
     client->unread = unread;
-    if (resumed && client->pending != NULL)
+    if (again && client->pending != NULL)
         start_clocks(client);
-    if (resumed && client->stay != NULL)
-        stay_resume(client);
+    if (again)
+        resumed(client);
 }
 
 /*
@@ -349,8 +351,8 @@ static bool must_starve(const struct client *client, enum memory_level level)
 {
     if (client->fed && level < MEMORY_SHORT)
         return false;
-    return holds_much(client, level) ||
-           (level >= MEMORY_SHORT && client->stay != NULL && client->stay->route->raw);
+    return holds_much(client, level) || (level >= MEMORY_SHORT && client_is_duplex(client) &&
+                                            client_session(client)->route(client)->raw);
 }
 
 /*
@@ -361,7 +363,7 @@ static size_t ahead_room(const struct client *client)
 {
     size_t limit = (size_t)client->ctx->conf->limits.body + CTX_READ_SIZE;
     size_t used = client->pending == NULL ? 0 : buf_len(&client->pending->bytes);
-    if (client->stay == NULL || client->stay->kind == STAY_LINE || client->state != CLIENT_OPEN ||
+    if (client_session(client)->ahead == NULL || client->state != CLIENT_OPEN ||
         client->last_request || client->held || client->shut || used >= limit)
         return 0;
     return limit - used;
@@ -381,10 +383,10 @@ static void wait_for_what_matters(struct client *client)
     /* Who is not read, but waits for an answer, may leave. (A pipelining HTTP client whose reading
      * is paused has requests unread, which its end would overtake; see also on_hang_up().) */
     bool leaves = client->state == CLIENT_OPEN && !read && !client->shut &&
-                  (client->last_request || client->stay != NULL || client->starved);
+                  (client->last_request || client_is_duplex(client) || client->starved);
     uint16_t events = (read ? EPOLLIN : 0) | (write ? EPOLLOUT : 0) | (leaves ? EPOLLRDHUP : 0);
-    if (UNLIKELY(read && client->stay != NULL && !client_is_read(client)))
-        stay_resume(client);
+    if (UNLIKELY(read && !client_is_read(client)))
+        resumed(client);
     bool told = client->deserted || (client->state == CLIENT_LINGERING && client->shut);
     wait_for(client, told && !read ? 0 : events | CLIENT_LOST);
 }
@@ -421,7 +423,7 @@ static uint64_t due(const struct client *client)
     uint64_t guess_at = UINT64_MAX; /* when more may be started: no limit of the client's */
     if (UNLIKELY(client->guessed) && (client->paused || client->backlog))
         guess_at = ctx_now(client->ctx) + EXPECT_STEP_MS;
-    if (stalled_at != UINT64_MAX && client->stay == NULL)
+    if (stalled_at != UINT64_MAX && !client_is_duplex(client))
         return MIN(stalled_at, guess_at);
     return MIN(MIN(MIN(stalled_at, guess_at), silent(client)), client_session(client)->due(client));
 }
@@ -463,6 +465,21 @@ static size_t run(
     return client->last_request ? 0 : n; /* what follows the last request is not looked at */
 }
 
+/* Whether something is incomplete of which no byte is left. */
+static bool midway(const struct client *client, const union codec_state *codec)
+{
+    const struct session_ops *session = client_session(client);
+    return session->midway != NULL && session->midway(codec, client);
+}
+
+/* There is something in client->pending. */
+static void put_aside(struct client *client)
+{
+    const struct session_ops *session = client_session(client);
+    if (session->waiting != NULL)
+        session->waiting(client);
+}
+
 /* Puts the rest of what was read aside. */
 static void set_aside(
     struct client *client, const union codec_state *codec, const char *p, size_t n)
@@ -476,7 +493,7 @@ static void set_aside(
     pending->codec = *codec;
     client->pending = pending;
     start_clocks(client);
-    client_session(client)->waiting(client);
+    put_aside(client);
 }
 
 /* Goes on with what was put aside. Returns whether what is left is another request's. */
@@ -487,7 +504,7 @@ static bool go_on(struct client *client)
     char *bytes = buf_data(&pending->bytes);
     size_t before = buf_len(&pending->bytes);
     size_t left = run(client, &pending->codec, bytes, before, &rest);
-    if (left == 0 && !client_session(client)->midway(&pending->codec, client)) {
+    if (left == 0 && !midway(client, &pending->codec)) {
         client_free_pending(client);
         return true;
     }
@@ -496,7 +513,7 @@ static bool go_on(struct client *client)
     buf_consume(&pending->bytes, used);
     if (used > 0)
         start_clocks(client);
-    client_session(client)->waiting(client);
+    put_aside(client);
     return used > 0;
 }
 
@@ -511,20 +528,14 @@ static void look_ahead(struct client *client)
     size_t left = session->ahead(
         client, &pending->codec, buf_data(&pending->bytes), buf_len(&pending->bytes));
     buf_truncate(&pending->bytes, left);
-    if (left == 0 && !session->midway(&pending->codec, client))
+    if (left == 0 && !midway(client, &pending->codec))
         client_free_pending(client);
-}
-
-/* How much of an incomplete message there is: what comes between its parts is no progress. */
-static size_t gathered(const struct client *client, const struct pending *pending)
-{
-    return client->stay->kind == STAY_WEBSOCKET ? pending->codec.ws.message
-                                                : buf_len(&pending->bytes);
 }
 
 static void take_more(struct client *client, struct pending *pending, const char *p, size_t n)
 {
-    size_t before = client->stay == NULL ? 0 : gathered(client, pending);
+    const struct session_ops *session = client_session(client);
+    size_t before = session->gathered == NULL ? 0 : session->gathered(pending);
     pending->continue_owed = false; /* it did not wait for it */
     if (buf_append(&pending->bytes, p, n) < 0) {
         client_doom(client);
@@ -532,8 +543,9 @@ static void take_more(struct client *client, struct pending *pending, const char
     }
     if (go_on(client) || client->pending != pending)
         return;
-    if (client->stay != NULL) {
-        size_t now = gathered(client, pending);
+    session = client_session(client);
+    if (session->gathered != NULL) {
+        size_t now = session->gathered(pending);
         n = now > before ? now - before : 0;
     }
     pending->window_bytes += (uint32_t)n;
@@ -551,7 +563,7 @@ static void take_bytes(struct client *client, char *p, size_t n)
     char *rest;
     memset(&codec, 0, sizeof(codec));
     size_t left = run(client, &codec, p, n, &rest);
-    if (left > 0 || client_session(client)->midway(&codec, client))
+    if (left > 0 || midway(client, &codec))
         set_aside(client, &codec, rest, left);
 }
 
@@ -561,7 +573,7 @@ static bool has_more_to_start(const struct client *client)
 {
     bool waits = client->paused || (client->pending != NULL && !client_may_start(client));
     return client->state == CLIENT_OPEN && waits && !client->last_request &&
-           !stay_ends_at_once(client);
+           !client_session(client)->ends_at_once;
 }
 
 /* What it sent before its end may not be started yet: its end comes up once more when it has been.
@@ -579,7 +591,7 @@ static void on_end_of_input(struct client *client)
     if (has_more_to_start(client)) {
         client->paused = true;
         client_touch(client);
-        if (client->stay != NULL && !client_may_start(client))
+        if (client_is_duplex(client) && !client_may_start(client))
             put_end_off(client);
         return; /* it comes up once more */
     }
@@ -590,7 +602,7 @@ static void on_end_of_input(struct client *client)
         client_touch(client);
         return;
     }
-    if (idle && client->state < CLIENT_ENDING && !stay_ends_at_once(client)) {
+    if (idle && client->state < CLIENT_ENDING && !client_session(client)->ends_at_once) {
         client_leave(client);
         return;
     }
@@ -616,7 +628,7 @@ static void on_readable(struct client *client)
     }
     client->fed = false;
     size_t room = CTX_READ_SIZE;
-    if (client->stay != NULL && client->state == CLIENT_OPEN && !client_may_start(client))
+    if (client_is_duplex(client) && client->state == CLIENT_OPEN && !client_may_start(client))
         room = MIN(room, ahead_room(client));
     if (UNLIKELY(room == 0)) {
         client_touch(client); /* which stops reading */
@@ -644,21 +656,11 @@ static void on_readable(struct client *client)
 /* The client sends no more, but is not read at present: what it sent before may wait unread. */
 static void on_hang_up(struct client *client)
 {
-    if (client->last_request || stay_ends_at_once(client)) {
+    if (client->last_request || client_session(client)->ends_at_once) {
         on_end_of_input(client);
         return;
     }
     put_end_off(client);
-}
-
-/* Whether the client waits for an answer: not for what became of notifications. */
-static bool awaits_answer(const struct client *client)
-{
-    list_for_each (node, &client->requests) {
-        if (request_awaited(container_of(node, struct request, node)))
-            return true;
-    }
-    return false;
 }
 
 /*
@@ -668,7 +670,8 @@ static bool awaits_answer(const struct client *client)
  */
 static void on_closed_by_peer(struct client *client)
 {
-    if (client->state > CLIENT_HALF_CLOSED || awaits_answer(client) || stay_ends_at_once(client)) {
+    if (client->state > CLIENT_HALF_CLOSED || client->ctx->requests_ops->awaited(client) ||
+        client_session(client)->ends_at_once) {
         client_doom(client);
         return;
     }
@@ -801,8 +804,7 @@ static bool keeps_what_is_out(const struct client *client)
 /* It has shut its side, and had its time for what is in progress: what is out is left to it. */
 static void give_up_calls(struct client *client)
 {
-    list_for_each_safe (node, &client->requests)
-        request_abandon(container_of(node, struct request, node));
+    client->ctx->requests_ops->abandon(client);
     if (client_waiting(client) == 0) {
         client_leave(client);
         return;
@@ -822,6 +824,13 @@ static void queue_for_later(struct client *client)
 }
 
 /* It has been taken out of the queue: what touches it from here on gives it another turn. */
+static void go_on_held(struct client *client)
+{
+    const struct session_ops *session = client_session(client);
+    if (session->go_on != NULL)
+        session->go_on(client);
+}
+
 void client_flush(struct client *client)
 {
     struct ctx *ctx = client->ctx;
@@ -835,9 +844,9 @@ void client_flush(struct client *client)
         linger(client);
     bool leaves = UNLIKELY(ctx->leaving) && client_can_move(client);
     if (UNLIKELY(client->backlog) && client->state < CLIENT_DOOMED)
-        request_go_on(client);
-    if (UNLIKELY(client->held) && client->stay == NULL && client->state < CLIENT_ENDING)
-        http_take_turn(client);
+        ctx->requests_ops->go_on(client);
+    if (UNLIKELY(client->held) && client->state < CLIENT_ENDING)
+        go_on_held(client);
     if (client->paused && !client->yields && !leaves && client_may_start(client)) {
         client->paused = false;
         if (client->pending != NULL)
@@ -891,7 +900,7 @@ void client_timeout(struct wheel_timer *timer)
     struct client *client = container_of(timer, struct client, timer);
     uint64_t now = ctx_now(client->ctx);
     if (UNLIKELY(client->guessed)) {
-        request_guess_again(client);
+        client->ctx->requests_ops->guess_again(client);
         client_touch(client); /* which starts what there is room for now */
     }
     size_t waiting = client_waiting(client);
@@ -919,6 +928,15 @@ void client_timeout(struct wheel_timer *timer)
     else
         client_session(client)->expire(client);
     client_touch(client); /* what comes next is armed when the turn ends */
+}
+
+static enum session_kind session_of(const struct conf_listener *listener)
+{
+    switch (listener->protocol) {
+    case CONF_PROTOCOL_FRAME: return SESSION_FRAME;
+    case CONF_PROTOCOL_LINE: return SESSION_LINE;
+    default: return SESSION_HTTP1;
+    }
 }
 
 int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
@@ -950,7 +968,9 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
     list_append(ctx->used == NULL ? all : &ctx->unused, &client->node);
     ctx->open++;
     share_count(&ctx->count->accepted, 1);
-    if (listener->protocol != CONF_PROTOCOL_HTTP && stay_open(client) < 0) {
+    client->session = (uint8_t)session_of(listener);
+    const struct session_ops *session = client_session(client);
+    if (session->open != NULL && session->open(client) < 0) {
         client_doom(client);
         return 0; /* the rest is done as for any other */
     }
@@ -959,12 +979,25 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
     return 0;
 }
 
+bool client_can_move(const struct client *client)
+{
+    return client->state < CLIENT_DOOMED && list_empty(&client->requests) && !client->held &&
+           !client->touched && !client->kept;
+}
+
 void client_drain(struct client *client)
 {
     if (client->moving || client->arriving)
         client->drain_later = true;
     else if (client->state == CLIENT_OPEN && !client->last_request)
         client_session(client)->drain(client);
+}
+
+struct client *client_find(struct ctx *ctx, uint64_t conn)
+{
+    struct idmap_node *node = idmap_find(&ctx->conns, conn);
+    struct client *client = node == NULL ? NULL : container_of(node, struct client, conn);
+    return client == NULL || client->moving ? NULL : client;
 }
 
 void client_peer_text(const struct client *client, char *out, size_t size)

@@ -3,26 +3,13 @@
 /*
  * A client connection: its descriptor, the bytes that wait in either direction, its requests in
  * progress, its timer. What the bytes mean is its session's business: HTTP/1.1 (http.c), or
- * messages on a connection that stays (stay.c).
+ * messages on a connection that stays (duplex.c).
  */
 
 #include "common/buf.h"
-#include "frontd/codec/framing.h"
-#include "frontd/codec/ws_frame.h"
-#include "frontd/shard/net/ctx.h"
-#include "frontd/shard/net/outqueue.h"
+#include "frontd/shard/client/session.h"
 
-struct client;
-struct request;
-struct reply;
-struct stay;
-
-/* What a codec has to remember of an incomplete request or message; zeroed at its beginning. */
-union codec_state {
-    struct http1 http1;
-    struct ws ws;
-    size_t scanned; /* line: bytes known to hold no line end */
-};
+struct duplex;
 
 /* An incomplete request or message: what has been read of it. */
 struct pending {
@@ -35,34 +22,19 @@ struct pending {
     bool continue_owed; /* HTTP: "100 Continue" is to be sent when it is this request's turn */
 };
 
-/* Codec → client, for each protocol that clients speak. */
-struct session_ops {
-    /*
-     * Uses what is complete of the `n` bytes at `p`, for as long as client_takes() says so or the
-     * session changes. Returns how many bytes at *ret_rest, within the given ones, are left.
-     */
-    size_t (*take)(
-        struct client *client, union codec_state *codec, char *p, size_t n, char **ret_rest);
-    /*
-     * Nothing of the `n` bytes at `p` may be taken up now: answers what need not wait with them,
-     * and takes it out. Returns how many are left at `p`. NULL: nothing is read meanwhile.
-     */
-    size_t (*ahead)(struct client *client, union codec_state *codec, char *p, size_t n);
-    /* Whether something is incomplete of which no byte is left: it is in `codec` alone. */
-    bool (*midway)(const union codec_state *codec, const struct client *client);
-    /* The rest has been put aside in client->pending. */
-    void (*waiting)(struct client *client);
-    /* The client sends no more. Returns false where that ends everything at once. */
-    bool (*input_ended)(struct client *client);
-    /* When the session's own timeouts are due, in ms; UINT64_MAX: never. */
-    uint64_t (*due)(const struct client *client);
-    void (*expire)(struct client *client);
-    /* The front is about to stop. */
-    void (*drain)(struct client *client);
-    /* A request has its answer; it is gone afterwards. */
-    void (*reply)(struct request *request, const struct reply *reply);
-    /* The connection is being closed. */
-    void (*gone)(struct client *client);
+/* Client → its requests (request.c). */
+struct requests_ops {
+    /* All of them: their calls are cancelled, and they are freed. */
+    void (*abandon)(struct client *client);
+    /* Starts what waits of its batches, as far as there is room, oldest first. */
+    void (*go_on)(struct client *client);
+    /* Makes smaller what its calls claim by a guess, as far as more is known by now. */
+    void (*guess_again)(struct client *client);
+    /* Whether one of them waits for a worker's answer: not where all that is left are
+     * notifications. */
+    bool (*awaited)(const struct client *client);
+    /* Bytes that are held for them, besides what is in the client's own buffers. */
+    size_t (*hold)(const struct client *client);
 };
 
 enum client_state {
@@ -84,7 +56,7 @@ struct client {
     struct client *dirty;        /* the next of ctx->dirty_clients */
     struct buf out;              /* answers on their way */
     struct message_queue *queue; /* what follows `out`; NULL: nothing */
-    struct stay *stay;           /* of a connection that stays; NULL: it does not */
+    struct duplex *duplex;       /* what a duplex session has; NULL in others */
     int fd;
     uint32_t calls; /* in progress */
 
@@ -97,6 +69,7 @@ struct client {
     uint16_t events;         /* what ctx->poller waits for; 0: it does not know the client */
     uint8_t peer_family : 4; /* AF_INET, AF_INET6, AF_UNIX */
     uint8_t state : 4;       /* enum client_state */
+    uint8_t session : 3;     /* enum session_kind */
     bool last_request : 1;   /* nothing is read after the request in progress */
     bool paused : 1;         /* the session left bytes since it might not start a request */
     bool touched : 1;        /* it is one of ctx->dirty_clients, or not to become one */
@@ -143,13 +116,20 @@ _Static_assert(offsetof(struct client, pending) <= 128, "the rest is seldom look
 enum { CLIENT_LOST = EPOLLERR | EPOLLHUP };
 
 /* What its bytes mean. */
-extern const struct session_ops http_session;
-extern const struct session_ops stay_session;
-
 static inline const struct session_ops *client_session(const struct client *client)
 {
-    return client->stay == NULL ? &http_session : &stay_session;
+    return client->ctx->sessions[client->session];
 }
+
+/* Whether answers go out as they are there, and workers push: see session.h. */
+static inline bool client_is_duplex(const struct client *client)
+{
+    return client->session != SESSION_HTTP1;
+}
+
+/* The duplex connection of that id on this shard, or NULL: one that is moving counts as elsewhere.
+ */
+struct client *client_find(struct ctx *ctx, uint64_t conn);
 
 /*
  * Takes over an accepted connection. fd: consumed, also on failure. Returns 0 or -ENOMEM.
@@ -188,7 +168,7 @@ bool client_evict(struct client *client);
 /* Whether workers may still hear of it: a request, or that it has gone. */
 static inline bool client_may_ask(const struct client *client)
 {
-    return client->stay != NULL || client->backlog ||
+    return client_is_duplex(client) || client->backlog ||
            (client->state == CLIENT_OPEN && !client->last_request);
 }
 

@@ -23,14 +23,14 @@
 #if __SIZEOF_POINTER__ == 8
 _Static_assert(sizeof(struct client) == 192, "saved by save_client()");
 _Static_assert(sizeof(struct pending) == 88, "saved by save_pending()");
-_Static_assert(sizeof(struct stay) == 40, "saved by stay_save()");
+_Static_assert(sizeof(struct duplex) == 40, "saved by duplex_save()");
 _Static_assert(sizeof(struct http1) == 32 && sizeof(struct ws) == 28, "saved by the codecs");
 _Static_assert(sizeof(struct message_queue) == 32, "saved by message_queue_save()");
 #endif
 
 enum section {
     SECTION_CLIENT = 1,
-    SECTION_STAY,
+    SECTION_DUPLEX,
     SECTION_TOPICS,
     SECTION_OUT,
     SECTION_QUEUE,
@@ -67,7 +67,8 @@ static void save_client(const struct client *client, struct pack *pack)
 static void save_pending(const struct client *client, struct pack *pack)
 {
     const struct pending *pending = client->pending;
-    unsigned version = client->stay == NULL ? VERSION : stay_codec_version(client, &pending->codec);
+    const struct session_ops *session = client_session(client);
+    unsigned version = session->codec_version(&pending->codec);
     size_t begun = pack_begin(pack, SECTION_PENDING, (uint8_t)version);
     pack_u64(pack, pending->started);
     pack_u64(pack, pending->heard);
@@ -75,22 +76,19 @@ static void save_pending(const struct client *client, struct pack *pack)
     pack_u32(pack, pending->window_bytes);
     pack_u8(pack, pending->continue_owed);
     pack_bytes(pack, (struct span){buf_data(&pending->bytes), buf_len(&pending->bytes)});
-    if (client->stay == NULL)
-        http1_save(&pending->codec.http1, pack);
-    else
-        stay_save_codec(client, &pending->codec, pack);
+    session->save_codec(&pending->codec, pack);
     pack_end(pack, begun);
 }
 
-static void save_stay(const struct client *client, struct pack *pack)
+static void save_session(const struct client *client, struct pack *pack)
 {
-    size_t begun = pack_begin(pack, SECTION_STAY, VERSION);
-    stay_save(client, pack);
+    size_t begun = pack_begin(pack, SECTION_DUPLEX, VERSION);
+    client_session(client)->save(client, pack);
     pack_end(pack, begun);
-    if (client->stay->subscriptions == NULL)
+    if (client->duplex->subscriptions == NULL)
         return;
     begun = pack_begin(pack, SECTION_TOPICS, VERSION);
-    topics_save(client->stay->subscriptions, pack);
+    topics_save(client->duplex->subscriptions, pack);
     pack_end(pack, begun);
 }
 
@@ -122,8 +120,8 @@ int client_save(const struct client *client, struct buf *out)
     struct pack pack = {.out = out};
     size_t before = buf_len(out);
     save_client(client, &pack);
-    if (client->stay != NULL)
-        save_stay(client, &pack);
+    if (client_is_duplex(client))
+        save_session(client, &pack);
     save_waiting(client, &pack);
     if (client->pending != NULL)
         save_pending(client, &pack);
@@ -184,11 +182,7 @@ static int restore_pending(struct client *client, struct unpack *unpack, unsigne
     pending->window_bytes = unpack_u32(unpack);
     pending->continue_owed = unpack_flag(unpack);
     struct span bytes = unpack_bytes(unpack);
-    int r = -EBADMSG;
-    if (client->stay != NULL)
-        r = stay_restore_codec(client, bytes, &pending->codec, unpack, version);
-    else if (version == VERSION)
-        r = http1_restore(&pending->codec.http1, unpack, bytes);
+    int r = client_session(client)->restore_codec(bytes, &pending->codec, unpack, version);
     if (r == 0)
         r = unpack_end(unpack);
     return r == 0 ? buf_append(&pending->bytes, bytes.p, bytes.n) : r;
@@ -200,15 +194,15 @@ static int restore_section(struct client *client, struct unpack_section *section
     int r = -EBADMSG;
     switch ((enum section)section->tag) {
     case SECTION_CLIENT: return restore_client(client, body);
-    case SECTION_STAY: return stay_restore(client, body);
+    case SECTION_DUPLEX: return client->ctx->sessions[SESSION_WEBSOCKET]->restore(client, body);
     case SECTION_TOPICS:
-        if (client->stay != NULL)
-            r = topics_restore(
-                client, &client->stay->subscriptions, client->stay->route->realm, body);
+        if (client_is_duplex(client))
+            r = topics_restore(client->ctx->topics, client, &client->duplex->subscriptions,
+                client->duplex->route->realm, body);
         return r;
     case SECTION_OUT: return buf_append(&client->out, body->left.p, body->left.n);
     case SECTION_QUEUE:
-        if (client->stay != NULL)
+        if (client_is_duplex(client))
             r = message_queue_restore(&client->queue, body);
         return r == 0 ? unpack_end(body) : r;
     case SECTION_PENDING: return restore_pending(client, body, section->version);
@@ -223,8 +217,8 @@ static bool can_be_unused(const struct client *client)
 {
     bool begun = client->state != CLIENT_OPEN || client->pending != NULL ||
                  client_waiting(client) > 0;
-    bool known = client->stay != NULL &&
-                 (client->stay->kind == STAY_WEBSOCKET || client->stay->subscriptions != NULL);
+    bool known = client_is_duplex(client) &&
+                 (client->session == SESSION_WEBSOCKET || client->duplex->subscriptions != NULL);
     return !begun && !known;
 }
 
@@ -262,7 +256,7 @@ static int restore_sections(struct client *client, struct span state)
     if (!client->used && !can_be_unused(client))
         return -EBADMSG;
     /* Only one that is ending has no session of its listener's protocol. */
-    if (client->listener->protocol != CONF_PROTOCOL_HTTP && client->stay == NULL &&
+    if (client->listener->protocol != CONF_PROTOCOL_HTTP && !client_is_duplex(client) &&
         client->state < CLIENT_ENDING)
         return -EBADMSG;
     return 0;
@@ -296,8 +290,8 @@ int client_restore(
     if (r == 0)
         r = watch(client);
     if (r < 0) {
-        if (client->stay != NULL)
-            stay_forget(client);
+        if (client_is_duplex(client))
+            client_session(client)->forget(client);
         client_strip(client);
         slab_put(&ctx->clients, client);
         return r;

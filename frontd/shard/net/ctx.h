@@ -24,8 +24,17 @@ enum {
 
 struct client;
 struct ctx;
+struct jsonrpc;
 struct mesh;
+struct pool;
+struct requests_ops;
+struct route_ops;
+struct session_ops;
 struct stream;
+struct topics;
+
+/* What a client connection speaks: see client/session.h. */
+enum session_kind { SESSION_HTTP1, SESSION_WEBSOCKET, SESSION_FRAME, SESSION_LINE, SESSIONS };
 
 /*
  * What a turn does for one party is bounded, so that it does not hold up the others. It is counted
@@ -97,10 +106,16 @@ struct ctx {
     struct slab clients;
     struct slab requests;
     struct slab calls;
-    struct slab stays;
+    struct slab duplexes;
     struct slab queues; /* what the pools' queues are made of */
     struct mesh *mesh;  /* the sockets to the other shards */
+    struct topics *topics;
+    struct jsonrpc *jsonrpc;
     const struct fence *fence;
+    const struct session_ops *sessions[SESSIONS];
+    struct pool *pools; /* of the config */
+    const struct requests_ops *requests_ops;
+    const struct route_ops *routes[CONF_KINDS]; /* by enum conf_kind */
     struct idmap conns;        /* connections that stay, by the id that workers know */
     int wake_fds[SHARE_SEATS]; /* writing wakes who sits there; -1: nobody that is known */
     struct ids conn_ids;       /* of the connections to come */

@@ -3,37 +3,9 @@
 #include "common/alloc.h"
 #include "common/log.h"
 
-enum { FRAME_LENGTH = 4 /* bytes before the payload of a message for STAY_FRAME */ };
-
-/* What workers can make happen with every message. */
-static struct log_limit not_utf8;
-
-void shared_deliver(struct shared *shared, struct client *client)
-{
-    struct ctx *ctx = client->ctx;
-    enum stay_kind kind = client->stay->kind;
-    struct message **message = &shared->encoded[kind];
-    if (shared->refused && kind == STAY_WEBSOCKET)
-        return;
-    if (*message == NULL && kind == STAY_WEBSOCKET && !shared->binary &&
-        !ws_text_valid(shared->payload)) {
-        shared->refused = true;
-        log_limited(&not_utf8, ctx_now(ctx), LOG_WARNING,
-            "a worker pushes text that is not UTF-8: it is not sent to WebSockets");
-        return;
-    }
-    if (*message == NULL)
-        *message = stay_encode(kind, shared->payload, shared->binary, true);
-    if (*message == NULL)
-        return;
-    bool written = !client->touched && !client_blocked(client);
-    ctx->work += (written ? WORK_WRITE : 1) + ((*message)->len >> WORK_SHIFT);
-    stay_push(client, *message);
-}
-
 void shared_deinit(struct shared *shared)
 {
-    for (size_t i = 0; i < STAY_KINDS; i++) {
+    for (size_t i = 0; i < SESSIONS; i++) {
         message_unref(shared->encoded[i]);
         shared->encoded[i] = NULL;
     }
@@ -45,7 +17,7 @@ static struct fanout *begin(struct ctx *ctx, uint64_t realm, struct span topic)
     if (fanout == NULL)
         return NULL;
     fanout->ctx = ctx;
-    topics_walk(&fanout->walk, realm, topic);
+    topics_walk(ctx->topics, &fanout->walk, realm, topic);
     list_append(&ctx->fanouts, &fanout->node);
     stream_wait(ctx->reading, &fanout->stream);
     return fanout;
@@ -53,8 +25,10 @@ static struct fanout *begin(struct ctx *ctx, uint64_t realm, struct span topic)
 
 static void end(struct fanout *fanout)
 {
-    for (unsigned i = 0; i < fanout->count; i++)
+    for (unsigned i = 0; i < fanout->count; i++) {
         shared_deinit(&fanout->messages[i]);
+        message_unref(fanout->copies[i]);
+    }
     topics_stop(&fanout->walk);
     list_remove(&fanout->node);
     if (fanout->stream != NULL)
@@ -68,10 +42,11 @@ bool fanout_add(
     struct stream *stream = ctx->reading;
     if (stream == NULL)
         return false;
-    /* What is encoded for STAY_FRAME has the payload as it is. */
-    struct message *copy = stay_encode(STAY_FRAME, payload, binary, true);
+    struct message *copy = message_new(payload.n, true);
     if (copy == NULL)
         return false;
+    if (payload.n > 0)
+        memcpy(copy->bytes, payload.p, payload.n);
     struct fanout *fanout = stream->holder == NULL
                                 ? begin(ctx, realm, topic)
                                 : container_of(stream->holder, struct fanout, stream);
@@ -80,10 +55,10 @@ bool fanout_add(
         return false;
     }
     CHECK(fanout->count < FANOUT_MESSAGES);
+    fanout->copies[fanout->count] = copy;
     fanout->messages[fanout->count++] = (struct shared){
-        .payload = {copy->bytes + FRAME_LENGTH, payload.n},
+        .payload = {copy->bytes, payload.n},
         .binary = binary,
-        .encoded[STAY_FRAME] = copy,
     };
     fanout->bytes += payload.n;
     stream->full = fanout->count == FANOUT_MESSAGES || fanout->bytes >= FANOUT_BYTES;
@@ -96,8 +71,8 @@ static bool deliver_to_next(struct fanout *fanout)
     struct client *client = topics_next(&fanout->walk);
     if (client == NULL)
         return false;
-    for (unsigned i = 0; i < fanout->count && client->stay != NULL; i++)
-        shared_deliver(&fanout->messages[i], client);
+    for (unsigned i = 0; i < fanout->count && client_is_duplex(client); i++)
+        client_session(client)->deliver(client, &fanout->messages[i]);
     return true;
 }
 

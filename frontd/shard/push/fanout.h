@@ -15,23 +15,14 @@
  * has, they are brought to their end: fanout_finish().
  */
 
+#include "frontd/shard/client/client.h"
 #include "frontd/shard/net/framed.h"
-#include "frontd/shard/net/outqueue.h"
-#include "frontd/shard/session/duplex.h"
+#include "frontd/shard/push/topics.h"
 
 enum {
     FANOUT_AT_ONCE = 16,       /* members: to so few a message goes at once */
     FANOUT_MESSAGES = 64,      /* that go together, as many as one write has room for */
     FANOUT_BYTES = 256 * 1024, /* in all of them: past it no more join */
-};
-
-/* A message for clients on several kinds of connection: encoded once for each. Zeroed but for
- * payload and binary at first. */
-struct shared {
-    struct span payload;
-    bool binary;
-    bool refused; /* it cannot be sent to a kind of connection that it was for */
-    struct message *encoded[STAY_KINDS];
 };
 
 struct fanout {
@@ -42,11 +33,8 @@ struct fanout {
     size_t bytes;
     unsigned count;
     struct shared messages[FANOUT_MESSAGES];
+    struct message *copies[FANOUT_MESSAGES]; /* of their payloads */
 };
-
-/* Sends it to a client, which may be turned away by it: it is in no topic then, and has no `stay`.
- */
-void shared_deliver(struct shared *shared, struct client *client);
 
 /* Lets go of what is encoded. */
 void shared_deinit(struct shared *shared);

@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/push/fanout.h"
+#include "frontd/shard/push/topics.h"
 #include "frontd/shard/upstream/worker.h"
 #include "proto/jsonrpc.h"
 
@@ -91,19 +92,24 @@ static struct shared shared_of(const struct frame *frame)
         .payload = payload_of(frame), .binary = frame->head.flags & FRAME_F_BINARY};
 }
 
+static void deliver(struct shared *shared, struct client *client)
+{
+    client_session(client)->deliver(client, shared);
+}
+
 static void publish(
     struct ctx *ctx, uint64_t realm, const struct frame *frame, const struct topic_name *topic)
 {
     struct span name = {topic->name, topic->n};
     struct shared shared = shared_of(frame);
-    struct topic_members members = topics_members(realm, name);
+    struct topic_members members = topics_members(ctx->topics, realm, name);
     if (members.count > FANOUT_AT_ONCE && !replaying &&
         fanout_add(ctx, realm, name, shared.payload, shared.binary))
         return;
     /* From the last one on: who is turned away by it leaves, and the last takes the place. */
     for (uint32_t i = members.count; i > 0; i--) {
         if (!replaying || members.clients[i - 1]->arriving)
-            shared_deliver(&shared, members.clients[i - 1]);
+            deliver(&shared, members.clients[i - 1]);
     }
     shared_deinit(&shared);
 }
@@ -111,16 +117,16 @@ static void publish(
 static void push(struct client *client, const struct frame *frame)
 {
     struct shared shared = shared_of(frame);
-    shared_deliver(&shared, client);
+    deliver(&shared, client);
     shared_deinit(&shared);
 }
 
 static void subscribe(struct client *client, const struct topic_name *topic)
 {
     uint32_t limit = client->ctx->conf->limits.subscriptions;
-    struct stay *stay = client->stay;
-    int r = topics_join(client, &stay->subscriptions, stay->route->realm,
-        (struct span){topic->name, topic->n}, limit);
+    const struct session_ops *session = client_session(client);
+    int r = topics_join(client->ctx->topics, client, session->subscriptions(client),
+        session->route(client)->realm, (struct span){topic->name, topic->n}, limit);
     if (r == 0)
         client_set_used(client);
     else
@@ -144,18 +150,21 @@ static void disconnect(struct client *client, const struct frame *frame)
             reason = (struct span){
                 room, jsonrpc_unescape((struct span){text.p + 1, text.n - 2}, room)};
     }
-    stay_close(client, code, reason); /* which cuts the reason between characters */
+    client_session(client)->close(
+        client, code, reason); /* which cuts the reason between characters */
     buf_deinit(&plain);
 }
 
 static void to_connection(
     struct client *client, const struct frame *frame, const struct topic_name *topic)
 {
+    const struct session_ops *session = client_session(client);
     switch (frame->head.type) {
     case FRAME_PUSH: push(client, frame); break;
     case FRAME_SUBSCRIBE: subscribe(client, topic); break;
     case FRAME_UNSUBSCRIBE:
-        topics_leave(&client->stay->subscriptions, client->stay->route->realm,
+        topics_leave(client->ctx->topics, session->subscriptions(client),
+            session->route(client)->realm,
             topic->there ? (struct span){topic->name, topic->n} : (struct span){0});
         break;
     case FRAME_DISCONNECT: disconnect(client, frame); break;
@@ -177,8 +186,8 @@ void push_handle(struct ctx *ctx, const struct push_from *from, const struct fra
             mesh_forward(ctx->mesh, from->realm, frame);
         return;
     }
-    struct client *client = stay_find(ctx, frame->head.conn);
-    if (UNLIKELY(client != NULL && client->stay->route->realm != from->realm)) {
+    struct client *client = client_find(ctx, frame->head.conn);
+    if (UNLIKELY(client != NULL && client_session(client)->route(client)->realm != from->realm)) {
         if (!replaying)
             refuse(ctx, from, frame, "the connection is of another realm");
         return;

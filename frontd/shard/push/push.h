@@ -2,7 +2,7 @@
 
 /* What workers send to connections that stay (protocol sections 3 and 9). */
 
-#include "frontd/shard/session/duplex.h"
+#include "frontd/shard/client/client.h"
 #include "proto/frame.h"
 
 struct worker;

@@ -4,15 +4,13 @@
 #include <string.h>
 
 #include "common/alloc.h"
-#include "common/siphash.h"
-#include "common/slab.h"
 
-/* Topics are named by workers, often after what clients say: the hash is keyed. */
-static struct hash_key hash_key;
-#define HASH_FUNCTION(key, len, hash) ((hash) = (unsigned)hash_bytes(&hash_key, key, len))
-#define HASH_NONFATAL_OOM             1
-#define uthash_malloc(size)           mem_zalloc(size)
-#define uthash_free(block, size)      mem_free(block)
+/* Topics are named by workers, often after what clients say: the hash is keyed. (Where it is used
+ * `topics` is the struct.) */
+#define HASH_FUNCTION(bytes, len, hash) ((hash) = (unsigned)hash_bytes(&topics->key, bytes, len))
+#define HASH_NONFATAL_OOM               1
+#define uthash_malloc(size)             mem_zalloc(size)
+#define uthash_free(block, size)        mem_free(block)
 #include <uthash.h>
 
 struct topic {
@@ -27,35 +25,30 @@ struct topic {
 _Static_assert(offsetof(struct topic, name) == offsetof(struct topic, realm) + sizeof(uint64_t),
     "the key of a topic lies in one piece");
 
-static struct topic *topics;
-static struct subscription *(*subscriptions_of)(const struct client *client);
-static struct slab slab;
-
-void topics_init(struct subscription *(*of)(const struct client *client))
+void topics_init(struct topics *topics, struct subscription *(*of)(struct client *client))
 {
-    subscriptions_of = of;
-    hash_key = hash_key_random();
-    slab_init(&slab, sizeof(struct subscription));
+    *topics = (struct topics){.subscriptions_of = of, .key = hash_key_random()};
+    slab_init(&topics->slab, sizeof(struct subscription));
 }
 
-void topics_deinit(void)
+void topics_deinit(struct topics *topics)
 {
-    CHECK(topics == NULL);
-    slab_deinit(&slab);
+    CHECK(topics->table == NULL);
+    slab_deinit(&topics->slab);
 }
 
-static struct topic *find(uint64_t realm, struct span name)
+static struct topic *find(const struct topics *topics, uint64_t realm, struct span name)
 {
     struct {
         uint64_t realm;
         char name[TOPIC_NAME_MAX];
     } key;
     struct topic *topic = NULL;
-    if (topics == NULL || name.n > TOPIC_NAME_MAX)
+    if (topics->table == NULL || name.n > TOPIC_NAME_MAX)
         return NULL;
     key.realm = realm;
     memcpy(key.name, name.p, name.n);
-    HASH_FIND(hh, topics, &key, sizeof(realm) + name.n, topic);
+    HASH_FIND(hh, topics->table, &key, sizeof(realm) + name.n, topic);
     return topic;
 }
 
@@ -64,24 +57,24 @@ static struct span name_of(const struct topic *topic)
     return (struct span){topic->name, topic->hh.keylen - sizeof(topic->realm)};
 }
 
-static struct topic *create(uint64_t realm, struct span name)
+static struct topic *create(struct topics *topics, uint64_t realm, struct span name)
 {
     struct topic *topic = mem_zalloc(sizeof(*topic) + name.n);
     if (topic == NULL)
         return NULL;
     topic->realm = realm;
     memcpy(topic->name, name.p, name.n);
-    HASH_ADD_KEYPTR(hh, topics, &topic->realm, sizeof(realm) + name.n, topic);
+    HASH_ADD_KEYPTR(hh, topics->table, &topic->realm, sizeof(realm) + name.n, topic);
     if (topic->hh.tbl == NULL)
         return mem_free(topic); /* no memory for the table */
     return topic;
 }
 
-static void destroy_if_empty(struct topic *topic)
+static void destroy_if_empty(struct topics *topics, struct topic *topic)
 {
     if (topic->count > 0)
         return;
-    HASH_DEL(topics, topic);
+    HASH_DEL(topics->table, topic);
     for (struct topic_walk *walk = topic->walks; walk != NULL; walk = walk->next)
         walk->topic = NULL;
     mem_free(topic->members);
@@ -101,13 +94,13 @@ static int grow(struct topic *topic)
     return 0;
 }
 
-int topics_join(struct client *client, struct subscription **subscriptions, uint64_t realm,
-    struct span name, uint32_t limit)
+int topics_join(struct topics *topics, struct client *client, struct subscription **subscriptions,
+    uint64_t realm, struct span name, uint32_t limit)
 {
     uint32_t have = 0;
     if (name.n == 0 || name.n > TOPIC_NAME_MAX)
         return TOPICS_E_NAME;
-    struct topic *topic = find(realm, name);
+    struct topic *topic = find(topics, realm, name);
     for (const struct subscription *s = *subscriptions; s != NULL; s = s->next, have++) {
         if (s->topic == topic)
             return 0;
@@ -115,14 +108,14 @@ int topics_join(struct client *client, struct subscription **subscriptions, uint
     if (have >= limit)
         return TOPICS_E_LIMIT;
     if (topic == NULL)
-        topic = create(realm, name);
+        topic = create(topics, realm, name);
     if (topic == NULL)
         return -ENOMEM;
-    struct subscription *subscription = slab_get(&slab);
+    struct subscription *subscription = slab_get(&topics->slab);
     if (subscription == NULL || grow(topic) < 0) {
         if (subscription != NULL)
-            slab_put(&slab, subscription);
-        destroy_if_empty(topic);
+            slab_put(&topics->slab, subscription);
+        destroy_if_empty(topics, topic);
         return -ENOMEM;
     }
     subscription->topic = topic;
@@ -134,13 +127,14 @@ int topics_join(struct client *client, struct subscription **subscriptions, uint
 }
 
 /* Puts the member at `from` at the place `to`, which is free, and tells it so. */
-static void move_member(struct topic *topic, uint32_t from, uint32_t to)
+static void move_member(
+    const struct topics *topics, struct topic *topic, uint32_t from, uint32_t to)
 {
     if (from == to)
         return;
     struct client *moved = topic->members[from];
     topic->members[to] = moved;
-    struct subscription *its = subscriptions_of(moved);
+    struct subscription *its = topics->subscriptions_of(moved);
     while (its->topic != topic)
         its = its->next;
     its->index = to;
@@ -152,7 +146,7 @@ static void move_member(struct topic *topic, uint32_t from, uint32_t to)
  * ends first gives its last member away, whose place then is the free one; and so on.
  * Returns the place that no walk is to meet.
  */
-static uint32_t close_gap(struct topic *topic, uint32_t gap)
+static uint32_t close_gap(const struct topics *topics, struct topic *topic, uint32_t gap)
 {
     for (;;) {
         uint32_t least = UINT32_MAX;
@@ -164,40 +158,42 @@ static uint32_t close_gap(struct topic *topic, uint32_t gap)
             return gap;
         for (struct topic_walk *walk = topic->walks; walk != NULL; walk = walk->next)
             walk->left -= walk->left == least;
-        move_member(topic, least - 1, gap);
+        move_member(topics, topic, least - 1, gap);
         gap = least - 1;
     }
 }
 
 /* Takes the subscription at *link out of its topic and its connection. */
-static void leave(struct subscription **link)
+static void leave(struct topics *topics, struct subscription **link)
 {
     struct subscription *subscription = *link;
     struct topic *topic = subscription->topic;
     *link = subscription->next;
-    uint32_t gap = close_gap(topic, subscription->index);
-    move_member(topic, --topic->count, gap);
-    slab_put(&slab, subscription);
-    destroy_if_empty(topic);
+    uint32_t gap = close_gap(topics, topic, subscription->index);
+    move_member(topics, topic, --topic->count, gap);
+    slab_put(&topics->slab, subscription);
+    destroy_if_empty(topics, topic);
 }
 
-void topics_leave(struct subscription **subscriptions, uint64_t realm, struct span name)
+void topics_leave(
+    struct topics *topics, struct subscription **subscriptions, uint64_t realm, struct span name)
 {
-    const struct topic *only = name.p == NULL ? NULL : find(realm, name);
+    const struct topic *only = name.p == NULL ? NULL : find(topics, realm, name);
     if (name.p != NULL && only == NULL)
         return;
     struct subscription **link = subscriptions;
     while (*link != NULL) {
         if (only == NULL || (*link)->topic == only)
-            leave(link);
+            leave(topics, link);
         else
             link = &(*link)->next;
     }
 }
 
-void topics_walk(struct topic_walk *walk, uint64_t realm, struct span name)
+void topics_walk(
+    const struct topics *topics, struct topic_walk *walk, uint64_t realm, struct span name)
 {
-    struct topic *topic = find(realm, name);
+    struct topic *topic = find(topics, realm, name);
     *walk = (struct topic_walk){.topic = topic};
     if (topic == NULL)
         return;
@@ -227,9 +223,9 @@ struct client *topics_next(struct topic_walk *walk)
     return NULL;
 }
 
-struct topic_members topics_members(uint64_t realm, struct span name)
+struct topic_members topics_members(const struct topics *topics, uint64_t realm, struct span name)
 {
-    const struct topic *topic = find(realm, name);
+    const struct topic *topic = find(topics, realm, name);
     if (topic == NULL)
         return (struct topic_members){0};
     return (struct topic_members){topic->members, topic->count};
@@ -252,13 +248,13 @@ void topics_save(const struct subscription *subscriptions, struct pack *pack)
         pack_bytes(pack, name_of(s->topic));
 }
 
-int topics_restore(struct client *client, struct subscription **subscriptions, uint64_t realm,
-    struct unpack *unpack)
+int topics_restore(struct topics *topics, struct client *client,
+    struct subscription **subscriptions, uint64_t realm, struct unpack *unpack)
 {
     while (unpack->left.n > 0 && !unpack->bad) {
         struct span name = unpack_bytes(unpack);
         int r = unpack->bad ? TOPICS_E_NAME
-                            : topics_join(client, subscriptions, realm, name, UINT32_MAX);
+                            : topics_join(topics, client, subscriptions, realm, name, UINT32_MAX);
         if (r != 0)
             return r < 0 ? r : -EBADMSG;
     }

@@ -6,6 +6,8 @@
  */
 
 #include "common/pack.h"
+#include "common/siphash.h"
+#include "common/slab.h"
 
 struct client;
 
@@ -37,11 +39,19 @@ struct topic_walk {
     uint32_t left;           /* the members [0 .. left - 1] are still to be met */
 };
 
+/* All topics of a shard. */
+struct topics {
+    struct topic *table; /* a hash table; NULL: there are none */
+    struct hash_key key; /* of the table */
+    struct slab slab;    /* of subscriptions */
+    struct subscription *(*subscriptions_of)(struct client *client);
+};
+
 /* of: where the subscriptions of a connection begin. */
-void topics_init(struct subscription *(*of)(const struct client *client));
+void topics_init(struct topics *topics, struct subscription *(*of)(struct client *client));
 
 /* CHECKs that nobody is subscribed any more. */
-void topics_deinit(void);
+void topics_deinit(struct topics *topics);
 
 /* Results of topics_join() besides 0. */
 enum {
@@ -55,11 +65,12 @@ enum {
  * subscriptions: the connection's. limit: the most that it may have.
  * Returns 0, TOPICS_E_* or -ENOMEM.
  */
-int topics_join(struct client *client, struct subscription **subscriptions, uint64_t realm,
-    struct span name, uint32_t limit);
+int topics_join(struct topics *topics, struct client *client, struct subscription **subscriptions,
+    uint64_t realm, struct span name, uint32_t limit);
 
 /* Unsubscribes it from one topic, or (name.p NULL) from all, of whichever realm. */
-void topics_leave(struct subscription **subscriptions, uint64_t realm, struct span name);
+void topics_leave(
+    struct topics *topics, struct subscription **subscriptions, uint64_t realm, struct span name);
 
 /* Bytes that these take, with their share of topics that others have joined as well. */
 size_t topics_held(const struct subscription *subscriptions);
@@ -72,11 +83,12 @@ void topics_save(const struct subscription *subscriptions, struct pack *pack);
  * that realm.
  * Returns 0, -EBADMSG or -ENOMEM: what was subscribed by then is left to topics_leave().
  */
-int topics_restore(struct client *client, struct subscription **subscriptions, uint64_t realm,
-    struct unpack *unpack);
+int topics_restore(struct topics *topics, struct client *client,
+    struct subscription **subscriptions, uint64_t realm, struct unpack *unpack);
 
 /* Begins a walk. Of a topic that nobody has joined it is over. */
-void topics_walk(struct topic_walk *walk, uint64_t realm, struct span name);
+void topics_walk(
+    const struct topics *topics, struct topic_walk *walk, uint64_t realm, struct span name);
 
 /* The next member; NULL: there are no more, and the walk is over. */
 struct client *topics_next(struct topic_walk *walk);
@@ -85,4 +97,4 @@ struct client *topics_next(struct topic_walk *walk);
 void topics_stop(struct topic_walk *walk);
 
 /* The members of a topic; count 0 where there are none. Valid until one joins or leaves. */
-struct topic_members topics_members(uint64_t realm, struct span name);
+struct topic_members topics_members(const struct topics *topics, uint64_t realm, struct span name);

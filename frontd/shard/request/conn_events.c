@@ -14,6 +14,11 @@ static const struct span disconnect_method = {"frontd.disconnect", 17};
 static const struct span message_method = {"frontd.message", 14};
 static const struct span response_method = {"frontd.response", 15};
 
+static const struct conf_route *route_of(const struct client *client)
+{
+    return client_session(client)->route(client);
+}
+
 static int put_connect_params(
     struct buf *out, const struct client *client, const struct http1_head *head)
 {
@@ -30,7 +35,7 @@ static int put_connect_params(
     if (r == 0)
         r = json_put_raw(out, ",\"headers\":{");
     if (r == 0 && head != NULL)
-        r = meta_put_headers(out, client->stay->route, head);
+        r = meta_put_headers(out, route_of(client), head);
     if (r == 0)
         r = json_put_raw(out, "},\"peer\":");
     if (r == 0)
@@ -58,7 +63,7 @@ static int fill_spec(struct call_spec *spec, const struct client *client, const 
     struct span method, size_t method_at)
 {
     const struct conf *conf = client->ctx->conf;
-    int pool = router_pool(conf, client->stay->route, method);
+    int pool = router_pool(conf, route_of(client), method);
     spec->body = (struct span){buf_data(text), buf_len(text)};
     spec->method = (struct span){buf_data(text) + method_at, method.n};
     spec->conn = spec->flow = client->conn.id;
@@ -84,20 +89,22 @@ static void notify(
     struct call_spec spec = {.notify = true};
     int pool = fill_event(&spec, client, text, method, method_at);
     if (pool >= 0)
-        request_notify(client->ctx, client->stay->route, &spec, (uint32_t)pool);
+        request_notify(client->ctx, route_of(client), &spec, (uint32_t)pool);
 }
 
-void event_connected(struct client *client, const struct http1_head *head)
+bool event_connected(struct client *client, const struct http1_head *head)
 {
     struct buf text = {0};
     size_t method_at;
+    bool told = false;
     if (put_beginning(&text, client, connect_method, false, &method_at) == 0 &&
         json_put_raw(&text, ",\"params\":") == 0 && put_connect_params(&text, client, head) == 0 &&
         json_put_raw(&text, "}") == 0) {
-        client->stay->announced = true;
+        told = true;
         notify(client, connect_method, &text, method_at);
     }
     buf_deinit(&text);
+    return told;
 }
 
 void event_ask(struct request *request, struct client *client, const struct http1_head *head)
@@ -107,30 +114,28 @@ void event_ask(struct request *request, struct client *client, const struct http
     struct call_spec spec = {0};
     struct outcome outcome = {.error = RPC_OVERLOADED};
     request->asking = true;
-    client->stay->announced = true; /* an answer may cross its end */
     if (put_beginning(&text, client, connect_method, true, &method_at) < 0 ||
         json_put_raw(&text, ",\"params\":") < 0 || put_connect_params(&text, client, head) < 0 ||
         json_put_raw(&text, "}") < 0) {
-        stay_asked(request, &outcome);
+        client_session(client)->asked(request, &outcome);
     } else {
         int pool = fill_event(&spec, client, &text, connect_method, method_at);
         outcome.error = RPC_METHOD_NOT_FOUND;
         if (pool < 0)
-            stay_asked(request, &outcome);
+            client_session(client)->asked(request, &outcome);
         else
             request_call(request, &spec, (uint32_t)pool);
     }
     buf_deinit(&text);
 }
 
-void event_disconnected(struct client *client)
+void event_disconnected(struct client *client, unsigned code)
 {
     struct buf text = {0};
     size_t method_at;
-    unsigned code = client->stay->code == 0 ? WS_CODE_LOST : client->stay->code;
     if (put_beginning(&text, client, disconnect_method, false, &method_at) == 0 &&
         buf_printf(&text, ",\"params\":{\"conn\":\"%llu\",\"code\":%u}}",
-            (unsigned long long)client->conn.id, code) == 0)
+            (unsigned long long)client->conn.id, code == 0 ? (unsigned)WS_CODE_LOST : code) == 0)
         notify(client, disconnect_method, &text, method_at);
     buf_deinit(&text);
 }
@@ -141,7 +146,7 @@ void event_message(struct client *client, struct span payload, bool binary)
     struct buf meta = {0};
     size_t method_at;
     struct call_spec spec = {.notify = true, .blob = payload, .binary = binary};
-    struct request *request = request_add(client, client->stay->route);
+    struct request *request = request_add(client, route_of(client));
     if (request == NULL) {
         client_doom(client);
         return;
@@ -149,7 +154,7 @@ void event_message(struct client *client, struct span payload, bool binary)
     int pool = -1;
     if (put_beginning(&text, client, message_method, false, &method_at) == 0 &&
         json_put_raw(&text, "}") == 0 &&
-        meta_write(&meta, client->stay->route, client, NULL, &spec.left_at) == 0)
+        meta_write(&meta, route_of(client), client, NULL, &spec.left_at) == 0)
         pool = fill_event(&spec, client, &text, message_method, method_at);
     spec.meta = (struct span){buf_data(&meta), buf_len(&meta)};
     if (pool >= 0)

@@ -2,21 +2,22 @@
 
 /* What workers are told of connections that stay, as calls (protocol section 9). */
 
-#include "frontd/shard/session/duplex.h"
+#include "frontd/shard/client/client.h"
 
 struct call;
 struct call_spec;
 struct jsonrpc_request;
 struct request;
 
-/* frontd.connect as a notification. head: of the handshake; NULL where there is none. */
-void event_connected(struct client *client, const struct http1_head *head);
+/* frontd.connect as a notification. head: of the handshake; NULL where there is none. Returns
+ * whether workers may know of the connection now. */
+bool event_connected(struct client *client, const struct http1_head *head);
 
-/* frontd.connect as a request, whose answer goes to stay_asked(). It may come from within. */
+/* frontd.connect as a request, whose answer goes to session->asked(). It may come from within. */
 void event_ask(struct request *request, struct client *client, const struct http1_head *head);
 
-/* frontd.disconnect. */
-void event_disconnected(struct client *client);
+/* frontd.disconnect. code: WebSocket close code; 0: none is known. */
+void event_disconnected(struct client *client, unsigned code);
 
 /* frontd.message: a message of a route with `messages: raw`. */
 void event_message(struct client *client, struct span payload, bool binary);

@@ -4,7 +4,6 @@
 #include <strings.h>
 
 #include "common/siphash.h"
-#include "frontd/shard/session/duplex.h"
 #include "frontd/shard/upstream/pool.h"
 #include "proto/json_write.h"
 #include "proto/jsonrpc.h"
@@ -92,10 +91,12 @@ int meta_write(struct buf *out, const struct conf_route *route, const struct cli
     }
     if (r == 0 && route->meta & CONF_META_TRACEPARENT && head != NULL)
         r = put_header(out, &first, head, SPAN("traceparent"));
-    if (r == 0 && client->stay != NULL && client->stay->headers != NULL) {
+    struct span kept = client_is_duplex(client) ? client_session(client)->headers(client)
+                                                : (struct span){0};
+    if (r == 0 && kept.n > 0) {
         r = put_key(out, &first, SPAN("headers"));
         if (r == 0)
-            r = json_put_raw(out, client->stay->headers);
+            r = buf_append(out, kept.p, kept.n);
     } else if (r == 0 && route->nheaders > 0 && head != NULL)
         r = put_headers(out, &first, route, head);
     if (r == 0 && route->meta & CONF_META_DEADLINE) {

@@ -6,17 +6,13 @@
 #include "common/log.h"
 #include "frontd/codec/cross_site.h"
 #include "frontd/shard/client/refusal.h"
+#include "frontd/shard/request/route_ops.h"
 #include "frontd/shard/request/router.h"
-#include "frontd/shard/routes/http.h"
-#include "frontd/shard/routes/jsonrpc.h"
-#include "frontd/shard/session/duplex.h"
 #include "frontd/shard/upstream/asker.h"
 #include "frontd/shard/upstream/worker.h"
 
 /* An answer that is larger by this part of what was expected, and so many bytes, is as expected. */
 enum { NEARLY_PART = 8, NEARLY_BYTES = 64 };
-
-static struct pool *all_pools;
 
 /* What it was charged for while it was in progress. */
 static void unclaim(struct client *client, struct call *call)
@@ -24,17 +20,6 @@ static void unclaim(struct client *client, struct call *call)
     client->claimed -= call->claim + call->expected;
     client->held_back -= call->parts;
     call->claim = call->expected = call->parts = 0;
-}
-
-static void note_answer(struct client *client, const struct call *call, size_t n)
-{
-    struct expect *expect = &client->ctx->expect;
-    bool known = expect_known(expect, call->kind);
-    expect_answered(expect, call->kind, n);
-    if (call->wide_kind != call->kind)
-        expect_answered(expect, call->wide_kind, n);
-    if (UNLIKELY(!known) && client->guessed)
-        request_guess_again(client);
 }
 
 /* What the answer to such a call is expected to be, in bytes. */
@@ -47,7 +32,7 @@ static uint32_t expected_of(
         limits->write_buffer, limits->calls_per_connection, ctx_now(ctx), ret_shrinks);
 }
 
-void request_guess_again(struct client *client)
+static void guess_again(struct client *client)
 {
     client->guessed = false;
     list_for_each (of, &client->requests) {
@@ -65,13 +50,39 @@ void request_guess_again(struct client *client)
     }
 }
 
-size_t request_holds(const struct request *request)
+static void note_answer(struct client *client, const struct call *call, size_t n)
 {
-    size_t n = request->reply.size + request->batch.size + rpc_rest_size(request);
+    struct expect *expect = &client->ctx->expect;
+    bool known = expect_known(expect, call->kind);
+    expect_answered(expect, call->kind, n);
+    if (call->wide_kind != call->kind)
+        expect_answered(expect, call->wide_kind, n);
+    if (UNLIKELY(!known) && client->guessed)
+        guess_again(client);
+}
+
+static const struct route_ops *ops_of(const struct request *request)
+{
+    return request->client->ctx->routes[request->route->kind];
+}
+
+static size_t held_for(const struct request *request)
+{
+    size_t n = request->reply.size + request->batch.size;
+    if (request->rest != NULL)
+        n += ops_of(request)->rest_size(request);
     list_for_each (node, &request->calls) {
         const struct call *call = container_of(node, struct call, node);
         n += call->job.frame.size + call->parts;
     }
+    return n;
+}
+
+static size_t held_for_all(const struct client *client)
+{
+    size_t n = 0;
+    list_for_each (node, &client->requests)
+        n += held_for(container_of(node, struct request, node));
     return n;
 }
 
@@ -82,7 +93,7 @@ bool request_fits(struct request *request, size_t n)
     if (n <= promised + promised / NEARLY_PART + NEARLY_BYTES &&
         LIKELY(ctx_memory(client->ctx) < MEMORY_OUT))
         return true;
-    bool next = client->stay != NULL || client->requests.next == &request->node;
+    bool next = client_is_duplex(client) || client->requests.next == &request->node;
     return client_fits(client, n, request->gathered, next && !request->is_batch);
 }
 
@@ -96,10 +107,10 @@ static struct request *first_with_rest(const struct client *client)
     return NULL;
 }
 
-void request_go_on(struct client *client)
+static void go_on(struct client *client)
 {
     struct request *request;
-    while ((request = first_with_rest(client)) != NULL && rpc_go_on(request))
+    while ((request = first_with_rest(client)) != NULL && ops_of(request)->go_on(request))
         ; /* it may be gone, and others with it */
     client->backlog = request != NULL;
 }
@@ -117,11 +128,9 @@ static void tell(struct request *request, struct call *call, const struct outcom
             note_answer(client, call, outcome->body.n + outcome->blob.n);
     }
     if (request->asking)
-        stay_asked(request, outcome);
-    else if (request->route->kind == CONF_HTTP)
-        gateway_ended(request, outcome);
+        client_session(client)->asked(request, outcome);
     else
-        rpc_ended(request, call, outcome);
+        ops_of(request)->ended(request, call, outcome);
 }
 
 static void on_ended(struct call *call, const struct outcome *outcome)
@@ -142,18 +151,6 @@ static bool on_part(struct call *call, size_t n)
 }
 
 static const struct call_ops call_ops = {.ended = on_ended, .part = on_part};
-
-int request_init(struct ctx *ctx, struct pool *pools)
-{
-    all_pools = pools;
-    call_init(&call_ops);
-    return rpc_init(ctx->conf);
-}
-
-void request_deinit(void)
-{
-    rpc_deinit();
-}
 
 static struct request *add(struct client *client, const struct http1_head *head)
 {
@@ -183,21 +180,13 @@ void request_free(struct request *request)
     struct client *client = request->client;
     CHECK(list_empty(&request->calls));
     list_remove(&request->node);
-    rpc_drop_rest(request);
+    if (UNLIKELY(request->rest != NULL))
+        ops_of(request)->drop_rest(request);
     client->held_back -= request->gathered;
     CHECK(!list_empty(&client->requests) || (client->claimed == 0 && client->calls == 0));
     buf_deinit(&request->reply);
     buf_deinit(&request->batch);
     slab_put(&client->ctx->requests, request);
-}
-
-bool request_awaited(const struct request *request)
-{
-    list_for_each (node, &request->calls) {
-        if (!container_of(node, struct call, node)->job.notify)
-            return true;
-    }
-    return false;
 }
 
 void request_cancel(struct request *request)
@@ -216,16 +205,53 @@ void request_abandon(struct request *request)
     request_free(request);
 }
 
+void request_abandon_all(struct client *client)
+{
+    list_for_each_safe (node, &client->requests)
+        request_abandon(container_of(node, struct request, node));
+}
+
+static bool is_awaited(const struct request *request)
+{
+    list_for_each (node, &request->calls) {
+        if (!container_of(node, struct call, node)->job.notify)
+            return true;
+    }
+    return false;
+}
+
+static bool awaited(const struct client *client)
+{
+    list_for_each (node, &client->requests) {
+        if (is_awaited(container_of(node, struct request, node)))
+            return true;
+    }
+    return false;
+}
+
+static const struct requests_ops requests_ops = {
+    .abandon = request_abandon_all,
+    .go_on = go_on,
+    .guess_again = guess_again,
+    .awaited = awaited,
+    .hold = held_for_all,
+};
+
+void request_init(struct ctx *ctx, struct pool *pools)
+{
+    ctx->pools = pools;
+    ctx->requests_ops = &requests_ops;
+    call_init(&call_ops);
+}
+
 /* What the route does not take, whatever the body is. Returns 0, or the status. */
-static unsigned status_of_head(const struct conf_route *route, const struct http1_head *head)
+static unsigned status_of_head(
+    const struct ctx *ctx, const struct conf_route *route, const struct http1_head *head)
 {
     if (route == NULL)
         return 404;
-    if (route->kind != CONF_JSONRPC || head->method == HTTP1_OPTIONS)
-        return 0;
-    if (head->method != HTTP1_POST)
-        return 405;
-    return head->content_coded ? 415 : 0; /* it would be parsed as if it were JSON */
+    const struct route_ops *ops = ctx->routes[route->kind];
+    return ops->refuses == NULL ? 0 : ops->refuses(head);
 }
 
 /* The request's route (NULL: none). Returns 0, or the status that it gets whatever its body is. */
@@ -240,16 +266,16 @@ static unsigned find_route(
     int r = router_route(client->listener, head->authority, head->path, ret_route);
     if (r != 0)
         return r < 0 ? 503 : 400;
-    return status_of_head(*ret_route, head);
+    return status_of_head(client->ctx, *ret_route, head);
 }
 
 /* What becomes of it as the request of a browser's page. *ret_page: as request.page. */
-static enum cross_site judge_page(
-    const struct conf_route *route, const struct http1_head *head, const struct span **ret_page)
+static enum cross_site judge_page(const struct ctx *ctx, const struct conf_route *route,
+    const struct http1_head *head, const struct span **ret_page)
 {
     int listed;
     *ret_page = NULL;
-    if (route == NULL || route->kind != CONF_JSONRPC)
+    if (route == NULL || !ctx->routes[route->kind]->answers_options)
         return CROSS_SITE_PASS;
     enum cross_site verdict = cross_site_judge(
         head, route->origins, route->norigins, route->cross_site_refuse, &listed);
@@ -263,7 +289,7 @@ bool request_hopeless(const struct client *client, const struct http1_head *head
     const struct conf_route *route;
     const struct span *page;
     return find_route(client, head, &route) != 0 ||
-           judge_page(route, head, &page) == CROSS_SITE_REFUSE;
+           judge_page(client->ctx, route, head, &page) == CROSS_SITE_REFUSE;
 }
 
 /* A page that worked until the front was updated, or the config, is looked for in the log. */
@@ -280,18 +306,18 @@ static void log_cross_site(const struct request *request, const struct http1_hea
         client->listener->name, request->route->path, (int)MIN(origin.n, (size_t)SHOWN), origin.p);
 }
 
-static struct span allow_of(const struct conf_route *route)
+static struct span allow_of(const struct request *request)
 {
-    if (route != NULL && route->kind == CONF_JSONRPC)
-        return SPAN("Allow: POST, OPTIONS\r\n");
+    if (request->route != NULL && ops_of(request)->allow.n > 0)
+        return ops_of(request)->allow;
     return SPAN("Allow: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS\r\n");
 }
 
 /* What such a status is to be explained by. */
-static struct span fields_of_status(unsigned status, const struct conf_route *route)
+static struct span fields_of_status(unsigned status, const struct request *request)
 {
     switch (status) {
-    case 405: return allow_of(route);
+    case 405: return allow_of(request);
     case 415: return SPAN("Accept-Encoding: identity\r\n"); /* RFC 9110 section 15.5.16 */
     default: return (struct span){0};
     }
@@ -307,7 +333,7 @@ bool request_start(struct client *client, const struct http1_head *head, struct 
         client->last_request = true;
     }
     unsigned status = find_route(client, head, &request->route);
-    enum cross_site cross_site = judge_page(request->route, head, &request->page);
+    enum cross_site cross_site = judge_page(client->ctx, request->route, head, &request->page);
     if (status == 0 && cross_site == CROSS_SITE_REFUSE) {
         log_cross_site(request, head);
         status = 403;
@@ -319,23 +345,29 @@ bool request_start(struct client *client, const struct http1_head *head, struct 
         client->last_request = true;
     }
     if (status != 0) {
-        request_status(request, status, fields_of_status(status, request->route));
+        request_status(request, status, fields_of_status(status, request));
     } else if (request->route == NULL ||
-               (request->route->kind == CONF_JSONRPC && head->method == HTTP1_OPTIONS)) {
+               (ops_of(request)->answers_options && head->method == HTTP1_OPTIONS)) {
         bool preflight = cross_site == CROSS_SITE_PREFLIGHT;
         struct reply reply = {
             .status = 204,
-            .fields = preflight ? request->route->cors.preflight : allow_of(request->route),
+            .fields = preflight ? request->route->cors.preflight : allow_of(request),
         };
         request_reply(request, &reply);
-    } else if (request->route->kind == CONF_JSONRPC) {
-        rpc_start(request, head, body);
-    } else if (request->route->kind == CONF_WEBSOCKET) {
-        stay_upgrade(request, head);
     } else {
-        gateway_start(request, head, body);
+        ops_of(request)->start(request, head, body);
     }
     return true;
+}
+
+void request_start_again(struct request *request, const struct http1_head *head)
+{
+    ops_of(request)->start(request, head, (struct span){0});
+}
+
+void request_message(struct request *request, struct span payload)
+{
+    ops_of(request)->start(request, NULL, payload);
 }
 
 void request_refuse(
@@ -350,17 +382,18 @@ void request_refuse(
     request->head = request->head || is_head;
     if (head != NULL) {
         unsigned of_head = find_route(client, head, &request->route);
-        if (judge_page(request->route, head, &request->page) == CROSS_SITE_REFUSE && of_head == 0) {
+        if (judge_page(client->ctx, request->route, head, &request->page) == CROSS_SITE_REFUSE &&
+            of_head == 0) {
             log_cross_site(request, head);
             of_head = 403;
         }
         if (of_head != 0)
             status = of_head;
     }
-    if (status == 413 && request->route != NULL && request->route->kind == CONF_JSONRPC)
+    if (status == 413 && request->route != NULL && ops_of(request)->has_own_too_large)
         request_error(request, RPC_TOO_LARGE, SPAN("null"));
     else
-        request_status(request, status, fields_of_status(status, request->route));
+        request_status(request, status, fields_of_status(status, request));
 }
 
 void request_reply(struct request *request, const struct reply *reply)
@@ -405,7 +438,7 @@ void request_error(struct request *request, enum rpc_error error, struct span id
     };
     struct buf text = {0};
     refusal_note_error(request->client, error);
-    bool json = request->route->kind != CONF_HTTP;
+    bool json = ops_of(request)->is_json;
     if (json && rpc_error_write(&text, error, id) == 0)
         reply.body = (struct span){buf_data(&text), buf_len(&text)};
     char plain[64];
@@ -421,7 +454,7 @@ void request_error(struct request *request, enum rpc_error error, struct span id
 void request_notify(
     struct ctx *ctx, const struct conf_route *route, struct call_spec *spec, uint32_t pool)
 {
-    spec->pool = &all_pools[pool];
+    spec->pool = &ctx->pools[pool];
     spec->timeout = route->timeout;
     if (call_start(ctx, spec) < 0)
         log_error("no memory: workers are not told of a connection that came or went");
@@ -436,7 +469,7 @@ struct worker *request_asker(
         if (conf->realm_id != route->realm ||
             !conf_method_listed(conf->methods, conf->nmethods, SPAN("frontd.response")))
             continue;
-        struct worker *worker = asker_find(&all_pools[i], id, found);
+        struct worker *worker = asker_find(&ctx->pools[i], id, found);
         if (worker != found)
             *ret_pool = (int)i;
         found = worker;
@@ -449,7 +482,7 @@ void request_call(struct request *request, struct call_spec *spec, uint32_t pool
     struct client *client = request->client;
     spec->owner = request;
     spec->list = &request->calls;
-    spec->pool = &all_pools[pool];
+    spec->pool = &client->ctx->pools[pool];
     spec->flow = client->conn.id;
     if (spec->timeout == 0)
         spec->timeout = request->route->timeout;

@@ -14,7 +14,7 @@ struct request {
                                      * read it (conf_cors.fields); NULL: none */
     struct buf reply;               /* the complete answer, until it is its turn */
     struct buf batch;               /* the answers of a batch's members so far */
-    struct batch_rest *rest;        /* members that wait to be started; NULL: none (rpc.c) */
+    struct batch_rest *rest;        /* members that wait to be started; NULL: none */
     uint32_t gathered;              /* bytes of `batch`, as counted in client->held_back */
     uint32_t pending;               /* calls in progress, and one while they are started */
     uint32_t promised;              /* bytes that were expected of the answer that is looked at */
@@ -22,20 +22,25 @@ struct request {
     bool head;                      /* HEAD: the answer has no body */
     bool keep_alive;
     bool is_batch;
-    bool asking; /* a worker is asked whether the connection may stay (stay.h) */
+    bool asking; /* a worker is asked whether the connection may stay (duplex.h) */
     bool waits;  /* an upgrade behind other requests: its head is in `batch` (http.h) */
     bool done;   /* `reply` is complete */
 };
 
-/* Once, at start: sets what calls do when they end. Returns 0 or -ENOMEM. */
-int request_init(struct ctx *ctx, struct pool *pools);
-void request_deinit(void);
+/* Once, at start: sets what calls do when they end. pools: of the config, borrowed. */
+void request_init(struct ctx *ctx, struct pool *pools);
 
 /*
  * Starts a complete request. It may end from within.
  * Returns false where there is no memory even for an error: the client is doomed.
  */
 bool request_start(struct client *client, const struct http1_head *head, struct span body);
+
+/* One whose route has put it off starts again; it has no body. */
+void request_start_again(struct request *request, const struct http1_head *head);
+
+/* A message of a connection that stays is JSON-RPC, as the body of a POST would be. */
+void request_message(struct request *request, struct span payload);
 
 /*
  * Refuses what could not become a request: answers with that status, and the connection ends.
@@ -47,30 +52,19 @@ void request_refuse(
 /* Whether a request with this head would be refused whatever its body is (for Expect). */
 bool request_hopeless(const struct client *client, const struct http1_head *head);
 
-/* Whether it waits for a worker's answer: not where all that is left of it are notifications. */
-bool request_awaited(const struct request *request);
-
 /* Its answer is known without them: cancels its calls. */
 void request_cancel(struct request *request);
 
 /* Its client is going: cancels its calls and frees it. */
 void request_abandon(struct request *request);
 
+/* The same for all of a client's. */
+void request_abandon_all(struct client *client);
+
 /* Frees one whose answer is out. */
 void request_free(struct request *request);
 
-/* For client.c */
-
-/* Starts what waits of its batches, as far as there is room, oldest first; from a flush. */
-void request_go_on(struct client *client);
-
-/* Makes smaller what its calls claim by a guess, as far as more is known by now. */
-void request_guess_again(struct client *client);
-
-/* Bytes that are held for it, besides what is in the client's own buffers. */
-size_t request_holds(const struct request *request);
-
-/* For rpc.c and gateway.c */
+/* For routes */
 
 /* What an answer has besides its body. */
 struct reply {

@@ -70,7 +70,7 @@ static int put_request(struct buf *out, const struct http1_head *head)
     return r == 0 ? json_put_raw(out, "}}") : r;
 }
 
-void gateway_start(struct request *request, const struct http1_head *head, struct span body)
+static void start(struct request *request, const struct http1_head *head, struct span body)
 {
     struct client *client = request->client;
     const struct conf *conf = client->ctx->conf;
@@ -242,8 +242,9 @@ static void relay(struct request *request, const struct outcome *outcome, struct
     buf_deinit(&answer.fields);
 }
 
-void gateway_ended(struct request *request, const struct outcome *outcome)
+static void ended(struct request *request, struct call *call, const struct outcome *outcome)
 {
+    (void)call;
     struct jsonrpc_response response;
     request->pending--;
     enum rpc_error error = call_read_answer(outcome, &response);
@@ -256,3 +257,5 @@ void gateway_ended(struct request *request, const struct outcome *outcome)
     else
         relay(request, outcome, response.result);
 }
+
+const struct route_ops http_route = {.name = "http", .start = start, .ended = ended};

@@ -2,9 +2,6 @@
 
 /* Routes of kind http: any request becomes a call of http.request (protocol section 8). */
 
-#include "frontd/shard/request/request.h"
+#include "frontd/shard/request/route_ops.h"
 
-void gateway_start(struct request *request, const struct http1_head *head, struct span body);
-
-/* Its call has ended. */
-void gateway_ended(struct request *request, const struct outcome *outcome);
+extern const struct route_ops http_route;

@@ -1,12 +1,12 @@
 /*
- * rpc_start() scans the body and starts a call for each request in it. A single call's answer is
- * relayed as it comes; a batch's answers gather, in the order in which they come, until the last of
- * its calls has ended. Notifications have no part in the answer: with nothing else it is 204. Nor
- * have Responses of the client's, which answer what a worker has pushed: each becomes a
+ * jsonrpc_start() scans the body and starts a call for each request in it. A single call's answer
+ * is relayed as it comes; a batch's answers gather, in the order in which they come, until the last
+ * of its calls has ended. Notifications have no part in the answer: with nothing else it is 204.
+ * Nor have Responses of the client's, which answer what a worker has pushed: each becomes a
  * notification frontd.response, or is dropped.
  *
  * Members of a batch count as requests of their connection: where it may start no more, the others
- * wait in request->rest, with a copy of their text. As calls of the connection end, rpc_go_on()
+ * wait in request->rest, with a copy of their text. As calls of the connection end, jsonrpc_go_on()
  * starts more of them, at the end of a turn. The deadline of all is counted from when the batch
  * came.
  */
@@ -56,31 +56,20 @@ struct batch_rest {
     struct member_place places[];
 };
 
-static struct jsonrpc_request *members; /* of the batch being looked at: limits.batch of them */
-static size_t members_room;
-static uint64_t dropped_responses; /* of clients, by this process */
-
-int rpc_init(const struct conf *conf)
+int jsonrpc_init(struct jsonrpc *jsonrpc, struct ctx *ctx)
 {
-    members_room = conf->limits.batch;
-    members = mem_zalloc(members_room * sizeof(*members));
-    return members == NULL ? -ENOMEM : 0;
+    size_t room = ctx->conf->limits.batch;
+    *jsonrpc = (struct jsonrpc){.room = room};
+    jsonrpc->members = mem_zalloc(room * sizeof(*jsonrpc->members));
+    ctx->jsonrpc = jsonrpc;
+    return jsonrpc->members == NULL ? -ENOMEM : 0;
 }
 
-void rpc_deinit(void)
+void jsonrpc_deinit(struct jsonrpc *jsonrpc)
 {
-    members = mem_free(members);
-    if (dropped_responses > 0)
-        log_info("%llu Responses of clients were dropped", (unsigned long long)dropped_responses);
-}
-
-int rpc_error_write(struct buf *out, enum rpc_error error, struct span id)
-{
-    if (id.n == 0)
-        id = SPAN("null");
-    return buf_printf(out,
-        "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":%d,\"message\":\"%s\"},\"id\":%.*s}", (int)error,
-        rpc_error_message(error), (int)id.n, id.p);
+    jsonrpc->members = mem_free(jsonrpc->members);
+    if (jsonrpc->dropped > 0)
+        log_info("%llu Responses of clients were dropped", (unsigned long long)jsonrpc->dropped);
 }
 
 /* One member's answer in the batch's. Where there is no memory the member has no answer. */
@@ -145,10 +134,11 @@ static void drop_response(const struct request *request, const char *why)
 {
     static struct log_limit limit;
     const struct client *client = request->client;
-    dropped_responses++;
+    uint64_t *dropped = &client->ctx->jsonrpc->dropped;
+    ++*dropped;
     log_limited(&limit, ctx_now(client->ctx), LOG_WARNING,
         "listener %s, route %s: a client's Response is dropped: %s; %llu so far",
-        client->listener->name, request->route->path, why, (unsigned long long)dropped_responses);
+        client->listener->name, request->route->path, why, (unsigned long long)*dropped);
 }
 
 /*
@@ -174,7 +164,7 @@ static enum rpc_error with_id(struct request *request, struct span theirs, struc
     return 0;
 }
 
-void rpc_ended(struct request *request, struct call *call, const struct outcome *outcome)
+void jsonrpc_ended(struct request *request, struct call *call, const struct outcome *outcome)
 {
     struct jsonrpc_response response;
     struct buf copy = {0};
@@ -259,7 +249,7 @@ static void start_response(
     struct call_spec spec = {
         .meta = origin->meta, .left_at = origin->left_at, .timeout = origin->timeout};
     const char *why = NULL;
-    if (client->stay == NULL)
+    if (!client_is_duplex(client))
         why = "it came in an HTTP request, to which no worker can push";
     else if (!request->route->responses)
         why = "the route does not say `responses: true`";
@@ -306,7 +296,7 @@ static void start_member(
         .method_escaped = member->method_escaped,
         .id = member->id,
         .notify = notify,
-        .conn = client->stay == NULL ? 0 : client->conn.id,
+        .conn = !client_is_duplex(client) ? 0 : client->conn.id,
         .meta = origin->meta,
         .left_at = origin->left_at,
         .hash = hash_of(request, origin, member, (uint32_t)pool),
@@ -384,7 +374,7 @@ static int keep_rest(struct request *request, const struct origin *origin,
     return 0;
 }
 
-void rpc_drop_rest(struct request *request)
+void jsonrpc_drop_rest(struct request *request)
 {
     if (LIKELY(request->rest == NULL))
         return;
@@ -393,7 +383,7 @@ void rpc_drop_rest(struct request *request)
     request->rest = NULL;
 }
 
-size_t rpc_rest_size(const struct request *request)
+size_t jsonrpc_rest_size(const struct request *request)
 {
     return request->rest == NULL ? 0 : request->rest->size;
 }
@@ -424,7 +414,7 @@ static void start_next(struct request *request)
     fail(request, RPC_DEADLINE_EXCEEDED, member.id, is_silent(&member));
 }
 
-bool rpc_go_on(struct request *request)
+bool jsonrpc_go_on(struct request *request)
 {
     struct batch_rest *rest = request->rest;
     for (int i = 0; rest->next < rest->count; i++) {
@@ -434,7 +424,7 @@ bool rpc_go_on(struct request *request)
             return false;
         start_next(request);
     }
-    rpc_drop_rest(request);
+    jsonrpc_drop_rest(request);
     one_less(request);
     return true;
 }
@@ -475,12 +465,14 @@ static enum rpc_error error_of_scan(int r)
     }
 }
 
-void rpc_start(struct request *request, const struct http1_head *head, struct span body)
+void jsonrpc_start(struct request *request, const struct http1_head *head, struct span body)
 {
+    const struct jsonrpc *jsonrpc = request->client->ctx->jsonrpc;
+    struct jsonrpc_request *members = jsonrpc->members;
     size_t count;
     bool batch;
     members[0].id = (struct span){0};
-    int r = jsonrpc_scan(body.p, body.n, members, members_room, &count, &batch);
+    int r = jsonrpc_scan(body.p, body.n, members, jsonrpc->room, &count, &batch);
     if (r != 0) {
         request_error(
             request, error_of_scan(r), r == JSONRPC_E_INVALID ? members[0].id : (struct span){0});
@@ -505,3 +497,36 @@ void rpc_start(struct request *request, const struct http1_head *head, struct sp
         start_member(request, &origin, &members[0]); /* the request may be gone now */
     buf_deinit(&meta);
 }
+
+static unsigned refuses(const struct http1_head *head)
+{
+    if (head->method == HTTP1_OPTIONS)
+        return 0;
+    if (head->method != HTTP1_POST)
+        return 405;
+    return head->content_coded ? 415 : 0; /* it would be parsed as if it were JSON */
+}
+
+const struct route_ops jsonrpc_route = {
+    .name = "jsonrpc",
+    .allow = {"Allow: POST, OPTIONS\r\n", 22},
+    .answers_options = true,
+    .is_json = true,
+    .has_own_too_large = true,
+    .refuses = refuses,
+    .start = jsonrpc_start,
+    .ended = jsonrpc_ended,
+    .go_on = jsonrpc_go_on,
+    .drop_rest = jsonrpc_drop_rest,
+    .rest_size = jsonrpc_rest_size,
+};
+
+const struct route_ops stream_route = {
+    .name = "stream",
+    .is_json = true,
+    .start = jsonrpc_start,
+    .ended = jsonrpc_ended,
+    .go_on = jsonrpc_go_on,
+    .drop_rest = jsonrpc_drop_rest,
+    .rest_size = jsonrpc_rest_size,
+};

@@ -2,29 +2,33 @@
 
 /* Routes of kind jsonrpc: a body becomes calls, their answers become one again. */
 
-#include "frontd/shard/request/request.h"
+#include "frontd/shard/request/route_ops.h"
 
-/* Returns 0 or -ENOMEM. */
-int rpc_init(const struct conf *conf);
-void rpc_deinit(void);
+/* Of a shard. */
+struct jsonrpc {
+    struct jsonrpc_request *members; /* of the batch being looked at: limits.batch of them */
+    size_t room;
+    uint64_t dropped; /* Responses of clients, by this process */
+};
 
-/* Starts the calls of a POST, or (head NULL) of a message. */
-void rpc_start(struct request *request, const struct http1_head *head, struct span body);
+/* It is ctx->jsonrpc then. Returns 0 or -ENOMEM. */
+int jsonrpc_init(struct jsonrpc *jsonrpc, struct ctx *ctx);
+
+/* Says in the log what was dropped. */
+void jsonrpc_deinit(struct jsonrpc *jsonrpc);
+
+extern const struct route_ops jsonrpc_route;
+
+/* The same for messages on plain TCP: `protocol` frame and line have a route of this kind each. */
+extern const struct route_ops stream_route;
+
+/* Starts the calls of a message (head NULL) on a route that is for connections that stay. */
+void jsonrpc_start(struct request *request, const struct http1_head *head, struct span body);
 
 /* One of its calls has ended. */
-void rpc_ended(struct request *request, struct call *call, const struct outcome *outcome);
+void jsonrpc_ended(struct request *request, struct call *call, const struct outcome *outcome);
 
-/*
- * Starts waiting members of a batch, as far as its connection may start calls. Returns true where
- * none is left (the request may have ended and be gone), false where some are.
- */
-bool rpc_go_on(struct request *request);
-
-/* Its waiting members are not started any more. */
-void rpc_drop_rest(struct request *request);
-
-/* Bytes that they take. */
-size_t rpc_rest_size(const struct request *request);
-
-/* The text of a JSON-RPC error, appended. id: JSON text. Returns 0 or -ENOMEM. */
-int rpc_error_write(struct buf *out, enum rpc_error error, struct span id);
+/* Members of a batch that wait: see struct route_ops. */
+bool jsonrpc_go_on(struct request *request);
+void jsonrpc_drop_rest(struct request *request);
+size_t jsonrpc_rest_size(const struct request *request);

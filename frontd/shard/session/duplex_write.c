@@ -1,31 +1,31 @@
 #include "frontd/shard/session/duplex.h"
 
-static size_t head_size(enum stay_kind kind, size_t payload)
+static size_t head_size(enum session_kind kind, size_t payload)
 {
     switch (kind) {
-    case STAY_WEBSOCKET: return payload <= 125 ? 2 : payload <= 65535 ? 4 : 10;
-    case STAY_FRAME: return 4;
+    case SESSION_WEBSOCKET: return payload <= 125 ? 2 : payload <= 65535 ? 4 : 10;
+    case SESSION_FRAME: return 4;
     default: return 0;
     }
 }
 
-static size_t encoded_size(enum stay_kind kind, size_t payload)
+static size_t encoded_size(enum session_kind kind, size_t payload)
 {
-    return head_size(kind, payload) + payload + (kind == STAY_LINE);
+    return head_size(kind, payload) + payload + (kind == SESSION_LINE);
 }
 
 /* Writes a message; a line's line ends, which in JSON are white space, become spaces. */
-static void encode(char *out, enum stay_kind kind, struct span payload, bool binary)
+static void encode(char *out, enum session_kind kind, struct span payload, bool binary)
 {
     size_t head = head_size(kind, payload.n);
     char *text = out + head;
     if (payload.n > 0)
         memcpy(text, payload.p, payload.n);
-    if (kind == STAY_WEBSOCKET) {
+    if (kind == SESSION_WEBSOCKET) {
         uint8_t bytes[WS_HEAD_MAX];
         ws_head_write(bytes, binary ? WS_BINARY : WS_TEXT, payload.n);
         memcpy(out, bytes, head);
-    } else if (kind == STAY_FRAME) {
+    } else if (kind == SESSION_FRAME) {
         out[0] = (char)(payload.n >> 24);
         out[1] = (char)(payload.n >> 16);
         out[2] = (char)(payload.n >> 8);
@@ -39,7 +39,7 @@ static void encode(char *out, enum stay_kind kind, struct span payload, bool bin
     }
 }
 
-struct message *stay_encode(enum stay_kind kind, struct span payload, bool binary, bool push)
+struct message *duplex_encode(enum session_kind kind, struct span payload, bool binary, bool push)
 {
     struct message *message = message_new(encoded_size(kind, payload.n), push);
     if (message != NULL)
@@ -47,25 +47,25 @@ struct message *stay_encode(enum stay_kind kind, struct span payload, bool binar
     return message;
 }
 
-size_t stay_payload(enum stay_kind kind, const struct message *message)
+size_t duplex_payload(enum session_kind kind, const struct message *message)
 {
     size_t len = message->len;
-    if (kind == STAY_WEBSOCKET)
+    if (kind == SESSION_WEBSOCKET)
         return len - (len <= encoded_size(kind, 125)        ? 2
                          : len <= encoded_size(kind, 65535) ? 4
                                                             : 10);
     return len - encoded_size(kind, 0);
 }
 
-void stay_send_text(struct client *client, struct span payload)
+void duplex_send_text(struct client *client, struct span payload)
 {
-    enum stay_kind kind = client->stay->kind;
+    enum session_kind kind = client->session;
     char *room = client_room(client, encoded_size(kind, payload.n));
     if (room != NULL)
         encode(room, kind, payload, false);
 }
 
-void stay_send_control(struct client *client, enum ws_opcode opcode, struct span payload)
+void duplex_send_control(struct client *client, enum ws_opcode opcode, struct span payload)
 {
     uint8_t head[WS_HEAD_MAX];
     size_t n = ws_head_write(head, opcode, payload.n);
@@ -77,12 +77,12 @@ void stay_send_control(struct client *client, enum ws_opcode opcode, struct span
         memcpy(room + n, payload.p, payload.n);
 }
 
-void stay_send_close(struct client *client, unsigned code, struct span reason)
+void duplex_send_close(struct client *client, unsigned code, struct span reason)
 {
     uint8_t frame[2 + WS_CONTROL_MAX];
     size_t n = ws_close_write(frame, code, reason);
     char *room = client_room(client, n);
     if (room != NULL)
         memcpy(room, frame, n);
-    client->stay->close_sent = true;
+    client->duplex->close_sent = true;
 }

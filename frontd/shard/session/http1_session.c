@@ -6,12 +6,13 @@
 
 #include "frontd/shard/session/http1_session.h"
 
+#include <errno.h>
+
 #include "frontd/shard/request/request.h"
-#include "frontd/shard/session/duplex.h"
 
 static struct http1_head head_scratch; /* of the request being looked at */
 
-void http_wait(struct request *request, const struct http1_head *head)
+void http1_hold(struct request *request, const struct http1_head *head)
 {
     struct client *client = request->client;
     if (buf_append(&request->batch, head->text.p, head->text.n) < 0) {
@@ -23,7 +24,7 @@ void http_wait(struct request *request, const struct http1_head *head)
     client->last_request = false; /* what follows is looked at once it is known what it is */
 }
 
-void http_take_turn(struct client *client)
+static void go_on(struct client *client)
 {
     static const struct http1_limits none = {.head_bytes = UINT32_MAX, .fields = HTTP1_FIELDS_MAX};
     struct request *first = list_first(&client->requests, struct request, node);
@@ -38,7 +39,7 @@ void http_take_turn(struct client *client)
     CHECK(r == 0 && used == buf_len(&text));
     if (client->pending != NULL) /* what is there may be the beginning of a message */
         memset(&client->pending->codec, 0, sizeof(client->pending->codec));
-    stay_upgrade(first, &head_scratch);
+    request_start_again(first, &head_scratch);
     buf_deinit(&text);
 }
 
@@ -76,7 +77,7 @@ static size_t take(
         .head = {.head_bytes = limits->header, .fields = limits->headers},
         .body = limits->body,
     };
-    while (n > 0 && client->stay == NULL && client_takes(client)) {
+    while (n > 0 && client->session == SESSION_HTTP1 && client_takes(client)) {
         struct http1_result result = http1_feed(&codec->http1, p, n, &config, &head_scratch);
         if (result.event == HTTP1_ERROR) {
             /* A HEAD that goes wrong before its head is complete has no body in its answer either.
@@ -101,14 +102,6 @@ static size_t take(
     }
     *ret_rest = p;
     return n;
-}
-
-/* The bytes of a request are kept until it is complete. */
-static bool midway(const union codec_state *codec, const struct client *client)
-{
-    (void)codec;
-    (void)client;
-    return false;
 }
 
 /* The rest of a request waits: its client may wait, too, for "100 Continue". */
@@ -272,9 +265,26 @@ static void gone(struct client *client)
     (void)client;
 }
 
-const struct session_ops http_session = {
+static unsigned codec_version(const union codec_state *codec)
+{
+    (void)codec;
+    return 1;
+}
+
+static void save_codec(const union codec_state *codec, struct pack *pack)
+{
+    http1_save(&codec->http1, pack);
+}
+
+static int restore_codec(
+    struct span bytes, union codec_state *ret_codec, struct unpack *unpack, unsigned version)
+{
+    return version == 1 ? http1_restore(&ret_codec->http1, unpack, bytes) : -EBADMSG;
+}
+
+const struct session_ops http1_session = {
+    .name = "http1",
     .take = take,
-    .midway = midway,
     .waiting = waiting,
     .input_ended = input_ended,
     .due = due,
@@ -282,4 +292,8 @@ const struct session_ops http_session = {
     .drain = drain,
     .reply = reply,
     .gone = gone,
+    .go_on = go_on,
+    .codec_version = codec_version,
+    .save_codec = save_codec,
+    .restore_codec = restore_codec,
 };

@@ -10,8 +10,7 @@
 #include "frontd/codec/http1.h"
 #include "frontd/shard/client/client.h"
 
-/* An upgrade, which is not the first request in progress: keeps its head until it is. */
-void http_wait(struct request *request, const struct http1_head *head);
+extern const struct session_ops http1_session;
 
-/* From a flush, for an HTTP client that is `held`: has the upgrade go on if it is its turn. */
-void http_take_turn(struct client *client);
+/* An upgrade, which is not the first request in progress: keeps its head until it is. */
+void http1_hold(struct request *request, const struct http1_head *head);

@@ -19,7 +19,7 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "common/siphash.h"
-#include "frontd/shard/reattach.h"
+#include "frontd/ipc/control.h"
 #include "frontd/shard/upstream/answer.h"
 
 static struct worker *worker_of(struct channel *channel)
@@ -393,7 +393,7 @@ static void tell_supervisor(const struct worker *worker, bool late)
 {
     const struct pool *pool = worker->pool;
     if (pool->conf->command != NULL && !pool->shutting && !pool->ctx->leaving && !worker->gone)
-        report_hung(worker->text, late);
+        ctl_tell_hung(worker->text, late);
 }
 
 /* What there is to say of a worker that is given up: to the log, and to the other shards. */

@@ -162,7 +162,7 @@ Test(listener, its_code)
     struct client *client = of_age("frames", GRACE_MS, &peer);
     client_touch(client);
     acceptor_make_room(&acceptor, 1);
-    cr_assert_eq(client->stay->code, WS_CODE_TRY_LATER);
+    cr_assert_eq(client->duplex->code, WS_CODE_TRY_LATER);
     shardlet_turn(&shard);
     close(peer);
 }

@@ -116,7 +116,7 @@ static void take_turns(const char *listener, const char *one, size_t n, size_t a
         for (int i = 0; i < 4; i++)
             one_turn();
         cr_assert_eq(shard.ctx.open, 0u);
-        cr_assert_not(shard_ctx_unfinished(&shard.ctx));
+        cr_assert_not(turn_unfinished(&shard.ctx));
     }
 }
 
@@ -142,7 +142,7 @@ Test(client, that_is_closed_while_it_yields)
     struct client *client = shardlet_client(&shard, "frames", &peer);
     cr_assert_eq(write(peer, in, sizeof(in)), (ssize_t)sizeof(in));
     one_turn();
-    cr_assert(client->later && client->yields && shard_ctx_unfinished(&shard.ctx));
+    cr_assert(client->later && client->yields && turn_unfinished(&shard.ctx));
     client_doom(client);
     one_turn();
     cr_assert_eq(shard.ctx.open, 0u);

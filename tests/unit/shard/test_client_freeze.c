@@ -192,7 +192,7 @@ Test(client_move, frozen_until_thawed)
     uint64_t id = talk.client->conn.id;
     client_freeze(talk.client);
     cr_assert_not(client_can_move(talk.client));
-    cr_assert_null(stay_find(&from.ctx, id));
+    cr_assert_null(client_find(&from.ctx, id));
     cr_assert_not(wheel_armed(&talk.client->timer));
     SAY(&talk, "{}\n{");
     client_touch(talk.client);
@@ -202,9 +202,9 @@ Test(client_move, frozen_until_thawed)
     client_thaw(talk.client);
     listen_to(&talk);
     cr_assert_gt(talk.n, 0);
-    cr_assert(client_can_move(talk.client) && stay_find(&from.ctx, id) == talk.client);
+    cr_assert(client_can_move(talk.client) && client_find(&from.ctx, id) == talk.client);
     move(&talk); /* then it does */
-    cr_assert(stay_find(&from.ctx, id) == NULL && stay_find(&to.ctx, id) == talk.client);
+    cr_assert(client_find(&from.ctx, id) == NULL && client_find(&to.ctx, id) == talk.client);
     end(&talk);
 }
 
@@ -413,7 +413,8 @@ Test(client_move, to_another_realm)
     handle_of(&to, 0, FRAME_PUSH, id, SPAN("a stranger's"));
     handle_of(&to, 0, FRAME_UNSUBSCRIBE, id, (struct span){0});
     handle_of(&to, 0, FRAME_DISCONNECT, id, (struct span){0});
-    handle_of(&to, 0, FRAME_PUBLISH, 0, SPAN("2"));
+    handle_of(&to, 0, FRAME_PUBLISH, 0, SPAN("2")); /* every shard hears it */
+    handle_of(&from, 0, FRAME_PUBLISH, 0, SPAN("2"));
     handle_of(&to, red, FRAME_PUSH, id, SPAN("3"));
     handle_of(&to, red, FRAME_PUBLISH, 0, SPAN("4"));
     listen_to(&talk);
@@ -470,7 +471,7 @@ Test(client_move, pushes_to_one_that_is_discarded)
     close(fd);
     shardlet_turn(&to);
     client_thaw(talk.client);
-    handle(&to, FRAME_PUBLISH, 0, SPAN("1"));
+    handle(&from, FRAME_PUBLISH, 0, SPAN("1"));
     listen_to(&talk);
     cr_assert(ANSWERED(&talk, "1\n"));
     end(&talk);

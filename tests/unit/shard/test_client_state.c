@@ -155,14 +155,14 @@ Test(client_save, round_trip)
         queues += restored->queue != NULL;
         outs += buf_len(&restored->out) > 0;
         pendings += restored->pending != NULL;
-        topics += restored->stay != NULL && restored->stay->subscriptions != NULL;
-        headers += restored->stay != NULL && restored->stay->headers != NULL;
+        topics += restored->duplex != NULL && restored->duplex->subscriptions != NULL;
+        headers += restored->duplex != NULL && restored->duplex->headers != NULL;
         endings += restored->state >= CLIENT_ENDING;
         unused += !restored->used;
-        if (restored->pending != NULL && restored->stay != NULL &&
-            restored->stay->kind == STAY_WEBSOCKET)
+        if (restored->pending != NULL && restored->duplex != NULL &&
+            restored->session == SESSION_WEBSOCKET)
             excess += restored->pending->codec.ws.excess == 5 + 6;
-        closing += restored->stay != NULL && restored->stay->close_sent;
+        closing += restored->duplex != NULL && restored->duplex->close_sent;
         live(restored);
         buf_deinit(&first);
         buf_deinit(&second);
@@ -186,16 +186,16 @@ Test(client_save, flags)
         client->paused = i == 1;
         client->shut = i == 2;
         client->unread = i == 3;
-        client->stay->pings = i == 4 ? 2 : 0;
-        client->stay->dropped = i == 5 ? 12345 : 0;
+        client->duplex->pings = i == 4 ? 2 : 0;
+        client->duplex->dropped = i == 5 ? 12345 : 0;
         int fd = dup(client->fd);
         cr_assert_eq(restore(&to, fd, saved(client, &state), &restored), 0);
-        const struct stay *stay = restored->stay;
+        const struct duplex *duplex = restored->duplex;
         cr_assert_eq(restored->last_request, i == 0);
         cr_assert_eq(restored->paused, i == 1);
         cr_assert_eq(restored->shut, i == 2);
         cr_assert_eq(restored->unread, i == 3);
-        cr_assert(stay->pings == (i == 4 ? 2 : 0) && stay->dropped == (i == 5 ? 12345 : 0));
+        cr_assert(duplex->pings == (i == 4 ? 2 : 0) && duplex->dropped == (i == 5 ? 12345 : 0));
         client_discard(restored);
         close(fd);
         shardlet_turn(&to);
@@ -367,7 +367,7 @@ Test(client_save, unused)
             client->used = false; /* which cannot be */
             struct buf lie = {0};
             bool told = client->pending != NULL || client_waiting(client) > 0 ||
-                        (client->stay != NULL && client->stay->kind == STAY_WEBSOCKET);
+                        (client->duplex != NULL && client->session == SESSION_WEBSOCKET);
             saved(client, &lie);
             expect(client, &lie, told ? -EBADMSG : 0, "used, and not");
             client->used = true;

@@ -6,6 +6,7 @@
 #include "frontd/shard/handover/sender.h"
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/push/fanout.h"
+#include "frontd/shard/session/duplex.h"
 #include "frontd/shard/turn.h"
 #include "tests/unit/support/move_conf.h"
 #include "tests/unit/support/shardlet.h"
@@ -30,7 +31,7 @@ static void go_on_to_the_end(void)
     int i = 0;
     step();
     step();
-    while (shard_ctx_unfinished(&shardlet.ctx)) {
+    while (turn_unfinished(&shardlet.ctx)) {
         cr_assert_lt(i++, (int)TURNS_MAX);
         step();
     }
@@ -42,7 +43,7 @@ static int sibling(unsigned seat)
 {
     int fds[2];
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    cr_assert_eq(mesh_add(&shardlet.mesh, seat, fds[0]), 0);
+    cr_assert_eq(mesh_add(&shardlet.parts.mesh, seat, fds[0]), 0);
     return fds[1];
 }
 
@@ -52,7 +53,9 @@ static void set_up(void)
     give_init(&shardlet.ctx);
     for (unsigned i = 0; i < MEMBERS; i++) {
         clients[i] = shardlet_client(&shardlet, "lines", &peers[i]);
-        cr_assert_eq(topics_join(clients[i], &clients[i]->stay->subscriptions, 0, SPAN("t"), 9), 0);
+        cr_assert_eq(topics_join(&shardlet.parts.topics, clients[i],
+                         &clients[i]->duplex->subscriptions, 0, SPAN("t"), 9),
+            0);
     }
     siblings[0] = sibling(ONE);
     siblings[1] = sibling(TWO);
@@ -62,7 +65,7 @@ static void set_up(void)
 
 static void tear_down(void)
 {
-    mesh_shut(&shardlet.mesh);
+    mesh_shut(&shardlet.parts.mesh);
     for (unsigned i = 0; i < MEMBERS; i++)
         close(peers[i]);
     close(siblings[0]);
@@ -226,11 +229,11 @@ Test(fanout, messages_to_nobody)
     publish(0, "nobody", 3000);
     step();
     struct positions positions;
-    mesh_positions(&shardlet.mesh, &positions);
+    mesh_positions(&shardlet.parts.mesh, &positions);
     cr_expect_leq(positions.of[ONE].seq, (uint64_t)WORK_STREAM + WORK_TURN + 2);
-    cr_expect(shard_ctx_unfinished(&shardlet.ctx));
+    cr_expect(turn_unfinished(&shardlet.ctx));
     go_on_to_the_end();
-    mesh_positions(&shardlet.mesh, &positions);
+    mesh_positions(&shardlet.parts.mesh, &positions);
     cr_expect_eq(positions.of[ONE].seq, 3000u);
 }
 
@@ -287,7 +290,7 @@ Test(fanout, two_streams_to_one_topic)
 Test(fanout, who_joins_and_leaves_meanwhile)
 {
     for (unsigned i = 0; i < 20; i++)
-        topics_leave(&clients[i]->stay->subscriptions, 0, SPAN("t"));
+        topics_leave(&shardlet.parts.topics, &clients[i]->duplex->subscriptions, 0, SPAN("t"));
     publish(0, "t", 70);
     step();
     unsigned some = how_many_have();
@@ -298,9 +301,10 @@ Test(fanout, who_joins_and_leaves_meanwhile)
         had[i] = recv(peers[i], &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
     }
     for (unsigned i = 0; i < 20; i++)
-        topics_join(clients[i], &clients[i]->stay->subscriptions, 0, SPAN("t"), 9);
+        topics_join(&shardlet.parts.topics, clients[i], &clients[i]->duplex->subscriptions, 0,
+            SPAN("t"), 9);
     for (unsigned i = 20; i < MEMBERS; i += 3)
-        topics_leave(&clients[i]->stay->subscriptions, 0, SPAN("t"));
+        topics_leave(&shardlet.parts.topics, &clients[i]->duplex->subscriptions, 0, SPAN("t"));
     go_on_to_the_end();
     for (unsigned i = 0; i < MEMBERS; i++) {
         bool left = i >= 20 && (i - 20) % 3 == 0;
@@ -335,7 +339,7 @@ Test(fanout, a_stream_that_is_closed)
     publish(0, "t", 3);
     step();
     cr_assert_lt(how_many_have(), (unsigned)MEMBERS);
-    mesh_shut(&shardlet.mesh);
+    mesh_shut(&shardlet.parts.mesh);
     go_on_to_the_end();
     for (unsigned i = 0; i < MEMBERS; i++)
         cr_assert_str_eq(sent_to(i), "A1\nA2\nA3\n", "member %u", i);
@@ -348,7 +352,8 @@ Test(fanout, everybody_leaves)
     say(0, FRAME_PUSH, clients[0]->conn.id, "after");
     step();
     for (unsigned i = 0; i < MEMBERS; i++)
-        topics_leave(&clients[i]->stay->subscriptions, 0, (struct span){0});
+        topics_leave(
+            &shardlet.parts.topics, &clients[i]->duplex->subscriptions, 0, (struct span){0});
     go_on_to_the_end();
     cr_expect(strstr(sent_to(0), "after\n") != NULL);
 }
@@ -360,7 +365,7 @@ Test(fanout, ends_before_connections_are_sent)
     publish(0, "t", 1);
     step();
     cr_assert_lt(how_many_have(), (unsigned)MEMBERS);
-    mesh_positions(&shardlet.mesh, &positions);
+    mesh_positions(&shardlet.parts.mesh, &positions);
     cr_assert_eq(positions.of[ONE].seq, 1u);
     give_start(&shardlet.clients, 3600 * 1000, true);
     int pair[2];
@@ -373,13 +378,13 @@ Test(fanout, ends_before_connections_are_sent)
     bool sent = false;
     for (int i = 0; !sent && i < 100; i++) {
         uv_run(&shardlet.ctx.loop, UV_RUN_NOWAIT);
-        shard_ctx_begin(&shardlet.ctx);
+        turn_begin(&shardlet.ctx);
         give_prepare();
-        shard_ctx_flush(&shardlet.ctx);
+        turn_flush(&shardlet.ctx);
         give_turn();
-        shard_ctx_flush(&shardlet.ctx);
-        shard_ctx_go_on(&shardlet.ctx, WORK_TURN);
-        shard_ctx_flush(&shardlet.ctx);
+        turn_flush(&shardlet.ctx);
+        turn_go_on(&shardlet.ctx, WORK_TURN);
+        turn_flush(&shardlet.ctx);
         sent = handover_receive(pair[1], &message, fds, &nfds) == 0 &&
                message.type == HANDOVER_BATCH;
         if (i < 50) /* without an end */

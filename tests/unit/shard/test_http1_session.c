@@ -115,7 +115,7 @@ Test(http, an_upgrade_that_waits)
             shardlet_turn(&shard);
             usleep(1000);
         }
-        cr_assert(client->held && client->stay == NULL && !client_can_move(client));
+        cr_assert(client->held && client->duplex == NULL && !client_can_move(client));
         struct request *last = container_of(client->requests.prev, struct request, node);
         cr_assert(last->waits && last != list_first(&client->requests, struct request, node));
         cr_expect_eq(buf_len(&last->batch), sizeof(HANDSHAKE("h")) - 1);
@@ -147,7 +147,7 @@ Test(http, an_upgrade_that_cannot_wait)
     struct request *request = container_of(client->requests.prev, struct request, node);
     mem_trim();
     mem_fail_after(0);
-    http_wait(request, &head);
+    http1_hold(request, &head);
     mem_fail_after(-1);
     cr_expect(!client->held && !request->waits && client->state == CLIENT_DOOMED);
     shardlet_turn(&shard);

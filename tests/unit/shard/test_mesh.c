@@ -40,7 +40,7 @@ Test(mesh, waits_for_shards_that_came_later_and_not_for_those_that_had_ended_bef
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
         struct positions wanted = {0};
         wanted.of[table[i].seat] = table[i].wanted;
-        cr_expect_eq(mesh_has_heard(&shardlet.mesh, &wanted), table[i].heard, "row %zu", i);
+        cr_expect_eq(mesh_has_heard(&shardlet.parts.mesh, &wanted), table[i].heard, "row %zu", i);
     }
     shardlet_deinit(&shardlet);
 }
@@ -56,7 +56,7 @@ static int sibling(struct shardlet *shardlet, unsigned seat)
 {
     int fds[2];
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    cr_assert_eq(mesh_add(&shardlet->mesh, seat, fds[0]), 0);
+    cr_assert_eq(mesh_add(&shardlet->parts.mesh, seat, fds[0]), 0);
     return fds[1];
 }
 
@@ -93,31 +93,32 @@ Test(mesh, those_that_are_there_are_asked_what_they_have_heard)
 {
     struct shardlet shardlet;
     shardlet_init(&shardlet, MOVE_CONF, SEAT);
-    cr_expect(mesh_answered(&shardlet.mesh, mesh_ask(&shardlet.mesh)), "there is nobody");
+    cr_expect(
+        mesh_answered(&shardlet.parts.mesh, mesh_ask(&shardlet.parts.mesh)), "there is nobody");
     int one = sibling(&shardlet, OTHER);
     int two = sibling(&shardlet, OTHER + 1);
     cr_expect_eq(heard(&shardlet, one, 0), FRAME_HELLO);
 
-    uint64_t first = mesh_ask(&shardlet.mesh);
-    uint64_t second = mesh_ask(&shardlet.mesh);
+    uint64_t first = mesh_ask(&shardlet.parts.mesh);
+    uint64_t second = mesh_ask(&shardlet.parts.mesh);
     int late = sibling(&shardlet, OTHER + 2);
     cr_expect_eq(heard(&shardlet, one, first), FRAME_PING);
     cr_expect_eq(heard(&shardlet, one, second), FRAME_PING);
     say(&shardlet, one, FRAME_PONG, first);
-    cr_expect(!mesh_answered(&shardlet.mesh, first), "the other one has not answered");
+    cr_expect(!mesh_answered(&shardlet.parts.mesh, first), "the other one has not answered");
     say(&shardlet, two, FRAME_PONG, first);
-    cr_expect(mesh_answered(&shardlet.mesh, first));
-    cr_expect(!mesh_answered(&shardlet.mesh, second));
+    cr_expect(mesh_answered(&shardlet.parts.mesh, first));
+    cr_expect(!mesh_answered(&shardlet.parts.mesh, second));
     say(&shardlet, two, FRAME_PONG, second);
-    cr_expect(!mesh_answered(&shardlet.mesh, second));
+    cr_expect(!mesh_answered(&shardlet.parts.mesh, second));
     close(one);
     shardlet_turn(&shardlet);
-    cr_expect(mesh_answered(&shardlet.mesh, second), "who has ended is not waited for");
+    cr_expect(mesh_answered(&shardlet.parts.mesh, second), "who has ended is not waited for");
 
     cr_expect_eq(heard(&shardlet, late, 0), FRAME_HELLO);
     say(&shardlet, late, FRAME_PING, 77);
     cr_expect_eq(heard(&shardlet, late, 77), FRAME_PONG);
-    mesh_shut(&shardlet.mesh);
+    mesh_shut(&shardlet.parts.mesh);
     close(two);
     close(late);
     shardlet_turn(&shardlet);
@@ -127,7 +128,7 @@ Test(mesh, those_that_are_there_are_asked_what_they_have_heard)
 static struct position position_of(struct shardlet *shardlet, unsigned seat)
 {
     struct positions positions;
-    mesh_positions(&shardlet->mesh, &positions);
+    mesh_positions(&shardlet->parts.mesh, &positions);
     return positions.of[seat];
 }
 
@@ -140,7 +141,7 @@ Test(mesh, what_was_heard_counts_until_the_next_on_that_seat_says_where_it_stand
         uint64_t incarnation = 10 + 2 * (uint64_t)round;
         int before = sibling(&shardlet, OTHER);
         say_of(&shardlet, before, FRAME_HELLO, 5, incarnation);
-        cr_assert(mesh_complete(&shardlet.mesh));
+        cr_assert(mesh_complete(&shardlet.parts.mesh));
         if (round > 0) { /* its end is seen first */
             close(before);
             shardlet_turn(&shardlet);
@@ -151,17 +152,17 @@ Test(mesh, what_was_heard_counts_until_the_next_on_that_seat_says_where_it_stand
             cr_expect(heard.incarnation == incarnation && heard.seq == 5, "round %d", round);
             shardlet_turn(&shardlet);
         }
-        cr_expect_not(mesh_complete(&shardlet.mesh));
+        cr_expect_not(mesh_complete(&shardlet.parts.mesh));
         say_of(&shardlet, after, FRAME_HELLO, 0, incarnation + 1);
         struct position heard = position_of(&shardlet, OTHER);
         cr_expect(heard.incarnation == incarnation + 1 && heard.seq == 0, "round %d", round);
-        cr_expect(mesh_complete(&shardlet.mesh));
+        cr_expect(mesh_complete(&shardlet.parts.mesh));
         close(after);
         if (round == 0)
             close(before);
         shardlet_turn(&shardlet);
     }
-    mesh_shut(&shardlet.mesh);
+    mesh_shut(&shardlet.parts.mesh);
     shardlet_turn(&shardlet);
     shardlet_deinit(&shardlet);
 }
@@ -176,7 +177,7 @@ static void forward(struct shardlet *shardlet, enum frame_type type, size_t n)
         .type = (uint8_t)type, .conn = 99, .length = (uint32_t)(n - FRAME_HEAD_SIZE)};
     frame_head_write(&head, (uint8_t *)bytes);
     cr_assert_eq(frame_read(bytes, n, FRAME_MAX_DEFAULT, &frame, &used), 0);
-    mesh_forward(&shardlet->mesh, 0, &frame);
+    mesh_forward(&shardlet->parts.mesh, 0, &frame);
 }
 
 /* Fills what waits for all siblings up to `size` bytes for each, HELLO included. */
@@ -271,7 +272,7 @@ Test(mesh, what_waits_for_one_sibling_is_bounded)
         }
         cr_expect_eq(last, position_of(&shardlet, SEAT).seq, "it knows how far we are");
         cr_expect_eq(n, 1 + passed + (over ? 5 : 1), "%zu", n);
-        mesh_shut(&shardlet.mesh);
+        mesh_shut(&shardlet.parts.mesh);
         close(fd);
         shardlet_turn(&shardlet);
         shardlet_deinit(&shardlet);
@@ -293,7 +294,7 @@ Test(mesh, small_frames_have_a_bound_too)
     forward(&shardlet, FRAME_UNSUBSCRIBE, 40);
     forward(&shardlet, FRAME_DISCONNECT, 40);
     cr_expect_eq(unheard(&shardlet), before + 3);
-    mesh_shut(&shardlet.mesh);
+    mesh_shut(&shardlet.parts.mesh);
     close(fd);
     shardlet_turn(&shardlet);
     shardlet_deinit(&shardlet);
@@ -327,7 +328,7 @@ Test(mesh, what_waits_for_all_siblings_together_is_bounded)
         cr_assert_eq(read_bytes(&shardlet, fd, wanted), wanted, "message %d", i);
         cr_assert_leq(unheard(&shardlet) - now, (uint64_t)STUCK * (unsigned)(i + 1));
     }
-    mesh_shut(&shardlet.mesh);
+    mesh_shut(&shardlet.parts.mesh);
     for (unsigned i = 0; i < STUCK; i++)
         close(fds[i]);
     close(fd);
@@ -344,16 +345,16 @@ Test(mesh, what_was_left_out_counts_as_heard)
     say_of(&shardlet, fd, FRAME_HELLO, 5, 77);
     struct positions wanted = {0};
     wanted.of[OTHER] = (struct position){77, 1000};
-    cr_expect_not(mesh_has_heard(&shardlet.mesh, &wanted));
+    cr_expect_not(mesh_has_heard(&shardlet.parts.mesh, &wanted));
     say(&shardlet, fd, FRAME_EXTENSION, 999);
-    cr_expect_not(mesh_has_heard(&shardlet.mesh, &wanted));
+    cr_expect_not(mesh_has_heard(&shardlet.parts.mesh, &wanted));
     say(&shardlet, fd, FRAME_EXTENSION, 1000);
-    cr_expect(mesh_has_heard(&shardlet.mesh, &wanted));
+    cr_expect(mesh_has_heard(&shardlet.parts.mesh, &wanted));
     say(&shardlet, fd, FRAME_EXTENSION, 3); /* never back */
-    cr_expect(mesh_has_heard(&shardlet.mesh, &wanted));
+    cr_expect(mesh_has_heard(&shardlet.parts.mesh, &wanted));
     say(&shardlet, fd, FRAME_PUSH, 1001);
     cr_expect_eq(position_of(&shardlet, OTHER).seq, 1001u);
-    mesh_shut(&shardlet.mesh);
+    mesh_shut(&shardlet.parts.mesh);
     close(fd);
     shardlet_turn(&shardlet);
     shardlet_deinit(&shardlet);
@@ -365,23 +366,23 @@ Test(mesh, who_does_not_move_is_not_waited_for)
     struct shardlet shardlet;
     shardlet_init(&shardlet, MOVE_CONF, SEAT);
     int fd = sibling(&shardlet, OTHER);
-    cr_expect_not(mesh_congested(&shardlet.mesh));
+    cr_expect_not(mesh_congested(&shardlet.parts.mesh));
     fill(&shardlet, SIBLING_BUSY);
-    cr_expect_not(mesh_congested(&shardlet.mesh), "so much is little");
+    cr_expect_not(mesh_congested(&shardlet.parts.mesh), "so much is little");
     forward(&shardlet, FRAME_PUSH, 40);
-    cr_expect(mesh_congested(&shardlet.mesh), "it has just come");
+    cr_expect(mesh_congested(&shardlet.parts.mesh), "it has just come");
     for (int i = 0; i < 4; i++) /* more than the socket's buffer takes */
         forward(&shardlet, FRAME_PUSH, MIB);
     bool congested = true;
     for (int i = 0; congested && i < 500; i++) {
         usleep(20 * 1000);
         shardlet_turn(&shardlet);
-        congested = mesh_congested(&shardlet.mesh);
+        congested = mesh_congested(&shardlet.parts.mesh);
     }
     cr_expect_not(congested);
     share_beat(shardlet.ctx.share, OTHER);
-    cr_expect(mesh_congested(&shardlet.mesh), "it lives, and is busy");
-    mesh_shut(&shardlet.mesh);
+    cr_expect(mesh_congested(&shardlet.parts.mesh), "it lives, and is busy");
+    mesh_shut(&shardlet.parts.mesh);
     close(fd);
     shardlet_turn(&shardlet);
     shardlet_deinit(&shardlet);
@@ -394,32 +395,32 @@ Test(mesh, what_has_come_until_a_mark)
     struct shardlet shardlet;
     char bytes[1000 * FRAME_HEAD_SIZE];
     shardlet_init(&shardlet, MOVE_CONF, SEAT);
-    mesh_mark(&shardlet.mesh);
-    cr_expect(mesh_past_mark(&shardlet.mesh), "there is nobody");
+    mesh_mark(&shardlet.parts.mesh);
+    cr_expect(mesh_past_mark(&shardlet.parts.mesh), "there is nobody");
     int fd = sibling(&shardlet, OTHER);
     say_of(&shardlet, fd, FRAME_HELLO, 0, 77);
-    mesh_mark(&shardlet.mesh);
-    cr_expect(mesh_past_mark(&shardlet.mesh));
+    mesh_mark(&shardlet.parts.mesh);
+    cr_expect(mesh_past_mark(&shardlet.parts.mesh));
     for (size_t i = 0; i < 1000; i++) {
         const struct frame_head head = {.type = FRAME_PUSH, .call = i + 1, .conn = 99};
         frame_head_write(&head, (uint8_t *)bytes + i * FRAME_HEAD_SIZE);
     }
     cr_assert_eq(write(fd, bytes, sizeof(bytes)), (ssize_t)sizeof(bytes));
     close(fd);
-    mesh_mark(&shardlet.mesh);
-    cr_expect_not(mesh_past_mark(&shardlet.mesh), "it is in the socket");
+    mesh_mark(&shardlet.parts.mesh);
+    cr_expect_not(mesh_past_mark(&shardlet.parts.mesh), "it is in the socket");
     uv_run(&shardlet.ctx.loop, UV_RUN_NOWAIT);
-    cr_expect_not(mesh_past_mark(&shardlet.mesh), "a part of it is carried out");
-    mesh_mark(&shardlet.mesh);
+    cr_expect_not(mesh_past_mark(&shardlet.parts.mesh), "a part of it is carried out");
+    mesh_mark(&shardlet.parts.mesh);
     int turns = 0;
-    for (; !mesh_past_mark(&shardlet.mesh) && turns < 100; turns++) {
+    for (; !mesh_past_mark(&shardlet.parts.mesh) && turns < 100; turns++) {
         uv_run(&shardlet.ctx.loop, UV_RUN_NOWAIT);
-        shard_ctx_flush(&shardlet.ctx);
-        shard_ctx_go_on(&shardlet.ctx, WORK_TURN);
+        turn_flush(&shardlet.ctx);
+        turn_go_on(&shardlet.ctx, WORK_TURN);
     }
     cr_expect(turns > 0 && turns < 100);
     cr_expect_eq(position_of(&shardlet, OTHER).seq, 1000u);
-    mesh_shut(&shardlet.mesh);
+    mesh_shut(&shardlet.parts.mesh);
     shardlet_turn(&shardlet);
     shardlet_deinit(&shardlet);
 }
@@ -492,7 +493,7 @@ static int greeted(struct shardlet *shardlet, uint8_t version)
 
 static void end(struct shardlet *shardlet, int fd)
 {
-    mesh_shut(&shardlet->mesh);
+    mesh_shut(&shardlet->parts.mesh);
     close(fd);
     shardlet_turn(shardlet);
     shardlet_deinit(shardlet);
@@ -511,7 +512,7 @@ static void forward_of(struct shardlet *shardlet, uint64_t realm)
                                     .meta_len = (uint32_t)meta},
         .meta = {payload, meta},
         .body = {payload + meta, body}};
-    mesh_forward(&shardlet->mesh, realm, &frame);
+    mesh_forward(&shardlet->parts.mesh, realm, &frame);
     flush_streams(shardlet);
 }
 

@@ -6,11 +6,12 @@
 
 enum { MEMBERS = 40, WALKS = 5, STEPS = 200000 };
 
+static struct topics topics;
 static struct client clients[MEMBERS];
 static struct subscription *subscriptions[MEMBERS];
 static size_t in_use_before;
 
-static struct subscription *of(const struct client *client)
+static struct subscription *of(struct client *client)
 {
     return subscriptions[client - clients];
 }
@@ -18,14 +19,14 @@ static struct subscription *of(const struct client *client)
 static void set_up(void)
 {
     in_use_before = mem_in_use();
-    topics_init(of);
+    topics_init(&topics, of);
 }
 
 static void tear_down(void)
 {
     for (unsigned i = 0; i < MEMBERS; i++)
-        topics_leave(&subscriptions[i], 0, (struct span){0});
-    topics_deinit();
+        topics_leave(&topics, &subscriptions[i], 0, (struct span){0});
+    topics_deinit(&topics);
     cr_assert_eq(mem_in_use(), in_use_before);
 }
 
@@ -33,13 +34,14 @@ TestSuite(topic_walks, .init = set_up, .fini = tear_down);
 
 static void join(unsigned i, const char *name)
 {
-    cr_assert_eq(
-        topics_join(&clients[i], &subscriptions[i], 0, (struct span){name, strlen(name)}, 100), 0);
+    cr_assert_eq(topics_join(&topics, &clients[i], &subscriptions[i], 0,
+                     (struct span){name, strlen(name)}, 100),
+        0);
 }
 
 static void leave(unsigned i, const char *name)
 {
-    topics_leave(&subscriptions[i], 0, (struct span){name, strlen(name)});
+    topics_leave(&topics, &subscriptions[i], 0, (struct span){name, strlen(name)});
 }
 
 Test(topic_walks, a_walk_meets_everybody_once)
@@ -48,7 +50,7 @@ Test(topic_walks, a_walk_meets_everybody_once)
     bool met[MEMBERS] = {false};
     for (unsigned i = 0; i < MEMBERS; i++)
         join(i, "t");
-    topics_walk(&walk, 0, SPAN("t"));
+    topics_walk(&topics, &walk, 0, SPAN("t"));
     for (struct client *client; (client = topics_next(&walk)) != NULL;) {
         cr_expect_not(met[client - clients]);
         met[client - clients] = true;
@@ -62,15 +64,15 @@ Test(topic_walks, a_walk_meets_everybody_once)
 Test(topic_walks, a_walk_ends_with_its_topic)
 {
     struct topic_walk walk;
-    topics_walk(&walk, 0, SPAN("nobody"));
+    topics_walk(&topics, &walk, 0, SPAN("nobody"));
     cr_expect_null(topics_next(&walk));
     join(1, "t");
-    topics_walk(&walk, 0, SPAN("t"));
+    topics_walk(&topics, &walk, 0, SPAN("t"));
     leave(1, "t");
     join(2, "t"); /* another one of the same name */
     cr_expect_null(topics_next(&walk));
     topics_stop(&walk);
-    topics_walk(&walk, 0, SPAN("t"));
+    topics_walk(&topics, &walk, 0, SPAN("t"));
     topics_stop(&walk);
     cr_expect_null(topics_next(&walk));
 }
@@ -117,7 +119,7 @@ Test(topic_walks, walks_as_a_model_has_them)
         case 3:
             if (runs[w])
                 break;
-            topics_walk(&walks[w], 0, SPAN("t"));
+            topics_walk(&topics, &walks[w], 0, SPAN("t"));
             memcpy(due[w], in, sizeof(in));
             runs[w] = true;
             break;

@@ -11,10 +11,11 @@ struct client {
     struct subscription *subscriptions;
 };
 
+static struct topics topics;
 static struct client clients[CLIENTS];
 static size_t in_use_before;
 
-static struct subscription *subscriptions_of(const struct client *client)
+static struct subscription *subscriptions_of(struct client *client)
 {
     return client->subscriptions;
 }
@@ -22,14 +23,14 @@ static struct subscription *subscriptions_of(const struct client *client)
 static void set_up(void)
 {
     in_use_before = mem_in_use();
-    topics_init(subscriptions_of);
+    topics_init(&topics, subscriptions_of);
 }
 
 static void tear_down(void)
 {
     for (size_t i = 0; i < CLIENTS; i++)
-        topics_leave(&clients[i].subscriptions, 0, (struct span){0});
-    topics_deinit();
+        topics_leave(&topics, &clients[i].subscriptions, 0, (struct span){0});
+    topics_deinit(&topics);
     cr_assert_eq(mem_in_use(), in_use_before);
 }
 
@@ -37,12 +38,12 @@ TestSuite(topics, .init = set_up, .fini = tear_down);
 
 static int join(size_t client, uint64_t realm, struct span name)
 {
-    return topics_join(&clients[client], &clients[client].subscriptions, realm, name, 64);
+    return topics_join(&topics, &clients[client], &clients[client].subscriptions, realm, name, 64);
 }
 
 static bool is_member(size_t client, uint64_t realm, struct span name)
 {
-    struct topic_members members = topics_members(realm, name);
+    struct topic_members members = topics_members(&topics, realm, name);
     for (uint32_t i = 0; i < members.count; i++) {
         if (members.clients[i] == &clients[client])
             return true;
@@ -59,27 +60,27 @@ Test(topics, those_of_one_name_in_two_realms_are_two)
         for (uint64_t realm = 0; realm < 3; realm++)
             cr_assert_eq(is_member(i, realm, name), i % 3 == realm);
     }
-    cr_assert_eq(topics_members(3, name).count, 0u);
+    cr_assert_eq(topics_members(&topics, 3, name).count, 0u);
     for (size_t i = BLUE; i < CLIENTS; i += 3) {
-        topics_leave(&clients[i].subscriptions, RED, name); /* which it has not joined */
+        topics_leave(&topics, &clients[i].subscriptions, RED, name); /* which it has not joined */
         cr_assert(is_member(i, BLUE, name));
-        topics_leave(&clients[i].subscriptions, BLUE, name);
+        topics_leave(&topics, &clients[i].subscriptions, BLUE, name);
         cr_assert_not(is_member(i, BLUE, name));
     }
-    cr_assert_eq(topics_members(BLUE, name).count, 0u);
-    cr_assert_eq(topics_members(0, name).count, 17u);
-    cr_assert_eq(topics_members(RED, name).count, 17u);
+    cr_assert_eq(topics_members(&topics, BLUE, name).count, 0u);
+    cr_assert_eq(topics_members(&topics, 0, name).count, 17u);
+    cr_assert_eq(topics_members(&topics, RED, name).count, 17u);
 }
 
 /* That of one realm and name is not made of another name's bytes. */
 Test(topics, realm_and_name_are_told_apart)
 {
     cr_assert_eq(join(0, 0x6161616161616161ULL, SPAN("aaaaaaaa")), 0);
-    cr_assert_eq(topics_members(0x6161616161616161ULL, SPAN("aaaaaaaa")).count, 1u);
-    cr_assert_eq(topics_members(0x6161616161616161ULL, SPAN("aaaaaaa")).count, 0u);
-    cr_assert_eq(topics_members(0x6161616161616161ULL, SPAN("aaaaaaaaa")).count, 0u);
-    cr_assert_eq(topics_members(0x6161616161616162ULL, SPAN("aaaaaaaa")).count, 0u);
-    cr_assert_eq(topics_members(0, SPAN("aaaaaaaaaaaaaaaa")).count, 0u);
+    cr_assert_eq(topics_members(&topics, 0x6161616161616161ULL, SPAN("aaaaaaaa")).count, 1u);
+    cr_assert_eq(topics_members(&topics, 0x6161616161616161ULL, SPAN("aaaaaaa")).count, 0u);
+    cr_assert_eq(topics_members(&topics, 0x6161616161616161ULL, SPAN("aaaaaaaaa")).count, 0u);
+    cr_assert_eq(topics_members(&topics, 0x6161616161616162ULL, SPAN("aaaaaaaa")).count, 0u);
+    cr_assert_eq(topics_members(&topics, 0, SPAN("aaaaaaaaaaaaaaaa")).count, 0u);
 }
 
 Test(topics, names_and_limits)
@@ -90,17 +91,17 @@ Test(topics, names_and_limits)
     cr_assert_eq(join(0, RED, (struct span){name, TOPIC_NAME_MAX + 1}), TOPICS_E_NAME);
     cr_assert_eq(join(0, RED, (struct span){name, TOPIC_NAME_MAX}), 0);
     cr_assert_eq(join(0, RED, (struct span){name, TOPIC_NAME_MAX}), 0, "once is enough");
-    cr_assert_eq(topics_members(RED, (struct span){name, TOPIC_NAME_MAX}).count, 1u);
-    cr_assert_eq(topics_members(RED, (struct span){name, TOPIC_NAME_MAX + 1}).count, 0u);
-    topics_leave(&clients[0].subscriptions, RED, (struct span){name, TOPIC_NAME_MAX + 1});
-    cr_assert_eq(topics_members(RED, (struct span){name, TOPIC_NAME_MAX}).count, 1u);
+    cr_assert_eq(topics_members(&topics, RED, (struct span){name, TOPIC_NAME_MAX}).count, 1u);
+    cr_assert_eq(topics_members(&topics, RED, (struct span){name, TOPIC_NAME_MAX + 1}).count, 0u);
+    topics_leave(&topics, &clients[0].subscriptions, RED, (struct span){name, TOPIC_NAME_MAX + 1});
+    cr_assert_eq(topics_members(&topics, RED, (struct span){name, TOPIC_NAME_MAX}).count, 1u);
     for (size_t i = 1; i < 64; i++)
         cr_assert_eq(join(0, RED, (struct span){name, i}), 0);
     cr_assert_eq(join(0, RED, SPAN("one more")), TOPICS_E_LIMIT);
     mem_fail_after(0);
     cr_assert_eq(join(1, RED, SPAN("no memory")), -ENOMEM);
     mem_fail_after(-1);
-    cr_assert_eq(topics_members(RED, SPAN("no memory")).count, 0u);
+    cr_assert_eq(topics_members(&topics, RED, SPAN("no memory")).count, 0u);
 }
 
 /* Saved in one realm, they are topics of the one in which they are restored. */
@@ -115,7 +116,7 @@ Test(topics, are_restored_in_the_realm_that_is_now)
         cr_assert_eq(join(0, RED, names[i]), 0);
     topics_save(clients[0].subscriptions, &pack);
     struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
-    cr_assert_eq(topics_restore(&clients[1], &clients[1].subscriptions, BLUE, &unpack), 0);
+    cr_assert_eq(topics_restore(&topics, &clients[1], &clients[1].subscriptions, BLUE, &unpack), 0);
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         cr_expect(is_member(1, BLUE, names[i]) && !is_member(1, RED, names[i]));
         cr_expect(is_member(0, RED, names[i]) && !is_member(0, BLUE, names[i]));

@@ -42,15 +42,12 @@ void shardlet_init(struct shardlet *shardlet, const char *conf, unsigned seat)
     log_init(LOG_ERROR, LOG_TEXT, "test");
     if (shardlets++ == 0) {
         map_share();
-        topics_init(stay_subscriptions);
     }
     CHECK(uv_loop_init(&ctx->loop) == 0);
     ctx->seat = seat;
     ctx->identity = (struct identity){.instance = "test", .incarnation = seat + 1, .shards = 1};
     ids_init(&ctx->conn_ids, (const uint8_t[IDS_KEY_SIZE]){1}, ctx->identity.incarnation);
-    CHECK(shard_ctx_init(ctx, shardlet->conf, share) == 0);
-    CHECK(mesh_init(&shardlet->mesh, ctx, push_from_sibling) == 0);
-    ctx->fence = &mesh_fence;
+    CHECK(parts_init(&shardlet->parts, ctx, shardlet->conf, share) == 0);
     list_init(&shardlet->clients);
     shardlet->pools = mem_zalloc(shardlet->conf->npools * sizeof(*shardlet->pools));
     CHECK(shardlet->pools != NULL);
@@ -59,14 +56,13 @@ void shardlet_init(struct shardlet *shardlet, const char *conf, unsigned seat)
         names[i] = shardlet->conf->pools[i].name;
     share_set_pools(share, names, shardlet->conf->npools);
     for (uint32_t i = 0; i < shardlet->conf->npools; i++)
-        CHECK(pool_init(&shardlet->pools[i], ctx, i, &call_pool_ops, push_from_worker) == 0);
+        CHECK(parts_init_pool(&shardlet->pools[i], ctx, i) == 0);
     shardlet_use(shardlet);
 }
 
 void shardlet_use(struct shardlet *shardlet)
 {
-    request_deinit();
-    CHECK(request_init(&shardlet->ctx, shardlet->pools) == 0);
+    request_init(&shardlet->ctx, shardlet->pools);
 }
 
 static void expire(struct shardlet *shardlet)
@@ -86,10 +82,10 @@ static void expire(struct shardlet *shardlet)
 
 static void end_turn(struct shardlet *shardlet)
 {
-    shard_ctx_begin(&shardlet->ctx);
-    shard_ctx_flush(&shardlet->ctx);
-    shard_ctx_go_on(&shardlet->ctx, WORK_TURN);
-    shard_ctx_flush(&shardlet->ctx);
+    turn_begin(&shardlet->ctx);
+    turn_flush(&shardlet->ctx);
+    turn_go_on(&shardlet->ctx, WORK_TURN);
+    turn_flush(&shardlet->ctx);
 }
 
 void shardlet_step(struct shardlet *shardlet)
@@ -113,28 +109,26 @@ void shardlet_deinit(struct shardlet *shardlet)
 {
     struct ctx *ctx = &shardlet->ctx;
     shardlet_use(shardlet);
-    shard_ctx_begin(&shardlet->ctx);
+    turn_begin(&shardlet->ctx);
     list_for_each_safe (node, &shardlet->clients)
         client_doom(container_of(node, struct client, node));
-    shard_ctx_flush(&shardlet->ctx);
+    turn_flush(&shardlet->ctx);
     CHECK(list_empty(&shardlet->clients) && list_empty(&ctx->quiet));
     CHECK(ctx->open == 0);
     for (uint32_t i = 0; i < shardlet->conf->npools; i++)
         pool_shut(&shardlet->pools[i]);
     poller_close(&ctx->poller);
     poller_close(&ctx->writers);
-    shard_ctx_flush(&shardlet->ctx);
+    turn_flush(&shardlet->ctx);
     uv_run(&ctx->loop, UV_RUN_DEFAULT); /* only closing handles are left */
     CHECK(uv_loop_close(&ctx->loop) == 0);
     for (uint32_t i = 0; i < shardlet->conf->npools; i++)
         pool_deinit(&shardlet->pools[i]);
     mem_free(shardlet->pools);
-    request_deinit();
-    shard_ctx_deinit(ctx);
+    parts_deinit(&shardlet->parts, ctx);
     conf_free(shardlet->conf);
     if (--shardlets > 0)
         return;
-    topics_deinit();
     CHECK(shardlet_connections() == 0 && shardlet_peers() == 0);
     share_unmap(share);
 }

@@ -7,12 +7,12 @@
  */
 
 #include "frontd/shard/client/client.h"
-#include "frontd/shard/mesh/mesh.h"
+#include "frontd/shard/parts.h"
 #include "frontd/shard/upstream/pool.h"
 
 struct shardlet {
     struct ctx ctx;
-    struct mesh mesh;
+    struct parts parts;
     struct conf *conf;
     struct pool *pools;
     struct list clients;

@@ -7,13 +7,7 @@
 
 #include <unistd.h>
 
-#include "frontd/shard/session/duplex.h"
-
-bool client_can_move(const struct client *client)
-{
-    return client->state < CLIENT_DOOMED && list_empty(&client->requests) && !client->held &&
-           !client->touched && !client->kept;
-}
+#include "frontd/shard/client/client.h"
 
 void client_freeze(struct client *client)
 {
@@ -48,8 +42,8 @@ void client_keep(struct client *client)
 /* Frees it, while it lives on elsewhere. */
 static void forget(struct client *client)
 {
-    if (client->stay != NULL)
-        stay_forget(client);
+    if (client_is_duplex(client))
+        client_session(client)->forget(client);
     client_dispose(client);
 }
 

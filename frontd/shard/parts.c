@@ -1,0 +1,110 @@
+/*
+ * Here everybody is made known to those below: the tables of functions by which a layer calls what
+ * stands above it.
+ */
+
+#include "frontd/shard/parts.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "common/alloc.h"
+#include "common/siphash.h"
+#include "frontd/shard/push/push.h"
+#include "frontd/shard/routes/http.h"
+#include "frontd/shard/routes/websocket.h"
+#include "frontd/shard/session/duplex.h"
+#include "frontd/shard/session/http1_session.h"
+
+static const struct session_ops *const sessions[SESSIONS] = {
+    [SESSION_HTTP1] = &http1_session,
+    [SESSION_WEBSOCKET] = &websocket_session,
+    [SESSION_FRAME] = &frame_session,
+    [SESSION_LINE] = &line_session,
+};
+
+static const struct route_ops *const routes[CONF_KINDS] = {
+    [CONF_JSONRPC] = &jsonrpc_route,
+    [CONF_HTTP] = &http_route,
+    [CONF_WEBSOCKET] = &websocket_route,
+    [CONF_STREAM] = &stream_route,
+};
+
+static int init_ctx(struct ctx *ctx, const struct conf *conf, struct share *share)
+{
+    size_t size;
+    ctx->conf = conf;
+    ctx->share = share;
+    ctx->count = share_counters(share, ctx->seat);
+    for (size_t i = 0; i < SHARE_SEATS; i++)
+        ctx->wake_fds[i] = -1;
+    ctx->read_buf = mem_get(CTX_READ_SIZE, &size);
+    if (ctx->read_buf == NULL)
+        return -ENOMEM;
+    uv_update_time(&ctx->loop);
+    wheel_init(&ctx->wheel, ctx_now(ctx));
+    ctx->dirty_tail = &ctx->dirty_clients;
+    list_init(&ctx->dirty_streams);
+    list_init(&ctx->busy_streams);
+    list_init(&ctx->fanouts);
+    ctx->later_tail = &ctx->later_clients;
+    list_init(&ctx->quiet);
+    list_init(&ctx->unused);
+    memory_init(&ctx->memory, conf->limits.memory);
+    wheel_timer_init(&ctx->memory_timer, TIMER_MEMORY);
+    ctx->expect_seed = hash_key_random().k1;
+    slab_init(&ctx->clients, sizeof(struct client));
+    slab_init(&ctx->requests, sizeof(struct request));
+    slab_init(&ctx->calls, sizeof(struct call));
+    slab_init(&ctx->duplexes, sizeof(struct duplex));
+    slab_init(&ctx->queues, queue_slab_size());
+    int r = idmap_init(&ctx->conns);
+    r = r < 0 ? r : poller_init(&ctx->poller, &ctx->loop, client_ready, POLLER_ALL);
+    return r < 0 ? r : poller_init(&ctx->writers, &ctx->loop, client_drained, WORK_TURN);
+}
+
+static void deinit_ctx(struct ctx *ctx)
+{
+    idmap_deinit(&ctx->conns);
+    slab_deinit(&ctx->queues);
+    slab_deinit(&ctx->duplexes);
+    slab_deinit(&ctx->calls);
+    slab_deinit(&ctx->requests);
+    slab_deinit(&ctx->clients);
+    mem_put(ctx->read_buf, CTX_READ_SIZE);
+    for (size_t i = 0; i < SHARE_SEATS; i++) {
+        if (ctx->wake_fds[i] >= 0)
+            close(ctx->wake_fds[i]);
+    }
+}
+
+static struct subscription *subscriptions_of(struct client *client)
+{
+    return *client_session(client)->subscriptions(client);
+}
+
+int parts_init(struct parts *parts, struct ctx *ctx, const struct conf *conf, struct share *share)
+{
+    int r = init_ctx(ctx, conf, share);
+    memcpy(ctx->sessions, sessions, sizeof(sessions));
+    memcpy(ctx->routes, routes, sizeof(routes));
+    ctx->fence = &mesh_fence;
+    ctx->topics = &parts->topics;
+    topics_init(&parts->topics, subscriptions_of);
+    if (r == 0)
+        r = mesh_init(&parts->mesh, ctx, push_from_sibling);
+    return r == 0 ? jsonrpc_init(&parts->jsonrpc, ctx) : r;
+}
+
+int parts_init_pool(struct pool *pool, struct ctx *ctx, unsigned index)
+{
+    return pool_init(pool, ctx, index, &call_pool_ops, push_from_worker);
+}
+
+void parts_deinit(struct parts *parts, struct ctx *ctx)
+{
+    jsonrpc_deinit(&parts->jsonrpc);
+    topics_deinit(&parts->topics);
+    mesh_deinit(&parts->mesh);
+    deinit_ctx(ctx);
+}

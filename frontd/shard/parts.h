@@ -1,0 +1,25 @@
+#pragma once
+
+/* What a shard is made of, besides its loop: each has its state in a struct of its own. */
+
+#include "frontd/shard/mesh/mesh.h"
+#include "frontd/shard/push/topics.h"
+#include "frontd/shard/routes/jsonrpc.h"
+
+struct parts {
+    struct mesh mesh;
+    struct topics topics;
+    struct jsonrpc jsonrpc;
+};
+
+/*
+ * Makes them, and what of `ctx` is not set yet: its loop, seat, identity and conn_ids are there.
+ * conf, share: borrowed. Returns 0 or -errno: the process ends then.
+ */
+int parts_init(struct parts *parts, struct ctx *ctx, const struct conf *conf, struct share *share);
+
+/* One of the config's pools, whose workers' pushes go to this shard's connections. 0 or -errno. */
+int parts_init_pool(struct pool *pool, struct ctx *ctx, unsigned index);
+
+/* When all connections, workers and siblings are gone, and the loop is closed. */
+void parts_deinit(struct parts *parts, struct ctx *ctx);

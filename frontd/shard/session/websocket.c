@@ -1,0 +1,246 @@
+/*
+ * A WebSocket ends with Close frames in both directions: duplex_close() sends ours and waits a
+ * while for the client's; a client's is answered and ends the connection.
+ *
+ * Messages that may not be started yet wait where they were read to, and ahead() looks for what is
+ * not to wait with them: Pings are answered, out of their order. A Close ends all calls in
+ * progress; then what lies before it is taken up as usual, and the Close in its turn.
+ *
+ * Half-open connections: one that was silent for the ping interval is sent a Ping, after two
+ * intervals another, and is lost after three. While it is not read at all the kernel's keep-alive
+ * does the same.
+ */
+
+#include "frontd/shard/client/refusal.h"
+#include "frontd/shard/request/request.h"
+#include "frontd/shard/session/duplex.h"
+
+enum {
+    CLOSE_MS = 5000,  /* for the client's Close after ours */
+    JITTER_PARTS = 8, /* a ping comes up to an eighth of the interval early */
+};
+
+static void on_control(struct client *client, const struct ws_result *result)
+{
+    struct duplex *duplex = client->duplex;
+    if (result->opcode == WS_PING && !duplex->close_sent)
+        duplex_send_control(client, WS_PONG, result->payload);
+    if (result->opcode != WS_CLOSE)
+        return;
+    duplex_set_code(client, result->code);
+    if (!duplex->close_sent)
+        duplex_send_close(client, result->code, (struct span){0});
+    client->last_request = true;
+    client_end(client);
+    request_abandon_all(client);
+}
+
+static struct ws_limits limits_of(const struct client *client)
+{
+    uint32_t limit = client->ctx->conf->limits.body;
+    return (struct ws_limits){.message = limit, .frame = limit};
+}
+
+static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, char **ret_rest)
+{
+    const struct ws_limits limits = limits_of(client);
+    char control[WS_CONTROL_MAX];
+    while (n > 0 && client_takes(client)) {
+        struct ws_result result = ws_feed(ws, p, n, &limits, control);
+        if (result.event == WS_EVENT_MESSAGE) {
+            duplex_message(client, result.payload, result.opcode == WS_BINARY);
+            p += result.used;
+            n -= result.used;
+        } else if (result.event == WS_EVENT_ERROR) {
+            refusal_note(
+                client, result.code == WS_CODE_TOO_BIG ? REFUSED_TOO_LARGE : REFUSED_WEBSOCKET);
+            duplex_fail(client, result.code);
+            n = 0;
+        } else {
+            n = result.kept;
+            if (result.event == WS_EVENT_MORE)
+                break;
+            on_control(client, &result);
+        }
+    }
+    *ret_rest = p;
+    return n;
+}
+
+/* What comes before the Close may be started: no answer to what was asked before is wanted. */
+static void make_way_for_close(struct client *client)
+{
+    request_abandon_all(client);
+    if (client_may_start(client)) { /* else when more of what waits has been written */
+        client->paused = true;
+        client->yields = true; /* it comes by here again for each calls_per_connection of them */
+        client_touch(client);
+    }
+}
+
+static size_t look_ahead_ws(struct client *client, struct ws *ws, char *p, size_t n)
+{
+    const struct ws_limits limits = limits_of(client);
+    char control[WS_CONTROL_MAX];
+    size_t hole = 0;
+    for (;;) {
+        unsigned opcodes = 0;
+        if (client_answers_ahead(client))
+            opcodes = 1U << WS_CLOSE | 1U << WS_PONG |
+                      (unsigned)client_has_space(client) << WS_PING;
+        struct ws_result result = ws_ahead(ws, p, n, &limits, opcodes, &hole, control);
+        if (result.event == WS_EVENT_CONTROL && result.opcode != WS_CLOSE) {
+            on_control(client, &result);
+            continue;
+        }
+        if (result.event == WS_EVENT_CONTROL)
+            make_way_for_close(client);
+        return result.kept;
+    }
+}
+
+static void heard(struct client *client)
+{
+    struct duplex *duplex = client->duplex;
+    if (!duplex->close_sent)
+        duplex->heard_at = ctx_now(client->ctx);
+    duplex->pings = 0;
+}
+
+/* No message may be started now. Returns how many bytes are left at `p`. */
+static size_t ahead(struct client *client, union codec_state *codec, char *p, size_t n)
+{
+    if (client->state != CLIENT_OPEN || client->last_request || client->held)
+        return n;
+    return look_ahead_ws(client, &codec->ws, p, n);
+}
+
+static size_t take(
+    struct client *client, union codec_state *codec, char *p, size_t n, char **ret_rest)
+{
+    heard(client);
+    n = take_ws(client, &codec->ws, p, n, ret_rest);
+    return n == 0 || client_may_start(client) ? n : ahead(client, codec, *ret_rest, n);
+}
+
+/* Frame heads are taken out of the message as they are read. */
+static bool midway(const union codec_state *codec, const struct client *client)
+{
+    return client->state == CLIENT_OPEN && !client->last_request &&
+           (codec->ws.in_frame || codec->ws.opcode != 0);
+}
+
+static size_t gathered(const struct pending *pending)
+{
+    return pending->codec.ws.message;
+}
+
+static bool input_ended(struct client *client)
+{
+    (void)client;
+    return false;
+}
+
+/* Pings of many connections that came at the same moment do not go out at the same moment. */
+static uint64_t early(const struct client *client)
+{
+    const struct duplex *duplex = client->duplex;
+    uint64_t mixed = client->conn.id * 0x9e3779b97f4a7c15ULL >> 32;
+    return mixed % (duplex->route->ping / JITTER_PARTS + 1);
+}
+
+/* When a silent WebSocket is sent the next Ping, or is lost after the last. */
+static uint64_t next_ping(const struct client *client)
+{
+    const struct duplex *duplex = client->duplex;
+    uint64_t at = duplex->heard_at + duplex->route->ping * (duplex->pings + 1U);
+    return duplex->pings == 0 ? at - early(client) : at;
+}
+
+static uint64_t due(const struct client *client)
+{
+    const struct duplex *duplex = client->duplex;
+    if (duplex->close_sent)
+        return duplex->heard_at + CLOSE_MS;
+    uint64_t at = UINT64_MAX;
+    if (client->pending != NULL && client_may_start(client))
+        at = client_pending_due(client);
+    if (!client_is_read(client))
+        return at; /* its Pong could not be heard */
+    return MIN(at, next_ping(client));
+}
+
+static void expire(struct client *client)
+{
+    struct duplex *duplex = client->duplex;
+    uint64_t now = ctx_now(client->ctx);
+    if (duplex->close_sent) {
+        if (client_waiting(client) == 0)
+            client_leave(client); /* it may not have got as far as our Close */
+        else
+            client_doom(client);
+        return;
+    }
+    if (duplex_message_expired(client))
+        return;
+    if (!client_is_read(client) || now < next_ping(client))
+        return;
+    if (duplex->pings >= DUPLEX_PINGS_MAX - 1) {
+        refusal_note(client, CLOSED_SILENT);
+        client_doom(client); /* lost: 1006 */
+        return;
+    }
+    duplex->pings++;
+    /* One that goes out late, since this process was held up, leaves as long for its answer. */
+    duplex->heard_at = MAX(duplex->heard_at, now - MIN(now, duplex->pings * duplex->route->ping));
+    duplex_send_control(client, WS_PING, (struct span){0});
+}
+
+static unsigned codec_version(const union codec_state *codec)
+{
+    return ws_save_version(&codec->ws);
+}
+
+static void save_codec(const union codec_state *codec, struct pack *pack)
+{
+    ws_save(&codec->ws, pack);
+}
+
+static int restore_codec(
+    struct span bytes, union codec_state *ret_codec, struct unpack *unpack, unsigned version)
+{
+    return ws_restore(&ret_codec->ws, unpack, version, bytes);
+}
+
+const struct session_ops websocket_session = {
+    .name = "websocket",
+    .ends_at_once = true,
+    .take = take,
+    .ahead = ahead,
+    .midway = midway,
+    .gathered = gathered,
+    .input_ended = input_ended,
+    .due = due,
+    .expire = expire,
+    .codec_version = codec_version,
+    .save_codec = save_codec,
+    .restore_codec = restore_codec,
+    .size = sizeof(struct duplex),
+    .duplex = true,
+    .resumed = duplex_resumed,
+    .drain = duplex_drain,
+    .reply = duplex_reply,
+    .asked = duplex_asked,
+    .gone = duplex_gone,
+    .route = duplex_route,
+    .headers = duplex_headers,
+    .subscriptions = duplex_subscriptions,
+    .deliver = duplex_deliver,
+    .yield = duplex_yield,
+    .close = duplex_close,
+    .set_code = duplex_set_code,
+    .holds = duplex_holds,
+    .save = duplex_save,
+    .restore = duplex_restore,
+    .forget = duplex_forget,
+};
