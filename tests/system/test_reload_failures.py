@@ -159,7 +159,7 @@ def test_a_program_that_cannot_read_the_state(front):
     with open(site.path("answers.c"), "w") as f:
         f.write(ANSWERS)
     subprocess.run(["cc", "-D_GNU_SOURCE", "-I", harness.ROOT, "-o", site.path("answers"), site.path("answers.c"),
-                    *(os.path.join(harness.ROOT, "common", name) for name in ("hash.c", "random.c"))], check=True)
+                    *(os.path.join(harness.ROOT, "common", name) for name in ("siphash.c", "random.c"))], check=True)
     site.reload(USR2)
     generation = site.generation()
     other_program(site, site.path("answers"))
