@@ -3,7 +3,7 @@
 /* What the checks of a config share: complaining, and reading scalars with their defaults. */
 
 #include "common/base.h"
-#include "frontd/config/config.h"
+#include "frontd/config/findings.h"
 #include "frontd/config/lines.h"
 
 enum {

@@ -1,6 +1,9 @@
 #pragma once
 
-/* The config: read from YAML, checked in full, then never changed. Keys: docs/configuration.md. */
+/*
+ * The config as the program uses it: checked in full (parse.h), then never changed. Keys:
+ * docs/configuration.md.
+ */
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -190,35 +193,7 @@ struct conf {
     uint32_t npools;
 };
 
-/*
- * Reads and checks a config.
- *
- * file: its name, for messages. text/n: what is in it.
- * Returns 0 with *ret_conf (the caller's, conf_free()), or -EINVAL with a message of the form
- * "FILE:LINE: KEY: what is wrong" in `error`.
- */
-int conf_parse(const char *file, const char *text, size_t n, struct conf **ret_conf, char *error,
-    size_t error_size);
-
-/* Who takes what was found, as messages without a line's end. */
-struct conf_findings {
-    /* What is wrong where and when frontd starts; NULL: it is an error like others. */
-    void (*found)(void *data, const char *text);
-    /* What is allowed, and hardly meant; NULL: it is not told. */
-    void (*odd)(void *data, const char *text);
-    void *data;
-    bool blind; /* names of listeners are not looked up: they have no addresses then */
-};
-
-/*
- * The same, but what is wrong only where and when frontd starts (a host name that cannot be
- * resolved, a user that is not there) is told to findings->found(), each of them, and does not
- * count otherwise: such an address has the length 0. findings: NULL is conf_parse().
- */
-int conf_try(const char *file, const char *text, size_t n, const struct conf_findings *findings,
-    struct conf **ret_conf, char *error, size_t error_size);
-
-/* Accepts NULL; returns NULL. */
+/* Takes a config that has been filled in part, too. Accepts NULL; returns NULL. */
 struct conf *conf_free(struct conf *conf);
 
 /*

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "frontd/config/parse.h"
+
 enum { CONF_FILE_MAX = 4 * 1024 * 1024 }; /* bytes; a config is written by people */
 
 static int read_all(int fd, struct buf *text)

@@ -4,6 +4,7 @@
 
 #include "common/buf.h"
 #include "frontd/config/config.h"
+#include "frontd/config/findings.h"
 
 /*
  * Loads a config. Returns 0 with *ret_text (what was read, buf_deinit()) and *ret_conf

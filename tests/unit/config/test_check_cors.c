@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "common/alloc.h"
-#include "frontd/config/config.h"
+#include "frontd/config/parse.h"
 
 static const char before_keys[] = "listeners:\n"
                                   "  - name: web\n"

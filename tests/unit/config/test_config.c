@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "common/alloc.h"
-#include "frontd/config/config.h"
 #include "frontd/config/cpus.h"
 #include "frontd/config/memory_limit.h"
+#include "frontd/config/parse.h"
 
 static struct conf *parse(const char *text)
 {

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
-#include "frontd/config/config.h"
+#include "frontd/config/parse.h"
 
 /* A config that is right; each row changes one line of it. */
 static const char *const base[] = {

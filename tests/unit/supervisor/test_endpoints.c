@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
+#include "frontd/config/parse.h"
 #include "frontd/supervisor/sockets/endpoints.h"
 #include "tests/unit/support/descriptors.h"
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
+#include "frontd/config/parse.h"
 #include "frontd/supervisor/record.h"
 #include "frontd/supervisor/reexec.h"
 #include "frontd/system/folder.h"

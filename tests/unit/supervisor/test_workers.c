@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
+#include "frontd/config/parse.h"
 #include "frontd/supervisor/workers/worker_pool.h"
 #include "proto/json_read.h"
 #include "proto/json_write.h"

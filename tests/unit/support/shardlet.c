@@ -7,6 +7,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
+#include "frontd/config/parse.h"
 #include "frontd/shard/handover/sender.h"
 #include "frontd/shard/push/push.h"
 #include "frontd/shard/request/request.h"
