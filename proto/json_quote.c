@@ -1,57 +1,19 @@
 #include "proto/json_quote.h"
 
 #include <errno.h>
+#include <string.h>
 
-/* Bytes of the UTF-8 character that begins at `p`, or 0 where none does (RFC 3629 section 4). */
-static size_t utf8_length(const unsigned char *p, size_t left)
-{
-    size_t n;
-    unsigned low = 0x80;
-    unsigned high = 0xbf;
-    if (p[0] >= 0xc2 && p[0] <= 0xdf) {
-        n = 2;
-    } else if (p[0] >= 0xe0 && p[0] <= 0xef) {
-        n = 3;
-        low = p[0] == 0xe0 ? 0xa0 : low;
-        high = p[0] == 0xed ? 0x9f : high;
-    } else if (p[0] >= 0xf0 && p[0] <= 0xf4) {
-        n = 4;
-        low = p[0] == 0xf0 ? 0x90 : low;
-        high = p[0] == 0xf4 ? 0x8f : high;
-    } else {
-        return 0;
-    }
-    if (n > left || p[1] < low || p[1] > high)
-        return 0;
-    for (size_t i = 2; i < n; i++) {
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    return n;
-}
-
-bool json_is_utf8(const char *text, size_t n)
-{
-    const unsigned char *p = (const unsigned char *)text;
-    const unsigned char *end = p + n;
-    while (p < end) {
-        size_t length = *p < 0x80 ? 1 : utf8_length(p, (size_t)(end - p));
-        if (length == 0)
-            return false;
-        p += length;
-    }
-    return true;
-}
+#include "common/utf8.h"
 
 size_t json_quote_write(const char *text, size_t n, char *out)
 {
     static const char hex[] = "0123456789abcdef";
-    const unsigned char *p = (const unsigned char *)text;
-    const unsigned char *end = p + n;
+    const char *p = text;
+    const char *end = p + n;
     char *to = out;
     *to++ = '"';
     while (p < end) {
-        unsigned char c = *p;
+        const unsigned char c = (unsigned char)*p;
         if (c == '"' || c == '\\') {
             *to++ = '\\';
             *to++ = (char)c;

@@ -14,8 +14,5 @@ enum {
  */
 size_t json_quote_write(const char *text, size_t n, char *out);
 
-/* Whether it is UTF-8 as RFC 3629 has it. */
-bool json_is_utf8(const char *text, size_t n);
-
-/* Appends it. Returns 0 or -ENOMEM. */
+/* Appends text as json_quote_write() writes it. Returns 0 or -ENOMEM. */
 int json_quote(struct buf *out, const char *text, size_t n);

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "common/utf8.h"
+
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
@@ -64,37 +66,14 @@ static inline const char *skip_plain(const char *p, const char *end)
     return p;
 }
 
-static inline bool is_between(char c, unsigned char low, unsigned char high)
-{
-    return (unsigned char)c >= low && (unsigned char)c <= high;
-}
-
-/*
- * Characters of more than one byte, as many as follow each other. The ranges are the table of
- * RFC 3629 section 4: no overlong forms, no surrogates, nothing above U+10FFFF.
- */
+/* Past characters of more than one byte, as many as follow each other; NULL: not UTF-8. */
 static const char *skip_utf8(const char *p, const char *end)
 {
     do {
-        const unsigned char lead = (unsigned char)*p;
-        if (lead < 0xe0) {
-            if (lead < 0xc2 || end - p < 2 || !is_between(p[1], 0x80, 0xbf))
-                return NULL;
-            p += 2;
-        } else if (lead < 0xf0) {
-            const unsigned char low = lead == 0xe0 ? 0xa0 : 0x80;
-            const unsigned char high = lead == 0xed ? 0x9f : 0xbf;
-            if (end - p < 3 || !is_between(p[1], low, high) || !is_between(p[2], 0x80, 0xbf))
-                return NULL;
-            p += 3;
-        } else {
-            const unsigned char low = lead == 0xf0 ? 0x90 : 0x80;
-            const unsigned char high = lead == 0xf4 ? 0x8f : 0xbf;
-            if (lead > 0xf4 || end - p < 4 || !is_between(p[1], low, high) ||
-                !is_between(p[2], 0x80, 0xbf) || !is_between(p[3], 0x80, 0xbf))
-                return NULL;
-            p += 4;
-        }
+        const size_t n = utf8_length(p, (size_t)(end - p));
+        if (n == 0)
+            return NULL;
+        p += n;
     } while (p < end && (unsigned char)*p >= 0x80);
     return p;
 }

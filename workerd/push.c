@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/utf8.h"
 #include "proto/json_quote.h"
 #include "workerd/channel.h"
 #include "workerd/front.h"
@@ -157,7 +158,7 @@ static int write_topic(const char *topic, char out[static META_MAX], struct span
 {
     static const struct span key = {"{\"topic\":", 9};
     size_t n = strnlen(topic, TOPIC_MAX + 1);
-    if (n == 0 || n > TOPIC_MAX || !json_is_utf8(topic, n))
+    if (n == 0 || n > TOPIC_MAX || !utf8_valid(topic, n))
         return -EINVAL;
     memcpy(out, key.p, key.n);
     size_t end = key.n + json_quote_write(topic, n, out + key.n);
@@ -225,7 +226,7 @@ int workerd_disconnect(
 {
     char meta[META_MAX];
     size_t n = reason == NULL ? 0 : strnlen(reason, REASON_MAX + 1);
-    if (!is_close_code(code) || n > REASON_MAX || (n > 0 && !json_is_utf8(reason, n)))
+    if (!is_close_code(code) || n > REASON_MAX || (n > 0 && !utf8_valid(reason, n)))
         return -EINVAL;
     size_t end = (size_t)snprintf(meta, sizeof(meta), "{\"code\":%u,\"reason\":", code);
     end += json_quote_write(n > 0 ? reason : "", n, meta + end);

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/utf8.h"
+
 /* It is there for each WebSocket connection. */
 _Static_assert(sizeof(struct ws) == 28, "");
 
@@ -20,73 +22,6 @@ enum {
     CODE_SIZE = 2,     /* of the code in a Close frame */
     EXCESS_FREE = 128, /* bytes of heads that a message may have, however small its limit is */
 };
-
-/*
- * UTF-8 as it arrives: a state machine whose states are the table of RFC 3629 section 4, so that
- * overlong forms, surrogates and what is above U+10FFFF fail with the first byte that cannot be
- * right. A state is the number of bits by which a row of the table is shifted to find the next one:
- * one load and one shift a byte, and no branch.
- */
-enum {
-    UTF8_OK = 0,  /* between two characters */
-    UTF8_1 = 6,   /* one continuation byte to come */
-    UTF8_2 = 12,  /* two */
-    UTF8_3 = 18,  /* three */
-    UTF8_E0 = 24, /* after E0: not overlong */
-    UTF8_ED = 30, /* after ED: no surrogate */
-    UTF8_F0 = 36, /* after F0: not overlong */
-    UTF8_F4 = 42, /* after F4: not above U+10FFFF */
-    UTF8_BAD = 48,
-    UTF8_STATE = 63, /* the bits of a state */
-};
-
-#define IN(c, from, to) ((c) >= (from) && (c) <= (to))
-#define LEAD(c)                                                                                    \
-    ((c) < 0x80             ? UTF8_OK                                                              \
-        : IN(c, 0xc2, 0xdf) ? UTF8_1                                                               \
-        : (c) == 0xe0       ? UTF8_E0                                                              \
-        : (c) == 0xed       ? UTF8_ED                                                              \
-        : IN(c, 0xe1, 0xef) ? UTF8_2                                                               \
-        : (c) == 0xf0       ? UTF8_F0                                                              \
-        : IN(c, 0xf1, 0xf3) ? UTF8_3                                                               \
-        : (c) == 0xf4       ? UTF8_F4                                                              \
-                            : UTF8_BAD)
-#define STEP(c, state, from, to, next) ((uint64_t)(IN(c, from, to) ? (next) : UTF8_BAD) << (state))
-#define ROW(c)                                                                                     \
-    ((uint64_t)LEAD(c) << UTF8_OK | STEP(c, UTF8_1, 0x80, 0xbf, UTF8_OK) |                         \
-        STEP(c, UTF8_2, 0x80, 0xbf, UTF8_1) | STEP(c, UTF8_3, 0x80, 0xbf, UTF8_2) |                \
-        STEP(c, UTF8_E0, 0xa0, 0xbf, UTF8_1) | STEP(c, UTF8_ED, 0x80, 0x9f, UTF8_1) |              \
-        STEP(c, UTF8_F0, 0x90, 0xbf, UTF8_2) | STEP(c, UTF8_F4, 0x80, 0x8f, UTF8_2) |              \
-        (uint64_t)UTF8_BAD << UTF8_BAD)
-#define ROW_4(c)  ROW(c), ROW((c) + 1), ROW((c) + 2), ROW((c) + 3)
-#define ROW_16(c) ROW_4(c), ROW_4((c) + 4), ROW_4((c) + 8), ROW_4((c) + 12)
-#define ROW_64(c) ROW_16(c), ROW_16((c) + 16), ROW_16((c) + 32), ROW_16((c) + 48)
-
-static const uint64_t utf8_rows[256] = {
-    ROW_64(0),
-    ROW_64(64),
-    ROW_64(128),
-    ROW_64(192),
-};
-
-/* The state after `n` bytes; once UTF8_BAD, it stays so. */
-static uint8_t utf8_check(uint64_t state, const char *p, size_t n)
-{
-    for (; n >= 8; p += 8, n -= 8) {
-        uint64_t word;
-        memcpy(&word, p, sizeof(word));
-        if (LIKELY(state == UTF8_OK && (word & UINT64_C(0x8080808080808080)) == 0))
-            continue;
-        for (size_t i = 0; i < 8; i++)
-            state = utf8_rows[(unsigned char)p[i]] >> (state & UTF8_STATE);
-        state &= UTF8_STATE;
-        if (state == UTF8_BAD)
-            return UTF8_BAD;
-    }
-    for (; n > 0; p++, n--)
-        state = utf8_rows[(unsigned char)*p] >> (state & UTF8_STATE);
-    return (uint8_t)(state & UTF8_STATE);
-}
 
 /*
  * Unmasks from `p` to `to`: the same place, one before it (they may overlap: a word is read before
@@ -117,14 +52,10 @@ void ws_unmask(char *p, size_t n, uint8_t mask[static 4])
 }
 
 /* RFC 6455 section 7.4, and 1012 to 1014 of the registry; 1005, 1006 and 1015 are never sent. */
-bool ws_text_valid(struct span text)
-{
-    return utf8_check(UTF8_OK, text.p, text.n) == UTF8_OK;
-}
-
 bool ws_code_valid(unsigned code)
 {
-    return IN(code, 1000U, 1003U) || IN(code, 1007U, 1014U) || IN(code, 3000U, 4999U);
+    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) ||
+           (code >= 3000 && code <= 4999);
 }
 
 static uint64_t read_big_endian(const char *p, size_t n)
@@ -228,8 +159,7 @@ static struct ws_result control_frame(const struct head *head, struct span paylo
     /* RFC 6455 section 5.5.1 */
     result.code = (uint16_t)read_big_endian(payload.p, CODE_SIZE);
     result.payload = (struct span){payload.p + CODE_SIZE, payload.n - CODE_SIZE};
-    if (!ws_code_valid(result.code) ||
-        utf8_check(UTF8_OK, result.payload.p, result.payload.n) != UTF8_OK)
+    if (!ws_code_valid(result.code) || !utf8_valid(result.payload.p, result.payload.n))
         return error(WS_CODE_PROTOCOL_ERROR);
     return result;
 }
@@ -288,7 +218,7 @@ struct ws_result ws_feed(struct ws *ws, char *p, size_t n, const struct ws_limit
         char *to = message + ws->message;
         unmask_to(to, p + at, part, ws->mask);
         if (ws->opcode == WS_TEXT) {
-            ws->utf8 = utf8_check(ws->utf8, to, part);
+            ws->utf8 = utf8_feed(ws->utf8, to, part);
             if (ws->utf8 == UTF8_BAD)
                 return error(WS_CODE_BAD_DATA);
         }
@@ -300,7 +230,7 @@ struct ws_result ws_feed(struct ws *ws, char *p, size_t n, const struct ws_limit
         ws->in_frame = false;
         if (!ws->fin)
             continue;
-        if (ws->utf8 != UTF8_OK)
+        if (ws->utf8 != UTF8_WHOLE)
             return error(WS_CODE_BAD_DATA);
         const struct ws_result result = {
             .event = WS_EVENT_MESSAGE,
@@ -438,7 +368,7 @@ int ws_restore(struct ws *ret_ws, struct unpack *unpack, unsigned version, struc
         return -EBADMSG;
     if (ws.message > bytes.n || ws.gap > bytes.n - ws.message || ws.left > UINT32_MAX - ws.message)
         return -EBADMSG;
-    uint8_t utf8 = ws.opcode == WS_TEXT ? utf8_check(UTF8_OK, bytes.p, ws.message) : UTF8_OK;
+    uint8_t utf8 = ws.opcode == WS_TEXT ? utf8_feed(UTF8_WHOLE, bytes.p, ws.message) : UTF8_WHOLE;
     if (ws.utf8 != utf8 || utf8 == UTF8_BAD)
         return -EBADMSG;
     *ret_ws = ws;

@@ -54,7 +54,7 @@ struct ws {
     uint8_t mask[4];  /* of the current frame, turned to its next byte */
     uint32_t excess;  /* bytes of its frames' heads, beyond what those frames brought */
     uint32_t looked;  /* where ws_ahead() goes on, from the first byte; 0: where ws_feed() does */
-    uint8_t utf8;     /* state of the check of a text message */
+    uint8_t utf8;     /* of a text message: the state of utf8_feed() after its last byte */
     uint8_t opcode;   /* of the current message (WS_TEXT, WS_BINARY); 0: none has begun */
     bool in_frame;    /* a data frame's head has been read, its payload not wholly */
     bool fin;         /* it is the last of its message */
@@ -141,9 +141,6 @@ size_t ws_head_write(uint8_t out[static WS_HEAD_MAX], enum ws_opcode opcode, uin
  * reason: UTF-8. Returns its bytes.
  */
 size_t ws_close_write(uint8_t out[static 2 + WS_CONTROL_MAX], unsigned code, struct span reason);
-
-/* Whether bytes may be sent as a text message: they are UTF-8 (RFC 6455 section 5.6). */
-bool ws_text_valid(struct span text);
 
 /* Whether a code may stand in a Close frame: 1000-1003, 1007-1014, 3000-4999. */
 bool ws_code_valid(unsigned code);

@@ -5,8 +5,8 @@
 #include <sys/stat.h>
 
 #include "common/alloc.h"
+#include "common/utf8.h"
 #include "frontd/system/folder.h"
-#include "proto/json_quote.h"
 #include "proto/json_read.h"
 #include "proto/json_scan.h"
 
@@ -68,7 +68,7 @@ int record_get_address(struct span object, struct conf_address *ret_address)
 
 void record_put_conf(struct json_writer *out, struct span text)
 {
-    if (json_is_utf8(text.p, text.n))
+    if (utf8_valid(text.p, text.n))
         json_add_span(out, "conf", text);
     else
         json_add_bytes(out, "conf_bytes", text.p, text.n);

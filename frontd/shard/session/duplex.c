@@ -13,6 +13,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
+#include "common/utf8.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/conn_events.h"
 #include "frontd/shard/request/request.h"
@@ -293,7 +294,7 @@ void duplex_deliver(struct client *client, struct shared *shared)
     if (shared->refused && kind == SESSION_WEBSOCKET)
         return;
     if (*message == NULL && kind == SESSION_WEBSOCKET && !shared->binary &&
-        !ws_text_valid(shared->payload)) {
+        !utf8_valid(shared->payload.p, shared->payload.n)) {
         shared->refused = true;
         log_limited(&not_utf8, ctx_now(ctx), LOG_WARNING,
             "a worker pushes text that is not UTF-8: it is not sent to WebSockets");
