@@ -9,9 +9,10 @@
 #endif
 
 #include "common/base.h"
+#include "common/token.h"
 
 enum {
-    HTTP1_TOKEN = 1 << 0,  /* tchar: RFC 9110 section 5.6.2 */
+    HTTP1_TOKEN = 1 << 0,  /* tchar: common/token.h */
     HTTP1_VALUE = 1 << 1,  /* field-vchar, SP and HTAB: RFC 9110 section 5.5 */
     HTTP1_TARGET = 1 << 2, /* VCHAR but '#': parse_target() says why */
     /* unreserved and sub-delims (RFC 3986 section 3.2.2) but the comma, by which a proxy would have
@@ -24,18 +25,15 @@ enum {
 /* The table is computed from the grammar when compiled. */
 #define HTTP1_IN(c, from, to) ((c) >= (from) && (c) <= (to))
 #define HTTP1_IS_ALNUM(c)     (HTTP1_IN(c, '0', '9') || HTTP1_IN(c, 'A', 'Z') || HTTP1_IN(c, 'a', 'z'))
-#define HTTP1_IS_TOKEN(c)                                                                          \
-    (HTTP1_IS_ALNUM(c) || (c) == '!' || HTTP1_IN(c, '#', '\'') || (c) == '*' || (c) == '+' ||      \
-        (c) == '-' || (c) == '.' || HTTP1_IN(c, '^', '`') || (c) == '|' || (c) == '~')
-#define HTTP1_IS_VALUE(c)  ((c) == '\t' || ((c) >= ' ' && (c) != 0x7f))
-#define HTTP1_IS_TARGET(c) (HTTP1_IN(c, '!', '~') && (c) != '#')
+#define HTTP1_IS_VALUE(c)     ((c) == '\t' || ((c) >= ' ' && (c) != 0x7f))
+#define HTTP1_IS_TARGET(c)    (HTTP1_IN(c, '!', '~') && (c) != '#')
 #define HTTP1_IS_HOST(c)                                                                           \
     (HTTP1_IS_ALNUM(c) || (c) == '!' || (c) == '$' || HTTP1_IN(c, '&', '+') ||                     \
         HTTP1_IN(c, '-', '.') || (c) == ';' || (c) == '=' || (c) == '_' || (c) == '~')
 #define HTTP1_IS_HEXDIG(c) (HTTP1_IN(c, '0', '9') || HTTP1_IN(c, 'A', 'F') || HTTP1_IN(c, 'a', 'f'))
 
 #define HTTP1_CLASS(c)                                                                             \
-    ((HTTP1_IS_TOKEN(c) ? HTTP1_TOKEN : 0) | (HTTP1_IS_VALUE(c) ? HTTP1_VALUE : 0) |               \
+    ((TOKEN_CHAR(c) ? HTTP1_TOKEN : 0) | (HTTP1_IS_VALUE(c) ? HTTP1_VALUE : 0) |                   \
         (HTTP1_IS_TARGET(c) ? HTTP1_TARGET : 0) | (HTTP1_IS_HOST(c) ? HTTP1_HOST : 0) |            \
         (HTTP1_IN(c, '0', '9') ? HTTP1_DIGIT : 0) | (HTTP1_IS_HEXDIG(c) ? HTTP1_HEXDIG : 0))
 #define HTTP1_4(c)  HTTP1_CLASS(c), HTTP1_CLASS((c) + 1), HTTP1_CLASS((c) + 2), HTTP1_CLASS((c) + 3)

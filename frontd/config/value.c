@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "common/siphash.h"
+#include "common/token.h"
 
 struct unit {
     const char *name;
@@ -127,11 +128,7 @@ const char *conf_value_origin(const char *text)
 
 const char *conf_value_token(const char *text)
 {
-    static const char marks[] = "!#$%&'*+-.^_`|~";
-    size_t n = 0;
-    while (text[n] != '\0' && (isalnum((unsigned char)text[n]) || strchr(marks, text[n]) != NULL))
-        n++;
-    return n > 0 && text[n] == '\0' ? NULL : "not a token: letters, digits and !#$%&'*+-.^_`|~";
+    return token_valid(text, strlen(text)) ? NULL : "not a token: " TOKEN_CHARS;
 }
 
 const char *conf_value_realm(const char *text, uint64_t *ret_id)

@@ -3,6 +3,7 @@
 #include <strings.h>
 
 #include "common/alloc.h"
+#include "common/token.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/context.h"
 #include "frontd/shard/request/router.h"
@@ -103,18 +104,6 @@ static void start(struct request *request, const struct http1_head *head, struct
     buf_deinit(&meta);
 }
 
-static bool is_token(const char *text, size_t n)
-{
-    static const char others[] = "!#$%&'*+-.^_`|~";
-    for (size_t i = 0; i < n; i++) {
-        char c = text[i];
-        bool alnum = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
-        if (!alnum && (c == '\0' || strchr(others, c) == NULL))
-            return false;
-    }
-    return n > 0;
-}
-
 /* A field that is the front's own business, or ends at the worker (RFC 9110 section 7.6.1). */
 static bool is_ours(const char *name)
 {
@@ -177,7 +166,7 @@ static bool read_field(struct answer_head *answer, struct span pair)
     if (room == NULL)
         return false;
     size_t name_len = json_scan_unescape((struct span){name.p + 1, name.n - 2}, room);
-    if (!is_token(room, name_len))
+    if (!token_valid(room, name_len))
         return false;
     char *text = room + name_len;
     memcpy(text, ": ", 2);
