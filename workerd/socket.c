@@ -14,6 +14,7 @@
 
 #include "common/cwd.h"
 #include "common/log.h"
+#include "common/unix_socket.h"
 
 enum {
     BACKLOG = 512,    /* fronts have one connection a shard: more than enough */
@@ -49,38 +50,33 @@ static int lock_folder(const char *path)
     return fd;
 }
 
-/* Removes what a worker that is gone left behind; anything else is refused (promise 23). */
+/* A stale socket of a worker that has ended is removed. Anything else is left where it is, which is
+ * an error. Returns 0 or -errno, which has been logged. */
 static int make_way(const struct sockaddr_un *address)
 {
     const char *path = address->sun_path;
     struct stat st;
-    if (lstat(path, &st) < 0) {
-        if (errno == ENOENT)
-            return 0;
-        int error = errno;
-        log_error("%s: %s", path, strerror(error));
-        return -error;
-    }
-    if (!S_ISSOCK(st.st_mode)) {
+    int r = unix_socket_look(AT_FDCWD, path, address, &st);
+    if (r == UNIX_SOCKET_ABSENT)
+        return 0;
+    if (r == UNIX_SOCKET_FILE) {
         log_error("%s is there and is not a socket; it is left alone", path);
         return -EEXIST;
     }
-    if (st.st_uid != geteuid()) {
+    if (S_ISSOCK(st.st_mode) && st.st_uid != geteuid()) {
         log_error("%s is a socket of another user; it is left alone", path);
         return -EPERM;
     }
-    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (probe < 0)
-        return -errno;
-    int r = connect(probe, (const struct sockaddr *)address, sizeof(*address));
-    int error = errno;
-    close(probe);
-    if (r == 0 || error != ECONNREFUSED) {
+    if (r == UNIX_SOCKET_LIVE || r == -EACCES || r == -EPROTOTYPE) {
         log_error("%s is in use by another process", path);
         return -EADDRINUSE;
     }
+    if (r < 0) {
+        log_error("%s: %s", path, strerror(-r));
+        return r;
+    }
     if (unlink(path) < 0) {
-        error = errno;
+        int error = errno;
         log_error("cannot remove the stale socket %s: %s", path, strerror(error));
         return -error;
     }

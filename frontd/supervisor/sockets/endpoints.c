@@ -10,6 +10,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
+#include "common/unix_socket.h"
 #include "frontd/system/folder.h"
 
 enum { BACKLOG = 4096 }; /* the kernel cuts it to net.core.somaxconn */
@@ -59,31 +60,22 @@ static int probe_tcp(const struct conf_address *address)
 }
 
 /*
- * What a path that is there already means: a socket where nobody answers is stale, and may be
- * replaced; everything else is left alone. Returns 0 with *ret_stale, and *ret_st where it is, or
- * -errno.
+ * Whether a socket may be bound at a path: 0 with *ret_stale, a socket that has to be unlinked
+ * first, and *ret_st of it; else -errno, see endpoint_explain().
  */
 static int look_at_unix(const struct conf_address *address, int dir, const char *name,
     struct stat *ret_st, bool *ret_stale)
 {
-    *ret_stale = false;
-    if (fstatat(dir, name, ret_st, AT_SYMLINK_NOFOLLOW) < 0)
-        return errno == ENOENT ? 0 : -errno;
-    if (!S_ISSOCK(ret_st->st_mode))
-        return -ENOTSOCK;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -errno;
-    int r = connect(fd, &address->sock.any, address->len) < 0 ? -errno : 0;
-    close(fd);
-    if (r == 0 || r == -EAGAIN || r == -EINPROGRESS)
-        return -EADDRINUSE;
-    if (r != -ECONNREFUSED)
-        return r;
-    if (ret_st->st_uid != geteuid())
-        return -EPERM; /* stale, but nothing is unlinked that we did not make */
-    *ret_stale = true;
-    return 0;
+    int r = unix_socket_look(dir, name, &address->sock.un, ret_st);
+    *ret_stale = r == UNIX_SOCKET_STALE;
+    switch (r) {
+    case UNIX_SOCKET_ABSENT:
+    case UNIX_SOCKET_STALE: return 0;
+    case UNIX_SOCKET_FOREIGN: return -EPERM;
+    case UNIX_SOCKET_LIVE: return -EADDRINUSE;
+    case UNIX_SOCKET_FILE: return -ENOTSOCK;
+    default: return r;
+    }
 }
 
 static int clear_unix(const struct conf_address *address, int dir, const char *name)
@@ -93,7 +85,7 @@ static int clear_unix(const struct conf_address *address, int dir, const char *n
     int r = look_at_unix(address, dir, name, &st, &stale);
     if (r < 0 || !stale)
         return r;
-    return folder_unlink(dir, name, st.st_dev, st.st_ino); /* if it is what we have looked at */
+    return folder_unlink(dir, name, st.st_dev, st.st_ino);
 }
 
 /* The folder of a path, which may be anybody's, and the name in it. */

@@ -13,6 +13,7 @@
 #include "common/alloc.h"
 #include "common/buf.h"
 #include "common/log.h"
+#include "common/unix_socket.h"
 #include "frontd/system/folder.h"
 #include "frontd/system/process.h"
 
@@ -213,18 +214,6 @@ ssize_t managed_dir_read(const char *dir, struct managed_process *ret_processes,
     return (ssize_t)n;
 }
 
-static bool is_stale(const char *path)
-{
-    struct sockaddr_un address = address_of(path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return false;
-    bool refused = connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 &&
-                   errno == ECONNREFUSED;
-    close(fd);
-    return refused;
-}
-
 void managed_dir_sweep(const char *dir)
 {
     DIR *found = opendir(dir);
@@ -235,10 +224,11 @@ void managed_dir_sweep(const char *dir)
         struct managed_name name;
         struct stat st;
         int n = snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name);
-        if ((size_t)n >= sizeof(path) || !managed_dir_parse(entry->d_name, &name) ||
-            lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+        if ((size_t)n >= sizeof(path) || !managed_dir_parse(entry->d_name, &name))
             continue;
-        if (is_stale(path))
+        struct sockaddr_un address = address_of(path);
+        int r = unix_socket_look(AT_FDCWD, path, &address, &st);
+        if (r == UNIX_SOCKET_STALE || r == UNIX_SOCKET_FOREIGN) /* of a worker's user */
             unlink(path);
     }
     closedir(found);
