@@ -26,6 +26,8 @@
 #include "common/log.h"
 #include "frontd/config/file.h"
 #include "frontd/ipc/control.h"
+#include "frontd/ipc/shm_beats.h"
+#include "frontd/ipc/shm_clients.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/handover/receiver.h"
 #include "frontd/shard/handover/sender.h"

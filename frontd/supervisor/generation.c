@@ -10,6 +10,8 @@
 #include "common/log.h"
 #include "frontd/config/file.h"
 #include "frontd/config/value.h"
+#include "frontd/ipc/shm_queues.h"
+#include "frontd/ipc/shm_reclaim.h"
 #include "frontd/supervisor/supervisor.h"
 
 int generation_make_conf(const char *text, size_t n)

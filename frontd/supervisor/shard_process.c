@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "frontd/ipc/shm_beats.h"
 #include "frontd/supervisor/discard.h"
 #include "frontd/supervisor/paths.h"
 #include "frontd/supervisor/reexec.h"

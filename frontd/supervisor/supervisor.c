@@ -22,6 +22,8 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/config/file.h"
+#include "frontd/ipc/metrics.h"
+#include "frontd/ipc/shm_beats.h"
 #include "frontd/supervisor/adopt.h"
 #include "frontd/supervisor/record.h"
 #include "frontd/supervisor/reexec.h"

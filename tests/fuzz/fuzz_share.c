@@ -10,7 +10,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "frontd/ipc/metrics.h"
 #include "frontd/ipc/shm.h"
+#include "frontd/ipc/shm_clients.h"
+#include "frontd/ipc/shm_queues.h"
+#include "frontd/ipc/shm_reclaim.h"
+#include "frontd/ipc/shm_workers.h"
 
 enum { PEERS = 64, RECLAIMS = 8 };
 

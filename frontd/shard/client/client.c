@@ -33,6 +33,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
+#include "frontd/ipc/shm_clients.h"
 #include "frontd/shard/client/refusal.h"
 
 enum {

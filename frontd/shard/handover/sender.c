@@ -29,6 +29,8 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
+#include "frontd/ipc/shm_beats.h"
+#include "frontd/ipc/shm_clients.h"
 #include "frontd/shard/handover/message.h"
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/push/fanout.h"

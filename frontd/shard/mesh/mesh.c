@@ -26,6 +26,7 @@
 #include "common/alloc.h"
 #include "common/fdpass.h"
 #include "common/log.h"
+#include "frontd/ipc/shm_beats.h"
 
 enum {
     MESH_SKIP = FRAME_EXTENSION, /* what a program that does not know it takes for nothing */

@@ -12,6 +12,7 @@
 #include "common/wheel.h"
 #include "frontd/codec/http1.h"
 #include "frontd/config/config.h"
+#include "frontd/ipc/metrics.h"
 #include "frontd/ipc/shm.h"
 #include "frontd/shard/net/expect.h"
 #include "frontd/shard/net/memory.h"

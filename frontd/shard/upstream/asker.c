@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "frontd/ipc/shm_workers.h"
 #include "proto/json_read.h"
 #include "proto/json_scan.h"
 

@@ -20,6 +20,8 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "common/siphash.h"
+#include "frontd/ipc/shm_queues.h"
+#include "frontd/ipc/shm_workers.h"
 #include "frontd/shard/upstream/discovery.h"
 #include "frontd/shard/upstream/pool_share.h"
 

@@ -12,6 +12,9 @@
 
 #include "frontd/shard/upstream/pool_share.h"
 
+#include "frontd/ipc/shm_queues.h"
+#include "frontd/ipc/shm_workers.h"
+
 enum {
     FAIR_MS = 2,        /* another shard's call goes first when it is older by more than this */
     DEFER_MS = 10,      /* and does not within this: then it is passed over */

@@ -7,6 +7,7 @@
  */
 
 #include "common/log.h"
+#include "frontd/ipc/shm_workers.h"
 #include "frontd/shard/net/resolver.h"
 #include "frontd/shard/upstream/fault.h"
 #include "frontd/shard/upstream/pool.h"

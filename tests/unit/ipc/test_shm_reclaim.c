@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
@@ -12,6 +13,10 @@
 #include <unistd.h>
 
 #include "frontd/ipc/shm.h"
+#include "frontd/ipc/shm_clients.h"
+#include "frontd/ipc/shm_queues.h"
+#include "frontd/ipc/shm_reclaim.h"
+#include "frontd/ipc/shm_workers.h"
 
 /*
  * A process may die between any two instructions, and the supervisor takes back exactly what it

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "frontd/ipc/shm_clients.h"
 #include "frontd/shard/handover/message.h"
 #include "frontd/shard/handover/sender.h"
 #include "tests/unit/support/descriptors.h"

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "frontd/ipc/shm_beats.h"
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/turn.h"
 #include "tests/unit/support/move_conf.h"

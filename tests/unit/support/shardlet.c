@@ -8,6 +8,8 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/config/parse.h"
+#include "frontd/ipc/shm_clients.h"
+#include "frontd/ipc/shm_queues.h"
 #include "frontd/shard/handover/sender.h"
 #include "frontd/shard/push/push.h"
 #include "frontd/shard/request/request.h"

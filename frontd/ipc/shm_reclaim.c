@@ -1,0 +1,97 @@
+#include "frontd/ipc/shm_reclaim.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "frontd/ipc/shm_layout.h"
+
+/* A row whose refs are written all the time is left for the next death. */
+enum { RECLAIM_TRIES = 100 };
+
+/* Frees the slots that none of these seats holds. */
+static void reclaim_slots(_Atomic uint8_t *slots, uint64_t alive)
+{
+    for (unsigned s = 0; s < SHARE_SLOTS; s++) {
+        uint8_t owner = atomic_load_explicit(&slots[s], memory_order_relaxed);
+        /* Only who holds it changes it, and they have ended. */
+        if (owner != 0 && (owner > SHARE_SEATS || !(alive >> (owner - 1) & 1)))
+            atomic_store(&slots[s], 0);
+    }
+}
+
+/* Sets memory that nobody uses to 0. Whole pages are given back, and what has none gets none. */
+static void wipe(void *memory, size_t n)
+{
+    if (n % PAGE != 0 || madvise(memory, n, MADV_REMOVE) < 0)
+        memset(memory, 0, n);
+}
+
+static void reclaim_loads(struct worker_row *row, uint64_t alive)
+{
+    for (unsigned seat = 0; seat < SHARE_SEATS; seat++) {
+        if (alive >> seat & 1)
+            continue;
+        clear_32(&row->load[seat]);
+        clear_32(&row->abandoned[seat]);
+        clear_64(&row->oldest[seat]);
+    }
+}
+
+/*
+ * refs is what a row is believed by: a seat that has ended is taken out of it when all that it held
+ * has been given back, and a row without a living seat is closed. Whoever has it mapped may write
+ * to refs in between for ever, so the tries are counted; what is left is done at the next death.
+ */
+static void reclaim_row(struct share *share, unsigned index, uint64_t alive)
+{
+    struct worker_row *row = &share->memory->workers[index];
+    for (unsigned tries = 0; tries < RECLAIM_TRIES; tries++) {
+        uint64_t refs = atomic_load(&row->refs);
+        if ((refs & alive) == 0) {
+            /* Also where it seems to be free: a process that died after it had set the key has left
+             * that, and one that is hostile anything. */
+            if (!atomic_compare_exchange_strong(&row->refs, &refs, CLOSING))
+                continue;
+            wipe(share->memory->slots[index], SHARE_SLOTS);
+            reclaim_loads(row, 0);
+            share_finish_closing(row);
+            return;
+        }
+        reclaim_loads(row, alive);
+        if ((refs & ~alive & ~CLOSING) == 0)
+            return;
+        /* One may have died between taking a slot and counting it: look at every slot. */
+        reclaim_slots(share->memory->slots[index], alive);
+        if (atomic_compare_exchange_strong(&row->refs, &refs, refs & (alive | CLOSING)))
+            return;
+    }
+}
+
+static void reclaim_seat(struct share *share, unsigned seat)
+{
+    struct memory *memory = share->memory;
+    for (unsigned p = 0; p < SHARE_POOLS; p++)
+        clear_queue(&memory->queues[p][seat]);
+    /* What it had open is closed by its end; all else that it counted stays counted. */
+    uint64_t open = atomic_load_explicit(&memory->connections[seat], memory_order_relaxed);
+    if (open != 0) {
+        share_count(&memory->counters[seat].counters.closed, open);
+        atomic_store(&memory->connections[seat], 0);
+    }
+    wipe(&memory->peer_cells[seat * share->peers], share->peers * sizeof(struct peer_cell));
+}
+
+void share_reclaim(struct share *share, uint64_t alive)
+{
+    alive &= ~CLOSING;
+    for (unsigned w = 0; w < SHARE_WORKERS; w++)
+        reclaim_row(share, w, alive);
+    for (unsigned seat = 0; seat < SHARE_SEATS; seat++) {
+        if (!(alive >> seat & 1))
+            reclaim_seat(share, seat);
+    }
+    for (unsigned pool = 0; pool < SHARE_POOLS; pool++) {
+        if ((atomic_load(&share->memory->reached[pool]) & ~alive) != 0)
+            atomic_fetch_and(&share->memory->reached[pool], alive);
+    }
+}
