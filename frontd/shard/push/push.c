@@ -74,7 +74,7 @@ static void refuse(
 {
     static struct log_limit limit;
     if (from->worker != NULL)
-        fault_frame(from->worker, &frame->head, what);
+        fault_frame(&from->worker->faults, &frame->head, what);
     else
         log_limited(&limit, ctx_now(ctx), LOG_WARNING, "%s from another shard is dropped: %s",
             frame_type_text(frame->head.type), what);

@@ -82,7 +82,7 @@ static void pass(struct job *job, const struct frame *frame)
 static void spoil(
     struct job *job, const struct frame_head *head, enum rpc_error error, const char *why)
 {
-    fault_answer(job->worker, (struct span){job->method, job->method_len}, error, why);
+    fault_answer(&job->worker->faults, (struct span){job->method, job->method_len}, error, why);
     tell_window(job, head);
     answer_drop(job);
     if (!has_more(head))
@@ -154,7 +154,7 @@ void answer_too_long(struct job *job, const struct frame_head *head)
         return;
     }
     faults_note(&worker->faults, job->sent.id, (struct span){job->method, job->method_len});
-    fault_frame(worker, head, "it is over max_frame");
+    fault_frame(&worker->faults, head, "it is over max_frame");
     tell_window(job, head);
     if (!has_more(head))
         end(job, NULL, RPC_BAD_RESPONSE);

@@ -12,7 +12,7 @@
 
 #include "common/alloc.h"
 #include "frontd/shard/upstream/asker.h"
-#include "frontd/shard/upstream/fault.h"
+#include "frontd/shard/upstream/worker.h"
 
 enum { CALL_METHOD_KEPT = 64 /* bytes of the method of a call that nobody waits for */ };
 
@@ -235,7 +235,7 @@ void call_cancel(struct call *call)
 
 void call_log_bad_answer(const struct outcome *outcome, const char *why)
 {
-    fault_answer(outcome->worker, outcome->method, RPC_BAD_RESPONSE, why);
+    fault_answer(&outcome->worker->faults, outcome->method, RPC_BAD_RESPONSE, why);
 }
 
 enum rpc_error call_read_answer(

@@ -1,7 +1,5 @@
 #include "frontd/shard/upstream/fault.h"
 
-#include "frontd/shard/upstream/worker.h"
-
 static struct log_limit *limit_of(struct faults *faults, uint8_t type, const char *what)
 {
     struct fault_kind *kind = faults->kinds;
@@ -13,7 +11,7 @@ static struct log_limit *limit_of(struct faults *faults, uint8_t type, const cha
     return &kind->limit;
 }
 
-/* The method of a call that has ended a moment ago; n == 0: it is not known any more. */
+/* The method of a call that has ended a moment ago; n == 0: it has been forgotten. */
 static struct span method_of(const struct faults *faults, uint64_t call)
 {
     const struct fault_call *last = &faults->ended[call % FAULT_CALLS];
@@ -22,29 +20,27 @@ static struct span method_of(const struct faults *faults, uint64_t call)
     return (struct span){last->method, last->n};
 }
 
-void fault_frame(struct worker *worker, const struct frame_head *head, const char *what)
+void fault_frame(struct faults *faults, const struct frame_head *head, const char *what)
 {
-    const struct pool *pool = worker->pool;
-    struct log_limit *limit = limit_of(&worker->faults, head->type, what);
-    uint64_t now = ctx_now(pool->ctx);
+    struct log_limit *limit = limit_of(faults, head->type, what);
+    uint64_t now = ctx_now(faults->ctx);
     const char *type = frame_type_text(head->type);
     if (head->type != FRAME_RESPONSE && head->type != FRAME_DATA) {
-        log_limited(limit, now, LOG_WARNING, "pool %s: worker %s: %s is dropped: %s",
-            pool->conf->name, worker->text, type, what);
+        log_limited(limit, now, LOG_WARNING, "pool %s: worker %s: %s is dropped: %s", faults->pool,
+            faults->worker, type, what);
         return;
     }
-    struct span method = method_of(&worker->faults, head->call);
+    struct span method = method_of(faults, head->call);
     if (method.n == 0)
         method = SPAN("?");
     log_limited(limit, now, LOG_WARNING,
-        "pool %s: worker %s: %s to `%.*s` (call %llu) is dropped: %s", pool->conf->name,
-        worker->text, type, (int)method.n, method.p, (unsigned long long)head->call, what);
+        "pool %s: worker %s: %s to `%.*s` (call %llu) is dropped: %s", faults->pool, faults->worker,
+        type, (int)method.n, method.p, (unsigned long long)head->call, what);
 }
 
-void fault_answer(struct worker *worker, struct span method, enum rpc_error error, const char *what)
+void fault_answer(struct faults *faults, struct span method, enum rpc_error error, const char *what)
 {
-    const struct pool *pool = worker->pool;
-    log_limited(limit_of(&worker->faults, 0, what), ctx_now(pool->ctx), LOG_WARNING,
-        "pool %s: worker %s: its answer to `%.*s` is %s: the client gets %d", pool->conf->name,
-        worker->text, (int)MIN(method.n, (size_t)FAULT_METHOD_SHOWN), method.p, what, (int)error);
+    log_limited(limit_of(faults, 0, what), ctx_now(faults->ctx), LOG_WARNING,
+        "pool %s: worker %s: its answer to `%.*s` is %s: the client gets %d", faults->pool,
+        faults->worker, (int)MIN(method.n, (size_t)FAULT_METHOD_SHOWN), method.p, what, (int)error);
 }

@@ -281,7 +281,7 @@ static void on_pushed(struct channel *channel, const struct frame *frame)
 
 static void on_refused(struct channel *channel, const struct frame_head *head, const char *what)
 {
-    fault_frame(worker_of(channel), head, what);
+    fault_frame(&worker_of(channel)->faults, head, what);
 }
 
 /* Nobody has started this job: another worker may have it. */
@@ -314,6 +314,7 @@ static struct worker *add(struct pool *pool, const char *text, const struct conf
     }
     worker->channel.timeout = pool->conf->worker_timeout;
     worker->pool = pool;
+    faults_init(&worker->faults, pool->ctx, pool->conf->name, worker->text);
     worker->address = *address;
     worker->share = -1;
     worker->rank = hash_bytes(&same_everywhere, text, strlen(text));
