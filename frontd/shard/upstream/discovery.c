@@ -1,8 +1,7 @@
 /*
  * watch_init() puts an inotify watch on the pattern's folder and scans it. Every event leads to a
- * new scan, which adds workers that are new and removes those whose file has gone; a file that is
- * made anew has its worker dialled at once. While the folder does not exist, or inotify has no
- * watch to give, it is scanned once a second instead.
+ * new scan; a file that is made anew is also told at once (appeared()). While the folder does not
+ * exist, or inotify has no watch to give, it is scanned once a second instead.
  */
 
 #include "frontd/shard/upstream/discovery.h"
@@ -18,28 +17,27 @@
 #include "common/log.h"
 #include "common/siphash.h"
 #include "frontd/config/value.h"
-#include "frontd/shard/upstream/worker.h"
 #include "frontd/system/loop.h"
 
 enum { SCAN_MS = 1000 };
 
-static void on_scan(uv_timer_t *timer);
+static void on_scan_timer(uv_timer_t *timer);
 
-/* A scan found no memory: nothing else may lead to another one. */
+/* After a scan without memory: it may be that no event leads to another one. */
 static void scan_later(struct watch *watch)
 {
-    CHECK(uv_timer_start(&watch->scan, on_scan, SCAN_MS, 0) == 0);
+    CHECK(uv_timer_start(&watch->scan, on_scan_timer, SCAN_MS, 0) == 0);
 }
 
-/* What shards would say alike is said by the first of them. */
-static bool speaks(const struct watch *watch)
+/* Whether this shard logs what all shards find alike: the first one does. */
+static bool logs_for_all(const struct watch *watch)
 {
-    return watch->pool->ctx->identity.shard == 0;
+    return watch->ctx->identity.shard == 0;
 }
 
-/* What a scan has found that fits and is no socket. */
+/* The files that a scan has found to fit, and to be no sockets. */
 struct odd {
-    uint64_t hash; /* of all of it */
+    uint64_t hash; /* of all of them */
     unsigned count;
     char first[160]; /* path and what it is */
 };
@@ -52,19 +50,20 @@ static void note_odd(struct odd *odd, const char *path, const char *what)
         snprintf(odd->first, sizeof(odd->first), "%s: %s", path, what);
 }
 
-/* Once for each set of them. */
-static void tell_odd(struct watch *watch, const struct odd *odd)
+/* Logs them, once for each set. */
+static void log_odd(struct watch *watch, const struct odd *odd)
 {
     uint64_t hash = odd->count == 0 ? 0 : odd->hash | 1;
-    if (hash != watch->odd && odd->count > 0 && speaks(watch))
-        log_warning("pool %s: %s; %u that fit %s are not used", watch->pool->conf->name, odd->first,
-            odd->count, watch->pattern);
+    if (hash != watch->odd && odd->count > 0 && logs_for_all(watch))
+        log_warning("pool %s: %s; %u that fit %s are not used", watch->pool, odd->first, odd->count,
+            watch->pattern);
     watch->odd = hash;
 }
 
-static void add_path(struct watch *watch, const char *path, struct odd *odd)
+/* A scan has found a file that fits. */
+static void meet_path(struct watch *watch, const char *path, struct odd *odd)
 {
-    char text[512];
+    char name[512];
     struct stat st;
     if (stat(path, &st) < 0) {
         if (errno != ENOENT) /* it was there a moment ago */
@@ -77,30 +76,25 @@ static void add_path(struct watch *watch, const char *path, struct odd *odd)
         note_odd(odd, path, "no socket");
         return;
     }
-    snprintf(text, sizeof(text), "unix:%s", path);
-    struct worker *worker = worker_find(watch->pool, text);
-    if (worker != NULL) {
-        worker->seen = true;
+    snprintf(name, sizeof(name), "unix:%s", path);
+    if (watch->ops->has_worker(watch, name))
         return;
-    }
     struct conf_address address;
-    const char *wrong = conf_value_address(text, &address);
-    if (wrong != NULL) {
-        log_warning("pool %s: worker %s: %s, ignored", watch->pool->conf->name, text, wrong);
-        return;
-    }
-    if (worker_add(watch->pool, text, &address) == 0)
-        worker_find(watch->pool, text)->seen = true;
-    else
+    const char *wrong = conf_value_address(name, &address);
+    if (wrong != NULL)
+        log_warning("pool %s: worker %s: %s, ignored", watch->pool, name, wrong);
+    else if (watch->ops->add_worker(watch, name, &address) < 0)
         scan_later(watch);
 }
 
-/* Whether the worker is one of this pattern's. */
-static bool is_ours(const struct watch *watch, const struct worker *worker)
+static bool path_fits(const struct watch *watch, const char *path)
 {
-    return worker->address.sock.any.sa_family == AF_UNIX &&
-           fnmatch(watch->pattern, worker->address.sock.un.sun_path, FNM_PATHNAME | FNM_PERIOD) ==
-               0;
+    return fnmatch(watch->pattern, path, FNM_PATHNAME | FNM_PERIOD) == 0;
+}
+
+bool watch_fits(const struct watch *watch, const struct conf_address *address)
+{
+    return address->sock.any.sa_family == AF_UNIX && path_fits(watch, address->sock.un.sun_path);
 }
 
 /*
@@ -110,14 +104,12 @@ static bool is_ours(const struct watch *watch, const struct worker *worker)
  */
 static void scan(struct watch *watch)
 {
-    struct pool *pool = watch->pool;
     const char *folder_end = watch->folder[1] == '\0' ? "" : "/"; /* of "/" itself: none */
-    list_for_each (node, &pool->workers)
-        container_of(node, struct worker, node)->seen = false;
     struct odd odd = {0};
+    watch->ops->scan_begun(watch);
     DIR *folder = opendir(watch->folder);
     if (folder == NULL && (errno == ENOMEM || errno == EMFILE || errno == ENFILE)) {
-        log_error("pool %s: %s: cannot look for workers: %s", pool->conf->name, watch->pattern,
+        log_error("pool %s: %s: cannot look for workers: %s", watch->pool, watch->pattern,
             log_error_text(-errno));
         scan_later(watch);
         return;
@@ -126,18 +118,13 @@ static void scan(struct watch *watch)
     while (folder != NULL && (entry = readdir(folder)) != NULL) {
         char path[500]; /* far more than an address has */
         int n = snprintf(path, sizeof(path), "%s%s%s", watch->folder, folder_end, entry->d_name);
-        if ((size_t)n < sizeof(path) &&
-            fnmatch(watch->pattern, path, FNM_PATHNAME | FNM_PERIOD) == 0)
-            add_path(watch, path, &odd);
+        if ((size_t)n < sizeof(path) && path_fits(watch, path))
+            meet_path(watch, path, &odd);
     }
     if (folder != NULL)
         closedir(folder);
-    tell_odd(watch, &odd);
-    list_for_each_safe (node, &pool->workers) {
-        struct worker *worker = container_of(node, struct worker, node);
-        if (!worker->seen && is_ours(watch, worker))
-            worker_remove(worker);
-    }
+    log_odd(watch, &odd);
+    watch->ops->scan_ended(watch);
 }
 
 /* Puts the watch on the folder where there is none; returns whether there is one now. */
@@ -150,43 +137,41 @@ static bool watch_folder(struct watch *watch)
             IN_MOVE_SELF | IN_ONLYDIR);
     if (watch->handle >= 0) {
         if (watch->missing)
-            log_info("pool %s: the folder %s is there now", watch->pool->conf->name, watch->folder);
+            log_info("pool %s: the folder %s is there now", watch->pool, watch->folder);
         watch->missing = false;
         uv_timer_stop(&watch->scan);
         return true;
     }
-    if ((errno == ENOENT || errno == ENOTDIR) && !watch->missing && speaks(watch)) {
+    if ((errno == ENOENT || errno == ENOTDIR) && !watch->missing && logs_for_all(watch)) {
         log_warning(
             "pool %s: there is no folder %s for its workers yet, looking there once a second",
-            watch->pool->conf->name, watch->folder);
+            watch->pool, watch->folder);
         watch->missing = true;
     }
     if (errno != ENOENT && errno != ENOTDIR && !uv_is_active((uv_handle_t *)&watch->scan))
-        log_warning("pool %s: cannot watch %s: %s, looking there once a second",
-            watch->pool->conf->name, watch->folder, log_error_text(-errno));
-    CHECK(uv_timer_start(&watch->scan, on_scan, SCAN_MS, SCAN_MS) == 0);
+        log_warning("pool %s: cannot watch %s: %s, looking there once a second", watch->pool,
+            watch->folder, log_error_text(-errno));
+    CHECK(uv_timer_start(&watch->scan, on_scan_timer, SCAN_MS, SCAN_MS) == 0);
     return false;
 }
 
-static void on_scan(uv_timer_t *timer)
+static void on_scan_timer(uv_timer_t *timer)
 {
     struct watch *watch = timer->data;
     watch_folder(watch);
     scan(watch);
 }
 
-/* A file made anew: whoever was not there before may be now. */
-static void poke(struct watch *watch, const char *name)
+/* A file has been made anew: a worker that could not be reached may listen there now. */
+static void tell_appeared(struct watch *watch, const char *file)
 {
-    char text[512];
-    snprintf(text, sizeof(text), "unix:%s%s%s", watch->folder,
-        strcmp(watch->folder, "/") == 0 ? "" : "/", name);
-    struct worker *worker = worker_find(watch->pool, text);
-    if (worker != NULL)
-        worker_poke(worker);
+    char name[512];
+    snprintf(name, sizeof(name), "unix:%s%s%s", watch->folder,
+        strcmp(watch->folder, "/") == 0 ? "" : "/", file);
+    watch->ops->appeared(watch, name);
 }
 
-static void on_events(uv_poll_t *poll, int status, int events)
+static void on_inotify(uv_poll_t *poll, int status, int events)
 {
     (void)events;
     struct watch *watch = poll->data;
@@ -202,7 +187,7 @@ static void on_events(uv_poll_t *poll, int status, int events)
             event->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_IGNORED))
             folder_gone = true;
         if ((event->mask & (IN_CREATE | IN_MOVED_TO)) && event->len > 0)
-            poke(watch, event->name);
+            tell_appeared(watch, event->name);
         p += sizeof(*event) + event->len;
     }
     if (folder_gone) {
@@ -213,25 +198,26 @@ static void on_events(uv_poll_t *poll, int status, int events)
     scan(watch);
 }
 
-int watch_init(struct watch *watch, struct pool *pool, const struct conf_worker *worker)
+int watch_init(struct watch *watch, struct ctx *ctx, const struct watch_ops *ops, void *owner,
+    const char *pool, const char *pattern)
 {
-    *watch = (struct watch){.pool = pool, .pattern = worker->pattern, .handle = -1};
-    const char *slash = strrchr(worker->pattern, '/');
-    watch->folder = slash == worker->pattern
-                        ? mem_strdup("/")
-                        : mem_strndup(worker->pattern, (size_t)(slash - worker->pattern));
+    *watch = (struct watch){
+        .ctx = ctx, .ops = ops, .owner = owner, .pool = pool, .pattern = pattern, .handle = -1};
+    const char *slash = strrchr(pattern, '/');
+    watch->folder = slash == pattern ? mem_strdup("/")
+                                     : mem_strndup(pattern, (size_t)(slash - pattern));
     if (watch->folder == NULL)
         return -ENOMEM;
-    CHECK(uv_timer_init(&pool->ctx->loop, &watch->scan) == 0);
+    CHECK(uv_timer_init(&ctx->loop, &watch->scan) == 0);
     watch->scan.data = watch;
     watch->fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (watch->fd < 0)
         return -errno;
-    int r = loop_poll_init(&pool->ctx->loop, &watch->poll, watch->fd);
+    int r = loop_poll_init(&ctx->loop, &watch->poll, watch->fd);
     if (r < 0)
         return r;
     watch->poll.data = watch;
-    r = uv_poll_start(&watch->poll, UV_READABLE, on_events);
+    r = uv_poll_start(&watch->poll, UV_READABLE, on_inotify);
     if (r < 0)
         return r;
     watch_folder(watch);
@@ -239,7 +225,7 @@ int watch_init(struct watch *watch, struct pool *pool, const struct conf_worker 
     return 0;
 }
 
-static void on_poll_closed(uv_handle_t *handle)
+static void on_watch_closed(uv_handle_t *handle)
 {
     struct watch *watch = handle->data;
     close(watch->fd);
@@ -248,6 +234,6 @@ static void on_poll_closed(uv_handle_t *handle)
 void watch_close(struct watch *watch)
 {
     uv_close((uv_handle_t *)&watch->scan, NULL);
-    uv_close((uv_handle_t *)&watch->poll, on_poll_closed);
+    uv_close((uv_handle_t *)&watch->poll, on_watch_closed);
     watch->folder = mem_free(watch->folder);
 }

@@ -59,13 +59,65 @@ int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct p
     return pool->watches == NULL ? -ENOMEM : 0;
 }
 
+static struct pool *pool_of(const struct watch *watch)
+{
+    return watch->owner;
+}
+
+static void on_scan_begun(struct watch *watch)
+{
+    list_for_each (node, &pool_of(watch)->workers)
+        container_of(node, struct worker, node)->seen = false;
+}
+
+static bool has_worker(struct watch *watch, const char *name)
+{
+    struct worker *worker = worker_find(pool_of(watch), name);
+    if (worker != NULL)
+        worker->seen = true;
+    return worker != NULL;
+}
+
+static int add_worker(struct watch *watch, const char *name, const struct conf_address *address)
+{
+    int r = worker_add(pool_of(watch), name, address);
+    if (r == 0)
+        worker_find(pool_of(watch), name)->seen = true;
+    return r;
+}
+
+static void on_scan_ended(struct watch *watch)
+{
+    list_for_each_safe (node, &pool_of(watch)->workers) {
+        struct worker *worker = container_of(node, struct worker, node);
+        if (!worker->seen && watch_fits(watch, &worker->address))
+            worker_remove(worker);
+    }
+}
+
+static void on_appeared(struct watch *watch, const char *name)
+{
+    struct worker *worker = worker_find(pool_of(watch), name);
+    if (worker != NULL)
+        worker_poke(worker);
+}
+
+static const struct watch_ops watch_ops = {
+    .scan_begun = on_scan_begun,
+    .has_worker = has_worker,
+    .add_worker = add_worker,
+    .scan_ended = on_scan_ended,
+    .appeared = on_appeared,
+};
+
 int pool_open(struct pool *pool)
 {
     for (uint32_t i = 0; i < pool->conf->nworkers; i++) {
         const struct conf_worker *worker = &pool->conf->workers[i];
         int r;
         if (worker->pattern != NULL)
-            r = watch_init(&pool->watches[pool->nwatches++], pool, worker);
+            r = watch_init(&pool->watches[pool->nwatches++], pool->ctx, &watch_ops, pool,
+                pool->conf->name, worker->pattern);
         else if (worker->host != NULL)
             r = worker_add_host(pool, worker);
         else
