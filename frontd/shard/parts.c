@@ -98,7 +98,7 @@ int parts_init(struct parts *parts, struct ctx *ctx, const struct conf *conf, st
 
 int parts_init_pool(struct pool *pool, struct ctx *ctx, unsigned index)
 {
-    return pool_init(pool, ctx, index, &call_pool_ops, push_from_worker);
+    return pool_init(pool, ctx, index, &call_job_ops, push_from_worker);
 }
 
 void parts_deinit(struct parts *parts, struct ctx *ctx)

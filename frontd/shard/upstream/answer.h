@@ -1,21 +1,35 @@
 #pragma once
 
 /*
- * The answers of workers to jobs: those in one RESPONSE as they come, and those in parts (protocol
- * section 8), which gather, since only whole ones are relayed. One that is wrong costs its call and
+ * The answers of workers to jobs: those in one RESPONSE, and those in parts (protocol section 8),
+ * which gather here, since only whole ones are relayed. An answer that is wrong costs its call and
  * nothing else.
  */
 
-#include "frontd/shard/upstream/pool.h"
+#include "frontd/shard/upstream/channel.h"
+#include "frontd/shard/upstream/fault.h"
+#include "frontd/shard/upstream/job.h"
+
+/* What is needed of a worker to take its answers. */
+struct answers {
+    struct channel *channel; /* that they come on */
+    struct faults *faults;
+    const struct job_ops *ops; /* for given_up() and part() */
+    /*
+     * The worker is done with the job. error: 0: the frame, borrowed, is its answer; else the job
+     * has failed so, and there may be no frame.
+     */
+    void (*ended)(struct job *job, const struct frame *frame, enum rpc_error error);
+};
 
 /*
- * A RESPONSE or DATA has come for a job that is SENT, whether it is waited for or not. The job may
- * be gone afterwards.
+ * A RESPONSE or DATA has come for a job that is SENT, abandoned or not. The job may be gone
+ * afterwards.
  */
-void answer_frame(struct job *job, const struct frame *frame);
+void answer_frame(const struct answers *answers, struct job *job, const struct frame *frame);
 
 /* The same for one that is over max_frame: only its head is known, the rest is skipped. */
-void answer_too_long(struct job *job, const struct frame_head *head);
+void answer_too_long(const struct answers *answers, struct job *job, const struct frame_head *head);
 
-/* The parts that have come are of no use any more. */
+/* Frees the parts that have come. */
 void answer_drop(struct job *job);

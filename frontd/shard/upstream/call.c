@@ -1,6 +1,6 @@
 /*
  * call_start() builds the frame and submits it to the pool; the pool answers through
- * call_pool_ops: answered, delivered or failed, each of which leads to end(). A deadline and a
+ * call_job_ops: answered, delivered or failed, each of which leads to end(). A deadline and a
  * client that leaves come in through call_timeout() and call_cancel(): where a worker has the call,
  * it stays, without an owner, until the worker answers; the slot is the worker's until then, or
  * until `kill_after` has passed.
@@ -125,7 +125,7 @@ static bool on_part(struct job *job, size_t n)
     return false;
 }
 
-const struct pool_ops call_pool_ops = {
+const struct job_ops call_job_ops = {
     .answered = on_answered,
     .delivered = on_delivered,
     .failed = on_failed,

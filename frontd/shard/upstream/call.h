@@ -70,7 +70,7 @@ struct call_spec {
 
 /* Once, before any call. ops: for all calls. */
 void call_init(const struct call_ops *ops);
-extern const struct pool_ops call_pool_ops;
+extern const struct job_ops call_job_ops;
 
 /*
  * Starts a call. It may end from within. Returns 0, or -ENOMEM where there is no call at all.

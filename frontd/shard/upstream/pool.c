@@ -35,7 +35,7 @@ static struct job *job_of(struct queue_item *item)
     return container_of(item, struct job, item);
 }
 
-int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct pool_ops *ops,
+int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct job_ops *ops,
     pool_push_fn *pushed)
 {
     *pool = (struct pool){
@@ -235,11 +235,6 @@ static uint32_t random_below(struct pool *pool, uint32_t n)
     pool->random ^= pool->random >> 7;
     pool->random ^= pool->random << 17;
     return (uint32_t)(((pool->random >> 32) * n) >> 32);
-}
-
-static struct span job_method(const struct job *job)
-{
-    return (struct span){job->method, job->method_len};
 }
 
 /* Of the jobs that a worker may have, the class whose turn it is; NULL where none waits. */

@@ -1,71 +1,13 @@
 #pragma once
 
-/*
- * A pool: its workers, which of them takes a call, and the queue of calls that wait for one.
- * Deadlines and clients are the caller's business; here a call is a *job*.
- */
+/* A pool: its workers, which of them takes a job, and the queue of jobs that wait for one. */
 
 #include "common/log.h"
 #include "frontd/shard/upstream/channel.h"
-#include "frontd/shard/upstream/queue.h"
-#include "proto/errors.h"
+#include "frontd/shard/upstream/job.h"
 
 struct pool;
 struct worker;
-
-enum {
-    JOB_ID_DIGITS = 20, /* a call id in the body of http.request, padded with spaces */
-    JOB_LEFT_DIGITS = 10,
-};
-
-enum job_state { JOB_IDLE, JOB_QUEUED, JOB_SENT };
-
-struct job {
-    union {
-        struct queue_item item;     /* while QUEUED */
-        struct {                    /* while SENT */
-            struct idmap_node sent; /* in the channel's calls */
-            struct worker *worker;  /* whose slot it holds */
-            struct answer *answer;  /* the parts that have come of a streamed answer; NULL: none */
-            uint64_t end;           /* position in the channel's stream after its frame */
-            uint64_t sent_at;       /* ms */
-            int slot;
-            uint32_t unsaid; /* bytes of DATA that no WINDOW has told of yet */
-        };
-    };
-    struct buf frame; /* the whole REQUEST, kept until the job ends: it may be sent again */
-    struct pool *pool;
-    uint64_t flow;       /* the client connection that it is from: those take turns */
-    uint64_t hash;       /* of what the pool hashes on */
-    uint64_t expires;    /* ms: the call's deadline */
-    uint32_t left_at;    /* where in the frame "deadline_ms" has its 10 digits; 0: nowhere */
-    uint32_t id_at;      /* where in the frame the call id has JOB_ID_DIGITS; 0: nowhere */
-    const char *method;  /* borrowed from the caller for as long as the job lives; for workers */
-    uint32_t method_len; /* that take some methods only */
-    uint8_t state;       /* enum job_state */
-    uint8_t tries;       /* how often it was sent */
-    bool notify;
-    bool idempotent;
-    bool abandoned; /* nobody waits for the answer */
-    bool orphan;    /* nor has it a slot any more, though the worker has not answered */
-};
-
-/* Pool → call. The job is IDLE then; the callee ends it or lets go of it. */
-struct pool_ops {
-    /* The worker has answered: frame->body and ->blob, borrowed, and not looked at. */
-    void (*answered)(struct job *job, struct worker *worker, const struct frame *frame);
-    /* A notification is on its way: there will be no answer. */
-    void (*delivered)(struct job *job);
-    void (*failed)(struct job *job, enum rpc_error error);
-    /* It has failed as well, though the worker still has it, and has more to send: it is abandoned.
-     */
-    void (*given_up)(struct job *job, enum rpc_error error);
-    /*
-     * `n` bytes more of an answer that comes in parts are about to be held for a job that is not
-     * abandoned. Returns false where they are not to be: the job is abandoned then.
-     */
-    bool (*part)(struct job *job, size_t n);
-};
 
 /* A worker has something for connections (protocol section 9): PUSH, PUBLISH and the like. */
 typedef void pool_push_fn(struct worker *worker, const struct frame *frame);
@@ -83,7 +25,7 @@ struct deferral {
 struct pool {
     struct ctx *ctx;
     const struct conf_pool *conf;
-    const struct pool_ops *ops;
+    const struct job_ops *ops;
     pool_push_fn *pushed;
     unsigned row;          /* in the shared memory */
     struct list workers;   /* all that are known */
@@ -107,7 +49,7 @@ struct pool {
 };
 
 /* index: of the pool in the config. pushed: where its workers' pushes go. Returns 0 or -errno. */
-int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct pool_ops *ops,
+int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct job_ops *ops,
     pool_push_fn *pushed);
 
 /* Starts to look for workers. Returns 0 or -errno. */

@@ -20,7 +20,6 @@
 #include "common/log.h"
 #include "common/siphash.h"
 #include "frontd/ipc/control.h"
-#include "frontd/shard/upstream/answer.h"
 
 static struct worker *worker_of(struct channel *channel)
 {
@@ -72,10 +71,11 @@ static void take_slot_back(struct worker *worker, struct job *job)
         share_worker_add_abandoned(ctx->share, ctx->seat, worker->share, -1);
 }
 
-void worker_take_back(struct worker *worker, struct job *job)
+/* The worker has the job no more, and the job no slot. */
+static void take_job_back(struct worker *worker, struct job *job)
 {
     CHECK(job->state == JOB_SENT && job->worker == worker);
-    faults_note(&worker->faults, job->sent.id, (struct span){job->method, job->method_len});
+    faults_note(&worker->faults, job->sent.id, job_method(job));
     if (job->orphan)
         worker->channel.orphans--;
     else
@@ -260,17 +260,28 @@ static void on_opened(struct channel *channel, const struct hello_worker *hello)
     pool_worker_ready(worker->pool, worker);
 }
 
+static void on_job_ended(struct job *job, const struct frame *frame, enum rpc_error error)
+{
+    struct worker *worker = job->worker;
+    const struct job_ops *ops = worker->pool->ops;
+    idmap_remove(&worker->channel.calls, &job->sent);
+    take_job_back(worker, job);
+    if (UNLIKELY(error != 0))
+        ops->failed(job, error);
+    else
+        ops->answered(job, worker, frame);
+    pool_slot_freed(worker);
+}
+
 static void on_frame(struct channel *channel, struct idmap_node *node, const struct frame *frame)
 {
-    (void)channel;
-    answer_frame(job_of(node), frame);
+    answer_frame(&worker_of(channel)->answers, job_of(node), frame);
 }
 
 static void on_too_long(
     struct channel *channel, struct idmap_node *node, const struct frame_head *head)
 {
-    (void)channel;
-    answer_too_long(job_of(node), head);
+    answer_too_long(&worker_of(channel)->answers, job_of(node), head);
 }
 
 static void on_pushed(struct channel *channel, const struct frame *frame)
@@ -287,7 +298,7 @@ static void on_refused(struct channel *channel, const struct frame_head *head, c
 /* Nobody has started this job: another worker may have it. */
 static void give_back(struct worker *worker, struct job *job)
 {
-    worker_take_back(worker, job);
+    take_job_back(worker, job);
     if (job->abandoned) {
         worker->pool->ops->failed(job, RPC_WORKER_LOST);
         return;
@@ -312,6 +323,7 @@ static struct worker *add(struct pool *pool, const char *text, const struct conf
         mem_free(worker->text);
         return mem_free(worker);
     }
+    worker->answers = (struct answers){&worker->channel, &worker->faults, pool->ops, on_job_ended};
     worker->channel.timeout = pool->conf->worker_timeout;
     worker->pool = pool;
     faults_init(&worker->faults, pool->ctx, pool->conf->name, worker->text);
@@ -428,7 +440,7 @@ static void settle(struct worker *worker, struct job *job)
         give_back(worker, job);
         return;
     }
-    worker_take_back(worker, job);
+    take_job_back(worker, job);
     worker->pool->ops->failed(job, RPC_WORKER_LOST);
 }
 
@@ -595,14 +607,14 @@ void worker_send(struct worker *worker, struct job *job, int slot)
         fill_in(worker, job);
     int r = channel_send_call(&worker->channel, &job->sent, &job->frame, job->notify, &job->end);
     if (UNLIKELY(r != 0)) {
-        worker_take_back(worker, job);
+        take_job_back(worker, job);
         pool->ops->failed(job, r == -EMSGSIZE ? RPC_TOO_LARGE : RPC_OVERLOADED);
         return;
     }
     job->tries++;
     share_count(&pool->ctx->count->calls, 1);
     if (job->notify) {
-        worker_take_back(worker, job);
+        take_job_back(worker, job);
         pool->ops->delivered(job);
     }
 }

@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "frontd/ipc/shm_workers.h"
 #include "frontd/shard/net/resolver.h"
+#include "frontd/shard/upstream/answer.h"
 #include "frontd/shard/upstream/fault.h"
 #include "frontd/shard/upstream/pool.h"
 
@@ -53,6 +54,7 @@ struct worker {
     uint64_t waiting;   /* ms: what they are to be told */
     struct deferral deferral;
     struct faults faults;
+    struct answers answers;
     int share; /* number of its process in the shared memory; -1: none yet */
     bool narrow;
     bool ready;                /* in pool->ready */
@@ -109,9 +111,6 @@ static inline bool worker_has_slot(const struct worker *worker)
 
 /* Whether it takes a method. */
 bool worker_takes(const struct worker *worker, struct span method);
-
-/* The worker has the job no more, and the job no slot. For answer.c, which then ends it. */
-void worker_take_back(struct worker *worker, struct job *job);
 
 /* Closes its channel with GOAWAY and forgets it. */
 void worker_shut(struct worker *worker);

@@ -1,0 +1,77 @@
+#pragma once
+
+/*
+ * A call as pools and workers see it: a frame that waits for a worker, or for a worker's answer.
+ * Deadlines and clients are the business of what made it (call.h).
+ */
+
+#include "common/buf.h"
+#include "common/idmap.h"
+#include "frontd/shard/upstream/queue.h"
+#include "proto/errors.h"
+#include "proto/frame.h"
+
+struct answer;
+struct pool;
+struct worker;
+
+enum {
+    JOB_ID_DIGITS = 20, /* a call id in the body of http.request, padded with spaces */
+    JOB_LEFT_DIGITS = 10,
+};
+
+enum job_state { JOB_IDLE, JOB_QUEUED, JOB_SENT };
+
+struct job {
+    union {
+        struct queue_item item;     /* while QUEUED */
+        struct {                    /* while SENT */
+            struct idmap_node sent; /* in the channel's calls */
+            struct worker *worker;  /* whose slot it holds */
+            struct answer *answer;  /* the parts that have come of a streamed answer; NULL: none */
+            uint64_t end;           /* position in the channel's stream after its frame */
+            uint64_t sent_at;       /* ms */
+            int slot;
+            uint32_t unsaid; /* bytes of DATA that no WINDOW has told of yet */
+        };
+    };
+    struct buf frame; /* the whole REQUEST, kept until the job ends: it may be sent again */
+    struct pool *pool;
+    uint64_t flow;       /* the client connection that it is from: those take turns */
+    uint64_t hash;       /* of what the pool hashes on */
+    uint64_t expires;    /* ms: the call's deadline */
+    uint32_t left_at;    /* where in the frame "deadline_ms" has its 10 digits; 0: nowhere */
+    uint32_t id_at;      /* where in the frame the call id has JOB_ID_DIGITS; 0: nowhere */
+    const char *method;  /* borrowed from the caller for as long as the job lives; for workers */
+    uint32_t method_len; /* that take some methods only */
+    uint8_t state;       /* enum job_state */
+    uint8_t tries;       /* how often it was sent */
+    bool notify;
+    bool idempotent;
+    bool abandoned; /* its answer is not waited for */
+    bool orphan;    /* nor has it a slot any more, though the worker has not answered */
+};
+
+/* Pool → call. The job is IDLE then; the callee ends it or lets go of it. */
+struct job_ops {
+    /* The worker has answered: frame->body and ->blob, borrowed, and not looked at. */
+    void (*answered)(struct job *job, struct worker *worker, const struct frame *frame);
+    /* A notification is on its way: there will be no answer. */
+    void (*delivered)(struct job *job);
+    void (*failed)(struct job *job, enum rpc_error error);
+    /*
+     * It has failed as well, but the worker still has it, and has more to send: the job is SENT,
+     * and the callee abandons it.
+     */
+    void (*given_up)(struct job *job, enum rpc_error error);
+    /*
+     * `n` bytes more of an answer that comes in parts are about to be held for a job that is not
+     * abandoned. Returns false where they are not to be: the job is abandoned then.
+     */
+    bool (*part)(struct job *job, size_t n);
+};
+
+static inline struct span job_method(const struct job *job)
+{
+    return (struct span){job->method, job->method_len};
+}
