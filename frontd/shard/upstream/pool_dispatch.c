@@ -1,0 +1,488 @@
+/*
+ * pool_submit() finds a worker with a free slot, or puts the job into the queue, where clients take
+ * turns. A slot that becomes free (worker.c) leads to serve(), which gives it to the job whose turn
+ * it is among those that the worker may have.
+ *
+ * Where the queue is full, the client that has most in it loses its newest job to one that has
+ * less. The limit counts over all shards: where it is another shard that has this client, the job
+ * is let in, and that shard is told to give one up (shed()).
+ *
+ * While calls wait a timer tries again, since not everything that makes room comes by here: a slot
+ * may be freed in another pool with the same worker or by a dying process that sends no wake-up,
+ * and a worker that was slow to read may have caught up.
+ */
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/alloc.h"
+#include "common/log.h"
+#include "frontd/ipc/shm_queues.h"
+#include "frontd/ipc/shm_workers.h"
+#include "frontd/shard/upstream/pool_share.h"
+#include "frontd/shard/upstream/worker.h"
+
+enum { RETRY_MS = 20 /* between two looks for a slot while calls wait */ };
+
+static struct job *job_of(struct queue_item *item)
+{
+    return container_of(item, struct job, item);
+}
+
+static uint32_t random_below(struct pool *pool, uint32_t n)
+{
+    pool->random ^= pool->random << 13;
+    pool->random ^= pool->random >> 7;
+    pool->random ^= pool->random << 17;
+    return (uint32_t)(((pool->random >> 32) * n) >> 32);
+}
+
+/* Of the jobs that a worker may have, the class whose turn it is; NULL where none waits. */
+static struct queue_class *class_for(const struct worker *worker)
+{
+    const struct pool *pool = worker->pool;
+    struct queue_set set = {0};
+    if (pool->conf->hash == CONF_HASH_NONE)
+        return queue_first_of(&pool->queue, worker->at);
+    queue_set_add(&set, worker->at); /* each has one of its own */
+    return queue_find(&pool->queue, &set);
+}
+
+static bool take_slot(const struct worker *worker, int *ret_slot)
+{
+    const struct ctx *ctx = worker->pool->ctx;
+    return share_slot_take(ctx->share, ctx->seat, worker->share, worker->concurrency, ret_slot);
+}
+
+/*
+ * Takes a slot of this worker for a job. Where workers differ, the job is one that has just come,
+ * and must not overtake what waits for this worker.
+ */
+static bool try_worker(struct worker *worker, const struct job *job, int *ret_slot)
+{
+    struct pool *pool = worker->pool;
+    if (!worker_usable(worker))
+        return false;
+    if (worker->narrow && !worker_takes(worker, job_method(job)))
+        return false;
+    if (pool_is_selective(pool) && (class_for(worker) != NULL || !worker_has_slot(worker) ||
+                                       !pool_share_may_take(pool, worker, ctx_now(pool->ctx))))
+        return false;
+    return take_slot(worker, ret_slot);
+}
+
+/* Rendezvous hashing: when a worker comes or goes, only its own share of the keys moves. */
+static struct worker *find_by_hash(const struct pool *pool, const struct job *job)
+{
+    struct worker *best = NULL;
+    uint64_t best_weight = 0;
+    for (uint32_t i = 0; i < pool->nready; i++) {
+        struct worker *worker = pool->ready[i];
+        if (worker->narrow && !worker_takes(worker, job_method(job)))
+            continue;
+        uint64_t weight = (job->hash ^ worker->rank) * 0x9e3779b97f4a7c15ULL;
+        weight ^= weight >> 32;
+        weight *= 0xd6e8feb86659fd93ULL;
+        if (best == NULL || weight > best_weight) {
+            best = worker;
+            best_weight = weight;
+        }
+    }
+    return best;
+}
+
+/* The less loaded of two random workers; where neither has a slot, any that has one. */
+static struct worker *pick(struct pool *pool, const struct job *job, int *ret_slot)
+{
+    uint32_t n = pool->nready;
+    if (n == 0)
+        return NULL;
+    if (pool->conf->hash != CONF_HASH_NONE) {
+        struct worker *worker = find_by_hash(pool, job);
+        return worker != NULL && try_worker(worker, job, ret_slot) ? worker : NULL;
+    }
+    uint32_t first = n == 1 ? 0 : random_below(pool, n);
+    if (n > 1) {
+        uint32_t second = random_below(pool, n - 1);
+        second += second >= first;
+        const struct share *share = pool->ctx->share;
+        if (share_worker_load(share, pool->ready[second]->share) <
+            share_worker_load(share, pool->ready[first]->share))
+            first = second;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t at = first + i < n ? first + i : first + i - n;
+        if (try_worker(pool->ready[at], job, ret_slot))
+            return pool->ready[at];
+    }
+    return NULL;
+}
+
+/* The workers that may have a job; none where none of those that are there takes it. */
+static void set_of(const struct pool *pool, const struct job *job, struct queue_set *ret_set)
+{
+    if (pool->nready > 0 && !pool_is_selective(pool)) {
+        memset(ret_set, 0xff, sizeof(*ret_set));
+        return;
+    }
+    if (pool->conf->hash != CONF_HASH_NONE) {
+        const struct worker *worker = find_by_hash(pool, job);
+        if (worker != NULL)
+            queue_set_add(ret_set, worker->at);
+        return;
+    }
+    for (uint32_t i = 0; i < pool->nready; i++) {
+        if (worker_takes(pool->ready[i], job_method(job)))
+            queue_set_add(ret_set, i);
+    }
+}
+
+static void set_of_item(const struct queue_item *item, struct queue_set *ret_set, void *data)
+{
+    set_of(data, job_of((struct queue_item *)item), ret_set);
+}
+
+void pool_turn(struct pool *pool)
+{
+    if (UNLIKELY(pool->restless))
+        pool_share_refresh(pool);
+}
+
+/* served: a worker gets it. */
+static void unqueue(struct job *job, bool served)
+{
+    struct pool *pool = job->pool;
+    CHECK(job->state == JOB_QUEUED);
+    if (served)
+        queue_serve(&pool->queue, &job->item, ctx_now(pool->ctx));
+    else
+        queue_remove(&pool->queue, &job->item);
+    share_queue_remove(pool->ctx->share, pool->ctx->seat, pool->row);
+    job->state = JOB_IDLE;
+    pool_share_note(pool);
+}
+
+void pool_fail(struct job *job, enum rpc_error error)
+{
+    if (job->state == JOB_QUEUED)
+        unqueue(job, false);
+    CHECK(job->state == JOB_IDLE);
+    job->pool->ops->failed(job, error);
+}
+
+/* The same, and the log says which method has found nobody. */
+static void fail_untaken(struct job *job, enum rpc_error error)
+{
+    struct pool *pool = job->pool;
+    uint64_t now = ctx_now(pool->ctx);
+    int n = (int)MIN(job->method_len, (uint32_t)WORKER_METHOD_SHOWN);
+    if (error == RPC_METHOD_NOT_FOUND)
+        log_limited(&pool->alien, now, LOG_WARNING,
+            "pool %s: no worker takes `%.*s`: calls of it get %d", pool->conf->name, n, job->method,
+            (int)error);
+    else if (!pool->shutting)
+        log_limited(&pool->none, now, LOG_WARNING,
+            "pool %s: no worker within %llu ms for `%.*s` (%s): such calls get %d",
+            pool->conf->name, (unsigned long long)pool->conf->wait_for_worker, n, job->method,
+            pool_trouble(pool), (int)error);
+    pool_fail(job, error);
+}
+
+/* Gives a worker the job whose turn it is there, if it has a slot. Returns whether it has got one.
+ */
+static bool serve(struct worker *worker)
+{
+    struct pool *pool = worker->pool;
+    struct queue_class *class = class_for(worker);
+    int slot;
+    if (class == NULL || !worker_usable(worker) || !worker_has_slot(worker) ||
+        !pool_share_may_take(pool, worker, queue_turn(class)) || !take_slot(worker, &slot))
+        return false;
+    struct job *job = job_of(queue_next(class));
+    unqueue(job, true);
+    worker_send(worker, job, slot);
+    return true;
+}
+
+/* Gives waiting jobs to workers for as long as there are slots. */
+static void dispatch(struct pool *pool)
+{
+    struct queue_class *class;
+    int slot;
+    for (bool served = pool_is_selective(pool); served;) {
+        served = false;
+        for (uint32_t i = 0; i < pool->nready; i++)
+            served |= serve(pool->ready[i]);
+    }
+    while (!pool_is_selective(pool) && (class = queue_first(&pool->queue)) != NULL &&
+           pool_share_may_take(pool, NULL, queue_turn(class))) {
+        struct job *job = job_of(queue_next(class));
+        struct worker *worker = pick(pool, job, &slot);
+        if (worker == NULL)
+            return;
+        unqueue(job, true);
+        worker_send(worker, job, slot);
+    }
+}
+
+void pool_slot_freed(struct worker *worker)
+{
+    struct pool *pool = worker->pool;
+    unsigned seat;
+    uint64_t since;
+    while (worker->ready && serve(worker))
+        ;
+    bool waited_for = worker->ready && class_for(worker) != NULL;
+    if (!waited_for && pool_share_find(pool, worker, &seat, &since))
+        ctx_wake(pool->ctx, seat);
+}
+
+void pool_dispatch(struct pool *pool)
+{
+    struct ctx *ctx = pool->ctx;
+    unsigned seat;
+    uint64_t since;
+    dispatch(pool);
+    if (pool->queue.count == 0 &&
+        share_queue_oldest_but(ctx->share, share_seat_bit(ctx->seat), pool->row, &seat, &since))
+        ctx_wake(ctx, seat);
+}
+
+/* The same for those that some workers may have. */
+static void dispatch_set(struct pool *pool, const struct queue_set *set)
+{
+    if (!pool_is_selective(pool)) {
+        dispatch(pool);
+        return;
+    }
+    for (uint32_t i = 0; i < pool->nready; i++) {
+        while (i < pool->nready && queue_set_has(set, i) && serve(pool->ready[i]))
+            ;
+    }
+}
+
+/* Others have let calls in though the queue was full, since a client of ours has most in it. */
+static void shed(struct pool *pool)
+{
+    struct ctx *ctx = pool->ctx;
+    struct queue_item *newest;
+    for (uint32_t owed = share_queue_settle(ctx->share, ctx->seat, pool->row); owed > 0; owed--) {
+        if (share_queue_waiting(ctx->share, pool->row) <= pool->conf->queue ||
+            queue_largest(&pool->queue, &newest) <= 1)
+            return;
+        pool_fail(job_of(newest), RPC_OVERLOADED);
+    }
+}
+
+void pool_wake(struct pool *pool)
+{
+    shed(pool);
+    dispatch(pool);
+}
+
+/* Whether any worker that is there takes the method; true where none is there to ask. */
+static bool takes_method(const struct pool *pool, const struct job *job)
+{
+    if (pool->narrow < pool->nready || pool->nready == 0)
+        return true;
+    for (uint32_t i = 0; i < pool->nready; i++) {
+        if (worker_takes(pool->ready[i], job_method(job)))
+            return true;
+    }
+    return false;
+}
+
+/* When to look for a slot again; without any worker, when the first job has waited too long. */
+static void arm(struct pool *pool)
+{
+    struct ctx *ctx = pool->ctx;
+    if (pool->queue.count == 0 || pool->shutting)
+        return;
+    if (pool->nready > 0) {
+        if (!wheel_armed(&pool->timer))
+            ctx_arm(ctx, &pool->timer, RETRY_MS);
+        return;
+    }
+    uint64_t from = MAX(queue_untaken(&pool->queue)->since, pool->no_worker_since);
+    wheel_arm(&ctx->wheel, &pool->timer, from + pool->conf->wait_for_worker);
+}
+
+/*
+ * Without a worker nothing waits for longer than `wait_for_worker`; with some, neither does what
+ * only a worker that is not there could take.
+ */
+static void expire_untaken(struct pool *pool)
+{
+    uint64_t now = ctx_now(pool->ctx);
+    struct queue_item *item;
+    while ((item = queue_untaken(&pool->queue)) != NULL) {
+        bool none = pool->nready == 0;
+        uint64_t from = none ? MAX(item->since, pool->no_worker_since) : item->since;
+        if (from + pool->conf->wait_for_worker > now)
+            break;
+        fail_untaken(job_of(item), none ? RPC_UNAVAILABLE : RPC_METHOD_NOT_FOUND);
+    }
+}
+
+void pool_timeout(struct wheel_timer *timer)
+{
+    struct pool *pool = container_of(timer, struct pool, timer);
+    dispatch(pool);
+    expire_untaken(pool);
+    arm(pool);
+}
+
+static void enqueue(struct pool *pool, struct job *job, bool in_front, uint32_t limit)
+{
+    struct ctx *ctx = pool->ctx;
+    struct queue_item *victim = NULL;
+    struct queue_set set = {0};
+    if (pool->shutting || (pool->nready == 0 && (pool->conf->wait_for_worker == 0 || limit == 0))) {
+        fail_untaken(job, RPC_UNAVAILABLE);
+        return;
+    }
+    if (!pool_share_admit(pool, job->flow, limit, &victim)) {
+        pool_fail(job, RPC_OVERLOADED);
+        return;
+    }
+    set_of(pool, job, &set);
+    bool is_first = queue_find(&pool->queue, &set) == NULL;
+    if (queue_add(&pool->queue, &job->item, job->flow, &set, in_front, ctx_now(ctx)) < 0) {
+        share_queue_remove(ctx->share, ctx->seat, pool->row);
+        pool_fail(job, RPC_OVERLOADED);
+        return;
+    }
+    job->state = JOB_QUEUED;
+    if (pool_is_selective(pool))
+        pool_share_note_class(pool, &set);
+    pool_share_note(pool);
+    arm(pool);
+    if (victim != NULL)
+        pool_fail(job_of(victim), RPC_OVERLOADED);
+    /* A slot may have become free just before others could see that we wait. */
+    if (is_first && !in_front)
+        dispatch_set(pool, &set);
+}
+
+void pool_submit(struct pool *pool, struct job *job)
+{
+    int slot;
+    CHECK(job->state == JOB_IDLE);
+    job->pool = pool;
+    if (UNLIKELY(pool->nready == pool->nknown && !takes_method(pool, job))) {
+        fail_untaken(job, RPC_METHOD_NOT_FOUND);
+        return;
+    }
+    if (pool_is_selective(pool) ||
+        (pool->queue.count == 0 && pool_share_may_take(pool, NULL, ctx_now(pool->ctx)))) {
+        struct worker *worker = pick(pool, job, &slot);
+        if (LIKELY(worker != NULL)) {
+            worker_send(worker, job, slot);
+            return;
+        }
+    }
+    enqueue(pool, job, false, pool->conf->queue);
+}
+
+void pool_requeue(struct pool *pool, struct job *job)
+{
+    enqueue(pool, job, true, UINT32_MAX); /* it was admitted before */
+}
+
+bool pool_abandon(struct job *job)
+{
+    if (job->state == JOB_SENT) {
+        worker_abandon(job);
+        return false;
+    }
+    if (job->state == JOB_QUEUED)
+        unqueue(job, false);
+    return true;
+}
+
+void pool_give_up(struct job *job)
+{
+    worker_give_up(job);
+}
+
+uint64_t pool_waits_since(const struct worker *worker)
+{
+    const struct queue_class *class = worker->ready ? class_for(worker) : NULL;
+    return class == NULL ? 0 : MAX(queue_next(class)->since, 1U);
+}
+
+/* The ready workers have changed: each job's set of them is found anew, where that matters. */
+static void reclass(struct pool *pool, bool was_selective, bool had_some)
+{
+    struct list failed;
+    bool matters = was_selective || pool_is_selective(pool) || had_some != (pool->nready > 0);
+    if (!matters || pool->queue.count == 0)
+        return;
+    list_init(&failed);
+    queue_reclass(&pool->queue, set_of_item, pool, &failed);
+    pool_share_note(pool);
+    while (!list_empty(&failed)) {
+        struct job *job = job_of(list_first(&failed, struct queue_item, in_lane));
+        list_remove(&job->item.in_lane);
+        share_queue_remove(pool->ctx->share, pool->ctx->seat, pool->row);
+        job->state = JOB_IDLE;
+        pool->ops->failed(job, RPC_OVERLOADED);
+    }
+}
+
+static int reserve_ready(struct pool *pool)
+{
+    if (pool->nready < pool->room)
+        return 0;
+    if (pool->room == QUEUE_WORKERS_MAX)
+        return -ENOSPC;
+    uint32_t room = MAX(pool->room * 2, 8U);
+    struct worker **ready = mem_widen(pool->ready, pool->nready, room, sizeof(*ready));
+    if (ready == NULL)
+        return -ENOMEM;
+    pool->ready = ready;
+    pool->room = room;
+    return 0;
+}
+
+void pool_worker_ready(struct pool *pool, struct worker *worker)
+{
+    int r = reserve_ready(pool);
+    if (r < 0) { /* it is dialled again later */
+        channel_shut(&worker->channel, r == -ENOSPC ? "there are too many workers" : "no memory");
+        return;
+    }
+    bool was_selective = pool_is_selective(pool);
+    worker->at = pool->nready;
+    pool->ready[pool->nready++] = worker;
+    pool->narrow += worker->narrow;
+    worker->ready = true;
+    if (pool->nready == 1)
+        share_pool_set_reached(pool->ctx->share, pool->ctx->seat, pool->row, true);
+    worker->oldest = 0;
+    worker->deferral = (struct deferral){0};
+    reclass(pool, was_selective, pool->nready > 1);
+    wheel_disarm(&pool->timer);
+    dispatch(pool);
+    arm(pool);
+}
+
+void pool_worker_unready(struct pool *pool, struct worker *worker)
+{
+    if (!worker->ready)
+        return;
+    bool was_selective = pool_is_selective(pool);
+    pool_share_tell(worker, 0);
+    struct worker *last = pool->ready[--pool->nready];
+    pool->ready[worker->at] = last;
+    last->at = worker->at;
+    pool->narrow -= worker->narrow;
+    worker->ready = false;
+    if (pool->nready == 0) {
+        pool->no_worker_since = ctx_now(pool->ctx);
+        share_pool_set_reached(pool->ctx->share, pool->ctx->seat, pool->row, false);
+    }
+    reclass(pool, was_selective, true);
+    if (pool->nready == 0)
+        arm(pool);
+}
