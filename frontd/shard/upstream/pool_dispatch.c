@@ -19,6 +19,7 @@
 #include "common/log.h"
 #include "frontd/ipc/shm_queues.h"
 #include "frontd/ipc/shm_workers.h"
+#include "frontd/shard/upstream/balance.h"
 #include "frontd/shard/upstream/pool_share.h"
 #include "frontd/shard/upstream/worker.h"
 
@@ -27,14 +28,6 @@ enum { RETRY_MS = 20 /* between two looks for a slot while calls wait */ };
 static struct job *job_of(struct queue_item *item)
 {
     return container_of(item, struct job, item);
-}
-
-static uint32_t random_below(struct pool *pool, uint32_t n)
-{
-    pool->random ^= pool->random << 13;
-    pool->random ^= pool->random >> 7;
-    pool->random ^= pool->random << 17;
-    return (uint32_t)(((pool->random >> 32) * n) >> 32);
 }
 
 /* Of the jobs that a worker may have, the class whose turn it is; NULL where none waits. */
@@ -63,7 +56,7 @@ static bool try_worker(struct worker *worker, const struct job *job, int *ret_sl
     struct pool *pool = worker->pool;
     if (!worker_usable(worker))
         return false;
-    if (worker->narrow && !worker_takes(worker, job_method(job)))
+    if (!worker_takes(worker, job_method(job)))
         return false;
     if (pool_is_selective(pool) && (class_for(worker) != NULL || !worker_has_slot(worker) ||
                                        !pool_share_may_take(pool, worker, ctx_now(pool->ctx))))
@@ -71,47 +64,38 @@ static bool try_worker(struct worker *worker, const struct job *job, int *ret_sl
     return take_slot(worker, ret_slot);
 }
 
-/* Rendezvous hashing: when a worker comes or goes, only its own share of the keys moves. */
+/* The one worker that a job's hash gives it to, or NULL where none takes its method. */
 static struct worker *find_by_hash(const struct pool *pool, const struct job *job)
 {
-    struct worker *best = NULL;
-    uint64_t best_weight = 0;
+    struct balance_hash best = balance_hash(job->hash);
     for (uint32_t i = 0; i < pool->nready; i++) {
-        struct worker *worker = pool->ready[i];
-        if (worker->narrow && !worker_takes(worker, job_method(job)))
-            continue;
-        uint64_t weight = (job->hash ^ worker->rank) * 0x9e3779b97f4a7c15ULL;
-        weight ^= weight >> 32;
-        weight *= 0xd6e8feb86659fd93ULL;
-        if (best == NULL || weight > best_weight) {
-            best = worker;
-            best_weight = weight;
-        }
+        if (worker_takes(pool->ready[i], job_method(job)))
+            balance_offer(&best, i, pool->ready[i]->rank);
     }
-    return best;
+    return best.at == BALANCE_NONE ? NULL : pool->ready[best.at];
 }
 
-/* The less loaded of two random workers; where neither has a slot, any that has one. */
+static uint32_t load_of(const struct pool *pool, uint32_t at)
+{
+    return share_worker_load(pool->ctx->share, pool->ready[at]->share);
+}
+
+/* Takes a slot for a job. Returns the worker that it is one of, or NULL: none has one for it. */
 static struct worker *pick(struct pool *pool, const struct job *job, int *ret_slot)
 {
     uint32_t n = pool->nready;
+    uint32_t at;
     if (n == 0)
         return NULL;
     if (pool->conf->hash != CONF_HASH_NONE) {
         struct worker *worker = find_by_hash(pool, job);
         return worker != NULL && try_worker(worker, job, ret_slot) ? worker : NULL;
     }
-    uint32_t first = n == 1 ? 0 : random_below(pool, n);
-    if (n > 1) {
-        uint32_t second = random_below(pool, n - 1);
-        second += second >= first;
-        const struct share *share = pool->ctx->share;
-        if (share_worker_load(share, pool->ready[second]->share) <
-            share_worker_load(share, pool->ready[first]->share))
-            first = second;
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t at = first + i < n ? first + i : first + i - n;
+    struct balance_pair pair = balance_draw(&pool->random, n);
+    struct balance_order order = n == 1 ? balance_order(n, pair, 0, 0)
+                                        : balance_order(n, pair, load_of(pool, pair.one),
+                                              load_of(pool, pair.other));
+    while ((at = balance_next(&order)) != BALANCE_NONE) {
         if (try_worker(pool->ready[at], job, ret_slot))
             return pool->ready[at];
     }

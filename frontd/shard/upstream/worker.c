@@ -31,12 +31,6 @@ static struct job *job_of(struct idmap_node *node)
     return container_of(node, struct job, sent);
 }
 
-bool worker_takes(const struct worker *worker, struct span method)
-{
-    return !worker->narrow ||
-           conf_method_listed(worker->methods, (uint32_t)worker->nmethods, method);
-}
-
 static void free_methods(struct worker *worker)
 {
     for (size_t i = 0; i < worker->nmethods; i++)

@@ -10,6 +10,7 @@
 #include "frontd/ipc/shm_workers.h"
 #include "frontd/shard/net/resolver.h"
 #include "frontd/shard/upstream/answer.h"
+#include "frontd/shard/upstream/balance.h"
 #include "frontd/shard/upstream/fault.h"
 #include "frontd/shard/upstream/pool.h"
 
@@ -106,11 +107,15 @@ static inline bool worker_usable(const struct worker *worker)
 static inline bool worker_has_slot(const struct worker *worker)
 {
     return worker->concurrency == 0 ||
-           share_worker_load(worker->pool->ctx->share, worker->share) < worker->concurrency;
+           balance_has_slot(
+               share_worker_load(worker->pool->ctx->share, worker->share), worker->concurrency);
 }
 
-/* Whether it takes a method. */
-bool worker_takes(const struct worker *worker, struct span method);
+static inline bool worker_takes(const struct worker *worker, struct span method)
+{
+    return !worker->narrow ||
+           conf_method_listed(worker->methods, (uint32_t)worker->nmethods, method);
+}
 
 /* Closes its channel with GOAWAY and forgets it. */
 void worker_shut(struct worker *worker);

@@ -1,0 +1,68 @@
+#pragma once
+
+/*
+ * Which worker of a pool is to get a call: numbers in, a choice out. No sockets, no shared memory,
+ * no clock; randomness is an argument. Workers are numbers below `n`, in no order of their own.
+ *
+ * Without a hash two workers are drawn at random, and the less loaded of them is asked first; where
+ * it does not take the call, the others are, in the order of their numbers from there on. So the
+ * load is as even as if all of them were looked at, nearly, at the cost of two. The caller reads a
+ * load, and asks a worker, only where it matters:
+ *
+ *     struct balance_pair pair = balance_draw(&random, n);
+ *     struct balance_order order = balance_order(n, pair, load_of(pair.one), load_of(pair.other));
+ *     while ((at = balance_next(&order)) != BALANCE_NONE)
+ *         ask(at);
+ *
+ * With a hash each call has one worker, the best for its hash of those that take it.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define BALANCE_NONE UINT32_MAX /* no worker */
+
+struct balance_pair {
+    uint32_t one;
+    uint32_t other;
+};
+
+struct balance_order {
+    uint32_t n;
+    uint32_t first;
+    uint32_t asked; /* how many have been given out by balance_next() */
+};
+
+/* Two different workers of n > 0, at random; of one worker, that one twice. random: never 0. */
+struct balance_pair balance_draw(uint64_t *random, uint32_t n);
+
+/* The order in which workers are asked; loads: calls in progress of the two that were drawn. */
+struct balance_order balance_order(
+    uint32_t n, struct balance_pair pair, uint32_t load_of_one, uint32_t load_of_other);
+
+/* The next worker to be asked, or BALANCE_NONE when each has been, once. */
+uint32_t balance_next(struct balance_order *order);
+
+/* Whether a worker with that many calls in progress may have another. concurrency: 0: no limit. */
+static inline bool balance_has_slot(uint32_t load, uint32_t concurrency)
+{
+    return concurrency == 0 || load < concurrency;
+}
+
+/*
+ * Rendezvous hashing: of the workers that are offered, the one with the greatest weight for the
+ * call's hash. When a worker comes or goes, only its own share of the hashes moves.
+ */
+struct balance_hash {
+    uint64_t hash;
+    uint64_t weight; /* of the best so far */
+    uint32_t at;     /* the best so far, or BALANCE_NONE */
+};
+
+static inline struct balance_hash balance_hash(uint64_t hash)
+{
+    return (struct balance_hash){.hash = hash, .at = BALANCE_NONE};
+}
+
+/* rank: of the worker, the same in all shards: a hash of its address. */
+void balance_offer(struct balance_hash *best, uint32_t at, uint64_t rank);

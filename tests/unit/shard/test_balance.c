@@ -1,0 +1,166 @@
+#include <criterion/criterion.h>
+
+#include "frontd/shard/upstream/balance.h"
+
+enum { WORKERS_MAX = 8, DRAWS = 20000 };
+
+struct row {
+    uint32_t load;
+    uint32_t concurrency; /* 0: no limit */
+    bool unusable;
+    bool other_methods;
+};
+
+static bool takes(const struct row *row)
+{
+    return !row->unusable && !row->other_methods && balance_has_slot(row->load, row->concurrency);
+}
+
+/* As a pool does: the worker that gets a call when these two are drawn; n: none does. */
+static uint32_t choose(const struct row *rows, uint32_t n, struct balance_pair pair)
+{
+    struct balance_order order = balance_order(n, pair, rows[pair.one].load, rows[pair.other].load);
+    uint32_t at;
+    while ((at = balance_next(&order)) != BALANCE_NONE) {
+        if (takes(&rows[at]))
+            return at;
+    }
+    return n;
+}
+
+Test(balance, chooses_by_table)
+{
+    static const struct {
+        const char *what;
+        uint32_t n;
+        struct row rows[WORKERS_MAX];
+        struct balance_pair pair;
+        uint32_t chosen;
+    } cases[] = {
+        {"the only one", 1, {{.load = 9}}, {0, 0}, 0},
+        {"the only one is full", 1, {{.load = 2, .concurrency = 2}}, {0, 0}, 1},
+        {"the first drawn is less loaded", 3, {{.load = 1}, {.load = 0}, {.load = 2}}, {0, 2}, 0},
+        {"the second drawn is less loaded", 3, {{.load = 3}, {.load = 0}, {.load = 2}}, {0, 2}, 2},
+        {"those not drawn are not looked at", 3, {{.load = 3}, {.load = 0}, {.load = 3}}, {2, 0},
+            2},
+        {"a tie is the first drawn's", 3, {{.load = 1}, {.load = 1}, {.load = 1}}, {1, 0}, 1},
+        {"a tie is the first drawn's, the other way", 3, {{.load = 1}, {.load = 1}, {.load = 1}},
+            {0, 1}, 0},
+        {"one free slot", 2, {{.load = 3, .concurrency = 4}, {.load = 4}}, {0, 1}, 0},
+        {"full: the next by number", 4,
+            {{.load = 5}, {.load = 1, .concurrency = 1}, {.load = 7}, {.load = 0}}, {1, 2}, 2},
+        {"full: round the end", 3, {{.load = 5}, {.load = 9}, {.load = 1, .concurrency = 1}},
+            {1, 2}, 0},
+        {"unusable: the next", 3, {{.load = 5}, {.unusable = true}, {.load = 7}}, {1, 0}, 2},
+        {"other methods: the next", 3, {{.other_methods = true}, {.load = 3}, {.load = 0}}, {0, 1},
+            1},
+        {"only one takes it", 4,
+            {{.unusable = true}, {.load = 1, .concurrency = 1}, {.other_methods = true},
+                {.load = 90}},
+            {0, 1}, 3},
+        {"none takes it", 3,
+            {{.unusable = true}, {.load = 1, .concurrency = 1}, {.other_methods = true}}, {0, 1},
+            3},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        cr_expect_eq(
+            choose(cases[i].rows, cases[i].n, cases[i].pair), cases[i].chosen, "%s", cases[i].what);
+}
+
+Test(balance, order_has_each_worker_once)
+{
+    for (uint32_t n = 1; n <= WORKERS_MAX; n++) {
+        for (uint32_t first = 0; first < n; first++) {
+            struct balance_order order = balance_order(
+                n, (struct balance_pair){first, first}, 1, 1);
+            for (uint32_t i = 0; i < n; i++)
+                cr_expect_eq(balance_next(&order), (first + i) % n);
+            cr_expect_eq(balance_next(&order), BALANCE_NONE);
+            cr_expect_eq(balance_next(&order), BALANCE_NONE);
+        }
+    }
+}
+
+/* Every pair of two different workers is drawn, each about as often. */
+Test(balance, draws_evenly)
+{
+    uint64_t random = 0x1234567;
+    for (uint32_t n = 2; n <= 5; n++) {
+        unsigned counts[WORKERS_MAX][WORKERS_MAX] = {{0}};
+        unsigned share = DRAWS / (n * (n - 1));
+        for (unsigned i = 0; i < DRAWS; i++) {
+            struct balance_pair pair = balance_draw(&random, n);
+            cr_assert(pair.one < n && pair.other < n);
+            counts[pair.one][pair.other]++;
+        }
+        for (uint32_t one = 0; one < n; one++) {
+            for (uint32_t other = 0; other < n; other++) {
+                unsigned count = counts[one][other];
+                if (one == other)
+                    cr_expect_eq(count, 0);
+                else
+                    cr_expect(count > share * 8 / 10 && count < share * 12 / 10, "%u of %u: %u",
+                        one, n, count);
+            }
+        }
+    }
+}
+
+Test(balance, one_worker_needs_no_draw)
+{
+    uint64_t random = 7;
+    struct balance_pair pair = balance_draw(&random, 1);
+    cr_expect(pair.one == 0 && pair.other == 0 && random == 7);
+}
+
+static const uint64_t ranks[] = {
+    0x1111111111111111, 0x2222222222222222, 0x8000000000000001, 0xdeadbeefcafef00d, 5};
+
+/* skip: a worker that is not there, or does not take the call. order: of offering. */
+static uint32_t choose_by_hash(uint64_t hash, uint32_t skip, bool backwards)
+{
+    struct balance_hash best = balance_hash(hash);
+    for (uint32_t i = 0; i < 5; i++) {
+        uint32_t at = backwards ? 4 - i : i;
+        if (at != skip)
+            balance_offer(&best, at, ranks[at]);
+    }
+    return best.at;
+}
+
+/* These are known to all shards, of whatever version: a key goes where it went before. */
+Test(balance, hash_gives_what_it_always_gave)
+{
+    static const struct {
+        uint64_t hash;
+        uint32_t at;
+    } cases[] = {{0x0, 3}, {0x1, 1}, {0x2, 0}, {0x3, 0}, {0x123456789abcdef, 1},
+        {0xffffffffffffffff, 0}, {0x8000000000000000, 3}, {0x2a, 0}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        cr_expect_eq(choose_by_hash(cases[i].hash, BALANCE_NONE, false), cases[i].at, "%zu: %u", i,
+            choose_by_hash(cases[i].hash, BALANCE_NONE, false));
+}
+
+Test(balance, hash_spreads_and_moves_only_what_it_must)
+{
+    unsigned counts[5] = {0};
+    for (uint64_t hash = 1; hash <= DRAWS; hash++) {
+        uint64_t key = hash * 0x9e3779b97f4a7c15ULL;
+        uint32_t at = choose_by_hash(key, BALANCE_NONE, false);
+        counts[at]++;
+        cr_assert_eq(choose_by_hash(key, BALANCE_NONE, true), at, "the order does not matter");
+        for (uint32_t gone = 0; gone < 5; gone++) {
+            if (gone != at)
+                cr_assert_eq(choose_by_hash(key, gone, false), at);
+            else
+                cr_assert_neq(choose_by_hash(key, gone, false), at);
+        }
+    }
+    for (uint32_t i = 0; i < 5; i++)
+        cr_expect(counts[i] > DRAWS / 10 && counts[i] < DRAWS / 3, "%u: %u", i, counts[i]);
+}
+
+Test(balance, hash_without_workers_gives_none)
+{
+    cr_expect_eq(balance_hash(1).at, BALANCE_NONE);
+}
