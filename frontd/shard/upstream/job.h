@@ -75,3 +75,38 @@ static inline struct span job_method(const struct job *job)
 {
     return (struct span){job->method, job->method_len};
 }
+
+static inline struct job *job_of_item(struct queue_item *item)
+{
+    return container_of(item, struct job, item);
+}
+
+/*
+ * A job's state says which list it is in, and changes with it, by the functions below alone. Each
+ * CHECKs that the job is in the state that its comment begins with.
+ */
+
+/* Whether there is a move from one state to another. */
+bool job_may_become(enum job_state from, enum job_state to);
+
+/* IDLE → QUEUED. As queue_add(): returns 0, or -ENOMEM with the job IDLE still. */
+int job_enqueue(
+    struct job *job, struct queue *queue, const struct queue_set *set, bool in_front, uint64_t now);
+
+/* QUEUED → IDLE: its turn has come, as queue_serve() says. */
+void job_serve(struct job *job, struct queue *queue, uint64_t now);
+
+/* QUEUED → IDLE: it waits no longer, without having been served. */
+void job_dequeue(struct job *job, struct queue *queue);
+
+/* QUEUED → IDLE: the first of those that queue_reclass() had no memory for leaves that list. */
+struct job *job_take_failed(struct list *failed);
+
+/*
+ * IDLE → SENT: a worker is to get it. slot: the worker's, which the job holds from now on. now: ms.
+ * channel_send_call() follows, and puts it into the channel's calls unless it is a notification.
+ */
+void job_give(struct job *job, struct worker *worker, int slot, uint64_t now);
+
+/* SENT → IDLE. calls: the channel's, which the job leaves; NULL: it is not in them. */
+void job_take_back(struct job *job, struct idmap *calls);

@@ -17,11 +17,6 @@
 
 enum { HELD_UP_MS = 900 /* without an answer to HELLO */ };
 
-static struct job *job_of(struct queue_item *item)
-{
-    return container_of(item, struct job, item);
-}
-
 int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct job_ops *ops,
     pool_push_fn *pushed)
 {
@@ -194,7 +189,7 @@ void pool_shut(struct pool *pool)
         worker_shut(container_of(node, struct worker, node));
     struct queue_item *item;
     while ((item = queue_oldest(&pool->queue)) != NULL)
-        pool_fail(job_of(item), RPC_UNAVAILABLE);
+        pool_fail(job_of_item(item), RPC_UNAVAILABLE);
 }
 
 void pool_drop_queue(struct pool *pool)
@@ -205,7 +200,7 @@ void pool_drop_queue(struct pool *pool)
     log_warning("pool %s: no worker takes %u calls that nobody waits for any more: they are lost",
         pool->conf->name, (unsigned)pool->queue.count);
     while ((item = queue_oldest(&pool->queue)) != NULL)
-        pool_fail(job_of(item), RPC_UNAVAILABLE);
+        pool_fail(job_of_item(item), RPC_UNAVAILABLE);
 }
 
 void pool_deinit(struct pool *pool)

@@ -25,11 +25,6 @@
 
 enum { RETRY_MS = 20 /* between two looks for a slot while calls wait */ };
 
-static struct job *job_of(struct queue_item *item)
-{
-    return container_of(item, struct job, item);
-}
-
 /* Of the jobs that a worker may have, the class whose turn it is; NULL where none waits. */
 static struct queue_class *class_for(const struct worker *worker)
 {
@@ -123,7 +118,7 @@ static void set_of(const struct pool *pool, const struct job *job, struct queue_
 
 static void set_of_item(const struct queue_item *item, struct queue_set *ret_set, void *data)
 {
-    set_of(data, job_of((struct queue_item *)item), ret_set);
+    set_of(data, job_of_item((struct queue_item *)item), ret_set);
 }
 
 void pool_turn(struct pool *pool)
@@ -132,17 +127,15 @@ void pool_turn(struct pool *pool)
         pool_share_refresh(pool);
 }
 
-/* served: a worker gets it. */
+/* Takes a job out of the queue. served: a worker gets it. */
 static void unqueue(struct job *job, bool served)
 {
     struct pool *pool = job->pool;
-    CHECK(job->state == JOB_QUEUED);
     if (served)
-        queue_serve(&pool->queue, &job->item, ctx_now(pool->ctx));
+        job_serve(job, &pool->queue, ctx_now(pool->ctx));
     else
-        queue_remove(&pool->queue, &job->item);
+        job_dequeue(job, &pool->queue);
     share_queue_remove(pool->ctx->share, pool->ctx->seat, pool->row);
-    job->state = JOB_IDLE;
     pool_share_note(pool);
 }
 
@@ -182,7 +175,7 @@ static bool serve(struct worker *worker)
     if (class == NULL || !worker_usable(worker) || !worker_has_slot(worker) ||
         !pool_share_may_take(pool, worker, queue_turn(class)) || !take_slot(worker, &slot))
         return false;
-    struct job *job = job_of(queue_next(class));
+    struct job *job = job_of_item(queue_next(class));
     unqueue(job, true);
     worker_send(worker, job, slot);
     return true;
@@ -200,7 +193,7 @@ static void dispatch(struct pool *pool)
     }
     while (!pool_is_selective(pool) && (class = queue_first(&pool->queue)) != NULL &&
            pool_share_may_take(pool, NULL, queue_turn(class))) {
-        struct job *job = job_of(queue_next(class));
+        struct job *job = job_of_item(queue_next(class));
         struct worker *worker = pick(pool, job, &slot);
         if (worker == NULL)
             return;
@@ -254,7 +247,7 @@ static void shed(struct pool *pool)
         if (share_queue_waiting(ctx->share, pool->row) <= pool->conf->queue ||
             queue_largest(&pool->queue, &newest) <= 1)
             return;
-        pool_fail(job_of(newest), RPC_OVERLOADED);
+        pool_fail(job_of_item(newest), RPC_OVERLOADED);
     }
 }
 
@@ -304,7 +297,7 @@ static void expire_untaken(struct pool *pool)
         uint64_t from = none ? MAX(item->since, pool->no_worker_since) : item->since;
         if (from + pool->conf->wait_for_worker > now)
             break;
-        fail_untaken(job_of(item), none ? RPC_UNAVAILABLE : RPC_METHOD_NOT_FOUND);
+        fail_untaken(job_of_item(item), none ? RPC_UNAVAILABLE : RPC_METHOD_NOT_FOUND);
     }
 }
 
@@ -331,18 +324,17 @@ static void enqueue(struct pool *pool, struct job *job, bool in_front, uint32_t 
     }
     set_of(pool, job, &set);
     bool is_first = queue_find(&pool->queue, &set) == NULL;
-    if (queue_add(&pool->queue, &job->item, job->flow, &set, in_front, ctx_now(ctx)) < 0) {
+    if (job_enqueue(job, &pool->queue, &set, in_front, ctx_now(ctx)) < 0) {
         share_queue_remove(ctx->share, ctx->seat, pool->row);
         pool_fail(job, RPC_OVERLOADED);
         return;
     }
-    job->state = JOB_QUEUED;
     if (pool_is_selective(pool))
         pool_share_note_class(pool, &set);
     pool_share_note(pool);
     arm(pool);
     if (victim != NULL)
-        pool_fail(job_of(victim), RPC_OVERLOADED);
+        pool_fail(job_of_item(victim), RPC_OVERLOADED);
     /* A slot may have become free just before others could see that we wait. */
     if (is_first && !in_front)
         dispatch_set(pool, &set);
@@ -406,10 +398,8 @@ static void reclass(struct pool *pool, bool was_selective, bool had_some)
     queue_reclass(&pool->queue, set_of_item, pool, &failed);
     pool_share_note(pool);
     while (!list_empty(&failed)) {
-        struct job *job = job_of(list_first(&failed, struct queue_item, in_lane));
-        list_remove(&job->item.in_lane);
+        struct job *job = job_take_failed(&failed);
         share_queue_remove(pool->ctx->share, pool->ctx->seat, pool->row);
-        job->state = JOB_IDLE;
         pool->ops->failed(job, RPC_OVERLOADED);
     }
 }

@@ -65,18 +65,17 @@ static void take_slot_back(struct worker *worker, struct job *job)
         share_worker_add_abandoned(ctx->share, ctx->seat, worker->share, -1);
 }
 
-/* The worker has the job no more, and the job no slot. */
-static void take_job_back(struct worker *worker, struct job *job)
+/* The worker has the job no more, and the job no slot. calls: as for job_take_back(). */
+static void take_back(struct worker *worker, struct job *job, struct idmap *calls)
 {
-    CHECK(job->state == JOB_SENT && job->worker == worker);
+    CHECK(job->worker == worker);
     faults_note(&worker->faults, job->sent.id, job_method(job));
     if (job->orphan)
         worker->channel.orphans--;
     else
         take_slot_back(worker, job);
-    job->state = JOB_IDLE;
-    job->worker = NULL;
     answer_drop(job);
+    job_take_back(job, calls);
 }
 
 static void retry_later(struct worker *worker)
@@ -258,8 +257,7 @@ static void on_job_ended(struct job *job, const struct frame *frame, enum rpc_er
 {
     struct worker *worker = job->worker;
     const struct job_ops *ops = worker->pool->ops;
-    idmap_remove(&worker->channel.calls, &job->sent);
-    take_job_back(worker, job);
+    take_back(worker, job, &worker->channel.calls);
     if (UNLIKELY(error != 0))
         ops->failed(job, error);
     else
@@ -292,7 +290,7 @@ static void on_refused(struct channel *channel, const struct frame_head *head, c
 /* Nobody has started this job: another worker may have it. */
 static void give_back(struct worker *worker, struct job *job)
 {
-    take_job_back(worker, job);
+    take_back(worker, job, NULL);
     if (job->abandoned) {
         worker->pool->ops->failed(job, RPC_WORKER_LOST);
         return;
@@ -434,7 +432,7 @@ static void settle(struct worker *worker, struct job *job)
         give_back(worker, job);
         return;
     }
-    take_job_back(worker, job);
+    take_back(worker, job, NULL);
     worker->pool->ops->failed(job, RPC_WORKER_LOST);
 }
 
@@ -590,25 +588,19 @@ static void fill_in(struct worker *worker, struct job *job)
 void worker_send(struct worker *worker, struct job *job, int slot)
 {
     struct pool *pool = worker->pool;
-    job->state = JOB_SENT;
-    job->worker = worker;
-    job->answer = NULL;
-    job->unsaid = 0;
-    job->sent.id = 0;
-    job->slot = slot;
-    job->sent_at = ctx_now(pool->ctx);
+    job_give(job, worker, slot, ctx_now(pool->ctx));
     if (UNLIKELY(job->left_at != 0 || job->id_at != 0))
         fill_in(worker, job);
     int r = channel_send_call(&worker->channel, &job->sent, &job->frame, job->notify, &job->end);
     if (UNLIKELY(r != 0)) {
-        take_job_back(worker, job);
+        take_back(worker, job, NULL);
         pool->ops->failed(job, r == -EMSGSIZE ? RPC_TOO_LARGE : RPC_OVERLOADED);
         return;
     }
     job->tries++;
     share_count(&pool->ctx->count->calls, 1);
     if (job->notify) {
-        take_job_back(worker, job);
+        take_back(worker, job, NULL);
         pool->ops->delivered(job);
     }
 }
