@@ -28,6 +28,29 @@ static struct channel *channel_of(struct stream *stream)
     return container_of(stream, struct channel, stream);
 }
 
+#define TO(state) (1U << (state))
+
+bool channel_may_become(enum channel_state from, enum channel_state to)
+{
+    static const unsigned moves[CHANNEL_STATES] = {
+        [CHANNEL_CLOSED] = TO(CHANNEL_CONNECTING),
+        [CHANNEL_CONNECTING] = TO(CHANNEL_GREETING) | TO(CHANNEL_CLOSING),
+        [CHANNEL_GREETING] = TO(CHANNEL_OPEN) | TO(CHANNEL_CLOSING),
+        [CHANNEL_OPEN] = TO(CHANNEL_LEAVING) | TO(CHANNEL_CLOSING),
+        /* Again: both sides may say GOAWAY. */
+        [CHANNEL_LEAVING] = TO(CHANNEL_LEAVING) | TO(CHANNEL_CLOSING),
+        [CHANNEL_CLOSING] = TO(CHANNEL_CLOSED),
+    };
+    return moves[from] & TO(to);
+}
+
+/* The only assignment of the state. */
+static void set_state(struct channel *channel, enum channel_state state)
+{
+    CHECK(channel_may_become(channel->state, state));
+    channel->state = state;
+}
+
 int channel_init(
     struct channel *channel, struct ctx *ctx, const struct channel_ops *ops, const char *pool)
 {
@@ -46,7 +69,7 @@ static void lose(struct channel *channel, const char *why)
 {
     if (channel->state == CHANNEL_CLOSING)
         return;
-    channel->state = CHANNEL_CLOSING;
+    set_state(channel, CHANNEL_CLOSING);
     wheel_disarm(&channel->timer);
     channel->ops->lost(channel, why);
     CHECK(channel->calls.count == 0);
@@ -103,7 +126,7 @@ static void send_hello(struct channel *channel)
         lose(channel, "no memory");
         return;
     }
-    channel->state = CHANNEL_GREETING;
+    set_state(channel, CHANNEL_GREETING);
     send_frame(channel, FRAME_HELLO, 0, (struct span){buf_data(&body), buf_len(&body)});
     buf_deinit(&body);
 }
@@ -135,7 +158,7 @@ static void on_hello(struct channel *channel, const struct frame *frame)
         refuse(channel, r == HELLO_E_VERSION ? "version" : "bad HELLO");
         return;
     }
-    channel->state = CHANNEL_OPEN;
+    set_state(channel, CHANNEL_OPEN);
     channel->max_frame = hello.max_frame;
     channel->pushes = hello.push;
     channel->ops->opened(channel, &hello);
@@ -153,7 +176,7 @@ static void on_goaway(struct channel *channel, const struct frame *frame)
         lose(channel, reason); /* "version": it does not want us */
         return;
     }
-    channel->state = CHANNEL_LEAVING;
+    set_state(channel, CHANNEL_LEAVING);
     channel->ops->leaving(channel, reason, last_call);
 }
 
@@ -257,7 +280,7 @@ static void on_stream_broken(struct stream *stream, const char *why)
 static void on_stream_closed(struct stream *stream)
 {
     struct channel *channel = channel_of(stream);
-    channel->state = CHANNEL_CLOSED;
+    set_state(channel, CHANNEL_CLOSED);
     channel->ops->closed(channel);
 }
 
@@ -294,7 +317,7 @@ int channel_dial(struct channel *channel, const struct sockaddr *address, sockle
     int r = stream_open(&channel->stream, channel->ctx, &stream_ops, fd, true);
     if (r < 0)
         return r;
-    channel->state = CHANNEL_CONNECTING;
+    set_state(channel, CHANNEL_CONNECTING);
     channel->last_id = 0;
     channel->pinged_at = 0;
     channel->said_goaway = channel->hung_up = channel->hung = channel->mute = false;
@@ -343,7 +366,7 @@ void channel_leave(struct channel *channel)
 {
     if (channel->state != CHANNEL_OPEN && channel->state != CHANNEL_LEAVING)
         return;
-    channel->state = CHANNEL_LEAVING;
+    set_state(channel, CHANNEL_LEAVING);
     send_goaway(channel, "shutdown");
 }
 

@@ -28,7 +28,8 @@ enum channel_state {
     CHANNEL_GREETING, /* our HELLO is on its way, the worker's has not come */
     CHANNEL_OPEN,
     CHANNEL_LEAVING, /* the worker or we have sent GOAWAY: no new calls */
-    CHANNEL_CLOSING, /* told the owner; waits for libuv to let go of it */
+    CHANNEL_CLOSING, /* the owner has been told; waits for libuv to let go of it */
+    CHANNEL_STATES,
 };
 
 struct channel;
@@ -89,6 +90,9 @@ struct channel {
     uint64_t pinged_at; /* ms; later than stream.heard_at: a PING waits for an answer */
     uint32_t max_frame; /* what the worker takes, bytes of payload */
 };
+
+/* Whether there is a move from one state to another. */
+bool channel_may_become(enum channel_state from, enum channel_state to);
 
 /* A channel in state CLOSED. pool: its name, borrowed. Returns 0 or -ENOMEM. */
 int channel_init(
