@@ -2,8 +2,14 @@
 
 /*
  * A client connection: its descriptor, the bytes that wait in either direction, its requests in
- * progress, its timer. What the bytes mean is its session's business: HTTP/1.1 (http.c), or
- * messages on a connection that stays (duplex.c).
+ * progress, its timer. What the bytes mean is decided by its session: HTTP/1.1, or messages on a
+ * duplex connection (session.h).
+ *
+ *   client.c         opening, the end of a turn, the timer, closing
+ *   client_in.c      reading: bytes to the session, what is pending, the end of input
+ *   client_out.c     writing: room for answers and pushes, what waits, the write itself
+ *   client_end.c     ending: after the last byte, lingering, what the kernel still has
+ *   client_freeze.c  moving to another process; its state is saved in handover/client_state.c
  */
 
 #include "common/buf.h"
@@ -22,7 +28,7 @@ struct pending {
     bool continue_owed; /* HTTP: "100 Continue" is to be sent when it is this request's turn */
 };
 
-/* Client → its requests (request.c). */
+/* What a client calls upwards: its requests (request/request.c). */
 struct requests_ops {
     /* All of them: their calls are cancelled, and they are freed. */
     void (*abandon)(struct client *client);
@@ -47,9 +53,9 @@ enum client_state {
 };
 
 /*
- * What is added here is carried to another process: see client_save.c. In the order of how often it
- * is looked at: what goes out to many clients in one turn waits for memory above all, and finds
- * what it needs in the first two cache lines of each.
+ * What is added here is carried to another process: see handover/client_state.c. Members are in the
+ * order of how often they are looked at: what goes out to many clients in one turn waits for memory
+ * above all, and finds what it needs in the first two cache lines of each.
  */
 struct client {
     struct ctx *ctx;
@@ -60,10 +66,10 @@ struct client {
     int fd;
     uint32_t calls; /* in progress */
 
-    uint64_t active_at; /* ms: last time anything moved; of one that is `heavy` see client.c */
+    uint64_t active_at; /* ms: last time anything moved; where it is `heavy`: see client_out.c */
     union {
         uint32_t held_back; /* bytes of answers that are not in `out` yet: see client_holds() */
-        uint32_t late;      /* CLIENT_LINGERING, ms: it reads so much too slowly: see client.c */
+        uint32_t late; /* CLIENT_LINGERING, ms: it reads so much too slowly: see client_end.c */
     };
     uint16_t peer_port;
     uint16_t events;         /* what ctx->poller waits for; 0: it does not know the client */
@@ -73,22 +79,22 @@ struct client {
     bool last_request : 1;   /* nothing is read after the request in progress */
     bool paused : 1;         /* the session left bytes since it might not start a request */
     bool touched : 1;        /* it is one of ctx->dirty_clients, or not to become one */
-    bool held : 1;           /* until it is known whether it may stay, nothing is read */
+    bool held : 1;           /* nothing is read until it is known which session it gets */
     bool moving : 1;         /* frozen: its state is on the way to another process */
     bool arriving : 1;       /* restored, but it does not live yet */
-    bool kept : 1;           /* no other process wants it */
-    bool drain_later : 1;    /* it was to be drained while it could not be */
-    bool shut : 1;           /* it sends no more, but may have sent what is not read yet */
+    bool kept : 1;           /* it stays in this process: no other one takes it */
+    bool drain_later : 1;    /* it is drained once it has been thawed or started */
+    bool shut : 1;           /* the client sends no more; what it has sent may be unread */
     bool unread : 1;         /* reading is paused */
     bool used : 1;           /* something came from it, or a worker sent it something */
-    bool deserted : 1;       /* its end is closed, in both directions: nothing more can come */
+    bool deserted : 1;       /* the client's end is closed in both directions */
     bool starved : 1;        /* reading is paused since the shard is short of memory */
-    bool fed : 1;            /* it may be read once in spite of that: see pressure.c */
-    bool heavy : 1;          /* over write_buffer waits for it */
-    bool guessed : 1;        /* `claimed` has guesses that become smaller: request_guess_again() */
-    bool backlog : 1;        /* members of its batches wait to be started */
-    bool wrote : 1;          /* something has been written to it */
-    bool bulky : 1;          /* more than a little of it may still be in the kernel's buffer */
+    bool fed : 1;            /* it may be read once though `starved`: see pressure.c */
+    bool heavy : 1;          /* more than write_buffer waits for it */
+    bool guessed : 1; /* `claimed` has guesses that become smaller: requests_ops.guess_again */
+    bool backlog : 1; /* members of its batches wait to be started */
+    bool wrote : 1;   /* something has been written to it */
+    bool bulky : 1;   /* more than a little of it may still be in the kernel's buffer */
     /* Of one turn, and not carried: */
     bool yields : 1; /* it has had its share, and goes on (as one that is `paused`) in the next */
     bool later : 1;  /* it is one of ctx->later_clients */
@@ -97,61 +103,67 @@ struct client {
         uint32_t unsent;  /* CLIENT_LINGERING: what the kernel still had when that was looked at */
     };
     struct list requests;     /* in progress, oldest first */
-    struct wheel_timer timer; /* the earliest of its timeouts; armed lazily (client.c) */
+    struct wheel_timer timer; /* the earliest of its timeouts; armed lazily: client_arm() */
 
-    struct pending *pending; /* of an incomplete request; NULL: none */
+    struct pending *pending; /* an incomplete request or message; NULL: none */
     const struct conf_listener *listener;
     struct list node;       /* of all clients of the listener's list, or of ctx->unused */
-    struct idmap_node conn; /* its id, never given twice; in ctx->conns while it stays */
+    struct idmap_node conn; /* its id, never given twice; in ctx->conns while it is duplex */
     uint8_t peer[16];       /* its address */
 };
 _Static_assert(sizeof(struct client) <= 192, "an idle connection costs at most 400 bytes");
 _Static_assert(offsetof(struct client, pending) <= 128, "the rest is seldom looked at");
 
 /*
- * What is waited for in every state: a reset (and, on a UNIX socket, the close of the other end) is
- * seen at once, whether the connection is read or not. The kernel tells of both unasked, but only
- * for a descriptor that the poller has.
+ * The events that are waited for in every state: a reset (and, on a UNIX socket, the close of the
+ * other end) is seen at once, whether the connection is read or not. The kernel reports both
+ * unasked, but only for a descriptor that the poller has.
  */
 enum { CLIENT_LOST = EPOLLERR | EPOLLHUP };
 
-/* What its bytes mean. */
+/* The session of a client: the table of what its bytes mean. */
 static inline const struct session_ops *client_session(const struct client *client)
 {
     return client->ctx->sessions[client->session];
 }
 
-/* Whether answers go out as they are there, and workers push: see session.h. */
+/* Whether answers go out as soon as they are there, and workers push: see session.h. */
 static inline bool client_is_duplex(const struct client *client)
 {
     return client->session != SESSION_HTTP1;
 }
 
-/* The duplex connection of that id on this shard, or NULL: one that is moving counts as elsewhere.
- */
-struct client *client_find(struct ctx *ctx, uint64_t conn);
+/* Life (client.c) */
 
 /*
- * Takes over an accepted connection. fd: consumed, also on failure. Returns 0 or -ENOMEM.
+ * Takes over an accepted connection. all: the list that it joins where ctx->used says that unused
+ * ones are not kept apart. fd: consumed, also on failure. Returns 0 or -ENOMEM.
  */
 int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
     const struct sockaddr *peer, struct list *all);
 
-/* Drops everything and closes; its requests in progress are cancelled. At the end of the turn. */
-void client_doom(struct client *client);
-
 /*
- * An idle client goes at once, one with requests in progress after their answers, one that is in
- * the middle of a request after that.
+ * The duplex connection of that id on this shard, or NULL. One that is frozen counts as one of
+ * another process.
  */
-void client_drain(struct client *client);
+struct client *client_find(struct ctx *ctx, uint64_t conn);
 
-/* client_set_used() for one that was not. */
+/* Queues the client for client_flush() at the end of this turn; may be called any number of times.
+ */
+void client_touch(struct client *client);
+
+/* The end of a turn: what has gathered is written, and reading goes on where it was paused. */
+void client_flush(struct client *client);
+
+/* The client's wheel timer has expired: one of its timeouts may be due. */
+void client_timeout(struct wheel_timer *timer);
+
+/* client_set_used() for a client that was not. */
 void client_become_used(struct client *client);
 
 /*
- * Something has come from it, or a worker has begun to use it: it may be silent from now on, and
- * makes no room for others.
+ * Notes that something has come from the client, or that a worker has begun to use it: from now on
+ * it may be silent, and is not closed to make room for others.
  */
 static inline void client_set_used(struct client *client)
 {
@@ -160,66 +172,208 @@ static inline void client_set_used(struct client *client)
 }
 
 /*
- * One of ctx->unused makes room for another connection. Returns whether it is gone already; else it
- * goes at the end of the turn. Not while the poller is busy.
+ * Closes one of ctx->unused to make room for another connection. Returns whether it is gone
+ * already; else it goes at the end of the turn. Not while the poller is busy.
  */
 bool client_evict(struct client *client);
 
-/* Whether workers may still hear of it: a request, or that it has gone. */
+/*
+ * Drains the client: an idle one is closed at once, one with requests in progress after their
+ * answers, one in the middle of a request after the answer to that.
+ */
+void client_drain(struct client *client);
+
+/* The connection is closed at the end of the turn; its requests in progress are cancelled. */
+void client_doom(struct client *client);
+
+/* The peer as text: "192.0.2.7:51412", "[2001:db8::1]:80", "unix:". */
+void client_peer_text(const struct client *client, char *out, size_t size);
+
+/* Reading (client_in.c) */
+
+/*
+ * What a connection can make this shard hold is bounded in two places:
+ *
+ * - Requests are started only while what waits for the client, what is held back, and what its
+ *   calls in progress claim is together less than write_buffer; but one may always be in progress.
+ *   A call claims the size of its frame and of the answer that is expected (expect.h); a batch
+ *   claims the text of its members that wait, too.
+ * - An answer is only held where client_fits() says so, whatever was expected of it.
+ *
+ * While no request may be started, a session with ahead() is read on, up to a message of
+ * limits.body and what one read brings, so that what need not wait is found.
+ */
+
+/* The function of ctx->poller: the connection is ready for `events`. Returns 0 units of work. */
+uint64_t client_ready(void *client, uint32_t events);
+
+/* Whether a new request may be started. (While the shard hushes, no second one is.) */
+bool client_may_start(const struct client *client);
+
+/* Whether the next request or message is to be taken up in this turn: asked once for each. */
+bool client_takes(struct client *client);
+
+/* Whether ahead() may take one more out in this turn; if not, it goes on in the next one. */
+bool client_answers_ahead(struct client *client);
+
+/* Whether the client is read, as decided at the end of the last turn. */
+static inline bool client_is_read(const struct client *client)
+{
+    return client->events & EPOLLIN;
+}
+
+/* Whether workers may still hear of the client: a request, or that it has gone. */
 static inline bool client_may_ask(const struct client *client)
 {
     return client_is_duplex(client) || client->backlog ||
            (client->state == CLIENT_OPEN && !client->last_request);
 }
 
+/* Drops the incomplete request. */
+void client_free_pending(struct client *client);
+
 /*
- * Moving to another process (client_move.c)
+ * Whether the body of an incomplete request or message (client->pending) comes too slowly: nothing
+ * for client_body_timeout(), or less than 128 bytes a second over that time.
+ */
+bool client_too_slow(struct client *client);
+
+/*
+ * How long a body may make no progress, in ms. A client that is not read for want of memory has
+ * twice that: the pause is not its fault, but it does hold memory.
+ */
+static inline uint64_t client_body_timeout(const struct client *client)
+{
+    uint64_t timeout = client->ctx->conf->limits.body_timeout;
+    return client->starved ? timeout * 2 : timeout;
+}
+
+/* When client_too_slow() is to be asked next about client->pending, in ms. */
+static inline uint64_t client_pending_due(const struct client *client)
+{
+    return MIN(client->pending->heard, client->pending->window) + client_body_timeout(client);
+}
+
+/* Writing (client_out.c) */
+
+/* What waits to be written, in bytes and as write_buffer counts it; 0: nothing. */
+static inline size_t client_waiting(const struct client *client)
+{
+    return buf_len(&client->out) + (client->queue == NULL ? 0 : message_queue_cost(client->queue));
+}
+
+/*
+ * The part of client_waiting() that is a message larger than write_buffer by itself and is written
+ * next; 0: there is none. Pushes that follow it are not held against the client: its size says
+ * nothing of whether the client reads. push: only where the message is itself a push.
+ */
+size_t client_large(const struct client *client, bool push);
+
+/* The part of client_waiting() that may be written now: pushes for a held client wait. */
+static inline size_t client_writable(const struct client *client)
+{
+    return client->held ? buf_len(&client->out) : client_waiting(client);
+}
+
+/* Whether the socket takes no more for now. */
+static inline bool client_blocked(const struct client *client)
+{
+    return client->events & EPOLLOUT;
+}
+
+/*
+ * Whether an answer of `n` bytes may be held for the client, after what waits has been written as
+ * far as it goes: at most write_buffer is held besides it, or it is a small one that leaves at
+ * once. Where not, the call gets an error instead.
+ *
+ * own: bytes that are held back already and belong to the answer, as to a batch's.
+ * at_once: the answer goes out, or behind what goes out, and does not wait for other calls.
+ */
+bool client_fits(struct client *client, size_t n, size_t own, bool at_once);
+
+/* Whether what waits for the client leaves room for an answer that no worker was asked for. */
+bool client_has_space(const struct client *client);
+
+/*
+ * Bytes that are held for the client in this process, or that its calls in progress have sent: by
+ * this the client that goes first when memory is short is chosen. Looks at every call and topic.
+ */
+size_t client_holds(const struct client *client);
+
+/*
+ * Room for `n` bytes that go out after what waits already, valid until the next call for this
+ * client; NULL, with the client doomed, when there is no memory.
+ */
+char *client_room(struct client *client, size_t n);
+
+/* Puts a shared message after what waits; the caller keeps its reference. 0 or -ENOMEM. */
+int client_add_message(struct client *client, struct message *message);
+
+/* Writes now what can be written. Returns false when the connection is broken (and doomed). */
+bool client_write(struct client *client);
+
+/* The function of ctx->writers: the socket has room again. Returns the units of work done. */
+uint64_t client_drained(void *client, uint32_t events);
+
+/* Ending (client_end.c) */
+
+/* Ends the connection once everything is written. */
+void client_end(struct client *client);
+
+/*
+ * Ends a client that has nothing in progress and nothing that waits: at once, or, where the kernel
+ * still has much of what was written, when the peer has read that.
+ */
+void client_leave(struct client *client);
+
+/*
+ * Moving to another process (client_freeze.c, handover/client_state.c)
  *
  * The old side freezes a client that can move, saves it and sends the state with the descriptor;
  * then it is either released, because it was taken, or thawed. The new side restores it, and either
  * starts it or discards it. A client that is frozen or only restored is not read, written or timed,
- * and in no queue of the turn's end; to end the loop, its owner thaws, releases, starts or discards
- * it first.
+ * and in no queue of the turn's end; before the loop ends it is thawed, released, started or
+ * discarded.
  */
 
 /*
- * Whether nothing of it is in progress that could not be carried: no request, no worker that is
- * asked, not doomed. Unwritten bytes, an incomplete request or message, and an end under way are
- * carried. Not now, but at the end of the turn, where something is still to be done in this turn.
+ * Whether nothing of the client is in progress that could not be carried: no request, no worker
+ * that is asked, not doomed. Unwritten bytes, an incomplete request or message, and an end under
+ * way are carried. False, until the end of the turn, where something is still to be done in it.
  */
 bool client_can_move(const struct client *client);
 
-/* client_can_move() has just said so. What is pushed to it from now on is another process's. */
+/* Freezes it, after client_can_move(). What is pushed to it from now on is another process's. */
 void client_freeze(struct client *client);
 
 /*
- * It was not taken: it goes on as before, from the end of the turn on, and is drained or closed
- * where that was wanted meanwhile. May be offered again while ctx->leaving.
+ * The client was not taken: it goes on as before, from the end of the turn on, and is drained or
+ * closed where that was wanted meanwhile. It may be offered again while ctx->leaving.
  */
 void client_thaw(struct client *client);
 
-/* As client_thaw(), but for good: client_can_move() never says so again. */
+/* As client_thaw(), but for good: client_can_move() is false from now on. */
 void client_keep(struct client *client);
 
 /*
- * It was taken: everything of it is freed, its descriptor closed without shutting the connection
- * down. Workers are not told: it lives on.
+ * The client was taken: everything of it is freed, its descriptor closed without shutting the
+ * connection down. Workers are not told: the connection lives on.
  */
 void client_release(struct client *client);
 
-/* About how many bytes its state has: more where much of it is rounded. */
+/* About how many bytes the client's state has: more where much of it is rounded. */
 size_t client_state_size(const struct client *client);
 
 /*
- * Appends its state. May be called whenever client_can_move() would say so, or while it is frozen.
- * Returns 0, or -ENOMEM with `out` as it was.
+ * Appends the client's state. May be called whenever client_can_move() would be true, or while it
+ * is frozen. Returns 0, or -ENOMEM with `out` as it was.
  */
 int client_save(const struct client *client, struct buf *out);
 
 /*
  * Makes a client of a saved state, under this process's config: counted as a connection (limits do
- * not apply to who is in already), known by its id and in its topics, but not alive. What is pushed
- * to it meanwhile is written once it is.
+ * not apply to one that is in already), known by its id and in its topics, but not alive. What is
+ * pushed to it meanwhile is written once it is started.
  *
  * all: the list it joins. fd: its connection; consumed on success, else still the caller's.
  * Returns 0 with *ret_client; -ENOTSUP (a version or section that this program does not know, or a
@@ -229,173 +383,26 @@ int client_save(const struct client *client, struct buf *out);
 int client_restore(
     struct ctx *ctx, struct list *all, int fd, struct span state, struct client **ret_client);
 
-/* A restored one is not wanted after all: freed; the descriptor is the caller's again. */
+/* Frees a restored client that is not wanted after all; the descriptor is the caller's again. */
 void client_discard(struct client *client);
 
 /*
- * A restored one begins to live, from the end of the turn on. Where this process drains already, it
- * is drained at once.
+ * A restored client begins to live, from the end of the turn on. Where this process drains already,
+ * it is drained at once.
  */
 void client_start(struct client *client);
 
-/* At the end of a turn: writes what has gathered, reads on where that was paused. */
-void client_flush(struct client *client);
+/* For client_freeze.c and handover/client_state.c (client.c): */
 
-/*
- * Something has happened to its connection, or there is room in its socket again: functions of the
- * shard's two pollers.
- */
-uint64_t client_ready(void *client, uint32_t events);
-uint64_t client_drained(void *client, uint32_t events);
-
-/* Its wheel timer is due. */
-void client_timeout(struct wheel_timer *timer);
-
-/* Writes now what can be written. Returns false when the connection is broken (and doomed). */
-bool client_write(struct client *client);
-
-/* For the sessions */
-
-/*
- * What a connection can make this shard hold is bounded in two places. Requests are started only
- * while what waits for it, what is held back, and what its calls in progress claim is together less
- * than write_buffer; but one may always be in progress. A call claims the size of its frame, and of
- * the answer that is expected (expect.h); a batch claims the text of its members that wait, too.
- * And an answer is only held where client_fits() says so, whatever was expected of it.
- */
-
-/* Whether a new request may be started. (While the shard hushes, no second one is.) */
-bool client_may_start(const struct client *client);
-
-/*
- * Whether an answer of `n` bytes may be held for the client, after what waits has been written as
- * far as it goes: at most write_buffer is held besides it, or it is a small one that leaves at
- * once. Where not, the call gets an error instead.
- *
- * own: bytes that are held back already and belong to it, as to a batch's answer.
- * at_once: it goes out, or behind what goes out, and does not wait for other calls.
- */
-bool client_fits(struct client *client, size_t n, size_t own, bool at_once);
-
-/* Bytes that are held for it in this process, or that its calls in progress have sent: for who is
- * to go when memory is short. It looks at every call and topic. */
-size_t client_holds(const struct client *client);
-
-/* Whether the next request or message is to be taken up in this turn: asked once for each. */
-bool client_takes(struct client *client);
-
-/*
- * What comes while no request may be started is read on, up to a message of limits.body and what
- * one read brings, so that session->ahead() can look for what need not wait.
- */
-
-/* Whether it is read, as things stood at the end of the last turn. */
-static inline bool client_is_read(const struct client *client)
-{
-    return client->events & EPOLLIN;
-}
-
-/* Whether ahead() may take one more out in this turn; if not, it goes on in the next one. */
-bool client_answers_ahead(struct client *client);
-
-/* Whether what waits for it leaves room for an answer that nobody has asked a worker for. */
-bool client_has_space(const struct client *client);
-
-/* What waits to be written, in bytes and as write_buffer counts it; 0: nothing. */
-static inline size_t client_waiting(const struct client *client)
-{
-    return buf_len(&client->out) + (client->queue == NULL ? 0 : message_queue_cost(client->queue));
-}
-
-/*
- * Of them, those of a message larger than write_buffer by itself, which is what is written next;
- * 0: there is none. Pushes that follow are not held against it: its size says nothing of whether
- * the client reads. push: only where it is a push itself.
- */
-size_t client_large(const struct client *client, bool push);
-
-/* Of them, those that may be written now: what is pushed to one that is held waits. */
-static inline size_t client_writable(const struct client *client)
-{
-    return client->held ? buf_len(&client->out) : client_waiting(client);
-}
-
-/* Its socket takes no more for now: what is to be written waits until it does. */
-static inline bool client_blocked(const struct client *client)
-{
-    return client->events & EPOLLOUT;
-}
-
-/* Room for `n` bytes that go out after what waits already; NULL (and doomed) without memory. */
-char *client_room(struct client *client, size_t n);
-
-/* Puts a shared message after what waits; the caller keeps its reference. 0 or -ENOMEM. */
-int client_add_message(struct client *client, struct message *message);
-
-/* Something is to be done for it when the turn ends. */
-void client_touch(struct client *client);
-
-/* Ends the connection once everything is written. */
-void client_end(struct client *client);
-
-/*
- * Ends one that has nothing in progress and nothing that waits: at once, or, where the kernel still
- * has much of what was written, when the client has read that.
- */
-void client_leave(struct client *client);
-
-/* Drops the incomplete request. */
-void client_free_pending(struct client *client);
-
-/* Whether the body of a request or message comes too slowly: see client.c. */
-bool client_too_slow(struct client *client);
-
-/* How long a body may make no progress, in ms. One that is not read for want of memory has as long
- * again: it is not its fault, but it does hold memory. */
-static inline uint64_t client_body_timeout(const struct client *client)
-{
-    uint64_t timeout = client->ctx->conf->limits.body_timeout;
-    return client->starved ? timeout * 2 : timeout;
-}
-
-/* When what has begun to come (client->pending) has had its time, in ms. */
-static inline uint64_t client_pending_due(const struct client *client)
-{
-    return MIN(client->pending->heard, client->pending->window) + client_body_timeout(client);
-}
-
-/* For client.c (client_end.c) */
-
-/* Bytes that the kernel may keep of a connection that is closed. */
-enum { CLIENT_UNSENT_SMALL = 4096 };
-
-/*
- * How many bytes the kernel has that the client's has not acknowledged; 0 where they are few for
- * sure, or where the client's end of a UNIX socket has them already.
- */
-uint32_t client_unsent(const struct client *client);
-
-/* It is about to be closed: what was not sent is given up, the kernel is not to keep it, and the
- * client to know. Before it is stripped. */
-void client_set_end(const struct client *client);
-
-/*
- * One that lingers has had its time since it was last looked at. Returns whether it is kept: the
- * client still reads what the kernel has, at write_rate or not body_timeout behind; with write_rate
- * 0, something in body_timeout.
- */
-bool client_reads_the_rest(struct client *client);
-
-/* For client_move.c */
-
-/* Counts it as a connection of this shard, whatever the limits say. */
+/* Counts the client as a connection of this shard, whatever the limits are. */
 void client_count(struct client *client);
 
-/* Frees all that it has, but not itself and its descriptor, which is not waited for any more. */
+/* Frees all that the client has, but not itself and its descriptor, which is not polled any more.
+ */
 void client_strip(struct client *client);
 
-/* client_strip(), its count, itself. Its descriptor is left. Not while the poller is busy. */
+/*
+ * client_strip(); then the client is taken from the counts and freed. Its descriptor is left. Not
+ * while the poller is busy.
+ */
 void client_dispose(struct client *client);
-
-/* The peer as text: "192.0.2.7:51412", "[2001:db8::1]:80", "unix:". */
-void client_peer_text(const struct client *client, char *out, size_t size);

@@ -1,15 +1,19 @@
 /*
- * What becomes of the bytes that were written when a connection ends. A socket that is closed while
- * the kernel has bytes for a client that does not read keeps them, for minutes, and nobody counts
- * them. So one that lingers is kept for as long as the client reads what the kernel has, and
- * whoever is doomed with bytes unsent is reset.
+ * How a connection ends: client_end() → all answers are written → client_linger(): our side is
+ * shut, and what the client still sends is dropped for a while, since closing with unread bytes
+ * would reset the connection and take the answer with it → the client closes its side, or has had
+ * its time → client_doom(). Where the connection breaks off, client_doom() is called at once.
+ *
+ * The kernel keeps the bytes of a socket that is closed while its peer does not read, for minutes,
+ * and they are in no count of this program. So a client that lingers is kept for as long as it
+ * reads what the kernel has, and a client that is closed with bytes unsent is reset.
  */
 
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include "frontd/shard/client/client.h"
+#include "frontd/shard/client/client_internal.h"
 
 uint32_t client_unsent(const struct client *client)
 {
@@ -30,7 +34,7 @@ void client_set_end(const struct client *client)
 void client_leave(struct client *client)
 {
     if (client_unsent(client) <= CLIENT_UNSENT_SMALL) {
-        client->bulky = false; /* it need not be asked once more */
+        client->bulky = false; /* client_set_end() need not ask the kernel once more */
         client_doom(client);
         return;
     }
@@ -53,4 +57,42 @@ bool client_reads_the_rest(struct client *client)
     client->late = (uint32_t)MIN(late, (uint64_t)UINT32_MAX);
     client->active_at = now;
     return left > CLIENT_UNSENT_SMALL && late < limits->body_timeout;
+}
+
+void client_end(struct client *client)
+{
+    if (client->state < CLIENT_ENDING)
+        client->state = CLIENT_ENDING;
+    client_touch(client);
+}
+
+void client_linger(struct client *client)
+{
+    if (shutdown(client->fd, SHUT_WR) < 0) {
+        client_doom(client);
+        return;
+    }
+    client->state = CLIENT_LINGERING;
+    client->shut = false; /* the end of its side, if it has come, is seen once more */
+    client->active_at = ctx_now(client->ctx);
+    client->unsent = client_unsent(client);
+    client->late = 0;
+    client_free_pending(client);
+}
+
+bool client_keeps_output(const struct client *client)
+{
+    return client_waiting(client) == 0 ||
+           (!client->held && client_stalled_at(client) > ctx_now(client->ctx));
+}
+
+void client_give_up_calls(struct client *client)
+{
+    client->ctx->requests_ops->abandon(client);
+    if (client_waiting(client) == 0) {
+        client_leave(client);
+        return;
+    }
+    client->last_request = true;
+    client_end(client); /* for what waits it has body_timeout */
 }

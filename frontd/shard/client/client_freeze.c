@@ -1,8 +1,10 @@
 /*
- * A client that moves to another process: old side can_move → freeze → save → release or thaw; new
- * side restore → start or discard. One that is frozen or only restored is as good as not there: its
- * timer is not armed, and when its connection becomes ready, that is not waited for any longer.
- * `touched` is set without its being queued, so that nothing queues it.
+ * A client moves to another process. Old side: client_can_move() → freeze → save → release, or thaw
+ * where it was not taken. New side: restore → start, or discard.
+ *
+ * A client that is frozen or only restored does nothing: its timer is not armed, its connection is
+ * not waited for any longer once it has been reported ready, and `touched` is set without its being
+ * queued, so that nothing queues it.
  */
 
 #include <unistd.h>
@@ -17,7 +19,8 @@ void client_freeze(struct client *client)
     wheel_disarm(&client->timer);
 }
 
-/* The end of the turn does the rest: writes, polls, arms the timer, destroys one that is doomed. */
+/* client_flush() does the rest at the end of the turn: it writes, polls, arms the timer, or frees a
+ * client that was doomed meanwhile. */
 static void revive(struct client *client)
 {
     client->moving = client->arriving = client->touched = false;
@@ -39,7 +42,7 @@ void client_keep(struct client *client)
     client_thaw(client);
 }
 
-/* Frees it, while it lives on elsewhere. */
+/* Frees a client whose connection lives on in another process. */
 static void forget(struct client *client)
 {
     if (client_is_duplex(client))

@@ -1,0 +1,491 @@
+/*
+ * Reading: client_ready() → read_client() → the session takes what is complete, where it was read →
+ * an incomplete rest is copied into client->pending, where the next bytes are added to it.
+ *
+ * Reading pauses while no request may be started (client_may_start()): too many calls are in
+ * progress, or answers pile up. client_resume() then goes on with what is pending at the end of a
+ * turn. A client whose session has ahead() is read on meanwhile, up to a bound, for what the
+ * session answers by itself (look_ahead()). Reading pauses, too, while memory is short and the
+ * client holds much (`starved`).
+ *
+ * The poller has every connection until it is closed, also while no event of it is waited for: a
+ * reset is seen at once (CLIENT_LOST). Two kinds of connections are taken out, since they would be
+ * reported in vain in each turn: those that are `deserted`, and those on their way to another
+ * process. A connection whose socket is full is in ctx->writers as well, of which only so many are
+ * written to in a turn: a thousand that read slowly do not hold up what others send.
+ */
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "common/alloc.h"
+#include "common/log.h"
+#include "frontd/shard/client/client_internal.h"
+
+enum {
+    BODY_RATE = 128, /* bytes a second that a body must come at, over body_timeout */
+};
+
+void client_free_pending(struct client *client)
+{
+    if (client->pending == NULL)
+        return;
+    buf_deinit(&client->pending->bytes);
+    client->pending = mem_free(client->pending);
+}
+
+static void start_clocks(struct client *client)
+{
+    struct pending *pending = client->pending;
+    pending->started = pending->heard = pending->window = ctx_now(client->ctx);
+    pending->window_bytes = 0;
+}
+
+/* Whether what is held for it, and may be soon, leaves room for one more request. */
+static bool has_room(const struct client *client)
+{
+    size_t limit = client->ctx->conf->limits.write_buffer;
+    size_t held = client_waiting(client) + client->held_back;
+    return held + client->claimed < limit ||
+           (client->calls == 0 && !client->backlog && held < limit);
+}
+
+bool client_may_start(const struct client *client)
+{
+    const struct ctx *ctx = client->ctx;
+    return client->state == CLIENT_OPEN && !client->last_request && !client->held &&
+           client->calls < ctx->conf->limits.calls_per_connection &&
+           LIKELY(!ctx->hush || list_empty(&client->requests)) && has_room(client);
+}
+
+bool client_takes(struct client *client)
+{
+    struct ctx *ctx = client->ctx;
+    if (!client_may_start(client))
+        return false;
+    client->yields = ctx->taken++ >= WORK_CLIENT_MESSAGES;
+    return !client->yields;
+}
+
+bool client_answers_ahead(struct client *client)
+{
+    client->yields = client->ctx->taken++ >= WORK_CLIENT_MESSAGES;
+    return !client->yields;
+}
+
+/* Whether the client holds more than is allowed while it is read at that level of memory. */
+static bool holds_much(const struct client *client, enum memory_level level)
+{
+    return client_buffered(client) + client->held_back + (client->calls > 0 ? client->claimed : 0) >
+           memory_little(level);
+}
+
+/*
+ * Whether the client is not read for want of memory. Two kinds are not:
+ * - one that holds much;
+ * - where memory is short, one whose messages are `raw`: they have no answer by which they could be
+ *   refused.
+ */
+static bool must_starve(const struct client *client, enum memory_level level)
+{
+    if (client->fed && level < MEMORY_SHORT)
+        return false;
+    return holds_much(client, level) || (level >= MEMORY_SHORT && client_is_duplex(client) &&
+                                            client_session(client)->route(client)->raw);
+}
+
+/*
+ * How many bytes more may be read though no request may be started: so that what is pending is at
+ * most one message, as it may always be, and what one read brings.
+ */
+static size_t ahead_room(const struct client *client)
+{
+    size_t limit = (size_t)client->ctx->conf->limits.body + CTX_READ_SIZE;
+    size_t used = client->pending == NULL ? 0 : buf_len(&client->pending->bytes);
+    if (client_session(client)->ahead == NULL || client->state != CLIENT_OPEN ||
+        client->last_request || client->held || client->shut || used >= limit)
+        return 0;
+    return limit - used;
+}
+
+/* Tells the session that the client is read again. */
+static void tell_resumed(struct client *client)
+{
+    const struct session_ops *session = client_session(client);
+    if (session->resumed != NULL)
+        session->resumed(client);
+}
+
+void client_set_starved(struct client *client, bool starved)
+{
+    if (LIKELY(client->starved == starved))
+        return;
+    client->starved = starved;
+    client->ctx->memory.unread += starved ? 1U : -1U;
+    if (!starved)
+        tell_resumed(client);
+}
+
+/* Timeouts of what is pending begin anew when reading goes on: the pause was the shard's. */
+static void set_unread(struct client *client, bool unread)
+{
+    bool again = client->unread && !unread;
+    client->unread = unread;
+    if (again && client->pending != NULL)
+        start_clocks(client);
+    if (again)
+        tell_resumed(client);
+}
+
+void client_set_events(struct client *client, uint16_t events)
+{
+    static struct log_limit limit;
+    struct ctx *ctx = client->ctx;
+    const uint32_t out = EPOLLOUT;
+    int fd = client->fd;
+    int r = poller_set(&ctx->poller, fd, client->events & ~out, events & ~out, client);
+    if (UNLIKELY(((client->events ^ events) & out) != 0) && r == 0) {
+        uint32_t before = client->events & out;
+        client->events = (uint16_t)(before | (events & ~out)); /* so far it is done */
+        r = poller_set(&ctx->writers, fd, before, events & out, client);
+    }
+    if (r < 0) {
+        log_limited(&limit, ctx_now(ctx), LOG_ERROR,
+            "cannot wait for what a client sends, closing its connection: %s", log_error_text(r));
+        client_doom(client);
+        return;
+    }
+    client->events = events;
+}
+
+void client_choose_events(struct client *client)
+{
+    enum memory_level level = client->ctx->memory.level;
+    bool read = client_may_start(client) || (client->state == CLIENT_LINGERING && !client->shut);
+    set_unread(client, !read);
+    read = read || ahead_room(client) > 0;
+    /* A client that sends no more is read to its end: it is closed then. */
+    client_set_starved(client, UNLIKELY(level != MEMORY_EASY) && read && !client->shut &&
+                                   client->state == CLIENT_OPEN && must_starve(client, level));
+    read = read && !client->starved;
+    bool write = client_writable(client) > 0;
+    /* A client that is not read, but waits for an answer, may hang up. (Where the reading of a
+     * pipelining HTTP client is paused, requests are unread, which its end would overtake; see also
+     * on_hang_up().) */
+    bool leaves = client->state == CLIENT_OPEN && !read && !client->shut &&
+                  (client->last_request || client_is_duplex(client) || client->starved);
+    uint16_t events = (read ? EPOLLIN : 0) | (write ? EPOLLOUT : 0) | (leaves ? EPOLLRDHUP : 0);
+    if (UNLIKELY(read && !client_is_read(client)))
+        tell_resumed(client);
+    bool told = client->deserted || (client->state == CLIENT_LINGERING && client->shut);
+    client_set_events(client, told && !read ? 0 : events | CLIENT_LOST);
+}
+
+/*
+ * Gives bytes to the session, and what is left to the next one where the session changes. Returns
+ * how many are left over, at *ret_rest.
+ */
+static size_t feed_session(
+    struct client *client, union codec_state *codec, char *p, size_t n, char **ret_rest)
+{
+    const struct session_ops *session;
+    client->ctx->taken = 0;
+    do {
+        session = client_session(client);
+        n = session->take(client, codec, p, n, &p);
+        if (session != client_session(client))
+            memset(codec, 0, sizeof(*codec));
+    } while (session != client_session(client) && n > 0 && client_may_start(client));
+    *ret_rest = p;
+    if (client->yields || !client_may_start(client)) {
+        client->paused = true; /* client_resume() goes on when it may */
+        client_touch(client);
+    }
+    return client->last_request ? 0 : n; /* what follows the last request is not looked at */
+}
+
+/* Whether something is incomplete of which no byte is left. */
+static bool is_midway(const struct client *client, const union codec_state *codec)
+{
+    const struct session_ops *session = client_session(client);
+    return session->midway != NULL && session->midway(codec, client);
+}
+
+/* Tells the session that something is in client->pending. */
+static void tell_waiting(struct client *client)
+{
+    const struct session_ops *session = client_session(client);
+    if (session->waiting != NULL)
+        session->waiting(client);
+}
+
+/* Copies the incomplete rest of what was read into client->pending. */
+static void keep_rest(
+    struct client *client, const union codec_state *codec, const char *p, size_t n)
+{
+    struct pending *pending = mem_zalloc(sizeof(*pending));
+    if (pending == NULL || buf_append(&pending->bytes, p, n) < 0) {
+        mem_free(pending);
+        client_doom(client);
+        return;
+    }
+    pending->codec = *codec;
+    client->pending = pending;
+    start_clocks(client);
+    tell_waiting(client);
+}
+
+/*
+ * Gives what is pending to the session. Returns whether some of it was used: what is left then
+ * belongs to another request or message.
+ */
+static bool take_pending(struct client *client)
+{
+    struct pending *pending = client->pending;
+    char *rest;
+    char *bytes = buf_data(&pending->bytes);
+    size_t before = buf_len(&pending->bytes);
+    size_t left = feed_session(client, &pending->codec, bytes, before, &rest);
+    if (left == 0 && !is_midway(client, &pending->codec)) {
+        client_free_pending(client);
+        return true;
+    }
+    size_t used = (size_t)(rest - bytes);
+    buf_truncate(&pending->bytes, used + left);
+    buf_consume(&pending->bytes, used);
+    if (used > 0)
+        start_clocks(client);
+    tell_waiting(client);
+    return used > 0;
+}
+
+/* No request may be started, but behind what is pending may be something that need not wait. */
+static void look_ahead(struct client *client)
+{
+    struct pending *pending = client->pending;
+    const struct session_ops *session = client_session(client);
+    if (session->ahead == NULL || pending == NULL)
+        return;
+    client->ctx->taken = 0;
+    size_t left = session->ahead(
+        client, &pending->codec, buf_data(&pending->bytes), buf_len(&pending->bytes));
+    buf_truncate(&pending->bytes, left);
+    if (left == 0 && !is_midway(client, &pending->codec))
+        client_free_pending(client);
+}
+
+void client_resume(struct client *client)
+{
+    if (!client_may_start(client)) {
+        look_ahead(client);
+        return;
+    }
+    client->paused = false;
+    if (client->pending != NULL)
+        take_pending(client);
+}
+
+static void take_more(struct client *client, struct pending *pending, const char *p, size_t n)
+{
+    const struct session_ops *session = client_session(client);
+    size_t before = session->gathered == NULL ? 0 : session->gathered(pending);
+    pending->continue_owed = false; /* the client did not wait for it */
+    if (buf_append(&pending->bytes, p, n) < 0) {
+        client_doom(client);
+        return;
+    }
+    if (take_pending(client) || client->pending != pending)
+        return;
+    session = client_session(client);
+    if (session->gathered != NULL) {
+        size_t now = session->gathered(pending);
+        n = now > before ? now - before : 0;
+    }
+    pending->window_bytes += (uint32_t)n;
+    if (n > 0)
+        pending->heard = ctx_now(client->ctx);
+}
+
+static void take_bytes(struct client *client, char *p, size_t n)
+{
+    if (client->pending != NULL) {
+        take_more(client, client->pending, p, n);
+        return;
+    }
+    union codec_state codec;
+    char *rest;
+    memset(&codec, 0, sizeof(codec));
+    size_t left = feed_session(client, &codec, p, n, &rest);
+    if (left > 0 || is_midway(client, &codec))
+        keep_rest(client, &codec, rest, left);
+}
+
+/*
+ * Whether what has been read is to be started before the end of input is looked at. An incomplete
+ * message is, too: the end may complete it.
+ */
+static bool has_more_to_start(const struct client *client)
+{
+    bool waits = client->paused || (client->pending != NULL && !client_may_start(client));
+    return client->state == CLIENT_OPEN && waits && !client->last_request &&
+           !client_session(client)->ends_at_once;
+}
+
+/* The end of input is looked at once more when what was sent before it has been started. */
+static void put_end_off(struct client *client)
+{
+    client->shut = true;
+    client->active_at = ctx_now(client->ctx); /* CLIENT_HALF_CLOSED_MS count from here */
+    client_touch(client);
+}
+
+/*
+ * The client sends no more: it may have shut its side only, or be gone. The cases, in this order:
+ *
+ * 1. What it has sent before may not be started yet: that comes first.
+ * 2. It lingers, and the kernel still has much for it: it is closed when it has read that.
+ * 3. Nothing is in progress: it leaves.
+ * 4. The end is under way, or the session ends with the client's side: it is closed at once.
+ * 5. Else it is half closed for as long as requests are in progress.
+ */
+static void on_end_of_input(struct client *client)
+{
+    if (has_more_to_start(client)) {
+        client->paused = true;
+        client_touch(client);
+        if (client_is_duplex(client) && !client_may_start(client))
+            put_end_off(client);
+        return;
+    }
+    bool idle = list_empty(&client->requests) && client->pending == NULL &&
+                client_waiting(client) == 0;
+    if (client->state == CLIENT_LINGERING && client_unsent(client) > CLIENT_UNSENT_SMALL) {
+        client->shut = true; /* client_timeout() asks client_reads_the_rest() */
+        client_touch(client);
+        return;
+    }
+    if (idle && client->state < CLIENT_ENDING && !client_session(client)->ends_at_once) {
+        client_leave(client);
+        return;
+    }
+    if (client->state >= CLIENT_ENDING || idle || !client_session(client)->input_ended(client)) {
+        client_doom(client);
+        return;
+    }
+    if (client->state == CLIENT_OPEN)
+        client->state = list_empty(&client->requests) ? CLIENT_ENDING : CLIENT_HALF_CLOSED;
+    client->active_at = ctx_now(client->ctx); /* CLIENT_HALF_CLOSED_MS count from here */
+    client_free_pending(client);
+    client_touch(client);
+}
+
+static void read_client(struct client *client)
+{
+    struct ctx *ctx = client->ctx;
+    enum memory_level level = ctx_memory(ctx);
+    if (UNLIKELY(level != MEMORY_EASY) && client->state == CLIENT_OPEN && !client->shut &&
+        must_starve(client, level)) {
+        client_touch(client); /* which stops reading */
+        return;
+    }
+    client->fed = false;
+    size_t room = CTX_READ_SIZE;
+    if (client_is_duplex(client) && client->state == CLIENT_OPEN && !client_may_start(client))
+        room = MIN(room, ahead_room(client));
+    if (UNLIKELY(room == 0)) {
+        client_touch(client); /* which stops reading */
+        return;
+    }
+    ssize_t n = recv(client->fd, ctx->read_buf, room, 0);
+    if (n < 0) {
+        if (errno != EAGAIN && errno != EINTR)
+            client_doom(client); /* a reset: no answer can arrive */
+        return;
+    }
+    if (n == 0) {
+        on_end_of_input(client);
+        return;
+    }
+    client_set_used(client);
+    if (client->state == CLIENT_LINGERING)
+        return; /* the bytes are dropped; active_at stays, so that this ends */
+    if (client_waiting(client) == 0)
+        client->active_at = ctx_now(ctx); /* else it is active when it reads */
+    take_bytes(client, ctx->read_buf, (size_t)n);
+    client_arm(client);
+}
+
+/* The client has shut its side while it is not read: what it sent before may be unread. */
+static void on_hang_up(struct client *client)
+{
+    if (client->last_request || client_session(client)->ends_at_once) {
+        on_end_of_input(client);
+        return;
+    }
+    put_end_off(client);
+}
+
+/*
+ * Both directions are closed while the client is not read. No answer can arrive: the client is
+ * closed, and its calls are cancelled. Only where all that is left are notifications, these have
+ * CLIENT_HALF_CLOSED_MS, since a client may close its socket right after them.
+ */
+static void on_closed_by_peer(struct client *client)
+{
+    if (client->state > CLIENT_HALF_CLOSED || client->ctx->requests_ops->awaited(client) ||
+        client_session(client)->ends_at_once) {
+        client_doom(client);
+        return;
+    }
+    client->deserted = true;
+    if (client->state == CLIENT_OPEN && !client->shut)
+        on_hang_up(client);
+    client_touch(client);
+}
+
+bool client_is_over(struct client *client, uint32_t events)
+{
+    if (client->moving || client->arriving)
+        client_set_events(client, 0); /* the process that has it in the end finds the same */
+    else if (events & EPOLLERR)
+        client_doom(client);
+    else
+        return false;
+    return true;
+}
+
+uint64_t client_ready(void *item, uint32_t events)
+{
+    struct client *client = item;
+    if (client_is_over(client, events))
+        return 0;
+    if (events & EPOLLHUP && !(client->events & (EPOLLIN | EPOLLOUT))) {
+        on_closed_by_peer(client);
+        return 0;
+    }
+    if (events == EPOLLHUP)
+        events = client->events; /* reading, or else writing, shows whether it is at its end */
+    if (client->yields && !(events & EPOLLRDHUP))
+        return 0; /* what has been read comes first */
+    if (events & EPOLLIN)
+        read_client(client);
+    else if (events & EPOLLRDHUP)
+        on_hang_up(client);
+    return 0;
+}
+
+bool client_too_slow(struct client *client)
+{
+    uint64_t now = ctx_now(client->ctx);
+    uint64_t timeout = client_body_timeout(client);
+    struct pending *pending = client->pending;
+    if (now - pending->heard >= timeout)
+        return true;
+    if (now - pending->window < timeout)
+        return false;
+    if (pending->window_bytes < BODY_RATE * (now - pending->window) / 1000)
+        return true;
+    pending->window = now;
+    pending->window_bytes = 0;
+    return false;
+}

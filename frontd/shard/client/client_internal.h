@@ -1,0 +1,74 @@
+#pragma once
+
+/* What the files of a client (client.c, client_in.c, client_out.c, client_end.c) have in common. */
+
+#include "frontd/shard/client/client.h"
+
+enum {
+    CLIENT_LINGER_MS = 2000, /* after our last byte: time for the client to read it and close */
+    CLIENT_HALF_CLOSED_MS = 1000, /* for answers to a client that has shut its side, or is gone */
+    CLIENT_UNSENT_SMALL = 4096,   /* bytes that the kernel may keep of a closed connection */
+};
+
+/* client.c */
+
+/* Arms the timer for what is due next; a timer that fires too early costs one look. */
+void client_arm(struct client *client);
+
+/* client_in.c */
+
+/* Goes on with what is pending, which was put off until now: at the end of a turn. */
+void client_resume(struct client *client);
+
+/* Decides by the client's state what is waited for from now on. */
+void client_choose_events(struct client *client);
+
+/* Waits for these events; the client is doomed where the kernel does not allow it. */
+void client_set_events(struct client *client, uint16_t events);
+
+/* Whether reading is paused for want of memory. */
+void client_set_starved(struct client *client, bool starved);
+
+/*
+ * Whether nothing is left to be done with events of the poller: a client that moves is not waited
+ * for any longer, one that was reset is doomed.
+ */
+bool client_is_over(struct client *client, uint32_t events);
+
+/* client_out.c */
+
+/* Bytes in the client's own buffers. */
+size_t client_buffered(const struct client *client);
+
+/* When a client that does not read what waits for it has had its time, in ms; UINT64_MAX: never. */
+uint64_t client_stalled_at(const struct client *client);
+
+/* client_end.c */
+
+/*
+ * How many bytes the kernel has that the client's has not acknowledged; 0 where they are few for
+ * sure, or where the client's end of a UNIX socket has them already.
+ */
+uint32_t client_unsent(const struct client *client);
+
+/* The last answer is out: our side is shut, and what still comes is read and dropped. */
+void client_linger(struct client *client);
+
+/*
+ * A client that lingers has had its time since it was last looked at. Returns whether it is kept:
+ * it still reads what the kernel has, at write_rate or not body_timeout behind; with write_rate 0,
+ * something in body_timeout.
+ */
+bool client_reads_the_rest(struct client *client);
+
+/* Whether what waits for a client that has shut its side, if anything, is still on its way. */
+bool client_keeps_output(const struct client *client);
+
+/* Cancels the calls of a client that has shut its side and had its time; what is out is left. */
+void client_give_up_calls(struct client *client);
+
+/*
+ * The connection is about to be closed: what was not sent is given up, the kernel is not to keep
+ * it, and the client is told by a reset. Before client_strip().
+ */
+void client_set_end(const struct client *client);
