@@ -21,6 +21,19 @@
 #include "frontd/shard/client/client_internal.h"
 #include "frontd/shard/client/refusal.h"
 
+/*
+ * A client that is not doomed may always be closed: it was taken by another process, or could not
+ * be restored.
+ */
+const uint8_t client_moves[CLIENT_STATES] = {
+    [CLIENT_OPEN] = 1 << CLIENT_HALF_CLOSED | 1 << CLIENT_ENDING | 1 << CLIENT_DOOMED |
+                    1 << CLIENT_CLOSED,
+    [CLIENT_HALF_CLOSED] = 1 << CLIENT_ENDING | 1 << CLIENT_DOOMED | 1 << CLIENT_CLOSED,
+    [CLIENT_ENDING] = 1 << CLIENT_LINGERING | 1 << CLIENT_DOOMED | 1 << CLIENT_CLOSED,
+    [CLIENT_LINGERING] = 1 << CLIENT_DOOMED | 1 << CLIENT_CLOSED,
+    [CLIENT_DOOMED] = 1 << CLIENT_CLOSED,
+};
+
 void client_touch(struct client *client)
 {
     struct ctx *ctx = client->ctx;
@@ -35,7 +48,7 @@ void client_touch(struct client *client)
 void client_doom(struct client *client)
 {
     if (client->state < CLIENT_DOOMED)
-        client->state = CLIENT_DOOMED;
+        client_set_state(client, CLIENT_DOOMED);
     client_touch(client);
 }
 
@@ -79,7 +92,7 @@ static void uncount(struct client *client)
 
 void client_strip(struct client *client)
 {
-    client->state = CLIENT_CLOSED;
+    client_set_state(client, CLIENT_CLOSED);
     client->touched = true; /* for good: nothing below queues it again */
     client->ctx->requests_ops->abandon(client);
     client_session(client)->gone(client);
@@ -130,7 +143,8 @@ bool client_evict(struct client *client)
 {
     bool queued = client->touched;
     set_code(client, WS_CODE_TRY_LATER);
-    client->state = CLIENT_DOOMED;
+    if (client->state < CLIENT_DOOMED)
+        client_set_state(client, CLIENT_DOOMED);
     if (!queued)
         destroy_client(client);
     return !queued;

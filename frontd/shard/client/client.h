@@ -50,6 +50,7 @@ enum client_state {
     CLIENT_LINGERING,   /* our side is shut; what it still sends is read and dropped */
     CLIENT_DOOMED,      /* to be closed at the end of the turn */
     CLIENT_CLOSED,      /* what it has is being freed */
+    CLIENT_STATES,
 };
 
 /*
@@ -134,6 +135,16 @@ static inline bool client_is_duplex(const struct client *client)
 }
 
 /* Life (client.c) */
+
+/* For each state the states that may follow it, as bits. */
+extern const uint8_t client_moves[CLIENT_STATES];
+
+/* The one place where the state of a client changes. A move that is not in the table is a bug. */
+static inline void client_set_state(struct client *client, enum client_state state)
+{
+    CHECK(client_moves[client->state] >> state & 1);
+    client->state = (uint8_t)state;
+}
 
 /*
  * Takes over an accepted connection. all: the list that it joins where ctx->used says that unused

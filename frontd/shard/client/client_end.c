@@ -62,7 +62,7 @@ bool client_reads_the_rest(struct client *client)
 void client_end(struct client *client)
 {
     if (client->state < CLIENT_ENDING)
-        client->state = CLIENT_ENDING;
+        client_set_state(client, CLIENT_ENDING);
     client_touch(client);
 }
 
@@ -72,7 +72,7 @@ void client_linger(struct client *client)
         client_doom(client);
         return;
     }
-    client->state = CLIENT_LINGERING;
+    client_set_state(client, CLIENT_LINGERING);
     client->shut = false; /* the end of its side, if it has come, is seen once more */
     client->active_at = ctx_now(client->ctx);
     client->unsent = client_unsent(client);

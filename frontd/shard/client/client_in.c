@@ -373,7 +373,8 @@ static void on_end_of_input(struct client *client)
         return;
     }
     if (client->state == CLIENT_OPEN)
-        client->state = list_empty(&client->requests) ? CLIENT_ENDING : CLIENT_HALF_CLOSED;
+        client_set_state(
+            client, list_empty(&client->requests) ? CLIENT_ENDING : CLIENT_HALF_CLOSED);
     client->active_at = ctx_now(client->ctx); /* CLIENT_HALF_CLOSED_MS count from here */
     client_free_pending(client);
     client_touch(client);

@@ -142,6 +142,15 @@ static const struct conf_listener *find_listener(const struct conf *conf, struct
     return NULL;
 }
 
+/* A new client is open: it takes the moves that the saved one has taken. */
+static void restore_state(struct client *client, enum client_state state)
+{
+    if (state == CLIENT_LINGERING)
+        client_set_state(client, CLIENT_ENDING);
+    if (state != CLIENT_OPEN)
+        client_set_state(client, state);
+}
+
 static int restore_client(struct client *client, struct unpack *unpack)
 {
     struct ctx *ctx = client->ctx;
@@ -152,13 +161,13 @@ static int restore_client(struct client *client, struct unpack *unpack)
     client->peer_family = unpack_u8(unpack);
     unpack_raw(unpack, client->peer, sizeof(client->peer));
     client->peer_port = unpack_u16(unpack);
-    client->state = unpack_u8(unpack);
+    uint8_t state = unpack_u8(unpack);
     client->last_request = unpack_flag(unpack);
     client->paused = unpack_flag(unpack);
     client->shut = unpack_flag(unpack);
     client->unread = unpack_flag(unpack);
     uint8_t family = client->peer_family;
-    if (unpack_end(unpack) < 0 || client->conn.id == 0 || client->state >= CLIENT_DOOMED ||
+    if (unpack_end(unpack) < 0 || client->conn.id == 0 || state >= CLIENT_DOOMED ||
         idmap_find(&ctx->conns, client->conn.id) != NULL ||
         (family != AF_INET && family != AF_INET6 && family != AF_UNIX))
         return -EBADMSG;
@@ -166,6 +175,7 @@ static int restore_client(struct client *client, struct unpack *unpack)
     if (listener == NULL || listener->protocol != protocol)
         return -ENOTSUP;
     client->listener = listener;
+    restore_state(client, state);
     return 0;
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "frontd/shard/turn.h"
@@ -147,4 +148,43 @@ Test(client, that_is_closed_while_it_yields)
     one_turn();
     cr_assert_eq(shard.ctx.open, 0u);
     close(peer);
+}
+
+/* Whether client_set_state() lets a client go from one state to the other. */
+static bool may_move(enum client_state from, enum client_state to)
+{
+    int status;
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct client client = {.state = (uint8_t)from};
+        close(STDERR_FILENO);
+        signal(SIGABRT, SIG_DFL);
+        client_set_state(&client, to);
+        _exit(client.state == to ? 0 : 1);
+    }
+    cr_assert(pid > 0 && waitpid(pid, &status, 0) == pid);
+    cr_assert((WIFEXITED(status) && WEXITSTATUS(status) == 0) ||
+              (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT));
+    return WIFEXITED(status);
+}
+
+Test(client_states, moves)
+{
+    static const char *const names[CLIENT_STATES] = {
+        "open", "half closed", "ending", "lingering", "doomed", "closed"};
+    /* clang-format off */
+    static const bool allowed[CLIENT_STATES][CLIENT_STATES] = {
+        /* to:                open   half   ending linger doomed closed */
+        [CLIENT_OPEN] =        {false, true,  true,  false, true,  true},
+        [CLIENT_HALF_CLOSED] = {false, false, true,  false, true,  true},
+        [CLIENT_ENDING] =      {false, false, false, true,  true,  true},
+        [CLIENT_LINGERING] =   {false, false, false, false, true,  true},
+        [CLIENT_DOOMED] =      {false, false, false, false, false, true},
+        [CLIENT_CLOSED] =      {false, false, false, false, false, false},
+    };
+    /* clang-format on */
+    for (unsigned from = 0; from < CLIENT_STATES; from++) {
+        for (unsigned to = 0; to < CLIENT_STATES; to++)
+            cr_expect_eq(may_move(from, to), allowed[from][to], "%s to %s", names[from], names[to]);
+    }
 }
