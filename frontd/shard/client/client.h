@@ -7,6 +7,7 @@
  *
  *   client.c         opening, the end of a turn, the timer, closing
  *   client_in.c      reading: bytes to the session, what is pending, the end of input
+ *   client_poll.c    what is waited for: whether it is read, which events are wanted
  *   client_out.c     writing: room for answers and pushes, what waits, the write itself
  *   client_end.c     ending: after the last byte, lingering, what the kernel still has
  *   client_freeze.c  moving to another process; its state is saved in handover/client_state.c

@@ -1,6 +1,6 @@
 #pragma once
 
-/* What the files of a client (client.c, client_in.c, client_out.c, client_end.c) have in common. */
+/* What the files of a client (client_*.c) have in common. */
 
 #include "frontd/shard/client/client.h"
 
@@ -20,6 +20,11 @@ void client_arm(struct client *client);
 /* Goes on with what is pending, which was put off until now: at the end of a turn. */
 void client_resume(struct client *client);
 
+/* The timeouts of client->pending begin now. */
+void client_start_clocks(struct client *client);
+
+/* client_poll.c */
+
 /* Decides by the client's state what is waited for from now on. */
 void client_choose_events(struct client *client);
 
@@ -34,6 +39,20 @@ void client_set_starved(struct client *client, bool starved);
  * for any longer, one that was reset is doomed.
  */
 bool client_is_over(struct client *client, uint32_t events);
+
+/*
+ * Whether the client is not read for want of memory. Two kinds are not:
+ * - one that holds much;
+ * - where memory is short, one whose messages are `raw`: they have no answer by which they could be
+ *   refused.
+ */
+bool client_must_starve(const struct client *client, enum memory_level level);
+
+/*
+ * How many bytes more may be read though no request may be started: so that what is pending is at
+ * most one message, as it may always be, and what one read brings.
+ */
+size_t client_ahead_room(const struct client *client);
 
 /* client_out.c */
 
