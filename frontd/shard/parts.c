@@ -48,7 +48,7 @@ static int init_ctx(struct ctx *ctx, const struct conf *conf, struct share *shar
     list_init(&ctx->busy_streams);
     list_init(&ctx->fanouts);
     ctx->later_tail = &ctx->later_clients;
-    list_init(&ctx->quiet);
+    list_init(&ctx->idle);
     list_init(&ctx->unused);
     memory_init(&ctx->memory, conf->limits.memory);
     wheel_timer_init(&ctx->memory_timer, TIMER_MEMORY);
@@ -91,6 +91,9 @@ int parts_init(struct parts *parts, struct ctx *ctx, const struct conf *conf, st
     ctx->fence = &mesh_fence;
     ctx->topics = &parts->topics;
     topics_init(&parts->topics, subscriptions_of);
+    ctx->sender = &parts->sender;
+    ctx->receiver = &parts->receiver;
+    sender_init(&parts->sender, ctx);
     if (r == 0)
         r = mesh_init(&parts->mesh, ctx, push_from_sibling);
     return r == 0 ? jsonrpc_init(&parts->jsonrpc, ctx) : r;

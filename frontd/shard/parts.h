@@ -2,6 +2,8 @@
 
 /* What a shard is made of, besides its loop: each has its state in a struct of its own. */
 
+#include "frontd/shard/handover/receiver.h"
+#include "frontd/shard/handover/sender.h"
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/push/topics.h"
 #include "frontd/shard/routes/jsonrpc.h"
@@ -10,6 +12,8 @@ struct parts {
     struct mesh mesh;
     struct topics topics;
     struct jsonrpc jsonrpc;
+    struct sender sender;
+    struct receiver receiver; /* which the acceptor completes: receiver_init() */
 };
 
 /*

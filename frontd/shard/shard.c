@@ -5,8 +5,8 @@
  * it waits, and ends where it waits in vain, so that those serve on. At OPEN it accepts, and its
  * first client finds everything as it is to be. It goes on until DRAIN: accepting stops, idle
  * clients are closed, the others after their answers; or until LEAVE: accepting stops, and clients
- * go to the shards of the next generation (give.c). With the last client workers are left, and
- * everything is let go of when they have nothing more to say, or at the drain limit.
+ * go to the shards of the next generation (handover/sender.c). With the last client workers are
+ * left, and everything is let go of when they have nothing more to say, or at the drain limit.
  *
  * When the supervisor is gone, nothing else changes: report.c looks for the next one. A shard that
  * was READY and has not been told OPEN opens by itself, since its sockets take connections; where
@@ -28,6 +28,7 @@
 #include "frontd/ipc/control.h"
 #include "frontd/ipc/shm_beats.h"
 #include "frontd/ipc/shm_clients.h"
+#include "frontd/shard/client/acceptor.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/handover/receiver.h"
 #include "frontd/shard/handover/sender.h"
@@ -95,8 +96,8 @@ static void on_timer(struct wheel_timer *timer)
     case TIMER_WORKER: worker_timeout(timer); break;
     case TIMER_POOL: pool_timeout(timer); break;
     case TIMER_ACCEPT: acceptor_timeout(timer); break;
-    case TIMER_GIVE: give_timeout(timer); break;
-    case TIMER_TAKE: take_timeout(timer); break;
+    case TIMER_SENDER: sender_timeout(timer); break;
+    case TIMER_RECEIVER: receiver_timeout(timer); break;
     case TIMER_MEMORY: pressure_timeout(timer); break;
     }
 }
@@ -154,8 +155,8 @@ static void finish(struct shard *shard)
         return;
     shard->finished = true;
     acceptor_close(&shard->acceptor);
-    give_shut();
-    take_shut();
+    sender_shut(shard->ctx.sender);
+    receiver_shut(shard->ctx.receiver);
     turn_begin(&shard->ctx);
     list_for_each_safe (node, &shard->acceptor.clients)
         client_doom(container_of(node, struct client, node));
@@ -192,7 +193,7 @@ static bool needs_workers(const struct shard *shard)
 
 static bool has_clients(const struct shard *shard)
 {
-    return !list_empty(&shard->acceptor.clients) || give_has_clients();
+    return !list_empty(&shard->acceptor.clients) || sender_has_clients(shard->ctx.sender);
 }
 
 static void leave_workers(struct shard *shard)
@@ -248,15 +249,15 @@ static void go_on_leaving(struct shard *shard)
 
 /*
  * Who is not read: workers that only publish, for a moment, while a sibling or the hand-over that
- * is behind makes progress (see mesh_congested() and take_overloaded()). Whoever does not move is
- * not waited for: what it has no room for is lost to it.
+ * is behind makes progress (see mesh_congested() and receiver_overloaded()). Whoever does not move
+ * is not waited for: what it has no room for is lost to it.
  */
 static void hold_back(struct shard *shard)
 {
     static struct log_limit limit;
     struct ctx *ctx = &shard->ctx;
     bool congested = mesh_congested(&shard->parts.mesh);
-    congested |= take_overloaded() || give_overloaded();
+    congested |= receiver_overloaded(shard->ctx.receiver) || sender_overloaded(shard->ctx.sender);
     if (congested || shard->congested) { /* always: workers come, and get calls */
         shard->congested = congested;
         for (size_t i = 0; i < shard->npools; i++)
@@ -377,14 +378,14 @@ static void on_turn_end(uv_prepare_t *handle)
     if (shard->opening && !shard->running && !shard->ctx.draining)
         be_ready_when_settled(shard);
     turn_begin(&shard->ctx);
-    take_turn();
-    give_prepare();
+    receiver_turn(shard->ctx.receiver);
+    sender_prepare(shard->ctx.sender);
     turn_flush(&shard->ctx); /* answers go out before what is left over is gone on with */
-    give_turn();
+    sender_turn(shard->ctx.sender);
     pressure_turn(&shard->ctx, &shard->acceptor.clients);
     turn_flush(&shard->ctx);
     /* Connections that are on their way to this shard are served by nobody meanwhile. */
-    turn_go_on(&shard->ctx, take_waiting() ? WORK_HAND_OVER : WORK_TURN);
+    turn_go_on(&shard->ctx, receiver_waiting(shard->ctx.receiver) ? WORK_HAND_OVER : WORK_TURN);
     turn_flush(&shard->ctx);
     hold_back(shard);
     for (size_t i = 0; i < shard->npools; i++)
@@ -408,7 +409,7 @@ static void on_drain_limit(uv_timer_t *timer)
 {
     struct shard *shard = timer->data;
     size_t left = 0;
-    give_shut();
+    sender_shut(shard->ctx.sender);
     list_for_each (node, &shard->acceptor.clients)
         left++;
     log_warning("the drain limit has passed: closing %zu connections", left);
@@ -428,7 +429,7 @@ static void drain(struct shard *shard)
     shard->ctx.draining = true;
     shard->ctx.replaced = false;
     acceptor_close(&shard->acceptor);
-    give_shut();
+    sender_shut(shard->ctx.sender);
     list_for_each_safe (node, &shard->acceptor.clients)
         client_drain(container_of(node, struct client, node));
     uv_timer_start(&shard->drain_limit, on_drain_limit, shard->conf->drain, 0);
@@ -462,7 +463,7 @@ static int leave(struct shard *shard, const struct ctl_message *message)
     if (foreign)
         log_warning("the new shards are of a version of the program that this one does not "
                     "understand: connections are closed in the course of the drain time");
-    give_start(&shard->acceptor.clients, shard->conf->drain, !foreign);
+    sender_start(shard->ctx.sender, &shard->acceptor.clients, shard->conf->drain, !foreign);
     uv_timer_start(&shard->drain_limit, on_drain_limit, shard->conf->drain, 0);
     return 0;
 }
@@ -594,13 +595,12 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
         r = resolver_open(ctx, names);
     if (r == 0)
         r = parts_init(&shard->parts, ctx, shard->conf, shard->share);
-    give_init(ctx);
     if (r == 0)
         r = init_handles(shard);
     if (r == 0)
         r = acceptor_init(&shard->acceptor, ctx, LISTENERS_MAX);
     if (r == 0)
-        take_init(&shard->acceptor);
+        receiver_init(shard->ctx.receiver, &shard->acceptor);
     shard->started = r == 0;
     return r;
 }
@@ -643,14 +643,15 @@ static int on_run(struct shard *shard)
     return 0;
 }
 
-/* A socket to another shard, for what `add` makes of it. */
-static int on_socket(struct shard *shard, int (*add)(unsigned seat, int fd), unsigned seat, int fd)
+/* A socket to another shard, to which connections go (CTL_GIVE), or from which they come. */
+static int on_handover(struct shard *shard, enum ctl_type type, unsigned seat, int fd)
 {
     if (!shard->started || shard->finished) {
         close(fd);
         return shard->finished ? 0 : -EPROTO;
     }
-    return add(seat, fd);
+    return type == CTL_GIVE ? sender_add(shard->ctx.sender, seat, fd)
+                            : receiver_add(shard->ctx.receiver, seat, fd);
 }
 
 static int on_peer(struct shard *shard, unsigned seat, const int *fds)
@@ -672,8 +673,8 @@ static int on_message(struct shard *shard, const struct ctl_message *message, co
     case CTL_START: return on_start(shard, &message->u.start, fds);
     case CTL_LISTEN: return on_listen(shard, &message->u.listen, fds);
     case CTL_PEER: return on_peer(shard, message->u.peer.seat, fds);
-    case CTL_TAKE: return on_socket(shard, take_add, message->u.peer.seat, fds[0]);
-    case CTL_GIVE: return on_socket(shard, give_add, message->u.peer.seat, fds[0]);
+    case CTL_TAKE:
+    case CTL_GIVE: return on_handover(shard, message->type, message->u.peer.seat, fds[0]);
     case CTL_LEAVE: return leave(shard, message);
     case CTL_RUN: return on_run(shard);
     case CTL_OPEN: return on_open(shard);

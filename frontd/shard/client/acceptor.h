@@ -18,7 +18,7 @@ struct acceptor {
     struct listener *listeners;
     size_t count;
     size_t room;
-    struct list clients;      /* all that are open, but for ctx->unused and ctx->quiet */
+    struct list clients;      /* all that are open, but for ctx->unused and ctx->idle */
     struct wheel_timer timer; /* while paused: when to look again */
     uint64_t most;            /* connections that the descriptor limit allows */
     uint64_t said_at;         /* ms: when the log last said that accepting pauses */

@@ -6,7 +6,7 @@
  * of a turn.
  *
  * While the shard gives its connections away (ctx->leaving), a client that can move at the end of a
- * flush is put into ctx->quiet; what it has sent on is left for the other process.
+ * flush is put into ctx->idle; what it has sent on is left for the other process.
  *
  * One timer serves all timeouts: it is armed for the earliest known time and looks, when it fires,
  * whether the time has moved; so an active client does not touch the wheel.
@@ -236,7 +236,7 @@ void client_flush(struct client *client)
     if (UNLIKELY(ctx->leaving) && client_can_move(client)) {
         client->yields = false;
         list_remove(&client->node);
-        list_append(&ctx->quiet, &client->node);
+        list_append(&ctx->idle, &client->node);
     } else if (UNLIKELY(client->yields) && !client->touched) {
         queue_for_later(client);
     }

@@ -47,7 +47,7 @@ bool client_may_start(const struct client *client)
     const struct ctx *ctx = client->ctx;
     return client->state == CLIENT_OPEN && !client->last_request && !client->held &&
            client->calls < ctx->conf->limits.calls_per_connection &&
-           LIKELY(!ctx->hush || list_empty(&client->requests)) && has_room(client);
+           LIKELY(!ctx->requests_paused || list_empty(&client->requests)) && has_room(client);
 }
 
 bool client_takes(struct client *client)

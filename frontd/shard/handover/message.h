@@ -2,8 +2,8 @@
 
 /*
  * Live connections go from the shards of the old generation to those of the new: what the two sides
- * say to each other, over a SOCK_SEQPACKET socket for each pair of shards. The old side is give.c,
- * the new side take.c.
+ * say to each other, over a SOCK_SEQPACKET socket for each pair of shards. The old side is
+ * sender.c, the new side receiver.c.
  */
 
 #include "common/fdpass.h"

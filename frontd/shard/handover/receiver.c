@@ -1,10 +1,10 @@
 /*
- * take_add() begins to keep a journal of pushes. HELLO is said when every shard that is there has
- * told where its stream of pushes stands: what comes later is in the journal. A BATCH waits until
- * this shard has heard of every shard at least what the old one had when it froze the connections:
- * so that nothing reaches them twice. Then its clients are made of their states; TAKEN says which;
- * only then they begin to live, with the pushes that the journal has for them: the old shard does
- * not touch them any more.
+ * receiver_add() begins to keep a journal of pushes. HELLO is said when every shard that is there
+ * has told where its stream of pushes stands: what comes later is in the journal. A BATCH waits
+ * until this shard has heard of every shard at least what the old one had when it froze the
+ * connections: so that nothing reaches them twice. Then its clients are made of their states; TAKEN
+ * says which; only then they begin to live, with the pushes that the journal has for them: the old
+ * shard does not touch them any more.
  *
  * If TAKEN cannot be sent, the old shard does not know, and keeps them: they are forgotten here,
  * not a byte having been read or written. A batch for which there are no descriptors is answered
@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "frontd/shard/handover/message.h"
+#include "frontd/shard/client/acceptor.h"
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/push/push.h"
 #include "frontd/system/loop.h"
@@ -31,88 +31,62 @@ enum {
     PROGRESS_MS = 1000, /* an old shard that has said something within this time is waited for */
 };
 
-/* An old shard. */
-struct giver {
-    uv_poll_t poll;
-    int fd;
-    unsigned seat;
-    bool used;
-    bool open;
-    bool greeted;           /* HELLO has been said */
-    bool waiting;           /* `batch` has come and is not answered */
-    bool refused;           /* its last batch was, for want of room */
-    uint64_t since;         /* ms: we wait for siblings to be heard since */
-    uint64_t said_at;       /* ms: it has said something */
-    struct positions heard; /* what is not later has no connection to wait for */
-    struct handover_message batch;
-    int fds[FDPASS_FDS_MAX];
-};
-
-static struct {
-    struct ctx *ctx;
-    struct acceptor *acceptor;
-    struct wheel_timer timer; /* looks again while siblings are to be heard */
-    struct giver givers[CONF_SHARDS_MAX];
-    size_t used; /* givers: none but during a hand-over */
-} take;
-
-void take_init(struct acceptor *acceptor)
+void receiver_init(struct receiver *receiver, struct acceptor *acceptor)
 {
-    memset(&take, 0, sizeof(take));
-    take.ctx = acceptor->ctx;
-    take.acceptor = acceptor;
-    wheel_timer_init(&take.timer, TIMER_TAKE);
+    receiver->ctx = acceptor->ctx;
+    receiver->acceptor = acceptor;
+    wheel_timer_init(&receiver->timer, TIMER_RECEIVER);
 }
 
-static void wait_for_siblings(void)
+static void wait_for_siblings(struct receiver *receiver)
 {
-    if (!wheel_armed(&take.timer))
-        ctx_arm(take.ctx, &take.timer, LOOK_MS);
+    if (!wheel_armed(&receiver->timer))
+        ctx_arm(receiver->ctx, &receiver->timer, LOOK_MS);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_source_closed(uv_handle_t *handle)
 {
-    struct giver *giver = handle->data;
-    close(giver->fd);
-    giver->used = false;
-    if (--take.used == 0)
+    struct source *source = handle->data;
+    close(source->fd);
+    source->used = false;
+    if (--source->receiver->used == 0)
         message_forget_restored();
 }
 
 /* Drops what no old shard's connections can miss any more. */
-static void trim(void)
+static void trim_journal(struct receiver *receiver)
 {
     struct positions least;
     bool any = false;
-    for (size_t i = 0; i < ARRAY_LEN(take.givers); i++) {
-        const struct giver *giver = &take.givers[i];
-        if (!giver->open)
+    for (size_t i = 0; i < ARRAY_LEN(receiver->sources); i++) {
+        const struct source *source = &receiver->sources[i];
+        if (!source->open)
             continue;
         if (!any)
-            least = giver->heard;
+            least = source->heard;
         for (size_t seat = 0; seat < SHARE_SEATS; seat++) {
-            if (position_before(giver->heard.of[seat], least.of[seat]))
-                least.of[seat] = giver->heard.of[seat];
+            if (position_before(source->heard.of[seat], least.of[seat]))
+                least.of[seat] = source->heard.of[seat];
         }
         any = true;
     }
     if (any)
-        journal_trim(&take.ctx->mesh->journal, &least);
+        journal_trim(&receiver->ctx->mesh->journal, &least);
     else
-        journal_record(&take.ctx->mesh->journal, JOURNAL_TAKE, false);
+        journal_record(&receiver->ctx->mesh->journal, JOURNAL_RECEIVER, false);
 }
 
-static void lose(struct giver *giver, const char *why)
+static void lose_source(struct source *source, const char *why)
 {
-    if (!giver->open)
+    if (!source->open)
         return;
-    log_debug("the hand-over from the shard on seat %u ends: %s", giver->seat, why);
-    giver->open = false;
-    uv_close((uv_handle_t *)&giver->poll, on_closed);
-    if (giver->waiting)
-        fdpass_close(giver->fds, giver->batch.count + 1);
-    giver->waiting = false;
-    trim();
+    log_debug("the hand-over from the shard on seat %u ends: %s", source->seat, why);
+    source->open = false;
+    uv_close((uv_handle_t *)&source->poll, on_source_closed);
+    if (source->waiting)
+        fdpass_close(source->fds, source->batch.count + 1);
+    source->waiting = false;
+    trim_journal(source->receiver);
 }
 
 /*
@@ -120,18 +94,18 @@ static void lose(struct giver *giver, const char *why)
  * where it comes again there is no room there either, and connections that have never been used
  * make room for those that it offers.
  */
-static bool make_room(struct giver *giver, size_t missing)
+static bool make_room(struct source *source, size_t missing)
 {
-    return giver->refused && acceptor_make_room(take.acceptor, missing) == missing;
+    return source->refused && acceptor_make_room(source->receiver->acceptor, missing) == missing;
 }
 
-static void answer_full(struct giver *giver, const struct handover_message *batch)
+static void answer_full(struct source *source, const struct handover_message *batch)
 {
     struct handover_message message = {.batch = batch->batch, .count = batch->count, .full = true};
-    giver->refused = true;
-    int r = handover_send(giver->fd, HANDOVER_TAKEN, &message, NULL, 0);
+    source->refused = true;
+    int r = handover_send(source->fd, HANDOVER_TAKEN, &message, NULL, 0);
     if (r < 0)
-        lose(giver, log_error_text(r));
+        lose_source(source, log_error_text(r));
 }
 
 /* The states as they lie in the memfd; NULL with *ret_size 0 where it cannot be read. */
@@ -152,22 +126,23 @@ static char *map_states(int fd, size_t *ret_size)
 
 /* Makes the clients of a batch; those that cannot be are NULL. Returns whether that was for want of
  * memory with any of them: those may be taken later. */
-static bool restore(const struct giver *giver, struct client **clients)
+static bool restore(const struct source *source, struct client **clients)
 {
+    struct acceptor *acceptor = source->receiver->acceptor;
     size_t size;
     size_t at = 0;
     bool memory_short = false;
-    char *states = map_states(giver->fds[0], &size);
-    for (uint32_t i = 0; i < giver->batch.count; i++) {
+    char *states = map_states(source->fds[0], &size);
+    for (uint32_t i = 0; i < source->batch.count; i++) {
         struct span state = handover_next_state(states, size, &at);
         clients[i] = NULL;
         if (state.n == 0)
             continue;
         int r = client_restore(
-            take.ctx, &take.acceptor->clients, giver->fds[i + 1], state, &clients[i]);
+            acceptor->ctx, &acceptor->clients, source->fds[i + 1], state, &clients[i]);
         memory_short = memory_short || r == -ENOMEM;
         if (r < 0)
-            log_debug("a connection of the shard on seat %u is not taken: %s", giver->seat,
+            log_debug("a connection of the shard on seat %u is not taken: %s", source->seat,
                 log_error_text(r));
     }
     if (states != NULL)
@@ -176,202 +151,206 @@ static bool restore(const struct giver *giver, struct client **clients)
 }
 
 /* They are ours now. */
-static void start(const struct giver *giver, struct client **clients)
+static void start(const struct source *source, struct client **clients)
 {
-    for (uint32_t i = 0; i < giver->batch.count; i++) {
+    for (uint32_t i = 0; i < source->batch.count; i++) {
         if (clients[i] == NULL)
-            close(giver->fds[i + 1]);
+            close(source->fds[i + 1]);
     }
-    journal_replay(&take.ctx->mesh->journal, &giver->batch.heard, push_replay, take.ctx);
-    for (uint32_t i = 0; i < giver->batch.count; i++) {
+    struct ctx *ctx = source->receiver->ctx;
+    journal_replay(&ctx->mesh->journal, &source->batch.heard, push_replay, ctx);
+    for (uint32_t i = 0; i < source->batch.count; i++) {
         if (clients[i] != NULL)
             client_start(clients[i]);
     }
 }
 
-static void forget(const struct giver *giver, struct client **clients)
+static void forget(const struct source *source, struct client **clients)
 {
-    for (uint32_t i = 0; i < giver->batch.count; i++) {
+    for (uint32_t i = 0; i < source->batch.count; i++) {
         if (clients[i] != NULL)
             client_discard(clients[i]);
     }
-    fdpass_close(giver->fds + 1, giver->batch.count);
+    fdpass_close(source->fds + 1, source->batch.count);
 }
 
-static void take_batch(struct giver *giver)
+static void accept_batch(struct source *source)
 {
     struct client *clients[HANDOVER_BATCH_MAX] = {NULL};
-    struct handover_message message = {.batch = giver->batch.batch, .count = giver->batch.count};
-    giver->waiting = false;
-    message.full = restore(giver, clients);
-    close(giver->fds[0]);
-    for (uint32_t i = 0; i < giver->batch.count; i++) {
+    struct handover_message message = {.batch = source->batch.batch, .count = source->batch.count};
+    source->waiting = false;
+    message.full = restore(source, clients);
+    close(source->fds[0]);
+    for (uint32_t i = 0; i < source->batch.count; i++) {
         if (clients[i] != NULL)
             message.taken[i / 8] |= (uint8_t)(1 << (i % 8));
     }
-    int r = handover_send(giver->fd, HANDOVER_TAKEN, &message, NULL, 0);
+    int r = handover_send(source->fd, HANDOVER_TAKEN, &message, NULL, 0);
     if (r < 0) {
-        forget(giver, clients);
-        lose(giver, log_error_text(r));
+        forget(source, clients);
+        lose_source(source, log_error_text(r));
         return;
     }
-    giver->heard = giver->batch.heard;
-    start(giver, clients);
-    trim();
+    source->heard = source->batch.heard;
+    start(source, clients);
+    trim_journal(source->receiver);
 }
 
-static void greet(struct giver *giver)
+static void greet(struct source *source)
 {
     struct handover_message hello = {0};
-    giver->greeted = true;
-    mesh_positions(take.ctx->mesh, &hello.heard);
-    giver->heard = hello.heard;
-    int r = handover_send(giver->fd, HANDOVER_HELLO, &hello, NULL, 0);
+    source->greeted = true;
+    mesh_positions(source->receiver->ctx->mesh, &hello.heard);
+    source->heard = hello.heard;
+    int r = handover_send(source->fd, HANDOVER_HELLO, &hello, NULL, 0);
     if (r < 0)
-        lose(giver, log_error_text(r));
+        lose_source(source, log_error_text(r));
 }
 
-void take_turn(void)
+void receiver_turn(struct receiver *receiver)
 {
-    for (size_t i = 0; take.used > 0 && i < ARRAY_LEN(take.givers); i++) {
-        struct giver *giver = &take.givers[i];
+    for (size_t i = 0; receiver->used > 0 && i < ARRAY_LEN(receiver->sources); i++) {
+        struct source *source = &receiver->sources[i];
         /* What we have not got round to yet is not missing: taken before it, it would come twice.
          */
-        if (giver->waiting && mesh_behind(take.ctx->mesh))
-            giver->since = ctx_now(take.ctx);
-        bool late = ctx_now(take.ctx) - giver->since >= HANDOVER_WAIT_MS;
-        if (giver->open && !giver->greeted && (late || mesh_complete(take.ctx->mesh)))
-            greet(giver);
-        if (giver->waiting && (late || mesh_has_heard(take.ctx->mesh, &giver->batch.heard)))
-            take_batch(giver);
+        if (source->waiting && mesh_behind(receiver->ctx->mesh))
+            source->since = ctx_now(receiver->ctx);
+        bool late = ctx_now(receiver->ctx) - source->since >= HANDOVER_WAIT_MS;
+        if (source->open && !source->greeted && (late || mesh_complete(receiver->ctx->mesh)))
+            greet(source);
+        if (source->waiting && (late || mesh_has_heard(receiver->ctx->mesh, &source->batch.heard)))
+            accept_batch(source);
     }
 }
 
-bool take_waiting(void)
+bool receiver_waiting(const struct receiver *receiver)
 {
-    for (size_t i = 0; i < ARRAY_LEN(take.givers); i++) {
-        if (take.givers[i].waiting)
+    for (size_t i = 0; i < ARRAY_LEN(receiver->sources); i++) {
+        if (receiver->sources[i].waiting)
             return true;
     }
     return false;
 }
 
-void take_timeout(struct wheel_timer *timer)
+void receiver_timeout(struct wheel_timer *timer)
 {
-    (void)timer;
-    for (size_t i = 0; i < ARRAY_LEN(take.givers); i++) {
-        if (take.givers[i].open && (take.givers[i].waiting || !take.givers[i].greeted))
-            wait_for_siblings(); /* take_turn() comes at the end of this turn */
+    struct receiver *receiver = container_of(timer, struct receiver, timer);
+    for (size_t i = 0; i < ARRAY_LEN(receiver->sources); i++) {
+        if (receiver->sources[i].open &&
+            (receiver->sources[i].waiting || !receiver->sources[i].greeted))
+            wait_for_siblings(receiver); /* receiver_turn() comes at the end of this turn */
     }
 }
 
 /* Whether every old shard goes on giving its connections, so that the journal will be shorter. */
-static bool givers_move(void)
+static bool sources_move(const struct receiver *receiver)
 {
     bool any = false;
-    for (size_t i = 0; i < ARRAY_LEN(take.givers); i++) {
-        const struct giver *giver = &take.givers[i];
-        if (giver->open && ctx_now(take.ctx) - giver->said_at >= PROGRESS_MS)
+    for (size_t i = 0; i < ARRAY_LEN(receiver->sources); i++) {
+        const struct source *source = &receiver->sources[i];
+        if (source->open && ctx_now(receiver->ctx) - source->said_at >= PROGRESS_MS)
             return false;
-        any |= giver->open;
+        any |= source->open;
     }
     return any;
 }
 
-bool take_overloaded(void)
+bool receiver_overloaded(const struct receiver *receiver)
 {
-    uint64_t limit = take.ctx->memory.limit;
+    uint64_t limit = receiver->ctx->memory.limit;
     size_t most = limit == 0 ? JOURNAL_MAX
                              : (size_t)MIN(limit / JOURNAL_PART, (uint64_t)JOURNAL_MAX);
-    if (take_waiting())
-        return mesh_behind(take.ctx->mesh); /* it is behind that that connections wait */
-    return journal_size(&take.ctx->mesh->journal) > most && givers_move();
+    if (receiver_waiting(receiver))
+        return mesh_behind(receiver->ctx->mesh); /* it is behind that that connections wait */
+    return journal_size(&receiver->ctx->mesh->journal) > most && sources_move(receiver);
 }
 
 static void on_batch(
-    struct giver *giver, const struct handover_message *message, const int *fds, size_t nfds)
+    struct source *source, const struct handover_message *message, const int *fds, size_t nfds)
 {
-    struct ctx *ctx = take.ctx;
+    struct receiver *receiver = source->receiver;
+    struct ctx *ctx = receiver->ctx;
     uint64_t open = ctx->open + message->count;
-    uint64_t most = take.acceptor->most;
-    if (ctx_memory(ctx) >= MEMORY_SHORT || (open > most && !make_room(giver, open - most))) {
+    uint64_t most = receiver->acceptor->most;
+    if (ctx_memory(ctx) >= MEMORY_SHORT || (open > most && !make_room(source, open - most))) {
         fdpass_close(fds, nfds);
-        answer_full(giver, message);
+        answer_full(source, message);
         return;
     }
-    giver->refused = false;
-    giver->batch = *message;
-    memcpy(giver->fds, fds, nfds * sizeof(int));
-    giver->waiting = true;
-    giver->since = ctx_now(ctx);
-    wait_for_siblings();
+    source->refused = false;
+    source->batch = *message;
+    memcpy(source->fds, fds, nfds * sizeof(int));
+    source->waiting = true;
+    source->since = ctx_now(ctx);
+    wait_for_siblings(receiver);
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events)
+static void on_source_readable(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
-    struct giver *giver = poll->data;
+    struct source *source = poll->data;
     struct handover_message message;
     int fds[FDPASS_FDS_MAX];
     size_t nfds = 0;
-    if (giver->waiting)
-        take_turn(); /* else the old shard has broken the order, which is seen below */
-    if (!giver->open)
+    if (source->waiting)
+        receiver_turn(
+            source->receiver); /* else the old shard has broken the order, which is seen below */
+    if (!source->open)
         return; /* it was lost in that turn */
-    int r = handover_receive(giver->fd, &message, fds, &nfds);
+    int r = handover_receive(source->fd, &message, fds, &nfds);
     if (r == -EAGAIN)
         return;
-    giver->said_at = ctx_now(take.ctx);
+    source->said_at = ctx_now(source->receiver->ctx);
     if (r == -EMFILE && message.type == HANDOVER_BATCH) {
         log_warning("no descriptors for %u connections of the shard on seat %u: they stay there",
-            message.count, giver->seat);
-        make_room(giver, message.count); /* for when they are offered again */
-        answer_full(giver, &message);
+            message.count, source->seat);
+        make_room(source, message.count); /* for when they are offered again */
+        answer_full(source, &message);
     } else if (r < 0) {
-        lose(giver, r == -EPIPE ? "it is gone" : log_error_text(r));
-    } else if (message.type == HANDOVER_BATCH && !giver->waiting) {
-        on_batch(giver, &message, fds, nfds);
+        lose_source(source, r == -EPIPE ? "it is gone" : log_error_text(r));
+    } else if (message.type == HANDOVER_BATCH && !source->waiting) {
+        on_batch(source, &message, fds, nfds);
     } else if (message.type == HANDOVER_HEARD) {
-        giver->heard = message.heard;
-        trim();
+        source->heard = message.heard;
+        trim_journal(source->receiver);
     } else {
         fdpass_close(fds, nfds);
-        lose(giver, "unexpected message");
+        lose_source(source, "unexpected message");
     }
 }
 
-int take_add(unsigned seat, int fd)
+int receiver_add(struct receiver *receiver, unsigned seat, int fd)
 {
-    struct giver *giver = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(take.givers); i++) {
-        if (!take.givers[i].used)
-            giver = &take.givers[i];
+    struct source *source = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(receiver->sources); i++) {
+        if (!receiver->sources[i].used)
+            source = &receiver->sources[i];
     }
-    int r = giver == NULL ? -ENOSPC : 0;
+    int r = source == NULL ? -ENOSPC : 0;
     if (r == 0) {
-        *giver = (struct giver){.fd = fd, .seat = seat};
-        r = loop_poll_init(&take.ctx->loop, &giver->poll, fd);
+        *source = (struct source){.receiver = receiver, .fd = fd, .seat = seat};
+        r = loop_poll_init(&receiver->ctx->loop, &source->poll, fd);
     }
     if (r < 0) {
         close(fd);
         return r;
     }
-    giver->used = true;
-    take.used++;
-    giver->open = true;
-    giver->poll.data = giver;
-    CHECK(uv_poll_start(&giver->poll, UV_READABLE, on_readable) == 0);
-    giver->since = giver->said_at = ctx_now(take.ctx);
-    journal_record(&take.ctx->mesh->journal, JOURNAL_TAKE, true);
-    wait_for_siblings();
+    source->used = true;
+    receiver->used++;
+    source->open = true;
+    source->poll.data = source;
+    CHECK(uv_poll_start(&source->poll, UV_READABLE, on_source_readable) == 0);
+    source->since = source->said_at = ctx_now(receiver->ctx);
+    journal_record(&receiver->ctx->mesh->journal, JOURNAL_RECEIVER, true);
+    wait_for_siblings(receiver);
     return 0; /* HELLO follows when the turn ends, or a later one */
 }
 
-void take_shut(void)
+void receiver_shut(struct receiver *receiver)
 {
-    for (size_t i = 0; i < ARRAY_LEN(take.givers); i++)
-        lose(&take.givers[i], "this shard ends");
-    if (take.ctx != NULL)
-        wheel_disarm(&take.timer);
+    for (size_t i = 0; i < ARRAY_LEN(receiver->sources); i++)
+        lose_source(&receiver->sources[i], "this shard ends");
+    if (receiver->ctx != NULL)
+        wheel_disarm(&receiver->timer);
 }

@@ -1,9 +1,9 @@
 /*
- * give_start() touches every client; each that is quiet at the end of a turn is in ctx->quiet then,
- * and goes with the next round: the quiet ones are dealt out to the new shards, each to the one
- * that has got the fewest from here, frozen, saved, and sent, one batch to each new shard, of so
- * many connections and bytes at most. TAKEN comes back from each: those that were taken are let go
- * of, the others are kept here, and are closed in the course of the drain time. When all have
+ * sender_start() touches every client; each that is idle at the end of a turn is in ctx->idle
+ * then, and goes with the next round: the idle ones are dealt out to the new shards, each to the
+ * one that has got the fewest from here, frozen, saved, and sent, one batch to each new shard, of
+ * so many connections and bytes at most. TAKEN comes back from each: those that were taken are let
+ * go of, the others are kept here, and are closed in the course of the drain time. When all have
  * answered, the next round begins.
  *
  * A new shard that ends, or says nonsense, has not taken its batch: its clients thaw and go with
@@ -15,8 +15,8 @@
  * Pushes for a frozen client go by; they are in the journal and are given to it by whoever has it
  * afterwards, so each batch carries how far we had heard every shard when it was frozen.
  *
- * Busy clients: now and then their reading is paused for a moment (ctx->hush), so that one which
- * always has some call in progress becomes quiet.
+ * Busy clients: now and then their reading is paused for a moment (ctx->requests_paused), so that
+ * one which always has some call in progress becomes idle.
  */
 
 #include "frontd/shard/handover/sender.h"
@@ -31,6 +31,7 @@
 #include "common/log.h"
 #include "frontd/ipc/shm_beats.h"
 #include "frontd/ipc/shm_clients.h"
+#include "frontd/shard/client/client.h"
 #include "frontd/shard/handover/message.h"
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/push/fanout.h"
@@ -40,8 +41,8 @@
 
 enum {
     TICK_MS = 50,
-    HUSH_TICKS = 2, /* of HUSH_PERIOD ticks, those in which busy clients are not read */
-    HUSH_PERIOD = 20,
+    PAUSE_TICKS = 2, /* of PAUSE_PERIOD ticks, those in which busy clients are not read */
+    PAUSE_PERIOD = 20,
     FULL_MS = 500,  /* how long a shard that had no room is left out */
     BEHIND_MS = 50, /* a batch is answered sooner where the new shard is not behind */
     SLOW_MS = 1000, /* who says nothing for so long is not waited for by the others */
@@ -55,89 +56,50 @@ enum {
     CLOSE_PARTS = 4,         /* who is not taken is closed within 3 of 4 parts of the drain time */
 };
 
-/* A new shard. */
-struct target {
-    uv_poll_t poll;
-    int fd;
-    unsigned seat;
-    bool used;
-    bool open;
-    bool ready;               /* its HELLO has come, and we have heard what it says it has */
-    bool greeted;             /* its HELLO has come */
-    bool sent;                /* a batch is on its way */
-    uint64_t greeted_at;      /* ms */
-    struct share_pulse pulse; /* of its seat */
-    uint64_t asked_at;   /* ms: it is to answer since: its socket came, or the last batch went */
-    uint64_t full_until; /* ms */
-    uint64_t given;      /* clients that it has taken */
-    uint64_t load;       /* of its connections when the round began, those that count: see UNEVEN */
-    uint32_t batch;      /* number of the last one */
-    uint32_t count;      /* clients in it */
-    size_t bytes;        /* of their states, about */
-    struct positions at; /* greeted: what it has heard; sent: what we had when it was frozen */
-    struct client *clients[HANDOVER_BATCH_MAX];
-};
-
-static struct {
-    struct ctx *ctx;
-    struct list *all;
-    struct target targets[CONF_SHARDS_MAX];
-    struct wheel_timer timer;
-    struct list kept;       /* of clients that nobody takes, not closed yet */
-    uint64_t close_until;   /* ms: the last of them is to be closed by then */
-    bool heirs;             /* there may be new shards that take connections */
-    unsigned first;         /* target that is asked first in the next round */
-    uint64_t crowded_until; /* ms: too many descriptors are on their way */
-    unsigned ticks;
-    size_t given;
-    uint64_t started; /* ms */
-} give;
-
-void give_init(struct ctx *ctx)
+void sender_init(struct sender *sender, struct ctx *ctx)
 {
-    memset(&give, 0, sizeof(give));
-    give.ctx = ctx;
-    list_init(&give.kept);
-    wheel_timer_init(&give.timer, TIMER_GIVE);
+    sender->ctx = ctx;
+    list_init(&sender->kept);
+    wheel_timer_init(&sender->timer, TIMER_SENDER);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_target_closed(uv_handle_t *handle)
 {
     struct target *target = handle->data;
     close(target->fd);
     target->used = false;
 }
 
-static bool any_sent(void)
+static bool any_sent(const struct sender *sender)
 {
-    for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
-        if (give.targets[i].sent)
+    for (size_t i = 0; i < ARRAY_LEN(sender->targets); i++) {
+        if (sender->targets[i].sent)
             return true;
     }
     return false;
 }
 
-bool give_has_clients(void)
+bool sender_has_clients(const struct sender *sender)
 {
-    return any_sent() || !list_empty(&give.ctx->quiet) || !list_empty(&give.kept);
+    return any_sent(sender) || !list_empty(&sender->ctx->idle) || !list_empty(&sender->kept);
 }
 
 /*
  * They were not taken: they live on here, and are given the pushes that went by meanwhile.
  * for_good: nobody will take them.
  */
-static void take_back(
-    struct client **clients, size_t n, const struct positions *since, bool for_good)
+static void take_back(struct sender *sender, struct client **clients, size_t n,
+    const struct positions *since, bool for_good)
 {
     for (size_t i = 0; i < n; i++) {
         if (for_good)
             client_keep(clients[i]);
         else
             client_thaw(clients[i]);
-        list_append(for_good ? &give.kept : give.all, &clients[i]->node);
+        list_append(for_good ? &sender->kept : sender->all, &clients[i]->node);
         clients[i]->arriving = true;
     }
-    journal_replay(&give.ctx->mesh->journal, since, push_replay, give.ctx);
+    journal_replay(&sender->ctx->mesh->journal, since, push_replay, sender->ctx);
     for (size_t i = 0; i < n; i++)
         clients[i]->arriving = false;
 }
@@ -145,12 +107,13 @@ static void take_back(
 /* The batch has been answered, or never will be. taken: a bit for each that is the other's now. */
 static void settle_batch(struct target *target, const uint8_t *taken, bool for_good)
 {
+    struct sender *sender = target->sender;
     struct client *back[HANDOVER_BATCH_MAX];
     size_t nback = 0;
     for (uint32_t i = 0; i < target->count; i++) {
         struct client *client = target->clients[i];
         if (taken[i / 8] >> (i % 8) & 1) {
-            give.given++;
+            sender->given++;
             target->given++;
             client_release(client);
         } else {
@@ -162,14 +125,14 @@ static void settle_batch(struct target *target, const uint8_t *taken, bool for_g
     target->bytes = 0;
     /* What is on its way passes them by as long as they are frozen, and is in the journal. */
     if (nback > 0)
-        fanout_finish(give.ctx);
-    take_back(back, nback, &target->at, for_good);
+        fanout_finish(sender->ctx);
+    take_back(sender, back, nback, &target->at, for_good);
     if (for_good && nback > 0)
         log_warning("%zu connections cannot go to the new shards, they are closed in the course "
                     "of the drain time",
             nback);
-    if (!any_sent())
-        journal_record(&give.ctx->mesh->journal, JOURNAL_GIVE, false);
+    if (!any_sent(sender))
+        journal_record(&sender->ctx->mesh->journal, JOURNAL_SENDER, false);
 }
 
 /* Whether that is the answer to the batch that is on its way. */
@@ -195,12 +158,12 @@ static void hang_up(struct target *target)
     }
     target->open = false;
     target->ready = false;
-    uv_close((uv_handle_t *)&target->poll, on_closed);
+    uv_close((uv_handle_t *)&target->poll, on_target_closed);
     if (target->sent)
         settle_batch(target, none, false);
 }
 
-static void lose(struct target *target, const char *why)
+static void lose_target(struct target *target, const char *why)
 {
     if (!target->open)
         return;
@@ -210,26 +173,27 @@ static void lose(struct target *target, const char *why)
 
 static void on_hello(struct target *target, const struct handover_message *message)
 {
+    struct ctx *ctx = target->sender->ctx;
     target->greeted = true;
-    target->greeted_at = ctx_now(give.ctx);
+    target->greeted_at = ctx_now(ctx);
     target->at = message->heard;
-    mesh_mark(give.ctx->mesh); /* of those who have ended before it was there, it hears nothing */
+    mesh_mark(ctx->mesh); /* of those who have ended before it was there, it hears nothing */
 }
 
 static void on_taken(struct target *target, const struct handover_message *message)
 {
     if (!answers_batch(target, message)) {
-        lose(target, "it answers what was not asked");
+        lose_target(target, "it answers what was not asked");
         return;
     }
     if (message->full) {
         log_warning("the shard on seat %u has no room for connections", target->seat);
-        target->full_until = ctx_now(give.ctx) + FULL_MS;
+        target->full_until = ctx_now(target->sender->ctx) + FULL_MS;
     }
     settle_batch(target, message->taken, !message->full);
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events)
+static void on_target_readable(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
@@ -242,29 +206,30 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         if (r == -EAGAIN)
             return;
         if (r < 0)
-            lose(target, r == -EPIPE ? "it is gone" : log_error_text(r));
+            lose_target(target, r == -EPIPE ? "it is gone" : log_error_text(r));
         else if (message.type == HANDOVER_HELLO)
             on_hello(target, &message);
         else if (message.type == HANDOVER_TAKEN)
             on_taken(target, &message);
         else
-            lose(target, "unexpected message");
+            lose_target(target, "unexpected message");
     }
 }
 
-int give_add(unsigned seat, int fd)
+int sender_add(struct sender *sender, unsigned seat, int fd)
 {
     struct target *target = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
-        if (give.targets[i].used && give.targets[i].seat == seat)
-            lose(&give.targets[i], "there is another one");
-        else if (!give.targets[i].used && target == NULL)
-            target = &give.targets[i];
+    for (size_t i = 0; i < ARRAY_LEN(sender->targets); i++) {
+        if (sender->targets[i].used && sender->targets[i].seat == seat)
+            lose_target(&sender->targets[i], "there is another one");
+        else if (!sender->targets[i].used && target == NULL)
+            target = &sender->targets[i];
     }
     int r = target == NULL ? -ENOSPC : 0;
     if (r == 0) {
-        *target = (struct target){.fd = fd, .seat = seat, .asked_at = ctx_now(give.ctx)};
-        r = loop_poll_init(&give.ctx->loop, &target->poll, fd);
+        *target = (struct target){
+            .sender = sender, .fd = fd, .seat = seat, .asked_at = ctx_now(sender->ctx)};
+        r = loop_poll_init(&sender->ctx->loop, &target->poll, fd);
     }
     if (r < 0) {
         close(fd);
@@ -273,57 +238,59 @@ int give_add(unsigned seat, int fd)
     target->used = true;
     target->open = true;
     target->poll.data = target;
-    CHECK(uv_poll_start(&target->poll, UV_READABLE, on_readable) == 0);
+    CHECK(uv_poll_start(&target->poll, UV_READABLE, on_target_readable) == 0);
     return 0;
 }
 
 /* Whether it is to answer, and does not. */
 static bool is_slow(const struct target *target)
 {
-    return (!target->greeted || target->sent) && ctx_now(give.ctx) - target->asked_at >= SLOW_MS;
+    uint64_t now = ctx_now(target->sender->ctx);
+    return (!target->greeted || target->sent) && now - target->asked_at >= SLOW_MS;
 }
 
 /* Whether its loop turns, as far as can be seen: one that hangs is not waited for. */
 static bool lives(struct target *target)
 {
-    uint64_t now = ctx_now(give.ctx);
-    uint64_t beat_at = share_pulse(give.ctx->share, target->seat, &target->pulse, now);
+    const struct ctx *ctx = target->sender->ctx;
+    uint64_t now = ctx_now(ctx);
+    uint64_t beat_at = share_pulse(ctx->share, target->seat, &target->pulse, now);
     return now - MAX(target->asked_at, beat_at) < SLOW_MS;
 }
 
-bool give_overloaded(void)
+bool sender_overloaded(struct sender *sender)
 {
     bool behind = false;
-    for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
-        struct target *target = &give.targets[i];
+    for (size_t i = 0; i < ARRAY_LEN(sender->targets); i++) {
+        struct target *target = &sender->targets[i];
         if (!target->open || (target->greeted && !target->sent))
             continue;
         if (!lives(target))
             return false;
-        behind |= target->sent && ctx_now(give.ctx) - target->asked_at >= BEHIND_MS;
+        behind |= target->sent && ctx_now(sender->ctx) - target->asked_at >= BEHIND_MS;
     }
-    return behind || (any_sent() && journal_size(&give.ctx->mesh->journal) > JOURNAL_MAX);
+    return behind || (any_sent(sender) && journal_size(&sender->ctx->mesh->journal) > JOURNAL_MAX);
 }
 
 /* Whether a round can begin: every new shard that is there, but for those that hang, waits for
  * connections. */
-static bool ready_for_round(void)
+static bool ready_for_round(struct sender *sender)
 {
     bool any = false;
-    uint64_t now = ctx_now(give.ctx);
-    if (now < give.crowded_until)
+    uint64_t now = ctx_now(sender->ctx);
+    if (now < sender->crowded_until)
         return false;
-    for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
-        struct target *target = &give.targets[i];
+    for (size_t i = 0; i < ARRAY_LEN(sender->targets); i++) {
+        struct target *target = &sender->targets[i];
         if (!target->open || is_slow(target))
             continue;
         if (!target->greeted || target->sent)
             return false;
-        if (!target->ready && mesh_behind(give.ctx->mesh))
+        if (!target->ready && mesh_behind(sender->ctx->mesh))
             target->greeted_at = now; /* we have not got round to it yet */
         if (!target->ready)
-            target->ready = (mesh_past_mark(give.ctx->mesh) &&
-                                mesh_has_heard(give.ctx->mesh, &target->at)) ||
+            target->ready = (mesh_past_mark(sender->ctx->mesh) &&
+                                mesh_has_heard(sender->ctx->mesh, &target->at)) ||
                             now - target->greeted_at >= HANDOVER_WAIT_MS;
         if (!target->ready)
             return false;
@@ -338,16 +305,16 @@ struct round {
     size_t n;
 };
 
-static void round_init(struct round *round)
+static void round_init(struct round *round, struct sender *sender)
 {
-    uint64_t now = ctx_now(give.ctx);
+    uint64_t now = ctx_now(sender->ctx);
     uint64_t least = UINT64_MAX;
     round->n = 0;
-    for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
-        struct target *target = &give.targets[(give.first + i) % ARRAY_LEN(give.targets)];
+    for (size_t i = 0; i < ARRAY_LEN(sender->targets); i++) {
+        struct target *target = &sender->targets[(sender->first + i) % ARRAY_LEN(sender->targets)];
         if (!target->open || !target->ready || target->sent || now < target->full_until)
             continue;
-        target->load = share_connections(give.ctx->share, target->seat);
+        target->load = share_connections(sender->ctx->share, target->seat);
         least = MIN(least, target->load);
         round->targets[round->n++] = target;
     }
@@ -356,7 +323,7 @@ static void round_init(struct round *round)
         target->load = target->load > least + UNEVEN ? target->load - least - UNEVEN : 0;
     }
     if (round->n > 0)
-        give.first = (unsigned)(round->targets[0] - give.targets) + 1;
+        sender->first = (unsigned)(round->targets[0] - sender->targets) + 1;
 }
 
 static bool batch_has_room(const struct target *target, size_t bytes)
@@ -444,20 +411,20 @@ static int send_batch(struct target *target)
     return r;
 }
 
-/* Deals the quiet clients out. */
-static void deal(struct round *round)
+/* Deals the idle clients out. */
+static void deal_out(struct sender *sender, struct round *round)
 {
-    while (!list_empty(&give.ctx->quiet)) {
-        struct client *client = list_first(&give.ctx->quiet, struct client, node);
+    while (!list_empty(&sender->ctx->idle)) {
+        struct client *client = list_first(&sender->ctx->idle, struct client, node);
         list_remove(&client->node);
         if (!client_can_move(client)) { /* not any more: a request came while it waited */
-            list_append(give.all, &client->node);
+            list_append(sender->all, &client->node);
             continue;
         }
         size_t bytes = client_state_size(client);
         struct target *target = next_target(round, bytes);
         if (target == NULL) {
-            list_append(&give.ctx->quiet, &client->node);
+            list_append(&sender->ctx->idle, &client->node);
             break;
         }
         client_freeze(client);
@@ -470,9 +437,9 @@ static void deal(struct round *round)
 static void recall_batch(struct target *target, int why)
 {
     static const uint8_t none[(HANDOVER_BATCH_MAX + 7) / 8];
-    uint64_t now = ctx_now(give.ctx);
+    uint64_t now = ctx_now(target->sender->ctx);
     switch (-why) {
-    case ETOOMANYREFS: give.crowded_until = now + TICK_MS; break;
+    case ETOOMANYREFS: target->sender->crowded_until = now + TICK_MS; break;
     case EAGAIN:
     case ENOMEM:
     case EMFILE:
@@ -480,26 +447,26 @@ static void recall_batch(struct target *target, int why)
         log_warning("connections cannot be handed over for a while: %s", log_error_text(why));
         target->full_until = now + FULL_MS;
         break;
-    default: lose(target, log_error_text(why)); return;
+    default: lose_target(target, log_error_text(why)); return;
     }
     settle_batch(target, none, false);
 }
 
-static void begin_round(void)
+static void begin_round(struct sender *sender)
 {
     struct round round;
     struct positions now;
     int r = 0;
-    mesh_positions(give.ctx->mesh, &now);
-    round_init(&round);
-    deal(&round);
-    journal_record(&give.ctx->mesh->journal, JOURNAL_GIVE, true);
+    mesh_positions(sender->ctx->mesh, &now);
+    round_init(&round, sender);
+    deal_out(sender, &round);
+    journal_record(&sender->ctx->mesh->journal, JOURNAL_SENDER, true);
     for (size_t i = 0; i < round.n; i++) {
         struct target *target = round.targets[i];
         if (target->count == 0)
             continue;
         target->sent = true;
-        target->asked_at = ctx_now(give.ctx);
+        target->asked_at = ctx_now(sender->ctx);
         target->at = now;
         if (r != -ETOOMANYREFS) /* else there is no use in trying the others */
             r = send_batch(target);
@@ -508,121 +475,122 @@ static void begin_round(void)
     }
 }
 
-/* There is nobody to whom the quiet clients could go. */
-static void keep_quiet_ones(void)
+/* There is no new shard to which the idle clients could go. */
+static void keep_idle(struct sender *sender)
 {
     struct positions now;
-    mesh_positions(give.ctx->mesh, &now);
-    while (!list_empty(&give.ctx->quiet)) {
-        struct client *client = list_first(&give.ctx->quiet, struct client, node);
+    mesh_positions(sender->ctx->mesh, &now);
+    while (!list_empty(&sender->ctx->idle)) {
+        struct client *client = list_first(&sender->ctx->idle, struct client, node);
         list_remove(&client->node);
         if (client_can_move(client)) {
             client_freeze(client);
-            take_back(&client, 1, &now, true);
+            take_back(sender, &client, 1, &now, true);
         } else {
-            list_append(give.all, &client->node);
+            list_append(sender->all, &client->node);
         }
     }
 }
 
-void give_prepare(void)
+void sender_prepare(struct sender *sender)
 {
-    if (give.ctx->leaving && give.heirs && ready_for_round())
-        fanout_finish(give.ctx);
+    if (sender->ctx->leaving && sender->has_targets && ready_for_round(sender))
+        fanout_finish(sender->ctx);
 }
 
-void give_turn(void)
+void sender_turn(struct sender *sender)
 {
-    if (list_empty(&give.ctx->quiet))
+    if (list_empty(&sender->ctx->idle))
         return;
-    if (!give.heirs)
-        keep_quiet_ones();
-    else if (list_empty(&give.ctx->fanouts) && ready_for_round())
-        begin_round(); /* else a message that counts as heard is still to come to some of them */
+    if (!sender->has_targets)
+        keep_idle(sender);
+    else if (list_empty(&sender->ctx->fanouts) && ready_for_round(sender))
+        begin_round(
+            sender); /* else a message that counts as heard is still to come to some of them */
 }
 
-static void tell_how_far(void)
+static void tell_how_far(struct sender *sender)
 {
     struct handover_message message = {0};
-    mesh_positions(give.ctx->mesh, &message.heard);
-    for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
-        struct target *target = &give.targets[i];
+    mesh_positions(sender->ctx->mesh, &message.heard);
+    for (size_t i = 0; i < ARRAY_LEN(sender->targets); i++) {
+        struct target *target = &sender->targets[i];
         if (!target->open || !target->ready || target->sent)
             continue;
         int r = handover_send(target->fd, HANDOVER_HEARD, &message, NULL, 0);
         if (r < 0 && r != -EAGAIN)
-            lose(target, log_error_text(r));
+            lose_target(target, log_error_text(r));
     }
 }
 
 /* Closes as many of those that nobody takes as are due, so that they do not all come back at once.
  */
-static void close_some(void)
+static void close_some(struct sender *sender)
 {
     size_t n = 0;
-    uint64_t now = ctx_now(give.ctx);
-    list_for_each (node, &give.kept)
+    uint64_t now = ctx_now(sender->ctx);
+    list_for_each (node, &sender->kept)
         n++;
-    uint64_t ticks = now < give.close_until ? (give.close_until - now) / TICK_MS + 1 : 1;
+    uint64_t ticks = now < sender->close_until ? (sender->close_until - now) / TICK_MS + 1 : 1;
     size_t due = (n + ticks - 1) / ticks;
-    list_for_each_safe (node, &give.kept) {
+    list_for_each_safe (node, &sender->kept) {
         struct client *client = container_of(node, struct client, node);
         if (due-- == 0)
             return;
         list_remove(&client->node);
-        list_append(give.all, &client->node);
+        list_append(sender->all, &client->node);
         client_drain(client);
         client_touch(client);
     }
 }
 
-static void touch_all(void)
+static void touch_all(const struct sender *sender)
 {
-    list_for_each_safe (node, give.all)
+    list_for_each_safe (node, sender->all)
         client_touch(container_of(node, struct client, node));
 }
 
-void give_timeout(struct wheel_timer *timer)
+void sender_timeout(struct wheel_timer *timer)
 {
-    (void)timer;
-    bool hush = give.ticks++ % HUSH_PERIOD < HUSH_TICKS;
-    if (hush != give.ctx->hush) {
-        give.ctx->hush = hush;
-        touch_all();
+    struct sender *sender = container_of(timer, struct sender, timer);
+    bool pause = sender->ticks++ % PAUSE_PERIOD < PAUSE_TICKS;
+    if (pause != sender->ctx->requests_paused) {
+        sender->ctx->requests_paused = pause;
+        touch_all(sender);
     }
-    tell_how_far();
-    close_some();
-    ctx_arm(give.ctx, &give.timer, TICK_MS);
+    tell_how_far(sender);
+    close_some(sender);
+    ctx_arm(sender->ctx, &sender->timer, TICK_MS);
 }
 
-void give_start(struct list *all, uint64_t drain_ms, bool heirs)
+void sender_start(struct sender *sender, struct list *all, uint64_t drain_ms, bool has_targets)
 {
-    give.all = all;
-    give.heirs = heirs;
-    give.started = ctx_now(give.ctx);
-    give.close_until = give.started + drain_ms * (CLOSE_PARTS - 1) / CLOSE_PARTS;
-    give.ctx->leaving = true;
-    give.ctx->hush = true;
-    touch_all();
-    ctx_arm(give.ctx, &give.timer, TICK_MS);
+    sender->all = all;
+    sender->has_targets = has_targets;
+    sender->started = ctx_now(sender->ctx);
+    sender->close_until = sender->started + drain_ms * (CLOSE_PARTS - 1) / CLOSE_PARTS;
+    sender->ctx->leaving = true;
+    sender->ctx->requests_paused = true;
+    touch_all(sender);
+    ctx_arm(sender->ctx, &sender->timer, TICK_MS);
 }
 
-void give_shut(void)
+void sender_shut(struct sender *sender)
 {
-    if (give.ctx->leaving)
-        log_info("%zu connections were handed over in %llu ms", give.given,
-            (unsigned long long)(ctx_now(give.ctx) - give.started));
-    give.ctx->leaving = false;
-    give.ctx->hush = false;
-    wheel_disarm(&give.timer);
-    for (size_t i = 0; i < ARRAY_LEN(give.targets); i++) {
-        if (give.targets[i].open)
-            hang_up(&give.targets[i]);
+    if (sender->ctx->leaving)
+        log_info("%zu connections were handed over in %llu ms", sender->given,
+            (unsigned long long)(ctx_now(sender->ctx) - sender->started));
+    sender->ctx->leaving = false;
+    sender->ctx->requests_paused = false;
+    wheel_disarm(&sender->timer);
+    for (size_t i = 0; i < ARRAY_LEN(sender->targets); i++) {
+        if (sender->targets[i].open)
+            hang_up(&sender->targets[i]);
     }
-    while (!list_empty(&give.ctx->quiet) || !list_empty(&give.kept)) {
-        struct list *from = list_empty(&give.kept) ? &give.ctx->quiet : &give.kept;
+    while (!list_empty(&sender->ctx->idle) || !list_empty(&sender->kept)) {
+        struct list *from = list_empty(&sender->kept) ? &sender->ctx->idle : &sender->kept;
         struct client *client = list_first(from, struct client, node);
         list_remove(&client->node);
-        list_append(give.all, &client->node);
+        list_append(sender->all, &client->node);
     }
 }

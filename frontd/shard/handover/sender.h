@@ -2,37 +2,87 @@
 
 /* The old generation's side of the hand-over: this shard's connections go to the new shards. */
 
-#include "frontd/shard/client/client.h"
+#include <uv.h>
 
-void give_init(struct ctx *ctx);
+#include "common/wheel.h"
+#include "frontd/config/config.h"
+#include "frontd/ipc/shm_beats.h"
+#include "frontd/shard/handover/message.h"
+
+struct client;
+struct ctx;
+struct sender;
+
+/* A new shard. */
+struct target {
+    struct sender *sender;
+    uv_poll_t poll;
+    int fd;
+    unsigned seat;
+    bool used;
+    bool open;
+    bool greeted;             /* its HELLO has come */
+    bool ready;               /* the same, and this shard has heard what it says it has */
+    bool sent;                /* a batch is on its way */
+    uint64_t greeted_at;      /* ms */
+    struct share_pulse pulse; /* of its seat */
+    uint64_t asked_at;   /* ms: its answer is due since: its socket came, or the last batch went */
+    uint64_t full_until; /* ms: it has no room, and is left out */
+    uint64_t given;      /* clients that it has taken */
+    uint64_t load;       /* of its connections when the round began, those that count: see UNEVEN */
+    uint32_t batch;      /* number of the last one */
+    uint32_t count;      /* clients in it */
+    size_t bytes;        /* of their states, about */
+    struct positions at; /* greeted: what it has heard; sent: what was heard here at the freeze */
+    struct client *clients[HANDOVER_BATCH_MAX];
+};
+
+/* All zero before sender_init(). */
+struct sender {
+    struct ctx *ctx;
+    struct list *all;
+    struct target targets[CONF_SHARDS_MAX];
+    struct wheel_timer timer;
+    struct list kept;       /* clients that no new shard takes, not closed yet */
+    uint64_t close_until;   /* ms: the last of them is to be closed by then */
+    bool has_targets;       /* there may be new shards that take connections */
+    unsigned first;         /* index of the target that is asked first in the next round */
+    uint64_t crowded_until; /* ms: too many descriptors are on their way */
+    unsigned ticks;         /* of the timer */
+    size_t given;           /* clients that were taken, in all */
+    uint64_t started;       /* ms: sender_start() */
+};
+
+void sender_init(struct sender *sender, struct ctx *ctx);
 
 /* A socket to the new shard on that seat. fd: consumed. 0 or -errno. */
-int give_add(unsigned seat, int fd);
+int sender_add(struct sender *sender, unsigned seat, int fd);
 
 /*
- * From now on connections go, each as soon as it is quiet. all: the shard's. drain_ms: until then
- * those that no new shard takes are closed, a few at a time. heirs: false where there is no new
- * shard that could take any.
+ * From now on connections go, each as soon as it is idle.
+ *
+ * all: the list of the shard's clients. drain_ms: until then clients that no new shard takes are
+ * closed, a few at a time. has_targets: false where there is no new shard that could take any.
  */
-void give_start(struct list *all, uint64_t drain_ms, bool heirs);
+void sender_start(struct sender *sender, struct list *all, uint64_t drain_ms, bool has_targets);
 
-/* At the end of a turn, before anything is flushed: what is published has to be with those who are
- * to be sent. */
-void give_prepare(void);
+/* At the end of a turn, before anything is flushed: what is published has to be with the clients
+ * that are about to be sent. */
+void sender_prepare(struct sender *sender);
 
-/* At the end of a turn: sends what has become quiet. */
-void give_turn(void);
+/* At the end of a turn: sends the clients that have become idle. */
+void sender_turn(struct sender *sender);
 
-/* The timer kind TIMER_GIVE. */
-void give_timeout(struct wheel_timer *timer);
+/* The timer kind TIMER_SENDER. */
+void sender_timeout(struct wheel_timer *timer);
 
 /* Whether a new shard is behind with what is pushed, so that connections wait on their way to it,
  * or so much is kept for them, that channels which only push are better not read for now. */
-bool give_overloaded(void);
+bool sender_overloaded(struct sender *sender);
 
-/* Whether there are connections that are on their way, or about to be; they are in no list of ours.
- */
-bool give_has_clients(void);
+/* Whether there are clients that are on their way, or about to be: they are not in the list of the
+ * shard's clients. */
+bool sender_has_clients(const struct sender *sender);
 
-/* Ends it: what is on its way counts as not taken. */
-void give_shut(void);
+/* Ends it: clients that are on their way count as not taken, unless the answer has come. */
+void sender_shut(struct sender *sender);

@@ -72,7 +72,7 @@ static bool heard_already(const struct positions *heard, const struct entry *ent
 
 void journal_trim(struct journal *journal, const struct positions *heard)
 {
-    if (journal->users & JOURNAL_GIVE)
+    if (journal->users & JOURNAL_SENDER)
         return;
     list_for_each_safe (node, &journal->entries) {
         struct entry *entry = container_of(node, struct entry, node);

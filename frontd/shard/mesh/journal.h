@@ -30,7 +30,7 @@ static inline bool position_before(struct position a, struct position b)
 }
 
 /* Who may need what comes: for connections that are sent, and for those that are taken. */
-enum journal_user { JOURNAL_GIVE = 1, JOURNAL_TAKE = 2 };
+enum journal_user { JOURNAL_SENDER = 1, JOURNAL_RECEIVER = 2 };
 
 enum {
     /* Bytes that are kept: past it those who push are better not read for a moment, */

@@ -28,8 +28,10 @@ struct ctx;
 struct jsonrpc;
 struct mesh;
 struct pool;
+struct receiver;
 struct requests_ops;
 struct route_ops;
+struct sender;
 struct session_ops;
 struct stream;
 struct topics;
@@ -59,8 +61,8 @@ enum timer_kind {
     TIMER_WORKER,
     TIMER_POOL,
     TIMER_ACCEPT,
-    TIMER_GIVE,
-    TIMER_TAKE,
+    TIMER_SENDER,
+    TIMER_RECEIVER,
     TIMER_MEMORY
 };
 
@@ -112,6 +114,8 @@ struct ctx {
     struct mesh *mesh;  /* the sockets to the other shards */
     struct topics *topics;
     struct jsonrpc *jsonrpc;
+    struct sender *sender;     /* of connections that go to other shards */
+    struct receiver *receiver; /* of those that come */
     const struct fence *fence;
     const struct session_ops *sessions[SESSIONS];
     struct pool *pools; /* of the config */
@@ -123,10 +127,11 @@ struct ctx {
     uint64_t date_at;          /* ms: when `date` was made */
     char date[HTTP1_DATE_SIZE];
     bool draining;
-    bool replaced;     /* other shards serve on when this one has ended */
-    bool hush;         /* who has a request in progress starts no other: it is to become quiet */
-    bool leaving;      /* connections go to another process; who becomes quiet joins `quiet` */
-    struct list quiet; /* clients that became so in this turn; nobody's list outlives it */
+    bool replaced; /* other shards serve on when this one has ended */
+    /* A client with a request in progress starts no other, so that it becomes idle. */
+    bool requests_paused;
+    bool leaving;     /* connections go to another process; one that becomes idle joins `idle` */
+    struct list idle; /* clients that became so in this turn, and wait for the next round */
     struct share_counters *count;
     uint64_t open; /* client connections */
     struct memory memory;

@@ -146,10 +146,10 @@ Test(listener, at_the_end)
     acceptor_close(&acceptor);
     cr_assert_eq(length(&acceptor.clients), 3);
     list_remove(&clients[0]->node);
-    list_append(&shard.ctx.quiet, &clients[0]->node);
+    list_append(&shard.ctx.idle, &clients[0]->node);
     handle(FRAME_PUSH, clients[0]->conn.id, "");
-    cr_assert_eq(length(&shard.ctx.quiet), 1, "it stays where it is");
-    list_join(&acceptor.clients, &shard.ctx.quiet);
+    cr_assert_eq(length(&shard.ctx.idle), 1, "it stays where it is");
+    list_join(&acceptor.clients, &shard.ctx.idle);
     for (size_t i = 0; i < 3; i++)
         close(peers[i]);
     shardlet_turn(&shard);

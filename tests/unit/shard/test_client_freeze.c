@@ -268,7 +268,7 @@ Test(client_move, never_again)
     SAY(&talk, OPTIONS OPTIONS);
     cr_assert_gt(talk.n, 0);
     cr_assert_not(client_can_move(talk.client));
-    cr_assert(list_empty(&from.ctx.quiet));
+    cr_assert(list_empty(&from.ctx.idle));
     end(&talk);
 }
 
@@ -504,41 +504,41 @@ Test(client_move, slow_reader)
 Test(client_move, who_becomes_quiet)
 {
     struct talk talk = begin("web"), busy = begin("web");
-    from.ctx.hush = from.ctx.leaving = true;
+    from.ctx.requests_paused = from.ctx.leaving = true;
     SAY(&busy, CALL CALL);
     cr_assert(busy.client->calls == 1 && busy.client->paused, "no second one is started");
     SAY(&talk, OPTIONS OPTIONS OPTIONS);
-    cr_assert(list_first(&from.ctx.quiet, struct client, node) == talk.client);
-    cr_assert(talk.client->node.next == &from.ctx.quiet, "and no other");
+    cr_assert(list_first(&from.ctx.idle, struct client, node) == talk.client);
+    cr_assert(talk.client->node.next == &from.ctx.idle, "and no other");
     cr_assert(list_first(&from.clients, struct client, node) == busy.client);
 
     /* Its call ends; what it has sent on is for the other process. */
     request_abandon(list_first(&busy.client->requests, struct request, node));
     client_touch(busy.client);
     shardlet_turn(&from);
-    cr_assert(busy.client->node.next == &from.ctx.quiet && busy.client->calls == 0);
+    cr_assert(busy.client->node.next == &from.ctx.idle && busy.client->calls == 0);
     move(&busy);
     cr_assert_eq(busy.client->calls, 1);
     cr_assert_null(busy.client->pending);
     move(&talk);
-    cr_assert(list_empty(&from.ctx.quiet) && list_empty(&from.clients));
+    cr_assert(list_empty(&from.ctx.idle) && list_empty(&from.clients));
     SAY(&talk, OPTIONS);
     cr_assert_gt(talk.n, 0);
     end(&talk);
     end(&busy);
 }
 
-/* A hush that ends without a move. */
-Test(client_move, goes_on_after_a_hush)
+/* A pause that ends without a move. */
+Test(client_move, goes_on_after_a_pause)
 {
     struct talk talk = begin("web");
     for (uint16_t kind = 0; kind < EXPECT_KINDS; kind++)
         expect_answered(&from.ctx.expect, kind, 100); /* so that calls start at once */
-    from.ctx.hush = true;
+    from.ctx.requests_paused = true;
     SAY(&talk, CALL CALL CALL);
     SAY(&talk, CALL);
     cr_assert_eq(talk.client->calls, 1);
-    from.ctx.hush = false;
+    from.ctx.requests_paused = false;
     client_touch(talk.client);
     listen_to(&talk);
     cr_assert_eq(talk.client->calls, 4);
@@ -561,11 +561,11 @@ Test(client_move, drains_from_any_list)
     char byte;
     from.ctx.leaving = true;
     SAY(&talk, OPTIONS);
-    cr_assert_not(list_empty(&from.ctx.quiet));
+    cr_assert_not(list_empty(&from.ctx.idle));
     client_drain(talk.client);
     from.ctx.leaving = false;
     listen_to(&talk);
     cr_assert_eq(recv(talk.peer, &byte, 1, 0), 0);
-    cr_assert(list_empty(&from.ctx.quiet));
+    cr_assert(list_empty(&from.ctx.idle));
     end(&talk);
 }

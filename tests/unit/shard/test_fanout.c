@@ -50,7 +50,6 @@ static int sibling(unsigned seat)
 static void set_up(void)
 {
     shardlet_init(&shardlet, MOVE_CONF, SEAT);
-    give_init(&shardlet.ctx);
     for (unsigned i = 0; i < MEMBERS; i++) {
         clients[i] = shardlet_client(&shardlet, "lines", &peers[i]);
         cr_assert_eq(topics_join(&shardlet.parts.topics, clients[i],
@@ -367,21 +366,21 @@ Test(fanout, ends_before_connections_are_sent)
     cr_assert_lt(how_many_have(), (unsigned)MEMBERS);
     mesh_positions(&shardlet.parts.mesh, &positions);
     cr_assert_eq(positions.of[ONE].seq, 1u);
-    give_start(&shardlet.clients, 3600 * 1000, true);
+    sender_start(shardlet.ctx.sender, &shardlet.clients, 3600 * 1000, true);
     int pair[2];
     struct handover_message message = {0};
     int fds[FDPASS_FDS_MAX];
     size_t nfds;
     cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
-    cr_assert_eq(give_add(20, pair[0]), 0);
+    cr_assert_eq(sender_add(shardlet.ctx.sender, 20, pair[0]), 0);
     cr_assert_eq(handover_send(pair[1], HANDOVER_HELLO, &message, NULL, 0), 0);
     bool sent = false;
     for (int i = 0; !sent && i < 100; i++) {
         uv_run(&shardlet.ctx.loop, UV_RUN_NOWAIT);
         turn_begin(&shardlet.ctx);
-        give_prepare();
+        sender_prepare(shardlet.ctx.sender);
         turn_flush(&shardlet.ctx);
-        give_turn();
+        sender_turn(shardlet.ctx.sender);
         turn_flush(&shardlet.ctx);
         turn_go_on(&shardlet.ctx, WORK_TURN);
         turn_flush(&shardlet.ctx);
@@ -419,6 +418,6 @@ Test(fanout, ends_before_connections_are_sent)
         for (const char *p = got; *p != '\0'; p = strchr(p, '\n') + 1)
             cr_assert_eq((unsigned)atoi(p + 1), expected++, "member %u: %s", i, got);
     }
-    give_shut();
+    sender_shut(shardlet.ctx.sender);
     go_on_to_the_end();
 }

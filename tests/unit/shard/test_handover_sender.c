@@ -31,7 +31,6 @@ static void set_up(void)
 {
     shardlet_init(&shardlet, MOVE_CONF, SEAT);
     open_before = open_count();
-    give_init(&shardlet.ctx);
     for (size_t i = 0; i < CLIENTS; i++)
         shardlet_client(&shardlet, "lines", &peers[i]);
     shardlet_turn(&shardlet);
@@ -39,7 +38,7 @@ static void set_up(void)
 
 static void tear_down(void)
 {
-    give_shut();
+    sender_shut(shardlet.ctx.sender);
     for (size_t i = 0; i < CLIENTS; i++)
         close(peers[i]);
     shardlet_turn(&shardlet);
@@ -48,12 +47,12 @@ static void tear_down(void)
     shardlet_deinit(&shardlet);
 }
 
-TestSuite(give, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(handover_sender, .init = set_up, .fini = tear_down, .timeout = 60);
 
 static void turn(void)
 {
     shardlet_turn(&shardlet);
-    give_turn();
+    sender_turn(shardlet.ctx.sender);
 }
 
 /* The next batch; that the old side tells how far it is counts for nothing. */
@@ -72,14 +71,14 @@ static int offered(struct handover_message *ret_batch, int *fds)
     int pair[2];
     size_t nfds;
     cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
-    cr_assert_eq(give_add(NEW_SEAT, pair[0]), 0);
+    cr_assert_eq(sender_add(shardlet.ctx.sender, NEW_SEAT, pair[0]), 0);
     cr_assert_eq(handover_send(pair[1], HANDOVER_HELLO, &hello, NULL, 0), 0);
-    give_start(&shardlet.clients, DRAIN_MS, true);
+    sender_start(shardlet.ctx.sender, &shardlet.clients, DRAIN_MS, true);
     turn();
     receive_batch(pair[1], ret_batch, fds, &nfds);
     cr_assert_eq(ret_batch->count, CLIENTS);
     cr_assert_eq(clients_left(), 0);
-    cr_assert(give_has_clients());
+    cr_assert(sender_has_clients(shardlet.ctx.sender));
     return pair[1];
 }
 
@@ -96,15 +95,15 @@ static bool is_open(int peer)
     return recv(peer, &byte, 1, MSG_PEEK) < 0 && errno == EAGAIN;
 }
 
-Test(give, an_answer_that_has_come_counts_when_this_side_breaks_off)
+Test(handover_sender, an_answer_that_has_come_counts_when_this_side_breaks_off)
 {
     struct handover_message batch;
     int fds[FDPASS_FDS_MAX];
     int sock = offered(&batch, fds);
     cr_assert_eq(take(sock, &batch), 0);
-    give_shut(); /* before it was read */
+    sender_shut(shardlet.ctx.sender); /* before it was read */
     cr_expect_eq(clients_left(), 1, "the others are somebody else's");
-    cr_expect_not(give_has_clients());
+    cr_expect_not(sender_has_clients(shardlet.ctx.sender));
     shardlet_turn(&shardlet);
     for (size_t i = 0; i < CLIENTS; i++)
         cr_expect(is_open(peers[i]), "client %zu", i);
@@ -113,12 +112,12 @@ Test(give, an_answer_that_has_come_counts_when_this_side_breaks_off)
     close(sock);
 }
 
-Test(give, an_answer_that_comes_later_cannot_be_given)
+Test(handover_sender, an_answer_that_comes_later_cannot_be_given)
 {
     struct handover_message batch;
     int fds[FDPASS_FDS_MAX];
     int sock = offered(&batch, fds);
-    give_shut();
+    sender_shut(shardlet.ctx.sender);
     cr_expect_eq(take(sock, &batch), -EPIPE);
     cr_expect_eq(clients_left(), CLIENTS);
     fdpass_close(fds, CLIENTS + 1);
@@ -151,28 +150,28 @@ static void expect_batch(int sock, uint32_t count)
 }
 
 /* What waits for a client is in memory twice only for as many as are on their way. */
-Test(give, a_batch_has_so_many_bytes_at_most)
+Test(handover_sender, a_batch_has_so_many_bytes_at_most)
 {
     enum { SIZE = 3 << 20 };
     struct handover_message hello = {0};
     int pair[2];
     size_t i = 0;
     cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
-    cr_assert_eq(give_add(NEW_SEAT, pair[0]), 0);
+    cr_assert_eq(sender_add(shardlet.ctx.sender, NEW_SEAT, pair[0]), 0);
     cr_assert_eq(handover_send(pair[1], HANDOVER_HELLO, &hello, NULL, 0), 0);
     list_for_each (node, &shardlet.clients)
         give_much(container_of(node, struct client, node), ++i < CLIENTS ? SIZE : 100);
-    give_start(&shardlet.clients, DRAIN_MS, true);
+    sender_start(shardlet.ctx.sender, &shardlet.clients, DRAIN_MS, true);
     expect_batch(pair[1], 1);
     expect_batch(pair[1], CLIENTS - 1);
     turn();
     cr_expect_eq(clients_left(), 0);
-    cr_expect_not(give_has_clients());
+    cr_expect_not(sender_has_clients(shardlet.ctx.sender));
     close(pair[1]);
 }
 
 /* As at a supervisor's start, which connects all shards anew. */
-Test(give, an_answer_that_has_come_counts_when_there_is_another_socket)
+Test(handover_sender, an_answer_that_has_come_counts_when_there_is_another_socket)
 {
     struct handover_message batch;
     int fds[FDPASS_FDS_MAX];
@@ -180,7 +179,7 @@ Test(give, an_answer_that_has_come_counts_when_there_is_another_socket)
     int sock = offered(&batch, fds);
     cr_assert_eq(take(sock, &batch), 0);
     cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
-    cr_assert_eq(give_add(NEW_SEAT, pair[0]), 0);
+    cr_assert_eq(sender_add(shardlet.ctx.sender, NEW_SEAT, pair[0]), 0);
     cr_expect_eq(clients_left(), 1);
     shardlet_turn(&shardlet);
     fdpass_close(fds, CLIENTS + 1);
@@ -190,13 +189,14 @@ Test(give, an_answer_that_has_come_counts_when_there_is_another_socket)
 }
 
 /* Nobody is waited for, and they end. */
-Test(give, without_heirs)
+Test(handover_sender, without_targets)
 {
     enum { LOOKS = 10000 };
-    give_start(&shardlet.clients, 0, false);
+    sender_start(shardlet.ctx.sender, &shardlet.clients, 0, false);
     turn();
-    cr_expect(give_has_clients());
-    for (int i = 0; i < LOOKS && (clients_left() > 0 || give_has_clients()); i++) {
+    cr_expect(sender_has_clients(shardlet.ctx.sender));
+    for (int i = 0; i < LOOKS && (clients_left() > 0 || sender_has_clients(shardlet.ctx.sender));
+         i++) {
         turn();
         usleep(1000);
     }
@@ -215,7 +215,7 @@ static void add_targets(int *ends)
         int pair[2];
         cr_assert_eq(
             socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
-        cr_assert_eq(give_add(NEW_SEAT + i, pair[0]), 0);
+        cr_assert_eq(sender_add(shardlet.ctx.sender, NEW_SEAT + i, pair[0]), 0);
         cr_assert_eq(handover_send(pair[1], HANDOVER_HELLO, &hello, NULL, 0), 0);
         ends[i] = pair[1];
     }
@@ -246,7 +246,7 @@ static void close_all(const int *ends)
 }
 
 /* Whoever has many more from elsewhere gets fewer. */
-Test(give, the_shard_with_the_fewest_connections_gets_the_next)
+Test(handover_sender, the_shard_with_the_fewest_connections_gets_the_next)
 {
     enum { MORE = 9, ALL = CLIENTS + MORE, UNEVEN = 1024 };
     static const unsigned loads[TARGETS] = {UNEVEN + 5, 0, UNEVEN + 4}; /* 9 and ALL: 7 for each */
@@ -264,14 +264,14 @@ Test(give, the_shard_with_the_fewest_connections_gets_the_next)
         cr_assert_eq(share_connections(share, NEW_SEAT + i), loads[i]);
     }
     add_targets(ends);
-    give_start(&shardlet.clients, DRAIN_MS, true);
+    sender_start(shardlet.ctx.sender, &shardlet.clients, DRAIN_MS, true);
     turn();
     for (unsigned i = 0; i < TARGETS; i++) {
         got[i] = take_all(ends[i]);
         cr_expect_eq(got[i], wanted[i], "target %u: %u", i, got[i]);
     }
     turn();
-    cr_expect_not(give_has_clients());
+    cr_expect_not(sender_has_clients(shardlet.ctx.sender));
     for (unsigned i = 0; i < TARGETS; i++) {
         for (unsigned n = 0; n < loads[i]; n++)
             share_connection_remove(share, NEW_SEAT + i);
@@ -281,14 +281,14 @@ Test(give, the_shard_with_the_fewest_connections_gets_the_next)
 }
 
 /* What each has got counts over all rounds. */
-Test(give, all_get_as_many_in_the_end)
+Test(handover_sender, all_get_as_many_in_the_end)
 {
     enum { ROUNDS = 4, EACH = 4 };
     uint32_t got[TARGETS] = {0};
     int more[ROUNDS * EACH];
     int ends[TARGETS];
     add_targets(ends);
-    give_start(&shardlet.clients, DRAIN_MS, true);
+    sender_start(shardlet.ctx.sender, &shardlet.clients, DRAIN_MS, true);
     for (size_t round = 0; round < ROUNDS; round++) {
         turn();
         for (unsigned i = 0; i < TARGETS; i++)
@@ -301,7 +301,7 @@ Test(give, all_get_as_many_in_the_end)
     for (unsigned i = 0; i < TARGETS; i++)
         got[i] += take_all(ends[i]);
     turn();
-    cr_expect_not(give_has_clients());
+    cr_expect_not(sender_has_clients(shardlet.ctx.sender));
     for (unsigned i = 0; i < TARGETS; i++)
         cr_expect(got[i] == 6 || got[i] == 7, "target %u: %u", i, got[i]);
     close_all(ends);
@@ -309,20 +309,20 @@ Test(give, all_get_as_many_in_the_end)
 }
 
 /* One of them is full with what its batch holds: the others get what is left. */
-Test(give, where_one_batch_is_full_the_others_go_on)
+Test(handover_sender, where_one_batch_is_full_the_others_go_on)
 {
     enum { SIZE = 5 << 20 };
     int ends[TARGETS];
     struct client *first = list_first(&shardlet.clients, struct client, node);
     give_much(first, SIZE);
     add_targets(ends);
-    give_start(&shardlet.clients, DRAIN_MS, true);
+    sender_start(shardlet.ctx.sender, &shardlet.clients, DRAIN_MS, true);
     turn();
     cr_expect_eq(clients_left(), 0);
     for (unsigned i = 0; i < TARGETS; i++)
         cr_expect_eq(take_all(ends[i]), 1u, "target %u", i);
     turn();
-    cr_expect_not(give_has_clients());
+    cr_expect_not(sender_has_clients(shardlet.ctx.sender));
     close_all(ends);
 }
 
@@ -346,7 +346,7 @@ static int crowd(void)
 }
 
 /* Nobody is left out for it, and nobody comes off worse afterwards. */
-Test(give, too_many_descriptors_are_on_their_way)
+Test(handover_sender, too_many_descriptors_are_on_their_way)
 {
     enum { LOOKS = 10000 };
     int ends[TARGETS];
@@ -354,7 +354,7 @@ Test(give, too_many_descriptors_are_on_their_way)
     uint32_t all = 0;
     add_targets(ends);
     int sock = crowd();
-    give_start(&shardlet.clients, DRAIN_MS, true);
+    sender_start(shardlet.ctx.sender, &shardlet.clients, DRAIN_MS, true);
     turn();
     cr_expect_eq(clients_left(), CLIENTS);
     for (unsigned i = 0; i < TARGETS; i++)
@@ -368,7 +368,7 @@ Test(give, too_many_descriptors_are_on_their_way)
             all += got[i] += take_all(ends[i]);
     }
     turn();
-    cr_expect_not(give_has_clients());
+    cr_expect_not(sender_has_clients(shardlet.ctx.sender));
     for (unsigned i = 0; i < TARGETS; i++)
         cr_expect_eq(got[i], 1u, "target %u: %u", i, got[i]);
     close_all(ends);

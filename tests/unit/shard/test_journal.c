@@ -22,7 +22,7 @@ static void set_up(void)
 
 static void tear_down(void)
 {
-    journal_record(&journal, JOURNAL_TAKE, false);
+    journal_record(&journal, JOURNAL_RECEIVER, false);
     cr_assert_eq(journal_size(&journal), 0);
     cr_assert_eq(mem_in_use(), in_use_before, "all memory is given back");
 }
@@ -95,24 +95,24 @@ Test(journal, keeps_nothing_unless_told)
     cr_assert_eq(add(1, (struct position){1, 1}, 1, 8), 0);
     cr_assert_eq(journal_size(&journal), 0);
     expect_replayed(&nothing, NULL, 0);
-    journal_record(&journal, JOURNAL_TAKE, true);
+    journal_record(&journal, JOURNAL_RECEIVER, true);
     cr_assert_eq(add(1, (struct position){1, 2}, 2, 8), 0);
     cr_assert_eq(journal_size(&journal), (size_t)FRAME_HEAD_SIZE + 8);
-    journal_record(&journal, JOURNAL_TAKE, true); /* what is kept stays */
+    journal_record(&journal, JOURNAL_RECEIVER, true); /* what is kept stays */
     expect_replayed(&nothing, (uint64_t[]){2}, 1);
-    journal_record(&journal, JOURNAL_TAKE, false);
+    journal_record(&journal, JOURNAL_RECEIVER, false);
     cr_assert_eq(journal_size(&journal), 0);
     expect_replayed(&nothing, NULL, 0);
     cr_assert_eq(add(1, (struct position){1, 3}, 3, 8), 0);
     expect_replayed(&nothing, NULL, 0);
-    journal_record(&journal, JOURNAL_TAKE, true);
+    journal_record(&journal, JOURNAL_RECEIVER, true);
     expect_replayed(&nothing, NULL, 0);
 }
 
 Test(journal, gives_what_is_new_in_order)
 {
     struct positions heard = {0};
-    journal_record(&journal, JOURNAL_TAKE, true);
+    journal_record(&journal, JOURNAL_RECEIVER, true);
     cr_assert_eq(add(3, (struct position){7, 1}, 1, 0), 0);
     cr_assert_eq(add(0, (struct position){9, 1}, 2, 1), 0);
     cr_assert_eq(add(3, (struct position){7, 2}, 3, 64), 0);
@@ -139,7 +139,7 @@ Test(journal, drops_what_was_heard)
     static const struct positions nothing;
     struct positions heard = {0};
     size_t one = FRAME_HEAD_SIZE + 10;
-    journal_record(&journal, JOURNAL_TAKE, true);
+    journal_record(&journal, JOURNAL_RECEIVER, true);
     for (uint64_t i = 1; i <= 100; i++)
         cr_assert_eq(add(i % 2, (struct position){1, i}, i, 10), 0);
     cr_assert_eq(journal_size(&journal), 100 * one);
@@ -163,7 +163,7 @@ Test(journal, drops_what_was_heard)
 Test(journal, without_memory)
 {
     static const struct positions nothing;
-    journal_record(&journal, JOURNAL_TAKE, true);
+    journal_record(&journal, JOURNAL_RECEIVER, true);
     cr_assert_eq(add(0, (struct position){1, 1}, 1, 8), 0);
     mem_fail_after(0);
     cr_assert_eq(add(0, (struct position){1, 2}, 2, 8), -ENOMEM);
@@ -196,7 +196,7 @@ Test(journal, as_a_model_has_it)
     size_t count = 0;
     size_t first = 0; /* before it none is kept */
     uint32_t random = 99;
-    journal_record(&journal, JOURNAL_TAKE, true);
+    journal_record(&journal, JOURNAL_RECEIVER, true);
     for (uint64_t step = 0; step < STEPS; step++) {
         unsigned seat = next_random(&random) % SEATS;
         struct positions heard = {0};
@@ -247,7 +247,7 @@ Test(journal, is_bounded)
         .type = FRAME_PUSH, .length = (uint32_t)(one - FRAME_HEAD_SIZE)};
     frame_head_write(&head, (uint8_t *)bytes);
     cr_assert_eq(frame_read(bytes, one, FRAME_MAX_DEFAULT, &frame, &used), 0);
-    journal_record(&journal, JOURNAL_TAKE, true);
+    journal_record(&journal, JOURNAL_RECEIVER, true);
     cr_assert_eq(add(0, (struct position){1, 1}, 1, 0), 0);
     cr_assert_eq(add(0, (struct position){1, 2}, 2, (uint32_t)(one - 2 * FRAME_HEAD_SIZE) % 64), 0);
     size_t first = journal_size(&journal);

@@ -76,7 +76,7 @@ static void expire(struct shardlet *shardlet)
         case TIMER_CLIENT: client_timeout(timer); break;
         case TIMER_CALL: call_timeout(timer); break;
         case TIMER_POOL: pool_timeout(timer); break;
-        case TIMER_GIVE: give_timeout(timer); break;
+        case TIMER_SENDER: sender_timeout(timer); break;
         case TIMER_MEMORY: break;
         default: CHECK(false); /* there are no workers and listeners */
         }
@@ -116,7 +116,7 @@ void shardlet_deinit(struct shardlet *shardlet)
     list_for_each_safe (node, &shardlet->clients)
         client_doom(container_of(node, struct client, node));
     turn_flush(&shardlet->ctx);
-    CHECK(list_empty(&shardlet->clients) && list_empty(&ctx->quiet));
+    CHECK(list_empty(&shardlet->clients) && list_empty(&ctx->idle));
     CHECK(ctx->open == 0);
     for (uint32_t i = 0; i < shardlet->conf->npools; i++)
         pool_shut(&shardlet->pools[i]);
