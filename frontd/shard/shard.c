@@ -35,7 +35,6 @@
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/net/resolver.h"
 #include "frontd/shard/parts.h"
-#include "frontd/shard/pressure.h"
 #include "frontd/shard/push/fanout.h"
 #include "frontd/shard/push/push.h"
 #include "frontd/shard/reattach.h"
@@ -43,7 +42,6 @@
 #include "frontd/shard/sandbox.h"
 #include "frontd/shard/session/duplex.h"
 #include "frontd/shard/turn.h"
-#include "frontd/shard/upstream/worker.h"
 #include "frontd/system/loop.h"
 #include "frontd/system/privileges.h"
 
@@ -87,30 +85,13 @@ struct shard {
     bool finished;
 };
 
-static void on_timer(struct wheel_timer *timer)
-{
-    switch ((enum timer_kind)timer->kind) {
-    case TIMER_CLIENT: client_timeout(timer); break;
-    case TIMER_CALL: call_timeout(timer); break;
-    case TIMER_CHANNEL: channel_timeout(timer); break;
-    case TIMER_WORKER: worker_timeout(timer); break;
-    case TIMER_POOL: pool_timeout(timer); break;
-    case TIMER_ACCEPT: acceptor_timeout(timer); break;
-    case TIMER_SENDER: sender_timeout(timer); break;
-    case TIMER_RECEIVER: receiver_timeout(timer); break;
-    case TIMER_MEMORY: pressure_timeout(timer); break;
-    }
-}
-
 static void on_looked(uv_check_t *handle)
 {
     struct shard *shard = handle->data;
-    struct wheel_timer *timer;
     uv_check_stop(handle);
     uv_timer_stop(&shard->tick);
     shard->tick_at = UINT64_MAX;
-    while ((timer = wheel_expire(&shard->ctx.wheel, ctx_now(&shard->ctx))) != NULL)
-        on_timer(timer);
+    turn_expire(&shard->ctx);
 }
 
 /* Somebody's time is up. This process may not have run for a while, and what came in time may wait
@@ -377,16 +358,7 @@ static void on_turn_end(uv_prepare_t *handle)
         return;
     if (shard->opening && !shard->running && !shard->ctx.draining)
         be_ready_when_settled(shard);
-    turn_begin(&shard->ctx);
-    receiver_turn(shard->ctx.receiver);
-    sender_prepare(shard->ctx.sender);
-    turn_flush(&shard->ctx); /* answers go out before what is left over is gone on with */
-    sender_turn(shard->ctx.sender);
-    pressure_turn(&shard->ctx, &shard->acceptor.clients);
-    turn_flush(&shard->ctx);
-    /* Connections that are on their way to this shard are served by nobody meanwhile. */
-    turn_go_on(&shard->ctx, receiver_waiting(shard->ctx.receiver) ? WORK_HAND_OVER : WORK_TURN);
-    turn_flush(&shard->ctx);
+    turn_end(&shard->ctx, &shard->acceptor.clients);
     hold_back(shard);
     for (size_t i = 0; i < shard->npools; i++)
         pool_turn(&shard->pools[i]);

@@ -1,8 +1,14 @@
 #pragma once
 
-/* The end of a turn of the loop: what has gathered is written, and what was left over goes on. */
+/*
+ * What a turn of the loop does besides its events: timers are due, and at its end what has gathered
+ * is written, and what was left over goes on.
+ */
 
 #include "frontd/shard/net/ctx.h"
+
+/* Each timer of ctx->wheel that is due goes to its module. */
+void turn_expire(struct ctx *ctx);
 
 /* The beginning of the end of a turn: clients that had had their share in the last one are flushed
  * with the others. */
@@ -18,7 +24,16 @@ void turn_go_on(struct ctx *ctx, uint64_t work);
 bool turn_unfinished(const struct ctx *ctx);
 
 /*
- * The end of a turn: writes what has gathered, and destroys what is doomed. Clients and streams
- * have their share in turn, until nothing is left to do.
+ * Writes what has gathered, and destroys what is doomed. Clients and streams have their share in
+ * turn, until nothing is left to do.
  */
 void turn_flush(struct ctx *ctx);
+
+/*
+ * All of the end of a turn that is about connections and streams, in its order: connections of the
+ * hand-over come and go, memory is looked after, what has gathered is written, and what was left
+ * over is gone on with.
+ *
+ * clients: the list of the shard's clients.
+ */
+void turn_end(struct ctx *ctx, struct list *clients);

@@ -219,7 +219,7 @@ void client_peer_text(const struct client *client, char *out, size_t size);
 /* The function of ctx->poller: the connection is ready for `events`. Returns 0 units of work. */
 uint64_t client_ready(void *client, uint32_t events);
 
-/* Whether a new request may be started. (While the shard hushes, no second one is.) */
+/* Whether a new request may be started. (While ctx->requests_paused, no second one is.) */
 bool client_may_start(const struct client *client);
 
 /* Whether the next request or message is to be taken up in this turn: asked once for each. */

@@ -68,21 +68,6 @@ void shardlet_use(struct shardlet *shardlet)
     request_init(&shardlet->ctx, shardlet->pools);
 }
 
-static void expire(struct shardlet *shardlet)
-{
-    struct wheel_timer *timer;
-    while ((timer = wheel_expire(&shardlet->ctx.wheel, ctx_now(&shardlet->ctx))) != NULL) {
-        switch ((enum timer_kind)timer->kind) {
-        case TIMER_CLIENT: client_timeout(timer); break;
-        case TIMER_CALL: call_timeout(timer); break;
-        case TIMER_POOL: pool_timeout(timer); break;
-        case TIMER_SENDER: sender_timeout(timer); break;
-        case TIMER_MEMORY: break;
-        default: CHECK(false); /* there are no workers and listeners */
-        }
-    }
-}
-
 static void end_turn(struct shardlet *shardlet)
 {
     turn_begin(&shardlet->ctx);
@@ -103,7 +88,7 @@ void shardlet_turn(struct shardlet *shardlet)
     shardlet_use(shardlet);
     for (int i = 0; i < TURNS; i++) {
         uv_run(&shardlet->ctx.loop, UV_RUN_NOWAIT);
-        expire(shardlet);
+        turn_expire(&shardlet->ctx);
         end_turn(shardlet);
     }
 }
