@@ -60,7 +60,7 @@ static void set_worker_open(int fd, void *data)
 void state_keep_open(const struct super *super, int state_fd, bool open)
 {
     each_fd(super, state_fd, set_open, open);
-    managed_each_fd(&super->managed, set_worker_open, &open);
+    workers_each_fd(&super->workers, set_worker_open, &open);
 }
 
 /* Writing */
@@ -155,7 +155,7 @@ static void put_all(struct json_writer *out, const struct super *super, bool wit
         put_endpoint(out, &super->endpoints.all[i]);
     json_end(out, ']');
     if (!with_confs) { /* else run_dir/workers/pids says it, and whoever starts the next one */
-        managed_save(&super->managed, out, "managed");
+        workers_save(&super->workers, out, "managed");
         paths_save(&super->paths, out);
     }
     json_begin(out, "generations", '[');
@@ -346,9 +346,9 @@ static int from_json(struct super *super, struct span state)
         r = read_generation(super, value, slot++);
     if (r < 0)
         return r;
-    managed_init(&super->managed, &super->loop, super->generations[0]->conf->run_dir);
+    workers_init(&super->workers, &super->loop, super->generations[0]->conf->run_dir);
     value = json_read_member(state, "managed");
-    r = value.n == 0 ? 0 : managed_restore(&super->managed, value);
+    r = value.n == 0 ? 0 : workers_restore(&super->workers, value);
     if (r == -EINVAL)
         log_warning("what the program before says of its workers is not understood");
     return r == -ENOMEM ? r : 0;

@@ -350,7 +350,7 @@ static void on_control(uv_poll_t *poll, int status, int events)
     if (r == 0 && message.type == CTL_HUNG && child->state == CHILD_READY) {
         struct ctl_hung *hung = &message.u.hung;
         hung->file[sizeof(hung->file) - 1] = '\0';
-        managed_hung(&child->generation->super->managed, hung->file, hung->late == 1);
+        workers_hung(&child->generation->super->workers, hung->file, hung->late == 1);
         return;
     }
     if (r != -EPIPE && r != -ECONNRESET) {

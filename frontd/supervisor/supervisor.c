@@ -120,13 +120,13 @@ static void stop_when_alone(struct super *super)
             return;
     }
     uv_timer_stop(&super->deadline);
-    if (!super->managed.stopping) {
-        if (managed_count(&super->managed) > 0) /* they have as long as the shards had */
-            service_stopping(&super->service, super->managed.drain + 2ULL * MACHINE_GRACE_MS);
-        managed_stop(&super->managed, on_workers_gone, super);
+    if (!super->workers.stopping) {
+        if (workers_count(&super->workers) > 0) /* they have as long as the shards had */
+            service_stopping(&super->service, super->workers.drain + 2ULL * MACHINE_GRACE_MS);
+        workers_stop(&super->workers, on_workers_gone, super);
         return;
     }
-    if (managed_count(&super->managed) > 0)
+    if (workers_count(&super->workers) > 0)
         return;
     log_sums(serving(super));
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
@@ -330,10 +330,10 @@ static void do_start(struct super *super)
         if (!stays) /* where it is locked, and where the next supervisor looks for shards */
             snprintf(error, sizeof(error), "run_dir cannot change while the front runs: it is %s",
                 serving(super)->conf->run_dir);
-        if (stays && managed_prepare(&super->managed, conf, error, sizeof(error)) == 0 &&
+        if (stays && workers_prepare(&super->workers, conf, error, sizeof(error)) == 0 &&
             endpoints_bind(&super->endpoints, conf, error, sizeof(error)) == 0 &&
             endpoints_renew(&super->endpoints, conf, error, sizeof(error)) == 0) {
-            managed_mend(&super->managed);
+            workers_mend(&super->workers);
             next = generation_new(super, conf, &text, serving(super), error, sizeof(error));
         } else {
             conf_free(conf);
@@ -395,7 +395,7 @@ static void do_leave(struct super *super)
     if (!super->machine.upgrade)
         enter_directory(super);
     /* A new program leaves workers alone: what has changed waits for the next reload. */
-    managed_apply(&super->managed, next->conf, !super->machine.upgrade);
+    workers_apply(&super->workers, next->conf, !super->machine.upgrade);
     endpoints_prune(&super->endpoints, next->conf);
     state_record(super);
     activation_warn_unused(&super->activation, next->conf);
@@ -415,7 +415,7 @@ static void do_retire(struct super *super)
 
 static void do_finish(struct super *super)
 {
-    managed_prune(&super->managed);
+    workers_prune(&super->workers);
     state_record(super);
     if (super->reason[0] == '\0') {
         log_info("the old shards are gone, %llu ms after the signal",
@@ -526,7 +526,7 @@ static void reap(struct super *super)
         else if (pid == super->check.pid)
             check_is_over(super, status);
         else
-            managed_child_ended(&super->managed, pid, status);
+            workers_child_ended(&super->workers, pid, status);
     }
 }
 
@@ -539,9 +539,9 @@ static void stop_now(struct super *super)
         if (super->generations[i] != NULL)
             generation_kill(super->generations[i]);
     }
-    if (!super->managed.stopping)
-        managed_stop(&super->managed, on_workers_gone, super);
-    managed_kill(&super->managed);
+    if (!super->workers.stopping)
+        workers_stop(&super->workers, on_workers_gone, super);
+    workers_kill(&super->workers);
 }
 
 static void on_signal(uv_signal_t *handle, int number)
@@ -663,7 +663,7 @@ static int start(struct super *super, struct conf *conf, const struct buf *text)
         conf_free(conf);
         return r;
     }
-    managed_init(&super->managed, &super->loop, conf->run_dir);
+    workers_init(&super->workers, &super->loop, conf->run_dir);
     error[0] = '\0';
     r = adopt_shards(super, conf, &found, &lost, error, sizeof(error));
     if (r == 0 && !found)
@@ -671,7 +671,7 @@ static int start(struct super *super, struct conf *conf, const struct buf *text)
     if (r < 0 && error[0] == '\0')
         snprintf(error, sizeof(error), "cannot start: %s", strerror(-r));
     if (r == 0 && !found)
-        r = managed_prepare(&super->managed, conf, error, sizeof(error));
+        r = workers_prepare(&super->workers, conf, error, sizeof(error));
     if (r == 0 && !found)
         r = endpoints_bind(&super->endpoints, conf, error, sizeof(error));
     if (r == -EADDRINUSE && lost)
@@ -692,7 +692,7 @@ static int start(struct super *super, struct conf *conf, const struct buf *text)
             endpoints_prune(&super->endpoints, NULL);
         return r;
     }
-    managed_apply(&super->managed, serving(super)->conf, true);
+    workers_apply(&super->workers, serving(super)->conf, true);
     if (found)
         go_on_with_found(super);
     else
@@ -760,7 +760,7 @@ static int resume(struct super *super, int state_fd)
     super->connections_each = boot_raise_fd_limit(conf);
     super->announced = true;
     open_run_dir_again(super, conf);
-    managed_apply(&super->managed, conf, false);
+    workers_apply(&super->workers, conf, false);
     reap(super); /* who ended meanwhile */
     generation_restart_missing(serving(super));
     step(super, MACHINE_EXECUTED);
@@ -811,8 +811,8 @@ static void give_up(struct super *super)
     boot_unlock_run_dir(super);
     if (!super->loop_open)
         return;
-    if (super->managed.loop != NULL)
-        managed_close(&super->managed);
+    if (super->workers.loop != NULL)
+        workers_close(&super->workers);
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
         if (super->generations[i] != NULL)
             forget(super, super->generations[i]);

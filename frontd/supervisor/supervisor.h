@@ -24,7 +24,7 @@ struct super {
     struct generation *generations[SUPER_GENERATIONS];
     struct machine machine;
     struct check check;
-    struct managed managed; /* workers of ours */
+    struct workers workers; /* workers of ours */
     uv_signal_t signals[7];
     uv_timer_t deadline;       /* of the machine; while stopping, the drain limit */
     uv_timer_t look;           /* whether the shards live */

@@ -185,10 +185,10 @@ static void try_run_dir(struct trial *trial, const struct conf *conf)
     try_file(trial, conf, run_dir, BOOT_PID_FILE);
     try_file(trial, conf, run_dir, RECORD_NAME);
     close(run_dir);
-    bool managed = false;
+    bool workers = false;
     for (uint32_t i = 0; i < conf->npools; i++)
-        managed |= conf->pools[i].command != NULL;
-    if (managed)
+        workers |= conf->pools[i].command != NULL;
+    if (workers)
         try_subfolder(trial, conf->run_dir, CONF_MANAGED_DIR);
     snprintf(path, sizeof(path), "%s/" BOOT_PID_FILE, conf->run_dir);
     long holder = lstat(path, &st) < 0 ? 0 : holder_of(&st);

@@ -5,7 +5,7 @@
 
 #include "common/siphash.h"
 
-/* Not secret: stamps are compared with those that the program before us has taken. */
+/* Not secret: fingerprints are compared with those that the program before us has taken. */
 static const struct hash_key key = {0x66726f6e7464776fULL, 0x726b65727374616dULL};
 
 static uint64_t mix(uint64_t so_far, const void *bytes, size_t n)
@@ -24,18 +24,19 @@ static uint64_t mix_file(uint64_t so_far, const char *path)
     return mix(so_far, facts, sizeof(facts));
 }
 
-struct stamp stamp_take(const char *path, char *const *command, size_t n, const char *user)
+struct fingerprint fingerprint_take(
+    const char *path, char *const *command, size_t n, const char *user)
 {
-    struct stamp stamp = {0};
-    stamp.command = mix(stamp.command, user, user == NULL ? 0 : strlen(user));
-    stamp.files = mix_file(stamp.files, path);
+    struct fingerprint fingerprint = {0};
+    fingerprint.command = mix(fingerprint.command, user, user == NULL ? 0 : strlen(user));
+    fingerprint.files = mix_file(fingerprint.files, path);
     for (size_t i = 0; i < n; i++) {
-        stamp.command = mix(stamp.command, command[i], strlen(command[i]));
+        fingerprint.command = mix(fingerprint.command, command[i], strlen(command[i]));
         const char *value = strchr(command[i], '=');
         if (i > 0) /* the program's own name need not be its path */
-            stamp.files = mix_file(stamp.files, command[i]);
+            fingerprint.files = mix_file(fingerprint.files, command[i]);
         if (i > 0 && value != NULL)
-            stamp.files = mix_file(stamp.files, value + 1);
+            fingerprint.files = mix_file(fingerprint.files, value + 1);
     }
-    return stamp;
+    return fingerprint;
 }

@@ -5,7 +5,7 @@
 #include "common/base.h"
 
 /* What a command was made of when it was looked at. Two of them are the same or they are not. */
-struct stamp {
+struct fingerprint {
     uint64_t command; /* its words, and who runs it */
     uint64_t
         files; /* device, inode, size and time of the program and of arguments that are files */
@@ -16,9 +16,10 @@ struct stamp {
  * a file where a regular file has that name (or what comes after its '='), seen from the working
  * directory. user: the name, may be NULL.
  */
-struct stamp stamp_take(const char *path, char *const *command, size_t n, const char *user);
+struct fingerprint fingerprint_take(
+    const char *path, char *const *command, size_t n, const char *user);
 
-static inline bool stamp_equal(const struct stamp *a, const struct stamp *b)
+static inline bool fingerprint_equal(const struct fingerprint *a, const struct fingerprint *b)
 {
     return a->command == b->command && a->files == b->files;
 }

@@ -1,8 +1,8 @@
 /*
- * probe_open() connects; the socket listens before its worker runs, so that succeeds at once, and
- * the front's HELLO is written. on_readable() waits for the worker's HELLO, says GOAWAY, and calls
- * ready(). Whatever goes wrong (no room in the backlog, the worker closes or says something else),
- * all of it is tried again a little later.
+ * readiness_open() connects; the socket listens before its worker runs, so that succeeds at once,
+ * and the front's HELLO is written. on_readable() waits for the worker's HELLO, says GOAWAY, and
+ * calls ready(). Whatever goes wrong (no room in the backlog, the worker closes or says something
+ * else), all of it is tried again a little later.
  *
  * To the worker this is a front of its own: its `instance` is not that of our shards, so that
  * nothing that is meant for their connections comes here.
@@ -26,7 +26,7 @@ enum {
     HELLO_MAX = 256 * 1024, /* bytes that a worker's HELLO may have: 256 methods fit many times */
 };
 
-static void try(struct probe *probe);
+static void try(struct readiness *readiness);
 
 static void on_retry(uv_timer_t *timer)
 {
@@ -35,32 +35,32 @@ static void on_retry(uv_timer_t *timer)
 
 static void on_handle_closed(uv_handle_t *handle)
 {
-    struct probe *probe = handle->data;
-    if (--probe->open == 0)
-        mem_free(probe);
+    struct readiness *readiness = handle->data;
+    if (--readiness->open == 0)
+        mem_free(readiness);
 }
 
 /* A socket's handle cannot be used again before its close has come back. */
 static void on_socket_closed(uv_handle_t *handle)
 {
-    struct probe *probe = handle->data;
-    close(probe->fd);
-    probe->fd = -1;
+    struct readiness *readiness = handle->data;
+    close(readiness->fd);
+    readiness->fd = -1;
     on_handle_closed(handle);
 }
 
-static void drop_socket(struct probe *probe)
+static void drop_socket(struct readiness *readiness)
 {
-    buf_deinit(&probe->in);
-    if (probe->fd >= 0 && !uv_is_closing((uv_handle_t *)&probe->poll))
-        uv_close((uv_handle_t *)&probe->poll, on_socket_closed);
+    buf_deinit(&readiness->in);
+    if (readiness->fd >= 0 && !uv_is_closing((uv_handle_t *)&readiness->poll))
+        uv_close((uv_handle_t *)&readiness->poll, on_socket_closed);
 }
 
-static void try_later(struct probe *probe, const char *wrong)
+static void try_later(struct readiness *readiness, const char *wrong)
 {
-    probe->wrong = wrong;
-    drop_socket(probe);
-    CHECK(uv_timer_start(&probe->retry, on_retry, RETRY_MS, 0) == 0);
+    readiness->wrong = wrong;
+    drop_socket(readiness);
+    CHECK(uv_timer_start(&readiness->retry, on_retry, RETRY_MS, 0) == 0);
 }
 
 static int append_frame(struct buf *out, enum frame_type type, const struct buf *body)
@@ -88,25 +88,26 @@ static int make_hello(const char *pool, struct buf *out)
 }
 
 /* The worker sees a front that leaves. Without this it sees one that is gone, which is as good. */
-static void say_goaway(struct probe *probe)
+static void say_goaway(struct readiness *readiness)
 {
     struct buf body = {0};
     struct buf out = {0};
     if (goaway_write(&body, "was only asking", -1) == 0 &&
         append_frame(&out, FRAME_GOAWAY, &body) == 0)
-        send(probe->fd, buf_data(&out), buf_len(&out), MSG_NOSIGNAL);
+        send(readiness->fd, buf_data(&out), buf_len(&out), MSG_NOSIGNAL);
     buf_deinit(&body);
     buf_deinit(&out);
 }
 
 /* Returns NULL with *ret_ready, or what is wrong. */
-static const char *judge(struct probe *probe, bool *ret_ready)
+static const char *judge(struct readiness *readiness, bool *ret_ready)
 {
     struct frame frame;
     size_t used;
-    int r = frame_read(buf_data(&probe->in), buf_len(&probe->in), HELLO_MAX, &frame, &used);
+    int r = frame_read(buf_data(&readiness->in), buf_len(&readiness->in), HELLO_MAX, &frame, &used);
     *ret_ready = false;
-    const char *guess = r == 0 ? NULL : frame_guess(buf_data(&probe->in), buf_len(&probe->in));
+    const char *guess = r == 0 ? NULL
+                               : frame_guess(buf_data(&readiness->in), buf_len(&readiness->in));
     if (guess != NULL)
         return guess;
     if (r == FRAME_E_MORE)
@@ -130,100 +131,101 @@ static const char *judge(struct probe *probe, bool *ret_ready)
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
     (void)events;
-    struct probe *probe = poll->data;
-    char *room = buf_room(&probe->in, 4096);
+    struct readiness *readiness = poll->data;
+    char *room = buf_room(&readiness->in, 4096);
     if (room == NULL || status < 0) {
-        try_later(probe, room == NULL ? "no memory" : "its channel fails");
+        try_later(readiness, room == NULL ? "no memory" : "its channel fails");
         return;
     }
-    ssize_t n = read(probe->fd, room, 4096);
+    ssize_t n = read(readiness->fd, room, 4096);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
-        try_later(probe, "it closes the channel instead of HELLO");
+        try_later(readiness, "it closes the channel instead of HELLO");
         return;
     }
-    buf_added(&probe->in, (size_t)n);
+    buf_added(&readiness->in, (size_t)n);
     bool ready;
-    const char *wrong = judge(probe, &ready);
+    const char *wrong = judge(readiness, &ready);
     if (wrong != NULL) {
-        try_later(probe, wrong);
+        try_later(readiness, wrong);
     } else if (ready) {
-        say_goaway(probe);
-        drop_socket(probe);
-        probe->ready(probe->data);
+        say_goaway(readiness);
+        drop_socket(readiness);
+        readiness->ready(readiness->data);
     }
 }
 
-static const char *dial(struct probe *probe)
+static const char *dial(struct readiness *readiness)
 {
     struct buf hello = {0};
-    if (connect(probe->fd, (struct sockaddr *)&probe->address, sizeof(probe->address)) < 0)
+    if (connect(readiness->fd, (struct sockaddr *)&readiness->address, sizeof(readiness->address)) <
+        0)
         return errno == EAGAIN ? "its backlog is full" : "its socket cannot be dialled";
-    int r = make_hello(probe->pool, &hello);
+    int r = make_hello(readiness->pool, &hello);
     /* A socket that is new has room for it. */
-    if (r == 0 && send(probe->fd, buf_data(&hello), buf_len(&hello), MSG_NOSIGNAL) !=
+    if (r == 0 && send(readiness->fd, buf_data(&hello), buf_len(&hello), MSG_NOSIGNAL) !=
                       (ssize_t)buf_len(&hello))
         r = -EPIPE;
     buf_deinit(&hello);
     return r < 0 ? "HELLO cannot be sent" : NULL;
 }
 
-static void try(struct probe *probe)
+static void try(struct readiness *readiness)
 {
-    if (probe->fd >= 0) { /* the last one has not come back from its close */
-        try_later(probe, probe->wrong);
+    if (readiness->fd >= 0) { /* the last one has not come back from its close */
+        try_later(readiness, readiness->wrong);
         return;
     }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || loop_poll_init(probe->retry.loop, &probe->poll, fd) < 0) {
+    if (fd < 0 || loop_poll_init(readiness->retry.loop, &readiness->poll, fd) < 0) {
         if (fd >= 0)
             close(fd);
-        try_later(probe, "there is no descriptor to dial it with");
+        try_later(readiness, "there is no descriptor to dial it with");
         return;
     }
-    probe->fd = fd;
-    probe->open++;
-    probe->poll.data = probe;
-    const char *wrong = dial(probe);
+    readiness->fd = fd;
+    readiness->open++;
+    readiness->poll.data = readiness;
+    const char *wrong = dial(readiness);
     if (wrong != NULL) {
-        try_later(probe, wrong);
+        try_later(readiness, wrong);
         return;
     }
-    probe->wrong = "it does not answer";
-    CHECK(uv_poll_start(&probe->poll, UV_READABLE, on_readable) == 0);
+    readiness->wrong = "it does not answer";
+    CHECK(uv_poll_start(&readiness->poll, UV_READABLE, on_readable) == 0);
 }
 
-int probe_open(uv_loop_t *loop, const char *path, const char *pool, void (*ready)(void *data),
-    void *data, struct probe **ret_probe)
+int readiness_open(uv_loop_t *loop, const char *path, const char *pool, void (*ready)(void *data),
+    void *data, struct readiness **ret_readiness)
 {
-    struct probe *probe = mem_zalloc(sizeof(*probe));
-    if (probe == NULL)
+    struct readiness *readiness = mem_zalloc(sizeof(*readiness));
+    if (readiness == NULL)
         return -ENOMEM;
-    CHECK(strlen(path) < sizeof(probe->address.sun_path));
-    probe->address.sun_family = AF_UNIX;
-    memcpy(probe->address.sun_path, path, strlen(path));
-    probe->pool = pool;
-    probe->ready = ready;
-    probe->data = data;
-    probe->fd = -1;
-    CHECK(uv_timer_init(loop, &probe->retry) == 0);
-    probe->retry.data = probe;
-    probe->open = 1;
-    try(probe);
-    *ret_probe = probe;
+    CHECK(strlen(path) < sizeof(readiness->address.sun_path));
+    readiness->address.sun_family = AF_UNIX;
+    memcpy(readiness->address.sun_path, path, strlen(path));
+    readiness->pool = pool;
+    readiness->ready = ready;
+    readiness->data = data;
+    readiness->fd = -1;
+    CHECK(uv_timer_init(loop, &readiness->retry) == 0);
+    readiness->retry.data = readiness;
+    readiness->open = 1;
+    try(readiness);
+    *ret_readiness = readiness;
     return 0;
 }
 
-const char *probe_wrong(const struct probe *probe)
+const char *readiness_wrong(const struct readiness *readiness)
 {
-    return probe->wrong == NULL ? "it does not answer" : probe->wrong;
+    return readiness->wrong == NULL ? "it does not answer" : readiness->wrong;
 }
 
-void probe_close(struct probe *probe)
+void readiness_close(struct readiness *readiness)
 {
-    if (probe == NULL)
+    if (readiness == NULL)
         return;
-    drop_socket(probe);
-    uv_close((uv_handle_t *)&probe->retry, on_handle_closed);
+    drop_socket(readiness);
+    uv_close((uv_handle_t *)&readiness->retry, on_handle_closed);
 }

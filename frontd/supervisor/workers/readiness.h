@@ -7,7 +7,7 @@
 
 #include "common/buf.h"
 
-struct probe {
+struct readiness {
     uv_poll_t poll;
     uv_timer_t retry;
     struct buf in;
@@ -21,15 +21,15 @@ struct probe {
 };
 
 /*
- * Asks until the worker has answered or the probe is closed; whoever started it sets the time
+ * Asks until the worker has answered or the question is closed; whoever started it sets the time
  * limit. path: of its socket. pool: borrowed until the end. ready: called once, from the loop; the
- * probe still is to be closed then. Returns 0 with *ret_probe, or -errno.
+ * question still is to be closed then. Returns 0 with *ret_readiness, or -errno.
  */
-int probe_open(uv_loop_t *loop, const char *path, const char *pool, void (*ready)(void *data),
-    void *data, struct probe **ret_probe);
+int readiness_open(uv_loop_t *loop, const char *path, const char *pool, void (*ready)(void *data),
+    void *data, struct readiness **ret_readiness);
 
 /* What was wrong when it was last tried; static text. */
-const char *probe_wrong(const struct probe *probe);
+const char *readiness_wrong(const struct readiness *readiness);
 
 /* Accepts NULL. */
-void probe_close(struct probe *probe);
+void readiness_close(struct readiness *readiness);

@@ -27,7 +27,7 @@ bool remains_exist(pid_t leader)
 
 static void describe(const struct remains *remains, char out[OUTPUT_NAME_MAX])
 {
-    const struct managed_process *process = &remains->process;
+    const struct worker_dir_process *process = &remains->process;
     snprintf(out, OUTPUT_NAME_MAX, "worker %s/%u (pid %ld)", process->name.pool, process->name.slot,
         (long)process->pid);
 }
@@ -46,10 +46,10 @@ void remains_destroy(struct remains *remains)
 
 static void forget(struct remains *remains)
 {
-    struct managed *managed = remains->managed;
+    struct workers *workers = remains->workers;
     remains_destroy(remains);
-    managed_note_processes(managed);
-    managed_tidy(managed);
+    workers_note_processes(workers);
+    workers_tidy(workers);
 }
 
 static void on_look(uv_timer_t *timer)
@@ -91,7 +91,7 @@ void remains_kill(struct remains *remains)
     remains->until = uv_now(remains->timer.loop) + END_MS;
 }
 
-void remains_add(struct managed *managed, const struct managed_process *process,
+void remains_add(struct workers *workers, const struct worker_dir_process *process,
     struct output *output, uint64_t until, bool asked)
 {
     struct remains *remains = mem_zalloc(sizeof(*remains));
@@ -100,13 +100,13 @@ void remains_add(struct managed *managed, const struct managed_process *process,
         output_close(output);
         return;
     }
-    remains->managed = managed;
+    remains->workers = workers;
     remains->process = *process;
     remains->output = output;
     remains->until = until;
-    CHECK(uv_timer_init(managed->loop, &remains->timer) == 0);
+    CHECK(uv_timer_init(workers->loop, &remains->timer) == 0);
     remains->timer.data = remains;
-    list_append(&managed->remains, &remains->node);
+    list_append(&workers->remains, &remains->node);
     if (until == 0) {
         remains_kill(remains);
         remains->told = true;

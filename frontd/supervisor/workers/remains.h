@@ -12,13 +12,13 @@
 #include "frontd/supervisor/workers/output.h"
 #include "frontd/supervisor/workers/worker_dir.h"
 
-struct managed;
+struct workers;
 
 struct remains {
-    struct list node; /* of managed->remains */
-    struct managed *managed;
-    struct managed_process process; /* whose group it is */
-    struct output *output;          /* they may still write to it; NULL: nobody reads it */
+    struct list node; /* of workers->remains */
+    struct workers *workers;
+    struct worker_dir_process process; /* whose group it is */
+    struct output *output;             /* they may still write to it; NULL: nobody reads it */
     uv_timer_t timer;
     uint64_t until; /* ms of the loop's clock: then they are killed, or given up */
     bool told;      /* that there are some */
@@ -33,7 +33,7 @@ bool remains_exist(pid_t leader);
  * clock, in ms; 0: they are killed now. asked: they have been sent SIGTERM already, else they are
  * now.
  */
-void remains_add(struct managed *managed, const struct managed_process *process,
+void remains_add(struct workers *workers, const struct worker_dir_process *process,
     struct output *output, uint64_t until, bool asked);
 
 /* Kills them, unless that has been done: the end is seen a moment later. */

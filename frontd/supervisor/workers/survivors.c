@@ -45,11 +45,11 @@ static bool signal_group(const struct survivor *survivor, int number)
 
 static void leave_remains(const struct survivor *survivor)
 {
-    struct managed *managed = survivor->managed;
-    uint64_t until = uv_now(managed->loop) + managed->drain + KILL_GRACE_MS;
+    struct workers *workers = survivor->workers;
+    uint64_t until = uv_now(workers->loop) + workers->drain + KILL_GRACE_MS;
     if (survivor->leaving)
         until = survivor->until;
-    remains_add(managed, &survivor->process, NULL, survivor->killed ? 0 : until, survivor->asked);
+    remains_add(workers, &survivor->process, NULL, survivor->killed ? 0 : until, survivor->asked);
 }
 
 static void on_ended(uv_poll_t *poll, int status, int events)
@@ -57,37 +57,37 @@ static void on_ended(uv_poll_t *poll, int status, int events)
     (void)status;
     (void)events;
     struct survivor *survivor = poll->data;
-    struct managed *managed = survivor->managed;
-    char path[MANAGED_PATH_MAX];
+    struct workers *workers = survivor->workers;
+    char path[WORKER_PATH_MAX];
     log_write(survivor->leaving ? LOG_INFO : LOG_WARNING,
         "worker %s/%u (pid %ld) of the frontd before has ended", survivor->process.name.pool,
         survivor->process.name.slot, (long)survivor->process.pid);
-    managed_dir_path(managed->dir, &survivor->process.name, path);
+    worker_dir_path(workers->dir, &survivor->process.name, path);
     if (!survivor->leaving)
         unlink(path);
     if (remains_exist(survivor->process.pid))
         leave_remains(survivor);
     survivor_destroy(survivor);
-    managed_note_processes(managed);
-    managed_tidy(managed);
+    workers_note_processes(workers);
+    workers_tidy(workers);
 }
 
 /* Of a worker that has ended, as it seems: whoever has its group's number now may be anybody. */
-static void end_group(struct managed *managed, const struct managed_process *process)
+static void end_group(struct workers *workers, const struct worker_dir_process *process)
 {
     if (process_group_lives(process->pid, process->birth))
         remains_add(
-            managed, process, NULL, uv_now(managed->loop) + managed->drain + KILL_GRACE_MS, false);
+            workers, process, NULL, uv_now(workers->loop) + workers->drain + KILL_GRACE_MS, false);
 }
 
-void survivor_add(struct managed *managed, const struct managed_process *process)
+void survivor_add(struct workers *workers, const struct worker_dir_process *process)
 {
     int pidfd = pidfd_open(process->pid, 0);
     if (pidfd < 0) {
         if (process->same_boot) {
             log_warning("worker %s/%u (pid %ld) of the frontd before has ended meanwhile",
                 process->name.pool, process->name.slot, (long)process->pid);
-            end_group(managed, process);
+            end_group(workers, process);
         }
         return;
     }
@@ -95,18 +95,18 @@ void survivor_add(struct managed *managed, const struct managed_process *process
     struct survivor *survivor = NULL;
     if (birth != 0 && birth == process->birth)
         survivor = mem_zalloc(sizeof(*survivor));
-    if (survivor == NULL || loop_poll_init(managed->loop, &survivor->poll, pidfd) < 0) {
+    if (survivor == NULL || loop_poll_init(workers->loop, &survivor->poll, pidfd) < 0) {
         close(pidfd);
         mem_free(survivor);
         return;
     }
-    survivor->managed = managed;
+    survivor->workers = workers;
     survivor->process = *process;
     survivor->pidfd = pidfd;
     survivor->open = 2;
-    CHECK(uv_timer_init(managed->loop, &survivor->limit) == 0);
+    CHECK(uv_timer_init(workers->loop, &survivor->limit) == 0);
     survivor->poll.data = survivor->limit.data = survivor;
-    list_append(&managed->survivors, &survivor->node);
+    list_append(&workers->survivors, &survivor->node);
     CHECK(uv_poll_start(&survivor->poll, UV_READABLE, on_ended) == 0);
     log_info("worker %s/%u (pid %ld) of the frontd before still runs: it serves until workers of "
              "ours do",
@@ -125,14 +125,14 @@ static void on_limit(uv_timer_t *timer)
 
 void survivor_retire(struct survivor *survivor)
 {
-    char path[MANAGED_PATH_MAX];
+    char path[WORKER_PATH_MAX];
     if (survivor->leaving)
         return;
     survivor->leaving = true;
-    managed_dir_path(survivor->managed->dir, &survivor->process.name, path);
+    worker_dir_path(survivor->workers->dir, &survivor->process.name, path);
     unlink(path);
     survivor->asked = signal_group(survivor, SIGTERM);
-    uint64_t limit = survivor->managed->drain + KILL_GRACE_MS;
-    survivor->until = uv_now(survivor->managed->loop) + limit;
+    uint64_t limit = survivor->workers->drain + KILL_GRACE_MS;
+    survivor->until = uv_now(survivor->workers->loop) + limit;
     CHECK(uv_timer_start(&survivor->limit, on_limit, limit, 0) == 0);
 }

@@ -10,12 +10,12 @@
 #include "common/list.h"
 #include "frontd/supervisor/workers/worker_dir.h"
 
-struct managed;
+struct workers;
 
 struct survivor {
-    struct list node; /* of managed->survivors */
-    struct managed *managed;
-    struct managed_process process;
+    struct list node; /* of workers->survivors */
+    struct workers *workers;
+    struct worker_dir_process process;
     uv_poll_t poll; /* of the pidfd: readable when the process has ended */
     uv_timer_t limit;
     uint64_t until; /* ms of the loop's clock: when that is due, once it leaves */
@@ -30,7 +30,7 @@ struct survivor {
  * Takes in a process if it is still the one that is meant. Where it has ended, in this run of the
  * system, what is left of its process group is ended. Else nothing happens.
  */
-void survivor_add(struct managed *managed, const struct managed_process *process);
+void survivor_add(struct workers *workers, const struct worker_dir_process *process);
 
 /* Takes its socket away and asks it to finish, once. */
 void survivor_retire(struct survivor *survivor);

@@ -25,7 +25,7 @@ enum {
 
 #define PIDS "pids"
 
-/* The folder, if it is what managed_dir_make() has left; else -errno. */
+/* The folder, if it is what worker_dir_make() has left; else -errno. */
 static int open_dir(const char *dir)
 {
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -37,7 +37,7 @@ static int open_dir(const char *dir)
     return r;
 }
 
-int managed_dir_make(const char *dir, const struct launch_user *user)
+int worker_dir_make(const char *dir, const struct launch_user *user)
 {
     char error[512];
     struct stat st;
@@ -55,22 +55,22 @@ int managed_dir_make(const char *dir, const struct launch_user *user)
     return r;
 }
 
-static void write_path(const char *dir, const struct managed_name *name, const char *suffix,
-    char path[MANAGED_PATH_MAX])
+static void write_path(
+    const char *dir, const struct worker_name *name, const char *suffix, char path[WORKER_PATH_MAX])
 {
-    int n = snprintf(path, MANAGED_PATH_MAX, "%s/%s.%" PRIu32 "-%" PRIu32 ".%s", dir, name->pool,
+    int n = snprintf(path, WORKER_PATH_MAX, "%s/%s.%" PRIu32 "-%" PRIu32 ".%s", dir, name->pool,
         name->slot, name->serial, suffix);
-    CHECK(n > 0 && n < MANAGED_PATH_MAX); /* the config's check has seen to it */
+    CHECK(n > 0 && n < WORKER_PATH_MAX); /* the config's check has seen to it */
 }
 
-void managed_dir_path(const char *dir, const struct managed_name *name, char path[MANAGED_PATH_MAX])
+void worker_dir_path(const char *dir, const struct worker_name *name, char path[WORKER_PATH_MAX])
 {
     write_path(dir, name, "sock", path);
 }
 
-bool managed_dir_parse(const char *file, struct managed_name *ret_name)
+bool worker_dir_parse(const char *file, struct worker_name *ret_name)
 {
-    struct managed_name name = {0};
+    struct worker_name name = {0};
     char again[96];
     size_t n = strcspn(file, ".");
     if (n == 0 || n >= sizeof(name.pool) ||
@@ -117,17 +117,17 @@ static int bind_at(int dir, const char *path, const struct launch_user *user)
     return r;
 }
 
-int managed_dir_bind(const char *dir, struct managed_name *name, const struct launch_user *user)
+int worker_dir_bind(const char *dir, struct worker_name *name, const struct launch_user *user)
 {
-    char path[MANAGED_PATH_MAX];
-    char bound[MANAGED_PATH_MAX];
+    char path[WORKER_PATH_MAX];
+    char bound[WORKER_PATH_MAX];
     struct stat st;
-    managed_dir_path(dir, name, path);
+    worker_dir_path(dir, name, path);
     for (int i = 0; lstat(path, &st) == 0; i++) {
         if (i == SERIAL_TRIES)
             return -EEXIST;
         name->serial++;
-        managed_dir_path(dir, name, path);
+        worker_dir_path(dir, name, path);
     }
     write_path(dir, name, "new", bound);
     int folder = open_dir(dir);
@@ -145,7 +145,7 @@ int managed_dir_bind(const char *dir, struct managed_name *name, const struct la
 }
 
 /* Appends a line; boot: in which run of the system the process is. Returns 0 or -ENOMEM. */
-static int add_line(struct buf *text, const struct managed_process *process, const char *boot)
+static int add_line(struct buf *text, const struct worker_dir_process *process, const char *boot)
 {
     char line[160];
     int n = snprintf(line, sizeof(line), "%ld %" PRIu64 " %s.%" PRIu32 "-%" PRIu32 ".sock %s\n",
@@ -154,7 +154,7 @@ static int add_line(struct buf *text, const struct managed_process *process, con
     return buf_append(text, line, (size_t)n);
 }
 
-int managed_dir_write(const char *dir, const struct managed_process *processes, size_t n)
+int worker_dir_write(const char *dir, const struct worker_dir_process *processes, size_t n)
 {
     struct buf text = {0};
     int folder = open_dir(dir);
@@ -176,14 +176,14 @@ int managed_dir_write(const char *dir, const struct managed_process *processes, 
 
 /* Reads a line, which ends with a NUL; false where it is none of ours, or of another run of the
  * system. boot: of this one. */
-static bool read_line(const char *line, const char *boot, struct managed_process *ret_process)
+static bool read_line(const char *line, const char *boot, struct worker_dir_process *ret_process)
 {
-    struct managed_process process = {0};
+    struct worker_dir_process process = {0};
     long pid;
     char name[96];
     char in[PROCESS_BOOT_SIZE] = "";
     if (sscanf(line, "%ld %" SCNu64 " %95s %36s", &pid, &process.birth, name, in) < 3 || pid <= 1 ||
-        pid > INT32_MAX || !managed_dir_parse(name, &process.name))
+        pid > INT32_MAX || !worker_dir_parse(name, &process.name))
         return false;
     process.same_boot = in[0] != '\0' && strcmp(in, boot) == 0;
     if (in[0] != '\0' && boot[0] != '\0' && !process.same_boot)
@@ -193,7 +193,7 @@ static bool read_line(const char *line, const char *boot, struct managed_process
     return true;
 }
 
-ssize_t managed_dir_read(const char *dir, struct managed_process *ret_processes, size_t max)
+ssize_t worker_dir_read(const char *dir, struct worker_dir_process *ret_processes, size_t max)
 {
     char *text;
     size_t size;
@@ -214,17 +214,17 @@ ssize_t managed_dir_read(const char *dir, struct managed_process *ret_processes,
     return (ssize_t)n;
 }
 
-void managed_dir_sweep(const char *dir)
+void worker_dir_sweep(const char *dir)
 {
     DIR *found = opendir(dir);
     if (found == NULL)
         return;
     for (struct dirent *entry; (entry = readdir(found)) != NULL;) {
-        char path[MANAGED_PATH_MAX];
-        struct managed_name name;
+        char path[WORKER_PATH_MAX];
+        struct worker_name name;
         struct stat st;
         int n = snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name);
-        if ((size_t)n >= sizeof(path) || !managed_dir_parse(entry->d_name, &name))
+        if ((size_t)n >= sizeof(path) || !worker_dir_parse(entry->d_name, &name))
             continue;
         struct sockaddr_un address = address_of(path);
         int r = unix_socket_look(AT_FDCWD, path, &address, &st);

@@ -1,8 +1,8 @@
 /*
- * managed_worker_start() binds the socket (once; it stays while processes come and go), starts the
- * program, reads its output, and asks it by a probe whether it is ready. on_ready(): it serves. A
- * moment later, when the shards have found it too, on_timer() retires the one that it replaces.
- * managed_worker_retire() unlinks the socket, so that no shard dials it any more, and sends
+ * worker_process_start() binds the socket (once; it stays while processes come and go), starts the
+ * program, reads its output, and asks it whether it is ready (readiness.c). on_ready(): it serves.
+ * A moment later, when the shards have found it too, on_timer() retires the one that it replaces.
+ * worker_process_retire() unlinks the socket, so that no shard dials it any more, and sends
  * SIGTERM: the worker sends GOAWAY, finishes, and exits.
  *
  * Each worker leads a process group, and signals go to all of it. What is there of the group when
@@ -40,12 +40,12 @@ enum {
     KILL_GRACE_MS = 2000, /* what a worker gets beyond the drain limit before it is killed */
 };
 
-static uint64_t now_of(const struct managed_worker *worker)
+static uint64_t now_of(const struct worker_process *worker)
 {
     return uv_now(worker->timer.loop);
 }
 
-void managed_worker_describe(const struct managed_worker *worker, char out[OUTPUT_NAME_MAX])
+void worker_process_describe(const struct worker_process *worker, char out[OUTPUT_NAME_MAX])
 {
     if (worker->pid > 0)
         snprintf(out, OUTPUT_NAME_MAX, "worker %s/%u (pid %ld)", worker->name.pool,
@@ -54,7 +54,7 @@ void managed_worker_describe(const struct managed_worker *worker, char out[OUTPU
         snprintf(out, OUTPUT_NAME_MAX, "worker %s/%u", worker->name.pool, worker->name.slot);
 }
 
-uint64_t managed_worker_delay(uint64_t first, unsigned failures)
+uint64_t worker_process_delay(uint64_t first, unsigned failures)
 {
     uint64_t delay = first;
     for (unsigned i = 1; i < failures && delay < DELAY_MAX_MS; i++)
@@ -66,44 +66,45 @@ static void on_ready(void *data);
 
 static void on_timer(uv_timer_t *timer)
 {
-    struct managed_worker *worker = timer->data;
+    struct worker_process *worker = timer->data;
     char who[OUTPUT_NAME_MAX];
-    managed_worker_describe(worker, who);
+    worker_process_describe(worker, who);
     switch (worker->state) {
-    case MANAGED_WAITING: managed_worker_start(worker); break;
-    case MANAGED_STARTING:
-        log_error("%s is not ready in time: %s; killing it", who, probe_wrong(worker->probe));
-        managed_worker_kill(worker);
+    case WORKER_WAITING: worker_process_start(worker); break;
+    case WORKER_STARTING:
+        log_error(
+            "%s is not ready in time: %s; killing it", who, readiness_wrong(worker->readiness));
+        worker_process_kill(worker);
         break;
-    case MANAGED_SERVING:
+    case WORKER_SERVING:
         if (worker->suspected) {
             log_error("%s hangs: it does not answer a HELLO; killing it", who);
-            managed_worker_kill(worker);
+            worker_process_kill(worker);
             break;
         }
         worker->settled = true;
         if (worker->old != NULL)
-            managed_worker_retire(worker->old);
-        managed_pool_settled(worker->pool);
+            worker_process_retire(worker->old);
+        worker_pool_settled(worker->pool);
         break;
-    case MANAGED_LEAVING:
+    case WORKER_LEAVING:
         log_warning("%s is still there after the drain limit, killing it", who);
-        managed_worker_kill(worker);
+        worker_process_kill(worker);
         break;
     }
 }
 
-void managed_worker_arm(struct managed_worker *worker, uint64_t due)
+void worker_process_arm(struct worker_process *worker, uint64_t due)
 {
     uint64_t now = now_of(worker);
     worker->due = due;
     CHECK(uv_timer_start(&worker->timer, on_timer, due > now ? due - now : 0, 0) == 0);
 }
 
-struct managed_worker *managed_worker_new(
-    struct managed_pool *pool, uint32_t slot, struct managed_worker *old)
+struct worker_process *worker_process_new(
+    struct worker_pool *pool, uint32_t slot, struct worker_process *old)
 {
-    struct managed_worker *worker = mem_zalloc(sizeof(*worker));
+    struct worker_process *worker = mem_zalloc(sizeof(*worker));
     if (worker == NULL) {
         log_error("worker %s/%u: no memory for it", pool->name, slot);
         return NULL;
@@ -113,7 +114,7 @@ struct managed_worker *managed_worker_new(
     worker->pid = worker->listener = -1;
     worker->name.slot = slot;
     memcpy(worker->name.pool, pool->name, sizeof(worker->name.pool));
-    CHECK(uv_timer_init(pool->managed->loop, &worker->timer) == 0);
+    CHECK(uv_timer_init(pool->owner->loop, &worker->timer) == 0);
     worker->timer.data = worker;
     list_append(&pool->workers, &worker->node);
     return worker;
@@ -125,7 +126,7 @@ static void on_timer_closed(uv_handle_t *handle)
 }
 
 /* Whether the path is the socket that was made there. */
-static bool is_in_place(const struct managed_worker *worker, bool *ret_there)
+static bool is_in_place(const struct worker_process *worker, bool *ret_there)
 {
     struct stat st;
     bool found = lstat(worker->path, &st) == 0;
@@ -135,20 +136,20 @@ static bool is_in_place(const struct managed_worker *worker, bool *ret_there)
     return st.st_dev == worker->dev && st.st_ino == worker->ino;
 }
 
-bool managed_worker_lost_socket(const struct managed_worker *worker)
+bool worker_process_lost_socket(const struct worker_process *worker)
 {
     bool there;
     char who[OUTPUT_NAME_MAX];
     if (worker->path[0] == '\0' || is_in_place(worker, &there))
         return false;
-    managed_worker_describe(worker, who);
+    worker_process_describe(worker, who);
     log_warning("%s: its socket %s was %s: another one takes its place", who, worker->path,
         there ? "replaced" : "removed");
     return true;
 }
 
 /* Nobody can dial it any more. */
-void managed_worker_drop_socket(struct managed_worker *worker)
+void worker_process_drop_socket(struct worker_process *worker)
 {
     bool there;
     if (worker->path[0] != '\0' && is_in_place(worker, &there))
@@ -159,69 +160,69 @@ void managed_worker_drop_socket(struct managed_worker *worker)
     worker->listener = -1;
 }
 
-struct managed_worker *managed_worker_successor(const struct managed_worker *worker)
+struct worker_process *worker_process_successor(const struct worker_process *worker)
 {
     list_for_each (node, &worker->pool->workers) {
-        struct managed_worker *other = container_of(node, struct managed_worker, node);
+        struct worker_process *other = container_of(node, struct worker_process, node);
         if (other->old == worker)
             return other;
     }
     return NULL;
 }
 
-static void close_probe(struct managed_worker *worker)
+static void stop_asking(struct worker_process *worker)
 {
-    probe_close(worker->probe);
-    worker->probe = NULL;
+    readiness_close(worker->readiness);
+    worker->readiness = NULL;
 }
 
-static void release_process(struct managed_worker *worker)
+static void release_process(struct worker_process *worker)
 {
     output_close(worker->output);
     worker->output = NULL;
-    close_probe(worker);
+    stop_asking(worker);
     worker->pid = -1;
     worker->settled = worker->suspected = worker->killed = false;
     worker->judged = 0;
     uv_timer_stop(&worker->timer);
 }
 
-void managed_worker_destroy(struct managed_worker *worker)
+void worker_process_destroy(struct worker_process *worker)
 {
-    struct managed_worker *successor = managed_worker_successor(worker);
+    struct worker_process *successor = worker_process_successor(worker);
     if (successor != NULL)
         successor->old = NULL;
-    managed_worker_drop_socket(worker);
+    worker_process_drop_socket(worker);
     release_process(worker);
     list_remove(&worker->node);
     uv_close((uv_handle_t *)&worker->timer, on_timer_closed);
 }
 
-static void wait_for_restart(struct managed_worker *worker)
+static void wait_for_restart(struct worker_process *worker)
 {
-    uint64_t delay = managed_worker_delay(worker->pool->conf->restart_delay, worker->failures);
-    worker->state = MANAGED_WAITING;
+    uint64_t delay = worker_process_delay(worker->pool->conf->restart_delay, worker->failures);
+    worker->state = WORKER_WAITING;
     log_info("worker %s/%u will be started again in %llu ms", worker->name.pool, worker->name.slot,
         (unsigned long long)delay);
-    managed_worker_arm(worker, now_of(worker) + delay);
+    worker_process_arm(worker, now_of(worker) + delay);
 }
 
 /* It has no process, though nobody asked for its end. */
-static void fall(struct managed_worker *worker)
+static void fall(struct worker_process *worker)
 {
     if (worker->old != NULL) {
         log_error("pool %s: a new worker cannot take over, the old ones stay until the next reload",
             worker->name.pool);
-        managed_pool_stop_rolling(worker->pool);
-        managed_worker_destroy(worker);
-    } else if (managed_worker_successor(worker) != NULL || worker->pool->conf == NULL) {
-        managed_worker_destroy(worker);
+        worker_pool_stop_rolling(worker->pool);
+        worker_process_destroy(worker);
+    } else if (worker_process_successor(worker) != NULL || worker->pool->conf == NULL) {
+        worker_process_destroy(worker);
     } else {
         wait_for_restart(worker);
     }
 }
 
-void managed_worker_note_socket(struct managed_worker *worker)
+void worker_process_note_socket(struct worker_process *worker)
 {
     struct stat st;
     bool there = lstat(worker->path, &st) == 0 && S_ISSOCK(st.st_mode);
@@ -229,54 +230,54 @@ void managed_worker_note_socket(struct managed_worker *worker)
     worker->ino = there ? st.st_ino : 0;
 }
 
-static int bind_socket(struct managed_worker *worker)
+static int bind_socket(struct worker_process *worker)
 {
-    struct managed_pool *pool = worker->pool;
+    struct worker_pool *pool = worker->pool;
     if (worker->listener >= 0)
         return 0;
     worker->name.serial = pool->serial + 1;
-    int fd = managed_dir_bind(pool->managed->dir, &worker->name, &pool->managed->user);
+    int fd = worker_dir_bind(pool->owner->dir, &worker->name, &pool->owner->user);
     if (fd < 0)
         return fd;
     worker->listener = fd;
     pool->serial = worker->name.serial;
-    managed_dir_path(pool->managed->dir, &worker->name, worker->path);
-    managed_worker_note_socket(worker);
+    worker_dir_path(pool->owner->dir, &worker->name, worker->path);
+    worker_process_note_socket(worker);
     return 0;
 }
 
-int managed_worker_probe(struct managed_worker *worker)
+int worker_process_ask_ready(struct worker_process *worker)
 {
-    return probe_open(
-        worker->timer.loop, worker->path, worker->name.pool, on_ready, worker, &worker->probe);
+    return readiness_open(
+        worker->timer.loop, worker->path, worker->name.pool, on_ready, worker, &worker->readiness);
 }
 
 /* It runs. What it lacks to be of use here is the end of it, which is seen like any other. */
-static void attach(struct managed_worker *worker, int output)
+static void attach(struct worker_process *worker, int output)
 {
     char who[OUTPUT_NAME_MAX];
-    managed_worker_describe(worker, who);
+    worker_process_describe(worker, who);
     log_info("%s is started", who);
     worker->birth = process_birth(worker->pid);
-    worker->state = MANAGED_STARTING;
+    worker->state = WORKER_STARTING;
     int r = output_open(worker->timer.loop, output, who, &worker->output);
     if (r == 0)
-        r = managed_worker_probe(worker);
+        r = worker_process_ask_ready(worker);
     if (r < 0) {
         log_error("%s: cannot attend to it: %s; killing it", who, strerror(-r));
-        managed_worker_kill(worker);
+        worker_process_kill(worker);
         return;
     }
-    managed_worker_arm(worker, now_of(worker) + worker->pool->conf->start_timeout);
+    worker_process_arm(worker, now_of(worker) + worker->pool->conf->start_timeout);
 }
 
-void managed_worker_start(struct managed_worker *worker)
+void worker_process_start(struct worker_process *worker)
 {
-    struct managed_pool *pool = worker->pool;
+    struct worker_pool *pool = worker->pool;
     char path[4096];
     int output = -1;
-    CHECK(worker->state == MANAGED_WAITING && worker->pid < 0);
-    worker->stamp = pool->wanted;
+    CHECK(worker->state == WORKER_WAITING && worker->pid < 0);
+    worker->fingerprint = pool->wanted;
     const char *what = "make its socket";
     int r = bind_socket(worker);
     if (r == 0) {
@@ -288,7 +289,7 @@ void managed_worker_start(struct managed_worker *worker)
             .path = path,
             .command = pool->conf->command,
             .n = pool->conf->ncommand,
-            .user = &pool->managed->user,
+            .user = &pool->owner->user,
             .pool = pool->name,
             .listener = worker->listener,
         };
@@ -303,26 +304,26 @@ void managed_worker_start(struct managed_worker *worker)
         return;
     }
     attach(worker, output);
-    managed_note_processes(pool->managed);
+    workers_note_processes(pool->owner);
 }
 
 static void on_ready(void *data)
 {
-    struct managed_worker *worker = data;
+    struct worker_process *worker = data;
     char who[OUTPUT_NAME_MAX];
-    managed_worker_describe(worker, who);
+    worker_process_describe(worker, who);
     log_info("%s is ready", who);
-    close_probe(worker);
-    worker->state = MANAGED_SERVING;
+    stop_asking(worker);
+    worker->state = WORKER_SERVING;
     worker->served = now_of(worker);
-    managed_worker_arm(worker, worker->served + SETTLE_MS);
+    worker_process_arm(worker, worker->served + SETTLE_MS);
 }
 
-static void log_end(const struct managed_worker *worker, int status)
+static void log_end(const struct worker_process *worker, int status)
 {
     char who[OUTPUT_NAME_MAX];
-    bool asked = worker->state == MANAGED_LEAVING;
-    managed_worker_describe(worker, who);
+    bool asked = worker->state == WORKER_LEAVING;
+    worker_process_describe(worker, who);
     if (WIFSIGNALED(status))
         log_write(asked ? LOG_INFO : LOG_ERROR, "%s was ended by signal %d", who, WTERMSIG(status));
     else
@@ -331,21 +332,21 @@ static void log_end(const struct managed_worker *worker, int status)
 }
 
 /* Others of its group are there still, with its output. */
-static void leave_remains(struct managed_worker *worker)
+static void leave_remains(struct worker_process *worker)
 {
-    struct managed *managed = worker->pool->managed;
-    const struct managed_process process = {
+    struct workers *workers = worker->pool->owner;
+    const struct worker_dir_process process = {
         .pid = worker->pid, .birth = worker->birth, .name = worker->name};
-    bool asked = worker->state == MANAGED_LEAVING;
-    uint64_t until = asked ? worker->due : now_of(worker) + managed->drain + KILL_GRACE_MS;
-    remains_add(managed, &process, worker->output, worker->killed ? 0 : until, asked);
+    bool asked = worker->state == WORKER_LEAVING;
+    uint64_t until = asked ? worker->due : now_of(worker) + workers->drain + KILL_GRACE_MS;
+    remains_add(workers, &process, worker->output, worker->killed ? 0 : until, asked);
     worker->output = NULL;
 }
 
-void managed_worker_ended(struct managed_worker *worker, int status)
+void worker_process_ended(struct worker_process *worker, int status)
 {
-    bool steady = worker->state == MANAGED_SERVING && now_of(worker) - worker->served >= STEADY_MS;
-    struct managed *managed = worker->pool->managed;
+    bool steady = worker->state == WORKER_SERVING && now_of(worker) - worker->served >= STEADY_MS;
+    struct workers *workers = worker->pool->owner;
     bool leaves_some = remains_exist(worker->pid);
     /* What it said last comes before the news of its end. */
     if (!leaves_some) {
@@ -356,80 +357,80 @@ void managed_worker_ended(struct managed_worker *worker, int status)
     if (leaves_some)
         leave_remains(worker);
     release_process(worker);
-    if (worker->state == MANAGED_LEAVING) {
-        managed_worker_destroy(worker);
+    if (worker->state == WORKER_LEAVING) {
+        worker_process_destroy(worker);
     } else {
         worker->failures = steady ? 1 : worker->failures + 1;
         fall(worker);
     }
-    managed_note_processes(managed);
+    workers_note_processes(workers);
 }
 
-void managed_worker_retire(struct managed_worker *worker)
+void worker_process_retire(struct worker_process *worker)
 {
     char who[OUTPUT_NAME_MAX];
-    struct managed_worker *successor = managed_worker_successor(worker);
-    if (worker->state == MANAGED_LEAVING)
+    struct worker_process *successor = worker_process_successor(worker);
+    if (worker->state == WORKER_LEAVING)
         return;
     if (successor != NULL)
         successor->old = NULL;
     worker->old = NULL;
     if (worker->pid < 0) {
-        managed_worker_destroy(worker);
+        worker_process_destroy(worker);
         return;
     }
-    managed_worker_drop_socket(worker);
-    close_probe(worker);
+    worker_process_drop_socket(worker);
+    stop_asking(worker);
     worker->suspected = false;
-    worker->state = MANAGED_LEAVING;
-    managed_worker_describe(worker, who);
+    worker->state = WORKER_LEAVING;
+    worker_process_describe(worker, who);
     log_info("%s is asked to finish", who);
     launch_signal(worker->pid, SIGTERM);
-    managed_worker_arm(worker, now_of(worker) + worker->pool->managed->drain + KILL_GRACE_MS);
+    worker_process_arm(worker, now_of(worker) + worker->pool->owner->drain + KILL_GRACE_MS);
 }
 
 static void on_alive(void *data)
 {
-    struct managed_worker *worker = data;
+    struct worker_process *worker = data;
     char who[OUTPUT_NAME_MAX];
-    managed_worker_describe(worker, who);
+    worker_process_describe(worker, who);
     log_info("%s answers a HELLO, it is left alone", who);
-    close_probe(worker);
+    stop_asking(worker);
     worker->suspected = false;
     worker->judged = now_of(worker);
     uv_timer_stop(&worker->timer);
 }
 
-void managed_worker_suspect(struct managed_worker *worker, bool late)
+void worker_process_suspect(struct worker_process *worker, bool late)
 {
     const struct conf_pool *conf = worker->pool->conf;
     uint64_t now = now_of(worker);
     char who[OUTPUT_NAME_MAX];
-    if (worker->state != MANAGED_SERVING || !worker->settled || worker->suspected || conf == NULL)
+    if (worker->state != WORKER_SERVING || !worker->settled || worker->suspected || conf == NULL)
         return;
-    managed_worker_describe(worker, who);
+    worker_process_describe(worker, who);
     if (late) {
         if (now - worker->served < conf->kill_after)
             return;
         log_error("%s hangs: it has not answered a call; killing it", who);
         worker->suspected = true; /* it is killed once */
-        managed_worker_kill(worker);
+        worker_process_kill(worker);
         return;
     }
     if (worker->judged != 0 && now - worker->judged < conf->worker_timeout)
         return;
-    int r = probe_open(
-        worker->timer.loop, worker->path, worker->name.pool, on_alive, worker, &worker->probe);
+    int r = readiness_open(
+        worker->timer.loop, worker->path, worker->name.pool, on_alive, worker, &worker->readiness);
     if (r < 0) {
         log_error("%s may hang, and cannot be asked: %s", who, strerror(-r));
         return;
     }
     log_warning("%s seems to hang, asking it", who);
     worker->suspected = true;
-    managed_worker_arm(worker, now + conf->worker_timeout);
+    worker_process_arm(worker, now + conf->worker_timeout);
 }
 
-void managed_worker_kill(struct managed_worker *worker)
+void worker_process_kill(struct worker_process *worker)
 {
     if (worker->pid <= 0)
         return;

@@ -15,14 +15,14 @@ enum {
     PROCESSES_MAX = 4 * CONF_MANAGED_MAX,
 };
 
-static struct managed_pool *pool_of(struct list *node)
+static struct worker_pool *pool_of(struct list *node)
 {
-    return container_of(node, struct managed_pool, node);
+    return container_of(node, struct worker_pool, node);
 }
 
-static struct managed_worker *worker_of(struct list *node)
+static struct worker_process *worker_of(struct list *node)
 {
-    return container_of(node, struct managed_worker, node);
+    return container_of(node, struct worker_process, node);
 }
 
 static struct survivor *survivor_of(struct list *node)
@@ -35,22 +35,22 @@ static struct remains *remains_of(struct list *node)
     return container_of(node, struct remains, node);
 }
 
-void managed_init(struct managed *managed, uv_loop_t *loop, const char *run_dir)
+void workers_init(struct workers *workers, uv_loop_t *loop, const char *run_dir)
 {
-    *managed = (struct managed){.loop = loop};
-    list_init(&managed->pools);
-    list_init(&managed->survivors);
-    list_init(&managed->remains);
+    *workers = (struct workers){.loop = loop};
+    list_init(&workers->pools);
+    list_init(&workers->survivors);
+    list_init(&workers->remains);
     /* Longer than a socket's path may be, it stays empty: there are no managed pools then. */
-    int n = snprintf(managed->dir, sizeof(managed->dir), "%.*s/" CONF_MANAGED_DIR,
-        (int)sizeof(managed->dir), run_dir);
-    if ((size_t)n >= sizeof(managed->dir))
-        managed->dir[0] = '\0';
+    int n = snprintf(workers->dir, sizeof(workers->dir), "%.*s/" CONF_MANAGED_DIR,
+        (int)sizeof(workers->dir), run_dir);
+    if ((size_t)n >= sizeof(workers->dir))
+        workers->dir[0] = '\0';
 }
 
-static struct managed_pool *find_pool(const struct managed *managed, const char *name)
+static struct worker_pool *find_pool(const struct workers *workers, const char *name)
 {
-    list_for_each (node, &managed->pools) {
+    list_for_each (node, &workers->pools) {
         if (strcmp(pool_of(node)->name, name) == 0)
             return pool_of(node);
     }
@@ -76,43 +76,43 @@ static bool has_managed(const struct conf *conf)
     return false;
 }
 
-static size_t list_processes(const struct managed *managed, struct managed_process *processes)
+static size_t list_processes(const struct workers *workers, struct worker_dir_process *processes)
 {
     size_t n = 0;
-    list_for_each (node, &managed->pools) {
+    list_for_each (node, &workers->pools) {
         list_for_each (each, &pool_of(node)->workers) {
-            const struct managed_worker *worker = worker_of(each);
+            const struct worker_process *worker = worker_of(each);
             if (worker->pid > 0 && n < PROCESSES_MAX)
-                processes[n++] = (struct managed_process){
+                processes[n++] = (struct worker_dir_process){
                     .pid = worker->pid, .birth = worker->birth, .name = worker->name};
         }
     }
-    list_for_each (node, &managed->survivors) {
+    list_for_each (node, &workers->survivors) {
         if (n < PROCESSES_MAX)
             processes[n++] = survivor_of(node)->process;
     }
-    list_for_each (node, &managed->remains) {
+    list_for_each (node, &workers->remains) {
         if (n < PROCESSES_MAX)
             processes[n++] = remains_of(node)->process;
     }
     return n;
 }
 
-void managed_note_processes(struct managed *managed)
+void workers_note_processes(struct workers *workers)
 {
-    struct managed_process *processes = mem_zalloc(PROCESSES_MAX * sizeof(*processes));
+    struct worker_dir_process *processes = mem_zalloc(PROCESSES_MAX * sizeof(*processes));
     int r = -ENOMEM;
     if (processes != NULL)
-        r = managed_dir_write(managed->dir, processes, list_processes(managed, processes));
+        r = worker_dir_write(workers->dir, processes, list_processes(workers, processes));
     if (r < 0)
-        log_warning("%s/pids: cannot write it: %s", managed->dir, strerror(-r));
+        log_warning("%s/pids: cannot write it: %s", workers->dir, strerror(-r));
     mem_free(processes);
 }
 
-static bool has_survivor(const struct managed *managed, const struct managed_name *name)
+static bool has_survivor(const struct workers *workers, const struct worker_name *name)
 {
-    list_for_each (node, &managed->survivors) {
-        const struct managed_name *other = &survivor_of(node)->process.name;
+    list_for_each (node, &workers->survivors) {
+        const struct worker_name *other = &survivor_of(node)->process.name;
         if (strcmp(other->pool, name->pool) == 0 && other->slot == name->slot &&
             other->serial == name->serial)
             return true;
@@ -121,43 +121,43 @@ static bool has_survivor(const struct managed *managed, const struct managed_nam
 }
 
 /* Of a worker that has ended: somebody may still hold it open, who will never serve there. */
-static void remove_socket(const struct managed *managed, const struct managed_name *name)
+static void remove_socket(const struct workers *workers, const struct worker_name *name)
 {
-    char path[MANAGED_PATH_MAX];
-    managed_dir_path(managed->dir, name, path);
+    char path[WORKER_PATH_MAX];
+    worker_dir_path(workers->dir, name, path);
     unlink(path);
 }
 
-static void find_survivors(struct managed *managed)
+static void find_survivors(struct workers *workers)
 {
-    struct managed_process *processes = mem_zalloc(PROCESSES_MAX * sizeof(*processes));
+    struct worker_dir_process *processes = mem_zalloc(PROCESSES_MAX * sizeof(*processes));
     ssize_t n = processes == NULL ? -ENOMEM
-                                  : managed_dir_read(managed->dir, processes, PROCESSES_MAX);
+                                  : worker_dir_read(workers->dir, processes, PROCESSES_MAX);
     if (n < 0)
-        log_warning("%s/pids: cannot read it: %s", managed->dir, strerror((int)-n));
+        log_warning("%s/pids: cannot read it: %s", workers->dir, strerror((int)-n));
     for (ssize_t i = 0; i < n; i++)
-        survivor_add(managed, &processes[i]);
+        survivor_add(workers, &processes[i]);
     for (ssize_t i = 0; i < n; i++) {
-        if (!has_survivor(managed, &processes[i].name))
-            remove_socket(managed, &processes[i].name);
+        if (!has_survivor(workers, &processes[i].name))
+            remove_socket(workers, &processes[i].name);
     }
     mem_free(processes);
-    managed_dir_sweep(managed->dir);
-    managed->found = true;
+    worker_dir_sweep(workers->dir);
+    workers->found = true;
 }
 
-void managed_survivors_check(struct managed *managed)
+void workers_survivors_check(struct workers *workers)
 {
-    list_for_each_safe (node, &managed->survivors) {
+    list_for_each_safe (node, &workers->survivors) {
         struct survivor *survivor = survivor_of(node);
-        const struct managed_pool *pool = find_pool(managed, survivor->process.name.pool);
-        if (pool != NULL && managed_pool_serves(pool))
+        const struct worker_pool *pool = find_pool(workers, survivor->process.name.pool);
+        if (pool != NULL && worker_pool_serves(pool))
             survivor_retire(survivor);
     }
 }
 
-int managed_prepare(
-    const struct managed *managed, const struct conf *conf, char *error, size_t error_size)
+int workers_prepare(
+    const struct workers *workers, const struct conf *conf, char *error, size_t error_size)
 {
     struct launch_user user;
     size_t n = strlen(conf->run_dir);
@@ -169,72 +169,72 @@ int managed_prepare(
     if (!has_managed(conf))
         return 0;
     /* Shards look for the sockets where the config says. */
-    if (strncmp(conf->run_dir, managed->dir, n) != 0 ||
-        strcmp(managed->dir + n, "/" CONF_MANAGED_DIR) != 0) {
+    if (strncmp(conf->run_dir, workers->dir, n) != 0 ||
+        strcmp(workers->dir + n, "/" CONF_MANAGED_DIR) != 0) {
         snprintf(error, error_size, "run_dir cannot change: workers that frontd runs are in %s",
-            managed->dir);
+            workers->dir);
         return -EINVAL;
     }
-    r = managed_dir_make(managed->dir, &user);
+    r = worker_dir_make(workers->dir, &user);
     if (r < 0)
         snprintf(error, error_size, "%s: cannot use it for the sockets of workers: %s",
-            managed->dir, strerror(-r));
+            workers->dir, strerror(-r));
     return r;
 }
 
-void managed_apply(struct managed *managed, const struct conf *conf, bool replace)
+void workers_apply(struct workers *workers, const struct conf *conf, bool replace)
 {
-    int r = launch_user_find(conf->user, &managed->user);
+    int r = launch_user_find(conf->user, &workers->user);
     if (r < 0)
         log_error("user %s is not known any more: %s", conf->user, strerror(-r));
-    managed->drain = conf->drain;
-    if (!managed->found && managed->dir[0] != '\0')
-        find_survivors(managed);
-    list_for_each (node, &managed->pools) {
-        struct managed_pool *pool = pool_of(node);
-        managed_pool_apply(pool, find_conf(conf, pool->name), replace);
+    workers->drain = conf->drain;
+    if (!workers->found && workers->dir[0] != '\0')
+        find_survivors(workers);
+    list_for_each (node, &workers->pools) {
+        struct worker_pool *pool = pool_of(node);
+        worker_pool_apply(pool, find_conf(conf, pool->name), replace);
     }
     for (uint32_t i = 0; i < conf->npools; i++) {
         const struct conf_pool *each = &conf->pools[i];
-        if (each->command == NULL || find_pool(managed, each->name) != NULL)
+        if (each->command == NULL || find_pool(workers, each->name) != NULL)
             continue;
-        struct managed_pool *pool = managed_pool_new(managed, each->name);
+        struct worker_pool *pool = worker_pool_new(workers, each->name);
         if (pool != NULL)
-            managed_pool_apply(pool, each, replace);
+            worker_pool_apply(pool, each, replace);
     }
-    managed_tidy(managed);
+    workers_tidy(workers);
 }
 
-void managed_mend(struct managed *managed)
+void workers_mend(struct workers *workers)
 {
-    list_for_each (node, &managed->pools) {
+    list_for_each (node, &workers->pools) {
         if (pool_of(node)->conf != NULL)
-            managed_pool_mend(pool_of(node));
+            worker_pool_mend(pool_of(node));
     }
 }
 
-void managed_prune(struct managed *managed)
+void workers_prune(struct workers *workers)
 {
-    list_for_each (node, &managed->pools) {
+    list_for_each (node, &workers->pools) {
         if (pool_of(node)->conf == NULL)
-            managed_pool_retire(pool_of(node));
+            worker_pool_retire(pool_of(node));
     }
-    list_for_each (node, &managed->survivors) {
+    list_for_each (node, &workers->survivors) {
         struct survivor *survivor = survivor_of(node);
-        const struct managed_pool *pool = find_pool(managed, survivor->process.name.pool);
+        const struct worker_pool *pool = find_pool(workers, survivor->process.name.pool);
         if (pool == NULL || pool->conf == NULL)
             survivor_retire(survivor);
     }
-    managed_tidy(managed);
+    workers_tidy(workers);
 }
 
-bool managed_child_ended(struct managed *managed, pid_t pid, int status)
+bool workers_child_ended(struct workers *workers, pid_t pid, int status)
 {
-    list_for_each (node, &managed->pools) {
+    list_for_each (node, &workers->pools) {
         list_for_each (each, &pool_of(node)->workers) {
             if (worker_of(each)->pid == pid) {
-                managed_worker_ended(worker_of(each), status);
-                managed_tidy(managed);
+                worker_process_ended(worker_of(each), status);
+                workers_tidy(workers);
                 return true;
             }
         }
@@ -242,16 +242,16 @@ bool managed_child_ended(struct managed *managed, pid_t pid, int status)
     return false;
 }
 
-static struct managed_worker *find_worker(const struct managed *managed, const char *file)
+static struct worker_process *find_worker(const struct workers *workers, const char *file)
 {
-    struct managed_name name;
-    if (!managed_dir_parse(file, &name))
+    struct worker_name name;
+    if (!worker_dir_parse(file, &name))
         return NULL;
-    const struct managed_pool *pool = find_pool(managed, name.pool);
+    const struct worker_pool *pool = find_pool(workers, name.pool);
     if (pool == NULL || pool->conf == NULL)
         return NULL;
     list_for_each (node, &pool->workers) {
-        struct managed_worker *worker = worker_of(node);
+        struct worker_process *worker = worker_of(node);
         if (worker->name.slot == name.slot && worker->name.serial == name.serial &&
             worker->path[0] != '\0')
             return worker;
@@ -259,82 +259,82 @@ static struct managed_worker *find_worker(const struct managed *managed, const c
     return NULL;
 }
 
-void managed_hung(struct managed *managed, const char *file, bool late)
+void workers_hung(struct workers *workers, const char *file, bool late)
 {
-    struct managed_worker *worker = find_worker(managed, file);
+    struct worker_process *worker = find_worker(workers, file);
     if (worker != NULL)
-        managed_worker_suspect(worker, late);
+        worker_process_suspect(worker, late);
     else
-        log_limited(&managed->odd, uv_now(managed->loop), LOG_WARNING,
+        log_limited(&workers->odd, uv_now(workers->loop), LOG_WARNING,
             "a shard says that worker socket %s hangs, which there is not", file);
 }
 
-size_t managed_count(const struct managed *managed)
+size_t workers_count(const struct workers *workers)
 {
     size_t n = 0;
-    list_for_each (node, &managed->pools) {
+    list_for_each (node, &workers->pools) {
         list_for_each (each, &pool_of(node)->workers)
             n += worker_of(each)->pid > 0;
     }
-    list_for_each (node, &managed->survivors)
+    list_for_each (node, &workers->survivors)
         n++;
-    list_for_each (node, &managed->remains)
+    list_for_each (node, &workers->remains)
         n++;
     return n;
 }
 
-void managed_tidy(struct managed *managed)
+void workers_tidy(struct workers *workers)
 {
-    list_for_each_safe (node, &managed->pools) {
-        struct managed_pool *pool = pool_of(node);
+    list_for_each_safe (node, &workers->pools) {
+        struct worker_pool *pool = pool_of(node);
         if (list_empty(&pool->workers) && pool->conf == NULL)
-            managed_pool_free(pool);
+            worker_pool_free(pool);
     }
-    if (managed->stopping && managed->gone != NULL && list_empty(&managed->pools) &&
-        list_empty(&managed->survivors) && list_empty(&managed->remains)) {
-        void (*gone)(void *data) = managed->gone;
-        managed->gone = NULL;
-        gone(managed->gone_data);
+    if (workers->stopping && workers->gone != NULL && list_empty(&workers->pools) &&
+        list_empty(&workers->survivors) && list_empty(&workers->remains)) {
+        void (*gone)(void *data) = workers->gone;
+        workers->gone = NULL;
+        gone(workers->gone_data);
     }
 }
 
-void managed_stop(struct managed *managed, void (*gone)(void *data), void *data)
+void workers_stop(struct workers *workers, void (*gone)(void *data), void *data)
 {
-    managed->stopping = true;
-    managed->gone = gone;
-    managed->gone_data = data;
-    list_for_each (node, &managed->pools) {
+    workers->stopping = true;
+    workers->gone = gone;
+    workers->gone_data = data;
+    list_for_each (node, &workers->pools) {
         pool_of(node)->conf = NULL;
-        managed_pool_retire(pool_of(node));
+        worker_pool_retire(pool_of(node));
     }
-    list_for_each (node, &managed->survivors)
+    list_for_each (node, &workers->survivors)
         survivor_retire(survivor_of(node));
-    managed_tidy(managed);
+    workers_tidy(workers);
 }
 
-void managed_kill(struct managed *managed)
+void workers_kill(struct workers *workers)
 {
-    list_for_each (node, &managed->pools) {
+    list_for_each (node, &workers->pools) {
         list_for_each (each, &pool_of(node)->workers)
-            managed_worker_kill(worker_of(each));
+            worker_process_kill(worker_of(each));
     }
-    list_for_each (node, &managed->survivors)
+    list_for_each (node, &workers->survivors)
         survivor_kill(survivor_of(node));
-    list_for_each (node, &managed->remains)
+    list_for_each (node, &workers->remains)
         remains_kill(remains_of(node));
 }
 
-void managed_close(struct managed *managed)
+void workers_close(struct workers *workers)
 {
-    list_for_each_safe (node, &managed->pools) {
-        struct managed_pool *pool = pool_of(node);
+    list_for_each_safe (node, &workers->pools) {
+        struct worker_pool *pool = pool_of(node);
         list_for_each_safe (each, &pool->workers)
-            managed_worker_destroy(worker_of(each));
-        managed_pool_free(pool);
+            worker_process_destroy(worker_of(each));
+        worker_pool_free(pool);
     }
-    list_for_each_safe (node, &managed->survivors)
+    list_for_each_safe (node, &workers->survivors)
         survivor_destroy(survivor_of(node));
-    list_for_each_safe (node, &managed->remains)
+    list_for_each_safe (node, &workers->remains)
         remains_destroy(remains_of(node));
-    managed->gone = NULL;
+    workers->gone = NULL;
 }

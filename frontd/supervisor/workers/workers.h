@@ -15,56 +15,56 @@
 #include "frontd/supervisor/workers/worker_dir.h"
 #include "proto/json_write.h"
 
-struct managed {
+struct workers {
     uv_loop_t *loop;
-    uint64_t drain; /* ms that one has to finish, as of the last managed_apply() */
+    uint64_t drain; /* ms that one has to finish, as of the last workers_apply() */
     struct list pools;
     struct list survivors;
     struct list remains; /* of workers that have ended */
     struct launch_user user;
-    struct log_limit odd;       /* what shards say of workers that there are not */
-    char dir[MANAGED_PATH_MAX]; /* run_dir/workers */
+    struct log_limit odd;      /* what shards say of workers that there are not */
+    char dir[WORKER_PATH_MAX]; /* run_dir/workers */
     void (*gone)(void *data);
     void *gone_data;
     bool found;    /* what an earlier supervisor has left is known */
-    bool stopping; /* managed_stop() has been called */
+    bool stopping; /* workers_stop() has been called */
 };
 
 /*
- * Nothing runs yet. loop: borrowed until managed_close() and the loop's end. run_dir: copied; too
+ * Nothing runs yet. loop: borrowed until workers_close() and the loop's end. run_dir: copied; too
  * long a one has no managed pools, which the config's check has seen to.
  */
-void managed_init(struct managed *managed, uv_loop_t *loop, const char *run_dir);
+void workers_init(struct workers *workers, uv_loop_t *loop, const char *run_dir);
 
 /*
  * Whether a config's workers can be run: makes run_dir/workers and looks for the user. Returns 0,
  * or -errno with a message in `error`.
  */
-int managed_prepare(
-    const struct managed *managed, const struct conf *conf, char *error, size_t error_size);
+int workers_prepare(
+    const struct workers *workers, const struct conf *conf, char *error, size_t error_size);
 
 /*
  * Takes over a prepared config that is in force, at the start and after each reload: pools that are
  * new get their workers, surplus workers are retired. Those of pools that are gone stay for now.
  *
- * conf: borrowed until the next managed_apply(), managed_stop() or managed_close(). replace: also
+ * conf: borrowed until the next workers_apply(), workers_stop() or workers_close(). replace: also
  * replaces, one at a time in each pool, the workers whose command, user or files have changed.
  */
-void managed_apply(struct managed *managed, const struct conf *conf, bool replace);
+void workers_apply(struct workers *workers, const struct conf *conf, bool replace);
 
 /*
  * Before new shards look for workers: where a socket of ours was removed or replaced, nobody can
  * dial it any more. Its worker gets a successor with a socket of its own, and is retired when that
- * one serves. After managed_prepare().
+ * one serves. After workers_prepare().
  */
-void managed_mend(struct managed *managed);
+void workers_mend(struct workers *workers);
 
 /* Nobody calls the pools that are gone any more: retires their workers. */
-void managed_prune(struct managed *managed);
+void workers_prune(struct workers *workers);
 
 /* A child has ended, as waitpid() said. Returns whether it was one of these. What it leaves behind
  * of its process group is ended too. */
-bool managed_child_ended(struct managed *managed, pid_t pid, int status);
+bool workers_child_ended(struct workers *workers, pid_t pid, int status);
 
 /*
  * A shard says that a worker hangs. file: the name of its socket, whatever the shard has sent. A
@@ -73,49 +73,49 @@ bool managed_child_ended(struct managed *managed, pid_t pid, int status);
  * late is true (a call was not answered), if it has served for `kill_after`. So that is how often a
  * shard can have it killed for nothing.
  */
-void managed_hung(struct managed *managed, const char *file, bool late);
+void workers_hung(struct workers *workers, const char *file, bool late);
 
 /*
  * Asks all to finish; what has not by the drain limit is killed. gone: called once when none is
  * left, perhaps before this returns.
  */
-void managed_stop(struct managed *managed, void (*gone)(void *data), void *data);
+void workers_stop(struct workers *workers, void (*gone)(void *data), void *data);
 
-/* Kills all, for a stop at once; managed_stop() comes first. */
-void managed_kill(struct managed *managed);
+/* Kills all, for a stop at once; workers_stop() comes first. */
+void workers_kill(struct workers *workers);
 
 /* How many processes, and groups without their leader, there are, those that leave included. */
-size_t managed_count(const struct managed *managed);
+size_t workers_count(const struct workers *workers);
 
 /*
  * For the end of the loop: closes all handles and forgets all. Processes that are still there are
  * left alone.
  */
-void managed_close(struct managed *managed);
+void workers_close(struct workers *workers);
 
 /*
  * For execve() in place. The descriptors that have to survive it: `each` gets every one.
  */
-void managed_each_fd(const struct managed *managed, void (*each)(int fd, void *data), void *data);
+void workers_each_fd(const struct workers *workers, void (*each)(int fd, void *data), void *data);
 
-/* Writes what managed_restore() needs, as a member with that key (NULL: by itself). */
-void managed_save(const struct managed *managed, struct json_writer *out, const char *key);
+/* Writes what workers_restore() needs, as a member with that key (NULL: by itself). */
+void workers_save(const struct workers *workers, struct json_writer *out, const char *key);
 
 /*
- * After managed_init() in the new program, with what managed_save() has written, or any JSON: takes
- * over the workers as they are; their descriptors are close-on-exec again. managed_apply() comes
+ * After workers_init() in the new program, with what workers_save() has written, or any JSON: takes
+ * over the workers as they are; their descriptors are close-on-exec again. workers_apply() comes
  * next. What is not known in the state is passed over, as is a worker that makes no sense. Returns
  * 0, -EINVAL (not a state) or -ENOMEM: not all workers are taken over.
  */
-int managed_restore(struct managed *managed, struct span state);
+int workers_restore(struct workers *workers, struct span state);
 
 /* For the modules behind this one: */
 
 /* Writes down which processes there are. */
-void managed_note_processes(struct managed *managed);
+void workers_note_processes(struct workers *workers);
 
 /* Survivors go once their pool's own workers serve. */
-void managed_survivors_check(struct managed *managed);
+void workers_survivors_check(struct workers *workers);
 
 /* Frees pools that are of no use any more; tells when all are gone. */
-void managed_tidy(struct managed *managed);
+void workers_tidy(struct workers *workers);

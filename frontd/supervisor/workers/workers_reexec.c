@@ -19,10 +19,10 @@
 enum { VERSION = 1 };
 
 static const char *const state_names[] = {
-    [MANAGED_WAITING] = "waiting",
-    [MANAGED_STARTING] = "starting",
-    [MANAGED_SERVING] = "serving",
-    [MANAGED_LEAVING] = "leaving",
+    [WORKER_WAITING] = "waiting",
+    [WORKER_STARTING] = "starting",
+    [WORKER_SERVING] = "serving",
+    [WORKER_LEAVING] = "leaving",
 };
 
 static void put_output(struct json_writer *out, const struct output *output)
@@ -34,7 +34,7 @@ static void put_output(struct json_writer *out, const struct output *output)
     json_add_bytes(out, "unended", output->lines.text, output->lines.n);
 }
 
-static void put_worker(struct json_writer *out, const struct managed_worker *worker)
+static void put_worker(struct json_writer *out, const struct worker_process *worker)
 {
     json_begin(out, NULL, '{');
     json_add_text(out, "state", state_names[worker->state]);
@@ -42,8 +42,8 @@ static void put_worker(struct json_writer *out, const struct managed_worker *wor
     json_add_number(out, "serial", worker->name.serial);
     json_add_number(out, "dev", worker->dev);
     json_add_number(out, "ino", worker->ino);
-    json_add_number(out, "command", worker->stamp.command);
-    json_add_number(out, "files", worker->stamp.files);
+    json_add_number(out, "command", worker->fingerprint.command);
+    json_add_number(out, "files", worker->fingerprint.files);
     json_add_number(out, "failures", worker->failures);
     json_add_number(out, "due", worker->due);
     if (worker->listener >= 0)
@@ -61,7 +61,7 @@ static void put_worker(struct json_writer *out, const struct managed_worker *wor
     json_end(out, '}');
 }
 
-static void put_pool(struct json_writer *out, const struct managed_pool *pool)
+static void put_pool(struct json_writer *out, const struct worker_pool *pool)
 {
     json_begin(out, NULL, '{');
     json_add_text(out, "name", pool->name);
@@ -69,12 +69,12 @@ static void put_pool(struct json_writer *out, const struct managed_pool *pool)
     json_add_flag(out, "rolling", pool->rolling);
     json_begin(out, "workers", '[');
     list_for_each (node, &pool->workers)
-        put_worker(out, container_of(node, struct managed_worker, node));
+        put_worker(out, container_of(node, struct worker_process, node));
     json_end(out, ']');
     json_end(out, '}');
 }
 
-static void put_process(struct json_writer *out, const struct managed_process *process)
+static void put_process(struct json_writer *out, const struct worker_dir_process *process)
 {
     json_begin(out, NULL, '{');
     json_add_integer(out, "pid", process->pid);
@@ -92,40 +92,40 @@ static void put_remains(struct json_writer *out, const struct remains *remains)
     json_end(out, '}');
 }
 
-void managed_save(const struct managed *managed, struct json_writer *out, const char *key)
+void workers_save(const struct workers *workers, struct json_writer *out, const char *key)
 {
     json_begin(out, key, '{');
     json_add_number(out, "version", VERSION);
     json_begin(out, "pools", '[');
-    list_for_each (node, &managed->pools)
-        put_pool(out, container_of(node, struct managed_pool, node));
+    list_for_each (node, &workers->pools)
+        put_pool(out, container_of(node, struct worker_pool, node));
     json_end(out, ']');
     json_begin(out, "survivors", '[');
-    list_for_each (node, &managed->survivors) {
+    list_for_each (node, &workers->survivors) {
         put_process(out, &container_of(node, struct survivor, node)->process);
         json_end(out, '}');
     }
     json_end(out, ']');
     json_begin(out, "remains", '[');
-    list_for_each (node, &managed->remains)
+    list_for_each (node, &workers->remains)
         put_remains(out, container_of(node, struct remains, node));
     json_end(out, ']');
     json_end(out, '}');
 }
 
-void managed_each_fd(const struct managed *managed, void (*each)(int fd, void *data), void *data)
+void workers_each_fd(const struct workers *workers, void (*each)(int fd, void *data), void *data)
 {
-    list_for_each (node, &managed->pools) {
-        const struct managed_pool *pool = container_of(node, struct managed_pool, node);
+    list_for_each (node, &workers->pools) {
+        const struct worker_pool *pool = container_of(node, struct worker_pool, node);
         list_for_each (inner, &pool->workers) {
-            const struct managed_worker *worker = container_of(inner, struct managed_worker, node);
+            const struct worker_process *worker = container_of(inner, struct worker_process, node);
             if (worker->listener >= 0)
                 each(worker->listener, data);
             if (worker->output != NULL)
                 each(worker->output->fd, data);
         }
     }
-    list_for_each (node, &managed->remains) {
+    list_for_each (node, &workers->remains) {
         const struct remains *remains = container_of(node, struct remains, node);
         if (remains->output != NULL)
             each(remains->output->fd, data);
@@ -178,34 +178,34 @@ static int resume_output(
 }
 
 /* Goes on where the worker's state has stopped. Returns 0 or -errno. */
-static int resume(struct managed_worker *worker, struct span object)
+static int resume(struct worker_process *worker, struct span object)
 {
     char who[OUTPUT_NAME_MAX];
-    managed_worker_describe(worker, who);
+    worker_process_describe(worker, who);
     int r = resume_output(worker->timer.loop, who, object, &worker->output);
-    if (r == 0 && worker->state == MANAGED_STARTING)
-        r = managed_worker_probe(worker);
-    if (r == 0 && (worker->state != MANAGED_SERVING || !worker->settled))
-        managed_worker_arm(worker, get_number(object, "due", INT64_MAX, 0));
+    if (r == 0 && worker->state == WORKER_STARTING)
+        r = worker_process_ask_ready(worker);
+    if (r == 0 && (worker->state != WORKER_SERVING || !worker->settled))
+        worker_process_arm(worker, get_number(object, "due", INT64_MAX, 0));
     return r;
 }
 
-static int restore_worker(struct managed_pool *pool, struct span object)
+static int restore_worker(struct worker_pool *pool, struct span object)
 {
     char name[16];
     json_read_plain(json_read_member(object, "state"), name, sizeof(name));
     int state = find_state(name);
     uint64_t slot = get_number(object, "slot", CONF_INSTANCES_MAX - 1, UINT64_MAX);
     pid_t pid = (pid_t)get_number(object, "pid", INT32_MAX, 0);
-    if (state < 0 || slot == UINT64_MAX || (state == MANAGED_WAITING) != (pid == 0))
+    if (state < 0 || slot == UINT64_MAX || (state == WORKER_WAITING) != (pid == 0))
         return 0;
-    struct managed_worker *worker = managed_worker_new(pool, (uint32_t)slot, NULL);
+    struct worker_process *worker = worker_process_new(pool, (uint32_t)slot, NULL);
     if (worker == NULL)
         return -ENOMEM;
-    worker->state = (enum managed_state)state;
+    worker->state = (enum worker_state)state;
     worker->name.serial = (uint32_t)get_number(object, "serial", UINT32_MAX, 0);
-    worker->stamp.command = get_number(object, "command", UINT64_MAX, 0);
-    worker->stamp.files = get_number(object, "files", UINT64_MAX, 0);
+    worker->fingerprint.command = get_number(object, "command", UINT64_MAX, 0);
+    worker->fingerprint.files = get_number(object, "files", UINT64_MAX, 0);
     worker->failures = (unsigned)get_number(object, "failures", UINT32_MAX, 0);
     worker->birth = get_number(object, "birth", UINT64_MAX, 0);
     worker->served = get_number(object, "served", INT64_MAX, 0);
@@ -213,31 +213,31 @@ static int restore_worker(struct managed_pool *pool, struct span object)
     worker->pid = pid == 0 ? -1 : pid;
     worker->listener = get_fd(object, "listener");
     if (worker->listener >= 0)
-        managed_dir_path(pool->managed->dir, &worker->name, worker->path);
+        worker_dir_path(pool->owner->dir, &worker->name, worker->path);
     worker->dev = get_number(object, "dev", UINT64_MAX, 0);
     worker->ino = get_number(object, "ino", UINT64_MAX, 0);
     if (worker->ino == 0 && worker->listener >= 0) /* a program before has not said it */
-        managed_worker_note_socket(worker);
+        worker_process_note_socket(worker);
     int r = resume(worker, object);
     if (r < 0) {
         log_error("worker %s/%u: cannot go on with it: %s; killing it", pool->name,
             worker->name.slot, strerror(-r));
-        managed_worker_kill(worker);
+        worker_process_kill(worker);
     }
     return 0;
 }
 
 /* Who replaces whom, once all are there. */
-static void relate(struct managed_pool *pool, struct span workers)
+static void relate(struct worker_pool *pool, struct span entries)
 {
     struct span object;
-    for (size_t at = 0; json_read_next(workers, &at, &object);) {
+    for (size_t at = 0; json_read_next(entries, &at, &object);) {
         uint64_t serial = get_number(object, "serial", UINT32_MAX, UINT64_MAX);
         uint64_t replaced = get_number(object, "replaces", UINT32_MAX, UINT64_MAX);
-        struct managed_worker *worker = NULL;
-        struct managed_worker *old = NULL;
+        struct worker_process *worker = NULL;
+        struct worker_process *old = NULL;
         list_for_each (node, &pool->workers) {
-            struct managed_worker *each = container_of(node, struct managed_worker, node);
+            struct worker_process *each = container_of(node, struct worker_process, node);
             worker = each->name.serial == serial ? each : worker;
             old = each->name.serial == replaced ? each : old;
         }
@@ -246,28 +246,28 @@ static void relate(struct managed_pool *pool, struct span workers)
     }
 }
 
-static int restore_pool(struct managed *managed, struct span object)
+static int restore_pool(struct workers *workers, struct span object)
 {
-    char name[MANAGED_NAME_MAX];
-    struct span workers = json_read_member(object, "workers");
+    char name[WORKER_NAME_MAX];
+    struct span entries = json_read_member(object, "workers");
     struct span worker;
     if (!json_read_plain(json_read_member(object, "name"), name, sizeof(name)) || name[0] == '\0')
         return 0;
-    struct managed_pool *pool = managed_pool_new(managed, name);
+    struct worker_pool *pool = worker_pool_new(workers, name);
     if (pool == NULL)
         return -ENOMEM;
     pool->serial = (uint32_t)get_number(object, "serial", UINT32_MAX, 0);
     pool->rolling = get_flag(object, "rolling");
     int r = 0;
-    for (size_t at = 0; r == 0 && json_read_next(workers, &at, &worker);)
+    for (size_t at = 0; r == 0 && json_read_next(entries, &at, &worker);)
         r = restore_worker(pool, worker);
-    relate(pool, workers);
+    relate(pool, entries);
     return r;
 }
 
-static bool read_process(struct span object, struct managed_process *ret_process)
+static bool read_process(struct span object, struct worker_dir_process *ret_process)
 {
-    struct managed_process process = {
+    struct worker_dir_process process = {
         .pid = (pid_t)get_number(object, "pid", INT32_MAX, 0),
         .birth = get_number(object, "birth", UINT64_MAX, 0),
         .name.slot = (uint32_t)get_number(object, "slot", UINT32_MAX, 0),
@@ -283,31 +283,31 @@ static bool read_process(struct span object, struct managed_process *ret_process
     return true;
 }
 
-static void restore_survivor(struct managed *managed, struct span object)
+static void restore_survivor(struct workers *workers, struct span object)
 {
-    struct managed_process process;
+    struct worker_dir_process process;
     if (read_process(object, &process))
-        survivor_add(managed, &process);
+        survivor_add(workers, &process);
 }
 
 /* SIGTERM has been sent already. */
-static void restore_remains(struct managed *managed, struct span object)
+static void restore_remains(struct workers *workers, struct span object)
 {
-    struct managed_process process;
+    struct worker_dir_process process;
     struct output *output = NULL;
     char who[OUTPUT_NAME_MAX];
     if (!read_process(object, &process))
         return;
     snprintf(who, sizeof(who), "worker %s/%u (pid %ld)", process.name.pool, process.name.slot,
         (long)process.pid);
-    resume_output(managed->loop, who, object, &output);
+    resume_output(workers->loop, who, object, &output);
     if (remains_exist(process.pid))
-        remains_add(managed, &process, output, get_number(object, "until", INT64_MAX, 0), true);
+        remains_add(workers, &process, output, get_number(object, "until", INT64_MAX, 0), true);
     else
         output_close(output);
 }
 
-int managed_restore(struct managed *managed, struct span state)
+int workers_restore(struct workers *workers, struct span state)
 {
     struct span pools = json_read_member(state, "pools");
     struct span survivors = json_read_member(state, "survivors");
@@ -317,13 +317,13 @@ int managed_restore(struct managed *managed, struct span state)
         return -EINVAL;
     int r = 0;
     for (size_t at = 0; r == 0 && json_read_next(pools, &at, &each);)
-        r = restore_pool(managed, each);
+        r = restore_pool(workers, each);
     if (r < 0)
         return r;
     for (size_t at = 0; json_read_next(survivors, &at, &each);)
-        restore_survivor(managed, each);
+        restore_survivor(workers, each);
     for (size_t at = 0; json_read_next(remains, &at, &each);)
-        restore_remains(managed, each);
-    managed->found = true;
+        restore_remains(workers, each);
+    workers->found = true;
     return 0;
 }

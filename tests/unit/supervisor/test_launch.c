@@ -68,26 +68,26 @@ Test(launch, finds_programs)
     unlink("text");
 }
 
-Test(launch, stamps)
+Test(launch, fingerprints)
 {
     static char program[] = "prog";
     static char argument[] = "site.py";
     static char option[] = "--conf=site.conf";
     char *const command[] = {program, argument, option};
-    struct stamp first;
-    struct stamp now;
+    struct fingerprint first;
+    struct fingerprint now;
     make_file("prog", 0755, "1");
     make_file("site.py", 0644, "1");
     make_file("site.conf", 0644, "1");
-    first = stamp_take("./prog", command, 3, "u");
-    now = stamp_take("./prog", command, 3, "u");
-    cr_assert(stamp_equal(&first, &now));
+    first = fingerprint_take("./prog", command, 3, "u");
+    now = fingerprint_take("./prog", command, 3, "u");
+    cr_assert(fingerprint_equal(&first, &now));
     static const char *const files[] = {"prog", "site.py", "site.conf"};
     for (size_t i = 0; i < ARRAY_LEN(files); i++) {
         struct stat st;
         cr_assert_eq(stat(files[i], &st), 0);
         make_file(files[i], st.st_mode & 0777, "changed");
-        now = stamp_take("./prog", command, 3, "u");
+        now = fingerprint_take("./prog", command, 3, "u");
         cr_assert(now.files != first.files && now.command == first.command, "%s", files[i]);
         /* The same size and time, another file: what an installation by rename() does. */
         make_file("new", st.st_mode & 0777, "changed");
@@ -95,16 +95,16 @@ Test(launch, stamps)
         cr_assert_eq(rename("new", files[i]), 0);
         struct timespec times[2] = {st.st_atim, st.st_mtim};
         cr_assert_eq(utimensat(AT_FDCWD, files[i], times, 0), 0);
-        now = stamp_take("./prog", command, 3, "u");
+        now = fingerprint_take("./prog", command, 3, "u");
         cr_assert(now.files != first.files, "%s", files[i]);
         first = now;
     }
-    now = stamp_take("./prog", command, 2, "u");
+    now = fingerprint_take("./prog", command, 2, "u");
     cr_assert(now.command != first.command);
-    now = stamp_take("./prog", command, 3, "v");
+    now = fingerprint_take("./prog", command, 3, "v");
     cr_assert(now.command != first.command && now.files == first.files);
-    now = stamp_take(NULL, command, 3, NULL);
-    cr_assert(!stamp_equal(&now, &first));
+    now = fingerprint_take(NULL, command, 3, NULL);
+    cr_assert(!fingerprint_equal(&now, &first));
     for (size_t i = 0; i < ARRAY_LEN(files); i++)
         unlink(files[i]);
 }

@@ -21,7 +21,7 @@ enum { LIMIT_MS = 20000 };
 static uv_loop_t loop;
 static uv_signal_t child_signal;
 static uv_timer_t tick;
-static struct managed managed;
+static struct workers workers;
 static char dir[64];
 static const char *tiny;
 
@@ -31,7 +31,7 @@ static void on_child(uv_signal_t *handle, int number)
     (void)number;
     int status;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
-        managed_child_ended(&managed, pid, status);
+        workers_child_ended(&workers, pid, status);
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -50,13 +50,13 @@ static void set_up(void)
     cr_assert_eq(uv_signal_start(&child_signal, on_child, SIGCHLD), 0);
     cr_assert_eq(uv_timer_init(&loop, &tick), 0);
     cr_assert_eq(uv_timer_start(&tick, on_tick, 10, 10), 0);
-    managed_init(&managed, &loop, dir);
+    workers_init(&workers, &loop, dir);
 }
 
 static void prepare(const struct conf *conf)
 {
     char error[512] = "";
-    cr_assert_eq(managed_prepare(&managed, conf, error, sizeof(error)), 0, "%s", error);
+    cr_assert_eq(workers_prepare(&workers, conf, error, sizeof(error)), 0, "%s", error);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -80,7 +80,7 @@ static bool is_gone;
 
 static void on_gone(void *data)
 {
-    cr_assert_eq(data, &managed);
+    cr_assert_eq(data, &workers);
     cr_assert(!is_gone, "told twice");
     is_gone = true;
 }
@@ -94,9 +94,9 @@ static bool gone(void)
 static void tear_down(void)
 {
     is_gone = false;
-    managed_stop(&managed, on_gone, &managed);
+    workers_stop(&workers, on_gone, &workers);
     run_until(gone, "the end of all");
-    managed_close(&managed);
+    workers_close(&workers);
     uv_close((uv_handle_t *)&child_signal, NULL);
     uv_close((uv_handle_t *)&tick, NULL);
     cr_assert_eq(uv_run(&loop, UV_RUN_DEFAULT), 0);
@@ -113,7 +113,7 @@ static void tear_down(void)
     nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-TestSuite(managed, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(workers, .init = set_up, .fini = tear_down, .timeout = 120);
 
 /* A config with a pool `app` that runs tiny_worker in this mode. */
 static struct conf *make_conf(const char *mode, unsigned instances, const char *more)
@@ -131,15 +131,15 @@ static struct conf *make_conf(const char *mode, unsigned instances, const char *
     return conf;
 }
 
-static struct managed_pool *app(void)
+static struct worker_pool *app(void)
 {
-    cr_assert(!list_empty(&managed.pools));
-    return list_first(&managed.pools, struct managed_pool, node);
+    cr_assert(!list_empty(&workers.pools));
+    return list_first(&workers.pools, struct worker_pool, node);
 }
 
 static bool serves(void)
 {
-    return managed_pool_serves(app());
+    return worker_pool_serves(app());
 }
 
 /* The processes of the pool that are not leaving, by slot; 0: none. */
@@ -147,9 +147,9 @@ static void get_pids(pid_t pids[4])
 {
     memset(pids, 0, 4 * sizeof(*pids));
     list_for_each (node, &app()->workers) {
-        const struct managed_worker *worker = container_of(node, struct managed_worker, node);
+        const struct worker_process *worker = container_of(node, struct worker_process, node);
         cr_assert_lt(worker->name.slot, 4u);
-        if (worker->state != MANAGED_LEAVING && worker->pid > 0)
+        if (worker->state != WORKER_LEAVING && worker->pid > 0)
             pids[worker->name.slot] = worker->pid;
     }
 }
@@ -158,7 +158,7 @@ static size_t wanted_count;
 
 static bool count_is_wanted(void)
 {
-    return managed_count(&managed) == wanted_count && serves();
+    return workers_count(&workers) == wanted_count && serves();
 }
 
 static void wait_for_count(size_t n)
@@ -167,15 +167,15 @@ static void wait_for_count(size_t n)
     run_until(count_is_wanted, "a number of processes");
 }
 
-Test(managed, starts_and_stops)
+Test(workers, starts_and_stops)
 {
     struct conf *conf = make_conf("serve", 3, "");
-    managed_apply(&managed, conf, true);
+    workers_apply(&workers, conf, true);
     wait_for_count(3);
     struct stat st;
     char path[128];
     list_for_each (node, &app()->workers) {
-        const struct managed_worker *worker = container_of(node, struct managed_worker, node);
+        const struct worker_process *worker = container_of(node, struct worker_process, node);
         snprintf(path, sizeof(path), "%s/workers/app.%u-%u.sock", dir, worker->name.slot,
             worker->name.serial);
         cr_assert_str_eq(worker->path, path);
@@ -188,16 +188,16 @@ Test(managed, starts_and_stops)
     pid_t before[4];
     pid_t after[4];
     get_pids(before);
-    managed_apply(&managed, conf, true);
+    workers_apply(&workers, conf, true);
     cr_assert(!app()->rolling);
     get_pids(after);
     cr_assert_eq(memcmp(before, after, sizeof(before)), 0);
-    managed_stop(&managed, on_gone, &managed); /* while the config is there */
+    workers_stop(&workers, on_gone, &workers); /* while the config is there */
     run_until(gone, "the end of all");
     conf_free(conf);
 }
 
-Test(managed, what_cannot_be_prepared)
+Test(workers, what_cannot_be_prepared)
 {
     char error[512] = "";
     char path[128];
@@ -206,54 +206,54 @@ Test(managed, what_cannot_be_prepared)
     snprintf(path, sizeof(path), "%s/workers", dir);
     cr_assert_eq(rmdir(path), 0);
     cr_assert_eq(symlink(dir, path), 0);
-    cr_assert_eq(managed_prepare(&managed, conf, error, sizeof(error)), -ENOTDIR);
+    cr_assert_eq(workers_prepare(&workers, conf, error, sizeof(error)), -ENOTDIR);
     cr_assert_not_null(strstr(error, "/workers: cannot use it for the sockets of workers: Not a"));
     cr_assert_eq(unlink(path), 0);
     if (geteuid() == 0) {
         cr_assert_eq(mkdir(path, 0777), 0);
         cr_assert_eq(chown(path, 1, 1), 0);
-        cr_assert_eq(managed_prepare(&managed, conf, error, sizeof(error)), -EPERM);
+        cr_assert_eq(workers_prepare(&workers, conf, error, sizeof(error)), -EPERM);
         cr_assert_eq(rmdir(path), 0);
         conf->user = mem_strdup("no such user");
-        cr_assert_eq(managed_prepare(&managed, conf, error, sizeof(error)), -ENOENT);
+        cr_assert_eq(workers_prepare(&workers, conf, error, sizeof(error)), -ENOENT);
         conf->user = mem_free(conf->user);
     }
     snprintf(other, sizeof(other), "%s/other", dir);
     mem_free(conf->run_dir);
     conf->run_dir = mem_strdup(other);
-    cr_assert_eq(managed_prepare(&managed, conf, error, sizeof(error)), -EINVAL);
+    cr_assert_eq(workers_prepare(&workers, conf, error, sizeof(error)), -EINVAL);
     cr_assert_not_null(strstr(error, "run_dir cannot change"));
     conf_free(conf);
 }
 
-Test(managed, other_number_of_instances)
+Test(workers, other_number_of_instances)
 {
     pid_t before[4];
     pid_t after[4];
     struct conf *one = make_conf("serve", 2, "");
     struct conf *two = make_conf("serve", 3, "");
     struct conf *three = make_conf("serve", 1, "");
-    managed_apply(&managed, one, true);
+    workers_apply(&workers, one, true);
     wait_for_count(2);
     get_pids(before);
-    managed_apply(&managed, two, true);
+    workers_apply(&workers, two, true);
     wait_for_count(3);
     get_pids(after);
     cr_assert(after[0] == before[0] && after[1] == before[1] && after[2] > 0);
-    managed_apply(&managed, three, true);
+    workers_apply(&workers, three, true);
     wait_for_count(1);
     get_pids(after);
     cr_assert(after[0] == before[0] && after[1] == 0 && after[2] == 0);
     conf_free(one);
     conf_free(two);
-    managed_stop(&managed, on_gone, &managed);
+    workers_stop(&workers, on_gone, &workers);
     run_until(gone, "the end of all");
     conf_free(three);
 }
 
 static bool not_rolling(void)
 {
-    return !app()->rolling && managed_count(&managed) == wanted_count;
+    return !app()->rolling && workers_count(&workers) == wanted_count;
 }
 
 /* One at a time: never more than one above the number of instances that does not leave. */
@@ -262,71 +262,71 @@ static bool rolled_one_at_a_time(void)
     size_t staying = 0;
     size_t serving = 0;
     list_for_each (node, &app()->workers) {
-        const struct managed_worker *worker = container_of(node, struct managed_worker, node);
-        staying += worker->state != MANAGED_LEAVING;
-        serving += worker->state == MANAGED_SERVING;
+        const struct worker_process *worker = container_of(node, struct worker_process, node);
+        staying += worker->state != WORKER_LEAVING;
+        serving += worker->state == WORKER_SERVING;
     }
     cr_assert_leq(staying, 4u);
     cr_assert_geq(serving, 3u);
     return not_rolling();
 }
 
-Test(managed, replaces_one_at_a_time)
+Test(workers, replaces_one_at_a_time)
 {
     pid_t before[4];
     pid_t after[4];
     struct conf *one = make_conf("serve", 3, "");
     struct conf *two = make_conf("serve, again", 3, "");
-    managed_apply(&managed, one, true);
+    workers_apply(&workers, one, true);
     wait_for_count(3);
     get_pids(before);
-    managed_apply(&managed, two, false);
+    workers_apply(&workers, two, false);
     cr_assert(!app()->rolling, "not asked for");
-    managed_apply(&managed, two, true);
+    workers_apply(&workers, two, true);
     cr_assert(app()->rolling);
     run_until(rolled_one_at_a_time, "all to be replaced");
     get_pids(after);
     for (int i = 0; i < 3; i++)
         cr_assert(after[i] > 0 && after[i] != before[i]);
     conf_free(one);
-    managed_stop(&managed, on_gone, &managed);
+    workers_stop(&workers, on_gone, &workers);
     run_until(gone, "the end of all");
     conf_free(two);
 }
 
 /* A new worker that never answers, answers wrongly, ends, or is not there at all. */
-Test(managed, a_new_one_that_fails_leaves_the_old_ones)
+Test(workers, a_new_one_that_fails_leaves_the_old_ones)
 {
     static const char *const modes[] = {"silent", "garbage", "exit"};
     pid_t before[4];
     pid_t after[4];
     struct conf *conf = make_conf("serve", 2, "");
-    managed_apply(&managed, conf, true);
+    workers_apply(&workers, conf, true);
     wait_for_count(2);
     get_pids(before);
     for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
         struct conf *bad = make_conf(modes[i], 2, ", start_timeout: 300ms");
-        managed_apply(&managed, bad, true);
+        workers_apply(&workers, bad, true);
         run_until(not_rolling, modes[i]);
         get_pids(after);
         cr_assert_eq(memcmp(before, after, sizeof(before)), 0, "%s", modes[i]);
-        managed_apply(&managed, conf, true);
+        workers_apply(&workers, conf, true);
         cr_assert(!app()->rolling);
         conf_free(bad);
     }
-    managed_stop(&managed, on_gone, &managed);
+    workers_stop(&workers, on_gone, &workers);
     run_until(gone, "the end of all");
     conf_free(conf);
 }
 
-static struct managed_worker *first_worker(void)
+static struct worker_process *first_worker(void)
 {
-    return list_first(&app()->workers, struct managed_worker, node);
+    return list_first(&app()->workers, struct worker_process, node);
 }
 
 static bool is_settled(void)
 {
-    return first_worker()->settled && first_worker()->state == MANAGED_SERVING;
+    return first_worker()->settled && first_worker()->state == WORKER_SERVING;
 }
 
 static bool is_not_suspected(void)
@@ -349,99 +349,99 @@ static bool may_be_judged_again(void)
 }
 
 /* A shard may say what it likes: who lives is left alone, and names of nobody harm nobody. */
-Test(managed, what_shards_say_of_workers)
+Test(workers, what_shards_say_of_workers)
 {
     static const char *const odd[] = {"", "app", ".sock", "app.0-1", "../workers/app.0-1.sock",
         "app.1-1.sock", "app.0-99.sock", "other.0-1.sock", "app.00-1.sock", "app.0--1.sock",
         "%n%s%s%s.0-1.sock", "app.4294967296-1.sock"};
     struct conf *conf = make_conf("serve", 1, ", worker_timeout: 300ms, kill_after: 1h");
     char file[64];
-    managed_apply(&managed, conf, true);
+    workers_apply(&workers, conf, true);
     snprintf(file, sizeof(file), "app.0-%u.sock", first_worker()->name.serial);
-    managed_hung(&managed, file, false);
+    workers_hung(&workers, file, false);
     cr_assert(!first_worker()->suspected, "it is not known yet whether it serves");
     run_until(is_settled, "a worker");
     hung_pid = first_worker()->pid;
     for (size_t i = 0; i < 2 * ARRAY_LEN(odd); i++)
-        managed_hung(&managed, odd[i / 2], i % 2 == 0);
-    managed_hung(&managed, file, true);
+        workers_hung(&workers, odd[i / 2], i % 2 == 0);
+    workers_hung(&workers, file, true);
     cr_assert(!first_worker()->suspected, "no call can be late by an hour yet");
 
-    managed_hung(&managed, file, false);
+    workers_hung(&workers, file, false);
     cr_assert(first_worker()->suspected);
-    managed_hung(&managed, file, false);
+    workers_hung(&workers, file, false);
     run_until(is_not_suspected, "its HELLO");
     judged_at = first_worker()->judged;
-    managed_hung(&managed, file, false);
+    workers_hung(&workers, file, false);
     cr_assert(!first_worker()->suspected, "it has just answered");
     cr_assert_eq(first_worker()->pid, hung_pid);
     run_until(may_be_judged_again, "some time");
 
     kill(hung_pid, SIGSTOP);
-    managed_hung(&managed, file, false);
+    workers_hung(&workers, file, false);
     cr_assert(first_worker()->suspected);
     run_until(is_another, "another process");
     cr_assert(!first_worker()->suspected);
-    managed_stop(&managed, on_gone, &managed);
+    workers_stop(&workers, on_gone, &workers);
     run_until(gone, "the end of all");
     conf_free(conf);
 }
 
-Test(managed, a_call_that_is_late)
+Test(workers, a_call_that_is_late)
 {
     struct conf *conf = make_conf("serve", 1, ", kill_after: 1ms");
     char file[64];
-    managed_apply(&managed, conf, true);
+    workers_apply(&workers, conf, true);
     run_until(is_settled, "a worker");
     hung_pid = first_worker()->pid;
     snprintf(file, sizeof(file), "app.0-%u.sock", first_worker()->name.serial);
-    managed_hung(&managed, file, true);
-    managed_hung(&managed, file, true);
+    workers_hung(&workers, file, true);
+    workers_hung(&workers, file, true);
     run_until(is_another, "another process");
-    managed_stop(&managed, on_gone, &managed);
+    workers_stop(&workers, on_gone, &workers);
     run_until(gone, "the end of all");
     conf_free(conf);
 }
 
 static bool waits_after_three(void)
 {
-    const struct managed_worker *worker = list_first(&app()->workers, struct managed_worker, node);
-    return worker->failures >= 3 && worker->state == MANAGED_WAITING;
+    const struct worker_process *worker = list_first(&app()->workers, struct worker_process, node);
+    return worker->failures >= 3 && worker->state == WORKER_WAITING;
 }
 
 /* It backs off, its socket stays, and a command that works is tried at once. */
-Test(managed, one_that_keeps_ending)
+Test(workers, one_that_keeps_ending)
 {
     struct conf *bad = make_conf("exit", 1, "");
     struct conf *good = make_conf("serve", 1, "");
-    managed_apply(&managed, bad, true);
+    workers_apply(&workers, bad, true);
     run_until(waits_after_three, "three ends");
-    const struct managed_worker *worker = list_first(&app()->workers, struct managed_worker, node);
-    char path[MANAGED_PATH_MAX];
+    const struct worker_process *worker = list_first(&app()->workers, struct worker_process, node);
+    char path[WORKER_PATH_MAX];
     strcpy(path, worker->path);
-    managed_apply(&managed, good, true);
+    workers_apply(&workers, good, true);
     wait_for_count(1);
-    worker = list_first(&app()->workers, struct managed_worker, node);
+    worker = list_first(&app()->workers, struct worker_process, node);
     cr_assert_str_eq(worker->path, path);
     conf_free(bad);
-    managed_stop(&managed, on_gone, &managed);
+    workers_stop(&workers, on_gone, &workers);
     run_until(gone, "the end of all");
     conf_free(good);
 }
 
-Test(managed, a_program_that_is_not_there)
+Test(workers, a_program_that_is_not_there)
 {
     struct conf *bad = make_conf("serve", 2, "");
     struct conf *good = make_conf("serve", 2, "");
     mem_free(bad->pools[0].command[0]);
     bad->pools[0].command[0] = mem_strdup("/nowhere/at/all");
-    managed_apply(&managed, bad, true);
+    workers_apply(&workers, bad, true);
     run_until(waits_after_three, "three tries");
-    cr_assert_eq(managed_count(&managed), 0u);
-    managed_apply(&managed, good, true);
+    cr_assert_eq(workers_count(&workers), 0u);
+    workers_apply(&workers, good, true);
     wait_for_count(2);
     conf_free(bad);
-    managed_stop(&managed, on_gone, &managed);
+    workers_stop(&workers, on_gone, &workers);
     run_until(gone, "the end of all");
     conf_free(good);
 }
@@ -455,20 +455,20 @@ static bool killed_is_replaced(void)
     return pids[0] > 0 && pids[0] != killed && serves();
 }
 
-Test(managed, one_that_is_killed_is_started_again_on_its_socket)
+Test(workers, one_that_is_killed_is_started_again_on_its_socket)
 {
     struct conf *conf = make_conf("serve", 1, "");
-    managed_apply(&managed, conf, true);
+    workers_apply(&workers, conf, true);
     wait_for_count(1);
     pid_t pids[4];
-    char path[MANAGED_PATH_MAX];
+    char path[WORKER_PATH_MAX];
     get_pids(pids);
-    strcpy(path, list_first(&app()->workers, struct managed_worker, node)->path);
+    strcpy(path, list_first(&app()->workers, struct worker_process, node)->path);
     killed = pids[0];
     kill(killed, SIGKILL);
     run_until(killed_is_replaced, "another one");
-    cr_assert_str_eq(list_first(&app()->workers, struct managed_worker, node)->path, path);
-    managed_stop(&managed, on_gone, &managed);
+    cr_assert_str_eq(list_first(&app()->workers, struct worker_process, node)->path, path);
+    workers_stop(&workers, on_gone, &workers);
     run_until(gone, "the end of all");
     conf_free(conf);
 }
@@ -476,38 +476,38 @@ Test(managed, one_that_is_killed_is_started_again_on_its_socket)
 static bool three_serve(void)
 {
     size_t n = 0;
-    list_for_each (node, &managed.pools) {
-        struct managed_pool *pool = container_of(node, struct managed_pool, node);
+    list_for_each (node, &workers.pools) {
+        struct worker_pool *pool = container_of(node, struct worker_pool, node);
         list_for_each (each, &pool->workers)
-            n += container_of(each, struct managed_worker, node)->state == MANAGED_SERVING;
+            n += container_of(each, struct worker_process, node)->state == WORKER_SERVING;
     }
     return n == 3;
 }
 
 static bool one_is_left(void)
 {
-    return managed_count(&managed) == 1;
+    return workers_count(&workers) == 1;
 }
 
 /* Its workers stay until nobody calls them; what does not go is killed after the drain limit. */
-Test(managed, a_pool_that_is_removed)
+Test(workers, a_pool_that_is_removed)
 {
     struct conf *conf = make_conf("stubborn", 2, "");
     struct conf *without = make_conf("serve", 1, "");
     mem_free(without->pools[0].name);
     without->pools[0].name = mem_strdup("other");
-    managed_apply(&managed, conf, true);
+    workers_apply(&workers, conf, true);
     wait_for_count(2);
-    managed_apply(&managed, without, true);
+    workers_apply(&workers, without, true);
     conf_free(conf);
     run_until(three_serve, "workers of the old pool beside that of the new one");
-    managed_prune(&managed);
-    cr_assert_eq(managed_count(&managed), 3u);
+    workers_prune(&workers);
+    cr_assert_eq(workers_count(&workers), 3u);
     run_until(one_is_left, "the end of the stubborn");
     cr_assert_str_eq(app()->name, "other");
-    managed_stop(&managed, on_gone, &managed);
+    workers_stop(&workers, on_gone, &workers);
     run_until(gone, "the end of all");
-    cr_assert(list_empty(&managed.pools));
+    cr_assert(list_empty(&workers.pools));
     conf_free(without);
 }
 
@@ -529,39 +529,39 @@ static void dup_fd(int fd, void *data)
 }
 
 /* As the next program does it: the same processes go on, under new handles. */
-Test(managed, saved_and_restored)
+Test(workers, saved_and_restored)
 {
     int fds[200];
     pid_t before[4];
     pid_t after[4];
     struct conf *conf = make_conf("serve", 3, "");
     struct conf *other = make_conf("serve, other", 3, "");
-    managed_apply(&managed, conf, true);
+    workers_apply(&workers, conf, true);
     wait_for_count(3);
     get_pids(before);
-    managed_each_fd(&managed, count_fd, &fd_count);
+    workers_each_fd(&workers, count_fd, &fd_count);
     cr_assert_eq(fd_count, 6u);
     struct json_writer state = {0};
     json_begin(&state, NULL, '{');
     json_add_text(&state, "later", "unknown");
-    managed_save(&managed, &state, "workers");
+    workers_save(&workers, &state, "workers");
     json_end(&state, '}');
     cr_assert(!state.failed);
     struct span text = {buf_data(&state.out), buf_len(&state.out)};
     cr_assert_eq(jsonrpc_validate(text.p, text.n), 0);
     memset(fds, -1, sizeof(fds));
-    managed_each_fd(&managed, dup_fd, fds);
+    workers_each_fd(&workers, dup_fd, fds);
     /* Sockets are unlinked by close: they are put where they were. */
-    char paths[3][2][MANAGED_PATH_MAX];
+    char paths[3][2][WORKER_PATH_MAX];
     int n = 0;
     list_for_each (node, &app()->workers) {
-        const struct managed_worker *worker = container_of(node, struct managed_worker, node);
+        const struct worker_process *worker = container_of(node, struct worker_process, node);
         strcpy(paths[n][0], worker->path);
         snprintf(paths[n][1], sizeof(paths[n][1]), "%s/kept%d", dir, n);
         cr_assert_eq(link(paths[n][0], paths[n][1]), 0);
         n++;
     }
-    managed_close(&managed);
+    workers_close(&workers);
     for (int i = 0; i < 10; i++)
         uv_run(&loop, UV_RUN_NOWAIT);
     for (int i = 0; i < n; i++)
@@ -572,15 +572,15 @@ Test(managed, saved_and_restored)
             close(fds[fd]);
         }
     }
-    managed_init(&managed, &loop, dir);
-    cr_assert_eq(managed_restore(&managed, json_read_member(text, "workers")), 0);
+    workers_init(&workers, &loop, dir);
+    cr_assert_eq(workers_restore(&workers, json_read_member(text, "workers")), 0);
     buf_deinit(&state.out);
-    managed_apply(&managed, other, false);
+    workers_apply(&workers, other, false);
     cr_assert(serves());
     get_pids(after);
     cr_assert_eq(memcmp(before, after, sizeof(before)), 0, "left alone");
     cr_assert(!app()->rolling);
-    managed_apply(&managed, other, true);
+    workers_apply(&workers, other, true);
     cr_assert(app()->rolling, "what they run is known still");
     wanted_count = 3;
     run_until(not_rolling, "all to be replaced");
@@ -588,59 +588,59 @@ Test(managed, saved_and_restored)
     for (int i = 0; i < 3; i++)
         cr_assert(after[i] > 0 && after[i] != before[i]);
     conf_free(conf);
-    managed_stop(&managed, on_gone, &managed);
+    workers_stop(&workers, on_gone, &workers);
     run_until(gone, "the end of all");
     conf_free(other);
 }
 
 /* What is written where memory is short is not used, however much of it there is. */
-Test(managed, saved_without_memory)
+Test(workers, saved_without_memory)
 {
     struct conf *conf = make_conf("serve", 2, "");
-    managed_apply(&managed, conf, true);
+    workers_apply(&workers, conf, true);
     wait_for_count(2);
     bool failed = true;
     for (long n = 0; failed; n++) {
         struct json_writer state = {0};
         cr_assert_lt(n, 20);
         mem_fail_after(n);
-        managed_save(&managed, &state, NULL);
+        workers_save(&workers, &state, NULL);
         mem_fail_after(-1);
         failed = state.failed;
         cr_assert(failed || jsonrpc_validate(buf_data(&state.out), buf_len(&state.out)) == 0);
         cr_assert(failed || n > 0);
         buf_deinit(&state.out);
     }
-    managed_stop(&managed, on_gone, &managed);
+    workers_stop(&workers, on_gone, &workers);
     run_until(gone, "the end of all");
     conf_free(conf);
 }
 
 /* Each allocation fails in its turn: the workers are there later, and nothing leaks. */
-Test(managed, without_memory)
+Test(workers, without_memory)
 {
     struct conf *conf = make_conf("serve", 1, ", start_timeout: 5s");
     for (long n = 0; n < 16; n++) {
         size_t before = mem_in_use();
         mem_fail_after(n);
-        managed_apply(&managed, conf, true);
+        workers_apply(&workers, conf, true);
         uv_run(&loop, UV_RUN_NOWAIT);
         mem_fail_after(-1);
-        managed_apply(&managed, conf, true); /* what had no memory for its own is there now */
+        workers_apply(&workers, conf, true); /* what had no memory for its own is there now */
         wait_for_count(1);
         is_gone = false;
-        managed_stop(&managed, on_gone, &managed);
+        workers_stop(&workers, on_gone, &workers);
         run_until(gone, "the end of all");
-        managed_close(&managed);
+        workers_close(&workers);
         for (int i = 0; i < 10; i++)
             uv_run(&loop, UV_RUN_NOWAIT);
         cr_assert_eq(mem_in_use(), before, "allocation %ld", n);
-        managed_init(&managed, &loop, dir);
+        workers_init(&workers, &loop, dir);
     }
     conf_free(conf);
 }
 
-Test(managed, states_that_make_no_sense)
+Test(workers, states_that_make_no_sense)
 {
     static const char *const texts[] = {"[]", "{}", "{\"pools\":1}", "{\"version\":9}"};
     static const char *const pools[] = {
@@ -654,28 +654,28 @@ Test(managed, states_that_make_no_sense)
     struct conf *conf = make_conf("serve", 1, "");
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         struct span state = {texts[i], strlen(texts[i])};
-        cr_assert_eq(managed_restore(&managed, state), -EINVAL, "%s", texts[i]);
+        cr_assert_eq(workers_restore(&workers, state), -EINVAL, "%s", texts[i]);
     }
     for (size_t i = 0; i < ARRAY_LEN(pools); i++) {
         char text[1024];
         snprintf(text, sizeof(text), "{\"version\":1,\"pools\":%s,\"survivors\":[{},{\"pid\":1}]}",
             pools[i]);
         cr_assert_eq(jsonrpc_validate(text, strlen(text)), 0);
-        cr_assert_eq(managed_restore(&managed, (struct span){text, strlen(text)}), 0);
-        managed_apply(&managed, conf, true);
+        cr_assert_eq(workers_restore(&workers, (struct span){text, strlen(text)}), 0);
+        workers_apply(&workers, conf, true);
         wait_for_count(1);
-        managed_apply(&managed, conf, true);
+        workers_apply(&workers, conf, true);
         is_gone = false;
-        managed_stop(&managed, on_gone, &managed);
+        workers_stop(&workers, on_gone, &workers);
         run_until(gone, "the end of all");
-        managed_close(&managed);
-        managed_init(&managed, &loop, dir);
+        workers_close(&workers);
+        workers_init(&workers, &loop, dir);
     }
     conf_free(conf);
 }
 
 /* No worker is left out of what is taken over without that being said. */
-Test(managed, restored_without_memory)
+Test(workers, restored_without_memory)
 {
     static const char text[] =
         "{\"pools\":[{\"name\":\"app\",\"workers\":[{\"state\":\"waiting\",\"slot\":0},"
@@ -683,14 +683,14 @@ Test(managed, restored_without_memory)
     size_t before = mem_in_use();
     for (long n = 0; n <= 4; n++) {
         mem_fail_after(n);
-        int r = managed_restore(&managed, (struct span){text, strlen(text)});
+        int r = workers_restore(&workers, (struct span){text, strlen(text)});
         mem_fail_after(-1);
         cr_assert_eq(r, n < 4 ? -ENOMEM : 0, "allocation %ld", n);
-        managed_close(&managed);
+        workers_close(&workers);
         for (int i = 0; i < 10; i++)
             uv_run(&loop, UV_RUN_NOWAIT);
         cr_assert_eq(mem_in_use(), before, "allocation %ld", n);
-        managed_init(&managed, &loop, dir);
+        workers_init(&workers, &loop, dir);
     }
 }
 
@@ -703,21 +703,21 @@ static bool survivors_are_reaped(void)
 }
 
 /* As after SIGKILL of a supervisor: its workers serve until ours do, what is stale is removed. */
-Test(managed, survivors_of_another_supervisor)
+Test(workers, survivors_of_another_supervisor)
 {
     pid_t *before = survivors;
     pid_t after[4];
     char stale[128];
     char kept[128];
     struct conf *conf = make_conf("serve", 2, "");
-    managed_apply(&managed, conf, true);
+    workers_apply(&workers, conf, true);
     wait_for_count(2);
     get_pids(before);
     char pids[2][128];
     snprintf(pids[0], sizeof(pids[0]), "%s/workers/pids", dir);
     snprintf(pids[1], sizeof(pids[1]), "%s/pids", dir);
     cr_assert_eq(link(pids[0], pids[1]), 0);
-    managed_close(&managed); /* their processes are left alone */
+    workers_close(&workers); /* their processes are left alone */
     for (int i = 0; i < 10; i++)
         uv_run(&loop, UV_RUN_NOWAIT);
     unlink(pids[0]); /* else both are one file, and rename() does nothing */
@@ -728,21 +728,21 @@ Test(managed, survivors_of_another_supervisor)
     dprintf(fd, "%ld 1 app.7-7.sock\n999999999 5 app.8-8.sock\nx\n1 1 ../x.sock\n", (long)getpid());
     close(fd);
     snprintf(stale, sizeof(stale), "%s/workers/app.7-7.sock", dir);
-    struct managed_name name = {.pool = "app", .slot = 7, .serial = 7};
+    struct worker_name name = {.pool = "app", .slot = 7, .serial = 7};
     struct launch_user user = {0};
-    char workers[96];
-    snprintf(workers, sizeof(workers), "%s/workers", dir);
-    close(managed_dir_bind(workers, &name, &user));
+    char folder[96];
+    snprintf(folder, sizeof(folder), "%s/workers", dir);
+    close(worker_dir_bind(folder, &name, &user));
     cr_assert_eq(access(stale, F_OK), 0);
     snprintf(kept, sizeof(kept), "%s/workers/app.9-9.sock", dir);
     fd = open(kept, O_CREAT | O_WRONLY | O_CLOEXEC, 0600); /* no socket: none of ours */
     close(fd);
 
-    managed_init(&managed, &loop, dir);
-    managed_apply(&managed, conf, true);
+    workers_init(&workers, &loop, dir);
+    workers_apply(&workers, conf, true);
     cr_assert(access(stale, F_OK) < 0 && access(kept, F_OK) == 0);
     unlink(kept);
-    cr_assert_eq(managed_count(&managed), 4u);
+    cr_assert_eq(workers_count(&workers), 4u);
     for (int i = 0; i < 2; i++)
         cr_assert_eq(kill(before[i], 0), 0);
     wait_for_count(2);
@@ -750,12 +750,12 @@ Test(managed, survivors_of_another_supervisor)
     get_pids(after);
     for (int i = 0; i < 2; i++)
         cr_assert(after[i] > 0 && after[i] != before[i]);
-    managed_stop(&managed, on_gone, &managed);
+    workers_stop(&workers, on_gone, &workers);
     run_until(gone, "the end of all");
     conf_free(conf);
 }
 
-Test(managed_worker, delay)
+Test(worker_process, delay)
 {
     static const struct {
         uint64_t first;
@@ -773,5 +773,5 @@ Test(managed_worker, delay)
         {60000, 9, 60000},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-        cr_assert_eq(managed_worker_delay(rows[i].first, rows[i].failures), rows[i].delay);
+        cr_assert_eq(worker_process_delay(rows[i].first, rows[i].failures), rows[i].delay);
 }
