@@ -120,9 +120,9 @@ static void stop_when_alone(struct super *super)
             return;
     }
     uv_timer_stop(&super->deadline);
-    if (!super->workers.stopping) {
+    if (!super->workers.ctx.stopping) {
         if (workers_count(&super->workers) > 0) /* they have as long as the shards had */
-            service_stopping(&super->service, super->workers.drain + 2ULL * MACHINE_GRACE_MS);
+            service_stopping(&super->service, super->workers.ctx.drain + 2ULL * MACHINE_GRACE_MS);
         workers_stop(&super->workers, on_workers_gone, super);
         return;
     }
@@ -539,7 +539,7 @@ static void stop_now(struct super *super)
         if (super->generations[i] != NULL)
             generation_kill(super->generations[i]);
     }
-    if (!super->workers.stopping)
+    if (!super->workers.ctx.stopping)
         workers_stop(&super->workers, on_workers_gone, super);
     workers_kill(&super->workers);
 }
@@ -811,7 +811,7 @@ static void give_up(struct super *super)
     boot_unlock_run_dir(super);
     if (!super->loop_open)
         return;
-    if (super->workers.loop != NULL)
+    if (super->workers.ctx.loop != NULL)
         workers_close(&super->workers);
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
         if (super->generations[i] != NULL)

@@ -15,7 +15,6 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
-#include "frontd/supervisor/workers/workers.h"
 #include "frontd/system/process.h"
 
 enum { LOOK_MS = 50, END_MS = 2000 };
@@ -46,10 +45,9 @@ void remains_destroy(struct remains *remains)
 
 static void forget(struct remains *remains)
 {
-    struct workers *workers = remains->workers;
+    struct workers_ctx *ctx = remains->ctx;
     remains_destroy(remains);
-    workers_note_processes(workers);
-    workers_tidy(workers);
+    ctx->ops->changed(ctx);
 }
 
 static void on_look(uv_timer_t *timer)
@@ -91,7 +89,7 @@ void remains_kill(struct remains *remains)
     remains->until = uv_now(remains->timer.loop) + END_MS;
 }
 
-void remains_add(struct workers *workers, const struct worker_dir_process *process,
+void remains_add(struct workers_ctx *ctx, const struct worker_dir_process *process,
     struct output *output, uint64_t until, bool asked)
 {
     struct remains *remains = mem_zalloc(sizeof(*remains));
@@ -100,13 +98,13 @@ void remains_add(struct workers *workers, const struct worker_dir_process *proce
         output_close(output);
         return;
     }
-    remains->workers = workers;
+    remains->ctx = ctx;
     remains->process = *process;
     remains->output = output;
     remains->until = until;
-    CHECK(uv_timer_init(workers->loop, &remains->timer) == 0);
+    CHECK(uv_timer_init(ctx->loop, &remains->timer) == 0);
     remains->timer.data = remains;
-    list_append(&workers->remains, &remains->node);
+    list_append(&ctx->remains, &remains->node);
     if (until == 0) {
         remains_kill(remains);
         remains->told = true;

@@ -6,17 +6,12 @@
  * worker gets; what has not ended by then is killed.
  */
 
-#include <uv.h>
-
-#include "common/list.h"
 #include "frontd/supervisor/workers/output.h"
-#include "frontd/supervisor/workers/worker_dir.h"
-
-struct workers;
+#include "frontd/supervisor/workers/workers_ctx.h"
 
 struct remains {
-    struct list node; /* of workers->remains */
-    struct workers *workers;
+    struct list node; /* of ctx->remains */
+    struct workers_ctx *ctx;
     struct worker_dir_process process; /* whose group it is */
     struct output *output;             /* they may still write to it; NULL: nobody reads it */
     uv_timer_t timer;
@@ -33,7 +28,7 @@ bool remains_exist(pid_t leader);
  * clock, in ms; 0: they are killed now. asked: they have been sent SIGTERM already, else they are
  * now.
  */
-void remains_add(struct workers *workers, const struct worker_dir_process *process,
+void remains_add(struct workers_ctx *ctx, const struct worker_dir_process *process,
     struct output *output, uint64_t until, bool asked);
 
 /* Kills them, unless that has been done: the end is seen a moment later. */

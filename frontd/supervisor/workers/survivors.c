@@ -14,11 +14,8 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/supervisor/workers/remains.h"
-#include "frontd/supervisor/workers/workers.h"
 #include "frontd/system/loop.h"
 #include "frontd/system/process.h"
-
-enum { KILL_GRACE_MS = 2000 };
 
 static void on_handle_closed(uv_handle_t *handle)
 {
@@ -45,11 +42,11 @@ static bool signal_group(const struct survivor *survivor, int number)
 
 static void leave_remains(const struct survivor *survivor)
 {
-    struct workers *workers = survivor->workers;
-    uint64_t until = uv_now(workers->loop) + workers->drain + KILL_GRACE_MS;
+    struct workers_ctx *ctx = survivor->ctx;
+    uint64_t until = uv_now(ctx->loop) + ctx->drain + WORKER_KILL_GRACE_MS;
     if (survivor->leaving)
         until = survivor->until;
-    remains_add(workers, &survivor->process, NULL, survivor->killed ? 0 : until, survivor->asked);
+    remains_add(ctx, &survivor->process, NULL, survivor->killed ? 0 : until, survivor->asked);
 }
 
 static void on_ended(uv_poll_t *poll, int status, int events)
@@ -57,37 +54,36 @@ static void on_ended(uv_poll_t *poll, int status, int events)
     (void)status;
     (void)events;
     struct survivor *survivor = poll->data;
-    struct workers *workers = survivor->workers;
+    struct workers_ctx *ctx = survivor->ctx;
     char path[WORKER_PATH_MAX];
     log_write(survivor->leaving ? LOG_INFO : LOG_WARNING,
         "worker %s/%u (pid %ld) of the frontd before has ended", survivor->process.name.pool,
         survivor->process.name.slot, (long)survivor->process.pid);
-    worker_dir_path(workers->dir, &survivor->process.name, path);
+    worker_dir_path(ctx->dir, &survivor->process.name, path);
     if (!survivor->leaving)
         unlink(path);
     if (remains_exist(survivor->process.pid))
         leave_remains(survivor);
     survivor_destroy(survivor);
-    workers_note_processes(workers);
-    workers_tidy(workers);
+    ctx->ops->changed(ctx);
 }
 
 /* Of a worker that has ended, as it seems: whoever has its group's number now may be anybody. */
-static void end_group(struct workers *workers, const struct worker_dir_process *process)
+static void end_group(struct workers_ctx *ctx, const struct worker_dir_process *process)
 {
     if (process_group_lives(process->pid, process->birth))
         remains_add(
-            workers, process, NULL, uv_now(workers->loop) + workers->drain + KILL_GRACE_MS, false);
+            ctx, process, NULL, uv_now(ctx->loop) + ctx->drain + WORKER_KILL_GRACE_MS, false);
 }
 
-void survivor_add(struct workers *workers, const struct worker_dir_process *process)
+void survivor_add(struct workers_ctx *ctx, const struct worker_dir_process *process)
 {
     int pidfd = pidfd_open(process->pid, 0);
     if (pidfd < 0) {
         if (process->same_boot) {
             log_warning("worker %s/%u (pid %ld) of the frontd before has ended meanwhile",
                 process->name.pool, process->name.slot, (long)process->pid);
-            end_group(workers, process);
+            end_group(ctx, process);
         }
         return;
     }
@@ -95,18 +91,18 @@ void survivor_add(struct workers *workers, const struct worker_dir_process *proc
     struct survivor *survivor = NULL;
     if (birth != 0 && birth == process->birth)
         survivor = mem_zalloc(sizeof(*survivor));
-    if (survivor == NULL || loop_poll_init(workers->loop, &survivor->poll, pidfd) < 0) {
+    if (survivor == NULL || loop_poll_init(ctx->loop, &survivor->poll, pidfd) < 0) {
         close(pidfd);
         mem_free(survivor);
         return;
     }
-    survivor->workers = workers;
+    survivor->ctx = ctx;
     survivor->process = *process;
     survivor->pidfd = pidfd;
     survivor->open = 2;
-    CHECK(uv_timer_init(workers->loop, &survivor->limit) == 0);
+    CHECK(uv_timer_init(ctx->loop, &survivor->limit) == 0);
     survivor->poll.data = survivor->limit.data = survivor;
-    list_append(&workers->survivors, &survivor->node);
+    list_append(&ctx->survivors, &survivor->node);
     CHECK(uv_poll_start(&survivor->poll, UV_READABLE, on_ended) == 0);
     log_info("worker %s/%u (pid %ld) of the frontd before still runs: it serves until workers of "
              "ours do",
@@ -129,10 +125,10 @@ void survivor_retire(struct survivor *survivor)
     if (survivor->leaving)
         return;
     survivor->leaving = true;
-    worker_dir_path(survivor->workers->dir, &survivor->process.name, path);
+    worker_dir_path(survivor->ctx->dir, &survivor->process.name, path);
     unlink(path);
     survivor->asked = signal_group(survivor, SIGTERM);
-    uint64_t limit = survivor->workers->drain + KILL_GRACE_MS;
-    survivor->until = uv_now(survivor->workers->loop) + limit;
+    uint64_t limit = survivor->ctx->drain + WORKER_KILL_GRACE_MS;
+    survivor->until = uv_now(survivor->ctx->loop) + limit;
     CHECK(uv_timer_start(&survivor->limit, on_limit, limit, 0) == 0);
 }

@@ -5,16 +5,11 @@
  * its socket. It goes when workers of ours have taken its place.
  */
 
-#include <uv.h>
-
-#include "common/list.h"
-#include "frontd/supervisor/workers/worker_dir.h"
-
-struct workers;
+#include "frontd/supervisor/workers/workers_ctx.h"
 
 struct survivor {
-    struct list node; /* of workers->survivors */
-    struct workers *workers;
+    struct list node; /* of ctx->survivors */
+    struct workers_ctx *ctx;
     struct worker_dir_process process;
     uv_poll_t poll; /* of the pidfd: readable when the process has ended */
     uv_timer_t limit;
@@ -30,7 +25,7 @@ struct survivor {
  * Takes in a process if it is still the one that is meant. Where it has ended, in this run of the
  * system, what is left of its process group is ended. Else nothing happens.
  */
-void survivor_add(struct workers *workers, const struct worker_dir_process *process);
+void survivor_add(struct workers_ctx *ctx, const struct worker_dir_process *process);
 
 /* Takes its socket away and asks it to finish, once. */
 void survivor_retire(struct survivor *survivor);

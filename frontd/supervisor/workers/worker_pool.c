@@ -5,18 +5,18 @@
 #include "common/alloc.h"
 #include "common/log.h"
 
-struct worker_pool *worker_pool_new(struct workers *workers, const char *name)
+struct worker_pool *worker_pool_new(struct workers_ctx *ctx, const char *name)
 {
     struct worker_pool *pool = mem_zalloc(sizeof(*pool));
     if (pool == NULL) {
         log_error("pool %s: no memory for its workers", name);
         return NULL;
     }
-    pool->owner = workers;
+    pool->ctx = ctx;
     list_init(&pool->workers);
     CHECK(strlen(name) < sizeof(pool->name));
     memcpy(pool->name, name, strlen(name));
-    list_append(&workers->pools, &pool->node);
+    list_append(&ctx->pools, &pool->node);
     return pool;
 }
 
@@ -61,7 +61,7 @@ static void start_now(struct worker_process *worker)
 
 static void roll(struct worker_pool *pool)
 {
-    if (!pool->rolling || pool->conf == NULL || pool->owner->stopping)
+    if (!pool->rolling || pool->conf == NULL || pool->ctx->stopping)
         return;
     list_for_each (node, &pool->workers) {
         if (worker_of(node)->old != NULL)
@@ -105,7 +105,7 @@ static struct fingerprint take_fingerprint(const struct worker_pool *pool)
     const struct conf_pool *conf = pool->conf;
     bool found = launch_find(conf->command[0], path, sizeof(path)) == 0;
     return fingerprint_take(
-        found ? path : NULL, conf->command, conf->ncommand, pool->owner->user.name);
+        found ? path : NULL, conf->command, conf->ncommand, pool->ctx->user.name);
 }
 
 void worker_pool_apply(struct worker_pool *pool, const struct conf_pool *conf, bool replace)
@@ -159,7 +159,6 @@ void worker_pool_retire(struct worker_pool *pool)
 
 void worker_pool_settled(struct worker_pool *pool)
 {
-    workers_survivors_check(pool->owner);
     roll(pool);
 }
 

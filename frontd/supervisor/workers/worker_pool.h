@@ -2,13 +2,14 @@
 
 /* The workers of one pool: as many as the config says, and replaced one at a time. */
 
+#include "frontd/config/config.h"
 #include "frontd/supervisor/workers/worker_process.h"
-#include "frontd/supervisor/workers/workers.h"
+#include "frontd/supervisor/workers/workers_ctx.h"
 
 struct worker_pool {
-    struct list node;    /* of workers->pools */
+    struct list node;    /* of ctx->pools */
     struct list workers; /* those that leave included */
-    struct workers *owner;
+    struct workers_ctx *ctx;
     const struct conf_pool *conf; /* NULL: there is no such pool any more, or it has no command */
     struct fingerprint wanted;    /* of the command, when the config was applied */
     uint32_t serial;              /* of the last socket */
@@ -16,8 +17,9 @@ struct worker_pool {
     char name[WORKER_NAME_MAX];
 };
 
-/* Returns NULL without memory. */
-struct worker_pool *worker_pool_new(struct workers *workers, const char *name);
+/* Without workers. ctx: borrowed. Returns NULL without memory. */
+struct worker_pool *worker_pool_new(struct workers_ctx *ctx, const char *name);
+/* It has no workers; it is removed from its list. */
 void worker_pool_free(struct worker_pool *pool);
 
 /*

@@ -37,7 +37,6 @@ enum {
     STEADY_MS = 10 * 1000, /* who served for this long has not "kept ending" */
     /* A shard sees a new socket by inotify, dials it and has its HELLO long before that. */
     SETTLE_MS = 250,
-    KILL_GRACE_MS = 2000, /* what a worker gets beyond the drain limit before it is killed */
 };
 
 static uint64_t now_of(const struct worker_process *worker)
@@ -85,7 +84,7 @@ static void on_timer(uv_timer_t *timer)
         worker->settled = true;
         if (worker->old != NULL)
             worker_process_retire(worker->old);
-        worker_pool_settled(worker->pool);
+        worker->pool->ctx->ops->settled(worker->pool->ctx, worker->pool);
         break;
     case WORKER_LEAVING:
         log_warning("%s is still there after the drain limit, killing it", who);
@@ -114,7 +113,7 @@ struct worker_process *worker_process_new(
     worker->pid = worker->listener = -1;
     worker->name.slot = slot;
     memcpy(worker->name.pool, pool->name, sizeof(worker->name.pool));
-    CHECK(uv_timer_init(pool->owner->loop, &worker->timer) == 0);
+    CHECK(uv_timer_init(pool->ctx->loop, &worker->timer) == 0);
     worker->timer.data = worker;
     list_append(&pool->workers, &worker->node);
     return worker;
@@ -236,12 +235,12 @@ static int bind_socket(struct worker_process *worker)
     if (worker->listener >= 0)
         return 0;
     worker->name.serial = pool->serial + 1;
-    int fd = worker_dir_bind(pool->owner->dir, &worker->name, &pool->owner->user);
+    int fd = worker_dir_bind(pool->ctx->dir, &worker->name, &pool->ctx->user);
     if (fd < 0)
         return fd;
     worker->listener = fd;
     pool->serial = worker->name.serial;
-    worker_dir_path(pool->owner->dir, &worker->name, worker->path);
+    worker_dir_path(pool->ctx->dir, &worker->name, worker->path);
     worker_process_note_socket(worker);
     return 0;
 }
@@ -289,7 +288,7 @@ void worker_process_start(struct worker_process *worker)
             .path = path,
             .command = pool->conf->command,
             .n = pool->conf->ncommand,
-            .user = &pool->owner->user,
+            .user = &pool->ctx->user,
             .pool = pool->name,
             .listener = worker->listener,
         };
@@ -304,7 +303,7 @@ void worker_process_start(struct worker_process *worker)
         return;
     }
     attach(worker, output);
-    workers_note_processes(pool->owner);
+    pool->ctx->ops->changed(pool->ctx);
 }
 
 static void on_ready(void *data)
@@ -334,19 +333,19 @@ static void log_end(const struct worker_process *worker, int status)
 /* Others of its group are there still, with its output. */
 static void leave_remains(struct worker_process *worker)
 {
-    struct workers *workers = worker->pool->owner;
+    struct workers_ctx *ctx = worker->pool->ctx;
     const struct worker_dir_process process = {
         .pid = worker->pid, .birth = worker->birth, .name = worker->name};
     bool asked = worker->state == WORKER_LEAVING;
-    uint64_t until = asked ? worker->due : now_of(worker) + workers->drain + KILL_GRACE_MS;
-    remains_add(workers, &process, worker->output, worker->killed ? 0 : until, asked);
+    uint64_t until = asked ? worker->due : now_of(worker) + ctx->drain + WORKER_KILL_GRACE_MS;
+    remains_add(ctx, &process, worker->output, worker->killed ? 0 : until, asked);
     worker->output = NULL;
 }
 
 void worker_process_ended(struct worker_process *worker, int status)
 {
     bool steady = worker->state == WORKER_SERVING && now_of(worker) - worker->served >= STEADY_MS;
-    struct workers *workers = worker->pool->owner;
+    struct workers_ctx *ctx = worker->pool->ctx;
     bool leaves_some = remains_exist(worker->pid);
     /* What it said last comes before the news of its end. */
     if (!leaves_some) {
@@ -363,7 +362,7 @@ void worker_process_ended(struct worker_process *worker, int status)
         worker->failures = steady ? 1 : worker->failures + 1;
         fall(worker);
     }
-    workers_note_processes(workers);
+    ctx->ops->changed(ctx);
 }
 
 void worker_process_retire(struct worker_process *worker)
@@ -386,7 +385,7 @@ void worker_process_retire(struct worker_process *worker)
     worker_process_describe(worker, who);
     log_info("%s is asked to finish", who);
     launch_signal(worker->pid, SIGTERM);
-    worker_process_arm(worker, now_of(worker) + worker->pool->owner->drain + KILL_GRACE_MS);
+    worker_process_arm(worker, now_of(worker) + worker->pool->ctx->drain + WORKER_KILL_GRACE_MS);
 }
 
 static void on_alive(void *data)

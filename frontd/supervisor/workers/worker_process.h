@@ -80,7 +80,7 @@ void worker_process_retire(struct worker_process *worker);
 
 /*
  * Somebody says that it hangs. Unless it is late (it has not answered a call) it is asked for a
- * HELLO; see workers_hung().
+ * HELLO; see workers_hung() in workers.h.
  */
 void worker_process_suspect(struct worker_process *worker, bool late);
 

@@ -8,26 +8,16 @@
  * Everything happens on the supervisor's loop; nothing blocks.
  */
 
-#include <uv.h>
-
-#include "common/list.h"
+#include "common/log.h"
 #include "frontd/config/config.h"
-#include "frontd/supervisor/workers/worker_dir.h"
-#include "proto/json_write.h"
+#include "frontd/supervisor/workers/workers_ctx.h"
 
 struct workers {
-    uv_loop_t *loop;
-    uint64_t drain; /* ms that one has to finish, as of the last workers_apply() */
-    struct list pools;
-    struct list survivors;
-    struct list remains; /* of workers that have ended */
-    struct launch_user user;
-    struct log_limit odd;      /* what shards say of workers that there are not */
-    char dir[WORKER_PATH_MAX]; /* run_dir/workers */
-    void (*gone)(void *data);
+    struct workers_ctx ctx;
+    struct log_limit odd;     /* what shards say of workers that there are not */
+    void (*gone)(void *data); /* no worker is left after workers_stop(); NULL: it was called */
     void *gone_data;
-    bool found;    /* what an earlier supervisor has left is known */
-    bool stopping; /* workers_stop() has been called */
+    bool found; /* what an earlier supervisor has left is known */
 };
 
 /*
@@ -92,30 +82,3 @@ size_t workers_count(const struct workers *workers);
  * left alone.
  */
 void workers_close(struct workers *workers);
-
-/*
- * For execve() in place. The descriptors that have to survive it: `each` gets every one.
- */
-void workers_each_fd(const struct workers *workers, void (*each)(int fd, void *data), void *data);
-
-/* Writes what workers_restore() needs, as a member with that key (NULL: by itself). */
-void workers_save(const struct workers *workers, struct json_writer *out, const char *key);
-
-/*
- * After workers_init() in the new program, with what workers_save() has written, or any JSON: takes
- * over the workers as they are; their descriptors are close-on-exec again. workers_apply() comes
- * next. What is not known in the state is passed over, as is a worker that makes no sense. Returns
- * 0, -EINVAL (not a state) or -ENOMEM: not all workers are taken over.
- */
-int workers_restore(struct workers *workers, struct span state);
-
-/* For the modules behind this one: */
-
-/* Writes down which processes there are. */
-void workers_note_processes(struct workers *workers);
-
-/* Survivors go once their pool's own workers serve. */
-void workers_survivors_check(struct workers *workers);
-
-/* Frees pools that are of no use any more; tells when all are gone. */
-void workers_tidy(struct workers *workers);

@@ -4,6 +4,8 @@
  * missing in a state of an older program must have a default that works.
  */
 
+#include "frontd/supervisor/workers/workers_reexec.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -97,17 +99,17 @@ void workers_save(const struct workers *workers, struct json_writer *out, const 
     json_begin(out, key, '{');
     json_add_number(out, "version", VERSION);
     json_begin(out, "pools", '[');
-    list_for_each (node, &workers->pools)
+    list_for_each (node, &workers->ctx.pools)
         put_pool(out, container_of(node, struct worker_pool, node));
     json_end(out, ']');
     json_begin(out, "survivors", '[');
-    list_for_each (node, &workers->survivors) {
+    list_for_each (node, &workers->ctx.survivors) {
         put_process(out, &container_of(node, struct survivor, node)->process);
         json_end(out, '}');
     }
     json_end(out, ']');
     json_begin(out, "remains", '[');
-    list_for_each (node, &workers->remains)
+    list_for_each (node, &workers->ctx.remains)
         put_remains(out, container_of(node, struct remains, node));
     json_end(out, ']');
     json_end(out, '}');
@@ -115,7 +117,7 @@ void workers_save(const struct workers *workers, struct json_writer *out, const 
 
 void workers_each_fd(const struct workers *workers, void (*each)(int fd, void *data), void *data)
 {
-    list_for_each (node, &workers->pools) {
+    list_for_each (node, &workers->ctx.pools) {
         const struct worker_pool *pool = container_of(node, struct worker_pool, node);
         list_for_each (inner, &pool->workers) {
             const struct worker_process *worker = container_of(inner, struct worker_process, node);
@@ -125,7 +127,7 @@ void workers_each_fd(const struct workers *workers, void (*each)(int fd, void *d
                 each(worker->output->fd, data);
         }
     }
-    list_for_each (node, &workers->remains) {
+    list_for_each (node, &workers->ctx.remains) {
         const struct remains *remains = container_of(node, struct remains, node);
         if (remains->output != NULL)
             each(remains->output->fd, data);
@@ -213,7 +215,7 @@ static int restore_worker(struct worker_pool *pool, struct span object)
     worker->pid = pid == 0 ? -1 : pid;
     worker->listener = get_fd(object, "listener");
     if (worker->listener >= 0)
-        worker_dir_path(pool->owner->dir, &worker->name, worker->path);
+        worker_dir_path(pool->ctx->dir, &worker->name, worker->path);
     worker->dev = get_number(object, "dev", UINT64_MAX, 0);
     worker->ino = get_number(object, "ino", UINT64_MAX, 0);
     if (worker->ino == 0 && worker->listener >= 0) /* a program before has not said it */
@@ -246,14 +248,14 @@ static void relate(struct worker_pool *pool, struct span entries)
     }
 }
 
-static int restore_pool(struct workers *workers, struct span object)
+static int restore_pool(struct workers_ctx *ctx, struct span object)
 {
     char name[WORKER_NAME_MAX];
     struct span entries = json_read_member(object, "workers");
     struct span worker;
     if (!json_read_plain(json_read_member(object, "name"), name, sizeof(name)) || name[0] == '\0')
         return 0;
-    struct worker_pool *pool = worker_pool_new(workers, name);
+    struct worker_pool *pool = worker_pool_new(ctx, name);
     if (pool == NULL)
         return -ENOMEM;
     pool->serial = (uint32_t)get_number(object, "serial", UINT32_MAX, 0);
@@ -283,15 +285,15 @@ static bool read_process(struct span object, struct worker_dir_process *ret_proc
     return true;
 }
 
-static void restore_survivor(struct workers *workers, struct span object)
+static void restore_survivor(struct workers_ctx *ctx, struct span object)
 {
     struct worker_dir_process process;
     if (read_process(object, &process))
-        survivor_add(workers, &process);
+        survivor_add(ctx, &process);
 }
 
 /* SIGTERM has been sent already. */
-static void restore_remains(struct workers *workers, struct span object)
+static void restore_remains(struct workers_ctx *ctx, struct span object)
 {
     struct worker_dir_process process;
     struct output *output = NULL;
@@ -300,9 +302,9 @@ static void restore_remains(struct workers *workers, struct span object)
         return;
     snprintf(who, sizeof(who), "worker %s/%u (pid %ld)", process.name.pool, process.name.slot,
         (long)process.pid);
-    resume_output(workers->loop, who, object, &output);
+    resume_output(ctx->loop, who, object, &output);
     if (remains_exist(process.pid))
-        remains_add(workers, &process, output, get_number(object, "until", INT64_MAX, 0), true);
+        remains_add(ctx, &process, output, get_number(object, "until", INT64_MAX, 0), true);
     else
         output_close(output);
 }
@@ -317,13 +319,13 @@ int workers_restore(struct workers *workers, struct span state)
         return -EINVAL;
     int r = 0;
     for (size_t at = 0; r == 0 && json_read_next(pools, &at, &each);)
-        r = restore_pool(workers, each);
+        r = restore_pool(&workers->ctx, each);
     if (r < 0)
         return r;
     for (size_t at = 0; json_read_next(survivors, &at, &each);)
-        restore_survivor(workers, each);
+        restore_survivor(&workers->ctx, each);
     for (size_t at = 0; json_read_next(remains, &at, &each);)
-        restore_remains(workers, each);
+        restore_remains(&workers->ctx, each);
     workers->found = true;
     return 0;
 }

@@ -144,7 +144,7 @@ static void end(void)
         if (super->generations[i] != NULL)
             generation_close(super->generations[i]);
     }
-    if (super->workers.loop != NULL)
+    if (super->workers.ctx.loop != NULL)
         workers_close(&super->workers);
     CHECK(uv_run(&super->loop, UV_RUN_DEFAULT) == 0 && uv_loop_close(&super->loop) == 0);
     endpoints_prune(&super->endpoints, NULL);
@@ -281,7 +281,7 @@ Test(state, what_json_c_writes_is_read)
     cr_assert_str_eq(super->instance, "0123456789abcdef0123456789abcdef");
     cr_assert(super->incarnations == UINT64_MAX && super->endpoints.count == 2);
     cr_assert_eq(super->generations[0]->children[0].pid, sleeper);
-    cr_assert(super->workers.found && !list_empty(&super->workers.pools));
+    cr_assert(super->workers.found && !list_empty(&super->workers.ctx.pools));
     end();
     cr_assert_eq(mem_in_use(), in_use_before);
 }

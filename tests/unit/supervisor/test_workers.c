@@ -12,6 +12,7 @@
 #include "common/alloc.h"
 #include "frontd/config/parse.h"
 #include "frontd/supervisor/workers/worker_pool.h"
+#include "frontd/supervisor/workers/workers_reexec.h"
 #include "proto/json_read.h"
 #include "proto/json_write.h"
 #include "proto/jsonrpc.h"
@@ -133,8 +134,8 @@ static struct conf *make_conf(const char *mode, unsigned instances, const char *
 
 static struct worker_pool *app(void)
 {
-    cr_assert(!list_empty(&workers.pools));
-    return list_first(&workers.pools, struct worker_pool, node);
+    cr_assert(!list_empty(&workers.ctx.pools));
+    return list_first(&workers.ctx.pools, struct worker_pool, node);
 }
 
 static bool serves(void)
@@ -476,7 +477,7 @@ Test(workers, one_that_is_killed_is_started_again_on_its_socket)
 static bool three_serve(void)
 {
     size_t n = 0;
-    list_for_each (node, &workers.pools) {
+    list_for_each (node, &workers.ctx.pools) {
         struct worker_pool *pool = container_of(node, struct worker_pool, node);
         list_for_each (each, &pool->workers)
             n += container_of(each, struct worker_process, node)->state == WORKER_SERVING;
@@ -507,7 +508,7 @@ Test(workers, a_pool_that_is_removed)
     cr_assert_str_eq(app()->name, "other");
     workers_stop(&workers, on_gone, &workers);
     run_until(gone, "the end of all");
-    cr_assert(list_empty(&workers.pools));
+    cr_assert(list_empty(&workers.ctx.pools));
     conf_free(without);
 }
 
