@@ -99,5 +99,5 @@ int main(int argc, char **argv)
         identify(token);
     if (also_bind)
         return trial_run(conf_name);
-    return only_check ? check(conf_name, token == NULL) : super_run(argv, conf_name, state_fd);
+    return only_check ? check(conf_name, token == NULL) : supervisor_run(argv, conf_name, state_fd);
 }

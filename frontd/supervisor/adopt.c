@@ -22,14 +22,15 @@
 #include "frontd/supervisor/shards_dir.h"
 
 /* Its sockets, where another shard has not brought them already. */
-static int take_sockets(struct super *super, const struct record *record, struct reporter *reporter)
+static int take_sockets(
+    struct supervisor *supervisor, const struct record *record, struct reporter *reporter)
 {
     int r = 0;
     for (size_t i = 0; i < reporter->nsockets; i++) {
         int fd = reporter->sockets[i];
         uint64_t cookie = endpoint_cookie(fd);
         const struct record_endpoint *from = record_find_socket(record, cookie);
-        struct endpoint *to = endpoints_find(&super->endpoints, &from->address);
+        struct endpoint *to = endpoints_find(&supervisor->endpoints, &from->address);
         bool known = false;
         for (uint32_t k = 0; to != NULL && k < to->count; k++)
             known |= endpoint_cookie(to->fds[k]) == cookie;
@@ -39,8 +40,8 @@ static int take_sockets(struct super *super, const struct record *record, struct
             continue;
         }
         bool fresh = to == NULL;
-        r = endpoints_add(&super->endpoints, &from->address, fd);
-        to = endpoints_find(&super->endpoints, &from->address);
+        r = endpoints_add(&supervisor->endpoints, &from->address, fd);
+        to = endpoints_find(&supervisor->endpoints, &from->address);
         if (fresh && to != NULL) {
             to->shared = from->shared;
             to->dev = from->dev;
@@ -54,24 +55,24 @@ static int take_sockets(struct super *super, const struct record *record, struct
 static int take_shard(
     struct generation *generation, const struct record *record, struct reporter *reporter)
 {
-    struct super *super = generation->super;
-    struct child *child = &generation->children[reporter->shard];
-    child->seat = reporter->child->seat;
-    child->incarnation = reporter->child->incarnation;
-    child->mark = reporter->child->mark;
+    struct supervisor *supervisor = generation->supervisor;
+    struct shard_process *process = &generation->processes[reporter->shard];
+    process->seat = reporter->process->seat;
+    process->incarnation = reporter->process->incarnation;
+    process->mark = reporter->process->mark;
     int sock = reporter->sock;
     reporter->sock = -1;
-    int r = take_sockets(super, record, reporter);
+    int r = take_sockets(supervisor, record, reporter);
     if (r == 0)
-        r = generation_make_wake(super, child->seat);
+        r = generation_make_wake(supervisor, process->seat);
     if (r < 0) {
         close(sock);
         return r;
     }
-    r = child_adopt(child, reporter->child->pid, sock, false);
+    r = shard_process_adopt(process, reporter->process->pid, sock, false);
     if (r != -ESRCH)
         return r;
-    child_lost(child, -1); /* it has ended meanwhile */
+    shard_process_lost(process, -1); /* it has ended meanwhile */
     return 0;
 }
 
@@ -90,24 +91,25 @@ static int take_share(struct reports *reports, size_t from)
 }
 
 /* Makes a generation of what the record says. */
-static int take_generation(struct super *super, struct reports *reports, size_t from, size_t slot)
+static int take_generation(
+    struct supervisor *supervisor, struct reports *reports, size_t from, size_t slot)
 {
     char error[512];
     const struct record_generation *found = &reports->record->generations[from];
     int conf_fd = generation_make_conf(found->conf, found->conf_n);
     if (conf_fd < 0)
         return conf_fd;
-    struct generation *generation = generation_found(super, conf_fd, take_share(reports, from),
+    struct generation *generation = generation_found(supervisor, conf_fd, take_share(reports, from),
         &found->share, found->number, found->shards, error, sizeof(error));
     if (generation == NULL) {
         log_error("%s", error);
         return -EINVAL;
     }
-    super->generations[slot] = generation;
+    supervisor->generations[slot] = generation;
     generation->role = slot == 0 ? GENERATION_SERVING : GENERATION_LEAVING;
     for (uint32_t k = 0; k < found->shards; k++)
-        child_init(&generation->children[k], generation, k, SHARE_SEAT_LAST);
-    generation->nchildren = found->shards;
+        shard_process_init(&generation->processes[k], generation, k, SHARE_SEAT_LAST);
+    generation->nprocesses = found->shards;
     int r = 0;
     for (size_t i = 0; r == 0 && i < reports->count; i++) {
         struct reporter *reporter = &reports->all[i];
@@ -118,37 +120,37 @@ static int take_generation(struct super *super, struct reports *reports, size_t 
 }
 
 /* Shards that were killed with the supervisor, and their sockets, are made anew. */
-static int complete(struct super *super, struct generation *generation)
+static int complete(struct supervisor *supervisor, struct generation *generation)
 {
     char error[512];
-    generation_reclaim(super);
-    if (endpoints_bind(&super->endpoints, generation->conf, error, sizeof(error)) < 0)
+    generation_reclaim(supervisor);
+    if (endpoints_bind(&supervisor->endpoints, generation->conf, error, sizeof(error)) < 0)
         log_error("%s", error); /* the others are served, and the reload tries again */
-    int r = endpoints_listen(&super->endpoints);
+    int r = endpoints_listen(&supervisor->endpoints);
     return r == 0 ? generation_seat_missing(generation) : r;
 }
 
-static int use(struct super *super, struct reports *reports)
+static int use(struct supervisor *supervisor, struct reports *reports)
 {
     const struct record *record = reports->record;
     /* Where only some are left that were leaving, they have to do. */
     size_t serving = 0;
     while (reports_count(reports, serving) == 0)
         serving++;
-    memcpy(super->instance, record->instance, sizeof(super->instance));
-    memcpy(super->conn_key, record->conn_key, sizeof(super->conn_key));
-    super->incarnations = record->incarnations;
-    super->last_generation = record->last_generation;
-    int r = take_generation(super, reports, serving, 0);
+    memcpy(supervisor->instance, record->instance, sizeof(supervisor->instance));
+    memcpy(supervisor->conn_key, record->conn_key, sizeof(supervisor->conn_key));
+    supervisor->incarnations = record->incarnations;
+    supervisor->last_generation = record->last_generation;
+    int r = take_generation(supervisor, reports, serving, 0);
     for (size_t g = serving + 1; r == 0 && g < record->ngenerations; g++) {
         if (reports_count(reports, g) > 0)
-            r = take_generation(super, reports, g, 1);
+            r = take_generation(supervisor, reports, g, 1);
     }
     if (r == 0)
-        r = complete(super, super->generations[0]);
+        r = complete(supervisor, supervisor->generations[0]);
     if (r < 0)
         return r;
-    state_record(super);
+    reexec_record(supervisor);
     bool all = reports_count(reports, serving) == record->generations[serving].shards;
     log_info("found %s shards of generation %llu, which serve on", all ? "the" : "some",
         (unsigned long long)record->generations[serving].number);
@@ -162,7 +164,7 @@ static void end_starting(struct reports *reports)
         struct reporter *reporter = &reports->all[i];
         if (reports->record->generations[reporter->generation].role != GENERATION_STARTING)
             continue;
-        log_info("pid %ld was about to replace a shard: ending it", (long)reporter->child->pid);
+        log_info("pid %ld was about to replace a shard: ending it", (long)reporter->process->pid);
         reports_kill(reporter);
     }
     reports_wait_killed(reports);
@@ -176,7 +178,7 @@ static void end_silent(struct reports *reports)
         if (reporter->pidfd < 0 || reporter->complete)
             continue;
         log_error("shard %u (pid %ld) has not reported as it should, killing it", reporter->shard,
-            (long)reporter->child->pid);
+            (long)reporter->process->pid);
         reports_kill(reporter);
     }
     reports_wait_killed(reports);
@@ -191,7 +193,7 @@ static bool is_anybody_alive(const struct reports *reports)
     return false;
 }
 
-static int find(struct super *super, struct reports *reports, int shards_dir,
+static int find(struct supervisor *supervisor, struct reports *reports, int shards_dir,
     const struct launch_user *user, bool *ret_found)
 {
     end_starting(reports);
@@ -207,15 +209,15 @@ static int find(struct super *super, struct reports *reports, int shards_dir,
     shards_dir_unlink(shards_dir);
     end_silent(reports);
     *ret_found = reports_count(reports, SIZE_MAX) > 0;
-    return *ret_found ? use(super, reports) : 0;
+    return *ret_found ? use(supervisor, reports) : 0;
 }
 
 /* Returns 0 with *ret_record, which is NULL where there is none that is understood, or -errno. */
 static int read_record(
-    const struct super *super, struct record **ret_record, char *error, size_t error_size)
+    const struct supervisor *supervisor, struct record **ret_record, char *error, size_t error_size)
 {
     *ret_record = NULL;
-    int r = record_read(super->run_dir_fd, ret_record);
+    int r = record_read(supervisor->run_dir_fd, ret_record);
     if (r == -ENOENT)
         return 0;
     if (r == -EPERM || r == -ELOOP) {
@@ -233,8 +235,8 @@ static int read_record(
     return r == -ENOMEM ? r : 0;
 }
 
-int adopt_shards(struct super *super, const struct conf *conf, bool *ret_found, bool *ret_lost,
-    char *error, size_t error_size)
+int adopt_shards(struct supervisor *supervisor, const struct conf *conf, bool *ret_found,
+    bool *ret_lost, char *error, size_t error_size)
 {
     struct launch_user user;
     char wrong[384] = "";
@@ -247,12 +249,12 @@ int adopt_shards(struct super *super, const struct conf *conf, bool *ret_found, 
     if (r < 0)
         snprintf(wrong, sizeof(wrong), "cannot find user %s: %s", conf->user, strerror(-r));
     if (r == 0)
-        r = dir = shards_dir_open(super->run_dir_fd, &user, wrong, sizeof(wrong));
+        r = dir = shards_dir_open(supervisor->run_dir_fd, &user, wrong, sizeof(wrong));
     if (r < 0) {
         snprintf(error, error_size, "run_dir %s: %s", conf->run_dir, wrong);
         return r;
     }
-    r = read_record(super, &record, error, error_size);
+    r = read_record(supervisor, &record, error, error_size);
     *ret_lost = record == NULL;
     if (r == 0 && record != NULL) {
         reports = mem_zalloc(sizeof(*reports));
@@ -260,7 +262,7 @@ int adopt_shards(struct super *super, const struct conf *conf, bool *ret_found, 
     }
     if (r == 0 && record != NULL) {
         reports_find(reports, record);
-        r = find(super, reports, dir, &user, ret_found);
+        r = find(supervisor, reports, dir, &user, ret_found);
         reports_deinit(reports);
         if (r < 0)
             snprintf(error, error_size,
@@ -268,7 +270,7 @@ int adopt_shards(struct super *super, const struct conf *conf, bool *ret_found, 
                 strerror(-r));
     }
     if (r == 0 && !*ret_found)
-        state_forget(super);
+        reexec_forget(supervisor);
     mem_free(reports);
     record_free(record);
     close(dir);

@@ -11,10 +11,10 @@
 
 /*
  * Looks at run_dir/shards, and reads the record. Where shards of it are alive, takes their reports:
- * *ret_found says that there were, and *super has their generations, endpoints and identity
+ * *ret_found says that there were, and *supervisor has their generations, endpoints and identity
  * afterwards. Those that were about to start, or do not report as they should, are killed.
  * *ret_lost: there is no record, so what may be alive cannot be found.
  * Returns 0, or -errno with a message in `error`.
  */
-int adopt_shards(struct super *super, const struct conf *conf, bool *ret_found, bool *ret_lost,
-    char *error, size_t error_size);
+int adopt_shards(struct supervisor *supervisor, const struct conf *conf, bool *ret_found,
+    bool *ret_lost, char *error, size_t error_size);

@@ -14,9 +14,9 @@
 
 enum { READS_MAX = 64 /* of 4 KiB: more than a pipe holds */ };
 
-void check_init(struct check *check)
+void config_check_init(struct config_check *check)
 {
-    *check = (struct check){.fd = -1, .pid = -1};
+    *check = (struct config_check){.fd = -1, .pid = -1};
 }
 
 /* In the forked child; what is said of become_shard() is true here. */
@@ -28,7 +28,7 @@ static void become_check(int output, const char *exe, char *const argv[])
     dup2(output, STDOUT_FILENO);
     dup2(output, STDERR_FILENO);
     close_range(STDERR_FILENO + 1, ~0U, 0);
-    service_forget();
+    sd_notify_forget();
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     execv(exe, argv);
     static const char text[] = "cannot execute it: ";
@@ -39,15 +39,15 @@ static void become_check(int output, const char *exe, char *const argv[])
 }
 
 /* What does not fit is dropped. */
-static void keep(struct check *check, const char *bytes, size_t n)
+static void keep(struct config_check *check, const char *bytes, size_t n)
 {
-    size_t room = MIN(n, CHECK_TEXT_MAX - check->n);
+    size_t room = MIN(n, CONFIG_CHECK_TEXT_MAX - check->n);
     memcpy(check->text + check->n, bytes, room);
     check->n += room;
 }
 
 /* A line is complete, or there will be no more of it. Returns whether it is text. */
-static bool end_line(struct check *check)
+static bool end_line(struct config_check *check)
 {
     struct span line = {check->line, check->line_len};
     enum identity identity = check->line_long
@@ -63,7 +63,7 @@ static bool end_line(struct check *check)
 }
 
 /* The proof may be anywhere: a script that executes frontd in the end may say something before. */
-static void take(struct check *check, const char *bytes, size_t n)
+static void take(struct config_check *check, const char *bytes, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         if (bytes[i] == '\n') {
@@ -83,7 +83,7 @@ static void take(struct check *check, const char *bytes, size_t n)
 }
 
 /* Reads once; returns what read() did. */
-static ssize_t read_some(struct check *check)
+static ssize_t read_some(struct config_check *check)
 {
     char bytes[4096];
     ssize_t n = read(check->fd, bytes, sizeof(bytes));
@@ -105,7 +105,7 @@ static void on_closed(uv_handle_t *handle)
 }
 
 /* The handle lives until libuv is done with it, when the next check may have begun already. */
-static int watch(struct check *check, uv_loop_t *loop, int fd)
+static int watch(struct config_check *check, uv_loop_t *loop, int fd)
 {
     uv_poll_t *output = mem_zalloc(sizeof(*output));
     int r = output == NULL ? -ENOMEM : loop_poll_init(loop, output, fd);
@@ -119,16 +119,17 @@ static int watch(struct check *check, uv_loop_t *loop, int fd)
     check->fd = fd;
     r = uv_poll_start(output, UV_READABLE, on_output);
     if (r < 0)
-        check_ended(check);
+        config_check_ended(check);
     return r;
 }
 
-int check_start(struct check *check, uv_loop_t *loop, const char *exe, const char *conf_name)
+int config_check_start(
+    struct config_check *check, uv_loop_t *loop, const char *exe, const char *conf_name)
 {
     int ends[2];
     char *argv[] = {(char *)(uintptr_t)exe, (char[]){"--check"}, (char[]){"-c"},
         (char *)(uintptr_t)conf_name, (char[]){"--identify"}, check->token, NULL};
-    check_init(check);
+    config_check_init(check);
     identity_make_token(check->token);
     if (stat(exe, &check->file) < 0)
         check->file = (struct stat){0}; /* execv() says why */
@@ -145,14 +146,14 @@ int check_start(struct check *check, uv_loop_t *loop, const char *exe, const cha
     r = pid < 0 ? -errno : 0;
     close(ends[1]);
     if (r < 0) {
-        check_ended(check);
+        config_check_ended(check);
         return r;
     }
     check->pid = pid;
     return 0;
 }
 
-void check_ended(struct check *check)
+void config_check_ended(struct config_check *check)
 {
     /* What its own children write for ever is not waited for. */
     for (int i = 0; i < READS_MAX && read_some(check) > 0; i++)
@@ -173,7 +174,7 @@ static bool same_time(struct timespec a, struct timespec b)
     return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
 
-bool check_is_current(const struct check *check, const char *exe)
+bool config_check_is_current(const struct config_check *check, const char *exe)
 {
     const struct stat *before = &check->file;
     struct stat now;
@@ -182,7 +183,7 @@ bool check_is_current(const struct check *check, const char *exe)
            same_time(now.st_ctim, before->st_ctim);
 }
 
-void check_kill(struct check *check)
+void config_check_kill(struct config_check *check)
 {
     if (check->pid > 0)
         kill(check->pid, SIGKILL);

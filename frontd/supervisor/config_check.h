@@ -12,9 +12,9 @@
 #include "common/base.h"
 #include "frontd/supervisor/identity.h"
 
-enum { CHECK_TEXT_MAX = 1024 /* bytes of its output that are kept */ };
+enum { CONFIG_CHECK_TEXT_MAX = 1024 /* bytes of its output that are kept */ };
 
-struct check {
+struct config_check {
     uv_poll_t *output; /* of fd */
     int fd;            /* what it writes; -1: none */
     pid_t pid;         /* -1: none runs */
@@ -24,24 +24,25 @@ struct check {
     char line[IDENTITY_LINE_MAX]; /* that has begun, as long as it may be the proof */
     size_t line_len;
     bool line_long; /* it is none: its bytes go to the text at once */
-    char text[CHECK_TEXT_MAX + 1];
+    char text[CONFIG_CHECK_TEXT_MAX + 1];
     size_t n;
 };
 
 /* Nothing runs. */
-void check_init(struct check *check);
+void config_check_init(struct config_check *check);
 
 /* Starts `exe --check -c conf_name --identify TOKEN`; no other may run. Returns 0 or -errno. */
-int check_start(struct check *check, uv_loop_t *loop, const char *exe, const char *conf_name);
+int config_check_start(
+    struct config_check *check, uv_loop_t *loop, const char *exe, const char *conf_name);
 
 /*
  * Its process has ended: check->text is what it said (without the last line's end, and without its
  * proof), check->identity what it is.
  */
-void check_ended(struct check *check);
+void config_check_ended(struct config_check *check);
 
 /* Whether the binary is still the file that was checked, as far as stat() can tell. */
-bool check_is_current(const struct check *check, const char *exe);
+bool config_check_is_current(const struct config_check *check, const char *exe);
 
-/* Kills it; check_ended() still follows. */
-void check_kill(struct check *check);
+/* Kills it; config_check_ended() still follows. */
+void config_check_kill(struct config_check *check);

@@ -49,14 +49,15 @@ static int get_share(struct generation *generation, const struct generation *bef
             return -errno;
     } else {
         share_table_init(&table);
-        r = share_create(peer_cells(generation->super->connections_each), &generation->share_fd);
+        r = share_create(
+            peer_cells(generation->supervisor->connections_each), &generation->share_fd);
     }
     return r == 0 ? share_map(generation->share_fd, &table, &generation->share) : r;
 }
 
-int generation_make_wake(struct super *super, uint32_t seat)
+int generation_make_wake(struct supervisor *supervisor, uint32_t seat)
 {
-    int *wake_fd = &super->wake_fds[seat];
+    int *wake_fd = &supervisor->wake_fds[seat];
     if (*wake_fd < 0)
         *wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     return *wake_fd < 0 ? -errno : 0;
@@ -67,11 +68,11 @@ static void name_pools(struct generation *generation)
 {
     const char *names[SUPER_GENERATIONS * CONF_POOLS_MAX];
     size_t n = 0;
-    struct super *super = generation->super;
+    struct supervisor *supervisor = generation->supervisor;
     for (uint32_t i = 0; i < generation->conf->npools; i++)
         names[n++] = generation->conf->pools[i].name;
     for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
-        const struct generation *other = super->generations[g];
+        const struct generation *other = supervisor->generations[g];
         for (uint32_t i = 0; other != NULL && other != generation && i < other->conf->npools; i++) {
             bool known = false;
             for (uint32_t k = 0; k < generation->conf->npools; k++)
@@ -83,30 +84,30 @@ static void name_pools(struct generation *generation)
     share_set_pools(generation->share, names, n);
 }
 
-void generation_reclaim(const struct super *super)
+void generation_reclaim(const struct supervisor *supervisor)
 {
     uint64_t alive = 0;
     for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
-        const struct generation *generation = super->generations[g];
-        for (uint32_t i = 0; generation != NULL && i < generation->nchildren; i++) {
-            if (generation->children[i].pid > 0)
-                alive |= (uint64_t)1 << generation->children[i].seat;
+        const struct generation *generation = supervisor->generations[g];
+        for (uint32_t i = 0; generation != NULL && i < generation->nprocesses; i++) {
+            if (generation->processes[i].pid > 0)
+                alive |= (uint64_t)1 << generation->processes[i].seat;
         }
     }
     /* They may share one, or each have its own. */
     for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
-        const struct generation *generation = super->generations[g];
+        const struct generation *generation = supervisor->generations[g];
         if (generation != NULL && generation->share != NULL)
             share_reclaim(generation->share, alive);
     }
 }
 
-static uint32_t free_seat(const struct super *super, uint64_t *taken)
+static uint32_t free_seat(const struct supervisor *supervisor, uint64_t *taken)
 {
     for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
-        const struct generation *generation = super->generations[g];
-        for (uint32_t i = 0; generation != NULL && i < generation->nchildren; i++)
-            *taken |= (uint64_t)1 << generation->children[i].seat;
+        const struct generation *generation = supervisor->generations[g];
+        for (uint32_t i = 0; generation != NULL && i < generation->nprocesses; i++)
+            *taken |= (uint64_t)1 << generation->processes[i].seat;
     }
     uint32_t seat = 0;
     while (*taken >> seat & 1)
@@ -124,33 +125,33 @@ static void destroy(struct generation *generation)
     if (generation->conf_fd >= 0)
         close(generation->conf_fd);
     conf_free(generation->conf);
-    mem_free(generation->children);
+    mem_free(generation->processes);
     mem_free(generation);
 }
 
-static struct generation *make(struct super *super, struct conf *conf, uint32_t shards)
+static struct generation *make(struct supervisor *supervisor, struct conf *conf, uint32_t shards)
 {
     struct generation *generation = mem_zalloc(sizeof(*generation));
-    struct child *children = mem_zalloc(shards * sizeof(*children));
-    if (generation == NULL || children == NULL) {
+    struct shard_process *processes = mem_zalloc(shards * sizeof(*processes));
+    if (generation == NULL || processes == NULL) {
         mem_free(generation);
-        mem_free(children);
+        mem_free(processes);
         conf_free(conf);
         return NULL;
     }
-    *generation = (struct generation){.super = super,
+    *generation = (struct generation){.supervisor = supervisor,
         .conf = conf,
         .conf_fd = -1,
         .share_fd = -1,
-        .children = children,
-        .number = super->last_generation + 1};
+        .processes = processes,
+        .number = supervisor->last_generation + 1};
     return generation;
 }
 
-struct generation *generation_new(struct super *super, struct conf *conf, const struct buf *text,
-    const struct generation *before, char *error, size_t error_size)
+struct generation *generation_new(struct supervisor *supervisor, struct conf *conf,
+    const struct buf *text, const struct generation *before, char *error, size_t error_size)
 {
-    struct generation *generation = make(super, conf, conf->shards);
+    struct generation *generation = make(supervisor, conf, conf->shards);
     uint32_t seats[CONF_SHARDS_MAX] = {0};
     uint64_t taken = 0;
     int r = generation == NULL ? -ENOMEM : 0;
@@ -159,8 +160,8 @@ struct generation *generation_new(struct super *super, struct conf *conf, const 
     if (r >= 0)
         r = get_share(generation, before);
     for (uint32_t i = 0; r == 0 && i < conf->shards; i++) {
-        seats[i] = free_seat(super, &taken);
-        r = generation_make_wake(super, seats[i]);
+        seats[i] = free_seat(supervisor, &taken);
+        r = generation_make_wake(supervisor, seats[i]);
     }
     if (r < 0) {
         snprintf(error, error_size, "cannot make new shards: %s", strerror(-r));
@@ -168,12 +169,12 @@ struct generation *generation_new(struct super *super, struct conf *conf, const 
             destroy(generation);
         return NULL;
     }
-    generation_reclaim(super); /* its shards find their seats empty, whoever wrote there */
+    generation_reclaim(supervisor); /* its shards find their seats empty, whoever wrote there */
     name_pools(generation);
-    super->last_generation = generation->number;
+    supervisor->last_generation = generation->number;
     for (uint32_t i = 0; i < conf->shards; i++)
-        child_init(&generation->children[i], generation, i, seats[i]);
-    generation->nchildren = conf->shards;
+        shard_process_init(&generation->processes[i], generation, i, seats[i]);
+    generation->nprocesses = conf->shards;
     return generation;
 }
 
@@ -184,12 +185,12 @@ static void ignore(void *data, const char *text)
 }
 
 /* What the shards were given; or what is in the file, for want of anything better. */
-static struct conf *load_conf(
-    const struct super *super, int conf_fd, bool *ret_stand_in, char *error, size_t error_size)
+static struct conf *load_conf(const struct supervisor *supervisor, int conf_fd, bool *ret_stand_in,
+    char *error, size_t error_size)
 {
     struct buf text = {0};
     struct conf *conf = NULL;
-    const char *name = super->conf_name;
+    const char *name = supervisor->conf_name;
     static const struct conf_findings ignored = {.found = ignore};
     /* A name that is not known now is no reason to do without it. */
     *ret_stand_in = conf_file_try_fd(conf_fd, name, &ignored, &text, &conf, error, error_size) < 0;
@@ -199,13 +200,13 @@ static struct conf *load_conf(
     return conf;
 }
 
-struct generation *generation_found(struct super *super, int conf_fd, int share_fd,
+struct generation *generation_found(struct supervisor *supervisor, int conf_fd, int share_fd,
     const struct generation_share *known, uint64_t number, uint32_t shards, char *error,
     size_t error_size)
 {
     bool stand_in;
-    struct conf *conf = load_conf(super, conf_fd, &stand_in, error, error_size);
-    struct generation *generation = conf == NULL ? NULL : make(super, conf, shards);
+    struct conf *conf = load_conf(supervisor, conf_fd, &stand_in, error, error_size);
+    struct generation *generation = conf == NULL ? NULL : make(supervisor, conf, shards);
     if (generation == NULL) {
         if (conf != NULL)
             snprintf(error, error_size, "no memory");
@@ -225,7 +226,7 @@ struct generation *generation_found(struct super *super, int conf_fd, int share_
             "generation %llu is of a program that shares memory in another way: limits hold "
             "for each generation by itself",
             (unsigned long long)number);
-    super->last_generation = MAX(super->last_generation, number);
+    supervisor->last_generation = MAX(supervisor->last_generation, number);
     return generation;
 }
 
@@ -233,55 +234,55 @@ int generation_seat_missing(struct generation *generation)
 {
     uint64_t taken = 0;
     int r = 0;
-    for (uint32_t i = 0; r == 0 && i < generation->nchildren; i++) {
-        struct child *child = &generation->children[i];
-        if (child->pid > 0)
+    for (uint32_t i = 0; r == 0 && i < generation->nprocesses; i++) {
+        struct shard_process *process = &generation->processes[i];
+        if (process->pid > 0)
             continue;
-        child->seat = free_seat(generation->super, &taken);
-        r = generation_make_wake(generation->super, child->seat);
+        process->seat = free_seat(generation->supervisor, &taken);
+        r = generation_make_wake(generation->supervisor, process->seat);
     }
     return r;
 }
 
 void generation_start(struct generation *generation)
 {
-    for (uint32_t i = 0; i < generation->nchildren; i++)
-        child_start(&generation->children[i]);
+    for (uint32_t i = 0; i < generation->nprocesses; i++)
+        shard_process_start(&generation->processes[i]);
 }
 
 void generation_restart_missing(struct generation *generation)
 {
-    for (uint32_t i = 0; i < generation->nchildren; i++) {
-        struct child *child = &generation->children[i];
-        if (child->pid < 0 && !uv_is_active((uv_handle_t *)&child->restart))
-            child_restart(child);
+    for (uint32_t i = 0; i < generation->nprocesses; i++) {
+        struct shard_process *process = &generation->processes[i];
+        if (process->pid < 0 && !uv_is_active((uv_handle_t *)&process->restart))
+            shard_process_restart(process);
     }
 }
 
-static void open_child(struct child *child)
+static void open_shard(struct shard_process *process)
 {
     struct ctl_message message = {0};
-    child_tell(child, CTL_OPEN, &message);
+    shard_process_tell(process, CTL_OPEN, &message);
 }
 
 void generation_serve(struct generation *generation)
 {
     generation->role = GENERATION_SERVING;
-    for (uint32_t i = 0; i < generation->nchildren; i++) {
-        struct child *child = &generation->children[i];
-        if (child->pid < 0 && !uv_is_active((uv_handle_t *)&child->restart))
-            child_start(child);
-        else if (child->state == CHILD_READY)
-            open_child(child);
+    for (uint32_t i = 0; i < generation->nprocesses; i++) {
+        struct shard_process *process = &generation->processes[i];
+        if (process->pid < 0 && !uv_is_active((uv_handle_t *)&process->restart))
+            shard_process_start(process);
+        else if (process->state == SHARD_PROCESS_READY)
+            open_shard(process);
     }
 }
 
 /* An old shard and a new one: clients go from the one to the other. */
-static void connect_pair(struct child *from, struct child *to)
+static void connect_pair(struct shard_process *from, struct shard_process *to)
 {
-    if (from->sock < 0 || to->sock < 0 || to->state != CHILD_READY)
+    if (from->sock < 0 || to->sock < 0 || to->state != SHARD_PROCESS_READY)
         return;
-    int r = child_hand_over(from, to);
+    int r = shard_process_hand_over(from, to);
     if (r < 0)
         log_error("cannot connect an old shard with a new one: %s", strerror(-r));
 }
@@ -317,12 +318,12 @@ void generation_leave(struct generation *generation, struct generation *next)
     if (!generation->stand_in)
         message.u.leave.removed = listeners_removed(generation->conf, next->conf);
     generation->role = GENERATION_LEAVING;
-    for (uint32_t i = 0; i < generation->nchildren; i++) {
-        struct child *child = &generation->children[i];
-        uv_timer_stop(&child->restart);
-        for (uint32_t k = 0; k < next->nchildren; k++)
-            connect_pair(child, &next->children[k]);
-        child_tell(child, CTL_LEAVE, &message);
+    for (uint32_t i = 0; i < generation->nprocesses; i++) {
+        struct shard_process *process = &generation->processes[i];
+        uv_timer_stop(&process->restart);
+        for (uint32_t k = 0; k < next->nprocesses; k++)
+            connect_pair(process, &next->processes[k]);
+        shard_process_tell(process, CTL_LEAVE, &message);
     }
 }
 
@@ -330,30 +331,30 @@ void generation_drain(struct generation *generation)
 {
     struct ctl_message message = {0};
     generation->role = GENERATION_STOPPING;
-    for (uint32_t i = 0; i < generation->nchildren; i++) {
-        uv_timer_stop(&generation->children[i].restart);
-        child_tell(&generation->children[i], CTL_DRAIN, &message);
+    for (uint32_t i = 0; i < generation->nprocesses; i++) {
+        uv_timer_stop(&generation->processes[i].restart);
+        shard_process_tell(&generation->processes[i], CTL_DRAIN, &message);
     }
 }
 
 void generation_kill(struct generation *generation)
 {
-    for (uint32_t i = 0; i < generation->nchildren; i++) {
-        uv_timer_stop(&generation->children[i].restart);
-        child_kill(&generation->children[i]);
+    for (uint32_t i = 0; i < generation->nprocesses; i++) {
+        uv_timer_stop(&generation->processes[i].restart);
+        shard_process_kill(&generation->processes[i]);
     }
 }
 
 void generation_check(struct generation *generation, uint64_t elapsed)
 {
-    for (uint32_t i = 0; i < generation->nchildren; i++)
-        child_check(&generation->children[i], elapsed);
+    for (uint32_t i = 0; i < generation->nprocesses; i++)
+        shard_process_check(&generation->processes[i], elapsed);
 }
 
 bool generation_alive(const struct generation *generation)
 {
-    for (uint32_t i = 0; i < generation->nchildren; i++) {
-        if (generation->children[i].pid > 0)
+    for (uint32_t i = 0; i < generation->nprocesses; i++) {
+        if (generation->processes[i].pid > 0)
             return true;
     }
     return false;
@@ -361,8 +362,8 @@ bool generation_alive(const struct generation *generation)
 
 bool generation_ready(const struct generation *generation)
 {
-    for (uint32_t i = 0; i < generation->nchildren; i++) {
-        if (generation->children[i].state != CHILD_READY)
+    for (uint32_t i = 0; i < generation->nprocesses; i++) {
+        if (generation->processes[i].state != SHARD_PROCESS_READY)
             return false;
     }
     return true;
@@ -371,8 +372,8 @@ bool generation_ready(const struct generation *generation)
 void generation_close(struct generation *generation)
 {
     generation->closing = true;
-    for (uint32_t i = 0; i < generation->nchildren; i++)
-        child_close(&generation->children[i]);
+    for (uint32_t i = 0; i < generation->nprocesses; i++)
+        shard_process_close(&generation->processes[i]);
 }
 
 void generation_handle_closed(struct generation *generation)
@@ -381,26 +382,26 @@ void generation_handle_closed(struct generation *generation)
         destroy(generation);
 }
 
-void generation_child_ready(struct generation *generation, struct child *child)
+void generation_shard_ready(struct generation *generation, struct shard_process *process)
 {
-    struct super *super = generation->super;
+    struct supervisor *supervisor = generation->supervisor;
     if (generation->role == GENERATION_SERVING)
-        open_child(child);
+        open_shard(process);
     /* One that was started again while old shards still have clients. */
     for (size_t g = 0; g < SUPER_GENERATIONS && generation->role == GENERATION_SERVING; g++) {
-        struct generation *other = super->generations[g];
+        struct generation *other = supervisor->generations[g];
         if (other == NULL || other->role != GENERATION_LEAVING)
             continue;
-        for (uint32_t i = 0; i < other->nchildren; i++)
-            connect_pair(&other->children[i], child);
+        for (uint32_t i = 0; i < other->nprocesses; i++)
+            connect_pair(&other->processes[i], process);
     }
-    super_child_ready(super, generation);
+    supervisor_shard_ready(supervisor, generation);
 }
 
-bool generation_child_ended(struct generation *generation)
+bool generation_shard_ended(struct generation *generation)
 {
     if (generation->role == GENERATION_SERVING)
         return true;
-    super_child_gone(generation->super, generation);
+    supervisor_shard_gone(generation->supervisor, generation);
     return false;
 }

@@ -6,7 +6,7 @@
 #include "frontd/config/config.h"
 #include "frontd/supervisor/shard_process.h"
 
-struct super;
+struct supervisor;
 
 enum generation_role {
     GENERATION_STARTING, /* not all are ready yet; the one before it serves */
@@ -25,7 +25,7 @@ struct generation_share {
 };
 
 struct generation {
-    struct super *super;
+    struct supervisor *supervisor;
     enum generation_role role;
     uint64_t number; /* counts up */
     struct conf *conf;
@@ -33,8 +33,8 @@ struct generation {
     int share_fd; /* shared with the generations before and after, where they understand each other
                    */
     struct share *share;
-    struct child *children;
-    uint32_t nchildren;
+    struct shard_process *processes;
+    uint32_t nprocesses;
     unsigned handles; /* libuv's that are not closed yet; freed with the last */
     bool closing;
     bool
@@ -46,15 +46,15 @@ struct generation {
  * that which serves now, for its shared memory; NULL: none. Returns NULL, with a message in
  * `error`.
  */
-struct generation *generation_new(struct super *super, struct conf *conf, const struct buf *text,
-    const struct generation *before, char *error, size_t error_size);
+struct generation *generation_new(struct supervisor *supervisor, struct conf *conf,
+    const struct buf *text, const struct generation *before, char *error, size_t error_size);
 
 /*
  * One whose processes run already; they are adopted afterwards. conf_fd and share_fd: consumed,
  * also on failure. known: of the shared memory. A config that this program does not understand, and
  * shared memory that it cannot map, are done without. Returns NULL, with a message in `error`.
  */
-struct generation *generation_found(struct super *super, int conf_fd, int share_fd,
+struct generation *generation_found(struct supervisor *supervisor, int conf_fd, int share_fd,
     const struct generation_share *known, uint64_t number, uint32_t shards, char *error,
     size_t error_size);
 
@@ -62,10 +62,10 @@ struct generation *generation_found(struct super *super, int conf_fd, int share_
 int generation_make_conf(const char *text, size_t n);
 
 /* What no process of any generation holds in the shared memory any more is free again. */
-void generation_reclaim(const struct super *super);
+void generation_reclaim(const struct supervisor *supervisor);
 
 /* Makes what wakes the shard on a seat, where there is none yet. 0 or -errno. */
-int generation_make_wake(struct super *super, uint32_t seat);
+int generation_make_wake(struct supervisor *supervisor, uint32_t seat);
 
 /* Of one that was found: gives the shards that were not a seat, so that they can be started. 0 or
  * -errno. */
@@ -86,7 +86,7 @@ void generation_leave(struct generation *generation, struct generation *next);
 /* Its shards finish what is in progress, and end. */
 void generation_drain(struct generation *generation);
 
-/* Looks whether its shards live: child_check(). */
+/* Looks whether its shards live: shard_process_check(). */
 void generation_check(struct generation *generation, uint64_t elapsed);
 
 /* Ends all its processes at once. */
@@ -102,11 +102,11 @@ bool generation_ready(const struct generation *generation);
  */
 void generation_close(struct generation *generation);
 
-/* For child.c */
+/* For shard_process.c */
 
-void generation_child_ready(struct generation *generation, struct child *child);
+void generation_shard_ready(struct generation *generation, struct shard_process *process);
 
 /* Returns whether it is to be started again. */
-bool generation_child_ended(struct generation *generation);
+bool generation_shard_ended(struct generation *generation);
 
 void generation_handle_closed(struct generation *generation);

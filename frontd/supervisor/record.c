@@ -155,21 +155,21 @@ static int read_role(struct span object, enum generation_role *ret_role)
     return -EINVAL;
 }
 
-static int read_child(struct span object, struct record_child *child, uint64_t *seats)
+static int read_process(struct span object, struct record_process *process, uint64_t *seats)
 {
     uint64_t seat = get(object, "seat");
     uint64_t pid = get(object, "pid");
-    child->mark.birth = get(object, "birth");
-    child->mark.ino = get(object, "pidfs");
-    child->incarnation = get(object, "incarnation");
-    bool marked = child->mark.birth != 0 || child->mark.ino != 0;
-    child->pid = pid > 1 && pid <= INT32_MAX && marked ? (pid_t)pid : -1;
+    process->mark.birth = get(object, "birth");
+    process->mark.ino = get(object, "pidfs");
+    process->incarnation = get(object, "incarnation");
+    bool marked = process->mark.birth != 0 || process->mark.ino != 0;
+    process->pid = pid > 1 && pid <= INT32_MAX && marked ? (pid_t)pid : -1;
     if (seat > SHARE_SEAT_LAST)
         return -EINVAL;
-    child->seat = (uint32_t)seat;
-    if (child->pid > 0 && *seats >> seat & 1)
+    process->seat = (uint32_t)seat;
+    if (process->pid > 0 && *seats >> seat & 1)
         return -EINVAL; /* two cannot sit there */
-    if (child->pid > 0)
+    if (process->pid > 0)
         *seats |= (uint64_t)1 << seat;
     return 0;
 }
@@ -177,18 +177,18 @@ static int read_child(struct span object, struct record_child *child, uint64_t *
 static int read_generation(
     struct span object, struct record_generation *generation, uint64_t *seats)
 {
-    struct span children = json_read_member(object, "children");
+    struct span processes = json_read_member(object, "children");
     struct span entry;
-    size_t n = json_read_count(children);
+    size_t n = json_read_count(processes);
     if (n == 0 || n > CONF_SHARDS_MAX || read_role(object, &generation->role) < 0)
         return -EINVAL;
     generation->number = get(object, "number");
     generation->shards = (uint32_t)n;
     record_get_share(object, &generation->share);
     int r = read_conf(object, &generation->conf, &generation->conf_n);
-    struct record_child *child = generation->children;
-    for (size_t at = 0; r == 0 && json_read_next(children, &at, &entry);)
-        r = read_child(entry, child++, seats);
+    struct record_process *process = generation->processes;
+    for (size_t at = 0; r == 0 && json_read_next(processes, &at, &entry);)
+        r = read_process(entry, process++, seats);
     return r;
 }
 
@@ -212,11 +212,11 @@ static int read_endpoint(struct span object, struct record_endpoint *endpoint)
 /* Whether a process is two shards. */
 static bool is_there_twice(const struct record *record, size_t g, uint32_t shard)
 {
-    pid_t pid = record->generations[g].children[shard].pid;
+    pid_t pid = record->generations[g].processes[shard].pid;
     for (size_t i = 0; pid > 0 && i <= g; i++) {
         const struct record_generation *generation = &record->generations[i];
         for (uint32_t k = 0; k < (i == g ? shard : generation->shards); k++) {
-            if (generation->children[k].pid == pid)
+            if (generation->processes[k].pid == pid)
                 return true;
         }
     }

@@ -3,7 +3,7 @@
 /*
  * What the supervisor writes down for one that is started after it was killed:
  * run_dir/supervisor.json, a file that nobody but its own user can have written. It is the same
- * text as the state (state.h), with the configs in it and without descriptors that mean anything.
+ * text as the state (reexec.h), with the configs in it and without descriptors that mean anything.
  */
 
 #include "frontd/supervisor/supervisor.h"
@@ -17,7 +17,7 @@ enum {
 };
 
 /* A shard process as it was started. */
-struct record_child {
+struct record_process {
     pid_t pid; /* -1: there was none */
     struct process_mark mark;
     uint64_t incarnation;
@@ -27,7 +27,7 @@ struct record_child {
 struct record_generation {
     enum generation_role role;
     uint64_t number;
-    struct record_child children[CONF_SHARDS_MAX];
+    struct record_process processes[CONF_SHARDS_MAX];
     uint32_t shards;
     char *conf; /* text of its config, with a NUL behind it; the record's */
     size_t conf_n;

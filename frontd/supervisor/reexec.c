@@ -20,29 +20,29 @@ enum { STATE_SIZE_MAX = 16 * 1024 * 1024 };
 
 /* Calls `fn` for each descriptor that the program which follows is to have. */
 static void each_fd(
-    const struct super *super, int state_fd, void (*fn)(int fd, bool open), bool open)
+    const struct supervisor *supervisor, int state_fd, void (*fn)(int fd, bool open), bool open)
 {
     fn(state_fd, open);
-    if (super->alive_fd >= 0)
-        fn(super->alive_fd, open);
-    fn(super->lock_fd, open);
+    if (supervisor->alive_fd >= 0)
+        fn(supervisor->alive_fd, open);
+    fn(supervisor->lock_fd, open);
     for (size_t i = 0; i < SHARE_SEATS; i++) {
-        if (super->wake_fds[i] >= 0)
-            fn(super->wake_fds[i], open);
+        if (supervisor->wake_fds[i] >= 0)
+            fn(supervisor->wake_fds[i], open);
     }
-    for (size_t i = 0; i < super->endpoints.count; i++) {
-        for (uint32_t k = 0; k < super->endpoints.all[i].count; k++)
-            fn(super->endpoints.all[i].fds[k], open);
+    for (size_t i = 0; i < supervisor->endpoints.count; i++) {
+        for (uint32_t k = 0; k < supervisor->endpoints.all[i].count; k++)
+            fn(supervisor->endpoints.all[i].fds[k], open);
     }
     for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
-        const struct generation *generation = super->generations[g];
+        const struct generation *generation = supervisor->generations[g];
         if (generation == NULL)
             continue;
         fn(generation->conf_fd, open);
         fn(generation->share_fd, open);
-        for (uint32_t i = 0; i < generation->nchildren; i++) {
-            if (generation->children[i].sock >= 0)
-                fn(generation->children[i].sock, open);
+        for (uint32_t i = 0; i < generation->nprocesses; i++) {
+            if (generation->processes[i].sock >= 0)
+                fn(generation->processes[i].sock, open);
         }
     }
 }
@@ -58,10 +58,10 @@ static void set_worker_open(int fd, void *data)
     set_open(fd, *open);
 }
 
-void state_keep_open(const struct super *super, int state_fd, bool open)
+void reexec_keep_open(const struct supervisor *supervisor, int state_fd, bool open)
 {
-    each_fd(super, state_fd, set_open, open);
-    workers_each_fd(&super->workers, set_worker_open, &open);
+    each_fd(supervisor, state_fd, set_open, open);
+    workers_each_fd(&supervisor->workers, set_worker_open, &open);
 }
 
 /* Writing */
@@ -96,18 +96,18 @@ static void put_conf(struct json_writer *out, int fd)
     mem_free(text);
 }
 
-static void put_child(struct json_writer *out, const struct child *child)
+static void put_process(struct json_writer *out, const struct shard_process *process)
 {
     json_begin(out, NULL, '{');
-    json_add_number(out, "seat", child->seat);
-    json_add_number(out, "incarnation", child->incarnation);
-    json_add_number(out, "failures", child->failures);
-    json_add_number(out, "birth", child->mark.birth);
-    json_add_number(out, "pidfs", child->mark.ino);
-    json_add_integer(out, "pid", child->pid);
-    json_add_integer(out, "sock", child->sock);
-    json_add_flag(out, "ready", child->state == CHILD_READY);
-    json_add_flag(out, "ours", !child->end_open);
+    json_add_number(out, "seat", process->seat);
+    json_add_number(out, "incarnation", process->incarnation);
+    json_add_number(out, "failures", process->failures);
+    json_add_number(out, "birth", process->mark.birth);
+    json_add_number(out, "pidfs", process->mark.ino);
+    json_add_integer(out, "pid", process->pid);
+    json_add_integer(out, "sock", process->sock);
+    json_add_flag(out, "ready", process->state == SHARD_PROCESS_READY);
+    json_add_flag(out, "ours", !process->end_open);
     json_end(out, '}');
 }
 
@@ -119,59 +119,59 @@ static void put_generation(
     json_add_text(out, "role", record_role_name(generation->role));
     json_add_integer(out, "conf_fd", generation->conf_fd);
     json_add_integer(out, "share_fd", generation->share_fd);
-    json_add_number(out, "shards", generation->nchildren);
+    json_add_number(out, "shards", generation->nprocesses);
     if (with_conf)
         put_conf(out, generation->conf_fd);
     record_put_share(out, generation);
     json_begin(out, "children", '[');
-    for (uint32_t i = 0; i < generation->nchildren; i++)
-        put_child(out, &generation->children[i]);
+    for (uint32_t i = 0; i < generation->nprocesses; i++)
+        put_process(out, &generation->processes[i]);
     json_end(out, ']');
     json_end(out, '}');
 }
 
 /* with_confs: also the texts of the configs; without, their descriptors say it. */
-static void put_all(struct json_writer *out, const struct super *super, bool with_confs)
+static void put_all(struct json_writer *out, const struct supervisor *supervisor, bool with_confs)
 {
     char boot[PROCESS_BOOT_SIZE];
     process_boot(boot);
     json_begin(out, NULL, '{');
     json_add_number(out, "version", STATE_VERSION);
     json_add_text(out, "boot", boot);
-    json_add_text(out, "instance", super->instance);
-    json_add_bytes(out, "conn_key", super->conn_key, sizeof(super->conn_key));
-    json_add_number(out, "incarnations", super->incarnations);
-    json_add_number(out, "last_generation", super->last_generation);
-    json_add_number(out, "asked_at", super->asked_at);
-    json_add_number(out, "pending", super->machine.pending);
-    json_add_integer(out, "lock_fd", super->lock_fd);
-    if (super->alive_fd >= 0)
-        json_add_integer(out, "alive_fd", super->alive_fd);
+    json_add_text(out, "instance", supervisor->instance);
+    json_add_bytes(out, "conn_key", supervisor->conn_key, sizeof(supervisor->conn_key));
+    json_add_number(out, "incarnations", supervisor->incarnations);
+    json_add_number(out, "last_generation", supervisor->last_generation);
+    json_add_number(out, "asked_at", supervisor->asked_at);
+    json_add_number(out, "pending", supervisor->reload.pending);
+    json_add_integer(out, "lock_fd", supervisor->lock_fd);
+    if (supervisor->alive_fd >= 0)
+        json_add_integer(out, "alive_fd", supervisor->alive_fd);
     json_begin(out, "wake_fds", '[');
     for (size_t i = 0; i < SHARE_SEATS; i++)
-        json_add_integer(out, NULL, super->wake_fds[i]);
+        json_add_integer(out, NULL, supervisor->wake_fds[i]);
     json_end(out, ']');
     json_begin(out, "endpoints", '[');
-    for (size_t i = 0; i < super->endpoints.count; i++)
-        put_endpoint(out, &super->endpoints.all[i]);
+    for (size_t i = 0; i < supervisor->endpoints.count; i++)
+        put_endpoint(out, &supervisor->endpoints.all[i]);
     json_end(out, ']');
     if (!with_confs) { /* else run_dir/workers/pids says it, and whoever starts the next one */
-        workers_save(&super->workers, out, "managed");
-        paths_save(&super->paths, out);
+        workers_save(&supervisor->workers, out, "managed");
+        paths_save(&supervisor->paths, out);
     }
     json_begin(out, "generations", '[');
     for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
-        if (super->generations[g] != NULL)
-            put_generation(out, super->generations[g], with_confs);
+        if (supervisor->generations[g] != NULL)
+            put_generation(out, supervisor->generations[g], with_confs);
     }
     json_end(out, ']');
     json_end(out, '}');
 }
 
-int state_write(const struct super *super)
+int reexec_write(const struct supervisor *supervisor)
 {
     struct json_writer out = {0};
-    put_all(&out, super, false);
+    put_all(&out, supervisor, false);
     size_t n = buf_len(&out.out);
     int fd = out.failed ? -1 : memfd_create("frontd-state", MFD_CLOEXEC);
     int r = out.failed ? -ENOMEM : fd < 0 ? -errno : 0;
@@ -183,15 +183,15 @@ int state_write(const struct super *super)
     return r < 0 ? r : fd;
 }
 
-void state_record(const struct super *super)
+void reexec_record(const struct supervisor *supervisor)
 {
-    if (super->run_dir_fd < 0)
+    if (supervisor->run_dir_fd < 0)
         return;
     struct json_writer out = {0};
-    put_all(&out, super, true);
+    put_all(&out, supervisor, true);
     int r = out.failed ? -ENOMEM
-                       : folder_write(
-                             super->run_dir_fd, RECORD_NAME, buf_data(&out.out), buf_len(&out.out));
+                       : folder_write(supervisor->run_dir_fd, RECORD_NAME, buf_data(&out.out),
+                             buf_len(&out.out));
     if (r < 0)
         log_error("cannot write " RECORD_NAME ": %s; should this process be killed, the next one "
                   "does not find all shards",
@@ -199,10 +199,10 @@ void state_record(const struct super *super)
     buf_deinit(&out.out);
 }
 
-void state_forget(const struct super *super)
+void reexec_forget(const struct supervisor *supervisor)
 {
-    if (super->run_dir_fd >= 0)
-        unlinkat(super->run_dir_fd, RECORD_NAME, 0);
+    if (supervisor->run_dir_fd >= 0)
+        unlinkat(supervisor->run_dir_fd, RECORD_NAME, 0);
 }
 
 /* Reading */
@@ -230,7 +230,7 @@ static int get_fd(struct span object, const char *name)
     return fd_of(json_read_member(object, name));
 }
 
-static int read_endpoint(struct super *super, struct span object)
+static int read_endpoint(struct supervisor *supervisor, struct span object)
 {
     struct conf_address address;
     struct span value;
@@ -239,123 +239,124 @@ static int read_endpoint(struct super *super, struct span object)
     struct span fds = json_read_member(object, "fds");
     for (size_t at = 0; r == 0 && json_read_next(fds, &at, &value); n++) {
         int fd = fd_of(value);
-        r = fd < 0 ? -EBADF : endpoints_add(&super->endpoints, &address, fd);
+        r = fd < 0 ? -EBADF : endpoints_add(&supervisor->endpoints, &address, fd);
     }
     if (r < 0 || n == 0)
         return r;
-    struct endpoint *endpoint = endpoints_find(&super->endpoints, &address);
+    struct endpoint *endpoint = endpoints_find(&supervisor->endpoints, &address);
     endpoint->shared = get_flag(object, "shared");
     endpoint->dev = get(object, "dev", UINT64_MAX);
     endpoint->ino = get(object, "ino", UINT64_MAX);
     return 0;
 }
 
-static int read_child(struct generation *generation, uint32_t shard, struct span entry)
+static int read_process(struct generation *generation, uint32_t shard, struct span entry)
 {
-    struct child *child = &generation->children[shard];
+    struct shard_process *process = &generation->processes[shard];
     uint64_t seat = get(entry, "seat", UINT64_MAX);
-    child_init(child, generation, shard, (uint32_t)MIN(seat, (uint64_t)UINT32_MAX));
-    generation->nchildren++;
-    if (child->seat > SHARE_SEAT_LAST)
+    shard_process_init(process, generation, shard, (uint32_t)MIN(seat, (uint64_t)UINT32_MAX));
+    generation->nprocesses++;
+    if (process->seat > SHARE_SEAT_LAST)
         return -EINVAL;
-    child->incarnation = get(entry, "incarnation", UINT64_MAX);
-    child->failures = (unsigned)get(entry, "failures", UINT32_MAX);
-    child->mark.birth = get(entry, "birth", UINT64_MAX);
-    child->mark.ino = get(entry, "pidfs", UINT64_MAX);
+    process->incarnation = get(entry, "incarnation", UINT64_MAX);
+    process->failures = (unsigned)get(entry, "failures", UINT32_MAX);
+    process->mark.birth = get(entry, "birth", UINT64_MAX);
+    process->mark.ino = get(entry, "pidfs", UINT64_MAX);
     int sock = get_fd(entry, "sock");
     pid_t pid = (pid_t)get(entry, "pid", INT32_MAX);
     if (sock < 0 || pid <= 0)
         return 0; /* it was down: generation_restart_missing() starts it */
-    int r = child_adopt(child, pid, sock, get_flag(entry, "ours"));
+    int r = shard_process_adopt(process, pid, sock, get_flag(entry, "ours"));
     if (r == -ESRCH) { /* it has ended meanwhile, and was nobody's child here */
-        child_lost(child, -1);
+        shard_process_lost(process, -1);
         return 0;
     }
     if (r == 0 && !get_flag(entry, "ready"))
-        child->state = CHILD_STARTING;
+        process->state = SHARD_PROCESS_STARTING;
     return r;
 }
 
-static int read_generation(struct super *super, struct span object, size_t slot)
+static int read_generation(struct supervisor *supervisor, struct span object, size_t slot)
 {
     char error[512];
-    struct span children = json_read_member(object, "children");
+    struct span processes = json_read_member(object, "children");
     struct span entry;
-    size_t n = json_read_count(children);
+    size_t n = json_read_count(processes);
     int conf_fd = get_fd(object, "conf_fd");
     int share_fd = get_fd(object, "share_fd");
     struct generation_share known;
     record_get_share(object, &known);
     if (conf_fd < 0 || share_fd < 0 || n == 0 || n > CONF_SHARDS_MAX)
         return -EINVAL;
-    struct generation *generation = generation_found(super, conf_fd, share_fd, &known,
+    struct generation *generation = generation_found(supervisor, conf_fd, share_fd, &known,
         get(object, "number", UINT64_MAX), (uint32_t)n, error, sizeof(error));
     if (generation == NULL) {
         log_error("%s", error);
         return -EINVAL;
     }
-    super->generations[slot] = generation;
+    supervisor->generations[slot] = generation;
     int r = 0;
     uint32_t shard = 0;
-    for (size_t at = 0; r == 0 && json_read_next(children, &at, &entry); shard++)
-        r = read_child(generation, shard, entry);
+    for (size_t at = 0; r == 0 && json_read_next(processes, &at, &entry); shard++)
+        r = read_process(generation, shard, entry);
     return r;
 }
 
-static int from_json(struct super *super, struct span state)
+static int from_json(struct supervisor *supervisor, struct span state)
 {
     struct span value;
     if (get(state, "version", UINT64_MAX) != STATE_VERSION ||
-        !record_get_text(state, "instance", super->instance, sizeof(super->instance)))
+        !record_get_text(state, "instance", supervisor->instance, sizeof(supervisor->instance)))
         return -ENOTSUP;
     /* A program that had none gave ids in another way: those that are given now do not follow from
      * them, and are not the same but by a chance of 1 in 2^64 for each two. */
-    if (json_read_bytes(json_read_member(state, "conn_key"), super->conn_key, IDS_KEY_SIZE) !=
+    if (json_read_bytes(json_read_member(state, "conn_key"), supervisor->conn_key, IDS_KEY_SIZE) !=
         IDS_KEY_SIZE)
-        boot_conn_key(super);
-    super->incarnations = get(state, "incarnations", UINT64_MAX);
-    super->last_generation = get(state, "last_generation", UINT64_MAX);
-    super->asked_at = get(state, "asked_at", UINT64_MAX);
-    super->machine.state = MACHINE_CHECKING; /* it executed us: the check went well */
-    super->machine.upgrade = true;
+        startup_conn_key(supervisor);
+    supervisor->incarnations = get(state, "incarnations", UINT64_MAX);
+    supervisor->last_generation = get(state, "last_generation", UINT64_MAX);
+    supervisor->asked_at = get(state, "asked_at", UINT64_MAX);
+    supervisor->reload.state = RELOAD_CHECKING; /* it executed us: the check went well */
+    supervisor->reload.upgrade = true;
     uint64_t pending = json_read_number(
-        json_read_member(state, "pending"), MACHINE_EVENTS, MACHINE_EVENTS);
-    super->machine.pending = pending == MACHINE_RELOAD || pending == MACHINE_UPGRADE
-                                 ? (enum machine_event)pending
-                                 : MACHINE_EVENTS;
-    paths_restore(&super->paths, state);
-    super->lock_fd = get_fd(state, "lock_fd");
+        json_read_member(state, "pending"), RELOAD_EVENTS, RELOAD_EVENTS);
+    supervisor->reload.pending = pending == RELOAD_ON_CONFIG || pending == RELOAD_ON_UPGRADE
+                                     ? (enum reload_event)pending
+                                     : RELOAD_EVENTS;
+    paths_restore(&supervisor->paths, state);
+    supervisor->lock_fd = get_fd(state, "lock_fd");
     int alive_fd = get_fd(state, "alive_fd"); /* of no use to this program */
     if (alive_fd >= 0)
         close(alive_fd);
-    if (super->lock_fd < 0)
+    if (supervisor->lock_fd < 0)
         return -EBADF;
     struct span all = json_read_member(state, "wake_fds");
     size_t n = 0;
     for (size_t at = 0; n < SHARE_SEATS && json_read_next(all, &at, &value);)
-        super->wake_fds[n++] = fd_of(value);
+        supervisor->wake_fds[n++] = fd_of(value);
     all = json_read_member(state, "endpoints");
     int r = 0;
     for (size_t at = 0; r == 0 && json_read_next(all, &at, &value);)
-        r = read_endpoint(super, value);
+        r = read_endpoint(supervisor, value);
     all = json_read_member(state, "generations");
     n = json_read_count(all);
     if (n == 0 || n > SUPER_GENERATIONS)
         return -EINVAL;
     size_t slot = 0;
     for (size_t at = 0; r == 0 && json_read_next(all, &at, &value);)
-        r = read_generation(super, value, slot++);
+        r = read_generation(supervisor, value, slot++);
     if (r < 0)
         return r;
-    workers_init(&super->workers, &super->loop, super->generations[0]->conf->run_dir);
+    workers_init(
+        &supervisor->workers, &supervisor->loop, supervisor->generations[0]->conf->run_dir);
     value = json_read_member(state, "managed");
-    r = value.n == 0 ? 0 : workers_restore(&super->workers, value);
+    r = value.n == 0 ? 0 : workers_restore(&supervisor->workers, value);
     if (r == -EINVAL)
         log_warning("what the program before says of its workers is not understood");
     return r == -ENOMEM ? r : 0;
 }
 
-int state_read(struct super *super, int state_fd, char *error, size_t error_size)
+int reexec_read(struct supervisor *supervisor, int state_fd, char *error, size_t error_size)
 {
     struct stat st;
     struct span state;
@@ -368,7 +369,7 @@ int state_read(struct super *super, int state_fd, char *error, size_t error_size
     if (text != NULL && pread(state_fd, text, (size_t)st.st_size, 0) == st.st_size)
         r = record_scan(text, (size_t)st.st_size, &state);
     if (r == 0)
-        r = from_json(super, state);
+        r = from_json(supervisor, state);
     mem_free(text);
     close(state_fd);
     if (r < 0) {
@@ -376,6 +377,6 @@ int state_read(struct super *super, int state_fd, char *error, size_t error_size
             error, error_size, "the state of the program before cannot be read: %s", strerror(-r));
         return r;
     }
-    super->generations[0]->role = GENERATION_SERVING;
+    supervisor->generations[0]->role = GENERATION_SERVING;
     return 0;
 }

@@ -15,22 +15,22 @@ enum { STATE_VERSION = 1 };
 
 /* Writes the state. Returns a descriptor of the caller's (close-on-exec, like all that it names),
  * or -errno. */
-int state_write(const struct super *super);
+int reexec_write(const struct supervisor *supervisor);
 
 /*
  * Writes the record, before anything is done that it would have to tell: a shard hears who it is,
  * or serves, after that. Where it cannot be written, that is logged.
  */
-void state_record(const struct super *super);
+void reexec_record(const struct supervisor *supervisor);
 
 /* There is nobody to be found any more. */
-void state_forget(const struct super *super);
+void reexec_forget(const struct supervisor *supervisor);
 
 /* Sets close-on-exec on everything that the state names, or clears it. */
-void state_keep_open(const struct super *super, int state_fd, bool open);
+void reexec_keep_open(const struct supervisor *supervisor, int state_fd, bool open);
 
 /*
  * Reads it: endpoints, generations with their shards, descriptors. state_fd: consumed. Returns 0,
- * or -errno with a message in `error`; what was read so far is in *super, too.
+ * or -errno with a message in `error`; what was read so far is in *supervisor, too.
  */
-int state_read(struct super *super, int state_fd, char *error, size_t error_size);
+int reexec_read(struct supervisor *supervisor, int state_fd, char *error, size_t error_size);

@@ -1,130 +1,130 @@
 #include "frontd/supervisor/reload.h"
 
-void machine_init(struct machine *machine)
+void reload_init(struct reload *reload)
 {
-    *machine = (struct machine){.pending = MACHINE_EVENTS, .deadline = UINT64_MAX};
+    *reload = (struct reload){.pending = RELOAD_EVENTS, .deadline = UINT64_MAX};
 }
 
-static unsigned enter(struct machine *machine, enum machine_state state, uint64_t deadline)
+static unsigned enter(struct reload *reload, enum reload_state state, uint64_t deadline)
 {
     static const unsigned on_entry[] = {
-        [MACHINE_STEADY] = MACHINE_DO_FINISH,
-        [MACHINE_CHECKING] = MACHINE_DO_CHECK,
-        [MACHINE_STARTING] = MACHINE_DO_START,
-        [MACHINE_LEAVING] = MACHINE_DO_LEAVE,
-        [MACHINE_ENDING] = 0,
-        [MACHINE_STOPPING] = MACHINE_DO_STOP,
+        [RELOAD_STEADY] = RELOAD_DO_FINISH,
+        [RELOAD_CHECKING] = RELOAD_DO_CHECK,
+        [RELOAD_STARTING] = RELOAD_DO_START,
+        [RELOAD_LEAVING] = RELOAD_DO_LEAVE,
+        [RELOAD_ENDING] = 0,
+        [RELOAD_STOPPING] = RELOAD_DO_STOP,
     };
-    machine->state = state;
-    machine->deadline = deadline;
+    reload->state = state;
+    reload->deadline = deadline;
     return on_entry[state];
 }
 
-static unsigned begin(struct machine *machine, enum machine_event event, uint64_t now)
+static unsigned begin(struct reload *reload, enum reload_event event, uint64_t now)
 {
-    machine->upgrade = event == MACHINE_UPGRADE;
-    machine->pending = MACHINE_EVENTS;
-    return enter(machine, MACHINE_CHECKING, now + MACHINE_CHECK_MS);
+    reload->upgrade = event == RELOAD_ON_UPGRADE;
+    reload->pending = RELOAD_EVENTS;
+    return enter(reload, RELOAD_CHECKING, now + RELOAD_CHECK_MS);
 }
 
 /* Back to where it began, or on with the signal that came meanwhile. */
-static unsigned settle(struct machine *machine, uint64_t now)
+static unsigned settle(struct reload *reload, uint64_t now)
 {
-    unsigned actions = enter(machine, MACHINE_STEADY, UINT64_MAX);
-    if (machine->pending == MACHINE_EVENTS)
+    unsigned actions = enter(reload, RELOAD_STEADY, UINT64_MAX);
+    if (reload->pending == RELOAD_EVENTS)
         return actions;
-    return actions | begin(machine, machine->pending, now);
+    return actions | begin(reload, reload->pending, now);
 }
 
 /* An upgrade loads the config too, so it is the one of two signals that is kept. */
-static unsigned remember(struct machine *machine, enum machine_event event)
+static unsigned remember(struct reload *reload, enum reload_event event)
 {
-    if (machine->pending != MACHINE_UPGRADE)
-        machine->pending = event;
+    if (reload->pending != RELOAD_ON_UPGRADE)
+        reload->pending = event;
     return 0;
 }
 
-static unsigned stop(struct machine *machine)
+static unsigned stop(struct reload *reload)
 {
-    unsigned before = machine->state == MACHINE_CHECKING   ? MACHINE_DO_END_CHECK
-                      : machine->state == MACHINE_STARTING ? MACHINE_DO_ABORT
-                                                           : 0;
-    machine->pending = MACHINE_EVENTS;
-    return before | enter(machine, MACHINE_STOPPING, UINT64_MAX);
+    unsigned before = reload->state == RELOAD_CHECKING   ? RELOAD_DO_END_CHECK
+                      : reload->state == RELOAD_STARTING ? RELOAD_DO_ABORT
+                                                         : 0;
+    reload->pending = RELOAD_EVENTS;
+    return before | enter(reload, RELOAD_STOPPING, UINT64_MAX);
 }
 
-static unsigned when_steady(struct machine *machine, enum machine_event event, uint64_t now)
+static unsigned when_steady(struct reload *reload, enum reload_event event, uint64_t now)
 {
-    bool signal = event == MACHINE_RELOAD || event == MACHINE_UPGRADE;
-    return signal ? begin(machine, event, now) : 0;
+    bool signal = event == RELOAD_ON_CONFIG || event == RELOAD_ON_UPGRADE;
+    return signal ? begin(reload, event, now) : 0;
 }
 
-static unsigned when_checking(struct machine *machine, enum machine_event event, uint64_t now)
+static unsigned when_checking(struct reload *reload, enum reload_event event, uint64_t now)
 {
     switch (event) {
-    case MACHINE_CHECKED:
-        if (machine->upgrade) {
-            machine->deadline = UINT64_MAX;
-            return MACHINE_DO_EXECUTE;
+    case RELOAD_ON_CHECKED:
+        if (reload->upgrade) {
+            reload->deadline = UINT64_MAX;
+            return RELOAD_DO_EXECUTE;
         }
-        return enter(machine, MACHINE_STARTING, now + MACHINE_START_MS);
-    case MACHINE_EXECUTED: return enter(machine, MACHINE_STARTING, now + MACHINE_START_MS);
-    case MACHINE_REFUSED: return settle(machine, now);
-    case MACHINE_TIME: return MACHINE_DO_END_CHECK | enter(machine, MACHINE_ENDING, UINT64_MAX);
+        return enter(reload, RELOAD_STARTING, now + RELOAD_START_MS);
+    case RELOAD_ON_EXECUTED: return enter(reload, RELOAD_STARTING, now + RELOAD_START_MS);
+    case RELOAD_ON_REFUSED: return settle(reload, now);
+    case RELOAD_ON_TIME: return RELOAD_DO_END_CHECK | enter(reload, RELOAD_ENDING, UINT64_MAX);
     default: return 0;
     }
 }
 
-static unsigned when_starting(struct machine *machine, enum machine_event event, uint64_t now)
+static unsigned when_starting(struct reload *reload, enum reload_event event, uint64_t now)
 {
     switch (event) {
-    case MACHINE_READY:
-        return enter(machine, MACHINE_LEAVING, now + machine->drain + MACHINE_GRACE_MS);
-    case MACHINE_REFUSED: return settle(machine, now);
-    case MACHINE_FAILED:
-    case MACHINE_TIME: return MACHINE_DO_ABORT | enter(machine, MACHINE_ENDING, UINT64_MAX);
+    case RELOAD_ON_READY:
+        return enter(reload, RELOAD_LEAVING, now + reload->drain + RELOAD_GRACE_MS);
+    case RELOAD_ON_REFUSED: return settle(reload, now);
+    case RELOAD_ON_FAILED:
+    case RELOAD_ON_TIME: return RELOAD_DO_ABORT | enter(reload, RELOAD_ENDING, UINT64_MAX);
     default: return 0;
     }
 }
 
-static unsigned when_leaving(struct machine *machine, enum machine_event event, uint64_t now)
+static unsigned when_leaving(struct reload *reload, enum reload_event event, uint64_t now)
 {
     switch (event) {
-    case MACHINE_GONE: return settle(machine, now);
-    case MACHINE_TIME: machine->deadline = UINT64_MAX; return MACHINE_DO_RETIRE;
+    case RELOAD_ON_GONE: return settle(reload, now);
+    case RELOAD_ON_TIME: reload->deadline = UINT64_MAX; return RELOAD_DO_RETIRE;
     default: return 0;
     }
 }
 
-void machine_found(struct machine *machine, bool leaving, uint64_t now)
+void reload_found(struct reload *reload, bool leaving, uint64_t now)
 {
-    machine->pending = MACHINE_RELOAD;
+    reload->pending = RELOAD_ON_CONFIG;
     if (leaving)
-        enter(machine, MACHINE_LEAVING, now + machine->drain + MACHINE_GRACE_MS);
+        enter(reload, RELOAD_LEAVING, now + reload->drain + RELOAD_GRACE_MS);
 }
 
 /* Whoever was killed may take a while to end, and the next must not begin before: at most two
  * generations live. */
-static unsigned when_ending(struct machine *machine, enum machine_event event, uint64_t now)
+static unsigned when_ending(struct reload *reload, enum reload_event event, uint64_t now)
 {
-    return event == MACHINE_GONE ? settle(machine, now) : 0;
+    return event == RELOAD_ON_GONE ? settle(reload, now) : 0;
 }
 
-unsigned machine_step(struct machine *machine, enum machine_event event, uint64_t now)
+unsigned reload_step(struct reload *reload, enum reload_event event, uint64_t now)
 {
-    if (machine->state == MACHINE_STOPPING)
+    if (reload->state == RELOAD_STOPPING)
         return 0;
-    if (event == MACHINE_STOP)
-        return stop(machine);
-    bool signal = event == MACHINE_RELOAD || event == MACHINE_UPGRADE;
-    if (signal && machine->state != MACHINE_STEADY)
-        return remember(machine, event);
-    switch (machine->state) {
-    case MACHINE_STEADY: return when_steady(machine, event, now);
-    case MACHINE_CHECKING: return when_checking(machine, event, now);
-    case MACHINE_STARTING: return when_starting(machine, event, now);
-    case MACHINE_LEAVING: return when_leaving(machine, event, now);
-    case MACHINE_ENDING: return when_ending(machine, event, now);
+    if (event == RELOAD_ON_STOP)
+        return stop(reload);
+    bool signal = event == RELOAD_ON_CONFIG || event == RELOAD_ON_UPGRADE;
+    if (signal && reload->state != RELOAD_STEADY)
+        return remember(reload, event);
+    switch (reload->state) {
+    case RELOAD_STEADY: return when_steady(reload, event, now);
+    case RELOAD_CHECKING: return when_checking(reload, event, now);
+    case RELOAD_STARTING: return when_starting(reload, event, now);
+    case RELOAD_LEAVING: return when_leaving(reload, event, now);
+    case RELOAD_ENDING: return when_ending(reload, event, now);
     default: return 0;
     }
 }

@@ -45,15 +45,16 @@ static bool has_ended(int pidfd, int timeout)
 
 static void find(struct reports *reports, size_t generation, uint32_t shard)
 {
-    const struct record_child *child = &reports->record->generations[generation].children[shard];
-    int pidfd = child->pid > 0 ? pidfd_open(child->pid, 0) : -1;
+    const struct record_process *process =
+        &reports->record->generations[generation].processes[shard];
+    int pidfd = process->pid > 0 ? pidfd_open(process->pid, 0) : -1;
     if (pidfd < 0)
         return;
-    if (!process_is(&child->mark, child->pid, pidfd) || has_ended(pidfd, 0)) {
+    if (!process_is(&process->mark, process->pid, pidfd) || has_ended(pidfd, 0)) {
         close(pidfd);
         return;
     }
-    reports->all[reports->count++] = (struct reporter){.child = child,
+    reports->all[reports->count++] = (struct reporter){.process = process,
         .generation = generation,
         .shard = shard,
         .pidfd = pidfd,
@@ -196,7 +197,7 @@ void reports_receive(struct reports *reports, struct reporter *reporter)
             continue;
         if (r != -EPIPE && r != -ECONNRESET)
             log_warning("shard %u (pid %ld) reports in a way that is not understood: %s",
-                reporter->shard, (long)reporter->child->pid, strerror(-r));
+                reporter->shard, (long)reporter->process->pid, strerror(-r));
         drop(reporter);
         return;
     }
@@ -209,7 +210,7 @@ static struct reporter *find_peer(struct reports *reports, int sock)
     if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
         return NULL;
     for (size_t i = 0; i < reports->count; i++) {
-        if (reports->all[i].pidfd >= 0 && reports->all[i].child->pid == peer.pid)
+        if (reports->all[i].pidfd >= 0 && reports->all[i].process->pid == peer.pid)
             return &reports->all[i];
     }
     return NULL;
@@ -231,7 +232,7 @@ static void accept_some(struct reports *reports, int listener, unsigned *refusal
             refused[nrefused++] = sock;
         } else if (++reporter->connections > CONNECTIONS_MAX) {
             log_warning("shard %u (pid %ld) reports again and again: refused", reporter->shard,
-                (long)reporter->child->pid);
+                (long)reporter->process->pid);
             reporter->failed = true;
             drop(reporter);
             refused[nrefused++] = sock;
@@ -307,7 +308,7 @@ void reports_wait_killed(struct reports *reports)
         uint64_t now = log_clock();
         if (!has_ended(reporter->pidfd, now < until ? (int)(until - now) : 0))
             log_warning(
-                "shard %u (pid %ld) does not end", reporter->shard, (long)reporter->child->pid);
+                "shard %u (pid %ld) does not end", reporter->shard, (long)reporter->process->pid);
         note_end(reporter);
     }
 }

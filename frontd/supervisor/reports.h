@@ -12,7 +12,7 @@ enum { REPORTS_MAX = SUPER_GENERATIONS * CONF_SHARDS_MAX };
 
 /* A shard of the record that is alive. */
 struct reporter {
-    const struct record_child *child;
+    const struct record_process *process;
     size_t generation; /* in the record */
     uint32_t shard;
     int pidfd;       /* -1: it has ended */

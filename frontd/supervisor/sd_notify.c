@@ -49,11 +49,11 @@ static uint64_t read_watchdog(void)
     return MAX(usec / 2000, 1U);
 }
 
-void service_init(struct service *service)
+void sd_notify_init(struct sd_notify *sd_notify)
 {
-    *service = (struct service){.wanted = notify_wanted()};
-    if (service->wanted)
-        service->watchdog_ms = read_watchdog();
+    *sd_notify = (struct sd_notify){.wanted = notify_wanted()};
+    if (sd_notify->wanted)
+        sd_notify->watchdog_ms = read_watchdog();
 }
 
 static void on_watchdog(uv_timer_t *timer)
@@ -65,27 +65,27 @@ static void on_watchdog(uv_timer_t *timer)
         log_debug("cannot ping the watchdog: %s", strerror(-r));
 }
 
-void service_start(struct service *service, uv_loop_t *loop)
+void sd_notify_start(struct sd_notify *sd_notify, uv_loop_t *loop)
 {
-    if (service->watchdog_ms == 0)
+    if (sd_notify->watchdog_ms == 0)
         return;
-    CHECK(uv_timer_init(loop, &service->watchdog) == 0);
-    CHECK(uv_timer_start(&service->watchdog, on_watchdog, 0, service->watchdog_ms) == 0);
-    service->pinging = true;
+    CHECK(uv_timer_init(loop, &sd_notify->watchdog) == 0);
+    CHECK(uv_timer_start(&sd_notify->watchdog, on_watchdog, 0, sd_notify->watchdog_ms) == 0);
+    sd_notify->pinging = true;
 }
 
-void service_close(struct service *service)
+void sd_notify_close(struct sd_notify *sd_notify)
 {
-    if (service->pinging)
-        uv_close((uv_handle_t *)&service->watchdog, NULL);
-    service->pinging = false;
+    if (sd_notify->pinging)
+        uv_close((uv_handle_t *)&sd_notify->watchdog, NULL);
+    sd_notify->pinging = false;
 }
 
 /* what: for the log, if it cannot be told. */
-static void tell(const struct service *service, const char *what, const char *message)
+static void tell(const struct sd_notify *sd_notify, const char *what, const char *message)
 {
     const struct timespec pause = {.tv_nsec = TRY_MS * 1000000L};
-    if (!service->wanted)
+    if (!sd_notify->wanted)
         return;
     int r = notify_send("%s", message);
     for (int i = 1; i < TRIES && r == -EAGAIN; i++) {
@@ -97,12 +97,12 @@ static void tell(const struct service *service, const char *what, const char *me
             what, strerror(-r));
 }
 
-void service_ready(const struct service *service)
+void sd_notify_ready(const struct sd_notify *sd_notify)
 {
-    tell(service, "being ready", "READY=1");
+    tell(sd_notify, "being ready", "READY=1");
 }
 
-void service_reloading(const struct service *service)
+void sd_notify_reloading(const struct sd_notify *sd_notify)
 {
     /* systemd holds the time against its own of the signal: READY of an earlier reload is none. */
     char message[80];
@@ -110,22 +110,22 @@ void service_reloading(const struct service *service)
     clock_gettime(CLOCK_MONOTONIC, &now);
     snprintf(message, sizeof(message), "RELOADING=1\nMONOTONIC_USEC=%llu",
         (unsigned long long)now.tv_sec * 1000000 + (unsigned long long)now.tv_nsec / 1000);
-    tell(service, "a reload", message);
+    tell(sd_notify, "a reload", message);
 }
 
-void service_stopping(const struct service *service, uint64_t within)
+void sd_notify_stopping(const struct sd_notify *sd_notify, uint64_t within)
 {
     char message[80];
     snprintf(message, sizeof(message), "STOPPING=1\nEXTEND_TIMEOUT_USEC=%llu",
         (unsigned long long)within * 1000);
-    tell(service, "stopping", message);
+    tell(sd_notify, "stopping", message);
 }
 
-void service_status(const struct service *service, const char *format, ...)
+void sd_notify_status(const struct sd_notify *sd_notify, const char *format, ...)
 {
     char text[STATUS_MAX + 1];
     va_list args;
-    if (!service->wanted)
+    if (!sd_notify->wanted)
         return;
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
@@ -140,7 +140,7 @@ void service_status(const struct service *service, const char *format, ...)
         log_debug("cannot tell the service manager the status: %s", strerror(-r));
 }
 
-void service_forget(void)
+void sd_notify_forget(void)
 {
     static const char *const names[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++)

@@ -6,14 +6,14 @@
  * still turns. Without a manager every function here does nothing.
  *
  * The variables stay in the environment: a program that is executed in place reads them again. A
- * process that is forked calls service_forget() before it executes anything.
+ * process that is forked calls sd_notify_forget() before it executes anything.
  */
 
 #include <uv.h>
 
 #include "common/base.h"
 
-struct service {
+struct sd_notify {
     uv_timer_t watchdog;
     uint64_t watchdog_ms; /* between two pings; 0: none is asked for */
     bool wanted;          /* there is a manager */
@@ -21,25 +21,25 @@ struct service {
 };
 
 /* Reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID. */
-void service_init(struct service *service);
+void sd_notify_init(struct sd_notify *sd_notify);
 
 /* Begins to ping the watchdog, at half the interval that it allows, the first time now. */
-void service_start(struct service *service, uv_loop_t *loop);
+void sd_notify_start(struct sd_notify *sd_notify, uv_loop_t *loop);
 
 /* Ends the pings; the timer's handle is closed when the loop has turned. */
-void service_close(struct service *service);
+void sd_notify_close(struct sd_notify *sd_notify);
 
 /* Serving: at the end of a start, and of each reload, whether it succeeded or not. */
-void service_ready(const struct service *service);
+void sd_notify_ready(const struct sd_notify *sd_notify);
 
-/* A reload begins. service_ready() ends it. */
-void service_reloading(const struct service *service);
+/* A reload begins. sd_notify_ready() ends it. */
+void sd_notify_reloading(const struct sd_notify *sd_notify);
 
 /* Stopping begins, and takes `within` ms at most: the manager is asked to wait for so long. */
-void service_stopping(const struct service *service, uint64_t within);
+void sd_notify_stopping(const struct sd_notify *sd_notify, uint64_t within);
 
 /* A line for people, printf-like, cut off at 400 bytes; line breaks in it become spaces. */
-void service_status(const struct service *service, const char *format, ...)
+void sd_notify_status(const struct sd_notify *sd_notify, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /*
@@ -47,4 +47,4 @@ void service_status(const struct service *service, const char *format, ...)
  * from the environment, so that nobody else speaks in its name, and gives up the ambient
  * capabilities, which an executed program would get.
  */
-void service_forget(void);
+void sd_notify_forget(void);

@@ -1,11 +1,11 @@
 /*
- * A shard's life. child_start() makes the control socket, forks and executes this same program, and
- * sends START (who it is, config, shared memory), LISTEN (its sockets), PEER (a socket to each
- * shard that there is) and RUN; the shard answers READY. When the process ends, waitpid() tells
- * super.c (or, of one that was adopted, its pidfd does), which calls child_ended(): what the shard
- * held in the shared memory is taken back. Whether it is started again is its generation's
- * business: one that serves does so at once, or later when it keeps dying. The listening sockets
- * stay open here all the time.
+ * A shard's life. shard_process_start() makes the control socket, forks and executes this same
+ * program, and sends START (who it is, config, shared memory), LISTEN (its sockets), PEER (a socket
+ * to each shard that there is) and RUN; the shard answers READY. When the process ends, waitpid()
+ * tells supervisor.c (or, of one that was adopted, its pidfd does), which calls
+ * shard_process_ended(): what the shard held in the shared memory is taken back. Whether it is
+ * started again is its generation's business: one that serves does so at once, or later when it
+ * keeps dying. The listening sockets stay open here all the time.
  */
 
 #include "frontd/supervisor/shard_process.h"
@@ -39,53 +39,54 @@ enum {
 
 static void on_restart(uv_timer_t *timer)
 {
-    child_start(timer->data);
+    shard_process_start(timer->data);
 }
 
-static uv_loop_t *loop_of(const struct child *child)
+static uv_loop_t *loop_of(const struct shard_process *process)
 {
-    return &child->generation->super->loop;
+    return &process->generation->supervisor->loop;
 }
 
 /* For the log: which shard of which generation. */
-static const char *name_of(const struct child *child)
+static const char *name_of(const struct shard_process *process)
 {
     static char name[48];
-    snprintf(name, sizeof(name), "shard %llu/%u", (unsigned long long)child->generation->number,
-        child->shard);
+    snprintf(name, sizeof(name), "shard %llu/%u", (unsigned long long)process->generation->number,
+        process->shard);
     return name;
 }
 
 static void on_handle_closed(uv_handle_t *handle)
 {
-    struct child *child = handle->data;
-    generation_handle_closed(child->generation);
+    struct shard_process *process = handle->data;
+    generation_handle_closed(process->generation);
 }
 
-void child_init(struct child *child, struct generation *generation, uint32_t shard, uint32_t seat)
+void shard_process_init(
+    struct shard_process *process, struct generation *generation, uint32_t shard, uint32_t seat)
 {
-    *child = (struct child){
+    *process = (struct shard_process){
         .generation = generation, .shard = shard, .seat = seat, .sock = -1, .pidfd = -1, .pid = -1};
-    CHECK(uv_timer_init(loop_of(child), &child->restart) == 0);
-    child->restart.data = child;
+    CHECK(uv_timer_init(loop_of(process), &process->restart) == 0);
+    process->restart.data = process;
     generation->handles++;
 }
 
-void child_restart(struct child *child)
+void shard_process_restart(struct shard_process *process)
 {
     uint64_t delay = 0;
-    child->state = CHILD_DOWN;
-    if (child->failures > 1)
-        delay = MIN(
-            (uint64_t)BACKOFF_FIRST_MS << MIN(child->failures - 2, 10U), (uint64_t)BACKOFF_MAX_MS);
+    process->state = SHARD_PROCESS_DOWN;
+    if (process->failures > 1)
+        delay = MIN((uint64_t)BACKOFF_FIRST_MS << MIN(process->failures - 2, 10U),
+            (uint64_t)BACKOFF_MAX_MS);
     if (delay > 0)
-        log_warning("%s keeps ending, starting it again in %llu ms", name_of(child),
+        log_warning("%s keeps ending, starting it again in %llu ms", name_of(process),
             (unsigned long long)delay);
-    CHECK(uv_timer_start(&child->restart, on_restart, delay, 0) == 0);
+    CHECK(uv_timer_start(&process->restart, on_restart, delay, 0) == 0);
 }
 
 /*
- * In the forked child: becomes a shard. Only async-signal-safe calls, and service_forget(), which
+ * In the forked child: becomes a shard. Only async-signal-safe calls, and sd_notify_forget(), which
  * may be called since the supervisor has no other threads.
  */
 static void become_shard(int control, char *const argv[])
@@ -100,7 +101,7 @@ static void become_shard(int control, char *const argv[])
     }
     /* Everything else is close-on-exec already; this is for what we were started with. */
     close_range(CTL_FD + 1, ~0U, 0);
-    service_forget();
+    sd_notify_forget();
     execv(PATHS_SELF, argv);
     _exit(EXIT_NOT_EXECUTED);
 }
@@ -140,39 +141,39 @@ static uint64_t common_pools(const struct conf *conf, const struct conf *other)
 /* What a shard that is to take the place of others has to reach first. */
 static void put_serving(const struct generation *generation, struct ctl_start *start)
 {
-    const struct generation *serving = generation->super->generations[0];
+    const struct generation *serving = generation->supervisor->generations[0];
     if (generation->role != GENERATION_STARTING || serving == generation)
         return;
     if (!serving->stand_in)
         start->needed = common_pools(generation->conf, serving->conf);
-    for (uint32_t i = 0; i < serving->nchildren; i++) {
-        if (serving->children[i].state == CHILD_READY)
-            start->serving |= share_seat_bit(serving->children[i].seat);
+    for (uint32_t i = 0; i < serving->nprocesses; i++) {
+        if (serving->processes[i].state == SHARD_PROCESS_READY)
+            start->serving |= share_seat_bit(serving->processes[i].seat);
     }
 }
 
-static int send_start(struct child *child, int control)
+static int send_start(struct shard_process *process, int control)
 {
-    struct generation *generation = child->generation;
-    struct super *super = generation->super;
+    struct generation *generation = process->generation;
+    struct supervisor *supervisor = generation->supervisor;
     struct ctl_message message = {0};
     struct ctl_start *start = &message.u.start;
     if (generation->share == NULL)
         return -ENOTSUP; /* this program's shards share in another way; the reload to come helps */
-    start->incarnation = child->incarnation;
+    start->incarnation = process->incarnation;
     start->generation = generation->number;
-    start->seat = child->seat;
-    start->shard = child->shard;
-    start->shards = generation->nchildren;
-    memcpy(start->instance, super->instance, sizeof(start->instance));
-    memcpy(start->conn_key, super->conn_key, sizeof(start->conn_key));
-    snprintf(start->conf_name, sizeof(start->conf_name), "%s", super->conf_name);
+    start->seat = process->seat;
+    start->shard = process->shard;
+    start->shards = generation->nprocesses;
+    memcpy(start->instance, supervisor->instance, sizeof(start->instance));
+    memcpy(start->conn_key, supervisor->conn_key, sizeof(start->conn_key));
+    snprintf(start->conf_name, sizeof(start->conf_name), "%s", supervisor->conf_name);
     start->table = *share_table(generation->share);
     put_serving(generation, start);
     int fds[CTL_START_FDS];
     fds[CTL_CONF] = generation->conf_fd;
     fds[CTL_SHARE] = generation->share_fd;
-    fds[CTL_WAKE] = super->wake_fds[child->seat];
+    fds[CTL_WAKE] = supervisor->wake_fds[process->seat];
     return send_fds(control, CTL_START, &message, fds, CTL_START_FDS);
 }
 
@@ -184,13 +185,13 @@ static int flush_listeners(int control, struct ctl_message *message, const int *
 }
 
 /* Those of one address. */
-static int send_sockets(const struct child *child, int control, uint32_t listener,
+static int send_sockets(const struct shard_process *process, int control, uint32_t listener,
     const struct endpoint *endpoint, struct ctl_message *message, int *fds)
 {
     struct ctl_listen *listen = &message->u.listen;
-    uint32_t step = endpoint->shared ? 1 : child->generation->nchildren;
+    uint32_t step = endpoint->shared ? 1 : process->generation->nprocesses;
     int r = 0;
-    for (uint32_t n = endpoint->shared ? 0 : child->shard; r == 0 && n < endpoint->count;
+    for (uint32_t n = endpoint->shared ? 0 : process->shard; r == 0 && n < endpoint->count;
          n += step) {
         fds[listen->count] = endpoint->fds[n];
         listen->listeners[listen->count++] = listener;
@@ -201,9 +202,9 @@ static int send_sockets(const struct child *child, int control, uint32_t listene
 }
 
 /* Of each listener its own sockets: where there are more sockets than shards, every n-th. */
-static int send_listeners(struct child *child, int control)
+static int send_listeners(struct shard_process *process, int control)
 {
-    struct generation *generation = child->generation;
+    struct generation *generation = process->generation;
     const struct conf *conf = generation->conf;
     struct ctl_message message = {0};
     struct ctl_listen *listen = &message.u.listen;
@@ -213,35 +214,35 @@ static int send_listeners(struct child *child, int control)
         const struct conf_listener *listener = &conf->listeners[i];
         for (uint32_t a = 0; r == 0 && a < listener->naddresses; a++) {
             const struct endpoint *endpoint = endpoints_find(
-                &generation->super->endpoints, &listener->addresses[a]);
+                &generation->supervisor->endpoints, &listener->addresses[a]);
             if (endpoint != NULL) /* else it could not be bound */
-                r = send_sockets(child, control, i, endpoint, &message, fds);
+                r = send_sockets(process, control, i, endpoint, &message, fds);
         }
     }
     return r == 0 && listen->count > 0 ? flush_listeners(control, &message, fds) : r;
 }
 
-void child_kill(struct child *child)
+void shard_process_kill(struct shard_process *process)
 {
-    if (child->pidfd >= 0)
-        syscall(SYS_pidfd_send_signal, child->pidfd, SIGKILL, NULL, 0);
-    else if (child->pid > 0)
-        kill(child->pid, SIGKILL); /* a child of ours that has not been waited for */
+    if (process->pidfd >= 0)
+        syscall(SYS_pidfd_send_signal, process->pidfd, SIGKILL, NULL, 0);
+    else if (process->pid > 0)
+        kill(process->pid, SIGKILL); /* a child of ours that has not been waited for */
     /* Its end is seen like any other. */
 }
 
 /* Of a shard that does not read what it is told. Nobody waits for it. */
-static void give_up_on(struct child *child)
+static void give_up_on(struct shard_process *process)
 {
-    log_error("%s does not read what it is told, killing it", name_of(child));
-    child_kill(child);
+    log_error("%s does not read what it is told, killing it", name_of(process));
+    shard_process_kill(process);
 }
 
 /* Sends each of two shards an end of a socket pair; for PEER with the other's wake-up eventfd. */
-static int link_shards(
-    struct child *one, enum ctl_type to_one, int type, struct child *other, enum ctl_type to_other)
+static int link_shards(struct shard_process *one, enum ctl_type to_one, int type,
+    struct shard_process *other, enum ctl_type to_other)
 {
-    const int *wake_fds = one->generation->super->wake_fds;
+    const int *wake_fds = one->generation->supervisor->wake_fds;
     int pair[2];
     if (socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
         return -errno;
@@ -264,63 +265,63 @@ static int link_shards(
     return r;
 }
 
-int child_hand_over(struct child *from, struct child *to)
+int shard_process_hand_over(struct shard_process *from, struct shard_process *to)
 {
     return link_shards(from, CTL_GIVE, SOCK_SEQPACKET, to, CTL_TAKE);
 }
 
 /* Each two shards that run, whatever their generation, have a socket between them. */
-static int connect_peers(struct child *child)
+static int connect_peers(struct shard_process *process)
 {
-    struct super *super = child->generation->super;
+    struct supervisor *supervisor = process->generation->supervisor;
     int r = 0;
     for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
-        struct generation *generation = super->generations[g];
-        for (uint32_t i = 0; r == 0 && generation != NULL && i < generation->nchildren; i++) {
-            struct child *other = &generation->children[i];
-            if (other != child && other->sock >= 0)
-                r = link_shards(child, CTL_PEER, SOCK_STREAM, other, CTL_PEER);
+        struct generation *generation = supervisor->generations[g];
+        for (uint32_t i = 0; r == 0 && generation != NULL && i < generation->nprocesses; i++) {
+            struct shard_process *other = &generation->processes[i];
+            if (other != process && other->sock >= 0)
+                r = link_shards(process, CTL_PEER, SOCK_STREAM, other, CTL_PEER);
         }
     }
     return r;
 }
 
-static void check_beats(struct child *child, uint64_t elapsed)
+static void check_beats(struct shard_process *process, uint64_t elapsed)
 {
-    struct generation *generation = child->generation;
+    struct generation *generation = process->generation;
     if (generation->share == NULL)
         return; /* of a program that shares memory in another way */
     uint64_t still = heartbeat_look(
-        &child->heartbeat, share_beats(generation->share, child->seat), elapsed, SHARE_BEAT_MS);
+        &process->heartbeat, share_beats(generation->share, process->seat), elapsed, SHARE_BEAT_MS);
     if (still < generation->conf->shard_timeout)
         return;
-    child->hung = true;
-    log_error("%s (pid %ld) has hung: no sign of life for %llu ms, killing it", name_of(child),
-        (long)child->pid, (unsigned long long)still);
-    child_kill(child);
+    process->hung = true;
+    log_error("%s (pid %ld) has hung: no sign of life for %llu ms, killing it", name_of(process),
+        (long)process->pid, (unsigned long long)still);
+    shard_process_kill(process);
 }
 
-void child_check(struct child *child, uint64_t elapsed)
+void shard_process_check(struct shard_process *process, uint64_t elapsed)
 {
-    enum generation_role role = child->generation->role;
-    if (child->pid < 0 || child->hung || role == GENERATION_STOPPING)
+    enum generation_role role = process->generation->role;
+    if (process->pid < 0 || process->hung || role == GENERATION_STOPPING)
         return; /* whoever stops has its own limit, the drain limit */
-    if (child->state == CHILD_STARTING && role != GENERATION_SERVING)
+    if (process->state == SHARD_PROCESS_STARTING && role != GENERATION_SERVING)
         return; /* those that a reload starts have its limit */
-    const struct share *share = child->generation->share;
-    bool begun = child->state == CHILD_READY ||
-                 (share != NULL && share_beats(share, child->seat) != child->beats_before);
+    const struct share *share = process->generation->share;
+    bool begun = process->state == SHARD_PROCESS_READY ||
+                 (share != NULL && share_beats(share, process->seat) != process->beats_before);
     if (begun)
-        check_beats(child, elapsed);
-    if (child->state == CHILD_READY || child->hung)
+        check_beats(process, elapsed);
+    if (process->state == SHARD_PROCESS_READY || process->hung)
         return;
-    child->starting += MIN(elapsed, (uint64_t)SHARE_BEAT_MS);
-    if (child->starting < START_MAX_MS)
+    process->starting += MIN(elapsed, (uint64_t)SHARE_BEAT_MS);
+    if (process->starting < START_MAX_MS)
         return;
-    child->hung = true;
-    log_error("%s (pid %ld) is not ready %d s after its start, killing it", name_of(child),
-        (long)child->pid, START_MAX_MS / 1000);
-    child_kill(child);
+    process->hung = true;
+    log_error("%s (pid %ld) is not ready %d s after its start, killing it", name_of(process),
+        (long)process->pid, START_MAX_MS / 1000);
+    shard_process_kill(process);
 }
 
 /*
@@ -333,110 +334,110 @@ static void on_control(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
-    struct child *child = poll->data;
+    struct shard_process *process = poll->data;
     struct ctl_message message;
     int fds[FDPASS_FDS_MAX];
     size_t nfds = 0;
-    int r = ctl_receive_all(child->sock, &message, fds, &nfds);
+    int r = ctl_receive_all(process->sock, &message, fds, &nfds);
     discard(fds, nfds, 0); /* READY has none */
     if (r == -EAGAIN)
         return;
     bool ready = r == 0 && message.type == CTL_READY && !ctl_is_foreign(&message);
-    if (ready && child->state == CHILD_STARTING) {
-        child->state = CHILD_READY;
-        generation_child_ready(child->generation, child);
+    if (ready && process->state == SHARD_PROCESS_STARTING) {
+        process->state = SHARD_PROCESS_READY;
+        generation_shard_ready(process->generation, process);
         return;
     }
-    if (r == 0 && message.type == CTL_HUNG && child->state == CHILD_READY) {
+    if (r == 0 && message.type == CTL_HUNG && process->state == SHARD_PROCESS_READY) {
         struct ctl_hung *hung = &message.u.hung;
         hung->file[sizeof(hung->file) - 1] = '\0';
-        workers_hung(&child->generation->super->workers, hung->file, hung->late == 1);
+        workers_hung(&process->generation->supervisor->workers, hung->file, hung->late == 1);
         return;
     }
     if (r != -EPIPE && r != -ECONNRESET) {
-        log_error("%s: bad control message (%s), killing it", name_of(child),
+        log_error("%s: bad control message (%s), killing it", name_of(process),
             r == 0 ? "unexpected" : strerror(-r));
     }
-    child_kill(child);
-    uv_poll_stop(&child->control); /* its end is told by waitpid() or its pidfd */
+    shard_process_kill(process);
+    uv_poll_stop(&process->control); /* its end is told by waitpid() or its pidfd */
 }
 
-static int watch_control(struct child *child, int control)
+static int watch_control(struct shard_process *process, int control)
 {
-    child->sock = control;
-    int r = loop_poll_init(loop_of(child), &child->control, control);
+    process->sock = control;
+    int r = loop_poll_init(loop_of(process), &process->control, control);
     if (r < 0)
         return r;
-    child->control.data = child;
-    child->control_open = true;
-    child->generation->handles++;
-    return uv_poll_start(&child->control, UV_READABLE, on_control);
+    process->control.data = process;
+    process->control_open = true;
+    process->generation->handles++;
+    return uv_poll_start(&process->control, UV_READABLE, on_control);
 }
 
-static void close_control(struct child *child)
+static void close_control(struct shard_process *process)
 {
-    if (child->control_open)
-        uv_close((uv_handle_t *)&child->control, on_handle_closed);
-    if (child->sock >= 0)
-        discard(&child->sock, 1, CLOSE_WAIT_MS); /* with what has come and was not looked at */
-    child->control_open = false;
-    child->sock = -1;
+    if (process->control_open)
+        uv_close((uv_handle_t *)&process->control, on_handle_closed);
+    if (process->sock >= 0)
+        discard(&process->sock, 1, CLOSE_WAIT_MS); /* with what has come and was not looked at */
+    process->control_open = false;
+    process->sock = -1;
 }
 
-static void close_end(struct child *child)
+static void close_end(struct shard_process *process)
 {
-    if (child->end_open)
-        uv_close((uv_handle_t *)&child->end, on_handle_closed);
-    if (child->pidfd >= 0)
-        close(child->pidfd);
-    child->end_open = false;
-    child->pidfd = -1;
+    if (process->end_open)
+        uv_close((uv_handle_t *)&process->end, on_handle_closed);
+    if (process->pidfd >= 0)
+        close(process->pidfd);
+    process->end_open = false;
+    process->pidfd = -1;
 }
 
 static void on_end(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
-    child_ended(poll->data, -1);
+    shard_process_ended(poll->data, -1);
 }
 
 /* A process that is not our child. */
-static int watch_end(struct child *child)
+static int watch_end(struct shard_process *process)
 {
-    child->pidfd = (int)syscall(SYS_pidfd_open, child->pid, 0); /* close-on-exec by itself */
-    if (child->pidfd < 0)
+    process->pidfd = (int)syscall(SYS_pidfd_open, process->pid, 0); /* close-on-exec by itself */
+    if (process->pidfd < 0)
         return -errno;
     /* From here on no other can get its PID; whether one has already, its mark tells. */
-    if (!process_is(&child->mark, child->pid, child->pidfd))
+    if (!process_is(&process->mark, process->pid, process->pidfd))
         return -ESRCH;
-    int r = loop_poll_init(loop_of(child), &child->end, child->pidfd);
+    int r = loop_poll_init(loop_of(process), &process->end, process->pidfd);
     if (r < 0)
         return r;
-    child->end.data = child;
-    child->end_open = true;
-    child->generation->handles++;
-    return uv_poll_start(&child->end, UV_READABLE, on_end);
+    process->end.data = process;
+    process->end_open = true;
+    process->generation->handles++;
+    return uv_poll_start(&process->end, UV_READABLE, on_end);
 }
 
-int child_adopt(struct child *child, pid_t pid, int sock, bool ours)
+int shard_process_adopt(struct shard_process *process, pid_t pid, int sock, bool ours)
 {
-    child->pid = pid;
-    child->state = CHILD_READY;
-    child->started = uv_now(loop_of(child));
-    if (child->mark.birth == 0 && child->mark.ino == 0) /* a program before has not said it */
-        child->mark = process_mark(pid, -1);
-    int r = watch_control(child, sock);
-    return r == 0 && !ours ? watch_end(child) : r;
+    process->pid = pid;
+    process->state = SHARD_PROCESS_READY;
+    process->started = uv_now(loop_of(process));
+    if (process->mark.birth == 0 && process->mark.ino == 0) /* a program before has not said it */
+        process->mark = process_mark(pid, -1);
+    int r = watch_control(process, sock);
+    return r == 0 && !ours ? watch_end(process) : r;
 }
 
-static int spawn(struct child *child)
+static int spawn(struct shard_process *process)
 {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
         return -errno;
     char number[40];
-    snprintf(number, sizeof(number), "%llu/%u", (unsigned long long)child->generation->number,
-        child->shard);
+    snprintf(number, sizeof(number), "%llu/%u", (unsigned long long)process->generation->number,
+        process->shard);
     char *argv[] = {(char[]){"frontd"}, (char[]){"--shard"}, number, NULL};
     pid_t pid = fork();
     if (pid == 0)
@@ -447,108 +448,109 @@ static int spawn(struct child *child)
         close(pair[0]);
         return r;
     }
-    child->pid = pid;
-    child->state = CHILD_STARTING;
-    child->started = uv_now(loop_of(child));
-    child->heartbeat = (struct heartbeat){0};
-    child->starting = 0;
-    child->hung = false;
-    child->mark = process_mark(pid, -1);
-    child->incarnation = ++child->generation->super->incarnations;
-    if (child->generation->share != NULL)
-        child->beats_before = share_beats(child->generation->share, child->seat);
-    r = watch_control(child, pair[0]);
-    state_record(child->generation->super);
+    process->pid = pid;
+    process->state = SHARD_PROCESS_STARTING;
+    process->started = uv_now(loop_of(process));
+    process->heartbeat = (struct heartbeat){0};
+    process->starting = 0;
+    process->hung = false;
+    process->mark = process_mark(pid, -1);
+    process->incarnation = ++process->generation->supervisor->incarnations;
+    if (process->generation->share != NULL)
+        process->beats_before = share_beats(process->generation->share, process->seat);
+    r = watch_control(process, pair[0]);
+    reexec_record(process->generation->supervisor);
     struct ctl_message run = {0};
     if (r == 0)
-        r = send_start(child, pair[0]);
+        r = send_start(process, pair[0]);
     if (r == 0)
-        r = send_listeners(child, pair[0]);
+        r = send_listeners(process, pair[0]);
     if (r == 0)
-        r = connect_peers(child);
+        r = connect_peers(process);
     if (r == 0)
         r = ctl_send(pair[0], CTL_RUN, &run, NULL, 0);
     if (r < 0) {
-        log_error("%s: cannot set it up: %s, killing it", name_of(child), strerror(-r));
-        child_kill(child);
+        log_error("%s: cannot set it up: %s, killing it", name_of(process), strerror(-r));
+        shard_process_kill(process);
     }
     return 0;
 }
 
-void child_start(struct child *child)
+void shard_process_start(struct shard_process *process)
 {
     /* Called from the restart timer at the earliest, so the close of the last process's handles,
      * whose memory is used again, has run. */
-    int r = spawn(child);
+    int r = spawn(process);
     if (r < 0) {
-        log_error("%s: cannot start it: %s", name_of(child), strerror(-r));
-        child->failures = MAX(child->failures + 1, 2U);
-        child_restart(child);
+        log_error("%s: cannot start it: %s", name_of(process), strerror(-r));
+        process->failures = MAX(process->failures + 1, 2U);
+        shard_process_restart(process);
     }
 }
 
-static void log_end(const struct child *child, int status)
+static void log_end(const struct shard_process *process, int status)
 {
-    bool expected = child->generation->role == GENERATION_LEAVING ||
-                    child->generation->role == GENERATION_STOPPING;
+    bool expected = process->generation->role == GENERATION_LEAVING ||
+                    process->generation->role == GENERATION_STOPPING;
     const char *then = expected ? ""
-                       : child->generation->role == GENERATION_STARTING
+                       : process->generation->role == GENERATION_STARTING
                            ? ", before all were ready"
                            : ", its connections are lost; starting it again";
     if (status == -1)
-        log_write(expected ? LOG_INFO : LOG_ERROR, "%s (pid %ld) has ended%s", name_of(child),
-            (long)child->pid, then);
+        log_write(expected ? LOG_INFO : LOG_ERROR, "%s (pid %ld) has ended%s", name_of(process),
+            (long)process->pid, then);
     else if (WIFSIGNALED(status))
-        log_write(child->generation->role == GENERATION_STOPPING ? LOG_INFO : LOG_ERROR,
-            "%s (pid %ld) was ended by signal %d%s%s", name_of(child), (long)child->pid,
+        log_write(process->generation->role == GENERATION_STOPPING ? LOG_INFO : LOG_ERROR,
+            "%s (pid %ld) was ended by signal %d%s%s", name_of(process), (long)process->pid,
             WTERMSIG(status),
             WTERMSIG(status) == SIGSYS ? " (it tried a system call that no shard makes)" : "",
             expected ? ", its connections are lost" : then);
     else if (!expected || WEXITSTATUS(status) != 0)
         log_write(expected ? LOG_WARNING : LOG_ERROR, "%s (pid %ld) exited with status %d%s%s",
-            name_of(child), (long)child->pid, WEXITSTATUS(status),
+            name_of(process), (long)process->pid, WEXITSTATUS(status),
             WEXITSTATUS(status) == EXIT_NOT_EXECUTED ? " (" PATHS_SELF " cannot be executed)" : "",
             then);
     else
-        log_debug("%s (pid %ld) has ended", name_of(child), (long)child->pid);
+        log_debug("%s (pid %ld) has ended", name_of(process), (long)process->pid);
 }
 
-void child_lost(struct child *child, int status)
+void shard_process_lost(struct shard_process *process, int status)
 {
-    struct generation *generation = child->generation;
-    log_end(child, status);
-    close_control(child);
-    close_end(child);
-    child->pid = -1;
-    child->state = CHILD_DOWN;
-    child->mark = (struct process_mark){0};
-    generation_reclaim(generation->super);
+    struct generation *generation = process->generation;
+    log_end(process, status);
+    close_control(process);
+    close_end(process);
+    process->pid = -1;
+    process->state = SHARD_PROCESS_DOWN;
+    process->mark = (struct process_mark){0};
+    generation_reclaim(generation->supervisor);
 }
 
-void child_ended(struct child *child, int status)
+void shard_process_ended(struct shard_process *process, int status)
 {
-    child_lost(child, status);
-    if (generation_child_ended(child->generation)) {
-        bool steady = uv_now(loop_of(child)) - child->started >= STEADY_MS;
-        child->failures = steady ? 1 : child->failures + 1;
-        child_restart(child);
+    shard_process_lost(process, status);
+    if (generation_shard_ended(process->generation)) {
+        bool steady = uv_now(loop_of(process)) - process->started >= STEADY_MS;
+        process->failures = steady ? 1 : process->failures + 1;
+        shard_process_restart(process);
     }
 }
 
-void child_tell(struct child *child, enum ctl_type type, struct ctl_message *message)
+void shard_process_tell(
+    struct shard_process *process, enum ctl_type type, struct ctl_message *message)
 {
-    if (child->pid < 0)
+    if (process->pid < 0)
         return;
-    int r = ctl_send(child->sock, type, message, NULL, 0);
+    int r = ctl_send(process->sock, type, message, NULL, 0);
     if (r < 0) {
-        log_error("%s: cannot tell it what to do: %s, killing it", name_of(child), strerror(-r));
-        child_kill(child);
+        log_error("%s: cannot tell it what to do: %s, killing it", name_of(process), strerror(-r));
+        shard_process_kill(process);
     }
 }
 
-void child_close(struct child *child)
+void shard_process_close(struct shard_process *process)
 {
-    close_control(child);
-    close_end(child);
-    uv_close((uv_handle_t *)&child->restart, on_handle_closed);
+    close_control(process);
+    close_end(process);
+    uv_close((uv_handle_t *)&process->restart, on_handle_closed);
 }

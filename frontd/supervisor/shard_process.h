@@ -11,13 +11,13 @@
 
 struct generation;
 
-enum child_state {
-    CHILD_DOWN,     /* no process; restarts when its timer says so */
-    CHILD_STARTING, /* running, not ready yet */
-    CHILD_READY,    /* accepting, or giving its clients away */
+enum shard_process_state {
+    SHARD_PROCESS_DOWN,     /* no process; restarts when its timer says so */
+    SHARD_PROCESS_STARTING, /* running, not ready yet */
+    SHARD_PROCESS_READY,    /* accepting, or giving its clients away */
 };
 
-struct child {
+struct shard_process {
     struct generation *generation;
     uv_poll_t control;
     uv_poll_t end; /* of a process that is not our child: its pidfd */
@@ -29,7 +29,7 @@ struct child {
     uint32_t seat;
     uint64_t incarnation;
     struct process_mark mark; /* of the process */
-    enum child_state state;
+    enum shard_process_state state;
     bool control_open;
     bool end_open;
     uint64_t started;  /* ms */
@@ -41,40 +41,42 @@ struct child {
 };
 
 /* seat: its place in the shared memory, for all the processes that it will be. */
-void child_init(struct child *child, struct generation *generation, uint32_t shard, uint32_t seat);
+void shard_process_init(
+    struct shard_process *process, struct generation *generation, uint32_t shard, uint32_t seat);
 
 /* Starts the process and sends it what it needs. A failure is logged and tried again later. */
-void child_start(struct child *child);
+void shard_process_start(struct shard_process *process);
 
 /*
  * It runs already: this program was executed anew, or it has found this supervisor. ours: waitpid()
- * will tell of its end. sock: its control socket, consumed. Where child->mark says something, it
+ * will tell of its end. sock: its control socket, consumed. Where process->mark says something, it
  * has to be that process still. Returns 0, -ESRCH where it has ended, or another -errno.
  */
-int child_adopt(struct child *child, pid_t pid, int sock, bool ours);
+int shard_process_adopt(struct shard_process *process, pid_t pid, int sock, bool ours);
 
 /* Its process has ended. status: as waitpid() said; -1: nobody knows. */
-void child_ended(struct child *child, int status);
+void shard_process_ended(struct shard_process *process, int status);
 
 /* The same, of one whose generation is not complete yet: it is not told. */
-void child_lost(struct child *child, int status);
+void shard_process_lost(struct shard_process *process, int status);
 
 /* It has no process: one is started, later where it keeps ending. */
-void child_restart(struct child *child);
+void shard_process_restart(struct shard_process *process);
 
 /* Sends a message without descriptors, or kills it where that fails. */
-void child_tell(struct child *child, enum ctl_type type, struct ctl_message *message);
+void shard_process_tell(
+    struct shard_process *process, enum ctl_type type, struct ctl_message *message);
 
 /* Clients go from an old shard to a new one, over a socket that each has an end of. 0 or -errno. */
-int child_hand_over(struct child *from, struct child *to);
+int shard_process_hand_over(struct shard_process *from, struct shard_process *to);
 
-void child_kill(struct child *child);
+void shard_process_kill(struct shard_process *process);
 
 /*
  * Kills the process where its loop has not turned for the config's `shard_timeout`, or where one
  * that serving shards miss does not become ready. elapsed: ms since the look before.
  */
-void child_check(struct child *child, uint64_t elapsed);
+void shard_process_check(struct shard_process *process, uint64_t elapsed);
 
 /* Closes its handles; each counts in generation->handles until libuv has let go of it. */
-void child_close(struct child *child);
+void shard_process_close(struct shard_process *process);

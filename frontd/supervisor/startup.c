@@ -17,7 +17,7 @@
 
 enum { LOCK_TRIES = 100, LOCK_PAUSE_MS = 10 };
 
-uint64_t boot_raise_fd_limit(const struct conf *conf)
+uint64_t startup_raise_fd_limit(const struct conf *conf)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
@@ -34,7 +34,7 @@ uint64_t boot_raise_fd_limit(const struct conf *conf)
     return each;
 }
 
-void boot_warn_of_root(const struct conf *conf)
+void startup_warn_of_root(const struct conf *conf)
 {
     if (geteuid() != 0)
         return;
@@ -75,64 +75,66 @@ static int lock(int fd)
     return r;
 }
 
-int boot_lock_run_dir(struct super *super, const struct conf *conf)
+int startup_lock_run_dir(struct supervisor *supervisor, const struct conf *conf)
 {
     char error[512];
-    super->run_dir_fd = folder_open(conf->run_dir, true, error, sizeof(error));
-    if (super->run_dir_fd < 0) {
+    supervisor->run_dir_fd = folder_open(conf->run_dir, true, error, sizeof(error));
+    if (supervisor->run_dir_fd < 0) {
         log_error("run_dir %s", error);
         return -1;
     }
-    super->lock_fd = folder_open_file(super->run_dir_fd, BOOT_PID_FILE, O_RDWR | O_CREAT, 0640);
-    if (super->lock_fd == -EPERM || super->lock_fd == -ELOOP) {
-        log_error("run_dir %s: " BOOT_PID_FILE
+    supervisor->lock_fd = folder_open_file(
+        supervisor->run_dir_fd, STARTUP_PID_FILE, O_RDWR | O_CREAT, 0640);
+    if (supervisor->lock_fd == -EPERM || supervisor->lock_fd == -ELOOP) {
+        log_error("run_dir %s: " STARTUP_PID_FILE
                   " is not a plain file of the user who runs frontd alone: "
                   "remove it",
             conf->run_dir);
         return -1;
     }
-    if (super->lock_fd < 0) {
-        log_error("run_dir %s: cannot open " BOOT_PID_FILE ": %s", conf->run_dir,
-            strerror(-super->lock_fd));
+    if (supervisor->lock_fd < 0) {
+        log_error("run_dir %s: cannot open " STARTUP_PID_FILE ": %s", conf->run_dir,
+            strerror(-supervisor->lock_fd));
         return -1;
     }
-    if (lock(super->lock_fd) < 0) {
-        log_error(
-            "run_dir %s: another frontd runs with it, see " BOOT_PID_FILE " there", conf->run_dir);
-        close(super->lock_fd);
-        super->lock_fd = -1;
+    if (lock(supervisor->lock_fd) < 0) {
+        log_error("run_dir %s: another frontd runs with it, see " STARTUP_PID_FILE " there",
+            conf->run_dir);
+        close(supervisor->lock_fd);
+        supervisor->lock_fd = -1;
         return -1;
     }
-    if (ftruncate(super->lock_fd, 0) < 0 || dprintf(super->lock_fd, "%ld\n", (long)getpid()) < 0)
+    if (ftruncate(supervisor->lock_fd, 0) < 0 ||
+        dprintf(supervisor->lock_fd, "%ld\n", (long)getpid()) < 0)
         log_warning(
-            "run_dir %s: cannot write " BOOT_PID_FILE ": %s", conf->run_dir, strerror(errno));
+            "run_dir %s: cannot write " STARTUP_PID_FILE ": %s", conf->run_dir, strerror(errno));
     return 0;
 }
 
-void boot_unlock_run_dir(struct super *super)
+void startup_unlock_run_dir(struct supervisor *supervisor)
 {
-    if (super->run_dir_fd >= 0)
-        close(super->run_dir_fd);
-    super->run_dir_fd = -1;
-    if (super->lock_fd < 0)
+    if (supervisor->run_dir_fd >= 0)
+        close(supervisor->run_dir_fd);
+    supervisor->run_dir_fd = -1;
+    if (supervisor->lock_fd < 0)
         return;
-    if (ftruncate(super->lock_fd, 0) < 0)
-        log_debug("cannot empty " BOOT_PID_FILE ": %s", strerror(errno));
-    close(super->lock_fd);
-    super->lock_fd = -1;
+    if (ftruncate(supervisor->lock_fd, 0) < 0)
+        log_debug("cannot empty " STARTUP_PID_FILE ": %s", strerror(errno));
+    close(supervisor->lock_fd);
+    supervisor->lock_fd = -1;
 }
 
-void boot_identity(struct super *super)
+void startup_identity(struct supervisor *supervisor)
 {
     uint32_t first;
     /* A front that is started anew does not begin where the last one did. */
     random_bytes(&first, sizeof(first));
-    super->incarnations = first >> 1;
-    random_hex(super->instance, sizeof(super->instance) / 2);
-    boot_conn_key(super);
+    supervisor->incarnations = first >> 1;
+    random_hex(supervisor->instance, sizeof(supervisor->instance) / 2);
+    startup_conn_key(supervisor);
 }
 
-void boot_conn_key(struct super *super)
+void startup_conn_key(struct supervisor *supervisor)
 {
-    random_bytes(super->conn_key, sizeof(super->conn_key));
+    random_bytes(supervisor->conn_key, sizeof(supervisor->conn_key));
 }

@@ -5,28 +5,28 @@
 #include "frontd/supervisor/supervisor.h"
 
 /* In run_dir: holds the number of the process, and is locked while it runs. */
-#define BOOT_PID_FILE "frontd.pid"
+#define STARTUP_PID_FILE "frontd.pid"
 
 /*
  * Raises the descriptor limit to the hard one. Returns how many connections it allows a shard;
  * fewer than the config asks for is logged.
  */
-uint64_t boot_raise_fd_limit(const struct conf *conf);
+uint64_t startup_raise_fd_limit(const struct conf *conf);
 
 /* Logs what is to be said of the user that shards and workers run as: nothing where all is well. */
-void boot_warn_of_root(const struct conf *conf);
+void startup_warn_of_root(const struct conf *conf);
 
 /*
  * Makes run_dir, or looks at whose it is, and holds its PID file: one front for each run_dir.
  * Returns 0, or -1 and has logged why.
  */
-int boot_lock_run_dir(struct super *super, const struct conf *conf);
+int startup_lock_run_dir(struct supervisor *supervisor, const struct conf *conf);
 
 /* Lets go of run_dir and the PID file, which names nobody then. Nothing where it is not held. */
-void boot_unlock_run_dir(struct super *super);
+void startup_unlock_run_dir(struct supervisor *supervisor);
 
 /* Who this front is: its instance, the key of its connection ids, the numbers of its shards. */
-void boot_identity(struct super *super);
+void startup_identity(struct supervisor *supervisor);
 
 /* A key of connection ids that nobody can guess. */
-void boot_conn_key(struct super *super);
+void startup_conn_key(struct supervisor *supervisor);

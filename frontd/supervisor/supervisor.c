@@ -1,11 +1,11 @@
 /*
- * Signals and the ends of processes are events of the generation machine (machine.c); step() does
+ * Signals and the ends of processes are events of the reload (reload.c); step() does
  * what it says. At the start the shards of the first generation are made like those of any other.
  *
- * A replacement: the program whose shards are to serve checks the config (check.c): this one, or
- * for SIGUSR2 the binary on disk, which this process then becomes, and which goes on where this one
- * was (state.c); new shards start beside the old ones; when all are ready the old ones give them
- * their clients and end. Whatever fails before that is logged, and the old ones serve on.
+ * A replacement: the program whose shards are to serve checks the config (config_check.c): this
+ * one, or for SIGUSR2 the binary on disk, which this process then becomes, and which goes on where
+ * this one was (reexec.c); new shards start beside the old ones; when all are ready the old ones
+ * give them their clients and end. Whatever fails before that is logged, and the old ones serve on.
  */
 
 #include "frontd/supervisor/supervisor.h"
@@ -36,57 +36,58 @@
 /* Of one kind, in the log: they tell of what operators do and of processes, not of clients. */
 enum { LINES_AT_ONCE = 1000, LINES_A_SECOND = 100 };
 
-static void step(struct super *super, enum machine_event event);
+static void step(struct supervisor *supervisor, enum reload_event event);
 
-static struct generation *serving(const struct super *super)
+static struct generation *serving(const struct supervisor *supervisor)
 {
-    return super->generations[0];
+    return supervisor->generations[0];
 }
 
 /* Why the reload that is in progress comes to nothing. */
 __attribute__((format(printf, 2, 3))) static void blame(
-    struct super *super, const char *format, ...)
+    struct supervisor *supervisor, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    vsnprintf(super->reason, sizeof(super->reason), format, args);
+    vsnprintf(supervisor->reason, sizeof(supervisor->reason), format, args);
     va_end(args);
-    log_error("%s", super->reason);
+    log_error("%s", supervisor->reason);
 }
 
 /* Whose program the shards of the reload in progress will be, as a name for the log. */
-static const char *next_program(const struct super *super)
+static const char *next_program(const struct supervisor *supervisor)
 {
-    return super->machine.upgrade ? super->paths.exe : "frontd";
+    return supervisor->reload.upgrade ? supervisor->paths.exe : "frontd";
 }
 
 /* What `systemctl status` shows. */
-static void tell_status(const struct super *super)
+static void tell_status(const struct supervisor *supervisor)
 {
-    const struct generation *generation = serving(super);
-    service_status(&super->service, "%u shards, %u listeners%s%s", generation->nchildren,
+    const struct generation *generation = serving(supervisor);
+    sd_notify_status(&supervisor->sd_notify, "%u shards, %u listeners%s%s", generation->nprocesses,
         generation->conf->nlisteners,
-        super->reason[0] == '\0' ? "" : "; the last reload came to nothing: ", super->reason);
+        supervisor->reason[0] == '\0' ? "" : "; the last reload came to nothing: ",
+        supervisor->reason);
 }
 
 /* From here on no signal has a handler; one more would end this process before it is done. */
-static void close_handles(struct super *super)
+static void close_handles(struct supervisor *supervisor)
 {
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, NULL);
-    service_close(&super->service);
-    for (size_t i = 0; i < ARRAY_LEN(super->signals); i++)
-        uv_close((uv_handle_t *)&super->signals[i], NULL);
-    uv_close((uv_handle_t *)&super->deadline, NULL);
-    uv_close((uv_handle_t *)&super->look, NULL);
+    sd_notify_close(&supervisor->sd_notify);
+    for (size_t i = 0; i < ARRAY_LEN(supervisor->signals); i++)
+        uv_close((uv_handle_t *)&supervisor->signals[i], NULL);
+    uv_close((uv_handle_t *)&supervisor->deadline, NULL);
+    uv_close((uv_handle_t *)&supervisor->look, NULL);
 }
 
 /* Frees a generation whose processes have all ended. */
-static void forget(struct super *super, struct generation *generation)
+static void forget(struct supervisor *supervisor, struct generation *generation)
 {
-    size_t i = super->generations[0] == generation ? 0 : 1;
-    super->generations[i] = NULL;
+    size_t i = supervisor->generations[0] == generation ? 0 : 1;
+    supervisor->generations[i] = NULL;
     generation_close(generation);
 }
 
@@ -104,7 +105,7 @@ static void log_sums(const struct generation *generation)
         (unsigned long long)sums.dropped, (unsigned long long)sums.unheard);
 }
 
-static void stop_when_alone(struct super *super);
+static void stop_when_alone(struct supervisor *supervisor);
 
 static void on_workers_gone(void *data)
 {
@@ -112,189 +113,192 @@ static void on_workers_gone(void *data)
 }
 
 /* Stopping: workers go when no shard needs them any more; the loop ends when nobody is left. */
-static void stop_when_alone(struct super *super)
+static void stop_when_alone(struct supervisor *supervisor)
 {
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
-        struct generation *generation = super->generations[i];
+        struct generation *generation = supervisor->generations[i];
         if (generation != NULL && generation_alive(generation))
             return;
     }
-    uv_timer_stop(&super->deadline);
-    if (!super->workers.ctx.stopping) {
-        if (workers_count(&super->workers) > 0) /* they have as long as the shards had */
-            service_stopping(&super->service, super->workers.ctx.drain + 2ULL * MACHINE_GRACE_MS);
-        workers_stop(&super->workers, on_workers_gone, super);
+    uv_timer_stop(&supervisor->deadline);
+    if (!supervisor->workers.ctx.stopping) {
+        if (workers_count(&supervisor->workers) > 0) /* they have as long as the shards had */
+            sd_notify_stopping(
+                &supervisor->sd_notify, supervisor->workers.ctx.drain + 2ULL * RELOAD_GRACE_MS);
+        workers_stop(&supervisor->workers, on_workers_gone, supervisor);
         return;
     }
-    if (workers_count(&super->workers) > 0)
+    if (workers_count(&supervisor->workers) > 0)
         return;
-    log_sums(serving(super));
+    log_sums(serving(supervisor));
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
-        if (super->generations[i] != NULL)
-            forget(super, super->generations[i]);
+        if (supervisor->generations[i] != NULL)
+            forget(supervisor, supervisor->generations[i]);
     }
-    if (!uv_is_closing((uv_handle_t *)&super->deadline) && super->check.pid < 0)
-        close_handles(super);
+    if (!uv_is_closing((uv_handle_t *)&supervisor->deadline) && supervisor->check.pid < 0)
+        close_handles(supervisor);
 }
 
-void super_child_ready(struct super *super, struct generation *generation)
+void supervisor_shard_ready(struct supervisor *supervisor, struct generation *generation)
 {
     if (!generation_ready(generation))
         return;
-    if (generation->role == GENERATION_STARTING && super->generations[1] == generation) {
-        step(super, MACHINE_READY);
+    if (generation->role == GENERATION_STARTING && supervisor->generations[1] == generation) {
+        step(supervisor, RELOAD_ON_READY);
         return;
     }
-    if (super->announced)
+    if (supervisor->announced)
         return;
-    super->announced = true;
-    log_info("ready: %u shards, %u listeners", generation->nchildren, generation->conf->nlisteners);
-    service_ready(&super->service);
-    tell_status(super);
+    supervisor->announced = true;
+    log_info(
+        "ready: %u shards, %u listeners", generation->nprocesses, generation->conf->nlisteners);
+    sd_notify_ready(&supervisor->sd_notify);
+    tell_status(supervisor);
 }
 
-void super_child_gone(struct super *super, struct generation *generation)
+void supervisor_shard_gone(struct supervisor *supervisor, struct generation *generation)
 {
     bool alive = generation_alive(generation);
-    if (super->machine.state == MACHINE_STOPPING) {
-        stop_when_alone(super);
+    if (supervisor->reload.state == RELOAD_STOPPING) {
+        stop_when_alone(supervisor);
     } else if (generation->role == GENERATION_STARTING) {
-        blame(super, "a new shard has ended before all were ready: the old ones serve on");
-        step(super, MACHINE_FAILED);
+        blame(supervisor, "a new shard has ended before all were ready: the old ones serve on");
+        step(supervisor, RELOAD_ON_FAILED);
     } else if (!alive) {
-        forget(super, generation);
-        step(super, MACHINE_GONE);
+        forget(supervisor, generation);
+        step(supervisor, RELOAD_ON_GONE);
     }
 }
 
 static void on_deadline(uv_timer_t *timer)
 {
-    struct super *super = timer->data;
-    if (super->machine.state == MACHINE_STOPPING) {
+    struct supervisor *supervisor = timer->data;
+    if (supervisor->reload.state == RELOAD_STOPPING) {
         log_warning("shards are still there after the drain limit, killing them");
         for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
-            if (super->generations[i] != NULL)
-                generation_kill(super->generations[i]);
+            if (supervisor->generations[i] != NULL)
+                generation_kill(supervisor->generations[i]);
         }
         return;
     }
-    if (super->machine.state == MACHINE_CHECKING)
-        blame(super, "%s --check does not end: the config is as it was", next_program(super));
-    else if (super->machine.state == MACHINE_STARTING)
-        blame(super, "new shards are not ready within %d s: the old ones serve on",
-            MACHINE_START_MS / 1000);
+    if (supervisor->reload.state == RELOAD_CHECKING)
+        blame(supervisor, "%s --check does not end: the config is as it was",
+            next_program(supervisor));
+    else if (supervisor->reload.state == RELOAD_STARTING)
+        blame(supervisor, "new shards are not ready within %d s: the old ones serve on",
+            RELOAD_START_MS / 1000);
     else
         log_warning("old shards are still there after the drain limit, killing them");
-    step(super, MACHINE_TIME);
+    step(supervisor, RELOAD_ON_TIME);
 }
 
-static void set_deadline(struct super *super)
+static void set_deadline(struct supervisor *supervisor)
 {
-    uint64_t at = super->machine.deadline;
-    uint64_t now = uv_now(&super->loop);
-    if (super->machine.state == MACHINE_STOPPING)
+    uint64_t at = supervisor->reload.deadline;
+    uint64_t now = uv_now(&supervisor->loop);
+    if (supervisor->reload.state == RELOAD_STOPPING)
         return;
     if (at == UINT64_MAX)
-        uv_timer_stop(&super->deadline);
+        uv_timer_stop(&supervisor->deadline);
     else
-        uv_timer_start(&super->deadline, on_deadline, at > now ? at - now : 0, 0);
+        uv_timer_start(&supervisor->deadline, on_deadline, at > now ? at - now : 0, 0);
 }
 
 static void on_look(uv_timer_t *timer)
 {
-    struct super *super = timer->data;
-    uint64_t elapsed = uv_now(&super->loop) - super->looked_at;
-    super->looked_at = uv_now(&super->loop);
+    struct supervisor *supervisor = timer->data;
+    uint64_t elapsed = uv_now(&supervisor->loop) - supervisor->looked_at;
+    supervisor->looked_at = uv_now(&supervisor->loop);
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
-        if (super->generations[i] != NULL)
-            generation_check(super->generations[i], elapsed);
+        if (supervisor->generations[i] != NULL)
+            generation_check(supervisor->generations[i], elapsed);
     }
 }
 
-/* What the machine can ask for */
+/* What a reload asks for */
 
-static void do_check(struct super *super)
+static void do_check(struct supervisor *supervisor)
 {
-    super->asked_at = uv_now(&super->loop);
-    log_info("%s: checking %s", super->machine.upgrade ? "replacing the program" : "reloading",
-        super->conf_name);
-    service_reloading(&super->service);
+    supervisor->asked_at = uv_now(&supervisor->loop);
+    log_info("%s: checking %s", supervisor->reload.upgrade ? "replacing the program" : "reloading",
+        supervisor->conf_name);
+    sd_notify_reloading(&supervisor->sd_notify);
     /* SIGHUP does not need the binary on disk, which may be gone, or not meant to be used yet. */
-    const char *exe = super->machine.upgrade ? super->paths.exe : PATHS_SELF;
-    int r = check_start(&super->check, &super->loop, exe, super->conf_name);
+    const char *exe = supervisor->reload.upgrade ? supervisor->paths.exe : PATHS_SELF;
+    int r = config_check_start(&supervisor->check, &supervisor->loop, exe, supervisor->conf_name);
     if (r < 0) {
-        blame(super, "cannot check the config: %s", strerror(-r));
-        step(super, MACHINE_REFUSED);
+        blame(supervisor, "cannot check the config: %s", strerror(-r));
+        step(supervisor, RELOAD_ON_REFUSED);
     }
 }
 
-static void do_end_check(struct super *super)
+static void do_end_check(struct supervisor *supervisor)
 {
-    check_kill(&super->check);
+    config_check_kill(&supervisor->check);
 }
 
 /* Done by execute(), once the loop has stopped. */
-static void do_execute(struct super *super)
+static void do_execute(struct supervisor *supervisor)
 {
-    super->execute = true;
-    uv_stop(&super->loop);
+    supervisor->execute = true;
+    uv_stop(&supervisor->loop);
 }
 
 /* A program before wants a descriptor that shards hold while they live; any will do. */
-static void close_alive(struct super *super)
+static void close_alive(struct supervisor *supervisor)
 {
-    if (super->alive_fd >= 0)
-        close(super->alive_fd);
-    super->alive_fd = -1;
+    if (supervisor->alive_fd >= 0)
+        close(supervisor->alive_fd);
+    supervisor->alive_fd = -1;
 }
 
 /* This process becomes the binary on disk, which goes on in resume(). */
-static void execute(struct super *super)
+static void execute(struct supervisor *supervisor)
 {
     char number[16];
     sigset_t all;
     sigset_t before;
-    super->execute = false;
+    supervisor->execute = false;
     /* Signals that come from now on are pending in the new program until it is ready for them;
      * those that libuv has caught already are events before that. */
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, &before);
-    uv_run(&super->loop, UV_RUN_NOWAIT);
-    if (super->machine.state != MACHINE_CHECKING) { /* it was SIGTERM */
+    uv_run(&supervisor->loop, UV_RUN_NOWAIT);
+    if (supervisor->reload.state != RELOAD_CHECKING) { /* it was SIGTERM */
         sigprocmask(SIG_SETMASK, &before, NULL);
         return;
     }
-    super->alive_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    int fd = state_write(super);
+    supervisor->alive_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int fd = reexec_write(supervisor);
     if (fd < 0) {
-        close_alive(super);
+        close_alive(supervisor);
         sigprocmask(SIG_SETMASK, &before, NULL);
-        blame(super, "cannot leave the new program what it needs: %s", strerror(-fd));
-        step(super, MACHINE_REFUSED);
+        blame(supervisor, "cannot leave the new program what it needs: %s", strerror(-fd));
+        step(supervisor, RELOAD_ON_REFUSED);
         return;
     }
     snprintf(number, sizeof(number), "%d", fd);
-    char *exe = super->paths.exe;
-    char *argv[] = {exe, (char[]){"-c"}, (char *)(uintptr_t)super->conf_name, (char[]){"--state"},
-        number, NULL};
+    char *exe = supervisor->paths.exe;
+    char *argv[] = {exe, (char[]){"-c"}, (char *)(uintptr_t)supervisor->conf_name,
+        (char[]){"--state"}, number, NULL};
     log_info("executing %s", exe);
-    state_keep_open(super, fd, true);
-    bool current = check_is_current(&super->check, exe);
-    int error = current ? -activation_expose(&super->activation) : 0;
+    reexec_keep_open(supervisor, fd, true);
+    bool current = config_check_is_current(&supervisor->check, exe);
+    int error = current ? -sd_listen_expose(&supervisor->sd_listen) : 0;
     if (current && error == 0) {
         execv(exe, argv);
         error = errno;
     }
     sigprocmask(SIG_SETMASK, &before, NULL);
-    activation_hide(&super->activation);
-    state_keep_open(super, fd, false);
+    sd_listen_hide(&supervisor->sd_listen);
+    reexec_keep_open(supervisor, fd, false);
     close(fd);
-    close_alive(super);
+    close_alive(supervisor);
     if (current)
-        blame(super, "cannot execute %s: %s; this program serves on", exe, strerror(error));
+        blame(supervisor, "cannot execute %s: %s; this program serves on", exe, strerror(error));
     else
-        blame(super, "%s has changed since it was checked: this program serves on", exe);
-    step(super, MACHINE_REFUSED);
+        blame(supervisor, "%s has changed since it was checked: this program serves on", exe);
+    step(supervisor, RELOAD_ON_REFUSED);
 }
 
 /* What the config has that is hardly meant: lines that end with a NUL each, until they can be
@@ -314,7 +318,7 @@ static void tell_oddities(struct buf *oddities)
     buf_deinit(oddities);
 }
 
-static void do_start(struct super *super)
+static void do_start(struct supervisor *supervisor)
 {
     struct buf text = {0};
     struct conf *conf;
@@ -322,248 +326,250 @@ static void do_start(struct super *super)
     struct generation *next = NULL;
     struct buf oddities = {0};
     const struct conf_findings findings = {.odd = keep_oddity, .data = &oddities};
-    super->endpoints_before = super->endpoints;
-    int r = conf_file_try(super->conf_name, &findings, &text, &conf, error, sizeof(error));
+    supervisor->endpoints_before = supervisor->endpoints;
+    int r = conf_file_try(supervisor->conf_name, &findings, &text, &conf, error, sizeof(error));
     tell_oddities(&oddities);
     if (r == 0) {
-        bool stays = strcmp(conf->run_dir, serving(super)->conf->run_dir) == 0;
+        bool stays = strcmp(conf->run_dir, serving(supervisor)->conf->run_dir) == 0;
         if (!stays) /* where it is locked, and where the next supervisor looks for shards */
             snprintf(error, sizeof(error), "run_dir cannot change while the front runs: it is %s",
-                serving(super)->conf->run_dir);
-        if (stays && workers_prepare(&super->workers, conf, error, sizeof(error)) == 0 &&
-            endpoints_bind(&super->endpoints, conf, error, sizeof(error)) == 0 &&
-            endpoints_renew(&super->endpoints, conf, error, sizeof(error)) == 0) {
-            workers_mend(&super->workers);
-            next = generation_new(super, conf, &text, serving(super), error, sizeof(error));
+                serving(supervisor)->conf->run_dir);
+        if (stays && workers_prepare(&supervisor->workers, conf, error, sizeof(error)) == 0 &&
+            endpoints_bind(&supervisor->endpoints, conf, error, sizeof(error)) == 0 &&
+            endpoints_renew(&supervisor->endpoints, conf, error, sizeof(error)) == 0) {
+            workers_mend(&supervisor->workers);
+            next = generation_new(
+                supervisor, conf, &text, serving(supervisor), error, sizeof(error));
         } else {
             conf_free(conf);
         }
         buf_deinit(&text);
     }
     if (next == NULL) {
-        blame(super, "%s", error);
-        endpoints_roll_back(&super->endpoints, &super->endpoints_before);
-        step(super, MACHINE_REFUSED);
+        blame(supervisor, "%s", error);
+        endpoints_roll_back(&supervisor->endpoints, &supervisor->endpoints_before);
+        step(supervisor, RELOAD_ON_REFUSED);
         return;
     }
-    boot_warn_of_root(conf);
-    super->machine.drain = serving(super)->conf->drain;
-    super->generations[1] = next;
+    startup_warn_of_root(conf);
+    supervisor->reload.drain = serving(supervisor)->conf->drain;
+    supervisor->generations[1] = next;
     generation_start(next);
 }
 
-static void do_abort(struct super *super)
+static void do_abort(struct supervisor *supervisor)
 {
-    struct generation *next = super->generations[1];
+    struct generation *next = supervisor->generations[1];
     next->role = GENERATION_STOPPING;
     generation_kill(next);
-    endpoints_roll_back(&super->endpoints, &super->endpoints_before);
+    endpoints_roll_back(&supervisor->endpoints, &supervisor->endpoints_before);
     if (!generation_alive(next)) {
-        forget(super, next);
-        step(super, MACHINE_GONE);
+        forget(supervisor, next);
+        step(supervisor, RELOAD_ON_GONE);
     }
 }
 
 /* Workers, and paths in their commands, are those of the folder that has the name now. */
-static void enter_directory(const struct super *super)
+static void enter_directory(const struct supervisor *supervisor)
 {
-    int r = paths_enter(&super->paths);
+    int r = paths_enter(&supervisor->paths);
     if (r < 0)
         log_warning("the working directory %s: %s; new workers start in the one that it was",
-            super->paths.cwd, strerror(-r));
+            supervisor->paths.cwd, strerror(-r));
 }
 
-static void do_leave(struct super *super)
+static void do_leave(struct supervisor *supervisor)
 {
-    struct generation *old = super->generations[0];
-    struct generation *next = super->generations[1];
-    super->generations[0] = next;
-    super->generations[1] = old;
-    super->reason[0] = '\0';
-    super->announced = true;
+    struct generation *old = supervisor->generations[0];
+    struct generation *next = supervisor->generations[1];
+    supervisor->generations[0] = next;
+    supervisor->generations[1] = old;
+    supervisor->reason[0] = '\0';
+    supervisor->announced = true;
     log_init(next->conf->log_level, next->conf->log_format, "supervisor");
     log_info("generation %llu serves: %u shards, %u listeners", (unsigned long long)next->number,
-        next->nchildren, next->conf->nlisteners);
-    int r = endpoints_listen(&super->endpoints);
+        next->nprocesses, next->conf->nlisteners);
+    int r = endpoints_listen(&supervisor->endpoints);
     if (r < 0)
         log_error("cannot listen on all addresses: %s", strerror(-r));
     next->role = GENERATION_SERVING;
     old->role = GENERATION_LEAVING;
-    state_record(super); /* before anybody does so */
+    reexec_record(supervisor); /* before anybody does so */
     generation_serve(next);
     generation_leave(old, next);
-    if (!super->machine.upgrade)
-        enter_directory(super);
+    if (!supervisor->reload.upgrade)
+        enter_directory(supervisor);
     /* A new program leaves workers alone: what has changed waits for the next reload. */
-    workers_apply(&super->workers, next->conf, !super->machine.upgrade);
-    endpoints_prune(&super->endpoints, next->conf);
-    state_record(super);
-    activation_warn_unused(&super->activation, next->conf);
-    service_ready(&super->service);
-    tell_status(super);
+    workers_apply(&supervisor->workers, next->conf, !supervisor->reload.upgrade);
+    endpoints_prune(&supervisor->endpoints, next->conf);
+    reexec_record(supervisor);
+    sd_listen_warn_unused(&supervisor->sd_listen, next->conf);
+    sd_notify_ready(&supervisor->sd_notify);
+    tell_status(supervisor);
     if (!generation_alive(old)) {
-        forget(super, old);
-        step(super, MACHINE_GONE);
+        forget(supervisor, old);
+        step(supervisor, RELOAD_ON_GONE);
     }
 }
 
-static void do_retire(struct super *super)
+static void do_retire(struct supervisor *supervisor)
 {
-    if (super->generations[1] != NULL)
-        generation_kill(super->generations[1]);
+    if (supervisor->generations[1] != NULL)
+        generation_kill(supervisor->generations[1]);
 }
 
-static void do_finish(struct super *super)
+static void do_finish(struct supervisor *supervisor)
 {
-    workers_prune(&super->workers);
-    state_record(super);
-    if (super->reason[0] == '\0') {
+    workers_prune(&supervisor->workers);
+    reexec_record(supervisor);
+    if (supervisor->reason[0] == '\0') {
         log_info("the old shards are gone, %llu ms after the signal",
-            (unsigned long long)(uv_now(&super->loop) - super->asked_at));
+            (unsigned long long)(uv_now(&supervisor->loop) - supervisor->asked_at));
     } else { /* the old ones serve on; otherwise do_leave() has said it */
-        service_ready(&super->service);
-        tell_status(super);
+        sd_notify_ready(&supervisor->sd_notify);
+        tell_status(supervisor);
     }
 }
 
-static void do_stop(struct super *super)
+static void do_stop(struct supervisor *supervisor)
 {
-    uint64_t drain = serving(super)->conf->drain;
+    uint64_t drain = serving(supervisor)->conf->drain;
     log_info("stopping: calls have %llu ms to end", (unsigned long long)drain);
-    service_stopping(&super->service, drain + 2ULL * MACHINE_GRACE_MS); /* once for the last kill */
+    sd_notify_stopping(
+        &supervisor->sd_notify, drain + 2ULL * RELOAD_GRACE_MS); /* once for the last kill */
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
-        if (super->generations[i] != NULL)
-            generation_drain(super->generations[i]);
+        if (supervisor->generations[i] != NULL)
+            generation_drain(supervisor->generations[i]);
     }
-    uv_timer_start(&super->deadline, on_deadline, drain + MACHINE_GRACE_MS, 0);
-    stop_when_alone(super); /* none may be running */
+    uv_timer_start(&supervisor->deadline, on_deadline, drain + RELOAD_GRACE_MS, 0);
+    stop_when_alone(supervisor); /* none may be running */
 }
 
-static void step(struct super *super, enum machine_event event)
+static void step(struct supervisor *supervisor, enum reload_event event)
 {
     static const struct {
-        enum machine_action action;
-        void (*run)(struct super *super);
+        enum reload_action action;
+        void (*run)(struct supervisor *supervisor);
     } table[] = {
-        {MACHINE_DO_END_CHECK, do_end_check},
-        {MACHINE_DO_ABORT, do_abort},
-        {MACHINE_DO_RETIRE, do_retire},
-        {MACHINE_DO_FINISH, do_finish},
-        {MACHINE_DO_STOP, do_stop},
-        {MACHINE_DO_EXECUTE, do_execute},
-        {MACHINE_DO_START, do_start},
-        {MACHINE_DO_LEAVE, do_leave},
-        {MACHINE_DO_CHECK, do_check},
+        {RELOAD_DO_END_CHECK, do_end_check},
+        {RELOAD_DO_ABORT, do_abort},
+        {RELOAD_DO_RETIRE, do_retire},
+        {RELOAD_DO_FINISH, do_finish},
+        {RELOAD_DO_STOP, do_stop},
+        {RELOAD_DO_EXECUTE, do_execute},
+        {RELOAD_DO_START, do_start},
+        {RELOAD_DO_LEAVE, do_leave},
+        {RELOAD_DO_CHECK, do_check},
     };
-    unsigned actions = machine_step(&super->machine, event, uv_now(&super->loop));
-    set_deadline(super);
+    unsigned actions = reload_step(&supervisor->reload, event, uv_now(&supervisor->loop));
+    set_deadline(supervisor);
     /* At most the last of them steps again. */
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
         if (actions & table[i].action)
-            table[i].run(super);
+            table[i].run(supervisor);
     }
 }
 
 /* Events */
 
-static void check_is_over(struct super *super, int status)
+static void check_is_over(struct supervisor *supervisor, int status)
 {
-    check_ended(&super->check);
-    if (super->machine.state == MACHINE_STOPPING) {
-        stop_when_alone(super);
+    config_check_ended(&supervisor->check);
+    if (supervisor->reload.state == RELOAD_STOPPING) {
+        stop_when_alone(supervisor);
         return;
     }
-    if (super->machine.state == MACHINE_ENDING) {
-        step(super, MACHINE_GONE); /* it was killed: what it says does not count */
+    if (supervisor->reload.state == RELOAD_ENDING) {
+        step(supervisor, RELOAD_ON_GONE); /* it was killed: what it says does not count */
         return;
     }
     bool accepted = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-    enum identity identity = super->check.identity;
-    if (accepted &&
-        (identity == IDENTITY_FRONTD || (identity > IDENTITY_UNKNOWN && !super->machine.upgrade))) {
-        step(super, MACHINE_CHECKED);
+    enum identity identity = supervisor->check.identity;
+    if (accepted && (identity == IDENTITY_FRONTD ||
+                        (identity > IDENTITY_UNKNOWN && !supervisor->reload.upgrade))) {
+        step(supervisor, RELOAD_ON_CHECKED);
         return;
     }
-    const char *program = next_program(super);
+    const char *program = next_program(supervisor);
     if (accepted && identity == IDENTITY_OTHER)
-        blame(super, "%s is a frontd that cannot read this program's state: nothing changes",
+        blame(supervisor, "%s is a frontd that cannot read this program's state: nothing changes",
             program);
     else if (accepted && identity == IDENTITY_CHILD)
-        blame(super,
+        blame(supervisor,
             "%s runs frontd as a child: a script has to end in exec, so that it becomes frontd: "
             "nothing changes",
             program);
     else if (accepted)
-        blame(super, "%s is not frontd: it did not identify itself: nothing changes", program);
+        blame(supervisor, "%s is not frontd: it did not identify itself: nothing changes", program);
     else if (WIFSIGNALED(status))
-        blame(
-            super, "%s --check was ended by signal %d: nothing changes", program, WTERMSIG(status));
+        blame(supervisor, "%s --check was ended by signal %d: nothing changes", program,
+            WTERMSIG(status));
     else
-        blame(super, "%s --check says (status %d): %s: nothing changes", program,
-            WEXITSTATUS(status), super->check.text);
-    step(super, MACHINE_REFUSED);
+        blame(supervisor, "%s --check says (status %d): %s: nothing changes", program,
+            WEXITSTATUS(status), supervisor->check.text);
+    step(supervisor, RELOAD_ON_REFUSED);
 }
 
-static struct child *child_of(struct super *super, pid_t pid)
+static struct shard_process *process_of(struct supervisor *supervisor, pid_t pid)
 {
     for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
-        struct generation *generation = super->generations[g];
-        for (uint32_t i = 0; generation != NULL && i < generation->nchildren; i++) {
-            if (generation->children[i].pid == pid)
-                return &generation->children[i];
+        struct generation *generation = supervisor->generations[g];
+        for (uint32_t i = 0; generation != NULL && i < generation->nprocesses; i++) {
+            if (generation->processes[i].pid == pid)
+                return &generation->processes[i];
         }
     }
     return NULL;
 }
 
-static void reap(struct super *super)
+static void reap(struct supervisor *supervisor)
 {
     int status;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
-        struct child *child = child_of(super, pid);
-        if (child != NULL)
-            child_ended(child, status);
-        else if (pid == super->check.pid)
-            check_is_over(super, status);
+        struct shard_process *process = process_of(supervisor, pid);
+        if (process != NULL)
+            shard_process_ended(process, status);
+        else if (pid == supervisor->check.pid)
+            check_is_over(supervisor, status);
         else
-            workers_child_ended(&super->workers, pid, status);
+            workers_process_ended(&supervisor->workers, pid, status);
     }
 }
 
-static void stop_now(struct super *super)
+static void stop_now(struct supervisor *supervisor)
 {
     log_info("stopping at once");
-    super->at_once = true;
-    step(super, MACHINE_STOP);
+    supervisor->at_once = true;
+    step(supervisor, RELOAD_ON_STOP);
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
-        if (super->generations[i] != NULL)
-            generation_kill(super->generations[i]);
+        if (supervisor->generations[i] != NULL)
+            generation_kill(supervisor->generations[i]);
     }
-    if (!super->workers.ctx.stopping)
-        workers_stop(&super->workers, on_workers_gone, super);
-    workers_kill(&super->workers);
+    if (!supervisor->workers.ctx.stopping)
+        workers_stop(&supervisor->workers, on_workers_gone, supervisor);
+    workers_kill(&supervisor->workers);
 }
 
 static void on_signal(uv_signal_t *handle, int number)
 {
-    struct super *super = handle->data;
-    bool busy = super->machine.state != MACHINE_STEADY;
+    struct supervisor *supervisor = handle->data;
+    bool busy = supervisor->reload.state != RELOAD_STEADY;
     switch (number) {
-    case SIGCHLD: reap(super); break;
+    case SIGCHLD: reap(supervisor); break;
     case SIGHUP:
     case SIGUSR2:
         if (busy)
             log_info("signal %d: remembered until the reload in progress is over", number);
-        step(super, number == SIGHUP ? MACHINE_RELOAD : MACHINE_UPGRADE);
+        step(supervisor, number == SIGHUP ? RELOAD_ON_CONFIG : RELOAD_ON_UPGRADE);
         break;
     case SIGTERM:
-        if (super->machine.state == MACHINE_STOPPING)
-            stop_now(super);
+        if (supervisor->reload.state == RELOAD_STOPPING)
+            stop_now(supervisor);
         else
-            step(super, MACHINE_STOP);
+            step(supervisor, RELOAD_ON_STOP);
         break;
     case SIGINT:
-    case SIGQUIT: stop_now(super); break;
+    case SIGQUIT: stop_now(supervisor); break;
     case SIGUSR1: /* what has other servers open their logs anew */
         log_info("signal %d is ignored: the log is standard error", number);
         break;
@@ -573,28 +579,28 @@ static void on_signal(uv_signal_t *handle, int number)
 
 /* Starting */
 
-static int init_loop(struct super *super)
+static int init_loop(struct supervisor *supervisor)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SIGUSR2, SIGUSR1};
-    _Static_assert(ARRAY_LEN(numbers) == ARRAY_LEN(super->signals), "one handle each");
-    int r = loop_init(&super->loop);
+    _Static_assert(ARRAY_LEN(numbers) == ARRAY_LEN(supervisor->signals), "one handle each");
+    int r = loop_init(&supervisor->loop);
     if (r < 0)
         return r;
-    CHECK(uv_timer_init(&super->loop, &super->deadline) == 0);
-    super->deadline.data = super;
-    CHECK(uv_timer_init(&super->loop, &super->look) == 0);
-    super->look.data = super;
-    super->looked_at = uv_now(&super->loop);
-    CHECK(uv_timer_start(&super->look, on_look, SHARE_BEAT_MS, SHARE_BEAT_MS) == 0);
+    CHECK(uv_timer_init(&supervisor->loop, &supervisor->deadline) == 0);
+    supervisor->deadline.data = supervisor;
+    CHECK(uv_timer_init(&supervisor->loop, &supervisor->look) == 0);
+    supervisor->look.data = supervisor;
+    supervisor->looked_at = uv_now(&supervisor->loop);
+    CHECK(uv_timer_start(&supervisor->look, on_look, SHARE_BEAT_MS, SHARE_BEAT_MS) == 0);
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
-        CHECK(uv_signal_init(&super->loop, &super->signals[i]) == 0);
-        super->signals[i].data = super;
-        r = uv_signal_start(&super->signals[i], on_signal, numbers[i]);
+        CHECK(uv_signal_init(&supervisor->loop, &supervisor->signals[i]) == 0);
+        supervisor->signals[i].data = supervisor;
+        r = uv_signal_start(&supervisor->signals[i], on_signal, numbers[i]);
         if (r < 0)
             return r;
     }
-    service_start(&super->service, &super->loop);
-    super->loop_open = true;
+    sd_notify_start(&supervisor->sd_notify, &supervisor->loop);
+    supervisor->loop_open = true;
     /* A program that was executed in place had them blocked until now. */
     sigset_t none;
     sigemptyset(&none);
@@ -603,32 +609,33 @@ static int init_loop(struct super *super)
 }
 
 /* What the service manager wants to hear, and has passed. */
-static void meet_manager(struct super *super)
+static void meet_manager(struct supervisor *supervisor)
 {
-    service_init(&super->service);
-    activation_take(&super->activation);
-    super->endpoints.activation = &super->activation;
+    sd_notify_init(&supervisor->sd_notify);
+    sd_listen_take(&supervisor->sd_listen);
+    supervisor->endpoints.sd_listen = &supervisor->sd_listen;
 }
 
 /* What was found serves on; a reload then makes shards of this program and this config. */
-static void go_on_with_found(struct super *super)
+static void go_on_with_found(struct supervisor *supervisor)
 {
-    struct generation *old = super->generations[1];
-    super->asked_at = uv_now(&super->loop);
-    super->machine.drain = serving(super)->conf->drain;
-    machine_found(&super->machine, old != NULL, uv_now(&super->loop));
-    set_deadline(super);
-    generation_serve(serving(super));
-    service_ready(&super->service);
-    tell_status(super);
+    struct generation *old = supervisor->generations[1];
+    supervisor->asked_at = uv_now(&supervisor->loop);
+    supervisor->reload.drain = serving(supervisor)->conf->drain;
+    reload_found(&supervisor->reload, old != NULL, uv_now(&supervisor->loop));
+    set_deadline(supervisor);
+    generation_serve(serving(supervisor));
+    sd_notify_ready(&supervisor->sd_notify);
+    tell_status(supervisor);
     if (old == NULL) {
-        step(super, MACHINE_RELOAD);
+        step(supervisor, RELOAD_ON_CONFIG);
         return;
     }
-    generation_leave(old, serving(super)); /* it may have been about to, or in the middle of it */
+    generation_leave(
+        old, serving(supervisor)); /* it may have been about to, or in the middle of it */
     if (!generation_alive(old)) {
-        forget(super, old);
-        step(super, MACHINE_GONE);
+        forget(supervisor, old);
+        step(supervisor, RELOAD_ON_GONE);
     }
 }
 
@@ -641,73 +648,75 @@ static void add_hint(char *error, size_t error_size)
 }
 
 /* The first generation of all, or none where shards were found that serve on. */
-static int start(struct super *super, struct conf *conf, const struct buf *text)
+static int start(struct supervisor *supervisor, struct conf *conf, const struct buf *text)
 {
     char error[512];
     bool found = false;
     bool lost = false;
-    super->connections_each = boot_raise_fd_limit(conf);
-    boot_warn_of_root(conf);
+    supervisor->connections_each = startup_raise_fd_limit(conf);
+    startup_warn_of_root(conf);
     int r = paths_try_self();
     if (r < 0) {
         log_error("cannot start: " PATHS_SELF_WANTED, strerror(-r));
         conf_free(conf);
         return r;
     }
-    r = init_loop(super);
+    r = init_loop(supervisor);
     if (r < 0)
         log_error("cannot start: %s", log_error_text(r));
     else
-        r = boot_lock_run_dir(super, conf); /* from here on signals may come */
+        r = startup_lock_run_dir(supervisor, conf); /* from here on signals may come */
     if (r < 0) {
         conf_free(conf);
         return r;
     }
-    workers_init(&super->workers, &super->loop, conf->run_dir);
+    workers_init(&supervisor->workers, &supervisor->loop, conf->run_dir);
     error[0] = '\0';
-    r = adopt_shards(super, conf, &found, &lost, error, sizeof(error));
+    r = adopt_shards(supervisor, conf, &found, &lost, error, sizeof(error));
     if (r == 0 && !found)
-        boot_identity(super);
+        startup_identity(supervisor);
     if (r < 0 && error[0] == '\0')
         snprintf(error, sizeof(error), "cannot start: %s", strerror(-r));
     if (r == 0 && !found)
-        r = workers_prepare(&super->workers, conf, error, sizeof(error));
+        r = workers_prepare(&supervisor->workers, conf, error, sizeof(error));
     if (r == 0 && !found)
-        r = endpoints_bind(&super->endpoints, conf, error, sizeof(error));
+        r = endpoints_bind(&supervisor->endpoints, conf, error, sizeof(error));
     if (r == -EADDRINUSE && lost)
         add_hint(error, sizeof(error));
     if (r == 0 && !found)
-        r = endpoints_listen(&super->endpoints);
+        r = endpoints_listen(&supervisor->endpoints);
     if (r == 0 && !found)
-        activation_warn_unused(&super->activation, conf);
+        sd_listen_warn_unused(&supervisor->sd_listen, conf);
     if (r < 0 || found)
         conf_free(conf);
     if (r == 0 && !found) {
-        super->generations[0] = generation_new(super, conf, text, NULL, error, sizeof(error));
-        r = super->generations[0] == NULL ? -ENOMEM : 0;
+        supervisor->generations[0] = generation_new(
+            supervisor, conf, text, NULL, error, sizeof(error));
+        r = supervisor->generations[0] == NULL ? -ENOMEM : 0;
     }
     if (r < 0) {
         log_error("%s", error);
-        if (super->generations[0] == NULL) /* else the paths are those of shards that serve on */
-            endpoints_prune(&super->endpoints, NULL);
+        if (supervisor->generations[0] ==
+            NULL) /* else the paths are those of shards that serve on */
+            endpoints_prune(&supervisor->endpoints, NULL);
         return r;
     }
-    workers_apply(&super->workers, serving(super)->conf, true);
+    workers_apply(&supervisor->workers, serving(supervisor)->conf, true);
     if (found)
-        go_on_with_found(super);
+        go_on_with_found(supervisor);
     else
-        generation_serve(super->generations[0]);
+        generation_serve(supervisor->generations[0]);
     return 0;
 }
 
 /* It serves on where this fails: only nobody could find the shards without it. */
-static void open_run_dir_again(struct super *super, const struct conf *conf)
+static void open_run_dir_again(struct supervisor *supervisor, const struct conf *conf)
 {
     char error[512];
-    super->run_dir_fd = folder_open(conf->run_dir, false, error, sizeof(error));
-    if (super->run_dir_fd < 0)
+    supervisor->run_dir_fd = folder_open(conf->run_dir, false, error, sizeof(error));
+    if (supervisor->run_dir_fd < 0)
         log_error("run_dir %s; should this process be killed, its shards are not found", error);
-    state_record(super);
+    reexec_record(supervisor);
 }
 
 /* From here on it can do what it needs, and nothing else. */
@@ -723,127 +732,128 @@ static void shed_privileges(void)
  * it is kept. The shards notice that their supervisor is gone and report to the one that this
  * process becomes, as where it was killed. Returns only where that is not possible either.
  */
-static void start_again(struct super *super)
+static void start_again(struct supervisor *supervisor)
 {
-    char *argv[] = {super->paths.exe, (char[]){"-c"}, (char *)(uintptr_t)super->conf_name, NULL};
+    char *argv[] = {
+        supervisor->paths.exe, (char[]){"-c"}, (char *)(uintptr_t)supervisor->conf_name, NULL};
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, NULL); /* they wait for the new program */
-    if (activation_expose(&super->activation) < 0)
+    if (sd_listen_expose(&supervisor->sd_listen) < 0)
         return;
-    close_range((unsigned)activation_end(&super->activation), ~0U, 0);
+    close_range((unsigned)sd_listen_end(&supervisor->sd_listen), ~0U, 0);
     execv(PATHS_SELF, argv);
     log_error("cannot start again: %s; shards serve on without a supervisor", strerror(errno));
     exit(1); /* what there was to close is closed */
 }
 
 /* This program was executed in the place of another, whose state this is. */
-static int resume(struct super *super, int state_fd)
+static int resume(struct supervisor *supervisor, int state_fd)
 {
     char error[512];
     log_init(LOG_INFO, LOG_TEXT, "supervisor");
-    meet_manager(super);
-    int r = init_loop(super);
-    super->conf_name = super->paths.conf;
+    meet_manager(supervisor);
+    int r = init_loop(supervisor);
+    supervisor->conf_name = supervisor->paths.conf;
     if (r == 0)
-        r = state_read(super, state_fd, error, sizeof(error));
+        r = reexec_read(supervisor, state_fd, error, sizeof(error));
     else
         snprintf(error, sizeof(error), "%s", strerror(-r));
     if (r < 0) {
         log_error("cannot take over: %s; starting again as after a crash, shards serve on", error);
-        start_again(super);
+        start_again(supervisor);
         return r;
     }
-    const struct conf *conf = serving(super)->conf;
+    const struct conf *conf = serving(supervisor)->conf;
     log_init(conf->log_level, conf->log_format, "supervisor");
     shed_privileges();
-    super->connections_each = boot_raise_fd_limit(conf);
-    super->announced = true;
-    open_run_dir_again(super, conf);
-    workers_apply(&super->workers, conf, false);
-    reap(super); /* who ended meanwhile */
-    generation_restart_missing(serving(super));
-    step(super, MACHINE_EXECUTED);
+    supervisor->connections_each = startup_raise_fd_limit(conf);
+    supervisor->announced = true;
+    open_run_dir_again(supervisor, conf);
+    workers_apply(&supervisor->workers, conf, false);
+    reap(supervisor); /* who ended meanwhile */
+    generation_restart_missing(serving(supervisor));
+    step(supervisor, RELOAD_ON_EXECUTED);
     return 0;
 }
 
-static int load_and_start(struct super *super)
+static int load_and_start(struct supervisor *supervisor)
 {
     struct buf text = {0};
     struct conf *conf;
     char error[512];
     struct buf oddities = {0};
     const struct conf_findings findings = {.odd = keep_oddity, .data = &oddities};
-    int r = conf_file_try(super->conf_name, &findings, &text, &conf, error, sizeof(error));
+    int r = conf_file_try(supervisor->conf_name, &findings, &text, &conf, error, sizeof(error));
     if (r < 0) {
         fprintf(stderr, "%s%s\n", log_priority(LOG_ERROR), error);
         buf_deinit(&oddities);
         return r;
     }
-    super->conf_name = super->paths.conf;
+    supervisor->conf_name = supervisor->paths.conf;
     log_init(conf->log_level, conf->log_format, "supervisor");
     tell_oddities(&oddities);
-    meet_manager(super);
+    meet_manager(supervisor);
     shed_privileges();
-    r = start(super, conf, &text);
+    r = start(supervisor, conf, &text);
     buf_deinit(&text);
     return r;
 }
 
-static void finish(struct super *super)
+static void finish(struct supervisor *supervisor)
 {
-    CHECK(uv_loop_close(&super->loop) == 0);
-    strays_end(super->at_once);
-    endpoints_prune(&super->endpoints, NULL);
-    activation_deinit(&super->activation);
+    CHECK(uv_loop_close(&supervisor->loop) == 0);
+    strays_end(supervisor->at_once);
+    endpoints_prune(&supervisor->endpoints, NULL);
+    sd_listen_deinit(&supervisor->sd_listen);
     for (size_t i = 0; i < SHARE_SEATS; i++) {
-        if (super->wake_fds[i] >= 0)
-            close(super->wake_fds[i]);
+        if (supervisor->wake_fds[i] >= 0)
+            close(supervisor->wake_fds[i]);
     }
-    state_forget(super);
-    boot_unlock_run_dir(super);
+    reexec_forget(supervisor);
+    startup_unlock_run_dir(supervisor);
     log_info("stopped");
 }
 
 /* It did not come to run: whatever processes there are serve on. */
-static void give_up(struct super *super)
+static void give_up(struct supervisor *supervisor)
 {
-    boot_unlock_run_dir(super);
-    if (!super->loop_open)
+    startup_unlock_run_dir(supervisor);
+    if (!supervisor->loop_open)
         return;
-    if (super->workers.ctx.loop != NULL)
-        workers_close(&super->workers);
+    if (supervisor->workers.ctx.loop != NULL)
+        workers_close(&supervisor->workers);
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
-        if (super->generations[i] != NULL)
-            forget(super, super->generations[i]);
+        if (supervisor->generations[i] != NULL)
+            forget(supervisor, supervisor->generations[i]);
     }
-    close_handles(super);
-    uv_run(&super->loop, UV_RUN_DEFAULT);
-    CHECK(uv_loop_close(&super->loop) == 0);
+    close_handles(supervisor);
+    uv_run(&supervisor->loop, UV_RUN_DEFAULT);
+    CHECK(uv_loop_close(&supervisor->loop) == 0);
 }
 
-int super_run(char **argv, const char *conf_name, int state_fd)
+int supervisor_run(char **argv, const char *conf_name, int state_fd)
 {
-    static struct super only; /* what is there without asking can be gone on with */
-    struct super *super = &only;
+    static struct supervisor only; /* what is there without asking can be gone on with */
+    struct supervisor *supervisor = &only;
     log_set_bound(LINES_AT_ONCE, LINES_A_SECOND);
-    paths_find(&super->paths, argv[0], conf_name);
-    super->conf_name = conf_name;
-    super->lock_fd = super->run_dir_fd = super->alive_fd = -1;
+    paths_find(&supervisor->paths, argv[0], conf_name);
+    supervisor->conf_name = conf_name;
+    supervisor->lock_fd = supervisor->run_dir_fd = supervisor->alive_fd = -1;
     for (size_t i = 0; i < SHARE_SEATS; i++)
-        super->wake_fds[i] = -1;
-    machine_init(&super->machine);
-    check_init(&super->check);
+        supervisor->wake_fds[i] = -1;
+    reload_init(&supervisor->reload);
+    config_check_init(&supervisor->check);
     signal(SIGPIPE, SIG_IGN);
     strays_collect();
-    int r = state_fd < 0 ? load_and_start(super) : resume(super, state_fd);
+    int r = state_fd < 0 ? load_and_start(supervisor) : resume(supervisor, state_fd);
     if (r == 0) {
-        for (uv_run(&super->loop, UV_RUN_DEFAULT); super->execute;
-             uv_run(&super->loop, UV_RUN_DEFAULT))
-            execute(super);
-        finish(super);
+        for (uv_run(&supervisor->loop, UV_RUN_DEFAULT); supervisor->execute;
+             uv_run(&supervisor->loop, UV_RUN_DEFAULT))
+            execute(supervisor);
+        finish(supervisor);
     } else {
-        give_up(super);
+        give_up(supervisor);
     }
     return r == 0 ? 0 : 1;
 }

@@ -12,21 +12,21 @@
 #include "frontd/supervisor/sockets/sd_listen.h"
 #include "frontd/supervisor/workers/workers.h"
 
-enum { SUPER_GENERATIONS = 2, SUPER_REASON_MAX = CHECK_TEXT_MAX + 256 };
+enum { SUPER_GENERATIONS = 2, REASON_MAX = CONFIG_CHECK_TEXT_MAX + 256 };
 
-struct super {
+struct supervisor {
     uv_loop_t loop;
-    struct service service;
-    struct activation activation;
+    struct sd_notify sd_notify;
+    struct sd_listen sd_listen;
     struct endpoints endpoints;
     struct endpoints endpoints_before; /* the replacement in progress */
     /* Those that live: [0] serves (or is the first, starting), [1] is about to, or leaves. */
     struct generation *generations[SUPER_GENERATIONS];
-    struct machine machine;
-    struct check check;
+    struct reload reload;
+    struct config_check check;
     struct workers workers; /* workers of ours */
     uv_signal_t signals[7];
-    uv_timer_t deadline;       /* of the machine; while stopping, the drain limit */
+    uv_timer_t deadline;       /* of the reload; while stopping, the drain limit */
     uv_timer_t look;           /* whether the shards live */
     uint64_t looked_at;        /* ms */
     int wake_fds[SHARE_SEATS]; /* eventfds, by which a sibling says that a slot is free; -1: none */
@@ -41,7 +41,7 @@ struct super {
     uint64_t asked_at;         /* ms: the reload in progress began */
     char instance[33];
     uint8_t conn_key[IDS_KEY_SIZE]; /* of connection ids, for all shards of the instance; secret */
-    char reason[SUPER_REASON_MAX];  /* why the last reload came to nothing; "": it did not */
+    char reason[REASON_MAX];        /* why the last reload came to nothing; "": it did not */
     bool loop_open;                 /* the loop and its handles are there */
     bool execute;   /* the loop has stopped so that this process becomes another program */
     bool announced; /* "ready" has been logged */
@@ -52,12 +52,12 @@ struct super {
  * Runs until told to stop. argv: of main(). conf_name: path of the config. state_fd: what the
  * program left that executed this one in its place; -1: nobody did. Returns the exit status.
  */
-int super_run(char **argv, const char *conf_name, int state_fd);
+int supervisor_run(char **argv, const char *conf_name, int state_fd);
 
 /* For generation.c */
 
 /* A shard is ready. */
-void super_child_ready(struct super *super, struct generation *generation);
+void supervisor_shard_ready(struct supervisor *supervisor, struct generation *generation);
 
 /* A shard has ended, and is not started again. */
-void super_child_gone(struct super *super, struct generation *generation);
+void supervisor_shard_gone(struct supervisor *supervisor, struct generation *generation);

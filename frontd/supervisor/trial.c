@@ -182,7 +182,7 @@ static void try_run_dir(struct trial *trial, const struct conf *conf)
         return;
     }
     try_shards_dir(trial, conf, run_dir);
-    try_file(trial, conf, run_dir, BOOT_PID_FILE);
+    try_file(trial, conf, run_dir, STARTUP_PID_FILE);
     try_file(trial, conf, run_dir, RECORD_NAME);
     close(run_dir);
     bool workers = false;
@@ -190,7 +190,7 @@ static void try_run_dir(struct trial *trial, const struct conf *conf)
         workers |= conf->pools[i].command != NULL;
     if (workers)
         try_subfolder(trial, conf->run_dir, CONF_MANAGED_DIR);
-    snprintf(path, sizeof(path), "%s/" BOOT_PID_FILE, conf->run_dir);
+    snprintf(path, sizeof(path), "%s/" STARTUP_PID_FILE, conf->run_dir);
     long holder = lstat(path, &st) < 0 ? 0 : holder_of(&st);
     if (holder > 0)
         tell(trial, "run_dir", "another frontd runs with it, process %ld%s", holder, may_be_itself);

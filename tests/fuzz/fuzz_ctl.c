@@ -123,7 +123,7 @@ static void receive_as_report(const uint8_t *data, size_t size)
     reports = (struct reports){.record = &record, .count = 1};
     struct reporter *reporter = &reports.all[0];
     *reporter = (struct reporter){
-        .child = &record.generations[0].children[0], .pidfd = -1, .sock = ends[1], .share = -1};
+        .process = &record.generations[0].processes[0], .pidfd = -1, .sock = ends[1], .share = -1};
     send_all(ends[0], data, size);
     for (unsigned i = 0; i < 2 && reporter->sock >= 0; i++)
         reports_receive(&reports, reporter);

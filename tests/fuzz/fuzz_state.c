@@ -13,7 +13,7 @@ static void check_generation(const struct record_generation *generation, uint64_
     CHECK(generation->role <= GENERATION_STOPPING);
     CHECK(generation->conf != NULL && generation->conf[generation->conf_n] == '\0');
     for (uint32_t i = 0; i < generation->shards; i++) {
-        const struct record_child *child = &generation->children[i];
+        const struct record_process *child = &generation->processes[i];
         CHECK(child->seat <= SHARE_SEAT_LAST);
         if (child->pid == -1)
             continue;

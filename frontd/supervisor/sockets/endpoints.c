@@ -221,7 +221,7 @@ int endpoints_add(struct endpoints *endpoints, const struct conf_address *addres
         }
         endpoint = &endpoints->all[endpoints->count++];
         *endpoint = (struct endpoint){.address = *address};
-        bool passed = activation_has(endpoints->activation, fd);
+        bool passed = sd_listen_has(endpoints->sd_listen, fd);
         bool local = address->sock.any.sa_family == AF_UNIX;
         endpoint->shared = local || passed || is_alone(fd);
         if (local && !passed && lstat(address->sock.un.sun_path, &st) == 0) {
@@ -241,7 +241,7 @@ static int add_bound(struct endpoints *endpoints, const struct conf_address *add
 static int add_passed(struct endpoints *endpoints, const struct conf_address *address)
 {
     for (size_t n = 0;; n++) {
-        int fd = activation_dup(endpoints->activation, address, n);
+        int fd = sd_listen_dup(endpoints->sd_listen, address, n);
         if (fd == -ENOENT)
             return 0;
         int r = fd < 0 ? fd : endpoints_add(endpoints, address, fd);
@@ -368,7 +368,7 @@ int endpoints_renew(
         if (endpoint == NULL || endpoint->address.sock.any.sa_family != AF_UNIX)
             continue;
         bool there = lstat(path, &st) == 0;
-        bool passed = activation_has(endpoints->activation, endpoint->fds[0]);
+        bool passed = sd_listen_has(endpoints->sd_listen, endpoint->fds[0]);
         if (passed && !there)
             log_warning("listener %s: %s is gone, and it is the service manager's to make it: "
                         "restart its socket unit",
@@ -395,7 +395,7 @@ bool endpoint_is_foreign(int r)
 /* Whether the service manager has passed a socket of that address. */
 static bool is_passed(const struct endpoints *endpoints, const struct conf_address *address)
 {
-    int fd = activation_dup(endpoints->activation, address, 0);
+    int fd = sd_listen_dup(endpoints->sd_listen, address, 0);
     if (fd >= 0)
         close(fd);
     return fd >= 0;
@@ -451,7 +451,7 @@ int endpoints_listen(const struct endpoints *endpoints)
         const struct endpoint *endpoint = &endpoints->all[i];
         for (uint32_t k = 0; k < endpoint->count; k++) {
             /* Those that were passed listen already, with the backlog that their unit gives. */
-            if (!activation_has(endpoints->activation, endpoint->fds[k]) &&
+            if (!sd_listen_has(endpoints->sd_listen, endpoint->fds[k]) &&
                 listen(endpoint->fds[k], BACKLOG) < 0)
                 r = -errno;
         }
@@ -476,7 +476,7 @@ static bool wanted(const struct endpoint *endpoint, const struct conf *conf)
 static void drop_old(const struct endpoints *endpoints, struct endpoint *endpoint)
 {
     if (endpoint->address.sock.any.sa_family != AF_UNIX || endpoint->count < 2 ||
-        activation_has(endpoints->activation, endpoint->fds[0]))
+        sd_listen_has(endpoints->sd_listen, endpoint->fds[0]))
         return;
     for (uint32_t i = 0; i + 1 < endpoint->count; i++)
         close(endpoint->fds[i]);

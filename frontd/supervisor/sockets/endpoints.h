@@ -21,7 +21,7 @@ struct endpoint {
 };
 
 struct endpoints {
-    const struct activation *activation;             /* borrowed: what was passed */
+    const struct sd_listen *sd_listen;               /* borrowed: what was passed */
     struct endpoint all[2 * CONF_ALL_ADDRESSES_MAX]; /* of two generations */
     size_t count;
 };

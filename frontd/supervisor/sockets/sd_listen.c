@@ -19,9 +19,9 @@ enum {
 /* Their names are of no use here; they go with the others. */
 static const char *const variables[] = {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"};
 
-static void set_close_on_exec(const struct activation *activation, bool on)
+static void set_close_on_exec(const struct sd_listen *sd_listen, bool on)
 {
-    for (int i = 0; i < activation->passed; i++)
+    for (int i = 0; i < sd_listen->passed; i++)
         fcntl(FIRST_FD + i, F_SETFD, on ? FD_CLOEXEC : 0);
 }
 
@@ -103,11 +103,11 @@ static void describe(const struct conf_address *address, char *text)
     }
 }
 
-static void take_one(struct activation *activation, int fd)
+static void take_one(struct sd_listen *sd_listen, int fd)
 {
     struct conf_address address = {.len = 0};
     const char *wrong = check(fd, &address);
-    if (wrong == NULL && activation->count == ACTIVATION_MAX)
+    if (wrong == NULL && sd_listen->count == SD_LISTEN_MAX)
         wrong = "is one too many";
     if (wrong == NULL) {
         int r = prepare(fd, address.sock.any.sa_family);
@@ -118,27 +118,27 @@ static void take_one(struct activation *activation, int fd)
         log_warning("passed descriptor %d (LISTEN_FDS) %s, it is not used", fd, wrong);
         return;
     }
-    activation->sockets[activation->count].fd = fd;
-    activation->sockets[activation->count++].address = address;
+    sd_listen->sockets[sd_listen->count].fd = fd;
+    sd_listen->sockets[sd_listen->count++].address = address;
     char text[TEXT_MAX];
     describe(&address, text);
     log_debug("passed descriptor %d listens on %s", fd, text);
 }
 
-void activation_take(struct activation *activation)
+void sd_listen_take(struct sd_listen *sd_listen)
 {
-    *activation = (struct activation){0};
-    activation->passed = read_variables();
+    *sd_listen = (struct sd_listen){0};
+    sd_listen->passed = read_variables();
     for (size_t i = 0; i < ARRAY_LEN(variables); i++)
         unsetenv(variables[i]);
-    for (int i = 0; i < activation->passed; i++) {
+    for (int i = 0; i < sd_listen->passed; i++) {
         if (fcntl(FIRST_FD + i, F_SETFD, FD_CLOEXEC) < 0) {
             /* What is opened there later is none of it. */
-            log_warning("LISTEN_FDS is %d, but descriptor %d is not open", activation->passed,
-                FIRST_FD + i);
-            activation->passed = i;
+            log_warning(
+                "LISTEN_FDS is %d, but descriptor %d is not open", sd_listen->passed, FIRST_FD + i);
+            sd_listen->passed = i;
         } else {
-            take_one(activation, FIRST_FD + i);
+            take_one(sd_listen, FIRST_FD + i);
         }
     }
 }
@@ -161,41 +161,40 @@ static bool same(const struct conf_address *a, const struct conf_address *b)
     }
 }
 
-int activation_dup(
-    const struct activation *activation, const struct conf_address *address, size_t nth)
+int sd_listen_dup(const struct sd_listen *sd_listen, const struct conf_address *address, size_t nth)
 {
-    for (size_t i = 0; i < activation->count; i++) {
-        if (!same(&activation->sockets[i].address, address) || nth-- > 0)
+    for (size_t i = 0; i < sd_listen->count; i++) {
+        if (!same(&sd_listen->sockets[i].address, address) || nth-- > 0)
             continue;
-        int fd = fcntl(activation->sockets[i].fd, F_DUPFD_CLOEXEC, 0);
+        int fd = fcntl(sd_listen->sockets[i].fd, F_DUPFD_CLOEXEC, 0);
         return fd < 0 ? -errno : fd;
     }
     return -ENOENT;
 }
 
-bool activation_has(const struct activation *activation, int fd)
+bool sd_listen_has(const struct sd_listen *sd_listen, int fd)
 {
     struct stat ours, theirs;
-    for (size_t i = 0; i < activation->count; i++) {
-        if (fstat(activation->sockets[i].fd, &ours) == 0 && fstat(fd, &theirs) == 0 &&
+    for (size_t i = 0; i < sd_listen->count; i++) {
+        if (fstat(sd_listen->sockets[i].fd, &ours) == 0 && fstat(fd, &theirs) == 0 &&
             ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino)
             return true;
     }
     return false;
 }
 
-void activation_warn_unused(const struct activation *activation, const struct conf *conf)
+void sd_listen_warn_unused(const struct sd_listen *sd_listen, const struct conf *conf)
 {
-    for (size_t i = 0; i < activation->count; i++) {
+    for (size_t i = 0; i < sd_listen->count; i++) {
         bool used = false;
         for (uint32_t k = 0; k < conf->nlisteners && !used; k++) {
             const struct conf_listener *listener = &conf->listeners[k];
-            used = same(&activation->sockets[i].address, &listener->address);
+            used = same(&sd_listen->sockets[i].address, &listener->address);
             for (uint32_t n = 1; n < listener->naddresses && !used; n++)
-                used = same(&activation->sockets[i].address, &listener->addresses[n]);
+                used = same(&sd_listen->sockets[i].address, &listener->addresses[n]);
         }
         char text[TEXT_MAX];
-        describe(&activation->sockets[i].address, text);
+        describe(&sd_listen->sockets[i].address, text);
         if (!used)
             log_warning("%s was passed by the service manager, but no listener has this address: "
                         "who connects to it waits in vain",
@@ -203,37 +202,37 @@ void activation_warn_unused(const struct activation *activation, const struct co
     }
 }
 
-int activation_expose(const struct activation *activation)
+int sd_listen_expose(const struct sd_listen *sd_listen)
 {
     char pid[24];
     char count[24];
-    if (activation->passed == 0)
+    if (sd_listen->passed == 0)
         return 0;
     snprintf(pid, sizeof(pid), "%ld", (long)getpid());
-    snprintf(count, sizeof(count), "%d", activation->passed);
+    snprintf(count, sizeof(count), "%d", sd_listen->passed);
     if (setenv("LISTEN_PID", pid, 1) < 0 || setenv("LISTEN_FDS", count, 1) < 0) {
-        activation_hide(activation);
+        sd_listen_hide(sd_listen);
         return -ENOMEM;
     }
-    set_close_on_exec(activation, false);
+    set_close_on_exec(sd_listen, false);
     return 0;
 }
 
-int activation_end(const struct activation *activation)
+int sd_listen_end(const struct sd_listen *sd_listen)
 {
-    return FIRST_FD + activation->passed;
+    return FIRST_FD + sd_listen->passed;
 }
 
-void activation_hide(const struct activation *activation)
+void sd_listen_hide(const struct sd_listen *sd_listen)
 {
     unsetenv("LISTEN_PID");
     unsetenv("LISTEN_FDS");
-    set_close_on_exec(activation, true);
+    set_close_on_exec(sd_listen, true);
 }
 
-void activation_deinit(struct activation *activation)
+void sd_listen_deinit(struct sd_listen *sd_listen)
 {
-    for (int i = 0; i < activation->passed; i++)
+    for (int i = 0; i < sd_listen->passed; i++)
         close(FIRST_FD + i);
-    *activation = (struct activation){0};
+    *sd_listen = (struct sd_listen){0};
 }

@@ -7,18 +7,18 @@
  *
  * They stay open, at their numbers, as long as the process lives: the manager has them bound
  * anyway, so a listener that is added by a later config could not bind that address itself. Users
- * get duplicates. A program that is executed in place takes them once more (activation_expose()).
+ * get duplicates. A program that is executed in place takes them once more (sd_listen_expose()).
  */
 
 #include "frontd/config/config.h"
 
-enum { ACTIVATION_MAX = CONF_LISTENERS_MAX }; /* more are not used */
+enum { SD_LISTEN_MAX = CONF_LISTENERS_MAX }; /* more are not used */
 
-struct activation {
+struct sd_listen {
     struct {
         struct conf_address address;
         int fd;
-    } sockets[ACTIVATION_MAX];
+    } sockets[SD_LISTEN_MAX];
     size_t count;
     int passed; /* descriptors, with those that are of no use */
 };
@@ -28,33 +28,33 @@ struct activation {
  * socket becomes close-on-exec and non-blocking, TCP ones get TCP_NODELAY. One that is no listening
  * stream socket is logged and not used. Nothing may have been done to descriptors from 3 on before.
  */
-void activation_take(struct activation *activation);
+void sd_listen_take(struct sd_listen *sd_listen);
 
 /*
  * The nth passed socket (from 0) with exactly this address: there are several where the manager
  * binds with SO_REUSEPORT. Returns a duplicate, which is the caller's, -ENOENT when there are no
  * more, or another -errno.
  */
-int activation_dup(
-    const struct activation *activation, const struct conf_address *address, size_t nth);
+int sd_listen_dup(
+    const struct sd_listen *sd_listen, const struct conf_address *address, size_t nth);
 
 /* Whether this descriptor is one of them, or a duplicate. */
-bool activation_has(const struct activation *activation, int fd);
+bool sd_listen_has(const struct sd_listen *sd_listen, int fd);
 
 /* Logs each passed socket that no listener of this config has: who connects to it waits in vain. */
-void activation_warn_unused(const struct activation *activation, const struct conf *conf);
+void sd_listen_warn_unused(const struct sd_listen *sd_listen, const struct conf *conf);
 
 /*
  * Before this process executes another program in place: what it executes takes them in turn.
  * Returns 0 or -ENOMEM, when nothing has changed.
  */
-int activation_expose(const struct activation *activation);
+int sd_listen_expose(const struct sd_listen *sd_listen);
 
 /* Takes that back, after an execve() that failed. */
-void activation_hide(const struct activation *activation);
+void sd_listen_hide(const struct sd_listen *sd_listen);
 
 /* The first descriptor that was not passed, of those that a process is not started with. */
-int activation_end(const struct activation *activation);
+int sd_listen_end(const struct sd_listen *sd_listen);
 
 /* Closes them. */
-void activation_deinit(struct activation *activation);
+void sd_listen_deinit(struct sd_listen *sd_listen);

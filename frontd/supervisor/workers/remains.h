@@ -1,7 +1,7 @@
 #pragma once
 
 /*
- * What is left of a worker's process group when the worker itself has ended: a shell's children,
+ * What is left of a worker's process group when the worker itself has ended: a shell's processes,
  * helpers, processes that were forked for calls. They are asked to finish and get the time that a
  * worker gets; what has not ended by then is killed.
  */

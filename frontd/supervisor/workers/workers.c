@@ -267,7 +267,7 @@ void workers_prune(struct workers *workers)
     tidy(workers);
 }
 
-bool workers_child_ended(struct workers *workers, pid_t pid, int status)
+bool workers_process_ended(struct workers *workers, pid_t pid, int status)
 {
     list_for_each (node, &workers->ctx.pools) {
         list_for_each (each, &pool_of(node)->workers) {

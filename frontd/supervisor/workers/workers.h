@@ -54,7 +54,7 @@ void workers_prune(struct workers *workers);
 
 /* A child has ended, as waitpid() said. Returns whether it was one of these. What it leaves behind
  * of its process group is ended too. */
-bool workers_child_ended(struct workers *workers, pid_t pid, int status);
+bool workers_process_ended(struct workers *workers, pid_t pid, int status);
 
 /*
  * A shard says that a worker hangs. file: the name of its socket, whatever the shard has sent. A

@@ -17,7 +17,7 @@ enum {
 static char folder[] = "/tmp/test_check-XXXXXX";
 static char script[sizeof(folder) + 16];
 static uv_loop_t loop;
-static struct check check;
+static struct config_check check;
 static size_t open_before;
 static pid_t ended;
 static int ended_status;
@@ -28,7 +28,7 @@ static void set_up(void)
     snprintf(script, sizeof(script), "%s/frontd", folder);
     cr_assert_eq(uv_loop_init(&loop), 0);
     open_before = open_count();
-    check_init(&check);
+    config_check_init(&check);
 }
 
 static void tear_down(void)
@@ -87,7 +87,7 @@ static int finish(void)
     uv_timer_t awake;
     keep_awake(&awake);
     run_until_it_has_ended();
-    check_ended(&check);
+    config_check_ended(&check);
     uv_close((uv_handle_t *)&awake, NULL);
     uv_run(&loop, UV_RUN_NOWAIT);
     cr_assert_eq(check.pid, -1);
@@ -96,7 +96,7 @@ static int finish(void)
 
 static void start(void)
 {
-    cr_assert_eq(check_start(&check, &loop, script, "/a/conf"), 0);
+    cr_assert_eq(config_check_start(&check, &loop, script, "/a/conf"), 0);
     cr_assert_gt(check.pid, 0);
 }
 
@@ -143,7 +143,7 @@ static void start_with_conf(const char *text)
     cr_assert_not_null(file);
     fputs(text, file);
     fclose(file);
-    cr_assert_eq(check_start(&check, &loop, script, conf_file), 0);
+    cr_assert_eq(config_check_start(&check, &loop, script, conf_file), 0);
 }
 
 static const char good_conf[] =
@@ -174,7 +174,7 @@ Test(check, frontd_identifies_itself)
         cr_expect_eq(check.identity, wanted, "case %zu: '%s'", i, check.text);
         if (cases[i].text != NULL)
             cr_expect_str_eq(check.text, cases[i].text, "case %zu: '%s'", i, check.text);
-        cr_expect(check_is_current(&check, script));
+        cr_expect(config_check_is_current(&check, script));
     }
     install_frontd("", "", "");
     start_with_conf("shards: none\n");
@@ -216,24 +216,24 @@ Test(check, a_program_that_changes)
     install(text, 0700);
     start();
     finish();
-    cr_expect(check_is_current(&check, script));
+    cr_expect(config_check_is_current(&check, script));
     int fd = open(script, O_WRONLY | O_CLOEXEC); /* in its place, of the same length and time */
     cr_assert_geq(fd, 0);
     cr_assert_eq(write(fd, "#!/bin/sh\nexit 1\n", sizeof(text) - 1), (ssize_t)sizeof(text) - 1);
     struct timespec times[2] = {check.file.st_atim, check.file.st_mtim};
     cr_assert_eq(futimens(fd, times), 0);
     close(fd);
-    cr_expect_not(check_is_current(&check, script), "its change time is another");
+    cr_expect_not(config_check_is_current(&check, script), "its change time is another");
     install(text, 0700);
     start();
     finish();
     install(text, 0700); /* another file of that name */
-    cr_expect_not(check_is_current(&check, script));
+    cr_expect_not(config_check_is_current(&check, script));
     unlink(script);
-    cr_expect_not(check_is_current(&check, script));
+    cr_expect_not(config_check_is_current(&check, script));
     start();
     finish();
-    cr_expect_not(check_is_current(&check, script));
+    cr_expect_not(config_check_is_current(&check, script));
 }
 
 Test(check, a_program_that_cannot_be_executed)
@@ -278,8 +278,8 @@ Test(check, the_rest_of_much_output_is_dropped)
     start();
     int status = finish();
     cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 5);
-    cr_expect_eq(check.n, (size_t)CHECK_TEXT_MAX);
-    cr_expect_eq(strspn(check.text, "x"), (size_t)CHECK_TEXT_MAX);
+    cr_expect_eq(check.n, (size_t)CONFIG_CHECK_TEXT_MAX);
+    cr_expect_eq(strspn(check.text, "x"), (size_t)CONFIG_CHECK_TEXT_MAX);
 }
 
 /* One that never stops writing does not keep the loop from doing anything else. */
@@ -289,11 +289,11 @@ Test(check, endless_output)
     start();
     for (int i = 0; i < 200; i++)
         uv_run(&loop, UV_RUN_ONCE);
-    check_kill(&check);
+    config_check_kill(&check);
     int status = finish();
     cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-    cr_expect_eq(check.n, (size_t)CHECK_TEXT_MAX);
-    check_kill(&check); /* nothing runs */
+    cr_expect_eq(check.n, (size_t)CONFIG_CHECK_TEXT_MAX);
+    config_check_kill(&check); /* nothing runs */
 }
 
 /* When all that it writes is known, nothing is looked at until it ends. */
@@ -307,7 +307,7 @@ Test(check, closed_output_is_not_polled)
         turns++;
     cr_expect_lt(turns, TURNS_MAX, "the loop ends: no handle is active");
     cr_expect_not(has_ended());
-    check_kill(&check);
+    config_check_kill(&check);
     cr_expect(WIFSIGNALED(finish()));
 }
 
@@ -320,7 +320,7 @@ Test(check, one_right_after_the_other)
     for (int i = 0; i < 20; i++) {
         start();
         run_until_it_has_ended();
-        check_ended(&check);
+        config_check_ended(&check);
         cr_assert_str_eq(check.text, "wrong");
     }
     uv_close((uv_handle_t *)&awake, NULL);

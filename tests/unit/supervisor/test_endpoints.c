@@ -18,8 +18,8 @@ enum { PORT = 9100 };
 
 static char folder[] = "/tmp/test_listen-XXXXXX";
 static char ip[INET_ADDRSTRLEN]; /* of 127.0.0.0/8: of this process alone */
-static struct activation passed; /* what a service manager has passed: nothing */
-static struct endpoints endpoints = {.activation = &passed};
+static struct sd_listen passed;  /* what a service manager has passed: nothing */
+static struct endpoints endpoints = {.sd_listen = &passed};
 static char error[256];
 static size_t open_before;
 static size_t in_use_before;

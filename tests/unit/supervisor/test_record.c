@@ -108,18 +108,18 @@ Test(record, texts)
 
 Test(record, processes_that_cannot_be)
 {
-    static const char *const children[] = {CHILD("0", "1", "0"), CHILD("1", "1", "0"),
+    static const char *const processes[] = {CHILD("0", "1", "0"), CHILD("1", "1", "0"),
         CHILD("-1", "1", "0"), CHILD("2147483648", "1", "0"), CHILD("4294967396", "1", "0"),
         CHILD("100", "0", "0"), CHILD("\"x\"", "1", "0"), "{}", "[]", "\"x\""};
-    for (size_t i = 0; i < ARRAY_LEN(children); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(processes); i++) {
         struct record *record = NULL;
         char text[1024];
         snprintf(text, sizeof(text),
             "%s\"generations\":[{\"number\":6,\"role\":\"serving\","
             "\"conf\":\"\",\"children\":[%s]}]}",
-            HEAD, children[i]);
+            HEAD, processes[i]);
         cr_assert_eq(record_parse(text, strlen(text), &record), 0, "%s", text);
-        cr_expect_eq(record->generations[0].children[0].pid, -1, "%s", children[i]);
+        cr_expect_eq(record->generations[0].processes[0].pid, -1, "%s", processes[i]);
         record_free(record);
     }
 }
@@ -182,31 +182,31 @@ Test(record, files)
     cr_expect_null(record);
 }
 
-static struct super *make_super(void)
+static struct supervisor *make_super(void)
 {
-    struct super *super = mem_zalloc(sizeof(*super));
-    cr_assert_not_null(super);
-    CHECK(uv_loop_init(&super->loop) == 0);
-    super->conf_name = "/nowhere/frontd.yaml";
-    super->endpoints.activation = &super->activation;
-    super->lock_fd = super->alive_fd = -1;
-    super->run_dir_fd = dir;
+    struct supervisor *supervisor = mem_zalloc(sizeof(*supervisor));
+    cr_assert_not_null(supervisor);
+    CHECK(uv_loop_init(&supervisor->loop) == 0);
+    supervisor->conf_name = "/nowhere/frontd.yaml";
+    supervisor->endpoints.sd_listen = &supervisor->sd_listen;
+    supervisor->lock_fd = supervisor->alive_fd = -1;
+    supervisor->run_dir_fd = dir;
     for (size_t i = 0; i < SHARE_SEATS; i++)
-        super->wake_fds[i] = -1;
-    memcpy(super->instance, "0123456789abcdef0123456789abcdef", 33);
-    return super;
+        supervisor->wake_fds[i] = -1;
+    memcpy(supervisor->instance, "0123456789abcdef0123456789abcdef", 33);
+    return supervisor;
 }
 
-static void free_super(struct super *super)
+static void free_super(struct supervisor *supervisor)
 {
-    generation_close(super->generations[0]);
-    CHECK(uv_run(&super->loop, UV_RUN_DEFAULT) == 0 && uv_loop_close(&super->loop) == 0);
-    endpoints_prune(&super->endpoints, NULL);
+    generation_close(supervisor->generations[0]);
+    CHECK(uv_run(&supervisor->loop, UV_RUN_DEFAULT) == 0 && uv_loop_close(&supervisor->loop) == 0);
+    endpoints_prune(&supervisor->endpoints, NULL);
     for (size_t i = 0; i < SHARE_SEATS; i++) {
-        if (super->wake_fds[i] >= 0)
-            close(super->wake_fds[i]);
+        if (supervisor->wake_fds[i] >= 0)
+            close(supervisor->wake_fds[i]);
     }
-    mem_free(super);
+    mem_free(supervisor);
 }
 
 /* A record with one generation, which has this config. */
@@ -323,28 +323,29 @@ Test(record, parsed_without_memory)
 Test(record, what_was_written_is_read)
 {
     char error[512] = "";
-    struct super *super = make_super();
+    struct supervisor *supervisor = make_super();
     struct conf *conf;
     struct buf text = {0};
     struct stat st;
     cr_assert_eq(
         conf_parse("x", config, strlen(config), &conf, error, sizeof(error)), 0, "%s", error);
     cr_assert_eq(buf_append(&text, config, strlen(config)), 0);
-    super->generations[0] = generation_new(super, conf, &text, NULL, error, sizeof(error));
-    cr_assert_not_null(super->generations[0], "%s", error);
+    supervisor->generations[0] = generation_new(
+        supervisor, conf, &text, NULL, error, sizeof(error));
+    cr_assert_not_null(supervisor->generations[0], "%s", error);
     buf_deinit(&text);
-    struct generation *generation = super->generations[0];
+    struct generation *generation = supervisor->generations[0];
     generation->role = GENERATION_SERVING;
-    super->incarnations = UINT64_MAX;
-    generation->children[1].pid = getpid();
-    generation->children[1].mark = process_mark(getpid(), -1);
-    generation->children[1].incarnation = 4711;
+    supervisor->incarnations = UINT64_MAX;
+    generation->processes[1].pid = getpid();
+    generation->processes[1].mark = process_mark(getpid(), -1);
+    generation->processes[1].incarnation = 4711;
     struct conf_address address = conf->listeners[0].address;
     int sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     uint64_t cookie = endpoint_cookie(sock);
     cr_assert_neq(cookie, 0);
-    cr_assert_eq(endpoints_add(&super->endpoints, &address, sock), 0);
-    state_record(super);
+    cr_assert_eq(endpoints_add(&supervisor->endpoints, &address, sock), 0);
+    reexec_record(supervisor);
 
     /* Where there is no memory for all of it the file that is there stays. */
     static const char before[] = "as before";
@@ -355,7 +356,7 @@ Test(record, what_was_written_is_read)
         cr_assert_lt(n, 100);
         size_t in_use = mem_in_use();
         mem_fail_after(n);
-        state_record(super);
+        reexec_record(supervisor);
         mem_fail_after(-1);
         cr_assert_eq(mem_in_use(), in_use);
         int fd = openat(dir, RECORD_NAME, O_RDONLY | O_CLOEXEC);
@@ -369,18 +370,18 @@ Test(record, what_was_written_is_read)
     cr_assert(
         fstatat(dir, RECORD_NAME, &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_mode & 07777) == 0600);
     cr_assert_eq(record_read(dir, &record), 0);
-    cr_expect_str_eq(record->instance, super->instance);
+    cr_expect_str_eq(record->instance, supervisor->instance);
     cr_expect_eq(record->incarnations, UINT64_MAX);
     cr_expect_eq(record->last_generation, 1);
     cr_assert_eq(record->ngenerations, 1);
     const struct record_generation *read = &record->generations[0];
     cr_expect(read->role == GENERATION_SERVING && read->number == 1 && read->shards == 2);
     cr_expect(read->conf_n == strlen(config) && memcmp(read->conf, config, read->conf_n) == 0);
-    cr_expect_eq(read->children[0].pid, -1);
-    cr_expect_eq(read->children[1].pid, getpid());
-    cr_expect(process_is(&read->children[1].mark, getpid(), -1));
-    cr_expect_eq(read->children[1].incarnation, 4711);
-    cr_expect_eq(read->children[1].seat, generation->children[1].seat);
+    cr_expect_eq(read->processes[0].pid, -1);
+    cr_expect_eq(read->processes[1].pid, getpid());
+    cr_expect(process_is(&read->processes[1].mark, getpid(), -1));
+    cr_expect_eq(read->processes[1].incarnation, 4711);
+    cr_expect_eq(read->processes[1].seat, generation->processes[1].seat);
     cr_assert_eq(fstat(generation->share_fd, &st), 0);
     cr_expect(read->share.known && read->share.size == (uint64_t)st.st_size);
     cr_expect(read->share.dev == st.st_dev && read->share.ino == st.st_ino);
@@ -394,7 +395,7 @@ Test(record, what_was_written_is_read)
     cr_expect_null(record_find_socket(record, 0), "what has no cookie is nothing");
     record_free(record);
 
-    state_forget(super);
+    reexec_forget(supervisor);
     cr_expect_eq(record_read(dir, &record), -ENOENT);
-    free_super(super);
+    free_super(supervisor);
 }

@@ -39,7 +39,7 @@ static const char config[] = "shards: 2\n"
                              "pools:\n"
                              "  - {name: p, workers: ['unix:/x']}\n";
 
-static struct super *super;
+static struct supervisor *supervisor;
 static pid_t sleeper;
 static size_t in_use_before;
 
@@ -118,7 +118,7 @@ static size_t make_state(char *out, size_t size)
         "\"ours\":true},"
         "{\"seat\":2,\"incarnation\":5,\"pid\":-1,\"sock\":-1,\"ready\":false,\"ours\":true}"
         "]}]}",
-        MACHINE_UPGRADE, FD_LOCK, FD_ALIVE, FD_WAKE, FD_WAKE_TOO, tcp_hex, FD_TCP, FD_TCP_TOO,
+        RELOAD_ON_UPGRADE, FD_LOCK, FD_ALIVE, FD_WAKE, FD_WAKE_TOO, tcp_hex, FD_TCP, FD_TCP_TOO,
         local_hex, FD_UNIX, share_text(), FD_CONF, FD_SHARE, (int)sleeper, FD_CONTROL);
     CHECK(n > 0 && (size_t)n < size);
     return (size_t)n;
@@ -126,29 +126,29 @@ static size_t make_state(char *out, size_t size)
 
 static void begin(void)
 {
-    super = mem_zalloc(sizeof(*super));
-    CHECK(super != NULL && uv_loop_init(&super->loop) == 0);
-    super->conf_name = "/nowhere/frontd.yaml";
-    super->endpoints.activation = &super->activation;
-    super->lock_fd = super->run_dir_fd = super->alive_fd = -1;
+    supervisor = mem_zalloc(sizeof(*supervisor));
+    CHECK(supervisor != NULL && uv_loop_init(&supervisor->loop) == 0);
+    supervisor->conf_name = "/nowhere/frontd.yaml";
+    supervisor->endpoints.sd_listen = &supervisor->sd_listen;
+    supervisor->lock_fd = supervisor->run_dir_fd = supervisor->alive_fd = -1;
     for (size_t i = 0; i < SHARE_SEATS; i++)
-        super->wake_fds[i] = -1;
-    machine_init(&super->machine);
-    check_init(&super->check);
+        supervisor->wake_fds[i] = -1;
+    reload_init(&supervisor->reload);
+    config_check_init(&supervisor->check);
 }
 
 /* Lets go of all that was read; closes every descriptor that was placed. */
 static void end(void)
 {
     for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
-        if (super->generations[i] != NULL)
-            generation_close(super->generations[i]);
+        if (supervisor->generations[i] != NULL)
+            generation_close(supervisor->generations[i]);
     }
-    if (super->workers.ctx.loop != NULL)
-        workers_close(&super->workers);
-    CHECK(uv_run(&super->loop, UV_RUN_DEFAULT) == 0 && uv_loop_close(&super->loop) == 0);
-    endpoints_prune(&super->endpoints, NULL);
-    mem_free(super);
+    if (supervisor->workers.ctx.loop != NULL)
+        workers_close(&supervisor->workers);
+    CHECK(uv_run(&supervisor->loop, UV_RUN_DEFAULT) == 0 && uv_loop_close(&supervisor->loop) == 0);
+    endpoints_prune(&supervisor->endpoints, NULL);
+    mem_free(supervisor);
     for (int fd = FD_LOCK; fd < FD_LIMIT; fd++)
         close(fd);
 }
@@ -175,7 +175,7 @@ TestSuite(state, .init = set_up, .fini = tear_down, .timeout = 300);
 static int read_text(const char *text, size_t n)
 {
     char error[512];
-    return state_read(super, memfd_of(text, n), error, sizeof(error));
+    return reexec_read(supervisor, memfd_of(text, n), error, sizeof(error));
 }
 
 /* Whether all that is in `part` is in `whole`, too. */
@@ -209,43 +209,44 @@ Test(state, what_was_written_is_read)
     size_t n = make_state(text, sizeof(text));
     cr_assert_eq(read_text(text, n), 0);
 
-    cr_assert_str_eq(super->instance, "0123456789abcdef0123456789abcdef");
+    cr_assert_str_eq(supervisor->instance, "0123456789abcdef0123456789abcdef");
     for (unsigned i = 0; i < IDS_KEY_SIZE; i++)
-        cr_assert_eq(super->conn_key[i], i * 0x11);
-    cr_assert_eq(super->incarnations, UINT64_MAX);
-    cr_assert_eq(super->machine.state, MACHINE_CHECKING);
-    cr_assert(super->machine.upgrade && super->machine.pending == MACHINE_UPGRADE);
-    cr_assert_str_eq(super->paths.exe, "/opt/\xfc/f", "any bytes but NUL");
-    cr_assert_str_eq(super->paths.cwd, "/srv");
-    cr_assert(super->lock_fd == FD_LOCK && super->alive_fd == -1);
+        cr_assert_eq(supervisor->conn_key[i], i * 0x11);
+    cr_assert_eq(supervisor->incarnations, UINT64_MAX);
+    cr_assert_eq(supervisor->reload.state, RELOAD_CHECKING);
+    cr_assert(supervisor->reload.upgrade && supervisor->reload.pending == RELOAD_ON_UPGRADE);
+    cr_assert_str_eq(supervisor->paths.exe, "/opt/\xfc/f", "any bytes but NUL");
+    cr_assert_str_eq(supervisor->paths.cwd, "/srv");
+    cr_assert(supervisor->lock_fd == FD_LOCK && supervisor->alive_fd == -1);
     cr_assert_eq(fcntl(FD_ALIVE, F_GETFD), -1, "it is of no use, and closed");
     place(open("/dev/null", O_RDWR | O_CLOEXEC), FD_ALIVE);
-    super->alive_fd = FD_ALIVE; /* for a program before */
-    cr_assert(super->wake_fds[0] == FD_WAKE && super->wake_fds[1] == -1 &&
-              super->wake_fds[2] == FD_WAKE_TOO && super->wake_fds[3] == -1);
-    cr_assert_eq(super->endpoints.count, 2);
-    const struct endpoint *local = &super->endpoints.all[1];
-    cr_assert(super->endpoints.all[0].count == 2 && super->endpoints.all[0].fds[1] == FD_TCP_TOO);
-    cr_assert(!super->endpoints.all[0].shared && local->shared && local->count == 1);
+    supervisor->alive_fd = FD_ALIVE; /* for a program before */
+    cr_assert(supervisor->wake_fds[0] == FD_WAKE && supervisor->wake_fds[1] == -1 &&
+              supervisor->wake_fds[2] == FD_WAKE_TOO && supervisor->wake_fds[3] == -1);
+    cr_assert_eq(supervisor->endpoints.count, 2);
+    const struct endpoint *local = &supervisor->endpoints.all[1];
+    cr_assert(supervisor->endpoints.all[0].count == 2 &&
+              supervisor->endpoints.all[0].fds[1] == FD_TCP_TOO);
+    cr_assert(!supervisor->endpoints.all[0].shared && local->shared && local->count == 1);
     cr_assert(local->dev == 7 && local->ino == 9007199254740993);
-    cr_assert_null(super->generations[1]);
-    const struct generation *generation = super->generations[0];
+    cr_assert_null(supervisor->generations[1]);
+    const struct generation *generation = supervisor->generations[0];
     cr_assert(generation->role == GENERATION_SERVING && generation->number == 12);
     cr_assert(generation->conf_fd == FD_CONF && generation->share_fd == FD_SHARE);
     cr_assert_not_null(generation->share);
     const struct share_table *known = share_table(generation->share);
     cr_assert(known->key.k0 == 1 && known->key.k1 == UINT64_MAX && known->pools[0] == 77);
     cr_assert_str_eq(generation->conf->listeners[0].name, "l");
-    cr_assert_eq(generation->nchildren, 2);
-    const struct child *child = generation->children;
+    cr_assert_eq(generation->nprocesses, 2);
+    const struct shard_process *child = generation->processes;
     cr_assert(child[0].pid == sleeper && child[0].sock == FD_CONTROL && child[0].seat == 0);
-    cr_assert(child[0].state == CHILD_READY && child[0].incarnation == 4294967297);
+    cr_assert(child[0].state == SHARD_PROCESS_READY && child[0].incarnation == 4294967297);
     cr_assert(child[1].pid == -1 && child[1].sock == -1 && child[1].seat == 2);
-    cr_assert_eq(child[1].state, CHILD_DOWN);
+    cr_assert_eq(child[1].state, SHARD_PROCESS_DOWN);
 
     /* And what is read can be written again. */
     struct stat st;
-    int fd = state_write(super);
+    int fd = reexec_write(supervisor);
     cr_assert_geq(fd, 0);
     cr_assert(fcntl(fd, F_GETFD) & FD_CLOEXEC);
     cr_assert_eq(fstat(fd, &st), 0);
@@ -278,10 +279,10 @@ Test(state, what_json_c_writes_is_read)
     cr_assert_not_null(strstr(written, "\"\\/\\n"));
     cr_assert_eq(read_text(written, strlen(written)), 0);
     json_object_put(json);
-    cr_assert_str_eq(super->instance, "0123456789abcdef0123456789abcdef");
-    cr_assert(super->incarnations == UINT64_MAX && super->endpoints.count == 2);
-    cr_assert_eq(super->generations[0]->children[0].pid, sleeper);
-    cr_assert(super->workers.found && !list_empty(&super->workers.ctx.pools));
+    cr_assert_str_eq(supervisor->instance, "0123456789abcdef0123456789abcdef");
+    cr_assert(supervisor->incarnations == UINT64_MAX && supervisor->endpoints.count == 2);
+    cr_assert_eq(supervisor->generations[0]->processes[0].pid, sleeper);
+    cr_assert(supervisor->workers.found && !list_empty(&supervisor->workers.ctx.pools));
     end();
     cr_assert_eq(mem_in_use(), in_use_before);
 }
@@ -297,7 +298,7 @@ Test(state, written_without_memory)
     long n = 0;
     for (int fd = -ENOMEM; fd < 0; n++) {
         mem_fail_after(n);
-        fd = state_write(super);
+        fd = reexec_write(supervisor);
         mem_fail_after(-1);
         cr_assert(fd == -ENOMEM || fd > 0, "allocation %ld: %d", n, fd);
         cr_assert_eq(mem_in_use(), before);
@@ -322,7 +323,7 @@ Test(state, read_without_memory)
         r = read_text(text, length);
         mem_fail_after(-1);
         cr_assert(r == 0 || r == -ENOMEM || r == -EINVAL, "allocation %ld: %d", n, r);
-        cr_assert(r < 0 || super->generations[0]->nchildren == 2, "allocation %ld", n);
+        cr_assert(r < 0 || supervisor->generations[0]->nprocesses == 2, "allocation %ld", n);
         cr_assert_lt(n, 10000);
         end();
         cr_assert_eq(mem_in_use(), in_use_before, "allocation %ld", n);
@@ -344,7 +345,7 @@ Test(state, exactly_what_it_names_is_kept_open)
         cr_assert_eq(fcntl(fd, F_SETFD, 0), 0);
     cr_assert_eq(read_text(text, make_state(text, sizeof(text))), 0);
     place(open("/dev/null", O_RDWR | O_CLOEXEC), FD_ALIVE);
-    super->alive_fd = FD_ALIVE;
+    supervisor->alive_fd = FD_ALIVE;
     place(open("/dev/null", O_CLOEXEC), FD_STATE);
     place(open("/dev/null", O_CLOEXEC), FD_STATE + 1); /* of no concern */
     for (int fd = FD_LOCK; fd <= FD_STATE + 1; fd++)
@@ -353,10 +354,10 @@ Test(state, exactly_what_it_names_is_kept_open)
     for (int fd = 0; fd < FD_LIMIT; fd++)
         before[fd] = is_kept(fd);
     for (int round = 0; round < 2; round++) {
-        state_keep_open(super, FD_STATE, true);
+        reexec_keep_open(supervisor, FD_STATE, true);
         for (int fd = 0; fd < FD_LIMIT; fd++)
             cr_assert_eq(is_kept(fd), before[fd] || (fd >= FD_LOCK && fd <= FD_STATE), "%d", fd);
-        state_keep_open(super, FD_STATE, false);
+        reexec_keep_open(supervisor, FD_STATE, false);
         for (int fd = 0; fd < FD_LIMIT; fd++)
             cr_assert_eq(is_kept(fd), before[fd], "%d", fd);
     }
@@ -389,7 +390,7 @@ Test(state, without_a_key_of_connection_ids_there_is_a_new_one)
         make_state(text, sizeof(text));
         replace(text, sizeof(text), key, instead[i]);
         cr_assert_eq(read_text(text, strlen(text)), 0, "row %zu", i);
-        memcpy(keys[i], super->conn_key, IDS_KEY_SIZE);
+        memcpy(keys[i], supervisor->conn_key, IDS_KEY_SIZE);
         for (size_t k = 0; k < i; k++)
             cr_expect_neq(memcmp(keys[i], keys[k], IDS_KEY_SIZE), 0, "rows %zu, %zu", i, k);
         cr_expect(keys[i][0] != 0 || keys[i][1] != 0x11 || keys[i][2] != 0x22, "row %zu", i);
@@ -462,9 +463,9 @@ Test(state, other_states)
         make_state(text, sizeof(text));
         replace(text, sizeof(text), cases[i].what, cases[i].with);
         cr_expect_eq(read_text(text, strlen(text)), cases[i].result, "case %zu: %s", i, text);
-        cr_expect(super->machine.pending == MACHINE_RELOAD ||
-                  super->machine.pending == MACHINE_UPGRADE ||
-                  super->machine.pending == MACHINE_EVENTS);
+        cr_expect(supervisor->reload.pending == RELOAD_ON_CONFIG ||
+                  supervisor->reload.pending == RELOAD_ON_UPGRADE ||
+                  supervisor->reload.pending == RELOAD_EVENTS);
         end();
         cr_expect_eq(mem_in_use(), in_use_before, "case %zu", i);
     }

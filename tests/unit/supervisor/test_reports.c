@@ -291,7 +291,7 @@ static void start_shard(uint32_t shard, void (*run)(void))
     }
     pids[shard] = pid;
     struct record_generation *generation = &record.generations[0];
-    generation->children[shard] = (struct record_child){
+    generation->processes[shard] = (struct record_process){
         .pid = pid, .mark = process_mark(pid, -1), .seat = shard, .incarnation = shard + 1};
     generation->shards = MAX(generation->shards, shard + 1);
 }
@@ -406,14 +406,14 @@ Test(reports, who_is_alive)
     start_shard(1, be_silent);
     start_shard(2, be_silent);
     start_shard(3, be_silent);
-    generation->children[1].mark.birth++;
+    generation->processes[1].mark.birth++;
     kill(pids[2], SIGKILL);
     siginfo_t info;
     cr_assert_eq(waitid(P_PID, (id_t)pids[2], &info, WEXITED | WNOWAIT), 0);
-    generation->children[3].pid = -1;
+    generation->processes[3].pid = -1;
     reports_find(&reports, &record);
     cr_assert_eq(reports.count, 1u);
-    cr_assert_eq(reports.all[0].child->pid, pids[0]);
+    cr_assert_eq(reports.all[0].process->pid, pids[0]);
 }
 
 /* It is not waited for, and what it has brought is let go of. */
@@ -451,7 +451,7 @@ Test(reports, marks)
 {
     struct record_generation *generation = &record.generations[0];
     start_shard(0, be_silent);
-    struct process_mark right = generation->children[0].mark;
+    struct process_mark right = generation->processes[0].mark;
     cr_assert_neq(right.birth, 0u);
     const struct {
         struct process_mark mark;
@@ -467,12 +467,12 @@ Test(reports, marks)
         {{0, right.ino + 1}, 0},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        generation->children[0].mark = cases[i].mark;
+        generation->processes[0].mark = cases[i].mark;
         reports_find(&reports, &record);
         cr_expect_eq(reports.count, cases[i].found, "case %zu", i);
         reports_deinit(&reports);
     }
-    generation->children[0].mark = right;
+    generation->processes[0].mark = right;
     record.boot[0] ^= 1;
     reports_find(&reports, &record);
     cr_expect_eq(reports.count, 0u, "of the time before the system was started again");

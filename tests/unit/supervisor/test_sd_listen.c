@@ -118,13 +118,13 @@ static void no_variables(void)
 
 /* The nth socket for that address is a duplicate of `fd`. */
 static void finds(
-    const struct activation *activation, struct conf_address address, size_t nth, int fd)
+    const struct sd_listen *sd_listen, struct conf_address address, size_t nth, int fd)
 {
-    int found = activation_dup(activation, &address, nth);
+    int found = sd_listen_dup(sd_listen, &address, nth);
     REQUIRE(found > fd);
     REQUIRE(same_socket(found, fd));
     REQUIRE(close_on_exec(found));
-    REQUIRE(activation_has(activation, found));
+    REQUIRE(sd_listen_has(sd_listen, found));
     close(found);
 }
 
@@ -132,19 +132,19 @@ static void each_kind(void)
 {
     struct conf_address v4 = ipv4("127.0.0.1", 0), any = ipv4("0.0.0.0", 0), un = path("s");
     struct conf_address v6 = ipv6("::1", 0);
-    struct activation activation;
+    struct sd_listen sd_listen;
     struct conf_address *all[] = {&v4, &any, &v6, &un};
     int one;
     socklen_t len = sizeof(one);
     for (int i = 0; i < 4; i++)
         REQUIRE(pass(all[i], SOCK_STREAM, true) == 3 + i);
     set_variables(getpid(), "4");
-    activation_take(&activation);
+    sd_listen_take(&sd_listen);
     no_variables();
-    REQUIRE(activation.count == 4);
+    REQUIRE(sd_listen.count == 4);
     for (int i = 0; i < 4; i++) {
-        finds(&activation, *all[i], 0, 3 + i);
-        REQUIRE(activation_dup(&activation, all[i], 1) == -ENOENT);
+        finds(&sd_listen, *all[i], 0, 3 + i);
+        REQUIRE(sd_listen_dup(&sd_listen, all[i], 1) == -ENOENT);
         REQUIRE(close_on_exec(3 + i));
         REQUIRE((fcntl(3 + i, F_GETFL) & O_NONBLOCK) != 0);
     }
@@ -157,13 +157,13 @@ static void each_kind(void)
         ipv4("127.0.0.1", ntohs(any.sock.in.sin_port)), ipv6("::", ntohs(v6.sock.in6.sin6_port)),
         path("s2"), path("")};
     for (size_t i = 0; i < ARRAY_LEN(others); i++)
-        REQUIRE(activation_dup(&activation, &others[i], 0) == -ENOENT);
-    activation_deinit(&activation);
+        REQUIRE(sd_listen_dup(&sd_listen, &others[i], 0) == -ENOENT);
+    sd_listen_deinit(&sd_listen);
     for (int i = 0; i < 4; i++)
         REQUIRE(fcntl(3 + i, F_GETFD) < 0);
 }
 
-Test(activation, each_kind_is_found_by_its_address)
+Test(sd_listen, each_kind_is_found_by_its_address)
 {
     run(each_kind);
 }
@@ -171,17 +171,17 @@ Test(activation, each_kind_is_found_by_its_address)
 static void twice_one_address(void)
 {
     struct conf_address address = ipv4("127.0.0.1", 0);
-    struct activation activation;
+    struct sd_listen sd_listen;
     REQUIRE(pass(&address, SOCK_STREAM, true) == 3);
     REQUIRE(pass(&address, SOCK_STREAM, true) == 4);
     set_variables(getpid(), "2");
-    activation_take(&activation);
-    finds(&activation, address, 0, 3);
-    finds(&activation, address, 1, 4);
-    REQUIRE(activation_dup(&activation, &address, 2) == -ENOENT);
+    sd_listen_take(&sd_listen);
+    finds(&sd_listen, address, 0, 3);
+    finds(&sd_listen, address, 1, 4);
+    REQUIRE(sd_listen_dup(&sd_listen, &address, 2) == -ENOENT);
 }
 
-Test(activation, several_sockets_of_one_address)
+Test(sd_listen, several_sockets_of_one_address)
 {
     run(twice_one_address);
 }
@@ -189,7 +189,7 @@ Test(activation, several_sockets_of_one_address)
 static void useless(void)
 {
     struct conf_address addresses[] = {ipv4("127.0.0.1", 0), ipv4("127.0.0.1", 0), path("s")};
-    struct activation activation;
+    struct sd_listen sd_listen;
     int pair[2];
     REQUIRE(pass(&addresses[0], SOCK_STREAM, false) == 3);
     REQUIRE(pass(&addresses[1], SOCK_DGRAM, false) == 4);
@@ -198,16 +198,16 @@ static void useless(void)
     REQUIRE(open("/dev/null", O_RDONLY) == 6);
     REQUIRE(pass(&addresses[2], SOCK_STREAM, true) == 7);
     set_variables(getpid(), "5");
-    activation_take(&activation);
-    REQUIRE(activation.count == 1);
-    REQUIRE(!activation_has(&activation, 3));
-    finds(&activation, addresses[2], 0, 7);
-    REQUIRE(activation_dup(&activation, &addresses[0], 0) == -ENOENT);
+    sd_listen_take(&sd_listen);
+    REQUIRE(sd_listen.count == 1);
+    REQUIRE(!sd_listen_has(&sd_listen, 3));
+    finds(&sd_listen, addresses[2], 0, 7);
+    REQUIRE(sd_listen_dup(&sd_listen, &addresses[0], 0) == -ENOENT);
     for (int fd = 3; fd < 8; fd++)
         REQUIRE(close_on_exec(fd));
 }
 
-Test(activation, what_is_no_listening_stream_socket_is_not_used)
+Test(sd_listen, what_is_no_listening_stream_socket_is_not_used)
 {
     run(useless);
 }
@@ -216,50 +216,50 @@ static void wrong_variables(void)
 {
     static const char *const counts[] = {"", "x", "1x", "-1", "65537", "99999999999999999999", "0"};
     struct conf_address address = ipv4("127.0.0.1", 0);
-    struct activation activation;
+    struct sd_listen sd_listen;
     REQUIRE(pass(&address, SOCK_STREAM, true) == 3);
     for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
         set_variables(getpid(), counts[i]);
-        activation_take(&activation);
+        sd_listen_take(&sd_listen);
         no_variables();
-        REQUIRE(activation.count == 0 && activation.passed == 0);
+        REQUIRE(sd_listen.count == 0 && sd_listen.passed == 0);
     }
     set_variables(getppid(), "1"); /* inherited, and somebody else's */
-    activation_take(&activation);
+    sd_listen_take(&sd_listen);
     no_variables();
-    REQUIRE(activation.count == 0 && !close_on_exec(3));
+    REQUIRE(sd_listen.count == 0 && !close_on_exec(3));
     setenv("LISTEN_FDS", "1", 1); /* nobody's */
-    activation_take(&activation);
-    REQUIRE(activation.count == 0);
+    sd_listen_take(&sd_listen);
+    REQUIRE(sd_listen.count == 0);
     set_variables(getpid(), "2"); /* more than there are */
-    activation_take(&activation);
-    REQUIRE(activation.count == 1 && activation.passed == 1);
-    finds(&activation, address, 0, 3);
+    sd_listen_take(&sd_listen);
+    REQUIRE(sd_listen.count == 1 && sd_listen.passed == 1);
+    finds(&sd_listen, address, 0, 3);
 }
 
-Test(activation, wrong_variables_are_not_followed)
+Test(sd_listen, wrong_variables_are_not_followed)
 {
     run(wrong_variables);
 }
 
 static void too_many(void)
 {
-    struct conf_address addresses[ACTIVATION_MAX + 1];
-    struct activation activation;
+    struct conf_address addresses[SD_LISTEN_MAX + 1];
+    struct sd_listen sd_listen;
     char count[24];
-    for (int i = 0; i <= ACTIVATION_MAX; i++) {
+    for (int i = 0; i <= SD_LISTEN_MAX; i++) {
         addresses[i] = ipv4("127.0.0.1", 0);
         REQUIRE(pass(&addresses[i], SOCK_STREAM, true) == 3 + i);
     }
-    snprintf(count, sizeof(count), "%d", ACTIVATION_MAX + 1);
+    snprintf(count, sizeof(count), "%d", SD_LISTEN_MAX + 1);
     set_variables(getpid(), count);
-    activation_take(&activation);
-    REQUIRE(activation.count == ACTIVATION_MAX);
-    finds(&activation, addresses[ACTIVATION_MAX - 1], 0, 3 + ACTIVATION_MAX - 1);
-    REQUIRE(activation_dup(&activation, &addresses[ACTIVATION_MAX], 0) == -ENOENT);
+    sd_listen_take(&sd_listen);
+    REQUIRE(sd_listen.count == SD_LISTEN_MAX);
+    finds(&sd_listen, addresses[SD_LISTEN_MAX - 1], 0, 3 + SD_LISTEN_MAX - 1);
+    REQUIRE(sd_listen_dup(&sd_listen, &addresses[SD_LISTEN_MAX], 0) == -ENOENT);
 }
 
-Test(activation, one_too_many)
+Test(sd_listen, one_too_many)
 {
     run(too_many);
 }
@@ -267,45 +267,45 @@ Test(activation, one_too_many)
 static void executed_in_place(void)
 {
     struct conf_address addresses[] = {ipv4("127.0.0.1", 0), path("s")};
-    struct activation activation, again;
+    struct sd_listen sd_listen, again;
     char number[24];
     REQUIRE(pass(&addresses[0], SOCK_STREAM, true) == 3);
     REQUIRE(pass(&addresses[1], SOCK_STREAM, true) == 4);
     set_variables(getpid(), "2");
-    activation_take(&activation);
-    activation_expose(&activation);
+    sd_listen_take(&sd_listen);
+    sd_listen_expose(&sd_listen);
     snprintf(number, sizeof(number), "%ld", (long)getpid());
     REQUIRE(strcmp(getenv("LISTEN_PID"), number) == 0);
     REQUIRE(strcmp(getenv("LISTEN_FDS"), "2") == 0);
     REQUIRE(!close_on_exec(3) && !close_on_exec(4));
-    activation_hide(&activation); /* execve() failed */
+    sd_listen_hide(&sd_listen); /* execve() failed */
     no_variables();
     REQUIRE(close_on_exec(3) && close_on_exec(4));
-    activation_expose(&activation);
-    activation_take(&again); /* as the new program does */
+    sd_listen_expose(&sd_listen);
+    sd_listen_take(&again); /* as the new program does */
     no_variables();
     finds(&again, addresses[0], 0, 3);
     finds(&again, addresses[1], 0, 4);
     REQUIRE(close_on_exec(3) && close_on_exec(4));
 }
 
-Test(activation, a_program_executed_in_place_takes_them_again)
+Test(sd_listen, a_program_executed_in_place_takes_them_again)
 {
     run(executed_in_place);
 }
 
 static void nothing_passed(void)
 {
-    struct activation activation;
+    struct sd_listen sd_listen;
     struct conf_address address = ipv4("127.0.0.1", 80);
-    activation_take(&activation);
-    activation_expose(&activation);
+    sd_listen_take(&sd_listen);
+    sd_listen_expose(&sd_listen);
     no_variables();
-    REQUIRE(activation_dup(&activation, &address, 0) == -ENOENT);
-    activation_deinit(&activation);
+    REQUIRE(sd_listen_dup(&sd_listen, &address, 0) == -ENOENT);
+    sd_listen_deinit(&sd_listen);
 }
 
-Test(activation, nothing_passed)
+Test(sd_listen, nothing_passed)
 {
     run(nothing_passed);
 }
@@ -318,17 +318,17 @@ static void unused(void)
         ipv4("127.0.0.1", 0), ipv4("127.0.0.1", 0), ipv6("::1", 0), path("s")};
     struct conf_listener listener = {0};
     struct conf conf = {.listeners = &listener, .nlisteners = 1};
-    struct activation activation;
+    struct sd_listen sd_listen;
     char expected[64];
     for (size_t i = 0; i < ARRAY_LEN(addresses); i++)
         pass(&addresses[i], SOCK_STREAM, true);
     set_variables(getpid(), "4");
-    activation_take(&activation);
+    sd_listen_take(&sd_listen);
     listener.address = addresses[1];
     REQUIRE(pipe2(log, O_CLOEXEC | O_NONBLOCK) == 0);
     REQUIRE(dup2(log[1], STDERR_FILENO) == STDERR_FILENO);
     log_init(LOG_WARNING, LOG_TEXT, "test");
-    activation_warn_unused(&activation, &conf);
+    sd_listen_warn_unused(&sd_listen, &conf);
     ssize_t n = read(log[0], text, sizeof(text) - 1);
     dup2(STDOUT_FILENO, STDERR_FILENO);
     REQUIRE(n > 0);
@@ -345,7 +345,7 @@ static void unused(void)
     REQUIRE(strstr(text, expected) != NULL);
 }
 
-Test(activation, a_socket_without_a_listener_is_named)
+Test(sd_listen, a_socket_without_a_listener_is_named)
 {
     run(unused);
 }

@@ -32,7 +32,7 @@ static void set_up(void)
     setenv("NOTIFY_SOCKET", name, 1);
 }
 
-TestSuite(service, .init = set_up);
+TestSuite(sd_notify, .init = set_up);
 
 /* The next message; "" where there is none. */
 static const char *received(void)
@@ -50,16 +50,16 @@ static unsigned long long now_usec(void)
     return (unsigned long long)now.tv_sec * 1000000 + (unsigned long long)now.tv_nsec / 1000;
 }
 
-Test(service, says_what_happens)
+Test(sd_notify, says_what_happens)
 {
-    struct service service;
-    service_init(&service);
-    service_ready(&service);
+    struct sd_notify sd_notify;
+    sd_notify_init(&sd_notify);
+    sd_notify_ready(&sd_notify);
     cr_assert_str_eq(received(), "READY=1");
-    service_stopping(&service, 32000);
+    sd_notify_stopping(&sd_notify, 32000);
     cr_assert_str_eq(received(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=32000000");
     unsigned long long before = now_usec();
-    service_reloading(&service);
+    sd_notify_reloading(&sd_notify);
     unsigned long long usec;
     int end = 0;
     const char *text = received();
@@ -68,20 +68,20 @@ Test(service, says_what_happens)
     cr_assert(before <= usec && usec <= now_usec());
 }
 
-Test(service, a_status_is_one_line)
+Test(sd_notify, a_status_is_one_line)
 {
-    struct service service;
+    struct sd_notify sd_notify;
     char longest[500 + 1];
-    service_init(&service);
-    service_status(&service, "%u shards\nMAINPID=1\r\n\x7f%s", 3U, "caf\xc3\xa9");
+    sd_notify_init(&sd_notify);
+    sd_notify_status(&sd_notify, "%u shards\nMAINPID=1\r\n\x7f%s", 3U, "caf\xc3\xa9");
     cr_assert_str_eq(received(), "STATUS=3 shards MAINPID=1   caf\xc3\xa9");
     memset(longest, 'x', sizeof(longest) - 1);
     longest[sizeof(longest) - 1] = '\0';
-    service_status(&service, "%s", longest);
+    sd_notify_status(&sd_notify, "%s", longest);
     cr_assert_eq(strlen(received()), strlen("STATUS=") + 400);
 }
 
-Test(service, nothing_is_said_where_nobody_asked)
+Test(sd_notify, nothing_is_said_where_nobody_asked)
 {
     static const struct {
         const char *socket; /* NULL: as it is */
@@ -90,7 +90,7 @@ Test(service, nothing_is_said_where_nobody_asked)
     char name[128];
     snprintf(name, sizeof(name), "%s", getenv("NOTIFY_SOCKET"));
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        struct service service;
+        struct sd_notify sd_notify;
         uv_loop_t loop;
         setenv("NOTIFY_SOCKET", name, 1);
         setenv("WATCHDOG_USEC", "1000", 1);
@@ -98,21 +98,21 @@ Test(service, nothing_is_said_where_nobody_asked)
             unsetenv("NOTIFY_SOCKET");
         if (rows[i].exec_pid != NULL)
             setenv("SYSTEMD_EXEC_PID", rows[i].exec_pid, 1); /* inherited from pid 1 */
-        service_init(&service);
-        cr_assert_eq(service.watchdog_ms, 0);
-        service_ready(&service);
-        service_reloading(&service);
-        service_stopping(&service, 1);
-        service_status(&service, "x");
+        sd_notify_init(&sd_notify);
+        cr_assert_eq(sd_notify.watchdog_ms, 0);
+        sd_notify_ready(&sd_notify);
+        sd_notify_reloading(&sd_notify);
+        sd_notify_stopping(&sd_notify, 1);
+        sd_notify_status(&sd_notify, "x");
         cr_assert_eq(uv_loop_init(&loop), 0);
-        service_start(&service, &loop);
-        service_close(&service);
+        sd_notify_start(&sd_notify, &loop);
+        sd_notify_close(&sd_notify);
         cr_assert_eq(uv_loop_close(&loop), 0);
         cr_assert_str_eq(received(), "", "row %zu", i);
     }
 }
 
-Test(service, watchdog_interval)
+Test(sd_notify, watchdog_interval)
 {
     static const struct {
         const char *usec, *pid; /* "own": this process's */
@@ -134,31 +134,31 @@ Test(service, watchdog_interval)
     char own[24];
     snprintf(own, sizeof(own), "%ld", (long)getpid());
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        struct service service;
+        struct sd_notify sd_notify;
         unsetenv("WATCHDOG_USEC");
         unsetenv("WATCHDOG_PID");
         if (rows[i].usec != NULL)
             setenv("WATCHDOG_USEC", rows[i].usec, 1);
         if (rows[i].pid != NULL)
             setenv("WATCHDOG_PID", strcmp(rows[i].pid, "own") == 0 ? own : rows[i].pid, 1);
-        service_init(&service);
-        cr_assert_eq(service.watchdog_ms, rows[i].ms, "row %zu", i);
+        sd_notify_init(&sd_notify);
+        cr_assert_eq(sd_notify.watchdog_ms, rows[i].ms, "row %zu", i);
     }
 }
 
-Test(service, pings_while_the_loop_turns)
+Test(sd_notify, pings_while_the_loop_turns)
 {
-    struct service service;
+    struct sd_notify sd_notify;
     uv_loop_t loop;
     setenv("WATCHDOG_USEC", "2000", 1);
-    service_init(&service);
+    sd_notify_init(&sd_notify);
     cr_assert_eq(uv_loop_init(&loop), 0);
-    service_start(&service, &loop);
+    sd_notify_start(&sd_notify, &loop);
     for (int i = 0; i < 3; i++) {
         uv_run(&loop, UV_RUN_ONCE);
         cr_assert_str_eq(received(), "WATCHDOG=1", "ping %d", i);
     }
-    service_close(&service);
+    sd_notify_close(&sd_notify);
     while (received()[0] != '\0') /* a turn may have sent two */
         ;
     uv_run(&loop, UV_RUN_DEFAULT);
@@ -190,35 +190,35 @@ static void fill_the_queue(void)
     close(fd);
 }
 
-Test(service, a_manager_that_is_behind_gets_ready_all_the_same)
+Test(sd_notify, a_manager_that_is_behind_gets_ready_all_the_same)
 {
-    struct service service;
+    struct sd_notify sd_notify;
     pthread_t thread;
     int ready = 0;
-    service_init(&service);
+    sd_notify_init(&sd_notify);
     fill_the_queue();
     cr_assert_eq(pthread_create(&thread, NULL, read_on, &ready), 0);
-    service_ready(&service);
+    sd_notify_ready(&sd_notify);
     cr_assert_eq(pthread_join(thread, NULL), 0);
     cr_assert_eq(ready, 1);
 }
 
-Test(service, a_manager_that_is_gone_or_hangs_is_no_end)
+Test(sd_notify, a_manager_that_is_gone_or_hangs_is_no_end)
 {
-    struct service service;
-    service_init(&service);
+    struct sd_notify sd_notify;
+    sd_notify_init(&sd_notify);
     fill_the_queue();
-    service_ready(&service); /* returns */
+    sd_notify_ready(&sd_notify); /* returns */
     close(manager);
-    service_ready(&service);
-    service_status(&service, "x");
+    sd_notify_ready(&sd_notify);
+    sd_notify_status(&sd_notify, "x");
 }
 
-Test(service, children_are_told_nothing)
+Test(sd_notify, children_are_told_nothing)
 {
     setenv("WATCHDOG_USEC", "1", 1);
     setenv("WATCHDOG_PID", "1", 1);
-    service_forget();
+    sd_notify_forget();
     cr_assert_null(getenv("NOTIFY_SOCKET"));
     cr_assert_null(getenv("WATCHDOG_USEC"));
     cr_assert_null(getenv("WATCHDOG_PID"));

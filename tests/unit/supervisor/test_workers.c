@@ -32,7 +32,7 @@ static void on_child(uv_signal_t *handle, int number)
     (void)number;
     int status;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
-        workers_child_ended(&workers, pid, status);
+        workers_process_ended(&workers, pid, status);
 }
 
 static void on_tick(uv_timer_t *timer)
