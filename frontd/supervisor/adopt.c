@@ -17,20 +17,18 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/supervisor/discard.h"
-#include "frontd/supervisor/reexec.h"
 #include "frontd/supervisor/reports.h"
 #include "frontd/supervisor/shards_dir.h"
 
 /* Its sockets, where another shard has not brought them already. */
-static int take_sockets(
-    struct supervisor *supervisor, const struct record *record, struct reporter *reporter)
+static int take_sockets(struct front *front, const struct record *record, struct reporter *reporter)
 {
     int r = 0;
     for (size_t i = 0; i < reporter->nsockets; i++) {
         int fd = reporter->sockets[i];
         uint64_t cookie = endpoint_cookie(fd);
         const struct record_endpoint *from = record_find_socket(record, cookie);
-        struct endpoint *to = endpoints_find(&supervisor->endpoints, &from->address);
+        struct endpoint *to = endpoints_find(&front->endpoints, &from->address);
         bool known = false;
         for (uint32_t k = 0; to != NULL && k < to->count; k++)
             known |= endpoint_cookie(to->fds[k]) == cookie;
@@ -40,8 +38,8 @@ static int take_sockets(
             continue;
         }
         bool fresh = to == NULL;
-        r = endpoints_add(&supervisor->endpoints, &from->address, fd);
-        to = endpoints_find(&supervisor->endpoints, &from->address);
+        r = endpoints_add(&front->endpoints, &from->address, fd);
+        to = endpoints_find(&front->endpoints, &from->address);
         if (fresh && to != NULL) {
             to->shared = from->shared;
             to->dev = from->dev;
@@ -55,16 +53,16 @@ static int take_sockets(
 static int take_shard(
     struct generation *generation, const struct record *record, struct reporter *reporter)
 {
-    struct supervisor *supervisor = generation->supervisor;
+    struct front *front = generation->front;
     struct shard_process *process = &generation->processes[reporter->shard];
     process->seat = reporter->process->seat;
     process->incarnation = reporter->process->incarnation;
     process->mark = reporter->process->mark;
     int sock = reporter->sock;
     reporter->sock = -1;
-    int r = take_sockets(supervisor, record, reporter);
+    int r = take_sockets(front, record, reporter);
     if (r == 0)
-        r = generation_make_wake(supervisor, process->seat);
+        r = front_make_wake(front, process->seat);
     if (r < 0) {
         close(sock);
         return r;
@@ -91,21 +89,20 @@ static int take_share(struct reports *reports, size_t from)
 }
 
 /* Makes a generation of what the record says. */
-static int take_generation(
-    struct supervisor *supervisor, struct reports *reports, size_t from, size_t slot)
+static int take_generation(struct front *front, struct reports *reports, size_t from, size_t slot)
 {
     char error[512];
     const struct record_generation *found = &reports->record->generations[from];
     int conf_fd = generation_make_conf(found->conf, found->conf_n);
     if (conf_fd < 0)
         return conf_fd;
-    struct generation *generation = generation_found(supervisor, conf_fd, take_share(reports, from),
+    struct generation *generation = generation_found(front, conf_fd, take_share(reports, from),
         &found->share, found->number, found->shards, error, sizeof(error));
     if (generation == NULL) {
         log_error("%s", error);
         return -EINVAL;
     }
-    supervisor->generations[slot] = generation;
+    front->generations[slot] = generation;
     generation->role = slot == 0 ? GENERATION_SERVING : GENERATION_LEAVING;
     for (uint32_t k = 0; k < found->shards; k++)
         shard_process_init(&generation->processes[k], generation, k, SHARE_SEAT_LAST);
@@ -120,37 +117,37 @@ static int take_generation(
 }
 
 /* Shards that were killed with the supervisor, and their sockets, are made anew. */
-static int complete(struct supervisor *supervisor, struct generation *generation)
+static int complete(struct front *front, struct generation *generation)
 {
     char error[512];
-    generation_reclaim(supervisor);
-    if (endpoints_bind(&supervisor->endpoints, generation->conf, error, sizeof(error)) < 0)
+    generation_reclaim(front);
+    if (endpoints_bind(&front->endpoints, generation->conf, error, sizeof(error)) < 0)
         log_error("%s", error); /* the others are served, and the reload tries again */
-    int r = endpoints_listen(&supervisor->endpoints);
+    int r = endpoints_listen(&front->endpoints);
     return r == 0 ? generation_seat_missing(generation) : r;
 }
 
-static int use(struct supervisor *supervisor, struct reports *reports)
+static int use(struct front *front, struct reports *reports)
 {
     const struct record *record = reports->record;
     /* Where only some are left that were leaving, they have to do. */
     size_t serving = 0;
     while (reports_count(reports, serving) == 0)
         serving++;
-    memcpy(supervisor->instance, record->instance, sizeof(supervisor->instance));
-    memcpy(supervisor->conn_key, record->conn_key, sizeof(supervisor->conn_key));
-    supervisor->incarnations = record->incarnations;
-    supervisor->last_generation = record->last_generation;
-    int r = take_generation(supervisor, reports, serving, 0);
+    memcpy(front->instance, record->instance, sizeof(front->instance));
+    memcpy(front->conn_key, record->conn_key, sizeof(front->conn_key));
+    front->incarnations = record->incarnations;
+    front->last_generation = record->last_generation;
+    int r = take_generation(front, reports, serving, 0);
     for (size_t g = serving + 1; r == 0 && g < record->ngenerations; g++) {
         if (reports_count(reports, g) > 0)
-            r = take_generation(supervisor, reports, g, 1);
+            r = take_generation(front, reports, g, 1);
     }
     if (r == 0)
-        r = complete(supervisor, supervisor->generations[0]);
+        r = complete(front, front->generations[0]);
     if (r < 0)
         return r;
-    reexec_record(supervisor);
+    front->ops->changed(front);
     bool all = reports_count(reports, serving) == record->generations[serving].shards;
     log_info("found %s shards of generation %llu, which serve on", all ? "the" : "some",
         (unsigned long long)record->generations[serving].number);
@@ -193,7 +190,7 @@ static bool is_anybody_alive(const struct reports *reports)
     return false;
 }
 
-static int find(struct supervisor *supervisor, struct reports *reports, int shards_dir,
+static int find(struct front *front, struct reports *reports, int shards_dir,
     const struct launch_user *user, bool *ret_found)
 {
     end_starting(reports);
@@ -209,15 +206,15 @@ static int find(struct supervisor *supervisor, struct reports *reports, int shar
     shards_dir_unlink(shards_dir);
     end_silent(reports);
     *ret_found = reports_count(reports, SIZE_MAX) > 0;
-    return *ret_found ? use(supervisor, reports) : 0;
+    return *ret_found ? use(front, reports) : 0;
 }
 
 /* Returns 0 with *ret_record, which is NULL where there is none that is understood, or -errno. */
 static int read_record(
-    const struct supervisor *supervisor, struct record **ret_record, char *error, size_t error_size)
+    const struct front *front, struct record **ret_record, char *error, size_t error_size)
 {
     *ret_record = NULL;
-    int r = record_read(supervisor->run_dir_fd, ret_record);
+    int r = record_read(front->run_dir_fd, ret_record);
     if (r == -ENOENT)
         return 0;
     if (r == -EPERM || r == -ELOOP) {
@@ -235,8 +232,8 @@ static int read_record(
     return r == -ENOMEM ? r : 0;
 }
 
-int adopt_shards(struct supervisor *supervisor, const struct conf *conf, bool *ret_found,
-    bool *ret_lost, char *error, size_t error_size)
+int adopt_shards(struct front *front, const struct conf *conf, bool *ret_found, bool *ret_lost,
+    char *error, size_t error_size)
 {
     struct launch_user user;
     char wrong[384] = "";
@@ -249,12 +246,12 @@ int adopt_shards(struct supervisor *supervisor, const struct conf *conf, bool *r
     if (r < 0)
         snprintf(wrong, sizeof(wrong), "cannot find user %s: %s", conf->user, strerror(-r));
     if (r == 0)
-        r = dir = shards_dir_open(supervisor->run_dir_fd, &user, wrong, sizeof(wrong));
+        r = dir = shards_dir_open(front->run_dir_fd, &user, wrong, sizeof(wrong));
     if (r < 0) {
         snprintf(error, error_size, "run_dir %s: %s", conf->run_dir, wrong);
         return r;
     }
-    r = read_record(supervisor, &record, error, error_size);
+    r = read_record(front, &record, error, error_size);
     *ret_lost = record == NULL;
     if (r == 0 && record != NULL) {
         reports = mem_zalloc(sizeof(*reports));
@@ -262,7 +259,7 @@ int adopt_shards(struct supervisor *supervisor, const struct conf *conf, bool *r
     }
     if (r == 0 && record != NULL) {
         reports_find(reports, record);
-        r = find(supervisor, reports, dir, &user, ret_found);
+        r = find(front, reports, dir, &user, ret_found);
         reports_deinit(reports);
         if (r < 0)
             snprintf(error, error_size,
@@ -270,7 +267,7 @@ int adopt_shards(struct supervisor *supervisor, const struct conf *conf, bool *r
                 strerror(-r));
     }
     if (r == 0 && !*ret_found)
-        reexec_forget(supervisor);
+        record_forget(front->run_dir_fd);
     mem_free(reports);
     record_free(record);
     close(dir);

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
-#include "frontd/supervisor/reexec.h"
 #include "frontd/supervisor/sd_notify.h"
 #include "frontd/system/loop.h"
 

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -49,30 +48,21 @@ static int get_share(struct generation *generation, const struct generation *bef
             return -errno;
     } else {
         share_table_init(&table);
-        r = share_create(
-            peer_cells(generation->supervisor->connections_each), &generation->share_fd);
+        r = share_create(peer_cells(generation->front->connections_each), &generation->share_fd);
     }
     return r == 0 ? share_map(generation->share_fd, &table, &generation->share) : r;
-}
-
-int generation_make_wake(struct supervisor *supervisor, uint32_t seat)
-{
-    int *wake_fd = &supervisor->wake_fds[seat];
-    if (*wake_fd < 0)
-        *wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    return *wake_fd < 0 ? -errno : 0;
 }
 
 /* The pools of all generations that there are have rows. */
 static void name_pools(struct generation *generation)
 {
-    const char *names[SUPER_GENERATIONS * CONF_POOLS_MAX];
+    const char *names[FRONT_GENERATIONS * CONF_POOLS_MAX];
     size_t n = 0;
-    struct supervisor *supervisor = generation->supervisor;
+    struct front *front = generation->front;
     for (uint32_t i = 0; i < generation->conf->npools; i++)
         names[n++] = generation->conf->pools[i].name;
-    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
-        const struct generation *other = supervisor->generations[g];
+    for (size_t g = 0; g < FRONT_GENERATIONS; g++) {
+        const struct generation *other = front->generations[g];
         for (uint32_t i = 0; other != NULL && other != generation && i < other->conf->npools; i++) {
             bool known = false;
             for (uint32_t k = 0; k < generation->conf->npools; k++)
@@ -84,28 +74,28 @@ static void name_pools(struct generation *generation)
     share_set_pools(generation->share, names, n);
 }
 
-void generation_reclaim(const struct supervisor *supervisor)
+void generation_reclaim(const struct front *front)
 {
     uint64_t alive = 0;
-    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
-        const struct generation *generation = supervisor->generations[g];
+    for (size_t g = 0; g < FRONT_GENERATIONS; g++) {
+        const struct generation *generation = front->generations[g];
         for (uint32_t i = 0; generation != NULL && i < generation->nprocesses; i++) {
             if (generation->processes[i].pid > 0)
                 alive |= (uint64_t)1 << generation->processes[i].seat;
         }
     }
     /* They may share one, or each have its own. */
-    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
-        const struct generation *generation = supervisor->generations[g];
+    for (size_t g = 0; g < FRONT_GENERATIONS; g++) {
+        const struct generation *generation = front->generations[g];
         if (generation != NULL && generation->share != NULL)
             share_reclaim(generation->share, alive);
     }
 }
 
-static uint32_t free_seat(const struct supervisor *supervisor, uint64_t *taken)
+static uint32_t free_seat(const struct front *front, uint64_t *taken)
 {
-    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
-        const struct generation *generation = supervisor->generations[g];
+    for (size_t g = 0; g < FRONT_GENERATIONS; g++) {
+        const struct generation *generation = front->generations[g];
         for (uint32_t i = 0; generation != NULL && i < generation->nprocesses; i++)
             *taken |= (uint64_t)1 << generation->processes[i].seat;
     }
@@ -129,7 +119,7 @@ static void destroy(struct generation *generation)
     mem_free(generation);
 }
 
-static struct generation *make(struct supervisor *supervisor, struct conf *conf, uint32_t shards)
+static struct generation *make(struct front *front, struct conf *conf, uint32_t shards)
 {
     struct generation *generation = mem_zalloc(sizeof(*generation));
     struct shard_process *processes = mem_zalloc(shards * sizeof(*processes));
@@ -139,19 +129,19 @@ static struct generation *make(struct supervisor *supervisor, struct conf *conf,
         conf_free(conf);
         return NULL;
     }
-    *generation = (struct generation){.supervisor = supervisor,
+    *generation = (struct generation){.front = front,
         .conf = conf,
         .conf_fd = -1,
         .share_fd = -1,
         .processes = processes,
-        .number = supervisor->last_generation + 1};
+        .number = front->last_generation + 1};
     return generation;
 }
 
-struct generation *generation_new(struct supervisor *supervisor, struct conf *conf,
-    const struct buf *text, const struct generation *before, char *error, size_t error_size)
+struct generation *generation_new(struct front *front, struct conf *conf, const struct buf *text,
+    const struct generation *before, char *error, size_t error_size)
 {
-    struct generation *generation = make(supervisor, conf, conf->shards);
+    struct generation *generation = make(front, conf, conf->shards);
     uint32_t seats[CONF_SHARDS_MAX] = {0};
     uint64_t taken = 0;
     int r = generation == NULL ? -ENOMEM : 0;
@@ -160,8 +150,8 @@ struct generation *generation_new(struct supervisor *supervisor, struct conf *co
     if (r >= 0)
         r = get_share(generation, before);
     for (uint32_t i = 0; r == 0 && i < conf->shards; i++) {
-        seats[i] = free_seat(supervisor, &taken);
-        r = generation_make_wake(supervisor, seats[i]);
+        seats[i] = free_seat(front, &taken);
+        r = front_make_wake(front, seats[i]);
     }
     if (r < 0) {
         snprintf(error, error_size, "cannot make new shards: %s", strerror(-r));
@@ -169,9 +159,9 @@ struct generation *generation_new(struct supervisor *supervisor, struct conf *co
             destroy(generation);
         return NULL;
     }
-    generation_reclaim(supervisor); /* its shards find their seats empty, whoever wrote there */
+    generation_reclaim(front); /* its shards find their seats empty, whoever wrote there */
     name_pools(generation);
-    supervisor->last_generation = generation->number;
+    front->last_generation = generation->number;
     for (uint32_t i = 0; i < conf->shards; i++)
         shard_process_init(&generation->processes[i], generation, i, seats[i]);
     generation->nprocesses = conf->shards;
@@ -185,12 +175,12 @@ static void ignore(void *data, const char *text)
 }
 
 /* What the shards were given; or what is in the file, for want of anything better. */
-static struct conf *load_conf(const struct supervisor *supervisor, int conf_fd, bool *ret_stand_in,
-    char *error, size_t error_size)
+static struct conf *load_conf(
+    const struct front *front, int conf_fd, bool *ret_stand_in, char *error, size_t error_size)
 {
     struct buf text = {0};
     struct conf *conf = NULL;
-    const char *name = supervisor->conf_name;
+    const char *name = front->conf_name;
     static const struct conf_findings ignored = {.found = ignore};
     /* A name that is not known now is no reason to do without it. */
     *ret_stand_in = conf_file_try_fd(conf_fd, name, &ignored, &text, &conf, error, error_size) < 0;
@@ -200,13 +190,13 @@ static struct conf *load_conf(const struct supervisor *supervisor, int conf_fd, 
     return conf;
 }
 
-struct generation *generation_found(struct supervisor *supervisor, int conf_fd, int share_fd,
+struct generation *generation_found(struct front *front, int conf_fd, int share_fd,
     const struct generation_share *known, uint64_t number, uint32_t shards, char *error,
     size_t error_size)
 {
     bool stand_in;
-    struct conf *conf = load_conf(supervisor, conf_fd, &stand_in, error, error_size);
-    struct generation *generation = conf == NULL ? NULL : make(supervisor, conf, shards);
+    struct conf *conf = load_conf(front, conf_fd, &stand_in, error, error_size);
+    struct generation *generation = conf == NULL ? NULL : make(front, conf, shards);
     if (generation == NULL) {
         if (conf != NULL)
             snprintf(error, error_size, "no memory");
@@ -226,7 +216,7 @@ struct generation *generation_found(struct supervisor *supervisor, int conf_fd, 
             "generation %llu is of a program that shares memory in another way: limits hold "
             "for each generation by itself",
             (unsigned long long)number);
-    supervisor->last_generation = MAX(supervisor->last_generation, number);
+    front->last_generation = MAX(front->last_generation, number);
     return generation;
 }
 
@@ -238,8 +228,8 @@ int generation_seat_missing(struct generation *generation)
         struct shard_process *process = &generation->processes[i];
         if (process->pid > 0)
             continue;
-        process->seat = free_seat(generation->supervisor, &taken);
-        r = generation_make_wake(generation->supervisor, process->seat);
+        process->seat = free_seat(generation->front, &taken);
+        r = front_make_wake(generation->front, process->seat);
     }
     return r;
 }
@@ -384,24 +374,24 @@ void generation_handle_closed(struct generation *generation)
 
 void generation_shard_ready(struct generation *generation, struct shard_process *process)
 {
-    struct supervisor *supervisor = generation->supervisor;
+    struct front *front = generation->front;
     if (generation->role == GENERATION_SERVING)
         open_shard(process);
     /* One that was started again while old shards still have clients. */
-    for (size_t g = 0; g < SUPER_GENERATIONS && generation->role == GENERATION_SERVING; g++) {
-        struct generation *other = supervisor->generations[g];
+    for (size_t g = 0; g < FRONT_GENERATIONS && generation->role == GENERATION_SERVING; g++) {
+        struct generation *other = front->generations[g];
         if (other == NULL || other->role != GENERATION_LEAVING)
             continue;
         for (uint32_t i = 0; i < other->nprocesses; i++)
             connect_pair(&other->processes[i], process);
     }
-    supervisor_shard_ready(supervisor, generation);
+    front->ops->ready(front, generation);
 }
 
 bool generation_shard_ended(struct generation *generation)
 {
     if (generation->role == GENERATION_SERVING)
         return true;
-    supervisor_shard_gone(generation->supervisor, generation);
+    generation->front->ops->gone(generation->front, generation);
     return false;
 }

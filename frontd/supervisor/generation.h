@@ -4,9 +4,8 @@
 
 #include "common/buf.h"
 #include "frontd/config/config.h"
+#include "frontd/supervisor/front.h"
 #include "frontd/supervisor/shard_process.h"
-
-struct supervisor;
 
 enum generation_role {
     GENERATION_STARTING, /* not all are ready yet; the one before it serves */
@@ -24,8 +23,21 @@ struct generation_share {
     uint64_t ino;
 };
 
+/* What generations tell the supervisor: a front's table of it. */
+struct generation_ops {
+    /* A shard is ready. */
+    void (*ready)(struct front *front, struct generation *generation);
+    /* A shard has ended, and is not started again. */
+    void (*gone)(struct front *front, struct generation *generation);
+    /* Which shard processes there are has changed. One that is new is told nothing before this
+     * returns. */
+    void (*changed)(struct front *front);
+    /* A shard says that a worker hangs: the name of its socket, whatever the shard has sent. */
+    void (*hung)(struct front *front, const char *file, bool late);
+};
+
 struct generation {
-    struct supervisor *supervisor;
+    struct front *front;
     enum generation_role role;
     uint64_t number; /* counts up */
     struct conf *conf;
@@ -46,15 +58,15 @@ struct generation {
  * that which serves now, for its shared memory; NULL: none. Returns NULL, with a message in
  * `error`.
  */
-struct generation *generation_new(struct supervisor *supervisor, struct conf *conf,
-    const struct buf *text, const struct generation *before, char *error, size_t error_size);
+struct generation *generation_new(struct front *front, struct conf *conf, const struct buf *text,
+    const struct generation *before, char *error, size_t error_size);
 
 /*
  * One whose processes run already; they are adopted afterwards. conf_fd and share_fd: consumed,
  * also on failure. known: of the shared memory. A config that this program does not understand, and
  * shared memory that it cannot map, are done without. Returns NULL, with a message in `error`.
  */
-struct generation *generation_found(struct supervisor *supervisor, int conf_fd, int share_fd,
+struct generation *generation_found(struct front *front, int conf_fd, int share_fd,
     const struct generation_share *known, uint64_t number, uint32_t shards, char *error,
     size_t error_size);
 
@@ -62,10 +74,7 @@ struct generation *generation_found(struct supervisor *supervisor, int conf_fd, 
 int generation_make_conf(const char *text, size_t n);
 
 /* What no process of any generation holds in the shared memory any more is free again. */
-void generation_reclaim(const struct supervisor *supervisor);
-
-/* Makes what wakes the shard on a seat, where there is none yet. 0 or -errno. */
-int generation_make_wake(struct supervisor *supervisor, uint32_t seat);
+void generation_reclaim(const struct front *front);
 
 /* Of one that was found: gives the shards that were not a seat, so that they can be started. 0 or
  * -errno. */

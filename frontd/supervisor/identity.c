@@ -6,7 +6,6 @@
 
 #include "common/random.h"
 #include "common/siphash.h"
-#include "frontd/supervisor/reexec.h"
 
 /* The same in every version of this program. */
 static const struct hash_key key = {0x66726f6e74642d69ULL, 0x64656e746974792dULL};

@@ -18,6 +18,12 @@
 
 #include "common/base.h"
 
+/*
+ * Of the supervisor's state (reexec.h). A program reads its own version only, and says so before it
+ * is executed. Members may be added without a new one.
+ */
+enum { STATE_VERSION = 1 };
+
 enum {
     IDENTITY_TOKEN_SIZE = 33, /* 32 hexadecimal digits */
     IDENTITY_LINE_MAX = 160,  /* bytes, without the line's end */

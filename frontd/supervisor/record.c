@@ -3,14 +3,14 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/alloc.h"
 #include "common/utf8.h"
+#include "frontd/supervisor/identity.h"
 #include "frontd/system/folder.h"
 #include "proto/json_read.h"
 #include "proto/json_scan.h"
-
-enum { VERSION = 1 }; /* of the state */
 
 static const char *const role_names[] = {
     [GENERATION_STARTING] = "starting",
@@ -256,7 +256,7 @@ static int read_generations(struct record *record, struct span array)
 
 static int from_json(struct record *record, struct span json)
 {
-    if (get(json, "version") != VERSION ||
+    if (get(json, "version") != STATE_VERSION ||
         !record_get_text(json, "instance", record->instance, sizeof(record->instance)))
         return -ENOTSUP;
     record_get_text(json, "boot", record->boot, sizeof(record->boot)); /* of old it has none */
@@ -297,6 +297,12 @@ int record_read(int run_dir, struct record **ret_record)
     r = record_parse(text, n, ret_record);
     mem_free(text);
     return r;
+}
+
+void record_forget(int run_dir)
+{
+    if (run_dir >= 0)
+        unlinkat(run_dir, RECORD_NAME, 0);
 }
 
 struct record *record_free(struct record *record)

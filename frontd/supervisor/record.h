@@ -6,7 +6,7 @@
  * text as the state (reexec.h), with the configs in it and without descriptors that mean anything.
  */
 
-#include "frontd/supervisor/supervisor.h"
+#include "frontd/supervisor/generation.h"
 #include "proto/json_write.h"
 
 #define RECORD_NAME "supervisor.json"
@@ -49,7 +49,7 @@ struct record {
     uint8_t conn_key[IDS_KEY_SIZE];
     uint64_t incarnations;
     uint64_t last_generation;
-    struct record_generation generations[SUPER_GENERATIONS];
+    struct record_generation generations[FRONT_GENERATIONS];
     size_t ngenerations; /* at least one; the first serves */
     struct record_endpoint endpoints[RECORD_ENDPOINTS_MAX];
     size_t nendpoints;
@@ -66,6 +66,9 @@ int record_parse(const char *text, size_t n, struct record **ret_record);
 /* Reads run_dir/supervisor.json. The same, -ENOENT where there is none, or what folder_read() says.
  */
 int record_read(int run_dir, struct record **ret_record);
+
+/* Removes it: there are no shards any more that could be found. run_dir: -1 has none. */
+void record_forget(int run_dir);
 
 /* Accepts NULL; returns NULL. */
 struct record *record_free(struct record *record);

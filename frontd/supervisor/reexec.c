@@ -9,6 +9,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
+#include "frontd/supervisor/identity.h"
 #include "frontd/supervisor/record.h"
 #include "frontd/supervisor/startup.h"
 #include "frontd/supervisor/workers/workers_reexec.h"
@@ -20,22 +21,22 @@ enum { STATE_SIZE_MAX = 16 * 1024 * 1024 };
 
 /* Calls `fn` for each descriptor that the program which follows is to have. */
 static void each_fd(
-    const struct supervisor *supervisor, int state_fd, void (*fn)(int fd, bool open), bool open)
+    const struct front *front, int state_fd, void (*fn)(int fd, bool open), bool open)
 {
     fn(state_fd, open);
-    if (supervisor->alive_fd >= 0)
-        fn(supervisor->alive_fd, open);
-    fn(supervisor->lock_fd, open);
+    if (front->alive_fd >= 0)
+        fn(front->alive_fd, open);
+    fn(front->lock_fd, open);
     for (size_t i = 0; i < SHARE_SEATS; i++) {
-        if (supervisor->wake_fds[i] >= 0)
-            fn(supervisor->wake_fds[i], open);
+        if (front->wake_fds[i] >= 0)
+            fn(front->wake_fds[i], open);
     }
-    for (size_t i = 0; i < supervisor->endpoints.count; i++) {
-        for (uint32_t k = 0; k < supervisor->endpoints.all[i].count; k++)
-            fn(supervisor->endpoints.all[i].fds[k], open);
+    for (size_t i = 0; i < front->endpoints.count; i++) {
+        for (uint32_t k = 0; k < front->endpoints.all[i].count; k++)
+            fn(front->endpoints.all[i].fds[k], open);
     }
-    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
-        const struct generation *generation = supervisor->generations[g];
+    for (size_t g = 0; g < FRONT_GENERATIONS; g++) {
+        const struct generation *generation = front->generations[g];
         if (generation == NULL)
             continue;
         fn(generation->conf_fd, open);
@@ -58,10 +59,11 @@ static void set_worker_open(int fd, void *data)
     set_open(fd, *open);
 }
 
-void reexec_keep_open(const struct supervisor *supervisor, int state_fd, bool open)
+void reexec_keep_open(
+    const struct front *front, const struct workers *workers, int state_fd, bool open)
 {
-    each_fd(supervisor, state_fd, set_open, open);
-    workers_each_fd(&supervisor->workers, set_worker_open, &open);
+    each_fd(front, state_fd, set_open, open);
+    workers_each_fd(workers, set_worker_open, &open);
 }
 
 /* Writing */
@@ -130,48 +132,53 @@ static void put_generation(
     json_end(out, '}');
 }
 
-/* with_confs: also the texts of the configs; without, their descriptors say it. */
-static void put_all(struct json_writer *out, const struct supervisor *supervisor, bool with_confs)
+/*
+ * workers: NULL for the record. It has the texts of the configs, where the state has descriptors;
+ * run_dir/workers/pids has its workers, and its reader is told its paths when it is started.
+ */
+static void put_all(struct json_writer *out, const struct front *front, const struct reload *reload,
+    const struct workers *workers)
 {
     char boot[PROCESS_BOOT_SIZE];
     process_boot(boot);
     json_begin(out, NULL, '{');
     json_add_number(out, "version", STATE_VERSION);
     json_add_text(out, "boot", boot);
-    json_add_text(out, "instance", supervisor->instance);
-    json_add_bytes(out, "conn_key", supervisor->conn_key, sizeof(supervisor->conn_key));
-    json_add_number(out, "incarnations", supervisor->incarnations);
-    json_add_number(out, "last_generation", supervisor->last_generation);
-    json_add_number(out, "asked_at", supervisor->asked_at);
-    json_add_number(out, "pending", supervisor->reload.pending);
-    json_add_integer(out, "lock_fd", supervisor->lock_fd);
-    if (supervisor->alive_fd >= 0)
-        json_add_integer(out, "alive_fd", supervisor->alive_fd);
+    json_add_text(out, "instance", front->instance);
+    json_add_bytes(out, "conn_key", front->conn_key, sizeof(front->conn_key));
+    json_add_number(out, "incarnations", front->incarnations);
+    json_add_number(out, "last_generation", front->last_generation);
+    json_add_number(out, "asked_at", reload->asked_at);
+    json_add_number(out, "pending", reload->pending);
+    json_add_integer(out, "lock_fd", front->lock_fd);
+    if (front->alive_fd >= 0)
+        json_add_integer(out, "alive_fd", front->alive_fd);
     json_begin(out, "wake_fds", '[');
     for (size_t i = 0; i < SHARE_SEATS; i++)
-        json_add_integer(out, NULL, supervisor->wake_fds[i]);
+        json_add_integer(out, NULL, front->wake_fds[i]);
     json_end(out, ']');
     json_begin(out, "endpoints", '[');
-    for (size_t i = 0; i < supervisor->endpoints.count; i++)
-        put_endpoint(out, &supervisor->endpoints.all[i]);
+    for (size_t i = 0; i < front->endpoints.count; i++)
+        put_endpoint(out, &front->endpoints.all[i]);
     json_end(out, ']');
-    if (!with_confs) { /* else run_dir/workers/pids says it, and whoever starts the next one */
-        workers_save(&supervisor->workers, out, "managed");
-        paths_save(&supervisor->paths, out);
+    if (workers != NULL) {
+        workers_save(workers, out, "managed");
+        paths_save(&front->paths, out);
     }
     json_begin(out, "generations", '[');
-    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
-        if (supervisor->generations[g] != NULL)
-            put_generation(out, supervisor->generations[g], with_confs);
+    for (size_t g = 0; g < FRONT_GENERATIONS; g++) {
+        if (front->generations[g] != NULL)
+            put_generation(out, front->generations[g], workers == NULL);
     }
     json_end(out, ']');
     json_end(out, '}');
 }
 
-int reexec_write(const struct supervisor *supervisor)
+int reexec_write(
+    const struct front *front, const struct reload *reload, const struct workers *workers)
 {
     struct json_writer out = {0};
-    put_all(&out, supervisor, false);
+    put_all(&out, front, reload, workers);
     size_t n = buf_len(&out.out);
     int fd = out.failed ? -1 : memfd_create("frontd-state", MFD_CLOEXEC);
     int r = out.failed ? -ENOMEM : fd < 0 ? -errno : 0;
@@ -183,26 +190,20 @@ int reexec_write(const struct supervisor *supervisor)
     return r < 0 ? r : fd;
 }
 
-void reexec_record(const struct supervisor *supervisor)
+void reexec_write_record(const struct front *front, const struct reload *reload)
 {
-    if (supervisor->run_dir_fd < 0)
+    if (front->run_dir_fd < 0)
         return;
     struct json_writer out = {0};
-    put_all(&out, supervisor, true);
+    put_all(&out, front, reload, NULL);
     int r = out.failed ? -ENOMEM
-                       : folder_write(supervisor->run_dir_fd, RECORD_NAME, buf_data(&out.out),
-                             buf_len(&out.out));
+                       : folder_write(
+                             front->run_dir_fd, RECORD_NAME, buf_data(&out.out), buf_len(&out.out));
     if (r < 0)
         log_error("cannot write " RECORD_NAME ": %s; should this process be killed, the next one "
                   "does not find all shards",
             strerror(-r));
     buf_deinit(&out.out);
-}
-
-void reexec_forget(const struct supervisor *supervisor)
-{
-    if (supervisor->run_dir_fd >= 0)
-        unlinkat(supervisor->run_dir_fd, RECORD_NAME, 0);
 }
 
 /* Reading */
@@ -230,7 +231,7 @@ static int get_fd(struct span object, const char *name)
     return fd_of(json_read_member(object, name));
 }
 
-static int read_endpoint(struct supervisor *supervisor, struct span object)
+static int read_endpoint(struct front *front, struct span object)
 {
     struct conf_address address;
     struct span value;
@@ -239,11 +240,11 @@ static int read_endpoint(struct supervisor *supervisor, struct span object)
     struct span fds = json_read_member(object, "fds");
     for (size_t at = 0; r == 0 && json_read_next(fds, &at, &value); n++) {
         int fd = fd_of(value);
-        r = fd < 0 ? -EBADF : endpoints_add(&supervisor->endpoints, &address, fd);
+        r = fd < 0 ? -EBADF : endpoints_add(&front->endpoints, &address, fd);
     }
     if (r < 0 || n == 0)
         return r;
-    struct endpoint *endpoint = endpoints_find(&supervisor->endpoints, &address);
+    struct endpoint *endpoint = endpoints_find(&front->endpoints, &address);
     endpoint->shared = get_flag(object, "shared");
     endpoint->dev = get(object, "dev", UINT64_MAX);
     endpoint->ino = get(object, "ino", UINT64_MAX);
@@ -276,7 +277,7 @@ static int read_process(struct generation *generation, uint32_t shard, struct sp
     return r;
 }
 
-static int read_generation(struct supervisor *supervisor, struct span object, size_t slot)
+static int read_generation(struct front *front, struct span object, size_t slot)
 {
     char error[512];
     struct span processes = json_read_member(object, "children");
@@ -288,13 +289,13 @@ static int read_generation(struct supervisor *supervisor, struct span object, si
     record_get_share(object, &known);
     if (conf_fd < 0 || share_fd < 0 || n == 0 || n > CONF_SHARDS_MAX)
         return -EINVAL;
-    struct generation *generation = generation_found(supervisor, conf_fd, share_fd, &known,
+    struct generation *generation = generation_found(front, conf_fd, share_fd, &known,
         get(object, "number", UINT64_MAX), (uint32_t)n, error, sizeof(error));
     if (generation == NULL) {
         log_error("%s", error);
         return -EINVAL;
     }
-    supervisor->generations[slot] = generation;
+    front->generations[slot] = generation;
     int r = 0;
     uint32_t shard = 0;
     for (size_t at = 0; r == 0 && json_read_next(processes, &at, &entry); shard++)
@@ -302,61 +303,62 @@ static int read_generation(struct supervisor *supervisor, struct span object, si
     return r;
 }
 
-static int from_json(struct supervisor *supervisor, struct span state)
+static int from_json(
+    struct front *front, struct reload *reload, struct workers *workers, struct span state)
 {
     struct span value;
     if (get(state, "version", UINT64_MAX) != STATE_VERSION ||
-        !record_get_text(state, "instance", supervisor->instance, sizeof(supervisor->instance)))
+        !record_get_text(state, "instance", front->instance, sizeof(front->instance)))
         return -ENOTSUP;
     /* A program that had none gave ids in another way: those that are given now do not follow from
      * them, and are not the same but by a chance of 1 in 2^64 for each two. */
-    if (json_read_bytes(json_read_member(state, "conn_key"), supervisor->conn_key, IDS_KEY_SIZE) !=
+    if (json_read_bytes(json_read_member(state, "conn_key"), front->conn_key, IDS_KEY_SIZE) !=
         IDS_KEY_SIZE)
-        startup_conn_key(supervisor);
-    supervisor->incarnations = get(state, "incarnations", UINT64_MAX);
-    supervisor->last_generation = get(state, "last_generation", UINT64_MAX);
-    supervisor->asked_at = get(state, "asked_at", UINT64_MAX);
-    supervisor->reload.state = RELOAD_CHECKING; /* it executed us: the check went well */
-    supervisor->reload.upgrade = true;
+        startup_conn_key(front);
+    front->incarnations = get(state, "incarnations", UINT64_MAX);
+    front->last_generation = get(state, "last_generation", UINT64_MAX);
+    reload->asked_at = get(state, "asked_at", UINT64_MAX);
+    reload->state = RELOAD_CHECKING; /* it executed us: the check went well */
+    reload->upgrade = true;
     uint64_t pending = json_read_number(
         json_read_member(state, "pending"), RELOAD_EVENTS, RELOAD_EVENTS);
-    supervisor->reload.pending = pending == RELOAD_ON_CONFIG || pending == RELOAD_ON_UPGRADE
-                                     ? (enum reload_event)pending
-                                     : RELOAD_EVENTS;
-    paths_restore(&supervisor->paths, state);
-    supervisor->lock_fd = get_fd(state, "lock_fd");
+    reload->pending = pending == RELOAD_ON_CONFIG || pending == RELOAD_ON_UPGRADE
+                          ? (enum reload_event)pending
+                          : RELOAD_EVENTS;
+    paths_restore(&front->paths, state);
+    front->lock_fd = get_fd(state, "lock_fd");
     int alive_fd = get_fd(state, "alive_fd"); /* of no use to this program */
     if (alive_fd >= 0)
         close(alive_fd);
-    if (supervisor->lock_fd < 0)
+    if (front->lock_fd < 0)
         return -EBADF;
     struct span all = json_read_member(state, "wake_fds");
     size_t n = 0;
     for (size_t at = 0; n < SHARE_SEATS && json_read_next(all, &at, &value);)
-        supervisor->wake_fds[n++] = fd_of(value);
+        front->wake_fds[n++] = fd_of(value);
     all = json_read_member(state, "endpoints");
     int r = 0;
     for (size_t at = 0; r == 0 && json_read_next(all, &at, &value);)
-        r = read_endpoint(supervisor, value);
+        r = read_endpoint(front, value);
     all = json_read_member(state, "generations");
     n = json_read_count(all);
-    if (n == 0 || n > SUPER_GENERATIONS)
+    if (n == 0 || n > FRONT_GENERATIONS)
         return -EINVAL;
     size_t slot = 0;
     for (size_t at = 0; r == 0 && json_read_next(all, &at, &value);)
-        r = read_generation(supervisor, value, slot++);
+        r = read_generation(front, value, slot++);
     if (r < 0)
         return r;
-    workers_init(
-        &supervisor->workers, &supervisor->loop, supervisor->generations[0]->conf->run_dir);
+    workers_init(workers, &front->loop, front->generations[0]->conf->run_dir);
     value = json_read_member(state, "managed");
-    r = value.n == 0 ? 0 : workers_restore(&supervisor->workers, value);
+    r = value.n == 0 ? 0 : workers_restore(workers, value);
     if (r == -EINVAL)
         log_warning("what the program before says of its workers is not understood");
     return r == -ENOMEM ? r : 0;
 }
 
-int reexec_read(struct supervisor *supervisor, int state_fd, char *error, size_t error_size)
+int reexec_read(struct front *front, struct reload *reload, struct workers *workers, int state_fd,
+    char *error, size_t error_size)
 {
     struct stat st;
     struct span state;
@@ -369,7 +371,7 @@ int reexec_read(struct supervisor *supervisor, int state_fd, char *error, size_t
     if (text != NULL && pread(state_fd, text, (size_t)st.st_size, 0) == st.st_size)
         r = record_scan(text, (size_t)st.st_size, &state);
     if (r == 0)
-        r = from_json(supervisor, state);
+        r = from_json(front, reload, workers, state);
     mem_free(text);
     close(state_fd);
     if (r < 0) {
@@ -377,6 +379,6 @@ int reexec_read(struct supervisor *supervisor, int state_fd, char *error, size_t
             error, error_size, "the state of the program before cannot be read: %s", strerror(-r));
         return r;
     }
-    supervisor->generations[0]->role = GENERATION_SERVING;
+    front->generations[0]->role = GENERATION_SERVING;
     return 0;
 }

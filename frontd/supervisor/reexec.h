@@ -1,36 +1,38 @@
 #pragma once
 
 /*
- * What the supervisor knows, for who comes after it: JSON with a version; members that a reader
- * does not know are skipped. For the program that is executed in its place it is in a memfd, and
- * the descriptors that it names stay open. For one that is started after this one was killed it is
- * the record in run_dir (record.h).
+ * What the supervisor knows, for the one that comes after it: JSON with a version; members that a
+ * reader does not know are skipped. For the program that is executed in its place it is in a memfd,
+ * and the descriptors that it names stay open. For one that is started after this one was killed it
+ * is the record in run_dir (record.h).
  */
 
-#include "frontd/supervisor/supervisor.h"
+#include "frontd/supervisor/front.h"
+#include "frontd/supervisor/reload.h"
+#include "frontd/supervisor/workers/workers.h"
 
-/* A program reads its own version only, and says so before it is executed (identity.h). Members may
- * be added without a new one. */
-enum { STATE_VERSION = 1 };
-
-/* Writes the state. Returns a descriptor of the caller's (close-on-exec, like all that it names),
- * or -errno. */
-int reexec_write(const struct supervisor *supervisor);
+/*
+ * Writes the state. Returns a descriptor of the caller's (close-on-exec, like all that it names),
+ * or -errno.
+ */
+int reexec_write(
+    const struct front *front, const struct reload *reload, const struct workers *workers);
 
 /*
  * Writes the record, before anything is done that it would have to tell: a shard hears who it is,
- * or serves, after that. Where it cannot be written, that is logged.
+ * or serves, after that. Where it cannot be written, that is logged. Without run_dir it does
+ * nothing.
  */
-void reexec_record(const struct supervisor *supervisor);
-
-/* There is nobody to be found any more. */
-void reexec_forget(const struct supervisor *supervisor);
+void reexec_write_record(const struct front *front, const struct reload *reload);
 
 /* Sets close-on-exec on everything that the state names, or clears it. */
-void reexec_keep_open(const struct supervisor *supervisor, int state_fd, bool open);
+void reexec_keep_open(
+    const struct front *front, const struct workers *workers, int state_fd, bool open);
 
 /*
- * Reads it: endpoints, generations with their shards, descriptors. state_fd: consumed. Returns 0,
- * or -errno with a message in `error`; what was read so far is in *supervisor, too.
+ * Reads it: endpoints, generations with their shards, descriptors, workers, and the reload in
+ * progress. state_fd: consumed. Returns 0, or -errno with a message in `error`; what was read so
+ * far is there, too.
  */
-int reexec_read(struct supervisor *supervisor, int state_fd, char *error, size_t error_size);
+int reexec_read(struct front *front, struct reload *reload, struct workers *workers, int state_fd,
+    char *error, size_t error_size);

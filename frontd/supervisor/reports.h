@@ -8,7 +8,7 @@
 
 #include "frontd/supervisor/record.h"
 
-enum { REPORTS_MAX = SUPER_GENERATIONS * CONF_SHARDS_MAX };
+enum { REPORTS_MAX = FRONT_GENERATIONS * CONF_SHARDS_MAX };
 
 /* A shard of the record that is alive. */
 struct reporter {

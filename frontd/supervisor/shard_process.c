@@ -23,8 +23,9 @@
 #include "common/log.h"
 #include "frontd/ipc/shm_beats.h"
 #include "frontd/supervisor/discard.h"
+#include "frontd/supervisor/generation.h"
 #include "frontd/supervisor/paths.h"
-#include "frontd/supervisor/reexec.h"
+#include "frontd/supervisor/sd_notify.h"
 #include "frontd/system/loop.h"
 
 enum {
@@ -44,7 +45,7 @@ static void on_restart(uv_timer_t *timer)
 
 static uv_loop_t *loop_of(const struct shard_process *process)
 {
-    return &process->generation->supervisor->loop;
+    return &process->generation->front->loop;
 }
 
 /* For the log: which shard of which generation. */
@@ -141,7 +142,7 @@ static uint64_t common_pools(const struct conf *conf, const struct conf *other)
 /* What a shard that is to take the place of others has to reach first. */
 static void put_serving(const struct generation *generation, struct ctl_start *start)
 {
-    const struct generation *serving = generation->supervisor->generations[0];
+    const struct generation *serving = generation->front->generations[0];
     if (generation->role != GENERATION_STARTING || serving == generation)
         return;
     if (!serving->stand_in)
@@ -155,7 +156,7 @@ static void put_serving(const struct generation *generation, struct ctl_start *s
 static int send_start(struct shard_process *process, int control)
 {
     struct generation *generation = process->generation;
-    struct supervisor *supervisor = generation->supervisor;
+    struct front *front = generation->front;
     struct ctl_message message = {0};
     struct ctl_start *start = &message.u.start;
     if (generation->share == NULL)
@@ -165,15 +166,15 @@ static int send_start(struct shard_process *process, int control)
     start->seat = process->seat;
     start->shard = process->shard;
     start->shards = generation->nprocesses;
-    memcpy(start->instance, supervisor->instance, sizeof(start->instance));
-    memcpy(start->conn_key, supervisor->conn_key, sizeof(start->conn_key));
-    snprintf(start->conf_name, sizeof(start->conf_name), "%s", supervisor->conf_name);
+    memcpy(start->instance, front->instance, sizeof(start->instance));
+    memcpy(start->conn_key, front->conn_key, sizeof(start->conn_key));
+    snprintf(start->conf_name, sizeof(start->conf_name), "%s", front->conf_name);
     start->table = *share_table(generation->share);
     put_serving(generation, start);
     int fds[CTL_START_FDS];
     fds[CTL_CONF] = generation->conf_fd;
     fds[CTL_SHARE] = generation->share_fd;
-    fds[CTL_WAKE] = supervisor->wake_fds[process->seat];
+    fds[CTL_WAKE] = front->wake_fds[process->seat];
     return send_fds(control, CTL_START, &message, fds, CTL_START_FDS);
 }
 
@@ -214,7 +215,7 @@ static int send_listeners(struct shard_process *process, int control)
         const struct conf_listener *listener = &conf->listeners[i];
         for (uint32_t a = 0; r == 0 && a < listener->naddresses; a++) {
             const struct endpoint *endpoint = endpoints_find(
-                &generation->supervisor->endpoints, &listener->addresses[a]);
+                &generation->front->endpoints, &listener->addresses[a]);
             if (endpoint != NULL) /* else it could not be bound */
                 r = send_sockets(process, control, i, endpoint, &message, fds);
         }
@@ -242,7 +243,7 @@ static void give_up_on(struct shard_process *process)
 static int link_shards(struct shard_process *one, enum ctl_type to_one, int type,
     struct shard_process *other, enum ctl_type to_other)
 {
-    const int *wake_fds = one->generation->supervisor->wake_fds;
+    const int *wake_fds = one->generation->front->wake_fds;
     int pair[2];
     if (socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
         return -errno;
@@ -273,10 +274,10 @@ int shard_process_hand_over(struct shard_process *from, struct shard_process *to
 /* Each two shards that run, whatever their generation, have a socket between them. */
 static int connect_peers(struct shard_process *process)
 {
-    struct supervisor *supervisor = process->generation->supervisor;
+    struct front *front = process->generation->front;
     int r = 0;
-    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
-        struct generation *generation = supervisor->generations[g];
+    for (size_t g = 0; g < FRONT_GENERATIONS; g++) {
+        struct generation *generation = front->generations[g];
         for (uint32_t i = 0; r == 0 && generation != NULL && i < generation->nprocesses; i++) {
             struct shard_process *other = &generation->processes[i];
             if (other != process && other->sock >= 0)
@@ -335,6 +336,7 @@ static void on_control(uv_poll_t *poll, int status, int events)
     (void)status;
     (void)events;
     struct shard_process *process = poll->data;
+    struct front *front = process->generation->front;
     struct ctl_message message;
     int fds[FDPASS_FDS_MAX];
     size_t nfds = 0;
@@ -351,7 +353,7 @@ static void on_control(uv_poll_t *poll, int status, int events)
     if (r == 0 && message.type == CTL_HUNG && process->state == SHARD_PROCESS_READY) {
         struct ctl_hung *hung = &message.u.hung;
         hung->file[sizeof(hung->file) - 1] = '\0';
-        workers_hung(&process->generation->supervisor->workers, hung->file, hung->late == 1);
+        front->ops->hung(front, hung->file, hung->late == 1);
         return;
     }
     if (r != -EPIPE && r != -ECONNRESET) {
@@ -432,6 +434,7 @@ int shard_process_adopt(struct shard_process *process, pid_t pid, int sock, bool
 
 static int spawn(struct shard_process *process)
 {
+    struct front *front = process->generation->front;
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
         return -errno;
@@ -455,11 +458,11 @@ static int spawn(struct shard_process *process)
     process->starting = 0;
     process->hung = false;
     process->mark = process_mark(pid, -1);
-    process->incarnation = ++process->generation->supervisor->incarnations;
+    process->incarnation = ++front->incarnations;
     if (process->generation->share != NULL)
         process->beats_before = share_beats(process->generation->share, process->seat);
     r = watch_control(process, pair[0]);
-    reexec_record(process->generation->supervisor);
+    front->ops->changed(front);
     struct ctl_message run = {0};
     if (r == 0)
         r = send_start(process, pair[0]);
@@ -523,7 +526,7 @@ void shard_process_lost(struct shard_process *process, int status)
     process->pid = -1;
     process->state = SHARD_PROCESS_DOWN;
     process->mark = (struct process_mark){0};
-    generation_reclaim(generation->supervisor);
+    generation_reclaim(generation->front);
 }
 
 void shard_process_ended(struct shard_process *process, int status)

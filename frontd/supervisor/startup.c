@@ -75,66 +75,64 @@ static int lock(int fd)
     return r;
 }
 
-int startup_lock_run_dir(struct supervisor *supervisor, const struct conf *conf)
+int startup_lock_run_dir(struct front *front, const struct conf *conf)
 {
     char error[512];
-    supervisor->run_dir_fd = folder_open(conf->run_dir, true, error, sizeof(error));
-    if (supervisor->run_dir_fd < 0) {
+    front->run_dir_fd = folder_open(conf->run_dir, true, error, sizeof(error));
+    if (front->run_dir_fd < 0) {
         log_error("run_dir %s", error);
         return -1;
     }
-    supervisor->lock_fd = folder_open_file(
-        supervisor->run_dir_fd, STARTUP_PID_FILE, O_RDWR | O_CREAT, 0640);
-    if (supervisor->lock_fd == -EPERM || supervisor->lock_fd == -ELOOP) {
+    front->lock_fd = folder_open_file(front->run_dir_fd, STARTUP_PID_FILE, O_RDWR | O_CREAT, 0640);
+    if (front->lock_fd == -EPERM || front->lock_fd == -ELOOP) {
         log_error("run_dir %s: " STARTUP_PID_FILE
                   " is not a plain file of the user who runs frontd alone: "
                   "remove it",
             conf->run_dir);
         return -1;
     }
-    if (supervisor->lock_fd < 0) {
+    if (front->lock_fd < 0) {
         log_error("run_dir %s: cannot open " STARTUP_PID_FILE ": %s", conf->run_dir,
-            strerror(-supervisor->lock_fd));
+            strerror(-front->lock_fd));
         return -1;
     }
-    if (lock(supervisor->lock_fd) < 0) {
+    if (lock(front->lock_fd) < 0) {
         log_error("run_dir %s: another frontd runs with it, see " STARTUP_PID_FILE " there",
             conf->run_dir);
-        close(supervisor->lock_fd);
-        supervisor->lock_fd = -1;
+        close(front->lock_fd);
+        front->lock_fd = -1;
         return -1;
     }
-    if (ftruncate(supervisor->lock_fd, 0) < 0 ||
-        dprintf(supervisor->lock_fd, "%ld\n", (long)getpid()) < 0)
+    if (ftruncate(front->lock_fd, 0) < 0 || dprintf(front->lock_fd, "%ld\n", (long)getpid()) < 0)
         log_warning(
             "run_dir %s: cannot write " STARTUP_PID_FILE ": %s", conf->run_dir, strerror(errno));
     return 0;
 }
 
-void startup_unlock_run_dir(struct supervisor *supervisor)
+void startup_unlock_run_dir(struct front *front)
 {
-    if (supervisor->run_dir_fd >= 0)
-        close(supervisor->run_dir_fd);
-    supervisor->run_dir_fd = -1;
-    if (supervisor->lock_fd < 0)
+    if (front->run_dir_fd >= 0)
+        close(front->run_dir_fd);
+    front->run_dir_fd = -1;
+    if (front->lock_fd < 0)
         return;
-    if (ftruncate(supervisor->lock_fd, 0) < 0)
+    if (ftruncate(front->lock_fd, 0) < 0)
         log_debug("cannot empty " STARTUP_PID_FILE ": %s", strerror(errno));
-    close(supervisor->lock_fd);
-    supervisor->lock_fd = -1;
+    close(front->lock_fd);
+    front->lock_fd = -1;
 }
 
-void startup_identity(struct supervisor *supervisor)
+void startup_identity(struct front *front)
 {
     uint32_t first;
     /* A front that is started anew does not begin where the last one did. */
     random_bytes(&first, sizeof(first));
-    supervisor->incarnations = first >> 1;
-    random_hex(supervisor->instance, sizeof(supervisor->instance) / 2);
-    startup_conn_key(supervisor);
+    front->incarnations = first >> 1;
+    random_hex(front->instance, sizeof(front->instance) / 2);
+    startup_conn_key(front);
 }
 
-void startup_conn_key(struct supervisor *supervisor)
+void startup_conn_key(struct front *front)
 {
-    random_bytes(supervisor->conn_key, sizeof(supervisor->conn_key));
+    random_bytes(front->conn_key, sizeof(front->conn_key));
 }

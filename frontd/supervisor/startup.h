@@ -2,7 +2,7 @@
 
 /* What the supervisor needs once, before anything runs. */
 
-#include "frontd/supervisor/supervisor.h"
+#include "frontd/supervisor/front.h"
 
 /* In run_dir: holds the number of the process, and is locked while it runs. */
 #define STARTUP_PID_FILE "frontd.pid"
@@ -20,13 +20,13 @@ void startup_warn_of_root(const struct conf *conf);
  * Makes run_dir, or looks at whose it is, and holds its PID file: one front for each run_dir.
  * Returns 0, or -1 and has logged why.
  */
-int startup_lock_run_dir(struct supervisor *supervisor, const struct conf *conf);
+int startup_lock_run_dir(struct front *front, const struct conf *conf);
 
 /* Lets go of run_dir and the PID file, which names nobody then. Nothing where it is not held. */
-void startup_unlock_run_dir(struct supervisor *supervisor);
+void startup_unlock_run_dir(struct front *front);
 
 /* Who this front is: its instance, the key of its connection ids, the numbers of its shards. */
-void startup_identity(struct supervisor *supervisor);
+void startup_identity(struct front *front);
 
 /* A key of connection ids that nobody can guess. */
-void startup_conn_key(struct supervisor *supervisor);
+void startup_conn_key(struct front *front);

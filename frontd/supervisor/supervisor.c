@@ -40,7 +40,7 @@ static void step(struct supervisor *supervisor, enum reload_event event);
 
 static struct generation *serving(const struct supervisor *supervisor)
 {
-    return supervisor->generations[0];
+    return supervisor->front.generations[0];
 }
 
 /* Why the reload that is in progress comes to nothing. */
@@ -57,7 +57,7 @@ __attribute__((format(printf, 2, 3))) static void blame(
 /* Whose program the shards of the reload in progress will be, as a name for the log. */
 static const char *next_program(const struct supervisor *supervisor)
 {
-    return supervisor->reload.upgrade ? supervisor->paths.exe : "frontd";
+    return supervisor->reload.upgrade ? supervisor->front.paths.exe : "frontd";
 }
 
 /* What `systemctl status` shows. */
@@ -86,8 +86,8 @@ static void close_handles(struct supervisor *supervisor)
 /* Frees a generation whose processes have all ended. */
 static void forget(struct supervisor *supervisor, struct generation *generation)
 {
-    size_t i = supervisor->generations[0] == generation ? 0 : 1;
-    supervisor->generations[i] = NULL;
+    size_t i = supervisor->front.generations[0] == generation ? 0 : 1;
+    supervisor->front.generations[i] = NULL;
     generation_close(generation);
 }
 
@@ -115,8 +115,8 @@ static void on_workers_gone(void *data)
 /* Stopping: workers go when no shard needs them any more; the loop ends when nobody is left. */
 static void stop_when_alone(struct supervisor *supervisor)
 {
-    for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
-        struct generation *generation = supervisor->generations[i];
+    for (size_t i = 0; i < FRONT_GENERATIONS; i++) {
+        struct generation *generation = supervisor->front.generations[i];
         if (generation != NULL && generation_alive(generation))
             return;
     }
@@ -131,19 +131,25 @@ static void stop_when_alone(struct supervisor *supervisor)
     if (workers_count(&supervisor->workers) > 0)
         return;
     log_sums(serving(supervisor));
-    for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
-        if (supervisor->generations[i] != NULL)
-            forget(supervisor, supervisor->generations[i]);
+    for (size_t i = 0; i < FRONT_GENERATIONS; i++) {
+        if (supervisor->front.generations[i] != NULL)
+            forget(supervisor, supervisor->front.generations[i]);
     }
     if (!uv_is_closing((uv_handle_t *)&supervisor->deadline) && supervisor->check.pid < 0)
         close_handles(supervisor);
 }
 
-void supervisor_shard_ready(struct supervisor *supervisor, struct generation *generation)
+static struct supervisor *supervisor_of(struct front *front)
 {
+    return container_of(front, struct supervisor, front);
+}
+
+static void on_shard_ready(struct front *front, struct generation *generation)
+{
+    struct supervisor *supervisor = supervisor_of(front);
     if (!generation_ready(generation))
         return;
-    if (generation->role == GENERATION_STARTING && supervisor->generations[1] == generation) {
+    if (generation->role == GENERATION_STARTING && supervisor->front.generations[1] == generation) {
         step(supervisor, RELOAD_ON_READY);
         return;
     }
@@ -156,8 +162,9 @@ void supervisor_shard_ready(struct supervisor *supervisor, struct generation *ge
     tell_status(supervisor);
 }
 
-void supervisor_shard_gone(struct supervisor *supervisor, struct generation *generation)
+static void on_shard_gone(struct front *front, struct generation *generation)
 {
+    struct supervisor *supervisor = supervisor_of(front);
     bool alive = generation_alive(generation);
     if (supervisor->reload.state == RELOAD_STOPPING) {
         stop_when_alone(supervisor);
@@ -170,14 +177,31 @@ void supervisor_shard_gone(struct supervisor *supervisor, struct generation *gen
     }
 }
 
+static void on_shards_changed(struct front *front)
+{
+    reexec_write_record(front, &supervisor_of(front)->reload);
+}
+
+static void on_worker_hung(struct front *front, const char *file, bool late)
+{
+    workers_hung(&supervisor_of(front)->workers, file, late);
+}
+
+static const struct generation_ops ops = {
+    .ready = on_shard_ready,
+    .gone = on_shard_gone,
+    .changed = on_shards_changed,
+    .hung = on_worker_hung,
+};
+
 static void on_deadline(uv_timer_t *timer)
 {
     struct supervisor *supervisor = timer->data;
     if (supervisor->reload.state == RELOAD_STOPPING) {
         log_warning("shards are still there after the drain limit, killing them");
-        for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
-            if (supervisor->generations[i] != NULL)
-                generation_kill(supervisor->generations[i]);
+        for (size_t i = 0; i < FRONT_GENERATIONS; i++) {
+            if (supervisor->front.generations[i] != NULL)
+                generation_kill(supervisor->front.generations[i]);
         }
         return;
     }
@@ -195,7 +219,7 @@ static void on_deadline(uv_timer_t *timer)
 static void set_deadline(struct supervisor *supervisor)
 {
     uint64_t at = supervisor->reload.deadline;
-    uint64_t now = uv_now(&supervisor->loop);
+    uint64_t now = uv_now(&supervisor->front.loop);
     if (supervisor->reload.state == RELOAD_STOPPING)
         return;
     if (at == UINT64_MAX)
@@ -207,11 +231,11 @@ static void set_deadline(struct supervisor *supervisor)
 static void on_look(uv_timer_t *timer)
 {
     struct supervisor *supervisor = timer->data;
-    uint64_t elapsed = uv_now(&supervisor->loop) - supervisor->looked_at;
-    supervisor->looked_at = uv_now(&supervisor->loop);
-    for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
-        if (supervisor->generations[i] != NULL)
-            generation_check(supervisor->generations[i], elapsed);
+    uint64_t elapsed = uv_now(&supervisor->front.loop) - supervisor->looked_at;
+    supervisor->looked_at = uv_now(&supervisor->front.loop);
+    for (size_t i = 0; i < FRONT_GENERATIONS; i++) {
+        if (supervisor->front.generations[i] != NULL)
+            generation_check(supervisor->front.generations[i], elapsed);
     }
 }
 
@@ -219,13 +243,13 @@ static void on_look(uv_timer_t *timer)
 
 static void do_check(struct supervisor *supervisor)
 {
-    supervisor->asked_at = uv_now(&supervisor->loop);
     log_info("%s: checking %s", supervisor->reload.upgrade ? "replacing the program" : "reloading",
-        supervisor->conf_name);
+        supervisor->front.conf_name);
     sd_notify_reloading(&supervisor->sd_notify);
     /* SIGHUP does not need the binary on disk, which may be gone, or not meant to be used yet. */
-    const char *exe = supervisor->reload.upgrade ? supervisor->paths.exe : PATHS_SELF;
-    int r = config_check_start(&supervisor->check, &supervisor->loop, exe, supervisor->conf_name);
+    const char *exe = supervisor->reload.upgrade ? supervisor->front.paths.exe : PATHS_SELF;
+    int r = config_check_start(
+        &supervisor->check, &supervisor->front.loop, exe, supervisor->front.conf_name);
     if (r < 0) {
         blame(supervisor, "cannot check the config: %s", strerror(-r));
         step(supervisor, RELOAD_ON_REFUSED);
@@ -241,15 +265,15 @@ static void do_end_check(struct supervisor *supervisor)
 static void do_execute(struct supervisor *supervisor)
 {
     supervisor->execute = true;
-    uv_stop(&supervisor->loop);
+    uv_stop(&supervisor->front.loop);
 }
 
 /* A program before wants a descriptor that shards hold while they live; any will do. */
 static void close_alive(struct supervisor *supervisor)
 {
-    if (supervisor->alive_fd >= 0)
-        close(supervisor->alive_fd);
-    supervisor->alive_fd = -1;
+    if (supervisor->front.alive_fd >= 0)
+        close(supervisor->front.alive_fd);
+    supervisor->front.alive_fd = -1;
 }
 
 /* This process becomes the binary on disk, which goes on in resume(). */
@@ -263,13 +287,13 @@ static void execute(struct supervisor *supervisor)
      * those that libuv has caught already are events before that. */
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, &before);
-    uv_run(&supervisor->loop, UV_RUN_NOWAIT);
+    uv_run(&supervisor->front.loop, UV_RUN_NOWAIT);
     if (supervisor->reload.state != RELOAD_CHECKING) { /* it was SIGTERM */
         sigprocmask(SIG_SETMASK, &before, NULL);
         return;
     }
-    supervisor->alive_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    int fd = reexec_write(supervisor);
+    supervisor->front.alive_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int fd = reexec_write(&supervisor->front, &supervisor->reload, &supervisor->workers);
     if (fd < 0) {
         close_alive(supervisor);
         sigprocmask(SIG_SETMASK, &before, NULL);
@@ -278,11 +302,11 @@ static void execute(struct supervisor *supervisor)
         return;
     }
     snprintf(number, sizeof(number), "%d", fd);
-    char *exe = supervisor->paths.exe;
-    char *argv[] = {exe, (char[]){"-c"}, (char *)(uintptr_t)supervisor->conf_name,
+    char *exe = supervisor->front.paths.exe;
+    char *argv[] = {exe, (char[]){"-c"}, (char *)(uintptr_t)supervisor->front.conf_name,
         (char[]){"--state"}, number, NULL};
     log_info("executing %s", exe);
-    reexec_keep_open(supervisor, fd, true);
+    reexec_keep_open(&supervisor->front, &supervisor->workers, fd, true);
     bool current = config_check_is_current(&supervisor->check, exe);
     int error = current ? -sd_listen_expose(&supervisor->sd_listen) : 0;
     if (current && error == 0) {
@@ -291,7 +315,7 @@ static void execute(struct supervisor *supervisor)
     }
     sigprocmask(SIG_SETMASK, &before, NULL);
     sd_listen_hide(&supervisor->sd_listen);
-    reexec_keep_open(supervisor, fd, false);
+    reexec_keep_open(&supervisor->front, &supervisor->workers, fd, false);
     close(fd);
     close_alive(supervisor);
     if (current)
@@ -326,8 +350,9 @@ static void do_start(struct supervisor *supervisor)
     struct generation *next = NULL;
     struct buf oddities = {0};
     const struct conf_findings findings = {.odd = keep_oddity, .data = &oddities};
-    supervisor->endpoints_before = supervisor->endpoints;
-    int r = conf_file_try(supervisor->conf_name, &findings, &text, &conf, error, sizeof(error));
+    supervisor->endpoints_before = supervisor->front.endpoints;
+    int r = conf_file_try(
+        supervisor->front.conf_name, &findings, &text, &conf, error, sizeof(error));
     tell_oddities(&oddities);
     if (r == 0) {
         bool stays = strcmp(conf->run_dir, serving(supervisor)->conf->run_dir) == 0;
@@ -335,11 +360,11 @@ static void do_start(struct supervisor *supervisor)
             snprintf(error, sizeof(error), "run_dir cannot change while the front runs: it is %s",
                 serving(supervisor)->conf->run_dir);
         if (stays && workers_prepare(&supervisor->workers, conf, error, sizeof(error)) == 0 &&
-            endpoints_bind(&supervisor->endpoints, conf, error, sizeof(error)) == 0 &&
-            endpoints_renew(&supervisor->endpoints, conf, error, sizeof(error)) == 0) {
+            endpoints_bind(&supervisor->front.endpoints, conf, error, sizeof(error)) == 0 &&
+            endpoints_renew(&supervisor->front.endpoints, conf, error, sizeof(error)) == 0) {
             workers_mend(&supervisor->workers);
             next = generation_new(
-                supervisor, conf, &text, serving(supervisor), error, sizeof(error));
+                &supervisor->front, conf, &text, serving(supervisor), error, sizeof(error));
         } else {
             conf_free(conf);
         }
@@ -347,22 +372,22 @@ static void do_start(struct supervisor *supervisor)
     }
     if (next == NULL) {
         blame(supervisor, "%s", error);
-        endpoints_roll_back(&supervisor->endpoints, &supervisor->endpoints_before);
+        endpoints_roll_back(&supervisor->front.endpoints, &supervisor->endpoints_before);
         step(supervisor, RELOAD_ON_REFUSED);
         return;
     }
     startup_warn_of_root(conf);
     supervisor->reload.drain = serving(supervisor)->conf->drain;
-    supervisor->generations[1] = next;
+    supervisor->front.generations[1] = next;
     generation_start(next);
 }
 
 static void do_abort(struct supervisor *supervisor)
 {
-    struct generation *next = supervisor->generations[1];
+    struct generation *next = supervisor->front.generations[1];
     next->role = GENERATION_STOPPING;
     generation_kill(next);
-    endpoints_roll_back(&supervisor->endpoints, &supervisor->endpoints_before);
+    endpoints_roll_back(&supervisor->front.endpoints, &supervisor->endpoints_before);
     if (!generation_alive(next)) {
         forget(supervisor, next);
         step(supervisor, RELOAD_ON_GONE);
@@ -372,37 +397,37 @@ static void do_abort(struct supervisor *supervisor)
 /* Workers, and paths in their commands, are those of the folder that has the name now. */
 static void enter_directory(const struct supervisor *supervisor)
 {
-    int r = paths_enter(&supervisor->paths);
+    int r = paths_enter(&supervisor->front.paths);
     if (r < 0)
         log_warning("the working directory %s: %s; new workers start in the one that it was",
-            supervisor->paths.cwd, strerror(-r));
+            supervisor->front.paths.cwd, strerror(-r));
 }
 
 static void do_leave(struct supervisor *supervisor)
 {
-    struct generation *old = supervisor->generations[0];
-    struct generation *next = supervisor->generations[1];
-    supervisor->generations[0] = next;
-    supervisor->generations[1] = old;
+    struct generation *old = supervisor->front.generations[0];
+    struct generation *next = supervisor->front.generations[1];
+    supervisor->front.generations[0] = next;
+    supervisor->front.generations[1] = old;
     supervisor->reason[0] = '\0';
     supervisor->announced = true;
     log_init(next->conf->log_level, next->conf->log_format, "supervisor");
     log_info("generation %llu serves: %u shards, %u listeners", (unsigned long long)next->number,
         next->nprocesses, next->conf->nlisteners);
-    int r = endpoints_listen(&supervisor->endpoints);
+    int r = endpoints_listen(&supervisor->front.endpoints);
     if (r < 0)
         log_error("cannot listen on all addresses: %s", strerror(-r));
     next->role = GENERATION_SERVING;
     old->role = GENERATION_LEAVING;
-    reexec_record(supervisor); /* before anybody does so */
+    reexec_write_record(&supervisor->front, &supervisor->reload); /* before anybody does so */
     generation_serve(next);
     generation_leave(old, next);
     if (!supervisor->reload.upgrade)
         enter_directory(supervisor);
     /* A new program leaves workers alone: what has changed waits for the next reload. */
     workers_apply(&supervisor->workers, next->conf, !supervisor->reload.upgrade);
-    endpoints_prune(&supervisor->endpoints, next->conf);
-    reexec_record(supervisor);
+    endpoints_prune(&supervisor->front.endpoints, next->conf);
+    reexec_write_record(&supervisor->front, &supervisor->reload);
     sd_listen_warn_unused(&supervisor->sd_listen, next->conf);
     sd_notify_ready(&supervisor->sd_notify);
     tell_status(supervisor);
@@ -414,17 +439,17 @@ static void do_leave(struct supervisor *supervisor)
 
 static void do_retire(struct supervisor *supervisor)
 {
-    if (supervisor->generations[1] != NULL)
-        generation_kill(supervisor->generations[1]);
+    if (supervisor->front.generations[1] != NULL)
+        generation_kill(supervisor->front.generations[1]);
 }
 
 static void do_finish(struct supervisor *supervisor)
 {
     workers_prune(&supervisor->workers);
-    reexec_record(supervisor);
+    reexec_write_record(&supervisor->front, &supervisor->reload);
     if (supervisor->reason[0] == '\0') {
         log_info("the old shards are gone, %llu ms after the signal",
-            (unsigned long long)(uv_now(&supervisor->loop) - supervisor->asked_at));
+            (unsigned long long)(uv_now(&supervisor->front.loop) - supervisor->reload.asked_at));
     } else { /* the old ones serve on; otherwise do_leave() has said it */
         sd_notify_ready(&supervisor->sd_notify);
         tell_status(supervisor);
@@ -437,9 +462,9 @@ static void do_stop(struct supervisor *supervisor)
     log_info("stopping: calls have %llu ms to end", (unsigned long long)drain);
     sd_notify_stopping(
         &supervisor->sd_notify, drain + 2ULL * RELOAD_GRACE_MS); /* once for the last kill */
-    for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
-        if (supervisor->generations[i] != NULL)
-            generation_drain(supervisor->generations[i]);
+    for (size_t i = 0; i < FRONT_GENERATIONS; i++) {
+        if (supervisor->front.generations[i] != NULL)
+            generation_drain(supervisor->front.generations[i]);
     }
     uv_timer_start(&supervisor->deadline, on_deadline, drain + RELOAD_GRACE_MS, 0);
     stop_when_alone(supervisor); /* none may be running */
@@ -461,7 +486,7 @@ static void step(struct supervisor *supervisor, enum reload_event event)
         {RELOAD_DO_LEAVE, do_leave},
         {RELOAD_DO_CHECK, do_check},
     };
-    unsigned actions = reload_step(&supervisor->reload, event, uv_now(&supervisor->loop));
+    unsigned actions = reload_step(&supervisor->reload, event, uv_now(&supervisor->front.loop));
     set_deadline(supervisor);
     /* At most the last of them steps again. */
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
@@ -512,8 +537,8 @@ static void check_is_over(struct supervisor *supervisor, int status)
 
 static struct shard_process *process_of(struct supervisor *supervisor, pid_t pid)
 {
-    for (size_t g = 0; g < SUPER_GENERATIONS; g++) {
-        struct generation *generation = supervisor->generations[g];
+    for (size_t g = 0; g < FRONT_GENERATIONS; g++) {
+        struct generation *generation = supervisor->front.generations[g];
         for (uint32_t i = 0; generation != NULL && i < generation->nprocesses; i++) {
             if (generation->processes[i].pid == pid)
                 return &generation->processes[i];
@@ -541,9 +566,9 @@ static void stop_now(struct supervisor *supervisor)
     log_info("stopping at once");
     supervisor->at_once = true;
     step(supervisor, RELOAD_ON_STOP);
-    for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
-        if (supervisor->generations[i] != NULL)
-            generation_kill(supervisor->generations[i]);
+    for (size_t i = 0; i < FRONT_GENERATIONS; i++) {
+        if (supervisor->front.generations[i] != NULL)
+            generation_kill(supervisor->front.generations[i]);
     }
     if (!supervisor->workers.ctx.stopping)
         workers_stop(&supervisor->workers, on_workers_gone, supervisor);
@@ -583,23 +608,23 @@ static int init_loop(struct supervisor *supervisor)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SIGUSR2, SIGUSR1};
     _Static_assert(ARRAY_LEN(numbers) == ARRAY_LEN(supervisor->signals), "one handle each");
-    int r = loop_init(&supervisor->loop);
+    int r = loop_init(&supervisor->front.loop);
     if (r < 0)
         return r;
-    CHECK(uv_timer_init(&supervisor->loop, &supervisor->deadline) == 0);
+    CHECK(uv_timer_init(&supervisor->front.loop, &supervisor->deadline) == 0);
     supervisor->deadline.data = supervisor;
-    CHECK(uv_timer_init(&supervisor->loop, &supervisor->look) == 0);
+    CHECK(uv_timer_init(&supervisor->front.loop, &supervisor->look) == 0);
     supervisor->look.data = supervisor;
-    supervisor->looked_at = uv_now(&supervisor->loop);
+    supervisor->looked_at = uv_now(&supervisor->front.loop);
     CHECK(uv_timer_start(&supervisor->look, on_look, SHARE_BEAT_MS, SHARE_BEAT_MS) == 0);
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
-        CHECK(uv_signal_init(&supervisor->loop, &supervisor->signals[i]) == 0);
+        CHECK(uv_signal_init(&supervisor->front.loop, &supervisor->signals[i]) == 0);
         supervisor->signals[i].data = supervisor;
         r = uv_signal_start(&supervisor->signals[i], on_signal, numbers[i]);
         if (r < 0)
             return r;
     }
-    sd_notify_start(&supervisor->sd_notify, &supervisor->loop);
+    sd_notify_start(&supervisor->sd_notify, &supervisor->front.loop);
     supervisor->loop_open = true;
     /* A program that was executed in place had them blocked until now. */
     sigset_t none;
@@ -613,16 +638,15 @@ static void meet_manager(struct supervisor *supervisor)
 {
     sd_notify_init(&supervisor->sd_notify);
     sd_listen_take(&supervisor->sd_listen);
-    supervisor->endpoints.sd_listen = &supervisor->sd_listen;
+    supervisor->front.endpoints.sd_listen = &supervisor->sd_listen;
 }
 
 /* What was found serves on; a reload then makes shards of this program and this config. */
 static void go_on_with_found(struct supervisor *supervisor)
 {
-    struct generation *old = supervisor->generations[1];
-    supervisor->asked_at = uv_now(&supervisor->loop);
+    struct generation *old = supervisor->front.generations[1];
     supervisor->reload.drain = serving(supervisor)->conf->drain;
-    reload_found(&supervisor->reload, old != NULL, uv_now(&supervisor->loop));
+    reload_found(&supervisor->reload, old != NULL, uv_now(&supervisor->front.loop));
     set_deadline(supervisor);
     generation_serve(serving(supervisor));
     sd_notify_ready(&supervisor->sd_notify);
@@ -653,7 +677,7 @@ static int start(struct supervisor *supervisor, struct conf *conf, const struct 
     char error[512];
     bool found = false;
     bool lost = false;
-    supervisor->connections_each = startup_raise_fd_limit(conf);
+    supervisor->front.connections_each = startup_raise_fd_limit(conf);
     startup_warn_of_root(conf);
     int r = paths_try_self();
     if (r < 0) {
@@ -665,47 +689,47 @@ static int start(struct supervisor *supervisor, struct conf *conf, const struct 
     if (r < 0)
         log_error("cannot start: %s", log_error_text(r));
     else
-        r = startup_lock_run_dir(supervisor, conf); /* from here on signals may come */
+        r = startup_lock_run_dir(&supervisor->front, conf); /* from here on signals may come */
     if (r < 0) {
         conf_free(conf);
         return r;
     }
-    workers_init(&supervisor->workers, &supervisor->loop, conf->run_dir);
+    workers_init(&supervisor->workers, &supervisor->front.loop, conf->run_dir);
     error[0] = '\0';
-    r = adopt_shards(supervisor, conf, &found, &lost, error, sizeof(error));
+    r = adopt_shards(&supervisor->front, conf, &found, &lost, error, sizeof(error));
     if (r == 0 && !found)
-        startup_identity(supervisor);
+        startup_identity(&supervisor->front);
     if (r < 0 && error[0] == '\0')
         snprintf(error, sizeof(error), "cannot start: %s", strerror(-r));
     if (r == 0 && !found)
         r = workers_prepare(&supervisor->workers, conf, error, sizeof(error));
     if (r == 0 && !found)
-        r = endpoints_bind(&supervisor->endpoints, conf, error, sizeof(error));
+        r = endpoints_bind(&supervisor->front.endpoints, conf, error, sizeof(error));
     if (r == -EADDRINUSE && lost)
         add_hint(error, sizeof(error));
     if (r == 0 && !found)
-        r = endpoints_listen(&supervisor->endpoints);
+        r = endpoints_listen(&supervisor->front.endpoints);
     if (r == 0 && !found)
         sd_listen_warn_unused(&supervisor->sd_listen, conf);
     if (r < 0 || found)
         conf_free(conf);
     if (r == 0 && !found) {
-        supervisor->generations[0] = generation_new(
-            supervisor, conf, text, NULL, error, sizeof(error));
-        r = supervisor->generations[0] == NULL ? -ENOMEM : 0;
+        supervisor->front.generations[0] = generation_new(
+            &supervisor->front, conf, text, NULL, error, sizeof(error));
+        r = supervisor->front.generations[0] == NULL ? -ENOMEM : 0;
     }
     if (r < 0) {
         log_error("%s", error);
-        if (supervisor->generations[0] ==
+        if (supervisor->front.generations[0] ==
             NULL) /* else the paths are those of shards that serve on */
-            endpoints_prune(&supervisor->endpoints, NULL);
+            endpoints_prune(&supervisor->front.endpoints, NULL);
         return r;
     }
     workers_apply(&supervisor->workers, serving(supervisor)->conf, true);
     if (found)
         go_on_with_found(supervisor);
     else
-        generation_serve(supervisor->generations[0]);
+        generation_serve(supervisor->front.generations[0]);
     return 0;
 }
 
@@ -713,10 +737,10 @@ static int start(struct supervisor *supervisor, struct conf *conf, const struct 
 static void open_run_dir_again(struct supervisor *supervisor, const struct conf *conf)
 {
     char error[512];
-    supervisor->run_dir_fd = folder_open(conf->run_dir, false, error, sizeof(error));
-    if (supervisor->run_dir_fd < 0)
+    supervisor->front.run_dir_fd = folder_open(conf->run_dir, false, error, sizeof(error));
+    if (supervisor->front.run_dir_fd < 0)
         log_error("run_dir %s; should this process be killed, its shards are not found", error);
-    reexec_record(supervisor);
+    reexec_write_record(&supervisor->front, &supervisor->reload);
 }
 
 /* From here on it can do what it needs, and nothing else. */
@@ -734,8 +758,8 @@ static void shed_privileges(void)
  */
 static void start_again(struct supervisor *supervisor)
 {
-    char *argv[] = {
-        supervisor->paths.exe, (char[]){"-c"}, (char *)(uintptr_t)supervisor->conf_name, NULL};
+    char *argv[] = {supervisor->front.paths.exe, (char[]){"-c"},
+        (char *)(uintptr_t)supervisor->front.conf_name, NULL};
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, NULL); /* they wait for the new program */
@@ -754,9 +778,10 @@ static int resume(struct supervisor *supervisor, int state_fd)
     log_init(LOG_INFO, LOG_TEXT, "supervisor");
     meet_manager(supervisor);
     int r = init_loop(supervisor);
-    supervisor->conf_name = supervisor->paths.conf;
+    supervisor->front.conf_name = supervisor->front.paths.conf;
     if (r == 0)
-        r = reexec_read(supervisor, state_fd, error, sizeof(error));
+        r = reexec_read(&supervisor->front, &supervisor->reload, &supervisor->workers, state_fd,
+            error, sizeof(error));
     else
         snprintf(error, sizeof(error), "%s", strerror(-r));
     if (r < 0) {
@@ -767,7 +792,7 @@ static int resume(struct supervisor *supervisor, int state_fd)
     const struct conf *conf = serving(supervisor)->conf;
     log_init(conf->log_level, conf->log_format, "supervisor");
     shed_privileges();
-    supervisor->connections_each = startup_raise_fd_limit(conf);
+    supervisor->front.connections_each = startup_raise_fd_limit(conf);
     supervisor->announced = true;
     open_run_dir_again(supervisor, conf);
     workers_apply(&supervisor->workers, conf, false);
@@ -784,13 +809,14 @@ static int load_and_start(struct supervisor *supervisor)
     char error[512];
     struct buf oddities = {0};
     const struct conf_findings findings = {.odd = keep_oddity, .data = &oddities};
-    int r = conf_file_try(supervisor->conf_name, &findings, &text, &conf, error, sizeof(error));
+    int r = conf_file_try(
+        supervisor->front.conf_name, &findings, &text, &conf, error, sizeof(error));
     if (r < 0) {
         fprintf(stderr, "%s%s\n", log_priority(LOG_ERROR), error);
         buf_deinit(&oddities);
         return r;
     }
-    supervisor->conf_name = supervisor->paths.conf;
+    supervisor->front.conf_name = supervisor->front.paths.conf;
     log_init(conf->log_level, conf->log_format, "supervisor");
     tell_oddities(&oddities);
     meet_manager(supervisor);
@@ -802,34 +828,31 @@ static int load_and_start(struct supervisor *supervisor)
 
 static void finish(struct supervisor *supervisor)
 {
-    CHECK(uv_loop_close(&supervisor->loop) == 0);
+    CHECK(uv_loop_close(&supervisor->front.loop) == 0);
     strays_end(supervisor->at_once);
-    endpoints_prune(&supervisor->endpoints, NULL);
+    endpoints_prune(&supervisor->front.endpoints, NULL);
     sd_listen_deinit(&supervisor->sd_listen);
-    for (size_t i = 0; i < SHARE_SEATS; i++) {
-        if (supervisor->wake_fds[i] >= 0)
-            close(supervisor->wake_fds[i]);
-    }
-    reexec_forget(supervisor);
-    startup_unlock_run_dir(supervisor);
+    front_close_wakes(&supervisor->front);
+    record_forget(supervisor->front.run_dir_fd);
+    startup_unlock_run_dir(&supervisor->front);
     log_info("stopped");
 }
 
 /* It did not come to run: whatever processes there are serve on. */
 static void give_up(struct supervisor *supervisor)
 {
-    startup_unlock_run_dir(supervisor);
+    startup_unlock_run_dir(&supervisor->front);
     if (!supervisor->loop_open)
         return;
     if (supervisor->workers.ctx.loop != NULL)
         workers_close(&supervisor->workers);
-    for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
-        if (supervisor->generations[i] != NULL)
-            forget(supervisor, supervisor->generations[i]);
+    for (size_t i = 0; i < FRONT_GENERATIONS; i++) {
+        if (supervisor->front.generations[i] != NULL)
+            forget(supervisor, supervisor->front.generations[i]);
     }
     close_handles(supervisor);
-    uv_run(&supervisor->loop, UV_RUN_DEFAULT);
-    CHECK(uv_loop_close(&supervisor->loop) == 0);
+    uv_run(&supervisor->front.loop, UV_RUN_DEFAULT);
+    CHECK(uv_loop_close(&supervisor->front.loop) == 0);
 }
 
 int supervisor_run(char **argv, const char *conf_name, int state_fd)
@@ -837,19 +860,17 @@ int supervisor_run(char **argv, const char *conf_name, int state_fd)
     static struct supervisor only; /* what is there without asking can be gone on with */
     struct supervisor *supervisor = &only;
     log_set_bound(LINES_AT_ONCE, LINES_A_SECOND);
-    paths_find(&supervisor->paths, argv[0], conf_name);
-    supervisor->conf_name = conf_name;
-    supervisor->lock_fd = supervisor->run_dir_fd = supervisor->alive_fd = -1;
-    for (size_t i = 0; i < SHARE_SEATS; i++)
-        supervisor->wake_fds[i] = -1;
+    paths_find(&supervisor->front.paths, argv[0], conf_name);
+    supervisor->front.conf_name = conf_name;
+    front_init(&supervisor->front, &ops);
     reload_init(&supervisor->reload);
     config_check_init(&supervisor->check);
     signal(SIGPIPE, SIG_IGN);
     strays_collect();
     int r = state_fd < 0 ? load_and_start(supervisor) : resume(supervisor, state_fd);
     if (r == 0) {
-        for (uv_run(&supervisor->loop, UV_RUN_DEFAULT); supervisor->execute;
-             uv_run(&supervisor->loop, UV_RUN_DEFAULT))
+        for (uv_run(&supervisor->front.loop, UV_RUN_DEFAULT); supervisor->execute;
+             uv_run(&supervisor->front.loop, UV_RUN_DEFAULT))
             execute(supervisor);
         finish(supervisor);
     } else {

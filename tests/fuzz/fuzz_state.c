@@ -41,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     uint64_t seats = 0;
     CHECK(memchr(record->instance, 0, sizeof(record->instance)) != NULL);
-    CHECK(record->ngenerations > 0 && record->ngenerations <= SUPER_GENERATIONS);
+    CHECK(record->ngenerations > 0 && record->ngenerations <= FRONT_GENERATIONS);
     for (size_t i = 0; i < record->ngenerations; i++)
         check_generation(&record->generations[i], &seats);
     CHECK(record->nendpoints <= RECORD_ENDPOINTS_MAX);

@@ -12,6 +12,7 @@
 #include "frontd/config/parse.h"
 #include "frontd/supervisor/record.h"
 #include "frontd/supervisor/reexec.h"
+#include "frontd/supervisor/supervisor.h"
 #include "frontd/system/folder.h"
 
 static char base[64];
@@ -182,30 +183,26 @@ Test(record, files)
     cr_expect_null(record);
 }
 
-static struct supervisor *make_super(void)
+static struct supervisor *make_supervisor(void)
 {
     struct supervisor *supervisor = mem_zalloc(sizeof(*supervisor));
     cr_assert_not_null(supervisor);
-    CHECK(uv_loop_init(&supervisor->loop) == 0);
-    supervisor->conf_name = "/nowhere/frontd.yaml";
-    supervisor->endpoints.sd_listen = &supervisor->sd_listen;
-    supervisor->lock_fd = supervisor->alive_fd = -1;
-    supervisor->run_dir_fd = dir;
-    for (size_t i = 0; i < SHARE_SEATS; i++)
-        supervisor->wake_fds[i] = -1;
-    memcpy(supervisor->instance, "0123456789abcdef0123456789abcdef", 33);
+    CHECK(uv_loop_init(&supervisor->front.loop) == 0);
+    supervisor->front.conf_name = "/nowhere/frontd.yaml";
+    supervisor->front.endpoints.sd_listen = &supervisor->sd_listen;
+    front_init(&supervisor->front, NULL);
+    supervisor->front.run_dir_fd = dir;
+    memcpy(supervisor->front.instance, "0123456789abcdef0123456789abcdef", 33);
     return supervisor;
 }
 
-static void free_super(struct supervisor *supervisor)
+static void free_supervisor(struct supervisor *supervisor)
 {
-    generation_close(supervisor->generations[0]);
-    CHECK(uv_run(&supervisor->loop, UV_RUN_DEFAULT) == 0 && uv_loop_close(&supervisor->loop) == 0);
-    endpoints_prune(&supervisor->endpoints, NULL);
-    for (size_t i = 0; i < SHARE_SEATS; i++) {
-        if (supervisor->wake_fds[i] >= 0)
-            close(supervisor->wake_fds[i]);
-    }
+    generation_close(supervisor->front.generations[0]);
+    CHECK(uv_run(&supervisor->front.loop, UV_RUN_DEFAULT) == 0 &&
+          uv_loop_close(&supervisor->front.loop) == 0);
+    endpoints_prune(&supervisor->front.endpoints, NULL);
+    front_close_wakes(&supervisor->front);
     mem_free(supervisor);
 }
 
@@ -323,20 +320,20 @@ Test(record, parsed_without_memory)
 Test(record, what_was_written_is_read)
 {
     char error[512] = "";
-    struct supervisor *supervisor = make_super();
+    struct supervisor *supervisor = make_supervisor();
     struct conf *conf;
     struct buf text = {0};
     struct stat st;
     cr_assert_eq(
         conf_parse("x", config, strlen(config), &conf, error, sizeof(error)), 0, "%s", error);
     cr_assert_eq(buf_append(&text, config, strlen(config)), 0);
-    supervisor->generations[0] = generation_new(
-        supervisor, conf, &text, NULL, error, sizeof(error));
-    cr_assert_not_null(supervisor->generations[0], "%s", error);
+    supervisor->front.generations[0] = generation_new(
+        &supervisor->front, conf, &text, NULL, error, sizeof(error));
+    cr_assert_not_null(supervisor->front.generations[0], "%s", error);
     buf_deinit(&text);
-    struct generation *generation = supervisor->generations[0];
+    struct generation *generation = supervisor->front.generations[0];
     generation->role = GENERATION_SERVING;
-    supervisor->incarnations = UINT64_MAX;
+    supervisor->front.incarnations = UINT64_MAX;
     generation->processes[1].pid = getpid();
     generation->processes[1].mark = process_mark(getpid(), -1);
     generation->processes[1].incarnation = 4711;
@@ -344,8 +341,8 @@ Test(record, what_was_written_is_read)
     int sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     uint64_t cookie = endpoint_cookie(sock);
     cr_assert_neq(cookie, 0);
-    cr_assert_eq(endpoints_add(&supervisor->endpoints, &address, sock), 0);
-    reexec_record(supervisor);
+    cr_assert_eq(endpoints_add(&supervisor->front.endpoints, &address, sock), 0);
+    reexec_write_record(&supervisor->front, &supervisor->reload);
 
     /* Where there is no memory for all of it the file that is there stays. */
     static const char before[] = "as before";
@@ -356,7 +353,7 @@ Test(record, what_was_written_is_read)
         cr_assert_lt(n, 100);
         size_t in_use = mem_in_use();
         mem_fail_after(n);
-        reexec_record(supervisor);
+        reexec_write_record(&supervisor->front, &supervisor->reload);
         mem_fail_after(-1);
         cr_assert_eq(mem_in_use(), in_use);
         int fd = openat(dir, RECORD_NAME, O_RDONLY | O_CLOEXEC);
@@ -370,7 +367,7 @@ Test(record, what_was_written_is_read)
     cr_assert(
         fstatat(dir, RECORD_NAME, &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_mode & 07777) == 0600);
     cr_assert_eq(record_read(dir, &record), 0);
-    cr_expect_str_eq(record->instance, supervisor->instance);
+    cr_expect_str_eq(record->instance, supervisor->front.instance);
     cr_expect_eq(record->incarnations, UINT64_MAX);
     cr_expect_eq(record->last_generation, 1);
     cr_assert_eq(record->ngenerations, 1);
@@ -395,7 +392,7 @@ Test(record, what_was_written_is_read)
     cr_expect_null(record_find_socket(record, 0), "what has no cookie is nothing");
     record_free(record);
 
-    reexec_forget(supervisor);
+    record_forget(supervisor->front.run_dir_fd);
     cr_expect_eq(record_read(dir, &record), -ENOENT);
-    free_super(supervisor);
+    free_supervisor(supervisor);
 }

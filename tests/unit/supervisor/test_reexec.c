@@ -14,6 +14,7 @@
 
 #include "common/alloc.h"
 #include "frontd/supervisor/reexec.h"
+#include "frontd/supervisor/supervisor.h"
 
 /* Where the descriptors are that the state names. */
 enum {
@@ -127,12 +128,10 @@ static size_t make_state(char *out, size_t size)
 static void begin(void)
 {
     supervisor = mem_zalloc(sizeof(*supervisor));
-    CHECK(supervisor != NULL && uv_loop_init(&supervisor->loop) == 0);
-    supervisor->conf_name = "/nowhere/frontd.yaml";
-    supervisor->endpoints.sd_listen = &supervisor->sd_listen;
-    supervisor->lock_fd = supervisor->run_dir_fd = supervisor->alive_fd = -1;
-    for (size_t i = 0; i < SHARE_SEATS; i++)
-        supervisor->wake_fds[i] = -1;
+    CHECK(supervisor != NULL && uv_loop_init(&supervisor->front.loop) == 0);
+    supervisor->front.conf_name = "/nowhere/frontd.yaml";
+    supervisor->front.endpoints.sd_listen = &supervisor->sd_listen;
+    front_init(&supervisor->front, NULL);
     reload_init(&supervisor->reload);
     config_check_init(&supervisor->check);
 }
@@ -140,14 +139,15 @@ static void begin(void)
 /* Lets go of all that was read; closes every descriptor that was placed. */
 static void end(void)
 {
-    for (size_t i = 0; i < SUPER_GENERATIONS; i++) {
-        if (supervisor->generations[i] != NULL)
-            generation_close(supervisor->generations[i]);
+    for (size_t i = 0; i < FRONT_GENERATIONS; i++) {
+        if (supervisor->front.generations[i] != NULL)
+            generation_close(supervisor->front.generations[i]);
     }
     if (supervisor->workers.ctx.loop != NULL)
         workers_close(&supervisor->workers);
-    CHECK(uv_run(&supervisor->loop, UV_RUN_DEFAULT) == 0 && uv_loop_close(&supervisor->loop) == 0);
-    endpoints_prune(&supervisor->endpoints, NULL);
+    CHECK(uv_run(&supervisor->front.loop, UV_RUN_DEFAULT) == 0 &&
+          uv_loop_close(&supervisor->front.loop) == 0);
+    endpoints_prune(&supervisor->front.endpoints, NULL);
     mem_free(supervisor);
     for (int fd = FD_LOCK; fd < FD_LIMIT; fd++)
         close(fd);
@@ -175,7 +175,8 @@ TestSuite(state, .init = set_up, .fini = tear_down, .timeout = 300);
 static int read_text(const char *text, size_t n)
 {
     char error[512];
-    return reexec_read(supervisor, memfd_of(text, n), error, sizeof(error));
+    return reexec_read(&supervisor->front, &supervisor->reload, &supervisor->workers,
+        memfd_of(text, n), error, sizeof(error));
 }
 
 /* Whether all that is in `part` is in `whole`, too. */
@@ -209,28 +210,28 @@ Test(state, what_was_written_is_read)
     size_t n = make_state(text, sizeof(text));
     cr_assert_eq(read_text(text, n), 0);
 
-    cr_assert_str_eq(supervisor->instance, "0123456789abcdef0123456789abcdef");
+    cr_assert_str_eq(supervisor->front.instance, "0123456789abcdef0123456789abcdef");
     for (unsigned i = 0; i < IDS_KEY_SIZE; i++)
-        cr_assert_eq(supervisor->conn_key[i], i * 0x11);
-    cr_assert_eq(supervisor->incarnations, UINT64_MAX);
+        cr_assert_eq(supervisor->front.conn_key[i], i * 0x11);
+    cr_assert_eq(supervisor->front.incarnations, UINT64_MAX);
     cr_assert_eq(supervisor->reload.state, RELOAD_CHECKING);
     cr_assert(supervisor->reload.upgrade && supervisor->reload.pending == RELOAD_ON_UPGRADE);
-    cr_assert_str_eq(supervisor->paths.exe, "/opt/\xfc/f", "any bytes but NUL");
-    cr_assert_str_eq(supervisor->paths.cwd, "/srv");
-    cr_assert(supervisor->lock_fd == FD_LOCK && supervisor->alive_fd == -1);
+    cr_assert_str_eq(supervisor->front.paths.exe, "/opt/\xfc/f", "any bytes but NUL");
+    cr_assert_str_eq(supervisor->front.paths.cwd, "/srv");
+    cr_assert(supervisor->front.lock_fd == FD_LOCK && supervisor->front.alive_fd == -1);
     cr_assert_eq(fcntl(FD_ALIVE, F_GETFD), -1, "it is of no use, and closed");
     place(open("/dev/null", O_RDWR | O_CLOEXEC), FD_ALIVE);
-    supervisor->alive_fd = FD_ALIVE; /* for a program before */
-    cr_assert(supervisor->wake_fds[0] == FD_WAKE && supervisor->wake_fds[1] == -1 &&
-              supervisor->wake_fds[2] == FD_WAKE_TOO && supervisor->wake_fds[3] == -1);
-    cr_assert_eq(supervisor->endpoints.count, 2);
-    const struct endpoint *local = &supervisor->endpoints.all[1];
-    cr_assert(supervisor->endpoints.all[0].count == 2 &&
-              supervisor->endpoints.all[0].fds[1] == FD_TCP_TOO);
-    cr_assert(!supervisor->endpoints.all[0].shared && local->shared && local->count == 1);
+    supervisor->front.alive_fd = FD_ALIVE; /* for a program before */
+    cr_assert(supervisor->front.wake_fds[0] == FD_WAKE && supervisor->front.wake_fds[1] == -1 &&
+              supervisor->front.wake_fds[2] == FD_WAKE_TOO && supervisor->front.wake_fds[3] == -1);
+    cr_assert_eq(supervisor->front.endpoints.count, 2);
+    const struct endpoint *local = &supervisor->front.endpoints.all[1];
+    cr_assert(supervisor->front.endpoints.all[0].count == 2 &&
+              supervisor->front.endpoints.all[0].fds[1] == FD_TCP_TOO);
+    cr_assert(!supervisor->front.endpoints.all[0].shared && local->shared && local->count == 1);
     cr_assert(local->dev == 7 && local->ino == 9007199254740993);
-    cr_assert_null(supervisor->generations[1]);
-    const struct generation *generation = supervisor->generations[0];
+    cr_assert_null(supervisor->front.generations[1]);
+    const struct generation *generation = supervisor->front.generations[0];
     cr_assert(generation->role == GENERATION_SERVING && generation->number == 12);
     cr_assert(generation->conf_fd == FD_CONF && generation->share_fd == FD_SHARE);
     cr_assert_not_null(generation->share);
@@ -246,7 +247,7 @@ Test(state, what_was_written_is_read)
 
     /* And what is read can be written again. */
     struct stat st;
-    int fd = reexec_write(supervisor);
+    int fd = reexec_write(&supervisor->front, &supervisor->reload, &supervisor->workers);
     cr_assert_geq(fd, 0);
     cr_assert(fcntl(fd, F_GETFD) & FD_CLOEXEC);
     cr_assert_eq(fstat(fd, &st), 0);
@@ -279,9 +280,10 @@ Test(state, what_json_c_writes_is_read)
     cr_assert_not_null(strstr(written, "\"\\/\\n"));
     cr_assert_eq(read_text(written, strlen(written)), 0);
     json_object_put(json);
-    cr_assert_str_eq(supervisor->instance, "0123456789abcdef0123456789abcdef");
-    cr_assert(supervisor->incarnations == UINT64_MAX && supervisor->endpoints.count == 2);
-    cr_assert_eq(supervisor->generations[0]->processes[0].pid, sleeper);
+    cr_assert_str_eq(supervisor->front.instance, "0123456789abcdef0123456789abcdef");
+    cr_assert(
+        supervisor->front.incarnations == UINT64_MAX && supervisor->front.endpoints.count == 2);
+    cr_assert_eq(supervisor->front.generations[0]->processes[0].pid, sleeper);
     cr_assert(supervisor->workers.found && !list_empty(&supervisor->workers.ctx.pools));
     end();
     cr_assert_eq(mem_in_use(), in_use_before);
@@ -298,7 +300,7 @@ Test(state, written_without_memory)
     long n = 0;
     for (int fd = -ENOMEM; fd < 0; n++) {
         mem_fail_after(n);
-        fd = reexec_write(supervisor);
+        fd = reexec_write(&supervisor->front, &supervisor->reload, &supervisor->workers);
         mem_fail_after(-1);
         cr_assert(fd == -ENOMEM || fd > 0, "allocation %ld: %d", n, fd);
         cr_assert_eq(mem_in_use(), before);
@@ -323,7 +325,7 @@ Test(state, read_without_memory)
         r = read_text(text, length);
         mem_fail_after(-1);
         cr_assert(r == 0 || r == -ENOMEM || r == -EINVAL, "allocation %ld: %d", n, r);
-        cr_assert(r < 0 || supervisor->generations[0]->nprocesses == 2, "allocation %ld", n);
+        cr_assert(r < 0 || supervisor->front.generations[0]->nprocesses == 2, "allocation %ld", n);
         cr_assert_lt(n, 10000);
         end();
         cr_assert_eq(mem_in_use(), in_use_before, "allocation %ld", n);
@@ -345,7 +347,7 @@ Test(state, exactly_what_it_names_is_kept_open)
         cr_assert_eq(fcntl(fd, F_SETFD, 0), 0);
     cr_assert_eq(read_text(text, make_state(text, sizeof(text))), 0);
     place(open("/dev/null", O_RDWR | O_CLOEXEC), FD_ALIVE);
-    supervisor->alive_fd = FD_ALIVE;
+    supervisor->front.alive_fd = FD_ALIVE;
     place(open("/dev/null", O_CLOEXEC), FD_STATE);
     place(open("/dev/null", O_CLOEXEC), FD_STATE + 1); /* of no concern */
     for (int fd = FD_LOCK; fd <= FD_STATE + 1; fd++)
@@ -354,10 +356,10 @@ Test(state, exactly_what_it_names_is_kept_open)
     for (int fd = 0; fd < FD_LIMIT; fd++)
         before[fd] = is_kept(fd);
     for (int round = 0; round < 2; round++) {
-        reexec_keep_open(supervisor, FD_STATE, true);
+        reexec_keep_open(&supervisor->front, &supervisor->workers, FD_STATE, true);
         for (int fd = 0; fd < FD_LIMIT; fd++)
             cr_assert_eq(is_kept(fd), before[fd] || (fd >= FD_LOCK && fd <= FD_STATE), "%d", fd);
-        reexec_keep_open(supervisor, FD_STATE, false);
+        reexec_keep_open(&supervisor->front, &supervisor->workers, FD_STATE, false);
         for (int fd = 0; fd < FD_LIMIT; fd++)
             cr_assert_eq(is_kept(fd), before[fd], "%d", fd);
     }
@@ -390,7 +392,7 @@ Test(state, without_a_key_of_connection_ids_there_is_a_new_one)
         make_state(text, sizeof(text));
         replace(text, sizeof(text), key, instead[i]);
         cr_assert_eq(read_text(text, strlen(text)), 0, "row %zu", i);
-        memcpy(keys[i], supervisor->conn_key, IDS_KEY_SIZE);
+        memcpy(keys[i], supervisor->front.conn_key, IDS_KEY_SIZE);
         for (size_t k = 0; k < i; k++)
             cr_expect_neq(memcmp(keys[i], keys[k], IDS_KEY_SIZE), 0, "rows %zu, %zu", i, k);
         cr_expect(keys[i][0] != 0 || keys[i][1] != 0x11 || keys[i][2] != 0x22, "row %zu", i);

@@ -1,0 +1,30 @@
+#include "frontd/supervisor/front.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+void front_init(struct front *front, const struct generation_ops *ops)
+{
+    front->ops = ops;
+    front->run_dir_fd = front->lock_fd = front->alive_fd = -1;
+    for (size_t i = 0; i < SHARE_SEATS; i++)
+        front->wake_fds[i] = -1;
+}
+
+int front_make_wake(struct front *front, uint32_t seat)
+{
+    int *wake_fd = &front->wake_fds[seat];
+    if (*wake_fd < 0)
+        *wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return *wake_fd < 0 ? -errno : 0;
+}
+
+void front_close_wakes(struct front *front)
+{
+    for (size_t i = 0; i < SHARE_SEATS; i++) {
+        if (front->wake_fds[i] >= 0)
+            close(front->wake_fds[i]);
+        front->wake_fds[i] = -1;
+    }
+}

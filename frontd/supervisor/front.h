@@ -1,0 +1,48 @@
+#pragma once
+
+/*
+ * What all generations of shards have in common: the loop, the sockets and other descriptors that
+ * outlive them, and the identity of this front. It is an argument of whatever starts, finds or ends
+ * shards; what is to be known above is told through its generation_ops (generation.h).
+ */
+
+#include <uv.h>
+
+#include "common/ids.h"
+#include "frontd/ipc/shm.h"
+#include "frontd/supervisor/paths.h"
+#include "frontd/supervisor/sockets/endpoints.h"
+
+enum { FRONT_GENERATIONS = 2 };
+
+struct generation;
+struct generation_ops;
+
+struct front {
+    const struct generation_ops *ops; /* borrowed */
+    uv_loop_t loop;
+    struct endpoints endpoints;
+    /* Those that live: [0] serves (or is the first, starting), [1] is about to, or leaves. */
+    struct generation *generations[FRONT_GENERATIONS];
+    int wake_fds[SHARE_SEATS]; /* of a seat, the eventfd that wakes its shard when a slot is free;
+                                  -1: none */
+    int run_dir_fd;        /* run_dir, whose owner was looked at when it was opened; -1: not open */
+    int lock_fd;           /* run_dir/frontd.pid: one front for each run_dir; -1: none yet */
+    int alive_fd;          /* for a program before, which wants one in the state; else -1 */
+    struct paths paths;    /* of the binary on disk, and of the config */
+    const char *conf_name; /* as it was given, until it has been read; then as in paths */
+    uint64_t incarnations; /* shard processes started so far */
+    uint64_t last_generation;
+    uint64_t connections_each; /* that the descriptor limit allows a shard */
+    char instance[33];
+    uint8_t conn_key[IDS_KEY_SIZE]; /* of connection ids, for all shards of the instance; secret */
+};
+
+/* Without generations and descriptors. front: zeroed; the loop is initialized elsewhere. */
+void front_init(struct front *front, const struct generation_ops *ops);
+
+/* Makes the eventfd of a seat, where there is none yet. 0 or -errno. */
+int front_make_wake(struct front *front, uint32_t seat);
+
+/* Closes the eventfds of all seats. */
+void front_close_wakes(struct front *front);
