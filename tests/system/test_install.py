@@ -27,10 +27,10 @@ def place(installed, kind, *names):
 
 
 def python_library(installed):
-    """Where it is for Python: below the prefix, but not the copy beside the documents."""
+    """The folder of the package for Python: below the prefix, but not the copy beside the documents."""
     root, options = installed
-    found = [os.path.join(folder, "frontd_worker.py") for folder, _, files in os.walk(root + options["prefix"])
-             if "frontd_worker.py" in files and "/doc/" not in folder]
+    found = [os.path.join(folder, "frontd_worker") for folder, folders, _ in os.walk(root + options["prefix"])
+             if "frontd_worker" in folders and "/doc/" not in folder]
     assert len(found) == 1, found
     return found[0]
 
@@ -42,7 +42,7 @@ def test_what_is_there(installed):
         assert os.path.isfile(place(installed, kind, name)), name
     docs = place(installed, "datadir", "doc/frontd")
     for name in ("README.md", "CHANGELOG.md", "LICENSE", "docs/example.yaml", "proto/PROTOCOL.md",
-                 "proto/vectors/frames.txt", "proto/python/demo_worker.py", "proto/python/frontd_worker.py"):
+                 "proto/vectors/frames.txt", "proto/python/demo_worker.py", "proto/python/frontd_worker/__init__.py"):
         assert os.path.isfile(os.path.join(docs, name)), name
     # No document is forgotten.
     assert sorted(os.listdir(docs + "/docs")) == sorted(set(os.listdir(ROOT + "/docs")) - {"meson.build"})
@@ -94,6 +94,13 @@ def test_the_demo_worker_of_the_python_library(installed, tmp_path, where):
         assert worker.front().call("demo.add", [1, 2])["result"] == 3
     finally:
         worker.kill()
+
+
+def test_the_python_library_is_whole(installed):
+    """Both copies have each file of the package."""
+    whole = {name for name in os.listdir(ROOT + "/proto/python/frontd_worker") if name != "__pycache__"}
+    for folder in (python_library(installed), place(installed, "datadir", "doc/frontd/proto/python/frontd_worker")):
+        assert set(os.listdir(folder)) - {"__pycache__"} == whole
 
 
 def test_a_program_with_the_library(installed, tmp_path):

@@ -1,4 +1,4 @@
-"""proto/python/frontd_worker.py from the inside: what does not show at the other end of a socket."""
+"""proto/python/frontd_worker from the inside: what does not show at the other end of a socket."""
 
 import asyncio
 import os
@@ -11,6 +11,8 @@ from workerproc import LIBRARY
 
 sys.path.insert(0, LIBRARY)
 import frontd_worker  # noqa: E402
+import frontd_worker.worker  # noqa: E402
+from frontd_worker.channel import Channel  # noqa: E402
 from frontd_worker import HttpResponse, Worker  # noqa: E402
 
 
@@ -24,7 +26,7 @@ async def dial(path):
 
 
 async def listening(path):
-    """Wait until somebody listens on `path`."""
+    """Wait until a worker listens on `path`."""
     for _ in range(10_000):
         try:
             _, writer = await asyncio.open_unix_connection(path)
@@ -32,7 +34,7 @@ async def listening(path):
             return
         except OSError:
             await asyncio.sleep(0)
-    raise AssertionError("nobody listens")
+    raise AssertionError(f"no worker listens on {path}")
 
 
 def run(worker, path, scenario):
@@ -56,13 +58,13 @@ def test_answers_of_one_turn_go_in_one_write(tmp_path, monkeypatch):
     async def echo(n):
         return n
 
-    class Counted(frontd_worker._Channel):
+    class Counted(Channel):
         def connection_made(self, transport):
             super().connection_made(transport)
             write = transport.write
             transport.write = lambda data: (writes.append(len(data)), write(data))
 
-    monkeypatch.setattr(frontd_worker, "_Channel", Counted)
+    monkeypatch.setattr(frontd_worker.worker, "Channel", Counted)
 
     async def scenario(_, path):
         reader, writer = await dial(path)

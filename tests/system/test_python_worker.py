@@ -1,4 +1,4 @@
-"""proto/python/frontd_worker.py: what it adds to what any worker does (test_worker_protocol.py)."""
+"""proto/python/frontd_worker: what it adds to what any worker does (test_worker_protocol.py)."""
 
 import json
 import os

@@ -32,7 +32,7 @@ def by_tests(data, max_frame):
 
 
 def by_library(data, max_frame):
-    """The same as frontd_worker.py reads it, at an offset that is not 0."""
+    """The same as frontd_worker reads it, at an offset that is not 0."""
     try:
         frame = frontd_worker.read_frame(b"xyz" + data, 3, max_frame)
     except frontd_worker.ProtocolError as error:

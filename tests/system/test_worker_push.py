@@ -19,10 +19,9 @@ WAITING_MAX = 4 * 1024 * 1024  # bytes for a front that does not read (docs/work
 
 SCRIPT = '''
 import asyncio, json, os
-import frontd_worker
-from frontd_worker import RpcError, Worker, run
+from frontd_worker import RpcError, Worker, channel, run
 
-frontd_worker.LINGER = float(os.environ.get("LINGER", frontd_worker.LINGER))
+channel.LINGER = float(os.environ.get("LINGER", channel.LINGER))
 worker = Worker(concurrency=0, threads=4)
 kept = None
 
