@@ -42,7 +42,8 @@ def test_what_is_there(installed):
         assert os.path.isfile(place(installed, kind, name)), name
     docs = place(installed, "datadir", "doc/frontd")
     for name in ("README.md", "CHANGELOG.md", "LICENSE", "docs/example.yaml", "proto/PROTOCOL.md",
-                 "proto/vectors/frames.txt", "proto/python/demo_worker.py", "proto/python/frontd_worker/__init__.py"):
+                 "proto/vectors/frames.txt", "proto/python/demo_worker.py", "proto/python/pyproject.toml",
+                 "proto/python/frontd_worker/__init__.py"):
         assert os.path.isfile(os.path.join(docs, name)), name
     # No document is forgotten.
     assert sorted(os.listdir(docs + "/docs")) == sorted(set(os.listdir(ROOT + "/docs")) - {"meson.build"})
@@ -101,6 +102,27 @@ def test_the_python_library_is_whole(installed):
     whole = {name for name in os.listdir(ROOT + "/proto/python/frontd_worker") if name != "__pycache__"}
     for folder in (python_library(installed), place(installed, "datadir", "doc/frontd/proto/python/frontd_worker")):
         assert set(os.listdir(folder)) - {"__pycache__"} == whole
+
+
+def demo_answers(demo, tmp_path, path):
+    """Run the demo worker with the library that is found in `path`, and ask it something."""
+    worker = WorkerProcess([sys.executable, shutil.copy(demo, tmp_path), "--listen", f"unix:{tmp_path}/w.sock"],
+                           f"unix:{tmp_path}/w.sock", tmp_path / "log", env={"PYTHONPATH": str(path)}).wait_until_up()
+    try:
+        assert worker.front().call("demo.add", [1, 2])["result"] == 3
+    finally:
+        worker.kill()
+
+
+def test_pip_installs_the_python_library(tmp_path):
+    """Without a network, with what Debian has."""
+    source = shutil.copytree(ROOT + "/proto/python", tmp_path / "source", ignore=shutil.ignore_patterns("__pycache__"))
+    run("/usr/bin/python3", "-m", "pip", "install", "--quiet", "--no-index", "--no-build-isolation",
+        "--root-user-action=ignore", "--target", str(tmp_path / "lib"), str(source))
+    version = re.search(r"^  version : '(.*)'", open(ROOT + "/meson.build", encoding="utf-8").read(), re.M)[1]
+    assert (tmp_path / "lib" / f"frontd_worker-{version}.dist-info").is_dir()
+    assert (tmp_path / "lib" / "frontd_worker" / "py.typed").is_file()
+    demo_answers(source / "demo_worker.py", tmp_path, tmp_path / "lib")
 
 
 def test_a_program_with_the_library(installed, tmp_path):
