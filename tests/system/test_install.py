@@ -125,6 +125,17 @@ def test_pip_installs_the_python_library(tmp_path):
     demo_answers(source / "demo_worker.py", tmp_path, tmp_path / "lib")
 
 
+def test_the_python_library_as_one_file(tmp_path):
+    """What scripts/single-file writes exports the same names, and works by itself."""
+    (tmp_path / "frontd_worker.py").write_text(run(ROOT + "/scripts/single-file").stdout)
+    names = "import frontd_worker; print(sorted(frontd_worker.__all__), frontd_worker.__file__)"
+    one, package = (run("/usr/bin/python3", "-c", names, env={**os.environ, "PYTHONPATH": path}).stdout.split("] ")
+                    for path in (str(tmp_path), ROOT + "/proto/python"))
+    assert one[0] == package[0]
+    assert one[1].strip() == str(tmp_path / "frontd_worker.py")
+    demo_answers(ROOT + "/proto/python/demo_worker.py", tmp_path, tmp_path)
+
+
 def test_a_program_with_the_library(installed, tmp_path):
     root, options = installed
     (tmp_path / "a.c").write_text("#include <workerd/workerd.h>\nint main(void) { return workerd_version()[0] == 0; }\n")
