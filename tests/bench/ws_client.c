@@ -121,7 +121,7 @@ void ws_call(int fd, const char *text)
 {
     uint8_t out[ANSWER_MAX + WS_HEAD_MAX];
     char in[ANSWER_MAX];
-    const char *answer;
+    const char *answer = NULL;
     size_t have = 0, n = strlen(text);
     ssize_t r;
 
