@@ -1,7 +1,7 @@
 /*
  * The limit of `scripts/bench push`: one thread with level-triggered epoll that writes each message
- * to every subscriber's socket itself. It upgrades whoever comes, looks for a method's name in what
- * they send, and at nothing else. Messages that were asked for together go out in one send.
+ * to every subscriber's socket itself. It upgrades every client, looks for a method's name in what
+ * clients send, and at nothing else. Messages that were asked for together go out in one send.
  *
  *     bench_fanout --port PORT
  */

@@ -25,7 +25,7 @@ enum {
     EVENTS = 512,
     BACKLOG = 4096,
     MASK = 4,
-    TEXT_MAX = 125, /* of a WebSocket message whose length is in one byte; no call is longer */
+    TEXT_MAX = 125, /* of a WebSocket message that has its length in one byte; no call is longer */
     FRAME_HEAD = 4, /* a message of ours takes a length in 16 bits */
 };
 
@@ -67,7 +67,7 @@ static uint64_t member(const char *text, const char *name)
     return at ? strtoull(at + strlen(name), NULL, 10) : 0;
 }
 
-/* Makes the answer to a call, of whose object `params` is the last member. Returns its length. */
+/* Makes the answer to a call that has `params` as its object's last member. Returns its length. */
 static size_t answer(struct conn *c, const char *text, char out[static OUT_SIZE])
 {
     uint64_t id = member(text, "\"id\":");

@@ -58,7 +58,7 @@ static struct client *clients;
 static struct list closed;
 static size_t nopening;
 static size_t ncalling; /* clients with a call in progress */
-static size_t next;     /* whose turn it is to make a call */
+static size_t next;     /* connections that are to make a call, in turn */
 static uint64_t last_id;
 static uint64_t overdue_at; /* ns */
 static int ep;
@@ -79,7 +79,7 @@ static void end_call(struct client *c)
     c->due = 0;
 }
 
-/* Closes it, whoever wanted that, and has it opened again from `when` on. */
+/* Closes it, and has it opened again from `when` on. */
 static void shut(struct client *c, uint64_t when)
 {
     if (c->state == OPEN) {

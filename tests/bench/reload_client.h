@@ -31,7 +31,7 @@ struct clients_stats {
     int64_t lost;     /* numbers left out; what comes late is taken off again */
     uint64_t doubled; /* messages that came again */
     uint64_t late;    /* messages that came after one with a higher number, the doubled included */
-    uint64_t strange; /* messages of another topic, answers that nobody waited for */
+    uint64_t strange; /* messages of another topic, answers that were not asked for */
     /* ns, since clients_restart_clocks() */
     uint64_t call_longest; /* from when a call was due to its answer */
     uint64_t call_sum;
@@ -47,7 +47,8 @@ int clients_epoll(void);
 /* An event of clients_epoll() with that data. */
 void clients_event(void *data, uint32_t events);
 
-/* Opens who is to be opened, and gives up what has taken too long. Often, every ms or so. */
+/* Opens the connections that are due, and gives up what has taken too long. Often, every ms or so.
+ */
 void clients_tick(uint64_t now);
 
 /*

@@ -101,7 +101,7 @@ static uint64_t percentile(unsigned percent)
     return us;
 }
 
-/* All are asked at once; who is answered asks again, until the time is up. */
+/* All connections ask at once; each asks again when it is answered, until the time is up. */
 static uint64_t run(int ep, struct conn *conns, size_t count, unsigned seconds)
 {
     struct epoll_event events[EVENTS];

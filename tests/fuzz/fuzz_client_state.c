@@ -1,6 +1,7 @@
 /*
  * The input: one byte, what another process says is the state of a client, and, as many bytes as
- * the first one tells, what the client sends on. The state is refused or lives, whoever made it up.
+ * the first one tells, what the client sends on. The state is refused or lives, also when no shard
+ * has written it.
  */
 
 #include <string.h>

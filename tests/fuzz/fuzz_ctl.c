@@ -136,7 +136,7 @@ static void receive_as_report(const uint8_t *data, size_t size)
     }
     reports_deinit(&reports);
     close(ends[0]);
-    while (waitpid(-1, NULL, 0) > 0) /* who has closed what was not wanted */
+    while (waitpid(-1, NULL, 0) > 0) /* which has closed what was not wanted */
         ;
 }
 

@@ -78,7 +78,7 @@ static bool is(struct span name, const char *text)
     return name.n == strlen(text) && strncasecmp(name.p, text, name.n) == 0;
 }
 
-/* What decides where the request ends and who is asked. */
+/* What decides where the request ends and which route it takes. */
 static void check_meaning(void)
 {
     size_t hosts = 0, lengths = 0, codings = 0;
@@ -86,7 +86,7 @@ static void check_meaning(void)
         const struct http1_field *field = &head.fields[i];
         CHECK(field->name.n > 0 && field->known <= HTTP1_F_UPGRADE);
         hosts += is(field->name, "host");
-        /* Nobody is shown another name than the one that is routed by. */
+        /* A worker is shown the name that is routed by, and no other one. */
         CHECK(!is(field->name, "host") ||
               (field->value.n == head.authority.n &&
                   memcmp(field->value.p, head.authority.p, head.authority.n) == 0));

@@ -1,7 +1,7 @@
 /*
- * The shared memory as the supervisor uses it: somebody writes anything anywhere, and in between it
- * takes back what the dead held, adds up, and gives pools their rows. Each command is a byte, with
- * what belongs to it.
+ * The shared memory as the supervisor uses it: anything is written anywhere, and in between it
+ * takes back what dead shards held, adds up, and gives pools their rows. Each command is a byte,
+ * with what belongs to it.
  */
 
 #include <fcntl.h>

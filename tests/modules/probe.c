@@ -254,7 +254,7 @@ int workerd_module_init(struct workerd *worker)
     int r = 0;
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]) && r == 0; i++)
         r = workerd_method(worker, methods[i].method, methods[i].handler, NULL);
-    /* "*" takes what nobody else does, where the test wants it. */
+    /* "*" takes what no other method does, where the test wants it. */
     size_t count = getenv("PROBE_ALL") != NULL ? 4 : 3;
     for (size_t i = 0; i < count && r == 0; i++)
         r = workerd_method(worker, names[i], named, names[i]);

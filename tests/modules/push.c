@@ -160,7 +160,7 @@ static void keep(struct workerd_call *call, void *data)
     workerd_reply(call, "true", 4);
 }
 
-/* frontd.connect: refuses whoever comes from /no; tells the kept connection of the others. */
+/* frontd.connect: refuses connections to /no; tells the kept connection of the others. */
 static void on_connect(struct workerd_call *call, void *data)
 {
     (void)data;

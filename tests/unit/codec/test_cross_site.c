@@ -289,7 +289,7 @@ Test(cross_site, any_origin)
         {"POST", "Origin: *\r\n" PLAIN, PASS, 0},
         {"OPTIONS", EVIL ASKS, ASKED, 0},
         {"OPTIONS", EVIL ASKS COOKIE, ASKED, 0},
-        /* "*" gives nobody what a user is logged in for */
+        /* "*" never goes with credentials */
         {"POST", EVIL PLAIN COOKIE, REFUSED, -1},
         {"POST", EVIL "Authorization: Basic eDp5\r\n", REFUSED, -1},
         {"POST", "Origin: *\r\n" FORM COOKIE, REFUSED, -1},

@@ -245,7 +245,7 @@ Test(http1, errors)
         {SPAN("PUT / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n"),
             "400 PUT\n", false},
         {SPAN(GET "HEAD /x y\r\n"), "GET /g \"\"\n400 HEAD\n", false},
-        /* what is wrong with a body: whose it is is known */
+        /* what is wrong with a body: its request is known */
         {SPAN(CHUNKED "x"), "400 PUT known\n", false},
         {SPAN(CHUNKED "1\r\nab"), "400 PUT known\n", false},
         {SPAN(CHUNKED "1\nab"), "400 PUT known\n", false},

@@ -266,7 +266,7 @@ Test(http1_body, limit_of_a_size_line)
     }
 }
 
-/* Chunks of `data` bytes whose size lines have `line` bytes: how many pass, up to `most`? */
+/* Chunks of `data` bytes, with size lines of `line` bytes: how many pass, up to `most`? */
 static int chunks_that_pass(size_t data_size, size_t line, int most)
 {
     static char text[65536];

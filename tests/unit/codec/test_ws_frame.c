@@ -183,7 +183,7 @@ static void check_input(
 }
 
 struct row {
-    struct frame frames[FRAMES_MAX]; /* up to one whose payload is NULL */
+    struct frame frames[FRAMES_MAX]; /* up to one with a payload of NULL */
     const char *events;
 };
 

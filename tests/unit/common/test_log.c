@@ -173,7 +173,7 @@ Test(log, a_full_pipe_loses_lines_and_says_so)
 
 /* Standard error, and what is read of it, over what others share with us. */
 
-/* It becomes `fd`; the flags of its description are those of whoever else has it. */
+/* It becomes `fd`; the flags of its description are shared with every process that has it. */
 static int share_standard_error(int fd)
 {
     cr_assert_eq(dup2(fd, STDERR_FILENO), STDERR_FILENO);
@@ -235,7 +235,8 @@ Test(log, a_pipe_that_is_left_as_it_is)
     log_error("lost");
 }
 
-/* Others fill it at any moment, also between a look and a write; somebody reads now and then. */
+/* Others fill it at any moment, also between a look and a write; the other end is read now and
+ * then. */
 static void race(bool own)
 {
     static char bytes[4096];
@@ -259,7 +260,7 @@ static void race(bool own)
             cr_assert_gt(read(read_end, bytes, sizeof(bytes)), 0);
     }
     for (int i = 0; i < 1000; i++)
-        log_text(LOG_ERROR, "", (struct span){bytes, 600}); /* nobody reads any more */
+        log_text(LOG_ERROR, "", (struct span){bytes, 600}); /* the other end is not read any more */
     kill(filler, SIGKILL);
     waitpid(filler, NULL, 0);
 }

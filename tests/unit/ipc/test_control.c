@@ -182,7 +182,7 @@ Test(ctl, other_versions_types_and_programs_are_refused)
     cr_expect_eq(receive(&wrong, n, 0, &got), -EPROTO);
 }
 
-/* Whatever else another version says with it: who is to end does. */
+/* Whatever else another version says with it: a shard that is to end does. */
 Test(ctl, leave_and_drain_of_other_versions)
 {
     for (unsigned type = 0; type <= CTL_HUNG + 1; type++) {
@@ -236,7 +236,7 @@ Test(ctl, texts_end)
     cr_expect_not_null(memchr(got.u.start.conf_name, 0, sizeof(got.u.start.conf_name)));
 }
 
-/* Who closes nothing of a stranger's by themselves gets all of it, whatever is wrong. */
+/* A caller that must not close a stranger's descriptors gets all of them, whatever is wrong. */
 Test(ctl, descriptors_of_what_is_refused)
 {
     struct ctl_message ready;

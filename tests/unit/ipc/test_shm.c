@@ -120,7 +120,7 @@ Test(shm, memory_that_a_program_before_refuses)
     close(fd);
 }
 
-/* The whole memory as anybody who has it mapped can write it. */
+/* The whole memory as any process that has it mapped can write it. */
 static uint64_t *map_all(int fd, size_t *ret_words)
 {
     struct stat st;
@@ -180,7 +180,7 @@ static void use_everything(struct share *mapped, uint32_t *random)
 
 /*
  * A shard writes anything anywhere. Neither the supervisor nor its siblings come to harm, and what
- * is nobody's is as new when the supervisor has taken back everything.
+ * no shard holds is as new when the supervisor has taken back everything.
  */
 Test(shm, written_by_somebody_hostile, .timeout = 120)
 {
@@ -216,7 +216,7 @@ Test(shm, written_by_somebody_hostile, .timeout = 120)
             cr_assert(row >= 0 && row < SHARE_POOLS);
         }
     }
-    /* Nobody is left: all that can be held is free. */
+    /* No shard is left: all that can be held is free. */
     share_reclaim(mapped, 0);
     for (unsigned i = 0; i < 1000; i++)
         cr_assert(share_connection_add(mapped, 1, 1000));

@@ -29,7 +29,7 @@ enum {
     SEAT_OTHER = 2, /* of one that lives beside it */
     SEAT_CHECK = 3,
     CONCURRENCY = 4,
-    WORKERS = 3, /* whose slots are used */
+    WORKERS = 3, /* with slots that are used */
     PEERS = 8,   /* cells of a seat; half of them may be in use */
 };
 
@@ -51,7 +51,7 @@ static void remove_peer(struct share *share, unsigned seat, unsigned number)
     share_peer_remove(share, seat, (struct sockaddr *)&peer);
 }
 
-/* Nobody holds anything: everything can be had up to its limit, by another seat. */
+/* Nothing is held: everything can be had up to its limit, by another seat. */
 static void check_clean(struct share *share)
 {
     static int rows[SHARE_WORKERS];
@@ -276,7 +276,7 @@ Test(share_death, at_any_instruction)
 
 #endif
 
-/* Whose each slot of each worker is: its seat + 1. */
+/* The owner of each slot of each worker: its seat + 1. */
 struct owners {
     _Atomic uint32_t of[WORKERS][CONCURRENCY];
     _Atomic uint32_t violations;
@@ -309,7 +309,7 @@ static void work(struct share *share, struct owners *owners, unsigned seat, uint
             n++;
         }
         if (next_random(&random) % 4 == 0)
-            sched_yield(); /* so that somebody else runs while they are held */
+            sched_yield(); /* so that another process runs while they are held */
         while (n-- > 0) {
             atomic_store(&owners->of[worker][slots[n]], 0);
             share_slot_give(share, seat, row, slots[n]);

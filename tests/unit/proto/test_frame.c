@@ -195,7 +195,7 @@ Test(frame, error_texts_differ)
     cr_assert_str_eq(frame_type_text(255), "unknown frame");
 }
 
-/* Who answers in another protocol is called by its name. */
+/* A peer that answers in another protocol is called by its name. */
 Test(frame, guesses)
 {
     static const struct {

@@ -314,7 +314,7 @@ Test(client_move, counts)
     cr_assert(shardlet_connections() == 0 && shardlet_peers() == 0);
 }
 
-/* Who moves on has not gone: workers hear of its end, once, from where it ends. */
+/* A connection that moves on has not gone: workers hear of its end, once, from where it ends. */
 Test(client_move, workers_are_not_told)
 {
     struct talk talk = begin("web");

@@ -338,8 +338,8 @@ Test(client_save, sections)
     drop(client, peer);
 }
 
-/* That nothing has come from a connection is said in a section of its own: who does not know it can
- * take all others, and one without it has been used. */
+/* That nothing has come from a connection is said in a section of its own: a program that does not
+ * know it can take all others, and one without it has been used. */
 Test(client_save, unused)
 {
     struct client *restored;

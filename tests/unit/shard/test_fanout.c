@@ -187,7 +187,7 @@ Test(fanout, pushes_to_many)
         cr_expect_str_eq(sent_to(i), "one\ntwo\n");
 }
 
-/* So are those written to whose sockets were full and have room again, all at the same time. */
+/* So are those written to that had full sockets and have room again, all at the same time. */
 Test(fanout, sockets_that_were_full)
 {
     enum { LENGTH = 40000, ROOM = 2048 };
@@ -222,7 +222,7 @@ Test(fanout, sockets_that_were_full)
         cr_assert_not(client_blocked(clients[i]));
 }
 
-/* What is for nobody is read in parts, too. */
+/* What has no receiver is read in parts, too. */
 Test(fanout, messages_to_nobody)
 {
     publish(0, "nobody", 3000);
@@ -401,7 +401,7 @@ Test(fanout, ends_before_connections_are_sent)
         cr_assert_str_eq(sent_to(i), lines('A', 1, (unsigned)heard), "member %u", i);
     }
     cr_assert_eq(frozen, message.count);
-    /* Nobody takes them: they are given the rest, once. */
+    /* They are not taken: they are given the rest, once. */
     publish(0, "t", 2);
     step();
     fdpass_close(fds, nfds);

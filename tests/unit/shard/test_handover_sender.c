@@ -188,7 +188,7 @@ Test(handover_sender, an_answer_that_has_come_counts_when_there_is_another_socke
     close(pair[1]);
 }
 
-/* Nobody is waited for, and they end. */
+/* There is no target to wait for: they end. */
 Test(handover_sender, without_targets)
 {
     enum { LOOKS = 10000 };
@@ -245,7 +245,7 @@ static void close_all(const int *ends)
     fdpass_close(ends, TARGETS);
 }
 
-/* Whoever has many more from elsewhere gets fewer. */
+/* A target that has many more from elsewhere gets fewer. */
 Test(handover_sender, the_shard_with_the_fewest_connections_gets_the_next)
 {
     enum { MORE = 9, ALL = CLIENTS + MORE, UNEVEN = 1024 };
@@ -345,7 +345,7 @@ static int crowd(void)
     return pair[1];
 }
 
-/* Nobody is left out for it, and nobody comes off worse afterwards. */
+/* No target is left out for it, and none comes off worse afterwards. */
 Test(handover_sender, too_many_descriptors_are_on_their_way)
 {
     enum { LOOKS = 10000 };

@@ -29,7 +29,7 @@ static void tear_down(void)
 
 TestSuite(journal, .init = set_up, .fini = tear_down);
 
-/* A push whose number is its `conn`, with that many bytes of body. */
+/* A push with its number as `conn` and so many bytes of body. */
 static int add(unsigned seat, struct position position, uint64_t number, uint32_t n)
 {
     char bytes[BYTES_MAX];
@@ -181,7 +181,7 @@ static uint32_t next_random(uint32_t *state)
     return *state;
 }
 
-/* Random pushes of a few seats, whose processes change now and then, against a plain array. */
+/* Random pushes of a few seats, on which processes change now and then, against a plain array. */
 Test(journal, as_a_model_has_it)
 {
     enum { SEATS = 4, STEPS = 20000 };
@@ -236,7 +236,7 @@ Test(journal, as_a_model_has_it)
     }
 }
 
-/* Whoever waits for them does not move: the oldest go, and are counted. */
+/* The connections that wait for them do not move: the oldest go, and are counted. */
 Test(journal, is_bounded)
 {
     static char bytes[FRAME_HEAD_SIZE + (1 << 20)];

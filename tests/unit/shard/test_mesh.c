@@ -337,7 +337,7 @@ Test(mesh, what_waits_for_all_siblings_together_is_bounded)
     shardlet_deinit(&shardlet);
 }
 
-/* Whoever is told that something was left out has heard it, as far as positions go. */
+/* A sibling that is told that something was left out has heard it, as far as positions go. */
 Test(mesh, what_was_left_out_counts_as_heard)
 {
     struct shardlet shardlet;
@@ -389,7 +389,8 @@ Test(mesh, who_does_not_move_is_not_waited_for)
     shardlet_deinit(&shardlet);
 }
 
-/* What a sibling has sent by now, wherever it lies: it may have ended, and say it to nobody else.
+/* What a sibling has sent by now, wherever it lies: it may have ended without saying it to any
+ * other shard.
  */
 Test(mesh, what_has_come_until_a_mark)
 {

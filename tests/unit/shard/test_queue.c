@@ -94,7 +94,7 @@ static const struct {
     {"a11 a21 f31 f41", "3 2 0 1"},
     {"f11", "0"},
     {"a12 f11 a11", "1 2 0"},
-    /* of those that nobody takes none is ever next */
+    /* of those that no worker takes none is ever next */
     {"a10 a11 a20", "1"},
 };
 
@@ -227,7 +227,7 @@ Test(queue, workers_come_and_go)
     cr_assert_eq(serve(0, 25), 4);
 }
 
-/* Whose turn it is, as a list of all that has happened would have it. */
+/* The flow that is next, as a list of all that has happened would have it. */
 
 struct model_item {
     bool there;

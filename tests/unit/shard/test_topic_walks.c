@@ -87,7 +87,7 @@ static uint32_t next_random(uint32_t *state)
 
 /*
  * Members join, leave and are met in any order, with several walks under way: each walk meets those
- * who were there when it began and have not left since, each once, and nobody else.
+ * members that were there when it began and have not left since, each once, and no others.
  */
 Test(topic_walks, walks_as_a_model_has_them)
 {

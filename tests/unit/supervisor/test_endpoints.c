@@ -147,7 +147,7 @@ static unsigned accept_all(int fd)
     return n;
 }
 
-/* A socket of somebody else, listening where the letter says. */
+/* A socket of another process, listening where the letter says. */
 static int squat(char letter, bool reuse_port, bool listens)
 {
     struct conf_address address = address_of(letter);
@@ -338,7 +338,8 @@ static int renew_conf(const char *letters)
     return r;
 }
 
-/* Whoever dials the path reaches the new socket; what waited in the queue of the old one is there.
+/* A client that dials the path reaches the new socket; what waited in the queue of the old one is
+ * there.
  */
 Test(listen, a_path_that_is_gone_is_bound_again)
 {

@@ -21,7 +21,8 @@ Test(heartbeat, any_change_is_a_sign_of_life)
     cr_expect_eq(look(&heartbeat, 1, PERIOD), (uint64_t)PERIOD, "it counts anew");
 }
 
-/* The whole front was stopped: each look after it counts as one, whoever is continued first. */
+/* The whole front was stopped: each look after it counts as one, whichever process is continued
+ * first. */
 Test(heartbeat, time_that_nobody_looked_does_not_count)
 {
     struct heartbeat heartbeat = {0};

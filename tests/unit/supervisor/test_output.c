@@ -126,7 +126,7 @@ Test(output, pipe)
     cr_assert_gt(read(fds[0], rest, 1), 0, "one turn does not take all");
     read_log(log, sizeof(log));
     cr_assert_eq(write(fds[1], "end", 3), 3);
-    output_close(output); /* who inherited the other end still has it */
+    output_close(output); /* the child that inherited the other end still has it */
     uv_run(&loop, UV_RUN_DEFAULT);
     cr_assert_eq(uv_loop_close(&loop), 0);
     cr_assert_lt(write(fds[1], "x", 1), 0, "the pipe is closed");

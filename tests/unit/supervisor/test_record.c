@@ -142,7 +142,7 @@ static void write_text(const char *text)
     cr_assert_eq(folder_write(dir, RECORD_NAME, text, strlen(text)), 0);
 }
 
-/* Somebody else's file is not read, whatever is in it. */
+/* Another user's file is not read, whatever is in it. */
 Test(record, files)
 {
     struct record *record = NULL;

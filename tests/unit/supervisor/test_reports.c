@@ -253,7 +253,7 @@ static void bring_memory_without_seals(void)
 
 static int all_said[2]; /* a pipe */
 
-/* close() of it waits for data that nobody reads, for an hour. */
+/* close() of it waits for data that is never read, for an hour. */
 static void bring_what_lingers(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET};

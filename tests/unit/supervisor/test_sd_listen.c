@@ -224,11 +224,11 @@ static void wrong_variables(void)
         no_variables();
         REQUIRE(sd_listen.count == 0 && sd_listen.passed == 0);
     }
-    set_variables(getppid(), "1"); /* inherited, and somebody else's */
+    set_variables(getppid(), "1"); /* inherited, and not ours */
     sd_listen_take(&sd_listen);
     no_variables();
     REQUIRE(sd_listen.count == 0 && !close_on_exec(3));
-    setenv("LISTEN_FDS", "1", 1); /* nobody's */
+    setenv("LISTEN_FDS", "1", 1); /* of no listener */
     sd_listen_take(&sd_listen);
     REQUIRE(sd_listen.count == 0);
     set_variables(getpid(), "2"); /* more than there are */

@@ -349,7 +349,8 @@ static bool may_be_judged_again(void)
     return uv_now(&loop) - judged_at > 300;
 }
 
-/* A shard may say what it likes: who lives is left alone, and names of nobody harm nobody. */
+/* A shard may say what it likes: a worker that answers is left alone, and names of no worker do no
+ * harm. */
 Test(workers, what_shards_say_of_workers)
 {
     static const char *const odd[] = {"", "app", ".sock", "app.0-1", "../workers/app.0-1.sock",
@@ -490,7 +491,7 @@ static bool one_is_left(void)
     return workers_count(&workers) == 1;
 }
 
-/* Its workers stay until nobody calls them; what does not go is killed after the drain limit. */
+/* Its workers stay until no call is left; what does not go is killed after the drain limit. */
 Test(workers, a_pool_that_is_removed)
 {
     struct conf *conf = make_conf("stubborn", 2, "");
@@ -725,7 +726,8 @@ Test(workers, survivors_of_another_supervisor)
     cr_assert_eq(rename(pids[1], pids[0]), 0);
     int fd = open(pids[0], O_WRONLY | O_APPEND | O_CLOEXEC);
     cr_assert_geq(fd, 0);
-    /* One whose process is another one by now, one that is gone, and what is no line of ours. */
+    /* One with a PID that another process has by now, one that is gone, and what is no line of
+     * ours. */
     dprintf(fd, "%ld 1 app.7-7.sock\n999999999 5 app.8-8.sock\nx\n1 1 ../x.sock\n", (long)getpid());
     close(fd);
     snprintf(stale, sizeof(stale), "%s/workers/app.7-7.sock", dir);

@@ -1,10 +1,11 @@
 #pragma once
 
-/* The config of tests of clients that move: all kinds of connection, and workers who never come. */
+/* The config of tests of clients that move: all kinds of connection, and workers that never come.
+ */
 
 #define MOVE_CONF_LIMITS(limits) "limits: {" limits "}\n"
 
-/* What has to be told to workers, who never come, is forgotten at once with queue 0. */
+/* What has to be told to workers, which never come, is forgotten at once with queue 0. */
 #define MOVE_CONF_REST MOVE_CONF_WITH_QUEUE("10000")
 
 #define MOVE_CONF_WITH_QUEUE(queue)                                                                \
@@ -29,5 +30,5 @@
     "X-Who: me\r\nSec-WebSocket-Version: 13\r\n"                                                   \
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 
-/* A client's frame whose mask is zero, so that its payload can be read. payload: a literal. */
+/* A client's frame with a mask of zero, so that its payload can be read. payload: a literal. */
 #define WS_FRAME(first, length, payload) first length "\0\0\0\0" payload

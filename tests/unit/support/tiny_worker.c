@@ -51,7 +51,7 @@ int main(int argc, char **argv)
     if (fds == NULL || strcmp(fds, "1") != 0 || pid == NULL || atol(pid) != (long)getpid())
         return 9;
     signal(SIGTERM, strcmp(mode, "stubborn") == 0 ? SIG_IGN : on_term);
-    signal(SIGPIPE, SIG_IGN); /* who waited for long may have gone */
+    signal(SIGPIPE, SIG_IGN); /* a peer that has waited for long may have gone */
     for (;;) {
         int fd = accept(3, NULL, NULL);
         if (fd < 0)

@@ -135,7 +135,7 @@ Test(privileges, root_without_power)
     cr_expect_eq(unlink(path), 0);
 }
 
-/* Somebody who has nothing to give up: as in a container, or under a service manager. */
+/* A process that has nothing to give up: as in a container, or under a service manager. */
 static int drop_as_nobody(void)
 {
     if (geteuid() == 0 && (setgroups(0, NULL) < 0 || setgid(65534) < 0 || setuid(65534) < 0))
