@@ -29,7 +29,7 @@ def web(site):
     # A route with a host comes before a longer path without one.
     ("a.test", "/deep", "a"), ("b.test", "/deep", "deep"), ("b.test", "/deep/er", "deep"),
     ("b.test", "/deeper", "any"), ("b.test", "/deep?x=/", "deep"),
-    # However it is spelled; more in test_paths.py.
+    # However it is spelled; more in test_route_paths.py.
     ("b.test", "/%64eep", "deep"), ("b.test", "/x/../deep", "deep"), ("b.test", "//deep", "deep"),
 ])
 def test_host_and_path(web, host, path, pool):
