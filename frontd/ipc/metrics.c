@@ -12,13 +12,10 @@ struct share_sums share_sums(const struct share *share)
     struct share_sums sums = {0};
     for (unsigned i = 0; i < SHARE_SEATS; i++) {
         const struct share_counters *of = &share->memory->counters[i].counters;
-        sums.accepted += atomic_load_explicit(&of->accepted, memory_order_relaxed);
-        sums.closed += atomic_load_explicit(&of->closed, memory_order_relaxed);
-        sums.requests += atomic_load_explicit(&of->requests, memory_order_relaxed);
-        sums.calls += atomic_load_explicit(&of->calls, memory_order_relaxed);
-        sums.dropped += atomic_load_explicit(&of->dropped, memory_order_relaxed);
-        sums.moved += atomic_load_explicit(&of->moved, memory_order_relaxed);
-        sums.unheard += atomic_load_explicit(&of->unheard, memory_order_relaxed);
+#define METRIC_ADD(name, kind, help)                                                               \
+    sums.name += atomic_load_explicit(&of->name, memory_order_relaxed);
+        METRICS(METRIC_ADD)
+#undef METRIC_ADD
     }
     return sums;
 }

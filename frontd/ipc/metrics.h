@@ -1,42 +1,52 @@
 #pragma once
 
-/* What shards count, each on its own seat of the shared memory. */
+/*
+ * What shards count. Each has a seat's words in the shared memory to itself; sums over all seats
+ * include those whose processes have ended.
+ */
 
 #include <stdatomic.h>
 
 #include "frontd/ipc/shm.h"
 
-/* What a seat has counted; only who sits there writes it. Sums outlive the process. */
+/*
+ * X(name, kind, help): one line for each metric, from which the words of a seat and the sums are
+ * made. The order is that of the words, so a new line comes last and changes SHARE_LAYOUT.
+ *
+ * counter: it only grows, and keeps its value when the seat's process ends.
+ */
+#define METRICS(X)                                                                                 \
+    X(accepted, counter, "connections accepted")                                                   \
+    X(closed, counter, "connections closed; one that moves to another seat is not")                \
+    X(requests, counter, "requests received")                                                      \
+    X(calls, counter, "calls sent to workers")                                                     \
+    X(dropped, counter, "pushes dropped for consumers that were too slow")                         \
+    X(moved, counter, "connections moved to another seat")                                         \
+    X(beats, counter, "signs of life of the event loop")                                           \
+    X(unheard, counter, "frames of workers that shards which did not keep up have missed")
+
+/* Of one seat, written by its process alone. */
 struct share_counters {
-    _Atomic uint64_t accepted; /* connections */
-    _Atomic uint64_t closed;   /* of them; one that moves to another seat is not */
-    _Atomic uint64_t requests;
-    _Atomic uint64_t calls;   /* sent to workers */
-    _Atomic uint64_t dropped; /* pushes, for consumers that were too slow */
-    _Atomic uint64_t moved;   /* connections that were given to another seat */
-    _Atomic uint64_t beats;   /* changes at least twice a second while the shard's loop turns */
-    _Atomic uint64_t unheard; /* frames of workers that shards which did not keep up have missed */
+#define METRIC_WORD(name, kind, help) _Atomic uint64_t name;
+    METRICS(METRIC_WORD)
+#undef METRIC_WORD
 };
 
+/* Adds n to a word of one's own seat. There is one writer: this need not be one instruction. */
 static inline void share_count(_Atomic uint64_t *counter, uint64_t n)
 {
-    /* One writer: this need not be one instruction. */
     uint64_t count = atomic_load_explicit(counter, memory_order_relaxed);
     atomic_store_explicit(counter, count + n, memory_order_relaxed);
 }
 
-/* Those of a seat; valid as long as the memory is mapped. */
+/* The words of a seat; valid as long as the memory is mapped. */
 struct share_counters *share_counters(struct share *share, unsigned seat);
 
-/* Over all seats, those whose processes are gone included. */
+/* The sums over all seats. */
 struct share_sums {
-    uint64_t accepted;
-    uint64_t closed;
-    uint64_t requests;
-    uint64_t calls;
-    uint64_t dropped;
-    uint64_t moved;
-    uint64_t unheard;
+#define METRIC_SUM(name, kind, help) uint64_t name;
+    METRICS(METRIC_SUM)
+#undef METRIC_SUM
 };
 
 struct share_sums share_sums(const struct share *share);
