@@ -47,7 +47,7 @@ static bool asked_for(struct span type)
     return true;
 }
 
-static void read_field(struct said *said, const struct http1_field *field)
+static void read_field(struct said *said, const struct http_field *field)
 {
     struct span name = field->name, value = field->value;
     switch (name.n) {
@@ -82,7 +82,7 @@ static void read_field(struct said *said, const struct http1_field *field)
     }
 }
 
-static void read_fields(struct said *said, const struct http1_head *head)
+static void read_fields(struct said *said, const struct http_head *head)
 {
     *said = (struct said){0};
     for (size_t i = 0; i < head->nfields; i++)
@@ -130,14 +130,14 @@ static bool is_own(struct span origin, struct span authority)
            same_name(there, here);
 }
 
-static bool is_foreign(const struct said *said, const struct http1_head *head)
+static bool is_foreign(const struct said *said, const struct http_head *head)
 {
     if (said->has_site)
         return said->other_site;
     return said->origins > 1 || (said->origins == 1 && !is_own(said->origin, head->authority));
 }
 
-bool cross_site_foreign(const struct http1_head *head)
+bool cross_site_foreign(const struct http_head *head)
 {
     struct said said;
     read_fields(&said, head);
@@ -165,7 +165,7 @@ static bool is_anybody(const char *listed)
     return strcmp(listed, "*") == 0 || strcmp(listed, "null") == 0;
 }
 
-enum cross_site cross_site_judge(const struct http1_head *head, char *const *origins,
+enum cross_site cross_site_judge(const struct http_head *head, char *const *origins,
     size_t norigins, bool refuse, int *ret_listed)
 {
     struct said said;
@@ -174,8 +174,8 @@ enum cross_site cross_site_judge(const struct http1_head *head, char *const *ori
     if (LIKELY(said.origins == 0 && !said.has_site))
         return CROSS_SITE_PASS; /* no browser's */
 
-    bool preflight = head->method == HTTP1_OPTIONS && said.origins > 0 && said.asks_method;
-    bool simple = head->method == HTTP1_POST && (!said.has_type || said.simple_type);
+    bool preflight = head->method == HTTP_OPTIONS && said.origins > 0 && said.asks_method;
+    bool simple = head->method == HTTP_POST && (!said.has_type || said.simple_type);
     if (said.origins == 1) {
         int listed = find_listed(said.origin, origins, norigins);
         bool too_much = listed >= 0 && simple && said.has_credentials &&

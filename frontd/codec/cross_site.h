@@ -9,7 +9,7 @@
  * before a GET, a HEAD, or a POST of the types that forms have always sent (a *simple* one).
  */
 
-#include "frontd/codec/http1_head.h"
+#include "frontd/codec/http_head.h"
 
 enum cross_site {
     CROSS_SITE_PASS,      /* of no page, of one's own, or of one that may */
@@ -32,7 +32,7 @@ enum { CROSS_SITE_UNLISTED = -1 };
  * another site; a simple POST with credentials (Cookie, Authorization) that is let in by "*" or
  * "null" alone; and a preflight of an origin that is not listed.
  */
-enum cross_site cross_site_judge(const struct http1_head *head, char *const *origins,
+enum cross_site cross_site_judge(const struct http_head *head, char *const *origins,
     size_t norigins, bool refuse, int *ret_listed);
 
 /*
@@ -41,4 +41,4 @@ enum cross_site cross_site_judge(const struct http1_head *head, char *const *ori
  * port have to be those of Host. (The scheme is not known here; the port that is usual for that of
  * Origin is taken for one that is not there.) Where neither is there it is no browser's.
  */
-bool cross_site_foreign(const struct http1_head *head);
+bool cross_site_foreign(const struct http_head *head);

@@ -21,7 +21,7 @@ static struct http1_result bad_body(unsigned status)
 /* A head that was complete once is not held to limits again: they may be others by now. */
 static int reparse(const char *p, size_t head_len, struct http1_head *ret_head)
 {
-    static const struct http1_limits none = {.head_bytes = UINT32_MAX, .fields = HTTP1_FIELDS_MAX};
+    static const struct http1_limits none = {.head_bytes = UINT32_MAX, .fields = HTTP_FIELDS_MAX};
     size_t used;
     if (http1_head_parse(p, head_len, &none, ret_head, &used) != 0 || used != head_len)
         return -EBADMSG;
@@ -56,7 +56,8 @@ static struct http1_result more_or_continue(
     struct http1 *http1, size_t n, size_t kept, const struct http1_head *head, bool head_fresh)
 {
     struct http1_result result = more(kept);
-    if (head_fresh && head->expect_continue && !http1->continue_asked && n == http1->head_len) {
+    if (head_fresh && head->http.expect_continue && !http1->continue_asked &&
+        n == http1->head_len) {
         http1->continue_asked = true;
         result.event = HTTP1_CONTINUE;
     }
@@ -121,7 +122,7 @@ struct http1_result http1_feed(struct http1 *http1, char *p, size_t n,
     if (http1->phase != HTTP1_PHASE_HEAD)
         return feed_body(http1, p, n, config, ret_head, false);
     size_t head_len;
-    ret_head->method = HTTP1_OTHER;
+    ret_head->http.method = HTTP_OTHER;
     int r = http1_head_parse(p, n, &config->head, ret_head, &head_len);
     if (r == HTTP1_E_MORE)
         return more(n);

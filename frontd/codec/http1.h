@@ -55,7 +55,7 @@ struct http1_result {
  * so the bytes change and may become fewer (result.kept).
  *
  * ret_head: scratch that is valid with HTTP1_CONTINUE and HTTP1_REQUEST, pointing into `p`; its
- * method also with HTTP1_ERROR where the request line was read (else HTTP1_OTHER).
+ * method also with HTTP1_ERROR where the request line was read (else HTTP_OTHER).
  */
 struct http1_result http1_feed(struct http1 *http1, char *p, size_t n,
     const struct http1_config *config, struct http1_head *ret_head);

@@ -17,7 +17,7 @@ enum {
 /* RFC 6455 section 1.3 */
 static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-static bool lists_token(const struct http1_head *head, enum http1_known known, struct span token)
+static bool lists_token(const struct http_head *head, enum http_known known, struct span token)
 {
     for (size_t i = 0; i < head->nfields; i++) {
         struct span list = head->fields[i].value, element;
@@ -30,20 +30,20 @@ static bool lists_token(const struct http1_head *head, enum http1_known known, s
     return false;
 }
 
-/* RFC 9110 section 7.8: Upgrade means nothing in HTTP/1.0, nor without Connection: upgrade. */
-bool ws_wanted(const struct http1_head *head)
+/* RFC 9110 section 7.8: Upgrade means nothing without Connection: upgrade. */
+bool ws_wanted(const struct http_head *head)
 {
-    return head->method == HTTP1_GET && head->minor >= 1 &&
-           lists_token(head, HTTP1_F_UPGRADE, SPAN("websocket")) &&
-           lists_token(head, HTTP1_F_CONNECTION, SPAN("upgrade"));
+    return head->method == HTTP_GET && head->may_upgrade &&
+           lists_token(head, HTTP_F_UPGRADE, SPAN("websocket")) &&
+           lists_token(head, HTTP_F_CONNECTION, SPAN("upgrade"));
 }
 
 /* The next field of that name from *at on, which is moved behind it; NULL where there is none. */
-static const struct http1_field *next_field(
-    const struct http1_head *head, struct span name, size_t *at)
+static const struct http_field *next_field(
+    const struct http_head *head, struct span name, size_t *at)
 {
     while (*at < head->nfields) {
-        const struct http1_field *field = &head->fields[(*at)++];
+        const struct http_field *field = &head->fields[(*at)++];
         if (same_name(field->name, name))
             return field;
     }
@@ -51,10 +51,10 @@ static const struct http1_field *next_field(
 }
 
 /* The one field of that name; NULL where there is none, or more than one. */
-static const struct http1_field *only_field(const struct http1_head *head, struct span name)
+static const struct http_field *only_field(const struct http_head *head, struct span name)
 {
     size_t at = 0;
-    const struct http1_field *field = next_field(head, name, &at);
+    const struct http_field *field = next_field(head, name, &at);
     return next_field(head, name, &at) == NULL ? field : NULL;
 }
 
@@ -87,9 +87,9 @@ static bool origin_allowed(struct span origin, char *const *origins, size_t nori
     return false;
 }
 
-static bool origins_allowed(const struct http1_head *head, char *const *origins, size_t norigins)
+static bool origins_allowed(const struct http_head *head, char *const *origins, size_t norigins)
 {
-    const struct http1_field *field;
+    const struct http_field *field;
     if (norigins == 0)
         return true;
     for (size_t at = 0; (field = next_field(head, SPAN("origin"), &at)) != NULL;)
@@ -122,9 +122,9 @@ static bool look_at_protocols(struct span list, char *const *protocols, size_t *
 
 /* The server's first choice among what all fields list; -1: none. False: malformed. */
 static bool choose_protocol(
-    const struct http1_head *head, char *const *protocols, size_t nprotocols, int *ret_protocol)
+    const struct http_head *head, char *const *protocols, size_t nprotocols, int *ret_protocol)
 {
-    const struct http1_field *field;
+    const struct http_field *field;
     size_t best = nprotocols;
     for (size_t at = 0; (field = next_field(head, SPAN("sec-websocket-protocol"), &at)) != NULL;)
         if (!look_at_protocols(field->value, protocols, &best))
@@ -146,15 +146,15 @@ static bool compute_accept(struct span key, char ret_accept[static WS_ACCEPT_SIZ
     return true;
 }
 
-int ws_handshake(const struct http1_head *head, char *const *origins, size_t norigins,
+int ws_handshake(const struct http_head *head, char *const *origins, size_t norigins,
     char *const *protocols, size_t nprotocols, char ret_accept[static WS_ACCEPT_SIZE],
     int *ret_protocol)
 {
     /* First, since another version may have other rules for the rest (section 4.4). */
-    const struct http1_field *version = only_field(head, SPAN("sec-websocket-version"));
+    const struct http_field *version = only_field(head, SPAN("sec-websocket-version"));
     if (version == NULL || !same_text(version->value, "13"))
         return 426;
-    const struct http1_field *key = only_field(head, SPAN("sec-websocket-key"));
+    const struct http_field *key = only_field(head, SPAN("sec-websocket-key"));
     if (key == NULL || !key_valid(key->value))
         return 400;
     int protocol;

@@ -3,7 +3,7 @@
 /* The opening handshake of WebSocket, the server's side (RFC 6455 section 4.2). Pure, but for what
  * libcrypto allocates while it computes SHA-1. */
 
-#include "frontd/codec/http1_head.h"
+#include "frontd/codec/http_head.h"
 
 enum {
     WS_ACCEPT_SIZE = 29, /* the value of Sec-WebSocket-Accept and NUL */
@@ -13,7 +13,7 @@ enum {
  * Whether a request asks for an upgrade to WebSocket: GET, HTTP/1.1 or later, `websocket` among the
  * tokens of Upgrade and `upgrade` among those of Connection (all case-insensitive).
  */
-bool ws_wanted(const struct http1_head *head);
+bool ws_wanted(const struct http_head *head);
 
 /*
  * Checks the rest of the handshake. origins: what may stand in Origin (compared as ASCII without
@@ -27,6 +27,6 @@ bool ws_wanted(const struct http1_head *head);
  * Sec-WebSocket-Protocol malformed), 403 (Origin), 426 (Sec-WebSocket-Version missing, repeated or
  * not 13: the answer has to say Sec-WebSocket-Version: 13), 500 (libcrypto has no memory or SHA-1).
  */
-int ws_handshake(const struct http1_head *head, char *const *origins, size_t norigins,
+int ws_handshake(const struct http_head *head, char *const *origins, size_t norigins,
     char *const *protocols, size_t nprotocols, char ret_accept[static WS_ACCEPT_SIZE],
     int *ret_protocol);

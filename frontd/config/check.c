@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
-#include "frontd/codec/http1_head.h"
+#include "frontd/codec/http_head.h"
 #include "frontd/config/check_command.h"
 #include "frontd/config/check_route.h"
 #include "frontd/config/checker.h"
@@ -74,7 +74,7 @@ static void check_limits(
         checker, "limits.peer_prefix", raw->peer_prefix, 64, 1, 128);
     checker_size(checker, "limits.header", raw->header, 16 * 1024, 128, &limits->header);
     limits->headers = (uint32_t)checker_number(
-        checker, "limits.headers", raw->headers, 100, 1, HTTP1_FIELDS_MAX);
+        checker, "limits.headers", raw->headers, 100, 1, HTTP_FIELDS_MAX);
     checker_size(checker, "limits.body", raw->body, 1024 * 1024, 1, &limits->body);
     limits->batch = (uint32_t)checker_number(
         checker, "limits.batch", raw->batch, 1000, 1, CONF_BATCH_MAX);

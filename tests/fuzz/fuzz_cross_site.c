@@ -7,10 +7,11 @@
 #include <strings.h>
 
 #include "frontd/codec/cross_site.h"
+#include "frontd/codec/http1_head.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const struct http1_limits limits = {.head_bytes = 65536, .fields = HTTP1_FIELDS_MAX};
+static const struct http1_limits limits = {.head_bytes = 65536, .fields = HTTP_FIELDS_MAX};
 
 #define DIGITS "0123456789"
 #define TOKEN  "!#$%&'*+-.^_`|~" DIGITS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -29,8 +30,8 @@ static char *copy_text(struct span text)
 /* The value of the field of that name with that number; NULL where there is none. */
 static char *value(const char *name, unsigned number)
 {
-    for (size_t i = 0; i < head.nfields; i++) {
-        const struct http1_field *field = &head.fields[i];
+    for (size_t i = 0; i < head.http.nfields; i++) {
+        const struct http_field *field = &head.http.fields[i];
         if (field->name.n == strlen(name) && strncasecmp(field->name.p, name, field->name.n) == 0 &&
             number-- == 0)
             return copy_text(field->value);
@@ -63,7 +64,7 @@ static bool own(const char *origin)
     if (!tls && strncasecmp(origin, "http://", 7) != 0)
         return false;
     unsigned long there = tls ? 443 : 80, here = there;
-    char *a = strdup(origin + (tls ? 8 : 7)), *b = copy_text(head.authority);
+    char *a = strdup(origin + (tls ? 8 : 7)), *b = copy_text(head.http.authority);
     CHECK(a != NULL);
     bool same = take_port(a, &there) && take_port(b, &here) && there == here;
     for (char **text = (char *[]){a, b, NULL}; *text != NULL; text++) {
@@ -120,7 +121,7 @@ static bool simple(void)
         found = simple_type(text) || found;
         free(text);
     }
-    return found && head.method == HTTP1_POST;
+    return found && head.http.method == HTTP_POST;
 }
 
 static int listed(char *const *origins, size_t norigins)
@@ -140,7 +141,7 @@ static int listed(char *const *origins, size_t norigins)
 static void check(char *const *origins, size_t norigins, bool refuse)
 {
     int got = -7, wanted = listed(origins, norigins);
-    const bool asks = head.method == HTTP1_OPTIONS && has("origin", 0) &&
+    const bool asks = head.http.method == HTTP_OPTIONS && has("origin", 0) &&
                       has("access-control-request-method", 0);
     const bool anybody = wanted >= 0 && strpbrk(origins[wanted], ":") == NULL;
     if (anybody && refuse && simple() && foreign() && (has("cookie", 0) || has("authorization", 0)))
@@ -150,7 +151,7 @@ static void check(char *const *origins, size_t norigins, bool refuse)
         verdict = asks ? CROSS_SITE_PREFLIGHT : CROSS_SITE_PASS;
     else if (refuse && (asks || (foreign() && (norigins > 0 || simple()))))
         verdict = CROSS_SITE_REFUSE;
-    CHECK(cross_site_judge(&head, origins, norigins, refuse, &got) == verdict);
+    CHECK(cross_site_judge(&head.http, origins, norigins, refuse, &got) == verdict);
     CHECK(got == wanted);
 }
 
@@ -168,7 +169,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char first[] = "https://example.com", second[] = "http://localhost:8080", star[] = "*",
          null[] = "null";
     char *const some[] = {first, second, null}, *const any[] = {star, first};
-    CHECK(cross_site_foreign(&head) == foreign());
+    CHECK(cross_site_foreign(&head.http) == foreign());
     for (int refuse = 0; refuse <= 1; refuse++) {
         check(NULL, 0, refuse != 0);
         check(some, 3, refuse != 0);

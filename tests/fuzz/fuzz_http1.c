@@ -43,19 +43,19 @@ static bool inside(struct span span, const char *p, size_t n)
 static void take_head(
     struct outcome *outcome, const struct http1_head *head, const char *p, size_t n)
 {
-    const struct span spans[] = {
-        head->method_text, head->target, head->path, head->query, head->authority};
+    const struct span spans[] = {head->http.method_text, head->target, head->http.path,
+        head->http.query, head->http.authority};
     for (size_t i = 0; i < ARRAY_LEN(spans); i++) {
         CHECK(inside(spans[i], p, n));
         digest_span(&outcome->hash, spans[i]);
     }
-    const unsigned flags[] = {head->method, head->form, head->minor, head->has_length,
-        head->chunked, head->keep_alive, head->expect_continue, head->nfields};
+    const unsigned flags[] = {head->http.method, head->http.form, head->minor, head->has_length,
+        head->chunked, head->keep_alive, head->http.expect_continue, head->http.nfields};
     digest(&outcome->hash, flags, sizeof(flags));
-    for (size_t i = 0; i < head->nfields; i++) {
-        CHECK(inside(head->fields[i].name, p, n) && inside(head->fields[i].value, p, n));
-        digest_span(&outcome->hash, head->fields[i].name);
-        digest_span(&outcome->hash, head->fields[i].value);
+    for (size_t i = 0; i < head->http.nfields; i++) {
+        CHECK(inside(head->http.fields[i].name, p, n) && inside(head->http.fields[i].value, p, n));
+        digest_span(&outcome->hash, head->http.fields[i].name);
+        digest_span(&outcome->hash, head->http.fields[i].value);
     }
 }
 
@@ -75,8 +75,8 @@ static size_t take_event(struct outcome *outcome, char *p, size_t n)
         return result.used;
     }
     if (result.event == HTTP1_ERROR) {
-        CHECK(result.status >= 400 && result.status <= 505 && head.method <= HTTP1_TRACE);
-        const unsigned parts[] = {result.status, head.method, result.head_known};
+        CHECK(result.status >= 400 && result.status <= 505 && head.http.method <= HTTP_TRACE);
+        const unsigned parts[] = {result.status, head.http.method, result.head_known};
         digest(&outcome->hash, parts, sizeof(parts));
         if (result.head_known)
             take_head(outcome, &head, p, n);
@@ -86,7 +86,7 @@ static size_t take_event(struct outcome *outcome, char *p, size_t n)
     CHECK(result.kept <= n);
     CHECK(result.kept <= config.head.head_bytes + config.body || outcome->http1.phase == 0);
     if (result.event == HTTP1_CONTINUE) {
-        CHECK(!outcome->continued && head.expect_continue && result.kept == n);
+        CHECK(!outcome->continued && head.http.expect_continue && result.kept == n);
         outcome->continued = true;
     }
     memcpy(outcome->pending, p, result.kept);

@@ -11,7 +11,7 @@ enum {
 };
 
 static const struct http1_limits limits[] = {
-    {.head_bytes = 65536, .fields = HTTP1_FIELDS_MAX},
+    {.head_bytes = 65536, .fields = HTTP_FIELDS_MAX},
     {.head_bytes = 48, .fields = 3},
 };
 
@@ -44,14 +44,14 @@ static void check_inside(struct span span, const char *p, size_t n)
 static void check_spans(const char *p, size_t n)
 {
     CHECK(head.text.p == p && head.text.n == n);
-    check_inside(head.method_text, p, n);
+    check_inside(head.http.method_text, p, n);
     check_inside(head.target, p, n);
-    check_inside(head.path, p, n);
-    check_inside(head.query, p, n);
-    check_inside(head.authority, p, n);
-    for (size_t i = 0; i < head.nfields; i++) {
-        check_inside(head.fields[i].name, p, n);
-        check_inside(head.fields[i].value, p, n);
+    check_inside(head.http.path, p, n);
+    check_inside(head.http.query, p, n);
+    check_inside(head.http.authority, p, n);
+    for (size_t i = 0; i < head.http.nfields; i++) {
+        check_inside(head.http.fields[i].name, p, n);
+        check_inside(head.http.fields[i].value, p, n);
     }
 }
 
@@ -69,7 +69,7 @@ static void check_bytes(const char *p, size_t n)
     }
     while (n - 2 * empty >= 2 && p[2 * empty] == '\r')
         empty++;
-    CHECK(lines == empty + 1 + head.nfields + 1);
+    CHECK(lines == empty + 1 + head.http.nfields + 1);
     CHECK(n >= 4 && memcmp(p + n - 4, "\r\n\r\n", 4) == 0);
 }
 
@@ -82,14 +82,14 @@ static bool is(struct span name, const char *text)
 static void check_meaning(void)
 {
     size_t hosts = 0, lengths = 0, codings = 0;
-    for (size_t i = 0; i < head.nfields; i++) {
-        const struct http1_field *field = &head.fields[i];
-        CHECK(field->name.n > 0 && field->known <= HTTP1_F_UPGRADE);
+    for (size_t i = 0; i < head.http.nfields; i++) {
+        const struct http_field *field = &head.http.fields[i];
+        CHECK(field->name.n > 0 && field->known <= HTTP_F_UPGRADE);
         hosts += is(field->name, "host");
         /* A worker is shown the name that is routed by, and no other one. */
         CHECK(!is(field->name, "host") ||
-              (field->value.n == head.authority.n &&
-                  memcmp(field->value.p, head.authority.p, head.authority.n) == 0));
+              (field->value.n == head.http.authority.n &&
+                  memcmp(field->value.p, head.http.authority.p, head.http.authority.n) == 0));
         codings += is(field->name, "transfer-encoding");
         CHECK(!is(field->name, "connection") || field->hop_by_hop);
         if (is(field->name, "content-length")) {
@@ -108,16 +108,16 @@ static void check_meaning(void)
     CHECK(lengths == head.has_length && (head.has_length || head.content_length == 0));
     CHECK((codings > 0) == head.chunked && !(head.chunked && head.has_length));
     CHECK(!head.chunked || head.minor == 1);
-    CHECK((head.form == HTTP1_AUTHORITY) == (head.method == HTTP1_CONNECT));
-    CHECK(head.form != HTTP1_ASTERISK || head.method == HTTP1_OPTIONS);
-    CHECK(head.form > HTTP1_ABSOLUTE || (head.path.n > 0 && head.path.p[0] == '/'));
-    CHECK(memchr(head.authority.p, '@', head.authority.n) == NULL);
+    CHECK((head.http.form == HTTP_AUTHORITY) == (head.http.method == HTTP_CONNECT));
+    CHECK(head.http.form != HTTP_ASTERISK || head.http.method == HTTP_OPTIONS);
+    CHECK(head.http.form > HTTP_ABSOLUTE || (head.http.path.n > 0 && head.http.path.p[0] == '/'));
+    CHECK(memchr(head.http.authority.p, '@', head.http.authority.n) == NULL);
 }
 
 /* Exactly its own size and number of fields pass, one less does not. */
 static void check_limits(const uint8_t *data, size_t size, size_t used)
 {
-    struct http1_limits tight = {.head_bytes = (uint32_t)used, .fields = head.nfields};
+    struct http1_limits tight = {.head_bytes = (uint32_t)used, .fields = head.http.nfields};
     size_t again;
     CHECK(parse_prefix(data, size, &tight, &again) == 0 && again == used);
     tight.head_bytes--;
@@ -152,7 +152,7 @@ static void check_one(const uint8_t *data, size_t size, const struct http1_limit
     char *copy = copy_of(data, size);
     const int r = http1_head_parse(copy, size, limit, &head, &used);
     if (r == 0) {
-        CHECK(used <= size && used <= limit->head_bytes && head.nfields <= limit->fields);
+        CHECK(used <= size && used <= limit->head_bytes && head.http.nfields <= limit->fields);
         check_spans(copy, used);
         check_bytes(copy, used);
         check_meaning();

@@ -7,11 +7,12 @@
 #include <string.h>
 #include <strings.h>
 
+#include "frontd/codec/http1_head.h"
 #include "frontd/codec/ws_handshake.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const struct http1_limits limits = {.head_bytes = 65536, .fields = HTTP1_FIELDS_MAX};
+static const struct http1_limits limits = {.head_bytes = 65536, .fields = HTTP_FIELDS_MAX};
 
 #define TOKEN  "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 #define BASE64 "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -26,8 +27,8 @@ static char *joined(const char *name)
     FILE *file = open_memstream(&text, &size);
     bool any = false;
     CHECK(file != NULL);
-    for (size_t i = 0; i < head.nfields; i++) {
-        const struct http1_field *field = &head.fields[i];
+    for (size_t i = 0; i < head.http.nfields; i++) {
+        const struct http_field *field = &head.http.fields[i];
         if (field->name.n != strlen(name) || strncasecmp(field->name.p, name, field->name.n) != 0)
             continue;
         fprintf(file, "%s%.*s", any ? "," : "", (int)field->value.n, field->value.p);
@@ -79,8 +80,8 @@ static char *copy_text(struct span text)
 /* The fields one by one, since an empty one among others is refused. */
 static bool protocols_valid(void)
 {
-    for (size_t i = 0; i < head.nfields; i++) {
-        const struct http1_field *field = &head.fields[i];
+    for (size_t i = 0; i < head.http.nfields; i++) {
+        const struct http_field *field = &head.http.fields[i];
         if (field->name.n != 22 || strncasecmp(field->name.p, "sec-websocket-protocol", 22) != 0)
             continue;
         char *text = copy_text(field->value), *list = text, *next;
@@ -99,8 +100,8 @@ static bool protocols_valid(void)
 
 static bool origins_valid(char *const *origins, size_t norigins)
 {
-    for (size_t i = 0; norigins > 0 && i < head.nfields; i++) {
-        const struct http1_field *field = &head.fields[i];
+    for (size_t i = 0; norigins > 0 && i < head.http.nfields; i++) {
+        const struct http_field *field = &head.http.fields[i];
         if (field->name.n != 6 || strncasecmp(field->name.p, "origin", 6) != 0)
             continue;
         char *text = copy_text(field->value);
@@ -153,7 +154,8 @@ static void check(char *const *origins, size_t norigins, char *const *protocols,
     CHECK(accept != NULL);
     accept[0] = '\0';
     int protocol = -7;
-    const int r = ws_handshake(&head, origins, norigins, protocols, nprotocols, accept, &protocol);
+    const int r = ws_handshake(
+        &head.http, origins, norigins, protocols, nprotocols, accept, &protocol);
     CHECK(r == expected(origins, norigins));
     if (r == 0) {
         CHECK(strspn(accept, BASE64) == 27 && strcmp(accept + 27, "=") == 0);
@@ -176,8 +178,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(http1_head_parse(copy, used, &limits, &head, &used) == 0);
 
     const bool wanted = lists("upgrade", "websocket") && lists("connection", "upgrade") &&
-                        head.method == HTTP1_GET && head.minor != 0;
-    CHECK(ws_wanted(&head) == wanted);
+                        head.http.method == HTTP_GET && head.minor != 0;
+    CHECK(ws_wanted(&head.http) == wanted);
 
     char first[] = "https://example.com", second[] = "http://localhost:8080", star[] = "*";
     char *const some[] = {first, second}, *const any[] = {first, star};

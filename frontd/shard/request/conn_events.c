@@ -20,7 +20,7 @@ static const struct conf_route *route_of(const struct client *client)
 }
 
 static int put_connect_params(
-    struct buf *out, const struct client *client, const struct http1_head *head)
+    struct buf *out, const struct client *client, const struct http_head *head)
 {
     char peer[64];
     client_peer_text(client, peer, sizeof(peer));
@@ -92,7 +92,7 @@ static void notify(
         request_notify(client->ctx, route_of(client), &spec, (uint32_t)pool);
 }
 
-bool event_connected(struct client *client, const struct http1_head *head)
+bool event_connected(struct client *client, const struct http_head *head)
 {
     struct buf text = {0};
     size_t method_at;
@@ -107,7 +107,7 @@ bool event_connected(struct client *client, const struct http1_head *head)
     return told;
 }
 
-void event_ask(struct request *request, struct client *client, const struct http1_head *head)
+void event_ask(struct request *request, struct client *client, const struct http_head *head)
 {
     struct buf text = {0};
     size_t method_at;

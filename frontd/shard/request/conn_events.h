@@ -11,10 +11,10 @@ struct request;
 
 /* frontd.connect as a notification. head: of the handshake; NULL where there is none. Returns
  * whether workers may know of the connection now. */
-bool event_connected(struct client *client, const struct http1_head *head);
+bool event_connected(struct client *client, const struct http_head *head);
 
 /* frontd.connect as a request, whose answer goes to session->asked(). It may come from within. */
-void event_ask(struct request *request, struct client *client, const struct http1_head *head);
+void event_ask(struct request *request, struct client *client, const struct http_head *head);
 
 /* frontd.disconnect. code: WebSocket close code; 0: none is known. */
 void event_disconnected(struct client *client, unsigned code);

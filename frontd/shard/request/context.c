@@ -26,10 +26,9 @@ static bool same_name(struct span name, struct span lower)
  * A field that stands several times is one list (RFC 9110 section 5.3). Cookie is none, and becomes
  * one field in its own way (RFC 9113 section 8.2.3).
  */
-static int put_header(
-    struct buf *out, bool *first, const struct http1_head *head, struct span lower)
+static int put_header(struct buf *out, bool *first, const struct http_head *head, struct span lower)
 {
-    const struct http1_field *field = http1_head_find(head, lower);
+    const struct http_field *field = http_head_find(head, lower);
     if (field == NULL)
         return 0;
     const char *between = same_name(lower, SPAN("cookie")) ? "; " : ", ";
@@ -49,7 +48,7 @@ static int put_header(
     return r;
 }
 
-int meta_put_headers(struct buf *out, const struct conf_route *route, const struct http1_head *head)
+int meta_put_headers(struct buf *out, const struct conf_route *route, const struct http_head *head)
 {
     bool first_header = true;
     for (uint32_t i = 0; i < route->nheaders; i++) {
@@ -61,7 +60,7 @@ int meta_put_headers(struct buf *out, const struct conf_route *route, const stru
 }
 
 static int put_headers(
-    struct buf *out, bool *first, const struct conf_route *route, const struct http1_head *head)
+    struct buf *out, bool *first, const struct conf_route *route, const struct http_head *head)
 {
     if (put_key(out, first, SPAN("headers")) < 0 || buf_append(out, "{", 1) < 0 ||
         meta_put_headers(out, route, head) < 0)
@@ -70,7 +69,7 @@ static int put_headers(
 }
 
 int meta_write(struct buf *out, const struct conf_route *route, const struct client *client,
-    const struct http1_head *head, size_t *ret_left_at)
+    const struct http_head *head, size_t *ret_left_at)
 {
     bool first = true;
     *ret_left_at = 0;
@@ -109,7 +108,7 @@ int meta_write(struct buf *out, const struct conf_route *route, const struct cli
 }
 
 uint64_t meta_hash(const struct conf_pool *pool, const struct client *client,
-    const struct http1_head *head, struct span params)
+    const struct http_head *head, struct span params)
 {
     /* The same in every shard and generation, so that a key keeps its worker. */
     static const struct hash_key key = {0x66726f6e74640001ULL, 0x6861736800000001ULL};
@@ -123,7 +122,7 @@ uint64_t meta_hash(const struct conf_pool *pool, const struct client *client,
         break;
     case CONF_HASH_HEADER: {
         struct span name = {pool->hash_name, strlen(pool->hash_name)};
-        const struct http1_field *field = head == NULL ? NULL : http1_head_find(head, name);
+        const struct http_field *field = head == NULL ? NULL : http_head_find(head, name);
         if (field != NULL)
             of = field->value;
         break;

@@ -10,12 +10,11 @@
  * Returns 0 with *ret_left_at (where "deadline_ms" has its digits; 0: nowhere), or -ENOMEM.
  */
 int meta_write(struct buf *out, const struct conf_route *route, const struct client *client,
-    const struct http1_head *head, size_t *ret_left_at);
+    const struct http_head *head, size_t *ret_left_at);
 
 /* Appends the members of an object with the headers that the route asks for. 0 or -ENOMEM. */
-int meta_put_headers(
-    struct buf *out, const struct conf_route *route, const struct http1_head *head);
+int meta_put_headers(struct buf *out, const struct conf_route *route, const struct http_head *head);
 
 /* What the pool's hash is taken of. head: NULL for a message. params: n == 0: none. */
 uint64_t meta_hash(const struct conf_pool *pool, const struct client *client,
-    const struct http1_head *head, struct span params);
+    const struct http_head *head, struct span params);

@@ -152,7 +152,8 @@ static bool on_part(struct call *call, size_t n)
 
 static const struct call_ops call_ops = {.ended = on_ended, .part = on_part};
 
-static struct request *add(struct client *client, const struct http1_head *head)
+static struct request *add(
+    struct client *client, const struct http_head *head, unsigned minor, bool keep_alive)
 {
     struct request *request = slab_get(&client->ctx->requests);
     if (request == NULL)
@@ -160,16 +161,16 @@ static struct request *add(struct client *client, const struct http1_head *head)
     request->client = client;
     list_init(&request->calls);
     list_append(&client->requests, &request->node);
-    request->minor = head == NULL ? 1 : head->minor;
-    request->head = head != NULL && head->method == HTTP1_HEAD;
-    request->keep_alive = head != NULL && head->keep_alive;
+    request->minor = (uint8_t)minor;
+    request->head = head != NULL && head->method == HTTP_HEAD;
+    request->keep_alive = keep_alive;
     share_count(&client->ctx->count->requests, 1);
     return request;
 }
 
 struct request *request_add(struct client *client, const struct conf_route *route)
 {
-    struct request *request = add(client, NULL);
+    struct request *request = add(client, NULL, 1, false);
     if (request != NULL)
         request->route = route;
     return request;
@@ -246,7 +247,7 @@ void request_init(struct ctx *ctx, struct pool *pools)
 
 /* What the route does not take, whatever the body is. Returns 0, or the status. */
 static unsigned status_of_head(
-    const struct ctx *ctx, const struct conf_route *route, const struct http1_head *head)
+    const struct ctx *ctx, const struct conf_route *route, const struct http_head *head)
 {
     if (route == NULL)
         return 404;
@@ -256,12 +257,12 @@ static unsigned status_of_head(
 
 /* The request's route (NULL: none). Returns 0, or the status that it gets whatever its body is. */
 static unsigned find_route(
-    const struct client *client, const struct http1_head *head, const struct conf_route **ret_route)
+    const struct client *client, const struct http_head *head, const struct conf_route **ret_route)
 {
     *ret_route = NULL;
-    if (head->form == HTTP1_AUTHORITY)
+    if (head->form == HTTP_AUTHORITY)
         return 405; /* CONNECT: there is nothing to connect to */
-    if (head->form == HTTP1_ASTERISK)
+    if (head->form == HTTP_ASTERISK)
         return 0;
     int r = router_route(client->listener, head->authority, head->path, ret_route);
     if (r != 0)
@@ -271,7 +272,7 @@ static unsigned find_route(
 
 /* What becomes of it as the request of a browser's page. *ret_page: as request.page. */
 static enum cross_site judge_page(const struct ctx *ctx, const struct conf_route *route,
-    const struct http1_head *head, const struct span **ret_page)
+    const struct http_head *head, const struct span **ret_page)
 {
     int listed;
     *ret_page = NULL;
@@ -284,7 +285,7 @@ static enum cross_site judge_page(const struct ctx *ctx, const struct conf_route
     return verdict;
 }
 
-bool request_hopeless(const struct client *client, const struct http1_head *head)
+bool request_hopeless(const struct client *client, const struct http_head *head)
 {
     const struct conf_route *route;
     const struct span *page;
@@ -293,12 +294,12 @@ bool request_hopeless(const struct client *client, const struct http1_head *head
 }
 
 /* A page that worked until the front was updated, or the config, is looked for in the log. */
-static void log_cross_site(const struct request *request, const struct http1_head *head)
+static void log_cross_site(const struct request *request, const struct http_head *head)
 {
     enum { SHOWN = 100 /* bytes */ };
     static struct log_limit limit;
     const struct client *client = request->client;
-    const struct http1_field *field = http1_head_find(head, SPAN("origin"));
+    const struct http_field *field = http_head_find(head, SPAN("origin"));
     struct span origin = field == NULL ? SPAN("not told") : field->value;
     log_limited(&limit, ctx_now(client->ctx), LOG_INFO,
         "listener %s, route %s: a cross-site request is refused with 403 (Origin: %.*s): see "
@@ -323,9 +324,10 @@ static struct span fields_of_status(unsigned status, const struct request *reque
     }
 }
 
-bool request_start(struct client *client, const struct http1_head *head, struct span body)
+bool request_start(struct client *client, const struct http_head *head, struct span body,
+    unsigned minor, bool keep_alive)
 {
-    struct request *request = add(client, head);
+    struct request *request = add(client, head, minor, keep_alive);
     if (request == NULL)
         return false;
     if (client->ctx->draining) {
@@ -347,7 +349,7 @@ bool request_start(struct client *client, const struct http1_head *head, struct 
     if (status != 0) {
         request_status(request, status, fields_of_status(status, request));
     } else if (request->route == NULL ||
-               (ops_of(request)->answers_options && head->method == HTTP1_OPTIONS)) {
+               (ops_of(request)->answers_options && head->method == HTTP_OPTIONS)) {
         bool preflight = cross_site == CROSS_SITE_PREFLIGHT;
         struct reply reply = {
             .status = 204,
@@ -360,7 +362,7 @@ bool request_start(struct client *client, const struct http1_head *head, struct 
     return true;
 }
 
-void request_start_again(struct request *request, const struct http1_head *head)
+void request_start_again(struct request *request, const struct http_head *head)
 {
     ops_of(request)->start(request, head, (struct span){0});
 }
@@ -370,15 +372,14 @@ void request_message(struct request *request, struct span payload)
     ops_of(request)->start(request, NULL, payload);
 }
 
-void request_refuse(
-    struct client *client, unsigned status, bool is_head, const struct http1_head *head)
+void request_refuse(struct client *client, unsigned status, bool is_head,
+    const struct http_head *head, unsigned minor)
 {
-    struct request *request = add(client, head);
+    struct request *request = add(client, head, minor, false);
     if (request == NULL) {
         client_doom(client);
         return;
     }
-    request->keep_alive = false;
     request->head = request->head || is_head;
     if (head != NULL) {
         unsigned of_head = find_route(client, head, &request->route);

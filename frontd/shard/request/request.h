@@ -32,25 +32,27 @@ void request_init(struct ctx *ctx, struct pool *pools);
 
 /*
  * Starts a complete request. It may end from within.
+ * minor: of its version, HTTP/1.x; keep_alive: the connection may go on after the answer.
  * Returns false where there is no memory even for an error: the client is doomed.
  */
-bool request_start(struct client *client, const struct http1_head *head, struct span body);
+bool request_start(struct client *client, const struct http_head *head, struct span body,
+    unsigned minor, bool keep_alive);
 
 /* One whose route has put it off starts again; it has no body. */
-void request_start_again(struct request *request, const struct http1_head *head);
+void request_start_again(struct request *request, const struct http_head *head);
 
 /* A message of a connection that stays is JSON-RPC, as the body of a POST would be. */
 void request_message(struct request *request, struct span payload);
 
 /*
  * Refuses what could not become a request: answers with that status, and the connection ends.
- * is_head: its method is HEAD. head: NULL where there is none.
+ * is_head: its method is HEAD. head: NULL where there is none. minor: of its version, HTTP/1.x.
  */
-void request_refuse(
-    struct client *client, unsigned status, bool is_head, const struct http1_head *head);
+void request_refuse(struct client *client, unsigned status, bool is_head,
+    const struct http_head *head, unsigned minor);
 
 /* Whether a request with this head would be refused whatever its body is (for Expect). */
-bool request_hopeless(const struct client *client, const struct http1_head *head);
+bool request_hopeless(const struct client *client, const struct http_head *head);
 
 /* Its answer is known without them: cancels its calls. */
 void request_cancel(struct request *request);

@@ -16,9 +16,9 @@ struct route_ops {
     bool has_own_too_large; /* a body over limits.body gets that error */
 
     /* What it does not take, whatever the body is. Returns 0, or the status. NULL: takes all. */
-    unsigned (*refuses)(const struct http1_head *head);
+    unsigned (*refuses)(const struct http_head *head);
     /* A complete request; it may end from within. head: NULL for a message. */
-    void (*start)(struct request *request, const struct http1_head *head, struct span body);
+    void (*start)(struct request *request, const struct http_head *head, struct span body);
     /* One of its calls has ended; call: NULL: there was no memory for it. */
     void (*ended)(struct request *request, struct call *call, const struct outcome *outcome);
 

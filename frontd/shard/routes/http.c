@@ -27,12 +27,12 @@ static int put_member(struct buf *out, const char *key, struct span value)
     return r == 0 ? json_put_latin1(out, value) : r;
 }
 
-static int put_headers(struct buf *out, const struct http1_head *head)
+static int put_headers(struct buf *out, const struct http_head *head)
 {
     bool first = true;
     int r = json_put_raw(out, ",\"headers\":[");
     for (uint32_t i = 0; r == 0 && i < head->nfields; i++) {
-        const struct http1_field *field = &head->fields[i];
+        const struct http_field *field = &head->fields[i];
         char lower[256];
         if (field->hop_by_hop || field->name.n > sizeof(lower))
             continue;
@@ -53,7 +53,7 @@ static int put_headers(struct buf *out, const struct http1_head *head)
 static const char prefix[] = "{\"jsonrpc\":\"2.0\",\"id\":";
 static const char middle[] = ",\"method\":\"http.request\",\"params\":{";
 
-static int put_request(struct buf *out, const struct http1_head *head)
+static int put_request(struct buf *out, const struct http_head *head)
 {
     int r = buf_printf(out, "%s%*d%s", prefix, JOB_ID_DIGITS, 0, middle);
     if (r == 0)
@@ -71,7 +71,7 @@ static int put_request(struct buf *out, const struct http1_head *head)
     return r == 0 ? json_put_raw(out, "}}") : r;
 }
 
-static void start(struct request *request, const struct http1_head *head, struct span body)
+static void start(struct request *request, const struct http_head *head, struct span body)
 {
     struct client *client = request->client;
     const struct conf *conf = client->ctx->conf;

@@ -31,7 +31,7 @@ enum {
 
 /* What members of a batch are started with. */
 struct origin {
-    const struct http1_head *head; /* NULL: a message's, or not there any more */
+    const struct http_head *head;  /* NULL: a message's, or not there any more */
     const struct batch_rest *rest; /* what is kept of it then */
     struct span meta;
     size_t left_at;
@@ -465,7 +465,7 @@ static enum rpc_error error_of_scan(int r)
     }
 }
 
-void jsonrpc_start(struct request *request, const struct http1_head *head, struct span body)
+void jsonrpc_start(struct request *request, const struct http_head *head, struct span body)
 {
     const struct jsonrpc *jsonrpc = request->client->ctx->jsonrpc;
     struct jsonrpc_request *members = jsonrpc->members;
@@ -498,11 +498,11 @@ void jsonrpc_start(struct request *request, const struct http1_head *head, struc
     buf_deinit(&meta);
 }
 
-static unsigned refuses(const struct http1_head *head)
+static unsigned refuses(const struct http_head *head)
 {
-    if (head->method == HTTP1_OPTIONS)
+    if (head->method == HTTP_OPTIONS)
         return 0;
-    if (head->method != HTTP1_POST)
+    if (head->method != HTTP_POST)
         return 405;
     return head->content_coded ? 415 : 0; /* it would be parsed as if it were JSON */
 }

@@ -23,7 +23,7 @@ extern const struct route_ops jsonrpc_route;
 extern const struct route_ops stream_route;
 
 /* Starts the calls of a message (head NULL) on a route that is for connections that stay. */
-void jsonrpc_start(struct request *request, const struct http1_head *head, struct span body);
+void jsonrpc_start(struct request *request, const struct http_head *head, struct span body);
 
 /* One of its calls has ended. */
 void jsonrpc_ended(struct request *request, struct call *call, const struct outcome *outcome);

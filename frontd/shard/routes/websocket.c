@@ -27,7 +27,7 @@ static int put_switching(struct buf *out, struct ctx *ctx, const char *accept, c
 }
 
 /* Calls of the connection are given the headers of its handshake. */
-static int keep_headers(struct duplex *duplex, const struct http1_head *head)
+static int keep_headers(struct duplex *duplex, const struct http_head *head)
 {
     struct buf text = {0};
     if (duplex->route->nheaders == 0)
@@ -48,7 +48,7 @@ static void refuse_upgrade(struct request *request, unsigned status)
 
 /* An HTTP client wants to be a WebSocket. The request ends, as 101 or an error, at once or when a
  * worker has been asked. */
-static void start(struct request *request, const struct http1_head *head, struct span body)
+static void start(struct request *request, const struct http_head *head, struct span body)
 {
     struct client *client = request->client;
     const struct conf_route *route = request->route;

@@ -81,7 +81,7 @@ void duplex_set_code(struct client *client, unsigned code)
         duplex->code = (uint16_t)code;
 }
 
-void duplex_ask(struct request *request, const struct http1_head *head)
+void duplex_ask(struct request *request, const struct http_head *head)
 {
     struct client *client = request->client;
     client->held = true;
@@ -89,7 +89,7 @@ void duplex_ask(struct request *request, const struct http1_head *head)
     event_ask(request, client, head);
 }
 
-void duplex_announce(struct client *client, const struct http1_head *head)
+void duplex_announce(struct client *client, const struct http_head *head)
 {
     client->duplex->announced = event_connected(client, head);
 }

@@ -36,10 +36,10 @@ extern const struct session_ops line_session;
 int duplex_begin(struct client *client, const struct conf_route *route, enum session_kind kind);
 
 /* Workers are told of it, with the head of its handshake (NULL: there was none). */
-void duplex_announce(struct client *client, const struct http1_head *head);
+void duplex_announce(struct client *client, const struct http_head *head);
 
 /* A worker is asked whether it may stay; until it has answered nothing is read. */
-void duplex_ask(struct request *request, const struct http1_head *head);
+void duplex_ask(struct request *request, const struct http_head *head);
 
 /* It may stay: what its request has ready goes out, and the request ends. */
 void duplex_let_in(struct request *request);

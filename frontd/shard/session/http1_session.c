@@ -12,8 +12,9 @@
 
 static struct http1_head head_scratch; /* of the request being looked at */
 
-void http1_hold(struct request *request, const struct http1_head *head)
+void http1_hold(struct request *request, const struct http_head *http)
 {
+    const struct http1_head *head = container_of(http, struct http1_head, http);
     struct client *client = request->client;
     if (buf_append(&request->batch, head->text.p, head->text.n) < 0) {
         client_doom(client);
@@ -26,7 +27,7 @@ void http1_hold(struct request *request, const struct http1_head *head)
 
 static void go_on(struct client *client)
 {
-    static const struct http1_limits none = {.head_bytes = UINT32_MAX, .fields = HTTP1_FIELDS_MAX};
+    static const struct http1_limits none = {.head_bytes = UINT32_MAX, .fields = HTTP_FIELDS_MAX};
     struct request *first = list_first(&client->requests, struct request, node);
     size_t used;
     if (!first->waits)
@@ -39,7 +40,7 @@ static void go_on(struct client *client)
     CHECK(r == 0 && used == buf_len(&text));
     if (client->pending != NULL) /* what is there may be the beginning of a message */
         memset(&client->pending->codec, 0, sizeof(client->pending->codec));
-    request_start_again(first, &head_scratch);
+    request_start_again(first, &head_scratch.http);
     buf_deinit(&text);
 }
 
@@ -55,17 +56,16 @@ static void send_continue(struct client *client)
 static void refuse(
     struct client *client, unsigned status, bool is_head, const struct http1_head *head)
 {
-    request_refuse(client, status, is_head, head);
+    const struct http_head *http = head == NULL ? NULL : &head->http;
+    request_refuse(client, status, is_head, http, head == NULL ? 1 : head->minor);
     client->last_request = true;
 }
 
 /* A client that waits for "100 Continue" though its request will be refused is told so now. */
 static void refuse_hopeless(struct client *client, const struct http1_head *head)
 {
-    head_scratch = *head;
-    head_scratch.keep_alive = false; /* its body may or may not come: this ends the connection */
-    client->last_request = true;
-    if (!request_start(client, &head_scratch, (struct span){0}))
+    client->last_request = true; /* its body may or may not come: this ends the connection */
+    if (!request_start(client, &head->http, (struct span){0}, head->minor, false))
         client_doom(client);
 }
 
@@ -83,18 +83,19 @@ static size_t take(
             /* A HEAD that goes wrong before its head is complete has no body in its answer either.
              */
             bool is_head = codec->http1.phase == HTTP1_PHASE_HEAD &&
-                           head_scratch.method == HTTP1_HEAD;
+                           head_scratch.http.method == HTTP_HEAD;
             refuse(client, result.status, is_head, result.head_known ? &head_scratch : NULL);
             n = 0;
         } else if (result.event == HTTP1_REQUEST) {
             if (!head_scratch.keep_alive)
                 client->last_request = true;
-            if (!request_start(client, &head_scratch, result.body))
+            if (!request_start(client, &head_scratch.http, result.body, head_scratch.minor,
+                    head_scratch.keep_alive))
                 client_doom(client);
             p += result.used;
             n -= result.used;
         } else {
-            if (result.event == HTTP1_CONTINUE && request_hopeless(client, &head_scratch))
+            if (result.event == HTTP1_CONTINUE && request_hopeless(client, &head_scratch.http))
                 refuse_hopeless(client, &head_scratch);
             n = result.kept;
             break;
@@ -120,7 +121,7 @@ static void waiting(struct client *client)
  * held to limits again. */
 static const struct http1_head *pending_head(const struct pending *pending)
 {
-    static const struct http1_limits none = {.head_bytes = UINT32_MAX, .fields = HTTP1_FIELDS_MAX};
+    static const struct http1_limits none = {.head_bytes = UINT32_MAX, .fields = HTTP_FIELDS_MAX};
     const struct http1 *http1 = &pending->codec.http1;
     size_t used;
     if (http1->phase == HTTP1_PHASE_HEAD || http1_head_parse(buf_data(&pending->bytes),

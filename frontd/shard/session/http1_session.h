@@ -13,4 +13,4 @@
 extern const struct session_ops http1_session;
 
 /* An upgrade, which is not the first request in progress: keeps its head until it is. */
-void http1_hold(struct request *request, const struct http1_head *head);
+void http1_hold(struct request *request, const struct http_head *head);

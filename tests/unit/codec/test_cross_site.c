@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "frontd/codec/cross_site.h"
+#include "frontd/codec/http1_head.h"
 
 #define TEXT(literal) ((char[]){literal}) /* as the config has them: not const */
 
@@ -24,7 +25,7 @@ static struct http1_head head;
 /* Parses a request with these fields; it ends where its bytes end. The caller frees the bytes. */
 static char *parse(const char *method, const char *host, const char *fields)
 {
-    static const struct http1_limits roomy = {.head_bytes = 65536, .fields = HTTP1_FIELDS_MAX};
+    static const struct http1_limits roomy = {.head_bytes = 65536, .fields = HTTP_FIELDS_MAX};
     char *text;
     const int n = asprintf(&text, "%s /rpc HTTP/1.1\r\nHost: %s\r\n%s\r\n", method, host, fields);
     cr_assert(n > 0);
@@ -54,7 +55,7 @@ static void check(const struct row *rows, size_t count, char *const *origins, bo
     for (size_t i = 0; i < count; i++) {
         char *copy = parse(rows[i].method, "site.example", rows[i].fields);
         int listed = -7;
-        enum cross_site verdict = cross_site_judge(&head, origins, norigins, refuse, &listed);
+        enum cross_site verdict = cross_site_judge(&head.http, origins, norigins, refuse, &listed);
         cr_expect_eq(verdict, rows[i].verdict, "row %zu: %s: %d", i, rows[i].fields, (int)verdict);
         cr_expect_eq(listed, rows[i].listed, "row %zu: %s: %d", i, rows[i].fields, listed);
         free(copy);
@@ -213,8 +214,8 @@ Test(cross_site, own_origins)
         char fields[256];
         snprintf(fields, sizeof(fields), "Origin: %s\r\n", rows[i].origin);
         char *copy = parse("POST", rows[i].host, fields);
-        cr_expect_eq(cross_site_foreign(&head), !rows[i].own, "row %zu: Host: %s, Origin: %s", i,
-            rows[i].host, rows[i].origin);
+        cr_expect_eq(cross_site_foreign(&head.http), !rows[i].own, "row %zu: Host: %s, Origin: %s",
+            i, rows[i].host, rows[i].origin);
         free(copy);
     }
 }
@@ -222,7 +223,7 @@ Test(cross_site, own_origins)
 /* RFC 9112 section 3.2.2: the authority of the target is the one that counts. */
 Test(cross_site, absolute_targets)
 {
-    static const struct http1_limits roomy = {.head_bytes = 65536, .fields = HTTP1_FIELDS_MAX};
+    static const struct http1_limits roomy = {.head_bytes = 65536, .fields = HTTP_FIELDS_MAX};
     static const char text[] = "POST http://site.example/rpc HTTP/1.1\r\nHost: evil.example\r\n"
                                "Origin: http://%s\r\n\r\n";
     static const char *const hosts[] = {"site.example", "evil.example"};
@@ -231,7 +232,7 @@ Test(cross_site, absolute_targets)
         size_t used;
         const int n = snprintf(bytes, sizeof(bytes), text, hosts[i]);
         cr_assert_eq(http1_head_parse(bytes, (size_t)n, &roomy, &head, &used), 0);
-        cr_expect_eq(cross_site_foreign(&head), i == 1, "%s", hosts[i]);
+        cr_expect_eq(cross_site_foreign(&head.http), i == 1, "%s", hosts[i]);
     }
 }
 

@@ -56,24 +56,24 @@ static size_t take_event(struct outcome *outcome, char *p, size_t n, bool *ret_m
     case HTTP1_CONTINUE:
         outcome->continued++;
         outcome->continued_at = outcome->fed;
-        cr_assert(head.expect_continue && result.kept == outcome->http1.head_len);
+        cr_assert(head.http.expect_continue && result.kept == outcome->http1.head_len);
         break;
     case HTTP1_MORE: break;
     case HTTP1_REQUEST:
         cr_assert(result.used > 0 && result.used <= n);
         cr_assert(result.body.p >= p && result.body.p + result.body.n <= p + result.used);
-        cr_assert(head.path.p >= p && head.path.p + head.path.n <= p + result.used);
+        cr_assert(head.http.path.p >= p && head.http.path.p + head.http.path.n <= p + result.used);
         static const struct http1 zero;
         cr_assert_eq(memcmp(&outcome->http1, &zero, sizeof(zero)), 0, "ready for the next one");
-        note(outcome, "%s %.*s \"%.*s\"%s\n", method_name(head.method), (int)head.path.n,
-            head.path.p, (int)result.body.n, result.body.p, head.keep_alive ? "" : " close");
+        note(outcome, "%s %.*s \"%.*s\"%s\n", method_name(head.http.method), (int)head.http.path.n,
+            head.http.path.p, (int)result.body.n, result.body.p, head.keep_alive ? "" : " close");
         *ret_more = true;
         return result.used;
     case HTTP1_ERROR:
-        note(outcome, "%u %s%s\n", result.status, method_name(head.method),
+        note(outcome, "%u %s%s\n", result.status, method_name(head.http.method),
             result.head_known ? " known" : "");
         if (result.head_known)
-            cr_assert(head.path.p >= p && head.path.p + head.path.n <= p + n);
+            cr_assert(head.http.path.p >= p && head.http.path.p + head.http.path.n <= p + n);
         outcome->failed = true;
         return n;
     }

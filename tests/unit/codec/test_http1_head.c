@@ -6,7 +6,7 @@
 /* A head is parsed here as a copy on the heap that ends where the input ends: ASan sees the rest.
  */
 
-static const struct http1_limits roomy = {.head_bytes = 65536, .fields = HTTP1_FIELDS_MAX};
+static const struct http1_limits roomy = {.head_bytes = 65536, .fields = HTTP_FIELDS_MAX};
 
 struct row {
     const char *input;
@@ -27,24 +27,25 @@ static void render(const struct http1_head *head, const char *p, size_t n, char 
     static const char *const methods[] = {
         "other", "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"};
     static const char *const forms[] = {"origin", "absolute", "authority", "asterisk"};
-    const struct span spans[] = {
-        head->method_text, head->target, head->path, head->query, head->authority};
+    const struct span spans[] = {head->http.method_text, head->target, head->http.path,
+        head->http.query, head->http.authority};
     for (size_t i = 0; i < ARRAY_LEN(spans); i++)
         cr_assert(inside(spans[i], p, n));
 
     FILE *file = fmemopen(out, size, "w");
     cr_assert_not_null(file);
-    fprintf(file, "%s %.*s %s %.*s path=%.*s query=%.*s authority=%.*s 1.%d", methods[head->method],
-        (int)head->method_text.n, head->method_text.p, forms[head->form], (int)head->target.n,
-        head->target.p, (int)head->path.n, head->path.p, (int)head->query.n, head->query.p,
-        (int)head->authority.n, head->authority.p, head->minor);
+    fprintf(file, "%s %.*s %s %.*s path=%.*s query=%.*s authority=%.*s 1.%d",
+        methods[head->http.method], (int)head->http.method_text.n, head->http.method_text.p,
+        forms[head->http.form], (int)head->target.n, head->target.p, (int)head->http.path.n,
+        head->http.path.p, (int)head->http.query.n, head->http.query.p, (int)head->http.authority.n,
+        head->http.authority.p, head->minor);
     if (head->has_length)
         fprintf(file, " length=%llu", (unsigned long long)head->content_length);
     fprintf(file, "%s%s%s%s\n", head->chunked ? " chunked" : "",
-        head->keep_alive ? " keep-alive" : "", head->expect_continue ? " expect" : "",
-        head->content_coded ? " coded" : "");
-    for (size_t i = 0; i < head->nfields; i++) {
-        const struct http1_field *field = &head->fields[i];
+        head->keep_alive ? " keep-alive" : "", head->http.expect_continue ? " expect" : "",
+        head->http.content_coded ? " coded" : "");
+    for (size_t i = 0; i < head->http.nfields; i++) {
+        const struct http_field *field = &head->http.fields[i];
         cr_assert(inside(field->name, p, n) && inside(field->value, p, n));
         fprintf(file, "%s%.*s=%.*s\n", field->hop_by_hop ? "~" : "", (int)field->name.n,
             field->name.p, (int)field->value.n, field->value.p);
@@ -562,7 +563,7 @@ static size_t many_fields(char *text, size_t size, int fields)
 
 Test(http1_head, limit_of_fields)
 {
-    static const uint32_t counts[] = {0, 1, 7, HTTP1_FIELDS_MAX};
+    static const uint32_t counts[] = {0, 1, 7, HTTP_FIELDS_MAX};
     char text[4096];
     for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
         const struct http1_limits limits = {.head_bytes = 65536, .fields = counts[i]};
@@ -593,11 +594,11 @@ Test(http1_head, method_is_known_after_the_request_line)
 {
     static struct http1_head head;
     size_t used;
-    head.method = HTTP1_GET;
+    head.http.method = HTTP_GET;
     cr_assert_eq(http1_head_parse(IN("HEAD / HTTP/1.1\r\n\x01"), &roomy, &head, &used), 400);
-    cr_assert_eq(head.method, HTTP1_HEAD);
+    cr_assert_eq(head.http.method, HTTP_HEAD);
     cr_assert_eq(http1_head_parse(IN("\x01"), &roomy, &head, &used), 400);
-    cr_assert_eq(head.method, HTTP1_OTHER);
+    cr_assert_eq(head.http.method, HTTP_OTHER);
 }
 
 Test(http1_head, find)
@@ -606,8 +607,8 @@ Test(http1_head, find)
     size_t used;
     cr_assert_eq(
         http1_head_parse(IN(OLD "X-Ab: 1\r\nx-aB: 2\r\nx-a^: 3\r\n" END), &roomy, &head, &used), 0);
-    cr_assert_eq(http1_head_find(&head, SPAN("x-ab")), &head.fields[0]);
-    cr_assert_null(http1_head_find(&head, SPAN("x-a~")));
-    cr_assert_null(http1_head_find(&head, SPAN("x-a")));
-    cr_assert_null(http1_head_find(&head, SPAN("")));
+    cr_assert_eq(http_head_find(&head.http, SPAN("x-ab")), &head.http.fields[0]);
+    cr_assert_null(http_head_find(&head.http, SPAN("x-a~")));
+    cr_assert_null(http_head_find(&head.http, SPAN("x-a")));
+    cr_assert_null(http_head_find(&head.http, SPAN("")));
 }

@@ -1,6 +1,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "frontd/codec/http1_head.h"
 #include "frontd/codec/ws_handshake.h"
 
 #define UPGRADE "Upgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -14,7 +15,7 @@ static struct http1_head head;
 /* Parses a request of this method, version and these fields; it ends where its bytes end. */
 static char *parse(const char *method, const char *version, const char *fields)
 {
-    static const struct http1_limits roomy = {.head_bytes = 65536, .fields = HTTP1_FIELDS_MAX};
+    static const struct http1_limits roomy = {.head_bytes = 65536, .fields = HTTP_FIELDS_MAX};
     char *text, *copy;
     const int n = asprintf(
         &text, "%s /chat HTTP/%s\r\nHost: server.example.com\r\n%s\r\n", method, version, fields);
@@ -65,7 +66,7 @@ Test(ws_handshake, wanted)
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         char *copy = parse(rows[i].method, rows[i].version, rows[i].fields);
-        cr_assert_eq(ws_wanted(&head), rows[i].wanted, "row %zu: %s", i, rows[i].fields);
+        cr_assert_eq(ws_wanted(&head.http), rows[i].wanted, "row %zu: %s", i, rows[i].fields);
         free(copy);
     }
 }
@@ -90,7 +91,7 @@ static void check(const struct row *rows, size_t count, char *const *origins,
         char result[WS_ACCEPT_SIZE] = "before";
         int protocol = -7;
         const int r = ws_handshake(
-            &head, origins, norigins, protocols, nprotocols, result, &protocol);
+            &head.http, origins, norigins, protocols, nprotocols, result, &protocol);
         cr_assert_eq(r, rows[i].result, "row %zu: %s: %d", i, rows[i].fields, r);
         cr_assert_str_eq(result, r == 0 ? accept : "before", "row %zu: %s", i, result);
         if (r != 0)

@@ -147,7 +147,7 @@ Test(http, an_upgrade_that_cannot_wait)
     struct request *request = container_of(client->requests.prev, struct request, node);
     mem_trim();
     mem_fail_after(0);
-    http1_hold(request, &head);
+    http1_hold(request, &head.http);
     mem_fail_after(-1);
     cr_expect(!client->held && !request->waits && client->state == CLIENT_DOOMED);
     shardlet_turn(&shard);
