@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum {
-    CLASS_MIN_BITS = 7,  /* 128 bytes: an ordinary answer's rest */
+    CLASS_MIN_BITS = 7,  /* 128 bytes: the body of an ordinary answer */
     CLASS_MAX_BITS = 16, /* 64 KiB: above it malloc uses mmap soon, and blocks are rare */
     CLASS_COUNT = CLASS_MAX_BITS - CLASS_MIN_BITS + 1,
     CLASS_KEEP_BYTES = 1 << 20, /* kept free per class: 8,192 small blocks, 16 large ones */
@@ -95,7 +95,8 @@ void *mem_grow(void *block, size_t size, size_t want, size_t *ret_size)
     }
     if (UNLIKELY(fails_now()))
         return NULL;
-    void *larger = realloc(block, want); /* of a mapping: without a copy, or memory for two */
+    void *larger = realloc(
+        block, want); /* a mapping grows without a copy, and without memory for both */
     if (larger == NULL)
         return NULL;
     in_use += want - size;

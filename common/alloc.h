@@ -8,14 +8,14 @@
 #include "common/base.h"
 
 /*
- * A block of at least `size` bytes, which may be read back in *ret_size (rounded up to its class).
- * NULL when there is no memory. Given back with mem_put() and the same *ret_size.
+ * A block of at least `size` bytes; *ret_size: its real size (rounded up to its class). NULL when
+ * there is no memory. Given back with mem_put() and the same *ret_size.
  */
 void *mem_get(size_t size, size_t *ret_size);
 void mem_put(void *block, size_t size);
 
 /*
- * Makes a block of `size` bytes larger, at least `want` bytes, which may move it; what is in it
+ * Makes a block of `size` bytes larger, at least `want` bytes, which may move it; its content
  * stays. Returns it with its size in *ret_size, or NULL: the block is as it was.
  */
 void *mem_grow(void *block, size_t size, size_t want, size_t *ret_size);
@@ -25,9 +25,9 @@ void *mem_zalloc(size_t size);
 void *mem_free(void *object); /* accepts NULL; returns NULL */
 
 /*
- * An array of `room` objects of `size` bytes, zeroed but for the first `count`, which are those of
- * `array`; that is given back. Returns it, or NULL: the array is as it was. Given back with
- * mem_free().
+ * Makes an array larger: `room` objects of `size` bytes, the first `count` as they were, the
+ * others zeroed. Returns the new array, and `array` is given back; or NULL: the array is as it
+ * was. Given back with mem_free().
  */
 void *mem_widen(void *array, size_t count, size_t room, size_t size);
 
@@ -51,18 +51,20 @@ void mem_init(void);
 /* Bytes that are on loan from mem_get() and mem_zalloc(); for tests and limits. */
 size_t mem_in_use(void);
 
-/* The same, and what the free lists keep: what a budget is compared with. */
+/*
+ * mem_in_use(), and the blocks that are kept on free lists: a memory budget is compared with this.
+ */
 size_t mem_held(void);
 
 /* Gives the free lists back to the allocator. */
 void mem_trim(void);
 
 /*
- * Sets the allocator up for a process that is to give memory back: large blocks are mappings of
- * their own for good (without this, glibc's threshold for them rises with the first large block
- * that is freed), there is one arena. Once, at start.
+ * Sets the allocator up for a process that is to give memory back: there is one arena, and large
+ * blocks are always mappings of their own (else glibc raises the threshold for them with the first
+ * large block that is freed). Once, at start.
  */
 void mem_tune(void);
 
-/* mem_trim(), and what the allocator has free goes back to the system. May take some ms. */
+/* mem_trim(), then the free memory of the allocator goes back to the system. May take some ms. */
 void mem_give_back(void);

@@ -29,7 +29,10 @@
 #define LIKELY(x)   __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-/* Bytes that somebody else owns; `p` need not be NUL-terminated and may be NULL when `n` is 0. */
+/*
+ * Bytes that are borrowed from their owner. `p` need not be NUL-terminated, and may be NULL when
+ * `n` is 0.
+ */
 struct span {
     const char *p;
     size_t n;

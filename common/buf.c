@@ -8,11 +8,11 @@
 static const size_t BUF_SIZE_MAX = (size_t)1 << 31;
 
 enum {
-    SHRINK_MIN = 128 * 1024, /* bytes: a smaller block is worth no copy */
-    SHRINK_PART = 8,         /* a block of which no more than this part is used is too large */
+    SHRINK_MIN = 128 * 1024, /* bytes: copying a smaller block is not worth it */
+    SHRINK_PART = 8,         /* a block is too large when no more than this part of it is used */
 };
 
-/* Moves what is in it to the front of a larger block. */
+/* Moves the content to the front of a larger block. */
 static char *move_to(struct buf *buf, size_t want, size_t *ret_size)
 {
     char *memory = mem_get(want, ret_size);
@@ -83,7 +83,7 @@ int buf_printf(struct buf *buf, const char *format, ...)
     return 0;
 }
 
-/* What is left goes into a block of its size, so that a few bytes do not keep a large one. */
+/* The rest moves into a block of its size, so that a few bytes do not keep a large one. */
 static void shrink(struct buf *buf)
 {
     size_t size;

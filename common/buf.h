@@ -9,7 +9,7 @@
 /* Zeroed is empty. */
 struct buf {
     char *memory;
-    uint32_t start; /* of what is not consumed yet */
+    uint32_t start; /* of the bytes that are not consumed yet */
     uint32_t end;
     uint32_t size;
 };
@@ -25,8 +25,8 @@ static inline char *buf_data(const struct buf *buf)
 }
 
 /*
- * Makes room for `n` bytes after the end and returns where they go; they count once buf_added()
- * says so. NULL when there is no memory (or past 2 GiB): the buffer is as it was.
+ * Makes room for `n` bytes after the end and returns where they go; buf_added() counts them in.
+ * NULL when there is no memory (or past 2 GiB): the buffer is as it was.
  */
 char *buf_room(struct buf *buf, size_t n);
 
@@ -43,8 +43,8 @@ int buf_append(struct buf *buf, const void *bytes, size_t n);
 int buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /*
- * Drops `n` bytes from the front; the memory is given back when nothing is left, and most of a
- * large block where little is left: what is left may have moved.
+ * Drops `n` bytes from the front. The memory is given back when nothing is left, and most of a
+ * large block when little is left: the rest may have moved.
  */
 void buf_consume(struct buf *buf, size_t n);
 

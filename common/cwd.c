@@ -39,7 +39,8 @@ int cwd_join(const char *dir, const char *path, char *ret_path, size_t size)
 {
     char joined[PATH_MAX];
     const char *slash = path[0] == '/' || strcmp(dir, "/") == 0 ? "" : "/";
-    while (path[0] == '.' && path[1] == '/') { /* "./program" reads better without */
+    while (path[0] == '.' &&
+           path[1] == '/') { /* "/folder/program" reads better than "/folder/./program" */
         path += 2;
         path += strspn(path, "/");
     }

@@ -1,9 +1,9 @@
 #pragma once
 
 /*
- * Relative paths as the user means them. In a folder that a symbolic link leads to, the shell shows
- * the link's name, and the kernel knows only the folder: when the link is switched to another one
- * (a new release), "./program" is to mean the one that is there then.
+ * Relative paths as the user means them. In a folder that a symbolic link leads to, the shell
+ * shows the link's name, but the kernel knows only the folder. When the link is switched to
+ * another folder (a new release), "./program" is to mean the program that is there then.
  */
 
 #include "common/base.h"

@@ -3,10 +3,10 @@
 /*
  * Messages with descriptors over a SOCK_SEQPACKET socket: each message is whole or an error.
  * Received descriptors are close-on-exec from birth; MSG_CTRUNC (the receiver is at its descriptor
- * limit and the kernel dropped some in silence) is an error.
+ * limit, and the kernel dropped some without an error) is an error.
  *
- * A peer that closes while something we have sent is still unread makes the kernel say ECONNRESET
- * once, before it hands out what the peer had sent: these functions go on to that, and to 0.
+ * When a peer closes while a message to it is still unread, the kernel reports ECONNRESET once,
+ * before it hands out what the peer had sent. These functions read on to that, and to 0.
  */
 
 #include <sys/types.h>
@@ -31,16 +31,17 @@ int fdpass_send(int sock, const void *message, size_t n, const int *fds, size_t 
 ssize_t fdpass_receive(int sock, void *message, size_t size, int *fds, size_t *ret_nfds);
 
 /*
- * The same, for who has an answer to MSG_CTRUNC: *ret_dropped says that the kernel dropped some of
- * the descriptors; the message and the others are the caller's.
+ * As fdpass_receive(), for callers that can deal with MSG_CTRUNC: *ret_dropped says that the
+ * kernel dropped some of the descriptors; the message and the other descriptors are the caller's.
  */
 ssize_t fdpass_receive_some(
     int sock, void *message, size_t size, int *fds, size_t *ret_nfds, bool *ret_dropped);
 
 /*
- * The same, for who closes nothing by themselves that a peer has sent, since close() may wait for
- * what is on the other side of it: *ret_nfds and the descriptors are the caller's whatever comes.
- * *ret_flags: msg_flags, with MSG_TRUNC where the message was longer than `size`.
+ * As fdpass_receive(), for callers that must not close what a peer has sent, since close() may
+ * wait for the other side of a descriptor: *ret_nfds and the descriptors are the caller's,
+ * whatever is returned. *ret_flags: msg_flags, with MSG_TRUNC when the message was longer than
+ * `size`.
  */
 ssize_t fdpass_receive_all(
     int sock, void *message, size_t size, int *fds, size_t *ret_nfds, int *ret_flags);

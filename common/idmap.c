@@ -51,7 +51,9 @@ static void idmap_grow(struct idmap *map)
 
 void idmap_add(struct idmap *map, struct idmap_node *node)
 {
-    if (UNLIKELY(map->count > 2 * map->mask)) /* two to a bucket: a chain costs less than memory */
+    if (UNLIKELY(
+            map->count >
+            2 * map->mask)) /* two nodes in a bucket: a longer chain costs less than more memory */
         idmap_grow(map);
     struct idmap_node **bucket = &map->buckets[bucket_of(map->shift, node->id)];
     node->next = *bucket;
@@ -79,7 +81,7 @@ void idmap_remove(struct idmap *map, struct idmap_node *node)
     map->count--;
 }
 
-/* Two chains, the highest id of each first, become one. */
+/* Merges two chains, each with the highest id first. */
 static struct idmap_node *merge(struct idmap_node *a, struct idmap_node *b)
 {
     struct idmap_node *first = NULL;

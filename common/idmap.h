@@ -1,13 +1,13 @@
 #pragma once
 
 /*
- * Finds an object by a number, at the same cost whichever numbers there are: those that count up,
- * those of which a few are left of many thousands, and random ones. No peer chooses them.
+ * Finds an object by a number, at the same cost for each pattern of numbers: numbers that count
+ * up, the few that are left of many thousands, and random ones. Peers never choose the numbers.
  */
 
 #include "common/base.h"
 
-/* Member of what is looked up. */
+/* Member of the object that is looked up. */
 struct idmap_node {
     struct idmap_node *next;
     uint64_t id;
@@ -23,7 +23,7 @@ struct idmap {
 /* Returns 0 or -ENOMEM. */
 int idmap_init(struct idmap *map);
 
-/* CHECKs that it is empty. */
+/* CHECKs that the map is empty. */
 void idmap_deinit(struct idmap *map);
 
 /*

@@ -1,6 +1,9 @@
 #pragma once
 
-/* A doubly linked list whose nodes are members of what is listed. A node can leave by itself. */
+/*
+ * A doubly linked list. Its nodes are members of the listed objects, and can leave without the
+ * head.
+ */
 
 #include "common/base.h"
 
@@ -28,7 +31,7 @@ static inline void list_append(struct list *head, struct list *node)
     head->prev = node;
 }
 
-/* Leaves the list that it is in, if any; afterwards it is in none. */
+/* Takes a node out of the list that it is in, if any; afterwards it is in none. */
 static inline void list_remove(struct list *node)
 {
     node->prev->next = node->next;

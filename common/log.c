@@ -14,13 +14,14 @@
 #include <unistd.h>
 
 enum {
-    MESSAGE_MAX = 600, /* bytes; what is longer is cut */
+    MESSAGE_MAX = 600, /* bytes; a longer message is cut */
     WHO_MAX = 32,
     /* A byte becomes at most 6 (\u00xx), and a line has some 128 bytes besides. It stays below
      * PIPE_BUF: such a write is whole in a shared pipe, or not at all. */
     LINE_MAX_BYTES = (MESSAGE_MAX + WHO_MAX) * 6 + 256,
-    KINDS_MAX = 256, /* formats that are counted at a time: more than there are in a program */
-    TELL_MS = 1000,  /* without a line of a kind, before it is told how many were left out */
+    KINDS_MAX = 256, /* formats that are counted at a time: more than the program has */
+    TELL_MS =
+        1000, /* after the last line of a format, until the number of those left out is logged */
     MS_A_SECOND = 1000,
 };
 
@@ -32,13 +33,14 @@ static char log_who[WHO_MAX] = "frontd";
 static unsigned log_burst = LOG_BURST;
 static unsigned log_interval = 1000 / LOG_RATE; /* ms */
 static unsigned long log_lost;
-static bool log_cut; /* the last line is there in part only: what follows begins a new one */
+static bool
+    log_cut; /* the last line was written in part only: the next one begins with a newline */
 
 /* What standard error is, and so how it is written to without waiting. */
 static enum sink {
     SINK_UNKNOWN,
     SINK_NONBLOCKING, /* a pipe or terminal */
-    SINK_PIPE,        /* whose flag belongs to others */
+    SINK_PIPE,        /* without the flag: it belongs to the processes that share the pipe */
     SINK_SOCKET,
     SINK_OTHER, /* a file; /dev/null */
 } log_sink;
@@ -66,7 +68,7 @@ static enum sink find_sink(bool may_reopen)
         return SINK_SOCKET;
     if (!S_ISFIFO(st.st_mode) && !(S_ISCHR(st.st_mode) && isatty(STDERR_FILENO)))
         return SINK_OTHER;
-    /* Also where the flag is set: whoever did may take it away again. */
+    /* Even where the flag is set: the process that set it may take it away again. */
     if ((may_reopen && reopen()) || flags & O_NONBLOCK)
         return SINK_NONBLOCKING;
     return S_ISFIFO(st.st_mode) ? SINK_PIPE : SINK_OTHER;
@@ -108,7 +110,7 @@ const char *log_priority(enum log_level level)
 void log_init(enum log_level level, enum log_format format, const char *who)
 {
     int saved_errno = errno;
-    log_journal = find_journal(); /* before it is opened anew */
+    log_journal = find_journal(); /* before descriptor 2 may be replaced */
     log_sink = find_sink(true);
     errno = saved_errno;
     log_level = level;
@@ -151,7 +153,7 @@ bool log_rate_pass(struct log_rate *rate, uint64_t now, unsigned interval, unsig
 
 /* A line while it is written. */
 struct line {
-    char newline; /* before it, where the last one was cut */
+    char newline; /* written first when the last line was cut */
     char text[LINE_MAX_BYTES];
     size_t n;
 };
@@ -180,8 +182,10 @@ static size_t put_escaped(struct line *line, struct span text, bool json)
     return i;
 }
 
-/* For a file; and for what can be asked in no better way, which another process may fill in
- * between. */
+/*
+ * For a file; and where poll() is the only way to ask for room, which another process may fill in
+ * between.
+ */
 static ssize_t write_if_ready(const char *bytes, size_t n)
 {
     struct pollfd pfd = {.fd = STDERR_FILENO, .events = POLLOUT};
@@ -258,7 +262,7 @@ static size_t write_message(enum log_level level, const char *prefix, struct spa
     return used;
 }
 
-/* That lines were lost, once there is room again. */
+/* Writes that lines were lost, once there is room again. */
 static void tell_lost(void)
 {
     unsigned long lost = log_lost;
@@ -272,14 +276,14 @@ static void tell_lost(void)
         log_lost = lost; /* still full; the note itself does not count */
 }
 
-/* The lines of a format. It is found by where it lies, at first where its hash says. */
+/* The lines of one format, in a hash table by the format's address. */
 static struct kind {
     const char *format; /* NULL: free */
     uint64_t written;   /* ms: the last line */
     struct log_rate rate;
     enum log_level level;
 } kinds[KINDS_MAX];
-static unsigned log_silenced; /* kinds of which lines were left out, and nothing was said yet */
+static unsigned log_silenced; /* formats with lines that were left out, which is not logged yet */
 
 static struct kind *find_kind(const char *format)
 {
@@ -291,10 +295,10 @@ static struct kind *find_kind(const char *format)
         if (kind->format == format)
             return kind;
     }
-    return &kinds[home]; /* they count together */
+    return &kinds[home]; /* the table is full: these two formats count together */
 }
 
-/* How many lines of which kinds were left out, when they are over. */
+/* Writes for each format how many lines were left out, TELL_MS after its last line. */
 static void tell_silenced(uint64_t now)
 {
     for (size_t i = 0; log_silenced > 0 && i < KINDS_MAX; i++) {

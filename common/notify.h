@@ -9,7 +9,8 @@
 
 /*
  * Whether the service manager listens to this process: NOTIFY_SOCKET is set, and was not inherited
- * from another one that systemd started (SYSTEMD_EXEC_PID, since systemd 248, is its PID then).
+ * from another process that systemd started (SYSTEMD_EXEC_PID, since systemd 248, is the PID of
+ * the process that it has started).
  */
 bool notify_wanted(void);
 

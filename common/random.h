@@ -1,6 +1,6 @@
 #pragma once
 
-/* What nobody can guess. CHECKs that the kernel has randomness. */
+/* Bytes from the kernel's random generator, for keys. CHECKs that they are available. */
 
 #include "common/base.h"
 

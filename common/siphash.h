@@ -9,7 +9,7 @@ struct hash_key {
     uint64_t k1;
 };
 
-/* A key nobody can guess. CHECKs that the kernel has randomness. */
+/* A new key from the kernel's random generator. CHECKs that it is available. */
 struct hash_key hash_key_random(void);
 
 uint64_t hash_bytes(const struct hash_key *key, const void *bytes, size_t n);

@@ -14,8 +14,8 @@
 
 enum {
     CHUNK_SIZE = 64 * 1024, /* a power of two */
-    /* What the allocator puts before each block: chunks that are made one after the other lie side
-     * by side. */
+    /* Less the allocator's header of each block, so that chunks which are made one after the other
+     * lie side by side. */
     CHUNK_BYTES = CHUNK_SIZE - 2 * sizeof(size_t),
     CACHE_LINE = 64, /* bytes: where the first object of a chunk begins */
 };

@@ -1,9 +1,9 @@
 #pragma once
 
 /*
- * Objects of one size, taken from chunks: no allocation once it is warm, no header per object. A
- * chunk lies at a multiple of its size, so that an object finds it; one that is empty is given
- * back, but for a single spare one.
+ * Objects of one size, taken from chunks: no allocation once chunks are there, no header per
+ * object. A chunk lies at a multiple of its size, so the chunk of an object is known by its
+ * address. Empty chunks are given back, but for one spare.
  */
 
 #include "common/list.h"
@@ -12,14 +12,14 @@ struct slab_chunk;
 
 struct slab {
     struct list partial;      /* chunks that have a free object, the one to take from first */
-    struct slab_chunk *spare; /* one that is empty, in no list; NULL: there is none */
+    struct slab_chunk *spare; /* an empty chunk, in no list; NULL: there is none */
     size_t object_size;
     size_t used; /* objects that are out */
 };
 
 /*
- * object_size: bytes, rounded up to a multiple of 8. Objects of a multiple of 64 bytes begin where
- * a cache line does (but not under AddressSanitizer).
+ * object_size: bytes, rounded up to a multiple of 8. Objects of a multiple of 64 bytes begin at a
+ * cache line (but not under AddressSanitizer).
  */
 void slab_init(struct slab *slab, size_t object_size);
 

@@ -13,11 +13,12 @@ enum {
     WHEEL_SLOTS = 1 << WHEEL_BITS,
 };
 
-/* Member of what is timed. Set up with wheel_timer_init(). */
+/* Member of the object that is timed. Set up with wheel_timer_init(). */
 struct wheel_timer {
     struct list node;
-    uint64_t at : 56;  /* ms; one that is later (2 million years) counts as never */
-    uint64_t kind : 8; /* the owner's: tells wheel_expire()'s caller what it is a member of */
+    uint64_t at : 56;  /* ms; later than that (2 million years) counts as never */
+    uint64_t kind : 8; /* for the owner: tells the caller of wheel_expire() which kind of object it
+                          is a member of */
 };
 
 struct wheel {
@@ -55,7 +56,7 @@ static inline void wheel_disarm(struct wheel_timer *timer)
 struct wheel_timer *wheel_expire(struct wheel *wheel, uint64_t now);
 
 /*
- * When to call wheel_expire() next, in ms: never later than the first timer, possibly earlier.
- * UINT64_MAX when nothing is armed.
+ * When wheel_expire() has to be called next, in ms: never later than the first timer, possibly
+ * earlier. UINT64_MAX when nothing is armed.
  */
 uint64_t wheel_next(const struct wheel *wheel);
