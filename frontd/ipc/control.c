@@ -51,7 +51,7 @@ static bool fds_fit(const struct ctl_message *message, size_t nfds)
     }
 }
 
-/* dropped: not all of its descriptors have come. Returns 0 or -errno. */
+/* Checks a received message. dropped: not all of its descriptors have come. Returns 0 or -errno. */
 static int check(const struct ctl_message *message, size_t n, size_t nfds, bool dropped)
 {
     if (n < offsetof(struct ctl_message, u) || message->magic != CTL_MAGIC || message->length != n)
@@ -67,7 +67,7 @@ static int check(const struct ctl_message *message, size_t n, size_t nfds, bool 
     return fds_fit(message, nfds) ? 0 : -EPROTO;
 }
 
-/* What its reader may rely on: texts end, and nothing is there that was not sent. */
+/* What readers rely on: texts end, and members that were not sent are zeroed. */
 static void settle(struct ctl_message *message)
 {
     if (ctl_is_foreign(message))

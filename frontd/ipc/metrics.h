@@ -1,7 +1,7 @@
 #pragma once
 
 /*
- * What shards count. Each has a seat's words in the shared memory to itself; sums over all seats
+ * What shards count. Each seat has words of its own in the shared memory; sums over all seats
  * include those whose processes have ended.
  */
 
@@ -25,14 +25,17 @@
     X(beats, counter, "signs of life of the event loop")                                           \
     X(unheard, counter, "frames of workers that shards which did not keep up have missed")
 
-/* Of one seat, written by its process alone. */
+/* The words of one seat, written by its process alone. */
 struct share_counters {
 #define METRIC_WORD(name, kind, help) _Atomic uint64_t name;
     METRICS(METRIC_WORD)
 #undef METRIC_WORD
 };
 
-/* Adds n to a word of one's own seat. There is one writer: this need not be one instruction. */
+/*
+ * Adds n to a word of the process's own seat. There is one writer: this need not be one
+ * instruction.
+ */
 static inline void share_count(_Atomic uint64_t *counter, uint64_t n)
 {
     uint64_t count = atomic_load_explicit(counter, memory_order_relaxed);

@@ -34,7 +34,10 @@ void share_table_init(struct share_table *table)
     *table = (struct share_table){.key = hash_key_random()};
 }
 
-/* What a memory of that size has room for; false where it is none of ours. */
+/*
+ * The cells for peers that a memory of that size has room for; false for a size that
+ * share_create() does not make.
+ */
 static bool peers_of(off_t size, size_t *ret_peers)
 {
     if (size < (off_t)sizeof(struct memory))
@@ -52,7 +55,9 @@ int share_map(int fd, const struct share_table *table, struct share **ret_share)
     int seals = fcntl(fd, F_GET_SEALS);
     if (seals < 0)
         return -errno;
-    /* Were it made smaller, its pages would be gone, and whoever touches them with them. */
+    /*
+     * Without the seals another process could make it smaller: touching a page that is gone kills.
+     */
     if ((seals & SEALS) != SEALS)
         return -EINVAL;
     if (fstat(fd, &st) < 0)

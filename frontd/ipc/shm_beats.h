@@ -1,24 +1,24 @@
 #pragma once
 
-/* Signs of life of the shards. */
+/* Signs of life of the shards: a number of each seat that changes while the shard's loop turns. */
 
 #include "frontd/ipc/shm.h"
 
-/* How often a shard says that it lives, in ms. */
+/* How often a shard changes its number, in ms, while its loop turns. */
 enum { SHARE_BEAT_MS = 500 };
 
-/* Says that the loop of the shard on that seat turns. */
+/* Changes the number of the seat. */
 void share_beat(struct share *share, unsigned seat);
 
-/* A number that has changed when the shard on that seat has said so; good for nothing else. */
+/* The number of the seat. Its value means nothing, only that it has changed. */
 uint64_t share_beats(const struct share *share, unsigned seat);
 
-/* Of a seat that somebody looks at now and then. Zeroed at first. */
+/* The number of one seat as it was last read by one reader. Zeroed at first. */
 struct share_pulse {
-    uint64_t beats; /* when it was looked at last */
-    uint64_t at;    /* ms: they were others then */
+    uint64_t beats; /* the number, when it was last read */
+    uint64_t at;    /* ms: when it was found to have changed */
 };
 
-/* Looks at share_beats(). Returns when they were last found to have changed, in ms. now: ms. */
+/* Reads the seat's number. Returns when it was last found to have changed, in ms. now: ms. */
 uint64_t share_pulse(
     const struct share *share, unsigned seat, struct share_pulse *pulse, uint64_t now);

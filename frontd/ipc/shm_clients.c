@@ -34,7 +34,7 @@ void share_set_peer_prefix(struct share *share, unsigned bits)
     share->peer_prefix = bits;
 }
 
-/* The bits that make the peer, and how many they are: so a key is of one prefix only. */
+/* The key of an IPv6 peer: its bits and their number, so that keys of two prefixes differ. */
 static uint64_t ipv6_key(const struct share *share, const struct in6_addr *address)
 {
     uint8_t bytes[sizeof(*address) + 1] = {0};
@@ -48,7 +48,7 @@ static uint64_t ipv6_key(const struct share *share, const struct in6_addr *addre
     return hash_bytes(&share->table.key, bytes, sizeof(bytes)) | 1;
 }
 
-/* 0 where the peer has no address that could be counted. */
+/* 0: the peer has no address that is counted. */
 static uint64_t peer_key(const struct share *share, const struct sockaddr *peer)
 {
     if (share->peers == 0)
@@ -64,7 +64,7 @@ static uint64_t peer_key(const struct share *share, const struct sockaddr *peer)
     return 0;
 }
 
-/* The cell of a key on a seat, or the free one where it would be. Half of the cells are free. */
+/* The cell of a key on a seat, or the free cell where it would be. Half of the cells are free. */
 static size_t find_peer(const struct peer_cell *cells, size_t mask, uint64_t key)
 {
     size_t i = (size_t)(key >> 1) & mask;
@@ -97,7 +97,7 @@ bool share_peer_add(struct share *share, unsigned seat, const struct sockaddr *p
     size_t at = find_peer(cells, mask, key);
     uint64_t found = atomic_load(&cells[at].key);
     if (found != key && found != 0)
-        return true; /* half of them are free, unless somebody has written there: it goes uncounted
+        return true; /* no cell is free, which only another process's writes can cause: not counted
                       */
     atomic_fetch_add(&cells[at].count, 1);
     atomic_store(&cells[at].key, key);
@@ -116,8 +116,8 @@ void share_peer_remove(struct share *share, unsigned seat, const struct sockaddr
         return;
     if (atomic_fetch_sub(&cells[hole].count, 1) > 1)
         return;
-    /* Close the gap, so that no search ends at it too early (a reader on another seat may miss a
-     * cell that is just being moved, and counts a few too few once). */
+    /* The gap is closed, so that no search ends at it too early. A reader on another seat may miss
+     * a cell that is being moved, and count too few once. */
     size_t i = (hole + 1) & mask;
     for (size_t n = 0; n < mask && cells[i].key != 0; n++, i = (i + 1) & mask) {
         size_t home = (size_t)(cells[i].key >> 1) & mask;

@@ -1,18 +1,23 @@
 #pragma once
 
 /*
- * The shared memory as it is laid out, for the modules of frontd/ipc alone. See shm.h; whatever is
- * changed here changes SHARE_LAYOUT.
+ * The layout of the shared memory (shm.h), for the modules of frontd/ipc alone. A change here
+ * changes SHARE_LAYOUT.
  */
 
 #include "frontd/ipc/metrics.h"
 #include "frontd/ipc/shm.h"
 
 /*
- * A worker's row is known by the keyed hash of its address: 64 bits that nobody can collide. refs
- * has a bit for each seat that uses the row. Freeing takes three steps: refs from the last seat's
- * bit to CLOSING | bit, key -> 0, refs -> 0; who finds CLOSING tries again, and where a process
- * dies in between, the supervisor finishes the steps.
+ * A worker's row is known by the keyed hash of its address, 64 bits, for which collisions cannot
+ * be chosen without the key. refs has a bit for each seat that uses the row. Freeing takes three
+ * steps:
+ * - refs, from the last seat's bit to CLOSING | bit
+ * - key to 0
+ * - refs to 0
+ *
+ * A process that finds CLOSING tries again; when a process has died between two steps, the
+ * supervisor takes the others.
  */
 #define CLOSING ((uint64_t)1 << 63)
 _Static_assert(SHARE_SEATS <= 64, "a seat is a bit of refs");
@@ -22,9 +27,9 @@ struct worker_row {
     _Atomic uint64_t refs;
     _Atomic uint32_t hint;                   /* a slot that was free lately */
     _Atomic uint32_t load[SHARE_SEATS];      /* calls in progress; each seat writes its own */
-    _Atomic uint32_t abandoned[SHARE_SEATS]; /* of them, those nobody waits for any more */
-    _Atomic uint64_t hung;                   /* ms: given up by a shard then; 0: it was not */
-    _Atomic uint64_t oldest[SHARE_SEATS];    /* as in a queue_cell, for this worker alone */
+    _Atomic uint32_t abandoned[SHARE_SEATS]; /* of these, cancelled, and not answered yet */
+    _Atomic uint64_t hung;                   /* ms: when a shard gave it up; 0: none has */
+    _Atomic uint64_t oldest[SHARE_SEATS];    /* as in queue_cell, for this worker alone */
 };
 
 _Static_assert(SHARE_SEAT_LAST < 63, "seat 63 would collide with CLOSING");
@@ -32,9 +37,9 @@ _Static_assert(SHARE_SEAT_LAST < 63, "seat 63 would collide with CLOSING");
 struct queue_cell {
     _Atomic uint64_t oldest;
     _Atomic uint32_t queued;
-    _Atomic uint32_t largest; /* of them, those of the client that has most */
-    _Atomic uint32_t spare;   /* of them, those that are not the only one of their client */
-    _Atomic uint32_t owed;    /* calls to be given up there for some that others have let in */
+    _Atomic uint32_t largest; /* of these, the calls of the client that has most */
+    _Atomic uint32_t spare;   /* of these, the calls that are not the only one of their client */
+    _Atomic uint32_t owed;    /* calls to give up: other seats have added them to the full queue */
 };
 
 /* Connections from one peer on one seat: written by that seat alone, read by all. */
@@ -50,12 +55,12 @@ struct counters_row {
 };
 
 /*
- * Every process that has it mapped can write all of it, at any moment. So nothing in here says
- * where anything is: whoever reads a count may get a wrong one, and no more.
+ * Each process that has it mapped can write all of it at any moment. So nothing in it says where
+ * anything is: a count that is read may be wrong, and no more.
  */
 struct memory {
-    uint64_t layout; /* these two are for programs before, which looked here for what they got: */
-    uint64_t size;   /* they refuse it */
+    uint64_t layout;        /* for earlier versions of the program, which look here first */
+    uint64_t size;          /* and refuse this layout */
     _Atomic uint32_t seats; /* one more than the highest seat in use so far */
     _Atomic uint64_t connections[SHARE_SEATS];
     _Atomic uint64_t reached[SHARE_POOLS]; /* a bit for each seat that has a worker of the pool */
@@ -76,7 +81,10 @@ struct share {
     unsigned peer_prefix; /* bits of an IPv6 address that make the peer */
 };
 
-/* Gives back one of a count. It cannot be 0 unless somebody has written what is not theirs. */
+/*
+ * Gives back one of a count. It is 0 before only if another process has written what is not its
+ * own.
+ */
 static inline void take_one(_Atomic uint64_t *count)
 {
     if (atomic_fetch_sub(count, 1) == 0)
@@ -89,7 +97,7 @@ static inline void take_one_32(_Atomic uint32_t *count)
         atomic_store(count, 0);
 }
 
-/* Looked at first: what is 0 stays a page that is nobody's. */
+/* Read first: a word that is 0 is not written, so that its page stays unallocated. */
 static inline void clear_64(_Atomic uint64_t *number)
 {
     if (atomic_load_explicit(number, memory_order_relaxed) != 0)
@@ -102,7 +110,7 @@ static inline void clear_32(_Atomic uint32_t *number)
         atomic_store(number, 0);
 }
 
-/* Sums over seats look at those up to the highest in use. */
+/* One more than the highest seat in use so far: sums over seats end there. */
 static inline uint32_t seats_in_use(const struct share *share)
 {
     uint32_t seats = atomic_load_explicit(&share->memory->seats, memory_order_relaxed);
@@ -128,11 +136,12 @@ static inline void clear_queue(struct queue_cell *cell)
 }
 
 /*
- * The least time that a seat has which is not in that set, but 0. first: that of the first seat;
- * step: bytes from one seat's to the next one's.
+ * The least time but 0 of the seats that are not in the set `skip`. first: the time of the first
+ * seat; step: bytes to the time of the next. Returns false where all are 0, else true with
+ * *ret_seat and *ret_since.
  */
 bool share_find_oldest(const struct share *share, uint64_t skip, const _Atomic uint64_t *first,
     size_t step, unsigned *ret_seat, uint64_t *ret_since);
 
-/* The last steps of freeing a row whose refs have CLOSING. */
+/* Takes the last steps of freeing a row whose refs have CLOSING. */
 void share_finish_closing(struct worker_row *row);

@@ -39,7 +39,7 @@ void share_set_pools(struct share *share, const char *const *names, size_t n)
         while (pools[row] != 0)
             row++;
         pools[row] = pool_key(share, names[i]);
-        /* Nobody has used it until now; whatever is there is nobody's. */
+        /* The row was free: what is in it is left over. */
         for (unsigned seat = 0; seat < SHARE_SEATS; seat++)
             clear_queue(&share->memory->queues[row][seat]);
         clear_64(&share->memory->reached[row]);
@@ -86,8 +86,9 @@ uint64_t share_queue_waiting(const struct share *share, unsigned pool)
 
 void share_queue_set_oldest(struct share *share, unsigned seat, unsigned pool, uint64_t since)
 {
-    /* Sequentially consistent on purpose: who waits says so and then looks for a slot, who frees a
-     * slot then looks for who waits; so one of the two sees the other. */
+    /* Sequentially consistent on purpose. A shard with a waiting call writes this and then looks
+     * for a free slot; a shard that frees a slot then reads this. So one of the two sees the
+     * other. */
     atomic_store(&share->memory->queues[pool][seat].oldest, since);
 }
 

@@ -13,13 +13,16 @@ static void reclaim_slots(_Atomic uint8_t *slots, uint64_t alive)
 {
     for (unsigned s = 0; s < SHARE_SLOTS; s++) {
         uint8_t owner = atomic_load_explicit(&slots[s], memory_order_relaxed);
-        /* Only who holds it changes it, and they have ended. */
+        /* Only the holder changes it, and its process has ended. */
         if (owner != 0 && (owner > SHARE_SEATS || !(alive >> (owner - 1) & 1)))
             atomic_store(&slots[s], 0);
     }
 }
 
-/* Sets memory that nobody uses to 0. Whole pages are given back, and what has none gets none. */
+/*
+ * Sets unused memory to 0. Whole pages are given back to the system; a page that is not allocated
+ * stays so.
+ */
 static void wipe(void *memory, size_t n)
 {
     if (n % PAGE != 0 || madvise(memory, n, MADV_REMOVE) < 0)
@@ -38,9 +41,9 @@ static void reclaim_loads(struct worker_row *row, uint64_t alive)
 }
 
 /*
- * refs is what a row is believed by: a seat that has ended is taken out of it when all that it held
- * has been given back, and a row without a living seat is closed. Whoever has it mapped may write
- * to refs in between for ever, so the tries are counted; what is left is done at the next death.
+ * refs decides whose row it is: a seat whose process has ended is taken out of it once all that it
+ * held has been given back, and a row without a living seat is closed. Another process may write
+ * to refs without end, so the tries are counted; the rest is done after the next death.
  */
 static void reclaim_row(struct share *share, unsigned index, uint64_t alive)
 {
@@ -48,8 +51,8 @@ static void reclaim_row(struct share *share, unsigned index, uint64_t alive)
     for (unsigned tries = 0; tries < RECLAIM_TRIES; tries++) {
         uint64_t refs = atomic_load(&row->refs);
         if ((refs & alive) == 0) {
-            /* Also where it seems to be free: a process that died after it had set the key has left
-             * that, and one that is hostile anything. */
+            /* Even a row that seems to be free: a process may have died after setting the key, and
+             * a hostile one may have written anything. */
             if (!atomic_compare_exchange_strong(&row->refs, &refs, CLOSING))
                 continue;
             wipe(share->memory->slots[index], SHARE_SLOTS);
@@ -60,7 +63,8 @@ static void reclaim_row(struct share *share, unsigned index, uint64_t alive)
         reclaim_loads(row, alive);
         if ((refs & ~alive & ~CLOSING) == 0)
             return;
-        /* One may have died between taking a slot and counting it: look at every slot. */
+        /* The process may have died between taking a slot and counting it: every slot is looked
+         * at. */
         reclaim_slots(share->memory->slots[index], alive);
         if (atomic_compare_exchange_strong(&row->refs, &refs, refs & (alive | CLOSING)))
             return;
@@ -72,7 +76,7 @@ static void reclaim_seat(struct share *share, unsigned seat)
     struct memory *memory = share->memory;
     for (unsigned p = 0; p < SHARE_POOLS; p++)
         clear_queue(&memory->queues[p][seat]);
-    /* What it had open is closed by its end; all else that it counted stays counted. */
+    /* Its connections are closed by its end; all else that it has counted stays counted. */
     uint64_t open = atomic_load_explicit(&memory->connections[seat], memory_order_relaxed);
     if (open != 0) {
         share_count(&memory->counters[seat].counters.closed, open);

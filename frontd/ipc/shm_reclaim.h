@@ -5,7 +5,7 @@
 #include "frontd/ipc/shm.h"
 
 /*
- * For the supervisor, when a process has ended: takes back all that is not held by one of those
- * that live. alive: a bit for each seat.
+ * For the supervisor, when a process has ended: takes back all that is not held by a living one.
+ * alive: the set of the seats of those that live.
  */
 void share_reclaim(struct share *share, uint64_t alive);

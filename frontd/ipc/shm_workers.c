@@ -13,7 +13,7 @@ void share_finish_closing(struct worker_row *row)
     atomic_store(&row->refs, 0);
 }
 
-/* The seat's bit is set. */
+/* Takes the seat's bit, which is set, out of refs. */
 static void drop_ref(struct worker_row *row, unsigned seat)
 {
     uint64_t bit = (uint64_t)1 << seat;
@@ -25,13 +25,15 @@ static void drop_ref(struct worker_row *row, unsigned seat)
         share_finish_closing(row);
 }
 
-/* A row is given back in a few instructions, or when the supervisor has heard of a death. */
+/*
+ * A row is freed in a few instructions, or when the supervisor has noticed the death of a process.
+ */
 enum { TRIES_BUSY = 100, TRIES_MAX = 200 * 1000 };
 
 /* How often this process uses a row; its bit in refs is set while it does. */
 static uint16_t uses[SHARE_SEATS][SHARE_WORKERS];
 
-/* Takes part in the row if it is the worker's, or free. Returns whether it is ours to use now. */
+/* Joins the row if it is the worker's, or free. Returns whether this seat uses it now. */
 static bool join_row(struct worker_row *row, unsigned seat, uint64_t key)
 {
     uint64_t found = 0;
@@ -40,15 +42,15 @@ static bool join_row(struct worker_row *row, unsigned seat, uint64_t key)
     uint64_t refs = atomic_load(&row->refs);
     do {
         if (refs & CLOSING)
-            return false; /* a matter of two instructions, or of its process's death */
+            return false; /* for two instructions, or until the process's death is noticed */
     } while (!atomic_compare_exchange_weak(&row->refs, &refs, refs | (uint64_t)1 << seat));
     if (atomic_load(&row->key) == key)
         return true;
-    drop_ref(row, seat); /* freed, perhaps taken by another worker, in between */
+    drop_ref(row, seat); /* freed in between, perhaps taken by another worker */
     return false;
 }
 
-/* The first row from `home` on, but for one, that has the key; -1 where there is none. */
+/* The first row from `home` on that has the key, except one; -1 where there is none. */
 static int find_row(const struct share *share, unsigned home, uint64_t key, int except)
 {
     for (unsigned i = 0; i < SHARE_WORKERS; i++) {
@@ -75,8 +77,8 @@ int share_worker_get(struct share *share, unsigned seat, const void *id, size_t 
         if (uses[seat][index] == 0) {
             if (!join_row(&share->memory->workers[index], seat, key))
                 continue;
-            /* Two processes may have taken two rows at once. Each looks after it has taken one, so
-             * at least one of them sees the other's, and takes its own back. */
+            /* Two processes may take two rows at once. Each looks after it has taken one, so at
+             * least one of them sees the other's row, and gives its own back. */
             if (find_row(share, home, key, index) >= 0) {
                 drop_ref(&share->memory->workers[index], seat);
                 continue;
@@ -85,7 +87,7 @@ int share_worker_get(struct share *share, unsigned seat, const void *id, size_t 
         uses[seat][index]++;
         return index;
     }
-    return -ENOSPC; /* a row that stays as it is between two instructions */
+    return -ENOSPC; /* a row stays between two steps all the time */
 }
 
 void share_worker_put(struct share *share, unsigned seat, int worker)
@@ -93,7 +95,8 @@ void share_worker_put(struct share *share, unsigned seat, int worker)
     CHECK(uses[seat][worker] > 0);
     if (--uses[seat][worker] > 0)
         return;
-    atomic_store(&share->memory->workers[worker].load[seat], 0); /* as it is, if nobody wrote it */
+    atomic_store(&share->memory->workers[worker].load[seat],
+        0); /* it is 0 already, unless another process wrote it */
     atomic_store(&share->memory->workers[worker].oldest[seat], 0);
     drop_ref(&share->memory->workers[worker], seat);
 }
@@ -198,7 +201,7 @@ void share_slot_give(struct share *share, unsigned seat, int worker, int slot)
     add_load(row, seat, -1);
     if (slot == SHARE_SLOT_NONE)
         return;
-    uint8_t ours = (uint8_t)(seat + 1); /* unless somebody has written there */
+    uint8_t ours = (uint8_t)(seat + 1); /* unless another process has written there */
     atomic_compare_exchange_strong(&share->memory->slots[worker][slot], &ours, 0);
     atomic_store_explicit(&row->hint, (uint32_t)slot, memory_order_relaxed);
 }

@@ -5,26 +5,29 @@
 #include "frontd/ipc/shm.h"
 
 /*
- * The number of a worker process, for this seat; or -ENOSPC. Given back with share_worker_put() as
+ * The row of a worker process, for this seat; or -ENOSPC. Given back with share_worker_put() as
  * often as it was got.
  *
- * id: what all shards know it by (its address and PID), compared as `n` bytes.
+ * id: what all shards know the worker by (its address and PID), compared as `n` bytes.
  */
 int share_worker_get(struct share *share, unsigned seat, const void *id, size_t n);
 void share_worker_put(struct share *share, unsigned seat, int worker);
 
-/* Calls in progress there, over all shards. */
+/* The calls in progress in the worker, over all shards. */
 uint32_t share_worker_load(const struct share *share, int worker);
 
-/* Calls that hold a slot though nobody waits for their answer (cancelled, not answered yet). */
+/*
+ * Changes the number of this seat's cancelled calls that still hold a slot, since they are not
+ * answered yet.
+ */
 void share_worker_add_abandoned(struct share *share, unsigned seat, int worker, int change);
 
-/* Calls in progress there that somebody waits for, over all shards. */
+/* The calls in progress in the worker that are not cancelled, over all shards. */
 uint32_t share_worker_awaited(const struct share *share, int worker);
 
 /*
- * Says when a shard gave the worker up since it had hung (ms of the monotonic clock), or with 0
- * that it has been heard since. Meanwhile no shard gives it calls.
+ * Sets when a shard gave up the worker since it had hung (ms of the monotonic clock), or with 0
+ * that it has answered since. Until then no shard gives it calls.
  */
 void share_worker_set_hung(struct share *share, int worker, uint64_t since);
 uint64_t share_worker_hung(const struct share *share, int worker);
@@ -38,8 +41,8 @@ bool share_slot_take(
 void share_slot_give(struct share *share, unsigned seat, int worker, int slot);
 
 /*
- * share_queue_set_oldest() and share_queue_oldest_but() for one worker, where not every call that
- * waits may be given to every worker.
+ * As share_queue_set_oldest() and share_queue_oldest_but(), for one worker, where not every
+ * waiting call may be given to every worker.
  */
 void share_worker_set_oldest(struct share *share, unsigned seat, int worker, uint64_t since);
 bool share_worker_oldest_but(
