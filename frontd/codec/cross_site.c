@@ -160,7 +160,7 @@ static int find_listed(struct span origin, char *const *origins, size_t norigins
 
 /* Any page can have a frame whose origin is "null". Neither is meant to give away what a user is
  * logged in for. */
-static bool is_anybody(const char *listed)
+static bool is_any_page(const char *listed)
 {
     return strcmp(listed, "*") == 0 || strcmp(listed, "null") == 0;
 }
@@ -179,7 +179,7 @@ enum cross_site cross_site_judge(const struct http_head *head, char *const *orig
     if (said.origins == 1) {
         int listed = find_listed(said.origin, origins, norigins);
         bool too_much = listed >= 0 && simple && said.has_credentials &&
-                        is_anybody(origins[listed]);
+                        is_any_page(origins[listed]);
         if (listed >= 0 && !(refuse && too_much && is_foreign(&said, head))) {
             *ret_listed = listed;
             return preflight ? CROSS_SITE_PREFLIGHT : CROSS_SITE_PASS;

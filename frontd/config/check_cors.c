@@ -93,14 +93,14 @@ static void check_headers(
 static void check_credentials(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, const struct conf_route *route)
 {
-    static const char *const anybody[] = {"*", "null"};
+    static const char *const any_page[] = {"*", "null"};
     char key[CHECKER_PATH_SIZE];
     snprintf(key, sizeof(key), "%s.cors.credentials", parent);
-    for (size_t i = 0; i < ARRAY_LEN(anybody); i++) {
-        if (lists(route->origins, route->norigins, anybody[i]))
+    for (size_t i = 0; i < ARRAY_LEN(any_page); i++) {
+        if (lists(route->origins, route->norigins, any_page[i]))
             checker_complain(checker, key,
                 "'%s' among `origins` is a page of anybody's: name those that get credentials",
-                anybody[i]);
+                any_page[i]);
     }
     if (lists(raw->cors.headers, raw->cors.headers_count, "*"))
         checker_complain(checker, key, "with credentials, browsers take no '*' in `headers`");
