@@ -5,7 +5,7 @@
 
 #include "frontd/codec/http1_scan.h"
 
-/* *DIGIT, and a port that exists: two readers may take 65616 for two different numbers. */
+/* *DIGIT, at most 65535: some recipients would take 65616 for 80. */
 static bool parse_port(const char *p, const char *end, unsigned *ret_port)
 {
     unsigned port = 0;
@@ -20,7 +20,10 @@ static bool parse_port(const char *p, const char *end, unsigned *ret_port)
     return true;
 }
 
-/* What follows '[': the byte after ']', or NULL. A zone (RFC 6874) or IPvFuture is refused. */
+/*
+ * The part after '[': returns the byte after ']', or NULL. A zone (RFC 6874) and IPvFuture are
+ * refused.
+ */
 static const char *skip_ipv6(const char *p, const char *end)
 {
     const char *close = memchr(p, ']', (size_t)(end - p));

@@ -4,14 +4,14 @@
 
 /* What the fields of a head say, read in one pass. */
 struct said {
-    struct span origin;   /* the first */
-    unsigned origins;     /* fields Origin: a browser sends one at most */
-    bool has_site;        /* Sec-Fetch-Site is there */
-    bool other_site;      /* and one of them says neither `same-origin` nor `none` */
-    bool asks_method;     /* Access-Control-Request-Method: a preflight has it */
-    bool has_type;        /* Content-Type is there */
-    bool simple_type;     /* and one of them is one that needs no preflight */
-    bool has_credentials; /* Cookie or Authorization is there */
+    struct span origin;   /* the first field Origin */
+    unsigned origins;     /* how many fields Origin there are: a browser sends one at most */
+    bool has_site;        /* there is a field Sec-Fetch-Site */
+    bool other_site;      /* and one of these fields is neither `same-origin` nor `none` */
+    bool asks_method;     /* there is a field Access-Control-Request-Method, as in each preflight */
+    bool has_type;        /* there is a field Content-Type */
+    bool simple_type;     /* and one of these fields is of a type that needs no preflight */
+    bool has_credentials; /* there is a field Cookie or Authorization */
 };
 
 static bool same_text(struct span a, struct span b)
@@ -20,9 +20,10 @@ static bool same_text(struct span a, struct span b)
 }
 
 /*
- * Whether a browser asks by a preflight before it sends a body of this type. It does not for those
- * of Fetch, "CORS-safelisted request-header", and for two that it sends by itself: HTML, "ping",
- * and CSP, "Report a violation". What is no type at all is not taken for one that it asks for.
+ * Whether a browser sends a preflight before a body of this type. It sends none for:
+ * - the types of Fetch, "CORS-safelisted request-header"
+ * - two that it sends by itself: HTML, "ping", and CSP, "Report a violation"
+ * - a text that is no media type
  */
 static bool asked_for(struct span type)
 {
@@ -89,7 +90,9 @@ static void read_fields(struct said *said, const struct http_head *head)
         read_field(said, &head->fields[i]);
 }
 
-/* host [ ":" port ] taken apart; a host's final dot is left out. False where the port is none. */
+/*
+ * Splits host [ ":" port ]; a final dot of the host is left out. False where the port is invalid.
+ */
 static bool split_authority(
     struct span authority, unsigned usual_port, struct span *ret_host, unsigned *ret_port)
 {
@@ -110,7 +113,7 @@ static bool split_authority(
     return ret_host->n > 0;
 }
 
-/* Whether an origin is that of the server which the request names. "null" is nobody's. */
+/* Whether an origin is that of the server which the request names. "null" never is. */
 static bool is_own(struct span origin, struct span authority)
 {
     unsigned usual, port_there, port_here;
@@ -144,7 +147,7 @@ bool cross_site_foreign(const struct http_head *head)
     return is_foreign(&said, head);
 }
 
-/* Where the origin is listed: by its name, else as "*". */
+/* The index of the origin in the list: by its name, else of "*". */
 static int find_listed(struct span origin, char *const *origins, size_t norigins)
 {
     int any = CROSS_SITE_UNLISTED;
@@ -158,8 +161,10 @@ static int find_listed(struct span origin, char *const *origins, size_t norigins
     return any;
 }
 
-/* Any page can have a frame whose origin is "null". Neither is meant to give away what a user is
- * logged in for. */
+/*
+ * Any page can have a frame with the origin "null". Neither "*" nor "null" is meant to give away
+ * what a user is logged in for.
+ */
 static bool is_any_page(const char *listed)
 {
     return strcmp(listed, "*") == 0 || strcmp(listed, "null") == 0;
@@ -172,7 +177,7 @@ enum cross_site cross_site_judge(const struct http_head *head, char *const *orig
     read_fields(&said, head);
     *ret_listed = CROSS_SITE_UNLISTED;
     if (LIKELY(said.origins == 0 && !said.has_site))
-        return CROSS_SITE_PASS; /* no browser's */
+        return CROSS_SITE_PASS; /* not from a browser */
 
     bool preflight = head->method == HTTP_OPTIONS && said.origins > 0 && said.asks_method;
     bool simple = head->method == HTTP_POST && (!said.has_type || said.simple_type);
@@ -187,8 +192,8 @@ enum cross_site cross_site_judge(const struct http_head *head, char *const *orig
     }
     if (!refuse)
         return CROSS_SITE_PASS;
-    /* A browser asks for no page of the same origin: it is one of http that asks https, or the
-     * like, which looks the same here. */
+    /* A browser sends no preflight for a page of the same origin. One of http that calls https, or
+     * the like, is another origin, but looks the same here. */
     if (preflight)
         return CROSS_SITE_REFUSE;
     if (!is_foreign(&said, head))

@@ -44,7 +44,7 @@ bool line_ahead_frame(
             return true;
         }
         if (length > limit)
-            break; /* refused when it is its turn */
+            break; /* refused when the frame's turn comes */
         const size_t size = sizeof(length) + (size_t)length;
         if (*hole > 0)
             memmove(p + *looked, frame, MIN(size, n - *hole - *looked));
@@ -77,7 +77,7 @@ struct line_result line_feed_line(const char *p, size_t n, uint32_t limit, size_
 
 bool line_is_foreign(struct span line)
 {
-    static const char version[] = " HTTP/1.1"; /* the last digit is any */
+    static const char version[] = " HTTP/1.1"; /* the last digit may be another */
     static const char handshake[] = {0x16, 0x03};
     const size_t n = sizeof(version) - 1;
     if (line.n > n && memcmp(line.p + line.n - n, version, n - 1) == 0)

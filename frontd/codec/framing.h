@@ -1,6 +1,7 @@
 #pragma once
 
-/* The two framings of JSON-RPC on plain TCP: a length before each text, or one text a line. Pure.
+/*
+ * The two framings of JSON-RPC on plain TCP: a length before each text, or one text a line. Pure.
  */
 
 #include "common/base.h"
@@ -9,7 +10,7 @@ enum line_event {
     LINE_MORE,      /* not complete */
     LINE_MESSAGE,   /* result.payload */
     LINE_HEARTBEAT, /* `frame`: length 0; to be echoed. `line`: an empty line */
-    LINE_TOO_BIG,   /* over the limit: to be told, and closed */
+    LINE_TOO_BIG,   /* over the limit: to be answered with an error, and closed */
 };
 
 struct line_result {
@@ -19,25 +20,27 @@ struct line_result {
 };
 
 /*
- * Looks at the `n` bytes at `p` for a message of at most `limit` bytes; over the limit is told as
- * soon as the length, or limit + 2 bytes without a line end, are there.
+ * Looks at the `n` bytes at `p` for a message of at most `limit` bytes. LINE_TOO_BIG is returned
+ * as soon as the length, or limit + 2 bytes without a line end, are there.
  */
 struct line_result line_feed_frame(const char *p, size_t n, uint32_t limit);
 
 /*
- * scanned: how many of the bytes are known to hold no line end; kept by the caller between calls,
- * starts at 0, and is 0 again after LINE_MESSAGE and LINE_HEARTBEAT.
+ * scanned: how many of the bytes are known to hold no line end; kept by the caller between calls;
+ * 0 at first, and again after LINE_MESSAGE and LINE_HEARTBEAT.
  */
 struct line_result line_feed_line(const char *p, size_t n, uint32_t limit, size_t *scanned);
 
 /*
- * `frame`: looks for a heartbeat behind messages that are not to be taken up yet, and takes it out.
- * looked: how many of the bytes have been passed over (more than there are, within a message that
- * is not complete); kept by the caller, who takes off what it uses of them, starts at 0.
- * hole: 0 in the first call of a pass; the pass ends when false is returned, or with
- * line_ahead_end(), which both leave *ret_kept bytes at `p`.
+ * `frame`: looks for a heartbeat behind messages that may not be started yet, and takes it out of
+ * the bytes.
  *
- * Returns whether there was one: then it is to be called again with the same p, n and hole.
+ * looked: how many of the bytes have been passed over (more than there are, within a message that
+ * is not complete); kept by the caller, who takes off the bytes that have been used; 0 at first.
+ * hole: 0 in the first call of a pass. The pass ends when false is returned, or with
+ * line_ahead_end(); both leave *ret_kept bytes at `p`.
+ *
+ * Returns whether there was one: then it has to be called again with the same p, n and hole.
  */
 bool line_ahead_frame(
     char *p, size_t n, uint32_t limit, size_t *looked, size_t *hole, size_t *ret_kept);

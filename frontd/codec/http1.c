@@ -18,7 +18,7 @@ static struct http1_result bad_body(unsigned status)
     return (struct http1_result){.event = HTTP1_ERROR, .status = status, .head_known = true};
 }
 
-/* A head that was complete once is not held to limits again: they may be others by now. */
+/* A head that was complete before is not held to the limits again: they may be different by now. */
 static int reparse(const char *p, size_t head_len, struct http1_head *ret_head)
 {
     static const struct http1_limits none = {.head_bytes = UINT32_MAX, .fields = HTTP_FIELDS_MAX};
@@ -28,7 +28,10 @@ static int reparse(const char *p, size_t head_len, struct http1_head *ret_head)
     return 0;
 }
 
-/* The head of a request whose bytes came in parts, and may lie elsewhere by now, is read again. */
+/*
+ * The head is parsed again for a request that came in parts, since its bytes may lie elsewhere by
+ * now.
+ */
 static void refresh(
     const struct http1 *http1, const char *p, struct http1_head *ret_head, bool head_fresh)
 {
@@ -36,7 +39,7 @@ static void refresh(
         CHECK(reparse(p, http1->head_len, ret_head) == 0);
 }
 
-/* The request is complete, and the state ready for the next one. */
+/* The request is complete: the state is zeroed for the next one. */
 static struct http1_result complete(struct http1 *http1, const char *p, size_t body_len,
     size_t used, struct http1_head *ret_head, bool head_fresh)
 {
@@ -50,7 +53,9 @@ static struct http1_result complete(struct http1 *http1, const char *p, size_t b
     };
 }
 
-/* RFC 9110 section 10.1.1: who waits for 100 is told once, unless the body is on its way already.
+/*
+ * RFC 9110 section 10.1.1: a client that waits for 100 (Continue) is sent it once, unless the body
+ * is on its way already.
  */
 static struct http1_result more_or_continue(
     struct http1 *http1, size_t n, size_t kept, const struct http1_head *head, bool head_fresh)
@@ -93,7 +98,7 @@ static struct http1_result feed_chunked(struct http1 *http1, char *p, size_t n,
         at += used;
         size_t decoded = (size_t)http1->head_len + http1->body_len;
         size_t data_len = event == HTTP1_BODY_DATA ? data.n : 0;
-        /* What a chunk announces counts before it is there. */
+        /* A chunk counts as soon as its size is known. */
         uint64_t left = http1_chunked_left(&http1->chunked);
         if (left > config->body || http1->body_len + data_len + left > config->body) {
             refresh(http1, p, ret_head, head_fresh);
@@ -146,7 +151,7 @@ void http1_save(const struct http1 *http1, struct pack *pack)
         http1_chunked_save(&http1->chunked, pack);
 }
 
-/* Whether the head that the bytes begin with is the one that the state tells of. */
+/* Whether the bytes begin with the head that the state was saved with. */
 static bool head_fits(const struct http1 *http1, struct span bytes)
 {
     struct http1_head head;

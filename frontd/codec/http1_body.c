@@ -5,8 +5,8 @@
 #include "frontd/codec/http1_scan.h"
 
 /*
- * RFC 9112 section 7.1, byte by byte; only chunk data is taken as a whole. Every state is one place
- * in the grammar, so it makes no difference where the input was split.
+ * RFC 9112 section 7.1, byte by byte; only chunk data is taken as a whole. Each state is one place
+ * in the grammar, so the result is the same wherever the input was split.
  */
 
 enum state {
@@ -25,21 +25,20 @@ enum state {
     DATA,
     DATA_CR,
     DATA_LF,
-    TRAILER_START, /* a field line, or the empty line that ends it all */
+    TRAILER_START, /* a field line, or the empty line at the end */
     TRAILER_NAME,
     TRAILER_VALUE,
     TRAILER_LF,
     END_LF,
     DONE,
-    BAD, /* what no byte leads out of; never stored */
+    BAD, /* no byte leads out of it; never stored */
 };
 
 enum {
-    /*
-     * A chunk of one byte may come with a line of a thousand: a body within its limit could then
-     * keep the decoder busy with a thousand times its size. What chunk lines have beyond this many
-     * bytes and twice the chunk's data adds up, data takes off again, and there is a limit to it.
-     */
+    /* A chunk of one byte may come with a size line of a thousand: a body within its limit could
+     * then keep the decoder busy with a thousand times its size. So the bytes of size lines beyond
+     * this number plus twice the chunk's data are added up as excess, which later data reduces,
+     * and the excess is limited. */
     CHUNK_LINE_FREE = 16,
     CHUNK_LINES_MAX = 16 * 1024,
 };
@@ -92,7 +91,7 @@ static enum state step_extension(enum state state, char c)
     }
 }
 
-/* The size line has been read: `left` and `line` are those of its chunk. */
+/* The size line has been read: `left` and `line` are of this chunk. */
 static enum state start_chunk(struct http1_chunked *state)
 {
     if (state->left == 0) {

@@ -16,21 +16,26 @@ enum http1_body_event {
 
 /* Between two calls; starts zeroed. */
 struct http1_chunked {
-    uint64_t left;   /* bytes of the current chunk; while its size line is read, as far as known */
-    uint32_t excess; /* bytes of chunk lines that no data excuses; then, bytes of trailers so far */
+    uint64_t left; /* bytes of the current chunk that are to come; while its size line is read, the
+                      size so far */
+    uint32_t excess; /* bytes of size lines beyond what the data allows; then, bytes of trailers so
+                        far */
     uint16_t line;   /* bytes of the current chunk-size line so far */
     uint8_t state;
 };
 
 /*
- * Uses up to `n` bytes at `p` and gives one event. Call it again with what is left until it gives
- * HTTP1_BODY_MORE or HTTP1_BODY_DONE. After an error the state is of no more use.
+ * Uses up to `n` bytes at `p` and returns one event. To be called again with the rest until it
+ * returns HTTP1_BODY_MORE or HTTP1_BODY_DONE. After an error the state must not be used again.
  *
  * trailer_max: bytes that all trailer fields together may have, each with its CRLF (the limit of
- * the head). Returns an enum http1_body_event with *ret_used and, for DATA, *ret_data (borrowed
- * from `p`); or minus the HTTP status: -400 (not chunked coding: size overflow, bare LF, bad
- * extension, bad trailer; or a line that is too long, or chunk lines that are much longer than
- * their data), -431 (trailers over the limit). Trailer fields are checked and dropped.
+ * the head). Trailer fields are checked and dropped.
+ *
+ * Returns an enum http1_body_event with *ret_used and, for DATA, *ret_data (borrowed from `p`); or
+ * minus the HTTP status:
+ * - -400: not chunked coding (size overflow, bare LF, bad extension, bad trailer), a size line
+ *   that is too long, or size lines that are much longer than their data
+ * - -431: trailers over the limit
  */
 int http1_chunked_feed(struct http1_chunked *state, const char *p, size_t n, uint32_t trailer_max,
     size_t *ret_used, struct span *ret_data);

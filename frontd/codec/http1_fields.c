@@ -4,10 +4,9 @@
 #include "frontd/codec/http1_scan.h"
 
 enum {
-    /*
-     * Names in all Connection fields together; past it, 431. Each is looked for among all fields:
-     * without a limit the cost of a head would grow with the square of its size.
-     */
+    /* Names in all Connection fields together; with more the answer is 431. Each name is looked
+     * for among all fields: without a limit the cost of a head would grow with the square of its
+     * size. */
     OPTIONS_MAX = 32,
 };
 
@@ -20,7 +19,7 @@ static const uint32_t hop_by_hop = 1U << HTTP_F_CONNECTION | 1U << HTTP_F_KEEP_A
 
 /* ---- Fields that the codec has to know ---------------------------------------------------- */
 
-/* RFC 9112 section 3.2. An empty one is what a client sends whose target has no authority. */
+/* RFC 9112 section 3.2. Host is empty where the target of the client has no authority. */
 static int take_host(struct http1_parse *parse, struct span value)
 {
     unsigned port;
@@ -33,7 +32,7 @@ static int take_host(struct http1_parse *parse, struct span value)
 
 /*
  * RFC 9112 section 6.3 lets a list of equal numbers pass; here it is refused, and so is a second
- * field, since those who take the first and those who take the last would disagree.
+ * field: recipients that take the first and recipients that take the last would disagree.
  */
 static int take_content_length(struct http1_parse *parse, struct span value)
 {
@@ -54,9 +53,10 @@ static int take_content_length(struct http1_parse *parse, struct span value)
 }
 
 /*
- * RFC 9112 section 6.1. Empty elements of the list, which RFC 9110 would have ignored, are refused:
- * ", chunked" is what others are known to read in another way. So are parameters of chunked, which
- * has none (section 7.1).
+ * RFC 9112 section 6.1. Refused are, beyond that:
+ * - empty elements of the list, which RFC 9110 would have ignored: some recipients are known to
+ *   read ", chunked" in another way
+ * - parameters of chunked, which has none (section 7.1)
  */
 static int take_transfer_encoding(struct http1_parse *parse, struct span value)
 {
@@ -105,7 +105,7 @@ static int take_connection(struct http1_parse *parse, struct span value)
     return 0;
 }
 
-/* RFC 9110 section 10.1.1; HTTP/1.0 knows no 100 (Continue), so it is not told. */
+/* RFC 9110 section 10.1.1. HTTP/1.0 has no 100 (Continue), so the field is ignored there. */
 static int take_expect(struct http1_parse *parse, struct span value)
 {
     static const struct span expectation = {"100-continue", 12};
@@ -118,7 +118,7 @@ static int take_expect(struct http1_parse *parse, struct span value)
     return 0;
 }
 
-/* RFC 9110 section 8.4. identity is no coding, but it is sent (section 8.4.1). */
+/* RFC 9110 section 8.4. identity is no coding, but some clients send it (section 8.4.1). */
 static void take_content_encoding(struct http1_parse *parse, struct span value)
 {
     struct span element;
@@ -168,7 +168,10 @@ static inline int known_name(struct span name)
     }
 }
 
-/* field-line CRLF, the first byte being there. No white space before the colon, no folding. */
+/*
+ * field-line CRLF, whose first byte is there. White space before the colon and folding are
+ * refused.
+ */
 static inline int parse_field(struct http1_parse *parse, struct http_field *field)
 {
     const char *start = parse->p;

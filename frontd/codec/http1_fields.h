@@ -4,11 +4,13 @@
 
 #include "frontd/codec/http1_head.h"
 
-/* A head that is being parsed, and what its fields say together: judged once the last of them has
- * been read. */
+/*
+ * A head that is being parsed, and what its fields say together, which is judged when the last of
+ * them has been read.
+ */
 struct http1_parse {
     const char *p;   /* the next byte */
-    const char *end; /* of the input, or of what the limit allows */
+    const char *end; /* the end of the input, or of what the limit allows */
     struct http1_head *head;
     struct span host;
     uint32_t options;   /* names in Connection fields so far */
@@ -21,7 +23,7 @@ struct http1_parse {
     bool names_a_field; /* Connection has an option that may be the name of a field */
 };
 
-/* CRLF and nothing else ends a line (RFC 9112 section 2.2 would let a bare LF pass). */
+/* A line ends in CRLF (RFC 9112 section 2.2 would let a bare LF pass). */
 static inline int http1_parse_crlf(struct http1_parse *parse)
 {
     if (parse->p == parse->end)
@@ -37,13 +39,13 @@ static inline int http1_parse_crlf(struct http1_parse *parse)
 }
 
 /*
- * Parses the fields and the empty line behind them. fields_max: more are refused.
- * Returns 0, HTTP1_E_MORE, or the status to refuse with.
+ * Parses the fields and the empty line behind them. fields_max: with more fields the status is
+ * 431. Returns 0, HTTP1_E_MORE, or the status to refuse with.
  */
 int http1_fields_parse(struct http1_parse *parse, uint32_t fields_max);
 
 /*
- * Fields that Connection names go no further. Not those that the codec knows: a client that names
- * Host or Content-Length there would have the next one in the chain read another request.
+ * Marks the fields that Connection names as hop-by-hop, but none that the codec knows: a client
+ * that names Host or Content-Length there would have the next recipient read another request.
  */
 void http1_fields_mark_named(struct http_head *head);

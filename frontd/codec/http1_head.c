@@ -7,8 +7,8 @@
 #include "frontd/codec/http1_scan.h"
 
 /*
- * One pass from left to right. Whether to refuse is decided at a byte from what stands before it
- * only, so a head gives the same answer however it was split on its way here.
+ * One pass from left to right. Whether to refuse is decided at a byte, by that byte and those
+ * before it, so the result is the same however the head was split on its way here.
  */
 
 /* ---- Request line: RFC 9112 section 3 ----------------------------------------------------- */
@@ -99,12 +99,12 @@ static int take_absolute(struct http1_head *head, bool complete)
     if (!authority_parse(head->http.authority, &port))
         return 400;
     split_query(head, path, end);
-    if (head->http.path.n == 0) /* then it is "/", and the byte before the authority is one */
+    if (head->http.path.n == 0) /* an empty path is "/", which the byte before the authority is */
         head->http.path = (struct span){start - 1, 1};
     return 0;
 }
 
-/* RFC 9110 section 9.3.6: a port that can be connected to has to be there. */
+/* RFC 9110 section 9.3.6: there has to be a port, and not 0. */
 static int take_connect(struct http1_head *head, bool complete)
 {
     unsigned port = 0;
@@ -124,8 +124,8 @@ static int take_asterisk(struct http1_head *head)
 }
 
 /*
- * RFC 9112 section 3.2. Of the bytes that RFC 3986 does not allow, those that no two readers see
- * differently pass ('"', '|', '{' ...; browsers send them); a fragment does not.
+ * RFC 9112 section 3.2. Of the bytes that RFC 3986 does not allow, those pass that all recipients
+ * read in the same way ('"', '|', '{' ...; browsers send them); a fragment does not.
  */
 static inline int parse_target(struct http1_parse *parse)
 {
@@ -193,8 +193,9 @@ static inline int parse_request_line(struct http1_parse *parse)
 }
 
 /*
- * RFC 9112 section 3.2.2: the authority of the target wins, and Host is replaced by it. Whoever is
- * shown the field (a worker, a hash, a check of origins) reads the name that was routed by.
+ * RFC 9112 section 3.2.2: the authority of the target wins, and Host is replaced by it. So a
+ * worker, a hash or a check of origins that reads the field sees the name that the request was
+ * routed by.
  */
 static inline void settle_authority(struct http1_parse *parse)
 {
@@ -209,7 +210,7 @@ static inline void settle_authority(struct http1_parse *parse)
             head->http.fields[i].value = head->http.authority;
 }
 
-/* What only the whole head can tell. */
+/* The checks for which the whole head is needed. */
 static inline int conclude(struct http1_parse *parse)
 {
     struct http1_head *head = parse->head;
@@ -237,7 +238,7 @@ int http1_head_parse(const char *p, size_t n, const struct http1_limits *limits,
         return HTTP1_E_MORE;
 
     struct http1_parse parse = {.p = p, .end = p + MIN(n, limits->head_bytes), .head = ret_head};
-    const bool full = n >= limits->head_bytes; /* no byte more is going to be looked at */
+    const bool full = n >= limits->head_bytes; /* no further byte is looked at */
     ret_head->has_length = false;
     ret_head->http.expect_continue = false;
     ret_head->http.content_coded = false;

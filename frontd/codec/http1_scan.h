@@ -1,6 +1,6 @@
 #pragma once
 
-/* What HTTP/1.1 is made of: which byte may stand where, tokens, lists, parameters. */
+/* The elements of HTTP/1.1's grammar: classes of bytes, lists, parameters, names. */
 
 #include <string.h>
 #include <strings.h>
@@ -63,7 +63,8 @@ static inline __m128i load16(const char *p)
 static inline const char *skip_name(const char *p, const char *end)
 {
 #ifdef __SSE2__
-    /* Letters and '-' are all that most names have: 16 at a time, the table does the others. */
+    /* Most names have letters and '-' only: those are tested 16 at a time, other bytes by the
+     * table. */
     while (end - p >= 16) {
         const __m128i bytes = load16(p);
         /* 'a'..'z' moved to the lowest signed bytes, so that one signed comparison does */
@@ -147,7 +148,10 @@ static inline struct span span_of(const char *from, const char *to)
     return (struct span){from, (size_t)(to - from)};
 }
 
-/* The next element that is not empty (RFC 9110 section 5.6.1.2) is cut off the list. */
+/*
+ * Cuts the next element that is not empty off the list (RFC 9110 section 5.6.1.2); false: none
+ * left.
+ */
 static inline bool next_element(struct span *list, struct span *ret_element)
 {
     const char *p = list->p, *end = list->p + list->n;
@@ -173,7 +177,7 @@ static inline const char *skip_quoted(const char *p, const char *end)
     return p < end ? p + 1 : NULL;
 }
 
-/* *( OWS ";" OWS token BWS "=" BWS ( token / quoted-string ) ) OWS: what follows it, or NULL. */
+/* The byte after *( OWS ";" OWS token BWS "=" BWS ( token / quoted-string ) ) OWS, or NULL. */
 static inline const char *skip_parameters(const char *p, const char *end)
 {
     for (;;) {

@@ -1,8 +1,8 @@
 #pragma once
 
 /*
- * The head of an HTTP request, whatever version it came in: what routes, checks and workers look
- * at. A version's own head (http1_head.h) has one in it. Pure.
+ * The head of an HTTP request of any version: what routes, checks and workers look at. The head of
+ * a version (http1_head.h) contains it. Pure.
  */
 
 #include "common/base.h"
@@ -55,9 +55,9 @@ struct http_head {
     struct span method_text;
     struct span path;  /* origin and absolute form: as sent, not decoded, "/" where it is empty */
     struct span query; /* after '?'; n == 0 where there is none */
-    /* Of the target (absolute, authority form) if any, else of Host. RFC 9112 section 3.2.2: where
-     * the target has one the Host field that was sent is ignored, and its value in `fields` is this
-     * one, so that all who read it see the same. */
+    /* Of the target (absolute, authority form) if any, else of Host. Where the target has one, the
+     * Host field that was sent is ignored and its value in `fields` is this one (RFC 9112 section
+     * 3.2.2), so that all readers see the same. */
     struct span authority;
     uint16_t nfields;
     uint8_t method;       /* enum http_method */

@@ -5,13 +5,13 @@
 
 #include "common/utf8.h"
 
-/* It is there for each WebSocket connection. */
+/* There is one for each WebSocket connection. */
 _Static_assert(sizeof(struct ws) == 28, "");
 
 /* RFC 6455 section 5.2 */
 enum {
     BIT_FIN = 0x80,
-    BITS_RSV = 0x70, /* for extensions, of which this server agrees to none */
+    BITS_RSV = 0x70, /* for extensions, none of which this server agrees to */
     BITS_OPCODE = 0x0f,
     BIT_CONTROL = 0x08,
     BIT_MASK = 0x80,
@@ -24,8 +24,8 @@ enum {
 };
 
 /*
- * Unmasks from `p` to `to`: the same place, one before it (they may overlap: a word is read before
- * anything at or after its place is written), or another buffer.
+ * Unmasks from `p` to `to`: the same place, a place before it (they may overlap: a word is read
+ * before anything at or after its place is written), or another buffer.
  */
 static void unmask_to(char *to, const char *p, size_t n, uint8_t mask[static MASK_SIZE])
 {
@@ -74,7 +74,7 @@ struct head {
     bool fin;
 };
 
-/* Not a code to close with: the head is not complete. */
+/* The head is not complete: not a code to close with. */
 enum { HEAD_MORE = 1 };
 
 /* RFC 6455 sections 5.2, 5.4 and 5.5. Whether this first byte may follow what came before. */
@@ -94,7 +94,7 @@ static bool first_byte_valid(const struct ws *ws, unsigned byte)
 }
 
 /*
- * Each byte is judged when it is there, whether the rest of the head is or not. Returns 0 with
+ * Each byte is checked as soon as it is there, even if the head is not complete. Returns 0 with
  * *ret_head, HEAD_MORE, or the code to close with.
  */
 static unsigned read_head(const struct ws *ws, const char *p, size_t n,
@@ -138,7 +138,7 @@ static struct ws_result error(unsigned code)
     return (struct ws_result){.event = WS_EVENT_ERROR, .code = (uint16_t)code};
 }
 
-/* What has not been looked at, from `at` on, is moved up to the message. */
+/* Moves the bytes that have not been looked at, from `at` on, up to the message. */
 static struct ws_result more(struct ws *ws, char *p, size_t n, size_t at)
 {
     if (at > ws->message && at < n)
@@ -165,8 +165,8 @@ static struct ws_result control_frame(const struct head *head, struct span paylo
 }
 
 /*
- * Heads of fragments count as far as they bring less than they take, and what the others bring more
- * takes off again. The last frame of a message is free: with it there is an end.
+ * The excess is what heads of fragments have beyond the payload of their fragments; fragments with
+ * more payload than head reduce it. The last frame of a message does not count: there is only one.
  */
 static bool count_head(struct ws *ws, const struct head *head, const struct ws_limits *limits)
 {
@@ -243,7 +243,10 @@ struct ws_result ws_feed(struct ws *ws, char *p, size_t n, const struct ws_limit
     }
 }
 
-/* The next head behind what may not be taken up, whatever message its frame belongs to. */
+/*
+ * Reads the next head behind a message that may not be started yet; its frame may belong to
+ * another message.
+ */
 static unsigned read_head_ahead(
     const char *p, size_t n, const struct ws_limits *limits, struct head *ret_head)
 {
@@ -257,7 +260,8 @@ struct ws_result ws_ahead(struct ws *ws, char *p, size_t n, const struct ws_limi
 {
     struct ws_result result = {.event = WS_EVENT_MORE};
     struct head head;
-    /* Up to here it is as it was; then comes the hole, and then what has not been looked at. */
+    /* `at`: the bytes before it stay as they are; then come the hole, and the bytes that have not
+     * been looked at. */
     size_t at = MAX((size_t)ws->looked, (size_t)ws->message + ws->gap + ws->left);
     while (at < n - *hole && read_head_ahead(p + at + *hole, n - *hole - at, limits, &head) == 0) {
         char *frame = p + at + *hole;
@@ -314,7 +318,7 @@ size_t ws_close_write(uint8_t out[static 2 + WS_CONTROL_MAX], unsigned code, str
     CHECK(ws_code_valid(code));
     size_t n = reason.n;
     if (n > WS_CONTROL_MAX - CODE_SIZE) {
-        /* back to the first byte of the character that would be cut */
+        /* back to the first byte of a character that would be cut */
         n = WS_CONTROL_MAX - CODE_SIZE;
         while (n > 0 && ((unsigned char)reason.p[n] & 0xc0) == 0x80)
             n--;
@@ -363,7 +367,7 @@ int ws_restore(struct ws *ret_ws, struct unpack *unpack, unsigned version, struc
         return -EBADMSG;
     if (unpack->bad || ws.opcode > WS_BINARY || (ws.opcode == 0 && (ws.message > 0 || ws.in_frame)))
         return -EBADMSG;
-    /* Within a frame something of it is to come, and no control frame can have left a gap. */
+    /* Within a frame, payload is to come, and no control frame can have left a gap. */
     if (ws.in_frame ? ws.left == 0 || ws.gap > 0 : ws.left > 0 || ws.fin)
         return -EBADMSG;
     if (ws.message > bytes.n || ws.gap > bytes.n - ws.message || ws.left > UINT32_MAX - ws.message)

@@ -1,12 +1,12 @@
 #pragma once
 
 /*
- * WebSocket frames (RFC 6455 section 5), read by a server: bytes in, messages and control frames
- * out; and the heads of frames that a server sends. Pure: no socket, no clock, no memory of its
- * own.
+ * WebSocket frames (RFC 6455 section 5), as a server reads them: bytes in, messages and control
+ * frames out; and the heads of frames that a server sends. Pure: no socket, no clock, no memory of
+ * its own.
  *
- * The caller keeps the bytes of a message together until it is complete, and hands the whole of
- * them in again with what has been added, as with http1.h. A message is unmasked and put together
+ * The caller keeps the bytes of a message together until it is complete, and passes all of them
+ * again with those that have come since, as with http1.h. A message is unmasked and put together
  * in place, so that a complete small one is used where it was read.
  */
 
@@ -46,18 +46,18 @@ struct ws_limits {
     uint32_t frame;   /* payload bytes of one frame */
 };
 
-/* Between two calls; starts zeroed. */
+/* The state of a connection between two calls; zeroed at first. */
 struct ws {
     uint32_t left;    /* payload bytes of the current frame that are still to come */
     uint32_t message; /* bytes of the current message that lie, unmasked, at the front */
-    uint32_t gap;     /* bytes after them that have been used up: see ws_feed() */
-    uint8_t mask[4];  /* of the current frame, turned to its next byte */
-    uint32_t excess;  /* bytes of its frames' heads, beyond what those frames brought */
+    uint32_t gap;     /* bytes after them that have been used: see ws_feed() */
+    uint8_t mask[4];  /* the mask of the current frame, turned to its next byte */
+    uint32_t excess;  /* bytes of its frames' heads beyond their payload */
     uint32_t looked;  /* where ws_ahead() goes on, from the first byte; 0: where ws_feed() does */
     uint8_t utf8;     /* of a text message: the state of utf8_feed() after its last byte */
     uint8_t opcode;   /* of the current message (WS_TEXT, WS_BINARY); 0: none has begun */
-    bool in_frame;    /* a data frame's head has been read, its payload not wholly */
-    bool fin;         /* it is the last of its message */
+    bool in_frame;    /* the head of a data frame has been read, its payload not wholly */
+    bool fin;         /* the current frame is the last of its message */
 };
 
 enum ws_event {
@@ -70,62 +70,70 @@ enum ws_event {
 struct ws_result {
     enum ws_event event;
     uint8_t opcode;
-    uint16_t code;       /* ERROR: to close with; WS_CLOSE: the client's, or WS_CODE_NONE */
+    uint16_t code; /* ERROR: the code to close with; WS_CLOSE: the client's, or WS_CODE_NONE */
     struct span payload; /* MESSAGE; CONTROL (of WS_CLOSE: the reason); within `p` */
-    size_t used;         /* MESSAGE: bytes of it, what follows at p + used is the next one's */
-    size_t kept; /* MORE, CONTROL: how many bytes at `p` are still to be kept: the message so far
-                  * and what has not been looked at; the caller goes on with p and kept */
+    size_t used;         /* MESSAGE: its bytes; the next frame follows at p + used */
+    size_t kept; /* MORE, CONTROL: how many bytes at `p` have to be kept: the message so far and the
+                    bytes that have not been looked at; the caller goes on with p and kept */
 };
 
 /*
  * Looks at the `n` bytes at `p`, which begin with the message so far (ws->message bytes, unmasked)
  * and the gap. The bytes change: frame heads and control frames are taken out, so that they become
- * fewer. A control frame's payload (result.payload) is copied to `control`, since it has to leave
- * the message's way. What it leaves is only remembered (ws->gap) until WS_EVENT_MORE closes it:
- * moving the rest up for each of the thousands of pings that fit in one read would cost a client
- * little and the server much.
+ * fewer. The payload of a control frame (result.payload) is copied to `control`, since it stands
+ * in the way of the message. The hole that it leaves is only remembered (ws->gap) until
+ * WS_EVENT_MORE closes it: moving the rest up for each of the thousands of pings that fit in one
+ * read would cost a client little and the server much.
  *
- * After MESSAGE and CONTROL the caller calls again until it is told MORE; after WS_CLOSE it need
- * not look at what follows (RFC 6455 section 1.4), and after ERROR `ws` is of no use any more. The
+ * After MESSAGE and CONTROL it has to be called again until it returns MORE. What follows WS_CLOSE
+ * need not be looked at (RFC 6455 section 1.4), and after ERROR `ws` must not be used again. The
  * limits may differ from call to call; a frame is held to those of the call that read its head.
  *
- * Refused: unmasked frames, reserved bits, reserved opcodes, fragmented or long control frames,
- * continuation without a beginning and a beginning within a message, lengths not in the shortest
- * form or with the top bit, Close with one byte, with a code that must not be sent or with a reason
- * that is not UTF-8 (1002); text that is not UTF-8, as soon as that is certain (1007); a frame or
- * message over its limit, as soon as its head says so (1009); a message whose fragments bring less
- * than their heads take, when the difference is over limits->message and over 128 bytes (1009):
- * empty ones would never end.
+ * Refused are, with the code to close with:
+ * - 1002: unmasked frames, reserved bits, reserved opcodes, fragmented or long control frames, a
+ *   continuation without a beginning, a beginning within a message, lengths not in the shortest
+ *   form or with the top bit, Close with one byte, with a code that must not be sent or with a
+ *   reason that is not UTF-8
+ * - 1007: text that is not UTF-8, as soon as that is certain
+ * - 1009: a frame or message over its limit, as soon as its head says so; a message of fragments
+ *   whose heads are longer than their payload, when the difference is over limits->message and
+ *   over 128 bytes: empty ones would never end
  */
 struct ws_result ws_feed(struct ws *ws, char *p, size_t n, const struct ws_limits *limits,
     char control[static WS_CONTROL_MAX]);
 
 /*
- * Looks for control frames behind a message that is not to be taken up yet, and within it: one that
- * is found is taken out, so that ws_feed() later reads what it would have read without it. Data
- * frames are only passed over. May be called whenever ws_feed() has returned, as it is (not after
- * ERROR); looking again at the same bytes, or at more of them, costs only what is new.
+ * Looks for control frames behind a message that may not be started yet, and within it, and takes
+ * one out that is found, so that ws_feed() later reads what it would have read without it. Data
+ * frames are only passed over. May be called whenever ws_feed() has returned (not after ERROR);
+ * looking again at the same bytes, or at more of them, costs only what is new.
  *
- * opcodes: which control frames are wanted, a bit (1 << WS_PING, …) for each. What is behind the
- * first one of another opcode, or the first head that is not right, is not looked at.
- * hole: 0 in the first call of a pass, which ends with MORE or WS_CLOSE.
+ * opcodes: which control frames are wanted, a bit (1 << WS_PING, …) for each. It stops at the
+ * first control frame of another opcode, and at the first invalid head. hole: 0 in the first call
+ * of a pass, which ends with MORE or WS_CLOSE.
  *
- * Returns CONTROL with opcode and payload for a Ping or Pong, after which it is to be called again
- * with the same p, n and hole; CONTROL with WS_CLOSE, which stays where it is, for ws_feed() to
- * judge in its order; or MORE. With the last two result.kept bytes are left at `p`.
+ * Returns:
+ * - CONTROL with opcode and payload for a Ping or Pong; then it has to be called again with the
+ *   same p, n and hole
+ * - CONTROL with WS_CLOSE; the frame stays where it is, for ws_feed() to check in its turn
+ * - MORE
+ *
+ * With the last two, result.kept bytes are left at `p`.
  */
 struct ws_result ws_ahead(struct ws *ws, char *p, size_t n, const struct ws_limits *limits,
     unsigned opcodes, size_t *hole, char control[static WS_CONTROL_MAX]);
 
 /*
- * For another process, which is given the bytes of the message too. What is read is believed in
- * nothing: *ret_ws is a state that ws_feed() can have left behind with these bytes.
+ * Saves the state for another process, which is given the bytes of the message, too; and restores
+ * it. The saved state is not trusted: *ret_ws is one that ws_feed() can have left behind with
+ * these bytes.
  *
- * How far ws_ahead() has looked is found out again. The first version of this text has no `excess`,
- * and is still written where that is 0: ws_save_version() says which one will be.
+ * How far ws_ahead() has looked is not saved, but found out again. Version WS_SAVED has no
+ * `excess`, and is still written where that is 0: ws_save_version() says which version ws_save()
+ * writes.
  *
- * bytes: those that are kept, the message's first one first.
- * Returns 0 with *ret_ws, or -EBADMSG.
+ * bytes: those that are kept, from the first one of the message. Returns 0 with *ret_ws, or
+ * -EBADMSG.
  */
 enum { WS_SAVED = 1, WS_SAVED_EXCESS = 2 };
 unsigned ws_save_version(const struct ws *ws);
@@ -136,9 +144,9 @@ int ws_restore(struct ws *ret_ws, struct unpack *unpack, unsigned version, struc
 size_t ws_head_write(uint8_t out[static WS_HEAD_MAX], enum ws_opcode opcode, uint64_t payload);
 
 /*
- * Writes a whole Close frame: head, code and as much of the reason as fits, cut between characters.
- * code: a valid one, which the caller has to see to, or WS_CODE_NONE for a frame without payload.
- * reason: UTF-8. Returns its bytes.
+ * Writes a whole Close frame: head, code and as much of the reason as fits, cut between
+ * characters. code: a valid one (ws_code_valid()), or WS_CODE_NONE for a frame without payload.
+ * reason: UTF-8. Returns the bytes written.
  */
 size_t ws_close_write(uint8_t out[static 2 + WS_CONTROL_MAX], unsigned code, struct span reason);
 

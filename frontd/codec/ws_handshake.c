@@ -1,6 +1,8 @@
-/* SHA1_Init() and those with it are deprecated since OpenSSL 3.0 in favour of functions that look
- * for an implementation first, which allocates, and may fail or worse where there is no memory.
- * These compute and do nothing else. */
+/*
+ * SHA1_Init() and the like are deprecated since OpenSSL 3.0 in favour of functions that look for
+ * an implementation first, which allocates, and may fail or crash where there is no memory. These
+ * only compute.
+ */
 #define OPENSSL_SUPPRESS_DEPRECATED
 
 #include "frontd/codec/ws_handshake.h"
@@ -38,7 +40,10 @@ bool ws_wanted(const struct http_head *head)
            lists_token(head, HTTP_F_CONNECTION, SPAN("upgrade"));
 }
 
-/* The next field of that name from *at on, which is moved behind it; NULL where there is none. */
+/*
+ * The next field of that name from *at on, which is set to the field after it; NULL where there is
+ * none.
+ */
 static const struct http_field *next_field(
     const struct http_head *head, struct span name, size_t *at)
 {
@@ -64,8 +69,8 @@ static bool is_base64(char c)
 }
 
 /*
- * RFC 6455 section 4.2.1: base64 that, decoded, is 16 bytes. There is no need to decode it; that
- * the four bits that stand for nothing are 0 is not asked (RFC 4648 section 3.5 leaves it open).
+ * RFC 6455 section 4.2.1: base64 of 16 bytes. Decoding is not necessary; the four bits that stand
+ * for nothing may be other than 0 (RFC 4648 section 3.5 leaves it open).
  */
 static bool key_valid(struct span key)
 {
@@ -103,7 +108,7 @@ static bool same_text(struct span a, const char *b)
     return a.n == strlen(b) && memcmp(a.p, b, a.n) == 0;
 }
 
-/* One field Sec-WebSocket-Protocol: tokens, one at least (RFC 6455 section 11.3.4). */
+/* One field Sec-WebSocket-Protocol: at least one token (RFC 6455 section 11.3.4). */
 static bool look_at_protocols(struct span list, char *const *protocols, size_t *best)
 {
     struct span element;
@@ -120,7 +125,7 @@ static bool look_at_protocols(struct span list, char *const *protocols, size_t *
     return any;
 }
 
-/* The server's first choice among what all fields list; -1: none. False: malformed. */
+/* The first of the server's protocols that the fields list; -1: none. False: malformed. */
 static bool choose_protocol(
     const struct http_head *head, char *const *protocols, size_t nprotocols, int *ret_protocol)
 {
@@ -150,7 +155,7 @@ int ws_handshake(const struct http_head *head, char *const *origins, size_t nori
     char *const *protocols, size_t nprotocols, char ret_accept[static WS_ACCEPT_SIZE],
     int *ret_protocol)
 {
-    /* First, since another version may have other rules for the rest (section 4.4). */
+    /* Checked first, since another version may have other rules for the rest (section 4.4). */
     const struct http_field *version = only_field(head, SPAN("sec-websocket-version"));
     if (version == NULL || !same_text(version->value, "13"))
         return 426;

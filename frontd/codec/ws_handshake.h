@@ -1,7 +1,9 @@
 #pragma once
 
-/* The opening handshake of WebSocket, the server's side (RFC 6455 section 4.2). Pure, but for what
- * libcrypto allocates while it computes SHA-1. */
+/*
+ * The opening handshake of WebSocket, the server's side (RFC 6455 section 4.2). Pure, but for what
+ * libcrypto allocates while it computes SHA-1.
+ */
 
 #include "frontd/codec/http_head.h"
 
@@ -16,16 +18,21 @@ enum {
 bool ws_wanted(const struct http_head *head);
 
 /*
- * Checks the rest of the handshake. origins: what may stand in Origin (compared as ASCII without
- * case; "*" fits all), norigins 0: anything; a client that sends no Origin (no browser) is let in;
- * of one that sends several, each has to fit.
- * protocols: what the server speaks, in the order of its liking; the first of them that the client
- * lists is chosen. They are compared as they stand.
+ * Checks the rest of the handshake.
  *
- * Returns 0 with *ret_accept and *ret_protocol (index into protocols, -1: none), or the HTTP status
- * to refuse with: 400 (Sec-WebSocket-Key missing, repeated or not 16 bytes in base64;
- * Sec-WebSocket-Protocol malformed), 403 (Origin), 426 (Sec-WebSocket-Version missing, repeated or
- * not 13: the answer has to say Sec-WebSocket-Version: 13), 500 (libcrypto has no memory or SHA-1).
+ * origins: what may stand in Origin, compared as ASCII without case; "*" allows all. norigins 0:
+ * all are allowed. A client that sends no Origin (no browser) is let in; when there are several
+ * fields Origin, each has to be allowed. protocols: what the server speaks, the preferred one
+ * first, compared with case. The first one that the client lists is chosen.
+ *
+ * Returns 0 with *ret_accept and *ret_protocol (index into protocols, -1: none), or the HTTP
+ * status to refuse with:
+ * - 400: Sec-WebSocket-Key missing, repeated or not 16 bytes in base64; Sec-WebSocket-Protocol
+ *   malformed
+ * - 403: Origin
+ * - 426: Sec-WebSocket-Version missing, repeated or not 13: the answer has to say
+ *   Sec-WebSocket-Version: 13
+ * - 500: libcrypto has no memory or no SHA-1
  */
 int ws_handshake(const struct http_head *head, char *const *origins, size_t norigins,
     char *const *protocols, size_t nprotocols, char ret_accept[static WS_ACCEPT_SIZE],
