@@ -23,6 +23,7 @@ enum {
     CTX_READ_SIZE = 64 * 1024,
 };
 
+struct call_ops;
 struct client;
 struct ctx;
 struct jsonrpc;
@@ -120,6 +121,7 @@ struct ctx {
     const struct session_ops *sessions[SESSIONS];
     struct pool *pools; /* of the config */
     const struct requests_ops *requests_ops;
+    const struct call_ops *call_ops;            /* what calls tell their owners by */
     const struct route_ops *routes[CONF_KINDS]; /* by enum conf_kind */
     struct idmap conns;        /* connections that stay, by the id that workers know */
     int wake_fds[SHARE_SEATS]; /* writing wakes who sits there; -1: nobody that is known */

@@ -242,7 +242,7 @@ void request_init(struct ctx *ctx, struct pool *pools)
 {
     ctx->pools = pools;
     ctx->requests_ops = &requests_ops;
-    call_init(&call_ops);
+    ctx->call_ops = &call_ops;
 }
 
 /* What the route does not take, whatever the body is. Returns 0, or the status. */

@@ -16,13 +16,6 @@
 
 enum { CALL_METHOD_KEPT = 64 /* bytes of the method of a call that nobody waits for */ };
 
-static const struct call_ops *call_ops;
-
-void call_init(const struct call_ops *ops)
-{
-    call_ops = ops;
-}
-
 static struct call *call_of(struct job *job)
 {
     return container_of(job, struct call, job);
@@ -42,7 +35,7 @@ static void end(struct call *call, const struct outcome *outcome)
     struct ctx *ctx = call->job.pool->ctx;
     if (call->owner != NULL) {
         list_remove(&call->node);
-        call_ops->ended(call, outcome);
+        ctx->call_ops->ended(call, outcome);
     }
     destroy(ctx, call);
 }
@@ -105,7 +98,7 @@ static void give_up(struct call *call, enum rpc_error error)
     wheel_disarm(&call->deadline);
     if (call->owner != NULL) {
         list_remove(&call->node);
-        call_ops->ended(call, &outcome);
+        ctx->call_ops->ended(call, &outcome);
         call->owner = NULL;
     }
     abandon(ctx, call);
@@ -119,7 +112,7 @@ static void on_given_up(struct job *job, enum rpc_error error)
 static bool on_part(struct job *job, size_t n)
 {
     struct call *call = call_of(job);
-    if (call_ops->part(call, n))
+    if (job->pool->ctx->call_ops->part(call, n))
         return true;
     give_up(call, RPC_OVERLOADED);
     return false;

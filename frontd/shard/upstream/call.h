@@ -17,8 +17,9 @@ struct outcome {
     bool notify;           /* of what did not become a call: it was to be a notification */
 };
 
-/* Call → client: the call has ended; it is no longer in its list, and gone after this returns. */
+/* Call → its owner: ctx->call_ops, which is set before any call. */
 struct call_ops {
+    /* The call has ended: it is no longer in its list, and gone after this returns. */
     void (*ended)(struct call *call, const struct outcome *outcome);
     /* Whether `n` bytes more of its answer may be held; where not, it ends as overloaded. */
     bool (*part)(struct call *call, size_t n);
@@ -68,8 +69,7 @@ struct call_spec {
     bool http; /* the body's id is to be the call's: it is written when the call is sent */
 };
 
-/* Once, before any call. ops: for all calls. */
-void call_init(const struct call_ops *ops);
+/* What pools are given: the calls are told by ctx->call_ops. */
 extern const struct job_ops call_job_ops;
 
 /*
