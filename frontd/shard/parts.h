@@ -5,6 +5,7 @@
 #include "frontd/shard/handover/receiver.h"
 #include "frontd/shard/handover/sender.h"
 #include "frontd/shard/mesh/mesh.h"
+#include "frontd/shard/net/resolver.h"
 #include "frontd/shard/push/topics.h"
 #include "frontd/shard/routes/jsonrpc.h"
 
@@ -14,6 +15,7 @@ struct parts {
     struct jsonrpc jsonrpc;
     struct sender sender;
     struct receiver receiver; /* which the acceptor completes: receiver_init() */
+    struct resolver resolver; /* opened by the shard, before the parts are made */
 };
 
 /*

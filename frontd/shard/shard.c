@@ -149,7 +149,7 @@ static void finish(struct shard *shard)
     mesh_shut(&shard->parts.mesh);
     poller_close(&shard->ctx.poller);
     poller_close(&shard->ctx.writers);
-    resolver_close();
+    resolver_close(&shard->parts.resolver);
     report_close(&shard->report);
     if (!uv_is_closing((uv_handle_t *)&shard->control))
         uv_close((uv_handle_t *)&shard->control, NULL);
@@ -564,7 +564,7 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
     if (r >= 0)
         r = shut_in(shard->conf);
     if (r == 0 && names >= 0)
-        r = resolver_open(ctx, names);
+        r = resolver_open(&shard->parts.resolver, ctx, names);
     if (r == 0)
         r = parts_init(&shard->parts, ctx, shard->conf, shard->share);
     if (r == 0)

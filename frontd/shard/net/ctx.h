@@ -31,6 +31,7 @@ struct mesh;
 struct pool;
 struct receiver;
 struct requests_ops;
+struct resolver;
 struct route_ops;
 struct sender;
 struct session_ops;
@@ -111,8 +112,9 @@ struct ctx {
     struct slab requests;
     struct slab calls;
     struct slab duplexes;
-    struct slab queues; /* what the pools' queues are made of */
-    struct mesh *mesh;  /* the sockets to the other shards */
+    struct slab queues;        /* what the pools' queues are made of */
+    struct mesh *mesh;         /* the sockets to the other shards */
+    struct resolver *resolver; /* NULL: no worker is given by a name */
     struct topics *topics;
     struct jsonrpc *jsonrpc;
     struct sender *sender;     /* of connections that go to other shards */

@@ -35,14 +35,6 @@ struct answer {
     struct conf_address addresses[RESOLVER_ADDRESSES_MAX];
 };
 
-static struct {
-    uv_poll_t poll;
-    struct list waiting;
-    uint64_t last_id;
-    int fd;
-    bool open;
-} resolver = {.fd = -1};
-
 /* In the process that looks up */
 
 static bool is_known(const struct answer *answer, const struct addrinfo *found)
@@ -186,24 +178,24 @@ int resolver_start(void)
 
 /* In the shard */
 
-static void lose(void)
+static void lose(struct resolver *resolver)
 {
     log_error("the process that looks up names of workers has ended: names are not looked up until "
               "the next reload");
-    uv_close((uv_handle_t *)&resolver.poll, NULL);
-    close(resolver.fd);
-    resolver.fd = -1;
-    resolver.open = false;
-    while (!list_empty(&resolver.waiting)) {
-        struct resolver_query *query = list_first(&resolver.waiting, struct resolver_query, node);
+    uv_close((uv_handle_t *)&resolver->poll, NULL);
+    close(resolver->fd);
+    resolver->fd = -1;
+    resolver->open = false;
+    while (!list_empty(&resolver->waiting)) {
+        struct resolver_query *query = list_first(&resolver->waiting, struct resolver_query, node);
         list_remove(&query->node);
         query->answered(query, NULL, 0, "its resolver has ended");
     }
 }
 
-static void take(const struct answer *answer)
+static void take(struct resolver *resolver, const struct answer *answer)
 {
-    list_for_each_safe (node, &resolver.waiting) {
+    list_for_each_safe (node, &resolver->waiting) {
         struct resolver_query *query = container_of(node, struct resolver_query, node);
         if (query->id != answer->id)
             continue;
@@ -216,60 +208,64 @@ static void take(const struct answer *answer)
 
 static void on_answer(uv_poll_t *poll, int status, int events)
 {
-    (void)poll;
     (void)events;
+    struct resolver *resolver = poll->data;
     struct answer answer;
-    ssize_t n = recv(resolver.fd, &answer, sizeof(answer), MSG_DONTWAIT);
+    ssize_t n = recv(resolver->fd, &answer, sizeof(answer), MSG_DONTWAIT);
     if (n == sizeof(answer))
-        take(&answer);
+        take(resolver, &answer);
     else if (status < 0 || n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-        lose();
+        lose(resolver);
 }
 
-int resolver_open(struct ctx *ctx, int fd)
+int resolver_open(struct resolver *resolver, struct ctx *ctx, int fd)
 {
-    list_init(&resolver.waiting);
-    int r = loop_poll_init(&ctx->loop, &resolver.poll, fd);
+    *resolver = (struct resolver){.fd = -1};
+    list_init(&resolver->waiting);
+    int r = loop_poll_init(&ctx->loop, &resolver->poll, fd);
     if (r == 0)
-        r = uv_poll_start(&resolver.poll, UV_READABLE, on_answer);
+        r = uv_poll_start(&resolver->poll, UV_READABLE, on_answer);
     if (r < 0) {
         close(fd);
         return r;
     }
-    resolver.fd = fd;
-    resolver.open = true;
+    resolver->poll.data = resolver;
+    resolver->fd = fd;
+    resolver->open = true;
+    ctx->resolver = resolver;
     return 0;
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_resolver_closed(uv_handle_t *handle)
 {
-    (void)handle;
-    close(resolver.fd);
-    resolver.fd = -1;
+    struct resolver *resolver = handle->data;
+    close(resolver->fd);
+    resolver->fd = -1;
 }
 
-void resolver_close(void)
+void resolver_close(struct resolver *resolver)
 {
-    if (!resolver.open)
+    if (!resolver->open)
         return;
-    resolver.open = false;
-    while (!list_empty(&resolver.waiting))
-        list_remove(resolver.waiting.next);
-    uv_close((uv_handle_t *)&resolver.poll, on_closed);
+    resolver->open = false;
+    while (!list_empty(&resolver->waiting))
+        list_remove(resolver->waiting.next);
+    uv_close((uv_handle_t *)&resolver->poll, on_resolver_closed);
 }
 
-int resolver_ask(struct resolver_query *query, const char *host, uint16_t port)
+int resolver_ask(
+    struct resolver *resolver, struct resolver_query *query, const char *host, uint16_t port)
 {
-    struct question question = {.id = ++resolver.last_id, .port = port};
-    if (!resolver.open)
+    if (resolver == NULL || !resolver->open)
         return -EPIPE;
+    struct question question = {.id = ++resolver->last_id, .port = port};
     CHECK(strlen(host) < sizeof(question.host));
     memcpy(question.host, host, strlen(host));
-    if (send(resolver.fd, &question, sizeof(question), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+    if (send(resolver->fd, &question, sizeof(question), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         return -errno;
     query->id = question.id;
     list_init(&query->node);
-    list_append(&resolver.waiting, &query->node);
+    list_append(&resolver->waiting, &query->node);
     return 0;
 }
 

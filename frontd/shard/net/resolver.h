@@ -17,6 +17,15 @@ enum {
     RESOLVER_LIMIT_S = 20,                       /* how long one look-up may take */
 };
 
+/* A shard's connection to that process. Zeroed: there is none. */
+struct resolver {
+    uv_poll_t poll;
+    struct list waiting; /* queries that have been asked and not answered */
+    uint64_t last_id;
+    int fd;
+    bool open;
+};
+
 struct resolver_query {
     struct list node; /* among those that wait; in no list: it was not asked, or answered */
     uint64_t id;
@@ -34,17 +43,27 @@ struct resolver_query {
  */
 int resolver_start(void);
 
-/* From now on it may be asked. fd: of resolver_start(), consumed. Returns 0 or -errno. */
-int resolver_open(struct ctx *ctx, int fd);
+/*
+ * From now on it may be asked, as ctx->resolver. fd: of resolver_start(), consumed. Returns 0 or
+ * -errno.
+ */
+int resolver_open(struct resolver *resolver, struct ctx *ctx, int fd);
 
-/* Accepts that it was not opened. What was asked is not answered any more. */
-void resolver_close(void);
+/*
+ * Queries that wait are not answered any more. Accepts one that is not open. Its memory may be used
+ * again once the loop has run its close callbacks.
+ */
+void resolver_close(struct resolver *resolver);
 
 /*
  * Asks for the addresses of a host. The query is the caller's, zeroed at first; it is answered from
- * the loop, once, unless it is cancelled. Returns 0, or -errno where it cannot be asked now.
+ * the loop, once, unless it is cancelled. resolver: may be NULL, or not open. Returns 0, or -errno
+ * where it cannot be asked now.
  */
-int resolver_ask(struct resolver_query *query, const char *host, uint16_t port);
+int resolver_ask(
+    struct resolver *resolver, struct resolver_query *query, const char *host, uint16_t port);
+
+/* Accepts one that does not wait. */
 void resolver_cancel(struct resolver_query *query);
 
 /* Whether it was asked, and not answered. */

@@ -151,7 +151,7 @@ static void look_up(struct worker *worker)
 {
     resolver_cancel(&worker->query);
     worker->query.answered = on_found;
-    int r = resolver_ask(&worker->query, worker->host, worker->port);
+    int r = resolver_ask(worker->pool->ctx->resolver, &worker->query, worker->host, worker->port);
     if (r == 0) {
         ctx_arm(worker->pool->ctx, &worker->retry, (RESOLVER_LIMIT_S + 5) * 1000);
         return;

@@ -43,6 +43,7 @@ Test(resolver, interleaves)
 
 static uv_loop_t *loop;
 static struct ctx ctx;
+static struct resolver resolver;
 static unsigned answers;
 static size_t found;
 static char reason[128];
@@ -65,7 +66,7 @@ static void open_it(void)
     cr_assert_geq(fd, 0);
     loop = &ctx.loop;
     cr_assert_eq(uv_loop_init(loop), 0);
-    cr_assert_eq(resolver_open(&ctx, fd), 0);
+    cr_assert_eq(resolver_open(&resolver, &ctx, fd), 0);
 }
 
 static void run_until(unsigned n)
@@ -77,7 +78,7 @@ static void run_until(unsigned n)
 
 static void close_it(void)
 {
-    resolver_close();
+    resolver_close(&resolver);
     cr_assert_eq(uv_run(loop, UV_RUN_DEFAULT), 0);
     cr_assert_eq(uv_loop_close(loop), 0);
 }
@@ -88,24 +89,25 @@ Test(resolver, looks_up, .timeout = 60)
     struct resolver_query two = {.answered = on_found};
     open_it();
     cr_assert(!resolver_waits(&one));
-    cr_assert_eq(resolver_ask(&one, "localhost.", 80), 0);
+    cr_assert_eq(resolver_ask(&resolver, &one, "localhost.", 80), 0);
     cr_assert(resolver_waits(&one));
     run_until(1);
     cr_assert_eq(found, 2u);
     cr_assert(first.sock.any.sa_family == AF_INET6 && first.sock.in6.sin6_port == htons(80));
-    cr_assert_eq(resolver_ask(&one, "127.0.0.9", 81), 0);
+    cr_assert_eq(resolver_ask(&resolver, &one, "127.0.0.9", 81), 0);
     run_until(2);
     cr_assert(found == 1 && first.sock.any.sa_family == AF_INET);
-    cr_assert_eq(resolver_ask(&one, "no name at all", 1), 0);
+    cr_assert_eq(resolver_ask(&resolver, &one, "no name at all", 1), 0);
     run_until(3);
     cr_assert(found == 0 && reason[0] != '\0');
     /* One that is cancelled is not answered, whatever comes. */
-    cr_assert_eq(resolver_ask(&one, "localhost", 1), 0);
-    cr_assert_eq(resolver_ask(&two, "localhost", 2), 0);
+    cr_assert_eq(resolver_ask(&resolver, &one, "localhost", 1), 0);
+    cr_assert_eq(resolver_ask(&resolver, &two, "localhost", 2), 0);
     resolver_cancel(&one);
     resolver_cancel(&one);
     run_until(4);
     cr_assert_eq(first.sock.in6.sin6_port, htons(2));
     close_it();
-    cr_assert_eq(resolver_ask(&one, "localhost", 1), -EPIPE);
+    cr_assert_eq(resolver_ask(NULL, &one, "localhost", 1), -EPIPE);
+    cr_assert_eq(resolver_ask(&resolver, &one, "localhost", 1), -EPIPE);
 }
