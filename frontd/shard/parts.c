@@ -65,6 +65,7 @@ static int init_ctx(struct ctx *ctx, const struct conf *conf, struct share *shar
 
 static void deinit_ctx(struct ctx *ctx)
 {
+    message_forget_restored(&ctx->restored);
     idmap_deinit(&ctx->conns);
     slab_deinit(&ctx->queues);
     slab_deinit(&ctx->duplexes);
@@ -72,6 +73,7 @@ static void deinit_ctx(struct ctx *ctx)
     slab_deinit(&ctx->requests);
     slab_deinit(&ctx->clients);
     mem_put(ctx->read_buf, CTX_READ_SIZE);
+    stream_free_buffer(ctx);
     for (size_t i = 0; i < SHARE_SEATS; i++) {
         if (ctx->wake_fds[i] >= 0)
             close(ctx->wake_fds[i]);

@@ -781,7 +781,6 @@ static void deinit(struct shard *shard)
         pool_deinit(&shard->pools[i]);
     mem_free(shard->pools);
     acceptor_deinit(&shard->acceptor);
-    message_forget_restored();
     parts_deinit(&shard->parts, ctx);
     share_unmap(shard->share);
     conf_free(shard->conf);

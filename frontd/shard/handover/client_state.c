@@ -213,7 +213,7 @@ static int restore_section(struct client *client, struct unpack_section *section
     case SECTION_OUT: return buf_append(&client->out, body->left.p, body->left.n);
     case SECTION_QUEUE:
         if (client_is_duplex(client))
-            r = message_queue_restore(&client->queue, body);
+            r = message_queue_restore(&client->ctx->restored, &client->queue, body);
         return r == 0 ? unpack_end(body) : r;
     case SECTION_PENDING: return restore_pending(client, body, section->version);
     case SECTION_UNUSED: client->used = false; return unpack_end(body);

@@ -50,7 +50,7 @@ static void on_source_closed(uv_handle_t *handle)
     close(source->fd);
     source->used = false;
     if (--source->receiver->used == 0)
-        message_forget_restored();
+        message_forget_restored(&source->receiver->ctx->restored);
 }
 
 /* Drops what no old shard's connections can miss any more. */

@@ -16,6 +16,7 @@
 #include "frontd/ipc/shm.h"
 #include "frontd/shard/net/expect.h"
 #include "frontd/shard/net/memory.h"
+#include "frontd/shard/net/outqueue.h"
 #include "frontd/shard/net/poller.h"
 
 enum {
@@ -93,7 +94,8 @@ struct ctx {
     unsigned seat;
     struct identity identity;
     struct wheel wheel;
-    char *read_buf; /* CTX_READ_SIZE bytes, valid until the next read */
+    char *read_buf;        /* CTX_READ_SIZE bytes, valid until the next read */
+    char *stream_read_buf; /* the same for streams: see framed.c; NULL: none has been opened */
     /* Who has something to write when the turn ends. */
     struct client *dirty_clients; /* a queue: first, and where the next is to be linked */
     struct client **dirty_tail;
@@ -138,6 +140,7 @@ struct ctx {
     struct list idle; /* clients that became so in this turn, and wait for the next round */
     struct share_counters *count;
     uint64_t open; /* client connections */
+    struct restored_messages restored;
     struct memory memory;
     struct wheel_timer memory_timer; /* when it may be given back, or is to be looked at again */
     uint64_t expect_seed;

@@ -15,9 +15,6 @@ enum {
     REST_READS_MAX = 64,    /* after an error: more than a socket's buffer holds */
 };
 
-/* Reads of all streams land here. */
-static char *read_buffer;
-
 static void on_poll(uv_poll_t *poll, int status, int events);
 
 static void mark_dirty(struct stream *stream)
@@ -260,7 +257,8 @@ void stream_release(struct stream *stream)
 /* Returns whether more may lie there. */
 static bool on_readable(struct stream *stream)
 {
-    ssize_t n = read(stream->fd, read_buffer, READ_SIZE);
+    char *buffer = stream->ctx->stream_read_buf;
+    ssize_t n = read(stream->fd, buffer, READ_SIZE);
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)
             stream->ops->broken(stream, log_error_text(-errno));
@@ -276,7 +274,7 @@ static bool on_readable(struct stream *stream)
         return false;
     }
     stream->heard_at = ctx_now(stream->ctx);
-    take_bytes(stream, read_buffer, (size_t)n);
+    take_bytes(stream, buffer, (size_t)n);
     return !stream->closing;
 }
 
@@ -374,6 +372,12 @@ void stream_set_deaf(struct stream *stream, bool deaf)
         wait_for_what_matters(stream);
 }
 
+void stream_free_buffer(struct ctx *ctx)
+{
+    mem_put(ctx->stream_read_buf, READ_SIZE);
+    ctx->stream_read_buf = NULL;
+}
+
 int stream_open(
     struct stream *stream, struct ctx *ctx, const struct stream_ops *ops, int fd, bool connecting)
 {
@@ -382,9 +386,9 @@ int stream_open(
     stream->max_frame = FRAME_MAX_DEFAULT;
     list_init(&stream->dirty);
     list_init(&stream->busy);
-    if (read_buffer == NULL)
-        read_buffer = mem_get(READ_SIZE, &size);
-    int r = read_buffer == NULL ? -ENOMEM : loop_poll_init(&ctx->loop, &stream->poll, fd);
+    if (ctx->stream_read_buf == NULL)
+        ctx->stream_read_buf = mem_get(READ_SIZE, &size);
+    int r = ctx->stream_read_buf == NULL ? -ENOMEM : loop_poll_init(&ctx->loop, &stream->poll, fd);
     if (r < 0) {
         close(fd);
         return r;

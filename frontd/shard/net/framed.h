@@ -68,6 +68,9 @@ struct stream {
 int stream_open(
     struct stream *stream, struct ctx *ctx, const struct stream_ops *ops, int fd, bool connecting);
 
+/* When the last stream of the shard has been closed: frees what all of them read into. */
+void stream_free_buffer(struct ctx *ctx);
+
 /*
  * Drops what waits and closes; closed() follows. Over TCP the connection is reset where something
  * waits, or, of one that is given up, where the kernel has bytes that the peer's has no room for.

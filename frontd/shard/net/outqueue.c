@@ -146,41 +146,35 @@ void message_queue_save(const struct message_queue *queue, struct pack *pack)
     }
 }
 
-/*
- * What many connections wait for was in memory once where they come from, and is to be so here. The
- * pushes that were restored last are found by a few of their bytes.
- */
 enum {
     RESTORED_COUNT = 8192,   /* a power of two: places */
     RESTORED_MAX = 16 << 20, /* bytes that are kept on this account alone, at most */
     SAMPLE = 32,             /* bytes at each end */
 };
 
-static struct message **restored; /* RESTORED_COUNT; NULL: none yet */
-static size_t restored_bytes;
-
-void message_forget_restored(void)
+void message_forget_restored(struct restored_messages *restored)
 {
-    for (size_t i = 0; restored != NULL && i < RESTORED_COUNT; i++)
-        message_unref(restored[i]);
-    restored = mem_free(restored);
-    restored_bytes = 0;
+    for (size_t i = 0; restored->places != NULL && i < RESTORED_COUNT; i++)
+        message_unref(restored->places[i]);
+    restored->places = mem_free(restored->places);
+    restored->bytes = 0;
 }
 
 /* Where it is, or would be; NULL without memory for the table. */
-static struct message **restored_place(struct span bytes)
+static struct message **restored_place(struct restored_messages *restored, struct span bytes)
 {
     static const struct hash_key key = {0x66726f6e74640002ULL, 0x7265737465640001ULL};
     char sample[2 * SAMPLE + sizeof(size_t)];
     size_t n = MIN(bytes.n, (size_t)SAMPLE);
-    if (restored == NULL)
-        restored = mem_zalloc(RESTORED_COUNT * sizeof(struct message *));
-    if (restored == NULL)
+    if (restored->places == NULL)
+        restored->places = mem_zalloc(RESTORED_COUNT * sizeof(struct message *));
+    if (restored->places == NULL)
         return NULL;
     memcpy(sample, bytes.p, n);
     memcpy(sample + n, bytes.p + bytes.n - n, n);
     memcpy(sample + 2 * n, &bytes.n, sizeof(size_t));
-    return &restored[hash_bytes(&key, sample, 2 * n + sizeof(size_t)) & (RESTORED_COUNT - 1)];
+    return &restored
+                ->places[hash_bytes(&key, sample, 2 * n + sizeof(size_t)) & (RESTORED_COUNT - 1)];
 }
 
 static bool is_same(const struct message *message, struct span bytes)
@@ -188,23 +182,25 @@ static bool is_same(const struct message *message, struct span bytes)
     return message->len == bytes.n && memcmp(message->bytes, bytes.p, bytes.n) == 0;
 }
 
-static void remember_restored(struct message **place, struct message *message)
+static void remember_restored(
+    struct restored_messages *restored, struct message **place, struct message *message)
 {
-    if (restored_bytes + message->size > RESTORED_MAX) {
-        message_forget_restored();
+    if (restored->bytes + message->size > RESTORED_MAX) {
+        message_forget_restored(restored);
         return; /* the table is made anew for the next one */
     }
-    restored_bytes += message->size;
+    restored->bytes += message->size;
     if (*place != NULL)
-        restored_bytes -= (*place)->size;
+        restored->bytes -= (*place)->size;
     message_unref(*place);
     *place = message_ref(message);
 }
 
 /* A reference to such a message; NULL without memory. */
-static struct message *restored_message(struct span bytes, bool push)
+static struct message *restored_message(
+    struct restored_messages *restored, struct span bytes, bool push)
 {
-    struct message **place = push ? restored_place(bytes) : NULL;
+    struct message **place = push ? restored_place(restored, bytes) : NULL;
     if (place != NULL && *place != NULL && is_same(*place, bytes))
         return message_ref(*place);
     struct message *message = message_new(bytes.n, push);
@@ -212,17 +208,18 @@ static struct message *restored_message(struct span bytes, bool push)
         return NULL;
     memcpy(message->bytes, bytes.p, bytes.n);
     if (place != NULL)
-        remember_restored(place, message);
+        remember_restored(restored, place, message);
     return message;
 }
 
-static int restore_one(struct message_queue **queue, struct unpack *unpack)
+static int restore_one(
+    struct restored_messages *restored, struct message_queue **queue, struct unpack *unpack)
 {
     bool push = unpack_flag(unpack);
     struct span bytes = unpack_bytes(unpack);
     if (unpack->bad || bytes.n == 0)
         return -EBADMSG;
-    struct message *message = restored_message(bytes, push);
+    struct message *message = restored_message(restored, bytes, push);
     if (message == NULL)
         return -ENOMEM;
     int r = message_queue_add(queue, message);
@@ -230,14 +227,15 @@ static int restore_one(struct message_queue **queue, struct unpack *unpack)
     return r;
 }
 
-int message_queue_restore(struct message_queue **ret_queue, struct unpack *unpack)
+int message_queue_restore(
+    struct restored_messages *restored, struct message_queue **ret_queue, struct unpack *unpack)
 {
     struct message_queue *queue = NULL;
     uint32_t count = unpack_u32(unpack);
     uint32_t written = unpack_u32(unpack);
     int r = count == 0 ? -EBADMSG : 0;
     for (uint32_t i = 0; r == 0 && i < count; i++)
-        r = restore_one(&queue, unpack);
+        r = restore_one(restored, &queue, unpack);
     if (r == 0 && written >= queue->items[queue->first]->len)
         r = -EBADMSG;
     if (r < 0) {

@@ -41,6 +41,15 @@ struct message_queue {
     struct message *items[];
 };
 
+/*
+ * The pushes that a shard has restored last: what many connections wait for was in memory once
+ * where they come from, and is to be so here. Zeroed: none.
+ */
+struct restored_messages {
+    struct message **places; /* by a hash of a few of their bytes; NULL: no table yet */
+    size_t bytes;
+};
+
 /* What a message costs besides its bytes: its block's head and rounding, its place in a queue. */
 enum { MESSAGE_OVERHEAD = 64 };
 
@@ -78,10 +87,11 @@ void message_queue_save(const struct message_queue *queue, struct pack *pack);
  * connection is shared with it, as it was in the process that it comes from: until
  * message_forget_restored().
  */
-int message_queue_restore(struct message_queue **ret_queue, struct unpack *unpack);
+int message_queue_restore(
+    struct restored_messages *restored, struct message_queue **ret_queue, struct unpack *unpack);
 
-/* No more connections come for now. */
-void message_forget_restored(void);
+/* When no more connections come for now. */
+void message_forget_restored(struct restored_messages *restored);
 
 /* Drops everything; *queue is NULL then. */
 void message_queue_free(struct message_queue **queue);

@@ -161,11 +161,13 @@ Test(message, a_drop_costs_no_more_in_a_long_queue)
     cr_assert_lt(many, few * 30 + 0.01, "%g s in a long queue, %g s in a short one", many, few);
 }
 
+static struct restored_messages restored;
+
 static struct message_queue *restored_from(const struct buf *saved)
 {
     struct message_queue *queue = NULL;
     struct unpack unpack = {.left = {buf_data(saved), buf_len(saved)}};
-    cr_assert_eq(message_queue_restore(&queue, &unpack), 0);
+    cr_assert_eq(message_queue_restore(&restored, &queue, &unpack), 0);
     return queue;
 }
 
@@ -188,14 +190,14 @@ Test(message, restored_pushes_are_shared)
         cr_expect_eq(first->items[i] == second->items[i], i < 2, "message %zu", i);
         cr_expect_eq(memcmp(first->items[i]->bytes, second->items[i]->bytes, 1000), 0);
     }
-    message_forget_restored();
+    message_forget_restored(&restored);
     struct message_queue *third = restored_from(&saved);
     for (size_t i = 0; i < COUNT; i++)
         cr_expect_neq(first->items[i], third->items[i]);
     message_queue_free(&first);
     message_queue_free(&second);
     message_queue_free(&third);
-    message_forget_restored();
+    message_forget_restored(&restored);
     buf_deinit(&saved);
     cr_expect_eq(mem_in_use(), (size_t)0);
 }
@@ -216,6 +218,6 @@ Test(message, restored_pushes_are_not_kept_for_ever)
         buf_deinit(&saved);
         cr_assert_leq(mem_in_use(), (size_t)18 * SIZE);
     }
-    message_forget_restored();
+    message_forget_restored(&restored);
     cr_expect_eq(mem_in_use(), (size_t)0);
 }
