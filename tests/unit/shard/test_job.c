@@ -33,7 +33,7 @@ static void tear_down(void)
 
 TestSuite(job, .init = set_up, .fini = tear_down);
 
-Test(job, all_pairs_of_states)
+Test(job, all_pairs)
 {
     static const bool allowed[STATES][STATES] = {
         [JOB_IDLE] = {[JOB_QUEUED] = true, [JOB_SENT] = true},

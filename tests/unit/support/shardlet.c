@@ -15,6 +15,7 @@
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/session/duplex.h"
 #include "frontd/shard/turn.h"
+#include "frontd/shard/upstream/worker.h"
 
 enum { TURNS = 4, PEERS = 64 };
 

@@ -1,9 +1,10 @@
 #pragma once
 
 /*
- * What is inside a shard, without a supervisor, listening sockets and workers: for tests of clients
- * over socket pairs. Several may be there at the same time; the modules with one state for all of a
- * process work for the one that was used last.
+ * What is inside a shard, without a supervisor and listening sockets, for tests of clients over
+ * socket pairs. Workers are dialled only where a test opens a pool (see fake_worker.h). Several may
+ * be there at the same time; the modules with one state for all of a process work for the one that
+ * was used last.
  */
 
 #include "frontd/shard/client/client.h"
