@@ -1,0 +1,516 @@
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "common/alloc.h"
+#include "frontd/shard/upstream/pool.h"
+#include "frontd/shard/upstream/worker.h"
+#include "tests/unit/support/fake_clock.h"
+#include "tests/unit/support/fake_worker.h"
+#include "tests/unit/support/shardlet.h"
+
+#define HELLO(more)    "{\"protocol\":1" more "}"
+#define CONCURRENCY(n) HELLO(",\"concurrency\":" n)
+
+enum { WORKERS = 2, JOBS = 8 };
+
+static struct shardlet shard;
+static struct pool *pool;
+static struct fake_worker workers[WORKERS];
+static struct job jobs[JOBS];
+static char said[512]; /* what the jobs' owner has been told */
+
+static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void say(const char *format, ...)
+{
+    size_t n = strlen(said);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(said + n, sizeof(said) - n, format, args);
+    va_end(args);
+}
+
+static void expect_said(const char *text)
+{
+    cr_expect_str_eq(said, text);
+    said[0] = '\0';
+}
+
+static void on_answered(struct job *job, struct worker *worker, const struct frame *frame)
+{
+    say("%td answered with %zu;", job - jobs, frame->body.n + frame->blob.n);
+    cr_assert(job->state == JOB_IDLE && worker->pool == pool);
+}
+
+static void on_delivered(struct job *job)
+{
+    say("%td delivered;", job - jobs);
+    cr_assert_eq(job->state, JOB_IDLE);
+}
+
+static void on_failed(struct job *job, enum rpc_error error)
+{
+    say("%td failed: %d;", job - jobs, error);
+    cr_assert_eq(job->state, JOB_IDLE);
+}
+
+static void on_given_up(struct job *job, enum rpc_error error)
+{
+    say("%td given up: %d;", job - jobs, error);
+    cr_assert_not(pool_abandon(job));
+}
+
+static bool on_part(struct job *job, size_t n)
+{
+    say("part of %td: %zu;", job - jobs, n);
+    return true;
+}
+
+static const struct job_ops ops = {
+    .answered = on_answered,
+    .delivered = on_delivered,
+    .failed = on_failed,
+    .given_up = on_given_up,
+    .part = on_part,
+};
+
+/* keys: of the pool, besides its name and its two workers. */
+static void begin(const char *keys)
+{
+    char conf[2048];
+    snprintf(conf, sizeof(conf),
+        "listeners:\n"
+        "  - {name: lines, address: 127.0.0.1:8081, protocol: line, pool: app}\n"
+        "pools:\n"
+        "  - {name: app, workers: [\"unix:%s\", \"unix:%s\"], %s}\n",
+        workers[0].path, workers[1].path, keys);
+    fake_clock_stop();
+    shardlet_init(&shard, conf, 0);
+    pool = &shard.pools[0];
+    pool->ops = &ops;
+    cr_assert_eq(pool_open(pool), 0);
+    shardlet_turn(&shard);
+}
+
+static void make_frame(struct job *job)
+{
+    const struct frame_head head = {.type = FRAME_REQUEST, .length = 2};
+    frame_head_write(&head, (uint8_t *)buf_room(&job->frame, FRAME_HEAD_SIZE));
+    buf_added(&job->frame, FRAME_HEAD_SIZE);
+    cr_assert_eq(buf_append(&job->frame, "{}", 2), 0);
+}
+
+static void set_up(void)
+{
+    memset(jobs, 0, sizeof(jobs));
+    for (size_t i = 0; i < JOBS; i++)
+        make_frame(&jobs[i]);
+    for (size_t i = 0; i < WORKERS; i++)
+        fake_worker_listen(&workers[i]);
+}
+
+static void tear_down(void)
+{
+    said[0] = '\0';
+    shardlet_deinit(&shard);
+    for (size_t i = 0; i < JOBS; i++) {
+        cr_expect_eq(jobs[i].state, JOB_IDLE, "%zu", i);
+        buf_deinit(&jobs[i].frame);
+    }
+    for (size_t i = 0; i < WORKERS; i++)
+        fake_worker_end(&workers[i]);
+    cr_expect_eq(mem_in_use(), (size_t)0);
+}
+
+TestSuite(pool, .init = set_up, .fini = tear_down);
+
+/* A worker greets. */
+static void greet(size_t n, const char *hello)
+{
+    struct frame frame;
+    if (workers[n].fd < 0)
+        cr_assert(fake_worker_accept(&workers[n]));
+    cr_assert_eq(fake_worker_next(&workers[n], &frame), FRAME_HELLO);
+    fake_worker_send(&workers[n], FRAME_HELLO, 0, 0, hello);
+    shardlet_turn(&shard);
+}
+
+static void pass_time(uint64_t ms)
+{
+    fake_clock_advance(ms);
+    shardlet_turn(&shard);
+}
+
+/* Gives the pool a job of this client's connection. */
+static void submit_of(size_t n, uint64_t flow, const char *method)
+{
+    struct job *job = &jobs[n];
+    job->flow = flow;
+    job->method = method;
+    job->method_len = (uint32_t)strlen(method);
+    pool_submit(pool, job);
+}
+
+static void submit(size_t n)
+{
+    submit_of(n, n + 1, "m");
+}
+
+/* What a worker has got: the type of each frame, with its call, and 'r' where it is a retry. */
+static void expect_sent(size_t n, const char *text)
+{
+    char got[256] = "";
+    struct frame frame;
+    shardlet_turn(&shard);
+    while (fake_worker_next(&workers[n], &frame) != 0)
+        snprintf(got + strlen(got), sizeof(got) - strlen(got), "%u:%llu%s ", frame.head.type,
+            (unsigned long long)frame.head.call, frame.head.flags & FRAME_F_RETRY ? "r" : "");
+    cr_expect_str_eq(got, text);
+}
+
+static void answer(size_t n, uint64_t call)
+{
+    fake_worker_send(&workers[n], FRAME_RESPONSE, 0, call, "{}");
+    shardlet_turn(&shard);
+}
+
+/* Which worker has the job. */
+static size_t worker_of(size_t n)
+{
+    cr_assert_eq(jobs[n].state, JOB_SENT);
+    return strcmp(jobs[n].worker->text + 5, workers[0].path) == 0 ? 0 : 1;
+}
+
+static uint64_t in_queue(void)
+{
+    return pool->queue.count;
+}
+
+Test(pool, gives_jobs_to_free_workers_and_then_queues)
+{
+    begin("queue: 10");
+    cr_expect_not(pool_settled(pool));
+    greet(0, CONCURRENCY("1"));
+    greet(1, CONCURRENCY("1"));
+    cr_expect(pool_settled(pool));
+    for (size_t i = 0; i < 4; i++)
+        submit(i);
+    cr_expect(worker_of(0) != worker_of(1) && in_queue() == 2);
+    expect_sent(0, "2:1 ");
+    expect_sent(1, "2:1 ");
+    size_t other = worker_of(1);
+    answer(other, 1);
+    expect_said("1 answered with 2;");
+    cr_expect(worker_of(2) == other && in_queue() == 1);
+    expect_sent(other, "2:2 ");
+    answer(1 - other, 1);
+    answer(0, 2);
+    answer(1, 2);
+    cr_expect_eq(in_queue(), 0u);
+}
+
+Test(pool, clients_take_turns)
+{
+    begin("queue: 10");
+    greet(0, CONCURRENCY("1"));
+    submit_of(0, 1, "m");
+    submit_of(1, 1, "m");
+    submit_of(2, 1, "m");
+    submit_of(3, 2, "m");
+    for (uint64_t call = 1; call <= 4; call++) {
+        answer(0, call);
+        pass_time(1);
+    }
+    expect_said("0 answered with 2;1 answered with 2;3 answered with 2;2 answered with 2;");
+}
+
+Test(pool, a_notification_is_delivered_when_it_is_on_its_way)
+{
+    begin("queue: 10");
+    greet(0, CONCURRENCY("1"));
+    jobs[0].notify = jobs[1].notify = true;
+    submit(0);
+    submit(1);
+    expect_said("0 delivered;1 delivered;");
+    expect_sent(0, "2:1 2:2 ");
+}
+
+Test(pool, a_full_queue_refuses)
+{
+    begin("queue: 2");
+    greet(0, CONCURRENCY("1"));
+    for (size_t i = 0; i < 4; i++)
+        submit(i);
+    expect_said("3 failed: -32001;");
+    answer(0, 1);
+    expect_said("0 answered with 2;");
+    submit(4);
+    cr_expect_eq(in_queue(), 2u);
+}
+
+Test(pool, a_full_queue_has_most_of_one_client_and_gives_its_newest_up)
+{
+    begin("queue: 3");
+    greet(0, CONCURRENCY("1"));
+    submit_of(0, 1, "m");
+    for (size_t i = 1; i <= 3; i++)
+        submit_of(i, 1, "m");
+    submit_of(4, 2, "m");
+    expect_said("3 failed: -32001;");
+    cr_expect(jobs[4].state == JOB_QUEUED && in_queue() == 3);
+}
+
+Test(pool, without_a_worker_jobs_wait_for_a_while)
+{
+    begin("queue: 10, wait_for_worker: 2s");
+    submit(0);
+    pass_time(1000);
+    submit(1);
+    pass_time(999);
+    expect_said("");
+    pass_time(1);
+    expect_said("0 failed: -32004;");
+    greet(0, CONCURRENCY("1"));
+    expect_sent(0, "2:1 ");
+    answer(0, 1);
+    expect_said("1 answered with 2;");
+}
+
+Test(pool, without_memory_the_queue_refuses)
+{
+    begin("queue: 10");
+    mem_fail_after(0);
+    submit(0);
+    mem_fail_after(-1);
+    expect_said("0 failed: -32001;");
+    submit(0);
+    cr_expect_eq(in_queue(), 1u, "nothing is counted of the one before");
+}
+
+Test(pool, a_job_that_waits_is_abandoned_at_once)
+{
+    begin("queue: 1");
+    submit(0);
+    cr_expect(pool_abandon(&jobs[0]));
+    cr_expect(jobs[0].state == JOB_IDLE && in_queue() == 0);
+    submit(1);
+    cr_expect_eq(jobs[1].state, JOB_QUEUED, "its place is free");
+    expect_said("");
+}
+
+Test(pool, a_job_that_was_sent_keeps_its_slot_until_it_is_answered)
+{
+    begin("queue: 10");
+    greet(0, CONCURRENCY("1"));
+    submit(0);
+    submit(1);
+    cr_expect_not(pool_abandon(&jobs[0]));
+    expect_sent(0, "2:1 4:1 ");
+    cr_expect_eq(jobs[1].state, JOB_QUEUED);
+    answer(0, 1);
+    expect_said("0 answered with 2;");
+    expect_sent(0, "2:2 ");
+}
+
+Test(pool, kill_after_takes_a_slot_back)
+{
+    begin("queue: 10");
+    greet(0, CONCURRENCY("2"));
+    for (size_t i = 0; i < 3; i++)
+        submit(i);
+    pool_abandon(&jobs[0]);
+    pool_give_up(&jobs[0]);
+    cr_expect(jobs[0].orphan && jobs[2].state == JOB_SENT);
+    expect_sent(0, "2:1 2:2 4:1 2:3 ");
+    submit(3);
+    answer(0, 1); /* gives no slot back a second time */
+    expect_said("0 answered with 2;");
+    cr_expect_eq(jobs[3].state, JOB_QUEUED);
+}
+
+Test(pool, kill_after_gives_up_a_worker_with_one_call_at_a_time)
+{
+    begin("queue: 10");
+    greet(0, CONCURRENCY("1"));
+    submit(0);
+    pool_abandon(&jobs[0]);
+    expect_sent(0, "2:1 4:1 ");
+    pool_give_up(&jobs[0]);
+    expect_said("0 failed: -32002;");
+    cr_expect_eq(pool->nready, 0u);
+    shardlet_turn(&shard);
+    cr_expect(fake_worker_sees_end(&workers[0]));
+}
+
+/* An idempotent job goes elsewhere, unless it is abandoned; any other fails. */
+Test(pool, a_worker_is_lost)
+{
+    begin("queue: 10");
+    greet(0, CONCURRENCY("8"));
+    jobs[0].idempotent = true;
+    submit(0);
+    submit(1);
+    jobs[2].idempotent = true;
+    submit(2);
+    expect_sent(0, "2:1 2:2 2:3 ");
+    pool_abandon(&jobs[2]);
+    fake_worker_hang_up(&workers[0]);
+    shardlet_turn(&shard);
+    expect_said("2 failed: -32002;1 failed: -32002;");
+    cr_expect(jobs[0].state == JOB_QUEUED && jobs[0].tries == 1);
+    greet(1, CONCURRENCY("8"));
+    expect_sent(1, "2:1r ");
+    answer(1, 1);
+    expect_said("0 answered with 2;");
+}
+
+Test(pool, what_was_not_written_was_not_executed)
+{
+    begin("queue: 10");
+    greet(0, CONCURRENCY("8"));
+    submit(0);
+    channel_give_up(&pool->ready[0]->channel); /* before the turn's end */
+    cr_expect_eq(jobs[0].state, JOB_QUEUED);
+    expect_said("");
+    greet(1, CONCURRENCY("8"));
+    expect_sent(1, "2:1r ");
+}
+
+Test(pool, an_idempotent_job_is_tried_three_times)
+{
+    begin("queue: 10");
+    jobs[0].idempotent = true;
+    submit(0);
+    for (unsigned i = 1; i <= WORKER_TRIES_MAX; i++) {
+        greet(0, CONCURRENCY("8"));
+        expect_sent(0, i == 1 ? "2:1 " : "2:1r ");
+        cr_expect_eq(jobs[0].tries, i);
+        expect_said("");
+        fake_worker_hang_up(&workers[0]);
+        shardlet_turn(&shard);
+        pass_time(WORKER_RETRY_MAX_MS);
+    }
+    expect_said("0 failed: -32002;");
+}
+
+Test(pool, a_worker_that_goes_away_gives_back_what_it_has_not_started)
+{
+    begin("queue: 10");
+    greet(0, CONCURRENCY("8"));
+    for (size_t i = 0; i < 3; i++)
+        submit(i);
+    expect_sent(0, "2:1 2:2 2:3 ");
+    pool_abandon(&jobs[2]);
+    fake_worker_send(&workers[0], FRAME_GOAWAY, 0, 0, "{\"reason\":\"restart\",\"last_call\":1}");
+    shardlet_turn(&shard);
+    expect_said("2 failed: -32002;");
+    cr_expect(jobs[0].state == JOB_SENT && jobs[1].state == JOB_QUEUED);
+    submit(3);
+    cr_expect_eq(jobs[3].state, JOB_QUEUED, "it gets no more");
+    greet(1, CONCURRENCY("8"));
+    expect_sent(1, "2:1r 2:2 ");
+    answer(0, 1);
+    expect_said("0 answered with 2;");
+}
+
+Test(pool, a_worker_gets_only_methods_that_it_takes)
+{
+    begin("queue: 10");
+    greet(0, HELLO(",\"concurrency\":8,\"methods\":[\"a\"]"));
+    submit_of(0, 1, "a");
+    submit_of(1, 1, "b");
+    cr_expect(worker_of(0) == 0 && jobs[1].state == JOB_QUEUED);
+    expect_said("");
+    greet(1, HELLO(",\"concurrency\":8,\"methods\":[\"b\",\"c*\"]"));
+    cr_expect_eq(worker_of(1), 1u);
+    submit_of(2, 1, "cc");
+    cr_expect_eq(worker_of(2), 1u);
+    submit_of(3, 1, "d");
+    expect_said("3 failed: -32601;");
+}
+
+Test(pool, a_hash_has_one_worker)
+{
+    static const uint64_t hashes[] = {1, 2, 3, 4, 5, 6, 7, 8};
+    size_t counts[WORKERS] = {0};
+    begin("queue: 10, balance: hash, hash: conn");
+    greet(0, CONCURRENCY("0"));
+    greet(1, CONCURRENCY("0"));
+    for (size_t i = 0; i < JOBS; i++) {
+        jobs[i].hash = hashes[i] * 0x9e3779b97f4a7c15ULL;
+        submit(i);
+        counts[worker_of(i)]++;
+    }
+    cr_expect_eq(counts[0] + counts[1], JOBS);
+    size_t first = worker_of(0);
+    uint64_t call = jobs[0].sent.id;
+    answer(first, call);
+    submit(0);
+    cr_expect_eq(worker_of(0), first);
+}
+
+/* The worker of its hash is busy: it waits, though another one is free. */
+Test(pool, a_hash_waits_for_its_worker)
+{
+    begin("queue: 10, balance: hash, hash: conn");
+    greet(0, CONCURRENCY("1"));
+    greet(1, CONCURRENCY("1"));
+    jobs[0].hash = jobs[1].hash = 7;
+    submit(0);
+    submit(1);
+    cr_expect_eq(jobs[1].state, JOB_QUEUED);
+    size_t its = worker_of(0);
+    answer(its, 1);
+    cr_expect_eq(worker_of(1), its);
+}
+
+Test(pool, an_answer_in_parts_is_gathered)
+{
+    begin("queue: 10");
+    greet(0, CONCURRENCY("1"));
+    submit(0);
+    expect_sent(0, "2:1 ");
+    fake_worker_send(&workers[0], FRAME_RESPONSE, FRAME_F_MORE, 1, "{}");
+    fake_worker_send_blob(&workers[0], FRAME_DATA, FRAME_F_MORE, 1, 70000);
+    fake_worker_send_blob(&workers[0], FRAME_DATA, 0, 1, 10);
+    expect_sent(0, "14:1 "); /* WINDOW */
+    expect_said("part of 0: 2;part of 0: 70000;part of 0: 10;0 answered with 70012;");
+}
+
+Test(pool, a_wrong_answer_costs_its_job_alone)
+{
+    begin("queue: 10");
+    greet(0, CONCURRENCY("8"));
+    submit(0);
+    submit(1);
+    submit(2);
+    expect_sent(0, "2:1 2:2 2:3 ");
+    fake_worker_send(&workers[0], FRAME_DATA, 0, 1, "");
+    fake_worker_send(&workers[0], FRAME_RESPONSE, FRAME_F_MORE, 2, "{}");
+    fake_worker_send(&workers[0], FRAME_RESPONSE, FRAME_F_MORE, 2, "{}");
+    shardlet_turn(&shard);
+    expect_said("0 failed: -32007;part of 1: 2;1 given up: -32007;");
+    expect_sent(0, "4:2 ");
+    fake_worker_send(&workers[0], FRAME_DATA, 0, 2, "");
+    answer(0, 3);
+    expect_said("1 answered with 0;2 answered with 2;");
+}
+
+Test(pool, leaves_its_workers)
+{
+    begin("queue: 10");
+    greet(0, CONCURRENCY("8"));
+    submit(0);
+    expect_sent(0, "2:1 ");
+    pool_leave(pool);
+    expect_sent(0, "7:0 ");
+    submit(1);
+    cr_expect_eq(jobs[1].state, JOB_QUEUED);
+    answer(0, 1);
+    pool_drop_queue(pool);
+    expect_said("0 answered with 2;1 failed: -32004;");
+    cr_expect_not(pool_hang_up(pool));
+    fake_worker_hang_up(&workers[0]);
+    shardlet_turn(&shard);
+    cr_expect(pool_hang_up(pool));
+}
