@@ -532,7 +532,6 @@ Test(client_save, other_configs)
         buf_deinit(&state);
         drop(client, peer);
         shardlet_deinit(&there);
-        shardlet_use(&to);
     }
 }
 

@@ -61,12 +61,7 @@ void shardlet_init(struct shardlet *shardlet, const char *conf, unsigned seat)
     share_set_pools(share, names, shardlet->conf->npools);
     for (uint32_t i = 0; i < shardlet->conf->npools; i++)
         CHECK(parts_init_pool(&shardlet->pools[i], ctx, i) == 0);
-    shardlet_use(shardlet);
-}
-
-void shardlet_use(struct shardlet *shardlet)
-{
-    request_init(&shardlet->ctx, shardlet->pools);
+    request_init(ctx, shardlet->pools);
 }
 
 static void end_turn(struct shardlet *shardlet)
@@ -79,14 +74,12 @@ static void end_turn(struct shardlet *shardlet)
 
 void shardlet_step(struct shardlet *shardlet)
 {
-    shardlet_use(shardlet);
     uv_run(&shardlet->ctx.loop, UV_RUN_NOWAIT);
     end_turn(shardlet);
 }
 
 void shardlet_turn(struct shardlet *shardlet)
 {
-    shardlet_use(shardlet);
     for (int i = 0; i < TURNS; i++) {
         uv_run(&shardlet->ctx.loop, UV_RUN_NOWAIT);
         turn_expire(&shardlet->ctx);
@@ -97,7 +90,6 @@ void shardlet_turn(struct shardlet *shardlet)
 void shardlet_deinit(struct shardlet *shardlet)
 {
     struct ctx *ctx = &shardlet->ctx;
-    shardlet_use(shardlet);
     turn_begin(&shardlet->ctx);
     list_for_each_safe (node, &shardlet->clients)
         client_doom(container_of(node, struct client, node));
@@ -135,7 +127,6 @@ struct client *shardlet_accepted(struct shardlet *shardlet, const char *listener
     CHECK(share_connection_add(share, ctx->seat, UINT64_MAX));
     if (shardlet->conf->limits.connections_per_peer > 0)
         CHECK(share_peer_add(share, ctx->seat, peer, UINT64_MAX));
-    shardlet_use(shardlet);
     CHECK(client_open(ctx, found, fd, peer, &shardlet->clients) == 0);
     bool unused = !list_empty(&ctx->unused);
     return container_of(unused ? ctx->unused.prev : shardlet->clients.prev, struct client, node);

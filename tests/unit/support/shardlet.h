@@ -3,8 +3,7 @@
 /*
  * What is inside a shard, without a supervisor and listening sockets, for tests of clients over
  * socket pairs. Workers are dialled only where a test opens a pool (see fake_worker.h). Several may
- * be there at the same time; the modules with one state for all of a process work for the one that
- * was used last.
+ * be there at the same time.
  */
 
 #include "frontd/shard/client/client.h"
@@ -24,9 +23,6 @@ void shardlet_init(struct shardlet *shardlet, const char *conf, unsigned seat);
 
 /* Closes every client that is left, and CHECKs that nothing else is. */
 void shardlet_deinit(struct shardlet *shardlet);
-
-/* Makes it the one that requests are started for. */
-void shardlet_use(struct shardlet *shardlet);
 
 /* One turn of its loop, with its end; no timer expires. */
 void shardlet_step(struct shardlet *shardlet);
