@@ -37,36 +37,38 @@ struct job {
     };
     struct buf frame; /* the whole REQUEST, kept until the job ends: it may be sent again */
     struct pool *pool;
-    uint64_t flow;       /* the client connection that it is from: those take turns */
-    uint64_t hash;       /* of what the pool hashes on */
-    uint64_t expires;    /* ms: the call's deadline */
-    uint32_t left_at;    /* where in the frame "deadline_ms" has its 10 digits; 0: nowhere */
-    uint32_t id_at;      /* where in the frame the call id has JOB_ID_DIGITS; 0: nowhere */
-    const char *method;  /* borrowed from the caller for as long as the job lives; for workers */
-    uint32_t method_len; /* that take some methods only */
-    uint8_t state;       /* enum job_state */
-    uint8_t tries;       /* how often it was sent */
+    uint64_t flow;    /* the client connection that it is from: flows take turns */
+    uint64_t hash;    /* of what the pool hashes on */
+    uint64_t expires; /* ms: the call's deadline */
+    uint32_t left_at; /* where in the frame "deadline_ms" has its 10 digits; 0: nowhere */
+    uint32_t id_at;   /* where in the frame the call id has JOB_ID_DIGITS; 0: nowhere */
+    /* For workers that take some methods only. Borrowed from the caller until the job has ended. */
+    const char *method;
+    uint32_t method_len;
+    uint8_t state; /* enum job_state */
+    uint8_t tries; /* how often it has been sent */
     bool notify;
     bool idempotent;
     bool abandoned; /* its answer is not waited for */
-    bool orphan;    /* nor has it a slot any more, though the worker has not answered */
+    bool orphan;    /* it is abandoned, and its slot was taken back before the worker answered */
 };
 
-/* Pool → call. The job is IDLE then; the callee ends it or lets go of it. */
+/* Pool → call. The job is IDLE then, unless said otherwise; the callee frees it, or keeps it. */
 struct job_ops {
     /* The worker has answered: frame->body and ->blob, borrowed, and not looked at. */
     void (*answered)(struct job *job, struct worker *worker, const struct frame *frame);
-    /* A notification is on its way: there will be no answer. */
+    /* A notification has been put into a worker's channel: there will be no answer. */
     void (*delivered)(struct job *job);
+    /* The job has ended without an answer. */
     void (*failed)(struct job *job, enum rpc_error error);
     /*
-     * It has failed as well, but the worker still has it, and has more to send: the job is SENT,
-     * and the callee abandons it.
+     * The call has failed, but the worker has more to send for it: the job is SENT still, and the
+     * callee abandons it (pool_abandon()).
      */
     void (*given_up)(struct job *job, enum rpc_error error);
     /*
-     * `n` bytes more of an answer that comes in parts are about to be held for a job that is not
-     * abandoned. Returns false where they are not to be: the job is abandoned then.
+     * `n` bytes more of an answer in parts have come for a job that is SENT and not abandoned.
+     * Returns whether they may be held; where not, the callee has abandoned the job.
      */
     bool (*part)(struct job *job, size_t n);
 };

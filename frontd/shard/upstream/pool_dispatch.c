@@ -3,12 +3,12 @@
  * turns. A slot that becomes free (worker.c) leads to serve(), which gives it to the job whose turn
  * it is among those that the worker may have.
  *
- * Where the queue is full, the client that has most in it loses its newest job to one that has
- * less. The limit counts over all shards: where it is another shard that has this client, the job
- * is let in, and that shard is told to give one up (shed()).
+ * Where the queue is full, the client with most jobs in it loses its newest one to a client with
+ * less. The limit counts over all shards: where the client with most is another shard's, the job is
+ * let in, and that shard is told to give one up (shed()).
  *
- * While calls wait a timer tries again, since not everything that makes room comes by here: a slot
- * may be freed in another pool with the same worker or by a dying process that sends no wake-up,
+ * While calls wait a timer tries again, since not everything that makes room is seen here: a slot
+ * may be freed in another pool with the same worker, or by a process that dies and wakes no shard,
  * and a worker that was slow to read may have caught up.
  */
 
@@ -25,7 +25,7 @@
 
 enum { RETRY_MS = 20 /* between two looks for a slot while calls wait */ };
 
-/* Of the jobs that a worker may have, the class whose turn it is; NULL where none waits. */
+/* The class of jobs whose turn it is at this worker; NULL where none waits for it. */
 static struct queue_class *class_for(const struct worker *worker)
 {
     const struct pool *pool = worker->pool;
@@ -43,8 +43,8 @@ static bool take_slot(const struct worker *worker, int *ret_slot)
 }
 
 /*
- * Takes a slot of this worker for a job. Where workers differ, the job is one that has just come,
- * and must not overtake what waits for this worker.
+ * Takes a slot of this worker for a job, if it may have it. Where workers differ, the job has just
+ * come, and must not overtake those that wait for this worker.
  */
 static bool try_worker(struct worker *worker, const struct job *job, int *ret_slot)
 {
@@ -97,7 +97,7 @@ static struct worker *pick(struct pool *pool, const struct job *job, int *ret_sl
     return NULL;
 }
 
-/* The workers that may have a job; none where none of those that are there takes it. */
+/* The set of ready workers that may have a job. */
 static void set_of(const struct pool *pool, const struct job *job, struct queue_set *ret_set)
 {
     if (pool->nready > 0 && !pool_is_selective(pool)) {
@@ -147,7 +147,7 @@ void pool_fail(struct job *job, enum rpc_error error)
     job->pool->ops->failed(job, error);
 }
 
-/* The same, and the log says which method has found nobody. */
+/* The same, and the log says for which method there was no worker. */
 static void fail_untaken(struct job *job, enum rpc_error error)
 {
     struct pool *pool = job->pool;
@@ -165,8 +165,7 @@ static void fail_untaken(struct job *job, enum rpc_error error)
     pool_fail(job, error);
 }
 
-/* Gives a worker the job whose turn it is there, if it has a slot. Returns whether it has got one.
- */
+/* Gives a worker the job whose turn it is there, if it has a slot. Returns whether it got a job. */
 static bool serve(struct worker *worker)
 {
     struct pool *pool = worker->pool;
