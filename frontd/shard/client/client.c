@@ -103,6 +103,9 @@ void client_strip(struct client *client)
     wheel_disarm(&client->timer);
     list_remove(&client->node);
     client_set_events(client, 0);
+    if (UNLIKELY(client->transport != NULL))
+        client->transport->ops->free(client->transport);
+    client->transport = NULL;
 }
 
 void client_dispose(struct client *client)
@@ -222,6 +225,8 @@ void client_flush(struct client *client)
         ctx->requests_ops->go_on(client);
     if (UNLIKELY(client->held) && client->state < CLIENT_ENDING)
         go_on_held(client);
+    if (UNLIKELY(client->transport != NULL) && !leaves)
+        client_read_kept(client);
     if (client->paused && !client->yields && !leaves)
         client_resume(client);
     if (client->state == CLIENT_HALF_CLOSED && list_empty(&client->requests))
@@ -232,6 +237,8 @@ void client_flush(struct client *client)
         return;
     }
     client_choose_events(client);
+    if (UNLIKELY(client->transport != NULL) && client->reads)
+        client->yields |= client->transport->ops->has_bytes(client->transport);
     client_arm(client);
     if (UNLIKELY(ctx->leaving) && client_can_move(client)) {
         client->yields = false;
@@ -302,7 +309,7 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
         return -ENOMEM;
     }
     client->ctx = ctx;
-    client->listener = listener;
+    client->listener = (uint32_t)(listener - ctx->conf->listeners);
     client->fd = fd;
     client->conn.id = ids_next(&ctx->conn_ids);
     client->active_at = ctx_now(ctx);
@@ -336,7 +343,8 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
 bool client_can_move(const struct client *client)
 {
     return client->state < CLIENT_DOOMED && list_empty(&client->requests) && !client->held &&
-           !client->touched && !client->kept;
+           !client->touched && !client->kept &&
+           (client->transport == NULL || client->transport->ops->can_move(client->transport));
 }
 
 void client_drain(struct client *client)

@@ -15,6 +15,7 @@
 
 #include "common/buf.h"
 #include "frontd/shard/client/session.h"
+#include "frontd/shard/net/transport.h"
 
 struct duplex;
 
@@ -66,7 +67,10 @@ struct client {
     struct message_queue *queue; /* what follows `out`; NULL: nothing */
     struct duplex *duplex;       /* what a duplex session has; NULL in others */
     int fd;
-    uint32_t calls; /* in progress */
+    uint32_t calls : 24;   /* in progress */
+    uint32_t listener : 6; /* its index in ctx->conf->listeners: client_listener() */
+    bool reads : 1;        /* it is read, as decided at the end of the last turn */
+    bool blocked : 1;      /* it takes no more for now: what is to be written waits */
 
     uint64_t active_at; /* ms: last time anything moved; where it is `heavy`: see client_out.c */
     union {
@@ -107,14 +111,15 @@ struct client {
     struct list requests;     /* in progress, oldest first */
     struct wheel_timer timer; /* the earliest of its timeouts; armed lazily: client_arm() */
 
-    struct pending *pending; /* an incomplete request or message; NULL: none */
-    const struct conf_listener *listener;
-    struct list node;       /* of all clients of the listener's list, or of ctx->unused */
-    struct idmap_node conn; /* its id, never given twice; in ctx->conns while it is duplex */
-    uint8_t peer[16];       /* its address */
+    struct pending *pending;     /* an incomplete request or message; NULL: none */
+    struct transport *transport; /* owned; NULL: plain */
+    struct list node;            /* of all clients of the listener's list, or of ctx->unused */
+    struct idmap_node conn;      /* its id, never given twice; in ctx->conns while it is duplex */
+    uint8_t peer[16];            /* its address */
 };
 _Static_assert(sizeof(struct client) <= 192, "an idle connection costs at most 400 bytes");
 _Static_assert(offsetof(struct client, pending) <= 128, "the rest is seldom looked at");
+_Static_assert(CONF_LISTENERS_MAX <= 1 << 6, "client->listener");
 
 /*
  * The events that are waited for in every state: a reset (and, on a UNIX socket, the close of the
@@ -127,6 +132,12 @@ enum { CLIENT_LOST = EPOLLERR | EPOLLHUP };
 static inline const struct session_ops *client_session(const struct client *client)
 {
     return client->ctx->sessions[client->session];
+}
+
+/* The listener that has accepted the client. */
+static inline const struct conf_listener *client_listener(const struct client *client)
+{
+    return &client->ctx->conf->listeners[client->listener];
 }
 
 /* Whether answers go out as soon as they are there, and workers push: see session.h. */
@@ -148,8 +159,9 @@ static inline void client_set_state(struct client *client, enum client_state sta
 }
 
 /*
- * Takes over an accepted connection. all: the list that it joins where ctx->used says that unused
- * ones are not kept apart. fd: consumed, also on failure. Returns 0 or -ENOMEM.
+ * Takes over an accepted connection. listener: of ctx->conf. all: the list that it joins where
+ * ctx->used says that unused ones are not kept apart. fd: consumed, also on failure. Returns 0 or
+ * -ENOMEM.
  */
 int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
     const struct sockaddr *peer, struct list *all);
@@ -216,7 +228,10 @@ void client_peer_text(const struct client *client, char *out, size_t size);
  * limits.body and what one read brings, so that what need not wait is found.
  */
 
-/* The function of ctx->poller: the connection is ready for `events`. Returns 0 units of work. */
+/*
+ * The function of ctx->poller: the connection is ready for `events`. Returns the units of work
+ * done, as far as they count.
+ */
 uint64_t client_ready(void *client, uint32_t events);
 
 /* Whether a new request may be started. (While ctx->requests_paused, no second one is.) */
@@ -231,7 +246,7 @@ bool client_answers_ahead(struct client *client);
 /* Whether the client is read, as decided at the end of the last turn. */
 static inline bool client_is_read(const struct client *client)
 {
-    return client->events & EPOLLIN;
+    return client->reads;
 }
 
 /* Whether workers may still hear of the client: a request, or that it has gone. */
@@ -290,7 +305,7 @@ static inline size_t client_writable(const struct client *client)
 /* Whether the socket takes no more for now. */
 static inline bool client_blocked(const struct client *client)
 {
-    return client->events & EPOLLOUT;
+    return client->blocked;
 }
 
 /*
@@ -350,8 +365,9 @@ void client_leave(struct client *client);
 
 /*
  * Whether nothing of the client is in progress that could not be carried: no request, no worker
- * that is asked, not doomed. Unwritten bytes, an incomplete request or message, and an end under
- * way are carried. False, until the end of the turn, where something is still to be done in it.
+ * that is asked, no transport that cannot move, not doomed. Unwritten bytes, an incomplete request
+ * or message, and an end under way are carried. False, until the end of the turn, where something
+ * is still to be done in it.
  */
 bool client_can_move(const struct client *client);
 
@@ -385,7 +401,7 @@ int client_save(const struct client *client, struct buf *out);
 /*
  * Makes a client of a saved state, under this process's config: counted as a connection (limits do
  * not apply to one that is in already), known by its id and in its topics, but not alive. What is
- * pushed to it meanwhile is written once it is started.
+ * pushed to it meanwhile is written once it is started. A transport is one of ctx->transport.
  *
  * all: the list it joins. fd: its connection; consumed on success, else still the caller's.
  * Returns 0 with *ret_client; -ENOTSUP (a version or section that this program does not know, or a

@@ -68,7 +68,10 @@ void client_end(struct client *client)
 
 void client_linger(struct client *client)
 {
-    if (shutdown(client->fd, SHUT_WR) < 0) {
+    struct transport *transport = client->transport;
+    int r = transport == NULL ? shutdown(client->fd, SHUT_WR)
+                              : transport->ops->shut(transport, client->fd);
+    if (r < 0) {
         client_doom(client);
         return;
     }

@@ -6,6 +6,9 @@
  * progress, or answers pile up. client_resume() then goes on with what is pending at the end of a
  * turn. A client whose session has ahead() is read on meanwhile, up to a bound, for what the
  * session answers by itself (look_ahead()).
+ *
+ * A transport may have bytes that it has read and not handed out, of which no event tells: they are
+ * read at the end of the next turn (client_read_kept()).
  */
 
 #include <errno.h>
@@ -264,6 +267,14 @@ static void on_end_of_input(struct client *client)
     client_touch(client);
 }
 
+static ssize_t receive(struct client *client, void *room, size_t n)
+{
+    struct transport *transport = client->transport;
+    if (LIKELY(transport == NULL))
+        return recv(client->fd, room, n, 0);
+    return transport->ops->read(transport, client->fd, room, n);
+}
+
 static void read_client(struct client *client)
 {
     struct ctx *ctx = client->ctx;
@@ -281,7 +292,7 @@ static void read_client(struct client *client)
         client_touch(client); /* which stops reading */
         return;
     }
-    ssize_t n = recv(client->fd, ctx->read_buf, room, 0);
+    ssize_t n = receive(client, ctx->read_buf, room);
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)
             client_doom(client); /* a reset: no answer can arrive */
@@ -328,6 +339,20 @@ static void on_closed_by_peer(struct client *client)
     client_touch(client);
 }
 
+void client_try_transport(struct client *client)
+{
+    client_touch(client); /* what is wanted, or has been read already, may be something else now */
+    if (client->reads && !client->yields)
+        read_client(client);
+    client_write(client);
+}
+
+void client_read_kept(struct client *client)
+{
+    if (client->reads && !client->yields && client->transport->ops->has_bytes(client->transport))
+        read_client(client);
+}
+
 uint64_t client_ready(void *item, uint32_t events)
 {
     struct client *client = item;
@@ -341,7 +366,9 @@ uint64_t client_ready(void *item, uint32_t events)
         events = client->events; /* reading, or else writing, shows whether it is at its end */
     if (client->yields && !(events & EPOLLRDHUP))
         return 0; /* what has been read comes first */
-    if (events & EPOLLIN)
+    if (UNLIKELY(client->transport != NULL) && events & (EPOLLIN | EPOLLOUT))
+        client_try_transport(client);
+    else if (events & EPOLLIN)
         read_client(client);
     else if (events & EPOLLRDHUP)
         on_hang_up(client);

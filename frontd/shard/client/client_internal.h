@@ -23,12 +23,24 @@ void client_resume(struct client *client);
 /* The timeouts of client->pending begin now. */
 void client_start_clocks(struct client *client);
 
+/*
+ * The descriptor of a client with a transport is ready: reads it and writes to it, as far as that
+ * is wanted, since either may have waited for the event.
+ */
+void client_try_transport(struct client *client);
+
+/* Reads what the transport of the client has, of which no event tells. */
+void client_read_kept(struct client *client);
+
 /* client_poll.c */
 
 /* Decides by the client's state what is waited for from now on. */
 void client_choose_events(struct client *client);
 
-/* Waits for these events; the client is doomed where the kernel does not allow it. */
+/*
+ * Waits for these events: EPOLLIN to read, EPOLLOUT to write, others as they are. The client is
+ * doomed where the kernel does not allow it.
+ */
 void client_set_events(struct client *client, uint16_t events);
 
 /* Whether reading is paused for want of memory. */

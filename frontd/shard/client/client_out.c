@@ -123,14 +123,18 @@ static bool write_out(struct client *client)
     int pieces = 0;
     size_t own = buf_len(&client->out);
     ssize_t n;
-    if (LIKELY(client->queue == NULL || client->held)) {
+    struct transport *transport = client->transport;
+    bool queued = client->queue != NULL && !client->held;
+    if (LIKELY(!queued && transport == NULL)) {
         n = send(client->fd, buf_data(&client->out), own, MSG_NOSIGNAL);
     } else {
         if (own > 0)
             iov[pieces++] = (struct iovec){buf_data(&client->out), own};
-        pieces += message_queue_iov(client->queue, iov + pieces, WRITE_PIECES);
+        if (queued)
+            pieces += message_queue_iov(client->queue, iov + pieces, WRITE_PIECES);
         struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)pieces};
-        n = sendmsg(client->fd, &msg, MSG_NOSIGNAL);
+        n = transport == NULL ? sendmsg(client->fd, &msg, MSG_NOSIGNAL)
+                              : transport->ops->writev(transport, client->fd, iov, pieces);
     }
     if (n < 0)
         return errno == EAGAIN || errno == EINTR;
@@ -164,6 +168,10 @@ uint64_t client_drained(void *item, uint32_t events)
         return 1;
     size_t before = client_waiting(client);
     client_touch(client); /* more may be started when this is out */
-    client_write(client);
-    return WORK_WRITE + ((before - client_waiting(client)) >> WORK_SHIFT);
+    if (UNLIKELY(client->transport != NULL))
+        client_try_transport(client);
+    else
+        client_write(client);
+    size_t after = client_waiting(client);
+    return WORK_WRITE + ((before - MIN(before, after)) >> WORK_SHIFT);
 }

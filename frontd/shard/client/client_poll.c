@@ -68,12 +68,24 @@ size_t client_ahead_room(const struct client *client)
     return limit - used;
 }
 
+/* The events of the descriptor that the transport wants, where its user wants `events`. */
+static uint16_t wanted_of(const struct transport *transport, uint16_t events)
+{
+    const uint16_t both = EPOLLIN | EPOLLOUT;
+    uint32_t wanted = events & both ? transport->ops->wants(transport, events & both) : 0;
+    return (uint16_t)((events & ~both) | (wanted & both));
+}
+
 void client_set_events(struct client *client, uint16_t events)
 {
     static struct log_limit limit;
     struct ctx *ctx = client->ctx;
     const uint32_t out = EPOLLOUT;
     int fd = client->fd;
+    client->reads = (events & EPOLLIN) != 0;
+    client->blocked = (events & EPOLLOUT) != 0;
+    if (UNLIKELY(client->transport != NULL))
+        events = wanted_of(client->transport, events);
     int r = poller_set(&ctx->poller, fd, client->events & ~out, events & ~out, client);
     if (UNLIKELY(((client->events ^ events) & out) != 0) && r == 0) {
         uint32_t before = client->events & out;

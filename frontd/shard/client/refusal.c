@@ -56,7 +56,7 @@ void refusal_note(const struct client *client, enum refusal kind)
         return;
     client_peer_text(client, peer, sizeof(peer));
     log_limited(&limits[kind], now, kinds[kind].level, "listener %s: %s: %s",
-        client->listener->name, peer, kinds[kind].text);
+        client_listener(client)->name, peer, kinds[kind].text);
 }
 
 void refusal_note_method(const struct client *client, struct span method)
@@ -67,8 +67,8 @@ void refusal_note_method(const struct client *client, struct span method)
         return;
     client_peer_text(client, peer, sizeof(peer));
     log_limited(&limits[REFUSED_METHOD], now, kinds[REFUSED_METHOD].level,
-        "listener %s: %s: %s: `%.*s`", client->listener->name, peer, kinds[REFUSED_METHOD].text,
-        (int)MIN(method.n, (size_t)METHOD_SHOWN), method.p);
+        "listener %s: %s: %s: `%.*s`", client_listener(client)->name, peer,
+        kinds[REFUSED_METHOD].text, (int)MIN(method.n, (size_t)METHOD_SHOWN), method.p);
 }
 
 void refusal_note_peer(struct ctx *ctx, const struct conf_listener *listener)

@@ -15,10 +15,10 @@
  * said above why it need not be, and then the number changes.
  *
  * What belongs to requests in progress is 0 in one that moves: held_back, claimed, guessed,
- * backlog. Whether it is starved (and fed) is up to the memory of the process that it is in;
- * whether it is heavy follows from what waits, and how long it has been so slow is in active_at.
- * How fast one that lingers has read so far (unsent, late) is not known in the new process: it is
- * looked at anew.
+ * backlog. What is waited for (events, reads, blocked) is decided anew. Whether it is starved (and
+ * fed) is up to the memory of the process that it is in; whether it is heavy follows from what
+ * waits, and how long it has been so slow is in active_at. How fast one that lingers has read so
+ * far (unsent, late) is not known in the new process: it is looked at anew.
  */
 #if __SIZEOF_POINTER__ == 8
 _Static_assert(sizeof(struct client) == 192, "saved by save_client()");
@@ -35,7 +35,8 @@ enum section {
     SECTION_OUT,
     SECTION_QUEUE,
     SECTION_PENDING,
-    SECTION_UNUSED, /* empty: nothing has come from it since active_at, when it was accepted */
+    SECTION_UNUSED,    /* empty: nothing has come from it since active_at, when it was accepted */
+    SECTION_TRANSPORT, /* not of a plain connection */
     SECTIONS_END,
 };
 
@@ -47,7 +48,7 @@ enum { VERSION = 1, PENDING_VERSION_MAX = WS_SAVED_EXCESS };
 
 static void save_client(const struct client *client, struct pack *pack)
 {
-    const struct conf_listener *listener = client->listener;
+    const struct conf_listener *listener = client_listener(client);
     size_t begun = pack_begin(pack, SECTION_CLIENT, VERSION);
     pack_text(pack, listener->name);
     pack_u8(pack, (uint8_t)listener->protocol);
@@ -106,6 +107,13 @@ static void save_waiting(const struct client *client, struct pack *pack)
     }
 }
 
+static void save_transport(const struct transport *transport, struct pack *pack)
+{
+    size_t begun = pack_begin(pack, SECTION_TRANSPORT, VERSION);
+    transport->ops->save(transport, pack);
+    pack_end(pack, begun);
+}
+
 size_t client_state_size(const struct client *client)
 {
     enum { BASE = 256, PER_MESSAGE = 5 };
@@ -127,6 +135,8 @@ int client_save(const struct client *client, struct buf *out)
         save_pending(client, &pack);
     if (!client->used && client->state == CLIENT_OPEN)
         pack_end(&pack, pack_begin(&pack, SECTION_UNUSED, VERSION));
+    if (client->transport != NULL)
+        save_transport(client->transport, &pack);
     if (!pack.failed)
         return 0;
     buf_truncate(out, before);
@@ -174,7 +184,7 @@ static int restore_client(struct client *client, struct unpack *unpack)
     const struct conf_listener *listener = find_listener(ctx->conf, name);
     if (listener == NULL || listener->protocol != protocol)
         return -ENOTSUP;
-    client->listener = listener;
+    client->listener = (uint32_t)(listener - ctx->conf->listeners);
     restore_state(client, state);
     return 0;
 }
@@ -198,6 +208,15 @@ static int restore_pending(struct client *client, struct unpack *unpack, unsigne
     return r == 0 ? buf_append(&pending->bytes, bytes.p, bytes.n) : r;
 }
 
+static int restore_transport(struct client *client, struct unpack *unpack)
+{
+    const struct transport_ops *ops = client->ctx->transport;
+    if (ops == NULL)
+        return -ENOTSUP;
+    int r = ops->restore(&client->transport, client->fd, unpack);
+    return r == 0 ? unpack_end(unpack) : r;
+}
+
 static int restore_section(struct client *client, struct unpack_section *section)
 {
     struct unpack *body = &section->body;
@@ -217,6 +236,7 @@ static int restore_section(struct client *client, struct unpack_section *section
         return r == 0 ? unpack_end(body) : r;
     case SECTION_PENDING: return restore_pending(client, body, section->version);
     case SECTION_UNUSED: client->used = false; return unpack_end(body);
+    case SECTION_TRANSPORT: return restore_transport(client, body);
     case SECTIONS_END: break;
     }
     return r;
@@ -266,7 +286,7 @@ static int restore_sections(struct client *client, struct span state)
     if (!client->used && !can_be_unused(client))
         return -EBADMSG;
     /* Only one that is ending has no session of its listener's protocol. */
-    if (client->listener->protocol != CONF_PROTOCOL_HTTP && !client_is_duplex(client) &&
+    if (client_listener(client)->protocol != CONF_PROTOCOL_HTTP && !client_is_duplex(client) &&
         client->state < CLIENT_ENDING)
         return -EBADMSG;
     return 0;
@@ -276,8 +296,10 @@ static int restore_sections(struct client *client, struct span state)
 static int watch(struct client *client)
 {
     int r = poller_set(&client->ctx->poller, client->fd, 0, EPOLLIN | CLIENT_LOST, client);
-    if (r == 0)
+    if (r == 0) {
         client->events = EPOLLIN | CLIENT_LOST;
+        client->reads = true;
+    }
     return r == -EPERM ? -EBADMSG : r == 0 ? 0 : -ENOMEM;
 }
 

@@ -38,6 +38,7 @@ struct sender;
 struct session_ops;
 struct stream;
 struct topics;
+struct transport_ops;
 
 /* What a client connection speaks: see client/session.h. */
 enum session_kind { SESSION_HTTP1, SESSION_WEBSOCKET, SESSION_FRAME, SESSION_LINE, SESSIONS };
@@ -123,6 +124,8 @@ struct ctx {
     struct receiver *receiver; /* of those that come */
     const struct fence *fence;
     const struct session_ops *sessions[SESSIONS];
+    const struct transport_ops
+        *transport;     /* restores those that are not plain; NULL: there are none */
     struct pool *pools; /* of the config */
     const struct requests_ops *requests_ops;
     const struct call_ops *call_ops;            /* what calls tell their owners by */

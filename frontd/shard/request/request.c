@@ -264,7 +264,7 @@ static unsigned find_route(
         return 405; /* CONNECT: there is nothing to connect to */
     if (head->form == HTTP_ASTERISK)
         return 0;
-    int r = router_route(client->listener, head->authority, head->path, ret_route);
+    int r = router_route(client_listener(client), head->authority, head->path, ret_route);
     if (r != 0)
         return r < 0 ? 503 : 400;
     return status_of_head(client->ctx, *ret_route, head);
@@ -304,7 +304,8 @@ static void log_cross_site(const struct request *request, const struct http_head
     log_limited(&limit, ctx_now(client->ctx), LOG_INFO,
         "listener %s, route %s: a cross-site request is refused with 403 (Origin: %.*s): see "
         "`origins` and `cross_site` of the route",
-        client->listener->name, request->route->path, (int)MIN(origin.n, (size_t)SHOWN), origin.p);
+        client_listener(client)->name, request->route->path, (int)MIN(origin.n, (size_t)SHOWN),
+        origin.p);
 }
 
 static struct span allow_of(const struct request *request)

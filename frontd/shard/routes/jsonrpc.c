@@ -138,7 +138,7 @@ static void drop_response(const struct request *request, const char *why)
     ++*dropped;
     log_limited(&limit, ctx_now(client->ctx), LOG_WARNING,
         "listener %s, route %s: a client's Response is dropped: %s; %llu so far",
-        client->listener->name, request->route->path, why, (unsigned long long)*dropped);
+        client_listener(client)->name, request->route->path, why, (unsigned long long)*dropped);
 }
 
 /*

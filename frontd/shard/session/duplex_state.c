@@ -65,7 +65,7 @@ static bool code_fits(unsigned code)
 int duplex_restore(struct client *client, struct unpack *unpack)
 {
     struct ctx *ctx = client->ctx;
-    enum session_kind session = session_of(client->listener->protocol);
+    enum session_kind session = session_of(client_listener(client)->protocol);
     struct duplex read = {0};
     uint8_t kind = unpack_u8(unpack);
     struct span host = unpack_text(unpack);
@@ -83,7 +83,7 @@ int duplex_restore(struct client *client, struct unpack *unpack)
     if (unpack_end(unpack) < 0 || kind != session - SESSION_WEBSOCKET || !code_fits(read.code) ||
         read.pings != pings || (headers.p != NULL && !is_object(headers)))
         return -EBADMSG;
-    read.route = find_route(client->listener, host, path);
+    read.route = find_route(client_listener(client), host, path);
     enum conf_kind wanted = session == SESSION_WEBSOCKET ? CONF_WEBSOCKET : CONF_STREAM;
     if (read.route == NULL || read.route->kind != wanted || read.route->raw != raw)
         return -ENOTSUP;

@@ -15,7 +15,7 @@
 /* A listener has accepted it. */
 static int open_client(struct client *client)
 {
-    const struct conf_route *route = &client->listener->routes[0];
+    const struct conf_route *route = &client_listener(client)->routes[0];
     if (duplex_begin(client, route, client->session) < 0)
         return -ENOMEM;
     if (!route->events)
@@ -63,7 +63,7 @@ static void refuse_foreign(struct client *client)
     static struct log_limit limit;
     log_limited(&limit, ctx_now(client->ctx), LOG_INFO,
         "listener %s: a client speaks HTTP or TLS, its connection is closed",
-        client->listener->name);
+        client_listener(client)->name);
     send_error(client, RPC_PARSE_ERROR);
     duplex_fail(client, WS_CODE_POLICY);
 }

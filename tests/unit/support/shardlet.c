@@ -140,17 +140,22 @@ struct client *shardlet_client(struct shardlet *shardlet, const char *listener, 
     return shardlet_accepted(shardlet, listener, fds[0]);
 }
 
-void shardlet_read(int peer, char *out, size_t size, size_t *n)
+void shardlet_dash_dates(char *out, size_t n)
 {
     static const char name[] = "\r\nDate: ";
+    char *at = out;
+    while ((at = memmem(at, n - (size_t)(at - out), name, sizeof(name) - 1)) != NULL) {
+        at += sizeof(name) - 1;
+        memset(at, '-', MIN((size_t)HTTP1_DATE_SIZE - 1, n - (size_t)(at - out)));
+    }
+}
+
+void shardlet_read(int peer, char *out, size_t size, size_t *n)
+{
     ssize_t got;
     while ((got = recv(peer, out + *n, size - *n, 0)) > 0)
         *n += (size_t)got;
-    char *at = out;
-    while ((at = memmem(at, *n - (size_t)(at - out), name, sizeof(name) - 1)) != NULL) {
-        at += sizeof(name) - 1;
-        memset(at, '-', MIN((size_t)HTTP1_DATE_SIZE - 1, *n - (size_t)(at - out)));
-    }
+    shardlet_dash_dates(out, *n);
 }
 
 /* The least limit that lets one more in tells how many there are. */

@@ -45,6 +45,9 @@ struct client *shardlet_client(struct shardlet *shardlet, const char *listener, 
  */
 void shardlet_read(int peer, char *out, size_t size, size_t *n);
 
+/* The value of each Date field in `n` bytes of answers becomes dashes. */
+void shardlet_dash_dates(char *out, size_t n);
+
 /* How many connections are counted, over all shardlets, and how many of the one peer address. */
 uint64_t shardlet_connections(void);
 uint64_t shardlet_peers(void);
