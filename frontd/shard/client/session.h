@@ -18,7 +18,7 @@ struct reply;
 struct request;
 struct subscription;
 
-/* What a codec has to remember of an incomplete request or message; zeroed at its beginning. */
+/* What a codec remembers of an incomplete request or message; zeroed at its beginning. */
 union codec_state {
     struct http1 http1;
     struct ws ws;
@@ -26,8 +26,8 @@ union codec_state {
 };
 
 /*
- * A message for clients of several sessions: encoded once for each. Zeroed but for payload and
- * binary at first.
+ * A message for clients of several sessions: encoded once for each session. Zeroed but for payload
+ * and binary at first.
  */
 struct shared {
     struct span payload;
@@ -36,19 +36,28 @@ struct shared {
     struct message *encoded[SESSIONS];
 };
 
+/*
+ * The functions are called for a client of this session, unless they say something else. One that
+ * may be NULL says what that means.
+ */
 struct session_ops {
     const char *name;
-    size_t size; /* bytes of what a connection has for it besides struct client */
+    size_t size; /* bytes that a connection has for it besides struct client */
 
     /*
-     * Answers go out as they are there, in any order, and workers push: such connections are in
-     * ctx->conns. Else answers go out in the order of the requests.
+     * Answers go out as soon as they are there, in any order, and workers push: such connections
+     * are in ctx->conns. Else answers go out in the order of the requests.
      */
     bool duplex;
-    bool ends_at_once; /* never shuts one side only: where the client's has ended, so has all */
+    /* Neither side is ever shut alone: where the client's side has ended, the connection ends. */
+    bool ends_at_once;
 
-    /* A listener of this protocol has accepted it. Returns 0 or -ENOMEM. NULL: nothing to do. */
+    /* A listener of this protocol has accepted the client. Returns 0 or -ENOMEM. NULL: nothing to
+     * do. */
     int (*open)(struct client *client);
+
+    /* Reading */
+
     /*
      * Uses what is complete of the `n` bytes at `p`, for as long as client_takes() says so or the
      * session changes. Returns how many bytes at *ret_rest, within the given ones, are left.
@@ -56,69 +65,81 @@ struct session_ops {
     size_t (*take)(
         struct client *client, union codec_state *codec, char *p, size_t n, char **ret_rest);
     /*
-     * Nothing of the `n` bytes at `p` may be taken up now: answers what need not wait with them,
-     * and takes it out. Returns how many are left at `p`. NULL: nothing is read meanwhile.
+     * No request may be started: answers what need not wait among the `n` bytes at `p`, and takes
+     * it out. Returns how many are left at `p`. NULL: nothing is read meanwhile.
      */
     size_t (*ahead)(struct client *client, union codec_state *codec, char *p, size_t n);
-    /* Whether something is incomplete of which no byte is left: it is in `codec` alone. NULL: not.
+    /* Whether a message is incomplete of which no byte is left: it is in `codec` alone. NULL:
+     * false.
      */
     bool (*midway)(const union codec_state *codec, const struct client *client);
-    /* The rest has been put aside in client->pending. NULL: nothing to do. */
+    /* An incomplete request or message is in client->pending now. NULL: nothing to do. */
     void (*waiting)(struct client *client);
-    /* Bytes of an incomplete message: what does not add to them is no progress. NULL: all do. */
+    /* Bytes of the incomplete message: only bytes that add to them are progress. NULL: all are. */
     size_t (*gathered)(const struct pending *pending);
-    /* The client sends no more. Returns false where that ends everything at once. */
+    /* The client sends no more. Returns false where the connection ends at once. */
     bool (*input_ended)(struct client *client);
-    /* When the session's own timeouts are due, in ms; UINT64_MAX: never. */
-    uint64_t (*due)(const struct client *client);
-    void (*expire)(struct client *client);
-    /* It is read again: what was not heard meanwhile is not held against it. NULL: nothing to do.
-     */
+    /* The client is read again after a pause, which is not held against it. NULL: nothing to do. */
     void (*resumed)(struct client *client);
-    /* A turn ends, and something is held (client->held) that may go on now. NULL: nothing is. */
-    void (*go_on)(struct client *client);
-    /* The front is about to stop. */
-    void (*drain)(struct client *client);
-    /* A request has its answer; it is gone afterwards. */
+
+    /* Requests */
+
+    /* A request has its answer; it is freed. */
     void (*reply)(struct request *request, const struct reply *reply);
-    /* The worker that was asked whether it may stay has answered, or nobody will. */
+    /* The worker that was asked whether the connection is let in has answered, or none can. NULL:
+     * the session asks none. */
     void (*asked)(struct request *request, const struct outcome *outcome);
+    /* The end of a turn of a client that is held (client->held). NULL: the session holds none, or
+     * waits for asked(). */
+    void (*go_on)(struct client *client);
+
+    /* Ending */
+
+    /* When the earliest of the session's own timeouts is due, in ms; UINT64_MAX: never. */
+    uint64_t (*due)(const struct client *client);
+    /* One of them may be due. */
+    void (*expire)(struct client *client);
+    /* The process is about to stop: the connection is to end when nothing is in progress. */
+    void (*drain)(struct client *client);
     /* The connection is being closed. */
     void (*gone)(struct client *client);
 
-    /* Of duplex sessions; NULL in others: */
+    /* Duplex sessions (NULL in others) */
 
-    /* The route of all that comes on it. */
+    /* The route of all that comes on the connection. */
     const struct conf_route *(*route)(const struct client *client);
-    /* JSON object of the header fields that the route asks for; n == 0: none. */
+    /* A JSON object of the handshake's header fields that the route asks for; n == 0: none. */
     struct span (*headers)(const struct client *client);
-    /* Where its subscriptions begin. */
+    /* The head of the list of its subscriptions. */
     struct subscription **(*subscriptions)(struct client *client);
-    /* Sends what a worker pushes. It may be turned away by it: it has another session then. */
+    /* Sends what a worker pushes. The client may be turned away: it has another session then. */
     void (*deliver)(struct client *client, struct shared *shared);
-    /* An answer has no room: where the route says so pushes that wait go before it. */
+    /* An answer has no room: drops pushes that wait, where the route says so. */
     void (*yield)(struct client *client);
-    /* Closes it with that WebSocket close code and reason, where there is such a thing. */
+    /* Closes the connection; WebSocket: with that close code and reason. */
     void (*close)(struct client *client, unsigned code, struct span reason);
-    /* Why it is about to end, if nothing else was before. */
+    /* Notes why the connection is about to end, unless a reason is known already. */
     void (*set_code)(struct client *client, unsigned code);
-    /* Bytes that it has for itself, whatever is sent. */
+    /* Bytes that the session holds for the client, besides what waits to be sent. */
     size_t (*holds)(const struct client *client);
 
-    /* For another process (handover/client_state.c); it is known there by its client's protocol: */
+    /* Moving to another process (handover/client_state.c) */
 
     /* NULL: there is nothing to carry. */
     void (*save)(const struct client *client, struct pack *pack);
     /*
-     * Makes a client, which has none, one of this session. Returns 0, -ENOTSUP (its route is not in
-     * this config, or serves something else there), -EBADMSG or -ENOMEM: it is as it was then.
+     * Makes a client, which has HTTP/1's session so far, one of the session that its listener's
+     * protocol has. Returns 0, -ENOTSUP (its route is not in this config, or serves something else
+     * there), -EBADMSG or -ENOMEM: the client is as it was then.
      */
     int (*restore)(struct client *client, struct unpack *unpack);
-    /* It lives on elsewhere: nothing is told or logged when this one ends. */
+    /* The connection lives on in another process: its end here is not told or logged. */
     void (*forget)(struct client *client);
-    /* Of the incomplete message; the version is that of the section. */
+    /* The version of what save_codec() would write: that of its section. */
     unsigned (*codec_version)(const union codec_state *codec);
+    /* What the codec has to remember of the incomplete message in client->pending. */
     void (*save_codec)(const union codec_state *codec, struct pack *pack);
+    /* The same, read again; bytes: what is pending. Returns 0 or -EBADMSG. */
     int (*restore_codec)(
         struct span bytes, union codec_state *ret_codec, struct unpack *unpack, unsigned version);
 };

@@ -1,8 +1,9 @@
 /*
- * What connections that stay have in common, whatever their framing: who they are to workers, what
- * is pushed to them, how they end. duplex_begin() makes a client one of them; with `connect: ask` a
- * worker is asked first, whose answer comes to asked(). Each message goes to the route's calls or,
- * with `messages: raw`, straight to a worker. After an error of the client's nothing more is read.
+ * The life of a duplex connection, whatever its framing: duplex_begin() makes a client one → with
+ * `connect: ask` a worker is asked, whose answer comes to duplex_asked(), else workers are told
+ * (duplex_announce()) → each message becomes calls of its route or, with `messages: raw`, goes to a
+ * worker as it is (duplex_message()) → duplex_close() closes it, or duplex_fail() where the client
+ * makes an error → duplex_gone() tells workers.
  */
 
 #include "frontd/shard/session/duplex.h"
@@ -18,10 +19,6 @@
 #include "frontd/shard/request/conn_events.h"
 #include "frontd/shard/request/request.h"
 
-enum {
-    OUT_WAITING = 4096, /* bytes that may wait before a push where memory is out */
-};
-
 void duplex_set_keep_alive(const struct client *client)
 {
     uint64_t ping_ms = client->duplex->route->ping;
@@ -30,7 +27,7 @@ void duplex_set_keep_alive(const struct client *client)
     int count = DUPLEX_PINGS_MAX - 1;
     unsigned timeout = (unsigned)MIN(ping_ms * DUPLEX_PINGS_MAX, (uint64_t)INT32_MAX);
     if (client->peer_family == AF_UNIX)
-        return; /* the peer's end is always seen */
+        return; /* the kernel always reports the other end's close */
     setsockopt(client->fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
     setsockopt(client->fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
     setsockopt(client->fd, IPPROTO_TCP, TCP_KEEPINTVL, &seconds, sizeof(seconds));
@@ -85,7 +82,7 @@ void duplex_ask(struct request *request, const struct http_head *head)
 {
     struct client *client = request->client;
     client->held = true;
-    client->duplex->announced = true; /* an answer may cross its end */
+    client->duplex->announced = true; /* the worker may know of it before its answer is here */
     event_ask(request, client, head);
 }
 
@@ -94,7 +91,10 @@ void duplex_announce(struct client *client, const struct http_head *head)
     client->duplex->announced = event_connected(client, head);
 }
 
-/* Back to HTTP, or to nothing. error: why no worker has let it in; 0: one does not want it. */
+/*
+ * The connection is not let in. A WebSocket's handshake is answered over HTTP; others are closed.
+ * error: why no worker has let it in; 0: a worker does not want it.
+ */
 static void turn_away(struct request *request, enum rpc_error error)
 {
     struct client *client = request->client;
@@ -113,7 +113,7 @@ static void turn_away(struct request *request, enum rpc_error error)
     }
 }
 
-/* Whether it may be that a worker has taken the question, and answers with a result. */
+/* Whether a worker may have let it in, though its answer is not known: it is told of the end. */
 static bool may_be_let_in(enum rpc_error error)
 {
     return error == RPC_WORKER_LOST || error == RPC_DEADLINE_EXCEEDED || error == RPC_BAD_RESPONSE;
@@ -130,8 +130,8 @@ void duplex_say_goodbye(struct client *client)
 void duplex_let_in(struct request *request)
 {
     struct client *client = request->client;
-    /* The end of a handshake goes out before what workers have pushed meanwhile, which is in the
-     * queue. */
+    /* The answer to the handshake goes out before what workers have pushed meanwhile: that is in
+     * the queue. */
     if (buf_len(&request->batch) > 0 &&
         buf_append(&client->out, buf_data(&request->batch), buf_len(&request->batch)) < 0)
         client_doom(client);
@@ -153,13 +153,11 @@ void duplex_asked(struct request *request, const struct outcome *outcome)
         return;
     }
     if (!may_be_let_in(error))
-        client->duplex->announced = false; /* no worker has it in its books */
+        client->duplex->announced = false; /* no worker knows of it */
     turn_away(request, error);
 }
 
-/* Sending */
-
-/* A worker wants it gone before the one that is asked has answered: it is not let in. */
+/* A worker closes it before the one that is asked has answered: it is not let in. */
 static void refuse_held(struct client *client)
 {
     struct request *request = list_first(&client->requests, struct request, node);
@@ -182,7 +180,7 @@ void duplex_close(struct client *client, unsigned code, struct span reason)
     request_abandon_all(client); /* no answer may follow */
     if (client->session == SESSION_WEBSOCKET) {
         duplex_send_close(client, code, reason);
-        duplex->heard_at = ctx_now(client->ctx); /* from now on the client's is waited for */
+        duplex->heard_at = ctx_now(client->ctx); /* from now on the client's Close is waited for */
     } else {
         client->last_request = true;
         client_end(client);
@@ -200,116 +198,6 @@ void duplex_fail(struct client *client, unsigned code)
     client_end(client);
     request_abandon_all(client);
 }
-
-/* Where pushes are dropped for as long as it takes, the first one is told, too. */
-static void count_dropped(struct client *client, size_t n)
-{
-    struct duplex *duplex = client->duplex;
-    if (n > 0 && duplex->dropped == 0 && duplex->route->slow_drop) {
-        char peer[64];
-        client_peer_text(client, peer, sizeof(peer));
-        log_info("connection %llu (%s) reads too slowly: the oldest pushes for it are dropped",
-            (unsigned long long)client->conn.id, peer);
-    }
-    duplex->dropped += (uint32_t)MIN(n, (size_t)(UINT32_MAX - duplex->dropped));
-    share_count(&client->ctx->count->dropped, n);
-}
-
-/* Drops the oldest pushes that wait, until at most `limit` bytes wait in all. */
-static void drop_pushes(struct client *client, size_t limit)
-{
-    size_t own = buf_len(&client->out);
-    if (client->queue != NULL)
-        count_dropped(client, message_queue_drop(&client->queue, limit > own ? limit - own : 0));
-}
-
-void duplex_yield(struct client *client)
-{
-    if (client->duplex->route->slow_drop)
-        drop_pushes(client, 0);
-}
-
-/* For a message that would make more than `limit` wait. Returns whether there is room now. */
-static bool make_room(struct client *client, const struct message *message, size_t limit)
-{
-    size_t room = limit > message->len ? limit - message->len : 0;
-    if (!client->duplex->route->slow_drop) {
-        drop_pushes(client, 0);
-        count_dropped(client, 1);
-        refusal_note(client, CLOSED_SLOW_PUSH);
-        duplex_close(client, WS_CODE_TRY_LATER, SPAN("too slow"));
-        return false;
-    }
-    /* One that never fits takes no other's place; else it may be that answers alone fill it. */
-    size_t before;
-    do {
-        before = client_waiting(client);
-        if (message->len <= limit)
-            drop_pushes(client, room + client_large(client, false));
-    } while (client_waiting(client) < before); /* once more where the large one was dropped */
-    if (message->len <= limit && before <= room + client_large(client, false))
-        return true;
-    count_dropped(client, 1);
-    return false;
-}
-
-/*
- * Whether it may wait. Who has taken all that was sent before gets a message of any size that its
- * protocol has, and what follows is not held against that one: see client_large().
- */
-static bool fits(const struct client *client, const struct message *message, size_t limit)
-{
-    size_t waiting = client_waiting(client);
-    if (LIKELY(waiting + message->len <= limit))
-        return true;
-    if (waiting == 0)
-        return duplex_payload(client->session, message) <= client->ctx->conf->limits.body;
-    return waiting - client_large(client, false) + message->len <= limit;
-}
-
-static void push(struct client *client, struct message *message)
-{
-    size_t limit = client->ctx->conf->limits.write_buffer;
-    if (client->state != CLIENT_OPEN || client->duplex->close_sent || client->moving)
-        return;
-    if (UNLIKELY(ctx_memory(client->ctx) == MEMORY_OUT)) /* nobody is to fall further behind */
-        limit = MIN(limit, message->len + (size_t)OUT_WAITING);
-    /* Much in one turn does not make a consumer slow: what the kernel takes does not wait. */
-    if (client_waiting(client) + message->len > limit && !client_write(client))
-        return;
-    if (!fits(client, message, limit) && !make_room(client, message, limit))
-        return;
-    if (client_add_message(client, message) < 0)
-        client_doom(client);
-}
-
-/* What workers can make happen with every message. */
-static struct log_limit not_utf8;
-
-void duplex_deliver(struct client *client, struct shared *shared)
-{
-    struct ctx *ctx = client->ctx;
-    enum session_kind kind = client->session;
-    struct message **message = &shared->encoded[kind];
-    if (shared->refused && kind == SESSION_WEBSOCKET)
-        return;
-    if (*message == NULL && kind == SESSION_WEBSOCKET && !shared->binary &&
-        !utf8_valid(shared->payload.p, shared->payload.n)) {
-        shared->refused = true;
-        log_limited(&not_utf8, ctx_now(ctx), LOG_WARNING,
-            "a worker pushes text that is not UTF-8: it is not sent to WebSockets");
-        return;
-    }
-    if (*message == NULL)
-        *message = duplex_encode(kind, shared->payload, shared->binary, true);
-    if (*message == NULL)
-        return;
-    bool written = !client->touched && !client_blocked(client);
-    ctx->work += (written ? WORK_WRITE : 1) + ((*message)->len >> WORK_SHIFT);
-    push(client, *message);
-}
-
-/* Receiving */
 
 void duplex_message(struct client *client, struct span payload, bool binary)
 {

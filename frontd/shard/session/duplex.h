@@ -1,9 +1,14 @@
 #pragma once
 
 /*
- * Connections that stay and exchange messages: WebSocket, frames and lines on plain TCP. Requests
+ * Duplex connections, which exchange messages: WebSocket, frames and lines on plain TCP. Requests
  * are answered as their answers come, and workers push (protocol section 9). Each protocol has its
  * own struct session_ops, in websocket.c and framed_session.c; what they share is here.
+ *
+ *   duplex.c        life: begin, be let in, messages, close
+ *   duplex_push.c   what workers push, and clients that read too slowly
+ *   duplex_write.c  encoding
+ *   duplex_state.c  moving to another process
  */
 
 #include "frontd/shard/client/client.h"
@@ -17,11 +22,11 @@ enum {
 struct duplex {
     const struct conf_route *route;
     struct subscription *subscriptions;
-    char *headers;       /* JSON object of those the route asks for, for meta; NULL: none */
+    char *headers;       /* JSON object of those the route asks for, for the context; NULL: none */
     uint64_t heard_at;   /* ms: last sign of life */
-    uint32_t dropped;    /* pushes, since it reads too slowly */
+    uint32_t dropped;    /* pushes that were dropped, since the client reads too slowly */
     uint16_t code;       /* WebSocket close code, for frontd.disconnect; 0: none yet */
-    uint8_t pings : 2;   /* sent since the last sign of life */
+    uint8_t pings : 2;   /* Pings sent since the last sign of life */
     bool announced : 1;  /* workers may know of it: frontd.disconnect will follow */
     bool close_sent : 1; /* WebSocket: our Close frame is out */
     bool draining : 1;   /* it is closed when its calls have ended */
@@ -32,21 +37,24 @@ extern const struct session_ops websocket_session;
 extern const struct session_ops frame_session;
 extern const struct session_ops line_session;
 
-/* The client becomes one of this kind. Returns 0 or -ENOMEM. */
+/* Makes a client a duplex connection of that kind, on that route. Returns 0 or -ENOMEM. */
 int duplex_begin(struct client *client, const struct conf_route *route, enum session_kind kind);
 
-/* Workers are told of it, with the head of its handshake (NULL: there was none). */
+/* Tells workers of the connection. head: of its handshake; NULL: there was none. */
 void duplex_announce(struct client *client, const struct http_head *head);
 
-/* A worker is asked whether it may stay; until it has answered nothing is read. */
+/*
+ * Asks a worker whether the connection is let in; until the answer is there nothing is read. head:
+ * as above.
+ */
 void duplex_ask(struct request *request, const struct http_head *head);
 
-/* It may stay: what its request has ready goes out, and the request ends. */
+/* The connection is let in: what its request has ready goes out, and the request ends. */
 void duplex_let_in(struct request *request);
 
 /*
- * Closes because the front ends (1001), or because this process does and no other one takes the
- * connection over (1012).
+ * Closes the connection because the front ends (1001), or because this process ends and no other
+ * one takes the connection over (1012).
  */
 void duplex_say_goodbye(struct client *client);
 
@@ -59,23 +67,23 @@ struct message *duplex_encode(enum session_kind kind, struct span payload, bool 
 /* How many bytes of an encoded message are not framing. */
 size_t duplex_payload(enum session_kind kind, const struct message *message);
 
-/* Has the kernel ask for signs of life, with the route's interval. */
+/* Has the kernel look for signs of life, at the route's `ping` interval. */
 void duplex_set_keep_alive(const struct client *client);
 
-/* For the protocols */
+/* For the sessions */
 
-/* A message has come, whole. */
+/* Takes a complete message. */
 void duplex_message(struct client *client, struct span payload, bool binary);
 
-/* An error of the client's: it is told the code, and nothing more is read. */
+/* The client has made an error: it is told the code, and nothing more is read. */
 void duplex_fail(struct client *client, unsigned code);
 
-/* Where an incomplete message has had its time: duplex_fail(). Returns whether it has. */
+/* duplex_fail() where an incomplete message has had its time. Returns whether it has. */
 bool duplex_message_expired(struct client *client);
 
-/* To the client, after what waits; it is doomed where there is no memory. */
+/* These go out after what waits; the client is doomed where there is no memory. */
 
-/* A text in the connection's framing. */
+/* A text, in the connection's framing. */
 void duplex_send_text(struct client *client, struct span payload);
 
 /* WebSocket: a Ping or Pong. payload: at most WS_CONTROL_MAX bytes. */
@@ -84,7 +92,7 @@ void duplex_send_control(struct client *client, enum ws_opcode opcode, struct sp
 /* WebSocket: our Close frame. */
 void duplex_send_close(struct client *client, unsigned code, struct span reason);
 
-/* What they have in common of struct session_ops */
+/* Functions of struct session_ops that the sessions have in common */
 
 void duplex_resumed(struct client *client);
 void duplex_drain(struct client *client);
@@ -94,13 +102,14 @@ void duplex_gone(struct client *client);
 const struct conf_route *duplex_route(const struct client *client);
 struct span duplex_headers(const struct client *client);
 struct subscription **duplex_subscriptions(struct client *client);
-void duplex_deliver(struct client *client, struct shared *shared);
-void duplex_yield(struct client *client);
-/* One that a worker is still asked about is turned away: it is no duplex connection afterwards, and
- * has left its topics. */
+/* A connection that a worker is still asked about is turned away: it is no duplex connection
+ * afterwards, and has left its topics. */
 void duplex_close(struct client *client, unsigned code, struct span reason);
 void duplex_set_code(struct client *client, unsigned code);
 size_t duplex_holds(const struct client *client);
+/* duplex_push.c: */
+void duplex_deliver(struct client *client, struct shared *shared);
+void duplex_yield(struct client *client);
 /* duplex_state.c: */
 void duplex_save(const struct client *client, struct pack *pack);
 int duplex_restore(struct client *client, struct unpack *unpack);

@@ -1,3 +1,8 @@
+/*
+ * The state of a duplex connection for another process. Its route is found again there by host and
+ * path.
+ */
+
 #include <errno.h>
 
 #include "common/alloc.h"
@@ -41,7 +46,7 @@ static const struct conf_route *find_route(
     return NULL;
 }
 
-/* The session of those that stay on a listener of that protocol. */
+/* The duplex session of a listener of that protocol. */
 static enum session_kind session_of(enum conf_protocol protocol)
 {
     switch (protocol) {
@@ -51,7 +56,7 @@ static enum session_kind session_of(enum conf_protocol protocol)
     }
 }
 
-/* What a worker is given as it is has to be what it says. */
+/* The headers are given to workers as they are: they have to be an object. */
 static bool is_object(struct span json)
 {
     return json.n > 0 && json.p[0] == '{' && jsonrpc_validate(json.p, json.n) == 0;

@@ -1,3 +1,5 @@
+/* Messages in the framing of a duplex connection. */
+
 #include "frontd/shard/session/duplex.h"
 
 static size_t head_size(enum session_kind kind, size_t payload)

@@ -1,7 +1,8 @@
 /*
- * Messages on plain TCP: each with its length before it, or one a line. That a peer is there is the
- * kernel's keep-alive to find out, since these protocols have no question that every client
- * answers; a frame client may send an empty frame, which is echoed, ahead of what waits.
+ * The sessions of messages on plain TCP: `frame`, each with its length before it, and `line`, one a
+ * line. Half-open connections are found by the kernel's keep-alive, since these protocols have no
+ * question that every client answers. A frame client may send an empty frame as a heartbeat, which
+ * is echoed, ahead of what waits.
  */
 
 #include <errno.h>
@@ -12,7 +13,6 @@
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/session/duplex.h"
 
-/* A listener has accepted it. */
 static int open_client(struct client *client)
 {
     const struct conf_route *route = &client_listener(client)->routes[0];
@@ -27,7 +27,7 @@ static int open_client(struct client *client)
     struct request *request = request_add(client, route);
     if (request == NULL)
         return -ENOMEM;
-    client_set_used(client); /* a worker decides what becomes of it */
+    client_set_used(client); /* a worker is asked about it */
     duplex_ask(request, NULL);
     return 0;
 }
@@ -41,7 +41,7 @@ static struct line_result feed_line(
     return line_feed_line(p, n, limit, scanned);
 }
 
-/* An error that belongs to no request. */
+/* Sends an error that belongs to no request. */
 static void send_error(struct client *client, enum rpc_error error)
 {
     struct buf text = {0};
@@ -57,7 +57,8 @@ static void refuse_too_big(struct client *client)
     duplex_fail(client, WS_CODE_TOO_BIG);
 }
 
-/* Behind that line may be calls that a page has put into the body of a request. */
+/* HTTP on a listener of lines: behind this line may be calls that a web page has put into the body
+ * of a request. */
 static void refuse_foreign(struct client *client)
 {
     static struct log_limit limit;
@@ -68,7 +69,8 @@ static void refuse_foreign(struct client *client)
     duplex_fail(client, WS_CODE_POLICY);
 }
 
-/* A message, a heartbeat, or what is too big for a message. Returns whether more may follow. */
+/* Takes a message, a heartbeat, or what is too big for a message. Returns whether more may follow.
+ */
 static bool take_line(struct client *client, const struct line_result *result)
 {
     bool line = client->session == SESSION_LINE;
@@ -117,8 +119,7 @@ static size_t look_ahead_frames(struct client *client, size_t *looked, char *p, 
     return kept;
 }
 
-/* No message may be started now. Returns how many bytes are left at `p`. (An empty line says
- * nothing, so lines have no such function.) */
+/* Lines have no such function: an empty line says nothing. */
 static size_t ahead_frame(struct client *client, union codec_state *codec, char *p, size_t n)
 {
     if (client->state != CLIENT_OPEN || client->last_request || client->held ||
@@ -142,8 +143,8 @@ static size_t gathered(const struct pending *pending)
 }
 
 /*
- * What it has sent of a last message: a line ends where its client's side does, as if a line end
- * were there; a frame has been cut, which its client is told.
+ * The client's side has ended within a message. A line ends there, as if there were a line end; a
+ * frame has been cut, which is answered with an error.
  */
 static void end_message(struct client *client)
 {
@@ -179,8 +180,8 @@ static void expire(struct client *client)
     duplex_message_expired(client);
 }
 
-/* How much of a line was looked at, or behind a message, is found out again; a frame's head is in
- * its bytes. */
+/* Nothing is saved: a frame's head is in its bytes, and how far a line, or what is behind a
+ * message, was looked at is found out again. */
 static unsigned codec_version(const union codec_state *codec)
 {
     (void)codec;

@@ -1,13 +1,14 @@
 /*
- * A WebSocket ends with Close frames in both directions: duplex_close() sends ours and waits a
- * while for the client's; a client's is answered and ends the connection.
+ * The session of a WebSocket (RFC 6455). It ends with Close frames in both directions (section
+ * 7.1): duplex_close() sends ours, and the client has CLOSE_MS for its own; a client's Close is
+ * answered and ends the connection.
  *
- * Messages that may not be started yet wait where they were read to, and ahead() looks for what is
- * not to wait with them: Pings are answered, out of their order. A Close ends all calls in
- * progress; then what lies before it is taken up as usual, and the Close in its turn.
+ * Messages that may not be started yet wait in client->pending, and ahead() looks for what does not
+ * wait with them: Pings are answered, out of their order. A Close ends all calls in progress; then
+ * what lies before it is taken up as usual, and the Close in its turn.
  *
- * Half-open connections: one that was silent for the ping interval is sent a Ping, after two
- * intervals another, and is lost after three. While it is not read at all the kernel's keep-alive
+ * Half-open connections: a client that was silent for the ping interval is sent a Ping, after two
+ * intervals another, and is lost after three. While it is not read at all, the kernel's keep-alive
  * does the same.
  */
 
@@ -67,13 +68,13 @@ static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, c
     return n;
 }
 
-/* What comes before the Close may be started: no answer to what was asked before is wanted. */
+/* No answer to what was asked before the Close is wanted: what waits before it may be started. */
 static void make_way_for_close(struct client *client)
 {
     request_abandon_all(client);
-    if (client_may_start(client)) { /* else when more of what waits has been written */
+    if (client_may_start(client)) { /* else once more of what waits has been written */
         client->paused = true;
-        client->yields = true; /* it comes by here again for each calls_per_connection of them */
+        client->yields = true; /* this comes again for each calls_per_connection of them */
         client_touch(client);
     }
 }
@@ -107,7 +108,6 @@ static void heard(struct client *client)
     duplex->pings = 0;
 }
 
-/* No message may be started now. Returns how many bytes are left at `p`. */
 static size_t ahead(struct client *client, union codec_state *codec, char *p, size_t n)
 {
     if (client->state != CLIENT_OPEN || client->last_request || client->held)
@@ -123,7 +123,7 @@ static size_t take(
     return n == 0 || client_may_start(client) ? n : ahead(client, codec, *ret_rest, n);
 }
 
-/* Frame heads are taken out of the message as they are read. */
+/* A message may have begun of which no byte is left: frame heads are taken out as they are read. */
 static bool midway(const union codec_state *codec, const struct client *client)
 {
     return client->state == CLIENT_OPEN && !client->last_request &&
@@ -141,7 +141,8 @@ static bool input_ended(struct client *client)
     return false;
 }
 
-/* Pings of many connections that came at the same moment do not go out at the same moment. */
+/* By how many ms a Ping comes early: those of many connections that came at the same moment do not
+ * go out at the same moment. */
 static uint64_t early(const struct client *client)
 {
     const struct duplex *duplex = client->duplex;
@@ -166,7 +167,7 @@ static uint64_t due(const struct client *client)
     if (client->pending != NULL && client_may_start(client))
         at = client_pending_due(client);
     if (!client_is_read(client))
-        return at; /* its Pong could not be heard */
+        return at; /* a Pong would not be read */
     return MIN(at, next_ping(client));
 }
 
@@ -176,7 +177,7 @@ static void expire(struct client *client)
     uint64_t now = ctx_now(client->ctx);
     if (duplex->close_sent) {
         if (client_waiting(client) == 0)
-            client_leave(client); /* it may not have got as far as our Close */
+            client_leave(client); /* the client may not have read our Close yet */
         else
             client_doom(client);
         return;
@@ -191,7 +192,7 @@ static void expire(struct client *client)
         return;
     }
     duplex->pings++;
-    /* One that goes out late, since this process was held up, leaves as long for its answer. */
+    /* A Ping that goes out late, since this process was held up, may be answered as much later. */
     duplex->heard_at = MAX(duplex->heard_at, now - MIN(now, duplex->pings * duplex->route->ping));
     duplex_send_control(client, WS_PING, (struct span){0});
 }
