@@ -30,6 +30,15 @@ static const struct route_ops *const routes[CONF_KINDS] = {
     [CONF_STREAM] = &stream_route,
 };
 
+/* Bytes of a request in whatever session. */
+static size_t request_size(void)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < SESSIONS; i++)
+        most = MAX(most, sessions[i]->request_size);
+    return sizeof(struct request) + most;
+}
+
 static int init_ctx(struct ctx *ctx, const struct conf *conf, struct share *share)
 {
     size_t size;
@@ -54,7 +63,7 @@ static int init_ctx(struct ctx *ctx, const struct conf *conf, struct share *shar
     wheel_timer_init(&ctx->memory_timer, TIMER_MEMORY);
     ctx->expect_seed = hash_key_random().k1;
     slab_init(&ctx->clients, sizeof(struct client));
-    slab_init(&ctx->requests, sizeof(struct request));
+    slab_init(&ctx->requests, request_size());
     slab_init(&ctx->calls, sizeof(struct call));
     slab_init(&ctx->duplexes, sizeof(struct duplex));
     slab_init(&ctx->queues, queue_slab_size());

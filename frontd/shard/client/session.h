@@ -42,7 +42,8 @@ struct shared {
  */
 struct session_ops {
     const char *name;
-    size_t size; /* bytes that a connection has for it besides struct client */
+    size_t size;         /* bytes that a connection has for it besides struct client */
+    size_t request_size; /* bytes that it keeps with each request: request_of_session() */
 
     /*
      * Answers go out as soon as they are there, in any order, and workers push: such connections
@@ -84,6 +85,10 @@ struct session_ops {
 
     /* Requests */
 
+    /* Bytes that it holds with a request, besides request_size. NULL: none. */
+    size_t (*request_holds)(struct request *request);
+    /* A request ends without an answer: frees what is held with it. NULL: nothing is. */
+    void (*abandoned)(struct request *request);
     /* A request has its answer; it is freed. */
     void (*reply)(struct request *request, const struct reply *reply);
     /* The worker that was asked whether the connection is let in has answered, or none can. NULL:

@@ -66,9 +66,12 @@ static const struct route_ops *ops_of(const struct request *request)
     return request->client->ctx->routes[request->route->kind];
 }
 
-static size_t held_for(const struct request *request)
+static size_t held_for(struct request *request)
 {
-    size_t n = request->reply.size + request->batch.size;
+    const struct session_ops *session = client_session(request->client);
+    size_t n = request->batch.size;
+    if (session->request_holds != NULL)
+        n += session->request_holds(request);
     if (request->rest != NULL)
         n += ops_of(request)->rest_size(request);
     list_for_each (node, &request->calls) {
@@ -152,27 +155,16 @@ static bool on_part(struct call *call, size_t n)
 
 static const struct call_ops call_ops = {.ended = on_ended, .part = on_part};
 
-static struct request *add(
-    struct client *client, const struct http_head *head, unsigned minor, bool keep_alive)
+struct request *request_add(struct client *client, const struct conf_route *route)
 {
     struct request *request = slab_get(&client->ctx->requests);
     if (request == NULL)
         return NULL;
     request->client = client;
+    request->route = route;
     list_init(&request->calls);
     list_append(&client->requests, &request->node);
-    request->minor = (uint8_t)minor;
-    request->head = head != NULL && head->method == HTTP_HEAD;
-    request->keep_alive = keep_alive;
     share_count(&client->ctx->count->requests, 1);
-    return request;
-}
-
-struct request *request_add(struct client *client, const struct conf_route *route)
-{
-    struct request *request = add(client, NULL, 1, false);
-    if (request != NULL)
-        request->route = route;
     return request;
 }
 
@@ -185,7 +177,6 @@ void request_free(struct request *request)
         ops_of(request)->drop_rest(request);
     client->held_back -= request->gathered;
     CHECK(!list_empty(&client->requests) || (client->claimed == 0 && client->calls == 0));
-    buf_deinit(&request->reply);
     buf_deinit(&request->batch);
     slab_put(&client->ctx->requests, request);
 }
@@ -202,7 +193,10 @@ void request_cancel(struct request *request)
 
 void request_abandon(struct request *request)
 {
+    const struct session_ops *session = client_session(request->client);
     request_cancel(request);
+    if (session->abandoned != NULL)
+        session->abandoned(request);
     request_free(request);
 }
 
@@ -325,27 +319,14 @@ static struct span fields_of_status(unsigned status, const struct request *reque
     }
 }
 
-bool request_start(struct client *client, const struct http_head *head, struct span body,
-    unsigned minor, bool keep_alive)
+void request_start(struct request *request, const struct http_head *head, struct span body)
 {
-    struct request *request = add(client, head, minor, keep_alive);
-    if (request == NULL)
-        return false;
-    if (client->ctx->draining) {
-        request->keep_alive = false;
-        client->last_request = true;
-    }
+    const struct client *client = request->client;
     unsigned status = find_route(client, head, &request->route);
     enum cross_site cross_site = judge_page(client->ctx, request->route, head, &request->page);
     if (status == 0 && cross_site == CROSS_SITE_REFUSE) {
         log_cross_site(request, head);
         status = 403;
-    }
-    if (status != 0 && head->expect_continue) {
-        /* Without its body it would be refused now, and end the connection (http.c): where the body
-         * was cut off, and whether it came at all, makes no difference. */
-        request->keep_alive = false;
-        client->last_request = true;
     }
     if (status != 0) {
         request_status(request, status, fields_of_status(status, request));
@@ -360,7 +341,6 @@ bool request_start(struct client *client, const struct http_head *head, struct s
     } else {
         ops_of(request)->start(request, head, body);
     }
-    return true;
 }
 
 void request_start_again(struct request *request, const struct http_head *head)
@@ -373,15 +353,9 @@ void request_message(struct request *request, struct span payload)
     ops_of(request)->start(request, NULL, payload);
 }
 
-void request_refuse(struct client *client, unsigned status, bool is_head,
-    const struct http_head *head, unsigned minor)
+void request_refuse(struct request *request, unsigned status, const struct http_head *head)
 {
-    struct request *request = add(client, head, minor, false);
-    if (request == NULL) {
-        client_doom(client);
-        return;
-    }
-    request->head = request->head || is_head;
+    const struct client *client = request->client;
     if (head != NULL) {
         unsigned of_head = find_route(client, head, &request->route);
         if (judge_page(client->ctx, request->route, head, &request->page) == CROSS_SITE_REFUSE &&

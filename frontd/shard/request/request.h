@@ -1,6 +1,10 @@
 #pragma once
 
-/* An HTTP request in progress: which calls it becomes, and what answer they make together. */
+/*
+ * A request in progress, of HTTP or a message: which calls it becomes, and what answer they make
+ * together. When and how the answer goes out is decided by the session of its client, which may
+ * keep something of its own with each request: request_of_session().
+ */
 
 #include "frontd/shard/client/client.h"
 #include "frontd/shard/upstream/call.h"
@@ -12,58 +16,59 @@ struct request {
     const struct conf_route *route; /* NULL: none was found */
     const struct span *page;        /* lines that every answer has, so that the page which asks may
                                      * read it (conf_cors.fields); NULL: none */
-    struct buf reply;               /* the complete answer, until it is its turn */
     struct buf batch;               /* the answers of a batch's members so far */
     struct batch_rest *rest;        /* members that wait to be started; NULL: none */
     uint32_t gathered;              /* bytes of `batch`, as counted in client->held_back */
     uint32_t pending;               /* calls in progress, and one while they are started */
     uint32_t promised;              /* bytes that were expected of the answer that is looked at */
-    uint8_t minor;                  /* of its HTTP version */
-    bool head;                      /* HEAD: the answer has no body */
-    bool keep_alive;
     bool is_batch;
-    bool asking; /* a worker is asked whether the connection may stay (duplex.h) */
-    bool waits;  /* an upgrade behind other requests: its head is in `batch` (http.h) */
-    bool done;   /* `reply` is complete */
+    bool asking; /* a worker is asked whether the connection is let in (duplex.h) */
 };
+
+/* What the session keeps with the request: session->request_size bytes, zeroed at first. */
+static inline void *request_of_session(struct request *request)
+{
+    return request + 1;
+}
 
 /* Once, at start: sets what calls do when they end. pools: of the config, borrowed. */
 void request_init(struct ctx *ctx, struct pool *pools);
 
 /*
- * Starts a complete request. It may end from within.
- * minor: of its version, HTTP/1.x; keep_alive: the connection may go on after the answer.
- * Returns false where there is no memory even for an error: the client is doomed.
+ * A request that is the client's youngest, to be started or refused. route: NULL where it is not
+ * known yet. NULL when there is no memory.
  */
-bool request_start(struct client *client, const struct http_head *head, struct span body,
-    unsigned minor, bool keep_alive);
+struct request *request_add(struct client *client, const struct conf_route *route);
 
-/* One whose route has put it off starts again; it has no body. */
+/* Starts a complete HTTP request by its head and body, on the route that it wants. It may end from
+ * within. */
+void request_start(struct request *request, const struct http_head *head, struct span body);
+
+/* Starts a request once more that its route has put off; it has no body. */
 void request_start_again(struct request *request, const struct http_head *head);
 
-/* A message of a connection that stays is JSON-RPC, as the body of a POST would be. */
+/* Starts a message of a duplex connection: it is JSON-RPC, as the body of a POST would be. */
 void request_message(struct request *request, struct span payload);
 
 /*
- * Refuses what could not become a request: answers with that status, and the connection ends.
- * is_head: its method is HEAD. head: NULL where there is none. minor: of its version, HTTP/1.x.
+ * Answers a request that is incomplete or wrong with that status, or with what its route says of
+ * every such request. head: NULL where there is none.
  */
-void request_refuse(struct client *client, unsigned status, bool is_head,
-    const struct http_head *head, unsigned minor);
+void request_refuse(struct request *request, unsigned status, const struct http_head *head);
 
 /* Whether a request with this head would be refused whatever its body is (for Expect). */
 bool request_hopeless(const struct client *client, const struct http_head *head);
 
-/* Its answer is known without them: cancels its calls. */
+/* Cancels the calls of a request, whose answer is known without them. */
 void request_cancel(struct request *request);
 
-/* Its client is going: cancels its calls and frees it. */
+/* Cancels the calls of a request, which is not answered any more, and frees it. */
 void request_abandon(struct request *request);
 
-/* The same for all of a client's. */
+/* The same for all requests of a client. */
 void request_abandon_all(struct client *client);
 
-/* Frees one whose answer is out. */
+/* Frees a request whose answer is out. */
 void request_free(struct request *request);
 
 /* For routes */
@@ -74,7 +79,7 @@ struct reply {
     const char *content_type; /* NULL: none */
     struct span fields;       /* further header fields, each ending in CRLF */
     struct span body;
-    uint64_t length; /* HEAD: of the body that GET would give */
+    uint64_t length; /* of the body that GET would give: for HEAD, and status 304 */
     bool has_length; /* `length` is set */
 };
 
@@ -89,9 +94,6 @@ void request_status(struct request *request, unsigned status, struct span fields
 
 /* request_status() with that of an error made by the front. */
 void request_error_status(struct request *request, enum rpc_error error);
-
-/* A request that has no HTTP head: a message's. NULL when there is no memory. */
-struct request *request_add(struct client *client, const struct conf_route *route);
 
 /* Starts a notification that belongs to no request. */
 void request_notify(

@@ -17,7 +17,7 @@
 struct answer_head {
     unsigned status;
     struct buf fields; /* "Name: value\r\n" each */
-    uint64_t length;   /* of a content-length field, which matters for HEAD only */
+    uint64_t length;   /* of a content-length field */
     bool has_length;
 };
 
@@ -225,7 +225,7 @@ static void relay(struct request *request, const struct outcome *outcome, struct
         .fields = {buf_data(&answer.fields), buf_len(&answer.fields)},
         .body = outcome->blob,
         .length = answer.length,
-        .has_length = answer.has_length && (request->head || answer.status == 304),
+        .has_length = answer.has_length,
     };
     request_reply(request, &reply);
     buf_deinit(&answer.fields);

@@ -17,7 +17,7 @@
 #include "common/utf8.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/conn_events.h"
-#include "frontd/shard/request/request.h"
+#include "frontd/shard/session/http1_session.h"
 
 void duplex_set_keep_alive(const struct client *client)
 {
@@ -101,16 +101,17 @@ static void turn_away(struct request *request, enum rpc_error error)
     bool websocket = client->session == SESSION_WEBSOCKET;
     client_session(client)->gone(client);
     message_queue_free(&client->queue);
-    request->keep_alive = false;
-    client->last_request = true;
     if (!websocket) {
+        client->last_request = true;
         request_free(request);
         client_end(client);
-    } else if (error != 0) {
-        request_error_status(request, error);
-    } else {
-        request_status(request, 403, (struct span){0});
+        return;
     }
+    http1_set_last(request);
+    if (error != 0)
+        request_error_status(request, error);
+    else
+        request_status(request, 403, (struct span){0});
 }
 
 /* Whether a worker may have let it in, though its answer is not known: it is told of the end. */

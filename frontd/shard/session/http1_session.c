@@ -1,14 +1,12 @@
 /*
- * take() feeds bytes to the codec; request_start() gets each complete request. Answers go out in
- * the order of the requests: the first one's straight to the client, another's into request->reply
- * until it is the first.
+ * take() feeds bytes to the codec; start() makes a request of each complete one. Answers go out in
+ * the order of the requests: that of the first one straight to the client, another into its
+ * http1_turn until the request is the first.
  */
 
 #include "frontd/shard/session/http1_session.h"
 
 #include <errno.h>
-
-#include "frontd/shard/request/request.h"
 
 static struct http1_head head_scratch; /* of the request being looked at */
 
@@ -16,11 +14,12 @@ void http1_hold(struct request *request, const struct http_head *http)
 {
     const struct http1_head *head = container_of(http, struct http1_head, http);
     struct client *client = request->client;
-    if (buf_append(&request->batch, head->text.p, head->text.n) < 0) {
+    struct http1_turn *turn = http1_turn(request);
+    if (buf_append(&turn->text, head->text.p, head->text.n) < 0) {
         client_doom(client);
         return;
     }
-    request->waits = true;
+    turn->waits = true;
     client->held = true;
     client->last_request = false; /* what follows is looked at once it is known what it is */
 }
@@ -29,13 +28,14 @@ static void go_on(struct client *client)
 {
     static const struct http1_limits none = {.head_bytes = UINT32_MAX, .fields = HTTP_FIELDS_MAX};
     struct request *first = list_first(&client->requests, struct request, node);
+    struct http1_turn *turn = http1_turn(first);
     size_t used;
-    if (!first->waits)
+    if (!turn->waits)
         return;
-    struct buf text = first->batch;
-    first->batch = (struct buf){0};
-    first->waits = client->held = false;
-    client->last_request = !first->keep_alive;
+    struct buf text = turn->text;
+    turn->text = (struct buf){0};
+    turn->waits = client->held = false;
+    client->last_request = !turn->keep_alive;
     int r = http1_head_parse(buf_data(&text), buf_len(&text), &none, &head_scratch, &used);
     CHECK(r == 0 && used == buf_len(&text));
     if (client->pending != NULL) /* what is there may be the beginning of a message */
@@ -53,20 +53,54 @@ static void send_continue(struct client *client)
         memcpy(room, text, sizeof(text) - 1);
 }
 
+void http1_set_last(struct request *request)
+{
+    http1_turn(request)->keep_alive = false;
+    request->client->last_request = true;
+}
+
+/* A request of a client, which is doomed where there is no memory (NULL). head: NULL: unknown. */
+static struct request *add(struct client *client, const struct http1_head *head)
+{
+    struct request *request = request_add(client, NULL);
+    if (request == NULL) {
+        client_doom(client);
+        return NULL;
+    }
+    struct http1_turn *turn = http1_turn(request);
+    turn->minor = head == NULL ? 1 : head->minor;
+    turn->head = head != NULL && head->http.method == HTTP_HEAD;
+    turn->keep_alive = head != NULL && head->keep_alive;
+    return request;
+}
+
+/*
+ * Starts the request whose head is in head_scratch. A client that asks for "100 Continue" and is
+ * refused whatever its body is may or may not send the body: its connection ends, wherever the
+ * bytes were cut.
+ */
+static void start(struct client *client, struct span body)
+{
+    struct http1_head *head = &head_scratch;
+    if (client->ctx->draining || (head->http.expect_continue && request_hopeless(client, &head->http)))
+        head->keep_alive = false;
+    if (!head->keep_alive)
+        client->last_request = true;
+    struct request *request = add(client, head);
+    if (request != NULL)
+        request_start(request, &head->http, body);
+}
+
+/* is_head: its method is HEAD, though the head is not complete. head: NULL: there is none. */
 static void refuse(
     struct client *client, unsigned status, bool is_head, const struct http1_head *head)
 {
-    const struct http_head *http = head == NULL ? NULL : &head->http;
-    request_refuse(client, status, is_head, http, head == NULL ? 1 : head->minor);
-    client->last_request = true;
-}
-
-/* A client that waits for "100 Continue" though its request will be refused is told so now. */
-static void refuse_hopeless(struct client *client, const struct http1_head *head)
-{
-    client->last_request = true; /* its body may or may not come: this ends the connection */
-    if (!request_start(client, &head->http, (struct span){0}, head->minor, false))
-        client_doom(client);
+    struct request *request = add(client, head);
+    if (request == NULL)
+        return;
+    http1_turn(request)->head |= is_head;
+    http1_set_last(request);
+    request_refuse(request, status, head == NULL ? NULL : &head->http);
 }
 
 static size_t take(
@@ -87,16 +121,12 @@ static size_t take(
             refuse(client, result.status, is_head, result.head_known ? &head_scratch : NULL);
             n = 0;
         } else if (result.event == HTTP1_REQUEST) {
-            if (!head_scratch.keep_alive)
-                client->last_request = true;
-            if (!request_start(client, &head_scratch.http, result.body, head_scratch.minor,
-                    head_scratch.keep_alive))
-                client_doom(client);
+            start(client, result.body);
             p += result.used;
             n -= result.used;
         } else {
             if (result.event == HTTP1_CONTINUE && request_hopeless(client, &head_scratch.http))
-                refuse_hopeless(client, &head_scratch);
+                start(client, (struct span){0}); /* it is refused now */
             n = result.kept;
             break;
         }
@@ -168,8 +198,7 @@ static void drain(struct client *client)
 {
     if (!list_empty(&client->requests)) {
         /* The last of those in progress is the last of all. */
-        container_of(client->requests.prev, struct request, node)->keep_alive = false;
-        client->last_request = true;
+        http1_set_last(container_of(client->requests.prev, struct request, node));
         client_touch(client);
     } else if (client->pending == NULL && client_waiting(client) == 0) {
         client_leave(client);
@@ -184,9 +213,9 @@ static void drain(struct client *client)
  * What a complete request takes until it is its turn: its answer may be a few bytes in a larger
  * block, and of those that are answered without a call there may be very many.
  */
-static uint32_t held_by(const struct request *request)
+static uint32_t held_by(const struct http1_turn *turn)
 {
-    return request->reply.size + (uint32_t)sizeof(*request);
+    return turn->text.size + (uint32_t)(sizeof(struct request) + sizeof(*turn));
 }
 
 /* Sends what is complete, in order. */
@@ -194,16 +223,18 @@ static void send_replies(struct client *client)
 {
     while (!list_empty(&client->requests)) {
         struct request *first = list_first(&client->requests, struct request, node);
-        if (!first->done)
+        struct http1_turn *turn = http1_turn(first);
+        if (!turn->done)
             break;
-        size_t n = buf_len(&first->reply);
+        size_t n = buf_len(&turn->text);
         if (n > 0) {
             char *room = client_room(client, n);
             if (room != NULL)
-                memcpy(room, buf_data(&first->reply), n);
-            client->held_back -= held_by(first);
+                memcpy(room, buf_data(&turn->text), n);
+            client->held_back -= held_by(turn);
         }
-        bool last = !first->keep_alive;
+        bool last = !turn->keep_alive;
+        buf_deinit(&turn->text);
         request_free(first);
         if (last) {
             client->last_request = true;
@@ -222,7 +253,7 @@ static char *reply_room(struct request *request, size_t n, struct buf **ret_out)
 {
     struct client *client = request->client;
     bool first = client->requests.next == &request->node;
-    *ret_out = first ? &client->out : &request->reply;
+    *ret_out = first ? &client->out : &http1_turn(request)->text;
     char *room = buf_room(*ret_out, n);
     if (room == NULL)
         client_doom(client);
@@ -232,15 +263,17 @@ static char *reply_room(struct request *request, size_t n, struct buf **ret_out)
 static void reply(struct request *request, const struct reply *reply)
 {
     struct client *client = request->client;
+    struct http1_turn *turn = http1_turn(request);
     struct buf *out;
     bool reset = reply->status == 205; /* RFC 9110 section 15.3.6: it says that nothing follows */
-    bool no_body = request->head || reset || reply->status == 204 || reply->status == 304;
-    uint64_t length = reply->has_length ? reply->length : reply->body.n;
+    bool no_body = turn->head || reset || reply->status == 204 || reply->status == 304;
+    bool has_length = reply->has_length && (turn->head || reply->status == 304);
+    uint64_t length = has_length ? reply->length : reply->body.n;
     struct http1_reply head = {
         .status = reply->status,
-        .minor = request->minor,
-        .keep_alive = request->keep_alive,
-        .no_length = reply->status == 204 || (reply->status == 304 && !reply->has_length),
+        .minor = turn->minor,
+        .keep_alive = turn->keep_alive,
+        .no_length = reply->status == 204 || (reply->status == 304 && !has_length),
         .content_length = reset ? 0 : length,
         .content_type = reply->content_type,
         .fields = reply->fields,
@@ -254,11 +287,21 @@ static void reply(struct request *request, const struct reply *reply)
         if (body_len > 0)
             memcpy(room + n, reply->body.p, body_len);
         buf_added(out, n + body_len);
-        if (out == &request->reply)
-            client->held_back += held_by(request);
+        if (out == &turn->text)
+            client->held_back += held_by(turn);
     }
-    request->done = true;
+    turn->done = true;
     send_replies(client);
+}
+
+static size_t request_holds(struct request *request)
+{
+    return http1_turn(request)->text.size;
+}
+
+static void abandoned(struct request *request)
+{
+    buf_deinit(&http1_turn(request)->text);
 }
 
 static void gone(struct client *client)
@@ -285,6 +328,9 @@ static int restore_codec(
 
 const struct session_ops http1_session = {
     .name = "http1",
+    .request_size = sizeof(struct http1_turn),
+    .request_holds = request_holds,
+    .abandoned = abandoned,
     .take = take,
     .waiting = waiting,
     .input_ended = input_ended,

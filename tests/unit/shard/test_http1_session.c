@@ -117,10 +117,11 @@ Test(http, an_upgrade_that_waits)
         }
         cr_assert(client->held && client->duplex == NULL && !client_can_move(client));
         struct request *last = container_of(client->requests.prev, struct request, node);
-        cr_assert(last->waits && last != list_first(&client->requests, struct request, node));
-        cr_expect_eq(buf_len(&last->batch), sizeof(HANDSHAKE("h")) - 1);
+        cr_assert(
+            http1_turn(last)->waits && last != list_first(&client->requests, struct request, node));
+        cr_expect_eq(buf_len(&http1_turn(last)->text), sizeof(HANDSHAKE("h")) - 1);
         cr_expect_eq(buf_len(&client->pending->bytes), sizeof(PING) - 1);
-        cr_expect_geq(client_holds(client), buf_len(&last->batch) + sizeof(PING) - 1);
+        cr_expect_geq(client_holds(client), buf_len(&http1_turn(last)->text) + sizeof(PING) - 1);
         shardlet_turn(&shard);
         shardlet_read(peer, out, sizeof(out), &n);
         cr_expect(n == 0 && client->held);
@@ -149,7 +150,7 @@ Test(http, an_upgrade_that_cannot_wait)
     mem_fail_after(0);
     http1_hold(request, &head.http);
     mem_fail_after(-1);
-    cr_expect(!client->held && !request->waits && client->state == CLIENT_DOOMED);
+    cr_expect(!client->held && !http1_turn(request)->waits && client->state == CLIENT_DOOMED);
     shardlet_turn(&shard);
     cr_assert_eq(shard.ctx.open, 0u);
     close(peer);
