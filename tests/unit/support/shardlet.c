@@ -140,6 +140,21 @@ struct client *shardlet_client(struct shardlet *shardlet, const char *listener, 
     return shardlet_accepted(shardlet, listener, fds[0]);
 }
 
+void shardlet_answer(struct call *call, struct span body, struct span blob)
+{
+    static struct worker worker; /* that has answered, for the log */
+    struct frame frame = {.body = body, .blob = blob};
+    worker.pool = call->job.pool;
+    CHECK(pool_abandon(&call->job));
+    call_pool_ops.answered(&call->job, &worker, &frame);
+}
+
+void shardlet_fail(struct call *call, enum rpc_error error)
+{
+    CHECK(pool_abandon(&call->job));
+    call_pool_ops.failed(&call->job, error);
+}
+
 void shardlet_dash_dates(char *out, size_t n)
 {
     static const char name[] = "\r\nDate: ";

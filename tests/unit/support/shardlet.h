@@ -8,7 +8,7 @@
 
 #include "frontd/shard/client/client.h"
 #include "frontd/shard/parts.h"
-#include "frontd/shard/upstream/pool.h"
+#include "frontd/shard/upstream/call.h"
 
 struct shardlet {
     struct ctx ctx;
@@ -44,6 +44,11 @@ struct client *shardlet_client(struct shardlet *shardlet, const char *listener, 
  * a buffer of `size` bytes. The value of Date fields, which changes, becomes dashes.
  */
 void shardlet_read(int peer, char *out, size_t size, size_t *n);
+
+/* Ends a call that waits in its pool's queue, as if a worker had answered it so, or with an error.
+ */
+void shardlet_answer(struct call *call, struct span body, struct span blob);
+void shardlet_fail(struct call *call, enum rpc_error error);
 
 /* The value of each Date field in `n` bytes of answers becomes dashes. */
 void shardlet_dash_dates(char *out, size_t n);
