@@ -36,35 +36,6 @@ static void end(struct fanout *fanout)
     mem_free(fanout);
 }
 
-bool fanout_add(
-    struct ctx *ctx, uint64_t realm, struct span topic, struct span payload, bool binary)
-{
-    struct stream *stream = ctx->reading;
-    if (stream == NULL)
-        return false;
-    struct message *copy = message_new(payload.n, true);
-    if (copy == NULL)
-        return false;
-    if (payload.n > 0)
-        memcpy(copy->bytes, payload.p, payload.n);
-    struct fanout *fanout = stream->holder == NULL
-                                ? begin(ctx, realm, topic)
-                                : container_of(stream->holder, struct fanout, stream);
-    if (fanout == NULL) {
-        message_unref(copy);
-        return false;
-    }
-    CHECK(fanout->count < FANOUT_MESSAGES);
-    fanout->copies[fanout->count] = copy;
-    fanout->messages[fanout->count++] = (struct shared){
-        .payload = {copy->bytes, payload.n},
-        .binary = binary,
-    };
-    fanout->bytes += payload.n;
-    stream->full = fanout->count == FANOUT_MESSAGES || fanout->bytes >= FANOUT_BYTES;
-    return true;
-}
-
 /* Returns whether there may be another one. */
 static bool deliver_to_next(struct fanout *fanout)
 {
@@ -73,6 +44,44 @@ static bool deliver_to_next(struct fanout *fanout)
         return false;
     for (unsigned i = 0; i < fanout->count && client_is_duplex(client); i++)
         client_session(client)->deliver(client, &fanout->messages[i]);
+    return true;
+}
+
+static void bring_to_end(struct fanout *fanout)
+{
+    while (deliver_to_next(fanout))
+        ;
+    end(fanout);
+}
+
+bool fanout_add(
+    struct ctx *ctx, uint64_t realm, struct span topic, struct span payload, bool binary)
+{
+    struct stream *stream = ctx->reading;
+    if (stream == NULL)
+        return false;
+    struct fanout *fanout = stream->holder == NULL
+                                ? NULL
+                                : container_of(stream->holder, struct fanout, stream);
+    struct message *copy = message_new(payload.n, true);
+    if (copy != NULL && fanout == NULL)
+        fanout = begin(ctx, realm, topic);
+    else if (copy == NULL && fanout != NULL)
+        bring_to_end(fanout); /* this message is delivered at once: not before those ahead of it */
+    if (copy == NULL || fanout == NULL) {
+        message_unref(copy);
+        return false;
+    }
+    if (payload.n > 0)
+        memcpy(copy->bytes, payload.p, payload.n);
+    CHECK(fanout->count < FANOUT_MESSAGES);
+    fanout->copies[fanout->count] = copy;
+    fanout->messages[fanout->count++] = (struct shared){
+        .payload = {copy->bytes, payload.n},
+        .binary = binary,
+    };
+    fanout->bytes += payload.n;
+    stream->full = fanout->count == FANOUT_MESSAGES || fanout->bytes >= FANOUT_BYTES;
     return true;
 }
 
@@ -92,10 +101,6 @@ void fanout_go_on(struct fanout *fanout, uint64_t work)
 
 void fanout_finish(struct ctx *ctx)
 {
-    while (!list_empty(&ctx->fanouts)) {
-        struct fanout *fanout = list_first(&ctx->fanouts, struct fanout, node);
-        while (deliver_to_next(fanout))
-            ;
-        end(fanout);
-    }
+    while (!list_empty(&ctx->fanouts))
+        bring_to_end(list_first(&ctx->fanouts, struct fanout, node));
 }

@@ -102,10 +102,10 @@ static void publish(
 {
     struct span name = {topic->name, topic->n};
     struct shared shared = shared_of(frame);
-    struct topic_members members = topics_members(ctx->topics, realm, name);
-    if (members.count > FANOUT_AT_ONCE && !replaying &&
+    if (!replaying && topics_members(ctx->topics, realm, name).count > FANOUT_AT_ONCE &&
         fanout_add(ctx, realm, name, shared.payload, shared.binary))
         return;
+    struct topic_members members = topics_members(ctx->topics, realm, name);
     /* From the last one on: who is turned away by it leaves, and the last takes the place. */
     for (uint32_t i = members.count; i > 0; i--) {
         if (!replaying || members.clients[i - 1]->arriving)
