@@ -96,7 +96,8 @@ struct ctx {
     struct identity identity;
     struct wheel wheel;
     char *read_buf;        /* CTX_READ_SIZE bytes, valid until the next read */
-    char *stream_read_buf; /* the same for streams: see framed.c; NULL: none has been opened */
+    char *stream_read_buf; /* the same for streams; NULL: there is none at present: framed.c */
+    size_t stream_read_size;
     /* Who has something to write when the turn ends. */
     struct client *dirty_clients; /* a queue: first, and where the next is to be linked */
     struct client **dirty_tail;

@@ -15,6 +15,14 @@ enum {
     REST_READS_MAX = 64,    /* after an error: more than a socket's buffer holds */
 };
 
+/* Whether there is a buffer for reads: a stream may have taken the last one. */
+static bool has_read_buffer(struct ctx *ctx)
+{
+    if (UNLIKELY(ctx->stream_read_buf == NULL))
+        ctx->stream_read_buf = mem_get(READ_SIZE, &ctx->stream_read_size);
+    return ctx->stream_read_buf != NULL;
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events);
 
 static void mark_dirty(struct stream *stream)
@@ -195,6 +203,29 @@ static void read_rest(struct stream *stream, uint64_t work)
         stream->in = frames;
 }
 
+/*
+ * The same as buf_append() for bytes in the read buffer. Without memory for a copy the stream keeps
+ * the read buffer itself, with what was in `in` before: a sibling's socket that ends is not made
+ * anew. Returns 0 or -ENOMEM.
+ */
+static int keep(struct ctx *ctx, struct buf *in, const char *p, size_t n)
+{
+    char *buffer = ctx->stream_read_buf;
+    size_t before = buf_len(in);
+    if (LIKELY(buf_append(in, p, n) == 0))
+        return 0;
+    if (before + n > READ_SIZE)
+        return -ENOMEM;
+    memmove(buffer + before, p, n);
+    if (before > 0)
+        memcpy(buffer, buf_data(in), before);
+    buf_deinit(in);
+    *in = (struct buf){
+        .memory = buffer, .end = (uint32_t)(before + n), .size = (uint32_t)ctx->stream_read_size};
+    ctx->stream_read_buf = NULL;
+    return 0;
+}
+
 static void take_bytes(struct stream *stream, const char *p, size_t n)
 {
     if (UNLIKELY(stream->skip > 0)) {
@@ -209,7 +240,7 @@ static void take_bytes(struct stream *stream, const char *p, size_t n)
     }
     if (stream->closing || n == 0)
         return;
-    if (buf_append(&stream->in, p, n) < 0) {
+    if (keep(stream->ctx, &stream->in, p, n) < 0) {
         stream->ops->broken(stream, "no memory");
         return;
     }
@@ -257,6 +288,8 @@ void stream_release(struct stream *stream)
 /* Returns whether more may lie there. */
 static bool on_readable(struct stream *stream)
 {
+    if (!has_read_buffer(stream->ctx))
+        return false; /* what lies there is asked for again */
     char *buffer = stream->ctx->stream_read_buf;
     ssize_t n = read(stream->fd, buffer, READ_SIZE);
     if (n < 0) {
@@ -381,14 +414,11 @@ void stream_free_buffer(struct ctx *ctx)
 int stream_open(
     struct stream *stream, struct ctx *ctx, const struct stream_ops *ops, int fd, bool connecting)
 {
-    size_t size;
     *stream = (struct stream){.ctx = ctx, .ops = ops, .fd = fd, .connecting = connecting};
     stream->max_frame = FRAME_MAX_DEFAULT;
     list_init(&stream->dirty);
     list_init(&stream->busy);
-    if (ctx->stream_read_buf == NULL)
-        ctx->stream_read_buf = mem_get(READ_SIZE, &size);
-    int r = ctx->stream_read_buf == NULL ? -ENOMEM : loop_poll_init(&ctx->loop, &stream->poll, fd);
+    int r = has_read_buffer(ctx) ? loop_poll_init(&ctx->loop, &stream->poll, fd) : -ENOMEM;
     if (r < 0) {
         close(fd);
         return r;
