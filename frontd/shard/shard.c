@@ -25,22 +25,13 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/config/file.h"
-#include "frontd/ipc/control.h"
-#include "frontd/ipc/shm_beats.h"
-#include "frontd/ipc/shm_clients.h"
-#include "frontd/shard/client/acceptor.h"
 #include "frontd/shard/client/refusal.h"
-#include "frontd/shard/handover/receiver.h"
-#include "frontd/shard/handover/sender.h"
-#include "frontd/shard/mesh/mesh.h"
+#include "frontd/shard/leaving.h"
 #include "frontd/shard/net/resolver.h"
-#include "frontd/shard/parts.h"
-#include "frontd/shard/push/fanout.h"
-#include "frontd/shard/push/push.h"
-#include "frontd/shard/reattach.h"
+#include "frontd/shard/ready.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/sandbox.h"
-#include "frontd/shard/session/duplex.h"
+#include "frontd/shard/shard_internal.h"
 #include "frontd/shard/turn.h"
 #include "frontd/system/loop.h"
 #include "frontd/system/privileges.h"
@@ -48,364 +39,7 @@
 enum {
     LISTENERS_MAX = 4096, /* sockets of one shard: those of many, where shards became fewer */
     FIRST_WITH_RINGS = 1 << 16 | 45 << 8, /* libuv 1.45 */
-    SETTLE_MS = 1000, /* for workers to answer before we say that we are ready */
-    REACH_MS = 8000,  /* for a worker of each pool that others reach; a reload has 10 s */
-    REACH_LOOK_MS = 100,
-    ALONE_MS = 10000, /* for workers to take what no connection waits for any more */
 };
-
-struct shard {
-    struct ctx ctx;
-    struct parts parts;
-    struct conf *conf;
-    struct share *share;
-    struct pool *pools;
-    struct acceptor acceptor;
-    uv_poll_t control;
-    uv_poll_t wake;
-    uv_prepare_t turn_end;
-    uv_idle_t more;    /* active: something is left for the next turn */
-    uv_timer_t tick;   /* when the wheel is due */
-    uv_check_t looked; /* active: it is due, once all sockets have been looked at */
-    uv_timer_t drain_limit;
-    uv_timer_t beat;  /* tells the supervisor that the loop turns */
-    uint64_t tick_at; /* ms: what `tick` is set to; UINT64_MAX: it is not */
-    struct ctl_start start;
-    int fds[CTL_START_FDS]; /* that came with it */
-    struct report report;
-    size_t npools;
-    bool started;
-    uint64_t reach_until; /* ms: READY waits for pools until then; 0: it does not yet */
-    bool opening;         /* RUN has come; READY is said when it is known which workers are there */
-    bool opened;          /* OPEN has come */
-    bool running;         /* READY has been said */
-    bool congested;       /* workers that only publish are not read, since others do not keep up */
-    bool left;            /* workers have been told that we go */
-    uint64_t alone;       /* ms: since when it has no connection and goes; 0: it has, or does not */
-    bool finished;
-};
-
-static void on_looked(uv_check_t *handle)
-{
-    struct shard *shard = handle->data;
-    uv_check_stop(handle);
-    uv_timer_stop(&shard->tick);
-    shard->tick_at = UINT64_MAX;
-    turn_expire(&shard->ctx);
-}
-
-/* Somebody's time is up. This process may not have run for a while, and what came in time may wait
- * unread: all sockets are looked at once more before anybody is judged. */
-static void on_tick(uv_timer_t *handle)
-{
-    struct shard *shard = handle->data;
-    uv_check_start(&shard->looked, on_looked);
-}
-
-static void set_tick(struct shard *shard)
-{
-    if (uv_is_active((uv_handle_t *)&shard->looked)) {
-        uv_timer_start(&shard->tick, on_tick, 0, 0); /* so that this look does not wait */
-        return;
-    }
-    uint64_t next = wheel_next(&shard->ctx.wheel);
-    if (next == shard->tick_at)
-        return;
-    shard->tick_at = next;
-    if (next == UINT64_MAX) {
-        uv_timer_stop(&shard->tick);
-        return;
-    }
-    uint64_t now = ctx_now(&shard->ctx);
-    uv_timer_start(&shard->tick, on_tick, next > now ? next - now : 0, 0);
-}
-
-static bool calls_wait(const struct shard *shard)
-{
-    for (size_t i = 0; i < shard->npools; i++) {
-        if (shard->pools[i].queue.count > 0)
-            return true;
-    }
-    return false;
-}
-
-/* Lets go of everything: the loop ends when the last handle is closed. */
-static void finish(struct shard *shard)
-{
-    if (shard->finished)
-        return;
-    shard->finished = true;
-    acceptor_close(&shard->acceptor);
-    sender_shut(shard->ctx.sender);
-    receiver_shut(shard->ctx.receiver);
-    turn_begin(&shard->ctx);
-    list_for_each_safe (node, &shard->acceptor.clients)
-        client_doom(container_of(node, struct client, node));
-    turn_flush(&shard->ctx);
-    fanout_finish(&shard->ctx); /* nobody is left for whom it is */
-    for (size_t i = 0; i < shard->npools; i++)
-        pool_shut(&shard->pools[i]);
-    turn_flush(&shard->ctx);
-    mesh_shut(&shard->parts.mesh);
-    poller_close(&shard->ctx.poller);
-    poller_close(&shard->ctx.writers);
-    resolver_close(&shard->parts.resolver);
-    report_close(&shard->report);
-    if (!uv_is_closing((uv_handle_t *)&shard->control))
-        uv_close((uv_handle_t *)&shard->control, NULL);
-    uv_close((uv_handle_t *)&shard->wake, NULL);
-    uv_close((uv_handle_t *)&shard->turn_end, NULL);
-    uv_close((uv_handle_t *)&shard->more, NULL);
-    uv_close((uv_handle_t *)&shard->tick, NULL);
-    uv_close((uv_handle_t *)&shard->looked, NULL);
-    uv_close((uv_handle_t *)&shard->drain_limit, NULL);
-    uv_close((uv_handle_t *)&shard->beat, NULL);
-}
-
-/* Whether a client may still ask for something, or a call waits for a worker. */
-static bool needs_workers(const struct shard *shard)
-{
-    list_for_each (node, &shard->acceptor.clients) {
-        if (client_may_ask(container_of(node, struct client, node)))
-            return true;
-    }
-    return calls_wait(shard);
-}
-
-static bool has_clients(const struct shard *shard)
-{
-    return !list_empty(&shard->acceptor.clients) || sender_has_clients(shard->ctx.sender);
-}
-
-static void leave_workers(struct shard *shard)
-{
-    if (shard->left)
-        return;
-    shard->left = true;
-    for (size_t i = 0; i < shard->npools; i++)
-        pool_leave(&shard->pools[i]);
-    turn_flush(&shard->ctx);
-}
-
-static void go_on_draining(struct shard *shard)
-{
-    if (!needs_workers(shard))
-        leave_workers(shard);
-    if (shard->left && !has_clients(shard))
-        finish(shard);
-}
-
-/* What nobody waits for, such as news of a client's end, and no worker takes, is not kept for ever.
- */
-static void give_up_calls(struct shard *shard)
-{
-    for (size_t i = 0; i < shard->npools; i++)
-        pool_drop_queue(&shard->pools[i]);
-}
-
-/*
- * Unlike at the end of everything, what workers still push is for connections that live on. Once
- * all those are elsewhere, workers are waited for only so long.
- */
-static void go_on_leaving(struct shard *shard)
-{
-    bool silent = true;
-    uint64_t now = ctx_now(&shard->ctx);
-    if (has_clients(shard)) {
-        shard->alone = 0;
-        return;
-    }
-    shard->alone = shard->alone == 0 ? now : shard->alone;
-    if (now - shard->alone >= ALONE_MS)
-        give_up_calls(shard);
-    if (calls_wait(shard))
-        return;
-    leave_workers(shard);
-    for (size_t i = 0; i < shard->npools; i++)
-        silent &= pool_hang_up(&shard->pools[i]);
-    turn_flush(&shard->ctx);
-    if (silent && mesh_flushed(&shard->parts.mesh))
-        finish(shard);
-}
-
-/*
- * Who is not read: workers that only publish, for a moment, while a sibling or the hand-over that
- * is behind makes progress (see mesh_congested() and receiver_overloaded()). Whoever does not move
- * is not waited for: what it has no room for is lost to it.
- */
-static void hold_back(struct shard *shard)
-{
-    static struct log_limit limit;
-    struct ctx *ctx = &shard->ctx;
-    bool congested = mesh_congested(&shard->parts.mesh);
-    congested |= receiver_overloaded(shard->ctx.receiver) || sender_overloaded(shard->ctx.sender);
-    if (congested || shard->congested) { /* always: workers come, and get calls */
-        shard->congested = congested;
-        for (size_t i = 0; i < shard->npools; i++)
-            pool_set_deaf(&shard->pools[i], congested);
-    }
-    uint64_t dropped = journal_dropped(&shard->parts.mesh.journal);
-    if (dropped > 0) {
-        share_count(&ctx->count->unheard, dropped);
-        log_limited(&limit, ctx_now(ctx), LOG_WARNING,
-            "the hand-over does not get on: connections that are on their way miss up to %llu "
-            "messages of workers",
-            (unsigned long long)dropped);
-    }
-}
-
-/* An operator may have expected some. */
-static void tell_empty_pools(const struct shard *shard)
-{
-    for (size_t i = 0; i < shard->npools && shard->start.shard == 0; i++) {
-        const struct pool *pool = &shard->pools[i];
-        if (list_empty(&pool->workers) && pool->conf->command == NULL)
-            log_info("pool %s: nobody is at %s%s yet: calls wait for a worker for %llu ms",
-                pool->conf->name, pool->conf->workers[0].text,
-                pool->conf->nworkers > 1 ? " or the others" : "",
-                (unsigned long long)pool->conf->wait_for_worker);
-    }
-}
-
-static void say_ready(struct shard *shard)
-{
-    struct ctl_message ready = {0};
-    shard->running = true;
-    uv_timer_stop(&shard->drain_limit);
-    tell_empty_pools(shard);
-    int r = ctl_send(CTL_FD, CTL_READY, &ready, NULL, 0);
-    if (r < 0)
-        log_error("cannot tell the supervisor that this shard is ready: %s", log_error_text(r));
-}
-
-/* The next pool from `from` on of which the shards that serve have a worker, and this one has none;
- * npools: there is none. */
-static size_t next_unreached(const struct shard *shard, size_t from)
-{
-    size_t i = from;
-    for (; i < shard->npools; i++) {
-        const struct pool *pool = &shard->pools[i];
-        if ((shard->start.needed >> i & 1) && pool->nready == 0 && !pool_held_up(pool) &&
-            pool_reached_by(pool, shard->start.serving))
-            break;
-    }
-    return i;
-}
-
-static void on_reach_limit(uv_timer_t *timer)
-{
-    struct shard *shard = timer->data;
-    size_t i = next_unreached(shard, 0);
-    if (shard->running || shard->ctx.draining)
-        return;
-    if (i == shard->npools) {
-        say_ready(shard);
-        return;
-    }
-    if (ctx_now(&shard->ctx) < shard->reach_until)
-        return;
-    for (; i < shard->npools; i = next_unreached(shard, i + 1))
-        log_error("pool %s: the shards that serve reach a worker of it, this one does not (%s): it "
-                  "does not take their place",
-            shard->conf->pools[i].name, pool_trouble(&shard->pools[i]));
-    exit(1);
-}
-
-/* All workers have answered, or have had the time to: is there one of each pool? */
-static void be_ready_when_reached(struct shard *shard)
-{
-    size_t i = next_unreached(shard, 0);
-    if (i == shard->npools) {
-        say_ready(shard);
-        return;
-    }
-    if (shard->reach_until != 0)
-        return;
-    log_info("pool %s: the shards that serve reach a worker of it, this one does not yet (%s): "
-             "waiting for one",
-        shard->conf->pools[i].name, pool_trouble(&shard->pools[i]));
-    shard->reach_until = ctx_now(&shard->ctx) + REACH_MS;
-    uv_timer_start(&shard->drain_limit, on_reach_limit, REACH_LOOK_MS, REACH_LOOK_MS);
-}
-
-static void on_settle_limit(uv_timer_t *timer)
-{
-    struct shard *shard = timer->data;
-    if (!shard->running && !shard->ctx.draining)
-        be_ready_when_reached(shard);
-}
-
-static void be_ready_when_settled(struct shard *shard)
-{
-    for (size_t i = 0; i < shard->npools; i++) {
-        if (!pool_settled(&shard->pools[i]))
-            return;
-    }
-    be_ready_when_reached(shard);
-}
-
-/* The loop does not wait, since something is left to do: sockets are looked at, then this turn
- * ends, too. */
-static void on_more(uv_idle_t *handle)
-{
-    (void)handle;
-}
-
-static void on_turn_end(uv_prepare_t *handle)
-{
-    struct shard *shard = handle->data;
-    if (!shard->started)
-        return;
-    if (shard->opening && !shard->running && !shard->ctx.draining)
-        be_ready_when_settled(shard);
-    turn_end(&shard->ctx, &shard->acceptor.clients);
-    hold_back(shard);
-    for (size_t i = 0; i < shard->npools; i++)
-        pool_turn(&shard->pools[i]);
-    if (UNLIKELY(sandbox_has_news()))
-        sandbox_tell();
-    if (shard->ctx.draining)
-        go_on_draining(shard);
-    else if (shard->ctx.leaving)
-        go_on_leaving(shard);
-    if (shard->finished)
-        return;
-    set_tick(shard);
-    if (turn_unfinished(&shard->ctx))
-        uv_idle_start(&shard->more, on_more);
-    else
-        uv_idle_stop(&shard->more);
-}
-
-static void on_drain_limit(uv_timer_t *timer)
-{
-    struct shard *shard = timer->data;
-    size_t left = 0;
-    sender_shut(shard->ctx.sender);
-    list_for_each (node, &shard->acceptor.clients)
-        left++;
-    log_warning("the drain limit has passed: closing %zu connections", left);
-    list_for_each_safe (node, &shard->acceptor.clients) {
-        struct client *client = container_of(node, struct client, node);
-        if (client_is_duplex(client))
-            duplex_say_goodbye(client);
-    }
-    turn_flush(&shard->ctx);
-    finish(shard);
-}
-
-static void drain(struct shard *shard)
-{
-    if (shard->ctx.draining)
-        return;
-    shard->ctx.draining = true;
-    shard->ctx.replaced = false;
-    acceptor_close(&shard->acceptor);
-    sender_shut(shard->ctx.sender);
-    list_for_each_safe (node, &shard->acceptor.clients)
-        client_drain(container_of(node, struct client, node));
-    uv_timer_start(&shard->drain_limit, on_drain_limit, shard->conf->drain, 0);
-}
 
 static int on_open(struct shard *shard)
 {
@@ -414,29 +48,6 @@ static int on_open(struct shard *shard)
     shard->opened = true;
     if (!shard->acceptor.closed)
         acceptor_open(&shard->acceptor);
-    return 0;
-}
-
-static int leave(struct shard *shard, const struct ctl_message *message)
-{
-    if (!shard->running) { /* others are ready before: it has never had a client */
-        log_info("ends before it was ready, since new shards are");
-        exit(0);
-    }
-    if (shard->ctx.draining || shard->ctx.leaving)
-        return 0;
-    for (uint32_t i = 0; i < shard->conf->nlisteners; i++) {
-        if (message->u.leave.removed >> i & 1)
-            acceptor_accept_rest(&shard->acceptor, &shard->conf->listeners[i]);
-    }
-    acceptor_close(&shard->acceptor);
-    shard->ctx.replaced = true;
-    bool foreign = ctl_is_foreign(message);
-    if (foreign)
-        log_warning("the new shards are of a version of the program that this one does not "
-                    "understand: connections are closed in the course of the drain time");
-    sender_start(shard->ctx.sender, &shard->acceptor.clients, shard->conf->drain, !foreign);
-    uv_timer_start(&shard->drain_limit, on_drain_limit, shard->conf->drain, 0);
     return 0;
 }
 
@@ -488,18 +99,13 @@ static int shut_in(const struct conf *conf)
 static int init_handles(struct shard *shard)
 {
     uv_loop_t *loop = &shard->ctx.loop;
-    CHECK(uv_prepare_init(loop, &shard->turn_end) == 0);
-    CHECK(uv_idle_init(loop, &shard->more) == 0);
-    CHECK(uv_timer_init(loop, &shard->tick) == 0);
-    CHECK(uv_check_init(loop, &shard->looked) == 0);
+    turn_open(shard);
     CHECK(uv_timer_init(loop, &shard->drain_limit) == 0);
     CHECK(uv_timer_init(loop, &shard->beat) == 0);
     shard->beat.data = shard;
     CHECK(uv_timer_start(&shard->beat, on_beat, SHARE_BEAT_MS / 2, SHARE_BEAT_MS / 2) == 0);
     report_init(&shard->report, loop, CTL_FD);
-    shard->tick_at = UINT64_MAX;
-    shard->turn_end.data = shard->tick.data = shard->looked.data = shard->drain_limit.data = shard;
-    CHECK(uv_prepare_start(&shard->turn_end, on_turn_end) == 0);
+    shard->drain_limit.data = shard;
     int r = loop_poll_init(loop, &shard->wake, shard->fds[CTL_WAKE]);
     if (r < 0)
         return r;
@@ -610,8 +216,7 @@ static int on_run(struct shard *shard)
     }
     if (r < 0)
         return r;
-    shard->opening = true;
-    uv_timer_start(&shard->drain_limit, on_settle_limit, SETTLE_MS, 0);
+    ready_start(shard);
     return 0;
 }
 
@@ -647,10 +252,10 @@ static int on_message(struct shard *shard, const struct ctl_message *message, co
     case CTL_PEER: return on_peer(shard, message->u.peer.seat, fds);
     case CTL_TAKE:
     case CTL_GIVE: return on_handover(shard, message->type, message->u.peer.seat, fds[0]);
-    case CTL_LEAVE: return leave(shard, message);
+    case CTL_LEAVE: leaving_start(shard, message); return 0;
     case CTL_RUN: return on_run(shard);
     case CTL_OPEN: return on_open(shard);
-    case CTL_DRAIN: drain(shard); return 0;
+    case CTL_DRAIN: leaving_drain(shard); return 0;
     default: return -EPROTO;
     }
 }
@@ -672,13 +277,13 @@ static void on_found(struct report *report)
     struct shard *shard = container_of(report, struct shard, report);
     if (open_control(shard) < 0) {
         log_error("cannot listen to the new supervisor: finishing calls, then exiting");
-        drain(shard);
+        leaving_drain(shard);
     }
 }
 
 static void on_gave_up(struct report *report)
 {
-    drain(container_of(report, struct shard, report));
+    leaving_drain(container_of(report, struct shard, report));
 }
 
 static int send_listeners(const struct shard *shard, int sock)

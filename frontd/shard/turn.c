@@ -1,11 +1,13 @@
 #include "frontd/shard/turn.h"
 
-#include "frontd/shard/client/acceptor.h"
-#include "frontd/shard/handover/receiver.h"
-#include "frontd/shard/handover/sender.h"
+#include "common/log.h"
+#include "frontd/shard/leaving.h"
 #include "frontd/shard/net/framed.h"
 #include "frontd/shard/pressure.h"
 #include "frontd/shard/push/fanout.h"
+#include "frontd/shard/ready.h"
+#include "frontd/shard/sandbox.h"
+#include "frontd/shard/shard_internal.h"
 #include "frontd/shard/upstream/call.h"
 #include "frontd/shard/upstream/worker.h"
 
@@ -87,4 +89,114 @@ void turn_end(struct ctx *ctx, struct list *clients)
     /* Connections that are on their way to this shard are not served meanwhile. */
     turn_go_on(ctx, receiver_waiting(ctx->receiver) ? WORK_HAND_OVER : WORK_TURN);
     turn_flush(ctx);
+}
+
+static void on_looked(uv_check_t *handle)
+{
+    struct shard *shard = handle->data;
+    uv_check_stop(handle);
+    uv_timer_stop(&shard->tick);
+    shard->tick_at = UINT64_MAX;
+    turn_expire(&shard->ctx);
+}
+
+/* Somebody's time is up. This process may not have run for a while, and what came in time may wait
+ * unread: all sockets are looked at once more before anybody is judged. */
+static void on_tick(uv_timer_t *handle)
+{
+    struct shard *shard = handle->data;
+    uv_check_start(&shard->looked, on_looked);
+}
+
+static void set_tick(struct shard *shard)
+{
+    if (uv_is_active((uv_handle_t *)&shard->looked)) {
+        uv_timer_start(&shard->tick, on_tick, 0, 0); /* so that this look does not wait */
+        return;
+    }
+    uint64_t next = wheel_next(&shard->ctx.wheel);
+    if (next == shard->tick_at)
+        return;
+    shard->tick_at = next;
+    if (next == UINT64_MAX) {
+        uv_timer_stop(&shard->tick);
+        return;
+    }
+    uint64_t now = ctx_now(&shard->ctx);
+    uv_timer_start(&shard->tick, on_tick, next > now ? next - now : 0, 0);
+}
+
+/*
+ * Who is not read: workers that only publish, for a moment, while a sibling or the hand-over that
+ * is behind makes progress (see mesh_congested() and receiver_overloaded()). Whoever does not move
+ * is not waited for: what it has no room for is lost to it.
+ */
+static void hold_back(struct shard *shard)
+{
+    static struct log_limit limit;
+    struct ctx *ctx = &shard->ctx;
+    bool congested = mesh_congested(&shard->parts.mesh);
+    congested |= receiver_overloaded(shard->ctx.receiver) || sender_overloaded(shard->ctx.sender);
+    if (congested || shard->congested) { /* always: workers come, and get calls */
+        shard->congested = congested;
+        for (size_t i = 0; i < shard->npools; i++)
+            pool_set_deaf(&shard->pools[i], congested);
+    }
+    uint64_t dropped = journal_dropped(&shard->parts.mesh.journal);
+    if (dropped > 0) {
+        share_count(&ctx->count->unheard, dropped);
+        log_limited(&limit, ctx_now(ctx), LOG_WARNING,
+            "the hand-over does not get on: connections that are on their way miss up to %llu "
+            "messages of workers",
+            (unsigned long long)dropped);
+    }
+}
+
+/* The loop does not wait, since something is left to do: sockets are looked at, then this turn
+ * ends, too. */
+static void on_more(uv_idle_t *handle)
+{
+    (void)handle;
+}
+
+static void on_turn_end(uv_prepare_t *handle)
+{
+    struct shard *shard = handle->data;
+    if (!shard->started)
+        return;
+    ready_turn(shard);
+    turn_end(&shard->ctx, &shard->acceptor.clients);
+    hold_back(shard);
+    for (size_t i = 0; i < shard->npools; i++)
+        pool_turn(&shard->pools[i]);
+    if (UNLIKELY(sandbox_has_news()))
+        sandbox_tell();
+    leaving_turn(shard);
+    if (shard->finished)
+        return;
+    set_tick(shard);
+    if (turn_unfinished(&shard->ctx))
+        uv_idle_start(&shard->more, on_more);
+    else
+        uv_idle_stop(&shard->more);
+}
+
+void turn_open(struct shard *shard)
+{
+    uv_loop_t *loop = &shard->ctx.loop;
+    CHECK(uv_prepare_init(loop, &shard->turn_end) == 0);
+    CHECK(uv_idle_init(loop, &shard->more) == 0);
+    CHECK(uv_timer_init(loop, &shard->tick) == 0);
+    CHECK(uv_check_init(loop, &shard->looked) == 0);
+    shard->tick_at = UINT64_MAX;
+    shard->turn_end.data = shard->tick.data = shard->looked.data = shard;
+    CHECK(uv_prepare_start(&shard->turn_end, on_turn_end) == 0);
+}
+
+void turn_close(struct shard *shard)
+{
+    uv_close((uv_handle_t *)&shard->turn_end, NULL);
+    uv_close((uv_handle_t *)&shard->more, NULL);
+    uv_close((uv_handle_t *)&shard->tick, NULL);
+    uv_close((uv_handle_t *)&shard->looked, NULL);
 }

@@ -37,3 +37,11 @@ void turn_flush(struct ctx *ctx);
  * clients: the list of the shard's clients.
  */
 void turn_end(struct ctx *ctx, struct list *clients);
+
+struct shard;
+
+/* From here on each turn of the shard's loop ends with all this, and its timers are looked at. */
+void turn_open(struct shard *shard);
+
+/* Closes the handles for it. */
+void turn_close(struct shard *shard);
