@@ -9,7 +9,7 @@
 #include "frontd/config/file.h"
 #include "frontd/shard/shard.h"
 #include "frontd/supervisor/identity.h"
-#include "frontd/supervisor/supervisor.h"
+#include "frontd/supervisor/lifecycle.h"
 #include "frontd/supervisor/trial.h"
 #include "frontd/system/loop.h"
 
@@ -99,5 +99,5 @@ int main(int argc, char **argv)
         identify(token);
     if (also_bind)
         return trial_run(conf_name);
-    return only_check ? check(conf_name, token == NULL) : supervisor_run(argv, conf_name, state_fd);
+    return only_check ? check(conf_name, token == NULL) : lifecycle_run(argv, conf_name, state_fd);
 }

@@ -41,6 +41,12 @@ struct front {
 /* Without generations and descriptors. front: zeroed; the loop is initialized elsewhere. */
 void front_init(struct front *front, const struct generation_ops *ops);
 
+/* The generation that serves, or is the first; NULL: there is none. */
+static inline struct generation *front_serving(const struct front *front)
+{
+    return front->generations[0];
+}
+
 /* Makes the eventfd of a seat, where there is none yet. 0 or -errno. */
 int front_make_wake(struct front *front, uint32_t seat);
 

@@ -32,8 +32,32 @@ struct supervisor {
     bool at_once;   /* it stops, and waits for nobody */
 };
 
+/* Nothing runs yet. supervisor: zeroed. */
+void supervisor_init(struct supervisor *supervisor);
+
+/* An event of the reload: does what is to be done now. */
+void supervisor_step(struct supervisor *supervisor, enum reload_event event);
+
 /*
- * Runs until told to stop. argv: of main(). conf_name: path of the config. state_fd: what the
- * program left that executed this one in its place; -1: nobody did. Returns the exit status.
+ * Shards were found, of a supervisor that was killed: they serve on, and a reload then makes shards
+ * of this program and this config.
  */
-int supervisor_run(char **argv, const char *conf_name, int state_fd);
+void supervisor_go_on(struct supervisor *supervisor);
+
+/* The process that checks the config has ended. status: as waitpid() said. */
+void supervisor_check_ended(struct supervisor *supervisor, int status);
+
+/* Kills all shards and workers; the loop ends when they have ended. */
+void supervisor_stop_at_once(struct supervisor *supervisor);
+
+/* Says in the log, and to the service manager later, why the reload in progress comes to nothing.
+ */
+void supervisor_blame(struct supervisor *supervisor, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Frees a generation whose processes have all ended. */
+void supervisor_forget(struct supervisor *supervisor, struct generation *generation);
+
+/* Closes what keeps the loop. No signal has a handler from here on; one more would end this
+ * process. */
+void supervisor_close_handles(struct supervisor *supervisor);
