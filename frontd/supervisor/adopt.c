@@ -19,6 +19,7 @@
 #include "frontd/supervisor/discard.h"
 #include "frontd/supervisor/reports.h"
 #include "frontd/supervisor/shards_dir.h"
+#include "frontd/supervisor/sockets/endpoint.h"
 
 /* Its sockets, where another shard has not brought them already. */
 static int take_sockets(struct front *front, const struct record *record, struct reporter *reporter)

@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "frontd/supervisor/identity.h"
 #include "frontd/supervisor/record.h"
+#include "frontd/supervisor/sockets/endpoint.h"
 #include "frontd/supervisor/startup.h"
 #include "frontd/supervisor/workers/workers_reexec.h"
 #include "frontd/system/folder.h"

@@ -25,6 +25,7 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/supervisor/discard.h"
+#include "frontd/supervisor/sockets/endpoint.h"
 
 enum {
     WAIT_MS = 3000,       /* for all shards; they try every 100 ms */

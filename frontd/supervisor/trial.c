@@ -13,6 +13,7 @@
 #include "frontd/ipc/control.h"
 #include "frontd/supervisor/paths.h"
 #include "frontd/supervisor/record.h"
+#include "frontd/supervisor/sockets/endpoint.h"
 #include "frontd/supervisor/sockets/endpoints.h"
 #include "frontd/supervisor/startup.h"
 #include "frontd/supervisor/workers/launch.h"

@@ -15,6 +15,7 @@
 
 #include "common/log.h"
 #include "frontd/supervisor/reports.h"
+#include "frontd/supervisor/sockets/endpoint.h"
 
 enum { KINDS = 4, MESSAGES = 16 };
 

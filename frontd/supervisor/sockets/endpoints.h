@@ -39,12 +39,6 @@ int endpoints_bind(
     struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size);
 
 /*
- * Whether an address could be bound now: 0 or -errno, for endpoint_explain(). Nothing is left
- * behind, and nobody notices but whoever listens at a UNIX path: a connection comes and goes.
- */
-int endpoint_probe(const struct conf_address *address);
-
-/*
  * Binds anew the UNIX listeners whose path is not the socket any more that was made for it: it was
  * removed, or something else has its name. The old socket stays beside the new one until
  * endpoints_prune(), for what waits in its queue. Each is logged; a path of the service manager's
@@ -53,12 +47,6 @@ int endpoint_probe(const struct conf_address *address);
  */
 int endpoints_renew(
     struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size);
-
-/* Whether an error of binding means that this machine does not have the address, or its family. */
-bool endpoint_is_foreign(int r);
-
-/* What an error of binding means, in words. */
-const char *endpoint_explain(int r);
 
 /* From now on clients may connect to all of them, and wait in their queues. 0 or -errno. */
 int endpoints_listen(const struct endpoints *endpoints);
@@ -78,12 +66,6 @@ int endpoints_add(struct endpoints *endpoints, const struct conf_address *addres
 /* Closes those that the config does not have, and unlinks the UNIX paths that are ours; closes the
  * sockets whose path was bound anew. NULL: all. */
 void endpoints_prune(struct endpoints *endpoints, const struct conf *conf);
-
-/* The address that a socket is bound to, as the config would have it. 0 or -errno. */
-int endpoint_address(int fd, struct conf_address *ret_address);
-
-/* What the kernel calls that socket, and no other ever; 0 where it is no socket. */
-uint64_t endpoint_cookie(int fd);
 
 /* Whether two addresses are the same. */
 bool endpoint_is(const struct endpoint *endpoint, const struct conf_address *address);

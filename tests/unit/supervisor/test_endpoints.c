@@ -11,6 +11,7 @@
 
 #include "common/alloc.h"
 #include "frontd/config/parse.h"
+#include "frontd/supervisor/sockets/endpoint.h"
 #include "frontd/supervisor/sockets/endpoints.h"
 #include "tests/unit/support/descriptors.h"
 
@@ -147,7 +148,7 @@ static unsigned accept_all(int fd)
     return n;
 }
 
-/* A socket of another process, listening where the letter says. */
+/* A socket of somebody else, listening where the letter says. */
 static int squat(char letter, bool reuse_port, bool listens)
 {
     struct conf_address address = address_of(letter);
@@ -338,8 +339,7 @@ static int renew_conf(const char *letters)
     return r;
 }
 
-/* A client that dials the path reaches the new socket; what waited in the queue of the old one is
- * there.
+/* Whoever dials the path reaches the new socket; what waited in the queue of the old one is there.
  */
 Test(listen, a_path_that_is_gone_is_bound_again)
 {

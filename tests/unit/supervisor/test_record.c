@@ -12,6 +12,7 @@
 #include "frontd/config/parse.h"
 #include "frontd/supervisor/record.h"
 #include "frontd/supervisor/reexec.h"
+#include "frontd/supervisor/sockets/endpoint.h"
 #include "frontd/supervisor/supervisor.h"
 #include "frontd/system/folder.h"
 

@@ -15,6 +15,7 @@
 #include "common/alloc.h"
 #include "frontd/supervisor/reports.h"
 #include "frontd/supervisor/shards_dir.h"
+#include "frontd/supervisor/sockets/endpoint.h"
 #include "frontd/system/folder.h"
 #include "tests/unit/support/descriptors.h"
 
