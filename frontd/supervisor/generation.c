@@ -11,7 +11,7 @@
 #include "frontd/config/value.h"
 #include "frontd/ipc/shm_queues.h"
 #include "frontd/ipc/shm_reclaim.h"
-#include "frontd/supervisor/supervisor.h"
+#include "frontd/supervisor/shard_setup.h"
 
 int generation_make_conf(const char *text, size_t n)
 {
@@ -272,7 +272,7 @@ static void connect_pair(struct shard_process *from, struct shard_process *to)
 {
     if (from->sock < 0 || to->sock < 0 || to->state != SHARD_PROCESS_READY)
         return;
-    int r = shard_process_hand_over(from, to);
+    int r = shard_setup_hand_over(from, to);
     if (r < 0)
         log_error("cannot connect an old shard with a new one: %s", strerror(-r));
 }

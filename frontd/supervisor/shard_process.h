@@ -67,9 +67,6 @@ void shard_process_restart(struct shard_process *process);
 void shard_process_tell(
     struct shard_process *process, enum ctl_type type, struct ctl_message *message);
 
-/* Clients go from an old shard to a new one, over a socket that each has an end of. 0 or -errno. */
-int shard_process_hand_over(struct shard_process *from, struct shard_process *to);
-
 void shard_process_kill(struct shard_process *process);
 
 /*
@@ -80,3 +77,6 @@ void shard_process_check(struct shard_process *process, uint64_t elapsed);
 
 /* Closes its handles; each counts in generation->handles until libuv has let go of it. */
 void shard_process_close(struct shard_process *process);
+
+/* "shard 3/0", for the log: which shard of which generation. Static, until the next call. */
+const char *shard_process_name(const struct shard_process *process);

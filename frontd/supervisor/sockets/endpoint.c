@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/unix_socket.h"
 #include "frontd/system/folder.h"
 
 static int set_option(int fd, int level, int option)

@@ -1,0 +1,12 @@
+#pragma once
+
+/* What the supervisor sends to a shard before it serves, and the sockets between shards. */
+
+#include "frontd/supervisor/shard_process.h"
+
+/* Sends a process that was just started all that it needs. Returns 0 or -errno: it is of no use
+ * then. */
+int shard_setup(struct shard_process *process);
+
+/* Clients go from an old shard to a new one, over a socket that each has an end of. 0 or -errno. */
+int shard_setup_hand_over(struct shard_process *from, struct shard_process *to);
