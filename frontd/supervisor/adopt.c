@@ -192,7 +192,7 @@ static bool is_anybody_alive(const struct reports *reports)
 }
 
 static int find(struct front *front, struct reports *reports, int shards_dir,
-    const struct launch_user *user, bool *ret_found)
+    const struct spawn_user *user, bool *ret_found)
 {
     end_starting(reports);
     if (!is_anybody_alive(reports))
@@ -236,14 +236,14 @@ static int read_record(
 int adopt_shards(struct front *front, const struct conf *conf, bool *ret_found, bool *ret_lost,
     char *error, size_t error_size)
 {
-    struct launch_user user;
+    struct spawn_user user;
     char wrong[384] = "";
     struct record *record = NULL;
     struct reports *reports = NULL;
     *ret_found = false;
     *ret_lost = false;
     int dir = -1;
-    int r = launch_user_find(conf->user, &user);
+    int r = spawn_user_find(conf->user, &user);
     if (r < 0)
         snprintf(wrong, sizeof(wrong), "cannot find user %s: %s", conf->user, strerror(-r));
     if (r == 0)

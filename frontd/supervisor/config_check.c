@@ -4,37 +4,18 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "common/alloc.h"
 #include "frontd/supervisor/sd_notify.h"
 #include "frontd/system/loop.h"
+#include "frontd/system/spawn.h"
 
 enum { READS_MAX = 64 /* of 4 KiB: more than a pipe holds */ };
 
 void config_check_init(struct config_check *check)
 {
     *check = (struct config_check){.fd = -1, .pid = -1};
-}
-
-/* In the forked child; what is said of become_shard() is true here. */
-static void become_check(int output, const char *exe, char *const argv[])
-{
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    dup2(output, STDOUT_FILENO);
-    dup2(output, STDERR_FILENO);
-    close_range(STDERR_FILENO + 1, ~0U, 0);
-    sd_notify_forget();
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    execv(exe, argv);
-    static const char text[] = "cannot execute it: ";
-    const char *why = strerrordesc_np(errno);
-    (void)!write(STDERR_FILENO, text, sizeof(text) - 1);
-    (void)!write(STDERR_FILENO, why, strlen(why));
-    _exit(127);
 }
 
 /* What does not fit is dropped. */
@@ -126,8 +107,8 @@ int config_check_start(
     struct config_check *check, uv_loop_t *loop, const char *exe, const char *conf_name)
 {
     int ends[2];
-    char *argv[] = {(char *)(uintptr_t)exe, (char[]){"--check"}, (char[]){"-c"},
-        (char *)(uintptr_t)conf_name, (char[]){"--identify"}, check->token, NULL};
+    char *words[] = {(char *)(uintptr_t)exe, (char[]){"--check"}, (char[]){"-c"},
+        (char *)(uintptr_t)conf_name, (char[]){"--identify"}, check->token};
     config_check_init(check);
     identity_make_token(check->token);
     if (stat(exe, &check->file) < 0)
@@ -139,17 +120,21 @@ int config_check_start(
         close(ends[1]);
         return r;
     }
-    pid_t pid = fork();
-    if (pid == 0)
-        become_check(ends[1], exe, argv);
-    r = pid < 0 ? -errno : 0;
+    const struct spawn spawn = {
+        .path = exe,
+        .words = words,
+        .n = ARRAY_LEN(words),
+        .fds = {-1, ends[1], ends[1]},
+        .nfds = STDERR_FILENO + 1,
+        .without = sd_notify_variables,
+        .privileges = SPAWN_GAINS_NONE,
+        .told = "it",
+    };
+    r = spawn_start(&spawn, &check->pid);
     close(ends[1]);
-    if (r < 0) {
+    if (r < 0)
         config_check_ended(check);
-        return r;
-    }
-    check->pid = pid;
-    return 0;
+    return r;
 }
 
 void config_check_ended(struct config_check *check)

@@ -13,7 +13,10 @@
 
 #include "common/log.h"
 
-/* In the new process, which has a copy of our memory: nothing but system calls. */
+/*
+ * In the new process, which has a copy of our memory: nothing but system calls. It shares our
+ * descriptors, which is what no other process of ours does (spawn.h).
+ */
 _Noreturn static void close_all(const int *fds, size_t n)
 {
     syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "common/cwd.h"
-#include "frontd/supervisor/workers/launch.h"
+#include "frontd/system/spawn.h"
 #include "proto/json_read.h"
 
 /* As cwd_join(), also in place; where the working directory has no name, or the whole is too long,
@@ -41,7 +41,7 @@ static void find_exe(struct paths *paths, const char *argv0)
 {
     char given[PATH_MAX] = "";
     bool is_path = strchr(argv0, '/') != NULL;
-    if (is_path || launch_find(argv0, given, sizeof(given)) == 0)
+    if (is_path || spawn_find(argv0, given, sizeof(given)) == 0)
         absolute(paths, is_path ? argv0 : given, given);
     bool will_do = is_path ? access(given, F_OK) == 0 : is_running(given);
     if (!will_do && !find_executed(paths, given)) {

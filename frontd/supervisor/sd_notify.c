@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,6 +19,8 @@ enum {
     TRIES = 100,
     TRY_MS = 10,
 };
+
+const char *const sd_notify_variables[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", NULL};
 
 /* Reads a number that is the whole text. */
 static bool parse(const char *text, uint64_t *ret_number)
@@ -138,12 +139,4 @@ void sd_notify_status(const struct sd_notify *sd_notify, const char *format, ...
     int r = notify_send("STATUS=%s", text);
     if (r < 0)
         log_debug("cannot tell the service manager the status: %s", strerror(-r));
-}
-
-void sd_notify_forget(void)
-{
-    static const char *const names[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++)
-        unsetenv(names[i]);
-    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 }

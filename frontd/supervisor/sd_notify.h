@@ -6,7 +6,7 @@
  * still turns. Without a manager every function here does nothing.
  *
  * The variables stay in the environment: a program that is executed in place reads them again. A
- * process that is forked calls sd_notify_forget() before it executes anything.
+ * process that is spawned is not given them.
  */
 
 #include <uv.h>
@@ -43,8 +43,7 @@ void sd_notify_status(const struct sd_notify *sd_notify, const char *format, ...
     __attribute__((format(printf, 2, 3)));
 
 /*
- * In a forked child, before it executes anything: removes what is meant for the supervisor alone
- * from the environment, so that nobody else speaks in its name, and gives up the ambient
- * capabilities, which an executed program would get.
+ * The variables that are meant for the supervisor alone, so that no other process speaks in its
+ * name; ends with NULL, for spawn_start().
  */
-void sd_notify_forget(void);
+extern const char *const sd_notify_variables[];

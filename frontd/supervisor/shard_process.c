@@ -26,6 +26,7 @@
 #include "frontd/supervisor/sd_notify.h"
 #include "frontd/supervisor/shard_setup.h"
 #include "frontd/system/loop.h"
+#include "frontd/system/spawn.h"
 
 enum {
     STEADY_MS = 5000,       /* who lived this long has not "kept dying" */
@@ -33,7 +34,6 @@ enum {
     BACKOFF_MAX_MS = 10000,
     START_MAX_MS = 30000, /* from its start until it is ready, where no reload is waiting for it */
     CLOSE_WAIT_MS = 100,
-    EXIT_NOT_EXECUTED = 127,
 };
 
 static void on_restart(uv_timer_t *timer)
@@ -81,27 +81,6 @@ void shard_process_restart(struct shard_process *process)
         log_warning("%s keeps ending, starting it again in %llu ms", shard_process_name(process),
             (unsigned long long)delay);
     CHECK(uv_timer_start(&process->restart, on_restart, delay, 0) == 0);
-}
-
-/*
- * In the forked child: becomes a shard. Only async-signal-safe calls, and sd_notify_forget(), which
- * may be called since the supervisor has no other threads.
- */
-static void become_shard(int control, char *const argv[])
-{
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    if (control == CTL_FD) {
-        fcntl(control, F_SETFD, 0);
-    } else if (dup2(control, CTL_FD) < 0) {
-        _exit(126);
-    }
-    /* Everything else is close-on-exec already; this is for what we were started with. */
-    close_range(CTL_FD + 1, ~0U, 0);
-    sd_notify_forget();
-    execv(PATHS_SELF, argv);
-    _exit(EXIT_NOT_EXECUTED);
 }
 
 void shard_process_kill(struct shard_process *process)
@@ -258,7 +237,7 @@ int shard_process_adopt(struct shard_process *process, pid_t pid, int sock, bool
     return r == 0 && !ours ? watch_end(process) : r;
 }
 
-static int spawn(struct shard_process *process)
+static int start_process(struct shard_process *process)
 {
     struct front *front = process->generation->front;
     int pair[2];
@@ -267,23 +246,27 @@ static int spawn(struct shard_process *process)
     char number[40];
     snprintf(number, sizeof(number), "%llu/%u", (unsigned long long)process->generation->number,
         process->shard);
-    char *argv[] = {(char[]){"frontd"}, (char[]){"--shard"}, number, NULL};
-    pid_t pid = fork();
-    if (pid == 0)
-        become_shard(pair[1], argv);
-    int r = pid < 0 ? -errno : 0;
+    char *words[] = {(char[]){"frontd"}, (char[]){"--shard"}, number};
+    const struct spawn spawn = {
+        .path = PATHS_SELF,
+        .words = words,
+        .n = ARRAY_LEN(words),
+        .fds = {-1, -1, -1, pair[1]},
+        .nfds = CTL_FD + 1,
+        .without = sd_notify_variables,
+    };
+    int r = spawn_start(&spawn, &process->pid);
     close(pair[1]);
     if (r < 0) {
         close(pair[0]);
         return r;
     }
-    process->pid = pid;
     process->state = SHARD_PROCESS_STARTING;
     process->started = uv_now(loop_of(process));
     process->heartbeat = (struct heartbeat){0};
     process->starting = 0;
     process->hung = false;
-    process->mark = process_mark(pid, -1);
+    process->mark = process_mark(process->pid, -1);
     process->incarnation = ++front->incarnations;
     if (process->generation->share != NULL)
         process->beats_before = share_beats(process->generation->share, process->seat);
@@ -303,7 +286,7 @@ void shard_process_start(struct shard_process *process)
 {
     /* Called from the restart timer at the earliest, so the close of the last process's handles,
      * whose memory is used again, has run. */
-    int r = spawn(process);
+    int r = start_process(process);
     if (r < 0) {
         log_error("%s: cannot start it: %s", shard_process_name(process), strerror(-r));
         process->failures = MAX(process->failures + 1, 2U);
@@ -331,7 +314,7 @@ static void log_end(const struct shard_process *process, int status)
     else if (!expected || WEXITSTATUS(status) != 0)
         log_write(expected ? LOG_WARNING : LOG_ERROR, "%s (pid %ld) exited with status %d%s%s",
             shard_process_name(process), (long)process->pid, WEXITSTATUS(status),
-            WEXITSTATUS(status) == EXIT_NOT_EXECUTED ? " (" PATHS_SELF " cannot be executed)" : "",
+            WEXITSTATUS(status) == SPAWN_FAILED ? " (" PATHS_SELF " cannot be executed)" : "",
             then);
     else
         log_debug("%s (pid %ld) has ended", shard_process_name(process), (long)process->pid);

@@ -18,7 +18,7 @@ enum { ASIDE_MAX = 100 };
 
 #define ALIVE_NAME "alive.lock" /* of a program before: locked while a shard of it lives */
 
-static bool is_another(const struct launch_user *user)
+static bool is_another(const struct spawn_user *user)
 {
     return user->name[0] != '\0' && user->uid != geteuid();
 }
@@ -89,7 +89,7 @@ __attribute__((format(printf, 3, 4))) static void explain(
 }
 
 /* Returns 0; 1 where it is to be set aside; or -errno. */
-static int judge(int dir, const struct launch_user *user, char *error, size_t error_size)
+static int judge(int dir, const struct spawn_user *user, char *error, size_t error_size)
 {
     struct stat st;
     if (fstat(dir, &st) < 0)
@@ -111,7 +111,7 @@ static int judge(int dir, const struct launch_user *user, char *error, size_t er
     return 0;
 }
 
-static int set_mode(int dir, const struct launch_user *user)
+static int set_mode(int dir, const struct spawn_user *user)
 {
     bool another = is_another(user);
     if (another && fchown(dir, (uid_t)-1, user->gid) < 0)
@@ -120,7 +120,7 @@ static int set_mode(int dir, const struct launch_user *user)
 }
 
 /* The shards' user has to get to it through run_dir. */
-static int let_through(int run_dir, const struct launch_user *user)
+static int let_through(int run_dir, const struct spawn_user *user)
 {
     struct stat st;
     if (!is_another(user))
@@ -132,7 +132,7 @@ static int let_through(int run_dir, const struct launch_user *user)
     return enters || fchown(run_dir, (uid_t)-1, user->gid) == 0 ? 0 : -errno;
 }
 
-int shards_dir_open(int run_dir, const struct launch_user *user, char *error, size_t error_size)
+int shards_dir_open(int run_dir, const struct spawn_user *user, char *error, size_t error_size)
 {
     error[0] = '\0';
     int dir = open_folder(run_dir, CTL_REPORT_DIR);
@@ -159,7 +159,7 @@ int shards_dir_open(int run_dir, const struct launch_user *user, char *error, si
     return r;
 }
 
-int shards_dir_listen(int shards_dir, const struct launch_user *user, int backlog)
+int shards_dir_listen(int shards_dir, const struct spawn_user *user, int backlog)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     bool another = is_another(user);

@@ -6,7 +6,7 @@
  */
 
 #include "frontd/config/config.h"
-#include "frontd/supervisor/workers/launch.h"
+#include "frontd/system/spawn.h"
 
 /*
  * Makes the folder, or looks at whose it is. user: of the shards. Its owner is us, its mode 0700,
@@ -14,13 +14,13 @@
  * it the user's, is set aside. Returns the descriptor (close-on-exec, the caller's), or -errno with
  * what is wrong in `error`.
  */
-int shards_dir_open(int run_dir, const struct launch_user *user, char *error, size_t error_size);
+int shards_dir_open(int run_dir, const struct spawn_user *user, char *error, size_t error_size);
 
 /*
  * Listens there: non-blocking, close-on-exec, mode 0600 or, where the shards are another user, 0660
  * with that user's group. Returns the descriptor, the caller's, or -errno.
  */
-int shards_dir_listen(int shards_dir, const struct launch_user *user, int backlog);
+int shards_dir_listen(int shards_dir, const struct spawn_user *user, int backlog);
 
 /* Nobody listens any more. */
 void shards_dir_unlink(int shards_dir);

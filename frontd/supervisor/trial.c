@@ -16,8 +16,8 @@
 #include "frontd/supervisor/sockets/endpoint.h"
 #include "frontd/supervisor/sockets/endpoints.h"
 #include "frontd/supervisor/startup.h"
-#include "frontd/supervisor/workers/launch.h"
 #include "frontd/system/folder.h"
+#include "frontd/system/spawn.h"
 
 struct trial {
     const char *file;
@@ -123,7 +123,7 @@ static void try_subfolder(struct trial *trial, const char *run_dir, const char *
 /* The folder of shards, by what shards_dir_open() would make of it. */
 static void try_shards_dir(struct trial *trial, const struct conf *conf, int run_dir)
 {
-    struct launch_user user;
+    struct spawn_user user;
     struct stat st;
     if (fstatat(run_dir, CTL_REPORT_DIR, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return;
@@ -132,7 +132,7 @@ static void try_shards_dir(struct trial *trial, const struct conf *conf, int run
         return;
     }
     bool ours = st.st_uid == geteuid() && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
-    bool before = launch_user_find(conf->user, &user) == 0 && user.name[0] != '\0' &&
+    bool before = spawn_user_find(conf->user, &user) == 0 && user.name[0] != '\0' &&
                   st.st_uid == user.uid && (st.st_mode & 07777) == 0700;
     if (!ours && !before)
         tell(trial, "run_dir",
@@ -238,7 +238,7 @@ static void try_pool(struct trial *trial, const struct conf *conf, unsigned inde
         try_worker(trial, conf, &pool->workers[i], index, i);
     if (pool->command == NULL)
         return;
-    int r = launch_find(pool->command[0], path, sizeof(path));
+    int r = spawn_find(pool->command[0], path, sizeof(path));
     snprintf(key, sizeof(key), "pools[%u].command[0]", index);
     if (r < 0)
         tell(trial, key, "'%s': %s", pool->command[0], strerror(-r));

@@ -1,5 +1,5 @@
 /*
- * resolver_start() forks; the new process closes all that it has but its socket and serves. For
+ * resolver_start() spawns a process that has nothing but its socket, and serves. For
  * each message it forks once more: that process calls getaddrinfo(), sends what it has found, as
  * one message, and ends. on_answer() finds the query by its number; one that was cancelled is not
  * there any more. When the shard has ended the socket does, and so do they.
@@ -19,6 +19,7 @@
 #include "common/log.h"
 #include "frontd/config/value.h"
 #include "frontd/system/loop.h"
+#include "frontd/system/spawn.h"
 
 enum { IN_PROGRESS_MAX = 64 /* look-ups at a time: further ones wait in the socket */ };
 
@@ -112,9 +113,14 @@ static void serve_one(int fd, const struct question *question)
     send(fd, &answer, sizeof(answer), MSG_NOSIGNAL);
 }
 
-_Noreturn static void serve(int fd)
+enum { SERVER_FD = 3 /* of the process that serves, its end of the socket */ };
+
+static void serve(void)
 {
+    const int fd = SERVER_FD;
     unsigned in_progress = 0;
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    prctl(PR_SET_NAME, "frontd-resolver", 0, 0, 0);
     for (;;) {
         struct question question;
         while (
@@ -124,7 +130,7 @@ _Noreturn static void serve(int fd)
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            _exit(0); /* the shard has ended */
+            return; /* the shard has ended */
         if (n != sizeof(question))
             continue;
         question.host[sizeof(question.host) - 1] = '\0';
@@ -159,16 +165,9 @@ int resolver_start(void)
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return -errno;
-    pid_t pid = fork();
-    if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-        prctl(PR_SET_NAME, "frontd-resolver", 0, 0, 0);
-        if (dup2(pair[1], 3) < 0)
-            _exit(1);
-        close_range(4, ~0U, 0);
-        serve(3);
-    }
-    int r = pid < 0 ? -errno : 0;
+    const struct spawn spawn = {.run = serve, .fds = {-1, -1, -1, pair[1]}, .nfds = SERVER_FD + 1};
+    pid_t pid;
+    int r = spawn_start(&spawn, &pid);
     close(pair[1]);
     if (r == 0)
         return pair[0];

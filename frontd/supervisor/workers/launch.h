@@ -2,36 +2,13 @@
 
 /* Starts a worker's process, with its listening socket and nothing else of ours. */
 
-#include <sys/types.h>
-
-#include "common/base.h"
-
-enum { LAUNCH_GROUPS_MAX = 64 };
-
-/* Whom a process runs as. */
-struct launch_user {
-    char name[64]; /* empty: as we do */
-    char home[200];
-    uid_t uid;
-    gid_t gid;
-    gid_t groups[LAUNCH_GROUPS_MAX];
-    int ngroups;
-};
-
-/* name: NULL, or of a user; without effect unless we are root. Returns 0 or -errno. */
-int launch_user_find(const char *name, struct launch_user *ret_user);
-
-/*
- * Where a program is: a name without a slash is looked for in PATH.
- * Returns 0, -ENOENT, -EACCES (not a regular file that can be executed), or -ENAMETOOLONG.
- */
-int launch_find(const char *program, char *ret_path, size_t size);
+#include "frontd/system/spawn.h"
 
 struct launch {
     const char *path;
     char *const *command; /* n words, the program's name first */
     size_t n;
-    const struct launch_user *user;
+    const struct spawn_user *user;
     const char *pool; /* for LISTEN_FDNAMES */
     int listener;     /* becomes descriptor 3, and blocking */
 };

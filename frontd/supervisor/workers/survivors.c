@@ -13,6 +13,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
+#include "frontd/supervisor/workers/launch.h"
 #include "frontd/supervisor/workers/remains.h"
 #include "frontd/system/loop.h"
 #include "frontd/system/process.h"

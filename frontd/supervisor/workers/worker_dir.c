@@ -37,7 +37,7 @@ static int open_dir(const char *dir)
     return r;
 }
 
-int worker_dir_make(const char *dir, const struct launch_user *user)
+int worker_dir_make(const char *dir, const struct spawn_user *user)
 {
     char error[512];
     struct stat st;
@@ -94,7 +94,7 @@ static struct sockaddr_un address_of(const char *path)
 }
 
 /* Binds under a name that no shard looks for, since a file is there before it can be dialled. */
-static int bind_at(int dir, const char *path, const struct launch_user *user)
+static int bind_at(int dir, const char *path, const struct spawn_user *user)
 {
     struct sockaddr_un address = address_of(path);
     const char *name = strrchr(path, '/') + 1;
@@ -117,7 +117,7 @@ static int bind_at(int dir, const char *path, const struct launch_user *user)
     return r;
 }
 
-int worker_dir_bind(const char *dir, struct worker_name *name, const struct launch_user *user)
+int worker_dir_bind(const char *dir, struct worker_name *name, const struct spawn_user *user)
 {
     char path[WORKER_PATH_MAX];
     char bound[WORKER_PATH_MAX];

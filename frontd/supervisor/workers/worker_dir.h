@@ -8,7 +8,7 @@
 
 #include <sys/types.h>
 
-#include "frontd/supervisor/workers/launch.h"
+#include "frontd/system/spawn.h"
 
 enum {
     WORKER_PATH_MAX = 108, /* sun_path, its NUL included */
@@ -36,7 +36,7 @@ struct worker_dir_process {
  * Makes the folder where it is not there, and lets the user into it.
  * Returns 0, -ENOTDIR, -EPERM (it is somebody else's), or another -errno.
  */
-int worker_dir_make(const char *dir, const struct launch_user *user);
+int worker_dir_make(const char *dir, const struct spawn_user *user);
 
 /* Writes the path of a worker's socket. */
 void worker_dir_path(const char *dir, const struct worker_name *name, char path[WORKER_PATH_MAX]);
@@ -49,7 +49,7 @@ bool worker_dir_parse(const char *file, struct worker_name *ret_name);
  * *name: its serial is raised until there is no such file.
  * Returns the descriptor (close-on-exec, the caller's) or -errno.
  */
-int worker_dir_bind(const char *dir, struct worker_name *name, const struct launch_user *user);
+int worker_dir_bind(const char *dir, struct worker_name *name, const struct spawn_user *user);
 
 /* Replaces `pids` as a whole. Returns 0 or -errno. */
 int worker_dir_write(const char *dir, const struct worker_dir_process *processes, size_t n);

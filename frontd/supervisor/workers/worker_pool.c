@@ -103,7 +103,7 @@ static struct fingerprint take_fingerprint(const struct worker_pool *pool)
 {
     char path[4096];
     const struct conf_pool *conf = pool->conf;
-    bool found = launch_find(conf->command[0], path, sizeof(path)) == 0;
+    bool found = spawn_find(conf->command[0], path, sizeof(path)) == 0;
     return fingerprint_take(
         found ? path : NULL, conf->command, conf->ncommand, pool->ctx->user.name);
 }

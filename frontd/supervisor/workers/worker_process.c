@@ -28,6 +28,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
+#include "frontd/supervisor/workers/launch.h"
 #include "frontd/supervisor/workers/remains.h"
 #include "frontd/supervisor/workers/worker_pool.h"
 #include "frontd/system/process.h"
@@ -281,7 +282,7 @@ void worker_process_start(struct worker_process *worker)
     int r = bind_socket(worker);
     if (r == 0) {
         what = "find its program";
-        r = launch_find(pool->conf->command[0], path, sizeof(path));
+        r = spawn_find(pool->conf->command[0], path, sizeof(path));
     }
     if (r == 0) {
         struct launch launch = {

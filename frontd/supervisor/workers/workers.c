@@ -198,9 +198,9 @@ void workers_init(struct workers *workers, uv_loop_t *loop, const char *run_dir)
 int workers_prepare(
     const struct workers *workers, const struct conf *conf, char *error, size_t error_size)
 {
-    struct launch_user user;
+    struct spawn_user user;
     size_t n = strlen(conf->run_dir);
-    int r = launch_user_find(conf->user, &user);
+    int r = spawn_user_find(conf->user, &user);
     if (r < 0) {
         snprintf(error, error_size, "user %s: %s", conf->user, strerror(-r));
         return r;
@@ -223,7 +223,7 @@ int workers_prepare(
 
 void workers_apply(struct workers *workers, const struct conf *conf, bool replace)
 {
-    int r = launch_user_find(conf->user, &workers->ctx.user);
+    int r = spawn_user_find(conf->user, &workers->ctx.user);
     if (r < 0)
         log_error("user %s is not known any more: %s", conf->user, strerror(-r));
     workers->ctx.drain = conf->drain;

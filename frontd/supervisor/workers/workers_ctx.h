@@ -30,7 +30,7 @@ struct workers_ctx {
     struct list pools;
     struct list survivors;     /* of a supervisor before this one */
     struct list remains;       /* of workers that have ended */
-    struct launch_user user;   /* of new workers */
+    struct spawn_user user;    /* of new workers */
     char dir[WORKER_PATH_MAX]; /* run_dir/workers; empty: it would be too long */
     bool stopping;             /* no worker is started or replaced any more */
 };

@@ -38,36 +38,6 @@ static void make_file(const char *name, mode_t mode, const char *text)
     close(fd);
 }
 
-Test(launch, finds_programs)
-{
-    char path[4096];
-    char path_variable[256];
-    make_file("tool", 0755, "");
-    make_file("text", 0644, "");
-    snprintf(path_variable, sizeof(path_variable), "/nowhere:%s:/bin", dir);
-    cr_assert_eq(setenv("PATH", path_variable, 1), 0);
-    cr_assert_eq(launch_find("tool", path, sizeof(path)), 0);
-    cr_assert_eq(strncmp(path, dir, strlen(dir)), 0);
-    cr_assert_eq(launch_find("sh", path, sizeof(path)), 0);
-    cr_assert_str_eq(path, "/bin/sh");
-    cr_assert_eq(launch_find("text", path, sizeof(path)), -EACCES);
-    cr_assert_eq(launch_find("no such tool", path, sizeof(path)), -ENOENT);
-    cr_assert_eq(launch_find("./tool", path, sizeof(path)), 0);
-    cr_assert_str_eq(path, "./tool");
-    cr_assert_eq(launch_find("./text", path, sizeof(path)), -EACCES);
-    cr_assert_eq(launch_find("./none", path, sizeof(path)), -ENOENT);
-    cr_assert_eq(launch_find(dir, path, sizeof(path)), -EACCES, "a folder");
-    cr_assert_eq(launch_find("sh", path, 3), -ENOENT, "no room for its path");
-    cr_assert_eq(launch_find("./tool", path, 3), -ENAMETOOLONG);
-    cr_assert_eq(setenv("PATH", "/nowhere:", 1), 0);
-    cr_assert_eq(launch_find("tool", path, sizeof(path)), 0);
-    cr_assert_str_eq(path, "./tool");
-    cr_assert_eq(unsetenv("PATH"), 0);
-    cr_assert_eq(launch_find("sh", path, sizeof(path)), 0);
-    unlink("tool");
-    unlink("text");
-}
-
 Test(launch, fingerprints)
 {
     static char program[] = "prog";
@@ -117,8 +87,8 @@ static int run(const char *path, const char *script, char *out, size_t size)
     char text[1024];
     snprintf(text, sizeof(text), "%s", script);
     char *const command[] = {sh, c, text};
-    struct launch_user user;
-    cr_assert_eq(launch_user_find(NULL, &user), 0);
+    struct spawn_user user;
+    cr_assert_eq(spawn_user_find(NULL, &user), 0);
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     cr_assert_geq(listener, 0);
     struct launch launch = {.path = path,
@@ -188,18 +158,4 @@ Test(launch, what_cannot_be_executed)
     cr_assert_str_eq(out, expected);
     unlink("text");
     cr_assert_eq(run("./text", "", out, sizeof(out)), 127);
-}
-
-Test(launch, users)
-{
-    struct launch_user user;
-    cr_assert_eq(launch_user_find(NULL, &user), 0);
-    cr_assert(user.name[0] == '\0' && user.uid == geteuid());
-    if (geteuid() == 0) {
-        cr_assert_eq(launch_user_find("no such user", &user), -ENOENT);
-        cr_assert_eq(launch_user_find("root", &user), 0);
-        cr_assert(user.uid == 0 && user.home[0] == '/' && user.ngroups > 0);
-    } else {
-        cr_assert_eq(launch_user_find("no such user", &user), 0, "without effect");
-    }
 }

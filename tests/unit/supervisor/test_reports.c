@@ -37,7 +37,7 @@ static uint64_t cookies[2];
 static struct reports reports;
 static pid_t pids[SHARDS_MAX];
 static size_t open_before;
-static const struct launch_user nobody_else = {.name = ""};
+static const struct spawn_user nobody_else = {.name = ""};
 
 static void set_up(void)
 {

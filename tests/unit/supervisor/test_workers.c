@@ -732,7 +732,7 @@ Test(workers, survivors_of_another_supervisor)
     close(fd);
     snprintf(stale, sizeof(stale), "%s/workers/app.7-7.sock", dir);
     struct worker_name name = {.pool = "app", .slot = 7, .serial = 7};
-    struct launch_user user = {0};
+    struct spawn_user user = {0};
     char folder[96];
     snprintf(folder, sizeof(folder), "%s/workers", dir);
     close(worker_dir_bind(folder, &name, &user));
