@@ -68,7 +68,7 @@ static int take_shard(
         close(sock);
         return r;
     }
-    r = shard_process_adopt(process, reporter->process->pid, sock, false);
+    r = shard_process_adopt(process, reporter->process->pid, sock, false, true);
     if (r != -ESRCH)
         return r;
     shard_process_lost(process, -1); /* it has ended meanwhile */

@@ -268,13 +268,12 @@ static int read_process(struct generation *generation, uint32_t shard, struct sp
     pid_t pid = (pid_t)get(entry, "pid", INT32_MAX);
     if (sock < 0 || pid <= 0)
         return 0; /* it was down: generation_restart_missing() starts it */
-    int r = shard_process_adopt(process, pid, sock, get_flag(entry, "ours"));
+    int r = shard_process_adopt(
+        process, pid, sock, get_flag(entry, "ours"), get_flag(entry, "ready"));
     if (r == -ESRCH) { /* it has ended meanwhile, and was nobody's child here */
         shard_process_lost(process, -1);
         return 0;
     }
-    if (r == 0 && !get_flag(entry, "ready"))
-        process->state = SHARD_PROCESS_STARTING;
     return r;
 }
 

@@ -36,6 +36,24 @@ enum {
     CLOSE_WAIT_MS = 100,
 };
 
+/* Which state may follow which one. */
+static const struct {
+    bool next[SHARD_PROCESS_STATES];
+} states[] = {
+    /* It is started; or it runs already, and is adopted in either state. */
+    [SHARD_PROCESS_DOWN] = {{[SHARD_PROCESS_STARTING] = true, [SHARD_PROCESS_READY] = true}},
+    /* It has said READY; or it has ended before. */
+    [SHARD_PROCESS_STARTING] = {{[SHARD_PROCESS_READY] = true, [SHARD_PROCESS_DOWN] = true}},
+    /* It has ended. */
+    [SHARD_PROCESS_READY] = {{[SHARD_PROCESS_DOWN] = true}},
+};
+
+void shard_process_move(struct shard_process *process, enum shard_process_state state)
+{
+    CHECK(states[process->state].next[state]);
+    process->state = state;
+}
+
 static void on_restart(uv_timer_t *timer)
 {
     shard_process_start(timer->data);
@@ -73,7 +91,7 @@ void shard_process_init(
 void shard_process_restart(struct shard_process *process)
 {
     uint64_t delay = 0;
-    process->state = SHARD_PROCESS_DOWN;
+    CHECK(process->state == SHARD_PROCESS_DOWN);
     if (process->failures > 1)
         delay = MIN((uint64_t)BACKOFF_FIRST_MS << MIN(process->failures - 2, 10U),
             (uint64_t)BACKOFF_MAX_MS);
@@ -151,7 +169,7 @@ static void on_control(uv_poll_t *poll, int status, int events)
         return;
     bool ready = r == 0 && message.type == CTL_READY && !ctl_is_foreign(&message);
     if (ready && process->state == SHARD_PROCESS_STARTING) {
-        process->state = SHARD_PROCESS_READY;
+        shard_process_move(process, SHARD_PROCESS_READY);
         generation_shard_ready(process->generation, process);
         return;
     }
@@ -226,10 +244,10 @@ static int watch_end(struct shard_process *process)
     return uv_poll_start(&process->end, UV_READABLE, on_end);
 }
 
-int shard_process_adopt(struct shard_process *process, pid_t pid, int sock, bool ours)
+int shard_process_adopt(struct shard_process *process, pid_t pid, int sock, bool ours, bool ready)
 {
     process->pid = pid;
-    process->state = SHARD_PROCESS_READY;
+    shard_process_move(process, ready ? SHARD_PROCESS_READY : SHARD_PROCESS_STARTING);
     process->started = uv_now(loop_of(process));
     if (process->mark.birth == 0 && process->mark.ino == 0) /* a program before has not said it */
         process->mark = process_mark(pid, -1);
@@ -261,7 +279,7 @@ static int start_process(struct shard_process *process)
         close(pair[0]);
         return r;
     }
-    process->state = SHARD_PROCESS_STARTING;
+    shard_process_move(process, SHARD_PROCESS_STARTING);
     process->started = uv_now(loop_of(process));
     process->heartbeat = (struct heartbeat){0};
     process->starting = 0;
@@ -327,7 +345,7 @@ void shard_process_lost(struct shard_process *process, int status)
     close_control(process);
     close_end(process);
     process->pid = -1;
-    process->state = SHARD_PROCESS_DOWN;
+    shard_process_move(process, SHARD_PROCESS_DOWN);
     process->mark = (struct process_mark){0};
     generation_reclaim(generation->front);
 }

@@ -16,6 +16,7 @@ enum shard_process_state {
     SHARD_PROCESS_STARTING, /* running, not ready yet */
     SHARD_PROCESS_READY,    /* accepting, or giving its clients away */
 };
+enum { SHARD_PROCESS_STATES = SHARD_PROCESS_READY + 1 };
 
 struct shard_process {
     struct generation *generation;
@@ -28,8 +29,8 @@ struct shard_process {
     uint32_t shard;
     uint32_t seat;
     uint64_t incarnation;
-    struct process_mark mark; /* of the process */
-    enum shard_process_state state;
+    struct process_mark mark;       /* of the process */
+    enum shard_process_state state; /* changes by shard_process_move() alone */
     bool control_open;
     bool end_open;
     uint64_t started;  /* ms */
@@ -44,15 +45,19 @@ struct shard_process {
 void shard_process_init(
     struct shard_process *process, struct generation *generation, uint32_t shard, uint32_t seat);
 
+/* Changes its state. A move that its table does not have is a bug. */
+void shard_process_move(struct shard_process *process, enum shard_process_state state);
+
 /* Starts the process and sends it what it needs. A failure is logged and tried again later. */
 void shard_process_start(struct shard_process *process);
 
 /*
  * It runs already: this program was executed anew, or it has found this supervisor. ours: waitpid()
- * will tell of its end. sock: its control socket, consumed. Where process->mark says something, it
+ * will tell of its end. ready: it has said that it is.
+ * sock: its control socket, consumed. Where process->mark says something, it
  * has to be that process still. Returns 0, -ESRCH where it has ended, or another -errno.
  */
-int shard_process_adopt(struct shard_process *process, pid_t pid, int sock, bool ours);
+int shard_process_adopt(struct shard_process *process, pid_t pid, int sock, bool ours, bool ready);
 
 /* Its process has ended. status: as waitpid() said; -1: nobody knows. */
 void shard_process_ended(struct shard_process *process, int status);

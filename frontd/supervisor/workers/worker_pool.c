@@ -45,7 +45,8 @@ static void fill(struct worker_pool *pool)
 {
     for (uint32_t slot = 0; slot < pool->conf->instances; slot++) {
         struct worker_process *worker;
-        if (!has_slot(pool, slot) && (worker = worker_process_new(pool, slot, NULL)) != NULL)
+        if (!has_slot(pool, slot) &&
+            (worker = worker_process_new(pool, slot, WORKER_WAITING, NULL)) != NULL)
             worker_process_start(worker);
     }
 }
@@ -76,7 +77,8 @@ static void roll(struct worker_pool *pool)
             start_now(worker);
             continue;
         }
-        struct worker_process *successor = worker_process_new(pool, worker->name.slot, worker);
+        struct worker_process *successor = worker_process_new(
+            pool, worker->name.slot, WORKER_WAITING, worker);
         if (successor != NULL) {
             worker_process_start(successor);
             return;
@@ -145,7 +147,8 @@ void worker_pool_mend(struct worker_pool *pool)
             old = worker->old;
             worker_process_retire(worker);
         }
-        struct worker_process *successor = worker_process_new(pool, old->name.slot, old);
+        struct worker_process *successor = worker_process_new(
+            pool, old->name.slot, WORKER_WAITING, old);
         if (successor != NULL)
             worker_process_start(successor);
     }

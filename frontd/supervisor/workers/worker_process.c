@@ -40,6 +40,32 @@ enum {
     SETTLE_MS = 250,
 };
 
+static const struct {
+    const char *name;
+    bool next[WORKER_STATES]; /* which state may follow */
+} states[] = {
+    /* It is started; or that has failed, and it waits again. */
+    [WORKER_WAITING] = {"waiting", {[WORKER_STARTING] = true, [WORKER_WAITING] = true}},
+    /* It has said HELLO; or it has ended before; or nobody needs it any more. */
+    [WORKER_STARTING] = {"starting",
+        {[WORKER_SERVING] = true, [WORKER_WAITING] = true, [WORKER_LEAVING] = true}},
+    /* It has ended; or it is asked to. */
+    [WORKER_SERVING] = {"serving", {[WORKER_WAITING] = true, [WORKER_LEAVING] = true}},
+    /* It is freed when it has ended. */
+    [WORKER_LEAVING] = {"leaving", {false}},
+};
+
+void worker_process_move(struct worker_process *worker, enum worker_state state)
+{
+    CHECK(states[worker->state].next[state]);
+    worker->state = state;
+}
+
+const char *worker_process_state_name(enum worker_state state)
+{
+    return states[state].name;
+}
+
 static uint64_t now_of(const struct worker_process *worker)
 {
     return uv_now(worker->timer.loop);
@@ -102,7 +128,7 @@ void worker_process_arm(struct worker_process *worker, uint64_t due)
 }
 
 struct worker_process *worker_process_new(
-    struct worker_pool *pool, uint32_t slot, struct worker_process *old)
+    struct worker_pool *pool, uint32_t slot, enum worker_state state, struct worker_process *old)
 {
     struct worker_process *worker = mem_zalloc(sizeof(*worker));
     if (worker == NULL) {
@@ -111,6 +137,7 @@ struct worker_process *worker_process_new(
     }
     worker->pool = pool;
     worker->old = old;
+    worker->state = state;
     worker->pid = worker->listener = -1;
     worker->name.slot = slot;
     memcpy(worker->name.pool, pool->name, sizeof(worker->name.pool));
@@ -201,7 +228,7 @@ void worker_process_destroy(struct worker_process *worker)
 static void wait_for_restart(struct worker_process *worker)
 {
     uint64_t delay = worker_process_delay(worker->pool->conf->restart_delay, worker->failures);
-    worker->state = WORKER_WAITING;
+    worker_process_move(worker, WORKER_WAITING);
     log_info("worker %s/%u will be started again in %llu ms", worker->name.pool, worker->name.slot,
         (unsigned long long)delay);
     worker_process_arm(worker, now_of(worker) + delay);
@@ -259,7 +286,7 @@ static void attach(struct worker_process *worker, int output)
     worker_process_describe(worker, who);
     log_info("%s is started", who);
     worker->birth = process_birth(worker->pid);
-    worker->state = WORKER_STARTING;
+    worker_process_move(worker, WORKER_STARTING);
     int r = output_open(worker->timer.loop, output, who, &worker->output);
     if (r == 0)
         r = worker_process_ask_ready(worker);
@@ -314,7 +341,7 @@ static void on_ready(void *data)
     worker_process_describe(worker, who);
     log_info("%s is ready", who);
     stop_asking(worker);
-    worker->state = WORKER_SERVING;
+    worker_process_move(worker, WORKER_SERVING);
     worker->served = now_of(worker);
     worker_process_arm(worker, worker->served + SETTLE_MS);
 }
@@ -382,7 +409,7 @@ void worker_process_retire(struct worker_process *worker)
     worker_process_drop_socket(worker);
     stop_asking(worker);
     worker->suspected = false;
-    worker->state = WORKER_LEAVING;
+    worker_process_move(worker, WORKER_LEAVING);
     worker_process_describe(worker, who);
     log_info("%s is asked to finish", who);
     launch_signal(worker->pid, SIGTERM);

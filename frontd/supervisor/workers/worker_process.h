@@ -21,6 +21,7 @@ enum worker_state {
     WORKER_SERVING,
     WORKER_LEAVING, /* has got SIGTERM; its socket is gone; the timer kills it */
 };
+enum { WORKER_STATES = WORKER_LEAVING + 1 };
 
 struct worker_process {
     struct list node; /* of its pool */
@@ -34,25 +35,32 @@ struct worker_process {
     char path[WORKER_PATH_MAX]; /* of its socket, once it has one */
     uint64_t dev;               /* what was made there; ino 0: not known */
     uint64_t ino;
-    uint64_t birth;    /* of the process, for `pids` */
-    uint64_t served;   /* ms of the loop's clock: since when it serves */
-    uint64_t due;      /* ms: when the timer is */
-    pid_t pid;         /* -1: none */
-    int listener;      /* -1: none */
-    unsigned failures; /* in a row: ends soon after the start */
-    enum worker_state state;
-    uint64_t judged; /* ms: when a suspicion was last looked into */
-    bool suspected;  /* it is asked whether it lives; the timer kills it */
-    bool killed;     /* it was sent SIGKILL, with its group */
-    bool settled;    /* serves, and the shards have had time to find it */
+    uint64_t birth;          /* of the process, for `pids` */
+    uint64_t served;         /* ms of the loop's clock: since when it serves */
+    uint64_t due;            /* ms: when the timer is */
+    pid_t pid;               /* -1: none */
+    int listener;            /* -1: none */
+    unsigned failures;       /* in a row: ends soon after the start */
+    enum worker_state state; /* changes by worker_process_move() alone */
+    uint64_t judged;         /* ms: when a suspicion was last looked into */
+    bool suspected;          /* it is asked whether it lives; the timer kills it */
+    bool killed;             /* it was sent SIGKILL, with its group */
+    bool settled;            /* serves, and the shards have had time to find it */
 };
 
 /*
- * A worker without a process, waiting; worker_process_start() is next.
- * old: that it is to replace, or NULL. Returns NULL without memory.
+ * A worker without a process. state: that it begins with: WAITING, where worker_process_start() is
+ * next, or what it was under the program before. old: that it is to replace, or NULL. Returns NULL
+ * without memory.
  */
 struct worker_process *worker_process_new(
-    struct worker_pool *pool, uint32_t slot, struct worker_process *old);
+    struct worker_pool *pool, uint32_t slot, enum worker_state state, struct worker_process *old);
+
+/* Changes its state. A move that its table does not have is a bug. */
+void worker_process_move(struct worker_process *worker, enum worker_state state);
+
+/* "serving", for what is saved. */
+const char *worker_process_state_name(enum worker_state state);
 
 /* Starts a process for one that waits. What fails is logged, and it waits again or is given up. */
 void worker_process_start(struct worker_process *worker);

@@ -20,13 +20,6 @@
 
 enum { VERSION = 1 };
 
-static const char *const state_names[] = {
-    [WORKER_WAITING] = "waiting",
-    [WORKER_STARTING] = "starting",
-    [WORKER_SERVING] = "serving",
-    [WORKER_LEAVING] = "leaving",
-};
-
 static void put_output(struct json_writer *out, const struct output *output)
 {
     if (output == NULL)
@@ -39,7 +32,7 @@ static void put_output(struct json_writer *out, const struct output *output)
 static void put_worker(struct json_writer *out, const struct worker_process *worker)
 {
     json_begin(out, NULL, '{');
-    json_add_text(out, "state", state_names[worker->state]);
+    json_add_text(out, "state", worker_process_state_name(worker->state));
     json_add_number(out, "slot", worker->name.slot);
     json_add_number(out, "serial", worker->name.serial);
     json_add_number(out, "dev", worker->dev);
@@ -147,9 +140,9 @@ static bool get_flag(struct span object, const char *key)
 
 static int find_state(const char *name)
 {
-    for (size_t i = 0; i < ARRAY_LEN(state_names); i++) {
-        if (strcmp(state_names[i], name) == 0)
-            return (int)i;
+    for (int i = 0; i < WORKER_STATES; i++) {
+        if (strcmp(worker_process_state_name((enum worker_state)i), name) == 0)
+            return i;
     }
     return -1;
 }
@@ -201,10 +194,10 @@ static int restore_worker(struct worker_pool *pool, struct span object)
     pid_t pid = (pid_t)get_number(object, "pid", INT32_MAX, 0);
     if (state < 0 || slot == UINT64_MAX || (state == WORKER_WAITING) != (pid == 0))
         return 0;
-    struct worker_process *worker = worker_process_new(pool, (uint32_t)slot, NULL);
+    struct worker_process *worker = worker_process_new(
+        pool, (uint32_t)slot, (enum worker_state)state, NULL);
     if (worker == NULL)
         return -ENOMEM;
-    worker->state = (enum worker_state)state;
     worker->name.serial = (uint32_t)get_number(object, "serial", UINT32_MAX, 0);
     worker->fingerprint.command = get_number(object, "command", UINT64_MAX, 0);
     worker->fingerprint.files = get_number(object, "files", UINT64_MAX, 0);

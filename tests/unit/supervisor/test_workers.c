@@ -757,24 +757,3 @@ Test(workers, survivors_of_another_supervisor)
     run_until(gone, "the end of all");
     conf_free(conf);
 }
-
-Test(worker_process, delay)
-{
-    static const struct {
-        uint64_t first;
-        unsigned failures;
-        uint64_t delay;
-    } rows[] = {
-        {1000, 1, 1000},
-        {1000, 2, 2000},
-        {1000, 5, 16000},
-        {1000, 6, 30000},
-        {1000, UINT32_MAX, 30000},
-        {1, 3, 4},
-        {1, UINT32_MAX, 30000},
-        {60000, 1, 60000},
-        {60000, 9, 60000},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-        cr_assert_eq(worker_process_delay(rows[i].first, rows[i].failures), rows[i].delay);
-}
