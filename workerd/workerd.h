@@ -20,14 +20,35 @@
  * Built as a shared object this is a module for the program `workerd`; a program of one's own calls
  * workerd_new(), workerd_method(), workerd_listen(), workerd_run() and workerd_free() instead.
  *
- * Threads. A worker is one thread with one libuv loop. Handlers and callbacks run in that thread
- * and must not block it. Functions are called from that thread too, save those whose description
- * says "from any thread".
+ * What is where, in this order:
  *
- * Errors. A function that returns int returns 0 (or what it says), or a negative errno.
+ *     version      WORKERD_VERSION, workerd_version()
+ *     types        workerd_text, workerd_handler, workerd_conn, workerd_kind, error codes
+ *     the worker   workerd_new(), …_set_…(), …_listen…(), …_load(), …_method(), …_run(), …_stop(),
+ *                  …_handle_signals(), …_handle_sigusr2(), …_loop(), …_post(), …_on_stop()
+ *     a call       workerd_call_…(): what was asked, by which client, until when
+ *     cancelling   workerd_call_cancelled(), workerd_on_cancel()
+ *     its end      workerd_reply…(), workerd_fail…()
+ *     connections  workerd_push(), …_publish(), …_subscribe(), …_disconnect(), …_ask()
+ *     HTTP         workerd_http_…()
+ *     JSON         workerd_json_…()
+ *
+ * Threads. A worker is one thread with one libuv loop. Handlers and callbacks run in that thread
+ * and must not block it. Functions are called from that thread too, save those that say
+ * "from any thread".
+ *
+ * Errors. A function that returns int returns 0 on success, unless its description says more, and
+ * a negative errno on failure. The errors that a description names are those that it adds to this.
  *
  * Text. What comes in is given as spans of the JSON as it was sent, valid JSON in UTF-8; it is not
  * NUL-terminated. What goes out is JSON text too.
+ *
+ * Stability. The interface is what this header declares; of the library's names only those that
+ * begin with workerd_ are visible. A new PATCH version changes nothing in it. A new MINOR version
+ * adds to it, but while MAJOR is 0 it may change it too: then build modules and programs anew. From
+ * 1.0.0 on, only a new MAJOR version will change or take away what is there, and the name of the
+ * shared library changes with it. The structs that are passed here keep their size and members as
+ * long as the interface does; struct workerd and struct workerd_call are opaque.
  */
 
 #include <stdbool.h>
@@ -37,6 +58,12 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* The version of this header; that of the library is workerd_version(). */
+#define WORKERD_VERSION_MAJOR 0
+#define WORKERD_VERSION_MINOR 1
+#define WORKERD_VERSION_PATCH 0
+#define WORKERD_VERSION       "0.1.0"
 
 #define WORKERD_API           __attribute__((visibility("default")))
 #define WORKERD_MODULE_EXPORT __attribute__((visibility("default")))
@@ -49,7 +76,7 @@ struct workerd;
 /* One call in progress. It ends with exactly one workerd_reply…() or workerd_fail…(). */
 struct workerd_call;
 
-/* Bytes that somebody else owns. Absent: p NULL and n 0. */
+/* Bytes that are borrowed: each function says for how long. Absent: p is NULL and n is 0. */
 struct workerd_text {
     const char *p;
     size_t n;
@@ -58,13 +85,13 @@ struct workerd_text {
 /* Handles one call, in the loop's thread. data: as given to workerd_method(). */
 typedef void (*workerd_handler)(struct workerd_call *call, void *data);
 
-/* What a module exports (see workerd_load()). */
+/* What a module exports, see workerd_load(). Returns 0, or a negative errno to refuse the start. */
 WORKERD_MODULE_EXPORT int workerd_module_init(struct workerd *worker);
 
 /*
  * A client connection that stays (section 9): `id`, as the front called `front` knows it, 0 where
- * there is none. It may be copied, kept for as long as one likes, and given to another worker by
- * these two numbers. `channel` is where the call came in: what is sent goes there as long as that
+ * there is none. It may be copied, kept for any time, and given to another worker by these two
+ * numbers. `channel` is where the call came in: what is sent goes there as long as that
  * is open, and else on another channel of the same front.
  */
 struct workerd_conn {
@@ -80,7 +107,7 @@ enum workerd_kind {
     WORKERD_BINARY, /* any bytes; a binary WebSocket message */
 };
 
-/* Called back with what was given along. */
+/* Called back in the loop's thread. data: what was given along. */
 typedef void (*workerd_callback)(void *data);
 
 /* Error codes of JSON-RPC 2.0, and the customary one for a cancelled call (section 5). */
@@ -94,7 +121,10 @@ enum {
 
 /* ---- The worker ---- */
 
-/* Makes a worker. The caller owns it and gives it back with workerd_free(). -ENOMEM. */
+/*
+ * Makes a worker. The caller owns it and gives it back with workerd_free(). Returns 0; -ENOMEM; or
+ * what libuv returns where it cannot make a loop, such as -EMFILE.
+ */
 WORKERD_API int workerd_new(struct workerd **ret_worker);
 
 /*
@@ -103,48 +133,62 @@ WORKERD_API int workerd_new(struct workerd **ret_worker);
  */
 WORKERD_API void workerd_free(struct workerd *worker);
 
-/* The library's version, such as "0.1.0". From any thread. Static text. */
+/* Returns the library's version, such as "0.1.0": static text. From any thread. */
 WORKERD_API const char *workerd_version(void);
 
-/* The name that HELLO announces (section 4); copied. Before workerd_run(). -ENOMEM. */
+/*
+ * Sets the name that HELLO announces (section 4). Before workerd_run().
+ * name: UTF-8, NUL-terminated; copied. Returns 0 or -ENOMEM.
+ */
 WORKERD_API int workerd_set_name(struct workerd *worker, const char *name);
 
 /*
- * How many calls the worker wants in progress at once over all its channels (section 4); 0: no
- * limit; 1 unless set. The front keeps to it; a call above it is still executed. Before
- * workerd_run().
+ * Sets how many calls the worker wants in progress at once over all its channels (section 4); 0
+ * means no limit, and 1 it is unless set. The front keeps to it; a call above it is still executed.
+ * Before workerd_run().
  */
 WORKERD_API void workerd_set_concurrency(struct workerd *worker, uint32_t calls);
 
 /*
- * The largest payload of a frame that is accepted, in bytes (section 2); 16 MiB unless set.
- * -EINVAL below 4,096. Before workerd_run().
+ * Sets the largest payload of a frame that is accepted, in bytes (section 2); it is 16 MiB unless
+ * set. Before workerd_run(). Returns 0, or -EINVAL for a number below 4,096.
  */
 WORKERD_API int workerd_set_max_frame(struct workerd *worker, uint32_t bytes);
 
 /*
- * Listens (section 1). A worker has one socket: -EALREADY where it has one.
+ * Listens (section 1).
  *
  * address: "unix:PATH" or "tcp://HOST:PORT" ("tcp://[::1]:7001"; port 0: any free one). The UNIX
- * socket has mode 0660 and is removed when the worker stops, if it is still the same one. A socket
- * file on which nobody answers is replaced; one in use (-EADDRINUSE), of another user (-EPERM), or
- * anything that is not a socket (-EEXIST) is left alone. -ENAMETOOLONG from 108 bytes on; -EINVAL
- * for another address; or what socket(2), bind(2), listen(2) say. Why is written to the log.
+ * socket has mode 0660 and is removed when the worker stops, if it is still the same one.
+ *
+ * Returns 0, or the reason, which is in the log too:
+ *
+ *     -EALREADY      the worker has a socket: it has one at most
+ *     -EADDRINUSE    another process listens on that path; a file that no process listens on is
+ *                    replaced
+ *     -EPERM         the socket file belongs to another user
+ *     -EEXIST        there is something else than a socket
+ *     -ENAMETOOLONG  the path has 108 bytes or more
+ *     -EINVAL        it is no address
+ *     others         what socket(2), bind(2) or listen(2) say
  */
 WORKERD_API int workerd_listen(struct workerd *worker, const char *address);
 
 /*
- * The same with a listening stream socket that is there already, as frontd and systemd pass it.
- * fd: consumed, on failure too. -EALREADY, -EINVAL for what is no listening stream socket.
+ * Listens on a stream socket that listens already, as frontd and systemd pass it.
+ * fd: consumed, on failure too. Returns 0; -EALREADY where the worker has a socket; or -EINVAL for
+ * what is no listening stream socket.
  */
 WORKERD_API int workerd_listen_fd(struct workerd *worker, int fd);
 
 /*
- * The same with the socket that was passed to this process: by the worker that it replaces (see
+ * Listens on the socket that was passed to this process: by the worker that it replaces (see
  * workerd_handle_sigusr2()), or as descriptor 3 by frontd or systemd, as sd_listen_fds(3) says
- * (LISTEN_FDS=1; LISTEN_PID ours or not set). Returns 1 where there is one, 0 where none was
- * passed; -EALREADY; -EINVAL for another number of sockets, and as workerd_listen_fd(); -EPROTO
- * where the process that it replaces is not understood. Why is written to the log.
+ * (LISTEN_FDS=1; LISTEN_PID ours or not set).
+ *
+ * Returns 1 where there is one, 0 where none was passed, or the reason, which is in the log too:
+ * -EALREADY where the worker has a socket; -EINVAL for another number of sockets, or for what is no
+ * listening stream socket; -EPROTO where the process that it replaces is not understood.
  */
 WORKERD_API int workerd_listen_passed(struct workerd *worker);
 
@@ -154,12 +198,15 @@ WORKERD_API int workerd_listen_passed(struct workerd *worker);
  *     int workerd_module_init(struct workerd *worker);
  *
  * which registers its methods and returns 0, or a negative errno. The module stays loaded until the
- * process ends. -ENOENT where it cannot be loaded, -ENOEXEC without that function, or what that
- * returned. Why is written to the log.
+ * process ends. Returns 0; -ENOENT where it cannot be loaded; -ENOEXEC where it has no such
+ * function; or what that has returned. The reason is written to the log.
  */
 WORKERD_API int workerd_load(struct workerd *worker, const char *path);
 
-/* From now on SIGTERM stops as workerd_stop() does; a second one, or SIGINT, as workerd_abort(). */
+/*
+ * From now on SIGTERM stops as workerd_stop() does; a second one, or SIGINT, as workerd_abort().
+ * Returns 0, or what libuv returns where it cannot watch a signal, such as -EMFILE.
+ */
 WORKERD_API int workerd_handle_signals(struct workerd *worker);
 
 /*
@@ -169,15 +216,16 @@ WORKERD_API int workerd_handle_signals(struct workerd *worker);
  * workerd_stop() does; when it fails, this one serves on and the log has the reason. Also from now
  * on, where NOTIFY_SOCKET is set, systemd is told of start, stop and replacement.
  *
- * argv: ends with NULL; borrowed for as long as the worker lives. Before workerd_run(). -EINVAL
- * without argv[0], -EALREADY the second time, -ENOMEM.
+ * argv: ends with NULL; borrowed for as long as the worker lives. Before workerd_run(). Returns 0;
+ * -EINVAL where argv[0] is missing; -EALREADY the second time; or what libuv returns where it
+ * cannot watch a signal.
  */
 WORKERD_API int workerd_handle_sigusr2(struct workerd *worker, char *const *argv);
 
 /*
- * Serves until the worker is stopped and every call has ended. Returns 0; -ENOTCONN without a
- * socket; -EBUSY after workerd_abort() while handlers still held calls (they must not end them any
- * more: the process should exit).
+ * Serves until the worker is stopped and every call has ended; once per worker. Returns 0 then;
+ * -ENOTCONN at once where the worker has no socket; -EBUSY after workerd_abort() while handlers
+ * still held calls, which they must not end any more: the process should exit.
  */
 WORKERD_API int workerd_run(struct workerd *worker);
 
@@ -188,20 +236,20 @@ WORKERD_API void workerd_stop(struct workerd *worker);
 WORKERD_API void workerd_abort(struct workerd *worker);
 
 /*
- * The libuv loop, for timers and other handles of one's own: close them from a callback that was
- * given to workerd_on_stop(). Borrowed.
+ * Returns the libuv loop, for timers and other handles of one's own, which are closed from a
+ * callback that was given to workerd_on_stop(). Borrowed for as long as the worker lives.
  */
 WORKERD_API struct uv_loop_s *workerd_loop(struct workerd *worker);
 
 /*
  * Has `callback` called once when all calls have ended and before the loop closes, the last one
- * given first. It closes what the module opened. -ENOMEM.
+ * given first. It closes what the module opened. Returns 0 or -ENOMEM.
  */
 WORKERD_API int workerd_on_stop(struct workerd *worker, workerd_callback callback, void *data);
 
 /*
  * Has `callback` called in the loop's thread, soon. Those posted by one thread are called in order.
- * From any thread, until workerd_run() has returned. -ENOMEM.
+ * From any thread, until workerd_run() has returned. Returns 0 or -ENOMEM.
  */
 WORKERD_API int workerd_post(struct workerd *worker, workerd_callback callback, void *data);
 
@@ -211,8 +259,8 @@ WORKERD_API int workerd_post(struct workerd *worker, workerd_callback callback, 
  *
  * pattern: an exact name, or a prefix that ends in '*' ("orders.*", "*"); copied.
  * handler: called for each call, with `data`, which is borrowed for as long as the worker lives.
- * -EINVAL for an empty pattern or a '*' inside, -EEXIST where it is registered, -ENOSPC after 256,
- * -ENOMEM.
+ * Returns 0; -EINVAL for an empty pattern, one with a '*' inside, or no handler; -EEXIST where the
+ * pattern is registered already; -ENOSPC where 256 are; or -ENOMEM.
  */
 WORKERD_API int workerd_method(
     struct workerd *worker, const char *pattern, workerd_handler handler, void *data);
@@ -223,80 +271,97 @@ WORKERD_API int workerd_method(
  * stay until the call ends. Afterwards (and where there is none) they are absent.
  */
 
-/* Has the texts of the call stay until it ends, by copying them. In the handler only. -ENOMEM. */
+/*
+ * Has the texts of the call stay until it ends, by copying them. In the handler only. Returns 0,
+ * the second time too, or -ENOMEM.
+ */
 WORKERD_API int workerd_call_keep(struct workerd_call *call);
 
-/* The worker that the call is for. From any thread. */
+/* Returns the worker that the call is for. From any thread. */
 WORKERD_API struct workerd *workerd_call_worker(const struct workerd_call *call);
 
-/* The method's name, escapes resolved. */
+/* Returns the method's name, its escapes resolved. */
 WORKERD_API struct workerd_text workerd_call_method(const struct workerd_call *call);
 
-/* The JSON value of params, an array or object; absent where there is none. */
+/* Returns the JSON value of params, an array or object; absent where there is none. */
 WORKERD_API struct workerd_text workerd_call_params(const struct workerd_call *call);
 
 /*
- * The JSON value of id: the client's, and not unique (section 5). The reply carries it without any
- * doing of the handler. It stays until the call ends, kept or not.
+ * Returns the JSON value of id: the client's, and not unique (section 5); "null" where there is
+ * none. The reply carries it by itself. It stays until the call ends, kept or not.
  */
 WORKERD_API struct workerd_text workerd_call_id(const struct workerd_call *call);
 
-/* The whole JSON-RPC request, byte for byte as the client sent it. */
+/* Returns the whole JSON-RPC request, byte for byte as the client sent it. */
 WORKERD_API struct workerd_text workerd_call_body(const struct workerd_call *call);
 
-/* The raw bytes that came along: of an HTTP request its body (section 8). */
+/* Returns the raw bytes that came along: of an HTTP request its body (section 8). */
 WORKERD_API struct workerd_text workerd_call_blob(const struct workerd_call *call);
 
-/* The context, a JSON object, or absent (section 5). */
+/* Returns the context, a JSON object, or absent (section 5). */
 WORKERD_API struct workerd_text workerd_call_meta(const struct workerd_call *call);
 
 /*
- * The client's address from the context, such as "192.0.2.7:51412", NUL-terminated.
+ * Gets the client's address from the context, such as "192.0.2.7:51412", NUL-terminated.
  * out, size: where it goes, bytes; 64 are enough for any address.
- * Returns its length, -ENOENT where the route does not ask for it, or -ENOSPC.
+ * Returns its length; -ENOENT where the route does not ask for it; or -ENOSPC where the room is too
+ * small.
  */
 WORKERD_API int workerd_call_peer(const struct workerd_call *call, char *out, size_t size);
 
 /*
- * A header of the client's request that the route forwards (section 5), NUL-terminated.
- * name: in lower case. out, size: as above.
- * Returns its length, -ENOENT where it is not there, or -ENOSPC.
+ * Gets a header of the client's request that the route forwards (section 5), NUL-terminated.
+ * name: in lower case. out, size: where it goes, bytes.
+ * Returns its length; -ENOENT where it is not there; or -ENOSPC where it does not fit.
  */
 WORKERD_API int workerd_call_header(
     const struct workerd_call *call, const char *name, char *out, size_t size);
 
 /*
- * How much time is left until the front stops waiting, in ms (0: it is over), from the context's
- * deadline_ms; -1 where the route does not ask for it. Ask in the handler, or after
+ * Returns how many ms are left until the front stops waiting, from the context's deadline_ms: 0
+ * when it is over, -1 where the route does not ask for it. In the handler, or after
  * workerd_call_keep().
  */
 WORKERD_API int64_t workerd_call_deadline(const struct workerd_call *call);
 
-/* The call id on its channel (section 2): increasing and unique there. From any thread. */
+/* Returns the call's number, increasing and unique on its channel (section 2). From any thread. */
 WORKERD_API uint64_t workerd_call_number(const struct workerd_call *call);
 
-/* The client connection that asked, id 0 where it does not stay (section 9). From any thread. */
+/*
+ * Returns the client's connection that the call came on; its id is 0 where it does not stay
+ * (section 9). From any thread.
+ */
 WORKERD_API struct workerd_conn workerd_call_conn(const struct workerd_call *call);
 
-/* A notification: ends like any other call, but nothing is sent (section 5). From any thread. */
+/*
+ * Returns whether it is a notification: it ends like any other call, but nothing is sent (section
+ * 5). From any thread.
+ */
 WORKERD_API bool workerd_call_is_notification(const struct workerd_call *call);
 
-/* The front may have given this call to another worker before (section 3). From any thread. */
+/*
+ * Returns whether the front may have given this call to another worker before (section 3). From any
+ * thread.
+ */
 WORKERD_API bool workerd_call_is_retry(const struct workerd_call *call);
 
-/* The blob came as a binary WebSocket message (sections 3 and 9). From any thread. */
+/*
+ * Returns whether the blob came as a binary WebSocket message (sections 3 and 9). From any thread.
+ */
 WORKERD_API bool workerd_call_is_binary(const struct workerd_call *call);
 
-/* A pointer of the handler's own, for calls that are answered later; NULL at first. */
+/* Sets a pointer of the handler's own, for calls that are answered later. */
 WORKERD_API void workerd_call_set_data(struct workerd_call *call, void *data);
+
+/* Returns that pointer; NULL where none was set. */
 WORKERD_API void *workerd_call_data(const struct workerd_call *call);
 
 /* ---- Cancelling (section 5) ---- */
 
 /*
- * Nobody waits for the answer any more: the client has gone, its deadline has passed, or the
- * channel has closed (that of a notification only if the front said no GOAWAY). The call must still
- * end; whatever it ends with, -32800 is sent. From any thread.
+ * Returns whether the answer is not waited for any more: the client has gone, its deadline has
+ * passed, or the channel has closed (for a notification, only if the front said no GOAWAY). The
+ * call must still end; whatever it ends with, -32800 is sent. From any thread.
  */
 WORKERD_API bool workerd_call_cancelled(const struct workerd_call *call);
 
@@ -310,8 +375,8 @@ WORKERD_API void workerd_on_cancel(
 /* ---- Ending a call ----
  *
  * Each of these consumes the call, now or later, and whatever happens to its channel. They cannot
- * fail: a reply over the front's max_frame becomes error -32603, and a channel for whose output
- * there is no memory is closed. Of a notification nothing is sent.
+ * fail: a reply over the front's max_frame becomes error -32603, and where there is no memory for
+ * the output, the channel is closed. Of a notification nothing is sent.
  */
 
 /* Ends the call with a result. result, n: a JSON text, bytes; copied. */
@@ -331,7 +396,7 @@ WORKERD_API void workerd_fail(
 /*
  * The same from any thread (or from the loop's). What is given is copied before they return.
  * The handler that hands a call to a thread calls workerd_call_keep() first if that thread reads
- * its texts. -ENOMEM: nothing has happened, and the call is still the caller's to end.
+ * its texts. They return 0, or -ENOMEM: then the call is still the caller's to end.
  */
 WORKERD_API int workerd_reply_from_thread(
     struct workerd_call *call, const char *result, size_t n, const void *blob, size_t blob_n);
@@ -355,8 +420,8 @@ WORKERD_API int workerd_fail_from_thread(
  * workerd_call_conn() of each is the connection.
  *
  * What goes out is sent by the functions below. Sent about one connection they take effect in the
- * order sent, the reply to its call included: a client whose call is answered after
- * workerd_subscribe() gets what is published once it has the answer. What is published to one front
+ * order sent, the reply to its call included: where a call is answered after workerd_subscribe(),
+ * the client gets what is published once it has the answer. What is published to one front
  * without `after` arrives in the order sent too. Where a front reloads, its channels end and others
  * begin, and the order stays, unless the front does not close a channel that it leaves for a second
  * (section 7). What is given is copied.
@@ -365,7 +430,7 @@ WORKERD_API int workerd_fail_from_thread(
  * of that thread's calls (workerd_reply_from_thread() included); what it then cannot send is lost,
  * and the log says so.
  *
- * They return 0: it is on its way. To a client that has gone it is dropped by the front. Or:
+ * They return 0 when it is on its way; for a client that has gone the front drops it. Or:
  *
  *     -ENOTCONN  no channel is open, or none of the connection's front
  *     -EINVAL    conn.id is 0; a topic that is empty, over 255 bytes or not UTF-8; an empty JSON
@@ -373,10 +438,10 @@ WORKERD_API int workerd_fail_from_thread(
  *     -EMSGSIZE  over the front's max_frame
  *     -ENOBUFS   4 MiB wait for a front that does not read (2 MiB, for other threads): nothing was
  *                sent; try again later, or drop it
- *     -ENOMEM
+ *     -ENOMEM    there is no memory: in the loop's thread, the channel is closed
  */
 
-/* Sends one message to one client. data, n: bytes (PUSH). */
+/* Sends one message to one client (PUSH). data, n: what it is, in bytes; copied. */
 WORKERD_API int workerd_push(struct workerd *worker, struct workerd_conn conn,
     enum workerd_kind kind, const void *data, size_t n);
 
@@ -398,7 +463,7 @@ WORKERD_API int workerd_publish(struct workerd *worker, const struct workerd_con
 WORKERD_API int workerd_subscribe(
     struct workerd *worker, struct workerd_conn conn, const char *topic);
 
-/* Ends that. topic: NULL for all of them (UNSUBSCRIBE). */
+/* Ends what workerd_subscribe() began (UNSUBSCRIBE). topic: NULL for all topics of the client. */
 WORKERD_API int workerd_unsubscribe(
     struct workerd *worker, struct workerd_conn conn, const char *topic);
 
@@ -423,8 +488,9 @@ typedef void (*workerd_answer)(struct workerd_text response, void *data);
  * loop's thread. A handler that waits for it does so by ending its call in `answered`.
  *
  * method: UTF-8, NUL-terminated. params, n: a JSON array or object, or NULL and 0; copied, not
- * checked. timeout_ms: how long at most. answered: called unless this function fails; `data` is
- * borrowed until then. Fails as workerd_push() does; -ESHUTDOWN where the worker stops.
+ * checked. timeout_ms: how long it waits at most. answered: called unless this function fails;
+ * `data` is borrowed until then. Returns 0; -ESHUTDOWN where the worker stops; or the errors of
+ * workerd_push().
  */
 WORKERD_API int workerd_ask(struct workerd *worker, struct workerd_conn conn, const char *method,
     const char *params, size_t n, uint64_t timeout_ms, workerd_answer answered, void *data);
@@ -440,6 +506,7 @@ struct workerd_http {
     struct workerd_text query; /* without its '?' */
 };
 
+/* A header of a response. */
 struct workerd_header {
     const char *name;  /* lower case, NUL-terminated */
     const char *value; /* NUL-terminated */
@@ -447,14 +514,15 @@ struct workerd_header {
 
 /*
  * Reads an HTTP request. The texts have their escapes resolved and are valid as those of the call
- * are. In the handler only, or after workerd_call_keep(). -EINVAL where the params have no string
- * `method` and `path`; -ENOMEM.
+ * are. In the handler only, or after workerd_call_keep(). Returns 0; -EINVAL where the params have
+ * no strings `method` and `path`; or -ENOMEM.
  */
 WORKERD_API int workerd_http_read(struct workerd_call *call, struct workerd_http *ret_request);
 
 /*
- * The first header of that name, NUL-terminated. name: in lower case. out, size: where it goes.
- * Returns its length, -ENOENT where it is not there, or -ENOSPC.
+ * Gets the first header of that name, NUL-terminated.
+ * name: in lower case. out, size: where it goes, bytes.
+ * Returns its length; -ENOENT where it is not there; or -ENOSPC where it does not fit.
  */
 WORKERD_API int workerd_http_header(
     const struct workerd_call *call, const char *name, char *out, size_t size);
@@ -471,31 +539,36 @@ WORKERD_API void workerd_http_reply(struct workerd_call *call, unsigned status,
  * The texts are values that came with a call, or parts of them. From any thread.
  */
 
-/* The value of an object's member; absent where there is none, or the text is no object. */
+/* Returns the value of a member; absent where there is none, or the text is no object. */
 WORKERD_API struct workerd_text workerd_json_member(struct workerd_text object, const char *key);
 
 /*
- * The elements of an array, one after the other. at: 0 at first, and then as it was left.
- * False after the last one, or where the text is no array.
+ * Gets the elements of an array, one after the other. at: 0 at first, and then as it was left.
+ * Returns false after the last one, or where the text is no array.
  */
 WORKERD_API bool workerd_json_next(
     struct workerd_text array, size_t *at, struct workerd_text *ret_value);
 
-/* A number without fraction and exponent. -EINVAL for anything else, -ERANGE beyond 64 bits. */
+/*
+ * Reads a number without fraction and exponent. Returns 0; -EINVAL for anything else; or -ERANGE
+ * where it is beyond 64 bits.
+ */
 WORKERD_API int workerd_json_integer(struct workerd_text value, int64_t *ret_integer);
 
-/* Any number. -EINVAL for anything else, -ERANGE where it is too large. */
+/* Reads any number. Returns 0; -EINVAL for anything else; or -ERANGE where it is too large. */
 WORKERD_API int workerd_json_double(struct workerd_text value, double *ret_number);
 
 /*
- * A string, escapes resolved, NUL-terminated. size: bytes at `out`; value.n of them are enough.
- * Returns its length (it may have NULs inside), -EINVAL for what is no string, or -ENOSPC.
+ * Reads a string, its escapes resolved, NUL-terminated. size: bytes at `out`; value.n are enough.
+ * Returns its length (it may have NULs inside); -EINVAL for what is no string; -ENOSPC where it
+ * does not fit; or -ENOMEM, with less room only.
  */
 WORKERD_API int workerd_json_string(struct workerd_text value, char *out, size_t size);
 
 /*
  * Writes text as a JSON string, quotes included; bytes that are not UTF-8 become U+FFFD. size:
- * bytes at `out`; n * 6 + 2 are enough. Returns its length, or -ENOSPC.
+ * bytes at `out`; n * 6 + 2 are enough. Returns its length; -ENOSPC where it does not fit; or
+ * -ENOMEM, with less room only.
  */
 WORKERD_API int64_t workerd_json_quote(const char *text, size_t n, char *out, size_t size);
 
