@@ -61,7 +61,8 @@ static int get_text(struct span member, char *out, size_t size)
     return r == -ENOMEM ? r : 0;
 }
 
-/* Appends a member of a text, its key with quotes and what stands around it. Returns 0 or -ENOMEM.
+/*
+ * Appends a member of a text, its key with quotes and what stands around it. Returns 0 or -ENOMEM.
  */
 static int put_text(struct buf *out, const char *key, const char *text)
 {

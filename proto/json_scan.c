@@ -87,7 +87,8 @@ static int hex_digit(char c)
     return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
 }
 
-/* Surrogates need not come in pairs: the grammar of section 7 allows it, section 8.2 warns of it.
+/*
+ * Surrogates need not come in pairs: the grammar of section 7 allows it, section 8.2 warns of it.
  */
 static const char *skip_escape(const char *p, const char *end)
 {

@@ -22,7 +22,8 @@ static inline const char *json_scan_white(const char *p, const char *end)
     return p;
 }
 
-/* Scans one value, which begins at `p` itself. depth: arrays and objects that it already stands in.
+/*
+ * Scans one value, which begins at `p` itself. depth: arrays and objects that it already stands in.
  */
 const char *json_scan_value(const char *p, const char *end, unsigned depth);
 

@@ -15,16 +15,16 @@ enum {
 /* Results besides 0; positive, for the direct caller. */
 enum {
     JSONRPC_E_PARSE = 1, /* not RFC 8259 JSON, or nested too deep: -32700 */
-    JSONRPC_E_INVALID =
-        2, /* JSON, but no JSON-RPC 2.0 request or response, or an empty batch: -32600 */
+    /* JSON, but no JSON-RPC 2.0 request or response, or an empty batch: -32600 */
+    JSONRPC_E_INVALID = 2,
     JSONRPC_E_BATCH = 3, /* more members than there is room for */
 };
 
 enum jsonrpc_kind {
     JSONRPC_CALL,    /* has an id (null included) */
     JSONRPC_NOTIFY,  /* has none */
-    JSONRPC_INVALID, /* a member that is no valid request; `id` is set where a usable one was found
-                      */
+    JSONRPC_INVALID, /* a member that is no valid request; `id` is set where a usable one
+                      * was found */
     /* What has `result` or `error` and no method, or null as that: an answer to a request that went
      * the other way. It has no answer of its own, whatever is wrong with it. */
     JSONRPC_RESPONSE,

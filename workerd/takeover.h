@@ -5,9 +5,11 @@
  * other (replace.h is the other side), over a SOCK_SEQPACKET pair of which this one was given one
  * end:
  *
- *   old → new  OFFER  the listening socket, and whose its file is; sent before the new one is
- * started new → old  READY  modules are loaded, the loop turns; it does not accept yet old → new GO
- * the old one accepts no more: what waits in the accept queue is the new one's
+ *     old → new  OFFER  the listening socket, and whose its file is; sent before the new one is
+ *                       started
+ *     new → old  READY  modules are loaded, the loop turns; it does not accept yet
+ *     old → new  GO     the old one accepts no more: what waits in the accept queue is the new
+ *                       one's
  *
  * Until GO the old one may kill the new one at any moment and nobody notices.
  */
@@ -21,11 +23,12 @@ struct workerd;
 
 enum {
     TAKEOVER_FD = 3, /* where a successor has its end of the pair */
-    TAKEOVER_VERSION =
-        1, /* of the messages: another one is refused, and the old process serves on */
+    /* Of the messages: another one is refused, and the old process serves on. */
+    TAKEOVER_VERSION = 1,
 };
 
-/* The environment variable that tells a process that it is a successor: its value is TAKEOVER_FD.
+/*
+ * The environment variable that tells a process that it is a successor: its value is TAKEOVER_FD.
  */
 #define TAKEOVER_VARIABLE "WORKERD_TAKEOVER"
 

@@ -54,7 +54,8 @@ static void check_origins(struct checker *checker, const char *parent,
     route->norigins = route->origins == NULL ? 0 : raw->origins_count;
 }
 
-/* Where nothing is said, what no preflight guards is refused; a WebSocket is open to all, as ever.
+/*
+ * Where nothing is said, what no preflight guards is refused; a WebSocket is open to all, as ever.
  */
 static void check_cross_site(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, struct conf_route *route)

@@ -49,7 +49,8 @@ char *checker_copy_lower(struct checker *checker, const char *text);
 /* The n texts, in lower case or as they are; where memory ends, some of them are NULL. */
 char **checker_copy_texts(struct checker *checker, char **texts, unsigned n, bool lower);
 
-/* Each reads the text of a value, or takes the fallback where it is NULL. `key` is for complaints.
+/*
+ * Each reads the text of a value, or takes the fallback where it is NULL. `key` is for complaints.
  */
 void checker_duration(struct checker *checker, const char *key, const char *text, uint64_t fallback,
     uint64_t *ret_ms);

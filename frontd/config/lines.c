@@ -49,7 +49,8 @@ static void add_line(struct reader *reader, unsigned line)
     lines->lines[lines->count++] = (struct conf_line){.path = path, .line = line};
 }
 
-/* The path of a key in the mapping at `parent_len`, or, without a key, of an entry of a sequence.
+/*
+ * The path of a key in the mapping at `parent_len`, or, without a key, of an entry of a sequence.
  */
 static void set_path(struct reader *reader, size_t parent_len, const char *key, unsigned index)
 {

@@ -23,7 +23,8 @@ struct conf_lines {
 void conf_lines_read(struct conf_lines *lines, const char *text, size_t n);
 void conf_lines_deinit(struct conf_lines *lines);
 
-/* The line of a path, or 0 where it does not stand in the text; of its second place, for `twice`.
+/*
+ * The line of a path, or 0 where it does not stand in the text; of its second place, for `twice`.
  */
 unsigned conf_lines_find(const struct conf_lines *lines, const char *path, bool twice);
 

@@ -21,7 +21,8 @@ const char *conf_value_origin(const char *text);
 /* A token as of RFC 9110 section 5.6.2. */
 const char *conf_value_token(const char *text);
 
-/* The name of a realm: letters, digits, '_' and '-', 1 to 32 of them. *ret_id: see struct
+/*
+ * The name of a realm: letters, digits, '_' and '-', 1 to 32 of them. *ret_id: see struct
  * conf_pool.
  */
 const char *conf_value_realm(const char *text, uint64_t *ret_id);

@@ -42,8 +42,8 @@ struct generation {
     uint64_t number; /* counts up */
     struct conf *conf;
     int conf_fd;  /* its text, for the shards */
-    int share_fd; /* shared with the generations before and after, where they understand each other
-                   */
+    int share_fd; /* shared with the generations before and after, where they understand
+                   * each other */
     struct share *share;
     struct shard_process *processes;
     uint32_t nprocesses;
@@ -107,7 +107,8 @@ bool generation_alive(const struct generation *generation);
 /* Whether all shards are ready. */
 bool generation_ready(const struct generation *generation);
 
-/* Lets go of everything; no process may be left. It is freed when libuv is done with its handles.
+/*
+ * Lets go of everything; no process may be left. It is freed when libuv is done with its handles.
  */
 void generation_close(struct generation *generation);
 

@@ -27,7 +27,8 @@ struct paths {
  */
 void paths_find(struct paths *paths, const char *argv0, const char *conf);
 
-/* Goes to the working directory, which is another one if a link was switched. Returns 0 or -errno.
+/*
+ * Goes to the working directory, which is another one if a link was switched. Returns 0 or -errno.
  */
 int paths_enter(const struct paths *paths);
 

@@ -63,7 +63,8 @@ struct record {
  */
 int record_parse(const char *text, size_t n, struct record **ret_record);
 
-/* Reads run_dir/supervisor.json. The same, -ENOENT where there is none, or what folder_read() says.
+/*
+ * Reads run_dir/supervisor.json. The same, -ENOENT where there is none, or what folder_read() says.
  */
 int record_read(int run_dir, struct record **ret_record);
 

@@ -26,7 +26,8 @@ bool process_stat(pid_t pid, struct process_stat *ret_stat)
     ssize_t n = read(fd, text, sizeof(text) - 1);
     close(fd);
     text[MAX(n, 0)] = '\0';
-    /* The second field is the program's name in brackets, with any bytes in it; birth is field 22.
+    /*
+     * The second field is the program's name in brackets, with any bytes in it; birth is field 22.
      */
     const char *name = strchr(text, '(');
     const char *rest = strrchr(text, ')');

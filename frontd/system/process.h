@@ -35,7 +35,8 @@ struct process_mark {
 /* Of a process that exists; pidfd: borrowed, -1: one is opened for it. */
 struct process_mark process_mark(pid_t pid, int pidfd);
 
-/* Whether the process of that pidfd is the one that had the mark. A mark without anything is none.
+/*
+ * Whether the process of that pidfd is the one that had the mark. A mark without anything is none.
  */
 bool process_is(const struct process_mark *mark, pid_t pid, int pidfd);
 

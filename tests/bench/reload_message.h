@@ -1,6 +1,7 @@
 #pragma once
 
-/* The calls and the messages of `scripts/bench reload`, the same for every server and its clients.
+/*
+ * The calls and the messages of `scripts/bench reload`, the same for every server and its clients.
  */
 
 #include <inttypes.h>
@@ -11,9 +12,8 @@
 #include <time.h>
 
 #define RELOAD_SUBSCRIBE "reload.subscribe" /* {"topic":n} */
-#define RELOAD_PUBLISH                                                                             \
-    "reload.publish" /* {"rate":n,"topics":n}; how many were published so far                      \
-                      */
+/* {"rate":n,"topics":n}; how many were published so far */
+#define RELOAD_PUBLISH "reload.publish"
 
 enum {
     RELOAD_TOPICS_MAX = 10000,

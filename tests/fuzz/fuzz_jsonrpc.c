@@ -100,7 +100,8 @@ static struct count count_keys(struct span object, struct span name)
     return count;
 }
 
-/* Whether two parsers could read two things: none of these is there twice or in another spelling.
+/*
+ * Whether two parsers could read two things: none of these is there twice or in another spelling.
  */
 static bool is_doubtful(struct span object, const struct span *names, size_t n)
 {

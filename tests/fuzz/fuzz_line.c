@@ -1,4 +1,5 @@
-/* The input is what one client of framed TCP sends, read in both framings and with several limits.
+/*
+ * The input is what one client of framed TCP sends, read in both framings and with several limits.
  */
 
 #include <string.h>
@@ -36,7 +37,8 @@ static void begin(struct outcome *outcome, size_t size)
     CHECK(outcome->events != NULL);
 }
 
-/* What is kept and what is added are a copy that ends where the part ends, so that ASan sees more.
+/*
+ * What is kept and what is added are a copy that ends where the part ends, so that ASan sees more.
  */
 static void feed_parts(struct outcome *outcome, enum framing framing, const uint8_t *data,
     size_t size, uint32_t limit, size_t first, size_t step)

@@ -27,7 +27,8 @@ static void put_span(struct span span)
         fwrite(span.p, 1, span.n, stdout);
 }
 
-/* Line ends and tabs are white space wherever they stand in JSON; here they end the line or value.
+/*
+ * Line ends and tabs are white space wherever they stand in JSON; here they end the line or value.
  */
 static void put_value(struct span value)
 {

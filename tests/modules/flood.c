@@ -87,7 +87,8 @@ static void join(struct workerd_call *call, void *data)
     workerd_reply(call, "true", 4);
 }
 
-/* flood.start: {"thread": whether another thread than the loop's sends}; pushes go to this client.
+/*
+ * flood.start: {"thread": whether another thread than the loop's sends}; pushes go to this client.
  */
 static void start(struct workerd_call *call, void *data)
 {

@@ -14,7 +14,8 @@ int demo_chat_init(struct workerd *worker);
 extern const char demo_page[];
 extern const size_t demo_page_size;
 
-/* One of the params: by name in an object, by its place in an array; absent where it is not there.
+/*
+ * One of the params: by name in an object, by its place in an array; absent where it is not there.
  */
 struct workerd_text demo_param(const struct workerd_call *call, const char *name, size_t place);
 

@@ -96,7 +96,8 @@ void stream_flush(struct stream *stream);
  */
 void stream_fail(struct stream *stream, const char *why);
 
-/* At the end of a turn, for one that is dirty: writes what has gathered, or says that it is broken.
+/*
+ * At the end of a turn, for one that is dirty: writes what has gathered, or says that it is broken.
  */
 void stream_end_turn(struct stream *stream);
 
@@ -117,7 +118,8 @@ uint64_t stream_due(const struct stream *stream);
 /* One of ctx->busy_streams: carries out more of the frames that have been read. work: units. */
 void stream_go_on(struct stream *stream, uint64_t work);
 
-/* Whether there are frames to carry out before more is read: what the peer says is not heard yet.
+/*
+ * Whether there are frames to carry out before more is read: what the peer says is not heard yet.
  */
 static inline bool stream_occupied(const struct stream *stream)
 {

@@ -53,7 +53,8 @@ struct restored_messages {
 /* What a message costs besides its bytes: its block's head and rounding, its place in a queue. */
 enum { MESSAGE_OVERHEAD = 64 };
 
-/* What waits, in bytes, as limits count it: so that very many small messages are not for nothing.
+/*
+ * What waits, in bytes, as limits count it: so that very many small messages are not for nothing.
  */
 static inline size_t message_queue_cost(const struct message_queue *queue)
 {

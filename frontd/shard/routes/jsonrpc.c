@@ -128,7 +128,8 @@ static void fail(struct request *request, enum rpc_error error, struct span id, 
     request_error(request, error, id);
 }
 
-/* A client can make it happen with every message: it is counted, and the log has a line at times.
+/*
+ * A client can make it happen with every message: it is counted, and the log has a line at times.
  */
 static void drop_response(const struct request *request, const char *why)
 {

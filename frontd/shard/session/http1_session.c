@@ -114,7 +114,8 @@ static size_t take(
     while (n > 0 && client->session == SESSION_HTTP1 && client_takes(client)) {
         struct http1_result result = http1_feed(&codec->http1, p, n, &config, &head_scratch);
         if (result.event == HTTP1_ERROR) {
-            /* A HEAD that goes wrong before its head is complete has no body in its answer either.
+            /*
+             * A HEAD that goes wrong before its head is complete has no body in its answer either.
              */
             bool is_head = codec->http1.phase == HTTP1_PHASE_HEAD &&
                            head_scratch.http.method == HTTP_HEAD;

@@ -72,9 +72,7 @@ struct call_spec {
 /* What pools are given: the calls are told by ctx->call_ops. */
 extern const struct job_ops call_job_ops;
 
-/*
- * Starts a call. It may end from within. Returns 0, or -ENOMEM where there is no call at all.
- */
+/* Starts a call. It may end from within. Returns 0, or -ENOMEM where there is no call at all. */
 int call_start(struct ctx *ctx, const struct call_spec *spec);
 
 /* Nobody waits for it any more: it leaves its list, and its ops are not called. */
@@ -87,7 +85,8 @@ void call_cancel(struct call *call);
 enum rpc_error call_read_answer(
     const struct outcome *outcome, struct jsonrpc_response *ret_response);
 
-/* That line, for an answer that cannot be relayed for another reason. why: what it is, static text.
+/*
+ * That line, for an answer that cannot be relayed for another reason. why: what it is, static text.
  */
 void call_log_bad_answer(const struct outcome *outcome, const char *why);
 

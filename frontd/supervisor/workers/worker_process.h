@@ -1,6 +1,7 @@
 #pragma once
 
-/* One worker that frontd runs: a slot of its pool, with a socket, and a process that serves on it.
+/*
+ * One worker that frontd runs: a slot of its pool, with a socket, and a process that serves on it.
  */
 
 #include <uv.h>

@@ -3,7 +3,8 @@
 
 #include "frontd/codec/http1_head.h"
 
-/* A head is parsed here as a copy on the heap that ends where the input ends: ASan sees the rest.
+/*
+ * A head is parsed here as a copy on the heap that ends where the input ends: ASan sees the rest.
  */
 
 static const struct http1_limits roomy = {.head_bytes = 65536, .fields = HTTP_FIELDS_MAX};

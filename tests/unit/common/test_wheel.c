@@ -49,7 +49,8 @@ static void check_next(void)
         cr_assert_eq(wheel_armed(&timers[i].timer), timers[i].at != UINT64_MAX);
 }
 
-/* Everything that is due comes, once, and nothing that is not; those of different times in order.
+/*
+ * Everything that is due comes, once, and nothing that is not; those of different times in order.
  */
 static void expire(uint64_t now)
 {

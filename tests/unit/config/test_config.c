@@ -314,7 +314,8 @@ Test(conf, realms)
     conf_free(conf);
 }
 
-/* Each allocation fails in its turn: it is said, and nothing leaks (LeakSanitizer sees libyaml's).
+/*
+ * Each allocation fails in its turn: it is said, and nothing leaks (LeakSanitizer sees libyaml's).
  */
 Test(conf, without_memory)
 {

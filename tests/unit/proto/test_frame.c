@@ -48,7 +48,8 @@ static void check_frame(const struct vector *vector, const struct frame *frame, 
     check_part(vector, "blob", frame->blob);
 }
 
-/* Every shorter piece of the bytes wants more, until the 32 bytes are there that say what is wrong.
+/*
+ * Every shorter piece of the bytes wants more, until the 32 bytes are there that say what is wrong.
  */
 static void check_pieces(const char *bytes, size_t n, uint32_t max_frame, int result, size_t used)
 {

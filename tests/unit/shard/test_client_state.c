@@ -535,7 +535,8 @@ Test(client_save, other_configs)
     }
 }
 
-/* Of `frame` and `line` the kernel keeps the interval of signs of life, as options of the socket.
+/*
+ * Of `frame` and `line` the kernel keeps the interval of signs of life, as options of the socket.
  */
 Test(client_save, keep_alive)
 {

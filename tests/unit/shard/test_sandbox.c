@@ -26,7 +26,8 @@ enum { WORKS = 0, REFUSED = EPERM, ENDS = -1 };
 
 #define A(pointer) ((long)(intptr_t)(pointer))
 
-/* A system call with its arguments, and what becomes of it: WORKS, ENDS the process, or an errno.
+/*
+ * A system call with its arguments, and what becomes of it: WORKS, ENDS the process, or an errno.
  */
 struct row {
     const char *what;

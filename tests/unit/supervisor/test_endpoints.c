@@ -339,7 +339,8 @@ static int renew_conf(const char *letters)
     return r;
 }
 
-/* Whoever dials the path reaches the new socket; what waited in the queue of the old one is there.
+/*
+ * Whoever dials the path reaches the new socket; what waited in the queue of the old one is there.
  */
 Test(listen, a_path_that_is_gone_is_bound_again)
 {

@@ -38,6 +38,7 @@ static inline uint64_t vectors_number(const struct vector *vector, const char *k
     return strtoull(vectors_get(vector, key), NULL, 0);
 }
 
-/* Bytes from hex digits; the caller frees them. Allocated exactly, so that ASan sees a byte more.
+/*
+ * Bytes from hex digits; the caller frees them. Allocated exactly, so that ASan sees a byte more.
  */
 char *vectors_bytes(const char *hex, size_t *ret_n);
