@@ -6,30 +6,27 @@
 #include "workerd/workerd.h"
 
 struct method {
-    struct method *next; /* of the same bucket, or the next shorter prefix */
     workerd_handler handler;
     void *data;
-    char *pattern; /* as registered */
-    size_t n;      /* bytes to compare: without the '*' */
-    bool prefix;
 };
-
-enum { METHODS_BUCKETS = 64 };
 
 /* Zeroed is empty. */
 struct methods {
-    struct method *buckets[METHODS_BUCKETS];
-    struct method *prefixes; /* longest first */
+    struct method_entry *exact;    /* hash table */
+    struct method_entry *prefixes; /* list, the longest first */
     size_t count;
 };
 
 /* As workerd_method(). */
 int methods_add(struct methods *methods, const char *pattern, workerd_handler handler, void *data);
 
-/* The method that takes `name`, or NULL. */
+/* Returns the method that takes `name`, or NULL. */
 const struct method *methods_find(const struct methods *methods, struct span name);
 
-/* Fills `out`, which has room for methods->count, with the patterns; borrowed. */
+/*
+ * Fills `out`, which has room for methods->count, with the patterns as they were registered;
+ * borrowed until methods_deinit().
+ */
 void methods_patterns(const struct methods *methods, char **out);
 
 void methods_deinit(struct methods *methods);
