@@ -2,12 +2,10 @@
 
 /* One accepted connection: a shard of a front (protocol section 1). */
 
-#include <uv.h>
-
-#include "common/buf.h"
 #include "common/idmap.h"
 #include "common/list.h"
 #include "proto/frame.h"
+#include "workerd/framed.h"
 
 struct workerd;
 
@@ -19,34 +17,27 @@ enum channel_state {
 };
 
 struct channel {
-    uv_poll_t poll;
+    struct framed framed;
     struct list node;     /* worker->channels */
     struct list dirty;    /* worker->dirty */
     struct list of_front; /* front->channels */
     struct front *front;  /* NULL unless the channel is open */
     struct workerd *worker;
     uint64_t serial; /* never the same twice in this process */
-    int fd;
-    int events; /* what the poll waits for */
     enum channel_state state;
     bool going;       /* GOAWAY was sent or came: ends when its calls have ended */
-    bool ended;       /* the front has closed, at least its side: what waits is still written */
     bool goaway_sent; /* calls above last_call are the front's to give to others (section 7) */
-    bool paused;      /* does not read: too much waits to be written */
-    bool full;        /* nothing is taken for it that is no answer: too much waits to be written */
     bool pinged;      /* PING sent, and nothing heard since */
     uint32_t shard;
     uint32_t peer_max_frame; /* bytes: what the front announced */
     uint64_t last_call;      /* highest call taken */
     uint64_t told;           /* ms: when the front said GOAWAY; 0: it has not */
     uint64_t heard;          /* ms: when something came last, or it was accepted */
-    uint64_t since;          /* ms: when the PING, or the last byte, was sent; or EOF came */
-    struct buf in;           /* what has come and is not dispatched: an incomplete frame, mostly */
-    struct buf out;       /* what is to be written; while lingering, what another channel is to */
-    struct idmap pending; /* calls that are not answered yet, by number */
-    struct list calls;    /* the same, in order */
-    size_t ncalls;        /* the same, and the one whose handler runs */
-    size_t nnotes;        /* those in the list that are notifications */
+    uint64_t since;          /* ms: when the PING or our end was sent, or the front ended */
+    struct idmap pending;    /* calls that are not answered yet, by number */
+    struct list calls;       /* the same, in order */
+    size_t ncalls;           /* the same, and the one whose handler runs */
+    size_t nnotes;           /* those in the list that are notifications */
 };
 
 /* Takes a connected descriptor (consumed). Returns 0 or -errno. */
