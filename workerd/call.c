@@ -5,7 +5,6 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
-#include "workerd/ask.h"
 #include "workerd/front.h"
 #include "workerd/worker.h"
 
@@ -121,7 +120,7 @@ static bool is_response(struct span method)
 
 static void run(struct workerd_call *call)
 {
-    if (is_note(call) && UNLIKELY(is_response(call->method)) && ask_answered(call))
+    if (is_note(call) && UNLIKELY(is_response(call->method)) && call->worker->ops->answered(call))
         return;
     const struct method *method = methods_find(&call->worker->methods, call->method);
     if (UNLIKELY(method == NULL)) {

@@ -256,7 +256,7 @@ static void on_channel_ended(struct framed *framed)
     }
     log_info("shard %u: the front closed the channel, %zu calls in progress", channel->shard,
         channel->ncalls);
-    worker_run_posts(worker); /* other threads were told that it would be sent */
+    posts_run(&worker->posts); /* other threads were told that it would be sent */
     if (channel->state == CHANNEL_CLOSED)
         return;
     framed->ended = true;
@@ -283,7 +283,8 @@ static void on_heard(struct framed *framed)
 
 static void on_frame(struct framed *framed, const struct frame *frame)
 {
-    channel_dispatch(channel_of(framed), frame);
+    struct channel *channel = channel_of(framed);
+    channel->worker->ops->frame(channel, frame);
 }
 
 static void on_touched(struct framed *framed)

@@ -71,6 +71,3 @@ bool channel_has_room(struct channel *channel);
 
 /* Ends a channel whose front breaks the protocol (sections 2 and 7). */
 void channel_fail(struct channel *channel, const char *reason);
-
-/* dispatch.c: acts on one frame; what it points to is borrowed. */
-void channel_dispatch(struct channel *channel, const struct frame *frame);

@@ -1,4 +1,4 @@
-/* What a frame from the front means (protocol sections 3 to 5, 7 and 10). */
+#include "workerd/dispatch.h"
 
 #include <string.h>
 
@@ -110,7 +110,7 @@ static void on_goaway(struct channel *channel, const struct frame *frame)
     channel_touch(channel);
 }
 
-void channel_dispatch(struct channel *channel, const struct frame *frame)
+void dispatch_frame(struct channel *channel, const struct frame *frame)
 {
     uint8_t type = frame->head.type;
     if (LIKELY(type == FRAME_REQUEST && channel->state == CHANNEL_OPEN)) {

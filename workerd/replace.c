@@ -35,7 +35,6 @@
 #include "common/fdpass.h"
 #include "common/log.h"
 #include "common/notify.h"
-#include "workerd/takeover.h"
 #include "workerd/worker.h"
 
 enum {
@@ -143,7 +142,7 @@ static void hand_over(struct workerd *worker)
     if (worker->notify)
         notify_send("MAINPID=%d\nREADY=1\nSTATUS=\n", replace->process.pid);
     hang_up(replace);
-    worker_stop(worker, "replaced");
+    worker->ops->stop(worker, "replaced");
 }
 
 static void on_pair(uv_poll_t *poll, int status, int events)
@@ -152,7 +151,7 @@ static void on_pair(uv_poll_t *poll, int status, int events)
     struct replace *replace = &worker->replace;
     struct takeover_message message;
     (void)events;
-    int r = status < 0 ? 0 : takeover_read(replace->fd, &message, NULL);
+    int r = status < 0 ? 0 : handover_read(replace->fd, &message, NULL);
     if (r == -EAGAIN)
         return;
     if (r == TAKEOVER_READY && replace->state == REPLACE_STARTED) {
@@ -297,7 +296,7 @@ void replace_asked(struct workerd *worker)
         log_info("SIGUSR2 is ignored: this program does not handle it");
     } else if (worker->state != WORKER_RUNNING) {
         log_info("SIGUSR2 is ignored: this process is stopping");
-    } else if (replace->state != REPLACE_NONE || takeover_pending(worker)) {
+    } else if (replace->state != REPLACE_NONE || takeover_pending(&worker->takeover)) {
         replace->again = true;
         log_info("SIGUSR2 is remembered: a replacement is under way");
     } else if (!is_followed(worker)) {
@@ -332,15 +331,10 @@ int replace_init(struct workerd *worker, char *const *argv)
     return uv_signal_start(&replace->signal, on_signal, SIGUSR2);
 }
 
-bool replace_pending(const struct workerd *worker)
-{
-    return worker->replace.state == REPLACE_STARTED || worker->replace.state == REPLACE_GIVEN_UP;
-}
-
 void replace_cancel(struct workerd *worker, bool at_once)
 {
     struct replace *replace = &worker->replace;
-    if (!replace_pending(worker))
+    if (!replace_pending(&worker->replace))
         return;
     if (replace->state == REPLACE_STARTED)
         log_info("process %d, the successor, is ended: it is not to serve", replace->process.pid);

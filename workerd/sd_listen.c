@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "workerd/takeover.h"
 #include "workerd/worker.h"
 
 enum {

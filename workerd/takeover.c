@@ -22,32 +22,9 @@
 
 #include "common/fdpass.h"
 #include "common/log.h"
+#include "workerd/listener.h"
 #include "workerd/replace.h"
 #include "workerd/worker.h"
-
-int takeover_read(int pair, struct takeover_message *ret_message, int *ret_fd)
-{
-    struct takeover_message message;
-    int fds[FDPASS_FDS_MAX];
-    size_t nfds = 0;
-    ssize_t n = fdpass_receive(pair, &message, sizeof(message), fds, &nfds);
-    if (n == -EAGAIN)
-        return -EAGAIN;
-    if (n == 0 || n == -ECONNRESET)
-        return 0;
-    size_t wanted = ret_fd != NULL ? 1 : 0;
-    if (n != (ssize_t)sizeof(message) || message.version != TAKEOVER_VERSION || nfds != wanted ||
-        message.kind < TAKEOVER_OFFER || message.kind > TAKEOVER_GO ||
-        memchr(message.path, '\0', sizeof(message.path)) == NULL) {
-        if (n > 0)
-            fdpass_close(fds, nfds);
-        return -EPROTO;
-    }
-    if (ret_fd != NULL)
-        *ret_fd = fds[0];
-    *ret_message = message;
-    return (int)message.kind;
-}
 
 /* Whether descriptor 3 is a pair that our parent has made for us. */
 static bool is_from_parent(void)
@@ -78,7 +55,7 @@ int takeover_begin(struct workerd *worker)
     }
     if (fcntl(TAKEOVER_FD, F_SETFD, FD_CLOEXEC) < 0)
         return -errno;
-    if (takeover_read(TAKEOVER_FD, &offer, &fd) != TAKEOVER_OFFER) {
+    if (handover_read(TAKEOVER_FD, &offer, &fd) != TAKEOVER_OFFER) {
         log_error("what the process that is to be replaced says is not understood");
         close(TAKEOVER_FD);
         return -EPROTO;
@@ -98,11 +75,6 @@ int takeover_begin(struct workerd *worker)
     return 1;
 }
 
-bool takeover_pending(const struct workerd *worker)
-{
-    return worker->takeover.fd >= 0;
-}
-
 /* No more is said: closes our end. */
 static void hang_up(struct takeover *takeover)
 {
@@ -117,7 +89,7 @@ static void take_over(struct workerd *worker)
 {
     worker->takeover.serves = true;
     worker->socket.owns_path = worker->takeover.owns_path;
-    int r = worker_accept(worker);
+    int r = listener_start(worker);
     if (r < 0) {
         log_error("cannot accept channels: %s", strerror(-r));
         workerd_stop(worker);
@@ -143,7 +115,7 @@ static void on_pair(uv_poll_t *poll, int status, int events)
     struct workerd *worker = container_of(poll, struct workerd, takeover.poll);
     struct takeover_message message;
     (void)events;
-    int r = status < 0 ? 0 : takeover_read(worker->takeover.fd, &message, NULL);
+    int r = status < 0 ? 0 : handover_read(worker->takeover.fd, &message, NULL);
     if (r == -EAGAIN)
         return;
     if (r == 0) {
@@ -177,10 +149,10 @@ int takeover_ready(struct workerd *worker)
 void takeover_settle(struct workerd *worker)
 {
     struct takeover_message message;
-    if (!takeover_pending(worker))
+    if (!takeover_pending(&worker->takeover))
         return;
     if (!worker->takeover.serves &&
-        takeover_read(worker->takeover.fd, &message, NULL) == TAKEOVER_GO)
+        handover_read(worker->takeover.fd, &message, NULL) == TAKEOVER_GO)
         worker->socket.owns_path = worker->takeover.owns_path;
     hang_up(&worker->takeover);
 }

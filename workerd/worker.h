@@ -8,11 +8,11 @@
 #include "common/buf.h"
 #include "common/list.h"
 #include "common/slab.h"
-#include "workerd/ask.h"
+#include "workerd/asks.h"
+#include "workerd/handover.h"
 #include "workerd/methods.h"
-#include "workerd/replace.h"
+#include "workerd/posts.h"
 #include "workerd/socket.h"
-#include "workerd/takeover.h"
 #include "workerd/workerd.h"
 
 enum {
@@ -30,19 +30,38 @@ struct worker_times {
 
 enum worker_state { WORKER_RUNNING, WORKER_STOPPING, WORKER_FINISHED };
 
+struct channel;
+struct frame;
+
+/* What stands above the worker's parts and is called from them; serve.c fills it. */
+struct worker_ops {
+    /* A frame has come on a channel (dispatch.h). */
+    void (*frame)(struct channel *channel, const struct frame *frame);
+
+    /* A client's Response has come; returns whether it is for a request of ours (ask.h). */
+    bool (*answered)(struct workerd_call *call);
+
+    /* The time of worker_due() has come. now: ms of uv_now(). */
+    void (*due)(struct workerd *worker, uint64_t now);
+
+    /* Stops as workerd_stop() does; reason: what GOAWAY says. From the loop's thread. */
+    void (*stop)(struct workerd *worker, const char *reason);
+};
+
 struct workerd {
+    const struct worker_ops *ops;
     uv_loop_t loop;
     uv_check_t check;     /* writes out what one turn made ready, after polling … */
     uv_prepare_t prepare; /* … and before it, for what timers made */
     uv_timer_t timer;     /* the next thing that is due on any channel */
     uv_timer_t accept_timer;
-    uv_async_t async; /* posts from other threads */
+    struct posts posts; /* of other threads */
     uv_poll_t listen_poll;
     uv_signal_t signals[2];
     bool listen_open;
     bool signals_open;
     bool aborted;
-    bool passed;            /* the socket was made by whoever started this process */
+    bool passed;            /* the socket was made by the process that started this one */
     bool notify;            /* the service manager is told what becomes of this process */
     atomic_bool stop_asked; /* by any thread */
     enum worker_state state;
@@ -73,23 +92,13 @@ struct workerd {
     atomic_uint nfull;           /* … and those of them for which too much waits (push.c) */
     atomic_size_t late;          /* bytes that other threads have given and the loop has not sent */
     size_t lost; /* messages of other threads for which there was no channel or room */
-
-    uv_mutex_t posts_lock; /* guards the next two */
-    struct post *posts;    /* oldest first */
-    struct post **posts_tail;
 };
 
 /* Arms the timer for a channel's `due` (ms of uv_now()) unless it fires before that. */
 void worker_due(struct workerd *worker, uint64_t due);
 
-/* Runs what other threads have posted until now. */
-void worker_run_posts(struct workerd *worker);
-
-/* Begins to accept channels. Returns 0 or -errno. */
-int worker_accept(struct workerd *worker);
-
-/* Stops as workerd_stop() does; reason: what GOAWAY says. From the loop's thread. */
-void worker_stop(struct workerd *worker, const char *reason);
-
 /* Finishes if the worker is to stop and nothing is left to do. */
 void worker_maybe_finish(struct workerd *worker);
+
+/* Calls what workerd_on_stop() has registered, the last one first. */
+void worker_run_hooks(struct workerd *worker);
