@@ -59,7 +59,9 @@ int workerd_ask(struct workerd *worker, struct workerd_conn conn, const char *me
     return 0;
 }
 
-/* The number in an id of ours. */
+/*
+ * Reads the number from the id of a Response. Returns false where the id is none that we have made.
+ */
 static bool read_number(const struct asks *asks, struct span id, uint64_t *ret_number)
 {
     char text[64];
@@ -84,7 +86,7 @@ bool ask_answered(struct workerd_call *call)
         !read_number(asks, jsonrpc_member(response, SPAN("id")), &number))
         return false;
     struct ask *ask = asks_find(asks, number);
-    /* Another client may send anything. */
+    /* The id alone does not do: another client may send any. */
     if (ask != NULL && ask->conn.id == call->conn.id && ask->conn.front == call->conn.front)
         asks_answer(asks, ask, call_text(response));
     workerd_reply(call, "null", 4);

@@ -44,7 +44,7 @@ uint64_t asks_tick(struct asks *asks, uint64_t now)
     return UINT64_MAX;
 }
 
-/* Most have the same time, so that its place is at the end or near it. */
+/* Most requests wait equally long, so that the place of a new one is at the end or near it. */
 void asks_add(struct asks *asks, struct ask *ask)
 {
     struct list *after = asks->by_due.prev;

@@ -22,7 +22,7 @@ struct ask {
 struct asks {
     struct idmap pending; /* by number */
     struct list by_due;   /* the same, the next that is due in front */
-    uint64_t last;        /* number */
+    uint64_t last;        /* of the request that was sent last */
     char token[ASK_TOKEN_SIZE];
 };
 

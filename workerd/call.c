@@ -47,7 +47,7 @@ void call_end(struct workerd_call *call)
         call_free(call);
 }
 
-/* An answer that comes later still needs the id, when the bytes that it was read from are gone. */
+/* Copies the id, which the answer needs: the bytes that it was read from are gone by then. */
 static int keep_id(struct workerd_call *call)
 {
     char *to = call->id_bytes;
@@ -67,7 +67,7 @@ static void forget_texts(struct workerd_call *call)
     call->method = call->params = call->meta = call->body = call->blob = none;
 }
 
-/* Tells the handler, once; it may end the call. */
+/* Cancels a call: its handler is told once, and may end the call. */
 static void cancel(struct workerd_call *call)
 {
     atomic_store(&call->cancelled, true);
@@ -77,7 +77,7 @@ static void cancel(struct workerd_call *call)
         callback(call->on_cancel_data);
 }
 
-/* The handler has returned and the call goes on. */
+/* The handler has returned without ending the call: it waits in the lists until that is done. */
 static void make_pending(struct workerd_call *call)
 {
     struct channel *channel = call->channel;
@@ -158,7 +158,7 @@ void call_begin(struct channel *channel, const struct frame *frame)
     int r = jsonrpc_scan(frame->body.p, frame->body.n, &request, 1, &count, &batch);
     call->id = r != JSONRPC_E_BATCH && request.id.n > 0 ? request.id : SPAN("null");
     if (UNLIKELY(r != 0 || batch || request.kind > JSONRPC_NOTIFY)) {
-        /* The front checks what it sends (section 5), so this is a front of another kind. */
+        /* frontd checks what it sends (section 5), but there may be fronts of other kinds. */
         workerd_fail(call, r == JSONRPC_E_PARSE ? -32700 : WORKERD_INVALID_REQUEST,
             r == JSONRPC_E_PARSE ? "parse error" : "invalid request", NULL, 0);
     } else {
@@ -185,7 +185,9 @@ void call_cancel(struct channel *channel, uint64_t number)
 
 void call_orphan_all(struct channel *channel)
 {
-    /* A callback may end any call, this one or others: so the first one again and again. */
+    /*
+     * A callback may end any call, this one or others: no pointer into the list is kept meanwhile.
+     */
     while (!list_empty(&channel->calls)) {
         struct workerd_call *call = list_first(&channel->calls, struct workerd_call, link);
         idmap_remove(&channel->pending, &call->node);
@@ -194,8 +196,10 @@ void call_orphan_all(struct channel *channel)
         channel->ncalls--;
         channel->nnotes -= is_note(call);
         call->channel = NULL;
-        /* A front that goes in good order waits for what it wants answered; the rest is still
-         * wanted. */
+        /*
+         * After a GOAWAY the front has waited for the answers that it wants; notifications are
+         * still wanted, and are not cancelled.
+         */
         if (!is_note(call) || !channel->going)
             cancel(call);
     }
@@ -225,7 +229,7 @@ int workerd_call_keep(struct workerd_call *call)
     CHECK(call->running);
     if (call->kept != NULL)
         return 0;
-    /* meta, body and blob lie one behind the other (section 2). */
+    /* One copy for all: meta, body and blob lie one behind the other (section 2). */
     const char *from = call->meta.p;
     size_t n = call->meta.n + call->body.n + call->blob.n;
     char *copy = mem_get(n, &call->kept_size);

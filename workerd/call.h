@@ -17,7 +17,7 @@ enum {
 struct workerd_call {
     struct idmap_node node;  /* channel->pending; its id is the call's number */
     struct list link;        /* channel->calls, or worker->orphans */
-    struct channel *channel; /* NULL once that is gone */
+    struct channel *channel; /* NULL once it has closed */
     struct workerd *worker;
     struct workerd_conn conn;
     uint64_t came; /* ms: what deadline_ms counts from */
@@ -35,7 +35,7 @@ struct workerd_call {
     struct span meta;
     struct span body;
     struct span blob;
-    char *kept; /* copy of the payload, or NULL */
+    char *kept; /* copy of the payload: workerd_call_keep(); or NULL */
     size_t kept_size;
     char *unescaped; /* a method that had escapes, or NULL */
     size_t unescaped_size;
@@ -58,8 +58,8 @@ void call_begin(struct channel *channel, const struct frame *frame);
 void call_cancel(struct channel *channel, uint64_t number);
 
 /*
- * The channel goes: its calls live on until their handlers end them. They are cancelled, but for
- * notifications where the channel goes in good order.
+ * Takes all calls from a channel that closes: they live on until their handlers end them, and are
+ * cancelled, except for notifications where one side said GOAWAY.
  */
 void call_orphan_all(struct channel *channel);
 

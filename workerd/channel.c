@@ -53,7 +53,10 @@ static bool holds(const struct channel *channel)
     return channel->state == CHANNEL_LINGER && channel->front != NULL;
 }
 
-/* Gives what was held to the channel that is now the usual one; `id`: of the front. */
+/*
+ * Gives what a channel has held to the one that is the usual one of its front now. id: of the
+ * front.
+ */
 static void hand_over(struct workerd *worker, uint64_t id, const struct buf *held)
 {
     struct front *front = front_find(worker, id);
@@ -127,7 +130,7 @@ static void on_channel_failed(struct framed *framed, enum framed_failure what, i
     channel_close(channel);
 }
 
-/* Returns false when the channel is closed. */
+/* Writes what can be written. Returns false when that failed, and the channel is closed. */
 static bool write_out(struct channel *channel)
 {
     int r = framed_write(&channel->framed);
@@ -137,9 +140,9 @@ static bool write_out(struct channel *channel)
 }
 
 /*
- * Whether what is pushed in the meantime would have nowhere to go: the front reads on until we
- * close, and its next shards dial us, but we have not heard of them yet. Where it stops for good
- * none does, so this has a limit.
+ * Whether a channel has to stay because what is pushed would have no other one to go on. The front
+ * reloads: it has said GOAWAY and reads on until we close, and the channels of its new shards are
+ * not open yet. A front that stops opens none, so this has a limit.
  */
 static bool awaits_other(const struct channel *channel)
 {
@@ -149,8 +152,9 @@ static bool awaits_other(const struct channel *channel)
 }
 
 /*
- * A front that goes does not wait for notifications, nor do we, since what their handlers send can
- * go on another channel. When we go there will be none.
+ * Whether a channel that goes away has nothing left to do. Notifications in progress do not keep it
+ * where it is the front that goes: it does not wait for them, and what their handlers send can go
+ * on another channel. Where this worker goes, there will be none.
  */
 static bool may_end(const struct channel *channel)
 {
@@ -193,7 +197,7 @@ char *channel_frame(struct channel *channel, const struct frame_head *head)
 
 bool channel_has_room(struct channel *channel)
 {
-    /* A failure is seen to at the end of the turn: the channel is not closed in here. */
+    /* Where writing fails, the channel is closed at the end of the turn, not in here. */
     struct framed *framed = &channel->framed;
     return buf_len(&framed->out) <= FRAMED_OUT_MAX ||
            (!holds(channel) && framed_write(framed) == 0 &&
@@ -227,7 +231,7 @@ void channel_fail(struct channel *channel, const char *reason)
     channel_go(channel, reason);
     if (channel->state == CHANNEL_CLOSED)
         return;
-    /* Nothing that was asked here is answered any more: what came before cannot be trusted. */
+    /* Calls are not answered any more: what came before the violation cannot be trusted either. */
     call_orphan_all(channel);
     if (channel->state != CHANNEL_CLOSED && write_out(channel))
         buf_deinit(&channel->framed.out);
@@ -245,7 +249,7 @@ static void on_no_frame(struct framed *framed, int error, const char *p, size_t 
     channel_fail(channel, guess != NULL ? guess : frame_error_text(error));
 }
 
-/* The front has closed, or only its own direction; then it reads on, and what waits is for it. */
+/* The front has closed the channel, or its own direction only: then it still reads what waits. */
 static void on_channel_ended(struct framed *framed)
 {
     struct channel *channel = channel_of(framed);
@@ -264,7 +268,7 @@ static void on_channel_ended(struct framed *framed)
     call_orphan_all(channel);
     if (channel->state == CHANNEL_CLOSED)
         return;
-    channel->going = true; /* others are better for what comes now */
+    channel->going = true; /* what is pushed now goes on other channels */
     framed->paused = false;
     buf_deinit(&framed->in);
     channel_touch(channel);
@@ -302,7 +306,9 @@ static const struct framed_ops channel_framed_ops = {
     .closed = on_channel_closed,
 };
 
-/* Protocol section 10: PING after silence, and an end to it when nothing comes after that. */
+/*
+ * Protocol section 10: a PING is sent after silence, and the channel closed if nothing comes then.
+ */
 static uint64_t tick_open(struct channel *channel, uint64_t now)
 {
     const struct worker_times *times = &channel->worker->times;

@@ -1,6 +1,6 @@
 #pragma once
 
-/* One accepted connection: a shard of a front (protocol section 1). */
+/* A channel: one accepted connection, which comes from a shard of a front (protocol section 1). */
 
 #include "common/idmap.h"
 #include "common/list.h"
@@ -12,7 +12,7 @@ struct workerd;
 enum channel_state {
     CHANNEL_HELLO,  /* nothing heard yet */
     CHANNEL_OPEN,   /* calls come */
-    CHANNEL_LINGER, /* all said; waits until the front has closed, see holds() */
+    CHANNEL_LINGER, /* our direction is closed; the end of the front's is waited for, see holds() */
     CHANNEL_CLOSED,
 };
 
@@ -36,14 +36,14 @@ struct channel {
     uint64_t since;          /* ms: when the PING or our end was sent, or the front ended */
     struct idmap pending;    /* calls that are not answered yet, by number */
     struct list calls;       /* the same, in order */
-    size_t ncalls;           /* the same, and the one whose handler runs */
+    size_t ncalls;           /* the same, with that of the handler that runs */
     size_t nnotes;           /* those in the list that are notifications */
 };
 
 /* Takes a connected descriptor (consumed). Returns 0 or -errno. */
 int channel_open(struct workerd *worker, int fd);
 
-/* Closes at once; its calls are cancelled and go on without it. */
+/* Closes a channel at once; its calls are cancelled and go on without it. */
 void channel_close(struct channel *channel);
 
 /* Says GOAWAY, takes nothing new, and closes when its calls have ended (protocol section 7). */
@@ -52,22 +52,29 @@ void channel_go(struct channel *channel, const char *reason);
 /* Something is to be written, or the last call has ended: seen to at the end of the turn. */
 void channel_touch(struct channel *channel);
 
-/* Writes what waits, and goes on to whatever that makes possible. */
+/* Writes what waits; then reads on where reading was paused, or closes where it was waited for. */
 void channel_flush(struct channel *channel);
 
-/* Sees to what is due. Returns when it is to be called next, in ms. */
+/*
+ * Does what is due by now: timeouts, PING. Returns when it is to be called next, in ms; UINT64_MAX:
+ * not at all.
+ */
 uint64_t channel_tick(struct channel *channel, uint64_t now);
 
 /*
- * Room for one frame with a payload of head->length, whose header is written; NULL when there is no
- * memory, and then the channel is closed. What it points to is to be filled at once.
+ * Writes the header of a frame, and returns room for its payload of head->length bytes, which is to
+ * be filled at once; or NULL when there is no memory, and then the channel is closed.
  */
 char *channel_frame(struct channel *channel, const struct frame_head *head);
 
 /*
- * Whether there is room for what is no answer; writes first what can be written where there is not.
+ * Whether there is room for a frame that is no answer. Where there is none, it writes first what
+ * can be written.
  */
 bool channel_has_room(struct channel *channel);
 
-/* Ends a channel whose front breaks the protocol (sections 2 and 7). */
+/*
+ * Ends a channel because its front breaks the protocol (sections 2 and 7). reason: what GOAWAY
+ * says.
+ */
 void channel_fail(struct channel *channel, const char *reason);

@@ -58,14 +58,14 @@ static void on_hello(struct channel *channel, const struct frame *frame)
 static void on_request(struct channel *channel, const struct frame *frame)
 {
     uint64_t number = frame->head.call;
-    /* Section 7: what comes after our GOAWAY was given to another worker by then. */
+    /* Section 7: a call that comes after our GOAWAY is given to another worker by the front. */
     if (channel->goaway_sent && number > channel->last_call)
         return;
     if (UNLIKELY(frame->head.flags & FRAME_F_MORE)) {
         channel_fail(channel, "a stream, which this worker did not announce");
         return;
     }
-    /* Of a notification there is no answer to mistake for another, so it may have number 0. */
+    /* A notification may have number 0: no answer to it could be mistaken for another. */
     if (channel->pending.count > 0 && !(frame->head.flags & FRAME_F_NOTIFY) &&
         UNLIKELY(idmap_find(&channel->pending, number) != NULL)) {
         channel_fail(channel, "call id in use");
@@ -76,7 +76,7 @@ static void on_request(struct channel *channel, const struct frame *frame)
     call_begin(channel, frame);
 }
 
-/* Wrong by itself (protocol section 11): where the next frame begins is known. */
+/* Drops a frame that is wrong by itself (protocol section 11): where the next begins is known. */
 static void drop(const struct channel *channel, const struct frame *frame, const char *what)
 {
     log_warning(

@@ -80,7 +80,7 @@ int framed_append(struct framed *framed, const struct buf *frames)
     return r;
 }
 
-/* Puts bytes aside until there is more, or room for the answers. Returns 0 or -ENOMEM. */
+/* Puts bytes aside until a frame is complete, or reading goes on. Returns 0 or -ENOMEM. */
 static int put_aside(struct framed *framed, const char *p, size_t n)
 {
     int r = buf_append(&framed->in, p, n);

@@ -34,7 +34,7 @@ struct framed_ops {
     /* Bytes that are no frame. error: FRAME_E_…; p, n: where it should begin, or NULL and 0. */
     void (*no_frame)(struct framed *framed, int error, const char *p, size_t n);
 
-    /* Bytes have come, whatever they are. */
+    /* Bytes have come: the front is alive. */
     void (*heard)(struct framed *framed);
 
     /* The front has closed its direction. */
@@ -43,7 +43,7 @@ struct framed_ops {
     /* The connection is of no use any more: it is to be closed. error: -errno. */
     void (*failed)(struct framed *framed, enum framed_failure what, int error);
 
-    /* It can be written to again, or waits for that with reading paused: see to it this turn. */
+    /* It can be written to again, or reading was paused: framed_write() is wanted in this turn. */
     void (*touched)(struct framed *framed);
 
     /* framed_close() is done: the memory may be freed. */
@@ -78,7 +78,7 @@ void framed_stop(struct framed *framed);
 /* Ends our direction; what is read until the front ends its own is thrown away. */
 void framed_shut(struct framed *framed);
 
-/* Has it wait for what its state calls for; after each change of that. */
+/* Has libuv wait for what is wanted now: called after `paused`, `ended` or `out` have changed. */
 void framed_wait(struct framed *framed);
 
 /* Takes frames again after a pause: first those that are here already. */
@@ -91,15 +91,15 @@ void framed_resume(struct framed *framed);
 int framed_write(struct framed *framed);
 
 /*
- * Room for one frame with a payload of head->length, whose header is written; NULL when there is no
- * memory. What it points to is to be filled at once.
+ * Writes the header of a frame, and returns room for its payload of head->length bytes, which is to
+ * be filled at once; or NULL when there is no memory.
  */
 char *framed_frame(struct framed *framed, const struct frame_head *head);
 
 /* Adds frames that are encoded already: bytes. Returns 0 or -ENOMEM. */
 int framed_append(struct framed *framed, const struct buf *frames);
 
-/* Whether too much waits for more than answers: other threads see how many connections are full. */
+/* Says whether too much waits for more than answers. Other threads see how many connections do. */
 void framed_set_full(struct framed *framed, bool full);
 
 /* Whether less than half of what may wait does. */

@@ -5,7 +5,7 @@
 #include "common/alloc.h"
 #include "workerd/worker.h"
 
-/* FNV-1a. Fronts are trusted, and few: nobody looks for two instances that collide. */
+/* FNV-1a: fronts are trusted and few, so that a collision need not be feared. */
 uint64_t front_id(const char *instance)
 {
     uint64_t hash = 14695981039346656037U;

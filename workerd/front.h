@@ -11,30 +11,30 @@
 struct front {
     struct list node;      /* worker->fronts */
     struct list channels;  /* open ones, oldest first */
-    struct channel *usual; /* where goes what no call decides; NULL: not chosen yet */
+    struct channel *usual; /* where frames go that belong to no call; NULL: not chosen yet */
     uint64_t id;           /* front_id() of its `instance` (section 4); never 0 */
-    bool pushed;           /* it has been sent what is no answer */
+    bool pushed;           /* frames that are no answers were sent to it */
 };
 
-/* The id of a front by its `instance`. */
+/* Returns the id of a front by its `instance`. */
 uint64_t front_id(const char *instance);
 
 /*
- * A channel is open: it joins the front of that instance, and those of its channels that wait for
- * one like it need not any longer. Returns 0 or -ENOMEM.
+ * Adds a channel that is open now to the front of that instance. Channels of that front that wait
+ * for another one look again whether they may close. Returns 0 or -ENOMEM.
  */
 int front_join(struct channel *channel, const char *instance);
 
-/* The channel is not open any more; does nothing where it has left already. */
+/* Takes a channel that is not open any more from its front; does nothing the second time. */
 void front_leave(struct channel *channel);
 
-/* The front with that id, or NULL. */
+/* Returns the front with that id, or NULL. */
 struct front *front_find(const struct workerd *worker, uint64_t id);
 
 /*
- * The channel with that serial number if it is one of the front's; else the usual one, which stays
- * the same until it has closed, since between two channels there is no order. A new one is the
- * oldest that does not go away, or where all do the oldest; NULL where none is open.
+ * Returns the channel with that serial number if it is one of the front's; else the usual one,
+ * which stays the same until it has closed, since between two channels there is no order. A new
+ * usual one is the oldest that does not go away; where all do, the oldest. NULL where none is open.
  */
 struct channel *front_channel(struct front *front, uint64_t serial);
 

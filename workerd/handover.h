@@ -31,14 +31,14 @@ enum {
 
 enum takeover_kind { TAKEOVER_OFFER = 1, TAKEOVER_READY, TAKEOVER_GO };
 
-/* The two may be different builds: no field depends on the machine's word. */
+/* The two processes may be different builds: no field depends on the size of a word. */
 struct takeover_message {
     uint32_t version;
     uint32_t kind;
     uint64_t dev; /* OFFER: which file it is … */
     uint64_t ino;
-    uint8_t owns_path; /* OFFER: … and whether who serves removes it */
-    uint8_t notify;    /* OFFER: the service manager is told who serves */
+    uint8_t owns_path; /* OFFER: … and whether the process that serves removes it */
+    uint8_t notify;    /* OFFER: the service manager is told which process serves */
     uint8_t again;     /* GO: SIGUSR2 came meanwhile: replace yourself at once */
     uint8_t reserved;  /* 0 */
     char path[108];    /* OFFER: of the socket's file, or "" */
@@ -47,7 +47,7 @@ _Static_assert(sizeof(struct takeover_message) == 136, "a message has no holes")
 
 struct takeover {
     uv_poll_t poll;
-    int fd; /* our end of the pair; -1: we replace nobody, or do so no more */
+    int fd; /* our end of the pair; -1: this process replaces none, or has done so */
     bool polled;
     bool serves;    /* GO has come */
     bool owns_path; /* with GO the file of the socket is ours */

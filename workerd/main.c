@@ -133,7 +133,7 @@ int main(int argc, char **argv)
     if (status >= 0)
         return status;
     mem_init();
-    signal(SIGPIPE, SIG_IGN); /* a log whose reader is gone must not end us */
+    signal(SIGPIPE, SIG_IGN); /* a log that is not read any more must not end the process */
     signal(SIGUSR2, SIG_IGN); /* it may come before it is handled: no reason to end */
     log_init(LOG_INFO, arguments.format, arguments.name);
     struct workerd *worker;

@@ -28,7 +28,9 @@ static struct method_entry *find_exact(const struct methods *methods, const char
     return entry;
 }
 
-/* The place in the list of prefixes before the first shorter one. Returns false where it is there.
+/*
+ * Finds the place of a prefix in the list: before the first shorter one. Returns false where it is
+ * there already.
  */
 static bool find_place(
     struct methods *methods, const char *prefix, size_t n, struct method_entry ***ret_link)

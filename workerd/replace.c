@@ -50,7 +50,7 @@ static struct workerd *worker_of(struct replace *replace)
 
 static void start(struct workerd *worker);
 
-/* No handle of the attempt that came to nothing is left. */
+/* The attempt has come to nothing, and its handles are closed. */
 static void end_attempt(struct replace *replace)
 {
     struct workerd *worker = worker_of(replace);
@@ -83,7 +83,7 @@ static void hang_up(struct replace *replace)
     replace->fd = -1;
 }
 
-/* The attempt has come to nothing, and no process of it is left. */
+/* The attempt has come to nothing, and its process has ended or was never started: cleans up. */
 static void clear(struct replace *replace)
 {
     struct workerd *worker = worker_of(replace);
@@ -138,7 +138,9 @@ static void hand_over(struct workerd *worker)
     replace->state = REPLACE_DONE;
     worker->socket.owns_path = false;
     log_info("process %d serves from now on", replace->process.pid);
-    /* From us, since by default systemd listens to the main process only, and that we are still. */
+    /*
+     * Sent by this process: by default systemd listens to the main process only, which it still is.
+     */
     if (worker->notify)
         notify_send("MAINPID=%d\nREADY=1\nSTATUS=\n", replace->process.pid);
     hang_up(replace);
@@ -158,7 +160,7 @@ static void on_pair(uv_poll_t *poll, int status, int events)
         hand_over(worker);
         return;
     }
-    /* It has closed its end and ends, or will be killed in time; or it is no successor at all. */
+    /* Either it has closed its end, and ends or is killed in time; or it is no successor at all. */
     uv_poll_stop(poll);
     if (r != 0 && replace->state == REPLACE_STARTED) {
         log_error("process %d does not speak as a successor does: it is killed, serving on",
@@ -183,7 +185,7 @@ static char **make_environment(void)
     return made;
 }
 
-/* Whether standard descriptor `fd` is there, and is not one of ours that has got its number. */
+/* Whether descriptor `fd` is a standard one, and not one that was opened here under its number. */
 static bool is_standard(int fd)
 {
     int flags = fcntl(fd, F_GETFD);
@@ -279,7 +281,10 @@ static void start(struct workerd *worker)
     log_info("SIGUSR2: process %d is started as the successor", replace->process.pid);
 }
 
-/* Whether whoever started this process follows to another one: it would see this one end. */
+/*
+ * Whether the program that started this process goes on with its successor. Otherwise it would see
+ * this process end, and take that for the end of the worker.
+ */
 static bool is_followed(const struct workerd *worker)
 {
     const char *systemd = getenv("SYSTEMD_EXEC_PID");
@@ -340,7 +345,9 @@ void replace_cancel(struct workerd *worker, bool at_once)
         log_info("process %d, the successor, is ended: it is not to serve", replace->process.pid);
     replace->state = REPLACE_GIVEN_UP;
     uv_process_kill(&replace->process, at_once ? SIGKILL : SIGTERM);
-    /* Not before: a successor that sees our end closed takes us for dead, and serves. */
+    /*
+     * Our end stays open until now: a successor that sees it closed takes us for dead, and serves.
+     */
     if (at_once)
         hang_up(replace);
     else

@@ -12,5 +12,5 @@ int replace_init(struct workerd *worker, char *const *argv);
 /* SIGUSR2 has come. */
 void replace_asked(struct workerd *worker);
 
-/* The worker stops: its successor is not to serve. Where `at_once`, it is not waited for. */
+/* Ends the successor, since the worker stops. at_once: with SIGKILL, and it is not waited for. */
 void replace_cancel(struct workerd *worker, bool at_once);

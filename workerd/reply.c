@@ -64,7 +64,9 @@ static int write_error(struct buf *out, int64_t code, const char *message, struc
     return r;
 }
 
-/* Whether anybody is to hear how the call ended. */
+/*
+ * Whether a response is sent: a call has one as long as its channel is open, a notification none.
+ */
 static bool is_heard(const struct workerd_call *call)
 {
     const struct channel *channel = call->channel;
@@ -80,7 +82,9 @@ static void respond_error(
         channel_close(call->channel);
     } else if (!respond(call, error_key, (struct span){buf_data(&error), buf_len(&error)},
                    (struct span){NULL, 0})) {
-        /* Even this does not fit: then without what the worker or the client chose. */
+        /*
+         * Where even the error does not fit, one is sent without texts that the worker has chosen.
+         */
         respond(call, error_key, SPAN("{\"code\":-32603,\"message\":\"reply over max_frame\"}"),
             (struct span){NULL, 0});
     }
@@ -122,7 +126,7 @@ void workerd_fail(
     call_end(call);
 }
 
-/* What another thread has to say: copied by it, said in the loop. mem_get() has no locks. */
+/* An answer of another thread: copied there, and given in the loop. mem_get() has no locks. */
 struct late_reply {
     struct workerd_call *call;
     int64_t code;

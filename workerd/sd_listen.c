@@ -1,4 +1,4 @@
-/* The socket that this process is given by whoever started it. */
+/* The socket that is passed to this process at its start. */
 
 #include <errno.h>
 #include <string.h>
@@ -38,7 +38,7 @@ int workerd_listen_passed(struct workerd *worker)
         log_error("LISTEN_FDS is %s: a worker has one socket", fds);
         return -EINVAL;
     }
-    /* Not for what we may start ourselves. */
+    /* They are not meant for processes that this one may start. */
     unsetenv("LISTEN_PID");
     unsetenv("LISTEN_FDS");
     unsetenv("LISTEN_FDNAMES");

@@ -145,7 +145,10 @@ static void close_handle(uv_handle_t *handle, void *data)
         uv_close(handle, NULL);
 }
 
-/* Closes every handle that is left, a module's forgotten ones too, and turns until they are. */
+/*
+ * Closes every handle that is left, those too that a module forgot, and turns the loop until all
+ * are.
+ */
 static void close_handles(struct workerd *worker)
 {
     uv_walk(&worker->loop, close_handle, NULL);
@@ -206,7 +209,7 @@ int workerd_handle_sigusr2(struct workerd *worker, char *const *argv)
     return replace_init(worker, argv);
 }
 
-/* So that a test of silence does not take a minute: "hello,ping,dead,linger,replace" in ms. */
+/* WORKERD_TIMES="hello,ping,dead,linger,replace" in ms, so that tests of silence take less time. */
 static void read_times(struct worker_times *times)
 {
     const char *value = getenv("WORKERD_TIMES");

@@ -24,9 +24,9 @@ enum {
 };
 
 /*
- * Of two that start at once one must win: between finding a stale file and binding anew, the other
- * must not do the same. The lock is on the folder, so that nothing is left behind.
- * Returns the descriptor that holds it, or -errno.
+ * Locks the folder of the socket. Of two workers that start at once one must win: between finding a
+ * stale file and binding anew, the other must not do the same. The lock is on the folder, so that
+ * no file is left behind. Returns the descriptor that holds it, or -errno.
  */
 static int lock_folder(const char *path)
 {
@@ -84,7 +84,10 @@ static int make_way(const struct sockaddr_un *address)
     return 0;
 }
 
-/* Who removes it may have another working directory: a successor (replace.c). */
+/*
+ * Makes the path absolute: a successor that removes the file may have another working directory
+ * (replace.c).
+ */
 static void make_absolute(char *path, size_t size)
 {
     char cwd[PATH_MAX]; /* the folder itself: a link may lead elsewhere by then */
@@ -97,7 +100,7 @@ static int bind_unix(struct socket *sock, const struct sockaddr_un *address)
     int r = make_way(address);
     if (r < 0)
         return r;
-    /* Mode 0660 from birth: no moment in which anybody may connect. */
+    /* Mode 0660 from birth: at no moment may other users connect. */
     mode_t mask = umask(0117);
     r = bind(sock->fd, (const struct sockaddr *)address, sizeof(*address));
     int error = errno;
@@ -186,7 +189,7 @@ static int bind_tcp(struct socket *sock, const struct addrinfo *info)
     return 0;
 }
 
-/* Says where it listens: port 0 has become another one. */
+/* Logs where it listens: port 0 has become another one. */
 static void log_tcp(const struct socket *sock)
 {
     struct sockaddr_storage address = {0};

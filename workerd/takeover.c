@@ -47,7 +47,7 @@ int takeover_begin(struct workerd *worker)
     const char *value = getenv(TAKEOVER_VARIABLE);
     if (value == NULL)
         return 0;
-    unsetenv(TAKEOVER_VARIABLE); /* not for what we may start ourselves */
+    unsetenv(TAKEOVER_VARIABLE); /* not meant for processes that this one may start */
     if (strcmp(value, "3") != 0 || !is_from_parent()) {
         log_error(TAKEOVER_VARIABLE " is set, but descriptor 3 is not from a process that is to be "
                                     "replaced by this one");
@@ -75,7 +75,7 @@ int takeover_begin(struct workerd *worker)
     return 1;
 }
 
-/* No more is said: closes our end. */
+/* Closes our end of the pair. */
 static void hang_up(struct takeover *takeover)
 {
     if (takeover->polled)
@@ -141,7 +141,7 @@ int takeover_ready(struct workerd *worker)
     r = uv_poll_start(&takeover->poll, UV_READABLE, on_pair);
     if (r < 0)
         return r;
-    /* Where it has died, on_pair() will see it. */
+    /* Where the old process has died, on_pair() sees it. */
     r = fdpass_send(takeover->fd, &ready, sizeof(ready), NULL, 0);
     return r == -EPIPE || r == -ECONNRESET ? 0 : r;
 }

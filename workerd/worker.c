@@ -49,7 +49,9 @@ void worker_maybe_finish(struct workerd *worker)
 
 void workerd_stop(struct workerd *worker)
 {
-    /* A post, since this may be any thread; and one that cannot fail for want of memory. */
+    /*
+     * This may be any thread: the loop is woken, without a post, which may fail for want of memory.
+     */
     atomic_store(&worker->stop_asked, true);
     uv_async_send(&worker->posts.async);
 }

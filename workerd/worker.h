@@ -53,7 +53,7 @@ struct workerd {
     uv_loop_t loop;
     uv_check_t check;     /* writes out what one turn made ready, after polling … */
     uv_prepare_t prepare; /* … and before it, for what timers made */
-    uv_timer_t timer;     /* the next thing that is due on any channel */
+    uv_timer_t timer;     /* the next thing that is due, see worker_due() */
     uv_timer_t accept_timer;
     struct posts posts; /* of other threads */
     uv_poll_t listen_poll;
@@ -73,12 +73,12 @@ struct workerd {
     struct list channels;
     struct list fronts;  /* of the open channels (front.h) */
     struct list dirty;   /* channels with something to write or to finish */
-    struct list orphans; /* calls whose channel is gone */
+    struct list orphans; /* calls without a channel: it has closed */
     size_t nchannels;
     uint64_t last_serial; /* of a channel */
     size_t ncalls;        /* in progress over all channels, orphans included */
     struct slab calls;
-    struct asks asks; /* of clients */
+    struct asks asks; /* requests to clients */
 
     char *read_buffer;
     struct methods methods;
@@ -94,7 +94,7 @@ struct workerd {
     size_t lost; /* messages of other threads for which there was no channel or room */
 };
 
-/* Arms the timer for a channel's `due` (ms of uv_now()) unless it fires before that. */
+/* Has ops->due() called at `due` (ms of uv_now()) or before. */
 void worker_due(struct workerd *worker, uint64_t due);
 
 /* Finishes if the worker is to stop and nothing is left to do. */

@@ -1,6 +1,6 @@
 /*
  * A chat, in rooms: what a worker does for clients that stay (protocol section 9). A room is a
- * topic, and nothing is kept here: who is in it is known to the fronts alone.
+ * topic, and nothing is kept here: the members of a room are known to the fronts alone.
  */
 
 #include <inttypes.h>

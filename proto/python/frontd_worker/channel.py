@@ -29,7 +29,7 @@ log = logging.getLogger("frontd_worker")
 
 
 class Channel(asyncio.Protocol):
-    """A connection from a front's shard. asyncio calls connection_made() to resume_writing()."""
+    """A connection from a front's shard. The methods from connection_made() to resume_writing() are asyncio's."""
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.loop = asyncio.get_running_loop()
@@ -173,7 +173,7 @@ class Channel(asyncio.Protocol):
                                 and not self.transport.is_closing())
 
     def push(self, frame: Frame) -> None:
-        """Send a frame that is no answer: what is not read by the front has its limit here."""
+        """Send a frame that is no answer; how much of that the front may leave unread has a limit."""
         if self.protocol.unsent + self.transport.get_write_buffer_size() > PUSH_BUFFER:
             self._flush()
         try:
@@ -206,8 +206,9 @@ class Channel(asyncio.Protocol):
         self.close_if_done()
 
     def _awaits_other(self) -> bool:
-        """Whether what is pushed meanwhile would have nowhere to go: the front reads on until we close, and
-        its next shards dial us, but none has been heard of yet. Where it stops none comes: for LINGER."""
+        """Whether the channel has to stay because what is pushed would have no other one to go on. The front
+        reloads: it has said GOAWAY and reads on until we close, and the channels of its next shards are not open
+        yet. A front that stops opens none, so this has a limit, LINGER."""
         if not self.staying or self.protocol.state is State.LEAVING:
             return False
         front = self.worker._of(self.protocol.instance)

@@ -40,8 +40,8 @@ class Connection:
         self._send(PUSH, **message_parts(message))
 
     def ask(self, method: str, params: Union[dict[str, Any], list[Any], None] = None, timeout: float = 30.0) -> Any:
-        """Send a JSON-RPC request to this client, and return its result, on routes with `responses: true` whose
-        pool takes frontd.response (section 9). In the loop's thread it is to be awaited.
+        """Send a JSON-RPC request to this client, and return its result, on routes with `responses: true`, where
+        the pool takes frontd.response (section 9). In the loop's thread it is to be awaited.
         params: dict, list or None.  timeout: seconds.  Raises RpcError with the client's error,
         asyncio.TimeoutError where no answer comes in time, and what push() does."""
         worker = self._worker
@@ -55,7 +55,7 @@ class Connection:
         self._send(SUBSCRIBE, meta=topic_meta(topic))
 
     def unsubscribe(self, topic: Optional[str] = None) -> None:
-        """End that, for all topics where none is given (UNSUBSCRIBE)."""
+        """End a subscription, where no topic is given all of this client (UNSUBSCRIBE)."""
         self._send(UNSUBSCRIBE, meta=b"" if topic is None else topic_meta(topic))
 
     def disconnect(self, code: int = 1000, reason: str = "") -> None:

@@ -41,7 +41,7 @@ def open_listener(address: str) -> Listener:
 
 
 def _inherited_socket() -> Optional[socket.socket]:
-    """Descriptor 3, as systemd and frontd pass it; the variables are not for our children."""
+    """Descriptor 3, where systemd or frontd passed it, else None; the variables are not meant for child processes."""
     count, pid = os.environ.pop("LISTEN_FDS", None), os.environ.pop("LISTEN_PID", None)
     if count is None or (pid is not None and pid != str(os.getpid())):
         return None

@@ -48,7 +48,7 @@ class Worker:
         self._waiting: collections.deque[Call] = collections.deque()  # `concurrency` has no room for them yet
         self._running = 0                        # handlers in progress, notifications' included
         self._asked: dict[tuple[Connection, str], asyncio.Future[dict[str, Any]]] = {}  # by connection and id
-        self._token = os.urandom(8).hex()        # how the ids begin of what we ask
+        self._token = os.urandom(8).hex()        # the ids of what we ask begin with it
         self._stopping = False
         self._server: Optional[asyncio.AbstractServer] = None
 
@@ -104,7 +104,7 @@ class Worker:
             if self._stopping:
                 self._leave()
             await self._stopped.wait()
-        finally:  # nothing is left to do here unless we were cancelled
+        finally:  # all is closed already, unless serve() was cancelled
             if self._server is not None:
                 self._server.close()
             for channel in self._channels:
@@ -113,8 +113,8 @@ class Worker:
             self._threads.shutdown(wait=False)
 
     def stop(self) -> None:
-        """Say GOAWAY on every channel, take no more calls, finish those taken (section 7), whose asking ends with
-        ConnectionError. Call it in the event loop; serve() returns when all is done."""
+        """Say GOAWAY on every channel, take no more calls, finish those taken (section 7); what they ask of clients
+        ends with ConnectionError. Call it in the event loop; serve() returns when all is done."""
         if not self._stopping:
             self._stopping = True
             if self._server is not None:  # else serve() does it as soon as there is one
@@ -192,7 +192,7 @@ class Worker:
     async def _ask(self, conn: Connection, method: str, params: Union[dict[str, Any], list[Any], None],
                    timeout: float) -> Any:
         if self._stopping:
-            raise ConnectionError("the worker stops")  # no front gives it anything any more
+            raise ConnectionError("the worker stops")  # after its GOAWAY no front sends it an answer
         id, more = f"{self._token}.{os.urandom(8).hex()}", {} if params is None else {"params": params}
         answer = self._asked[conn, id] = self._loop.create_future()
         try:
