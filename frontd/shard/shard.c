@@ -25,6 +25,7 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/config/file.h"
+#include "frontd/ipc/shm_clients.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/leaving.h"
 #include "frontd/shard/net/resolver.h"

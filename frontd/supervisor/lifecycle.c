@@ -15,6 +15,7 @@
 
 #include "common/log.h"
 #include "frontd/config/file.h"
+#include "frontd/ipc/shm_beats.h"
 #include "frontd/supervisor/adopt.h"
 #include "frontd/supervisor/execute.h"
 #include "frontd/supervisor/oddities.h"

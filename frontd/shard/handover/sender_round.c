@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "frontd/ipc/shm_clients.h"
 #include "frontd/shard/client/client.h"
 #include "frontd/shard/handover/sender_internal.h"
 #include "frontd/shard/mesh/mesh.h"

@@ -82,7 +82,8 @@ static struct request *add(struct client *client, const struct http1_head *head)
 static void start(struct client *client, struct span body)
 {
     struct http1_head *head = &head_scratch;
-    if (client->ctx->draining || (head->http.expect_continue && request_hopeless(client, &head->http)))
+    if (client->ctx->draining ||
+        (head->http.expect_continue && request_hopeless(client, &head->http)))
         head->keep_alive = false;
     if (!head->keep_alive)
         client->last_request = true;

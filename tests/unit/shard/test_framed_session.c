@@ -111,14 +111,14 @@ Test(framed_session, heartbeat)
 Test(framed_session, heartbeat_is_echoed_ahead)
 {
     struct talk talk = begin("frames");
-    shard.ctx.hush = true;
+    shard.ctx.requests_paused = true;
     say(&talk, SPAN(FRAME("\x25") CALL FRAME("\x25") CALL HEARTBEAT FRAME("\x25")));
     cr_expect(answered(&talk, SPAN(HEARTBEAT)));
     cr_expect(talk.client->calls == 1 && talk.client->paused);
     cr_expect_eq(buf_len(&talk.client->pending->bytes), sizeof(FRAME("\x25") CALL) - 1 + 4);
     say(&talk, SPAN(CALL HEARTBEAT)); /* read on, though no message may be started */
     cr_expect(answered(&talk, SPAN(HEARTBEAT)));
-    shard.ctx.hush = false;
+    shard.ctx.requests_paused = false;
     client_touch(talk.client);
     say(&talk, SPAN(HEARTBEAT));
     cr_expect_eq(talk.client->calls, 3u, "%u calls", talk.client->calls);

@@ -206,7 +206,7 @@ Test(jsonrpc, batch)
     struct call *second = container_of(first->node.next, struct call, node);
     cr_assert(second->job.notify);
     cr_assert(pool_abandon(&second->job));
-    call_pool_ops.delivered(&second->job);
+    call_job_ops.delivered(&second->job);
     say(&talk, SPAN(""));
     cr_expect_eq(talk.n, 0);
     shardlet_fail(first, RPC_WORKER_LOST);
@@ -227,7 +227,7 @@ Test(jsonrpc, notifications)
     cr_assert_eq(talk.n, 0);
     struct call *call = first_call(talk.client);
     cr_assert(call->job.notify && pool_abandon(&call->job));
-    call_pool_ops.delivered(&call->job);
+    call_job_ops.delivered(&call->job);
     say(&talk, SPAN(""));
     cr_expect(has(&talk, "HTTP/1.1 204"));
     talk.n = 0;

@@ -328,12 +328,12 @@ Test(transport, has_bytes_while_it_is_not_read)
     struct talk talk = begin("web", false);
     for (uint16_t kind = 0; kind < EXPECT_KINDS; kind++)
         expect_answered(&from.ctx.expect, kind, 100); /* so that calls start at once */
-    from.ctx.hush = true;
+    from.ctx.requests_paused = true;
     say(&talk, SPAN("POST /rpc HTTP/1.1\r\n" H "Content-Length: 37\r\n\r\n"
                     "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\"}" OPTIONS));
     listen_to(&talk, &from);
     cr_assert(talk.client->calls == 1 && talk.masked->nkept > 0 && !client_is_read(talk.client));
-    from.ctx.hush = false;
+    from.ctx.requests_paused = false;
     client_touch(talk.client);
     listen_to(&talk, &from);
     cr_expect(talk.masked->nkept == 0 && client_is_read(talk.client));
@@ -475,7 +475,7 @@ Test(transport, cannot_move)
     from.ctx.leaving = true;
     client_touch(talk.client);
     listen_to(&talk, &from);
-    cr_expect(list_empty(&from.ctx.quiet), "it is not offered");
+    cr_expect(list_empty(&from.ctx.idle), "it is not offered");
     from.ctx.leaving = false;
     close(talk.peer);
 }

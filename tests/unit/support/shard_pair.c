@@ -171,7 +171,6 @@ static void end_handover(unsigned side)
 static void turn(struct side *side)
 {
     struct ctx *ctx = &side->shardlet.ctx;
-    shardlet_use(&side->shardlet);
     uv_run(&ctx->loop, UV_RUN_NOWAIT);
     turn_expire(ctx);
     turn_end(ctx, side->clients);

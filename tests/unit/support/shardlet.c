@@ -145,14 +145,15 @@ void shardlet_answer(struct call *call, struct span body, struct span blob)
     static struct worker worker; /* that has answered, for the log */
     struct frame frame = {.body = body, .blob = blob};
     worker.pool = call->job.pool;
+    faults_init(&worker.faults, worker.pool->ctx, worker.pool->conf->name, "test");
     CHECK(pool_abandon(&call->job));
-    call_pool_ops.answered(&call->job, &worker, &frame);
+    call_job_ops.answered(&call->job, &worker, &frame);
 }
 
 void shardlet_fail(struct call *call, enum rpc_error error)
 {
     CHECK(pool_abandon(&call->job));
-    call_pool_ops.failed(&call->job, error);
+    call_job_ops.failed(&call->job, error);
 }
 
 void shardlet_dash_dates(char *out, size_t n)
