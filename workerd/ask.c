@@ -1,5 +1,5 @@
 /*
- * workerd_ask() pushes a request whose id is TOKEN.NUMBER: by the token, which HELLO announces, the
+ * workerd_ask() pushes a request with the id TOKEN.NUMBER: by the token, which HELLO announces, the
  * front knows which worker a Response is for, and by the number we know which request. A Response
  * comes as a call of frontd.response: ask_answered() finds the request and ends it. Without a
  * Response it is ended by its time (asks_tick()), and by the end of the worker (asks_end()), to

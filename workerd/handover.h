@@ -4,7 +4,7 @@
  * What a worker and the process that replaces it say to each other, over a SOCK_SEQPACKET pair of
  * which each has one end, and where each of the two stands (replace.h, takeover.h):
  *
- *     old → new  OFFER  the listening socket, and whose its file is; sent before the new one is
+ *     old → new  OFFER  the listening socket, and which file is its own; sent before the new one is
  *                       started
  *     new → old  READY  modules are loaded, the loop turns; it does not accept yet
  *     old → new  GO     the old one accepts no more: what waits in the accept queue is the new

@@ -10,7 +10,7 @@
  * on_exit_seen(). It closes its end, or says nothing in time: on_timer() kills it, on_exit_seen()
  * sees it end. In each case this process has never stopped accepting. When the handles are closed,
  * end_attempt() starts anew if SIGUSR2 came meanwhile. If it came and the attempt succeeds, GO
- * tells the successor, whose turn it is then.
+ * tells the successor, and it is its turn then.
  *
  * Relative paths, of the program and of modules, are to mean what they would mean if they were
  * written again: the successor starts in the folder that the working directory's name leads to now

@@ -8,8 +8,8 @@
  *
  * It fails. The OFFER is missing or not understood: the start fails, the old process sees this one
  * end and serves on. The old process gives up: it kills this one. The old process dies before GO:
- * nobody else can serve, so this one does. This one is stopped before GO: takeover_settle() closes
- * the pair, and the old process, which cannot say GO any more, serves on.
+ * no other process can serve, so this one does. This one is stopped before GO: takeover_settle()
+ * closes the pair, and the old process, which cannot say GO any more, serves on.
  */
 
 #include "workerd/takeover.h"

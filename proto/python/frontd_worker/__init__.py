@@ -20,7 +20,7 @@ The protocol is proto/PROTOCOL.md; "section" means a section there. From the bot
     listen      the socket where it listens
     worker      Worker, run()
 
-How a request goes: bytes arrive at a Channel, whose Protocol makes a Request of them; a Call is made of that
+How a request goes: bytes arrive at a Channel, its Protocol makes a Request of them; a Call is made of that
 and given to the Worker, which starts it or lets it wait while `concurrency` calls are in progress. A coroutine
 handler runs as a task, a plain function in a thread. When it ends, its channel answers, and writes all that one
 turn of the loop has made at once.
