@@ -6,7 +6,7 @@
 
 enum {
     LINE_SIZE = PATH_MAX + 512, /* a longer one is of no use here: paths are below PATH_MAX */
-    FIELDS_BEFORE = 4, /* of a line of mountinfo: ID, parent, device, root; then the point */
+    FIELDS_BEFORE = 4, /* the mount point, in a line of mountinfo: ID, parent, device, root */
 };
 
 const struct cgroup_files cgroup_self = {
@@ -15,7 +15,7 @@ const struct cgroup_files cgroup_self = {
 /* The next line that fits, without its end; longer ones are passed over. */
 static bool next_line(FILE *file, char line[LINE_SIZE])
 {
-    bool whole = true; /* what comes is the beginning of a line */
+    bool whole = true; /* the next bytes begin a line */
     while (fgets(line, LINE_SIZE, file) != NULL) {
         size_t n = strlen(line);
         bool ends = (n > 0 && line[n - 1] == '\n') || feof(file);
@@ -53,9 +53,9 @@ static void unescape(char *text)
     *to = '\0';
 }
 
-/* Of one mounted hierarchy, or a part of one. The texts are in the line. */
+/* A mount of a hierarchy, or of a part of one. The texts are in the line. */
 struct mount {
-    const char *root; /* the group that is at the point */
+    const char *root; /* the group that is mounted there */
     const char *point;
 };
 
@@ -97,7 +97,10 @@ struct walk {
     void *data;
 };
 
-/* The groups from `group` ("/a/b", below the point; "" or "/" is that itself) upwards. */
+/*
+ * Calls look() for the groups from `group` ("/a/b", below the mount point; "" or "/" is the mount
+ * point itself) upwards.
+ */
 static void climb(const struct walk *walk, const char *point, const char *group, bool version_2)
 {
     char folder[PATH_MAX];
@@ -114,7 +117,7 @@ static void climb(const struct walk *walk, const char *point, const char *group,
     }
 }
 
-/* A group's path below another one; NULL: it is not in it. */
+/* The path of a group below another one; NULL: it is not below it. */
 static const char *below(const char *group, const char *root)
 {
     size_t n = strcmp(root, "/") == 0 ? 0 : strlen(root);
@@ -123,13 +126,19 @@ static const char *below(const char *group, const char *root)
     return group + n;
 }
 
-/* Groups outside of this process's namespace have names such as "/../a": nobody sees them here. */
+/*
+ * Groups outside of this process's namespace have names such as "/../a"; their folders are not
+ * visible here.
+ */
 static bool is_outside(const char *group)
 {
     return strcmp(group, "/..") == 0 || strncmp(group, "/../", 4) == 0;
 }
 
-/* All mounts in which the group is; where mountinfo has none, the usual place. */
+/*
+ * Goes through all mounts that contain the group; where mountinfo has none, through the usual
+ * place.
+ */
 static void look_from(const struct walk *walk, const char *group, bool version_2)
 {
     char line[LINE_SIZE];

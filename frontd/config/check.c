@@ -15,7 +15,7 @@
 #include "frontd/config/value.h"
 #include "proto/frame.h"
 
-/* Keys that libcyaml lets pass since they are part of the contract. */
+/* Keys that are part of the contract, and that the schema lets pass, are refused here. */
 static void refuse_later_keys(struct checker *checker)
 {
     static const char *const top[] = {"admin"};
@@ -51,7 +51,7 @@ static void refuse_later_keys(struct checker *checker)
     }
 }
 
-/* Without the key it is set when it is known how many shards there are. */
+/* Without the key the limit is set once the number of shards is known. */
 static void check_memory(struct checker *checker, const char *text, struct conf_limits *limits)
 {
     if (text == NULL)
@@ -194,7 +194,10 @@ static void check_workers(struct checker *checker, const char *parent,
     }
 }
 
-/* Realms are told apart by a number made of the name: two names that have the same are refused. */
+/*
+ * A realm is identified by a number that is made of its name: a config with two names that have
+ * the same number is refused.
+ */
 static void check_realm(struct checker *checker, const char *parent,
     const struct conf_raw_pool *raw, const struct conf *conf, struct conf_pool *pool)
 {
@@ -328,7 +331,10 @@ static void check_top(struct checker *checker, const struct conf_raw *raw, struc
         checker, "log.format", raw->log.format, formats, ARRAY_LEN(formats));
 }
 
-/* Of all interfaces, the family that was not written is another listener's that has it by name. */
+/*
+ * A listener for all interfaces, of both families, leaves the family that was not written to a
+ * listener that has it by name.
+ */
 static void leave_to_others(struct conf_listener *listener, const struct conf *conf)
 {
     for (uint32_t i = 0; i < conf->nlisteners; i++) {
@@ -340,7 +346,7 @@ static void leave_to_others(struct conf_listener *listener, const struct conf *c
     }
 }
 
-/* No two listeners have an address in common, however it is written. */
+/* Two listeners with an address in common are an error, however the address is written. */
 static void check_addresses(struct checker *checker, unsigned index, struct conf *conf)
 {
     struct conf_listener *listener = &conf->listeners[index];

@@ -1,6 +1,9 @@
 #pragma once
 
-/* What the schema cannot say: ranges, names that must exist, keys that do not work yet. */
+/*
+ * The check of what the schema cannot express: ranges, names that must exist, keys that are not
+ * supported yet.
+ */
 
 #include "frontd/config/config.h"
 #include "frontd/config/findings.h"
@@ -8,9 +11,9 @@
 #include "frontd/config/schema.h"
 
 /*
- * Turns a config as read into the checked one. *conf is zeroed before; conf_free() takes it in any
- * state afterwards. findings: see findings.h; may be NULL. Returns 0, or -EINVAL with "FILE:LINE:
- * KEY: what is wrong" in `error`.
+ * Makes the checked config from a config as it was read. *conf: zeroed before; afterwards
+ * conf_free() takes it in any state. findings: see findings.h; may be NULL. Returns 0, or -EINVAL
+ * with "FILE:LINE: KEY: what is wrong" in `error`.
  */
 int conf_check(const char *file, const struct conf_raw *raw, const struct conf_lines *lines,
     const struct conf_findings *findings, struct conf *conf, char *error, size_t error_size);

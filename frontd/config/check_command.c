@@ -6,8 +6,8 @@
 #include "common/alloc.h"
 
 enum {
-    NAME_MAX_BYTES = 32, /* a pool's, where it is part of a path */
-    /* Of the longest name of a socket, "NAME.255-4294967295.sock", beside the pool's. */
+    NAME_MAX_BYTES = 32, /* of a pool's name, which is part of a path */
+    /* The longest name of a socket, "NAME.255-4294967295.sock", without the pool's. */
     SOCKET_NAME_REST = 20,
 };
 
@@ -18,7 +18,7 @@ static void complain(struct checker *checker, const char *parent, const char *ke
     checker_complain(checker, path, "%s", what);
 }
 
-/* The name is part of the path of a socket, and ends there at a dot. */
+/* The name is part of the name of a socket, where it ends at the first dot. */
 static void check_name(struct checker *checker, const char *parent, const char *name)
 {
     static const char allowed[] =
@@ -48,7 +48,7 @@ static void refuse_alone(struct checker *checker, const char *parent)
     }
 }
 
-/* Where frontd will make the sockets, as if it had been written as `workers`. */
+/* The pattern of the sockets that frontd will make, as if it had been written as `workers`. */
 static void make_pattern(
     struct checker *checker, const char *parent, const struct conf *conf, struct conf_pool *pool)
 {

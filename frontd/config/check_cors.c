@@ -6,9 +6,9 @@
 #include "common/alloc.h"
 #include "frontd/config/value.h"
 
-enum { MAX_AGE_MAX_MS = 24 * 60 * 60 * 1000 /* no browser keeps an answer for longer */ };
+enum { MAX_AGE_MAX_MS = 24 * 60 * 60 * 1000 /* browsers keep an answer no longer */ };
 
-/* What is listed twice was meant to be something else. */
+/* A text that is listed twice is an error: something else was meant. */
 static void check_twice(
     struct checker *checker, const char *key, char *const *texts, unsigned index)
 {
@@ -18,8 +18,10 @@ static void check_twice(
     }
 }
 
-/* A list of at most so many texts of at most so many bytes. wrong: says what is wrong with one, or
- * NULL. */
+/*
+ * Checks a list: of at most so many texts, with at most so many bytes each. wrong: says what is
+ * wrong with a text, or NULL.
+ */
 static void check_list(struct checker *checker, const char *name, char *const *texts,
     unsigned count, int max, size_t bytes_max, const char *(*wrong)(const char *text))
 {
@@ -55,7 +57,8 @@ static void check_origins(struct checker *checker, const char *parent,
 }
 
 /*
- * Where nothing is said, what no preflight guards is refused; a WebSocket is open to all, as ever.
+ * The default: on a route of JSON-RPC, requests that no preflight guards are refused; WebSocket is
+ * open to all pages.
  */
 static void check_cross_site(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, struct conf_route *route)
@@ -90,7 +93,7 @@ static void check_headers(
         CONF_CORS_HEADER_BYTES_MAX, conf_value_token);
 }
 
-/* Anybody's page can have the origin "null", by a frame with `sandbox`. */
+/* Any page can have the origin "null", by a frame with `sandbox`. */
 static void check_credentials(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, const struct conf_route *route)
 {
@@ -107,7 +110,7 @@ static void check_credentials(struct checker *checker, const char *parent,
         checker_complain(checker, key, "with credentials, browsers take no '*' in `headers`");
 }
 
-/* The lines that answers have, once, so that no request formats any. */
+/* Writes the lines that answers have, once, so that no request formats them. */
 static void write_fields(struct checker *checker, const struct conf_raw_cors *raw, bool credentials,
     uint64_t max_age, struct conf_route *route)
 {
@@ -139,7 +142,7 @@ static void write_fields(struct checker *checker, const struct conf_raw_cors *ra
         checker_complain(checker, "config", "no memory");
         return;
     }
-    const char *p = buf_data(&cors->text); /* it stays where it is from now on */
+    const char *p = buf_data(&cors->text); /* the text does not move from now on */
     for (size_t i = 0; i < n; p += cors->fields[i++].n)
         cors->fields[i].p = p;
     cors->preflight = (struct span){p, buf_len(&cors->text) - before};

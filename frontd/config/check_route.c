@@ -7,7 +7,7 @@
 #include "frontd/config/url_path.h"
 #include "frontd/config/value.h"
 
-/* What a connection of a route may be told is up to one realm. */
+/* All pools of a route are of one realm, from which its connections are reached. */
 static bool check_realm(struct checker *checker, const char *key, const struct conf_pool *pool,
     const struct conf_pool *first)
 {
@@ -103,7 +103,7 @@ static void check_protocols(struct checker *checker, const char *parent,
     route->nprotocols = route->protocols == NULL ? 0 : raw->protocols_count;
 }
 
-/* What a connection that stays can be told besides. */
+/* Checks the keys of routes with persistent connections. */
 static void check_stay(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, struct conf_route *route)
 {
@@ -132,7 +132,7 @@ static void check_stay(struct checker *checker, const char *parent,
     checker_timeout(checker, key, raw->ping, 30 * 1000, &route->ping);
 }
 
-/* What a route has wherever it stands. */
+/* Checks the keys that a route has wherever it stands. */
 static void check_common(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, const struct conf *conf, struct conf_route *route)
 {
@@ -143,7 +143,7 @@ static void check_common(struct checker *checker, const char *parent,
     check_meta(checker, parent, raw, route);
 }
 
-/* Complains of each of the keys that stands there. */
+/* An error for each of the keys that stands there. */
 static void refuse_keys(struct checker *checker, const char *parent, const char *const *keys,
     size_t nkeys, const char *why)
 {
@@ -156,7 +156,7 @@ static void refuse_keys(struct checker *checker, const char *parent, const char 
     }
 }
 
-/* What the front asks workers for by itself is a method like others: some pool has to take it. */
+/* Warns where no pool takes a method that the front calls by itself. */
 static void warn_of_method(struct checker *checker, const char *parent, const struct conf *conf,
     const struct conf_route *route, const char *method)
 {
@@ -169,7 +169,7 @@ static void warn_of_method(struct checker *checker, const char *parent, const st
     checker_warn(checker, parent, "no pool of it takes %s: see methods of the pools", method);
 }
 
-/* It goes to the worker that has asked, which may be of any pool of the realm. */
+/* frontd.response goes to the worker that has asked, which may be of any pool of the realm. */
 static void warn_of_responses(struct checker *checker, const char *parent, const struct conf *conf,
     const struct conf_route *route)
 {
@@ -197,7 +197,7 @@ static void warn_of_methods(struct checker *checker, const char *parent, const s
         warn_of_responses(checker, parent, conf, route);
 }
 
-/* Names of request headers that cannot be would never be found. */
+/* Names that no request header can have are errors: they would never be found. */
 static void check_headers(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, struct conf_route *route)
 {
@@ -212,7 +212,7 @@ static void check_headers(struct checker *checker, const char *parent,
     route->nheaders = route->headers == NULL ? 0 : raw->headers_count;
 }
 
-/* The path, and what it is to those of requests, which are compared in normal form. */
+/* Checks the path, and makes its normal form, which paths of requests are compared with. */
 static void check_path(
     struct checker *checker, const char *key, const char *path, struct conf_route *route)
 {
@@ -229,7 +229,7 @@ static void check_path(
         route->prefix[route->prefix_len] = '\0';
 }
 
-/* One that ends in a dot is the same name (RFC 1034 section 3.1), so it is kept without. */
+/* A name that ends in a dot is the same name (RFC 1034 section 3.1), so the dot is left out. */
 static void check_host(
     struct checker *checker, const char *key, const char *host, struct conf_route *route)
 {
@@ -279,7 +279,10 @@ static void check_route(struct checker *checker, const char *parent,
         warn_of_methods(checker, parent, conf, route);
 }
 
-/* Those with a host first, then the longest path: the first that fits is the right one. */
+/*
+ * Routes with a host first, then the longest path first: so the first route that fits is the right
+ * one.
+ */
 static int compare_routes(const void *left, const void *right)
 {
     const struct conf_route *a = left;

@@ -1,14 +1,14 @@
 #pragma once
 
-/* The check of what takes the requests of a listener. */
+/* The check of a listener's routes. */
 
 #include "frontd/config/checker.h"
 #include "frontd/config/config.h"
 #include "frontd/config/schema.h"
 
 /*
- * Makes the routes of the listener with that index, whose protocol has been read. conf: its pools
- * have been checked.
+ * Makes the routes of the listener with that index. Its protocol, and the pools of conf, have been
+ * checked before.
  */
 void conf_check_routes(struct checker *checker, unsigned index, const struct conf_raw_listener *raw,
     const struct conf *conf, struct conf_listener *listener);

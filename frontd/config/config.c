@@ -63,10 +63,10 @@ struct conf *conf_free(struct conf *conf)
 
 uint64_t conf_connections_of(uint64_t descriptors, uint32_t shards)
 {
-    static const uint64_t kept_least = 32; /* with one worker and one listener, 16 are in use */
+    static const uint64_t kept_least = 32; /* 16 are in use with one worker and one listener */
     static const uint64_t kept_most = 128;
-    /* For each other shard a socket and an eventfd; at a reload as many more for each new one, and
-     * a socket over which connections go to it. */
+    /* For each other shard a socket and an eventfd; during a reload as many for each new shard,
+     * and a socket for the hand-over. */
     static const uint64_t kept_for_shard = 5;
     uint64_t kept = MIN(MAX(descriptors / 4, kept_least), kept_most) +
                     (shards - 1) * kept_for_shard;

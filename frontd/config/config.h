@@ -14,9 +14,9 @@
 #include "common/log.h"
 
 enum {
-    CONF_SHARDS_MAX = 31,         /* of 63 seats in the shared memory: two generations fit */
-    CONF_LISTENERS_MAX = 64,      /* their descriptors for one shard fit in one message */
-    CONF_ADDRESSES_MAX = 8,       /* of a listener's name; more are not used */
+    CONF_SHARDS_MAX = 31,    /* of 63 seats in the shared memory: two generations fit */
+    CONF_LISTENERS_MAX = 64, /* their descriptors for one shard fit in one message */
+    CONF_ADDRESSES_MAX = 8,  /* of the name in a listener's address; further ones are not used */
     CONF_ALL_ADDRESSES_MAX = 256, /* of all listeners together */
     CONF_POOLS_MAX = 64,          /* the shared memory has a row for each */
     CONF_BATCH_MAX = 65536,       /* limits.batch: a shard keeps room for that many members */
@@ -26,15 +26,15 @@ enum {
 
 #define CONF_MEMORY_MAX ((uint64_t)1 << 40) /* limits.memory */
 
-/* Of pools whose workers frontd runs itself: */
+/* Pools with a `command`, whose workers frontd runs itself: */
 enum {
     CONF_INSTANCES_MAX = 256,
-    /* In all pools together: half of the rows for workers in the shared memory, so that each of
-     * them can stand beside the one that it replaces. */
+    /* In all pools together: half of the rows for workers in the shared memory, so that each
+     * worker can run beside its predecessor. */
     CONF_MANAGED_MAX = 512,
 };
 
-/* The folder in run_dir that has the sockets of the workers that frontd runs itself. */
+/* The folder in run_dir with the sockets of the workers that frontd runs itself. */
 #define CONF_MANAGED_DIR "workers"
 
 struct conf_address {
@@ -50,17 +50,17 @@ struct conf_address {
 struct conf_limits {
     uint64_t connections;          /* over all shards */
     uint64_t connections_per_peer; /* 0: no limit */
-    uint32_t peer_prefix;          /* bits of an IPv6 address that make the peer */
+    uint32_t peer_prefix;          /* bits of an IPv6 address that count as one peer */
     uint32_t header;               /* bytes */
     uint32_t headers;
     uint32_t body;         /* bytes */
     uint32_t batch;        /* members */
     uint32_t write_buffer; /* bytes */
     uint32_t calls_per_connection;
-    uint32_t write_rate;    /* bytes a second, of a client for which more than that waits; 0: any */
-    uint64_t memory;        /* bytes, of each shard; 0: no limit */
-    uint32_t subscriptions; /* topics per connection */
-    uint64_t first_byte_timeout; /* ms, like all times */
+    uint32_t write_rate; /* bytes a second to be read while more than write_buffer waits; 0: any */
+    uint64_t memory;     /* bytes, of each shard; 0: no limit */
+    uint32_t subscriptions;      /* topics per connection */
+    uint64_t first_byte_timeout; /* ms, as all times */
     uint64_t header_timeout;
     uint64_t body_timeout;
     uint64_t idle_timeout;
@@ -77,26 +77,26 @@ enum conf_meta {
     CONF_META_TRACEPARENT = 16, /* the request header of that name, as it came */
 };
 
-/* How long lists of a route may be, and the texts in them. */
+/* Bounds of a route's lists, and of the texts in them. */
 enum {
-    CONF_ORIGINS_MAX = 256,      /* each is compared with, at every request of a browser */
+    CONF_ORIGINS_MAX = 256,      /* each is compared with Origin at every request of a browser */
     CONF_ORIGIN_BYTES_MAX = 300, /* a scheme, a name of 253 bytes, a port */
-    CONF_CORS_HEADERS_MAX = 64,  /* with the next one: the answer to a preflight fits into the */
+    CONF_CORS_HEADERS_MAX = 64,  /* with the next bound: the answer to a preflight fits into the */
     CONF_CORS_HEADER_BYTES_MAX = 64, /* 8 KiB that proxies have for an answer's head */
 };
 
-/* What answers to pages of other sites have besides: whole lines, each ending in CRLF. */
+/* Further fields of answers to pages of other sites: whole lines, each ending in CRLF. */
 struct conf_cors {
-    struct buf text;     /* has all of them */
+    struct buf text;     /* the text of all fields and preflight */
     struct span *fields; /* for a page of origins[i]; the last, [norigins], for any other client */
-    struct span preflight; /* after those, in the answer to a preflight */
+    struct span preflight; /* after `fields`, in the answer to a preflight */
 };
 
 struct conf_route {
     char *path;
     char *host; /* lower case, without port and final dot; NULL: any */
     size_t path_len;
-    char *prefix; /* the path in normal form (path.h), which those of requests are compared with */
+    char *prefix; /* the path in normal form (url_path.h), to compare paths of requests with */
     size_t prefix_len;
     enum conf_kind kind;
     uint32_t *pools; /* indices, at least one */
@@ -107,12 +107,12 @@ struct conf_route {
     char **headers;   /* lower case */
     uint32_t nheaders;
     /* Of CONF_JSONRPC and CONF_WEBSOCKET: */
-    char **origins; /* that a browser's page may come from; none: any */
+    char **origins; /* origins that a browser's page may have; none: any */
     uint32_t norigins;
     bool cross_site_refuse; /* cross_site: refuse */
     struct conf_cors cors;  /* CONF_JSONRPC with origins; else empty */
-    /* Of connections that stay (CONF_WEBSOCKET, CONF_STREAM): */
-    uint64_t ping;    /* ms between two signs of life that are asked for */
+    /* Of persistent connections (CONF_WEBSOCKET, CONF_STREAM): */
+    uint64_t ping;    /* ms of silence after which a client is asked for a sign of life */
     char **protocols; /* for Sec-WebSocket-Protocol, the preferred one first */
     uint32_t nprotocols;
     bool raw;         /* messages: raw */
@@ -125,12 +125,13 @@ struct conf_route {
 struct conf_listener {
     char *name;
     char *text;                  /* the address as written */
-    struct conf_address address; /* the first of them; its length is 0 where there is none */
+    struct conf_address address; /* addresses[0]; its length is 0 where there is none */
     struct conf_address addresses[CONF_ADDRESSES_MAX];
     uint32_t naddresses;
     enum conf_protocol protocol;
     bool paths_strict; /* HTTP: paths: strict */
-    /* HTTP: longest path first; with a host before without. Else one of kind CONF_STREAM. */
+    /* HTTP: longest path first, routes with a host before those without. Else one of kind
+     * CONF_STREAM. */
     struct conf_route *routes;
     uint32_t nroutes;
 };
@@ -149,7 +150,7 @@ struct conf_worker {
     char *text;                  /* as written, and as shown in logs */
     char *pattern;               /* UNIX: the path, its last part may have wildcards; NULL: TCP */
     char *host;                  /* TCP, a name: looked up when it is dialled; else NULL */
-    uint16_t port;               /* of the host */
+    uint16_t port;               /* the port of `host` */
     struct conf_address address; /* TCP, where it is no name */
 };
 
@@ -157,20 +158,20 @@ struct conf_pool {
     char *name;
     struct conf_worker *workers;
     uint32_t nworkers;
-    char *realm;              /* its name; NULL: the one of all pools that name none */
-    uint64_t realm_id;        /* the same for the same name, in every config and process; 0: none */
-    uint32_t queue;           /* calls, over all shards */
+    char *realm;       /* its name; NULL: the realm of all pools without a name of one */
+    uint64_t realm_id; /* made of the name, the same in every config and process; 0: no name */
+    uint32_t queue;    /* calls, over all shards */
     uint64_t wait_for_worker; /* ms */
     uint64_t worker_timeout;  /* ms of silence of a worker while calls wait for it */
     uint64_t kill_after;      /* ms past the deadline of a call that is never answered */
     enum conf_hash hash;
-    char *hash_name; /* of the header (lower case) or param */
+    char *hash_name; /* the name of the header (lower case) or param */
     char **idempotent;
     uint32_t nidempotent;
     char **methods;
     uint32_t nmethods;
-    /* Where frontd runs the workers itself; `workers` then has the pattern of their sockets. */
-    char **command; /* the program, looked for in PATH where it has no slash, and its arguments */
+    /* With a `command`; `workers` then has the pattern of the sockets that frontd makes. */
+    char **command; /* the program, searched in PATH where it has no slash, and its arguments */
     uint32_t ncommand;
     uint32_t instances;
     uint64_t restart_delay; /* ms, before the first restart in a row */
@@ -179,7 +180,7 @@ struct conf_pool {
 
 struct conf {
     char *run_dir;
-    char *user; /* NULL: as started */
+    char *user; /* NULL: the one that started frontd */
     uint32_t shards;
     enum log_level log_level;
     enum log_format log_format;
@@ -193,18 +194,19 @@ struct conf {
     uint32_t npools;
 };
 
-/* Takes a config that has been filled in part, too. Accepts NULL; returns NULL. */
+/* Takes a config that is filled in part only, too. Accepts NULL; returns NULL. */
 struct conf *conf_free(struct conf *conf);
 
 /*
- * How many connections a shard with that descriptor limit may hold, where there are so many shards:
- * some are kept for workers, listening sockets, control, and the other shards. shards: at least 1.
+ * How many connections a shard with that descriptor limit may hold. shards: how many there are, at
+ * least 1. Some descriptors are kept for workers, listening sockets, control, and the other
+ * shards.
  */
 uint64_t conf_connections_of(uint64_t descriptors, uint32_t shards);
 
 /*
- * How well a method name fits a pattern (exact, or a prefix that ends in '*'): 0 not at all, else
- * the longer the better, an exact one best.
+ * How well a method's name fits a pattern (exact, or a prefix that ends in '*'): 0 not at all;
+ * else the longer the prefix, the better; an exact pattern is best.
  */
 unsigned conf_method_fit(const char *pattern, struct span method);
 

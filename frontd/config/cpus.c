@@ -2,9 +2,9 @@
 
 #include <sched.h>
 
-enum { MORE_CPUS = 8 /* of CPU_SETSIZE: as many as a kernel can be made for */ };
+enum { MORE_CPUS = 8 /* times CPU_SETSIZE: the most CPUs that a kernel can be built for */ };
 
-/* Microseconds of CPU time in each period; what is no quota counts as none. */
+/* quota: microseconds of CPU time in each period; where it is no number there is no quota. */
 static void lower(uint64_t *least, uint64_t quota, uint64_t period)
 {
     if (quota == 0 || quota == UINT64_MAX || period == 0 || period == UINT64_MAX)

@@ -7,20 +7,23 @@
 #include "frontd/config/findings.h"
 
 /*
- * Loads a config. Returns 0 with *ret_text (what was read, buf_deinit()) and *ret_conf
- * (conf_free()), or -errno with a message that names the file in `error`.
+ * Loads a config. Returns 0 with *ret_text (its text, buf_deinit()) and *ret_conf (conf_free()),
+ * or -errno with a message that names the file in `error`.
  */
 int conf_file_load(
     const char *path, struct buf *ret_text, struct conf **ret_conf, char *error, size_t error_size);
 
-/* The same, where what holds only at the start is told to `findings`: see conf_try(). */
+/* As conf_file_load(), with findings: see conf_try(). */
 int conf_file_try(const char *path, const struct conf_findings *findings, struct buf *ret_text,
     struct conf **ret_conf, char *error, size_t error_size);
 
-/* The same from an open descriptor (borrowed), read from its start; `name` is for messages. */
+/*
+ * As conf_file_load(), from an open descriptor (borrowed), read from its start; name: for
+ * messages.
+ */
 int conf_file_load_fd(int fd, const char *name, struct buf *ret_text, struct conf **ret_conf,
     char *error, size_t error_size);
 
-/* The same with `findings`. */
+/* As conf_file_load_fd(), with findings: see conf_try(). */
 int conf_file_try_fd(int fd, const char *name, const struct conf_findings *findings,
     struct buf *ret_text, struct conf **ret_conf, char *error, size_t error_size);

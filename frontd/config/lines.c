@@ -13,8 +13,8 @@ enum {
 struct level {
     bool mapping;
     bool have_key;   /* a mapping's key has been read, its value is next */
-    unsigned index;  /* of the next entry of a sequence */
-    size_t path_len; /* of the path that leads to this collection */
+    unsigned index;  /* index of the next entry of a sequence */
+    size_t path_len; /* length of the path that leads to this collection */
 };
 
 struct reader {
@@ -26,7 +26,7 @@ struct reader {
     unsigned documents;
 };
 
-/* The first problem is kept; reading ends with it. */
+/* Keeps the first problem, which ends the reading. */
 static void fail(struct conf_lines *lines, const char *problem, unsigned line)
 {
     if (lines->problem != NULL)
@@ -50,7 +50,8 @@ static void add_line(struct reader *reader, unsigned line)
 }
 
 /*
- * The path of a key in the mapping at `parent_len`, or, without a key, of an entry of a sequence.
+ * Sets the path of a key in the mapping at `parent_len`, or, without a key, of an entry of a
+ * sequence.
  */
 static void set_path(struct reader *reader, size_t parent_len, const char *key, unsigned index)
 {
@@ -61,7 +62,7 @@ static void set_path(struct reader *reader, size_t parent_len, const char *key, 
     reader->path_len = parent_len + MIN((size_t)n, room - 1);
 }
 
-/* A value or the start of one. In a sequence it takes the next index as its path. */
+/* A value or the start of a collection. In a sequence its path is the next index. */
 static void begin_value(struct reader *reader, unsigned line)
 {
     if (reader->depth == 0)

@@ -1,8 +1,8 @@
 #pragma once
 
 /*
- * Where each key of a YAML text stands, so that a message about a value can name its line; and what
- * is wrong with the text as YAML.
+ * The line of each key of a YAML text, for messages about its value; and what is wrong with the
+ * text as YAML.
  */
 
 #include "common/base.h"
@@ -23,10 +23,8 @@ struct conf_lines {
 void conf_lines_read(struct conf_lines *lines, const char *text, size_t n);
 void conf_lines_deinit(struct conf_lines *lines);
 
-/*
- * The line of a path, or 0 where it does not stand in the text; of its second place, for `twice`.
- */
+/* The line of a path, or 0 where it is not in the text; twice: of its second place. */
 unsigned conf_lines_find(const struct conf_lines *lines, const char *path, bool twice);
 
-/* The line of a path, or of the nearest thing around it that stands in the text; at least 1. */
+/* The line of a path, or of the nearest thing around it that is in the text; at least 1. */
 unsigned conf_lines_near(const struct conf_lines *lines, const char *path);

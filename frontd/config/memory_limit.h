@@ -1,18 +1,19 @@
 #pragma once
 
-/* How much memory a shard may hold where the config does not say. */
+/* How much memory a shard may hold, where the config does not say it. */
 
 #include "frontd/config/cgroup.h"
 
 /*
- * The least of what the groups that this process is in are limited to, in bytes; UINT64_MAX: none
- * is. What cannot be read is no limit.
+ * The least memory limit of this process's control groups, in bytes; UINT64_MAX: none has one.
+ * What cannot be read is no limit.
  */
 uint64_t conf_memory_of_groups(const struct cgroup_files *files);
 
 /*
- * A shard's share of that much memory, in bytes: half of it for all shards together, since at a
- * reload those of two generations are there, and others need some; but at least 64 MiB.
+ * The share of one shard in that much memory, in bytes. All shards together have half of it, since
+ * during a reload there are two generations, and other processes need some; but a shard has at
+ * least 64 MiB.
  */
 uint64_t conf_memory_share(uint64_t memory, uint32_t shards);
 

@@ -20,7 +20,7 @@
 #define STREAM_TEXTS(key)                                                                          \
     CYAML_FIELD_SEQUENCE(#key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw_listener, \
         stream.key, &text_value, 0, CYAML_UNLIMITED)
-/* Part of the contract, refused by conf_check.c with "not supported yet". */
+/* Part of the contract, but refused by check.c with "not supported yet". */
 #define LATER(key) CYAML_FIELD_IGNORE(#key, CYAML_FLAG_OPTIONAL)
 
 static const cyaml_schema_value_t text_value = {
@@ -158,12 +158,12 @@ static const cyaml_schema_value_t root_value = {
 enum { DEPTH_MAX = 8 }; /* "listeners[0].routes[0].cors.headers[0]" has 7 steps */
 
 /*
- * libcyaml tells what is wrong in its log: a message, then where, from the inside out:
- * "in mapping field 'pool' (line: 8, column: 15)", "in sequence entry '1' (…)", counted from 1.
+ * libcyaml reports an error in its log: a message, then the place, from the inside out: "in
+ * mapping field 'pool' (line: 8, column: 15)", "in sequence entry '1' (…)", counted from 1.
  */
 struct complaint {
     char message[256];
-    char steps[DEPTH_MAX][64]; /* "pool", "[0]"; empty for a mapping whose key is not known */
+    char steps[DEPTH_MAX][64]; /* "pool", "[0]"; empty for a mapping with an unknown key */
     size_t depth;
 };
 
@@ -198,7 +198,7 @@ __attribute__((format(printf, 3, 0))) static void listen_to_cyaml(
         snprintf(complaint->message, sizeof(complaint->message), "%s", message);
 }
 
-/* What libcyaml says of a value, and how we say it. */
+/* The messages of libcyaml about a value, and ours. */
 static const struct {
     const char *theirs;
     const char *ours;
@@ -218,14 +218,14 @@ static const char *reword(const char *message)
     return message[0] == '\0' ? "not a config" : message;
 }
 
-/* The rest of a message that starts so, or NULL. */
+/* The rest of a message after `start`, or NULL where it does not begin so. */
 static const char *after(const char *message, const char *start)
 {
     size_t n = strlen(start);
     return strncmp(message, start, n) == 0 ? message + n : NULL;
 }
 
-/* The path of what is complained of. named: a key, in place of the innermost one. */
+/* Writes the path that an error is about. named: a key, in place of the innermost one. */
 static void write_path(
     const struct complaint *complaint, const char *named, char *out, size_t out_size)
 {
@@ -240,14 +240,14 @@ static void write_path(
         snprintf(out, out_size, "config");
 }
 
-/* The keys where the unknown one stands. NULL: nobody knows. */
+/* The keys of the mapping that has the unknown one; NULL: not found. */
 static const cyaml_schema_field_t *keys_at(const struct complaint *complaint)
 {
     const cyaml_schema_field_t *fields = root_fields;
     for (size_t i = complaint->depth; i-- > 1 && fields != NULL;) {
         const char *step = complaint->steps[i];
         if (step[0] == '[')
-            continue; /* that of the list is the value's */
+            continue; /* a list has the keys of its entries */
         while (fields->key != NULL && strcmp(fields->key, step) != 0)
             fields++;
         if (fields->key == NULL)
@@ -316,7 +316,7 @@ int conf_raw_read(const char *file, const char *text, size_t n, const struct con
     cyaml_config_t config = cyaml_config(&complaint);
     cyaml_data_t *data = NULL;
     cyaml_err_t e = cyaml_load_data((const uint8_t *)text, n, &config, &root_value, &data, NULL);
-    /* The lines have been read already, so that there is no other reason for the parser to fail. */
+    /* The text has been read once already (lines.h), so the parser has no other reason to fail. */
     if (e == CYAML_ERR_OOM || e == CYAML_ERR_LIBYAML_PARSER || e == CYAML_ERR_LIBYAML_PARSER_INIT) {
         snprintf(error, error_size, "%s:1: config: no memory", file);
         return -EINVAL;

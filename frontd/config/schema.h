@@ -1,6 +1,6 @@
 #pragma once
 
-/* The config as libcyaml reads it: its shape checked, every scalar still text. */
+/* The config as libcyaml reads it: its structure is checked, every scalar still text. */
 
 #include "frontd/config/lines.h"
 
@@ -44,7 +44,7 @@ struct conf_raw_listener {
     char *paths;
     struct conf_raw_route *routes;
     unsigned routes_count;
-    struct conf_raw_route stream; /* of frame and line: its keys stand at the listener */
+    struct conf_raw_route stream; /* of frame and line: the keys of the listener itself */
 };
 
 struct conf_raw_pool {
@@ -109,8 +109,8 @@ struct conf_raw {
 };
 
 /*
- * Reads a text by the schema. Returns 0 with *ret_raw (conf_raw_free()), or -EINVAL with what is
- * wrong in `error`, in the form "FILE:LINE: KEY: what".
+ * Reads a text by the schema. Returns 0 with *ret_raw (conf_raw_free()), or -EINVAL with
+ * "FILE:LINE: KEY: what is wrong" in `error`.
  */
 int conf_raw_read(const char *file, const char *text, size_t n, const struct conf_lines *lines,
     struct conf_raw **ret_raw, char *error, size_t error_size);

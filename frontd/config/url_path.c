@@ -12,7 +12,7 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* The byte of an escape, whose '%' is at p; -1 where there is none, or it is NUL. */
+/* The byte of the escape at p, where its '%' is; -1 where it is no escape, or NUL. */
 static int escaped_byte(const char *p, const char *end)
 {
     if (end - p < 3)
@@ -23,7 +23,7 @@ static int escaped_byte(const char *p, const char *end)
     return high << 4 | low;
 }
 
-/* Whether what follows the '/' at p, up to the next one, is "." or ".."; or empty, before one. */
+/* Whether the segment after the '/' at p is ".", ".." or, unless it is the last, empty. */
 static bool is_resolved(const char *p, const char *end)
 {
     p++;
@@ -50,8 +50,8 @@ bool path_is_normal(struct span path)
 }
 
 /*
- * Ends the segment that was written from `segment` to `n`, behind a '/'. Returns how much stays,
- * which ends in '/' where the segment was resolved; 0 where ".." is above the root.
+ * Ends the segment from `segment` to `n`, which stands behind a '/'. Returns how many bytes stay,
+ * the last one a '/' where the segment was resolved; 0 where ".." is above the root.
  */
 static size_t end_segment(const char *out, size_t segment, size_t n)
 {

@@ -29,7 +29,7 @@ static const struct unit sizes[] = {
     {"GiB", 1024 * 1024 * 1024},
 };
 
-/* Digits and then one of the units. Returns false where it is something else or over max. */
+/* Reads digits and one of the units. Returns false for other text, and over max. */
 static bool parse_with_unit(
     const char *text, const struct unit *units, size_t nunits, uint64_t max, uint64_t *ret_value)
 {
@@ -94,7 +94,7 @@ static bool has_suffix(const char *text, const char *suffix)
     return n >= m && strcmp(text + n - m, suffix) == 0;
 }
 
-/* Letters, digits and marks, other than those that end a host or begin something else. */
+/* Length of the host: up to a byte that ends it or cannot stand in it. */
 static size_t host_len(const char *text)
 {
     size_t n = 0;
@@ -117,7 +117,7 @@ const char *conf_value_origin(const char *text)
     if ((strncasecmp(text, "https:", 6) == 0 && has_suffix(host, ":443")) ||
         (strncasecmp(text, "http:", 5) == 0 && has_suffix(host, ":80")))
         return "browsers leave out the port that is usual for the scheme";
-    /* What no browser writes so would never be found. */
+    /* A port that no browser writes so is an error: such an origin would never be found. */
     const char *colon = strrchr(host, ':');
     uint64_t port;
     if (colon != NULL && strchr(colon, ']') == NULL &&
@@ -134,7 +134,9 @@ const char *conf_value_token(const char *text)
 const char *conf_value_realm(const char *text, uint64_t *ret_id)
 {
     enum { NAME_MAX_BYTES = 32 };
-    /* Not secret, but the same for ever: shards of other versions read what comes of it. */
+    /*
+     * Not secret, but never changed: shards of other versions read numbers that are made with it.
+     */
     static const struct hash_key key = {0x66726f6e74642072ULL, 0x65616c6d00000001ULL};
     size_t n = 0;
     while (isalnum((unsigned char)text[n]) || text[n] == '_' || text[n] == '-')
@@ -185,8 +187,10 @@ static const char *split(const char *text, char host[CONF_VALUE_HOST_SIZE], uint
     return NULL;
 }
 
-/* Looks it up, or only reads it where it is a number. Returns 0 with *ret_found, or what
- * getaddrinfo() does. */
+/*
+ * Looks the host up; numeric: only reads an address. Returns 0 with *ret_found, or the error of
+ * getaddrinfo().
+ */
 static int find(const char *host, uint16_t port, bool numeric, struct addrinfo **ret_found)
 {
     char service[8];
@@ -272,7 +276,7 @@ bool conf_value_same(const struct conf_address *one, const struct conf_address *
     return one->len == other->len && memcmp(&one->sock, &other->sock, one->len) == 0;
 }
 
-/* Of an address that is that of all interfaces in one family: both families. */
+/* Adds the address of all interfaces of the other family. */
 static size_t add_other_family(struct conf_address *addresses, uint16_t port)
 {
     if (!conf_value_is_any(&addresses[0]))
