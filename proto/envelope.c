@@ -30,8 +30,8 @@ static inline uint64_t load_4(const char *p)
 }
 
 /*
- * n bytes, as many as a name has, as one number: read with two loads, which may overlap, since one
- * that gathers what was written byte by byte waits for that. n: known when compiled.
+ * Reads the n bytes of a name as one number, with two loads, which may overlap: a load that
+ * gathers bytes which were stored one by one would wait for them. n: known when compiled.
  */
 static inline uint64_t word(const char *p, size_t n)
 {
@@ -39,8 +39,8 @@ static inline uint64_t word(const char *p, size_t n)
 }
 
 /*
- * Whether a key of n bytes of plain ASCII is that name, letters of the other case being the same:
- * the bit by which those differ makes no letter of what is none. n: known when compiled.
+ * Whether a key of n bytes of plain ASCII is that name, in upper or lower case: the bit by which
+ * the cases differ makes a letter of no other byte. n: known when compiled.
  */
 static inline bool is_name(struct span key, const char *name, size_t n, bool *ret_exact)
 {
@@ -65,12 +65,12 @@ static inline int find_plain(struct span key, bool *ret_exact)
     }
 }
 
-/* Of a key with escapes, or characters beyond ASCII. */
+/* Finds a key with escapes, or characters beyond ASCII. */
 static int find_odd(struct span key, bool *ret_exact)
 {
     char folded[NAME_MAX_LEN + 1];
     size_t n = json_scan_fold(key, folded, sizeof(folded));
-    /* To parsers that keep names as C strings a name ends at a NUL. */
+    /* Parsers that keep names as C strings end a name at a NUL. */
     n = strnlen(folded, n);
     for (int i = 0; i < ENVELOPE_KEYS; i++) {
         if (n == names[i].n && memcmp(folded, names[i].p, n) == 0) {

@@ -1,9 +1,9 @@
 #pragma once
 
 /*
- * The envelope of a JSON-RPC message: the members by which it is understood. Parsers differ in
- * which of two members of one name counts, and some take no notice of upper and lower case; what
- * they could read in two ways is found here. Pure.
+ * The envelope of a JSON-RPC message: the members that decide what it means. Parsers differ in
+ * which of two members with one name counts, and some ignore upper and lower case. Members that
+ * two parsers could read in two ways are found here. Pure.
  */
 
 #include "common/base.h"
@@ -19,11 +19,14 @@ enum envelope_key {
 };
 
 struct envelope {
-    struct span values[ENVELOPE_KEYS]; /* JSON values, of two the last; n == 0: absent */
+    struct span values[ENVELOPE_KEYS]; /* JSON values, the last one of two; n == 0: absent */
     /*
-     * A bit (envelope_bit()) for each member that two parsers could read in two ways: it is there
-     * twice, or under a name that differs from its own in upper and lower case only, or in that
-     * something follows behind a NUL. Names are compared with their escapes resolved.
+     * A bit (envelope_bit()) for each member that two parsers could read in two ways:
+     * - it is there twice
+     * - its name differs in upper and lower case only
+     * - its name has a NUL and more behind it
+     *
+     * Names are compared with their escapes resolved.
      */
     unsigned doubtful;
 };
@@ -33,7 +36,7 @@ static inline unsigned envelope_bit(enum envelope_key key)
     return 1U << key;
 }
 
-/* Whether there is such a member, in whatever spelling. */
+/* Whether there is such a member, in any spelling. */
 static inline bool envelope_has(const struct envelope *envelope, enum envelope_key key)
 {
     return envelope->values[key].n != 0 || (envelope->doubtful & envelope_bit(key)) != 0;
@@ -47,8 +50,8 @@ const char *envelope_scan(
     const char *p, const char *end, unsigned depth, struct envelope *ret_envelope);
 
 /*
- * Whether a method's name is one by which the front itself speaks to workers (`frontd.` and what
- * follows, `http.request`), in whatever spelling, upper and lower case being the same.
- * method: inside the quotes of a string that has been scanned, escapes not resolved.
+ * Whether a method's name is one that the front itself calls (`frontd.` and more, `http.request`),
+ * in any spelling, upper and lower case being the same. method: inside the quotes of a string that
+ * has been scanned, escapes not resolved.
  */
 bool envelope_is_reserved(struct span method);

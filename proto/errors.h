@@ -1,6 +1,6 @@
 #pragma once
 
-/* Errors made by the front (protocol section 6), and those that JSON-RPC 2.0 itself has. */
+/* Errors of the front (protocol section 6), and those of JSON-RPC 2.0 itself. */
 
 #include "common/buf.h"
 
@@ -20,11 +20,11 @@ enum rpc_error {
     RPC_BAD_RESPONSE = -32007,
 };
 
-/* The message that goes with a code of section 6; static text. */
+/* The message of a code of section 6; static text. */
 const char *rpc_error_message(enum rpc_error code);
 
-/* The HTTP status that goes with it. */
+/* The HTTP status of a code. */
 unsigned rpc_error_status(enum rpc_error code);
 
-/* The text of a JSON-RPC error, appended. id: JSON text. Returns 0 or -ENOMEM. */
+/* Appends the text of a JSON-RPC error. id: JSON text. Returns 0 or -ENOMEM. */
 int rpc_error_write(struct buf *out, enum rpc_error error, struct span id);

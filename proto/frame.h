@@ -8,11 +8,11 @@ enum {
     FRAME_HEAD_SIZE = 32,                 /* bytes */
     FRAME_MAX_DEFAULT = 16 * 1024 * 1024, /* payload bytes, unless HELLO says otherwise */
     FRAME_PING_MAX = 64,                  /* bytes of body in a PING */
-    /* Payload bytes of a frame over the limit that may be skipped; a longer one is not believed. */
+    /* payload bytes of a frame over the limit that may be skipped; a longer one is an error */
     FRAME_SKIP_MAX = 16 * FRAME_MAX_DEFAULT,
 };
 
-/* Protocol section 3. Types from FRAME_EXTENSION up are skipped by who does not know them. */
+/* Protocol section 3. Receivers skip unknown types from FRAME_EXTENSION up. */
 enum frame_type {
     FRAME_HELLO = 1,
     FRAME_REQUEST = 2,
@@ -38,7 +38,7 @@ enum frame_flag {
     FRAME_F_RETRY = 0x08,
 };
 
-/* What frame_read() can say besides 0; positive, for the direct caller. */
+/* Results of frame_read() besides 0; positive, for the direct caller. */
 enum {
     FRAME_E_MORE = 1,  /* not enough bytes yet */
     FRAME_E_PARTS = 2, /* meta_len + blob_len > length */
@@ -79,14 +79,14 @@ int frame_read(
     const char *p, size_t n, uint32_t max_frame, struct frame *ret_frame, size_t *ret_used);
 
 /*
- * Reads only the header of the frame that starts at `p`, by the same rules: for one whose payload
- * is not taken. Returns 0 with *ret_head, or a FRAME_E_*.
+ * Reads only the header of the frame that starts at `p`, by the same rules, for a frame whose
+ * payload is skipped. Returns 0 with *ret_head, or a FRAME_E_*.
  */
 int frame_head_read(const char *p, size_t n, uint32_t max_frame, struct frame_head *ret_head);
 
 /*
- * How many bytes the frame that starts at `p` has in all, header included.
- * Returns 0 with *ret_size, FRAME_E_MORE when fewer than 32 bytes are there, or another FRAME_E_*.
+ * The size of the frame that starts at `p`, header included. Returns 0 with *ret_size in bytes,
+ * FRAME_E_MORE when fewer than 32 bytes are there, or another FRAME_E_*.
  */
 int frame_size(const char *p, size_t n, uint32_t max_frame, size_t *ret_size);
 
@@ -94,8 +94,8 @@ int frame_size(const char *p, size_t n, uint32_t max_frame, size_t *ret_size);
 const char *frame_type_text(uint8_t type);
 
 /*
- * What a peer speaks whose bytes are no frames, or NULL where that is not known: static text such
- * as "it speaks HTTP". p, n: its first bytes, however many there are.
+ * Guesses the protocol of a peer that does not send frames, from its first bytes: static text such
+ * as "it speaks HTTP", or NULL where it is unknown. p, n: those bytes, any number of them.
  */
 const char *frame_guess(const char *p, size_t n);
 

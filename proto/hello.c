@@ -12,7 +12,7 @@
 #include "proto/json_write.h"
 #include "proto/jsonrpc.h"
 
-/* Finds members of a body. Returns false where that is no JSON object. */
+/* Finds members of a body. Returns false where it is no JSON object. */
 static bool read_members(
     struct span body, const struct span *keys, size_t n, struct span *ret_values)
 {
@@ -23,7 +23,9 @@ static bool read_members(
     return *p == '{' && json_scan_object(p, end, 0, keys, n, ret_values) != NULL;
 }
 
-/* An integer between 0 and max. Returns 1 when it is there, 0 when it is not, -1 when bad. */
+/*
+ * Reads an integer from 0 to max. Returns 1; 0 where there is none; -1 where it is something else.
+ */
 static int get_number(struct span value, int64_t max, int64_t *ret_value)
 {
     int64_t number;
@@ -40,7 +42,7 @@ static int get_number(struct span value, int64_t max, int64_t *ret_value)
     return 1;
 }
 
-/* max_frame, with its default and its least: a HELLO must fit. */
+/* Reads max_frame, with its default and its minimum, which a HELLO fits in. */
 static int get_max_frame(struct span member, uint32_t *ret_max)
 {
     int64_t value = FRAME_MAX_DEFAULT;
@@ -50,7 +52,7 @@ static int get_max_frame(struct span member, uint32_t *ret_max)
     return 0;
 }
 
-/* A text, cut off where it is too long; none where there is none. Returns 0 or -ENOMEM. */
+/* Reads a text, cut off where it is too long; empty where there is none. Returns 0 or -ENOMEM. */
 static int get_text(struct span member, char *out, size_t size)
 {
     char *text;
@@ -62,7 +64,7 @@ static int get_text(struct span member, char *out, size_t size)
 }
 
 /*
- * Appends a member of a text, its key with quotes and what stands around it. Returns 0 or -ENOMEM.
+ * Appends a member with a text. key: with quotes, and what stands around it. Returns 0 or -ENOMEM.
  */
 static int put_text(struct buf *out, const char *key, const char *text)
 {
@@ -70,8 +72,10 @@ static int put_text(struct buf *out, const char *key, const char *text)
     return r == 0 ? json_quote(out, text, strlen(text)) : r;
 }
 
-/* Ends a body that began after `before` bytes; where something was amiss, takes it back, with its
- * memory where there was nothing. */
+/*
+ * Ends a body that begins after `before` bytes. After an error the body is removed, and the memory
+ * of an empty buffer given back.
+ */
 static int finish(struct buf *out, size_t before, int r)
 {
     if (r == 0)
@@ -164,7 +168,7 @@ static int read_methods(struct span methods, struct hello_worker *hello)
     return 0;
 }
 
-/* Letters, digits, '_' and '-': JSON has no escapes for them that anybody writes. */
+/* Letters, digits, '_' and '-': texts in which a writer has no reason to use escapes. */
 static int read_responses(struct span value, char **ret_text)
 {
     if (value.n == 0)

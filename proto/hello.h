@@ -13,7 +13,7 @@ enum {
 };
 
 struct hello_front {
-    const char *instance; /* which front: the same for all its shards and generations */
+    const char *instance; /* the front's name: the same for all its shards and generations */
     const char *pool;
     uint64_t generation;
     uint32_t shard;
@@ -21,17 +21,17 @@ struct hello_front {
     uint32_t max_frame; /* bytes */
 };
 
-/* Zeroed is empty; given back with hello_worker_deinit(). */
+/* A worker's HELLO. Zeroed is empty; given back with hello_worker_deinit(). */
 struct hello_worker {
-    char *name;           /* NULL: not said */
-    char *responses;      /* what the ids of requests to clients begin with; NULL: not said */
+    char *name;           /* NULL: absent */
+    char *responses;      /* the prefix of the ids of its requests to clients; NULL: absent */
     char **methods;       /* exact names, or prefixes that end in '*' */
-    size_t nmethods;      /* 0 with has_methods false: everything */
-    int64_t pid;          /* 0: not said */
-    uint32_t concurrency; /* 1 unless said; 0: no limit */
+    size_t nmethods;      /* 0 with has_methods false: all methods */
+    int64_t pid;          /* 0: absent */
+    uint32_t concurrency; /* 1 where it is absent; 0: no limit */
     uint32_t max_frame;   /* bytes */
     bool has_methods;
-    bool push; /* feature: it may send about connections (section 9) */
+    bool push; /* feature: it may send frames about connections (section 9) */
 };
 
 /* Appends the front's HELLO body. Returns 0 or -ENOMEM. */
@@ -41,11 +41,11 @@ int hello_front_write(struct buf *out, const struct hello_front *hello);
 int hello_worker_read(struct span body, struct hello_worker *ret_hello);
 void hello_worker_deinit(struct hello_worker *hello);
 
-/* What a worker reads of the front's HELLO. */
+/* A front's HELLO, as a worker reads it. */
 struct hello_peer {
     char front[64];
     char pool[64];
-    char instance[64]; /* the same for every channel of one front */
+    char instance[64]; /* the same on each channel of one front */
     uint32_t shard;
     uint32_t max_frame; /* bytes */
 };
@@ -60,7 +60,7 @@ int hello_worker_write(struct buf *out, const struct hello_worker *hello);
 int goaway_write(struct buf *out, const char *reason, int64_t last_call);
 
 /*
- * Reads a GOAWAY body. What is missing or malformed is empty, and last_call UINT64_MAX: everything
- * sent counts as taken, since no call may run twice.
+ * Reads a GOAWAY body. Members that are missing or malformed are empty, and last_call UINT64_MAX:
+ * all calls count as taken, since none may run twice.
  */
 void goaway_read(struct span body, char *reason, size_t reason_size, uint64_t *ret_last_call);

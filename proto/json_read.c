@@ -34,7 +34,7 @@ int json_read_integer(struct span value, int64_t *ret_integer)
     if (!json_is_number(value))
         return -EINVAL;
     bool negative = value.p[0] == '-';
-    /* Downwards, since there is one more negative number than positive ones. */
+    /* Counted downwards, since there is one negative number more than positive ones. */
     int64_t integer = 0;
     bool fits = true;
     for (size_t i = negative; i < value.n; i++) {

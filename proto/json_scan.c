@@ -8,7 +8,7 @@
 #include <emmintrin.h>
 #endif
 
-/* A byte of a string that stands for itself; RFC 8259 section 7, and those of UTF-8 apart. */
+/* A byte that may stand in a string as it is, and is ASCII: RFC 8259 section 7. */
 static inline bool is_plain(unsigned char c)
 {
     return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
@@ -33,7 +33,7 @@ static inline bool any_special(uint64_t x)
 }
 #endif
 
-/* To the next byte of a string that needs a look. Most bytes of most texts pass here only. */
+/* The next byte of a string that is not plain. Most bytes of most texts only pass here. */
 static inline const char *skip_plain(const char *p, const char *end)
 {
 #ifdef __SSE2__
@@ -66,7 +66,7 @@ static inline const char *skip_plain(const char *p, const char *end)
     return p;
 }
 
-/* Past characters of more than one byte, as many as follow each other; NULL: not UTF-8. */
+/* Skips characters of more than one byte, as many as follow each other; NULL: not UTF-8. */
 static const char *skip_utf8(const char *p, const char *end)
 {
     do {
@@ -88,7 +88,8 @@ static int hex_digit(char c)
 }
 
 /*
- * Surrogates need not come in pairs: the grammar of section 7 allows it, section 8.2 warns of it.
+ * Skips an escape. Surrogates need not come in pairs: the grammar of section 7 allows it, section
+ * 8.2 warns of it.
  */
 static const char *skip_escape(const char *p, const char *end)
 {
@@ -115,8 +116,10 @@ static const char *skip_escape(const char *p, const char *end)
     }
 }
 
-/* From behind the opening quote to behind the closing one. `ret_odd` is only ever set: the string
- * has escapes, or characters beyond ASCII. */
+/*
+ * Scans from behind the opening quote to behind the closing one. *ret_odd is set, never cleared,
+ * where the string has escapes, or characters beyond ASCII.
+ */
 static inline const char *scan_string(const char *p, const char *end, bool *ret_odd)
 {
     for (;;) {
@@ -138,7 +141,7 @@ static inline const char *scan_string(const char *p, const char *end, bool *ret_
     }
 }
 
-/* One or more digits. */
+/* Scans one or more digits. */
 static inline const char *scan_digits(const char *p, const char *end)
 {
     if (p == end || !is_digit(*p))
@@ -155,7 +158,7 @@ static const char *scan_number(const char *p, const char *end)
     if (*p == '-')
         p++;
     if (p < end && *p == '0')
-        p++; /* and no digit after it */
+        p++; /* no digit may follow a 0 */
     else if ((p = scan_digits(p, end)) == NULL)
         return NULL;
 
@@ -180,7 +183,7 @@ static inline const char *scan_literal(const char *p, const char *end, struct sp
     return p + literal.n;
 }
 
-/* Any value but an array or object; p < end. */
+/* Scans any value but an array or object; p < end. */
 static inline const char *scan_scalar(const char *p, const char *end)
 {
     bool odd;
@@ -194,7 +197,7 @@ static inline const char *scan_scalar(const char *p, const char *end)
     }
 }
 
-/* "key" and colon, with the white space between them and after. */
+/* Scans "key" and colon, with the white space between and after them. */
 static inline const char *scan_key(
     const char *p, const char *end, struct span *ret_key, bool *ret_odd)
 {
@@ -213,7 +216,7 @@ static inline const char *scan_key(
 
 const char *json_scan_value(const char *p, const char *end, unsigned depth)
 {
-    /* One bit for each level that is open: whether it is an object. */
+    /* a bit for each open level: it is an object */
     uint64_t kinds[JSON_SCAN_DEPTH_MAX / 64] = {0};
     const unsigned outer = depth;
     bool in_object = false;
@@ -249,7 +252,7 @@ const char *json_scan_value(const char *p, const char *end, unsigned depth)
                 return NULL;
         }
 
-        /* A value has ended, or an empty array or object is about to. */
+        /* Here a value has ended, or an empty array or object is about to end. */
         for (;;) {
             if (depth == outer)
                 return p;
@@ -327,7 +330,7 @@ const char *json_scan_object(const char *p, const char *end, unsigned depth,
     }
 }
 
-/* The four digits of \uXXXX. */
+/* Reads the four digits of \uXXXX. */
 static uint32_t read_unit(const char *p, const char *end)
 {
     uint32_t unit = 0;
@@ -394,11 +397,11 @@ static const char *resolve_escape(const char *p, const char *end, char out[4], s
     return p;
 }
 
-/* Whether the string, unescaped, is `text`, or (not whole) begins with it. */
+/* Whether the string, unescaped, is `text`; not whole: or begins with it. */
 static bool matches(struct span in, struct span text, bool whole)
 {
     if (in.n == 0 || (!whole && text.n == 0))
-        return text.n == 0; /* nothing to point to */
+        return text.n == 0; /* an empty string may have no bytes to point to */
     const char *p = in.p;
     const char *end = in.p + in.n;
     size_t at = 0;
@@ -450,7 +453,7 @@ size_t json_scan_unescape(struct span in, char *out)
     return used;
 }
 
-/* One character, its escape resolved; returns the cursor behind it. */
+/* Reads one character, its escape resolved; returns the cursor behind it. */
 static const char *next_character(const char *p, const char *end, char out[4], size_t *ret_n)
 {
     const unsigned char lead = (unsigned char)*p;
@@ -465,8 +468,9 @@ static const char *next_character(const char *p, const char *end, char out[4], s
 }
 
 /*
- * Characters beyond ASCII that are ASCII letters in another case: to Unicode's folding (CaseFolding
- * C and F), or, both forms of the Turkish i, to parsers that compare upper-case letters.
+ * Characters beyond ASCII that some parsers take for ASCII letters in another case: by Unicode's
+ * folding (CaseFolding C and F), or, for both forms of the Turkish i, by comparing upper-case
+ * letters.
  */
 static const struct {
     const char *from;
@@ -480,7 +484,7 @@ static const struct {
     {"\xef\xac\x86", "st"}, /* U+FB06, of s and t */
 };
 
-/* What a character is compared as: 1 to 4 bytes, in place of its own. */
+/* What a character is compared as: 1 to 4 bytes, which replace it. */
 static struct span fold(const char *character, size_t n)
 {
     for (size_t i = 0; i < ARRAY_LEN(folds); i++) {

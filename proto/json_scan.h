@@ -1,11 +1,11 @@
 #pragma once
 
 /*
- * RFC 8259 JSON as bytes: says where a value ends, or that it is none. No tree, no allocation, no
- * recursion. Stricter than it must be in nothing but the depth (section 9 allows a limit). Pure.
+ * RFC 8259 JSON as bytes: finds the end of a value, or that it is invalid. No tree, no allocation,
+ * no recursion. Stricter than the RFC only in the depth, which section 9 allows to limit. Pure.
  *
- * A function that scans takes the cursor `p` and the end of the text and returns the cursor behind
- * what it has accepted, or NULL where that is not valid.
+ * Functions that scan take the cursor `p` and the end of the text, and return the cursor behind
+ * what they have accepted, or NULL where that is invalid.
  */
 
 #include "common/base.h"
@@ -14,7 +14,10 @@ enum {
     JSON_SCAN_DEPTH_MAX = 128, /* arrays and objects open at once; their kinds fit in two words */
 };
 
-/* RFC 8259 section 2: the four bytes that may stand around tokens. Never fails. */
+/*
+ * Skips the four bytes of white space that may stand around tokens (RFC 8259 section 2). Never
+ * fails.
+ */
 static inline const char *json_scan_white(const char *p, const char *end)
 {
     while (p < end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
@@ -22,9 +25,7 @@ static inline const char *json_scan_white(const char *p, const char *end)
     return p;
 }
 
-/*
- * Scans one value, which begins at `p` itself. depth: arrays and objects that it already stands in.
- */
+/* Scans one value, which begins at `p`. depth: how many arrays and objects it is in. */
 const char *json_scan_value(const char *p, const char *end, unsigned depth);
 
 /* A member of an object. */
@@ -35,36 +36,36 @@ struct json_member {
 };
 
 /*
- * Scans the member that begins at `p` (at its key's quote), up to the end of its value. depth:
- * arrays and objects that its object stands in. *ret_member may have been written when NULL is
- * returned.
+ * Scans the member that begins at `p` (at the quote of its key), up to the end of its value.
+ * depth: how many arrays and objects its object is in. *ret_member may have been written when NULL
+ * is returned.
  */
 const char *json_scan_member(
     const char *p, const char *end, unsigned depth, struct json_member *ret_member);
 
 /*
  * Scans the object that begins at `p` (at its brace) and finds members: ret_values[i] is the text
- * of the last member whose key, unescaped, is keys[i]; n == 0 where there is none. Unlike other
- * outputs they may have been written when NULL is returned.
+ * of the last member with the key keys[i], unescaped; n == 0 where there is none. They may have
+ * been written when NULL is returned.
  */
 const char *json_scan_object(const char *p, const char *end, unsigned depth,
     const struct span *keys, size_t count, struct span *ret_values);
 
-/* The next four take the inside of a string that has been scanned; what was not is a bug. */
+/* The next four take the inside of a string that has been scanned; any other text is a bug. */
 
 /* Whether a string, unescaped, is `text`. */
 bool json_scan_equals(struct span in, struct span text);
 
-/* Whether it begins with `text`, whole characters of it. */
+/* Whether the string, unescaped, begins with `text`, which ends between characters. */
 bool json_scan_starts(struct span in, struct span text);
 
-/* Resolves the escapes; at most in.n bytes are written to `out`. Returns how many. */
+/* Resolves the escapes; writes at most in.n bytes to `out`. Returns how many. */
 size_t json_scan_unescape(struct span in, char *out);
 
 /*
- * Writes a string as those compare it who take no notice of upper and lower case: escapes resolved,
- * letters of ASCII in lower case, and as such what Unicode has of them in another case. All else
- * stays as it is. At most `size` bytes are written to `out`: the beginning, where it has more.
- * Returns how many.
+ * Writes a string in the form in which parsers that ignore upper and lower case compare it:
+ * escapes resolved, ASCII letters in lower case, and so the characters that Unicode has for these
+ * letters in another case. The rest stays as it is. At most `size` bytes are written to `out`: the
+ * beginning, where there are more. Returns how many.
  */
 size_t json_scan_fold(struct span in, char *out, size_t size);

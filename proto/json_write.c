@@ -46,7 +46,7 @@ static void note(struct json_writer *writer, int r)
         writer->failed = true;
 }
 
-/* What stands before a value. Returns whether the value may follow. */
+/* Writes what stands before a value. Returns whether the value may follow. */
 static bool lead(struct json_writer *writer, const char *key)
 {
     if (!writer->failed && writer->comma)

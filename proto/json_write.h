@@ -7,8 +7,8 @@
 #include "common/buf.h"
 
 /*
- * Appends a JSON string. The bytes are taken as Latin-1, which is what HTTP field values are:
- * those from 0x80 up become the characters of that number. Returns 0 or -ENOMEM.
+ * Appends a JSON string. The bytes are taken as Latin-1, as HTTP field values are: those from 0x80
+ * up become the characters of that number. Returns 0 or -ENOMEM.
  */
 int json_put_latin1(struct buf *out, struct span text);
 
@@ -16,15 +16,15 @@ int json_put_latin1(struct buf *out, struct span text);
 int json_put_raw(struct buf *out, const char *text);
 
 /*
- * A text of objects and arrays. Once something did not find memory, `failed` is set, and nothing is
- * appended any more: it is asked for once, at the end. Zeroed is empty; `out` is the caller's.
+ * Writer of objects and arrays. Once there is no memory, `failed` is set, and nothing more is
+ * appended, so that one check at the end is enough. Zeroed is empty; `out` is the caller's.
  *
- * A key is written as it is. In an array it is NULL.
+ * key: written as it is; in an array NULL.
  */
 struct json_writer {
     struct buf out;
     bool failed;
-    bool comma; /* something stands before the next */
+    bool comma; /* a value has been written before the next */
 };
 
 /* Begins an object ('{') or an array ('['), and ends it ('}', ']'). */
@@ -35,9 +35,9 @@ void json_add_number(struct json_writer *writer, const char *key, uint64_t value
 void json_add_integer(struct json_writer *writer, const char *key, int64_t value);
 void json_add_flag(struct json_writer *writer, const char *key, bool value);
 
-/* What is not UTF-8 in it becomes U+FFFD; the rest is read back as it is. */
+/* Adds a text. Bytes that are not UTF-8 become U+FFFD; the rest is read back as it was. */
 void json_add_text(struct json_writer *writer, const char *key, const char *text);
 void json_add_span(struct json_writer *writer, const char *key, struct span text);
 
-/* Any bytes, as a text of two hexadecimal digits for each. */
+/* Adds bytes, as a text of two hexadecimal digits for each. */
 void json_add_bytes(struct json_writer *writer, const char *key, const void *bytes, size_t n);

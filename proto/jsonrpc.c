@@ -13,7 +13,7 @@ static const struct span error_keys[ERROR_KEYS] = {
     [ERROR_MESSAGE] = {"message", 7},
 };
 
-/* The values below have been scanned: their first byte says what they are. */
+/* The functions below look at values that have been scanned: the first byte is the type. */
 
 static bool is_string(struct span value)
 {
@@ -35,7 +35,7 @@ static bool is_usable_id(struct span value)
     return is_string(value) || is_number(value) || is_null(value);
 }
 
-/* JSON has no integers; what has neither fraction nor exponent is one to every parser. */
+/* JSON has no integers; each parser takes a number without fraction and exponent for one. */
 static bool is_integer(struct span value)
 {
     if (!is_number(value))
@@ -67,12 +67,12 @@ static bool is_error_object(struct span error)
 
     if (error.p[0] != '{')
         return false;
-    /* A second look at this part of the text, which is small and seldom there. */
+    /* scanned a second time: an error is small, and rare */
     json_scan_object(error.p, error.p + error.n, 0, error_keys, ERROR_KEYS, found);
     return is_integer(found[ERROR_CODE]) && is_string(found[ERROR_MESSAGE]);
 }
 
-/* JSON-RPC 2.0 section 5. Whether what has such an envelope is a response. */
+/* Whether an object with this envelope is a response: JSON-RPC 2.0 section 5. */
 static bool is_response(const struct envelope *envelope)
 {
     const unsigned wanted = envelope_bit(ENVELOPE_JSONRPC) | envelope_bit(ENVELOPE_ID) |
@@ -90,7 +90,7 @@ static bool is_response(const struct envelope *envelope)
     return error.n == 0 || is_error_object(error);
 }
 
-/* Some clients write each member that they know, with null for what is not there. */
+/* Some clients write all members that they know, with null for those that are absent. */
 static bool has_method(const struct envelope *envelope)
 {
     const struct span method = envelope->values[ENVELOPE_METHOD];
@@ -98,7 +98,7 @@ static bool has_method(const struct envelope *envelope)
     return doubtful || (method.n != 0 && method.p[0] != 'n');
 }
 
-/* JSON-RPC 2.0 section 4. What a client's object is; the spans of *request are set. */
+/* The kind of a client's object (JSON-RPC 2.0 section 4); the spans of *request are set. */
 static enum jsonrpc_kind kind_of(
     const struct envelope *envelope, const struct jsonrpc_request *request)
 {
@@ -116,7 +116,7 @@ static enum jsonrpc_kind kind_of(
     return request->id.n != 0 ? JSONRPC_CALL : JSONRPC_NOTIFY;
 }
 
-/* Scans the value at `p`, of whatever type, and says what it is. */
+/* Scans the value at `p`, of any type, and sets its kind. */
 static const char *scan_request(
     const char *p, const char *end, unsigned depth, struct jsonrpc_request *ret_request)
 {
@@ -154,14 +154,17 @@ static const char *scan_request(
     return p;
 }
 
-/* JSON-RPC 2.0 section 6, from behind the opening bracket; at least one member follows. */
+/*
+ * Scans a batch (JSON-RPC 2.0 section 6) from behind the opening bracket; at least one member
+ * follows.
+ */
 static const char *scan_batch(
     const char *p, const char *end, struct jsonrpc_request *members, size_t cap, size_t *ret_count)
 {
     size_t count = 0;
 
     for (;;) {
-        /* What there is no room for must still be JSON: a parse error says more. */
+        /* Members beyond cap are scanned, too: a parse error has precedence. */
         p = count < cap ? scan_request(p, end, 1, &members[count]) : json_scan_value(p, end, 1);
         if (p == NULL)
             return NULL;
@@ -179,7 +182,7 @@ static const char *scan_batch(
     return p + 1;
 }
 
-/* What members[0] is after a failure: nothing but, perhaps, the id to answer with. */
+/* Sets members[0] after a failure: all empty but, perhaps, the id to answer with. */
 static int fail(struct jsonrpc_request *members, int error, struct span id)
 {
     members[0] = (struct jsonrpc_request){.id = id, .kind = JSONRPC_INVALID};

@@ -15,26 +15,26 @@ enum {
 /* Results besides 0; positive, for the direct caller. */
 enum {
     JSONRPC_E_PARSE = 1, /* not RFC 8259 JSON, or nested too deep: -32700 */
-    /* JSON, but no JSON-RPC 2.0 request or response, or an empty batch: -32600 */
-    JSONRPC_E_INVALID = 2,
+    JSONRPC_E_INVALID =
+        2, /* JSON, but no JSON-RPC 2.0 request or response, or an empty batch: -32600 */
     JSONRPC_E_BATCH = 3, /* more members than there is room for */
 };
 
 enum jsonrpc_kind {
     JSONRPC_CALL,    /* has an id (null included) */
-    JSONRPC_NOTIFY,  /* has none */
-    JSONRPC_INVALID, /* a member that is no valid request; `id` is set where a usable one
-                      * was found */
-    /* What has `result` or `error` and no method, or null as that: an answer to a request that went
-     * the other way. It has no answer of its own, whatever is wrong with it. */
+    JSONRPC_NOTIFY,  /* has no id */
+    JSONRPC_INVALID, /* a member that is no valid request; `id` is set where a usable one was found
+                      */
+    /* An answer to a request in the other direction: it has `result` or `error`, and no method or
+     * null as method. It is never answered, whatever is wrong with it. */
     JSONRPC_RESPONSE,
-    JSONRPC_BAD_RESPONSE, /* one that is not valid, as jsonrpc_scan_response() says */
+    JSONRPC_BAD_RESPONSE, /* an invalid response, as jsonrpc_scan_response() says */
 };
 
 /*
- * One request, or what came in its place. Every span points into the scanned text. Keys are
- * compared after unescaping. A message of which two parsers could read two things (envelope.h) is
- * not valid, and an id that is such a member is not usable.
+ * One request, or what stands in its place. Every span points into the scanned text. Keys are
+ * compared after unescaping. A message that two parsers could read in two ways (envelope.h) is
+ * invalid, and an id that they could is not usable.
  */
 struct jsonrpc_request {
     struct span text;   /* the whole object, without surrounding white space */
@@ -48,13 +48,17 @@ struct jsonrpc_request {
 /*
  * Scans a client's text: one request, or a response, or a batch of both.
  *
- * members/cap: room for the requests; the caller's. At least 1.
- * Returns 0 with *ret_count requests and *ret_batch; a member of a batch that is not valid is there
- * as JSONRPC_INVALID. A text that is one value and neither a valid request nor a response, valid or
- * not, returns JSONRPC_E_INVALID and sets members[0].id where a usable id was found.
- * JSONRPC_E_BATCH when a (valid) batch has more than `cap` members. A batch is given only when its
- * whole text is valid JSON. After any failure members[0] is written, with n == 0 in each span but
- * that id; the other outputs are untouched.
+ * members/cap: room for the requests, at least 1; the caller's.
+ *
+ * Returns 0 with *ret_count requests and *ret_batch; invalid members of a batch are
+ * JSONRPC_INVALID. Else:
+ * - JSONRPC_E_PARSE
+ * - JSONRPC_E_INVALID: one value that is neither a valid request nor a response, valid or not;
+ *   members[0].id is set where a usable id was found
+ * - JSONRPC_E_BATCH: a (valid) batch has more than `cap` members
+ *
+ * A batch is returned only when its whole text is valid JSON. After a failure members[0] is
+ * written, with n == 0 in each span but that id; the other outputs are untouched.
  */
 int jsonrpc_scan(const char *text, size_t n, struct jsonrpc_request *members, size_t cap,
     size_t *ret_count, bool *ret_batch);
@@ -66,22 +70,25 @@ struct jsonrpc_response {
 };
 
 /*
- * Checks that a worker's text is exactly one JSON-RPC 2.0 response object: "jsonrpc":"2.0", an id
- * (string, number or null), and either result or error (an object with an integer code and a string
- * message), not both; none of these twice or in another spelling (envelope.h). Returns 0,
- * JSONRPC_E_PARSE or JSONRPC_E_INVALID.
+ * Checks that a worker's text is exactly one JSON-RPC 2.0 response object, with:
+ * - "jsonrpc":"2.0"
+ * - an id (string, number or null)
+ * - either result or error (an object with an integer code and a string message)
+ * - none of these twice or in another spelling (envelope.h)
+ *
+ * Returns 0, JSONRPC_E_PARSE or JSONRPC_E_INVALID.
  */
 int jsonrpc_scan_response(const char *text, size_t n, struct jsonrpc_response *ret_response);
 
 /*
- * Writes a response with another id: text, in which `old` is the span of its id, with `id`, a JSON
- * value, in that place. `out` has room for text.n - old.n + id.n bytes. Returns that many.
+ * Writes a response with another id: the text with `id`, a JSON value, in place of `old`, the span
+ * of its id. `out` has room for text.n - old.n + id.n bytes. Returns that many.
  */
 size_t jsonrpc_replace_id(struct span text, struct span old, struct span id, char *out);
 
 /*
- * Finds a member of an already validated JSON object by its key (compared after unescaping; the
- * last one counts). Returns the value's span, n == 0 where there is none.
+ * The value of a member of an already validated JSON object, by its key (compared after
+ * unescaping; the last one counts); n == 0 where there is none.
  */
 struct span jsonrpc_member(struct span object, struct span key);
 
