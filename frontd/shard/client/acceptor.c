@@ -3,16 +3,16 @@
  * or descriptors of this process) the oldest connection that has never been used is closed for one
  * that waits (ctx->unused has them in the order of their age). Where there is none, and when
  * accept() fails for want of something else (ENOBUFS, ENOMEM), all listeners stop being polled, so
- * that nothing spins; a timer looks again soon. What waits in the accept queues stays there.
+ * that nothing spins; a timer looks again soon. Clients wait in the accept queues meanwhile.
  *
- * Whose first bytes have arrived is not unused, also when they have not been read: the socket is
- * asked before it is closed. So a client that sends at once, as nearly all do, is served however
- * fast others open connections. GRACE_MS is for those whose first bytes come later than the
- * connection. It is short on purpose: somebody who opens connections at full speed, and sends
- * nothing, can fill the shard once in this time, and until it is over all others wait with him.
+ * A connection whose first bytes have arrived is not unused, also when they have not been read: the
+ * socket is asked before it is closed. So a client that sends at once, as nearly all do, is served
+ * however fast others open connections. A client whose first bytes come later than the connection
+ * has GRACE_MS. That is short on purpose: an attacker that opens connections at full speed, and
+ * sends nothing, can fill the shard once in this time, and until it is over all clients wait.
  *
- * limits.connections is for all shards, and the unused ones may be on another one than the client
- * that waits: it is woken, and closes one of its own (acceptor_wake()).
+ * limits.connections is for all shards, and the unused connections may be on another shard than the
+ * client that waits: that shard is woken, and closes one of its own (acceptor_wake()).
  */
 
 #include "frontd/shard/client/acceptor.h"
@@ -87,14 +87,14 @@ static void pause_accepting(struct acceptor *acceptor, const char *why)
     ctx_arm(acceptor->ctx, &acceptor->timer, PAUSE_MS);
 }
 
-/* Whether something of it waits to be read. */
+/* Whether bytes of the client wait to be read. */
 static bool has_sent(const struct client *client)
 {
     char byte;
     return recv(client->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-/* The oldest connection that has never been used, if its time of grace is over; NULL: none. */
+/* The oldest connection that has never been used, if GRACE_MS are over for it; NULL: none. */
 static struct client *oldest_unused(const struct acceptor *acceptor)
 {
     struct ctx *ctx = acceptor->ctx;
@@ -148,7 +148,7 @@ static bool has_room(struct acceptor *acceptor)
     return true;
 }
 
-/* Others may have unused connections: each closes one. */
+/* Wakes the other shards: each closes an unused connection, if it has one. */
 static void ask_siblings(const struct ctx *ctx)
 {
     for (unsigned i = 0; i < SHARE_SEATS; i++)
@@ -166,7 +166,7 @@ void acceptor_wake(struct acceptor *acceptor)
         acceptor_make_room(acceptor, 1);
 }
 
-/* Whether one that may wait there fits. Where it does, it is counted already. */
+/* Whether there is room for a client that may wait there. If so, it is counted already. */
 static bool admit(struct listener *listener)
 {
     struct acceptor *acceptor = listener->acceptor;
@@ -235,7 +235,7 @@ static bool accept_one(struct listener *listener)
     switch (-fd) {
     case EAGAIN: return false;
     case EINTR:
-    case ECONNABORTED: /* and the network's errors that accept() passes on: that one is gone */
+    case ECONNABORTED: /* and errors of the network that accept() passes on: the client is gone */
     case EPROTO:
     case ENETDOWN:
     case ENOPROTOOPT:
@@ -287,7 +287,7 @@ void acceptor_close(struct acceptor *acceptor)
     wheel_disarm(&acceptor->timer);
     for (size_t i = 0; i < acceptor->count; i++) {
         uv_close((uv_handle_t *)&acceptor->listeners[i].poll, NULL);
-        /* Not later: who connects to one that is removed is to be refused, not to wait. */
+        /* Not later: a client that connects to a removed listener is refused, and does not wait. */
         close(acceptor->listeners[i].fd);
     }
 }

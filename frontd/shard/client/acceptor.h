@@ -18,10 +18,10 @@ struct acceptor {
     struct listener *listeners;
     size_t count;
     size_t room;
-    struct list clients;      /* all that are open, but for ctx->unused and ctx->idle */
+    struct list clients;      /* open, and neither in ctx->unused nor in ctx->idle */
     struct wheel_timer timer; /* while paused: when to look again */
     uint64_t most;            /* connections that the descriptor limit allows */
-    uint64_t said_at;         /* ms: when the log last said that accepting pauses */
+    uint64_t said_at;         /* ms: the last log line which says that accepting pauses */
     struct log_limit evicted; /* the log: unused connections are closed for others */
     bool paused;
     bool closed;
@@ -37,7 +37,7 @@ int acceptor_add(struct acceptor *acceptor, const struct conf_listener *conf, in
 /* Starts to accept. */
 void acceptor_open(struct acceptor *acceptor);
 
-/* Accepts what waits on that listener's sockets now: nobody else will. */
+/* Accepts what waits on that listener's sockets now: no other process will. */
 void acceptor_accept_rest(struct acceptor *acceptor, const struct conf_listener *conf);
 
 /*
@@ -46,11 +46,11 @@ void acceptor_accept_rest(struct acceptor *acceptor, const struct conf_listener 
  */
 size_t acceptor_make_room(struct acceptor *acceptor, size_t n);
 
-/* A sibling may want room under limits.connections that only this shard can make. */
+/* Closes an unused connection where limits.connections is reached: a sibling may need the room. */
 void acceptor_wake(struct acceptor *acceptor);
 
 /* Accepts no more and closes the sockets. */
 void acceptor_close(struct acceptor *acceptor);
 
-/* Its wheel timer is due. */
+/* The acceptor's wheel timer has expired. */
 void acceptor_timeout(struct wheel_timer *timer);

@@ -84,7 +84,7 @@ struct client {
     uint8_t session : 3;     /* enum session_kind */
     bool last_request : 1;   /* nothing is read after the request in progress */
     bool paused : 1;         /* the session left bytes since it might not start a request */
-    bool touched : 1;        /* it is one of ctx->dirty_clients, or not to become one */
+    bool touched : 1;        /* it is one of ctx->dirty_clients, or must not become one */
     bool held : 1;           /* nothing is read until it is known which session it gets */
     bool moving : 1;         /* frozen: its state is on the way to another process */
     bool arriving : 1;       /* restored, but it does not live yet */
@@ -102,7 +102,7 @@ struct client {
     bool wrote : 1;   /* something has been written to it */
     bool bulky : 1;   /* more than a little of it may still be in the kernel's buffer */
     /* Of one turn, and not carried: */
-    bool yields : 1; /* it has had its share, and goes on (as one that is `paused`) in the next */
+    bool yields : 1; /* it has had its share, and is read on in the next turn */
     bool later : 1;  /* it is one of ctx->later_clients */
     union {
         uint32_t claimed; /* bytes: what its calls have sent, and may be answered: see below */
@@ -172,8 +172,7 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
  */
 struct client *client_find(struct ctx *ctx, uint64_t conn);
 
-/* Queues the client for client_flush() at the end of this turn; may be called any number of times.
- */
+/* Queues the client, if it is not queued yet, for client_flush() at the end of this turn. */
 void client_touch(struct client *client);
 
 /* The end of a turn: what has gathered is written, and reading goes on where it was paused. */
@@ -425,8 +424,7 @@ void client_start(struct client *client);
 /* Counts the client as a connection of this shard, whatever the limits are. */
 void client_count(struct client *client);
 
-/* Frees all that the client has, but not itself and its descriptor, which is not polled any more.
- */
+/* Frees all that the client has. It itself is left, and its descriptor, which is not polled. */
 void client_strip(struct client *client);
 
 /*

@@ -33,18 +33,19 @@ enum refusal {
     REFUSALS
 };
 
-/* One more of that kind. client: whose it is. */
+/* Counts one more of that kind, of that client. */
 void refusal_note(const struct client *client, enum refusal kind);
 
-/* The same with the method that it is about. */
+/* The same for REFUSED_METHOD, with the method. */
 void refusal_note_method(const struct client *client, struct span method);
 
-/* The same where there is no client yet. */
+/* The same for REFUSED_PEER_LIMIT: there is no client yet. */
 void refusal_note_peer(struct ctx *ctx, const struct conf_listener *listener);
 
-/* Of an answer that the front makes by itself, by its error or its status: none, for some. */
+/* Counts an answer that the front makes by itself, by its error or status; some are not counted. */
 void refusal_note_error(const struct client *client, enum rpc_error error);
 void refusal_note_status(const struct client *client, unsigned status);
 
-/* Now and then: logs how many there were since a kind's last line, if no other has come. */
+/* To be called now and then: logs how many of a kind there were since its last line, where none has
+ * come since. */
 void refusal_tell(uint64_t now);
