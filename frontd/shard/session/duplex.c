@@ -114,7 +114,8 @@ static void turn_away(struct request *request, enum rpc_error error)
         request_status(request, 403, (struct span){0});
 }
 
-/* Whether a worker may have let it in, though its answer is not known: it is told of the end. */
+/* Whether a worker may have let the connection in, though its answer is not known: workers are told
+ * of its end. */
 static bool may_be_let_in(enum rpc_error error)
 {
     return error == RPC_WORKER_LOST || error == RPC_DEADLINE_EXCEEDED || error == RPC_BAD_RESPONSE;
@@ -158,7 +159,7 @@ void duplex_asked(struct request *request, const struct outcome *outcome)
     turn_away(request, error);
 }
 
-/* A worker closes it before the one that is asked has answered: it is not let in. */
+/* A worker closes the connection before another has answered whether it is let in: it is not. */
 static void refuse_held(struct client *client)
 {
     struct request *request = list_first(&client->requests, struct request, node);

@@ -69,8 +69,7 @@ static void refuse_foreign(struct client *client)
     duplex_fail(client, WS_CODE_POLICY);
 }
 
-/* Takes a message, a heartbeat, or what is too big for a message. Returns whether more may follow.
- */
+/* Takes what feed_line() has found. Returns whether more may follow. */
 static bool take_line(struct client *client, const struct line_result *result)
 {
     bool line = client->session == SESSION_LINE;

@@ -21,7 +21,7 @@ void http1_hold(struct request *request, const struct http_head *http)
     }
     turn->waits = true;
     client->held = true;
-    client->last_request = false; /* what follows is looked at once it is known what it is */
+    client->last_request = false; /* what follows may be messages: it is looked at later */
 }
 
 static void go_on(struct client *client)
@@ -59,7 +59,7 @@ void http1_set_last(struct request *request)
     request->client->last_request = true;
 }
 
-/* A request of a client, which is doomed where there is no memory (NULL). head: NULL: unknown. */
+/* Adds a request. NULL where there is no memory: the client is doomed. head: NULL: not known. */
 static struct request *add(struct client *client, const struct http1_head *head)
 {
     struct request *request = request_add(client, NULL);
@@ -92,7 +92,10 @@ static void start(struct client *client, struct span body)
         request_start(request, &head->http, body);
 }
 
-/* is_head: its method is HEAD, though the head is not complete. head: NULL: there is none. */
+/*
+ * Answers what is no complete request with that status; the connection ends. is_head: the method is
+ * HEAD, as far as is known. head: NULL where it is not complete.
+ */
 static void refuse(
     struct client *client, unsigned status, bool is_head, const struct http1_head *head)
 {
@@ -115,9 +118,7 @@ static size_t take(
     while (n > 0 && client->session == SESSION_HTTP1 && client_takes(client)) {
         struct http1_result result = http1_feed(&codec->http1, p, n, &config, &head_scratch);
         if (result.event == HTTP1_ERROR) {
-            /*
-             * A HEAD that goes wrong before its head is complete has no body in its answer either.
-             */
+            /* The answer to HEAD has no body, also where the head goes wrong after the method. */
             bool is_head = codec->http1.phase == HTTP1_PHASE_HEAD &&
                            head_scratch.http.method == HTTP_HEAD;
             refuse(client, result.status, is_head, result.head_known ? &head_scratch : NULL);
@@ -128,7 +129,7 @@ static size_t take(
             n -= result.used;
         } else {
             if (result.event == HTTP1_CONTINUE && request_hopeless(client, &head_scratch.http))
-                start(client, (struct span){0}); /* it is refused now */
+                start(client, (struct span){0}); /* refuses it now, before its body */
             n = result.kept;
             break;
         }
@@ -137,7 +138,7 @@ static size_t take(
     return n;
 }
 
-/* The rest of a request waits: its client may wait, too, for "100 Continue". */
+/* The head of an incomplete request is there: the client may wait for "100 Continue". */
 static void waiting(struct client *client)
 {
     struct pending *pending = client->pending;
@@ -149,8 +150,8 @@ static void waiting(struct client *client)
         send_continue(client);
 }
 
-/* The head of the incomplete request, where it has come; else NULL. It was right before, and is not
- * held to limits again. */
+/* The head of the incomplete request, where it has come; else NULL. It was complete and right
+ * before, and is not held to limits again. */
 static const struct http1_head *pending_head(const struct pending *pending)
 {
     static const struct http1_limits none = {.head_bytes = UINT32_MAX, .fields = HTTP_FIELDS_MAX};
@@ -199,7 +200,7 @@ static void expire(struct client *client)
 static void drain(struct client *client)
 {
     if (!list_empty(&client->requests)) {
-        /* The last of those in progress is the last of all. */
+        /* The youngest request in progress is the last one. */
         http1_set_last(container_of(client->requests.prev, struct request, node));
         client_touch(client);
     } else if (client->pending == NULL && client_waiting(client) == 0) {
@@ -208,19 +209,19 @@ static void drain(struct client *client)
         client->last_request = true;
         client_end(client);
     }
-    /* Else it is in the middle of a request, whose answer will say "Connection: close". */
+    /* Else a request is incomplete: start() makes it the last one. */
 }
 
 /*
- * What a complete request takes until it is its turn: its answer may be a few bytes in a larger
- * block, and of those that are answered without a call there may be very many.
+ * Bytes that an answered request takes until it is its turn: the whole blocks, since an answer may
+ * be a few bytes, and very many requests may be answered without a call.
  */
 static uint32_t held_by(const struct http1_turn *turn)
 {
     return turn->text.size + (uint32_t)(sizeof(struct request) + sizeof(*turn));
 }
 
-/* Sends what is complete, in order. */
+/* Sends the answers whose turn it is. */
 static void send_replies(struct client *client)
 {
     while (!list_empty(&client->requests)) {
@@ -250,7 +251,7 @@ static void send_replies(struct client *client)
     client_touch(client);
 }
 
-/* Where a reply of up to `n` bytes is to be written; NULL (and the client doomed) where nowhere. */
+/* Where a reply of up to `n` bytes is written; NULL, with the client doomed: there is no memory. */
 static char *reply_room(struct request *request, size_t n, struct buf **ret_out)
 {
     struct client *client = request->client;

@@ -72,7 +72,7 @@ static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, c
 static void make_way_for_close(struct client *client)
 {
     request_abandon_all(client);
-    if (client_may_start(client)) { /* else once more of what waits has been written */
+    if (client_may_start(client)) { /* else it goes on when what waits has been written */
         client->paused = true;
         client->yields = true; /* this comes again for each calls_per_connection of them */
         client_touch(client);
@@ -150,7 +150,7 @@ static uint64_t early(const struct client *client)
     return mixed % (duplex->route->ping / JITTER_PARTS + 1);
 }
 
-/* When a silent WebSocket is sent the next Ping, or is lost after the last. */
+/* When a silent client is sent the next Ping, or is lost after the last, in ms. */
 static uint64_t next_ping(const struct client *client)
 {
     const struct duplex *duplex = client->duplex;
