@@ -1,3 +1,9 @@
+/*
+ * Events of duplex connections: each is written as JSON and becomes a call of the method
+ * frontd.connect, frontd.disconnect, frontd.message or frontd.response, of the pool of the
+ * connection's route that takes it.
+ */
+
 #include "frontd/shard/request/conn_events.h"
 
 #include <errno.h>
@@ -43,7 +49,7 @@ static int put_connect_params(
     return r == 0 ? json_put_raw(out, "}") : r;
 }
 
-/* `{"jsonrpc":"2.0",["id":…,]"method":"…"`; the method's place is told, for the call. */
+/* Appends `{"jsonrpc":"2.0",["id":…,]"method":"…"`. *ret_method_at: where the method is. */
 static int put_beginning(struct buf *out, const struct client *client, struct span method, bool ask,
     size_t *ret_method_at)
 {
@@ -58,7 +64,7 @@ static int put_beginning(struct buf *out, const struct client *client, struct sp
     return r == 0 ? json_put_raw(out, "\"") : r;
 }
 
-/* The call that a text becomes. Returns the route's pool, or -1 where none takes the method. */
+/* Makes a call of a text. Returns the pool of the route that takes the method, or -1. */
 static int fill_spec(struct call_spec *spec, const struct client *client, const struct buf *text,
     struct span method, size_t method_at)
 {
@@ -72,7 +78,7 @@ static int fill_spec(struct call_spec *spec, const struct client *client, const 
     return pool;
 }
 
-/* The same; the log says where nobody takes it. */
+/* The same; it is logged where no pool takes the method. */
 static int fill_event(struct call_spec *spec, const struct client *client, const struct buf *text,
     struct span method, size_t method_at)
 {
@@ -82,7 +88,8 @@ static int fill_event(struct call_spec *spec, const struct client *client, const
     return pool;
 }
 
-/* A notification that belongs to no request: it is on its way, whatever becomes of the client. */
+/* Sends a notification that belongs to no request: it goes to a worker, whatever becomes of the
+ * client. */
 static void notify(
     struct client *client, struct span method, const struct buf *text, size_t method_at)
 {
@@ -165,8 +172,10 @@ void event_message(struct client *client, struct span payload, bool binary)
     buf_deinit(&meta);
 }
 
-/* Gives the call to the worker that has asked, else to the pool of the route. It may end from
- * within. text: its body. Returns NULL, or why nobody gets it. */
+/*
+ * Gives the call to the worker that has asked, else to the pool of the route. It may end from
+ * within. text: its body. Returns NULL, or why it is not sent.
+ */
 static const char *send_response(struct request *request, struct call_spec *spec,
     const struct jsonrpc_request *response, const struct buf *text, size_t method_at)
 {
@@ -178,7 +187,7 @@ static const char *send_response(struct request *request, struct call_spec *spec
     spec->to = request_asker(client->ctx, request->route, response->id, &pool);
     if (pool < 0)
         return "no pool of the route takes frontd.response";
-    if (spec->to != NULL && !worker_usable(spec->to)) /* to any other it says nothing */
+    if (spec->to != NULL && !worker_usable(spec->to)) /* another one has not asked */
         return "the worker that has asked does not read";
     request_call(request, spec, (uint32_t)pool);
     return NULL;

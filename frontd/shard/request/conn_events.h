@@ -1,6 +1,6 @@
 #pragma once
 
-/* What workers are told of connections that stay, as calls (protocol section 9). */
+/* What workers are told of duplex connections, as calls (protocol section 9). */
 
 #include "frontd/shard/client/client.h"
 
@@ -9,11 +9,13 @@ struct call_spec;
 struct jsonrpc_request;
 struct request;
 
-/* frontd.connect as a notification. head: of the handshake; NULL where there is none. Returns
- * whether workers may know of the connection now. */
+/*
+ * frontd.connect as a notification. head: of the handshake; NULL where there is none. Returns
+ * whether workers may know of the connection now.
+ */
 bool event_connected(struct client *client, const struct http_head *head);
 
-/* frontd.connect as a request, whose answer goes to session->asked(). It may come from within. */
+/* frontd.connect as a request, whose answer goes to session->asked(), perhaps from within. */
 void event_ask(struct request *request, struct client *client, const struct http_head *head);
 
 /* frontd.disconnect. code: WebSocket close code; 0: none is known. */

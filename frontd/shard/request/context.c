@@ -8,7 +8,7 @@
 #include "proto/json_write.h"
 #include "proto/jsonrpc.h"
 
-/* ',' before every member but the first, then the key and ':'. */
+/* Appends a key of an object: ',' before every member but the first, then the key and ':'. */
 static int put_key(struct buf *out, bool *first, struct span key)
 {
     if (buf_append(out, *first ? "" : ",", *first ? 0 : 1) < 0 || json_put_latin1(out, key) < 0)
@@ -23,8 +23,8 @@ static bool same_name(struct span name, struct span lower)
 }
 
 /*
- * A field that stands several times is one list (RFC 9110 section 5.3). Cookie is none, and becomes
- * one field in its own way (RFC 9113 section 8.2.3).
+ * A header field that is there several times is one list (RFC 9110 section 5.3). Cookie is no list:
+ * its fields are joined by "; " (RFC 9113 section 8.2.3).
  */
 static int put_header(struct buf *out, bool *first, const struct http_head *head, struct span lower)
 {

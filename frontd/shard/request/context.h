@@ -15,6 +15,6 @@ int meta_write(struct buf *out, const struct conf_route *route, const struct cli
 /* Appends the members of an object with the headers that the route asks for. 0 or -ENOMEM. */
 int meta_put_headers(struct buf *out, const struct conf_route *route, const struct http_head *head);
 
-/* What the pool's hash is taken of. head: NULL for a message. params: n == 0: none. */
+/* The hash by which the pool chooses a worker. head: NULL for a message. params: n == 0: none. */
 uint64_t meta_hash(const struct conf_pool *pool, const struct client *client,
     const struct http_head *head, struct span params);

@@ -1,3 +1,10 @@
+/*
+ * A request is added by its session → its route is found, and a page's right to it judged (HTTP) →
+ * the route starts calls (request_call()), each of which is charged to the client → each ends in
+ * tell(), which hands its outcome to the route → the route answers (request_reply()), and the
+ * session sends the answer and frees the request.
+ */
+
 #include "frontd/shard/request/request.h"
 
 #include <errno.h>
@@ -11,10 +18,10 @@
 #include "frontd/shard/upstream/asker.h"
 #include "frontd/shard/upstream/worker.h"
 
-/* An answer that is larger by this part of what was expected, and so many bytes, is as expected. */
+/* An answer may be larger than was expected by a NEARLY_PART-th and NEARLY_BYTES. */
 enum { NEARLY_PART = 8, NEARLY_BYTES = 64 };
 
-/* What it was charged for while it was in progress. */
+/* Takes back what the client was charged for a call in progress. */
 static void unclaim(struct client *client, struct call *call)
 {
     client->claimed -= call->claim + call->expected;
@@ -22,7 +29,7 @@ static void unclaim(struct client *client, struct call *call)
     call->claim = call->expected = call->parts = 0;
 }
 
-/* What the answer to such a call is expected to be, in bytes. */
+/* How large the answer to a call of that kind is expected to be, in bytes. */
 static uint32_t expected_of(
     const struct client *client, uint16_t kind, uint16_t wide_kind, bool *ret_shrinks)
 {
@@ -114,11 +121,12 @@ static void go_on(struct client *client)
 {
     struct request *request;
     while ((request = first_with_rest(client)) != NULL && ops_of(request)->go_on(request))
-        ; /* it may be gone, and others with it */
+        ; /* the request may be gone, and others with it */
     client->backlog = request != NULL;
 }
 
-/* What became of a call (NULL: there was no memory for it) goes to whoever started it. */
+/* Hands the outcome of a call (NULL: there was no memory for it) to the route; to the session
+ * where that has asked a worker about the connection. */
 static void tell(struct request *request, struct call *call, const struct outcome *outcome)
 {
     struct client *client = request->client;
@@ -239,7 +247,7 @@ void request_init(struct ctx *ctx, struct pool *pools)
     ctx->call_ops = &call_ops;
 }
 
-/* What the route does not take, whatever the body is. Returns 0, or the status. */
+/* Returns 0, or the status of what the route refuses, whatever the body is. */
 static unsigned status_of_head(
     const struct ctx *ctx, const struct conf_route *route, const struct http_head *head)
 {
@@ -249,13 +257,14 @@ static unsigned status_of_head(
     return ops->refuses == NULL ? 0 : ops->refuses(head);
 }
 
-/* The request's route (NULL: none). Returns 0, or the status that it gets whatever its body is. */
+/* Finds the route of a head (NULL: none). Returns 0, or the status of what is refused, whatever the
+ * body is. */
 static unsigned find_route(
     const struct client *client, const struct http_head *head, const struct conf_route **ret_route)
 {
     *ret_route = NULL;
     if (head->form == HTTP_AUTHORITY)
-        return 405; /* CONNECT: there is nothing to connect to */
+        return 405; /* CONNECT: this is no proxy */
     if (head->form == HTTP_ASTERISK)
         return 0;
     int r = router_route(client_listener(client), head->authority, head->path, ret_route);
@@ -264,7 +273,7 @@ static unsigned find_route(
     return status_of_head(client->ctx, *ret_route, head);
 }
 
-/* What becomes of it as the request of a browser's page. *ret_page: as request.page. */
+/* Judges a request as one that a browser makes for a page. *ret_page: as request.page. */
 static enum cross_site judge_page(const struct ctx *ctx, const struct conf_route *route,
     const struct http_head *head, const struct span **ret_page)
 {
@@ -287,7 +296,7 @@ bool request_hopeless(const struct client *client, const struct http_head *head)
            judge_page(client->ctx, route, head, &page) == CROSS_SITE_REFUSE;
 }
 
-/* A page that worked until the front was updated, or the config, is looked for in the log. */
+/* The log says why a page does not work any more after an update of the front or the config. */
 static void log_cross_site(const struct request *request, const struct http_head *head)
 {
     enum { SHOWN = 100 /* bytes */ };
@@ -309,7 +318,7 @@ static struct span allow_of(const struct request *request)
     return SPAN("Allow: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS\r\n");
 }
 
-/* What such a status is to be explained by. */
+/* Header fields that explain a status. */
 static struct span fields_of_status(unsigned status, const struct request *request)
 {
     switch (status) {
@@ -395,7 +404,7 @@ static struct span fields_of_error(const struct request *request, enum rpc_error
 {
     if (error != RPC_OVERLOADED && error != RPC_RATE_LIMITED)
         return (struct span){0};
-    if (request->page != NULL) /* it sees only fields that it is shown */
+    if (request->page != NULL) /* a page sees only the fields that are exposed to it */
         return SPAN("Retry-After: 1\r\nAccess-Control-Expose-Headers: Retry-After\r\n");
     return SPAN("Retry-After: 1\r\n");
 }

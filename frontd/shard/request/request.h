@@ -19,8 +19,8 @@ struct request {
     struct buf batch;               /* the answers of a batch's members so far */
     struct batch_rest *rest;        /* members that wait to be started; NULL: none */
     uint32_t gathered;              /* bytes of `batch`, as counted in client->held_back */
-    uint32_t pending;               /* calls in progress, and one while they are started */
-    uint32_t promised;              /* bytes that were expected of the answer that is looked at */
+    uint32_t pending;               /* calls in progress, and one while others are started */
+    uint32_t promised;              /* bytes that the answer being looked at was expected to have */
     bool is_batch;
     bool asking; /* a worker is asked whether the connection is let in (duplex.h) */
 };
@@ -31,7 +31,7 @@ static inline void *request_of_session(struct request *request)
     return request + 1;
 }
 
-/* Once, at start: sets what calls do when they end. pools: of the config, borrowed. */
+/* Once, at start: sets what happens when calls end. pools: of the config, borrowed. */
 void request_init(struct ctx *ctx, struct pool *pools);
 
 /*
@@ -56,7 +56,7 @@ void request_message(struct request *request, struct span payload);
  */
 void request_refuse(struct request *request, unsigned status, const struct http_head *head);
 
-/* Whether a request with this head would be refused whatever its body is (for Expect). */
+/* Whether a request with this head would be refused, whatever its body is (for Expect). */
 bool request_hopeless(const struct client *client, const struct http_head *head);
 
 /* Cancels the calls of a request, whose answer is known without them. */
@@ -86,13 +86,14 @@ struct reply {
 /* Answers and ends the request. */
 void request_reply(struct request *request, const struct reply *reply);
 
-/* An error made by the front, as the request's route wants it. id: JSON text for the error. */
+/* Answers with an error of the front, in the form of the request's route. id: JSON text; n == 0:
+ * null. */
 void request_error(struct request *request, enum rpc_error error, struct span id);
 
-/* A short text with that status. */
+/* Answers with that status and a short text. fields: further header fields, as in struct reply. */
 void request_status(struct request *request, unsigned status, struct span fields);
 
-/* request_status() with that of an error made by the front. */
+/* request_status() with the status of an error of the front. */
 void request_error_status(struct request *request, enum rpc_error error);
 
 /* Starts a notification that belongs to no request. */
@@ -100,14 +101,15 @@ void request_notify(
     struct ctx *ctx, const struct conf_route *route, struct call_spec *spec, uint32_t pool);
 
 /*
- * Whether an answer of `n` bytes to one of its calls may be held: it is about as large as was
- * expected when the call was started, which is room that the client has; or as client_fits() says.
+ * Whether an answer of `n` bytes to one of the request's calls may be held. It may where it is
+ * about as large as was expected when the call was started, since the client was charged for that;
+ * else where client_fits() says so.
  */
 bool request_fits(struct request *request, size_t n);
 
 /*
- * Starts a call of the request; counts it. The spec's wide_kind and kind are set, and its timeout,
- * where it is not the route's.
+ * Starts a call of the request and charges it to the client; it may end from within. The spec's
+ * wide_kind and kind are set, and its timeout, where it is not the route's.
  */
 void request_call(struct request *request, struct call_spec *spec, uint32_t pool);
 

@@ -1,6 +1,6 @@
 #pragma once
 
-/* Which route a request takes, and which pool a call. Pure. */
+/* Chooses the route of a request, and the pool of a call. Pure. */
 
 #include "frontd/config/config.h"
 
@@ -9,9 +9,9 @@ enum {
 };
 
 /*
- * The route of a path (as sent), which is compared in its normal form (path.h): the longest prefix
- * on whole segments; routes with a host that fits come before those without. authority: host and
- * optional port, as sent; one dot at the end of the host does not count, nor do upper and lower
+ * The route of a path (as sent), which is compared in its normal form (url_path.h): the longest
+ * prefix on whole segments; routes with a host that fits come before those without. authority: host
+ * and optional port, as sent; one dot at the end of the host does not count, nor do upper and lower
  * case.
  *
  * Returns 0 with *ret_route (NULL where none fits), ROUTER_E_PATH, or -ENOMEM. Memory is taken only
