@@ -1,3 +1,8 @@
+/*
+ * start() makes a call of http.request of any request, whose body goes as the blob; ended() relays
+ * the worker's answer, of which the result has status and header fields, and the blob is the body.
+ */
+
 #include "frontd/shard/routes/http.h"
 
 #include <strings.h>
@@ -13,7 +18,7 @@
 #include "proto/json_write.h"
 #include "proto/jsonrpc.h"
 
-/* What the worker said, besides the body. */
+/* A worker's answer, but for the body. */
 struct answer_head {
     unsigned status;
     struct buf fields; /* "Name: value\r\n" each */
@@ -104,7 +109,7 @@ static void start(struct request *request, const struct http_head *head, struct 
     buf_deinit(&meta);
 }
 
-/* A field that is the front's own business, or ends at the worker (RFC 9110 section 7.6.1). */
+/* Whether a field is set by the front itself, or is hop-by-hop (RFC 9110 section 7.6.1). */
 static bool is_ours(const char *name)
 {
     static const char *const names[] = {"connection", "keep-alive", "proxy-connection",
@@ -117,7 +122,8 @@ static bool is_ours(const char *name)
     return false;
 }
 
-/* UTF-8 back to the Latin-1 of field values, in place; no control character gets through. */
+/* Converts UTF-8 to the Latin-1 of field values, in place. Returns false where that cannot be, and
+ * where a control character is in it. */
 static bool to_latin1(char *text, size_t n, size_t *ret_n)
 {
     size_t len = 0;
@@ -151,7 +157,7 @@ static bool read_length(struct answer_head *answer, const char *value, size_t n)
     return true;
 }
 
-/* One [name, value], written where it goes. Returns false where it is not right: nothing is
+/* Reads one [name, value] straight to its place. Returns false where it is wrong: nothing is
  * repaired. */
 static bool read_field(struct answer_head *answer, struct span pair)
 {
@@ -175,7 +181,7 @@ static bool read_field(struct answer_head *answer, struct span pair)
     if (!to_latin1(text, text_len, &text_len))
         return false;
     memcpy(text + text_len, "\r\n", 2);
-    text[-2] = '\0'; /* for a moment a name by itself */
+    text[-2] = '\0'; /* ends the name for a moment */
     bool ours = is_ours(room);
     bool length = ours && strcasecmp(room, "content-length") == 0;
     text[-2] = ':';

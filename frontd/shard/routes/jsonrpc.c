@@ -1,14 +1,14 @@
 /*
  * jsonrpc_start() scans the body and starts a call for each request in it. A single call's answer
  * is relayed as it comes; a batch's answers gather, in the order in which they come, until the last
- * of its calls has ended. Notifications have no part in the answer: with nothing else it is 204.
- * Nor have Responses of the client's, which answer what a worker has pushed: each becomes a
- * notification frontd.response, or is dropped.
+ * of its calls has ended. Notifications have no part in the answer; where there is nothing else,
+ * the answer is 204. Responses of a client have none either: they answer what a worker has pushed,
+ * and each becomes a notification frontd.response, or is dropped.
  *
- * Members of a batch count as requests of their connection: where it may start no more, the others
- * wait in request->rest, with a copy of their text. As calls of the connection end, jsonrpc_go_on()
- * starts more of them, at the end of a turn. The deadline of all is counted from when the batch
- * came.
+ * Members of a batch count as requests of their connection: where no more may be started, the
+ * others wait in request->rest, with a copy of their text. As calls of the connection end,
+ * jsonrpc_go_on() starts more of them, at the end of a turn. The deadline of all is counted from
+ * when the batch came.
  */
 
 #include "frontd/shard/routes/jsonrpc.h"
@@ -31,8 +31,8 @@ enum {
 
 /* What members of a batch are started with. */
 struct origin {
-    const struct http_head *head;  /* NULL: a message's, or not there any more */
-    const struct batch_rest *rest; /* what is kept of it then */
+    const struct http_head *head;  /* NULL: of a message, or not there any more */
+    const struct batch_rest *rest; /* of members that have waited, which have no head; else NULL */
     struct span meta;
     size_t left_at;
     uint64_t timeout; /* ms; 0: the route's */
@@ -72,7 +72,7 @@ void jsonrpc_deinit(struct jsonrpc *jsonrpc)
         log_info("%llu Responses of clients were dropped", (unsigned long long)jsonrpc->dropped);
 }
 
-/* One member's answer in the batch's. Where there is no memory the member has no answer. */
+/* Appends a member's answer to the batch's. Where there is no memory the member has no answer. */
 static void add_to_batch(struct request *request, struct span text)
 {
     struct buf *batch = &request->batch;
@@ -92,7 +92,7 @@ static void add_error_to_batch(struct request *request, enum rpc_error error, st
     buf_deinit(&text);
 }
 
-/* One of the things that the request waits for is over; with the last, a batch is answered. */
+/* One call that the request waits for has ended; with the last one it is answered. */
 static void one_less(struct request *request)
 {
     CHECK(request->pending > 0);
@@ -102,7 +102,7 @@ static void one_less(struct request *request)
         return;
     }
     struct reply reply = {.status = 204};
-    struct buf batch = request->batch; /* it is not kept until it is this request's turn */
+    struct buf batch = request->batch; /* freed here, not when it is this request's turn */
     request->batch = (struct buf){0};
     request->client->held_back -= request->gathered;
     request->gathered = 0;
@@ -128,9 +128,7 @@ static void fail(struct request *request, enum rpc_error error, struct span id, 
     request_error(request, error, id);
 }
 
-/*
- * A client can make it happen with every message: it is counted, and the log has a line at times.
- */
+/* Counts a Response that is dropped. Clients can cause it with every message, so few are logged. */
 static void drop_response(const struct request *request, const char *why)
 {
     static struct log_limit limit;
@@ -143,15 +141,15 @@ static void drop_response(const struct request *request, const char *why)
 }
 
 /*
- * What goes to the client is the worker's answer with the request's id, byte for byte. Most workers
- * have written the same bytes, and their answer is relayed as it is; else *body becomes a copy, in
- * `copy`. theirs: the worker's id. Returns 0, or why the answer cannot be held.
+ * The client gets the worker's answer with the request's id, byte for byte. Most workers have
+ * written the id in the same bytes, and their answer is relayed as it is; else *body becomes a
+ * copy, in `copy`. theirs: the worker's id. Returns 0, or why the answer cannot be held.
  */
 static enum rpc_error with_id(struct request *request, struct span theirs, struct span id,
     struct span *body, struct buf *copy)
 {
     size_t n = body->n - theirs.n + id.n;
-    CHECK(id.n > 0); /* who has none notifies, and is not answered */
+    CHECK(id.n > 0); /* what has none is a notification, and is not answered */
     if (request->is_batch && buf_len(&request->batch) + n > BATCH_REPLY_MAX)
         return RPC_TOO_LARGE;
     if (!request_fits(request, n))
@@ -230,19 +228,19 @@ static uint64_t hash_of(const struct request *request, const struct origin *orig
     return meta_hash(conf, request->client, origin->head, member->params);
 }
 
-/* Whether there is something in it for a worker. */
+/* Whether the member is for a worker. */
 static bool is_wanted(const struct jsonrpc_request *member)
 {
     return member->kind != JSONRPC_INVALID && member->kind != JSONRPC_BAD_RESPONSE;
 }
 
-/* Whether nothing is answered to it, whatever becomes of it. */
+/* Whether the member is not answered, whatever becomes of it. */
 static bool is_silent(const struct jsonrpc_request *member)
 {
     return member->kind != JSONRPC_CALL && member->kind != JSONRPC_INVALID;
 }
 
-/* An answer to what a worker has pushed: it is never answered itself. */
+/* Starts a Response, which answers what a worker has pushed: it is never answered itself. */
 static void start_response(
     struct request *request, const struct origin *origin, const struct jsonrpc_request *member)
 {
@@ -315,7 +313,7 @@ static bool may_go_on(const struct request *request)
     const struct conf_limits *limits = &client->ctx->conf->limits;
     if (client->calls >= limits->calls_per_connection)
         return false;
-    /* The answer that it gathers is one, of whatever size, unless others gather beside it. */
+    /* The answer that gathers may have any size, unless other requests' gather beside it. */
     bool alone = client->requests.next == client->requests.prev;
     size_t waiting = client_waiting(client);
     size_t held = client->held_back - request->gathered;
@@ -364,7 +362,7 @@ static int keep_rest(struct request *request, const struct origin *origin,
     }
     for (size_t i = 0; i < n; i++) {
         if (!is_wanted(&from[i]))
-            continue; /* that is settled already */
+            continue; /* it is answered, or dropped, already */
         rest->places[rest->count++] = (struct member_place){
             .at = (uint32_t)(from[i].text.p - text), .n = (uint32_t)from[i].text.n};
     }
@@ -389,7 +387,7 @@ size_t jsonrpc_rest_size(const struct request *request)
     return request->rest == NULL ? 0 : request->rest->size;
 }
 
-/* Starts the next one. */
+/* Starts the next member that waits. */
 static void start_next(struct request *request)
 {
     struct batch_rest *rest = request->rest;
@@ -435,7 +433,7 @@ static void start_batch(struct request *request, const struct origin *origin,
     const struct jsonrpc_request *all, size_t n)
 {
     size_t at = 0;
-    request->pending = 1; /* calls may end while others are being started, or wait */
+    request->pending = 1; /* since calls may end while others are being started, or wait */
     for (size_t i = 0; i < n; i++) {
         if (!is_wanted(&all[i]))
             start_member(request, origin, &all[i]);

@@ -1,7 +1,7 @@
 /*
- * Routes of kind websocket: a handshake is checked, with `connect: ask` a worker is asked, then the
- * answer 101 goes out and the client's session becomes that of a WebSocket. From then on its
- * messages come here too, and are JSON-RPC.
+ * start() checks a handshake; with `connect: ask` a worker is asked; then the answer 101 goes out
+ * and the client's session becomes that of a WebSocket. From then on each of its messages comes
+ * here too, without a head, and is JSON-RPC.
  */
 
 #include "frontd/shard/routes/websocket.h"
@@ -26,7 +26,7 @@ static int put_switching(struct buf *out, struct ctx *ctx, const char *accept, c
         protocol == NULL ? "" : "\r\n");
 }
 
-/* Calls of the connection are given the headers of its handshake. */
+/* Keeps the header fields of the handshake that the route asks for, for calls of the connection. */
 static int keep_headers(struct duplex *duplex, const struct http_head *head)
 {
     struct buf text = {0};
@@ -46,8 +46,8 @@ static void refuse_upgrade(struct request *request, unsigned status)
     request_status(request, status, status == 426 ? upgrade : (struct span){0});
 }
 
-/* An HTTP client wants to be a WebSocket. The request ends, as 101 or an error, at once or when a
- * worker has been asked. */
+/* A handshake ends, as 101 or an error, at once or when a worker has been asked; a message becomes
+ * calls. */
 static void start(struct request *request, const struct http_head *head, struct span body)
 {
     struct client *client = request->client;
@@ -79,7 +79,7 @@ static void start(struct request *request, const struct http_head *head, struct 
         refuse_upgrade(request, 503);
         return;
     }
-    client->last_request = false; /* Connection: close was said of a connection that speaks HTTP */
+    client->last_request = false; /* "Connection: close" was said of HTTP */
     if (keep_headers(client->duplex, head) < 0) {
         client_doom(client);
         return;
