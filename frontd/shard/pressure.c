@@ -1,12 +1,12 @@
 /*
  * The level rises as bytes are added (ctx_memory()), and what follows from it follows there: a
- * client that holds much is not read (client.c), a new request is refused (rpc.c, gateway.c),
- * accepting pauses (listener.c), connections of other shards are not taken (take.c). It falls here,
- * at the end of a turn; then all that are not read on its account are looked at once more. Where it
- * is at its highest, the largest of all clients are ended, until it has fallen. Where it stays one
- * lower, the largest of those that are not read are, after a while: they only wait, and others are
- * refused. Where all are read, and what clients hold is most of it, it is the largest of all then:
- * it may be topics, or connections as such, of which nothing would ever become less.
+ * client that holds much is not read (client_poll.c), a new request is refused (routes/),
+ * accepting pauses (acceptor.c), connections of other shards are not taken (receiver.c). It falls
+ * here, at the end of a turn; then all that are not read on its account are looked at once more.
+ * Where it is at its highest, the largest of all clients are ended, until it has fallen. Where it
+ * stays one lower, the largest of those that are not read are, after a while: they only wait, and
+ * others are refused. Where all are read, and what clients hold is most of it, it is the largest of
+ * all then: it may be topics, or connections as such, of which nothing would ever become less.
  *
  * Those that are not read would never hold less if none of them went on: as long as there is some
  * memory left, a few of them in turn are read once every LOOK_MS, so that what they send is
