@@ -24,7 +24,6 @@ static unsigned begin(struct reload *reload, enum reload_event event, uint64_t n
 {
     reload->upgrade = event == RELOAD_ON_UPGRADE;
     reload->pending = RELOAD_EVENTS;
-    reload->asked_at = now;
     return enter(reload, RELOAD_CHECKING, now + RELOAD_CHECK_MS);
 }
 
@@ -100,7 +99,6 @@ static unsigned when_leaving(struct reload *reload, enum reload_event event, uin
 void reload_found(struct reload *reload, bool leaving, uint64_t now)
 {
     reload->pending = RELOAD_ON_CONFIG;
-    reload->asked_at = now;
     if (leaving)
         enter(reload, RELOAD_LEAVING, now + reload->drain + RELOAD_GRACE_MS);
 }

@@ -54,7 +54,7 @@ struct reload {
     bool upgrade;              /* CHECKING: what for */
     enum reload_event pending; /* RELOAD or UPGRADE: came meanwhile; RELOAD_EVENTS: none */
     uint64_t deadline;         /* ms; UINT64_MAX: none */
-    uint64_t asked_at;         /* ms: the reload in progress began */
+    uint64_t asked_at;         /* ms: its check began; kept here for the log, and not looked at */
     uint64_t drain;            /* ms: how long calls of the old generation may take */
 };
 

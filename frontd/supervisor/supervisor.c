@@ -237,6 +237,7 @@ static void set_deadline(struct supervisor *supervisor)
 
 static void do_check(struct supervisor *supervisor)
 {
+    supervisor->reload.asked_at = uv_now(&supervisor->front.loop);
     log_info("%s: checking %s", supervisor->reload.upgrade ? "replacing the program" : "reloading",
         supervisor->front.conf_name);
     sd_notify_reloading(&supervisor->sd_notify);
@@ -461,6 +462,7 @@ void supervisor_check_ended(struct supervisor *supervisor, int status)
 void supervisor_go_on(struct supervisor *supervisor)
 {
     struct generation *old = supervisor->front.generations[1];
+    supervisor->reload.asked_at = uv_now(&supervisor->front.loop);
     supervisor->reload.drain = front_serving(&supervisor->front)->conf->drain;
     reload_found(&supervisor->reload, old != NULL, uv_now(&supervisor->front.loop));
     set_deadline(supervisor);

@@ -85,13 +85,13 @@ static void place(const char *name, int to)
 Test(spawn, descriptors)
 {
     /* Where they stand before: in order, and such that each is in the way of the next one. */
-    static const int rows[][2] = {{10, 11}, {3, 0}, {0, 3}, {1, 2}, {2, 1}};
+    static const int rows[][2] = {{110, 111}, {3, 0}, {0, 3}, {1, 2}, {2, 1}};
     char out[256];
     size_t open_before = open_count();
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         int kept[4];
         for (int k = 0; k < 4; k++)
-            kept[k] = fcntl(k, F_DUPFD_CLOEXEC, 20);
+            kept[k] = fcntl(k, F_DUPFD_CLOEXEC, 120);
         make_file("in", 0600, "in\n");
         make_file("third", 0600, "third\n");
         place("in", rows[i][0]);
