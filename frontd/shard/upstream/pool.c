@@ -149,8 +149,10 @@ void pool_set_deaf(struct pool *pool, bool deaf)
 {
     list_for_each (node, &pool->workers) {
         struct channel *channel = &container_of(node, struct worker, node)->channel;
-        /* Before its HELLO a worker pushes nothing, and is waited for: it is read. So is one that
-         * has calls to answer, whatever else it sends. */
+        /*
+         * A worker is read whatever happens before its HELLO, since it is waited for and pushes
+         * nothing, and while it has calls to answer.
+         */
         bool greeted = channel->state == CHANNEL_OPEN || channel->state == CHANNEL_LEAVING;
         stream_set_deaf(&channel->stream, deaf && greeted && channel->calls.count == 0);
     }

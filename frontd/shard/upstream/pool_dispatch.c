@@ -224,7 +224,7 @@ void pool_dispatch(struct pool *pool)
         ctx_wake(ctx, seat);
 }
 
-/* The same for those that some workers may have. */
+/* The same for the jobs of one class: those that just these workers may have. */
 static void dispatch_set(struct pool *pool, const struct queue_set *set)
 {
     if (!pool_is_selective(pool)) {
@@ -237,7 +237,10 @@ static void dispatch_set(struct pool *pool, const struct queue_set *set)
     }
 }
 
-/* Others have let calls in though the queue was full, since a client of ours has most in it. */
+/*
+ * Gives up as many jobs as this shard owes: the queue was full, other shards have let jobs in all
+ * the same, and a client of this shard has most in it.
+ */
 static void shed(struct pool *pool)
 {
     struct ctx *ctx = pool->ctx;
@@ -256,7 +259,7 @@ void pool_wake(struct pool *pool)
     dispatch(pool);
 }
 
-/* Whether any worker that is there takes the method; true where none is there to ask. */
+/* Whether any ready worker takes the job's method; true where no worker is ready. */
 static bool takes_method(const struct pool *pool, const struct job *job)
 {
     if (pool->narrow < pool->nready || pool->nready == 0)
@@ -268,7 +271,10 @@ static bool takes_method(const struct pool *pool, const struct job *job)
     return false;
 }
 
-/* When to look for a slot again; without any worker, when the first job has waited too long. */
+/*
+ * Arms the timer while jobs wait: to look for a slot again or, without any worker, to fail the
+ * first job that has waited too long.
+ */
 static void arm(struct pool *pool)
 {
     struct ctx *ctx = pool->ctx;
@@ -284,8 +290,8 @@ static void arm(struct pool *pool)
 }
 
 /*
- * Without a worker nothing waits for longer than `wait_for_worker`; with some, neither does what
- * only a worker that is not there could take.
+ * Fails jobs that have waited for `wait_for_worker`: all of them where no worker is ready, else
+ * those that no ready worker takes.
  */
 static void expire_untaken(struct pool *pool)
 {
@@ -334,7 +340,7 @@ static void enqueue(struct pool *pool, struct job *job, bool in_front, uint32_t 
     arm(pool);
     if (victim != NULL)
         pool_fail(job_of_item(victim), RPC_OVERLOADED);
-    /* A slot may have become free just before others could see that we wait. */
+    /* A slot may have become free just before other shards could see that this one waits. */
     if (is_first && !in_front)
         dispatch_set(pool, &set);
 }
@@ -386,7 +392,7 @@ uint64_t pool_waits_since(const struct worker *worker)
     return class == NULL ? 0 : MAX(queue_next(class)->since, 1U);
 }
 
-/* The ready workers have changed: each job's set of them is found anew, where that matters. */
+/* When the ready workers have changed: finds each job's set of them anew, where that matters. */
 static void reclass(struct pool *pool, bool was_selective, bool had_some)
 {
     struct list failed;

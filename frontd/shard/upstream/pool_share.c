@@ -1,13 +1,13 @@
 /*
- * Shards compete for the same slots. Who frees one looks whether another shard's client has waited
- * longer for its turn; if so it leaves the slot and wakes that shard. Should that shard not take it
- * in a moment (it may have no channel to this worker, or hang, or have much else to do), it is
- * passed over for some times as long, and let go first again then: so it costs little where it
- * hangs, and is not kept out where it was only late. Time in which all workers are busy does not
- * count.
+ * Shards compete for the same slots. A shard that frees one looks whether another shard's client
+ * has waited longer for its turn; if so it leaves the slot free and wakes that shard. Should that
+ * shard not take it in a moment (it may have no channel to this worker, or hang, or have much else
+ * to do), it is passed over for some times as long, and then goes first again: so a shard that
+ * hangs costs little, and one that was only late is not kept out. Time in which all workers are
+ * busy does not count.
  *
- * The limit of a queue counts over all shards. Where it is another shard that has the client with
- * most in it, a job is let in, and that shard owes one: it is woken, and gives one up.
+ * The limit of a queue counts over all shards. Where another shard has the client with most in it,
+ * a job is let in, and that shard owes one: it is woken, and gives one up.
  */
 
 #include "frontd/shard/upstream/pool_share.h"
@@ -17,12 +17,12 @@
 
 enum {
     FAIR_MS = 2,        /* another shard's call goes first when it is older by more than this */
-    DEFER_MS = 10,      /* and does not within this: then it is passed over */
+    DEFER_MS = 10,      /* a shard that has not taken its slot by then is passed over */
     DEFER_MAX_MS = 320, /* the next time it has twice as long, up to this */
-    PASSED_TIMES = 8,   /* as long as it was waited for: until it is waited for again */
+    PASSED_TIMES = 8,   /* it is passed over for so many times the time that it had */
 };
 
-/* Of the shards on other seats than those in `skip`, a bit each. */
+/* As pool_share_find(), without the seats in `skip`, a bit each. */
 static bool find_but(const struct pool *pool, const struct worker *worker, uint64_t skip,
     unsigned *ret_seat, uint64_t *ret_turn)
 {
@@ -39,12 +39,13 @@ bool pool_share_find(
     return find_but(pool, worker, 0, ret_seat, ret_turn);
 }
 
-/* Whether that seat is still waited for, which is next. */
+/* Whether the slot is still left to that seat, which is next; else it is passed over from now on.
+ */
 static bool waits_for(struct deferral *deferral, unsigned seat, uint64_t turn, uint64_t now)
 {
     bool same = deferral->seat == seat && deferral->turn == turn;
     if (!same && deferral->seat == seat)
-        deferral->passed_ms = 0; /* it has gone */
+        deferral->passed_ms = 0; /* it has taken its turn */
     if (!same || deferral->from == 0) {
         deferral->seat = seat;
         deferral->turn = turn;
@@ -61,7 +62,7 @@ static bool waits_for(struct deferral *deferral, unsigned seat, uint64_t turn, u
     return false;
 }
 
-/* Whether there is a slot to be left to another shard, where all workers take all calls. */
+/* Whether any worker has a free slot; for where all workers take all calls. */
 static bool has_slot(const struct pool *pool)
 {
     for (uint32_t i = 0; i < pool->nready; i++) {
@@ -81,7 +82,7 @@ bool pool_share_may_take(struct pool *pool, struct worker *worker, uint64_t sinc
         deferral->passed = 0;
     while (find_but(pool, worker, deferral->passed, &seat, &turn) && turn + FAIR_MS < since) {
         if (!pool_is_selective(pool) && !has_slot(pool)) {
-            deferral->from = 0; /* it cannot have gone */
+            deferral->from = 0; /* there was no slot for it: its time begins anew */
             return false;
         }
         if (waits_for(deferral, seat, turn, now)) {

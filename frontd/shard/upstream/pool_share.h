@@ -1,38 +1,45 @@
 #pragma once
 
 /*
- * What the shards tell each other of the queue of a pool, in the shared memory: who waits longest,
- * who has most in it, who owes a place. Where workers differ in what they take, each worker has who
- * waits for it; else the pool has.
+ * What the shards tell each other of the queue of a pool, in the shared memory: since when the
+ * longest-waiting call of each shard waits, how many calls its largest client has in the queue, and
+ * how many it is to give up. Where workers differ in what they take, the first is told for each
+ * worker; else for the pool.
  */
 
 #include "frontd/shard/upstream/worker.h"
 
-/* Of the other shards, the one whose client has waited longest for its turn at this worker. */
+/*
+ * Finds, of the other shards, the one with the client that has waited longest for its turn at this
+ * worker. Returns false where no other shard waits for it. *ret_since: ms.
+ */
 bool pool_share_find(
     const struct pool *pool, const struct worker *worker, unsigned *ret_seat, uint64_t *ret_since);
 
 /*
- * Whether a client that waits since then may have a free slot now, other shards' considered. Where
- * not, the shard whose turn it is has been woken, or no slot is free. worker: not looked at where
- * all take all calls; else it has a free slot.
+ * Whether a client of this shard that has waited since then (ms) is next, clients of other shards
+ * included. Where not, the shard whose turn it is has been woken, or no slot is free. worker: one
+ * with a free slot; ignored, and may be NULL, where all workers take all calls.
  */
 bool pool_share_may_take(struct pool *pool, struct worker *worker, uint64_t since);
 
-/* Tells the others since when somebody waits for this worker; 0: nobody does. */
+/* Tells the other shards since when (ms) calls wait for this worker; 0: none does. */
 void pool_share_tell(struct worker *worker, uint64_t since);
 
-/* Others are told of a client that waits before a slot is looked for once more. */
+/*
+ * Tells the other shards of the client whose turn it is in this class. Comes before a slot is
+ * looked for once more: one that is freed later is freed by a shard that has seen this.
+ */
 void pool_share_note_class(struct pool *pool, const struct queue_set *set);
 
-/* What waits has changed; what is told of each worker may wait until pool_share_refresh(). */
+/* The queue has changed: tells the other shards, of each worker only by pool_share_refresh(). */
 void pool_share_note(struct pool *pool);
 void pool_share_refresh(struct pool *pool);
 
 /*
- * Whether there is room in the queue for one more job of a client, which is counted then: there is,
- * or another client has more in it, and makes room. *ret_victim: what is to leave the queue then,
- * where it is one of ours; else untouched.
+ * Whether one more job of a client is let into the queue, and counted: there is room, or another
+ * client has more in it. *ret_victim: the job that is to leave the queue for it, where it is one of
+ * this shard; else untouched.
  */
 bool pool_share_admit(
     struct pool *pool, uint64_t flow, uint32_t limit, struct queue_item **ret_victim);

@@ -1,10 +1,10 @@
 /*
- * An item is in three lists: of all items, of its flow, and of its *lane*, which is what its flow
- * has in its class. A class has its lanes in the order of their turns: a lane is added at the end
- * when its first item comes, and goes to the end again, with the present time as its turn, when it
- * has been served. Classes are in a heap by the turn of their first lanes.
+ * An item is in three lists: of all items, of its flow, and of its *lane*, which has the items of
+ * one flow and one class. A class has its lanes in the order of their turns: a lane is added at the
+ * end when its first item comes, and goes to the end again, with the present time as its turn, when
+ * it has been served. Classes are in a heap by the turn of their first lanes.
  *
- * A flow that has something in several classes has a turn in each.
+ * A flow with items in several classes has a turn in each.
  */
 
 #include "frontd/shard/upstream/queue.h"
@@ -78,7 +78,7 @@ static void heap_put(struct queue *queue, uint32_t at, struct queue_class *class
     class->at = at;
 }
 
-/* A class whose turn has changed, or that is new at its place, goes where it belongs. */
+/* Moves a class to where it belongs: its turn has changed, or it is new at its place. */
 static void heap_fix(struct queue *queue, struct queue_class *class)
 {
     uint64_t turn = queue_turn(class);
@@ -152,11 +152,11 @@ struct queue_class *queue_find(const struct queue *queue, const struct queue_set
     if (node == NULL)
         return NULL;
     struct queue_class *class = container_of(node, struct queue_class, node);
-    /* Where two sets have one hash, the second has a class for each of its lanes, and works. */
+    /* Of two sets with one hash the second is not found: it has a class for each of its lanes. */
     return memcmp(&class->set, set, sizeof(*set)) == 0 ? class : NULL;
 }
 
-/* Without a lane: it is in the heap, and at its place there, once it has one. */
+/* A class without a lane: it joins the heap with its first one. Returns NULL without memory. */
 static struct queue_class *new_class(struct queue *queue, const struct queue_set *set)
 {
     struct queue_class *class = heap_reserve(queue) < 0 ? NULL : mem_zalloc(sizeof(*class));
@@ -195,7 +195,7 @@ static void leave_size(struct queue *queue, struct queue_flow *flow)
         queue->sizes_used &= ~(1U << size_of(flow->count));
 }
 
-/* A new count, at least 1. */
+/* count: at least 1. */
 static void set_count(struct queue *queue, struct queue_flow *flow, uint32_t count)
 {
     unsigned size = size_of(count);
@@ -210,7 +210,7 @@ static void set_count(struct queue *queue, struct queue_flow *flow, uint32_t cou
     queue->sizes_used |= 1U << size;
 }
 
-/* Without an item yet. */
+/* A flow without an item. Returns NULL without memory. */
 static struct queue_flow *new_flow(struct queue *queue, uint64_t id)
 {
     struct queue_flow *flow = slab_get(queue->slab);
@@ -296,7 +296,7 @@ static struct queue_lane *new_lane(
     return lane;
 }
 
-/* Takes a lane out of its class, which ends with its last one. */
+/* Takes a lane out of its class; a class ends with its last lane. */
 static void leave_class(struct queue *queue, struct queue_lane *lane)
 {
     struct queue_class *class = lane->class;
@@ -317,7 +317,7 @@ static void free_lane(struct queue *queue, struct queue_lane *lane)
     slab_put(queue->slab, lane);
 }
 
-/* Its class takes it next. */
+/* Makes a lane the next one of its class. */
 static void go_first(struct queue *queue, struct queue_lane *lane)
 {
     struct queue_class *class = lane->class;
@@ -359,7 +359,7 @@ int queue_add(struct queue *queue, struct queue_item *item, uint64_t id,
     return 0;
 }
 
-/* From all lists but its lane's. */
+/* Takes an item out of all lists but its lane's. */
 static void forget(struct queue *queue, struct queue_item *item)
 {
     struct queue_flow *flow = item->flow;
@@ -437,7 +437,7 @@ struct reclass {
     struct list *failed;
 };
 
-/* Takes all lanes out of their classes, which end; they keep their turns and are in its order. */
+/* Takes all lanes out of their classes, which end. The lanes keep their turns, and are in order. */
 static void gather_lanes(struct queue *queue, struct list *ret_lanes)
 {
     while (queue->nclasses > 0) {
@@ -447,7 +447,7 @@ static void gather_lanes(struct queue *queue, struct list *ret_lanes)
     }
 }
 
-/* Gives all items of a flow new lanes; those that nobody takes have none for now. */
+/* Gives all items of a flow new lanes; those with an empty set have none. */
 static void place_flow(const struct reclass *reclass, struct queue_flow *flow, uint64_t turn)
 {
     if (flow->mark == reclass->queue->serial)
@@ -472,7 +472,7 @@ static void place_all(const struct reclass *reclass, struct list *lanes, struct 
         struct queue_lane *lane = list_first(lanes, struct queue_lane, in_class);
         struct queue_item *item = list_first(untaken, struct queue_item, in_lane);
         if (list_empty(lanes) || (!list_empty(untaken) && item->since < lane->turn)) {
-            /* Where its flow has been seen to, the item is in this list no more. */
+            /* The item leaves this list, as all of its flow that are in it. */
             place_flow(reclass, item->flow, item->since);
             continue;
         }

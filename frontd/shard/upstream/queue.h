@@ -1,8 +1,8 @@
 #pragma once
 
 /*
- * What waits in a pool, and which of it is next. No socket, no clock, no calls: time is an
- * argument.
+ * The items that wait in a pool, and which of them is next. No socket, no clock, no calls: time is
+ * an argument.
  *
  * An *item* belongs to a *flow*, the client connection that it came from, and to a *class*, which
  * is the set of workers that may take it. Within a class the flows take turns, one item each;
@@ -25,7 +25,7 @@ enum {
     QUEUE_SIZES = 32,         /* flows are kept apart by the logarithm of how much they have */
 };
 
-/* A set of workers by their numbers. Empty: nobody takes it, and it only waits. */
+/* A set of workers by their numbers. An item whose set is empty waits until the workers change. */
 struct queue_set {
     uint64_t words[QUEUE_WORKERS_MAX / 64];
 };
@@ -43,13 +43,13 @@ static inline bool queue_set_has(const struct queue_set *set, uint32_t worker)
 struct queue_flow;
 struct queue_lane;
 
-/* Member of what waits. */
+/* Member of the objects that wait. */
 struct queue_item {
     struct list arrival; /* of all items, in the order in which they came */
     struct list in_flow;
-    struct list in_lane;     /* of its flow's items of its class; or of those that nobody takes */
+    struct list in_lane;     /* of its flow's items of its class; or queue->untaken */
     struct queue_flow *flow; /* NULL: it does not wait */
-    struct queue_lane *lane; /* NULL: nobody takes it */
+    struct queue_lane *lane; /* NULL: its set is empty */
     uint64_t since;          /* ms: when it came */
 };
 
@@ -70,13 +70,13 @@ struct queue {
     uint32_t room; /* of heap[] */
     uint32_t count;
     struct list arrival;
-    struct list untaken;            /* items that nobody takes, in the order in which they came */
-    struct list sizes[QUEUE_SIZES]; /* flows with 2^i to 2^(i+1) - 1 items */
+    struct list untaken;            /* items with an empty set, in the order in which they came */
+    struct list sizes[QUEUE_SIZES]; /* flows with 2^i to 2^(i+1) - 1 items each */
     uint32_t sizes_used;            /* a bit for each that is not empty */
     uint64_t serial;                /* of classes */
 };
 
-/* What a slab for queues is made for. */
+/* The size of the objects of a slab for queues, bytes. */
 size_t queue_slab_size(void);
 
 /* slab: borrowed; may serve several queues. Returns 0 or -ENOMEM. */
@@ -86,20 +86,20 @@ int queue_init(struct queue *queue, struct slab *slab);
 void queue_deinit(struct queue *queue);
 
 /*
- * Adds an item. flow: any number. in_front: it was taken before and is back: it is the first of its
- * flow, and its flow is next. now: ms, never less than before. Returns 0, or -ENOMEM with the item
- * left out.
+ * Adds an item. flow: any number. in_front: the item was served before and has come back: it
+ * becomes the first of its flow, and its flow is next. now: ms, never less than before. Returns 0,
+ * or -ENOMEM with the item left out.
  */
 int queue_add(struct queue *queue, struct queue_item *item, uint64_t flow,
     const struct queue_set *set, bool in_front, uint64_t now);
 
-/* Takes an item out that has been served: the flow's next one waits for another turn. */
+/* Takes an item out that is served: the next one of its flow waits for another turn. */
 void queue_serve(struct queue *queue, struct queue_item *item, uint64_t now);
 
-/* Takes an item out that waits no longer, without being served. */
+/* Takes an item out that is not served: its flow keeps its turn. */
 void queue_remove(struct queue *queue, struct queue_item *item);
 
-/* The class with the earliest turn; NULL where nothing waits that somebody takes. */
+/* The class with the earliest turn; NULL where no item waits, or only untaken ones. */
 static inline struct queue_class *queue_first(const struct queue *queue)
 {
     return queue->nclasses == 0 ? NULL : queue->heap[0];
@@ -111,31 +111,31 @@ struct queue_class *queue_first_of(const struct queue *queue, uint32_t worker);
 /* The class of exactly this set, or NULL. */
 struct queue_class *queue_find(const struct queue *queue, const struct queue_set *set);
 
-/* The item whose turn it is there. */
+/* The item of that class whose turn it is. */
 struct queue_item *queue_next(const struct queue_class *class);
 
 /* Since when its flow waits, ms. */
 uint64_t queue_turn(const struct queue_class *class);
 
-/* How many a flow has waiting. */
+/* How many items of a flow wait. */
 uint32_t queue_flow_count(const struct queue *queue, uint64_t flow);
 
 /*
- * What a flow has waiting that has most of it, but for a factor of two; 0 where nothing waits.
- * *ret_newest: its newest item, where it is not NULL.
+ * How many items of the largest flow wait, or of one with more than half as many; 0 where no item
+ * waits. ret_newest: its newest item is put there; may be NULL.
  */
 uint32_t queue_largest(const struct queue *queue, struct queue_item **ret_newest);
 
-/* How many could go and each flow have one left. */
+/* How many items could leave with one left of each flow. */
 static inline uint32_t queue_spare(const struct queue *queue)
 {
     return queue->count - (uint32_t)queue->flows.count;
 }
 
-/* The oldest of those that nobody takes, or NULL. */
+/* The oldest item with an empty set, or NULL. */
 struct queue_item *queue_untaken(const struct queue *queue);
 
-/* The oldest of all, or NULL. */
+/* The oldest of all items, or NULL. */
 struct queue_item *queue_oldest(const struct queue *queue);
 
 /*

@@ -1,12 +1,13 @@
 /*
- * worker_add() dials; opened() makes the worker ready for calls. When the channel is lost, jobs
- * that it had are settled: one whose frame was not wholly written was never executed and goes back
- * to the queue; an idempotent one is tried on another worker; every other one fails. Once the
- * channel is closed the worker is dialled again, with a back-off, or is forgotten if its socket's
- * file has gone.
+ * worker_add() dials; the worker's HELLO (on_channel_opened()) makes it ready for calls. When the
+ * channel is lost, each job that the worker had is settled: one whose frame was not wholly written
+ * was never executed, and goes back to the queue; an idempotent one does, too; every other one
+ * fails. Once the channel is closed the worker is dialled again, with a back-off, or is forgotten
+ * if its socket's file has gone.
  *
- * One that has a name is looked up first (on_found()), off the loop; what has been looked up is
- * tried in turn, and looked up again when all of it has failed, or the channel has ended.
+ * A worker that is given by a name is looked up first (on_name_found()), off the loop. The
+ * addresses are tried in turn, and the name is looked up again when all of them have failed, or
+ * when the channel has ended.
  *
  * GOAWAY takes the worker out of the ready ones and gives calls above last_call back to the queue;
  * the channel stays until the worker closes it.
@@ -65,7 +66,7 @@ static void take_slot_back(struct worker *worker, struct job *job)
         share_worker_add_abandoned(ctx->share, ctx->seat, worker->share, -1);
 }
 
-/* The worker has the job no more, and the job no slot. calls: as for job_take_back(). */
+/* Takes a job from the worker, and its slot from the job. calls: as for job_take_back(). */
 static void take_back(struct worker *worker, struct job *job, struct idmap *calls)
 {
     CHECK(job->worker == worker);
@@ -99,7 +100,7 @@ static void note_trouble(struct worker *worker, const char *why)
     snprintf(worker->trouble, sizeof(worker->trouble), "%s", why);
 }
 
-/* Whether its name has an address that has not been tried since it was looked up. */
+/* Whether an address of the worker's name has not been tried since it was looked up. */
 static bool has_more_addresses(const struct worker *worker)
 {
     return worker->next < worker->naddresses;
@@ -116,7 +117,8 @@ static void dial_address(struct worker *worker)
     if (r < 0 && has_more_addresses(worker)) {
         dial_address(worker);
     } else if (r < 0) {
-        /* A file that is just being made, or still there after its worker: no news. */
+        /* The socket's file is just being made, or outlives its worker: not worth a line at first.
+         */
         if (r != -ECONNREFUSED || worker->retry_ms >= 1000)
             log_unreachable(worker, log_error_text(r));
         note_trouble(worker, log_error_text(r));
@@ -124,7 +126,7 @@ static void dial_address(struct worker *worker)
     }
 }
 
-static void on_found(
+static void on_name_found(
     struct resolver_query *query, const struct conf_address *addresses, size_t n, const char *why)
 {
     struct worker *worker = container_of(query, struct worker, query);
@@ -146,11 +148,11 @@ static void on_found(
     dial_address(worker);
 }
 
-/* The time for an answer is the retry timer's: should none come, it is asked again. */
+/* Asks for the addresses of the worker's name; again, by the retry timer, if no answer comes. */
 static void look_up(struct worker *worker)
 {
     resolver_cancel(&worker->query);
-    worker->query.answered = on_found;
+    worker->query.answered = on_name_found;
     int r = resolver_ask(worker->pool->ctx->resolver, &worker->query, worker->host, worker->port);
     if (r == 0) {
         ctx_arm(worker->pool->ctx, &worker->retry, (RESOLVER_LIMIT_S + 5) * 1000);
@@ -179,7 +181,7 @@ static void dial(struct worker *worker)
     }
 }
 
-/* Returns NULL, or what is wrong. */
+/* Returns NULL, or what is wrong with what HELLO announces. */
 static const char *copy_methods(struct worker *worker, const struct hello_worker *hello)
 {
     free_methods(worker);
@@ -206,15 +208,16 @@ static const char *copy_methods(struct worker *worker, const struct hello_worker
 }
 
 /*
- * The slots of a worker are those of one process: a new one at the same address starts with its
- * own, though the old one may still be finishing calls.
+ * Finds the worker's row in the shared memory. Slots are those of one process: a new process at the
+ * same address has a row of its own, since the old one may still be finishing calls. Returns 0 or
+ * -errno.
  */
 static int take_row(struct worker *worker, int64_t pid)
 {
     struct ctx *ctx = worker->pool->ctx;
     struct {
         struct conf_address address;
-        uint64_t name; /* shards may have reached it by different addresses of it */
+        uint64_t name; /* in place of the address, which may differ from shard to shard */
         int64_t pid;
     } id;
     memset(&id, 0, sizeof(id));
@@ -229,7 +232,7 @@ static int take_row(struct worker *worker, int64_t pid)
     return worker->share < 0 ? worker->share : 0;
 }
 
-static void on_opened(struct channel *channel, const struct hello_worker *hello)
+static void on_channel_opened(struct channel *channel, const struct hello_worker *hello)
 {
     struct worker *worker = worker_of(channel);
     const char *wrong = copy_methods(worker, hello);
@@ -243,7 +246,7 @@ static void on_opened(struct channel *channel, const struct hello_worker *hello)
     worker->concurrency = hello->concurrency;
     worker->retry_ms = 0;
     worker->opened_at = ctx_now(channel->ctx);
-    worker->looked_up = 0; /* when it has gone, its name is looked up anew */
+    worker->looked_up = 0; /* when the channel has ended, the name is looked up anew */
     worker->next = worker->naddresses;
     worker->quiet = false;
     worker->trouble[0] = '\0';
@@ -265,29 +268,31 @@ static void on_job_ended(struct job *job, const struct frame *frame, enum rpc_er
     pool_slot_freed(worker);
 }
 
-static void on_frame(struct channel *channel, struct idmap_node *node, const struct frame *frame)
+static void on_channel_frame(
+    struct channel *channel, struct idmap_node *node, const struct frame *frame)
 {
     answer_frame(&worker_of(channel)->answers, job_of(node), frame);
 }
 
-static void on_too_long(
+static void on_channel_too_long(
     struct channel *channel, struct idmap_node *node, const struct frame_head *head)
 {
     answer_too_long(&worker_of(channel)->answers, job_of(node), head);
 }
 
-static void on_pushed(struct channel *channel, const struct frame *frame)
+static void on_channel_pushed(struct channel *channel, const struct frame *frame)
 {
     struct worker *worker = worker_of(channel);
     worker->pool->pushed(worker, frame);
 }
 
-static void on_refused(struct channel *channel, const struct frame_head *head, const char *what)
+static void on_channel_refused(
+    struct channel *channel, const struct frame_head *head, const char *what)
 {
     fault_frame(&worker_of(channel)->faults, head, what);
 }
 
-/* Nobody has started this job: another worker may have it. */
+/* The worker has not started this job, or it is idempotent: another worker may have it. */
 static void give_back(struct worker *worker, struct job *job)
 {
     take_back(worker, job, NULL);
@@ -302,7 +307,7 @@ static void give_back(struct worker *worker, struct job *job)
 
 static const struct channel_ops channel_ops;
 
-/* A worker that is not dialled yet, or NULL. */
+/* A new worker that is not dialled yet, or NULL. */
 static struct worker *add(struct pool *pool, const char *text, const struct conf_address *address)
 {
     static const struct hash_key same_everywhere = {0x66726f6e74640000ULL, 0x776f726b65720000ULL};
@@ -328,7 +333,8 @@ static struct worker *add(struct pool *pool, const char *text, const struct conf
     return worker;
 }
 
-/* It was there and no longer is. */
+/* The worker's time as a ready one has ended: how soon it is dialled again depends on its length.
+ */
 static void note_end(struct worker *worker)
 {
     if (worker->opened_at == 0)
@@ -351,8 +357,9 @@ static size_t count_leaving(const struct pool *pool, const char *text)
 }
 
 /*
- * Its successor may listen at the same address already, while this one finishes its calls. Where
- * there is none for now, this one is dialled again when its channel has closed.
+ * Adds a worker with the same address as one that goes away: its successor may listen there
+ * already, while it finishes its calls. Where none can be added, the old one is dialled again when
+ * its channel has closed.
  */
 static void replace(struct worker *worker)
 {
@@ -370,7 +377,7 @@ static void replace(struct worker *worker)
     retry_later(successor);
 }
 
-static void on_leaving(struct channel *channel, const char *reason, uint64_t last_call)
+static void on_channel_leaving(struct channel *channel, const char *reason, uint64_t last_call)
 {
     struct worker *worker = worker_of(channel);
     log_info("pool %s: worker %s goes away: %s", worker->pool->conf->name, worker->text, reason);
@@ -393,7 +400,7 @@ static bool may_go_elsewhere(const struct worker *worker, const struct job *job)
     return !executed || (job->idempotent && job->tries < WORKER_TRIES_MAX);
 }
 
-/* A worker that frontd runs is started again, once the supervisor has seen for itself. */
+/* Tells the supervisor of a worker that it runs: it looks for itself, and then starts it again. */
 static void tell_supervisor(const struct worker *worker, bool late)
 {
     const struct pool *pool = worker->pool;
@@ -401,7 +408,8 @@ static void tell_supervisor(const struct worker *worker, bool late)
         ctl_tell_hung(worker->text, late);
 }
 
-/* What there is to say of a worker that is given up: to the log, and to the other shards. */
+/* Tells the log, the other shards and the supervisor of a worker that is given up. calls: its own.
+ */
 static void note_hung(struct worker *worker, struct idmap_node *calls)
 {
     struct ctx *ctx = worker->pool->ctx;
@@ -436,7 +444,7 @@ static void settle(struct worker *worker, struct job *job)
     worker->pool->ops->failed(job, RPC_WORKER_LOST);
 }
 
-static void on_lost(struct channel *channel, const char *why)
+static void on_channel_lost(struct channel *channel, const char *why)
 {
     struct worker *worker = worker_of(channel);
     struct pool *pool = worker->pool;
@@ -469,7 +477,7 @@ static void on_lost(struct channel *channel, const char *why)
     pool_dispatch(pool);
 }
 
-static void on_closed(struct channel *channel)
+static void on_channel_closed(struct channel *channel)
 {
     struct worker *worker = worker_of(channel);
     if (worker->gone)
@@ -481,11 +489,13 @@ static void on_closed(struct channel *channel)
 }
 
 /*
- * Where another shard has given the worker up, it is expected to say that it lives. Else one that
- * handles one call at a time may be silent while it has one, on whichever channel; any other has to
- * answer PING ahead of its calls (protocol section 3).
+ * As channel_ops.awaited says:
+ * - a worker that another shard has given up is expected to say that it lives, since then;
+ * - a worker that handles one call at a time may be silent while it has one, of whichever shard;
+ * - any other has to answer PING ahead of its calls (protocol section 3), since the longest-waiting
+ *   one was sent to it or queued for it.
  */
-static uint64_t on_awaited(struct channel *channel)
+static uint64_t on_channel_awaited(struct channel *channel)
 {
     struct worker *worker = worker_of(channel);
     struct share *share = worker->pool->ctx->share;
@@ -503,15 +513,15 @@ static uint64_t on_awaited(struct channel *channel)
 }
 
 static const struct channel_ops channel_ops = {
-    .opened = on_opened,
-    .frame = on_frame,
-    .too_long = on_too_long,
-    .pushed = on_pushed,
-    .refused = on_refused,
-    .leaving = on_leaving,
-    .lost = on_lost,
-    .closed = on_closed,
-    .awaited = on_awaited,
+    .opened = on_channel_opened,
+    .frame = on_channel_frame,
+    .too_long = on_channel_too_long,
+    .pushed = on_channel_pushed,
+    .refused = on_channel_refused,
+    .leaving = on_channel_leaving,
+    .lost = on_channel_lost,
+    .closed = on_channel_closed,
+    .awaited = on_channel_awaited,
 };
 
 struct worker *worker_find(struct pool *pool, const char *text)
@@ -566,8 +576,10 @@ void worker_remove(struct worker *worker)
         destroy(worker);
 }
 
-/* What only the moment of sending knows: the call id (protocol section 8), and what is left of the
- * deadline (section 5). */
+/*
+ * Fills in what is known only now that the frame is sent: the call id (protocol section 8), and
+ * what is left of the deadline (section 5).
+ */
 static void fill_in(struct worker *worker, struct job *job)
 {
     char digits[32];

@@ -1,9 +1,9 @@
 #pragma once
 
 /*
- * One worker process as a pool sees it: its address, its channel, dialling and dialling again. One
- * that is given by a name has the addresses that the name had when it was dialled: they are tried
- * one after the other, and looked up anew when none has served.
+ * One worker process as a pool sees it: its address, its channel, dialling and dialling again. A
+ * worker that is given by a name has the addresses of that name: they are tried one after the
+ * other, and looked up anew when none has served.
  */
 
 #include "common/log.h"
@@ -15,15 +15,16 @@
 #include "frontd/shard/upstream/pool.h"
 
 enum {
-    WORKER_RETRY_FIRST_MS = 10, /* a socket's file is there a moment before it listens */
+    WORKER_RETRY_FIRST_MS = 10, /* a socket's file is there a moment before the socket listens */
     WORKER_RETRY_MAX_MS = 2000,
     WORKER_LOOK_UP_MS = 1000, /* at least, between two look-ups of its name */
     WORKER_CONNECT_MS = 1000, /* for one address, where there is another one to be tried */
-    WORKER_STEADY_MS = 1000,  /* who was there for less is dialled less and less often */
+    WORKER_STEADY_MS = 1000,  /* a worker that is ready for less is dialled less and less often */
     WORKER_TRIES_MAX = 3,     /* of an idempotent call whose workers are lost */
-    /* Channels that wait for their worker to close them, per address: then there is no new one. */
+    /* Channels of one address that wait for their worker to close them; then no new one is dialled.
+     */
     WORKER_LEAVING_MAX = 8,
-    /* Calls on one channel that were given up and may still be answered: then the worker is. */
+    /* Orphans (struct job) on one channel; with more of them the worker is given up. */
     WORKER_ORPHANS_MAX = 1000,
     WORKER_METHOD_SHOWN = 64, /* bytes of a method in the log */
 };
@@ -32,32 +33,32 @@ struct worker {
     struct pool *pool;
     struct list node;               /* in pool->workers */
     char *text;                     /* for logs: "unix:/run/…", "tcp://…" */
-    struct conf_address address;    /* where it is dialled; length 0: that is not known yet */
+    struct conf_address address;    /* where it is dialled; length 0: it is not known yet */
     const char *host;               /* its name, of the config; NULL: it is given by its address */
-    struct conf_address *addresses; /* of the name, when it was looked up; NULL: it was not */
+    struct conf_address *addresses; /* of the name, as looked up last; NULL: never */
     uint32_t naddresses;
-    uint32_t next;      /* of them, to be dialled */
-    uint64_t looked_up; /* ms: when */
+    uint32_t next;      /* index in addresses[] of the one to be dialled next */
+    uint64_t looked_up; /* ms: when the name was looked up */
     uint16_t port;      /* of the host */
     struct resolver_query query;
     struct channel channel;
     struct wheel_timer retry;
     char **methods; /* what it takes; NULL with narrow false: everything */
     size_t nmethods;
-    char *responses;      /* what ids begin with whose Responses are its own; NULL: none do */
+    char *responses;      /* how the ids of its requests to clients begin; NULL: it makes none */
     uint64_t rank;        /* hash of the address, for balance: hash */
     uint32_t concurrency; /* 0: no limit */
     uint32_t retry_ms;
     uint32_t short_ms;  /* what retry_ms starts at: 0, or more where it keeps ending soon */
     uint64_t opened_at; /* ms: HELLO came; 0: none has, or it has left since */
     uint32_t at;        /* in pool->ready[] while ready */
-    uint64_t oldest;    /* ms: what the other shards are told of who waits for it; 0: nobody */
-    uint64_t waiting;   /* ms: what they are to be told */
+    uint64_t oldest;  /* ms: since when calls wait for it, as other shards were told; 0: none do */
+    uint64_t waiting; /* ms: the same, as they are to be told */
     struct deferral deferral;
     struct faults faults;
     struct answers answers;
-    int share; /* number of its process in the shared memory; -1: none yet */
-    bool narrow;
+    int share;                 /* number of its process in the shared memory; -1: none yet */
+    bool narrow;               /* it takes some methods only */
     bool ready;                /* in pool->ready */
     bool gone;                 /* its file was removed: it is not dialled again */
     bool seen;                 /* by the scan of its pattern that is going on */
@@ -72,7 +73,7 @@ int worker_add(struct pool *pool, const char *text, const struct conf_address *a
 /* The same for one that the config gives by a name. */
 int worker_add_host(struct pool *pool, const struct conf_worker *conf);
 
-/* Whether it is known how it stands: it is not being looked up, nor reached, nor greeted. */
+/* Whether it is not being looked up, dialled or greeted. */
 bool worker_settled(const struct worker *worker);
 
 /* The worker with that text, or NULL. */
@@ -87,12 +88,13 @@ void worker_remove(struct worker *worker);
 /* Gives it a job for which a slot has been taken. */
 void worker_send(struct worker *worker, struct job *job, int slot);
 
-/* Nobody waits for this job of the worker's any more. */
+/* Abandons a job of the worker's: CANCEL is sent. */
 void worker_abandon(struct job *job);
 
 /*
- * The same, and `kill_after` has passed. A worker that handles one call at a time is given up: it
- * hangs in this one. Of another one only the slot is taken back; that it lives is known by PING.
+ * For a job that was abandoned `kill_after` ago. A worker that handles one call at a time is given
+ * up: it hangs in this one. From any other only the slot is taken back: that it lives is known by
+ * PING.
  */
 void worker_give_up(struct job *job);
 
@@ -103,7 +105,10 @@ static inline bool worker_usable(const struct worker *worker)
            share_worker_hung(worker->pool->ctx->share, worker->share) == 0;
 }
 
-/* Whether trying to take a slot makes sense; the shards that wait are not woken for nothing. */
+/*
+ * Whether it has a free slot, as far as can be seen without taking it. Looked at first, so that
+ * shards that wait are not woken for nothing.
+ */
 static inline bool worker_has_slot(const struct worker *worker)
 {
     return worker->concurrency == 0 ||
