@@ -1,9 +1,9 @@
 /*
- * call_start() builds the frame and submits it to the pool; the pool answers through
- * call_job_ops: answered, delivered or failed, each of which leads to end(). A deadline and a
- * client that leaves come in through call_timeout() and call_cancel(): where a worker has the call,
- * it stays, without an owner, until the worker answers; the slot is the worker's until then, or
- * until `kill_after` has passed.
+ * call_start() builds the frame and submits it to the pool; the pool answers through call_job_ops:
+ * answered, delivered or failed, each of which leads to end(). A deadline that passes and a client
+ * that leaves come in through call_timeout() and call_cancel(): where a worker has the call, it
+ * stays, without an owner, until the worker answers, and holds its slot until then, or until
+ * `kill_after` has passed.
  */
 
 #include "frontd/shard/upstream/call.h"
@@ -14,7 +14,7 @@
 #include "frontd/shard/upstream/asker.h"
 #include "frontd/shard/upstream/worker.h"
 
-enum { CALL_METHOD_KEPT = 64 /* bytes of the method of a call that nobody waits for */ };
+enum { CALL_METHOD_KEPT = 64 /* bytes of the method that an abandoned call keeps, for the log */ };
 
 static struct call *call_of(struct job *job)
 {
@@ -40,7 +40,7 @@ static void end(struct call *call, const struct outcome *outcome)
     destroy(ctx, call);
 }
 
-static void on_answered(struct job *job, struct worker *worker, const struct frame *frame)
+static void on_job_answered(struct job *job, struct worker *worker, const struct frame *frame)
 {
     struct outcome outcome = {
         .body = frame->body,
@@ -51,19 +51,19 @@ static void on_answered(struct job *job, struct worker *worker, const struct fra
     end(call_of(job), &outcome);
 }
 
-static void on_delivered(struct job *job)
+static void on_job_delivered(struct job *job)
 {
     struct outcome outcome = {0};
     end(call_of(job), &outcome);
 }
 
-static void on_failed(struct job *job, enum rpc_error error)
+static void on_job_failed(struct job *job, enum rpc_error error)
 {
     struct outcome outcome = {.error = error};
     end(call_of(job), &outcome);
 }
 
-/* The frame is not needed any more, but for the method's name, which a log line may have. */
+/* Frees the frame, which is not sent any more, but for the method's name, for the log. */
 static void drop_frame(struct call *call)
 {
     struct job *job = &call->job;
@@ -77,8 +77,8 @@ static void drop_frame(struct call *call)
 }
 
 /*
- * Nobody waits for it. Where a worker has it, only the worker's answer ends it: see above. What the
- * call holds there is not held for ever: call_timeout() comes once more.
+ * Ends a call without an owner; where a worker has it, only the worker's answer ends it. For how
+ * long it may hold a slot there is limited: call_timeout() comes once more.
  */
 static void abandon(struct ctx *ctx, struct call *call)
 {
@@ -90,7 +90,7 @@ static void abandon(struct ctx *ctx, struct call *call)
     ctx_arm(ctx, &call->deadline, call->job.pool->conf->kill_after);
 }
 
-/* Its owner is told how it has ended, though a worker still has it. */
+/* Tells the owner how the call has ended, whether a worker still has it or not. */
 static void give_up(struct call *call, enum rpc_error error)
 {
     struct outcome outcome = {.error = error};
@@ -104,12 +104,12 @@ static void give_up(struct call *call, enum rpc_error error)
     abandon(ctx, call);
 }
 
-static void on_given_up(struct job *job, enum rpc_error error)
+static void on_job_given_up(struct job *job, enum rpc_error error)
 {
     give_up(call_of(job), error);
 }
 
-static bool on_part(struct job *job, size_t n)
+static bool on_job_part(struct job *job, size_t n)
 {
     struct call *call = call_of(job);
     if (job->pool->ctx->call_ops->part(call, n))
@@ -119,11 +119,11 @@ static bool on_part(struct job *job, size_t n)
 }
 
 const struct job_ops call_job_ops = {
-    .answered = on_answered,
-    .delivered = on_delivered,
-    .failed = on_failed,
-    .given_up = on_given_up,
-    .part = on_part,
+    .answered = on_job_answered,
+    .delivered = on_job_delivered,
+    .failed = on_job_failed,
+    .given_up = on_job_given_up,
+    .part = on_job_part,
 };
 
 static int build_frame(struct call *call, const struct call_spec *spec)
@@ -162,7 +162,7 @@ static int build_frame(struct call *call, const struct call_spec *spec)
     return 0;
 }
 
-/* The method has to live as long as the job: in its frame, or copied where it had escapes. */
+/* The method lives as long as the job: in its frame, or as a copy where it has escapes. */
 static int keep_method(struct call *call, const struct call_spec *spec)
 {
     struct job *job = &call->job;
@@ -221,7 +221,7 @@ void call_cancel(struct call *call)
     list_remove(&call->node);
     call->owner = NULL;
     if (call->job.notify)
-        return; /* who notifies need not stay until it is delivered */
+        return; /* it is delivered all the same */
     wheel_disarm(&call->deadline);
     abandon(ctx, call);
 }

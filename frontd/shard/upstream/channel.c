@@ -1,16 +1,16 @@
 /*
- * channel_dial() connects; on_connected() sends HELLO and waits 5 s for the
- * worker's, whose arrival is opened(). From then on calls go out with channel_send_call(), gathered
- * and written once a turn, and frames come in: each RESPONSE is looked up by its call id and given
- * to the owner.
+ * channel_dial() connects; on_stream_connected() sends HELLO and waits 5 s for the worker's, whose
+ * arrival is opened(). From then on calls go out with channel_send_call(), gathered and written
+ * once a turn, and frames come in: each RESPONSE is looked up by its call id and given to the
+ * owner.
  *
- * It ends in lose(), once: the worker closed, or does not answer in time, or broke the protocol
- * (then it is sent GOAWAY with the reason), or the owner shuts it. lost() lets the owner settle the
- * calls; closed() follows when libuv has let go of the handle.
+ * A channel ends in lose(), once: the worker has closed it, or does not answer in time, or has
+ * broken the protocol (then it is sent GOAWAY with the reason), or the owner shuts the channel.
+ * lost() lets the owner settle the calls; closed() follows when libuv has let go of the handle.
  *
- * When connections have moved to other shards and it is we who go (channel_hang_up()), the worker
- * closes first, and our closing tells it that all it has pushed here has been heard by every shard:
- * what it pushes on another channel from then on comes after that.
+ * When connections have moved to other shards and this shard ends (channel_hang_up()), the worker
+ * closes first. That this shard closes too tells the worker that all shards have heard what it
+ * pushed here: what it pushes on another channel from then on comes after that.
  */
 
 #include "frontd/shard/upstream/channel.h"
@@ -83,7 +83,7 @@ static void send_frame(
     char *room = stream_add(&channel->stream, &head);
     if (room == NULL) {
         stream_fail(&channel->stream, "no memory");
-        channel->said_goaway = true; /* what is lost may be HELLO, which comes first */
+        channel->said_goaway = true; /* nothing may follow: the lost frame may be HELLO */
     } else if (body.n > 0) {
         memcpy(room, body.p, body.n);
     }
@@ -99,9 +99,9 @@ static void send_goaway(struct channel *channel, const char *reason)
 }
 
 /*
- * What follows cannot be understood (protocol section 11): the worker is told why, and its calls
- * are lost. What is wrong with one frame by itself costs that frame, or its call: see
- * ops->refused().
+ * Ends a channel on which what follows cannot be understood (protocol section 11): the worker is
+ * told why, and its calls are lost. A frame that is wrong by itself costs only that frame, or its
+ * call: see ops->refused().
  */
 static void refuse(struct channel *channel, const char *reason)
 {
@@ -131,13 +131,16 @@ static void send_hello(struct channel *channel)
     buf_deinit(&body);
 }
 
-/* ms after which a worker that is silent is sent a PING while calls wait. */
+/* How long a worker may be silent, ms, until it is sent a PING; while calls wait. */
 static uint64_t ping_after(const struct channel *channel)
 {
     return MAX(channel->timeout / CHANNEL_PING_PART, 1U);
 }
 
-/* Looks whether it lives at that time, but not later than calls that come by then want it to. */
+/*
+ * Arms the timer for the next look whether the worker lives: `at` that time (ms; 0: none is known),
+ * or earlier, since calls that come until then have shorter limits.
+ */
 static void look_later(struct channel *channel, uint64_t at)
 {
     uint64_t now = ctx_now(channel->ctx);
@@ -173,14 +176,14 @@ static void on_goaway(struct channel *channel, const struct frame *frame)
     uint64_t last_call;
     goaway_read(frame->body, reason, sizeof(reason), &last_call);
     if (channel->state == CHANNEL_GREETING) {
-        lose(channel, reason); /* "version": it does not want us */
+        lose(channel, reason); /* as "version": the worker wants no channel */
         return;
     }
     set_state(channel, CHANNEL_LEAVING);
     channel->ops->leaving(channel, reason, last_call);
 }
 
-/* RESPONSE and DATA belong to a call that was sent and not yet answered, or to nobody. */
+/* RESPONSE and DATA are for a call in progress, or are refused. */
 static void on_answer(struct channel *channel, const struct frame *frame)
 {
     struct idmap_node *call = idmap_find(&channel->calls, frame->head.call);
@@ -199,7 +202,7 @@ static void on_frame(struct channel *channel, const struct frame *frame)
     case FRAME_PING:
         if (frame->body.n > FRAME_PING_MAX)
             channel->ops->refused(channel, &frame->head, "it has over 64 bytes");
-        else if (buf_len(&channel->stream.out) < CHANNEL_BACKLOG_MAX && /* else it has enough */
+        else if (buf_len(&channel->stream.out) < CHANNEL_BACKLOG_MAX && /* else it does not read */
                  !channel->hung_up && channel->asked == 0)
             send_frame(channel, FRAME_PONG, 0, frame->body);
         return;
@@ -234,8 +237,8 @@ static void on_frame(struct channel *channel, const struct frame *frame)
 }
 
 /*
- * What is over max_frame costs what it is about. But not where it decides on the channel: then what
- * is to become of the channel is not known.
+ * A frame over max_frame costs itself, or its call. But HELLO, what comes before it, and GOAWAY
+ * decide on the channel, which ends.
  */
 static bool on_stream_too_long(struct stream *stream, const struct frame_head *head)
 {
@@ -257,14 +260,14 @@ static void on_stream_frame(struct stream *stream, const struct frame *frame)
     on_frame(channel_of(stream), frame);
 }
 
-/* Whether it is for the worker to close first: see channel_hang_up(). */
+/* Whether the worker is to close the channel first: see channel_hang_up(). */
 static bool waits_for_worker(const struct channel *channel)
 {
     return channel->ctx->leaving && channel->said_goaway && !channel->hung_up &&
            channel->state == CHANNEL_LEAVING && channel->calls.count == channel->orphans;
 }
 
-/* What the worker did wrong is told to it; where it closed, this finds nobody. */
+/* The stream has ended or is broken. A worker that has broken it is told why by GOAWAY. */
 static void on_stream_broken(struct stream *stream, const char *why)
 {
     struct channel *channel = channel_of(stream);
@@ -343,7 +346,7 @@ int channel_send_call(struct channel *channel, struct idmap_node *call, struct b
         channel->busy_at = ctx_now(channel->ctx);
     call->id = ++channel->last_id;
     uint64_t id = htobe64(call->id);
-    memcpy(sent + 8, &id, sizeof(id)); /* where the header has it (protocol section 2) */
+    memcpy(sent + 8, &id, sizeof(id)); /* the call's place in the header (protocol section 2) */
     *ret_end = channel->stream.appended;
     if (!notify)
         idmap_add(&channel->calls, call);
@@ -371,8 +374,8 @@ void channel_leave(struct channel *channel)
 }
 
 /*
- * Nobody's connection is served here any more, and what the worker says is heard on other channels:
- * it is waited for, but not for ever.
+ * Whether a worker that is to close the channel has had its time. Nothing is lost then: this shard
+ * has no connections any more, and what the worker pushes is heard on its other channels.
  */
 static bool is_overdue(struct channel *channel)
 {
@@ -443,9 +446,11 @@ static void send_ping(struct channel *channel)
 }
 
 /*
- * The time for PONG begins anew where the worker has not been able to read the PING yet, since
- * there is much before it, of which it takes some; and where it is we who were held up, since it
- * may have been, too.
+ * The time for PONG begins anew:
+ * - where the worker has not been able to read the PING yet: it has taken some of the bytes before
+ *   it, but not all;
+ * - where this process was held up for longer than `part` (ms), since the worker may have been,
+ * too: it is sent another PING.
  */
 static void excuse(struct channel *channel, uint64_t now, uint64_t part)
 {
@@ -458,9 +463,9 @@ static void excuse(struct channel *channel, uint64_t now, uint64_t part)
 }
 
 /*
- * Protocol section 10: PING after a silence, and the end where nothing comes after that. How long
- * either takes depends on whether calls wait for the worker. What counts is only the time since
- * they do, and of a channel that we do not read nothing does.
+ * Protocol section 10: PING after a silence, and the end where nothing comes after that. Both times
+ * are shorter while calls wait for the worker, and are counted from when those began to. A channel
+ * that is not read at present is not judged.
  */
 static void check_alive(struct channel *channel)
 {

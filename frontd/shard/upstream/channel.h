@@ -1,8 +1,8 @@
 #pragma once
 
 /*
- * A connection to a worker (protocol section 1): frames out, frames in, HELLO, liveness. It knows
- * calls by their id only; what an answer means is its owner's business.
+ * A connection to a worker (protocol section 1): frames out, frames in, HELLO, liveness. A channel
+ * knows calls by their id only; what an answer means is its owner's business.
  */
 
 #include "common/buf.h"
@@ -11,14 +11,14 @@
 #include "proto/hello.h"
 
 enum {
-    CHANNEL_HELLO_MS = 5000,     /* protocol section 4 */
-    CHANNEL_QUIET_MS = 15000,    /* section 10: then PING */
-    CHANNEL_DEAD_MS = 45000,     /* section 10: nothing for so long after a PING */
-    CHANNEL_PING_PART = 4,       /* of channel->timeout a PING is sent after, while calls wait */
-    CHANNEL_WAIT_MS = 1000,      /* section 7: for a worker that pushes to close first when we go */
-    CHANNEL_LEFT_MS = 5000,      /* for a silent one to close at all, when no connection is left */
-    CHANNEL_LEFT_MAX_MS = 10000, /* for any */
-    /* Waiting for a worker that does not read; past it no more calls are given to it. */
+    CHANNEL_HELLO_MS = 5000,  /* protocol section 4 */
+    CHANNEL_QUIET_MS = 15000, /* section 10: then PING */
+    CHANNEL_DEAD_MS = 45000,  /* section 10: nothing for so long after a PING */
+    CHANNEL_PING_PART = 4,    /* PING comes after this part of channel->timeout, if calls wait */
+    CHANNEL_WAIT_MS = 1000,   /* section 7: how long a worker that pushes may take to close first */
+    CHANNEL_LEFT_MS = 5000,   /* how long a silent worker may take to close after GOAWAY */
+    CHANNEL_LEFT_MAX_MS = 10000, /* how long any worker may */
+    /* Bytes that wait for a worker that does not read; with more of them it gets no calls. */
     CHANNEL_BACKLOG_MAX = 4 * 1024 * 1024,
 };
 
@@ -43,19 +43,19 @@ struct channel_ops {
     /* The same for one that is over max_frame, whose payload is skipped. */
     void (*too_long)(
         struct channel *channel, struct idmap_node *call, const struct frame_head *head);
-    /* PUSH, PUBLISH and the like. */
+    /* PUSH, PUBLISH and the like (protocol section 9). */
     void (*pushed)(struct channel *channel, const struct frame *frame);
-    /* A frame is not carried out, and nothing else is touched. what: why, static text. */
+    /* A frame is dropped, and has no effect on anything else. what: why, static text. */
     void (*refused)(struct channel *channel, const struct frame_head *head, const char *what);
     /* GOAWAY: calls above last_call were not started. */
     void (*leaving)(struct channel *channel, const char *reason, uint64_t last_call);
-    /* It is gone; every call in channel->calls is the owner's to take out and settle. */
+    /* The channel is gone: the owner takes every call out of channel->calls, and settles it. */
     void (*lost)(struct channel *channel, const char *why);
-    /* Its memory may be used again. */
+    /* The channel is CLOSED: it may be dialled again, or its memory be used again. */
     void (*closed)(struct channel *channel);
     /*
-     * Since when (ms) calls wait for a worker that could tell that it is alive; 0: none does.
-     * CHANNEL_MAY_BE_SILENT: it works on one and need not tell.
+     * Since when (ms) calls wait for the worker to do something; 0: none does.
+     * CHANNEL_MAY_BE_SILENT: some do, but it need not answer PING.
      */
     uint64_t (*awaited)(struct channel *channel);
 };
@@ -69,25 +69,25 @@ struct channel {
     struct ctx *ctx;
     enum channel_state state;
     bool said_goaway;
-    bool hung;      /* it is lost since the worker did not answer */
-    bool mute;      /* it is lost since no HELLO came */
-    bool pushes;    /* the worker may send what is no answer */
+    bool hung;      /* lost because the worker did not answer */
+    bool mute;      /* lost because no HELLO came */
+    bool pushes;    /* the worker has the feature `push` */
     bool hung_up;   /* our side is shut */
-    bool overdue;   /* it is lost since the worker has not closed it, though we go */
-    uint64_t left;  /* ms: since when we wait for it to close; 0: we do not */
-    uint64_t quiet; /* ms: when we had no more to say to a worker that is to close; 0: we have */
-    uint64_t asked; /* of ctx->fence, when the worker had closed; 0: it has not */
+    bool overdue;   /* lost because the worker did not close it in time after GOAWAY */
+    uint64_t left;  /* ms: since when the worker is waited for to close it; 0: it is not */
+    uint64_t quiet; /* ms: since when it is idle, as channel_hang_up() has seen; 0: it is not */
+    uint64_t asked; /* the number of ctx->fence, raised when the worker closed; 0: it has not */
     struct idmap calls;
-    size_t orphans; /* of them, those that are not waited for and have no slot any more */
+    size_t orphans; /* calls among them that are orphans (struct job) */
     struct wheel_timer timer;
     uint32_t dial_ms;   /* for connecting; the owner sets it, 0: CHANNEL_HELLO_MS */
     uint64_t timeout;   /* ms: how long it may be silent while calls wait; the owner sets it */
-    uint64_t busy_at;   /* ms: since when there are calls that are no orphans, if there are */
+    uint64_t busy_at;   /* ms: since when there are calls that are no orphans; valid if there are */
     uint64_t due;       /* ms: when the timer is to come */
     uint64_t ping_end;  /* position in the stream after the last PING */
-    uint64_t ping_seen; /* how far the stream was written when that was last looked at */
-    uint64_t last_id;   /* of a call */
-    uint64_t pinged_at; /* ms; later than stream.heard_at: a PING waits for an answer */
+    uint64_t ping_seen; /* how far the stream had been written when that was looked at last */
+    uint64_t last_id;   /* the id of the call that was sent last */
+    uint64_t pinged_at; /* ms; later than stream.heard_at: a PING is not answered yet */
     uint32_t max_frame; /* what the worker takes, bytes of payload */
 };
 
@@ -122,30 +122,34 @@ void channel_cancel(struct channel *channel, uint64_t call);
 /* WINDOW: `bytes` more of DATA may come for that call (protocol section 8). */
 void channel_window(struct channel *channel, uint64_t call, size_t bytes);
 
-/* Whether calls may be given to it. */
+/* Whether calls may be sent: it is OPEN, and the worker reads. */
 static inline bool channel_usable(const struct channel *channel)
 {
     return channel->state == CHANNEL_OPEN && buf_len(&channel->stream.out) < CHANNEL_BACKLOG_MAX;
 }
 
-/* We are going to go (protocol section 7): GOAWAY; no new calls, those in progress go on. */
+/* Sends GOAWAY (protocol section 7), with nothing else: calls in progress go on. */
 void channel_leave(struct channel *channel);
 
 /*
- * For one that we leave: once its calls have ended, what the worker still says is read until it
- * closes the channel, and when that has taken effect on all shards we close it too. A worker that
- * does not close in time, or never pushes, sees our side shut first. One that does not close after
- * that either (CHANNEL_LEFT_MS), since it is stopped, or a child of it has a copy of the socket, is
- * lost, with `overdue` set, whatever is in progress. To be called again, each turn, until it is
- * lost.
+ * Brings a channel to its end after channel_leave(). To be called each turn until it is lost.
+ *
+ * - While it has calls in progress, they go on.
+ * - Then what the worker sends is read until the worker closes the channel; when that has taken
+ *   effect on all shards, it is closed here too.
+ * - Where the worker does not close within CHANNEL_WAIT_MS, or has not the feature `push`, our side
+ *   is shut first.
+ * - Where the worker does not close after that either (CHANNEL_LEFT_MS), since it is stopped, or a
+ *   child of it has a copy of the socket, the channel is lost, with `overdue` set, whatever is in
+ *   progress.
  */
 void channel_hang_up(struct channel *channel);
 
-/* Its worker has hung: it is lost, with `hung` set. */
+/* For a channel whose worker hangs: it is lost, with `hung` set. */
 void channel_give_up(struct channel *channel);
 
-/* We go: GOAWAY with that reason, then what is in progress is lost, then it closes. */
+/* Closes a channel in any state: GOAWAY with that reason, then lost(), then closed(). */
 void channel_shut(struct channel *channel, const char *reason);
 
-/* Its wheel timer is due. */
+/* The channel's wheel timer is due. */
 void channel_timeout(struct wheel_timer *timer);
