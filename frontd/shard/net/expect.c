@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* A few bytes of each end of the name: no more than names differ in, and the same cost for all. */
+/* Hashes a few bytes of each end of the name: names differ there, and all cost the same. */
 uint16_t expect_kind(uint64_t seed, uint32_t pool, struct span name)
 {
     uint64_t first = 0;

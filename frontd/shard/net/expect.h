@@ -18,13 +18,13 @@
 enum {
     EXPECT_KINDS = 1024, /* a power of two */
     EXPECT_STEP_MS = 25,
-    EXPECT_DECAY = 16,  /* a smaller answer takes away this part of the difference */
+    EXPECT_DECAY = 16,  /* a smaller answer takes away 1/16 of the difference */
     EXPECT_SHARES = 64, /* a slow kind that is not known takes this part of the room, or less */
 };
 
 struct expect_kind {
-    uint32_t size;  /* bytes; 0: none has been answered */
-    uint32_t since; /* ms, the lower bits: when the first call was started; 0: none was */
+    uint32_t size;  /* bytes; 0: no call has been answered */
+    uint32_t since; /* ms, the lower bits: when the first call was started; 0: none has been */
 };
 
 /* Zeroed is empty. */
@@ -32,15 +32,17 @@ struct expect {
     struct expect_kind kinds[EXPECT_KINDS];
 };
 
-/* The place of a kind. name: a method or path, borrowed. seed: random, so that places collide for
- * nobody on purpose. */
+/*
+ * The place of a kind in the table. name: a method or path, borrowed. seed: random, so that no
+ * client can choose names that share a place with another's.
+ */
 uint16_t expect_kind(uint64_t seed, uint32_t pool, struct span name);
 
 /*
  * What to set aside for the answer to a call of that kind that is started now, in bytes.
  *
  * room: what a connection may have waiting, in bytes. calls: how many it may have in progress.
- * *ret_shrinks: whether it is a guess that will be smaller in a while: to be asked again.
+ * *ret_shrinks: whether the result is a guess that becomes smaller with time: to be asked again.
  */
 uint32_t expect_size(struct expect *expect, uint16_t kind, uint32_t room, uint32_t calls,
     uint64_t now, bool *ret_shrinks);

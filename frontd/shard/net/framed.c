@@ -23,7 +23,7 @@ static bool has_read_buffer(struct ctx *ctx)
     return ctx->stream_read_buf != NULL;
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events);
+static void on_stream_poll(uv_poll_t *poll, int status, int events);
 
 static void mark_dirty(struct stream *stream)
 {
@@ -39,7 +39,7 @@ void stream_fail(struct stream *stream, const char *why)
     mark_dirty(stream);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_stream_poll_closed(uv_handle_t *handle)
 {
     struct stream *stream = handle->data;
     close(stream->fd);
@@ -48,7 +48,10 @@ static void on_closed(uv_handle_t *handle)
     stream->ops->closed(stream);
 }
 
-/* Else the kernel would offer it to the peer for minutes more. (A UNIX socket's has it already.) */
+/*
+ * Has close() reset a TCP connection with bytes that the peer has not taken: the kernel would offer
+ * them to it for minutes more. (What was sent over a UNIX socket is at the peer already.)
+ */
 static void drop_unsent(const struct stream *stream)
 {
     const struct linger at_once = {.l_onoff = 1};
@@ -72,7 +75,7 @@ void stream_close(struct stream *stream)
     stream->holder = NULL;
     buf_deinit(&stream->in);
     buf_deinit(&stream->out);
-    uv_close((uv_handle_t *)&stream->poll, on_closed);
+    uv_close((uv_handle_t *)&stream->poll, on_stream_poll_closed);
 }
 
 char *stream_add(struct stream *stream, const struct frame_head *head)
@@ -107,11 +110,11 @@ void stream_wait(struct stream *stream, struct stream **holder)
     *holder = stream;
 }
 
-/* Whether the frame is carried out together with the one before, which is waited for. */
+/* Whether a frame is carried out together with the one before it, for which the stream waits. */
 static bool joins(
     const struct stream *stream, const struct frame *frame, const struct frame *before)
 {
-    /* A sibling's of a named realm is an extension (mesh.c), with the realm in meta. */
+    /* A sibling's PUBLISH of a named realm is an extension (mesh.c), with the realm in meta. */
     uint8_t type = frame->head.type;
     return !stream->full && (type == FRAME_PUBLISH || type == FRAME_PUBLISH + FRAME_EXTENSION) &&
            before->head.type == type && frame->head.conn == before->head.conn &&
@@ -120,8 +123,8 @@ static bool joins(
 }
 
 /*
- * A frame over max_frame is at `p`. Returns whether it is skipped, with the bytes of it that are
- * here. How long it may be has an end: behind a length that is wrong nothing would be heard again.
+ * A frame over max_frame is at `p`. Returns whether it is skipped; *ret_used: the bytes of it that
+ * are here. One over FRAME_SKIP_MAX is not: after a wrong length no frame would be heard again.
  */
 static bool skip_frame(struct stream *stream, const char *p, size_t n, size_t *ret_used)
 {
@@ -135,7 +138,7 @@ static bool skip_frame(struct stream *stream, const char *p, size_t n, size_t *r
     return true;
 }
 
-/* What there is of a frame that is skipped. Returns the bytes used. */
+/* Skips what there is of the rest of a frame. Returns the bytes used. */
 static size_t skip_bytes(struct stream *stream, size_t n)
 {
     size_t used = (size_t)MIN(stream->skip, (uint64_t)n);
@@ -145,8 +148,8 @@ static size_t skip_bytes(struct stream *stream, size_t n)
 }
 
 /*
- * Carries out the complete frames at `p`, up to so many units of work. Returns the bytes used; less
- * than n when it is closed, or some are left for later.
+ * Carries out the complete frames at `p`, up to `work` units. Returns the bytes used: less than `n`
+ * where the last frame is not complete, frames are left for later, or the stream was closed.
  */
 static size_t read_frames(struct stream *stream, const char *p, size_t n, uint64_t work)
 {
@@ -192,7 +195,7 @@ static size_t read_frames(struct stream *stream, const char *p, size_t n, uint64
 /* Carries out frames in `in`. */
 static void read_rest(struct stream *stream, uint64_t work)
 {
-    /* Out of the stream while its frames are looked at: who closes the stream frees its buffers. */
+    /* Out of the stream while its frames are carried out: stream_close() frees its buffers. */
     struct buf frames = stream->in;
     stream->in = (struct buf){0};
     size_t used = read_frames(stream, buf_data(&frames), buf_len(&frames), work);
@@ -247,7 +250,7 @@ static void take_bytes(struct stream *stream, const char *p, size_t n)
     const struct buf *in = &stream->in;
     size_t need;
     if (stream->left || stream->holder != NULL)
-        return; /* there is more than this turn has time for */
+        return; /* frames are left for later */
     if (frame_size(buf_data(in), buf_len(in), stream->max_frame, &need) == 0 && buf_len(in) < need)
         return; /* a long frame: look again when it is there */
     read_rest(stream, WORK_STREAM);
@@ -261,10 +264,10 @@ uint64_t stream_due(const struct stream *stream)
     return stream->consumed + buf_len(&stream->in) + (uint64_t)unread;
 }
 
-/* Frames have been carried out since it was occupied. */
+/* Frames that were left have been carried out: the stream may be read again. */
 static void resume(struct stream *stream)
 {
-    stream->heard_at = ctx_now(stream->ctx); /* whoever it is, we were not listening */
+    stream->heard_at = ctx_now(stream->ctx); /* the peer was not read meanwhile */
     if (!stream->closing && !stream_occupied(stream) && stream->failed != NULL)
         mark_dirty(stream); /* its socket may have more */
 }
@@ -285,7 +288,7 @@ void stream_release(struct stream *stream)
     resume(stream);
 }
 
-/* Returns whether more may lie there. */
+/* Reads once. Returns whether there may be more to read. */
 static bool on_readable(struct stream *stream)
 {
     if (!has_read_buffer(stream->ctx))
@@ -311,7 +314,8 @@ static bool on_readable(struct stream *stream)
     return !stream->closing;
 }
 
-static void wait_for_what_matters(struct stream *stream)
+/* Has the poll wait for what can be done now. */
+static void update_events(struct stream *stream)
 {
     int events = (stream->deaf || stream->ended ? 0 : UV_READABLE) |
                  (buf_len(&stream->out) > 0 || stream->connecting ? UV_WRITABLE : 0);
@@ -321,10 +325,10 @@ static void wait_for_what_matters(struct stream *stream)
     if (events == 0)
         CHECK(uv_poll_stop(&stream->poll) == 0);
     else
-        CHECK(uv_poll_start(&stream->poll, events, on_poll) == 0);
+        CHECK(uv_poll_start(&stream->poll, events, on_stream_poll) == 0);
 }
 
-/* What is wrong with the socket, as -errno; 0: nothing. */
+/* The socket's pending error, as -errno; 0: none. */
 static int socket_error(const struct stream *stream)
 {
     int error = 0;
@@ -343,10 +347,10 @@ static void on_connected(struct stream *stream, int status)
     stream->connecting = false;
     stream->heard_at = ctx_now(stream->ctx);
     stream->ops->connected(stream);
-    wait_for_what_matters(stream);
+    update_events(stream);
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void on_stream_poll(uv_poll_t *poll, int status, int events)
 {
     struct stream *stream = poll->data;
     if (stream->connecting) {
@@ -354,8 +358,10 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         return;
     }
     if (status < 0) {
-        /* libuv has stopped the poll, and says EBADF for every EPOLLERR. A peer that ended with
-         * bytes of ours unread is one. */
+        /*
+         * libuv has stopped the poll, and reports EBADF for every EPOLLERR: as when the peer has
+         * closed with bytes of ours unread.
+         */
         int error = socket_error(stream);
         stream_fail(stream, log_error_text(error != 0 ? error : status));
         return;
@@ -379,7 +385,7 @@ void stream_flush(struct stream *stream)
         stream->written += (uint64_t)n;
         buf_consume(&stream->out, (size_t)n);
     }
-    wait_for_what_matters(stream);
+    update_events(stream);
 }
 
 void stream_end_turn(struct stream *stream)
@@ -399,10 +405,10 @@ void stream_end_turn(struct stream *stream)
 void stream_set_deaf(struct stream *stream, bool deaf)
 {
     if (stream->deaf && !deaf)
-        stream->heard_at = ctx_now(stream->ctx); /* it could not be heard before */
+        stream->heard_at = ctx_now(stream->ctx); /* the peer was not read meanwhile */
     stream->deaf = deaf;
     if (stream->open)
-        wait_for_what_matters(stream);
+        update_events(stream);
 }
 
 void stream_free_buffer(struct ctx *ctx)
@@ -426,6 +432,6 @@ int stream_open(
     stream->poll.data = stream;
     stream->heard_at = ctx_now(ctx);
     stream->open = true;
-    wait_for_what_matters(stream);
+    update_events(stream);
     return 0;
 }

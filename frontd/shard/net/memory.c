@@ -22,7 +22,7 @@ static uint64_t part_of(uint64_t limit, unsigned percent)
     return limit / 100 * percent + limit % 100 * percent / 100;
 }
 
-/* From where on the level that follows begins. */
+/* With how many bytes the next level begins. */
 static uint64_t next_of(enum memory_level level, uint64_t limit)
 {
     return limit == 0 || level == MEMORY_OUT ? UINT64_MAX : part_of(limit, bounds[level + 1].up);

@@ -17,11 +17,11 @@ enum memory_level {
 
 struct memory {
     uint64_t limit; /* bytes; 0: none */
-    uint64_t next;  /* bytes: from here on the level is higher */
+    uint64_t next;  /* bytes: with so many held the level rises */
     enum memory_level level;
     uint64_t peak;     /* bytes: the most that was held since memory was last given back */
     uint64_t ended_at; /* ms: when holders were last ended */
-    uint64_t fed_at;   /* ms: when some of them were last read once */
+    uint64_t fed_at;   /* ms: when some connections that are not read were last read once */
     uint64_t short_at; /* ms: SHORT since then; 0: it is not */
     uint32_t unread;   /* connections that are not read on account of the level */
 };
@@ -29,23 +29,26 @@ struct memory {
 /* limit: bytes; 0: everything is EASY. */
 void memory_init(struct memory *memory, uint64_t limit);
 
-/* The level that follows on `level` where `used` of `limit` bytes are held: it rises at 75, 90 and
- * 100 %, and falls below 70, 85 and 90 %. */
+/*
+ * The level that follows on `level` where `used` of `limit` bytes are held. Levels rise at 75, 90
+ * and 100 %, and fall below 70, 85 and 90 %.
+ */
 enum memory_level memory_step(enum memory_level level, uint64_t used, uint64_t limit);
 
-/* Raises the level where that much is held. Returns the level. */
+/* Raises the level if that many bytes are enough for a higher one. Returns the level. */
 enum memory_level memory_raise(struct memory *memory, uint64_t used);
 
-/* Raises or lowers the level. Returns whether it has fallen. */
+/* Raises or lowers the level, as that many bytes are held. Returns whether it has fallen. */
 bool memory_settle(struct memory *memory, uint64_t used);
 
 /* How much a connection may hold and still be read at that level, in bytes. */
 size_t memory_little(enum memory_level level);
 
-/* Whether much less is held than at the peak: memory could be given back to the system. */
+/* Whether so much less is held than at the peak that giving memory back to the system is worth it.
+ */
 bool memory_fallen(struct memory *memory, uint64_t used);
 
-/* It has been given back: the next peak begins. */
+/* Memory has been given back to the system: the next peak begins. */
 static inline void memory_given_back(struct memory *memory, uint64_t used)
 {
     memory->peak = used;

@@ -113,7 +113,7 @@ size_t message_queue_drop(struct message_queue **queue, size_t limit)
             q->items[to++] = message;
         }
     }
-    /* What is left of the part that was looked at moves up to the rest, which may be long. */
+    /* What is kept of the part that was looked at moves up to the rest, which may be long. */
     uint32_t dropped = at - to;
     q->fixed = to - q->first;
     if (dropped > 0)
@@ -148,7 +148,7 @@ void message_queue_save(const struct message_queue *queue, struct pack *pack)
 
 enum {
     RESTORED_COUNT = 8192,   /* a power of two: places */
-    RESTORED_MAX = 16 << 20, /* bytes that are kept on this account alone, at most */
+    RESTORED_MAX = 16 << 20, /* bytes of messages that are kept so, at most */
     SAMPLE = 32,             /* bytes at each end */
 };
 
@@ -160,7 +160,7 @@ void message_forget_restored(struct restored_messages *restored)
     restored->bytes = 0;
 }
 
-/* Where it is, or would be; NULL without memory for the table. */
+/* The place for a message of these bytes; NULL without memory for the table. */
 static struct message **restored_place(struct restored_messages *restored, struct span bytes)
 {
     static const struct hash_key key = {0x66726f6e74640002ULL, 0x7265737465640001ULL};

@@ -16,8 +16,10 @@ static void on_ready(uv_poll_t *handle, int status, int events)
     int n = most;
     uint64_t work = 0;
     poller->busy = true;
-    /* All that are asked for are dealt with: who is not would be last in the kernel's list again,
-     * and might be so for good. */
+    /*
+     * All that are asked for are dealt with: one that is not would be last in the kernel's list
+     * again, and might be so for good.
+     */
     for (unsigned round = 0; n == most && round < POLLER_ROUNDS && work < poller->work; round++) {
         n = epoll_wait(poller->fd, batch, most, 0);
         CHECK(n >= 0 || errno == EINTR);

@@ -5,8 +5,9 @@
  * watches that as a single descriptor. A uv_poll_t for each would take 160 bytes, and six
  * epoll_ctl() for a connection that is handed over where two do.
  *
- * It is level-triggered, as libuv is: what is not dealt with comes again in the next turn. So a
- * turn may have a limit of work: items then take turns in the order that the kernel has them in.
+ * It is level-triggered, as libuv is: an item that is not dealt with comes again in the next turn.
+ * So a turn may have a limit of work: items then take turns in the order that the kernel has them
+ * in.
  */
 
 #include <stdbool.h>
@@ -15,9 +16,9 @@
 #include <uv.h>
 
 enum {
-    POLLER_BATCH = 1024, /* items that are asked for at a time, as many as libuv asks for */
-    POLLER_ROUNDS = 8,   /* times in one turn, as long as there are so many: others wait too */
-    POLLER_FEW = 4,      /* items at a time where work is limited: what it may be exceeded by */
+    POLLER_BATCH = 1024, /* items in one epoll_wait(), as many as libuv asks for */
+    POLLER_ROUNDS = 8,   /* epoll_wait() calls in a turn at most, while each fills its batch */
+    POLLER_FEW = 4,      /* items in one where work is limited: they are all dealt with */
 };
 
 #define POLLER_ALL UINT64_MAX /* no limit of work */
@@ -33,25 +34,26 @@ struct poller {
     uv_poll_t handle;
     int fd;
     poller_fn *ready;
-    uint64_t work; /* in one turn */
+    uint64_t work; /* units in one turn, or POLLER_ALL */
     bool busy;     /* a batch is being handed out: no item may be freed */
 };
 
 /*
- * work: units, after which the others wait for the next turn, or POLLER_ALL. Returns 0 or -errno:
- * nothing is left then. The loop is borrowed until poller_close().
+ * Starts to watch an empty set. work: units, after which items that are ready wait for the next
+ * turn, or POLLER_ALL. The loop is borrowed until poller_close(). Returns 0, or -errno with nothing
+ * open.
  */
 int poller_init(struct poller *poller, uv_loop_t *loop, poller_fn *ready, uint64_t work);
 
-/* Nothing is watched any more. The loop lets go of the handle in its next turn. */
+/* Stops watching. The loop lets go of the handle in its next turn. */
 void poller_close(struct poller *poller);
 
 /*
- * What an item waits for: `events` from now on, `before` until now; 0 is nothing, and unlike one
- * that waits for nothing else, it does not hear of errors either.
+ * Changes what an item waits for from `before` to `events`. With 0 it is not watched at all, so
+ * that errors are not reported either.
  *
- * fd: the item's descriptor, borrowed; the same in all its calls. It is to wait for nothing before
- * it is closed, since the connection may live on in another process, and be heard of here.
+ * fd: the item's descriptor, borrowed; the same in all its calls. Before it is closed the item has
+ * to wait for 0, since the connection may live on in another process, and would be reported here.
  *
  * Returns 0, or -errno where `before` is 0: -EPERM (nothing can be waited for there), -ENOMEM,
  * -ENOSPC (the kernel's limits).

@@ -1,8 +1,8 @@
 /*
  * resolver_start() spawns a process that has nothing but its socket, and serves. For
  * each message it forks once more: that process calls getaddrinfo(), sends what it has found, as
- * one message, and ends. on_answer() finds the query by its number; one that was cancelled is not
- * there any more. When the shard has ended the socket does, and so do they.
+ * one message, and ends. on_answer() finds the query by its number, unless it
+ * has been cancelled. When the shard has ended, so does the socket, and so do those processes.
  */
 
 #include "frontd/shard/net/resolver.h"
@@ -57,7 +57,7 @@ static void look_up(const struct question *question, struct answer *ret_answer)
     snprintf(port, sizeof(port), "%u", question->port);
     memset(ret_answer, 0, sizeof(*ret_answer));
     ret_answer->id = question->id;
-    /* As for listeners, whatever the files say. */
+    /* The same addresses as for listeners, whatever /etc/hosts says. */
     if (strcasecmp(question->host, "localhost") == 0 ||
         strcasecmp(question->host, "localhost.") == 0) {
         size_t n = 0;

@@ -1,18 +1,18 @@
 #pragma once
 
 /*
- * Looks up the names of workers (tcp://NAME:PORT) without holding the shard up. A process of its
- * own does it, which the shard forks before it shuts itself in: a look-up reads files, asks servers
- * over UDP, and may load libraries, none of which a shard may (sandbox.c); and libuv's way, in
- * threads, needs what the filter refuses too. It is not the supervisor's work, since what comes
- * from a server is not to be read by a process that may be root. One process for each look-up, so
- * that none waits for another.
+ * Looks up the names of workers (tcp://NAME:PORT) without holding the shard up. This is done by a
+ * process that the shard forks before it shuts itself in: a look-up reads files, asks servers over
+ * UDP, and may load libraries, none of which a shard is allowed to (sandbox.c); libuv's look-ups,
+ * in threads, need the same. The supervisor does not do it, since a process that may be root is not
+ * to read what a server has sent. There is one process for each look-up, so that none waits for
+ * another.
  */
 
 #include "frontd/shard/net/ctx.h"
 
 enum {
-    RESOLVER_ADDRESSES_MAX = CONF_ADDRESSES_MAX, /* of a name; more are not used */
+    RESOLVER_ADDRESSES_MAX = CONF_ADDRESSES_MAX, /* addresses of a name; more are not used */
     RESOLVER_NAME_MAX = 256,                     /* bytes, the NUL included */
     RESOLVER_LIMIT_S = 20,                       /* how long one look-up may take */
 };
@@ -27,11 +27,11 @@ struct resolver {
 };
 
 struct resolver_query {
-    struct list node; /* among those that wait; in no list: it was not asked, or answered */
+    struct list node; /* in resolver->waiting until it is answered */
     uint64_t id;
     /*
-     * n addresses, borrowed, in the order in which they are to be tried (RFC 8305 section 4); or
-     * none, and why: static text or of getaddrinfo().
+     * The answer: n addresses, borrowed, in the order in which they are to be tried (RFC 8305
+     * section 4); or n == 0, and why: text that is static, or gai_strerror()'s.
      */
     void (*answered)(struct resolver_query *query, const struct conf_address *addresses, size_t n,
         const char *why);
@@ -66,7 +66,7 @@ int resolver_ask(
 /* Accepts one that does not wait. */
 void resolver_cancel(struct resolver_query *query);
 
-/* Whether it was asked, and not answered. */
+/* Whether it has been asked and not answered. */
 static inline bool resolver_waits(const struct resolver_query *query)
 {
     return query->node.next != NULL && !list_empty(&query->node);
