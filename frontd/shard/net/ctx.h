@@ -44,20 +44,20 @@ struct transport_ops;
 enum session_kind { SESSION_HTTP1, SESSION_WEBSOCKET, SESSION_FRAME, SESSION_LINE, SESSIONS };
 
 /*
- * What a turn does for one party is bounded, so that it does not hold up the others. It is counted
- * in units: roughly what a frame costs that goes nowhere.
+ * The work of one turn for one client, stream or message is bounded, so that it does not hold up
+ * the others. Work is counted in units: about what a frame costs that has no effect.
  */
 enum {
-    WORK_WRITE = 16,           /* a client that something is to be written to in this turn */
-    WORK_SHIFT = 10,           /* KiB that are copied */
-    WORK_SLICE = 128,          /* what one stream, or message, gets before it is another's turn */
-    WORK_STREAM = 256,         /* what one stream gets when it has been read */
-    WORK_TURN = 256,           /* what is left over gets in a turn, over all */
-    WORK_HAND_OVER = 4096,     /* the same, while connections wait for what siblings have said */
+    WORK_WRITE = 16,           /* units for a client that is written to at the turn's end */
+    WORK_SHIFT = 10,           /* one unit for 2^10 bytes that are copied */
+    WORK_SLICE = 128,          /* units of a stream or message until it is the next one's turn */
+    WORK_STREAM = 256,         /* units of a stream when it has been read */
+    WORK_TURN = 256,           /* units in a turn for all that was left over from the one before */
+    WORK_HAND_OVER = 4096,     /* the same, while the hand-over waits for frames of siblings */
     WORK_CLIENT_MESSAGES = 64, /* requests or messages of one client in a turn */
 };
 
-/* What a wheel timer is a member of; shard.c hands each to its module when it is due. */
+/* What a wheel timer is a member of; shard.c gives each to its module when it is due. */
 enum timer_kind {
     TIMER_CLIENT,
     TIMER_CALL,
@@ -79,17 +79,17 @@ struct identity {
     uint32_t shards;
 };
 
-/* Whether what has been passed on so far has taken effect on all shards. */
+/* Tells when all that has been passed on to the other shards so far has taken effect there. */
 struct fence {
-    /* Asks for it. Returns the number to ask `passed` with. */
+    /* Begins to wait for that. Returns a number for `passed`. */
     uint64_t (*raise)(struct ctx *ctx);
     bool (*passed)(const struct ctx *ctx, uint64_t number);
 };
 
 struct ctx {
     uv_loop_t loop;
-    struct poller poller;  /* of the clients' connections, for all but that they can be written */
-    struct poller writers; /* of those that something waits for which their sockets did not take */
+    struct poller poller;  /* of all clients' connections, for all events but EPOLLOUT */
+    struct poller writers; /* of connections whose sockets are full, for EPOLLOUT */
     const struct conf *conf;
     struct share *share;
     unsigned seat;
@@ -98,25 +98,25 @@ struct ctx {
     char *read_buf;        /* CTX_READ_SIZE bytes, valid until the next read */
     char *stream_read_buf; /* the same for streams; NULL: there is none at present: framed.c */
     size_t stream_read_size;
-    /* Who has something to write when the turn ends. */
+    /* Clients and streams that are written to when the turn ends. */
     struct client *dirty_clients; /* a queue: first, and where the next is to be linked */
     struct client **dirty_tail;
     struct list dirty_streams;
-    struct list unused; /* clients that have not been used yet, the oldest first; see listener.c */
-    struct list *used;  /* where they go when they have; NULL: they are not kept apart any more */
-    /* What goes on in the next turn, since there was enough for this one (shard_ctx_go_on()). */
-    struct list busy_streams; /* whose frames lie there */
-    struct list fanouts;      /* of what is published */
+    struct list unused; /* clients that have sent nothing yet, the oldest first; see acceptor.c */
+    struct list *used;  /* the list of all others; NULL: unused ones are not kept apart any more */
+    /* What goes on in the next turn, since this one has done enough of it (turn_go_on()). */
+    struct list busy_streams; /* with frames that have been read */
+    struct list fanouts;      /* messages to many members of a topic */
     struct client *later_clients;
     struct client **later_tail;
-    struct stream *reading; /* whose frames are being looked at */
-    unsigned taken;         /* requests or messages of the client that is being read */
-    uint64_t work;          /* units done so far: see below */
+    struct stream *reading; /* the one whose frames are being carried out; NULL: none */
+    unsigned taken;         /* requests or messages so far of the client that is being read */
+    uint64_t work;          /* units done so far, ever */
     struct slab clients;
     struct slab requests;
     struct slab calls;
     struct slab duplexes;
-    struct slab queues;        /* what the pools' queues are made of */
+    struct slab queues;        /* objects of the pools' queues */
     struct mesh *mesh;         /* the sockets to the other shards */
     struct resolver *resolver; /* NULL: no worker is given by a name */
     struct topics *topics;
@@ -129,10 +129,10 @@ struct ctx {
         *transport;     /* restores those that are not plain; NULL: there are none */
     struct pool *pools; /* of the config */
     const struct requests_ops *requests_ops;
-    const struct call_ops *call_ops;            /* what calls tell their owners by */
+    const struct call_ops *call_ops;            /* how calls tell their owners */
     const struct route_ops *routes[CONF_KINDS]; /* by enum conf_kind */
-    struct idmap conns;        /* connections that stay, by the id that workers know */
-    int wake_fds[SHARE_SEATS]; /* writing wakes who sits there; -1: nobody that is known */
+    struct idmap conns;        /* duplex connections, by the id that workers know */
+    int wake_fds[SHARE_SEATS]; /* eventfds that wake the shard on a seat; -1: none is known there */
     struct ids conn_ids;       /* of the connections to come */
     uint64_t date_at;          /* ms: when `date` was made */
     char date[HTTP1_DATE_SIZE];
@@ -146,7 +146,7 @@ struct ctx {
     uint64_t open; /* client connections */
     struct restored_messages restored;
     struct memory memory;
-    struct wheel_timer memory_timer; /* when it may be given back, or is to be looked at again */
+    struct wheel_timer memory_timer; /* for the next look at `memory` (pressure.c) */
     uint64_t expect_seed;
     struct expect expect; /* last, since it is large */
 };
@@ -162,13 +162,13 @@ static inline void ctx_arm(struct ctx *ctx, struct wheel_timer *timer, uint64_t 
     wheel_arm(&ctx->wheel, timer, ctx_now(ctx) + delay_ms);
 }
 
-/* The level of the memory that is held by now, which rises in the course of a turn. */
+/* The level of the memory that is held now. In the course of a turn it only rises. */
 static inline enum memory_level ctx_memory(struct ctx *ctx)
 {
     return memory_raise(&ctx->memory, mem_held());
 }
 
-/* Wakes the shard on a seat, if it is known; in vain where that shard has been woken already. */
+/* Wakes the shard on a seat, if it is known there; no effect where it has been woken already. */
 void ctx_wake(const struct ctx *ctx, unsigned seat);
 
 /* The Date field's value, made at most once a second. */

@@ -1,8 +1,8 @@
 /*
  * resolver_start() spawns a process that has nothing but its socket, and serves. For
  * each message it forks once more: that process calls getaddrinfo(), sends what it has found, as
- * one message, and ends. on_answer() finds the query by its number, unless it
- * has been cancelled. When the shard has ended, so does the socket, and so do those processes.
+ * one message, and ends. on_answer() finds the query by its number, unless it has been cancelled.
+ * When the shard has ended, so does the socket, and so do those processes.
  */
 
 #include "frontd/shard/net/resolver.h"
