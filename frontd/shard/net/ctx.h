@@ -70,7 +70,7 @@ enum timer_kind {
     TIMER_MEMORY
 };
 
-/* Who this shard is, for HELLO and for siblings. */
+/* What this shard tells of itself, in HELLO and to siblings. */
 struct identity {
     const char *instance;
     uint64_t incarnation;
@@ -89,7 +89,7 @@ struct fence {
 struct ctx {
     uv_loop_t loop;
     struct poller poller;  /* of all clients' connections, for all events but EPOLLOUT */
-    struct poller writers; /* of connections whose sockets are full, for EPOLLOUT */
+    struct poller writers; /* of connections with a full socket, for EPOLLOUT */
     const struct conf *conf;
     struct share *share;
     unsigned seat;
@@ -109,7 +109,7 @@ struct ctx {
     struct list fanouts;      /* messages to many members of a topic */
     struct client *later_clients;
     struct client **later_tail;
-    struct stream *reading; /* the one whose frames are being carried out; NULL: none */
+    struct stream *reading; /* its frames are being carried out; NULL: none is */
     unsigned taken;         /* requests or messages so far of the client that is being read */
     uint64_t work;          /* units done so far, ever */
     struct slab clients;

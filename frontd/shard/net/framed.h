@@ -20,8 +20,8 @@ struct stream_ops {
     /* A frame has come; its parts are borrowed. The stream may be closed from within. */
     void (*frame)(struct stream *stream, const struct frame *frame);
     /*
-     * A frame over max_frame has come, whose head is right otherwise. Returns whether its payload
-     * is skipped and the frames behind it are read; where not, and where this is NULL, broken()
+     * A frame over max_frame has come; its head is right otherwise. Returns whether its payload is
+     * skipped and the frames behind it are read; where not, and where this is NULL, broken()
      * follows. The stream may be closed from within.
      */
     bool (*too_long)(struct stream *stream, const struct frame_head *head);
@@ -82,8 +82,8 @@ void stream_free_buffer(struct ctx *ctx);
 void stream_close(struct stream *stream);
 
 /*
- * Room for a frame's payload after its head, which is written; NULL when there is no memory.
- * The caller fills head->length bytes.
+ * Room for a frame's payload after its head, which is written; NULL when there is no memory. The
+ * caller fills head->length bytes.
  */
 char *stream_add(struct stream *stream, const struct frame_head *head);
 

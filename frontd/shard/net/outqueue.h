@@ -18,7 +18,7 @@ struct message {
     char bytes[];
 };
 
-/* A message with one reference, whose bytes the caller writes; NULL when there is no memory. */
+/* A message with one reference, for the caller to write its bytes; NULL when there is no memory. */
 struct message *message_new(size_t len, bool push);
 
 static inline struct message *message_ref(struct message *message)

@@ -1,8 +1,7 @@
 /*
- * channel_dial() connects; on_stream_connected() sends HELLO and waits 5 s for the worker's, whose
- * arrival is opened(). From then on calls go out with channel_send_call(), gathered and written
- * once a turn, and frames come in: each RESPONSE is looked up by its call id and given to the
- * owner.
+ * channel_dial() connects; on_stream_connected() sends HELLO and waits 5 s for the worker's; then
+ * opened() comes. From then on calls go out with channel_send_call(), gathered and written once a
+ * turn, and frames come in: each RESPONSE is looked up by its call id and given to the owner.
  *
  * A channel ends in lose(), once: the worker has closed it, or does not answer in time, or has
  * broken the protocol (then it is sent GOAWAY with the reason), or the owner shuts the channel.
@@ -450,7 +449,7 @@ static void send_ping(struct channel *channel)
  * - where the worker has not been able to read the PING yet: it has taken some of the bytes before
  *   it, but not all;
  * - where this process was held up for longer than `part` (ms), since the worker may have been,
- * too: it is sent another PING.
+ *   too: it is sent another PING.
  */
 static void excuse(struct channel *channel, uint64_t now, uint64_t part)
 {

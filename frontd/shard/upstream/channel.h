@@ -40,7 +40,7 @@ struct channel_ops {
     void (*opened)(struct channel *channel, const struct hello_worker *hello);
     /* A RESPONSE (or DATA) frame for a call in progress. */
     void (*frame)(struct channel *channel, struct idmap_node *call, const struct frame *frame);
-    /* The same for one that is over max_frame, whose payload is skipped. */
+    /* The same for a frame over max_frame: its payload is skipped. */
     void (*too_long)(
         struct channel *channel, struct idmap_node *call, const struct frame_head *head);
     /* PUSH, PUBLISH and the like (protocol section 9). */
@@ -102,16 +102,16 @@ int channel_init(
 void channel_deinit(struct channel *channel);
 
 /*
- * Starts to connect. The outcome comes as opened() or lost(), never from within.
- * Returns 0, or -errno with nothing started.
+ * Starts to connect. The outcome comes as opened() or lost(), never from within. Returns 0, or
+ * -errno with nothing started.
  */
 int channel_dial(struct channel *channel, const struct sockaddr *address, socklen_t len);
 
 /*
- * Sends a REQUEST: `frame` is complete but for its call id, which is set here and in call->id.
- * The call is in channel->calls afterwards, unless it is a notification. *ret_end is the position
- * in the stream after it: not executed as long as channel->stream.written is below it.
- * Returns 0, -EMSGSIZE when the worker takes no frame of that size, or -ENOMEM.
+ * Sends a REQUEST: `frame` is complete but for its call id, which is set here and in call->id. The
+ * call is in channel->calls afterwards, unless it is a notification. *ret_end is the position in
+ * the stream after it: not executed as long as channel->stream.written is below it. Returns 0,
+ * -EMSGSIZE when the worker takes no frame of that size, or -ENOMEM.
  */
 int channel_send_call(struct channel *channel, struct idmap_node *call, struct buf *frame,
     bool notify, uint64_t *ret_end);
@@ -145,7 +145,7 @@ void channel_leave(struct channel *channel);
  */
 void channel_hang_up(struct channel *channel);
 
-/* For a channel whose worker hangs: it is lost, with `hung` set. */
+/* Gives the worker up, since it hangs: the channel is lost, with `hung` set. */
 void channel_give_up(struct channel *channel);
 
 /* Closes a channel in any state: GOAWAY with that reason, then lost(), then closed(). */

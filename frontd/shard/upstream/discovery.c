@@ -99,8 +99,8 @@ bool watch_fits(const struct watch *watch, const struct conf_address *address)
 
 /*
  * Not glob(): where it cannot open the folder for want of memory or descriptors it says that there
- * is nothing, and all workers would be let go of; and with glibc's, an allocation that fails may
- * be followed by a second free() of a name. A pattern has its wildcards in the last part only.
+ * is nothing, and all workers would be let go of; and with glibc's, an allocation that fails may be
+ * followed by a second free() of a name. A pattern has its wildcards in the last part only.
  */
 static void scan(struct watch *watch)
 {

@@ -27,7 +27,7 @@ struct job {
         struct queue_item item;     /* while QUEUED */
         struct {                    /* while SENT */
             struct idmap_node sent; /* in the channel's calls */
-            struct worker *worker;  /* whose slot it holds */
+            struct worker *worker;  /* it holds a slot of this one */
             struct answer *answer;  /* the parts that have come of a streamed answer; NULL: none */
             uint64_t end;           /* position in the channel's stream after its frame */
             uint64_t sent_at;       /* ms */

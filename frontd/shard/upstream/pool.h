@@ -13,8 +13,8 @@ struct worker;
 typedef void pool_push_fn(struct worker *worker, const struct frame *frame);
 
 /*
- * A free slot is left to another shard, whose call has waited longer; zeroed: to none. A shard that
- * does not take the slot in time is passed over for a while (pool_share.c).
+ * A free slot is left to another shard with a call that has waited longer; zeroed: to none. A shard
+ * that does not take the slot in time is passed over for a while (pool_share.c).
  */
 struct deferral {
     uint64_t from;         /* ms: since when slots are left to that shard; 0: to none */
@@ -32,7 +32,7 @@ struct pool {
     pool_push_fn *pushed;
     unsigned row;          /* in the shared memory */
     struct list workers;   /* all known ones, connected or not */
-    struct worker **ready; /* those whose channel is open: they get calls */
+    struct worker **ready; /* those with an open channel: they get calls */
     uint32_t nready;
     uint32_t room;      /* of ready[] */
     uint32_t nknown;    /* length of `workers` */
@@ -62,8 +62,8 @@ int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct j
 int pool_open(struct pool *pool);
 
 /*
- * Whether no worker is being looked up, dialled or greeted. Before that, calls whose worker is
- * given by a hash, or by what the worker has asked, would go to another one.
+ * Whether no worker is being looked up, dialled or greeted. Before that, a call with a worker of
+ * its own, by its hash or since the worker has asked for it, would go to another one.
  */
 bool pool_settled(const struct pool *pool);
 
@@ -83,7 +83,7 @@ const char *pool_trouble(const struct pool *pool);
 void pool_leave(struct pool *pool);
 
 /*
- * After pool_leave(), each turn: shuts our side of the channels whose calls have ended. Returns
+ * After pool_leave(), each turn: shuts our side of channels without calls in progress. Returns
  * whether all channels are gone: closed by the workers, so that nothing that those sent is unread,
  * or given up when the time for it was over.
  */
@@ -147,7 +147,7 @@ static inline bool pool_is_selective(const struct pool *pool)
 void pool_worker_ready(struct pool *pool, struct worker *worker);
 void pool_worker_unready(struct pool *pool, struct worker *worker);
 
-/* A worker's slot has become free: the job whose turn it is gets it. */
+/* A worker's slot has become free: the job with the next turn gets it. */
 void pool_slot_freed(struct worker *worker);
 
 /* Jobs have come back from a worker that is gone: those that wait get the slots that are free. */

@@ -1,7 +1,7 @@
 /*
  * pool_submit() finds a worker with a free slot, or puts the job into the queue, where clients take
- * turns. A slot that becomes free (worker.c) leads to serve(), which gives it to the job whose turn
- * it is among those that the worker may have.
+ * turns. A slot that becomes free (worker.c) leads to serve(), which gives it to the job with the
+ * next turn among those that the worker may have.
  *
  * Where the queue is full, the client with most jobs in it loses its newest one to a client with
  * less. The limit counts over all shards: where the client with most is another shard's, the job is
@@ -25,7 +25,7 @@
 
 enum { RETRY_MS = 20 /* between two looks for a slot while calls wait */ };
 
-/* The class of jobs whose turn it is at this worker; NULL where none waits for it. */
+/* The class of jobs with the next turn at this worker; NULL where none waits for it. */
 static struct queue_class *class_for(const struct worker *worker)
 {
     const struct pool *pool = worker->pool;
@@ -165,7 +165,7 @@ static void fail_untaken(struct job *job, enum rpc_error error)
     pool_fail(job, error);
 }
 
-/* Gives a worker the job whose turn it is there, if it has a slot. Returns whether it got a job. */
+/* Gives a worker the job with the next turn there, if it has a slot. Returns whether it got one. */
 static bool serve(struct worker *worker)
 {
     struct pool *pool = worker->pool;

@@ -18,8 +18,8 @@ bool pool_share_find(
 
 /*
  * Whether a client of this shard that has waited since then (ms) is next, clients of other shards
- * included. Where not, the shard whose turn it is has been woken, or no slot is free. worker: one
- * with a free slot; ignored, and may be NULL, where all workers take all calls.
+ * included. Where not, the shard that is next has been woken, or no slot is free. worker: one with
+ * a free slot; ignored, and may be NULL, where all workers take all calls.
  */
 bool pool_share_may_take(struct pool *pool, struct worker *worker, uint64_t since);
 
@@ -27,7 +27,7 @@ bool pool_share_may_take(struct pool *pool, struct worker *worker, uint64_t sinc
 void pool_share_tell(struct worker *worker, uint64_t since);
 
 /*
- * Tells the other shards of the client whose turn it is in this class. Comes before a slot is
+ * Tells the other shards of the client with the next turn in this class. Comes before a slot is
  * looked for once more: one that is freed later is freed by a shard that has seen this.
  */
 void pool_share_note_class(struct pool *pool, const struct queue_set *set);

@@ -6,8 +6,8 @@
  *
  * An *item* belongs to a *flow*, the client connection that it came from, and to a *class*, which
  * is the set of workers that may take it. Within a class the flows take turns, one item each;
- * within a flow it is first in, first out. So a client waits for one item of each other client
- * at most, however many those have waiting.
+ * within a flow it is first in, first out. So a client waits for one item of each other client at
+ * most, however many those have waiting.
  *
  * A flow's *turn* is the time since when it waits for a worker: when its first item came, or when
  * it was last served where that is later. The flow with the earliest turn is next, and flows of
@@ -25,7 +25,7 @@ enum {
     QUEUE_SIZES = 32,         /* flows are kept apart by the logarithm of how much they have */
 };
 
-/* A set of workers by their numbers. An item whose set is empty waits until the workers change. */
+/* A set of workers by their numbers. An item with an empty set waits until the workers change. */
 struct queue_set {
     uint64_t words[QUEUE_WORKERS_MAX / 64];
 };
@@ -111,7 +111,7 @@ struct queue_class *queue_first_of(const struct queue *queue, uint32_t worker);
 /* The class of exactly this set, or NULL. */
 struct queue_class *queue_find(const struct queue *queue, const struct queue_set *set);
 
-/* The item of that class whose turn it is. */
+/* The item of that class with the next turn. */
 struct queue_item *queue_next(const struct queue_class *class);
 
 /* Since when its flow waits, ms. */

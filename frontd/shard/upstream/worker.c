@@ -1,9 +1,9 @@
 /*
  * worker_add() dials; the worker's HELLO (on_channel_opened()) makes it ready for calls. When the
- * channel is lost, each job that the worker had is settled: one whose frame was not wholly written
- * was never executed, and goes back to the queue; an idempotent one does, too; every other one
- * fails. Once the channel is closed the worker is dialled again, with a back-off, or is forgotten
- * if its socket's file has gone.
+ * channel is lost, each job that the worker had is settled: one with a frame that was not wholly
+ * written was never executed, and goes back to the queue; an idempotent one does, too; every other
+ * one fails. Once the channel is closed the worker is dialled again, with a back-off, or is
+ * forgotten if its socket's file has gone.
  *
  * A worker that is given by a name is looked up first (on_name_found()), off the loop. The
  * addresses are tried in turn, and the name is looked up again when all of them have failed, or

@@ -20,7 +20,7 @@ enum {
     WORKER_LOOK_UP_MS = 1000, /* at least, between two look-ups of its name */
     WORKER_CONNECT_MS = 1000, /* for one address, where there is another one to be tried */
     WORKER_STEADY_MS = 1000,  /* a worker that is ready for less is dialled less and less often */
-    WORKER_TRIES_MAX = 3,     /* of an idempotent call whose workers are lost */
+    WORKER_TRIES_MAX = 3,     /* how often an idempotent call is sent, to workers that are lost */
     /* Channels of one address that wait for their worker to close them; then no new one is dialled.
      */
     WORKER_LEAVING_MAX = 8,
