@@ -44,8 +44,7 @@ bool memory_settle(struct memory *memory, uint64_t used);
 /* How much a connection may hold and still be read at that level, in bytes. */
 size_t memory_little(enum memory_level level);
 
-/* Whether so much less is held than at the peak that giving memory back to the system is worth it.
- */
+/* Whether giving memory back to the system is worth it: much less is held than at the peak. */
 bool memory_fallen(struct memory *memory, uint64_t used);
 
 /* Memory has been given back to the system: the next peak begins. */

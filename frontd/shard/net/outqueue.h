@@ -51,8 +51,7 @@ struct restored_messages {
     size_t bytes;
 };
 
-/* Bytes that a message costs besides its own: its block's head and rounding, its place in a queue.
- */
+/* Bytes that a message costs beyond its own: its block's head, rounding, a place in a queue. */
 enum { MESSAGE_OVERHEAD = 64 };
 
 /* The cost of what waits, in bytes, as limits count it: very many small messages cost more. */

@@ -6,8 +6,7 @@
 #include "proto/json_read.h"
 #include "proto/json_scan.h"
 
-/* Whether the ids of a worker's requests begin with more than those of another. other: may be NULL.
- */
+/* Whether a worker's request ids begin with more than those of another, which may be NULL. */
 static bool says_more(const struct worker *worker, const struct worker *other)
 {
     return worker->responses != NULL &&

@@ -39,8 +39,7 @@ bool pool_share_find(
     return find_but(pool, worker, 0, ret_seat, ret_turn);
 }
 
-/* Whether the slot is still left to that seat, which is next; else it is passed over from now on.
- */
+/* Whether the slot is still left to that seat; else the seat is passed over from now on. */
 static bool waits_for(struct deferral *deferral, unsigned seat, uint64_t turn, uint64_t now)
 {
     bool same = deferral->seat == seat && deferral->turn == turn;

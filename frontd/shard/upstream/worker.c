@@ -5,10 +5,6 @@
  * one fails. Once the channel is closed the worker is dialled again, with a back-off, or is
  * forgotten if its socket's file has gone.
  *
- * A worker that is given by a name is looked up first (on_name_found()), off the loop. The
- * addresses are tried in turn, and the name is looked up again when all of them have failed, or
- * when the channel has ended.
- *
  * GOAWAY takes the worker out of the ready ones and gives calls above last_call back to the queue;
  * the channel stays until the worker closes it.
  */
@@ -77,108 +73,6 @@ static void take_back(struct worker *worker, struct job *job, struct idmap *call
         take_slot_back(worker, job);
     answer_drop(job);
     job_take_back(job, calls);
-}
-
-static void retry_later(struct worker *worker)
-{
-    worker->retry_ms = worker->retry_ms == 0
-                           ? WORKER_RETRY_FIRST_MS
-                           : MIN(worker->retry_ms * 2, (uint32_t)WORKER_RETRY_MAX_MS);
-    ctx_arm(worker->pool->ctx, &worker->retry, worker->retry_ms);
-}
-
-static void log_unreachable(struct worker *worker, const char *why)
-{
-    if (!worker->quiet)
-        log_warning(
-            "pool %s: worker %s: %s, trying again", worker->pool->conf->name, worker->text, why);
-    worker->quiet = true;
-}
-
-static void note_trouble(struct worker *worker, const char *why)
-{
-    snprintf(worker->trouble, sizeof(worker->trouble), "%s", why);
-}
-
-/* Whether an address of the worker's name has not been tried since it was looked up. */
-static bool has_more_addresses(const struct worker *worker)
-{
-    return worker->next < worker->naddresses;
-}
-
-static void dial_address(struct worker *worker)
-{
-    wheel_disarm(&worker->retry);
-    if (worker->host != NULL) {
-        worker->address = worker->addresses[worker->next++];
-        worker->channel.dial_ms = has_more_addresses(worker) ? WORKER_CONNECT_MS : 0;
-    }
-    int r = channel_dial(&worker->channel, &worker->address.sock.any, worker->address.len);
-    if (r < 0 && has_more_addresses(worker)) {
-        dial_address(worker);
-    } else if (r < 0) {
-        /* The socket's file is just being made, or outlives its worker: not worth a line at first.
-         */
-        if (r != -ECONNREFUSED || worker->retry_ms >= 1000)
-            log_unreachable(worker, log_error_text(r));
-        note_trouble(worker, log_error_text(r));
-        retry_later(worker);
-    }
-}
-
-static void on_name_found(
-    struct resolver_query *query, const struct conf_address *addresses, size_t n, const char *why)
-{
-    struct worker *worker = container_of(query, struct worker, query);
-    struct conf_address *copy = n == 0 ? NULL : mem_zalloc(n * sizeof(*copy));
-    if (copy == NULL) {
-        char text[sizeof(worker->trouble)];
-        snprintf(text, sizeof(text), "its name cannot be resolved: %s", n == 0 ? why : "no memory");
-        log_unreachable(worker, text);
-        note_trouble(worker, text);
-        retry_later(worker);
-        return;
-    }
-    memcpy(copy, addresses, n * sizeof(*copy));
-    mem_free(worker->addresses);
-    worker->addresses = copy;
-    worker->naddresses = (uint32_t)n;
-    worker->next = 0;
-    worker->looked_up = ctx_now(worker->pool->ctx);
-    dial_address(worker);
-}
-
-/* Asks for the addresses of the worker's name; again, by the retry timer, if no answer comes. */
-static void look_up(struct worker *worker)
-{
-    resolver_cancel(&worker->query);
-    worker->query.answered = on_name_found;
-    int r = resolver_ask(worker->pool->ctx->resolver, &worker->query, worker->host, worker->port);
-    if (r == 0) {
-        ctx_arm(worker->pool->ctx, &worker->retry, (RESOLVER_LIMIT_S + 5) * 1000);
-        return;
-    }
-    if (worker->naddresses > 0) { /* better than none */
-        worker->next = 0;
-        dial_address(worker);
-        return;
-    }
-    log_unreachable(worker, "its name cannot be looked up now");
-    note_trouble(worker, "its name cannot be looked up now");
-    retry_later(worker);
-}
-
-static void dial(struct worker *worker)
-{
-    uint64_t now = ctx_now(worker->pool->ctx);
-    if (worker->host == NULL) {
-        dial_address(worker);
-    } else if (worker->naddresses == 0 || now - worker->looked_up >= WORKER_LOOK_UP_MS) {
-        look_up(worker);
-    } else {
-        worker->next = has_more_addresses(worker) ? worker->next : 0;
-        dial_address(worker);
-    }
 }
 
 /* Returns NULL, or what is wrong with what HELLO announces. */
@@ -333,8 +227,7 @@ static struct worker *add(struct pool *pool, const char *text, const struct conf
     return worker;
 }
 
-/* The worker's time as a ready one has ended: how soon it is dialled again depends on its length.
- */
+/* The worker is ready no longer: for how long it was decides how soon it is dialled again. */
 static void note_end(struct worker *worker)
 {
     if (worker->opened_at == 0)
@@ -374,7 +267,7 @@ static void replace(struct worker *worker)
     worker->gone = true;
     successor->retry_ms = worker->retry_ms;
     successor->short_ms = worker->short_ms;
-    retry_later(successor);
+    worker_retry_later(successor);
 }
 
 static void on_channel_leaving(struct channel *channel, const char *reason, uint64_t last_call)
@@ -408,8 +301,7 @@ static void tell_supervisor(const struct worker *worker, bool late)
         ctl_tell_hung(worker->text, late);
 }
 
-/* Tells the log, the other shards and the supervisor of a worker that is given up. calls: its own.
- */
+/* Tells the log, the other shards and the supervisor of a worker that is given up. */
 static void note_hung(struct worker *worker, struct idmap_node *calls)
 {
     struct ctx *ctx = worker->pool->ctx;
@@ -451,7 +343,7 @@ static void on_channel_lost(struct channel *channel, const char *why)
     size_t calls = channel->calls.count - channel->orphans;
     pool_worker_unready(pool, worker);
     note_end(worker);
-    note_trouble(worker, why);
+    worker_note_trouble(worker, why);
     struct idmap_node *node = idmap_take_above(&channel->calls, 0);
     if (channel->hung)
         note_hung(worker, node);
@@ -465,8 +357,8 @@ static void on_channel_lost(struct channel *channel, const char *why)
     else if (calls > 0)
         log_warning("pool %s: worker %s is lost with %zu calls in progress: %s", pool->conf->name,
             worker->text, calls, why);
-    else if (!worker->gone && !has_more_addresses(worker))
-        log_unreachable(worker, why);
+    else if (!worker->gone && !worker_has_address(worker))
+        worker_log_unreachable(worker, why);
     if (channel->mute)
         tell_supervisor(worker, false);
     while (node != NULL) {
@@ -482,10 +374,8 @@ static void on_channel_closed(struct channel *channel)
     struct worker *worker = worker_of(channel);
     if (worker->gone)
         destroy(worker);
-    else if (has_more_addresses(worker))
-        dial_address(worker);
     else
-        retry_later(worker);
+        worker_redial(worker);
 }
 
 /*
@@ -541,7 +431,7 @@ int worker_add_host(struct pool *pool, const struct conf_worker *conf)
         return -ENOMEM;
     worker->host = conf->host;
     worker->port = conf->port;
-    dial(worker);
+    worker_dial(worker);
     return 0;
 }
 
@@ -557,7 +447,7 @@ int worker_add(struct pool *pool, const char *text, const struct conf_address *a
     struct worker *worker = add(pool, text, address);
     if (worker == NULL)
         return -ENOMEM;
-    dial(worker);
+    worker_dial(worker);
     return 0;
 }
 
@@ -566,7 +456,7 @@ void worker_poke(struct worker *worker)
     worker->retry_ms = worker->short_ms = 0;
     worker->quiet = false;
     if (worker->channel.state == CHANNEL_CLOSED && !resolver_waits(&worker->query))
-        dial(worker);
+        worker_dial(worker);
 }
 
 void worker_remove(struct worker *worker)
@@ -661,5 +551,5 @@ void worker_shut(struct worker *worker)
 
 void worker_timeout(struct wheel_timer *timer)
 {
-    dial(container_of(timer, struct worker, retry));
+    worker_dial(container_of(timer, struct worker, retry));
 }

@@ -21,8 +21,7 @@ enum {
     WORKER_CONNECT_MS = 1000, /* for one address, where there is another one to be tried */
     WORKER_STEADY_MS = 1000,  /* a worker that is ready for less is dialled less and less often */
     WORKER_TRIES_MAX = 3,     /* how often an idempotent call is sent, to workers that are lost */
-    /* Channels of one address that wait for their worker to close them; then no new one is dialled.
-     */
+    /* Channels of one address that their worker is to close; with more no new one is dialled. */
     WORKER_LEAVING_MAX = 8,
     /* Orphans (struct job) on one channel; with more of them the worker is given up. */
     WORKER_ORPHANS_MAX = 1000,
@@ -120,6 +119,29 @@ static inline bool worker_takes(const struct worker *worker, struct span method)
 {
     return !worker->narrow ||
            conf_method_listed(worker->methods, (uint32_t)worker->nmethods, method);
+}
+
+/* For worker.c, in worker_dial.c: */
+
+/* Dials the worker, or looks its name up first. Where that fails at once, it is dialled later. */
+void worker_dial(struct worker *worker);
+
+/* After a channel has closed: dials the next address of the worker's name, or dials later. */
+void worker_redial(struct worker *worker);
+
+/* Dials later: each time after twice as long. */
+void worker_retry_later(struct worker *worker);
+
+/* Logs once why the worker cannot be reached, until it has been. */
+void worker_log_unreachable(struct worker *worker, const char *why);
+
+/* Keeps that text for pool_trouble(). why: copied. */
+void worker_note_trouble(struct worker *worker, const char *why);
+
+/* Whether an address of the worker's name has not been tried since it was looked up. */
+static inline bool worker_has_address(const struct worker *worker)
+{
+    return worker->next < worker->naddresses;
 }
 
 /* Closes its channel with GOAWAY and forgets it. */
