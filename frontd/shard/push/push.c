@@ -9,9 +9,6 @@
 #include "frontd/shard/upstream/worker.h"
 #include "proto/jsonrpc.h"
 
-/* What is handled has been pushed before: it is for clients that have just arrived. */
-static bool replaying;
-
 /* What workers can make happen with every frame. */
 static struct log_limit not_subscribed;
 
@@ -97,18 +94,19 @@ static void deliver(struct shared *shared, struct client *client)
     client_session(client)->deliver(client, shared);
 }
 
-static void publish(
-    struct ctx *ctx, uint64_t realm, const struct frame *frame, const struct topic_name *topic)
+static void publish(struct ctx *ctx, const struct push_from *from, const struct frame *frame,
+    const struct topic_name *topic)
 {
+    uint64_t realm = from->realm;
     struct span name = {topic->name, topic->n};
     struct shared shared = shared_of(frame);
-    if (!replaying && topics_members(ctx->topics, realm, name).count > FANOUT_AT_ONCE &&
+    if (!from->replay && topics_members(ctx->topics, realm, name).count > FANOUT_AT_ONCE &&
         fanout_add(ctx, realm, name, shared.payload, shared.binary))
         return;
     struct topic_members members = topics_members(ctx->topics, realm, name);
-    /* From the last one on: who is turned away by it leaves, and the last takes the place. */
+    /* From the last one on: a member that is turned away leaves, and the last takes its place. */
     for (uint32_t i = members.count; i > 0; i--) {
-        if (!replaying || members.clients[i - 1]->arriving)
+        if (!from->replay || members.clients[i - 1]->arriving)
             deliver(&shared, members.clients[i - 1]);
     }
     shared_deinit(&shared);
@@ -181,18 +179,18 @@ void push_handle(struct ctx *ctx, const struct push_from *from, const struct fra
         return;
     }
     if (frame->head.type == FRAME_PUBLISH) {
-        publish(ctx, from->realm, frame, &topic);
+        publish(ctx, from, frame, &topic);
         if (from->worker != NULL)
             mesh_forward(ctx->mesh, from->realm, frame);
         return;
     }
     struct client *client = client_find(ctx, frame->head.conn);
     if (UNLIKELY(client != NULL && client_session(client)->route(client)->realm != from->realm)) {
-        if (!replaying)
+        if (!from->replay)
             refuse(ctx, from, frame, "the connection is of another realm");
         return;
     }
-    if (client != NULL && (!replaying || client->arriving))
+    if (client != NULL && (!from->replay || client->arriving))
         to_connection(client, frame, &topic);
     else if (from->worker != NULL)
         mesh_forward(ctx->mesh, from->realm, frame);
@@ -213,8 +211,5 @@ void push_from_sibling(struct ctx *ctx, uint64_t realm, const struct frame *fram
 
 void push_replay(struct ctx *ctx, uint64_t realm, const struct frame *frame)
 {
-    const struct push_from from = {.realm = realm};
-    replaying = true;
-    push_handle(ctx, &from, frame);
-    replaying = false;
+    push_handle(ctx, &(struct push_from){.realm = realm, .replay = true}, frame);
 }

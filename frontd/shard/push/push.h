@@ -11,6 +11,7 @@ struct worker;
 struct push_from {
     uint64_t realm; /* of the worker's pool: connections and topics of others are no concern */
     struct worker *worker; /* on its channel; NULL: another shard has passed it on */
+    bool replay;           /* it has been handled before: only for connections that arrive */
 };
 
 /*
