@@ -1,10 +1,10 @@
 #pragma once
 
 /*
- * What workers have pushed lately, on any shard: kept while connections move from shard to shard,
- * so that one which was on its way when a push came by is given it afterwards. Each push has a
- * position in the stream of pushes of the shard whose worker sent it; all shards hear that stream
- * in order.
+ * The pushes of late, of workers on any shard: kept while connections move from shard to shard, so
+ * that a connection which was on its way when a push came by is given it afterwards. Each push has
+ * a position in the stream of pushes of the shard on whose channel it came; all shards hear that
+ * stream in order.
  */
 
 #include "common/list.h"
@@ -29,20 +29,20 @@ static inline bool position_before(struct position a, struct position b)
     return a.incarnation < b.incarnation || (a.incarnation == b.incarnation && a.seq < b.seq);
 }
 
-/* Who may need what comes: for connections that are sent, and for those that are taken. */
+/* What keeps the journal going: connections that are sent, or those that are received. */
 enum journal_user { JOURNAL_SENDER = 1, JOURNAL_RECEIVER = 2 };
 
 enum {
-    /* Bytes that are kept: past it those who push are better not read for a moment, */
+    /* Bytes that are kept: past it workers that only publish are better not read for a moment, */
     JOURNAL_MAX = 32 * 1024 * 1024,
-    /* and past it the oldest pushes are dropped, since who is waited for does not move. */
+    /* and past it the oldest pushes are dropped, since the hand-over makes no progress. */
     JOURNAL_MOST = 64 * 1024 * 1024,
 };
 
 struct journal {
     struct list entries; /* oldest first */
     size_t size;         /* bytes of them */
-    uint64_t dropped;    /* since somebody asked */
+    uint64_t dropped;    /* since journal_dropped() was last called */
     unsigned users;      /* enum journal_user, ored */
 };
 
@@ -51,7 +51,7 @@ void journal_init(struct journal *journal);
 /* Drops what is kept. */
 void journal_deinit(struct journal *journal);
 
-/* Keeps what comes for as long as one of the two says so; then what is kept is dropped. */
+/* Pushes are kept for as long as one of the two users has it on; then what is kept is dropped. */
 void journal_record(struct journal *journal, enum journal_user user, bool on);
 
 /*
@@ -61,8 +61,8 @@ void journal_record(struct journal *journal, enum journal_user user, bool on);
 int journal_add(struct journal *journal, unsigned seat, struct position position, uint64_t realm,
     const struct frame *frame);
 
-/* Drops what is not after these positions: no connection that is taken needs it.
- * Nothing while connections are sent: they may come back. */
+/* Drops pushes that are not after these positions: no connection that is received needs them. None
+ * while connections are sent: those may come back. */
 void journal_trim(struct journal *journal, const struct positions *heard);
 
 /* How many pushes were dropped for JOURNAL_MOST since this was last asked. */

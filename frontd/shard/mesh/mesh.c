@@ -1,21 +1,23 @@
 /*
  * The supervisor makes a socket pair for each two shards, anew when one of them is started again,
- * and hands the ends out (CTL_PEER). Each side begins with HELLO, which tells who it is and where
- * its stream of pushes stands; then come the pushes, their number in the header's `call`. A sibling
- * that ends is seen as the end of its socket; what waited for it was for connections that are gone
- * too.
+ * and hands the ends out (CTL_PEER). Each side begins with HELLO, which has its incarnation and the
+ * position of its stream of pushes; then come the pushes, their number in the header's `call`. The
+ * end of a sibling is seen as the end of its socket; what waited for it was for connections that
+ * are gone too.
  *
- * A sibling that does not keep up costs nobody else anything. While it takes bytes, or lives and is
- * busy, workers that only publish are not read for as long as much waits for it (mesh_congested()):
- * so a burst is not lost. Beyond that what waits for it is bounded: frames that find no room are
- * not for it, and the next one that does is preceded by SKIP, with the number of the last that was
- * left out. So it knows how far it has heard, as those do that compare positions with it.
+ * A sibling that does not keep up
+ * - holds back workers that only publish, while it takes bytes, or its loop turns, and much waits
+ *   for it (mesh_congested()): so a burst is not lost;
+ * - misses frames beyond that, since what waits for it is bounded: a frame that finds no room is
+ * left out, and the next one that does is preceded by SKIP, with the number of the last that was
+ * left out. So the sibling knows how far it has heard, and so do shards that compare positions with
+ * it.
  *
- * What a worker of a named realm has sent goes as an extension type (its own, and FRAME_EXTENSION),
- * with the realm's number, 8 bytes, before the payload as part of meta. So a program that knows no
- * realms counts it and does nothing else; what such a one passes on is of no realm. HELLO has in
- * its flags the version in which a shard speaks; what one of a later version passes on is counted,
- * and not understood.
+ * A frame of a worker of a named realm goes as an extension type (its own, and FRAME_EXTENSION),
+ * with the realm's number, 8 bytes, before the payload as part of meta. A program that knows no
+ * realms counts it and does nothing else; what such a program passes on is of no realm. HELLO has
+ * in its flags the version in which a shard speaks; frames of a later version are counted, and not
+ * understood.
  */
 
 #include "frontd/shard/mesh/mesh.h"
@@ -29,21 +31,23 @@
 #include "frontd/ipc/shm_beats.h"
 
 enum {
-    MESH_SKIP = FRAME_EXTENSION, /* what a program that does not know it takes for nothing */
+    MESH_SKIP = FRAME_EXTENSION, /* a program that does not know it ignores it */
 
     /* Bytes that wait for one sibling: */
     SIBLING_BUSY = 8 * 1024 * 1024,   /* past it workers that only publish are not read */
-    SIBLING_LEFT = 256 * 1024,        /* the same of a shard whose connections go there, and wait */
+    SIBLING_LEFT = 256 * 1024,        /* the same where this shard's connections go there */
     SIBLING_MAX = 32 * 1024 * 1024,   /* past it PUSH and PUBLISH are left out */
-    SIBLING_MOST = 40 * 1024 * 1024,  /* past it everything is */
-    SIBLING_SHARE = 1024 * 1024,      /* which it may have whatever the others have */
+    SIBLING_MOST = 40 * 1024 * 1024,  /* past it all frames are */
+    SIBLING_SHARE = 1024 * 1024,      /* that it may have whatever waits for the others */
     SIBLINGS_MAX = 4 * SIBLING_MAX,   /* for all of them, as SIBLING_MAX is for one */
     SIBLINGS_MOST = 4 * SIBLING_MOST, /* as SIBLING_MOST */
 
-    PROGRESS_MS = 1000, /* a sibling that has taken bytes within this time is waited for */
-    BEATS_MS = 1000,    /* so is one whose loop has turned within this time */
-    BUSY_MS = 10000,    /* and that has taken bytes within this time */
-    /* So long what a shard said counts after its end: others may not have read all of it. */
+    /* A sibling is waited for that has taken bytes within PROGRESS_MS, or whose loop has turned
+     * within BEATS_MS and that has taken bytes within BUSY_MS. */
+    PROGRESS_MS = 1000,
+    BEATS_MS = 1000,
+    BUSY_MS = 10000,
+    /* After a shard's end its frames count for so long: others may not have read all of them. */
     ECHO_MS = 2000,
     REALM_SIZE = 8, /* bytes before the payload */
 };
@@ -55,20 +59,20 @@ struct peer {
     struct stream stream;
     int next_fd; /* a new socket that came before the old one was closed; -1: none */
     unsigned seat;
-    /* Of the shard before on that seat until this one's HELLO has come: connections that go by then
-     * have got what it had said. */
+    /* How far this shard has heard it. Until its HELLO has come, of the shard before on that seat:
+     * connections that move by then have got what that one had said. */
     struct position heard;
     bool greeted;             /* HELLO has come */
-    uint8_t version;          /* which it has said; 0 until then */
+    uint8_t version;          /* in its HELLO; 0 until then */
     uint64_t asked;           /* number of the last PING that was sent to it; 0: none was */
     uint64_t answered;        /* number of the last PONG from it */
     uint64_t gone_at;         /* ms: its socket was closed */
     uint64_t mark;            /* what its stream's `consumed` is to be: see mesh_mark() */
-    uint64_t taken;           /* bytes that it had taken when somebody last looked */
+    uint64_t taken;           /* bytes that it had taken at the last look_at() */
     uint64_t taken_at;        /* ms: it took some, or nothing waited for it */
     struct share_pulse pulse; /* of its seat */
     uint64_t
-        skipped;   /* number of the last frame that was left out, of which it does not know yet */
+        skipped;   /* number of the last frame that was left out, and no SKIP has told; 0: none */
     uint64_t lost; /* frames that were left out since it kept up */
     struct log_limit slow;
 };
@@ -109,7 +113,7 @@ static bool on_air(const struct peer *peer)
     return peer->stream.open && !peer->stream.closing;
 }
 
-/* All that came before it has been given to the connections by now. */
+/* A PING: all frames before it have been carried out by now. */
 static void answer(struct stream *stream, uint64_t number)
 {
     const struct frame_head pong = {.type = FRAME_PONG, .call = number};
@@ -117,7 +121,7 @@ static void answer(struct stream *stream, uint64_t number)
         log_error("no memory: a shard that ends is not told what this one has heard");
 }
 
-/* So much of the stream has passed by, whether it was heard or left out. */
+/* SKIP: the frames up to that number have passed by, heard or left out. */
 static void on_skip(struct peer *peer, uint64_t number)
 {
     log_debug("the shard on seat %u has left out number %llu to %llu", peer->seat,
@@ -149,7 +153,7 @@ static void on_hello(struct peer *peer, const struct frame *frame)
             peer->seat);
 }
 
-/* Takes out of a frame which realm it is of. Returns whether it is right. */
+/* Takes the realm out of a frame. Returns whether the frame is right. */
 static bool take_realm(struct frame *frame, uint64_t *ret_realm)
 {
     uint64_t realm = 0;
@@ -200,7 +204,7 @@ static void on_frame(struct stream *stream, const struct frame *frame)
     on_push(peer, frame);
 }
 
-/* It has ended, or keeps up again. */
+/* A sibling has ended, or keeps up again. now: which of the two, for the log. */
 static void end_losing(struct peer *peer, const char *now)
 {
     if (peer->lost > 0)
@@ -245,7 +249,7 @@ int mesh_add(struct mesh *mesh, unsigned seat, int fd)
         if (peer->next_fd >= 0)
             fdpass_close(&peer->next_fd, 1);
         peer->next_fd = fd;
-        /* The one before has ended; what it has said is carried out before it is forgotten. */
+        /* The shard before has ended; its frames are carried out before its socket is closed. */
         stream_fail(&peer->stream, "there is another one");
         return 0;
     }
@@ -273,7 +277,7 @@ static size_t waiting_for(const struct peer *peer)
     return buf_len(&peer->stream.out);
 }
 
-/* Tells it of what was left out. Without memory, or without room, later. */
+/* Tells a sibling which frames were left out. Returns false without memory: later. */
 static bool tell_skipped(struct peer *peer)
 {
     const struct frame_head skip = {.type = MESH_SKIP, .call = peer->skipped};
@@ -283,8 +287,8 @@ static bool tell_skipped(struct peer *peer)
     return true;
 }
 
-/* Whether there is room for so many bytes more. What is small, and changes what a connection is,
- * has room for longer than what can be large, and is gone when it is missed. */
+/* Whether there is room for so many bytes more. SUBSCRIBE, UNSUBSCRIBE and DISCONNECT, which are
+ * small and change a connection for good, have room for longer than PUSH and PUBLISH. */
 static bool has_room(const struct peer *peer, uint8_t type, size_t n)
 {
     bool push = type == FRAME_PUSH || type == FRAME_PUBLISH;
@@ -307,7 +311,7 @@ static void leave_out(struct peer *peer, uint64_t number)
         peer->seat, (unsigned long long)peer->lost);
 }
 
-/* realm: 0: none, which is said by no word of it. */
+/* realm: 0: none; the frame goes without one then. */
 static void forward_to(struct peer *peer, uint64_t realm, const struct frame *frame)
 {
     struct mesh *mesh = mesh_of(peer);
@@ -402,8 +406,8 @@ bool mesh_has_heard(const struct mesh *mesh, const struct positions *wanted)
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
         struct position heard = i == mesh->ctx->seat ? own_position(mesh) : mesh->peers[i].heard;
         uint64_t wanted_of = wanted->of[i].incarnation;
-        /* Sockets to all who are older were the first thing that we got: one of those that has
-         * none had ended before. */
+        /* A shard is given the sockets to all older ones before anything else: an older shard
+         * without a socket had ended before. */
         bool ended = !on_air(&mesh->peers[i]) && (heard.incarnation == wanted_of ||
                                                      wanted_of < mesh->ctx->identity.incarnation);
         if (position_before(heard, wanted->of[i]) && !ended)
@@ -412,7 +416,7 @@ bool mesh_has_heard(const struct mesh *mesh, const struct positions *wanted)
     return true;
 }
 
-/* Looks how it fares, and whether it is worth waiting for. */
+/* Returns whether so much waits for a sibling that makes progress that it is waited for. */
 static bool look_at(struct peer *peer)
 {
     const struct ctx *ctx = peer->stream.ctx;

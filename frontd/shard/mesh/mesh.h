@@ -1,13 +1,13 @@
 #pragma once
 
 /*
- * The sockets between shards: what a worker sends on a channel of one shard reaches connections of
- * the others in the same frames. What a sibling that does not keep up has no room for is lost to
- * its own connections, and to nobody else's: workers' answers never wait for a sibling.
+ * The sockets between shards. A frame that a worker sends on a channel of one shard reaches the
+ * connections of the others unchanged. A sibling that does not keep up misses frames, and so do its
+ * own connections, but no others: workers' answers never wait for a sibling.
  *
- * The shards of two generations are one mesh. Each shard numbers what it passes on, and all others
- * hear it in that order; so two shards between which a connection moves can tell which pushes it
- * has got (journal.h).
+ * The shards of two generations are one mesh. Each shard numbers the frames that it passes on, and
+ * all others hear them in that order; so two shards between which a connection moves can tell which
+ * pushes it has got (journal.h).
  */
 
 #include "frontd/shard/mesh/journal.h"
@@ -15,7 +15,7 @@
 
 struct mesh;
 
-/* What a worker of another shard has sent for connections of this one; the frame is borrowed. */
+/* A frame of another shard's worker for connections of this one; borrowed. realm: the worker's. */
 typedef void mesh_push_fn(struct ctx *ctx, uint64_t realm, const struct frame *frame);
 
 struct peer;
@@ -25,8 +25,8 @@ struct mesh {
     struct journal journal;
     struct peer *peers; /* by their seats, SHARE_SEATS of them */
     unsigned seats;     /* one more than the highest that there has been a socket to */
-    uint64_t passed_on; /* how much this shard has */
-    uint64_t last_ping; /* its number */
+    uint64_t passed_on; /* frames that this shard has passed on */
+    uint64_t last_ping; /* number of the last PING */
     size_t backlog;     /* bytes that wait for all siblings together, or a bit less */
 };
 
@@ -36,7 +36,7 @@ int mesh_init(struct mesh *mesh, struct ctx *ctx, mesh_push_fn *pushed);
 /* After mesh_shut(), and once the loop has run its close callbacks. */
 void mesh_deinit(struct mesh *mesh);
 
-/* A socket to the shard on that seat; one that there was is closed. fd: consumed. 0 or -errno. */
+/* A socket to the shard on that seat, in place of one that there is. fd: consumed. 0 or -errno. */
 int mesh_add(struct mesh *mesh, unsigned seat, int fd);
 
 /*
@@ -48,41 +48,42 @@ void mesh_forward(struct mesh *mesh, uint64_t realm, const struct frame *frame);
 /* How far this shard has heard every shard, itself included. */
 void mesh_positions(const struct mesh *mesh, struct positions *ret_positions);
 
-/* Whether what siblings have said waits for this shard to get round to it: it is not late. */
+/* Whether frames of siblings lie here that are not carried out yet: those are not late. */
 bool mesh_behind(const struct mesh *mesh);
 
 /* Whether every shard that is there has said where its stream of pushes stands. */
 bool mesh_complete(const struct mesh *mesh);
 
 /*
- * What siblings have sent until the last mesh_mark(), and whether all of it has been carried out.
- * For shards that have ended before a new one was there: it will never hear what they have said.
+ * mesh_mark() notes what siblings have sent so far; mesh_past_mark() tells whether all of it has
+ * been carried out. For shards that have ended before a new one was there: it never hears their
+ * frames.
  */
 void mesh_mark(struct mesh *mesh);
 bool mesh_past_mark(const struct mesh *mesh);
 
-/* Whether it has heard as much of every shard that is there. */
+/* Whether this shard has heard every shard that is there as far as `wanted` says. */
 bool mesh_has_heard(const struct mesh *mesh, const struct positions *wanted);
 
 /*
- * At the end of each turn: looks how siblings fare. Returns whether so much waits for one that
- * makes progress that workers which only publish are better not read for a moment.
+ * At the end of each turn: looks whether siblings make progress. Returns whether so much waits for
+ * one that does that workers which only publish are better not read for a moment.
  */
 bool mesh_congested(struct mesh *mesh);
 
-/* Whether all that was passed on is on its way. */
+/* Whether the kernel has all frames that were passed on. */
 bool mesh_flushed(const struct mesh *mesh);
 
 /*
- * Asks every other shard to say when it has heard what this one has passed on so far. Returns the
- * number to give to mesh_answered().
+ * Asks every other shard (PING) to say when it has heard what this one has passed on so far.
+ * Returns the number for mesh_answered().
  */
 uint64_t mesh_ask(struct mesh *mesh);
 
-/* Whether every shard that was asked then, and is there, has said it. */
+/* Whether every shard that was asked then, and is still there, has answered. */
 bool mesh_answered(const struct mesh *mesh, uint64_t asked);
 
-/* The two of them, for ctx->fence. */
+/* mesh_ask() and mesh_answered(), for ctx->fence. */
 extern const struct fence mesh_fence;
 
 /* Closes all sockets. */
