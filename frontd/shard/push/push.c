@@ -9,7 +9,7 @@
 #include "frontd/shard/upstream/worker.h"
 #include "proto/jsonrpc.h"
 
-/* What workers can make happen with every frame. */
+/* A worker can make this happen with every frame. */
 static struct log_limit not_subscribed;
 
 /* A topic's name: a member of meta, its escapes resolved into `name`. */
@@ -148,8 +148,8 @@ static void disconnect(struct client *client, const struct frame *frame)
             reason = (struct span){
                 room, jsonrpc_unescape((struct span){text.p + 1, text.n - 2}, room)};
     }
-    client_session(client)->close(
-        client, code, reason); /* which cuts the reason between characters */
+    /* The session cuts a reason that is too long between characters. */
+    client_session(client)->close(client, code, reason);
     buf_deinit(&plain);
 }
 

@@ -7,7 +7,7 @@
 
 struct worker;
 
-/* Who has sent a frame. */
+/* Where a frame comes from. */
 struct push_from {
     uint64_t realm; /* of the worker's pool: connections and topics of others are no concern */
     struct worker *worker; /* on its channel; NULL: another shard has passed it on */

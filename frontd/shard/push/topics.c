@@ -126,7 +126,7 @@ int topics_join(struct topics *topics, struct client *client, struct subscriptio
     return 0;
 }
 
-/* Puts the member at `from` at the place `to`, which is free, and tells it so. */
+/* Moves the member at `from` to the place `to`, which is free; its subscription notes it. */
 static void move_member(
     const struct topics *topics, struct topic *topic, uint32_t from, uint32_t to)
 {
@@ -141,10 +141,11 @@ static void move_member(
 }
 
 /*
- * The place of a member that leaves is taken by the last one; but a walk meets exactly those before
- * its `left`, so nobody may cross that. Of the walks that are still to meet the place, the one that
- * ends first gives its last member away, whose place then is the free one; and so on.
- * Returns the place that no walk is to meet.
+ * A member has left the place `gap`, which the last member is to take. But a walk meets exactly the
+ * members before its `left`, so none may be moved across that. Of the walks that are still to meet
+ * the gap, the one with the least `left` has the last member before it moved into the gap; the
+ * place of that member is the gap for the others; and so on. Returns the place that no walk is to
+ * meet.
  */
 static uint32_t close_gap(const struct topics *topics, struct topic *topic, uint32_t gap)
 {

@@ -1,8 +1,8 @@
 #pragma once
 
 /*
- * Who of this shard's connections has subscribed to what. A topic belongs to a realm (struct
- * conf_pool): those of two realms are two topics, whatever their names.
+ * Which of this shard's connections have subscribed to which topics. A topic belongs to a realm
+ * (struct conf_pool): the same name in two realms is two topics.
  */
 
 #include "common/pack.h"
@@ -29,9 +29,9 @@ struct topic_members {
 };
 
 /*
- * A walk over those who were a topic's members when it began, which may take as long as it likes:
- * who joins meanwhile is left out, who leaves is not met any more, and nobody is met twice. Where
- * it is in memory is known to the topic until the walk is over.
+ * A walk over the members that a topic has when it begins, over as many turns as it takes: one that
+ * joins meanwhile is left out, one that leaves is not met any more, and none is met twice. The
+ * topic has a pointer to the walk until it is over: it may not move in memory.
  */
 struct topic_walk {
     struct topic_walk *next; /* of the same topic */
@@ -47,10 +47,10 @@ struct topics {
     struct subscription *(*subscriptions_of)(struct client *client);
 };
 
-/* of: where the subscriptions of a connection begin. */
+/* of: returns the first subscription of a connection. */
 void topics_init(struct topics *topics, struct subscription *(*of)(struct client *client));
 
-/* CHECKs that nobody is subscribed any more. */
+/* CHECKs that there are no subscriptions any more. */
 void topics_deinit(struct topics *topics);
 
 /* Results of topics_join() besides 0. */
@@ -68,7 +68,7 @@ enum {
 int topics_join(struct topics *topics, struct client *client, struct subscription **subscriptions,
     uint64_t realm, struct span name, uint32_t limit);
 
-/* Unsubscribes it from one topic, or (name.p NULL) from all, of whichever realm. */
+/* Unsubscribes a connection from one topic, or (name.p NULL) from all, of any realm. */
 void topics_leave(
     struct topics *topics, struct subscription **subscriptions, uint64_t realm, struct span name);
 
@@ -86,14 +86,14 @@ void topics_save(const struct subscription *subscriptions, struct pack *pack);
 int topics_restore(struct topics *topics, struct client *client,
     struct subscription **subscriptions, uint64_t realm, struct unpack *unpack);
 
-/* Begins a walk. Of a topic that nobody has joined it is over. */
+/* Begins a walk. It is over at once where the topic has no members. */
 void topics_walk(
     const struct topics *topics, struct topic_walk *walk, uint64_t realm, struct span name);
 
 /* The next member; NULL: there are no more, and the walk is over. */
 struct client *topics_next(struct topic_walk *walk);
 
-/* Ends it before that. */
+/* Ends a walk before that; accepts one that is over. */
 void topics_stop(struct topic_walk *walk);
 
 /* The members of a topic; count 0 where there are none. Valid until one joins or leaves. */
