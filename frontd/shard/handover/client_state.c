@@ -1,8 +1,9 @@
 /*
- * The state of a client is a row of sections, each the business of who has that state, in the order
- * of their tags; one that would be empty is left out. A section that is written in another way gets
- * another version, and who does not know a tag or a version says so: the connection then stays with
- * the process that has it. Times are of CLOCK_MONOTONIC, which all processes share.
+ * The state of a client is a row of sections in the order of their tags, each written and read by
+ * the module that has that state; a section that would be empty is left out. A section that is
+ * written in another way gets another version. A process that does not know a tag or a version
+ * refuses the state: the connection then stays with the process that has it. Times are of
+ * CLOCK_MONOTONIC, which all processes share.
  */
 
 #include <errno.h>
@@ -11,8 +12,8 @@
 #include "frontd/shard/session/duplex.h"
 
 /*
- * Whoever adds to what a connection keeps comes by here: it is saved and restored too, or it is
- * said above why it need not be, and then the number changes.
+ * A new member of these structs is saved and restored too, or it is said here why it need not be;
+ * then the number changes.
  *
  * What belongs to requests in progress is 0 in one that moves: held_back, claimed, guessed,
  * backlog. What is waited for (events, reads, blocked) is decided anew. Whether it is starved (and
@@ -292,7 +293,7 @@ static int restore_sections(struct client *client, struct span state)
     return 0;
 }
 
-/* For what most are waited for; here, while it can still be left to who has it. */
+/* Tells the poller of a client, while its connection can still be left to the old process. */
 static int watch(struct client *client)
 {
     int r = poller_set(&client->ctx->poller, client->fd, 0, EPOLLIN | CLIENT_LOST, client);

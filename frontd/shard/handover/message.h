@@ -13,16 +13,16 @@ enum {
     HANDOVER_VERSION = 1,
     /* Connections in a message: one descriptor more carries their states. */
     HANDOVER_BATCH_MAX = FDPASS_FDS_MAX - 1,
-    /* For want of news from a shard that hangs, nothing waits longer than this: what such a shard
-     * passes on later may be missed. One that ends is noticed at once, and one that is only held up
-     * on a busy machine, for seconds, is waited for. */
+    /* A shard is not waited for longer than this: it hangs, and what it passes on later may be
+     * missed. The end of a shard is noticed at once; one that is held up for seconds, on a busy
+     * machine, is waited for. */
     HANDOVER_WAIT_MS = 10 * 1000,
 };
 
 enum handover_type {
-    HANDOVER_HELLO = 1, /* new → old: ready; `heard`: what came later is in its journal */
-    HANDOVER_BATCH = 2, /* old → new: connections; fds: a memfd with their states, then they */
-    HANDOVER_HEARD = 3, /* old → new: how far it is; what was before is of no use any more */
+    HANDOVER_HELLO = 1, /* new → old: ready; pushes that came after `heard` are in its journal */
+    HANDOVER_BATCH = 2, /* old → new: connections; fds: a memfd with their states, then theirs */
+    HANDOVER_HEARD = 3, /* old → new: what it has heard; pushes up to there are not needed */
     HANDOVER_TAKEN = 4, /* new → old: which of a batch's connections it has now */
 };
 
@@ -34,25 +34,29 @@ struct handover_message {
     uint16_t type;  /* enum handover_type */
     uint32_t batch; /* BATCH, TAKEN: its number, counting up */
     uint32_t count; /* BATCH, TAKEN: connections in it */
-    uint8_t full;   /* TAKEN, not 0: there were no descriptors, or no memory, for those not taken */
-    uint8_t taken[(HANDOVER_BATCH_MAX + 7) / 8]; /* TAKEN: a bit for each */
+    uint8_t full;   /* TAKEN, not 0: for the others there were no descriptors, or no memory */
+    uint8_t taken[(HANDOVER_BATCH_MAX + 7) / 8]; /* TAKEN: a bit for each connection */
     struct positions heard;                      /* HELLO, BATCH, HEARD: by the sender so far */
 };
 
-/* Sends a message of that type, filled in; descriptors are borrowed. 0 or -errno. */
+/* Sends a message, of which magic, version and type are filled in here. fds: borrowed. 0 or
+ * -errno. */
 int handover_send(int sock, enum handover_type type, struct handover_message *message,
     const int *fds, size_t nfds);
 
 /*
- * Receives one message. Returns 0 with the descriptors, which are the caller's; -EAGAIN; -EPIPE
- * when the peer has closed; -EMFILE when descriptors were dropped since this process is at its
- * limit (*ret_message is right, those that did come are closed); -EPROTO when it is none of ours;
- * or another -errno. fds has room for FDPASS_FDS_MAX.
+ * Receives one message. fds: room for FDPASS_FDS_MAX. Returns 0 with the descriptors, which are the
+ * caller's, or
+ * -EAGAIN: there is none;
+ * -EPIPE: the peer has closed;
+ * -EMFILE: descriptors were dropped since this process is at its limit; *ret_message is right, and
+ *   the descriptors that did come are closed;
+ * -EPROTO: it is no message of the hand-over; or another -errno.
  */
 int handover_receive(int sock, struct handover_message *ret_message, int *fds, size_t *ret_nfds);
 
 /*
- * The state at *at of the `size` bytes at `states`, borrowed; *at is the next one's place then. One
- * of no bytes where there is none, or where it is cut short: there are no others after that.
+ * The state that begins at *at, of the `size` bytes at `states`; borrowed. *at is where the next
+ * one begins then. Empty where there is none, or it is cut short: there are no others after that.
  */
 struct span handover_next_state(const char *states, size_t size, size_t *at);

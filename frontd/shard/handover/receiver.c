@@ -2,13 +2,15 @@
  * receiver_add() begins to keep a journal of pushes. HELLO is said when every shard that is there
  * has told where its stream of pushes stands: what comes later is in the journal. A BATCH waits
  * until this shard has heard of every shard at least what the old one had when it froze the
- * connections: so that nothing reaches them twice. Then its clients are made of their states; TAKEN
- * says which; only then they begin to live, with the pushes that the journal has for them: the old
- * shard does not touch them any more.
+ * connections, so that no push reaches them twice. Then clients are restored of their states; TAKEN
+ * says which; only then they begin to live, with the pushes that the journal has for them, since
+ * the old shard does not touch them any more.
  *
- * If TAKEN cannot be sent, the old shard does not know, and keeps them: they are forgotten here,
- * not a byte having been read or written. A batch for which there are no descriptors is answered
- * with `full`.
+ * It ends in another way where
+ * - TAKEN cannot be sent: the old shard keeps the connections; the clients are discarded here,
+ *   without a byte read or written;
+ * - there are no descriptors, or no memory: TAKEN says `full`, and the old shard tries again;
+ * - the old shard ends, or breaks the order of messages: a batch that waits is dropped.
  */
 
 #include "frontd/shard/handover/receiver.h"
@@ -26,7 +28,7 @@
 #include "frontd/system/loop.h"
 
 enum {
-    JOURNAL_PART = 4, /* of limits.memory: no more than this part is kept for those to come */
+    JOURNAL_PART = 4, /* the journal is to have no more than this part of limits.memory */
     LOOK_MS = 100,
     PROGRESS_MS = 1000, /* an old shard that has said something within this time is waited for */
 };
@@ -53,7 +55,7 @@ static void on_source_closed(uv_handle_t *handle)
         message_forget_restored(&source->receiver->ctx->restored);
 }
 
-/* Drops what no old shard's connections can miss any more. */
+/* Drops the pushes that no old shard's connections need any more. */
 static void trim_journal(struct receiver *receiver)
 {
     struct positions least;
@@ -90,9 +92,9 @@ static void lose_source(struct source *source, const char *why)
 }
 
 /*
- * There is no room for a batch of so many connections. The old shard tries other new shards first;
- * where it comes again there is no room there either, and connections that have never been used
- * make room for those that it offers.
+ * So many connections of a batch find no room. The old shard tries other new shards first. Where it
+ * offers them here again, there is no room elsewhere either: connections that have never been used
+ * are closed for them. Returns whether there is room now.
  */
 static bool make_room(struct source *source, size_t missing)
 {
@@ -115,8 +117,8 @@ static char *map_states(int fd, size_t *ret_size)
     *ret_size = 0;
     if (fstat(fd, &st) < 0 || st.st_size == 0)
         return NULL;
-    /* A private copy of a file that somebody else could still cut would fault; the old shard is
-     * this program, under the same user. */
+    /* A mapping of a file that another process cuts would fault; the old shard is this program,
+     * under the same user. */
     char *states = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (states == MAP_FAILED)
         return NULL;
@@ -124,8 +126,8 @@ static char *map_states(int fd, size_t *ret_size)
     return states;
 }
 
-/* Makes the clients of a batch; those that cannot be are NULL. Returns whether that was for want of
- * memory with any of them: those may be taken later. */
+/* Restores the clients of a batch; NULL in place of those that cannot be. Returns whether that was
+ * for want of memory with any of them: those may be taken later. */
 static bool restore(const struct source *source, struct client **clients)
 {
     struct acceptor *acceptor = source->receiver->acceptor;
@@ -150,7 +152,7 @@ static bool restore(const struct source *source, struct client **clients)
     return memory_short;
 }
 
-/* They are ours now. */
+/* The clients of a batch, which are this shard's now, begin to live. */
 static void start(const struct source *source, struct client **clients)
 {
     for (uint32_t i = 0; i < source->batch.count; i++) {
@@ -165,6 +167,7 @@ static void start(const struct source *source, struct client **clients)
     }
 }
 
+/* The clients of a batch are the old shard's still. */
 static void forget(const struct source *source, struct client **clients)
 {
     for (uint32_t i = 0; i < source->batch.count; i++) {
@@ -211,8 +214,8 @@ void receiver_turn(struct receiver *receiver)
 {
     for (size_t i = 0; receiver->used > 0 && i < ARRAY_LEN(receiver->sources); i++) {
         struct source *source = &receiver->sources[i];
-        /* What we have not got round to yet is not missing: taken before it, it would come twice.
-         */
+        /* Frames of siblings that lie here, not carried out yet, are not late: a batch that was
+         * taken before them would get them twice. */
         if (source->waiting && mesh_behind(receiver->ctx->mesh))
             source->since = ctx_now(receiver->ctx);
         bool late = ctx_now(receiver->ctx) - source->since >= HANDOVER_WAIT_MS;
@@ -242,7 +245,7 @@ void receiver_timeout(struct wheel_timer *timer)
     }
 }
 
-/* Whether every old shard goes on giving its connections, so that the journal will be shorter. */
+/* Whether every old shard goes on sending connections, so that the journal will be shorter. */
 static bool sources_move(const struct receiver *receiver)
 {
     bool any = false;
@@ -261,7 +264,7 @@ bool receiver_overloaded(const struct receiver *receiver)
     size_t most = limit == 0 ? JOURNAL_MAX
                              : (size_t)MIN(limit / JOURNAL_PART, (uint64_t)JOURNAL_MAX);
     if (receiver_waiting(receiver))
-        return mesh_behind(receiver->ctx->mesh); /* it is behind that that connections wait */
+        return mesh_behind(receiver->ctx->mesh); /* connections wait for what lies there */
     return journal_size(&receiver->ctx->mesh->journal) > most && sources_move(receiver);
 }
 

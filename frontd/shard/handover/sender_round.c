@@ -101,8 +101,8 @@ static uint64_t has_got(const struct target *target)
     return target->given + target->count + target->load;
 }
 
-/* The target of the next client, one of so many bytes: of those whose batch has room for it the one
- * that has got the fewest; NULL: no batch has. */
+/* The target of the next client, one of so many bytes: the one that has got the fewest, of those
+ * whose batch has room for it. NULL: none has. */
 static struct target *next_target(const struct round *round, size_t bytes)
 {
     struct target *least = NULL;
