@@ -17,7 +17,7 @@
 #include "frontd/shard/upstream/pool.h"
 
 enum {
-    ALONE_MS = 10000, /* for workers to take what no connection waits for any more */
+    ALONE_MS = 10000, /* for workers to take the calls that are left without a connection */
 };
 
 static bool calls_wait(const struct shard *shard)
@@ -42,7 +42,7 @@ static void finish(struct shard *shard)
     list_for_each_safe (node, &shard->acceptor.clients)
         client_doom(container_of(node, struct client, node));
     turn_flush(&shard->ctx);
-    fanout_finish(&shard->ctx); /* nobody is left for whom it is */
+    fanout_finish(&shard->ctx); /* no member is left */
     for (size_t i = 0; i < shard->npools; i++)
         pool_shut(&shard->pools[i]);
     turn_flush(&shard->ctx);
@@ -92,7 +92,8 @@ static void go_on_draining(struct shard *shard)
         finish(shard);
 }
 
-/* What nobody waits for, such as news of a client's end, and no worker takes, is not kept for ever.
+/* Drops the calls that no client waits for, such as the news of a client's end, and no worker
+ * takes.
  */
 static void give_up_calls(struct shard *shard)
 {
@@ -101,8 +102,8 @@ static void give_up_calls(struct shard *shard)
 }
 
 /*
- * Unlike at the end of everything, what workers still push is for connections that live on. Once
- * all those are elsewhere, workers are waited for only so long.
+ * Unlike in a drain, what workers still push is for connections that live on, so their channels are
+ * read to the end. Once all connections are elsewhere, workers are waited for ALONE_MS at most.
  */
 static void go_on_leaving(struct shard *shard)
 {
@@ -165,7 +166,7 @@ void leaving_drain(struct shard *shard)
 
 void leaving_start(struct shard *shard, const struct ctl_message *message)
 {
-    if (!shard->running) { /* others are ready before: it has never had a client */
+    if (!shard->running) { /* newer shards were ready first: this one has never had a client */
         log_info("ends before it was ready, since new shards are");
         exit(0);
     }

@@ -1,6 +1,4 @@
-/*
- * Here everybody is made known to those below: the tables of functions by which a layer calls what
- * stands above it.
+/* The parts are put together: each layer is given the tables of functions above it that it calls.
  */
 
 #include "frontd/shard/parts.h"

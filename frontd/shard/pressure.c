@@ -1,14 +1,17 @@
 /*
- * The level rises as bytes are added (ctx_memory()), and what follows from it follows there: a
- * client that holds much is not read (client_poll.c), a new request is refused (routes/),
- * accepting pauses (acceptor.c), connections of other shards are not taken (receiver.c). It falls
- * here, at the end of a turn; then all that are not read on its account are looked at once more.
- * Where it is at its highest, the largest of all clients are ended, until it has fallen. Where it
- * stays one lower, the largest of those that are not read are, after a while: they only wait, and
- * others are refused. Where all are read, and what clients hold is most of it, it is the largest of
- * all then: it may be topics, or connections as such, of which nothing would ever become less.
+ * The level rises as bytes are added (ctx_memory()), and its consequences are drawn there: a client
+ * that holds much is not read (client_poll.c), a new request is refused (routes/jsonrpc.c,
+ * routes/http.c), accepting pauses (acceptor.c), connections of other shards are not taken
+ * (handover/receiver.c).
  *
- * Those that are not read would never hold less if none of them went on: as long as there is some
+ * The level falls here, at the end of a turn; then all clients that are not read on its account are
+ * looked at once more. Clients are ended, the largest first, where the level
+ * - is MEMORY_OUT: of all clients, until it has fallen;
+ * - stays at MEMORY_SHORT for SHORT_MS: of the clients that are not read, since they only wait, and
+ *   others are refused; where all are read, of all, if they hold most of the memory: it may be
+ * topics, or connections as such, which would never become less.
+ *
+ * Clients that are not read would never hold less if none of them went on: as long as there is some
  * memory left, a few of them in turn are read once every LOOK_MS, so that what they send is
  * complete one day.
  *
@@ -22,14 +25,14 @@
 enum {
     END_MS = 10,         /* between two walks */
     END_MAX = 64,        /* clients in one of them */
-    SHORT_MS = 3000,     /* how long requests are refused while others only hold what they have */
-    MOST_PART = 2,       /* of what is held: where clients have less it is not for them to go */
+    SHORT_MS = 3000,     /* how long requests are refused before clients that only wait are ended */
+    MOST_PART = 2,       /* where clients have less than this part of what is held, none is ended */
     FEED_MAX = 16,       /* clients that are read once in LOOK_MS; each read has 64 KiB at most */
-    LOOK_MS = 100,       /* while some are not read: should something have been freed unseen */
+    LOOK_MS = 100,       /* while some are not read: memory may have been freed unseen */
     GIVE_BACK_MS = 1000, /* after a peak; no request is to wait for it */
 };
 
-/* Which clients are looked at, and what counts. */
+/* Which clients are looked at, and what counts of each. */
 enum holders {
     HOLDERS_ALL,     /* what is held for them */
     HOLDERS_STARVED, /* only of those that are not read */
@@ -140,7 +143,7 @@ static void resume(const struct list *all)
     }
 }
 
-/* Lets a few that are not read be read once, those first whose turn was longest ago. */
+/* Has a few clients that are not read be read once, in turn. */
 static void feed(struct memory *memory, uint64_t now, struct list *all)
 {
     size_t n = 0;

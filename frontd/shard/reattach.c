@@ -1,8 +1,8 @@
 /*
  * report_start() tries every RETRY_MS to connect to run_dir/shards/report.sock, where a supervisor
  * that finds shards alive listens when it starts. Once the report is sent, the connection becomes
- * descriptor 3, as if this supervisor had started us. Nobody for GIVE_UP_MS, or SIGTERM (which is
- * ignored while there is a supervisor to decide): the shard drains.
+ * descriptor 3, as if this supervisor had started the shard. Where there is none for GIVE_UP_MS, or
+ * at SIGTERM (which is ignored while there is a supervisor to decide), the shard drains.
  */
 
 #include "frontd/shard/reattach.h"
@@ -20,7 +20,7 @@
 
 enum {
     RETRY_MS = 100,
-    GIVE_UP_MS = 5 * 60 * 1000, /* for a service manager, or somebody who has to be woken up */
+    GIVE_UP_MS = 5 * 60 * 1000, /* for a service manager, or an operator who is asleep */
 };
 
 static void stop(struct report *report)
@@ -30,7 +30,7 @@ static void stop(struct report *report)
     signal(SIGTERM, SIG_IGN);
 }
 
-/* Who made the socket at the other end; (uid_t)-1: nobody knows. */
+/* The user of the process that made the socket's other end; (uid_t)-1: unknown. */
 static uid_t peer_of(int sock)
 {
     struct ucred peer;
@@ -38,7 +38,8 @@ static uid_t peer_of(int sock)
     return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ? (uid_t)-1 : peer.uid;
 }
 
-/* Returns a socket, or -errno where nobody listens; -EPERM where it is not a supervisor of ours. */
+/* Connects to a supervisor of that user. Returns a socket, or -errno; -EPERM: it is another user's.
+ */
 static int dial(const char *run_dir, uid_t uid)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -50,7 +51,7 @@ static int dial(const char *run_dir, uid_t uid)
         return -errno;
     int r = connect(sock, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
     if (r == 0 && peer_of(sock) != uid)
-        r = -EPERM; /* what we have to pass on is not for them */
+        r = -EPERM; /* descriptors are for no other user */
     if (r == 0)
         return sock;
     close(sock);

@@ -10,11 +10,11 @@
 struct report;
 
 struct report_ops {
-    /* Says who this shard is on a socket to a new supervisor. 0 or -errno. */
+    /* Reports this shard on a socket to a new supervisor. 0 or -errno. */
     int (*report)(struct report *report, int sock);
     /* It is on descriptor CTL_FD now. */
     void (*found)(struct report *report);
-    /* There is none, or somebody has told this process to end. */
+    /* There is none, or SIGTERM has come. */
     void (*gave_up)(struct report *report);
 };
 
@@ -24,7 +24,7 @@ struct report {
     uv_timer_t timer;
     uv_signal_t terminate;
     uint64_t since; /* ms: the last supervisor went */
-    uid_t uid;      /* of the supervisor that has started us: only theirs are believed */
+    uid_t uid;      /* of the supervisor that has started this shard: no other user's is believed */
     bool open;
 };
 

@@ -1,10 +1,10 @@
 /*
- * sandbox_enter() makes the filter of the tables below. A call that no rule has raises SIGSYS in
- * the calling thread, whose handler notes its number and lets the call fail with EPERM; the end of
- * the loop's turn, or of the process, logs it. Where the handler does not know the machine's
- * registers the kernel lets the call fail, and nothing is logged.
+ * sandbox_enter() makes the filter of the tables below. A call that no rule allows raises SIGSYS in
+ * the calling thread; the handler of that notes its number and has it fail with EPERM; it is logged
+ * at the end of the loop's turn, or of the process. Where the handler does not know the machine's
+ * registers the kernel has the call fail, and nothing is logged.
  *
- * What is missing in the tables is seen in the tests: none accepts such a line in a log.
+ * A call that is missing in the tables is found by the tests: none accepts such a line in a log.
  */
 
 #include "frontd/shard/sandbox.h"
@@ -59,7 +59,7 @@ enum { CALLS_MAX = 512 /* numbers of system calls that are told apart */ };
 static volatile sig_atomic_t news;
 static volatile sig_atomic_t refused[CALLS_MAX]; /* 1: to be logged, 2: logged */
 
-/* Whatever the arguments. */
+/* Allowed with any arguments. */
 static const int allowed[] = {
     /* descriptors that it has, or is passed */
     SCMP_SYS(read),
@@ -466,7 +466,7 @@ static int write_in_child(int fd)
     if (child < 0)
         return -errno;
     if (child == 0) {
-        /* Its end is this process's business, and nobody else's. */
+        /* The child's end is seen by this process, and is to leave no other trace. */
         signal(SIGSEGV, SIG_DFL);
         signal(SIGABRT, SIG_DFL);
         setrlimit(RLIMIT_CPU, &(struct rlimit){CHILD_CPU_S, CHILD_CPU_S});

@@ -2,8 +2,8 @@
 
 /*
  * What a shard may ask of the kernel: a seccomp filter with a list of system calls, and of their
- * arguments where these matter. What else it tries fails with EPERM and is logged once for each
- * call; what only somebody who has taken it over would try ends it (SIGSYS).
+ * arguments where these matter. Any other call fails with EPERM and is logged once; a call that
+ * only an attacker in control of the process would make ends it (SIGSYS).
  */
 
 #include "common/base.h"

@@ -1,19 +1,17 @@
 /*
- * The supervisor says START (who this is, the config, the shared memory), LISTEN (the sockets) and
- * RUN; then the shard looks for workers, and when those that are there have answered, it says
- * READY, unless it takes the place of shards that reach a pool of which it has no worker: for that
- * it waits, and ends where it waits in vain, so that those serve on. At OPEN it accepts, and its
- * first client finds everything as it is to be. It goes on until DRAIN: accepting stops, idle
- * clients are closed, the others after their answers; or until LEAVE: accepting stops, and clients
- * go to the shards of the next generation (handover/sender.c). With the last client workers are
- * left, and everything is let go of when they have nothing more to say, or at the drain limit.
+ * A shard's messages from the supervisor, in their order:
+ * - START: its identity, the config, the shared memory; LISTEN: its listening sockets; PEER, TAKE
+ *   and GIVE: sockets to other shards;
+ * - RUN: it looks for workers, and says READY when it is known which are there (ready.c);
+ * - OPEN: it accepts connections;
+ * - DRAIN or LEAVE: it ends (leaving.c).
  *
- * When the supervisor is gone, nothing else changes: report.c looks for the next one. A shard that
- * was READY and has not been told OPEN opens by itself, since its sockets take connections; where
- * it was to take the place of others it ends, as they serve on.
+ * When the supervisor is gone, nothing else changes: reattach.c looks for the next one. A shard
+ * that was READY and has not been told OPEN opens by itself, since its sockets take connections;
+ * one that was to take the place of others ends, as they serve on.
  *
  * A turn of the loop: events are handled, which gathers bytes to write; before the loop waits
- * again, on_turn_end() writes them all.
+ * again, all of them are written (turn.c).
  */
 
 #include "frontd/shard/shard.h"

@@ -100,8 +100,8 @@ static void on_looked(uv_check_t *handle)
     turn_expire(&shard->ctx);
 }
 
-/* Somebody's time is up. This process may not have run for a while, and what came in time may wait
- * unread: all sockets are looked at once more before anybody is judged. */
+/* A timer is due. This process may not have run for a while, and bytes that came in time may wait
+ * unread: all sockets are looked at once more before timers expire. */
 static void on_tick(uv_timer_t *handle)
 {
     struct shard *shard = handle->data;
@@ -127,9 +127,9 @@ static void set_tick(struct shard *shard)
 }
 
 /*
- * Who is not read: workers that only publish, for a moment, while a sibling or the hand-over that
- * is behind makes progress (see mesh_congested() and receiver_overloaded()). Whoever does not move
- * is not waited for: what it has no room for is lost to it.
+ * Workers that only publish are not read for a moment, while a sibling or the hand-over is behind
+ * and makes progress (see mesh_congested(), receiver_overloaded(), sender_overloaded()). One that
+ * makes none is not waited for: what it has no room for is lost to it.
  */
 static void hold_back(struct shard *shard)
 {
@@ -137,7 +137,7 @@ static void hold_back(struct shard *shard)
     struct ctx *ctx = &shard->ctx;
     bool congested = mesh_congested(&shard->parts.mesh);
     congested |= receiver_overloaded(shard->ctx.receiver) || sender_overloaded(shard->ctx.sender);
-    if (congested || shard->congested) { /* always: workers come, and get calls */
+    if (congested || shard->congested) { /* each time: workers come, and get calls */
         shard->congested = congested;
         for (size_t i = 0; i < shard->npools; i++)
             pool_set_deaf(&shard->pools[i], congested);
