@@ -50,7 +50,7 @@ static void finish(struct shard *shard)
     poller_close(&shard->ctx.poller);
     poller_close(&shard->ctx.writers);
     resolver_close(&shard->parts.resolver);
-    report_close(&shard->report);
+    reattach_close(&shard->reattach);
     if (!uv_is_closing((uv_handle_t *)&shard->control))
         uv_close((uv_handle_t *)&shard->control, NULL);
     uv_close((uv_handle_t *)&shard->wake, NULL);

@@ -1,8 +1,9 @@
 /*
- * report_start() tries every RETRY_MS to connect to run_dir/shards/report.sock, where a supervisor
- * that finds shards alive listens when it starts. Once the report is sent, the connection becomes
- * descriptor 3, as if this supervisor had started the shard. Where there is none for GIVE_UP_MS, or
- * at SIGTERM (which is ignored while there is a supervisor to decide), the shard drains.
+ * reattach_start() tries every RETRY_MS to connect to run_dir/shards/report.sock, where a
+ * supervisor that finds shards alive listens when it starts. Once the report is sent, the
+ * connection becomes descriptor 3, as if this supervisor had started the shard. Where there is none
+ * for GIVE_UP_MS, or at SIGTERM (which is ignored while there is a supervisor to decide), the shard
+ * drains.
  */
 
 #include "frontd/shard/reattach.h"
@@ -23,10 +24,10 @@ enum {
     GIVE_UP_MS = 5 * 60 * 1000, /* for a service manager, or an operator who is asleep */
 };
 
-static void stop(struct report *report)
+static void stop(struct reattach *reattach)
 {
-    uv_timer_stop(&report->timer);
-    uv_signal_stop(&report->terminate);
+    uv_timer_stop(&reattach->timer);
+    uv_signal_stop(&reattach->terminate);
     signal(SIGTERM, SIG_IGN);
 }
 
@@ -58,12 +59,12 @@ static int dial(const char *run_dir, uid_t uid)
     return r;
 }
 
-static int try(struct report *report)
+static int try(struct reattach *reattach)
 {
-    int sock = dial(report->run_dir, report->uid);
+    int sock = dial(reattach->run_dir, reattach->uid);
     if (sock < 0)
         return sock;
-    int r = report->ops->report(report, sock);
+    int r = reattach->ops->report(reattach, sock);
     if (r == 0 && dup3(sock, CTL_FD, O_CLOEXEC) < 0)
         r = -errno;
     close(sock);
@@ -72,50 +73,50 @@ static int try(struct report *report)
 
 static void on_timer(uv_timer_t *timer)
 {
-    struct report *report = timer->data;
-    if (try(report) == 0) {
+    struct reattach *reattach = timer->data;
+    if (try(reattach) == 0) {
         log_info("found the new supervisor");
-        stop(report);
-        report->ops->found(report);
-    } else if (uv_now(timer->loop) - report->since >= GIVE_UP_MS) {
+        stop(reattach);
+        reattach->ops->found(reattach);
+    } else if (uv_now(timer->loop) - reattach->since >= GIVE_UP_MS) {
         log_error("no new supervisor: finishing calls, then exiting");
-        stop(report);
-        report->ops->gave_up(report);
+        stop(reattach);
+        reattach->ops->gave_up(reattach);
     }
 }
 
 static void on_terminate(uv_signal_t *handle, int number)
 {
-    struct report *report = handle->data;
+    struct reattach *reattach = handle->data;
     log_info("signal %d, and no supervisor: finishing calls, then exiting", number);
-    stop(report);
-    report->ops->gave_up(report);
+    stop(reattach);
+    reattach->ops->gave_up(reattach);
 }
 
-void report_init(struct report *report, uv_loop_t *loop, int control)
+void reattach_init(struct reattach *reattach, uv_loop_t *loop, int control)
 {
-    report->uid = peer_of(control);
-    CHECK(uv_timer_init(loop, &report->timer) == 0);
-    CHECK(uv_signal_init(loop, &report->terminate) == 0);
-    report->timer.data = report->terminate.data = report;
-    report->open = true;
+    reattach->uid = peer_of(control);
+    CHECK(uv_timer_init(loop, &reattach->timer) == 0);
+    CHECK(uv_signal_init(loop, &reattach->terminate) == 0);
+    reattach->timer.data = reattach->terminate.data = reattach;
+    reattach->open = true;
 }
 
-void report_start(struct report *report, const struct report_ops *ops, const char *run_dir)
+void reattach_start(struct reattach *reattach, const struct reattach_ops *ops, const char *run_dir)
 {
-    report->ops = ops;
-    report->run_dir = run_dir;
-    report->since = uv_now(report->timer.loop);
-    uv_timer_start(&report->timer, on_timer, RETRY_MS, RETRY_MS);
-    if (uv_signal_start(&report->terminate, on_terminate, SIGTERM) < 0)
+    reattach->ops = ops;
+    reattach->run_dir = run_dir;
+    reattach->since = uv_now(reattach->timer.loop);
+    uv_timer_start(&reattach->timer, on_timer, RETRY_MS, RETRY_MS);
+    if (uv_signal_start(&reattach->terminate, on_terminate, SIGTERM) < 0)
         log_warning("SIGTERM is ignored while there is no supervisor");
 }
 
-void report_close(struct report *report)
+void reattach_close(struct reattach *reattach)
 {
-    if (!report->open)
+    if (!reattach->open)
         return;
-    report->open = false;
-    uv_close((uv_handle_t *)&report->timer, NULL);
-    uv_close((uv_handle_t *)&report->terminate, NULL);
+    reattach->open = false;
+    uv_close((uv_handle_t *)&reattach->timer, NULL);
+    uv_close((uv_handle_t *)&reattach->terminate, NULL);
 }

@@ -7,19 +7,19 @@
 
 #include "common/base.h"
 
-struct report;
+struct reattach;
 
-struct report_ops {
+struct reattach_ops {
     /* Reports this shard on a socket to a new supervisor. 0 or -errno. */
-    int (*report)(struct report *report, int sock);
+    int (*report)(struct reattach *reattach, int sock);
     /* It is on descriptor CTL_FD now. */
-    void (*found)(struct report *report);
+    void (*found)(struct reattach *reattach);
     /* There is none, or SIGTERM has come. */
-    void (*gave_up)(struct report *report);
+    void (*gave_up)(struct reattach *reattach);
 };
 
-struct report {
-    const struct report_ops *ops;
+struct reattach {
+    const struct reattach_ops *ops;
     const char *run_dir;
     uv_timer_t timer;
     uv_signal_t terminate;
@@ -29,10 +29,10 @@ struct report {
 };
 
 /* control: the socket to the supervisor that has started this shard; borrowed. */
-void report_init(struct report *report, uv_loop_t *loop, int control);
+void reattach_init(struct reattach *reattach, uv_loop_t *loop, int control);
 
 /* The supervisor is gone. run_dir: borrowed. */
-void report_start(struct report *report, const struct report_ops *ops, const char *run_dir);
+void reattach_start(struct reattach *reattach, const struct reattach_ops *ops, const char *run_dir);
 
 /* For the end of the loop; accepts one that was never set up. */
-void report_close(struct report *report);
+void reattach_close(struct reattach *reattach);

@@ -103,7 +103,7 @@ static int init_handles(struct shard *shard)
     CHECK(uv_timer_init(loop, &shard->beat) == 0);
     shard->beat.data = shard;
     CHECK(uv_timer_start(&shard->beat, on_beat, SHARE_BEAT_MS / 2, SHARE_BEAT_MS / 2) == 0);
-    report_init(&shard->report, loop, CTL_FD);
+    reattach_init(&shard->reattach, loop, CTL_FD);
     shard->drain_limit.data = shard;
     int r = loop_poll_init(loop, &shard->wake, shard->fds[CTL_WAKE]);
     if (r < 0)
@@ -271,18 +271,18 @@ static int open_control(struct shard *shard)
 }
 
 /* A new supervisor is on descriptor 3. */
-static void on_found(struct report *report)
+static void on_found(struct reattach *reattach)
 {
-    struct shard *shard = container_of(report, struct shard, report);
+    struct shard *shard = container_of(reattach, struct shard, reattach);
     if (open_control(shard) < 0) {
         log_error("cannot listen to the new supervisor: finishing calls, then exiting");
         leaving_drain(shard);
     }
 }
 
-static void on_gave_up(struct report *report)
+static void on_gave_up(struct reattach *reattach)
 {
-    leaving_drain(container_of(report, struct shard, report));
+    leaving_drain(container_of(reattach, struct shard, reattach));
 }
 
 static int send_listeners(const struct shard *shard, int sock)
@@ -306,9 +306,9 @@ static int send_listeners(const struct shard *shard, int sock)
     return 0;
 }
 
-static int on_report(struct report *report, int sock)
+static int on_report(struct reattach *reattach, int sock)
 {
-    struct shard *shard = container_of(report, struct shard, report);
+    struct shard *shard = container_of(reattach, struct shard, reattach);
     struct ctl_message message = {0};
     struct ctl_message ready = {0};
     int r = ctl_send(sock, CTL_REPORT, &message, &shard->fds[CTL_SHARE], 1);
@@ -317,7 +317,7 @@ static int on_report(struct report *report, int sock)
     return r == 0 ? ctl_send(sock, CTL_READY, &ready, NULL, 0) : r;
 }
 
-static const struct report_ops report_ops = {
+static const struct reattach_ops reattach_ops = {
     .report = on_report,
     .found = on_found,
     .gave_up = on_gave_up,
@@ -327,7 +327,7 @@ static void on_control_closed(uv_handle_t *handle)
 {
     struct shard *shard = handle->data;
     if (!shard->finished)
-        report_start(&shard->report, &report_ops, shard->conf->run_dir);
+        reattach_start(&shard->reattach, &reattach_ops, shard->conf->run_dir);
 }
 
 static void go_on_alone(struct shard *shard, int why)

@@ -25,7 +25,7 @@ struct shard {
     uint64_t tick_at; /* ms: what `tick` is set to; UINT64_MAX: it is not */
     struct ctl_start start;
     int fds[CTL_START_FDS]; /* that came with it */
-    struct report report;
+    struct reattach reattach;
     size_t npools;
     bool started;
     uint64_t reach_until; /* ms: READY waits for pools until then; 0: it does not yet */
