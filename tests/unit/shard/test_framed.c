@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/alloc.h"
 #include "frontd/shard/net/framed.h"
 #include "tests/unit/support/move_conf.h"
 #include "tests/unit/support/shardlet.h"
@@ -182,5 +183,30 @@ Test(stream, a_long_frame_waits_for_its_turn)
     shardlet_turn(&shardlet);
     cr_expect_str_eq(test.said, "9:1 long 3:2 3:3 ");
     end(&shardlet, fd);
+    shardlet_deinit(&shardlet);
+}
+
+/* Without memory for what is incomplete it has the read buffer, and another one is made. */
+Test(stream, goes_on_without_memory)
+{
+    enum { ALLOCATIONS = 3 };
+    char bytes[512];
+    struct shardlet shardlet;
+    shardlet_init(&shardlet, MOVE_CONF, SEAT);
+    size_t n = put(bytes, FRAME_RESPONSE, 1, MAX_FRAME, MAX_FRAME);
+    n += put(bytes + n, FRAME_RESPONSE, 2, MAX_FRAME, MAX_FRAME);
+    for (long fails = 0; fails < ALLOCATIONS; fails++) {
+        for (size_t first = 1; first < n; first++) {
+            int fd = begin(&shardlet, &ops);
+            mem_fail_after(fails);
+            feed(&shardlet, fd, bytes, first);
+            feed(&shardlet, fd, bytes + first, (n - first) / 2);
+            feed(&shardlet, fd, bytes + first + (n - first) / 2, n - first - (n - first) / 2);
+            mem_fail_after(-1);
+            shardlet_turn(&shardlet);
+            cr_assert_str_eq(test.said, "3:1 3:2 ", "%ld, %zu: %s", fails, first, test.said);
+            end(&shardlet, fd);
+        }
+    }
     shardlet_deinit(&shardlet);
 }
