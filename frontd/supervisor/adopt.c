@@ -32,7 +32,7 @@ static void end_starting(struct reports *reports)
     reports_wait_killed(reports);
 }
 
-/* Nobody else will ever hear them, and they hold the sockets. */
+/* No other supervisor will hear them, and they hold the sockets. */
 static void end_silent(struct reports *reports)
 {
     for (size_t i = 0; i < reports->count; i++) {
@@ -66,7 +66,7 @@ static int find(struct front *front, struct reports *reports, int shards_dir,
     if (listener < 0)
         return listener;
     reports_collect(reports, listener);
-    /* Who is still in its queue may have brought anything. */
+    /* A connection that is still in its queue may have brought anything. */
     discard(&listener, 1, 0);
     shards_dir_unlink(shards_dir);
     end_silent(reports);

@@ -2,7 +2,7 @@
 
 /*
  * Finds the shards that a supervisor which was killed has left behind: they serve on, hold the
- * listening sockets, and report at run_dir/shards/report.sock. Who they are, and what they are to
+ * listening sockets, and report at run_dir/shards/report.sock. What each is, and what it is to
  * do, is read from the record that the supervisor has left (record.h); a shard only shows that it
  * is there, and gives back descriptors, which are taken if the record has them.
  */

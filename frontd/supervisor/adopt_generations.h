@@ -1,7 +1,9 @@
 #pragma once
 
-/* Makes generations of the shards that a supervisor which was killed has left, and that have
- * reported. */
+/*
+ * Makes generations of the shards that a supervisor which was killed has left, and that have
+ * reported.
+ */
 
 #include "frontd/supervisor/front.h"
 #include "frontd/supervisor/reports.h"

@@ -24,8 +24,10 @@ void execute_upgrade(struct supervisor *supervisor)
     sigset_t all;
     sigset_t before;
     supervisor->execute = false;
-    /* Signals that come from now on are pending in the new program until it is ready for them;
-     * those that libuv has caught already are events before that. */
+    /*
+     * Signals that come from now on are pending in the new program until it is ready for them;
+     * those that libuv has caught already are events before that.
+     */
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, &before);
     uv_run(&supervisor->front.loop, UV_RUN_NOWAIT);

@@ -24,9 +24,8 @@ struct front {
     struct endpoints endpoints;
     /* Those that live: [0] serves (or is the first, starting), [1] is about to, or leaves. */
     struct generation *generations[FRONT_GENERATIONS];
-    int wake_fds[SHARE_SEATS]; /* of a seat, the eventfd that wakes its shard when a slot is free;
-                                  -1: none */
-    int run_dir_fd;        /* run_dir, whose owner was looked at when it was opened; -1: not open */
+    int wake_fds[SHARE_SEATS]; /* eventfds, which tell a seat's shard of a free slot; -1: none */
+    int run_dir_fd;        /* run_dir; its owner was looked at when it was opened; -1: not open */
     int lock_fd;           /* run_dir/frontd.pid: one front for each run_dir; -1: none yet */
     int alive_fd;          /* for a program before, which wants one in the state; else -1 */
     struct paths paths;    /* of the binary on disk, and of the config */

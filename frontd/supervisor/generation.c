@@ -159,7 +159,7 @@ struct generation *generation_new(struct front *front, struct conf *conf, const 
             destroy(generation);
         return NULL;
     }
-    generation_reclaim(front); /* its shards find their seats empty, whoever wrote there */
+    generation_reclaim(front); /* its shards find their seats empty, whatever was written there */
     name_pools(generation);
     front->last_generation = generation->number;
     for (uint32_t i = 0; i < conf->shards; i++)

@@ -14,7 +14,7 @@ enum generation_role {
     GENERATION_STOPPING, /* the front ends, or this one was given up */
 };
 
-/* What is known of a memory that shards share, by whom no shard can deceive. */
+/* What is known of a memory that shards share, from a source that no shard can write to. */
 struct generation_share {
     bool known; /* this program lays it out in the same way */
     struct share_table table;
@@ -29,8 +29,10 @@ struct generation_ops {
     void (*ready)(struct front *front, struct generation *generation);
     /* A shard has ended, and is not started again. */
     void (*gone)(struct front *front, struct generation *generation);
-    /* Which shard processes there are has changed. One that is new is told nothing before this
-     * returns. */
+    /*
+     * Which shard processes there are has changed. One that is new is told nothing before this
+     * returns.
+     */
     void (*changed)(struct front *front);
     /* A shard says that a worker hangs: the name of its socket, whatever the shard has sent. */
     void (*hung)(struct front *front, const char *file, bool late);
@@ -42,15 +44,13 @@ struct generation {
     uint64_t number; /* counts up */
     struct conf *conf;
     int conf_fd;  /* its text, for the shards */
-    int share_fd; /* shared with the generations before and after, where they understand
-                   * each other */
+    int share_fd; /* of the same memory as the generations before and after, where they can share */
     struct share *share;
     struct shard_process *processes;
     uint32_t nprocesses;
     unsigned handles; /* libuv's that are not closed yet; freed with the last */
     bool closing;
-    bool
-        stand_in; /* conf is that of the file, since its own is of another version of the program */
+    bool stand_in; /* conf is the file's: its own one is of another version of the program */
 };
 
 /*
@@ -62,9 +62,10 @@ struct generation *generation_new(struct front *front, struct conf *conf, const 
     const struct generation *before, char *error, size_t error_size);
 
 /*
- * One whose processes run already; they are adopted afterwards. conf_fd and share_fd: consumed,
- * also on failure. known: of the shared memory. A config that this program does not understand, and
- * shared memory that it cannot map, are done without. Returns NULL, with a message in `error`.
+ * A generation that runs already; its processes are adopted afterwards. conf_fd and share_fd:
+ * consumed, also on failure. known: of the shared memory. A config that this program does not
+ * understand, and shared memory that it cannot map, are done without. Returns NULL, with a message
+ * in `error`.
  */
 struct generation *generation_found(struct front *front, int conf_fd, int share_fd,
     const struct generation_share *known, uint64_t number, uint32_t shards, char *error,
@@ -76,8 +77,10 @@ int generation_make_conf(const char *text, size_t n);
 /* What no process of any generation holds in the shared memory any more is free again. */
 void generation_reclaim(const struct front *front);
 
-/* Of one that was found: gives the shards that were not a seat, so that they can be started. 0 or
- * -errno. */
+/*
+ * Of one that was found: gives the shards that were not a seat, so that they can be started. 0 or
+ * -errno.
+ */
 int generation_seat_missing(struct generation *generation);
 
 /* Starts all shards. */

@@ -11,13 +11,13 @@
 /* Zeroed: nothing is known of it. */
 struct heartbeat {
     uint64_t beats; /* as last seen */
-    uint64_t still; /* ms that it has not changed for, while somebody looked */
+    uint64_t still; /* ms for which it was looked at and had not changed */
 };
 
 /*
- * Somebody looks. beats: the number now. elapsed: ms since the look before, of which no more than
- * `period` count: where those who look were held up for longer, the shard may have been, too.
- * Returns for how many ms the number has not changed.
+ * Compares the number with the last look. beats: the number now. elapsed: ms since the look before,
+ * of which no more than `period` count: where the supervisor was held up for longer, the shard may
+ * have been, too. Returns for how many ms the number has not changed.
  */
 uint64_t heartbeat_look(
     struct heartbeat *heartbeat, uint64_t beats, uint64_t elapsed, uint64_t period);

@@ -3,7 +3,7 @@
 /*
  * How a program proves that it is frontd before it takes the place of the one that runs: asked with
  * a random token, it answers with a line of which the end is a keyed hash of the token and of what
- * the line says. Not a secret, since whoever may put a program there may put any; but no other
+ * the line says. Not a secret, since a user who may put a program there may put any; but no other
  * program answers so by accident.
  *
  *     frontd VERSION process P state S: ANSWER
@@ -36,12 +36,14 @@ enum identity {
     IDENTITY_FRONTD,
 };
 
-/* One that nobody has seen before. */
+/* Makes a token that was never used before. */
 void identity_make_token(char token[IDENTITY_TOKEN_SIZE]);
 
 /* This program's line for a token, NUL-terminated. */
 void identity_write(const char *token, char line[IDENTITY_LINE_MAX + 1]);
 
-/* What a line (without its end) says of the program that wrote it when asked with that token, as
- * the process `pid`. */
+/*
+ * What a line (without its end) says of the program that wrote it when asked with that token, as
+ * the process `pid`.
+ */
 enum identity identity_read(struct span line, const char *token, pid_t pid, unsigned state_version);

@@ -204,7 +204,7 @@ static int start(struct supervisor *supervisor, struct conf *conf, const struct 
     return 0;
 }
 
-/* It serves on where this fails: only nobody could find the shards without it. */
+/* The front serves on where this fails. Without it a later supervisor would not find the shards. */
 static void open_run_dir_again(struct supervisor *supervisor, const struct conf *conf)
 {
     char error[512];
@@ -222,7 +222,7 @@ static void shed_privileges(void)
         log_warning("cannot give up all capabilities that are not needed: %s", strerror(-r));
 }
 
-/* This program was executed in the place of another, whose state this is. */
+/* This program was executed in the place of another one; state_fd is what that one has left. */
 static int resume(struct supervisor *supervisor, int state_fd)
 {
     char error[512];
@@ -247,7 +247,7 @@ static int resume(struct supervisor *supervisor, int state_fd)
     supervisor->announced = true;
     open_run_dir_again(supervisor, conf);
     workers_apply(&supervisor->workers, conf, false);
-    reap(supervisor); /* who ended meanwhile */
+    reap(supervisor); /* processes that ended meanwhile */
     generation_restart_missing(front_serving(&supervisor->front));
     supervisor_step(supervisor, RELOAD_ON_EXECUTED);
     return 0;

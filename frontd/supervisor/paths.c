@@ -10,8 +10,10 @@
 #include "frontd/system/spawn.h"
 #include "proto/json_read.h"
 
-/* As cwd_join(), also in place; where the working directory has no name, or the whole is too long,
- * as given. */
+/*
+ * As cwd_join(), also in place; where the working directory has no name, or the whole is too long,
+ * as given.
+ */
 static void absolute(const struct paths *paths, const char *path, char ret_path[PATH_MAX])
 {
     if ((paths->cwd[0] == '\0' || cwd_join(paths->cwd, path, ret_path, PATH_MAX) < 0) &&

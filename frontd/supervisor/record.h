@@ -2,7 +2,7 @@
 
 /*
  * What the supervisor writes down for one that is started after it was killed:
- * run_dir/supervisor.json, a file that nobody but its own user can have written. It is the same
+ * run_dir/supervisor.json, a file that no other user than its own can have written. It is the same
  * text as the state (reexec.h), with the configs in it and without descriptors that mean anything.
  */
 
@@ -79,24 +79,32 @@ const struct record_endpoint *record_find_socket(const struct record *record, ui
 
 /* The rest is of the state as well, which has the same members. */
 
-/* Whether a text is one JSON object, with white space around it at most. Returns 0 with the object
- * in *ret_object, which is in the text, or -EINVAL. */
+/*
+ * Whether a text is one JSON object, with white space around it at most. Returns 0 with the object
+ * in *ret_object, which is in the text, or -EINVAL.
+ */
 int record_scan(const char *text, size_t n, struct span *ret_object);
 
-/* A member that is a string without escapes: as much of it as fits, NUL-terminated. Returns false,
- * with nothing written, where there is none. */
+/*
+ * A member that is a string without escapes: as much of it as fits, NUL-terminated. Returns false,
+ * with nothing written, where there is none.
+ */
 bool record_get_text(struct span object, const char *name, char *out, size_t size);
 
 /* An address. Returns 0 or -EINVAL. */
 void record_put_address(struct json_writer *out, const struct conf_address *address);
 int record_get_address(struct span object, struct conf_address *ret_address);
 
-/* The text of a config, any bytes: JSON has no way to say those that are not UTF-8 (a config may be
- * UTF-16), so that they are written as digits then. */
+/*
+ * The text of a config, any bytes: JSON has no way to say those that are not UTF-8 (a config may be
+ * UTF-16), so that they are written as digits then.
+ */
 void record_put_conf(struct json_writer *out, struct span text);
 
-/* The shared memory of a generation, as a member of it. A program that does not lay it out as this
- * one does reads that it does not know it. */
+/*
+ * The shared memory of a generation, as a member of it. A program that does not lay it out as this
+ * one does reads that it does not know it.
+ */
 void record_put_share(struct json_writer *out, const struct generation *generation);
 void record_get_share(struct span object, struct generation_share *ret_share);
 

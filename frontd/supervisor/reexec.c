@@ -270,7 +270,7 @@ static int read_process(struct generation *generation, uint32_t shard, struct sp
         return 0; /* it was down: generation_restart_missing() starts it */
     int r = shard_process_adopt(
         process, pid, sock, get_flag(entry, "ours"), get_flag(entry, "ready"));
-    if (r == -ESRCH) { /* it has ended meanwhile, and was nobody's child here */
+    if (r == -ESRCH) { /* it has ended meanwhile; it is not our child */
         shard_process_lost(process, -1);
         return 0;
     }
@@ -310,8 +310,10 @@ static int from_json(
     if (get(state, "version", UINT64_MAX) != STATE_VERSION ||
         !record_get_text(state, "instance", front->instance, sizeof(front->instance)))
         return -ENOTSUP;
-    /* A program that had none gave ids in another way: those that are given now do not follow from
-     * them, and are not the same but by a chance of 1 in 2^64 for each two. */
+    /*
+     * A program that had none gave ids in another way: those that are given now do not follow from
+     * them, and are not the same but by a chance of 1 in 2^64 for each two.
+     */
     if (json_read_bytes(json_read_member(state, "conn_key"), front->conn_key, IDS_KEY_SIZE) !=
         IDS_KEY_SIZE)
         startup_conn_key(front);

@@ -19,8 +19,8 @@ int reexec_write(
     const struct front *front, const struct reload *reload, const struct workers *workers);
 
 /*
- * Writes the record, before anything is done that it would have to tell: a shard hears who it is,
- * or serves, after that. Where it cannot be written, that is logged. Without run_dir it does
+ * Writes the record, before anything is done that it would have to tell: a shard is told what it
+ * is, or serves, after that. Where it cannot be written, that is logged. Without run_dir it does
  * nothing.
  */
 void reexec_write_record(const struct front *front, const struct reload *reload);

@@ -103,8 +103,10 @@ void reload_found(struct reload *reload, bool leaving, uint64_t now)
         enter(reload, RELOAD_LEAVING, now + reload->drain + RELOAD_GRACE_MS);
 }
 
-/* Whoever was killed may take a while to end, and the next must not begin before: at most two
- * generations live. */
+/*
+ * Processes that were killed may take a while to end, and the next reload must not begin before: at
+ * most two generations live.
+ */
 static unsigned when_ending(struct reload *reload, enum reload_event event, uint64_t now)
 {
     return event == RELOAD_ON_GONE ? settle(reload, now) : 0;

@@ -1,10 +1,10 @@
 /*
  * reports_find() opens a pidfd of each process and looks only then whether it is the one: from here
- * on no other can get its PID. reports_collect() waits for connections. One whose other end is not
- * such a process is closed. Of the others each message is looked at by itself: REPORT with the
+ * on no other can get its PID. reports_collect() waits for connections. A connection from
+ * another process is closed. Of the others each message is looked at by itself: REPORT with the
  * shared memory, LISTEN with listening sockets, and READY, after which the shard waits. What is
  * wrong ends the connection; the shard may try again, as it does when its socket's buffer was full,
- * and a connection takes the place of the one before it. Who does so too often has failed.
+ * and a connection takes the place of the one before it. A shard that does so too often has failed.
  *
  * Nothing here blocks: the sockets are non-blocking, and what is not wanted is closed elsewhere
  * (discard.h).
@@ -99,7 +99,9 @@ static void note_end(struct reporter *reporter)
     reporter->pidfd = -1;
 }
 
-/* Nothing but a memfd has seals, and whoever has that one can neither cut it nor make another. */
+/*
+ * Nothing but a memfd has seals: no process can cut this one, or make another that passes for it.
+ */
 static bool is_share(const struct generation_share *known, int fd)
 {
     struct stat st;
@@ -107,7 +109,7 @@ static bool is_share(const struct generation_share *known, int fd)
     int has = fcntl(fd, F_GET_SEALS);
     if (has < 0 || (has & seals) != seals || fstat(fd, &st) < 0)
         return false;
-    /* Where it is not known it is passed on to nobody, and not mapped. */
+    /* Where it is not known it is not passed on, and not mapped. */
     return !known->known || ((uint64_t)st.st_size == known->size && st.st_dev == known->dev &&
                                 st.st_ino == known->ino);
 }

@@ -2,8 +2,9 @@
 
 /*
  * Takes the reports of shards that the record says were started, and believes them nothing: a shard
- * may have been taken over by anybody. From a report come a control socket, and descriptors that
- * are what the record says they are; all else is closed, by somebody who may wait for it.
+ * may have been taken over by an attacker. From a report come a control socket, and descriptors
+ * that are what the record says they are; all else is closed, by a process that may wait for it
+ * (discard.h).
  */
 
 #include "frontd/supervisor/record.h"

@@ -46,7 +46,7 @@ static uint64_t read_watchdog(void)
         return 0;
     }
     if (pid_text != NULL && pid != (uint64_t)getpid())
-        return 0; /* inherited, and somebody else's */
+        return 0; /* inherited: it is meant for another process */
     return MAX(usec / 2000, 1U);
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 
 /*
- * What the supervisor tells the service manager that started it (systemd, or whoever else set
+ * What the supervisor tells the service manager that started it (systemd, or another one that set
  * NOTIFY_SOCKET): that it is ready, reloads, stops, and, where a watchdog is set, that its loop
  * still turns. Without a manager every function here does nothing.
  *

@@ -29,8 +29,8 @@
 #include "frontd/system/spawn.h"
 
 enum {
-    STEADY_MS = 5000,       /* who lived this long has not "kept dying" */
-    BACKOFF_FIRST_MS = 100, /* after the second death in a row; the first restart is at once */
+    STEADY_MS = 5000,       /* a process that lived for this long has not "kept ending" */
+    BACKOFF_FIRST_MS = 100, /* after the second end in a row; the first restart is at once */
     BACKOFF_MAX_MS = 10000,
     START_MAX_MS = 30000, /* from its start until it is ready, where no reload is waiting for it */
     CLOSE_WAIT_MS = 100,
@@ -129,7 +129,7 @@ void shard_process_check(struct shard_process *process, uint64_t elapsed)
 {
     enum generation_role role = process->generation->role;
     if (process->pid < 0 || process->hung || role == GENERATION_STOPPING)
-        return; /* whoever stops has its own limit, the drain limit */
+        return; /* a generation that stops has its own limit, the drain limit */
     if (process->state == SHARD_PROCESS_STARTING && role != GENERATION_SERVING)
         return; /* those that a reload starts have its limit */
     const struct share *share = process->generation->share;
@@ -302,8 +302,10 @@ static int start_process(struct shard_process *process)
 
 void shard_process_start(struct shard_process *process)
 {
-    /* Called from the restart timer at the earliest, so the close of the last process's handles,
-     * whose memory is used again, has run. */
+    /*
+     * The handles of the last process are closed, so that their memory can be used again: this is
+     * called from the restart timer at the earliest.
+     */
     int r = start_process(process);
     if (r < 0) {
         log_error("%s: cannot start it: %s", shard_process_name(process), strerror(-r));

@@ -59,10 +59,10 @@ void shard_process_start(struct shard_process *process);
  */
 int shard_process_adopt(struct shard_process *process, pid_t pid, int sock, bool ours, bool ready);
 
-/* Its process has ended. status: as waitpid() said; -1: nobody knows. */
+/* Its process has ended. status: as waitpid() said; -1: it is not known. */
 void shard_process_ended(struct shard_process *process, int status);
 
-/* The same, of one whose generation is not complete yet: it is not told. */
+/* The same, where its generation is not complete yet: that is not told. */
 void shard_process_lost(struct shard_process *process, int status);
 
 /* It has no process: one is started, later where it keeps ending. */

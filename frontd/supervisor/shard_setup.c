@@ -1,8 +1,8 @@
 /*
- * shard_setup() sends START (who the shard is, its config, the shared memory), LISTEN (its
+ * shard_setup() sends START (what the shard is, its config, the shared memory), LISTEN (its
  * sockets), PEER (a socket to each shard that there is) and RUN. What fails ends it: the shard is
  * killed by the caller. A shard at the other end of a new socket that does not read is killed, too,
- * and nobody waits for it.
+ * and is not waited for.
  */
 
 #include "frontd/supervisor/shard_setup.h"
@@ -20,7 +20,7 @@ enum { CROWDED_TRIES = 500 /* a millisecond each: for shards to take descriptors
 
 /*
  * Sends a message with descriptors. The kernel counts how many of one user's are on their way, and
- * refuses more than RLIMIT_NOFILE of the sender to whoever has no capability for that
+ * refuses more than RLIMIT_NOFILE of the sender to a process without the capability for that
  * (ETOOMANYREFS): then shards that have been sent some get time to take them.
  */
 static int send_fds(
@@ -35,8 +35,10 @@ static int send_fds(
     return r;
 }
 
-/* The pools, a bit each, that are in both configs, with workers that are run by the same party:
- * those that the supervisor is about to start come when the new shards serve. */
+/*
+ * The pools, a bit each, that are in both configs, with workers that are run by the same party:
+ * those that the supervisor is about to start come when the new shards serve.
+ */
 static uint64_t common_pools(const struct conf *conf, const struct conf *other)
 {
     uint64_t pools = 0;
@@ -135,7 +137,7 @@ static int send_listeners(struct shard_process *process)
     return r == 0 && listen->count > 0 ? flush_listeners(process, &message, fds) : r;
 }
 
-/* Of a shard that does not read what it is told. Nobody waits for it. */
+/* Kills a shard that does not read what it is told: it is not waited for. */
 static void give_up_on(struct shard_process *process)
 {
     log_error("%s does not read what it is told, killing it", shard_process_name(process));

@@ -4,8 +4,10 @@
 
 #include "frontd/supervisor/shard_process.h"
 
-/* Sends a process that was just started all that it needs. Returns 0 or -errno: it is of no use
- * then. */
+/*
+ * Sends a process that was just started all that it needs. Returns 0 or -errno: it is of no use
+ * then.
+ */
 int shard_setup(struct shard_process *process);
 
 /* Clients go from an old shard to a new one, over a socket that each has an end of. 0 or -errno. */

@@ -47,7 +47,7 @@ static bool seems_alive(int dir)
     return locked;
 }
 
-/* A program before has given the folder to the shards' user, who may have put anything there. */
+/* A program before has given the folder to the shards' user: anything may be in it. */
 static int set_aside(int run_dir, int dir)
 {
     char name[32];

@@ -9,7 +9,7 @@
 #include "frontd/system/spawn.h"
 
 /*
- * Makes the folder, or looks at whose it is. user: of the shards. Its owner is us, its mode 0700,
+ * Makes the folder, or looks at its owner. user: of the shards. Its owner is us, its mode 0700,
  * or 0750 with the user's group where they are another user. One of a program before, which made
  * it the user's, is set aside. Returns the descriptor (close-on-exec, the caller's), or -errno with
  * what is wrong in `error`.
@@ -22,5 +22,5 @@ int shards_dir_open(int run_dir, const struct spawn_user *user, char *error, siz
  */
 int shards_dir_listen(int shards_dir, const struct spawn_user *user, int backlog);
 
-/* Nobody listens any more. */
+/* Removes the socket: no process listens there any more. */
 void shards_dir_unlink(int shards_dir);

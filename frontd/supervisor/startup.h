@@ -17,16 +17,19 @@ uint64_t startup_raise_fd_limit(const struct conf *conf);
 void startup_warn_of_root(const struct conf *conf);
 
 /*
- * Makes run_dir, or looks at whose it is, and holds its PID file: one front for each run_dir.
+ * Makes run_dir, or looks at its owner, and holds its PID file: one front for each run_dir.
  * Returns 0, or -1 and has logged why.
  */
 int startup_lock_run_dir(struct front *front, const struct conf *conf);
 
-/* Lets go of run_dir and the PID file, which names nobody then. Nothing where it is not held. */
+/* Lets go of run_dir and the PID file, which is empty then. Nothing where it is not held. */
 void startup_unlock_run_dir(struct front *front);
 
-/* Who this front is: its instance, the key of its connection ids, the numbers of its shards. */
+/*
+ * Makes the identity of this front: its instance, the key of its connection ids, the first number
+ * of a shard process.
+ */
 void startup_identity(struct front *front);
 
-/* A key of connection ids that nobody can guess. */
+/* Makes a key of connection ids, which cannot be guessed. */
 void startup_conn_key(struct front *front);

@@ -2,7 +2,7 @@
  * Signals and the ends of processes are events of a reload (reload.c); supervisor_step() does what
  * it says. At the start the shards of the first generation are made like those of any other.
  *
- * A replacement: the program whose shards are to serve checks the config (config_check.c): this
+ * A replacement: the program of the shards to come checks the config (config_check.c): this
  * one, or for SIGUSR2 the binary on disk, which this process then becomes (execute.c), and which
  * goes on where this one was (reexec.c); new shards start beside the old ones; when all are ready
  * the old ones give them their clients and end. Whatever fails before that is logged, and the old
@@ -37,7 +37,7 @@ void supervisor_blame(struct supervisor *supervisor, const char *format, ...)
     log_error("%s", supervisor->reason);
 }
 
-/* Whose program the shards of the reload in progress will be, as a name for the log. */
+/* The program of the shards that the reload in progress will start, as a name for the log. */
 static const char *next_program(const struct supervisor *supervisor)
 {
     return supervisor->reload.upgrade ? supervisor->front.paths.exe : "frontd";
@@ -66,7 +66,6 @@ void supervisor_close_handles(struct supervisor *supervisor)
     uv_close((uv_handle_t *)&supervisor->look, NULL);
 }
 
-/* Frees a generation whose processes have all ended. */
 void supervisor_forget(struct supervisor *supervisor, struct generation *generation)
 {
     size_t i = supervisor->front.generations[0] == generation ? 0 : 1;
@@ -95,7 +94,7 @@ static void on_workers_gone(void *data)
     stop_when_alone(data);
 }
 
-/* Stopping: workers go when no shard needs them any more; the loop ends when nobody is left. */
+/* Stopping: workers go when no shard needs them any more; the loop ends when no process is left. */
 static void stop_when_alone(struct supervisor *supervisor)
 {
     for (size_t i = 0; i < FRONT_GENERATIONS; i++) {
@@ -340,7 +339,7 @@ static void do_leave(struct supervisor *supervisor)
         log_error("cannot listen on all addresses: %s", strerror(-r));
     next->role = GENERATION_SERVING;
     old->role = GENERATION_LEAVING;
-    reexec_write_record(&supervisor->front, &supervisor->reload); /* before anybody does so */
+    reexec_write_record(&supervisor->front, &supervisor->reload); /* before any shard does so */
     generation_serve(next);
     generation_leave(old, next);
     if (!supervisor->reload.upgrade)

@@ -1,7 +1,9 @@
 #pragma once
 
-/* The supervisor: listening sockets, generations of shards, signals. It never touches a client's
- * bytes. */
+/*
+ * The supervisor: listening sockets, generations of shards, signals. It never touches a client's
+ * bytes.
+ */
 
 #include "frontd/supervisor/config_check.h"
 #include "frontd/supervisor/front.h"
@@ -29,7 +31,7 @@ struct supervisor {
     bool loop_open;                     /* the loop and its handles are there */
     bool execute;   /* the loop has stopped so that this process becomes another program */
     bool announced; /* "ready" has been logged */
-    bool at_once;   /* it stops, and waits for nobody */
+    bool at_once;   /* it stops, and waits for no shard and no worker to finish */
 };
 
 /* Nothing runs yet. supervisor: zeroed. */
@@ -50,14 +52,17 @@ void supervisor_check_ended(struct supervisor *supervisor, int status);
 /* Kills all shards and workers; the loop ends when they have ended. */
 void supervisor_stop_at_once(struct supervisor *supervisor);
 
-/* Says in the log, and to the service manager later, why the reload in progress comes to nothing.
+/*
+ * Says in the log, and to the service manager later, why the reload in progress comes to nothing.
  */
 void supervisor_blame(struct supervisor *supervisor, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Frees a generation whose processes have all ended. */
+/* Frees a generation of which all processes have ended. */
 void supervisor_forget(struct supervisor *supervisor, struct generation *generation);
 
-/* Closes what keeps the loop. No signal has a handler from here on; one more would end this
- * process. */
+/*
+ * Closes what keeps the loop. No signal has a handler from here on; one more would end this
+ * process.
+ */
 void supervisor_close_handles(struct supervisor *supervisor);

@@ -86,8 +86,10 @@ static int check_folder(const char *path, int mode)
     return faccessat(AT_FDCWD, path, mode, AT_EACCESS) < 0 ? -errno : 0;
 }
 
-/* The process that has locked a file; 0: none, or nobody knows. To lock it and see would keep a
- * frontd that starts now from it. */
+/*
+ * The process that has locked a file; 0: none, or it is not known. To lock it and see would keep a
+ * frontd that starts now from it.
+ */
 static long holder_of(const struct stat *file)
 {
     char line[256];
@@ -224,7 +226,7 @@ static void try_worker(struct trial *trial, const struct conf *conf,
         return;
     int r = check_folder(folder, X_OK);
     if (trial->warns && r == -EACCES)
-        return; /* whoever asks may not be who runs it */
+        return; /* the user who asks may not be the one who runs it */
     if (r < 0 && !(r == -ENOENT && is_in_run_dir(conf, worker->pattern)))
         tell(trial, key, "%s: %s; frontd would look again once a second", folder, strerror(-r));
 }

@@ -16,6 +16,8 @@
  */
 void trial_warn(const char *conf_name, const struct conf *conf, const struct buf *text);
 
-/* Prints each finding as "FILE:LINE: KEY: what" to standard error. Returns the exit status: 0 where
- * there is none, else 1. */
+/*
+ * Prints each finding as "FILE:LINE: KEY: what" to standard error. Returns the exit status: 0 where
+ * there is none, else 1.
+ */
 int trial_run(const char *conf_name);

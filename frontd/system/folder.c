@@ -44,7 +44,7 @@ static void step_to(struct walk *walk, int fd)
     walk->at = fd;
 }
 
-/* Whether somebody else could put something else in the place of what is in that folder. */
+/* Whether another user could put something else in the place of what is in that folder. */
 static int check_above(const struct walk *walk, const struct stat *st, const char *name)
 {
     if (!is_trusted(st->st_uid))

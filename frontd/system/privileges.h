@@ -2,14 +2,14 @@
 
 /*
  * What a process may do. The supervisor keeps the few capabilities that it works with; shards and
- * the workers that frontd runs have none, can never get any, and are who they are for good.
+ * the workers that frontd runs have none, can never get any, and keep their user for good.
  */
 
 #include <sys/types.h>
 
 #include "common/base.h"
 
-/* Whom a process is to become. */
+/* The user that a process is to become. */
 struct privileges_user {
     uid_t uid;
     gid_t gid;
@@ -26,9 +26,9 @@ void privileges_forget(struct privileges_user *user);
 
 /*
  * Gives up everything, for good: no_new_privs; all sets of capabilities, the bounding set where the
- * process may change it; and who it was, where `user` is not NULL. It is checked that nothing is
- * left and that nothing comes back. A process that stays root has the files of root, but none of
- * its power over others'.
+ * process may change it; and its user and groups, where `user` is not NULL. It is checked that
+ * nothing is left and that nothing comes back. A process that stays root has the files of root, but
+ * none of its power over others'.
  *
  * executes: an execve() follows, by which a process that is not root loses what is not ambient.
  * That counts where a filter of the service manager refuses to change capabilities.

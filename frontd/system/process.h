@@ -14,7 +14,7 @@ struct process_stat {
     uint64_t birth; /* ticks after boot */
 };
 
-/* False where there is no such process, or nobody says. */
+/* False where there is no such process, or /proc does not show it. */
 bool process_stat(pid_t pid, struct process_stat *ret_stat);
 
 /* When a process was born; 0 where there is none. */
@@ -42,5 +42,5 @@ bool process_is(const struct process_mark *mark, pid_t pid, int pidfd);
 
 enum { PROCESS_BOOT_SIZE = 37 };
 
-/* Which run of the system this is: a mark holds within one. Empty where nobody says. */
+/* Which run of the system this is: a mark holds within one. Empty where it is not known. */
 void process_boot(char ret_boot[PROCESS_BOOT_SIZE]);

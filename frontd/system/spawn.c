@@ -127,10 +127,10 @@ static int words_init(struct words *words, const struct spawn *spawn)
 
 /* From here on in the new process, with async-signal-safe calls only. */
 
-_Noreturn static void give_up(const struct spawn *spawn, const char *what, const char *whom)
+_Noreturn static void give_up(const struct spawn *spawn, const char *what, const char *name)
 {
     const char *why = strerrordesc_np(errno);
-    const char *const parts[] = {what, whom, ": ", why == NULL ? "?" : why, "\n"};
+    const char *const parts[] = {what, name, ": ", why == NULL ? "?" : why, "\n"};
     for (size_t i = 0; spawn->told != NULL && i < ARRAY_LEN(parts); i++) {
         if (write(STDERR_FILENO, parts[i], strlen(parts[i])) < 0)
             break;
@@ -138,8 +138,10 @@ _Noreturn static void give_up(const struct spawn *spawn, const char *what, const
     _exit(SPAWN_FAILED);
 }
 
-/* Those that stand where another one goes are moved out of the way first. Standard error comes
- * before the others, for what is to be said of them. */
+/*
+ * Those that stand where another one goes are moved out of the way first. Standard error comes
+ * before the others, for what is to be said of them.
+ */
 static void place_descriptors(const struct spawn *spawn)
 {
     static const int order[SPAWN_FDS_MAX] = {STDERR_FILENO, 0, 1, 3};

@@ -27,9 +27,8 @@ struct spawn_user {
 };
 
 enum spawn_privileges {
-    SPAWN_INHERITS,   /* those of its parent, but no ambient capabilities, which a program would get
-                       */
-    SPAWN_GAINS_NONE, /* nor can it, or what it executes, get any more (no_new_privs) */
+    SPAWN_INHERITS,   /* its parent's, but for ambient capabilities, which its program would get */
+    SPAWN_GAINS_NONE, /* the same, and what it executes can never get more (no_new_privs) */
     SPAWN_UNPRIVILEGED, /* it is `user`, has no capability and can get none: privileges_drop() */
 };
 
@@ -39,25 +38,24 @@ struct spawn {
     char *const *words; /* for it, n of them, its name first */
     size_t n;
     void (*run)(void);      /* the process ends when it returns */
-    int fds[SPAWN_FDS_MAX]; /* the first nfds become 0, 1, ...; borrowed; -1: what the parent has
-                               there */
+    int fds[SPAWN_FDS_MAX]; /* nfds of them become 0, 1, ...; borrowed; -1: the parent's one */
     size_t nfds;
-    const char *const
-        *without;      /* names of variables that are not in its environment, ends with NULL */
-    char *const *with; /* variables that it has besides those of its parent: nwith of them */
+    const char *const *without; /* names of variables that it does not get; ends with NULL */
+    char *const *with;          /* variables that it gets besides the others: nwith of them */
     size_t nwith;
-    char
-        *pid_text; /* in one of `with`, room for 16 bytes: its number is written there, and a NUL */
+    char *pid_text; /* in one of `with`, 16 bytes: where it writes its process id, and a NUL */
     const struct spawn_user *user;
     enum spawn_privileges privileges;
-    bool leads;       /* it begins a session and a process group, without a terminal */
-    bool unignores;   /* signals that its parent ignores have their default, too */
-    const char *told; /* what it calls the program where it says on descriptor 2 what fails; NULL:
-                         it does not */
+    bool leads;     /* it begins a session and a process group, without a terminal */
+    bool unignores; /* signals that its parent ignores have their default, too */
+    /* What it calls the program when it says on descriptor 2 what has failed; NULL: it does not. */
+    const char *told;
 };
 
-/* name: NULL, or of a user; without effect unless we are root. Returns 0, -ENOENT, or another
- * -errno. */
+/*
+ * name: NULL, or of a user; without effect unless we are root. Returns 0, -ENOENT, or another
+ * -errno.
+ */
 int spawn_user_find(const char *name, struct spawn_user *ret_user);
 
 /*

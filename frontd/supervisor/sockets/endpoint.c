@@ -78,7 +78,7 @@ static int clear_unix(const struct conf_address *address, int dir, const char *n
     return folder_unlink(dir, name, st.st_dev, st.st_ino);
 }
 
-/* The folder of a path, which may be anybody's, and the name in it. */
+/* The folder of a path, of whatever owner, and the name in it. */
 static int open_folder_of(const struct conf_address *address, const char **ret_name)
 {
     char folder[sizeof(address->sock.un.sun_path) + 1];
@@ -113,7 +113,7 @@ int endpoint_probe(const struct conf_address *address)
     if (address->sock.any.sa_family == AF_UNIX)
         return probe_unix(address);
     int fd = endpoint_bind_tcp(
-        address, false); /* nobody can connect to it, since it does not listen */
+        address, false); /* no client can connect to it, since it does not listen */
     if (fd < 0)
         return fd;
     close(fd);
@@ -133,7 +133,7 @@ int endpoint_bind_unix(const struct conf_address *address)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
-    /* Everybody may connect from the beginning: afterwards the path may mean something else. */
+    /* Every user may connect from the beginning: afterwards the path may mean something else. */
     mode_t before = umask(0111);
     if (bind(fd, &address->sock.any, address->len) < 0)
         r = -errno;

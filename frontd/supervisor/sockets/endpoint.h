@@ -12,7 +12,7 @@ int endpoint_bind_tcp(const struct conf_address *address, bool reuse_port);
 
 /*
  * Whether a TCP port is free: 0 or -errno. SO_REUSEPORT would let a second program with our user id
- * share the port in silence; a bind without it fails where anybody listens.
+ * share the port in silence; a bind without it fails where another socket listens.
  */
 int endpoint_try_tcp(const struct conf_address *address);
 
@@ -27,7 +27,7 @@ void endpoint_unlink(const struct conf_address *address, uint64_t dev, uint64_t 
 
 /*
  * Whether an address could be bound now: 0 or -errno, for endpoint_explain(). Nothing is left
- * behind, and nobody notices but whoever listens at a UNIX path: a connection comes and goes.
+ * behind, and only a server at a UNIX path notices: a connection comes and goes.
  */
 int endpoint_probe(const struct conf_address *address);
 

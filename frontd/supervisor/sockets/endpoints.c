@@ -220,7 +220,7 @@ static int bind_addresses(
     struct endpoints *endpoints, const struct conf_listener *listener, uint32_t shards)
 {
     bool passed = false;
-    bool bound = listener->naddresses == 0; /* nobody knows what they are; they may be there */
+    bool bound = listener->naddresses == 0; /* its addresses are not known; they may be there */
     int missing = 0;
     for (uint32_t i = 0; i < listener->naddresses; i++)
         passed |= is_passed(endpoints, &listener->addresses[i]);
@@ -285,8 +285,10 @@ static bool wanted(const struct endpoint *endpoint, const struct conf *conf)
     return false;
 }
 
-/* Sockets whose path has another one by now: nobody can dial them, and the shards that serve have
- * them with what is in their queues. */
+/*
+ * Sockets that are at their path no more, where another one is: no client can dial them, and the
+ * shards that serve have them with what is in their queues.
+ */
 static void drop_old(const struct endpoints *endpoints, struct endpoint *endpoint)
 {
     if (endpoint->address.sock.any.sa_family != AF_UNIX || endpoint->count < 2 ||

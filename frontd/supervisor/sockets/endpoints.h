@@ -16,7 +16,7 @@ struct endpoint {
     int *fds;
     uint32_t count;
     bool shared;  /* each socket is for all shards */
-    uint64_t dev; /* what bind() made of a UNIX path, so that nobody else's is unlinked; ino 0: */
+    uint64_t dev; /* what bind() made of a UNIX path, so that no other is unlinked; ino 0: */
     uint64_t ino; /* nothing of ours */
 };
 
@@ -28,19 +28,18 @@ struct endpoints {
 
 /*
  * Binds what the config needs and is not there yet, or nothing. What is bound refuses clients until
- * endpoints_listen(): whoever comes earlier might wait for shards that never serve. Of a listener
- * with several addresses those are left out, with a line in the log, whose family this machine does
- * not have; and those that the service manager has not passed, where it has passed others of them.
- * Returns 0, or
- * -errno with a message that names the listener in `error`. Descriptors are close-on-exec and
- * non-blocking.
+ * endpoints_listen(): a client that came earlier might wait for shards that never serve. Of a
+ * listener with several addresses those are left out, with a line in the log, of a family that this
+ * machine does not have; and those that the service manager has not passed, where it has passed
+ * others of them. Returns 0, or -errno with a message that names the listener in `error`.
+ * Descriptors are close-on-exec and non-blocking.
  */
 int endpoints_bind(
     struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size);
 
 /*
- * Binds anew the UNIX listeners whose path is not the socket any more that was made for it: it was
- * removed, or something else has its name. The old socket stays beside the new one until
+ * Binds anew the UNIX listeners where the path is not the socket any more that was made for it: it
+ * was removed, or something else has its name. The old socket stays beside the new one until
  * endpoints_prune(), for what waits in its queue. Each is logged; a path of the service manager's
  * is logged only. Returns 0, or -errno with a message in `error`; endpoints_roll_back() takes back
  * what was done until then.
@@ -63,8 +62,10 @@ struct endpoint *endpoints_find(struct endpoints *endpoints, const struct conf_a
 /* Adds a socket that is bound already; fd: consumed. Returns 0, -ENOMEM or -ENOSPC. */
 int endpoints_add(struct endpoints *endpoints, const struct conf_address *address, int fd);
 
-/* Closes those that the config does not have, and unlinks the UNIX paths that are ours; closes the
- * sockets whose path was bound anew. NULL: all. */
+/*
+ * Closes those that the config does not have, and unlinks the UNIX paths that are ours; closes the
+ * sockets of a path that was bound anew. NULL: all.
+ */
 void endpoints_prune(struct endpoints *endpoints, const struct conf *conf);
 
 /* Whether two addresses are the same. */

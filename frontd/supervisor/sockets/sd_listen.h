@@ -3,7 +3,7 @@
 /*
  * Socket activation: listening sockets that the service manager has bound and passed to this
  * process, as sd_listen_fds(3) describes: descriptors from 3 on, LISTEN_FDS of them, for the
- * process LISTEN_PID. A listener whose address one of them has uses it instead of binding its own.
+ * process LISTEN_PID. A listener uses the one that has its address, instead of binding its own.
  *
  * They stay open, at their numbers, as long as the process lives: the manager has them bound
  * anyway, so a listener that is added by a later config could not bind that address itself. Users
@@ -41,7 +41,7 @@ int sd_listen_dup(
 /* Whether this descriptor is one of them, or a duplicate. */
 bool sd_listen_has(const struct sd_listen *sd_listen, int fd);
 
-/* Logs each passed socket that no listener of this config has: who connects to it waits in vain. */
+/* Logs each passed socket that no listener of this config has: its clients wait in vain. */
 void sd_listen_warn_unused(const struct sd_listen *sd_listen, const struct conf *conf);
 
 /*

@@ -6,9 +6,8 @@
 
 /* What a command was made of when it was looked at. Two of them are the same or they are not. */
 struct fingerprint {
-    uint64_t command; /* its words, and who runs it */
-    uint64_t
-        files; /* device, inode, size and time of the program and of arguments that are files */
+    uint64_t command; /* its words, and the user that it runs as */
+    uint64_t files;   /* device, inode, size, time of the program and of arguments that are files */
 };
 
 /*

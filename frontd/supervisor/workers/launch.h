@@ -28,6 +28,6 @@ int launch_start(const struct launch *launch, pid_t *ret_pid, int *ret_output);
 /*
  * Sends a signal to the process group that a worker leads, or to the worker alone where it leads
  * none. pid: of the worker, which may have ended only as long as its group is known to have
- * members. Returns 0, -ESRCH where there is nobody, or another -errno.
+ * members. Returns 0, -ESRCH where there is no such process, or another -errno.
  */
 int launch_signal(pid_t pid, int number);

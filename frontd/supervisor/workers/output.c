@@ -10,7 +10,10 @@
 enum {
     READ_SIZE = 4096,
     READS_A_TURN = 4, /* then it is the turn of others, however much there is */
-    /* At the end: what the pipe holds, and no more, since who has inherited it may write on. */
+    /*
+     * At the end: what the pipe holds, and no more, since processes that have inherited it may
+     * write on.
+     */
     READS_AT_END = 17,
 };
 
@@ -109,7 +112,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     (void)status;
     (void)events;
     struct output *output = poll->data;
-    /* Nobody can write any more; the process itself may go on without its output. */
+    /* No process can write any more; the worker itself may go on without its output. */
     if (!read_some(output, READS_A_TURN))
         uv_poll_stop(poll);
 }

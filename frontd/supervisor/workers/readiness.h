@@ -21,7 +21,7 @@ struct readiness {
 };
 
 /*
- * Asks until the worker has answered or the question is closed; whoever started it sets the time
+ * Asks until the worker has answered or the question is closed; the caller sets the time
  * limit. path: of its socket. pool: borrowed until the end. ready: called once, from the loop; the
  * question still is to be closed then. Returns 0 with *ret_readiness, or -errno.
  */

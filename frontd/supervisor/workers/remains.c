@@ -2,7 +2,7 @@
  * remains_add() sends SIGTERM and looks every LOOK_MS whether the group has members. on_look() says
  * once that there are some, kills them when their time is over, and forgets the group when it is
  * empty; or END_MS after it was killed: then its members have ended and wait to be reaped by
- * whoever has started them, or are caught in the kernel.
+ * their parents, or are caught in the kernel.
  *
  * The group's number is not given to any other as long as it has members; between two looks it
  * could be, if all numbers were used up in that time.
@@ -54,29 +54,29 @@ static void on_look(uv_timer_t *timer)
 {
     struct remains *remains = timer->data;
     uint64_t now = uv_now(timer->loop);
-    char who[OUTPUT_NAME_MAX];
-    describe(remains, who);
+    char name[OUTPUT_NAME_MAX];
+    describe(remains, name);
     if (!remains_exist(remains->process.pid)) {
         if (remains->told)
-            log_info("%s: what it had left behind has ended", who);
+            log_info("%s: what it had left behind has ended", name);
         forget(remains);
         return;
     }
     if (!remains->told)
-        log_info("%s has left processes of its group behind: they have %llu ms to end", who,
+        log_info("%s has left processes of its group behind: they have %llu ms to end", name,
             (unsigned long long)(remains->until > now ? remains->until - now : 0));
     remains->told = true;
     if (now < remains->until)
         return;
     if (!remains->killed) {
-        log_warning("%s: what it has left behind is still there, killing it", who);
+        log_warning("%s: what it has left behind is still there, killing it", name);
         remains_kill(remains);
         return;
     }
     if (process_group_lives(remains->process.pid, remains->process.birth))
-        log_error("%s: what it has left behind does not end", who);
+        log_error("%s: what it has left behind does not end", name);
     else
-        log_info("%s: what it had left behind has ended", who);
+        log_info("%s: what it had left behind has ended", name);
     forget(remains);
 }
 
@@ -93,7 +93,7 @@ void remains_add(struct workers_ctx *ctx, const struct worker_dir_process *proce
     struct output *output, uint64_t until, bool asked)
 {
     struct remains *remains = mem_zalloc(sizeof(*remains));
-    if (remains == NULL) { /* nobody could look after them */
+    if (remains == NULL) { /* they could not be looked after */
         kill(-process->pid, SIGKILL);
         output_close(output);
         return;

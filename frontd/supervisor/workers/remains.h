@@ -12,8 +12,8 @@
 struct remains {
     struct list node; /* of ctx->remains */
     struct workers_ctx *ctx;
-    struct worker_dir_process process; /* whose group it is */
-    struct output *output;             /* they may still write to it; NULL: nobody reads it */
+    struct worker_dir_process process; /* the worker that has led the group */
+    struct output *output;             /* they may still write to it; NULL: it is not read */
     uv_timer_t timer;
     uint64_t until; /* ms of the loop's clock: then they are killed, or given up */
     bool told;      /* that there are some */

@@ -30,7 +30,7 @@ static bool any_children(void)
 /*
  * Each stray gets the signal (0: none); returns how many there are. Workers have sessions of their
  * own, and so has what they leave: children of our session are others'. The number of a child is
- * that of nobody else, since only this process reaps it.
+ * that of no other process, since only this one reaps it.
  */
 static unsigned signal_all(int number, unsigned *logged)
 {

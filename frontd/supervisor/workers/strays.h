@@ -2,7 +2,7 @@
 
 /*
  * Processes that a worker of ours has started and that have left its process group: daemons. The
- * supervisor is their parent once whoever started them has ended.
+ * supervisor is their parent once the process that started them has ended.
  */
 
 #include "common/base.h"

@@ -69,7 +69,9 @@ static void on_ended(uv_poll_t *poll, int status, int events)
     ctx->ops->changed(ctx);
 }
 
-/* Of a worker that has ended, as it seems: whoever has its group's number now may be anybody. */
+/*
+ * Of a worker that has ended, as it seems: its group's number may be that of another group by now.
+ */
 static void end_group(struct workers_ctx *ctx, const struct worker_dir_process *process)
 {
     if (process_group_lives(process->pid, process->birth))

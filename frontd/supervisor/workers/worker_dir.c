@@ -174,8 +174,10 @@ int worker_dir_write(const char *dir, const struct worker_dir_process *processes
     return r;
 }
 
-/* Reads a line, which ends with a NUL; false where it is none of ours, or of another run of the
- * system. boot: of this one. */
+/*
+ * Reads a line, which ends with a NUL; false where it is none of ours, or of another run of the
+ * system. boot: of this one.
+ */
 static bool read_line(const char *line, const char *boot, struct worker_dir_process *ret_process)
 {
     struct worker_dir_process process = {0};

@@ -2,8 +2,8 @@
 
 /*
  * The folder run_dir/workers: a socket for each worker that frontd runs, POOL.SLOT-SERIAL.sock, and
- * the file `pids`, from which a supervisor that comes after one that was killed learns who is still
- * there.
+ * the file `pids`, from which a supervisor that comes after one that was killed learns which
+ * workers are still there.
  */
 
 #include <sys/types.h>
@@ -15,7 +15,7 @@ enum {
     WORKER_NAME_MAX = 33,  /* of a pool, its NUL included; the config's check holds it */
 };
 
-/* Whose socket a file is. */
+/* The worker that a socket belongs to, as the name of its file says. */
 struct worker_name {
     char pool[WORKER_NAME_MAX];
     uint32_t slot;   /* from 0 to instances - 1 */
@@ -26,15 +26,14 @@ struct worker_name {
 struct worker_dir_process {
     pid_t pid;
     uint64_t
-        birth; /* ticks after boot, as in /proc/PID/stat: tells it from one with its pid later */
+        birth; /* ticks after boot, as in /proc/PID/stat: a later one with its pid has another */
     struct worker_name name;
-    bool same_boot; /* as read: it is of this run of the system, which a program before does not say
-                     */
+    bool same_boot; /* as read: it is of this run of the system; older programs do not say it */
 };
 
 /*
  * Makes the folder where it is not there, and lets the user into it.
- * Returns 0, -ENOTDIR, -EPERM (it is somebody else's), or another -errno.
+ * Returns 0, -ENOTDIR, -EPERM (it is another user's), or another -errno.
  */
 int worker_dir_make(const char *dir, const struct spawn_user *user);
 
@@ -60,5 +59,5 @@ int worker_dir_write(const char *dir, const struct worker_dir_process *processes
  */
 ssize_t worker_dir_read(const char *dir, struct worker_dir_process *ret_processes, size_t max);
 
-/* Unlinks the sockets that nobody listens on. */
+/* Unlinks the sockets that no process listens on. */
 void worker_dir_sweep(const char *dir);

@@ -51,8 +51,10 @@ static void fill(struct worker_pool *pool)
     }
 }
 
-/* Without a process there is nothing to replace: the next start is what is wanted anyway, and may
- * do better than the last one. */
+/*
+ * Without a process there is nothing to replace: the next start is what is wanted anyway, and may
+ * do better than the last one.
+ */
 static void start_now(struct worker_process *worker)
 {
     worker->failures = 0;

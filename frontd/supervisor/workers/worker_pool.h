@@ -29,7 +29,7 @@ void worker_pool_free(struct worker_pool *pool);
  */
 void worker_pool_apply(struct worker_pool *pool, const struct conf_pool *conf, bool roll);
 
-/* Gives each worker whose socket was removed or replaced a successor, all at once. */
+/* Gives a successor to each worker that has lost its socket, to all of them at once. */
 void worker_pool_mend(struct worker_pool *pool);
 
 /* Asks all workers to finish. */

@@ -35,7 +35,7 @@
 
 enum {
     DELAY_MAX_MS = 30 * 1000,
-    STEADY_MS = 10 * 1000, /* who served for this long has not "kept ending" */
+    STEADY_MS = 10 * 1000, /* a worker that served for this long has not "kept ending" */
     /* A shard sees a new socket by inotify, dials it and has its HELLO long before that. */
     SETTLE_MS = 250,
 };
@@ -46,7 +46,7 @@ static const struct {
 } states[] = {
     /* It is started; or that has failed, and it waits again. */
     [WORKER_WAITING] = {"waiting", {[WORKER_STARTING] = true, [WORKER_WAITING] = true}},
-    /* It has said HELLO; or it has ended before; or nobody needs it any more. */
+    /* It has said HELLO; or it has ended before; or its pool needs it no more. */
     [WORKER_STARTING] = {"starting",
         {[WORKER_SERVING] = true, [WORKER_WAITING] = true, [WORKER_LEAVING] = true}},
     /* It has ended; or it is asked to. */
@@ -93,18 +93,18 @@ static void on_ready(void *data);
 static void on_timer(uv_timer_t *timer)
 {
     struct worker_process *worker = timer->data;
-    char who[OUTPUT_NAME_MAX];
-    worker_process_describe(worker, who);
+    char name[OUTPUT_NAME_MAX];
+    worker_process_describe(worker, name);
     switch (worker->state) {
     case WORKER_WAITING: worker_process_start(worker); break;
     case WORKER_STARTING:
         log_error(
-            "%s is not ready in time: %s; killing it", who, readiness_wrong(worker->readiness));
+            "%s is not ready in time: %s; killing it", name, readiness_wrong(worker->readiness));
         worker_process_kill(worker);
         break;
     case WORKER_SERVING:
         if (worker->suspected) {
-            log_error("%s hangs: it does not answer a HELLO; killing it", who);
+            log_error("%s hangs: it does not answer a HELLO; killing it", name);
             worker_process_kill(worker);
             break;
         }
@@ -114,7 +114,7 @@ static void on_timer(uv_timer_t *timer)
         worker->pool->ctx->ops->settled(worker->pool->ctx, worker->pool);
         break;
     case WORKER_LEAVING:
-        log_warning("%s is still there after the drain limit, killing it", who);
+        log_warning("%s is still there after the drain limit, killing it", name);
         worker_process_kill(worker);
         break;
     }
@@ -159,23 +159,22 @@ static bool is_in_place(const struct worker_process *worker, bool *ret_there)
     bool found = lstat(worker->path, &st) == 0;
     *ret_there = found || (errno != ENOENT && errno != ENOTDIR);
     if (!found || worker->ino == 0)
-        return *ret_there; /* as far as anybody can tell */
+        return *ret_there; /* as far as can be told */
     return st.st_dev == worker->dev && st.st_ino == worker->ino;
 }
 
 bool worker_process_lost_socket(const struct worker_process *worker)
 {
     bool there;
-    char who[OUTPUT_NAME_MAX];
+    char name[OUTPUT_NAME_MAX];
     if (worker->path[0] == '\0' || is_in_place(worker, &there))
         return false;
-    worker_process_describe(worker, who);
-    log_warning("%s: its socket %s was %s: another one takes its place", who, worker->path,
+    worker_process_describe(worker, name);
+    log_warning("%s: its socket %s was %s: another one takes its place", name, worker->path,
         there ? "replaced" : "removed");
     return true;
 }
 
-/* Nobody can dial it any more. */
 void worker_process_drop_socket(struct worker_process *worker)
 {
     bool there;
@@ -234,7 +233,7 @@ static void wait_for_restart(struct worker_process *worker)
     worker_process_arm(worker, now_of(worker) + delay);
 }
 
-/* It has no process, though nobody asked for its end. */
+/* It has no process, though it was not asked to finish. */
 static void fall(struct worker_process *worker)
 {
     if (worker->old != NULL) {
@@ -282,16 +281,16 @@ int worker_process_ask_ready(struct worker_process *worker)
 /* It runs. What it lacks to be of use here is the end of it, which is seen like any other. */
 static void attach(struct worker_process *worker, int output)
 {
-    char who[OUTPUT_NAME_MAX];
-    worker_process_describe(worker, who);
-    log_info("%s is started", who);
+    char name[OUTPUT_NAME_MAX];
+    worker_process_describe(worker, name);
+    log_info("%s is started", name);
     worker->birth = process_birth(worker->pid);
     worker_process_move(worker, WORKER_STARTING);
-    int r = output_open(worker->timer.loop, output, who, &worker->output);
+    int r = output_open(worker->timer.loop, output, name, &worker->output);
     if (r == 0)
         r = worker_process_ask_ready(worker);
     if (r < 0) {
-        log_error("%s: cannot attend to it: %s; killing it", who, strerror(-r));
+        log_error("%s: cannot attend to it: %s; killing it", name, strerror(-r));
         worker_process_kill(worker);
         return;
     }
@@ -337,9 +336,9 @@ void worker_process_start(struct worker_process *worker)
 static void on_ready(void *data)
 {
     struct worker_process *worker = data;
-    char who[OUTPUT_NAME_MAX];
-    worker_process_describe(worker, who);
-    log_info("%s is ready", who);
+    char name[OUTPUT_NAME_MAX];
+    worker_process_describe(worker, name);
+    log_info("%s is ready", name);
     stop_asking(worker);
     worker_process_move(worker, WORKER_SERVING);
     worker->served = now_of(worker);
@@ -348,14 +347,15 @@ static void on_ready(void *data)
 
 static void log_end(const struct worker_process *worker, int status)
 {
-    char who[OUTPUT_NAME_MAX];
+    char name[OUTPUT_NAME_MAX];
     bool asked = worker->state == WORKER_LEAVING;
-    worker_process_describe(worker, who);
+    worker_process_describe(worker, name);
     if (WIFSIGNALED(status))
-        log_write(asked ? LOG_INFO : LOG_ERROR, "%s was ended by signal %d", who, WTERMSIG(status));
+        log_write(
+            asked ? LOG_INFO : LOG_ERROR, "%s was ended by signal %d", name, WTERMSIG(status));
     else
         log_write(asked && WEXITSTATUS(status) == 0 ? LOG_INFO : LOG_ERROR,
-            "%s exited with status %d", who, WEXITSTATUS(status));
+            "%s exited with status %d", name, WEXITSTATUS(status));
 }
 
 /* Others of its group are there still, with its output. */
@@ -395,7 +395,7 @@ void worker_process_ended(struct worker_process *worker, int status)
 
 void worker_process_retire(struct worker_process *worker)
 {
-    char who[OUTPUT_NAME_MAX];
+    char name[OUTPUT_NAME_MAX];
     struct worker_process *successor = worker_process_successor(worker);
     if (worker->state == WORKER_LEAVING)
         return;
@@ -410,8 +410,8 @@ void worker_process_retire(struct worker_process *worker)
     stop_asking(worker);
     worker->suspected = false;
     worker_process_move(worker, WORKER_LEAVING);
-    worker_process_describe(worker, who);
-    log_info("%s is asked to finish", who);
+    worker_process_describe(worker, name);
+    log_info("%s is asked to finish", name);
     launch_signal(worker->pid, SIGTERM);
     worker_process_arm(worker, now_of(worker) + worker->pool->ctx->drain + WORKER_KILL_GRACE_MS);
 }
@@ -419,9 +419,9 @@ void worker_process_retire(struct worker_process *worker)
 static void on_alive(void *data)
 {
     struct worker_process *worker = data;
-    char who[OUTPUT_NAME_MAX];
-    worker_process_describe(worker, who);
-    log_info("%s answers a HELLO, it is left alone", who);
+    char name[OUTPUT_NAME_MAX];
+    worker_process_describe(worker, name);
+    log_info("%s answers a HELLO, it is left alone", name);
     stop_asking(worker);
     worker->suspected = false;
     worker->judged = now_of(worker);
@@ -432,14 +432,14 @@ void worker_process_suspect(struct worker_process *worker, bool late)
 {
     const struct conf_pool *conf = worker->pool->conf;
     uint64_t now = now_of(worker);
-    char who[OUTPUT_NAME_MAX];
+    char name[OUTPUT_NAME_MAX];
     if (worker->state != WORKER_SERVING || !worker->settled || worker->suspected || conf == NULL)
         return;
-    worker_process_describe(worker, who);
+    worker_process_describe(worker, name);
     if (late) {
         if (now - worker->served < conf->kill_after)
             return;
-        log_error("%s hangs: it has not answered a call; killing it", who);
+        log_error("%s hangs: it has not answered a call; killing it", name);
         worker->suspected = true; /* it is killed once */
         worker_process_kill(worker);
         return;
@@ -449,10 +449,10 @@ void worker_process_suspect(struct worker_process *worker, bool late)
     int r = readiness_open(
         worker->timer.loop, worker->path, worker->name.pool, on_alive, worker, &worker->readiness);
     if (r < 0) {
-        log_error("%s may hang, and cannot be asked: %s", who, strerror(-r));
+        log_error("%s may hang, and cannot be asked: %s", name, strerror(-r));
         return;
     }
-    log_warning("%s seems to hang, asking it", who);
+    log_warning("%s seems to hang, asking it", name);
     worker->suspected = true;
     worker_process_arm(worker, now + conf->worker_timeout);
 }

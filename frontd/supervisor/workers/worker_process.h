@@ -15,10 +15,12 @@
 struct worker_pool;
 
 enum worker_state {
-    WORKER_WAITING,  /* no process; the timer starts one. Who dials the socket waits */
+    WORKER_WAITING,  /* no process; the timer starts one. Connections wait in the socket's queue */
     WORKER_STARTING, /* has not answered HELLO yet; the timer is its limit */
-    /* The timer is for shards to find it, before an older one may go; then, for its HELLO where it
-     * is suspected to hang. */
+    /*
+     * The timer is for shards to find it, before an older one may go; then, for its HELLO where it
+     * is suspected to hang.
+     */
     WORKER_SERVING,
     WORKER_LEAVING, /* has got SIGTERM; its socket is gone; the timer kills it */
 };
@@ -70,8 +72,7 @@ void worker_process_start(struct worker_process *worker);
 void worker_process_ended(struct worker_process *worker, int status);
 
 /*
- * Whether the path of its socket is that socket no more, since somebody has removed or replaced it;
- * logged then.
+ * Whether its socket is at its path no more, since it was removed or replaced there; logged then.
  */
 bool worker_process_lost_socket(const struct worker_process *worker);
 
@@ -88,7 +89,7 @@ struct worker_process *worker_process_successor(const struct worker_process *wor
 void worker_process_retire(struct worker_process *worker);
 
 /*
- * Somebody says that it hangs. Unless it is late (it has not answered a call) it is asked for a
+ * A shard says that it hangs. Unless it is late (it has not answered a call) it is asked for a
  * HELLO; see workers_hung() in workers.h.
  */
 void worker_process_suspect(struct worker_process *worker, bool late);

@@ -108,7 +108,10 @@ static bool has_survivor(const struct workers *workers, const struct worker_name
     return false;
 }
 
-/* Of a worker that has ended: somebody may still hold it open, who will never serve there. */
+/*
+ * Of a worker that has ended: a process that it has left may hold it open, and will never serve
+ * there.
+ */
 static void remove_socket(const struct workers *workers, const struct worker_name *name)
 {
     char path[WORKER_PATH_MAX];
@@ -145,8 +148,10 @@ static void retire_replaced_survivors(struct workers *workers)
     }
 }
 
-/* Frees pools that are of no use any more; says it when no worker is left of those that were
- * stopped. */
+/*
+ * Frees pools that are of no use any more; says it when no worker is left of those that were
+ * stopped.
+ */
 static void tidy(struct workers *workers)
 {
     list_for_each_safe (node, &workers->ctx.pools) {

@@ -38,22 +38,25 @@ int workers_prepare(
  * new get their workers, surplus workers are retired. Those of pools that are gone stay for now.
  *
  * conf: borrowed until the next workers_apply(), workers_stop() or workers_close(). replace: also
- * replaces, one at a time in each pool, the workers whose command, user or files have changed.
+ * replaces, one at a time in each pool, the workers of which the command, the user or files have
+ * changed.
  */
 void workers_apply(struct workers *workers, const struct conf *conf, bool replace);
 
 /*
- * Before new shards look for workers: where a socket of ours was removed or replaced, nobody can
+ * Before new shards look for workers: where a socket of ours was removed or replaced, no shard can
  * dial it any more. Its worker gets a successor with a socket of its own, and is retired when that
  * one serves. After workers_prepare().
  */
 void workers_mend(struct workers *workers);
 
-/* Nobody calls the pools that are gone any more: retires their workers. */
+/* No shard calls the pools that are gone any more: retires their workers. */
 void workers_prune(struct workers *workers);
 
-/* A child has ended, as waitpid() said. Returns whether it was one of these. What it leaves behind
- * of its process group is ended too. */
+/*
+ * A child has ended, as waitpid() said. Returns whether it was one of these. What it leaves behind
+ * of its process group is ended too.
+ */
 bool workers_process_ended(struct workers *workers, pid_t pid, int status);
 
 /*

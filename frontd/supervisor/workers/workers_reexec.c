@@ -163,10 +163,10 @@ static void read_lines(struct span object, struct output_lines *lines)
 
 /* Goes on with what put_output() has written, if it has. Returns 0 or -errno. */
 static int resume_output(
-    uv_loop_t *loop, const char *who, struct span object, struct output **ret_output)
+    uv_loop_t *loop, const char *name, struct span object, struct output **ret_output)
 {
     int fd = get_fd(object, "output");
-    int r = fd < 0 ? 0 : output_open(loop, fd, who, ret_output);
+    int r = fd < 0 ? 0 : output_open(loop, fd, name, ret_output);
     if (r == 0 && fd >= 0)
         read_lines(object, &(*ret_output)->lines);
     return r;
@@ -175,9 +175,9 @@ static int resume_output(
 /* Goes on where the worker's state has stopped. Returns 0 or -errno. */
 static int resume(struct worker_process *worker, struct span object)
 {
-    char who[OUTPUT_NAME_MAX];
-    worker_process_describe(worker, who);
-    int r = resume_output(worker->timer.loop, who, object, &worker->output);
+    char name[OUTPUT_NAME_MAX];
+    worker_process_describe(worker, name);
+    int r = resume_output(worker->timer.loop, name, object, &worker->output);
     if (r == 0 && worker->state == WORKER_STARTING)
         r = worker_process_ask_ready(worker);
     if (r == 0 && (worker->state != WORKER_SERVING || !worker->settled))
@@ -222,7 +222,7 @@ static int restore_worker(struct worker_pool *pool, struct span object)
     return 0;
 }
 
-/* Who replaces whom, once all are there. */
+/* Which worker replaces which one, once all are there. */
 static void relate(struct worker_pool *pool, struct span entries)
 {
     struct span object;
@@ -290,12 +290,12 @@ static void restore_remains(struct workers_ctx *ctx, struct span object)
 {
     struct worker_dir_process process;
     struct output *output = NULL;
-    char who[OUTPUT_NAME_MAX];
+    char name[OUTPUT_NAME_MAX];
     if (!read_process(object, &process))
         return;
-    snprintf(who, sizeof(who), "worker %s/%u (pid %ld)", process.name.pool, process.name.slot,
+    snprintf(name, sizeof(name), "worker %s/%u (pid %ld)", process.name.pool, process.name.slot,
         (long)process.pid);
-    resume_output(ctx->loop, who, object, &output);
+    resume_output(ctx->loop, name, object, &output);
     if (remains_exist(process.pid))
         remains_add(ctx, &process, output, get_number(object, "until", INT64_MAX, 0), true);
     else
