@@ -19,7 +19,9 @@
 #include "frontd/supervisor/reports.h"
 #include "frontd/supervisor/shards_dir.h"
 
-/* Those that the supervisor before would not have kept. */
+/*
+ * Ends the shards that were about to replace others: the supervisor before was not done with them.
+ */
 static void end_starting(struct reports *reports)
 {
     for (size_t i = 0; i < reports->count; i++) {
@@ -32,7 +34,9 @@ static void end_starting(struct reports *reports)
     reports_wait_killed(reports);
 }
 
-/* No other supervisor will hear them, and they hold the sockets. */
+/*
+ * Ends the shards that have not reported: they hold the sockets, and no supervisor will hear them.
+ */
 static void end_silent(struct reports *reports)
 {
     for (size_t i = 0; i < reports->count; i++) {
@@ -74,7 +78,9 @@ static int find(struct front *front, struct reports *reports, int shards_dir,
     return *ret_found ? adopt_generations(front, reports) : 0;
 }
 
-/* Returns 0 with *ret_record, which is NULL where there is none that is understood, or -errno. */
+/*
+ * Reads the record. Returns 0 with *ret_record, NULL where none is there or understood, or -errno.
+ */
 static int read_record(
     const struct front *front, struct record **ret_record, char *error, size_t error_size)
 {

@@ -15,7 +15,9 @@
 #include "frontd/supervisor/record.h"
 #include "frontd/supervisor/sockets/endpoint.h"
 
-/* Its sockets, where another shard has not brought them already. */
+/*
+ * Adds the sockets of a report to the endpoints, where another shard has not brought them already.
+ */
 static int take_sockets(struct front *front, const struct record *record, struct reporter *reporter)
 {
     int r = 0;
@@ -69,7 +71,7 @@ static int take_shard(
     return 0;
 }
 
-/* Any of them that reported has brought the same memory. */
+/* Takes the shared memory of a generation: each of its shards has brought the same. */
 static int take_share(struct reports *reports, size_t from)
 {
     for (size_t i = 0; i < reports->count; i++) {
@@ -111,7 +113,9 @@ static int take_generation(struct front *front, struct reports *reports, size_t 
     return r;
 }
 
-/* Shards that were killed with the supervisor, and their sockets, are made anew. */
+/*
+ * Makes sockets and seats anew for shards that were killed with the supervisor; they start later.
+ */
 static int complete(struct front *front, struct generation *generation)
 {
     char error[512];

@@ -18,7 +18,7 @@ void config_check_init(struct config_check *check)
     *check = (struct config_check){.fd = -1, .pid = -1};
 }
 
-/* What does not fit is dropped. */
+/* Keeps text of the output; what does not fit is dropped. */
 static void keep(struct config_check *check, const char *bytes, size_t n)
 {
     size_t room = MIN(n, CONFIG_CHECK_TEXT_MAX - check->n);
@@ -26,7 +26,7 @@ static void keep(struct config_check *check, const char *bytes, size_t n)
     check->n += room;
 }
 
-/* A line is complete, or there will be no more of it. Returns whether it is text. */
+/* Judges a line that is complete, or will not be continued. Returns whether it is text. */
 static bool end_line(struct config_check *check)
 {
     struct span line = {check->line, check->line_len};
@@ -42,7 +42,10 @@ static bool end_line(struct config_check *check)
     return identity == IDENTITY_UNKNOWN;
 }
 
-/* The proof may be anywhere: a script that executes frontd in the end may say something before. */
+/*
+ * Takes output. The proof may be in any line: a script may say something before it executes
+ * frontd.
+ */
 static void take(struct config_check *check, const char *bytes, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -62,7 +65,7 @@ static void take(struct config_check *check, const char *bytes, size_t n)
     }
 }
 
-/* Reads once; returns what read() did. */
+/* Reads output once; returns what read() did. */
 static ssize_t read_some(struct config_check *check)
 {
     char bytes[4096];
@@ -84,7 +87,10 @@ static void on_closed(uv_handle_t *handle)
     mem_free(handle);
 }
 
-/* The handle lives until libuv is done with it, when the next check may have begun already. */
+/*
+ * Watches the output. The handle has memory of its own: libuv may be done with it only after the
+ * next check has begun.
+ */
 static int watch(struct config_check *check, uv_loop_t *loop, int fd)
 {
     uv_poll_t *output = mem_zalloc(sizeof(*output));

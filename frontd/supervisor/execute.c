@@ -10,7 +10,10 @@
 #include "common/log.h"
 #include "frontd/supervisor/reexec.h"
 
-/* A program before wants a descriptor that shards hold while they live; any will do. */
+/*
+ * An older program wants a descriptor in the state that its shards hold while they live; any will
+ * do.
+ */
 static void close_alive(struct supervisor *supervisor)
 {
     if (supervisor->front.alive_fd >= 0)

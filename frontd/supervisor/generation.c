@@ -27,7 +27,7 @@ int generation_make_conf(const char *text, size_t n)
     return fd;
 }
 
-/* Room to count each shard's connections by peer; only what is used takes memory. */
+/* How many cells count a shard's connections by peer; only those that are used take memory. */
 static size_t peer_cells(uint64_t connections_each)
 {
     size_t cells = 64;
@@ -36,7 +36,7 @@ static size_t peer_cells(uint64_t connections_each)
     return cells;
 }
 
-/* That of the generation before, so that limits hold over both; else a new one. */
+/* Maps the memory of the generation before, so that limits hold over both, or makes a new one. */
 static int get_share(struct generation *generation, const struct generation *before)
 {
     int r = 0;
@@ -53,7 +53,7 @@ static int get_share(struct generation *generation, const struct generation *bef
     return r == 0 ? share_map(generation->share_fd, &table, &generation->share) : r;
 }
 
-/* The pools of all generations that there are have rows. */
+/* Gives rows to the pools of all generations that there are. */
 static void name_pools(struct generation *generation)
 {
     const char *names[FRONT_GENERATIONS * CONF_POOLS_MAX];
@@ -174,7 +174,7 @@ static void ignore(void *data, const char *text)
     (void)text;
 }
 
-/* What the shards were given; or what is in the file, for want of anything better. */
+/* Reads the config that the shards were given; where it is not understood, that of the file. */
 static struct conf *load_conf(
     const struct front *front, int conf_fd, bool *ret_stand_in, char *error, size_t error_size)
 {
@@ -267,7 +267,7 @@ void generation_serve(struct generation *generation)
     }
 }
 
-/* An old shard and a new one: clients go from the one to the other. */
+/* Connects an old shard with a new one, to which its clients go. */
 static void connect_pair(struct shard_process *from, struct shard_process *to)
 {
     if (from->sock < 0 || to->sock < 0 || to->state != SHARD_PROCESS_READY)

@@ -74,19 +74,19 @@ struct generation *generation_found(struct front *front, int conf_fd, int share_
 /* Makes a sealed memfd of the text of a config, as shards get it: the caller's, or -errno. */
 int generation_make_conf(const char *text, size_t n);
 
-/* What no process of any generation holds in the shared memory any more is free again. */
+/* Frees what is held in the shared memory for processes that have ended, of all generations. */
 void generation_reclaim(const struct front *front);
 
 /*
- * Of one that was found: gives the shards that were not a seat, so that they can be started. 0 or
- * -errno.
+ * Gives a seat to each shard of a generation that was found without a process, so that it can be
+ * started. 0 or -errno.
  */
 int generation_seat_missing(struct generation *generation);
 
 /* Starts all shards. */
 void generation_start(struct generation *generation);
 
-/* Of one that serves: starts what has no process, and is not about to have one. */
+/* Starts the shards of a serving generation that have no process, and are not about to have one. */
 void generation_restart_missing(struct generation *generation);
 
 /* From now on it serves: its shards accept, and those that end are started again. */
@@ -119,7 +119,7 @@ void generation_close(struct generation *generation);
 
 void generation_shard_ready(struct generation *generation, struct shard_process *process);
 
-/* Returns whether it is to be started again. */
+/* A shard of it has ended. Returns whether it is to be started again. */
 bool generation_shard_ended(struct generation *generation);
 
 void generation_handle_closed(struct generation *generation);

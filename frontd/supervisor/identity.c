@@ -7,7 +7,7 @@
 #include "common/random.h"
 #include "common/siphash.h"
 
-/* The same in every version of this program. */
+/* Keys the answer; the same in every version of this program. */
 static const struct hash_key key = {0x66726f6e74642d69ULL, 0x64656e746974792dULL};
 
 enum { ANSWER_LEN = 16 };

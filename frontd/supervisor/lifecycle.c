@@ -28,7 +28,7 @@
 #include "frontd/system/loop.h"
 #include "frontd/system/privileges.h"
 
-/* Of one kind, in the log: they tell of what operators do and of processes, not of clients. */
+/* Bounds of log lines of one kind: they tell of what operators and processes do, not of clients. */
 enum { LINES_AT_ONCE = 1000, LINES_A_SECOND = 100 };
 
 static void on_look(uv_timer_t *timer)
@@ -126,7 +126,7 @@ static int init_loop(struct supervisor *supervisor)
     return 0;
 }
 
-/* What the service manager wants to hear, and has passed. */
+/* Reads what the service manager wants to hear, and takes the sockets that it has passed. */
 static void meet_manager(struct supervisor *supervisor)
 {
     sd_notify_init(&supervisor->sd_notify);
@@ -142,7 +142,7 @@ static void add_hint(char *error, size_t error_size)
         "they cannot be taken over; kill them, or they end by themselves within five minutes");
 }
 
-/* The first generation of all, or none where shards were found that serve on. */
+/* Makes the first generation, or goes on with shards that were found. conf: consumed. */
 static int start(struct supervisor *supervisor, struct conf *conf, const struct buf *text)
 {
     char error[512];
@@ -204,7 +204,10 @@ static int start(struct supervisor *supervisor, struct conf *conf, const struct 
     return 0;
 }
 
-/* The front serves on where this fails. Without it a later supervisor would not find the shards. */
+/*
+ * Opens run_dir, which the state does not have. Where that fails, the front serves on without a
+ * record.
+ */
 static void open_run_dir_again(struct supervisor *supervisor, const struct conf *conf)
 {
     char error[512];
@@ -214,7 +217,7 @@ static void open_run_dir_again(struct supervisor *supervisor, const struct conf 
     reexec_write_record(&supervisor->front, &supervisor->reload);
 }
 
-/* From here on it can do what it needs, and nothing else. */
+/* Keeps the capabilities that are needed, and no others. */
 static void shed_privileges(void)
 {
     int r = privileges_supervise();
@@ -289,7 +292,7 @@ static void finish(struct supervisor *supervisor)
     log_info("stopped");
 }
 
-/* It did not come to run: whatever processes there are serve on. */
+/* Closes all where the start has failed: the processes that there are serve on. */
 static void give_up(struct supervisor *supervisor)
 {
     startup_unlock_run_dir(&supervisor->front);

@@ -29,7 +29,7 @@ static bool is_running(const char *path)
            there.st_ino == self.st_ino;
 }
 
-/* What the kernel was asked to execute; false: that is no path that will do later. */
+/* The path that the kernel was asked to execute; false: it will not do later. */
 static bool find_executed(const struct paths *paths, char ret_path[PATH_MAX])
 {
     const char *path = (const char *)(uintptr_t)getauxval(AT_EXECFN);

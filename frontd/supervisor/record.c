@@ -96,7 +96,7 @@ static void put_numbers(
     json_end(out, ']');
 }
 
-/* As many as there is room for. Returns how many there are. */
+/* Reads as many numbers as there is room for. Returns how many there are. */
 static size_t get_numbers(struct span array, uint64_t *numbers, size_t size)
 {
     struct span value;
@@ -209,7 +209,7 @@ static int read_endpoint(struct span object, struct record_endpoint *endpoint)
     return 0;
 }
 
-/* Whether a process is two shards. */
+/* Whether the process of a shard stands there for an earlier one, too. */
 static bool is_there_twice(const struct record *record, size_t g, uint32_t shard)
 {
     pid_t pid = record->generations[g].processes[shard].pid;

@@ -87,7 +87,7 @@ static void put_endpoint(struct json_writer *out, const struct endpoint *endpoin
     json_end(out, '}');
 }
 
-/* The text of a config, which the descriptor has: it is sealed. */
+/* Writes the text of a config, which its descriptor has: that is sealed, so the size holds. */
 static void put_conf(struct json_writer *out, int fd)
 {
     struct stat st;
@@ -209,7 +209,7 @@ void reexec_write_record(const struct front *front, const struct reload *reload)
 
 /* Reading */
 
-/* 0 where there is none, or it is none of `max` at most. */
+/* A number of at most `max`; 0 where there is none. */
 static uint64_t get(struct span object, const char *name, uint64_t max)
 {
     return json_read_number(json_read_member(object, name), max, 0);

@@ -27,7 +27,7 @@ static unsigned begin(struct reload *reload, enum reload_event event, uint64_t n
     return enter(reload, RELOAD_CHECKING, now + RELOAD_CHECK_MS);
 }
 
-/* Back to where it began, or on with the signal that came meanwhile. */
+/* The reload is over: steady again, or on with the signal that came meanwhile. */
 static unsigned settle(struct reload *reload, uint64_t now)
 {
     unsigned actions = enter(reload, RELOAD_STEADY, UINT64_MAX);
@@ -36,7 +36,9 @@ static unsigned settle(struct reload *reload, uint64_t now)
     return actions | begin(reload, reload->pending, now);
 }
 
-/* An upgrade loads the config too, so it is the one of two signals that is kept. */
+/*
+ * Keeps a signal for later. An upgrade loads the config too, so it is the one of two that is kept.
+ */
 static unsigned remember(struct reload *reload, enum reload_event event)
 {
     if (reload->pending != RELOAD_ON_UPGRADE)

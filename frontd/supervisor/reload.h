@@ -13,7 +13,7 @@ enum reload_state {
     RELOAD_CHECKING, /* a child of the program to come looks at the config */
     RELOAD_STARTING, /* new shards start; the old ones serve */
     RELOAD_LEAVING,  /* the new ones serve; the old ones give them their clients */
-    RELOAD_ENDING,   /* it came to nothing; what was started for it is about to end */
+    RELOAD_ENDING,   /* the reload has failed; what was started for it is about to end */
     RELOAD_STOPPING,
 };
 
@@ -21,7 +21,7 @@ enum reload_event {
     RELOAD_ON_CONFIG,   /* SIGHUP: a new config */
     RELOAD_ON_UPGRADE,  /* SIGUSR2: a new binary, and config */
     RELOAD_ON_CHECKED,  /* binary and config are all right */
-    RELOAD_ON_REFUSED,  /* they are not; or the new generation could not be made */
+    RELOAD_ON_REFUSED,  /* they are not all right; or the new generation could not be made */
     RELOAD_ON_EXECUTED, /* this is the new binary; the state is what the old one left */
     RELOAD_ON_READY,    /* all new shards accept */
     RELOAD_ON_FAILED,   /* a new shard has ended before all were ready */

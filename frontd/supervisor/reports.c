@@ -37,7 +37,7 @@ enum {
     REFUSALS_LOGGED = 10,
 };
 
-/* Whether it has ended within that time; a zombie has. */
+/* Whether a process has ended within `timeout` ms; a zombie has. */
 static bool has_ended(int pidfd, int timeout)
 {
     struct pollfd poll_end = {.fd = pidfd, .events = POLLIN};
@@ -114,7 +114,7 @@ static bool is_share(const struct generation_share *known, int fd)
                                 st.st_ino == known->ino);
 }
 
-/* A socket that the supervisor has made, and that still listens where it did. */
+/* Whether it is a socket that the supervisor has made, and that still listens where it did. */
 static bool is_listener(const struct record *record, int fd)
 {
     int listens = 0;
@@ -162,7 +162,10 @@ static int take_sockets(const struct record *record, struct reporter *reporter, 
     return r;
 }
 
-/* fds: consumed. Returns 0 or -errno. */
+/*
+ * Takes the next message of a report. fds: consumed. Returns 0, or -errno where it is not
+ * understood.
+ */
 static int take_message(struct reports *reports, struct reporter *reporter,
     const struct ctl_message *message, int *fds, size_t nfds)
 {
@@ -252,7 +255,7 @@ static bool is_awaited(const struct reporter *reporter)
     return reporter->pidfd >= 0 && !reporter->failed && !reporter->complete;
 }
 
-/* What poll() is asked: the listener, and of each shard its end and its connection. */
+/* Fills in what poll() waits for: the listener, and each shard's end and connection. */
 static nfds_t prepare(const struct reports *reports, int listener, struct pollfd *polls)
 {
     polls[0] = (struct pollfd){.fd = listener, .events = POLLIN};

@@ -24,7 +24,7 @@ struct reporter {
     unsigned messages;
     unsigned connections;
     bool complete; /* all that it has to say has come */
-    bool failed;   /* it has had its chances */
+    bool failed;   /* it has connected too often, and is heard no more */
     bool killed;
 };
 
@@ -43,13 +43,16 @@ void reports_find(struct reports *reports, const struct record *record);
  */
 void reports_collect(struct reports *reports, int listener);
 
-/* Ends a process. It has not reported then. */
+/* Kills a process; what it has reported does not count. */
 void reports_kill(struct reporter *reporter);
 
-/* Waits a little until those that are to end have done so. They are not alive afterwards. */
+/*
+ * Waits, for two seconds at most, until those that were killed have ended. None of them counts as
+ * alive.
+ */
 void reports_wait_killed(struct reports *reports);
 
-/* How many of a generation of the record have reported; SIZE_MAX: of all. */
+/* How many shards of a generation of the record have reported; SIZE_MAX: of all generations. */
 size_t reports_count(const struct reports *reports, size_t generation);
 
 /* Closes whatever has not been taken out. */

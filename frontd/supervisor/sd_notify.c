@@ -82,7 +82,7 @@ void sd_notify_close(struct sd_notify *sd_notify)
     sd_notify->pinging = false;
 }
 
-/* what: for the log, if it cannot be told. */
+/* Tells the manager. what: for the log, where that fails. */
 static void tell(const struct sd_notify *sd_notify, const char *what, const char *message)
 {
     const struct timespec pause = {.tv_nsec = TRY_MS * 1000000L};

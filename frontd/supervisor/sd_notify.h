@@ -29,7 +29,7 @@ void sd_notify_start(struct sd_notify *sd_notify, uv_loop_t *loop);
 /* Ends the pings; the timer's handle is closed when the loop has turned. */
 void sd_notify_close(struct sd_notify *sd_notify);
 
-/* Serving: at the end of a start, and of each reload, whether it succeeded or not. */
+/* The front serves: told at the end of a start, and of each reload, whether it succeeded or not. */
 void sd_notify_ready(const struct sd_notify *sd_notify);
 
 /* A reload begins. sd_notify_ready() ends it. */

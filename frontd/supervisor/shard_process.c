@@ -226,7 +226,7 @@ static void on_end(uv_poll_t *poll, int status, int events)
     shard_process_ended(poll->data, -1);
 }
 
-/* A process that is not our child. */
+/* Watches the end of a process that is not our child. */
 static int watch_end(struct shard_process *process)
 {
     process->pidfd = (int)syscall(SYS_pidfd_open, process->pid, 0); /* close-on-exec by itself */

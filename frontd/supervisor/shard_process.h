@@ -34,11 +34,11 @@ struct shard_process {
     bool control_open;
     bool end_open;
     uint64_t started;  /* ms */
-    unsigned failures; /* in a row: deaths soon after the start */
+    unsigned failures; /* in a row: ends soon after the start */
     struct heartbeat heartbeat;
     uint64_t beats_before; /* of its seat, when it was started */
     uint64_t starting;     /* ms that it has been seen starting for */
-    bool hung;             /* it is being killed for that */
+    bool hung;             /* it has hung, and was killed */
 };
 
 /* seat: its place in the shared memory, for all the processes that it will be. */
@@ -52,10 +52,10 @@ void shard_process_move(struct shard_process *process, enum shard_process_state 
 void shard_process_start(struct shard_process *process);
 
 /*
- * It runs already: this program was executed anew, or it has found this supervisor. ours: waitpid()
- * will tell of its end. ready: it has said that it is.
- * sock: its control socket, consumed. Where process->mark says something, it
- * has to be that process still. Returns 0, -ESRCH where it has ended, or another -errno.
+ * Takes over a process that runs already, since this program was executed anew, or has found shards
+ * of a supervisor that was killed. Where process->mark says something, it has to be that process
+ * still. sock: its control socket, consumed. ours: waitpid() will tell of its end. ready: it has
+ * said READY. Returns 0, -ESRCH where it has ended, or another -errno.
  */
 int shard_process_adopt(struct shard_process *process, pid_t pid, int sock, bool ours, bool ready);
 
@@ -65,7 +65,7 @@ void shard_process_ended(struct shard_process *process, int status);
 /* The same, where its generation is not complete yet: that is not told. */
 void shard_process_lost(struct shard_process *process, int status);
 
-/* It has no process: one is started, later where it keeps ending. */
+/* Starts a process for a shard that has none, later where it keeps ending. */
 void shard_process_restart(struct shard_process *process);
 
 /* Sends a message without descriptors, or kills it where that fails. */

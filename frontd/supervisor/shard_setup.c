@@ -52,7 +52,7 @@ static uint64_t common_pools(const struct conf *conf, const struct conf *other)
     return pools;
 }
 
-/* What a shard that is to take the place of others has to reach first. */
+/* Says which pools and shards a shard has to reach before it takes the place of others. */
 static void put_serving(const struct generation *generation, struct ctl_start *start)
 {
     const struct generation *serving = generation->front->generations[0];
@@ -99,7 +99,7 @@ static int flush_listeners(
     return r;
 }
 
-/* Those of one address. */
+/* Sends the sockets of one address. */
 static int send_sockets(const struct shard_process *process, uint32_t listener,
     const struct endpoint *endpoint, struct ctl_message *message, int *fds)
 {
@@ -116,7 +116,10 @@ static int send_sockets(const struct shard_process *process, uint32_t listener,
     return r;
 }
 
-/* Of each listener its own sockets: where there are more sockets than shards, every n-th. */
+/*
+ * Sends a shard its own sockets of each listener: where there are more sockets than shards, every
+ * n-th.
+ */
 static int send_listeners(struct shard_process *process)
 {
     struct generation *generation = process->generation;
@@ -177,7 +180,7 @@ int shard_setup_hand_over(struct shard_process *from, struct shard_process *to)
     return link_shards(from, CTL_GIVE, SOCK_SEQPACKET, to, CTL_TAKE);
 }
 
-/* Each two shards that run, whatever their generation, have a socket between them. */
+/* Makes a socket between this shard and each other one that runs, whatever its generation. */
 static int connect_peers(struct shard_process *process)
 {
     struct front *front = process->generation->front;

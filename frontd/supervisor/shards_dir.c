@@ -119,7 +119,7 @@ static int set_mode(int dir, const struct spawn_user *user)
     return fchmod(dir, another ? 0750 : 0700) < 0 ? -errno : 0;
 }
 
-/* The shards' user has to get to it through run_dir. */
+/* Lets the shards' user through run_dir. */
 static int let_through(int run_dir, const struct spawn_user *user)
 {
     struct stat st;

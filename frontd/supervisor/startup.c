@@ -50,7 +50,7 @@ void startup_warn_of_root(const struct conf *conf)
             conf->user);
 }
 
-/* Whether the process that the file names is there. */
+/* Whether the process that the PID file names is there. */
 static bool is_holder_alive(int fd)
 {
     char text[32] = "";

@@ -43,7 +43,7 @@ static const char *next_program(const struct supervisor *supervisor)
     return supervisor->reload.upgrade ? supervisor->front.paths.exe : "frontd";
 }
 
-/* What `systemctl status` shows. */
+/* Tells the service manager what `systemctl status` shows. */
 static void tell_status(const struct supervisor *supervisor)
 {
     const struct generation *generation = front_serving(&supervisor->front);
@@ -53,7 +53,6 @@ static void tell_status(const struct supervisor *supervisor)
         supervisor->reason);
 }
 
-/* From here on no signal has a handler; one more would end this process before it is done. */
 void supervisor_close_handles(struct supervisor *supervisor)
 {
     sigset_t all;
@@ -73,7 +72,7 @@ void supervisor_forget(struct supervisor *supervisor, struct generation *generat
     generation_close(generation);
 }
 
-/* What there was, over all generations that shared memory. */
+/* Logs what was counted, over all generations that shared memory. */
 static void log_sums(const struct generation *generation)
 {
     if (generation == NULL || generation->share == NULL)
@@ -255,7 +254,7 @@ static void do_end_check(struct supervisor *supervisor)
     config_check_kill(&supervisor->check);
 }
 
-/* Done by execute(), once the loop has stopped. */
+/* Stops the loop: execute_upgrade() comes next. */
 static void do_execute(struct supervisor *supervisor)
 {
     supervisor->execute = true;
@@ -314,7 +313,10 @@ static void do_abort(struct supervisor *supervisor)
     }
 }
 
-/* Workers, and paths in their commands, are those of the folder that has the name now. */
+/*
+ * Goes where the working directory's name leads now: new workers, and paths in their commands, are
+ * of there.
+ */
 static void enter_directory(const struct supervisor *supervisor)
 {
     int r = paths_enter(&supervisor->front.paths);
@@ -415,8 +417,6 @@ void supervisor_step(struct supervisor *supervisor, enum reload_event event)
     }
 }
 
-/* Events */
-
 void supervisor_check_ended(struct supervisor *supervisor, int status)
 {
     config_check_ended(&supervisor->check);
@@ -457,7 +457,6 @@ void supervisor_check_ended(struct supervisor *supervisor, int status)
     supervisor_step(supervisor, RELOAD_ON_REFUSED);
 }
 
-/* What was found serves on; a reload then makes shards of this program and this config. */
 void supervisor_go_on(struct supervisor *supervisor)
 {
     struct generation *old = supervisor->front.generations[1];

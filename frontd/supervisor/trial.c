@@ -108,7 +108,7 @@ static long holder_of(const struct stat *file)
     return holder;
 }
 
-/* A folder of ours in run_dir, if it is there already. */
+/* Looks at a folder of ours in run_dir, if it is there already. */
 static void try_subfolder(struct trial *trial, const char *run_dir, const char *name)
 {
     char path[2048];
@@ -122,7 +122,7 @@ static void try_subfolder(struct trial *trial, const char *run_dir, const char *
         tell(trial, "run_dir", "%s belongs to another user", path);
 }
 
-/* The folder of shards, by what shards_dir_open() would make of it. */
+/* Looks at the folder of shards, as shards_dir_open() would. */
 static void try_shards_dir(struct trial *trial, const struct conf *conf, int run_dir)
 {
     struct spawn_user user;
@@ -143,7 +143,9 @@ static void try_shards_dir(struct trial *trial, const struct conf *conf, int run
             conf->run_dir, (unsigned)st.st_uid, (unsigned)(st.st_mode & 07777));
 }
 
-/* A file of the supervisor's in run_dir, if it is there already: plain, and of us alone. */
+/*
+ * Looks at a file of the supervisor's in run_dir, if it is there already: plain, and of us alone.
+ */
 static void try_file(struct trial *trial, const struct conf *conf, int run_dir, const char *name)
 {
     int fd = folder_open_file(run_dir, name, O_RDONLY, 0);

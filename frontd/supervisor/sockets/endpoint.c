@@ -92,7 +92,7 @@ static int open_folder_of(const struct conf_address *address, const char **ret_n
     return dir < 0 ? -errno : dir;
 }
 
-/* Whether a socket could be made there; nothing is, since others may watch the folder. */
+/* Whether a socket could be made at a path. None is made, since others may watch the folder. */
 static int probe_unix(const struct conf_address *address)
 {
     const char *name;

@@ -42,7 +42,7 @@ static int append(struct endpoint *endpoint, int fd)
     return 0;
 }
 
-/* Beside a socket without SO_REUSEPORT there can be no other of its address. */
+/* Whether a socket has no SO_REUSEPORT: then there can be no other of its address. */
 static bool is_alone(int fd)
 {
     int reuse_port = 0;
@@ -215,7 +215,7 @@ static bool is_passed(const struct endpoints *endpoints, const struct conf_addre
     return fd >= 0;
 }
 
-/* Of one listener. Returns 0, where there is one at least, or -errno. */
+/* Binds the addresses of one listener. Returns 0, where there is one at least, or -errno. */
 static int bind_addresses(
     struct endpoints *endpoints, const struct conf_listener *listener, uint32_t shards)
 {

@@ -16,7 +16,7 @@ enum {
     TEXT_MAX = 128,     /* an address as people read it; a UNIX path has at most 108 bytes */
 };
 
-/* Their names are of no use here; they go with the others. */
+/* The names of the sockets are of no use here; they go with the other variables. */
 static const char *const variables[] = {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"};
 
 static void set_close_on_exec(const struct sd_listen *sd_listen, bool on)
@@ -25,7 +25,7 @@ static void set_close_on_exec(const struct sd_listen *sd_listen, bool on)
         fcntl(FIRST_FD + i, F_SETFD, on ? FD_CLOEXEC : 0);
 }
 
-/* How many were passed to this process. */
+/* How many sockets were passed to this process. */
 static int read_variables(void)
 {
     const char *pid = getenv("LISTEN_PID");

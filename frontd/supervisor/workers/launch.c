@@ -7,9 +7,7 @@
 
 enum { LISTEN_FD = 3 };
 
-/*
- * Variables that say something of us, not of the worker; the last of them where it is another user.
- */
+/* Variables that say something of us, not of the worker; and with them those of another user. */
 static const char *const without[] = {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET",
     "WATCHDOG_PID", "WATCHDOG_USEC", "MAINPID", NULL};
 static const char *const without_user[] = {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES",

@@ -90,7 +90,7 @@ void output_lines_end(struct output_lines *lines)
     lines->continued = false;
 }
 
-/* Returns whether there may be more. */
+/* Reads some of the output. Returns whether there may be more. */
 static bool read_some(struct output *output, int reads)
 {
     char bytes[READ_SIZE];

@@ -40,7 +40,7 @@ static void on_handle_closed(uv_handle_t *handle)
         mem_free(readiness);
 }
 
-/* A socket's handle cannot be used again before its close has come back. */
+/* Only now the socket's handle can be used again. */
 static void on_socket_closed(uv_handle_t *handle)
 {
     struct readiness *readiness = handle->data;
@@ -87,7 +87,10 @@ static int make_hello(const char *pool, struct buf *out)
     return r;
 }
 
-/* The worker sees a front that leaves. Without this it sees one that is gone, which is as good. */
+/*
+ * Takes leave of the worker. Where that fails, the worker sees a front that is gone, which is as
+ * good.
+ */
 static void say_goaway(struct readiness *readiness)
 {
     struct buf body = {0};
@@ -99,7 +102,7 @@ static void say_goaway(struct readiness *readiness)
     buf_deinit(&out);
 }
 
-/* Returns NULL with *ret_ready, or what is wrong. */
+/* Looks at what the worker has sent. Returns NULL with *ret_ready, or what is wrong. */
 static const char *judge(struct readiness *readiness, bool *ret_ready)
 {
     struct frame frame;

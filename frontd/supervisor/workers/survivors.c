@@ -34,7 +34,7 @@ void survivor_destroy(struct survivor *survivor)
     uv_close((uv_handle_t *)&survivor->limit, on_handle_closed);
 }
 
-/* To its group, as long as it is there itself: so the number is that of its group. */
+/* Signals the group as long as the worker itself is there: so the number is that of its group. */
 static bool signal_group(const struct survivor *survivor, int number)
 {
     return pidfd_send_signal(survivor->pidfd, 0, NULL, 0) == 0 &&
@@ -70,7 +70,8 @@ static void on_ended(uv_poll_t *poll, int status, int events)
 }
 
 /*
- * Of a worker that has ended, as it seems: its group's number may be that of another group by now.
+ * Ends what is left of a worker that has ended, where its group's number is not that of another by
+ * now.
  */
 static void end_group(struct workers_ctx *ctx, const struct worker_dir_process *process)
 {

@@ -52,8 +52,8 @@ static void fill(struct worker_pool *pool)
 }
 
 /*
- * Without a process there is nothing to replace: the next start is what is wanted anyway, and may
- * do better than the last one.
+ * Starts a worker that waits, now. There is nothing to replace: its next start is what is wanted
+ * anyway, and may do better than the last one.
  */
 static void start_now(struct worker_process *worker)
 {

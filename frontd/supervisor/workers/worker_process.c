@@ -152,7 +152,7 @@ static void on_timer_closed(uv_handle_t *handle)
     mem_free(handle->data);
 }
 
-/* Whether the path is the socket that was made there. */
+/* Whether the socket is at its path. *ret_there: something is. */
 static bool is_in_place(const struct worker_process *worker, bool *ret_there)
 {
     struct stat st;
@@ -233,7 +233,7 @@ static void wait_for_restart(struct worker_process *worker)
     worker_process_arm(worker, now_of(worker) + delay);
 }
 
-/* It has no process, though it was not asked to finish. */
+/* Goes on with a worker that has no process, though it was not asked to finish. */
 static void fall(struct worker_process *worker)
 {
     if (worker->old != NULL) {
@@ -278,7 +278,10 @@ int worker_process_ask_ready(struct worker_process *worker)
         worker->timer.loop, worker->path, worker->name.pool, on_ready, worker, &worker->readiness);
 }
 
-/* It runs. What it lacks to be of use here is the end of it, which is seen like any other. */
+/*
+ * Attends to a process that was started. Where that fails it is killed; its end is seen like any
+ * other.
+ */
 static void attach(struct worker_process *worker, int output)
 {
     char name[OUTPUT_NAME_MAX];
@@ -358,7 +361,7 @@ static void log_end(const struct worker_process *worker, int status)
             "%s exited with status %d", name, WEXITSTATUS(status));
 }
 
-/* Others of its group are there still, with its output. */
+/* Leaves what there is still of its group, with its output, to remains.c. */
 static void leave_remains(struct worker_process *worker)
 {
     struct workers_ctx *ctx = worker->pool->ctx;

@@ -79,7 +79,7 @@ bool worker_process_lost_socket(const struct worker_process *worker);
 /* Closes the socket of one without a process, and removes its path if that is still the socket. */
 void worker_process_drop_socket(struct worker_process *worker);
 
-/* Keeps in mind what is at its path, which has just been made. */
+/* Notes which file is at its path, which has just been made. */
 void worker_process_note_socket(struct worker_process *worker);
 
 /* The one that is about to replace it, or NULL. */

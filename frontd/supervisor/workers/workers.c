@@ -109,7 +109,7 @@ static bool has_survivor(const struct workers *workers, const struct worker_name
 }
 
 /*
- * Of a worker that has ended: a process that it has left may hold it open, and will never serve
+ * Removes the socket of a worker that has ended: a process that holds it open will never serve
  * there.
  */
 static void remove_socket(const struct workers *workers, const struct worker_name *name)
@@ -137,7 +137,7 @@ static void find_survivors(struct workers *workers)
     workers->found = true;
 }
 
-/* Survivors go once the workers of their pool serve. */
+/* Retires survivors of a pool that has workers of ours in each slot. */
 static void retire_replaced_survivors(struct workers *workers)
 {
     list_for_each_safe (node, &workers->ctx.survivors) {
@@ -148,10 +148,7 @@ static void retire_replaced_survivors(struct workers *workers)
     }
 }
 
-/*
- * Frees pools that are of no use any more; says it when no worker is left of those that were
- * stopped.
- */
+/* Frees pools that are of no use any more; tells when no worker is left after workers_stop(). */
 static void tidy(struct workers *workers)
 {
     list_for_each_safe (node, &workers->ctx.pools) {

@@ -74,7 +74,7 @@ void workers_hung(struct workers *workers, const char *file, bool late);
  */
 void workers_stop(struct workers *workers, void (*gone)(void *data), void *data);
 
-/* Kills all, for a stop at once; workers_stop() comes first. */
+/* Kills all workers, for a stop at once; workers_stop() comes first. */
 void workers_kill(struct workers *workers);
 
 /* How many processes, and groups without their leader, there are, those that leave included. */

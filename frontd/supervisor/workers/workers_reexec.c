@@ -161,7 +161,7 @@ static void read_lines(struct span object, struct output_lines *lines)
         json_read_member(object, "unended"), lines->text, sizeof(lines->text));
 }
 
-/* Goes on with what put_output() has written, if it has. Returns 0 or -errno. */
+/* Goes on reading an output where put_output() has written one. Returns 0 or -errno. */
 static int resume_output(
     uv_loop_t *loop, const char *name, struct span object, struct output **ret_output)
 {
@@ -285,7 +285,7 @@ static void restore_survivor(struct workers_ctx *ctx, struct span object)
         survivor_add(ctx, &process);
 }
 
-/* SIGTERM has been sent already. */
+/* Goes on with what a worker has left, which SIGTERM has been sent to already. */
 static void restore_remains(struct workers_ctx *ctx, struct span object)
 {
     struct worker_dir_process process;
