@@ -216,6 +216,7 @@ Test(state, what_was_written_is_read)
     cr_assert_eq(supervisor->front.incarnations, UINT64_MAX);
     cr_assert_eq(supervisor->reload.state, RELOAD_CHECKING);
     cr_assert(supervisor->reload.upgrade && supervisor->reload.pending == RELOAD_ON_UPGRADE);
+    cr_assert_eq(supervisor->reload.asked_at, 123456789012);
     cr_assert_str_eq(supervisor->front.paths.exe, "/opt/\xfc/f", "any bytes but NUL");
     cr_assert_str_eq(supervisor->front.paths.cwd, "/srv");
     cr_assert(supervisor->front.lock_fd == FD_LOCK && supervisor->front.alive_fd == -1);
