@@ -74,7 +74,7 @@ static ssize_t read_some(struct config_check *check)
     return n;
 }
 
-static void on_output(uv_poll_t *poll, int status, int events)
+static void on_check_output(uv_poll_t *poll, int status, int events)
 {
     (void)events;
     ssize_t n = read_some(poll->data);
@@ -82,7 +82,7 @@ static void on_output(uv_poll_t *poll, int status, int events)
         uv_poll_stop(poll); /* it has closed it */
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_check_output_closed(uv_handle_t *handle)
 {
     mem_free(handle);
 }
@@ -103,7 +103,7 @@ static int watch(struct config_check *check, uv_loop_t *loop, int fd)
     output->data = check;
     check->output = output;
     check->fd = fd;
-    r = uv_poll_start(output, UV_READABLE, on_output);
+    r = uv_poll_start(output, UV_READABLE, on_check_output);
     if (r < 0)
         config_check_ended(check);
     return r;
@@ -149,7 +149,7 @@ void config_check_ended(struct config_check *check)
     for (int i = 0; i < READS_MAX && read_some(check) > 0; i++)
         ;
     end_line(check);
-    uv_close((uv_handle_t *)check->output, on_closed);
+    uv_close((uv_handle_t *)check->output, on_check_output_closed);
     close(check->fd);
     check->output = NULL;
     check->fd = -1;

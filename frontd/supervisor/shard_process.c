@@ -54,7 +54,7 @@ void shard_process_move(struct shard_process *process, enum shard_process_state 
     process->state = state;
 }
 
-static void on_restart(uv_timer_t *timer)
+static void on_shard_restart(uv_timer_t *timer)
 {
     shard_process_start(timer->data);
 }
@@ -72,7 +72,7 @@ const char *shard_process_name(const struct shard_process *process)
     return name;
 }
 
-static void on_handle_closed(uv_handle_t *handle)
+static void on_shard_handle_closed(uv_handle_t *handle)
 {
     struct shard_process *process = handle->data;
     generation_handle_closed(process->generation);
@@ -98,7 +98,7 @@ void shard_process_restart(struct shard_process *process)
     if (delay > 0)
         log_warning("%s keeps ending, starting it again in %llu ms", shard_process_name(process),
             (unsigned long long)delay);
-    CHECK(uv_timer_start(&process->restart, on_restart, delay, 0) == 0);
+    CHECK(uv_timer_start(&process->restart, on_shard_restart, delay, 0) == 0);
 }
 
 void shard_process_kill(struct shard_process *process)
@@ -154,7 +154,7 @@ void shard_process_check(struct shard_process *process, uint64_t elapsed)
  * look: a shard has nothing else to say, and one that does is not ours any more. One that closes
  * its end without ending is no better.
  */
-static void on_control(uv_poll_t *poll, int status, int events)
+static void on_shard_control(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
@@ -196,13 +196,13 @@ static int watch_control(struct shard_process *process, int control)
     process->control.data = process;
     process->control_open = true;
     process->generation->handles++;
-    return uv_poll_start(&process->control, UV_READABLE, on_control);
+    return uv_poll_start(&process->control, UV_READABLE, on_shard_control);
 }
 
 static void close_control(struct shard_process *process)
 {
     if (process->control_open)
-        uv_close((uv_handle_t *)&process->control, on_handle_closed);
+        uv_close((uv_handle_t *)&process->control, on_shard_handle_closed);
     if (process->sock >= 0)
         discard(&process->sock, 1, CLOSE_WAIT_MS); /* with what has come and was not looked at */
     process->control_open = false;
@@ -212,14 +212,14 @@ static void close_control(struct shard_process *process)
 static void close_end(struct shard_process *process)
 {
     if (process->end_open)
-        uv_close((uv_handle_t *)&process->end, on_handle_closed);
+        uv_close((uv_handle_t *)&process->end, on_shard_handle_closed);
     if (process->pidfd >= 0)
         close(process->pidfd);
     process->end_open = false;
     process->pidfd = -1;
 }
 
-static void on_end(uv_poll_t *poll, int status, int events)
+static void on_shard_end(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
@@ -241,7 +241,7 @@ static int watch_end(struct shard_process *process)
     process->end.data = process;
     process->end_open = true;
     process->generation->handles++;
-    return uv_poll_start(&process->end, UV_READABLE, on_end);
+    return uv_poll_start(&process->end, UV_READABLE, on_shard_end);
 }
 
 int shard_process_adopt(struct shard_process *process, pid_t pid, int sock, bool ours, bool ready)
@@ -379,5 +379,5 @@ void shard_process_close(struct shard_process *process)
 {
     close_control(process);
     close_end(process);
-    uv_close((uv_handle_t *)&process->restart, on_handle_closed);
+    uv_close((uv_handle_t *)&process->restart, on_shard_handle_closed);
 }

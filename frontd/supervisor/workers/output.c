@@ -107,7 +107,7 @@ static bool read_some(struct output *output, int reads)
     return true;
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events)
+static void on_output_readable(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
@@ -133,12 +133,12 @@ int output_open(uv_loop_t *loop, int fd, const char *name, struct output **ret_o
         return r;
     }
     output->poll.data = output;
-    CHECK(uv_poll_start(&output->poll, UV_READABLE, on_readable) == 0);
+    CHECK(uv_poll_start(&output->poll, UV_READABLE, on_output_readable) == 0);
     *ret_output = output;
     return 0;
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_output_closed(uv_handle_t *handle)
 {
     struct output *output = handle->data;
     close(output->fd);
@@ -151,5 +151,5 @@ void output_close(struct output *output)
         return;
     read_some(output, READS_AT_END);
     output_lines_end(&output->lines);
-    uv_close((uv_handle_t *)&output->poll, on_closed);
+    uv_close((uv_handle_t *)&output->poll, on_output_closed);
 }

@@ -1,8 +1,8 @@
 /*
  * readiness_open() connects; the socket listens before its worker runs, so that succeeds at once,
- * and the front's HELLO is written. on_readable() waits for the worker's HELLO, says GOAWAY, and
- * calls ready(). Whatever goes wrong (no room in the backlog, the worker closes or says something
- * else), all of it is tried again a little later.
+ * and the front's HELLO is written. on_answer_readable() waits for the worker's HELLO, says GOAWAY,
+ * and calls ready(). Whatever goes wrong (no room in the backlog, the worker closes or says
+ * something else), all of it is tried again a little later.
  *
  * To the worker this is a front of its own: its `instance` is not that of our shards, so that
  * nothing that is meant for their connections comes here.
@@ -26,14 +26,14 @@ enum {
     HELLO_MAX = 256 * 1024, /* bytes that a worker's HELLO may have: 256 methods fit many times */
 };
 
-static void try(struct readiness *readiness);
+static void dial_worker(struct readiness *readiness);
 
 static void on_retry(uv_timer_t *timer)
 {
-    try(timer->data);
+    dial_worker(timer->data);
 }
 
-static void on_handle_closed(uv_handle_t *handle)
+static void on_readiness_closed(uv_handle_t *handle)
 {
     struct readiness *readiness = handle->data;
     if (--readiness->open == 0)
@@ -46,7 +46,7 @@ static void on_socket_closed(uv_handle_t *handle)
     struct readiness *readiness = handle->data;
     close(readiness->fd);
     readiness->fd = -1;
-    on_handle_closed(handle);
+    on_readiness_closed(handle);
 }
 
 static void drop_socket(struct readiness *readiness)
@@ -131,7 +131,7 @@ static const char *judge(struct readiness *readiness, bool *ret_ready)
     return NULL;
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events)
+static void on_answer_readable(uv_poll_t *poll, int status, int events)
 {
     (void)events;
     struct readiness *readiness = poll->data;
@@ -174,7 +174,7 @@ static const char *dial(struct readiness *readiness)
     return r < 0 ? "HELLO cannot be sent" : NULL;
 }
 
-static void try(struct readiness *readiness)
+static void dial_worker(struct readiness *readiness)
 {
     if (readiness->fd >= 0) { /* the last one has not come back from its close */
         try_later(readiness, readiness->wrong);
@@ -196,7 +196,7 @@ static void try(struct readiness *readiness)
         return;
     }
     readiness->wrong = "it does not answer";
-    CHECK(uv_poll_start(&readiness->poll, UV_READABLE, on_readable) == 0);
+    CHECK(uv_poll_start(&readiness->poll, UV_READABLE, on_answer_readable) == 0);
 }
 
 int readiness_open(uv_loop_t *loop, const char *path, const char *pool, void (*ready)(void *data),
@@ -215,7 +215,7 @@ int readiness_open(uv_loop_t *loop, const char *path, const char *pool, void (*r
     CHECK(uv_timer_init(loop, &readiness->retry) == 0);
     readiness->retry.data = readiness;
     readiness->open = 1;
-    try(readiness);
+    dial_worker(readiness);
     *ret_readiness = readiness;
     return 0;
 }
@@ -230,5 +230,5 @@ void readiness_close(struct readiness *readiness)
     if (readiness == NULL)
         return;
     drop_socket(readiness);
-    uv_close((uv_handle_t *)&readiness->retry, on_handle_closed);
+    uv_close((uv_handle_t *)&readiness->retry, on_readiness_closed);
 }

@@ -31,7 +31,7 @@ static void describe(const struct remains *remains, char out[OUTPUT_NAME_MAX])
         (long)process->pid);
 }
 
-static void on_timer_closed(uv_handle_t *handle)
+static void on_remains_closed(uv_handle_t *handle)
 {
     mem_free(handle->data);
 }
@@ -40,7 +40,7 @@ void remains_destroy(struct remains *remains)
 {
     output_close(remains->output);
     list_remove(&remains->node);
-    uv_close((uv_handle_t *)&remains->timer, on_timer_closed);
+    uv_close((uv_handle_t *)&remains->timer, on_remains_closed);
 }
 
 static void forget(struct remains *remains)

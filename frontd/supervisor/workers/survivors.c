@@ -1,8 +1,8 @@
 /*
  * survivor_add() opens a pidfd, and looks only then whether the process is the one that stands in
  * `pids`: from here on no other can get its place. survivor_retire() unlinks the socket and sends
- * SIGTERM to its process group; on_ended() forgets it, and leaves the rest of the group, if there
- * is any, to remains.c. What has not ended at the drain limit is killed.
+ * SIGTERM to its process group; on_survivor_ended() forgets it, and leaves the rest of the group,
+ * if there is any, to remains.c. What has not ended at the drain limit is killed.
  */
 
 #include "frontd/supervisor/workers/survivors.h"
@@ -18,7 +18,7 @@
 #include "frontd/system/loop.h"
 #include "frontd/system/process.h"
 
-static void on_handle_closed(uv_handle_t *handle)
+static void on_survivor_closed(uv_handle_t *handle)
 {
     struct survivor *survivor = handle->data;
     if (--survivor->open > 0)
@@ -30,8 +30,8 @@ static void on_handle_closed(uv_handle_t *handle)
 void survivor_destroy(struct survivor *survivor)
 {
     list_remove(&survivor->node);
-    uv_close((uv_handle_t *)&survivor->poll, on_handle_closed);
-    uv_close((uv_handle_t *)&survivor->limit, on_handle_closed);
+    uv_close((uv_handle_t *)&survivor->poll, on_survivor_closed);
+    uv_close((uv_handle_t *)&survivor->limit, on_survivor_closed);
 }
 
 /* Signals the group as long as the worker itself is there: so the number is that of its group. */
@@ -50,7 +50,7 @@ static void leave_remains(const struct survivor *survivor)
     remains_add(ctx, &survivor->process, NULL, survivor->killed ? 0 : until, survivor->asked);
 }
 
-static void on_ended(uv_poll_t *poll, int status, int events)
+static void on_survivor_ended(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
@@ -107,7 +107,7 @@ void survivor_add(struct workers_ctx *ctx, const struct worker_dir_process *proc
     CHECK(uv_timer_init(ctx->loop, &survivor->limit) == 0);
     survivor->poll.data = survivor->limit.data = survivor;
     list_append(&ctx->survivors, &survivor->node);
-    CHECK(uv_poll_start(&survivor->poll, UV_READABLE, on_ended) == 0);
+    CHECK(uv_poll_start(&survivor->poll, UV_READABLE, on_survivor_ended) == 0);
     log_info("worker %s/%u (pid %ld) of the frontd before still runs: it serves until workers of "
              "ours do",
         process->name.pool, process->name.slot, (long)process->pid);
@@ -118,7 +118,7 @@ void survivor_kill(struct survivor *survivor)
     survivor->killed = signal_group(survivor, SIGKILL);
 }
 
-static void on_limit(uv_timer_t *timer)
+static void on_survivor_limit(uv_timer_t *timer)
 {
     survivor_kill(timer->data);
 }
@@ -134,5 +134,5 @@ void survivor_retire(struct survivor *survivor)
     survivor->asked = signal_group(survivor, SIGTERM);
     uint64_t limit = survivor->ctx->drain + WORKER_KILL_GRACE_MS;
     survivor->until = uv_now(survivor->ctx->loop) + limit;
-    CHECK(uv_timer_start(&survivor->limit, on_limit, limit, 0) == 0);
+    CHECK(uv_timer_start(&survivor->limit, on_survivor_limit, limit, 0) == 0);
 }

@@ -1,9 +1,9 @@
 /*
  * worker_process_start() binds the socket (once; it stays while processes come and go), starts the
- * program, reads its output, and asks it whether it is ready (readiness.c). on_ready(): it serves.
- * A moment later, when the shards have found it too, on_timer() retires the one that it replaces.
- * worker_process_retire() unlinks the socket, so that no shard dials it any more, and sends
- * SIGTERM: the worker sends GOAWAY, finishes, and exits.
+ * program, reads its output, and asks it whether it is ready (readiness.c). on_worker_ready(): it
+ * serves. A moment later, when the shards have found it too, on_worker_timer() retires the one that
+ * it replaces. worker_process_retire() unlinks the socket, so that no shard dials it any more, and
+ * sends SIGTERM: the worker sends GOAWAY, finishes, and exits.
  *
  * Each worker leads a process group, and signals go to all of it. What is there of the group when
  * the worker has ended (the real one, where the command is a shell that was ended by SIGTERM) has
@@ -88,9 +88,9 @@ uint64_t worker_process_delay(uint64_t first, unsigned failures)
     return delay;
 }
 
-static void on_ready(void *data);
+static void on_worker_ready(void *data);
 
-static void on_timer(uv_timer_t *timer)
+static void on_worker_timer(uv_timer_t *timer)
 {
     struct worker_process *worker = timer->data;
     char name[OUTPUT_NAME_MAX];
@@ -124,7 +124,7 @@ void worker_process_arm(struct worker_process *worker, uint64_t due)
 {
     uint64_t now = now_of(worker);
     worker->due = due;
-    CHECK(uv_timer_start(&worker->timer, on_timer, due > now ? due - now : 0, 0) == 0);
+    CHECK(uv_timer_start(&worker->timer, on_worker_timer, due > now ? due - now : 0, 0) == 0);
 }
 
 struct worker_process *worker_process_new(
@@ -147,7 +147,7 @@ struct worker_process *worker_process_new(
     return worker;
 }
 
-static void on_timer_closed(uv_handle_t *handle)
+static void on_worker_closed(uv_handle_t *handle)
 {
     mem_free(handle->data);
 }
@@ -221,7 +221,7 @@ void worker_process_destroy(struct worker_process *worker)
     worker_process_drop_socket(worker);
     release_process(worker);
     list_remove(&worker->node);
-    uv_close((uv_handle_t *)&worker->timer, on_timer_closed);
+    uv_close((uv_handle_t *)&worker->timer, on_worker_closed);
 }
 
 static void wait_for_restart(struct worker_process *worker)
@@ -274,8 +274,8 @@ static int bind_socket(struct worker_process *worker)
 
 int worker_process_ask_ready(struct worker_process *worker)
 {
-    return readiness_open(
-        worker->timer.loop, worker->path, worker->name.pool, on_ready, worker, &worker->readiness);
+    return readiness_open(worker->timer.loop, worker->path, worker->name.pool, on_worker_ready,
+        worker, &worker->readiness);
 }
 
 /*
@@ -336,7 +336,7 @@ void worker_process_start(struct worker_process *worker)
     pool->ctx->ops->changed(pool->ctx);
 }
 
-static void on_ready(void *data)
+static void on_worker_ready(void *data)
 {
     struct worker_process *worker = data;
     char name[OUTPUT_NAME_MAX];
@@ -419,7 +419,7 @@ void worker_process_retire(struct worker_process *worker)
     worker_process_arm(worker, now_of(worker) + worker->pool->ctx->drain + WORKER_KILL_GRACE_MS);
 }
 
-static void on_alive(void *data)
+static void on_worker_alive(void *data)
 {
     struct worker_process *worker = data;
     char name[OUTPUT_NAME_MAX];
@@ -449,8 +449,8 @@ void worker_process_suspect(struct worker_process *worker, bool late)
     }
     if (worker->judged != 0 && now - worker->judged < conf->worker_timeout)
         return;
-    int r = readiness_open(
-        worker->timer.loop, worker->path, worker->name.pool, on_alive, worker, &worker->readiness);
+    int r = readiness_open(worker->timer.loop, worker->path, worker->name.pool, on_worker_alive,
+        worker, &worker->readiness);
     if (r < 0) {
         log_error("%s may hang, and cannot be asked: %s", name, strerror(-r));
         return;
