@@ -44,6 +44,7 @@ static void set_up(void)
     int pair[2];
     shardlet_init(&shardlet, MOVE_CONF_LIMITS("subscriptions: 2") MOVE_CONF_REST, SEAT);
     worker = (struct worker){.pool = &shardlet.pools[0], .text = (char[]){"w"}};
+    faults_init(&worker.faults, &shardlet.ctx, worker.pool->conf->name, worker.text);
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
     cr_assert_eq(mesh_add(&shardlet.parts.mesh, SIBLING, pair[0]), 0);
     sibling = pair[1];
@@ -99,7 +100,7 @@ static const struct push_from from_sibling;
 static const char *fault(void)
 {
     const char *what = worker.faults.kinds[0].what;
-    memset(&worker.faults, 0, sizeof(worker.faults));
+    faults_init(&worker.faults, &shardlet.ctx, worker.pool->conf->name, worker.text);
     return what;
 }
 
