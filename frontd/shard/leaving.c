@@ -92,7 +92,8 @@ static void go_on_draining(struct shard *shard)
         finish(shard);
 }
 
-/* Drops the calls that no client waits for, such as the news of a client's end, and no worker
+/*
+ * Drops the calls that no client waits for, such as the news of a client's end, and no worker
  * takes.
  */
 static void give_up_calls(struct shard *shard)

@@ -6,7 +6,8 @@
 
 struct shard;
 
-/* It ends when its clients have their answers. Also for one that leaves: what has not gone stays.
+/*
+ * It ends when its clients have their answers. Also for one that leaves: what has not gone stays.
  */
 void leaving_drain(struct shard *shard);
 

@@ -1,4 +1,5 @@
-/* The parts are put together: each layer is given the tables of functions above it that it calls.
+/*
+ * The parts are put together: each layer is given the tables of functions above it that it calls.
  */
 
 #include "frontd/shard/parts.h"

@@ -39,7 +39,8 @@ static uid_t peer_of(int sock)
     return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ? (uid_t)-1 : peer.uid;
 }
 
-/* Connects to a supervisor of that user. Returns a socket, or -errno; -EPERM: it is another user's.
+/*
+ * Connects to a supervisor of that user. Returns a socket, or -errno; -EPERM: it is another user's.
  */
 static int dial(const char *run_dir, uid_t uid)
 {

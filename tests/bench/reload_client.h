@@ -47,7 +47,8 @@ int clients_epoll(void);
 /* An event of clients_epoll() with that data. */
 void clients_event(void *data, uint32_t events);
 
-/* Opens the connections that are due, and gives up what has taken too long. Often, every ms or so.
+/*
+ * Opens the connections that are due, and gives up what has taken too long. Often, every ms or so.
  */
 void clients_tick(uint64_t now);
 

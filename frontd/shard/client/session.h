@@ -70,7 +70,8 @@ struct session_ops {
      * it out. Returns how many are left at `p`. NULL: nothing is read meanwhile.
      */
     size_t (*ahead)(struct client *client, union codec_state *codec, char *p, size_t n);
-    /* Whether a message is incomplete of which no byte is left: it is in `codec` alone. NULL:
+    /*
+     * Whether a message is incomplete of which no byte is left: it is in `codec` alone. NULL:
      * false.
      */
     bool (*midway)(const union codec_state *codec, const struct client *client);

@@ -157,7 +157,8 @@ Test(shm_workers, all_the_workers_there_can_be)
     }
 }
 
-/* A shard that comes later finds a worker where the others have it, though rows before it are free.
+/*
+ * A shard that comes later finds a worker where the others have it, though rows before it are free.
  */
 Test(shm_workers, a_worker_has_one_row)
 {

@@ -133,7 +133,8 @@ Test(jsonrpc, errors)
     end(&talk);
 }
 
-/* The best pattern of the route's pools takes a method; an escaped one is the method that it says.
+/*
+ * The best pattern of the route's pools takes a method; an escaped one is the method that it says.
  */
 Test(jsonrpc, pools)
 {

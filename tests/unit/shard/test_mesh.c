@@ -389,7 +389,8 @@ Test(mesh, who_does_not_move_is_not_waited_for)
     shardlet_deinit(&shardlet);
 }
 
-/* What a sibling has sent by now, wherever it lies: it may have ended without saying it to any
+/*
+ * What a sibling has sent by now, wherever it lies: it may have ended without saying it to any
  * other shard.
  */
 Test(mesh, what_has_come_until_a_mark)
@@ -457,7 +458,8 @@ static void send_all(struct shardlet *shardlet, int fd, const void *bytes, size_
     shardlet_turn(shardlet);
 }
 
-/* A sibling passes a push on: its body, and before that the realm where the type is extended.
+/*
+ * A sibling passes a push on: its body, and before that the realm where the type is extended.
  */
 static void pass(
     struct shardlet *shardlet, int fd, struct frame_head head, uint64_t realm, struct span body)

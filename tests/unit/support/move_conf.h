@@ -1,6 +1,7 @@
 #pragma once
 
-/* The config of tests of clients that move: all kinds of connection, and workers that never come.
+/*
+ * The config of tests of clients that move: all kinds of connection, and workers that never come.
  */
 
 #define MOVE_CONF_LIMITS(limits) "limits: {" limits "}\n"

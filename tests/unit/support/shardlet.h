@@ -45,7 +45,8 @@ struct client *shardlet_client(struct shardlet *shardlet, const char *listener, 
  */
 void shardlet_read(int peer, char *out, size_t size, size_t *n);
 
-/* Ends a call that waits in its pool's queue, as if a worker had answered it so, or with an error.
+/*
+ * Ends a call that waits in its pool's queue, as if a worker had answered it so, or with an error.
  */
 void shardlet_answer(struct call *call, struct span body, struct span blob);
 void shardlet_fail(struct call *call, enum rpc_error error);
