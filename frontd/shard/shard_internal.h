@@ -4,8 +4,8 @@
 
 #include "frontd/ipc/control.h"
 #include "frontd/shard/client/acceptor.h"
-#include "frontd/shard/parts.h"
 #include "frontd/shard/reattach.h"
+#include "frontd/shard/shard_parts.h"
 
 struct shard {
     struct ctx ctx;

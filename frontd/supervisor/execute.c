@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "frontd/supervisor/reexec.h"
+#include "frontd/supervisor/reexec_state.h"
 
 /*
  * An older program wants a descriptor in the state that its shards hold while they live; any will

@@ -5,8 +5,8 @@
 #include "frontd/supervisor/supervisor.h"
 
 /*
- * Becomes the binary on disk, which goes on with what reexec.c writes. Returns where that is not
- * possible, which is an event of the reload (RELOAD_ON_REFUSED), or not wanted any more.
+ * Becomes the binary on disk, which goes on with what reexec_state.c writes. Returns where that is
+ * not possible, which is an event of the reload (RELOAD_ON_REFUSED), or not wanted any more.
  */
 void execute_upgrade(struct supervisor *supervisor);
 

@@ -19,8 +19,8 @@
 #include "common/base.h"
 
 /*
- * Of the supervisor's state (reexec.h). A program reads its own version only, and says so before it
- * is executed. Members may be added without a new one.
+ * Of the supervisor's state (reexec_state.h). A program reads its own version only, and says so
+ * before it is executed. Members may be added without a new one.
  */
 enum { STATE_VERSION = 1 };
 

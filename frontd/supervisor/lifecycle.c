@@ -1,8 +1,8 @@
 /*
  * The supervisor's start, its signals, and its end. lifecycle_run() reads the config and start()
  * makes the first generation, or goes on with the shards of a supervisor that was killed (adopt.c);
- * or resume() goes on where the program was that has executed this one (reexec.c). Then the loop
- * turns until nothing is left, or until this process is to become another program (execute.c).
+ * or resume() goes on where the program was that has executed this one (reexec_state.c). Then the
+ * loop turns until nothing is left, or until this process is to become another program (execute.c).
  */
 
 #include "frontd/supervisor/lifecycle.h"
@@ -20,7 +20,7 @@
 #include "frontd/supervisor/execute.h"
 #include "frontd/supervisor/oddities.h"
 #include "frontd/supervisor/record.h"
-#include "frontd/supervisor/reexec.h"
+#include "frontd/supervisor/reexec_state.h"
 #include "frontd/supervisor/startup.h"
 #include "frontd/supervisor/supervisor.h"
 #include "frontd/supervisor/workers/strays.h"

@@ -3,7 +3,8 @@
 /*
  * What the supervisor writes down for one that is started after it was killed:
  * run_dir/supervisor.json, a file that no other user than its own can have written. It is the same
- * text as the state (reexec.h), with the configs in it and without descriptors that mean anything.
+ * text as the state (reexec_state.h), with the configs in it and without descriptors that mean
+ * anything.
  */
 
 #include "frontd/supervisor/generation.h"

@@ -4,9 +4,9 @@
  *
  * A replacement: the program of the shards to come checks the config (config_check.c): this
  * one, or for SIGUSR2 the binary on disk, which this process then becomes (execute.c), and which
- * goes on where this one was (reexec.c); new shards start beside the old ones; when all are ready
- * the old ones give them their clients and end. Whatever fails before that is logged, and the old
- * ones serve on.
+ * goes on where this one was (reexec_state.c); new shards start beside the old ones; when all are
+ * ready the old ones give them their clients and end. Whatever fails before that is logged, and the
+ * old ones serve on.
  */
 
 #include "frontd/supervisor/supervisor.h"
@@ -25,7 +25,7 @@
 #include "frontd/supervisor/adopt.h"
 #include "frontd/supervisor/oddities.h"
 #include "frontd/supervisor/record.h"
-#include "frontd/supervisor/reexec.h"
+#include "frontd/supervisor/reexec_state.h"
 #include "frontd/supervisor/startup.h"
 
 void supervisor_blame(struct supervisor *supervisor, const char *format, ...)

@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include "frontd/supervisor/identity.h"
-#include "frontd/supervisor/reexec.h"
+#include "frontd/supervisor/reexec_state.h"
 
 static char token[IDENTITY_TOKEN_SIZE];
 static char line[IDENTITY_LINE_MAX + 1];

@@ -11,7 +11,7 @@
 #include "common/alloc.h"
 #include "frontd/config/parse.h"
 #include "frontd/supervisor/record.h"
-#include "frontd/supervisor/reexec.h"
+#include "frontd/supervisor/reexec_state.h"
 #include "frontd/supervisor/sockets/endpoint.h"
 #include "frontd/supervisor/supervisor.h"
 #include "frontd/system/folder.h"

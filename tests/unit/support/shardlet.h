@@ -7,7 +7,7 @@
  */
 
 #include "frontd/shard/client/client.h"
-#include "frontd/shard/parts.h"
+#include "frontd/shard/shard_parts.h"
 #include "frontd/shard/upstream/call.h"
 
 struct shardlet {

@@ -2,7 +2,7 @@
  * The parts are put together: each layer is given the tables of functions above it that it calls.
  */
 
-#include "frontd/shard/parts.h"
+#include "frontd/shard/shard_parts.h"
 
 #include <errno.h>
 #include <unistd.h>

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
-#include "frontd/supervisor/reexec.h"
+#include "frontd/supervisor/reexec_state.h"
 #include "frontd/supervisor/supervisor.h"
 
 /* Where the descriptors are that the state names. */

@@ -1,4 +1,4 @@
-#include "frontd/supervisor/reexec.h"
+#include "frontd/supervisor/reexec_state.h"
 
 #include <errno.h>
 #include <fcntl.h>
