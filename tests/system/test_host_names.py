@@ -10,7 +10,7 @@ import pytest
 
 import harness
 from harness import FRONTD, LIMIT, Load, children, free_port, rpc_route, stat, wait_for
-from test_silence import once, said
+from test_log_reasons import once, said
 
 
 def has_ipv6():

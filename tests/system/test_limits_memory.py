@@ -11,7 +11,7 @@ import pytest
 from fakeworker import echo, frame
 from harness import http_route, memory, rpc_route, sanitized, wait_for, ws_route
 from httpclient import BadResponse, Closed, request, rpc_body, rpc_request
-from test_bounds import Watched, connect
+from test_client_memory import Watched, connect
 from wsclient import CONTINUATION, TEXT, ws_frame
 
 MB = 1 << 20

@@ -7,7 +7,7 @@ import threading
 from harness import memory, rpc_route, sanitized, wait_for, ws_route
 from httpclient import rpc_request
 from reloads import HUP
-from test_bounds import Big
+from test_client_memory import Big
 
 MB = 1 << 20
 CLIENTS = 20 if sanitized() else 80
