@@ -140,10 +140,11 @@ static inline const struct conf_listener *client_listener(const struct client *c
     return &client->ctx->conf->listeners[client->listener];
 }
 
-/* Whether answers go out as soon as they are there, and workers push: see session.h. */
+/* Whether answers go out as soon as they are there, in any order, and workers push: such a client
+ * is in ctx->conns. Else answers go out in the order of the requests. */
 static inline bool client_is_duplex(const struct client *client)
 {
-    return client->session != SESSION_HTTP1;
+    return client->duplex != NULL;
 }
 
 /* Life (client.c) */

@@ -41,15 +41,8 @@ struct shared {
  * may be NULL says what that means.
  */
 struct session_ops {
-    const char *name;
     size_t size;         /* bytes that a connection has for it besides struct client */
     size_t request_size; /* bytes that it keeps with each request: request_of_session() */
-
-    /*
-     * Answers go out as soon as they are there, in any order, and workers push: such connections
-     * are in ctx->conns. Else answers go out in the order of the requests.
-     */
-    bool duplex;
     /* Neither side is ever shut alone: where the client's side has ended, the connection ends. */
     bool ends_at_once;
 

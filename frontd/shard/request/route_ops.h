@@ -8,7 +8,6 @@
 #include "frontd/shard/request/request.h"
 
 struct route_ops {
-    const char *name;  /* as in the config */
     struct span allow; /* the Allow field of what answers OPTIONS and 405 */
     /* The front itself answers OPTIONS, and holds a page's request against `origins`. */
     bool answers_options;

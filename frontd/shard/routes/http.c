@@ -253,4 +253,4 @@ static void ended(struct request *request, struct call *call, const struct outco
         relay(request, outcome, response.result);
 }
 
-const struct route_ops http_route = {.name = "http", .start = start, .ended = ended};
+const struct route_ops http_route = {.start = start, .ended = ended};

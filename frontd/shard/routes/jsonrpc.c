@@ -507,7 +507,6 @@ static unsigned refuses(const struct http_head *head)
 }
 
 const struct route_ops jsonrpc_route = {
-    .name = "jsonrpc",
     .allow = {"Allow: POST, OPTIONS\r\n", 22},
     .answers_options = true,
     .is_json = true,
@@ -521,7 +520,6 @@ const struct route_ops jsonrpc_route = {
 };
 
 const struct route_ops stream_route = {
-    .name = "stream",
     .is_json = true,
     .start = jsonrpc_start,
     .ended = jsonrpc_ended,

@@ -94,7 +94,6 @@ static void start(struct request *request, const struct http_head *head, struct 
 }
 
 const struct route_ops websocket_route = {
-    .name = "websocket",
     .is_json = true,
     .start = start,
     .ended = jsonrpc_ended,

@@ -330,7 +330,6 @@ static int restore_codec(
 }
 
 const struct session_ops http1_session = {
-    .name = "http1",
     .request_size = sizeof(struct http1_turn),
     .request_holds = request_holds,
     .abandoned = abandoned,

@@ -214,7 +214,6 @@ static int restore_codec(
 }
 
 const struct session_ops websocket_session = {
-    .name = "websocket",
     .ends_at_once = true,
     .take = take,
     .ahead = ahead,
@@ -227,7 +226,6 @@ const struct session_ops websocket_session = {
     .save_codec = save_codec,
     .restore_codec = restore_codec,
     .size = sizeof(struct duplex),
-    .duplex = true,
     .resumed = duplex_resumed,
     .drain = duplex_drain,
     .reply = duplex_reply,
