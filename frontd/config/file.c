@@ -46,12 +46,6 @@ static int load_fd(int fd, const char *name, const struct conf_findings *finding
     return r;
 }
 
-int conf_file_load_fd(int fd, const char *name, struct buf *ret_text, struct conf **ret_conf,
-    char *error, size_t error_size)
-{
-    return load_fd(fd, name, NULL, ret_text, ret_conf, error, error_size);
-}
-
 int conf_file_try_fd(int fd, const char *name, const struct conf_findings *findings,
     struct buf *ret_text, struct conf **ret_conf, char *error, size_t error_size)
 {

@@ -18,12 +18,7 @@ int conf_file_try(const char *path, const struct conf_findings *findings, struct
     struct conf **ret_conf, char *error, size_t error_size);
 
 /*
- * As conf_file_load(), from an open descriptor (borrowed), read from its start; name: for
- * messages.
+ * As conf_file_try(), from an open descriptor (borrowed), read from its start; name: for messages.
  */
-int conf_file_load_fd(int fd, const char *name, struct buf *ret_text, struct conf **ret_conf,
-    char *error, size_t error_size);
-
-/* As conf_file_load_fd(), with findings: see conf_try(). */
 int conf_file_try_fd(int fd, const char *name, const struct conf_findings *findings,
     struct buf *ret_text, struct conf **ret_conf, char *error, size_t error_size);
