@@ -145,7 +145,7 @@ _Noreturn static void give_up(const struct spawn *spawn, const char *what, const
 static void place_descriptors(const struct spawn *spawn)
 {
     static const int order[SPAWN_FDS_MAX] = {STDERR_FILENO, 0, 1, 3};
-    int fds[SPAWN_FDS_MAX];
+    int fds[SPAWN_FDS_MAX] = {0};
     int n = (int)spawn->nfds;
     for (int i = 0; i < n; i++) {
         bool in_the_way = spawn->fds[i] >= 0 && spawn->fds[i] < n && spawn->fds[i] != i;
