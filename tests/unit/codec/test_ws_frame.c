@@ -4,7 +4,7 @@
 
 #include "frontd/codec/ws_frame.h"
 
-/* The cases of text that is not UTF-8 are in test_utf8.c. */
+/* The cases of text that is not UTF-8 are in test_ws_text.c. */
 
 static const struct ws_limits roomy = {.message = 1 << 20, .frame = 1 << 20};
 

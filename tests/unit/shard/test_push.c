@@ -13,6 +13,7 @@
 enum { SEAT = 4, SIBLING = 7, LINES = 20, OUT_MAX = 4096, UNKNOWN = 12345, REALM = 77 };
 
 static struct shardlet shardlet;
+static char worker_text[] = "w";
 static struct worker worker; /* with what a frame of its channel is looked at for */
 static int sibling;          /* the other end of the socket to another shard */
 static struct client *lines[LINES];
@@ -43,7 +44,7 @@ static void set_up(void)
     static const char handshake[] = HANDSHAKE("h");
     int pair[2];
     shardlet_init(&shardlet, MOVE_CONF_LIMITS("subscriptions: 2") MOVE_CONF_REST, SEAT);
-    worker = (struct worker){.pool = &shardlet.pools[0], .text = (char[]){"w"}};
+    worker = (struct worker){.pool = &shardlet.pools[0], .text = worker_text};
     faults_init(&worker.faults, &shardlet.ctx, worker.pool->conf->name, worker.text);
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
     cr_assert_eq(mesh_add(&shardlet.parts.mesh, SIBLING, pair[0]), 0);
