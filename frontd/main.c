@@ -22,7 +22,7 @@ static const char usage[] =
     "       frontd --version\n"
     "       frontd --help\n";
 
-/* First of all, so that nothing that follows is taken for it. */
+/* Writes the proof before anything else, so that no later output can be taken for it. */
 static void identify(const char *token)
 {
     char line[IDENTITY_LINE_MAX + 1];

@@ -7,7 +7,8 @@
 struct shard;
 
 /*
- * It ends when its clients have their answers. Also for one that leaves: what has not gone stays.
+ * The shard stops accepting and ends when its clients have their answers. A shard that hands its
+ * clients over keeps those that it still has.
  */
 void leaving_drain(struct shard *shard);
 

@@ -23,7 +23,7 @@ struct config_check {
     enum identity identity;
     char line[IDENTITY_LINE_MAX]; /* that has begun, as long as it may be the proof */
     size_t line_len;
-    bool line_long; /* it is none: its bytes go to the text at once */
+    bool line_long; /* the line is too long to be the proof: its bytes go to `text` at once */
     char text[CONFIG_CHECK_TEXT_MAX + 1];
     size_t n;
 };

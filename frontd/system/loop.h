@@ -8,7 +8,7 @@
  *
  * What remains: epoll_ctl() in uv__io_poll() (src/unix/linux-core.c, from 1.44 on epoll.c) aborts
  * where the kernel takes no more watches of this user (fs.epoll.max_user_watches) or has no memory.
- * Clients are not in libuv's epoll instance (shard/poller.c).
+ * Clients are not in libuv's epoll instance (shard/net/poller.c).
  */
 
 #include <uv.h>

@@ -48,7 +48,8 @@ struct spawn {
     enum spawn_privileges privileges;
     bool leads;     /* it begins a session and a process group, without a terminal */
     bool unignores; /* signals that its parent ignores have their default, too */
-    /* What it calls the program when it says on descriptor 2 what has failed; NULL: it does not. */
+    /* The program's name in what the child writes to descriptor 2 where something fails; NULL: it
+     * writes nothing. */
     const char *told;
 };
 

@@ -253,8 +253,8 @@ static bool can_be_unused(const struct client *client)
     return !begun && !known;
 }
 
-/* Among those that have not been used, in the order of their age: nearly, since what is looked at
- * is bounded. */
+/* Puts the client among the unused ones, by its age. At most 64 places are looked at, so the order
+ * may be a little wrong. */
 static void join_unused(struct list *unused, struct client *client)
 {
     struct list *after = unused->prev;

@@ -48,8 +48,11 @@ int receiver_add(struct receiver *receiver, unsigned seat, int fd);
 /* At the end of a turn: takes the batches that had to wait until siblings were heard. */
 void receiver_turn(struct receiver *receiver);
 
-/* Whether so much is kept for connections that are about to come, or they wait for so much that is
- * not carried out yet, that channels which only push are better not read for now. */
+/*
+ * Whether channels that only push should not be read for now, since
+ * - the journal keeps much for connections that are about to come, or
+ * - such connections wait until what siblings have sent is carried out.
+ */
 bool receiver_overloaded(const struct receiver *receiver);
 
 /* Whether a batch waits for siblings to be heard: look again when the turn ends. */

@@ -22,7 +22,7 @@ struct target {
     bool used;
     bool open;
     bool greeted;             /* its HELLO has come */
-    bool ready;               /* the same, and this shard has heard what it says it has */
+    bool ready;               /* and this shard has heard every push that HELLO names */
     bool sent;                /* a batch is on its way */
     uint64_t greeted_at;      /* ms */
     struct share_pulse pulse; /* of its seat */

@@ -7,7 +7,7 @@
 enum {
     SENDER_TICK_MS = 50,
     SENDER_FULL_MS = 500,  /* a target that had no room is left out for so long */
-    SENDER_SLOW_MS = 1000, /* one that says nothing for so long is not waited for by the others */
+    SENDER_SLOW_MS = 1000, /* a round does not wait for a target that is silent for so long */
 };
 
 /*

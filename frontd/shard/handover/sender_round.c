@@ -24,8 +24,8 @@ enum {
     /* Bytes of states in a batch of more than one client: a round is to be short, since its clients
      * are not served meanwhile, and what is in it is in memory twice. */
     BATCH_BYTES = 4 << 20,
-    /* So many connections more than another one a target may have without getting fewer for it:
-     * what other old shards give it at the same time is not known. */
+    /* A target gets fewer connections where it has more than the least of all targets and this.
+     * Smaller differences may be made by other old shards that give at the same time. */
     UNEVEN = 1024,
     WRITE_BYTES = 256 << 10, /* of states that are written to the memfd at a time */
 };

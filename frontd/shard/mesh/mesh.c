@@ -34,12 +34,12 @@ enum {
     MESH_SKIP = FRAME_EXTENSION, /* a program that does not know it ignores it */
 
     /* Bytes that wait for one sibling: */
-    SIBLING_BUSY = 8 * 1024 * 1024,   /* past it workers that only publish are not read */
-    SIBLING_LEFT = 256 * 1024,        /* the same where this shard's connections go there */
-    SIBLING_MAX = 32 * 1024 * 1024,   /* past it PUSH and PUBLISH are left out */
-    SIBLING_MOST = 40 * 1024 * 1024,  /* past it all frames are */
-    SIBLING_SHARE = 1024 * 1024,      /* that it may have whatever waits for the others */
-    SIBLINGS_MAX = 4 * SIBLING_MAX,   /* for all of them, as SIBLING_MAX is for one */
+    SIBLING_BUSY = 8 * 1024 * 1024,  /* past it workers that only publish are not read */
+    SIBLING_LEFT = 256 * 1024,       /* the same where this shard's connections go there */
+    SIBLING_MAX = 32 * 1024 * 1024,  /* past it PUSH and PUBLISH are left out */
+    SIBLING_MOST = 40 * 1024 * 1024, /* past it all frames are */
+    SIBLING_SHARE = 1024 * 1024,    /* one sibling may have so much, however much the others have */
+    SIBLINGS_MAX = 4 * SIBLING_MAX, /* for all of them, as SIBLING_MAX is for one */
     SIBLINGS_MOST = 4 * SIBLING_MOST, /* as SIBLING_MOST */
 
     /* A sibling is waited for that has taken bytes within PROGRESS_MS, or whose loop has turned
@@ -69,7 +69,7 @@ struct peer {
     uint64_t gone_at;         /* ms: its socket was closed */
     uint64_t mark;            /* what its stream's `consumed` is to be: see mesh_mark() */
     uint64_t taken;           /* bytes that it had taken at the last look_at() */
-    uint64_t taken_at;        /* ms: it took some, or nothing waited for it */
+    uint64_t taken_at;        /* ms: it last took bytes, or nothing was left to take */
     struct share_pulse pulse; /* of its seat */
     uint64_t
         skipped;   /* number of the last frame that was left out, and no SKIP has told; 0: none */

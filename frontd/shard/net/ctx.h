@@ -57,7 +57,7 @@ enum {
     WORK_CLIENT_MESSAGES = 64, /* requests or messages of one client in a turn */
 };
 
-/* What a wheel timer is a member of; shard.c gives each to its module when it is due. */
+/* What a wheel timer is a member of; turn.c gives each to its module when it is due. */
 enum timer_kind {
     TIMER_CLIENT,
     TIMER_CALL,

@@ -29,7 +29,8 @@ void push_from_worker(struct worker *worker, const struct frame *frame);
 void push_from_sibling(struct ctx *ctx, uint64_t realm, const struct frame *frame);
 
 /*
- * The same once more, for those connections only that are `arriving`: it passed while they moved.
- * realm: that of the worker that has sent it.
+ * Delivers a push once more, to connections that have arrived from another shard and do not live
+ * yet
+ * (`arriving`): it was sent while they moved. realm: of the worker that has sent it.
  */
 void push_replay(struct ctx *ctx, uint64_t realm, const struct frame *frame);

@@ -12,7 +12,7 @@ struct outcome {
     enum rpc_error error; /* 0: a worker has answered, or a notification has been delivered */
     struct span body;     /* of the worker's RESPONSE: not looked at yet; borrowed */
     struct span blob;
-    struct worker *worker; /* the one that has answered; NULL: none has */
+    struct worker *worker; /* that has answered; NULL: no worker has */
     struct span method;    /* of the call, where a worker has answered; borrowed */
     bool notify;           /* where no call could be made: it was to be a notification */
 };

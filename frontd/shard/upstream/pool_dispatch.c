@@ -75,7 +75,9 @@ static uint32_t load_of(const struct pool *pool, uint32_t at)
     return share_worker_load(pool->ctx->share, pool->ready[at]->share);
 }
 
-/* Takes a slot for a job. Returns the worker that it is one of, or NULL: none has one for it. */
+/*
+ * Takes a slot for a job. Returns the worker that has the slot, or NULL: no worker has a free one.
+ */
 static struct worker *pick(struct pool *pool, const struct job *job, int *ret_slot)
 {
     uint32_t n = pool->nready;
@@ -224,7 +226,7 @@ void pool_dispatch(struct pool *pool)
         ctx_wake(ctx, seat);
 }
 
-/* The same for the jobs of one class: those that just these workers may have. */
+/* Dispatches the jobs of one class: those that exactly this set of workers may take. */
 static void dispatch_set(struct pool *pool, const struct queue_set *set)
 {
     if (!pool_is_selective(pool)) {

@@ -19,7 +19,7 @@ enum {
     FAIR_MS = 2,        /* another shard's call goes first when it is older by more than this */
     DEFER_MS = 10,      /* a shard that has not taken its slot by then is passed over */
     DEFER_MAX_MS = 320, /* the next time it has twice as long, up to this */
-    PASSED_TIMES = 8,   /* it is passed over for so many times the time that it had */
+    PASSED_TIMES = 8,   /* a shard is passed over for 8 times as long as it was waited for */
 };
 
 /* As pool_share_find(), without the seats in `skip`, a bit each. */

@@ -133,7 +133,7 @@ void sd_listen_take(struct sd_listen *sd_listen)
         unsetenv(variables[i]);
     for (int i = 0; i < sd_listen->passed; i++) {
         if (fcntl(FIRST_FD + i, F_SETFD, FD_CLOEXEC) < 0) {
-            /* What is opened there later is none of it. */
+            /* A descriptor that this process opens at that number later was not passed. */
             log_warning(
                 "LISTEN_FDS is %d, but descriptor %d is not open", sd_listen->passed, FIRST_FD + i);
             sd_listen->passed = i;

@@ -9,7 +9,7 @@
 
 enum {
     READ_SIZE = 4096,
-    READS_A_TURN = 4, /* then it is the turn of others, however much there is */
+    READS_A_TURN = 4, /* then other descriptors have their turn, however much is left to read */
     /*
      * At the end: what the pipe holds, and no more, since processes that have inherited it may
      * write on.

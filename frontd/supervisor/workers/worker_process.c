@@ -44,7 +44,7 @@ static const struct {
     const char *name;
     bool next[WORKER_STATES]; /* which state may follow */
 } states[] = {
-    /* It is started; or that has failed, and it waits again. */
+    /* The process is started; or the start has failed, and it waits again. */
     [WORKER_WAITING] = {"waiting", {[WORKER_STARTING] = true, [WORKER_WAITING] = true}},
     /* It has said HELLO; or it has ended before; or its pool needs it no more. */
     [WORKER_STARTING] = {"starting",

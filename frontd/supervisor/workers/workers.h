@@ -14,7 +14,7 @@
 
 struct workers {
     struct workers_ctx ctx;
-    struct log_limit odd;     /* what shards say of workers that there are not */
+    struct log_limit odd;     /* of lines about workers that shards name and that do not exist */
     void (*gone)(void *data); /* no worker is left after workers_stop(); NULL: it was called */
     void *gone_data;
     bool found; /* what an earlier supervisor has left is known */
