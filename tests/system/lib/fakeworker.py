@@ -121,7 +121,7 @@ class Channel:
         self.sock = sock
         self.front = None       # the front's HELLO
         self.ready = False      # our HELLO has been sent
-        self.closed = False
+        self.closed = self.dropped = False
         self.last_call = 0
         self.pongs = []
         self.goaway = None
@@ -415,7 +415,7 @@ class FakeWorker:
         asked = set()       # one that was there at first may be on its way out
 
         def answered():
-            ready = [c for c in self.live() if c.ready]
+            ready = [c for c in self.live() if c.ready and not c.dropped]
             for channel in set(ready) - asked:
                 channel.send(frame(PING, body=b"ready"))
                 asked.add(channel)
@@ -431,6 +431,7 @@ class FakeWorker:
     def drop(self):
         """Closes the channels, keeps listening."""
         for channel in list(self.channels):
+            channel.dropped = True
             channel.close()
 
     def hide(self):
