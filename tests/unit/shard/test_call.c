@@ -6,6 +6,7 @@
 #include "frontd/shard/upstream/worker.h"
 #include "tests/unit/support/fake_clock.h"
 #include "tests/unit/support/fake_worker.h"
+#include "tests/unit/support/said.h"
 #include "tests/unit/support/shardlet.h"
 
 #define CONCURRENCY(n) "{\"protocol\":1,\"concurrency\":" n "}"
@@ -19,25 +20,7 @@ static struct pool *pool;
 static struct fake_worker worker;
 static struct list calls; /* of the owner */
 static int owner;
-static char said[512]; /* what the owner has been told */
 static bool has_room;
-
-static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-static void say(const char *format, ...)
-{
-    size_t n = strlen(said);
-    va_list args;
-    va_start(args, format);
-    vsnprintf(said + n, sizeof(said) - n, format, args);
-    va_end(args);
-}
-
-static void expect_said(const char *text)
-{
-    cr_expect_str_eq(said, text);
-    said[0] = '\0';
-}
 
 static void on_ended(struct call *call, const struct outcome *outcome)
 {

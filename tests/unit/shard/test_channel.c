@@ -10,6 +10,7 @@
 #include "tests/unit/support/fake_clock.h"
 #include "tests/unit/support/fake_worker.h"
 #include "tests/unit/support/move_conf.h"
+#include "tests/unit/support/said.h"
 #include "tests/unit/support/shardlet.h"
 
 #define HELLO "{\"protocol\":1,\"concurrency\":2}"
@@ -22,25 +23,7 @@ static struct channel channel;
 static size_t descriptors;
 
 /* What the owner has been told, and what it answers. */
-static char said[1024];
 static uint64_t awaited;
-
-static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-static void say(const char *format, ...)
-{
-    size_t n = strlen(said);
-    va_list args;
-    va_start(args, format);
-    vsnprintf(said + n, sizeof(said) - n, format, args);
-    va_end(args);
-}
-
-static void expect_said(const char *text)
-{
-    cr_expect_str_eq(said, text);
-    said[0] = '\0';
-}
 
 static void on_opened(struct channel *of, const struct hello_worker *hello)
 {

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "frontd/shard/request/request.h"
-#include "tests/unit/support/shardlet.h"
+#include "tests/unit/support/talk.h"
 
 /* There is no worker: calls wait in the queue. */
 #define CONF                                                                                       \
@@ -39,26 +39,9 @@ static void tear_down(void)
 
 TestSuite(framed_session, .init = set_up, .fini = tear_down);
 
-struct talk {
-    struct client *client;
-    int peer;
-    char out[4096];
-    size_t n;
-};
-
 static struct talk begin(const char *listener)
 {
-    struct talk talk = {0};
-    talk.client = shardlet_client(&shard, listener, &talk.peer);
-    return talk;
-}
-
-static void say(struct talk *talk, struct span bytes)
-{
-    if (bytes.n > 0)
-        cr_assert_eq(write(talk->peer, bytes.p, bytes.n), (ssize_t)bytes.n);
-    shardlet_turn(&shard);
-    shardlet_read(talk->peer, talk->out, sizeof(talk->out), &talk->n);
+    return talk_open(&shard, listener);
 }
 
 /* Whether what was answered since the last look is just this; forgets it. */
@@ -67,11 +50,6 @@ static bool answered(struct talk *talk, struct span bytes)
     bool same = talk->n == bytes.n && memcmp(talk->out, bytes.p, bytes.n) == 0;
     talk->n = 0;
     return same;
-}
-
-static bool has(const struct talk *talk, const char *text)
-{
-    return memmem(talk->out, talk->n, text, strlen(text)) != NULL;
 }
 
 /* Whether the connection has been ended. */

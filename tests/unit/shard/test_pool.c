@@ -6,6 +6,7 @@
 #include "frontd/shard/upstream/worker.h"
 #include "tests/unit/support/fake_clock.h"
 #include "tests/unit/support/fake_worker.h"
+#include "tests/unit/support/said.h"
 #include "tests/unit/support/shardlet.h"
 
 #define HELLO(more)    "{\"protocol\":1" more "}"
@@ -17,24 +18,6 @@ static struct shardlet shard;
 static struct pool *pool;
 static struct fake_worker workers[WORKERS];
 static struct job jobs[JOBS];
-static char said[512]; /* what the jobs' owner has been told */
-
-static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-static void say(const char *format, ...)
-{
-    size_t n = strlen(said);
-    va_list args;
-    va_start(args, format);
-    vsnprintf(said + n, sizeof(said) - n, format, args);
-    va_end(args);
-}
-
-static void expect_said(const char *text)
-{
-    cr_expect_str_eq(said, text);
-    said[0] = '\0';
-}
 
 static void on_answered(struct job *job, struct worker *worker, const struct frame *frame)
 {

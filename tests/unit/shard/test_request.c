@@ -5,7 +5,7 @@
 #include "common/alloc.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/request/route_ops.h"
-#include "tests/unit/support/shardlet.h"
+#include "tests/unit/support/talk.h"
 
 /* There is no worker: calls wait in the queue. */
 #define CONF                                                                                       \
@@ -42,32 +42,11 @@ static void tear_down(void)
 
 TestSuite(request, .init = set_up, .fini = tear_down);
 
-struct talk {
-    struct client *client;
-    int peer;
-    char out[4096];
-    size_t n;
-};
-
-static void say(struct talk *talk, struct span bytes)
-{
-    if (bytes.n > 0)
-        cr_assert_eq(write(talk->peer, bytes.p, bytes.n), (ssize_t)bytes.n);
-    shardlet_turn(&shard);
-    shardlet_read(talk->peer, talk->out, sizeof(talk->out), &talk->n);
-}
-
 static struct talk begin(const char *listener, struct span bytes)
 {
-    struct talk talk = {0};
-    talk.client = shardlet_client(&shard, listener, &talk.peer);
+    struct talk talk = talk_open(&shard, listener);
     say(&talk, bytes);
     return talk;
-}
-
-static bool has(const struct talk *talk, const char *text)
-{
-    return memmem(talk->out, talk->n, text, strlen(text)) != NULL;
 }
 
 static struct request *nth_request(const struct client *client, unsigned n)
