@@ -14,6 +14,7 @@
 
 #include "common/log.h"
 #include "common/utf8.h"
+#include "proto/close_code.h"
 #include "proto/json_quote.h"
 #include "workerd/channel.h"
 #include "workerd/front.h"
@@ -214,19 +215,12 @@ int workerd_unsubscribe(struct workerd *worker, struct workerd_conn conn, const 
     return r < 0 ? r : send_message(worker, &message);
 }
 
-/* What may be sent in a close frame (RFC 6455, 7.4). */
-static bool is_close_code(unsigned code)
-{
-    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) ||
-           (code >= 3000 && code <= 4999);
-}
-
 int workerd_disconnect(
     struct workerd *worker, struct workerd_conn conn, unsigned code, const char *reason)
 {
     char meta[META_MAX];
     size_t n = reason == NULL ? 0 : strnlen(reason, REASON_MAX + 1);
-    if (!is_close_code(code) || n > REASON_MAX || (n > 0 && !utf8_valid(reason, n)))
+    if (!close_code_valid(code) || n > REASON_MAX || (n > 0 && !utf8_valid(reason, n)))
         return -EINVAL;
     size_t end = (size_t)snprintf(meta, sizeof(meta), "{\"code\":%u,\"reason\":", code);
     end += json_quote_write(n > 0 ? reason : "", n, meta + end);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/utf8.h"
+#include "proto/close_code.h"
 
 /* There is one for each WebSocket connection. */
 _Static_assert(sizeof(struct ws) == 28, "");
@@ -52,12 +53,6 @@ void ws_unmask(char *p, size_t n, uint8_t mask[static 4])
 }
 
 /* RFC 6455 section 7.4, and 1012 to 1014 of the registry; 1005, 1006 and 1015 are never sent. */
-bool ws_code_valid(unsigned code)
-{
-    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) ||
-           (code >= 3000 && code <= 4999);
-}
-
 static uint64_t read_big_endian(const char *p, size_t n)
 {
     uint64_t value = 0;
@@ -159,7 +154,7 @@ static struct ws_result control_frame(const struct head *head, struct span paylo
     /* RFC 6455 section 5.5.1 */
     result.code = (uint16_t)read_big_endian(payload.p, CODE_SIZE);
     result.payload = (struct span){payload.p + CODE_SIZE, payload.n - CODE_SIZE};
-    if (!ws_code_valid(result.code) || !utf8_valid(result.payload.p, result.payload.n))
+    if (!close_code_valid(result.code) || !utf8_valid(result.payload.p, result.payload.n))
         return error(WS_CODE_PROTOCOL_ERROR);
     return result;
 }
@@ -315,7 +310,7 @@ size_t ws_close_write(uint8_t out[static 2 + WS_CONTROL_MAX], unsigned code, str
 {
     if (code == WS_CODE_NONE)
         return ws_head_write(out, WS_CLOSE, 0);
-    CHECK(ws_code_valid(code));
+    CHECK(close_code_valid(code));
     size_t n = reason.n;
     if (n > WS_CONTROL_MAX - CODE_SIZE) {
         /* back to the first byte of a character that would be cut */

@@ -145,13 +145,10 @@ size_t ws_head_write(uint8_t out[static WS_HEAD_MAX], enum ws_opcode opcode, uin
 
 /*
  * Writes a whole Close frame: head, code and as much of the reason as fits, cut between
- * characters. code: a valid one (ws_code_valid()), or WS_CODE_NONE for a frame without payload.
+ * characters. code: a valid one (close_code_valid()), or WS_CODE_NONE for a frame without payload.
  * reason: UTF-8. Returns the bytes written.
  */
 size_t ws_close_write(uint8_t out[static 2 + WS_CONTROL_MAX], unsigned code, struct span reason);
-
-/* Whether a code may stand in a Close frame: 1000-1003, 1007-1014, 3000-4999. */
-bool ws_code_valid(unsigned code);
 
 /* XORs `n` bytes with the mask, which is turned so that it fits the byte after them. */
 void ws_unmask(char *p, size_t n, uint8_t mask[static 4]);

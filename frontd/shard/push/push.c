@@ -7,6 +7,7 @@
 #include "frontd/shard/push/fanout.h"
 #include "frontd/shard/push/topics.h"
 #include "frontd/shard/upstream/worker.h"
+#include "proto/close_code.h"
 #include "proto/jsonrpc.h"
 
 /* A worker can make this happen with every frame. */
@@ -141,7 +142,7 @@ static void disconnect(struct client *client, const struct frame *frame)
     if (frame->meta.n > 0 && jsonrpc_validate(frame->meta.p, frame->meta.n) == 0) {
         struct span number = jsonrpc_member(frame->meta, SPAN("code"));
         struct span text = jsonrpc_member(frame->meta, SPAN("reason"));
-        if (number.n == 4 && ws_code_valid((unsigned)strtoul(number.p, NULL, 10)))
+        if (number.n == 4 && close_code_valid((unsigned)strtoul(number.p, NULL, 10)))
             code = (unsigned)strtoul(number.p, NULL, 10);
         char *room = text.n > 2 && text.p[0] == '"' ? buf_room(&plain, text.n) : NULL;
         if (room != NULL)

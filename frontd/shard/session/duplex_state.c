@@ -7,6 +7,7 @@
 
 #include "common/alloc.h"
 #include "frontd/shard/session/duplex.h"
+#include "proto/close_code.h"
 #include "proto/jsonrpc.h"
 
 enum { PINGS_MASK = 3 }; /* what duplex->pings has room for */
@@ -64,7 +65,7 @@ static bool is_object(struct span json)
 
 static bool code_fits(unsigned code)
 {
-    return code == 0 || code == WS_CODE_NONE || code == WS_CODE_LOST || ws_code_valid(code);
+    return code == 0 || code == WS_CODE_NONE || code == WS_CODE_LOST || close_code_valid(code);
 }
 
 int duplex_restore(struct client *client, struct unpack *unpack)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "frontd/codec/ws_frame.h"
+#include "proto/close_code.h"
 
 /* The cases of text that is not UTF-8 are in test_ws_text.c. */
 
@@ -469,7 +470,7 @@ Test(ws_frame, all_close_codes)
     for (unsigned code = 0; code <= 0xffff; code++) {
         const bool valid = (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) ||
                            (code >= 3000 && code <= 4999);
-        cr_assert_eq(ws_code_valid(code), valid, "%u", code);
+        cr_assert_eq(close_code_valid(code), valid, "%u", code);
         char p[8] = "\x88\x82", control[WS_CONTROL_MAX];
         p[6] = (char)(code >> 8);
         p[7] = (char)code;
@@ -478,7 +479,7 @@ Test(ws_frame, all_close_codes)
         cr_assert_eq(result.event, valid ? WS_EVENT_CONTROL : WS_EVENT_ERROR, "%u", code);
         cr_assert_eq(result.code, valid ? code : WS_CODE_PROTOCOL_ERROR, "%u", code);
     }
-    cr_assert(!ws_code_valid(0x10000 + 1000) && !ws_code_valid(UINT32_MAX));
+    cr_assert(!close_code_valid(0x10000 + 1000) && !close_code_valid(UINT32_MAX));
 }
 
 Test(ws_frame, heads)
