@@ -175,7 +175,8 @@ bool share_slot_take(
         return true;
     }
     concurrency = MIN(concurrency, (uint32_t)SHARE_SLOTS);
-    /* The count never exceeds the slots that are taken, so this is exact where it says "full". */
+    /* Saves the walk where it is full. Others take and give while the sum is made, so it may say so
+     * where a slot has just become free; it is seen when the caller tries again. */
     if (share_worker_load(share, worker) >= concurrency)
         return false;
     _Atomic uint8_t *slots = share->memory->slots[worker];

@@ -13,7 +13,10 @@
 int share_worker_get(struct share *share, unsigned seat, const void *id, size_t n);
 void share_worker_put(struct share *share, unsigned seat, int worker);
 
-/* The calls in progress in the worker, over all shards. */
+/*
+ * The calls in progress in the worker, over all shards: a sum that others change while it is made,
+ * so it can be of no one moment.
+ */
 uint32_t share_worker_load(const struct share *share, int worker);
 
 /*
@@ -34,7 +37,7 @@ uint64_t share_worker_hung(const struct share *share, int worker);
 
 /*
  * Takes one of the worker's slots. concurrency: how many it has, 0: no limit.
- * Returns true with *ret_slot, or false when all are taken.
+ * Returns true with *ret_slot, or false when all are taken, or were a moment before.
  */
 bool share_slot_take(
     struct share *share, unsigned seat, int worker, uint32_t concurrency, int *ret_slot);
