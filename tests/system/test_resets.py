@@ -141,6 +141,20 @@ def test_a_reset_after_half_a_close(site, kind):
         cancelled(web, web.worker.calls, 0.9)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("state", [one_call, all_calls], ids=lambda f: f.__name__)
+def test_a_client_that_closes_in_order(site, state, kind):
+    """Its end is seen whether it is read or not; it has a second to be answered, since it may have shut its side only."""
+    web = build(site)
+    client = connect(web, kind)
+    state(web, client)
+    before = list(web.worker.calls)
+    client.close()
+    cancelled(web, before)
+    told_of_the_end(web, kind)
+    assert len(web.worker.calls) == len(before)
+
+
 @pytest.mark.parametrize("kind", ["http", "frame", "line"])
 def test_the_end_of_one_side_is_no_reset(site, kind):
     """What was sent before is answered, though the client's end has come while it was not read."""

@@ -240,7 +240,7 @@ static void on_end_of_input(struct client *client)
     if (has_more_to_start(client)) {
         client->paused = true;
         client_touch(client);
-        if (client_is_duplex(client) && !client_may_start(client))
+        if (!client_may_start(client))
             put_end_off(client);
         return;
     }

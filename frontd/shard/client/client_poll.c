@@ -113,11 +113,8 @@ void client_choose_events(struct client *client)
                                    client_must_starve(client, level));
     read = read && !client->starved;
     bool write = client_writable(client) > 0;
-    /* A client that is not read, but waits for an answer, may hang up. (Where the reading of a
-     * pipelining HTTP client is paused, requests are unread, which its end would overtake; see also
-     * on_hang_up().) */
-    bool leaves = client->state == CLIENT_OPEN && !read && !client->shut &&
-                  (client->last_request || client_is_duplex(client) || client->starved);
+    /* A client that is not read, but waits for an answer, may hang up: see on_hang_up(). */
+    bool leaves = client->state == CLIENT_OPEN && !read && !client->shut;
     uint16_t events = (read ? EPOLLIN : 0) | (write ? EPOLLOUT : 0) | (leaves ? EPOLLRDHUP : 0);
     if (UNLIKELY(read && !client_is_read(client)))
         tell_resumed(client);
