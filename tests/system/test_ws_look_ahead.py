@@ -277,14 +277,21 @@ def test_close_behind_messages_that_wait(site, path):
 
 
 def test_close_behind_requests_that_wait(site):
-    """More than may be in progress: nobody waits for their answers, and the Close does not wait for them."""
+    """More than may be in progress: nobody waits for their answers. Those in progress are cancelled, the others are
+    not started, and what is no call among them comes to the worker."""
     web, worker = build(site)
+    note = b'{"jsonrpc":"2.0","method":"note"}'
     with web.ws() as client:
         busy(worker, client)
-        client.send(b"".join(client.wrap(text(CALLS + n)) for n in range(5 * CALLS)) + ws_close(1001))
+        client.send(b"".join(client.wrap(text(CALLS + n)) for n in range(5 * CALLS)) + client.wrap(note)
+                    + client.wrap(b"[" + text(98) + b"," + note + b"," + text(99) + b"]") + ws_close(1001))
         assert client.read_close() == (1001, "")
         assert client.at_end()
-    worker.wait(lambda: len(worker.calls) >= CALLS and all(c.cancelled for c in worker.calls), "CANCEL for all")
+    worker.wait_calls(CALLS + 2)
+    worker.wait(lambda: worker.disconnects, "frontd.disconnect")
+    assert worker.channel().sync()
+    assert [c.method for c in worker.calls] == ["m"] * CALLS + ["note"] * 2
+    assert all(c.cancelled for c in worker.calls[:CALLS])
 
 
 def test_close_behind_very_many(site):
@@ -293,7 +300,7 @@ def test_close_behind_very_many(site):
     count = 1000
     with web.ws() as client, web.stream("line") as other:
         busy(worker, client)
-        client.send(b"".join(client.wrap(text(n)) for n in range(count)))
+        client.send(client.wrap(b'{"jsonrpc":"2.0","method":"m"}') * count)
         pair = ports(client)
         wait_for(lambda: front_end(pair)[2] == 0, "all to be read")
         os.kill(web.shard, signal.SIGSTOP)          # so that it finds both at once

@@ -21,6 +21,7 @@
 #include "frontd/shard/request/conn_events.h"
 #include "frontd/shard/request/context.h"
 #include "frontd/shard/request/router.h"
+#include "frontd/shard/session/duplex.h"
 #include "proto/envelope.h"
 #include "proto/jsonrpc.h"
 
@@ -240,6 +241,12 @@ static bool is_silent(const struct jsonrpc_request *member)
     return member->kind != JSONRPC_CALL && member->kind != JSONRPC_INVALID;
 }
 
+/* Whether the client has closed its connection, and what comes from it now came before that. */
+static bool is_past_answers(const struct client *client)
+{
+    return client_is_duplex(client) && client->duplex->close_follows;
+}
+
 /* Starts a Response, which answers what a worker has pushed: it is never answered itself. */
 static void start_response(
     struct request *request, const struct origin *origin, const struct jsonrpc_request *member)
@@ -278,6 +285,11 @@ static void start_member(
     if (member->kind == JSONRPC_INVALID) {
         request->pending++;
         fail(request, RPC_INVALID_REQUEST, member->id, false);
+        return;
+    }
+    if (!notify && UNLIKELY(is_past_answers(client))) {
+        request->pending++;
+        one_less(request);
         return;
     }
     int pool = pool_of(ctx->conf, request->route, member);

@@ -30,6 +30,9 @@ struct duplex {
     bool announced : 1;  /* workers may know of it: frontd.disconnect will follow */
     bool close_sent : 1; /* WebSocket: our Close frame is out */
     bool draining : 1;   /* it is closed when its calls have ended */
+    /* WebSocket: the client's Close has come behind messages that wait: no call among these is
+     * started. Not carried: another process finds the Close there as well. */
+    bool close_follows : 1;
 };
 _Static_assert(sizeof(struct duplex) <= 40, "an idle WebSocket costs at most 450 bytes");
 

@@ -5,7 +5,8 @@
  *
  * Messages that may not be started yet wait in client->pending, and ahead() looks for what does not
  * wait with them: Pings are answered, out of their order. A Close ends all calls in progress; then
- * what lies before it is taken up as usual, and the Close in its turn.
+ * what lies before it is taken up, but for calls, whose answers nobody would see, and the Close in
+ * its turn.
  *
  * Half-open connections: a client that was silent for the ping interval is sent a Ping, after two
  * intervals another, and is lost after three. While it is not read at all, the kernel's keep-alive
@@ -71,6 +72,7 @@ static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, c
 /* No answer to what was asked before the Close is wanted: what waits before it may be started. */
 static void make_way_for_close(struct client *client)
 {
+    client->duplex->close_follows = true;
     request_abandon_all(client);
     if (client_may_start(client)) { /* else it goes on when what waits has been written */
         client->paused = true;
