@@ -144,7 +144,7 @@ def test_a_name_whose_first_address_refuses(site):
 
 
 def resolvers(web):
-    """The processes that look names up: children of the shards."""
+    """The processes that look names up: children of the shards, each with one that serves."""
     return [pid for shard in web.shards() for pid in children(shard)]
 
 
@@ -209,24 +209,34 @@ def test_concurrency_holds_for_a_name(site):
 
 
 def test_the_process_that_looks_up(site):
-    """One for each shard, as its user and without its descriptors; it ends with it. Where there are no names
-    there is none."""
+    """One for each shard and one that serves, as its user and without its descriptors; they end with it. Where there
+    are no names there is none."""
     web, _ = with_worker(site, "localhost", "127.0.0.1", shards=2)
     web.start()
     pids = resolvers(web)
     assert len(pids) == 2
+    wait_for(lambda: all(children(pid) for pid in pids), "those that serve")
+    pids += [child for pid in pids for child in children(pid)]
+    assert len(pids) == 4
     for pid in pids:
-        assert len([fd for fd in harness.open_files(pid) if fd > 3]) == 0
+        assert not {fd: what for fd, what in harness.open_files(pid).items() if fd > 3}
         with open("/proc/%d/status" % pid) as f:
             status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
         assert int(status["CapEff"], 16) == 0 and status["NoNewPrivs"] == "1"
     os.kill(web.shards()[0], signal.SIGKILL)
-    wait_for(lambda: len([pid for pid in pids if stat(pid) and stat(pid)[0] != "Z"]) == 1, "its end")
+    wait_for(lambda: len([pid for pid in pids if stat(pid) and stat(pid)[0] != "Z"]) == 2, "their end")
     wait_for(lambda: len(web.shards()) == 2 and len(resolvers(web)) == 2, "another one")
-    # Whoever kills it costs the shard nothing but names.
+    # One that is killed is started again, but for both at once, which costs the shard nothing but names.
     web.wait_served()
-    os.kill(resolvers(web)[0], signal.SIGKILL)
-    said(web, "the process that looks up names of workers has ended")
+    pid = resolvers(web)[0]
+    wait_for(lambda: children(pid), "the one that serves")
+    server, = children(pid)
+    os.kill(server, signal.SIGKILL)
+    wait_for(lambda: children(pid) not in ([], [server]), "another one that serves")
+    server, = children(pid)
+    os.kill(pid, signal.SIGKILL)
+    os.kill(server, signal.SIGKILL)
+    said(web, "the processes that look up names of workers have ended")
     for _ in range(10):
         assert web.rpc("demo.echo", [1]).status == 200
     other = site()

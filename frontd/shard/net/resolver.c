@@ -1,8 +1,10 @@
 /*
- * resolver_start() spawns a process that has nothing but its socket, and serves. For
- * each message it forks once more: that process calls getaddrinfo(), sends what it has found, as
- * one message, and ends. on_answer() finds the query by its number, unless it has been cancelled.
- * When the shard has ended, so does the socket, and so do those processes.
+ * resolver_start() spawns a process that has nothing but its socket, and forks one that serves
+ * there: another one where something has killed that, since the shard itself cannot fork any more.
+ * For each message the serving process forks once more: that process calls getaddrinfo(), sends
+ * what it has found, as one message, and ends. on_answer() finds the query by its number, unless it
+ * has been cancelled; where no answer comes it is asked again. When the shard has ended, so does
+ * the socket, and so do those processes.
  */
 
 #include "frontd/shard/net/resolver.h"
@@ -14,6 +16,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -21,7 +24,10 @@
 #include "frontd/system/loop.h"
 #include "frontd/system/spawn.h"
 
-enum { IN_PROGRESS_MAX = 64 /* look-ups at a time: further ones wait in the socket */ };
+enum {
+    IN_PROGRESS_MAX = 64, /* look-ups at a time: further ones wait in the socket */
+    RESTART_MS = 100,     /* before the process that serves is started again */
+};
 
 struct question {
     uint64_t id;
@@ -119,8 +125,7 @@ static void serve(void)
 {
     const int fd = SERVER_FD;
     unsigned in_progress = 0;
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    prctl(PR_SET_NAME, "frontd-resolver", 0, 0, 0);
+    close_range(SERVER_FD + 1, ~0U, 0); /* libuv makes a pipe in each process that is forked */
     for (;;) {
         struct question question;
         while (
@@ -145,6 +150,26 @@ static void serve(void)
     }
 }
 
+/* Has a process serve, and waits for its end, until the shard has ended. Where this one is killed
+ * instead, the other serves on. */
+static void keep_serving(void)
+{
+    const struct timespec pause = {.tv_nsec = RESTART_MS * 1000000};
+    int status = 0;
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    prctl(PR_SET_NAME, "frontd-resolver", 0, 0, 0);
+    for (;;) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            serve();
+            _exit(0);
+        }
+        if (pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status))
+            return;
+        nanosleep(&pause, NULL);
+    }
+}
+
 void resolver_interleave(struct conf_address *addresses, size_t n)
 {
     for (size_t at = 1; at < n; at++) {
@@ -165,7 +190,8 @@ int resolver_start(void)
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return -errno;
-    const struct spawn spawn = {.run = serve, .fds = {-1, -1, -1, pair[1]}, .nfds = SERVER_FD + 1};
+    const struct spawn spawn = {
+        .run = keep_serving, .fds = {-1, -1, -1, pair[1]}, .nfds = SERVER_FD + 1};
     pid_t pid;
     int r = spawn_start(&spawn, &pid);
     close(pair[1]);
@@ -179,8 +205,8 @@ int resolver_start(void)
 
 static void lose(struct resolver *resolver)
 {
-    log_error("the process that looks up names of workers has ended: names are not looked up until "
-              "the next reload");
+    log_error("the processes that look up names of workers have ended: names are not looked up "
+              "until the next reload");
     uv_close((uv_handle_t *)&resolver->poll, NULL);
     close(resolver->fd);
     resolver->fd = -1;

@@ -6,7 +6,7 @@
  * UDP, and may load libraries, none of which a shard is allowed to (sandbox.c); libuv's look-ups,
  * in threads, need the same. The supervisor does not do it, since a process that may be root is not
  * to read what a server has sent. There is one process for each look-up, so that none waits for
- * another.
+ * another, and one that starts the serving process again when that has been killed.
  */
 
 #include "frontd/shard/net/ctx.h"
@@ -17,7 +17,7 @@ enum {
     RESOLVER_LIMIT_S = 20,                       /* how long one look-up may take */
 };
 
-/* A shard's connection to that process. Zeroed: there is none. */
+/* A shard's connection to these processes. Zeroed: there is none. */
 struct resolver {
     uv_poll_t poll;
     struct list waiting; /* queries that have been asked and not answered */
@@ -38,7 +38,7 @@ struct resolver_query {
 };
 
 /*
- * Starts the process, as the user that the shard is by now. Before the filter of system calls.
+ * Starts the processes, as the user that the shard is by now. Before the filter of system calls.
  * Returns a socket to it, the caller's, or -errno.
  */
 int resolver_start(void);

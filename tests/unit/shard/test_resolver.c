@@ -1,6 +1,8 @@
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "frontd/shard/net/resolver.h"
 
@@ -81,6 +83,64 @@ static void close_it(void)
     resolver_close(&resolver);
     cr_assert_eq(uv_run(loop, UV_RUN_DEFAULT), 0);
     cr_assert_eq(uv_loop_close(loop), 0);
+}
+
+/* The only child of a process, or 0. */
+static pid_t child_of(pid_t pid)
+{
+    char path[64];
+    int child = 0;
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+        return 0;
+    if (fscanf(file, "%d", &child) != 1)
+        child = 0;
+    fclose(file);
+    return child;
+}
+
+/* The process that serves, once it is another one than `before`. */
+static pid_t server(pid_t before)
+{
+    for (int i = 0; i < 10000; i++) {
+        pid_t pid = child_of(child_of(getpid()));
+        if (pid != 0 && pid != before)
+            return pid;
+        usleep(1000);
+    }
+    return 0;
+}
+
+static void asks(uint16_t port)
+{
+    struct resolver_query query = {.answered = on_found};
+    unsigned before = answers;
+    cr_assert_eq(resolver_ask(&resolver, &query, "127.0.0.9", port), 0);
+    run_until(before + 1);
+    cr_assert(found == 1 && first.sock.in.sin_port == htons(port));
+}
+
+Test(resolver, is_started_again, .timeout = 60)
+{
+    pid_t pid = 0;
+    open_it();
+    for (uint16_t n = 1; n <= 3; n++) {
+        pid = server(pid);
+        cr_assert_neq(pid, 0);
+        asks(n);
+        kill(pid, SIGKILL);
+    }
+    /* Without the one that would start it again it still serves, and says so when it has ended. */
+    pid = server(pid);
+    cr_assert_neq(pid, 0);
+    kill(child_of(getpid()), SIGKILL);
+    asks(4);
+    kill(pid, SIGKILL);
+    for (int i = 0; i < 1000 && resolver.open; i++)
+        uv_run(loop, UV_RUN_ONCE);
+    cr_assert(!resolver.open);
+    close_it();
 }
 
 Test(resolver, looks_up, .timeout = 60)
