@@ -30,25 +30,13 @@ static int take_host(struct http1_parse *parse, struct span value)
     return 0;
 }
 
-/*
- * RFC 9112 section 6.3 lets a list of equal numbers pass; here it is refused, and so is a second
- * field: recipients that take the first and recipients that take the last would disagree.
- */
+/* A second field is refused, too: http1_parse_length() says why. */
 static int take_content_length(struct http1_parse *parse, struct span value)
 {
-    uint64_t length = 0;
-    if (value.n == 0 || parse->head->has_length || parse->has_coding)
+    if (parse->head->has_length || parse->has_coding ||
+        !http1_parse_length(value, &parse->head->content_length))
         return 400;
-    for (size_t i = 0; i < value.n; i++) {
-        if (!http1_is(value.p[i], HTTP1_DIGIT))
-            return 400;
-        const unsigned digit = (unsigned)(value.p[i] - '0');
-        if (__builtin_mul_overflow(length, 10, &length) ||
-            __builtin_add_overflow(length, digit, &length))
-            return 400;
-    }
     parse->head->has_length = true;
-    parse->head->content_length = length;
     return 0;
 }
 
@@ -168,6 +156,16 @@ static inline int known_name(struct span name)
     }
 }
 
+int http1_known_name(struct span name)
+{
+    return known_name(name);
+}
+
+bool http1_is_hop_by_hop(int known)
+{
+    return (hop_by_hop >> known & 1) != 0;
+}
+
 /*
  * field-line CRLF, whose first byte is there. White space before the colon and folding are
  * refused.
@@ -194,7 +192,7 @@ static inline int parse_field(struct http1_parse *parse, struct http_field *fiel
 
     const int known = known_name(field->name);
     field->known = (uint8_t)known;
-    field->hop_by_hop = (hop_by_hop >> known & 1) != 0;
+    field->hop_by_hop = http1_is_hop_by_hop(known);
     return known == HTTP_F_OTHER ? 0 : take_known(parse, known, field->value);
 }
 

@@ -1,6 +1,9 @@
 #pragma once
 
-/* The fields of an HTTP/1.1 request's head (RFC 9112 section 5), for http1_head.c alone. Pure. */
+/*
+ * The fields of an HTTP/1.1 request's head (RFC 9112 section 5), for http1_head.c; and what HTTP/2
+ * has of them. Pure.
+ */
 
 #include "frontd/codec/http1_head.h"
 
@@ -49,3 +52,9 @@ int http1_fields_parse(struct http1_parse *parse, uint32_t fields_max);
  * that names Host or Content-Length there would have the next recipient read another request.
  */
 void http1_fields_mark_named(struct http_head *head);
+
+/* Which field that the codecs have to know a name is (a token, in any case): enum http_known. */
+int http1_known_name(struct span name);
+
+/* Whether such a field is never forwarded (RFC 9110 section 7.6.1). known: enum http_known. */
+bool http1_is_hop_by_hop(int known);

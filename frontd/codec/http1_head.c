@@ -24,21 +24,6 @@ static int skip_empty_lines(struct http1_parse *parse)
     return parse->p == parse->end ? HTTP1_E_MORE : 0;
 }
 
-/* Methods are case-sensitive: RFC 9110 section 9.1. */
-static inline int method_of(struct span text)
-{
-#define IS(literal) (memcmp(text.p, literal, sizeof(literal) - 1) == 0)
-    switch (text.n) {
-    case 3: return IS("GET") ? HTTP_GET : IS("PUT") ? HTTP_PUT : HTTP_OTHER;
-    case 4: return IS("POST") ? HTTP_POST : IS("HEAD") ? HTTP_HEAD : HTTP_OTHER;
-    case 5: return IS("PATCH") ? HTTP_PATCH : IS("TRACE") ? HTTP_TRACE : HTTP_OTHER;
-    case 6: return IS("DELETE") ? HTTP_DELETE : HTTP_OTHER;
-    case 7: return IS("OPTIONS") ? HTTP_OPTIONS : IS("CONNECT") ? HTTP_CONNECT : HTTP_OTHER;
-    default: return HTTP_OTHER;
-    }
-#undef IS
-}
-
 static inline int parse_method(struct http1_parse *parse)
 {
     const char *start = parse->p;
@@ -48,7 +33,7 @@ static inline int parse_method(struct http1_parse *parse)
     if (*p != ' ' || p == start)
         return 400;
     parse->head->http.method_text = span_of(start, p);
-    parse->head->http.method = (uint8_t)method_of(parse->head->http.method_text);
+    parse->head->http.method = (uint8_t)http_method_of(parse->head->http.method_text);
     parse->p = p + 1;
     return 0;
 }

@@ -10,6 +10,7 @@
 
 #include "common/base.h"
 #include "common/token.h"
+#include "frontd/codec/http_head.h"
 
 enum {
     HTTP1_TOKEN = 1 << 0,  /* tchar: common/token.h */
@@ -242,3 +243,38 @@ __attribute__((always_inline)) static inline bool is_name(
 }
 
 #define IS_NAME(token, literal) is_name((token).p, literal, sizeof(literal) - 1)
+
+/* Methods are case-sensitive: RFC 9110 section 9.1. */
+static inline int http_method_of(struct span text)
+{
+#define IS(literal) (memcmp(text.p, literal, sizeof(literal) - 1) == 0)
+    switch (text.n) {
+    case 3: return IS("GET") ? HTTP_GET : IS("PUT") ? HTTP_PUT : HTTP_OTHER;
+    case 4: return IS("POST") ? HTTP_POST : IS("HEAD") ? HTTP_HEAD : HTTP_OTHER;
+    case 5: return IS("PATCH") ? HTTP_PATCH : IS("TRACE") ? HTTP_TRACE : HTTP_OTHER;
+    case 6: return IS("DELETE") ? HTTP_DELETE : HTTP_OTHER;
+    case 7: return IS("OPTIONS") ? HTTP_OPTIONS : IS("CONNECT") ? HTTP_CONNECT : HTTP_OTHER;
+    default: return HTTP_OTHER;
+    }
+#undef IS
+}
+
+/*
+ * The number of bytes that a Content-Length field gives. RFC 9112 section 6.3 lets a list of equal
+ * numbers pass; here it is refused: recipients that take the first and recipients that take the
+ * last would disagree. False: it is no number, or over 64 bits.
+ */
+static inline bool http1_parse_length(struct span value, uint64_t *ret_length)
+{
+    uint64_t length = 0;
+    for (size_t i = 0; i < value.n; i++) {
+        if (!http1_is(value.p[i], HTTP1_DIGIT))
+            return false;
+        const unsigned digit = (unsigned)(value.p[i] - '0');
+        if (__builtin_mul_overflow(length, 10, &length) ||
+            __builtin_add_overflow(length, digit, &length))
+            return false;
+    }
+    *ret_length = length;
+    return value.n > 0;
+}
