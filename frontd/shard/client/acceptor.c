@@ -94,17 +94,20 @@ static bool has_sent(const struct client *client)
     return recv(client->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-/* The oldest connection that has never been used, if GRACE_MS are over for it; NULL: none. */
+/* The oldest connection that has never been used, if GRACE_MS are over for it; NULL: none. One that
+ * arrives from another process may still be that process's. */
 static struct client *oldest_unused(const struct acceptor *acceptor)
 {
     struct ctx *ctx = acceptor->ctx;
-    while (!list_empty(&ctx->unused)) {
-        struct client *client = list_first(&ctx->unused, struct client, node);
+    list_for_each_safe (node, &ctx->unused) {
+        struct client *client = container_of(node, struct client, node);
+        if (client->arriving)
+            continue;
         if (ctx_now(ctx) - client->active_at < GRACE_MS)
             return NULL;
         if (!has_sent(client))
             return client;
-        client_set_used(client);
+        client_set_used(client); /* which takes it out of the list */
     }
     return NULL;
 }

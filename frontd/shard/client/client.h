@@ -54,6 +54,7 @@ enum client_state {
     CLIENT_CLOSED,      /* what it has is being freed */
     CLIENT_STATES,
 };
+_Static_assert(CLIENT_STATES <= 1 << 3, "client->state");
 
 /*
  * What is added here is carried to another process: see handover/client_state.c. Members are in the
@@ -80,7 +81,8 @@ struct client {
     uint16_t peer_port;
     uint16_t events;         /* what ctx->poller waits for; 0: it does not know the client */
     uint8_t peer_family : 4; /* AF_INET, AF_INET6, AF_UNIX */
-    uint8_t state : 4;       /* enum client_state */
+    uint8_t state : 3;       /* enum client_state */
+    bool caught_up : 1;      /* arriving: it has been given what the journal has for it */
     uint8_t session : 3;     /* enum session_kind */
     bool last_request : 1;   /* nothing is read after the request in progress */
     bool paused : 1;         /* the session left bytes since it might not start a request */
@@ -370,6 +372,13 @@ void client_leave(struct client *client);
  * is still to be done in it.
  */
 bool client_can_move(const struct client *client);
+
+/* Whether what it writes is sealed with keys, which only one process may use: see
+ * handover/message.h. Every transport counts as one that has keys. */
+static inline bool client_has_keys(const struct client *client)
+{
+    return client->transport != NULL;
+}
 
 /* Freezes it, after client_can_move(). What is pushed to it from now on is another process's. */
 void client_freeze(struct client *client);

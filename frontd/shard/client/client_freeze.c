@@ -9,7 +9,7 @@
 
 #include <unistd.h>
 
-#include "frontd/shard/client/client.h"
+#include "frontd/shard/client/client_internal.h"
 
 void client_freeze(struct client *client)
 {
@@ -23,7 +23,7 @@ void client_freeze(struct client *client)
  * client that was doomed meanwhile. */
 static void revive(struct client *client)
 {
-    client->moving = client->arriving = client->touched = false;
+    client->moving = client->arriving = client->caught_up = client->touched = false;
     if (client->drain_later || client->ctx->draining)
         client_drain(client);
     client->drain_later = false;
@@ -68,4 +68,5 @@ void client_start(struct client *client)
 {
     CHECK(client->arriving);
     revive(client);
+    client_choose_events(client); /* an event of this turn is not to read one that is not read */
 }

@@ -124,6 +124,8 @@ static bool write_out(struct client *client)
     size_t own = buf_len(&client->out);
     ssize_t n;
     struct transport *transport = client->transport;
+    /* The keys of a frozen client may be another process's. */
+    CHECK(LIKELY(transport == NULL) || !client->moving);
     bool queued = client->queue != NULL && !client->held;
     if (LIKELY(!queued && transport == NULL)) {
         n = send(client->fd, buf_data(&client->out), own, MSG_NOSIGNAL);

@@ -14,10 +14,16 @@ int handover_send(int sock, enum handover_type type, struct handover_message *me
     return fdpass_send(sock, message, sizeof(*message), fds, nfds);
 }
 
+bool handover_takes_any(const uint8_t *taken)
+{
+    static const uint8_t none[HANDOVER_BITS];
+    return memcmp(taken, none, sizeof(none)) != 0;
+}
+
 static bool message_valid(const struct handover_message *message)
 {
     return message->magic == MAGIC && message->version == HANDOVER_VERSION &&
-           message->type >= HANDOVER_HELLO && message->type <= HANDOVER_TAKEN &&
+           message->type >= HANDOVER_HELLO && message->type <= HANDOVER_YOURS &&
            message->count <= HANDOVER_BATCH_MAX;
 }
 

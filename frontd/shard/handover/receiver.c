@@ -9,8 +9,17 @@
  * It ends in another way where
  * - TAKEN cannot be sent: the old shard keeps the connections; the clients are discarded here,
  *   without a byte read or written;
- * - there are no descriptors, or no memory: TAKEN says `full`, and the old shard tries again;
+ * - there are no descriptors, or no memory: TAKEN says FULL, and the old shard tries again;
  * - the old shard ends, or breaks the order of messages: a batch that waits is dropped.
+ *
+ * Where a batch has keys among its connections (message.h), TAKEN does not make them this shard's.
+ * The clients are given what the journal has and hear pushes from then on, but are neither read nor
+ * written (`arriving`) until
+ * - YOURS comes, or the end of the socket: the old shard has no keys any more, or is dead. However
+ *   long that takes while it is alive;
+ * - this shard ends, or the old one breaks the order of messages: from then on YOURS cannot be
+ *   sent, and the old shard, which is told so when it tries, keeps them; YOURS that lies there
+ *   counts. They are discarded here without a byte read or written.
  */
 
 #include "frontd/shard/handover/receiver.h"
@@ -18,6 +27,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -78,10 +88,56 @@ static void trim_journal(struct receiver *receiver)
         journal_record(&receiver->ctx->mesh->journal, JOURNAL_RECEIVER, false);
 }
 
+/* The clients of a batch, which are this shard's now, begin to live. */
+static void start(struct source *source)
+{
+    source->holding = false;
+    for (uint32_t i = 0; i < source->batch.count; i++) {
+        if (source->clients[i] != NULL)
+            client_start(source->clients[i]);
+    }
+}
+
+/* The clients of a batch are the old shard's still. */
+static void forget(struct source *source)
+{
+    source->holding = false;
+    for (uint32_t i = 0; i < source->batch.count; i++) {
+        if (source->clients[i] == NULL)
+            continue;
+        client_discard(source->clients[i]);
+        close(source->fds[i + 1]);
+    }
+}
+
+static bool is_yours(const struct source *source, const struct handover_message *message)
+{
+    return message->type == HANDOVER_YOURS && source->holding &&
+           message->batch == source->batch.batch;
+}
+
+/* A batch that is held comes to its end, since nothing is heard of the old shard any more. */
+static void end_hold(struct source *source)
+{
+    struct handover_message message;
+    int fds[FDPASS_FDS_MAX];
+    size_t nfds = 0;
+    shutdown(source->fd, SHUT_RD); /* from here on YOURS cannot be sent: it fails over there */
+    int r = handover_receive(source->fd, &message, fds, &nfds);
+    if (r == 0)
+        fdpass_close(fds, nfds);
+    if (r == 0 && is_yours(source, &message))
+        start(source);
+    else
+        forget(source);
+}
+
 static void lose_source(struct source *source, const char *why)
 {
     if (!source->open)
         return;
+    if (source->holding)
+        end_hold(source);
     log_debug("the hand-over from the shard on seat %u ends: %s", source->seat, why);
     source->open = false;
     uv_close((uv_handle_t *)&source->poll, on_source_closed);
@@ -103,7 +159,8 @@ static bool make_room(struct source *source, size_t missing)
 
 static void answer_full(struct source *source, const struct handover_message *batch)
 {
-    struct handover_message message = {.batch = batch->batch, .count = batch->count, .full = true};
+    struct handover_message message = {
+        .batch = batch->batch, .count = batch->count, .flags = HANDOVER_FULL};
     source->refused = true;
     int r = handover_send(source->fd, HANDOVER_TAKEN, &message, NULL, 0);
     if (r < 0)
@@ -128,8 +185,9 @@ static char *map_states(int fd, size_t *ret_size)
 
 /* Restores the clients of a batch; NULL in place of those that cannot be. Returns whether that was
  * for want of memory with any of them: those may be taken later. */
-static bool restore(const struct source *source, struct client **clients)
+static bool restore(struct source *source)
 {
+    struct client **clients = source->clients;
     struct acceptor *acceptor = source->receiver->acceptor;
     size_t size;
     size_t at = 0;
@@ -152,56 +210,46 @@ static bool restore(const struct source *source, struct client **clients)
     return memory_short;
 }
 
-/* The clients of a batch, which are this shard's now, begin to live. */
-static void start(const struct source *source, struct client **clients)
+/* The clients of a batch get the pushes that came by while they moved. */
+static void catch_up(struct source *source)
 {
-    for (uint32_t i = 0; i < source->batch.count; i++) {
-        if (clients[i] == NULL)
-            close(source->fds[i + 1]);
-    }
     struct ctx *ctx = source->receiver->ctx;
     journal_replay(&ctx->mesh->journal, &source->batch.heard, push_replay, ctx);
     for (uint32_t i = 0; i < source->batch.count; i++) {
-        if (clients[i] != NULL)
-            client_start(clients[i]);
+        if (source->clients[i] != NULL)
+            source->clients[i]->caught_up = true;
     }
-}
-
-/* The clients of a batch are the old shard's still. */
-static void forget(const struct source *source, struct client **clients)
-{
-    for (uint32_t i = 0; i < source->batch.count; i++) {
-        if (clients[i] != NULL)
-            client_discard(clients[i]);
-    }
-    fdpass_close(source->fds + 1, source->batch.count);
+    source->heard = source->batch.heard;
+    trim_journal(source->receiver);
 }
 
 static void accept_batch(struct source *source)
 {
-    struct client *clients[HANDOVER_BATCH_MAX] = {NULL};
     struct handover_message message = {.batch = source->batch.batch, .count = source->batch.count};
     source->waiting = false;
-    message.full = restore(source, clients);
+    message.flags = restore(source) ? HANDOVER_FULL : 0;
     close(source->fds[0]);
     for (uint32_t i = 0; i < source->batch.count; i++) {
-        if (clients[i] != NULL)
+        if (source->clients[i] != NULL)
             message.taken[i / 8] |= (uint8_t)(1 << (i % 8));
+        else
+            close(source->fds[i + 1]);
     }
     int r = handover_send(source->fd, HANDOVER_TAKEN, &message, NULL, 0);
     if (r < 0) {
-        forget(source, clients);
+        forget(source);
         lose_source(source, log_error_text(r));
         return;
     }
-    source->heard = source->batch.heard;
-    start(source, clients);
-    trim_journal(source->receiver);
+    catch_up(source);
+    source->holding = source->batch.flags & HANDOVER_TWICE && handover_takes_any(message.taken);
+    if (!source->holding)
+        start(source);
 }
 
 static void greet(struct source *source)
 {
-    struct handover_message hello = {0};
+    struct handover_message hello = {.flags = HANDOVER_TWICE};
     source->greeted = true;
     mesh_positions(source->receiver->ctx->mesh, &hello.heard);
     source->heard = hello.heard;
@@ -310,10 +358,16 @@ static void on_source_readable(uv_poll_t *poll, int status, int events)
             message.count, source->seat);
         make_room(source, message.count); /* for when they are offered again */
         answer_full(source, &message);
+    } else if (r == -EPIPE) {
+        if (source->holding)
+            start(source); /* the old shard has no keys of them, or is dead */
+        lose_source(source, "it is gone");
     } else if (r < 0) {
-        lose_source(source, r == -EPIPE ? "it is gone" : log_error_text(r));
-    } else if (message.type == HANDOVER_BATCH && !source->waiting) {
+        lose_source(source, log_error_text(r));
+    } else if (message.type == HANDOVER_BATCH && !source->waiting && !source->holding) {
         on_batch(source, &message, fds, nfds);
+    } else if (is_yours(source, &message)) {
+        start(source);
     } else if (message.type == HANDOVER_HEARD) {
         source->heard = message.heard;
         trim_journal(source->receiver);

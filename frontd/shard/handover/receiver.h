@@ -22,12 +22,14 @@ struct source {
     bool open;
     bool greeted;           /* HELLO has been sent */
     bool waiting;           /* `batch` has come and is not answered */
+    bool holding;           /* `batch` was taken, and waits for YOURS */
     bool refused;           /* its last batch was, for want of room */
     uint64_t since;         /* ms: siblings are waited for, until they are heard, since */
     uint64_t said_at;       /* ms: its last message */
     struct positions heard; /* what is not later has no connection to wait for */
     struct handover_message batch;
     int fds[FDPASS_FDS_MAX];
+    struct client *clients[HANDOVER_BATCH_MAX]; /* holding: of the batch; NULL: one was not taken */
 };
 
 /* All zero before receiver_init(). */

@@ -6,9 +6,10 @@
  *
  * A batch comes to another end where
  * - the target ends, or breaks the order of messages: its clients thaw, and go with the next round;
- * - the target has no room (TAKEN with `full`): the same, and it is left out for a while;
+ * - the target has no room (TAKEN with FULL): the same, and it is left out for a while;
  * - this side breaks off: from then on TAKEN cannot be sent, and one that lies there counts.
- * So a connection never has two owners.
+ * So a connection never has two owners. sender_settle.c says how those that have keys come to an
+ * end.
  *
  * Pushes for a frozen client go by. They are in the journal, and are given to it by the shard that
  * has it afterwards: each batch carries how far every shard had been heard here at the freeze.
@@ -19,6 +20,7 @@
 
 #include "frontd/shard/handover/sender.h"
 
+#include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -55,64 +57,9 @@ static void on_target_closed(uv_handle_t *handle)
     target->used = false;
 }
 
-static bool any_sent(const struct sender *sender)
-{
-    for (size_t i = 0; i < ARRAY_LEN(sender->targets); i++) {
-        if (sender->targets[i].sent)
-            return true;
-    }
-    return false;
-}
-
 bool sender_has_clients(const struct sender *sender)
 {
-    return any_sent(sender) || !list_empty(&sender->ctx->idle) || !list_empty(&sender->kept);
-}
-
-void sender_take_back(struct sender *sender, struct client **clients, size_t n,
-    const struct positions *since, bool for_good)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (for_good)
-            client_keep(clients[i]);
-        else
-            client_thaw(clients[i]);
-        list_append(for_good ? &sender->kept : sender->all, &clients[i]->node);
-        clients[i]->arriving = true;
-    }
-    journal_replay(&sender->ctx->mesh->journal, since, push_replay, sender->ctx);
-    for (size_t i = 0; i < n; i++)
-        clients[i]->arriving = false;
-}
-
-void sender_settle_batch(struct target *target, const uint8_t *taken, bool for_good)
-{
-    struct sender *sender = target->sender;
-    struct client *back[HANDOVER_BATCH_MAX];
-    size_t nback = 0;
-    for (uint32_t i = 0; i < target->count; i++) {
-        struct client *client = target->clients[i];
-        if (taken[i / 8] >> (i % 8) & 1) {
-            sender->given++;
-            target->given++;
-            client_release(client);
-        } else {
-            back[nback++] = client;
-        }
-    }
-    target->sent = false;
-    target->count = 0;
-    target->bytes = 0;
-    /* A message that is on its way to members passes frozen ones by, and is in the journal. */
-    if (nback > 0)
-        fanout_finish(sender->ctx);
-    sender_take_back(sender, back, nback, &target->at, for_good);
-    if (for_good && nback > 0)
-        log_warning("%zu connections cannot go to the new shards, they are closed in the course "
-                    "of the drain time",
-            nback);
-    if (!any_sent(sender))
-        journal_record(&sender->ctx->mesh->journal, JOURNAL_SENDER, false);
+    return sender_any_sent(sender) || !list_empty(&sender->ctx->idle) || !list_empty(&sender->kept);
 }
 
 /* Whether a message is the answer to the batch that is on its way. */
@@ -122,59 +69,88 @@ static bool answers_batch(const struct target *target, const struct handover_mes
            message->count == target->count;
 }
 
-/* Ends the talk with a target. Its batch was taken where the answer lies there already. */
-static void hang_up(struct target *target)
+/* How the talk with a target ends. */
+enum ending {
+    ENDING_CLEAR, /* it has the batch where its answer lies there already */
+    ENDING_WRONG, /* it breaks the order of messages: what it thinks it has is not known */
+};
+
+/* Ends the talk with a target. */
+static void hang_up(struct target *target, enum ending ending)
 {
-    static const uint8_t none[(HANDOVER_BATCH_MAX + 7) / 8];
     struct handover_message message;
     int fds[FDPASS_FDS_MAX];
     size_t nfds;
     shutdown(target->fd, SHUT_RD); /* from here on an answer cannot be sent: it fails over there */
-    while (target->sent && handover_receive(target->fd, &message, fds, &nfds) == 0) {
+    while (target->sent && !target->answered &&
+           handover_receive(target->fd, &message, fds, &nfds) == 0) {
         if (answers_batch(target, &message))
-            sender_settle_batch(target, message.taken, false);
+            sender_note_answer(target, &message);
         else
             fdpass_close(fds, nfds);
     }
     target->open = false;
     target->ready = false;
     uv_close((uv_handle_t *)&target->poll, on_target_closed);
-    if (target->sent)
-        sender_settle_batch(target, none, false);
+    sender_settle_at_end(target, ending == ENDING_WRONG);
 }
 
-void sender_lose(struct target *target, const char *why)
+static void lose(struct target *target, const char *why, enum ending ending)
 {
     if (!target->open)
         return;
     log_warning("the hand-over to the shard on seat %u ends: %s", target->seat, why);
-    hang_up(target);
+    hang_up(target, ending);
+}
+
+void sender_lose(struct target *target, const char *why)
+{
+    lose(target, why, ENDING_CLEAR);
 }
 
 static void on_hello(struct target *target, const struct handover_message *message)
 {
     struct ctx *ctx = target->sender->ctx;
     target->greeted = true;
+    target->takes_keys = message->flags & HANDOVER_TWICE;
     target->greeted_at = ctx_now(ctx);
     target->at = message->heard;
     /* What shards have said that ended before the target was there is never heard by it. */
     mesh_mark(ctx->mesh);
 }
 
+static void on_target_event(uv_poll_t *poll, int status, int events);
+
+static void watch(struct target *target, int events)
+{
+    CHECK(uv_poll_start(&target->poll, events, on_target_event) == 0);
+}
+
+/* Settles the batch that was answered, or is called again when the socket has room. */
+static void settle(struct target *target)
+{
+    int r = sender_settle_answer(target);
+    if (r == -EAGAIN)
+        watch(target, UV_READABLE | UV_WRITABLE);
+    else if (r < 0)
+        sender_lose(target, log_error_text(r));
+}
+
 static void on_taken(struct target *target, const struct handover_message *message)
 {
     if (!answers_batch(target, message)) {
-        sender_lose(target, "it answers what was not asked");
+        lose(target, "it answers what was not asked", ENDING_WRONG);
         return;
     }
-    if (message->full) {
+    if (message->flags & HANDOVER_FULL) {
         log_warning("the shard on seat %u has no room for connections", target->seat);
         target->full_until = ctx_now(target->sender->ctx) + SENDER_FULL_MS;
     }
-    sender_settle_batch(target, message->taken, !message->full);
+    sender_note_answer(target, message);
+    settle(target);
 }
 
-static void on_target_readable(uv_poll_t *poll, int status, int events)
+static void on_target_event(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
@@ -182,18 +158,24 @@ static void on_target_readable(uv_poll_t *poll, int status, int events)
     struct handover_message message;
     int fds[FDPASS_FDS_MAX];
     size_t nfds;
+    if (target->answered) {
+        watch(target, UV_READABLE);
+        settle(target);
+    }
     while (target->open) {
         int r = handover_receive(target->fd, &message, fds, &nfds);
         if (r == -EAGAIN)
             return;
-        if (r < 0)
-            sender_lose(target, r == -EPIPE ? "it is gone" : log_error_text(r));
+        if (r == -EPIPE)
+            sender_lose(target, "it is gone");
+        else if (r < 0)
+            lose(target, log_error_text(r), ENDING_WRONG);
         else if (message.type == HANDOVER_HELLO)
             on_hello(target, &message);
         else if (message.type == HANDOVER_TAKEN)
             on_taken(target, &message);
         else
-            sender_lose(target, "unexpected message");
+            lose(target, "unexpected message", ENDING_WRONG);
     }
 }
 
@@ -208,8 +190,11 @@ int sender_add(struct sender *sender, unsigned seat, int fd)
     }
     int r = target == NULL ? -ENOSPC : 0;
     if (r == 0) {
-        *target = (struct target){
-            .sender = sender, .fd = fd, .seat = seat, .asked_at = ctx_now(sender->ctx)};
+        *target = (struct target){.sender = sender,
+            .fd = fd,
+            .seat = seat,
+            .states = -1,
+            .asked_at = ctx_now(sender->ctx)};
         r = loop_poll_init(&sender->ctx->loop, &target->poll, fd);
     }
     if (r < 0) {
@@ -219,7 +204,7 @@ int sender_add(struct sender *sender, unsigned seat, int fd)
     target->used = true;
     target->open = true;
     target->poll.data = target;
-    CHECK(uv_poll_start(&target->poll, UV_READABLE, on_target_readable) == 0);
+    watch(target, UV_READABLE);
     return 0;
 }
 
@@ -243,7 +228,8 @@ bool sender_overloaded(struct sender *sender)
             return false;
         behind |= target->sent && ctx_now(sender->ctx) - target->asked_at >= BEHIND_MS;
     }
-    return behind || (any_sent(sender) && journal_size(&sender->ctx->mesh->journal) > JOURNAL_MAX);
+    return behind ||
+           (sender_any_sent(sender) && journal_size(&sender->ctx->mesh->journal) > JOURNAL_MAX);
 }
 
 static void tell_how_far(struct sender *sender)
@@ -322,7 +308,7 @@ void sender_shut(struct sender *sender)
     wheel_disarm(&sender->timer);
     for (size_t i = 0; i < ARRAY_LEN(sender->targets); i++) {
         if (sender->targets[i].open)
-            hang_up(&sender->targets[i]);
+            hang_up(&sender->targets[i], ENDING_CLEAR);
     }
     while (!list_empty(&sender->ctx->idle) || !list_empty(&sender->kept)) {
         struct list *from = list_empty(&sender->kept) ? &sender->ctx->idle : &sender->kept;

@@ -23,7 +23,11 @@ struct target {
     bool open;
     bool greeted;             /* its HELLO has come */
     bool ready;               /* and this shard has heard every push that HELLO names */
+    bool takes_keys;          /* it knows YOURS: connections with keys may go to it */
     bool sent;                /* a batch is on its way */
+    bool has_keys;            /* a connection of the batch does: it is acknowledged twice */
+    bool answered;            /* TAKEN has come, and YOURS is still to be said */
+    bool for_good;            /* answered: no target will take those that were not taken */
     uint64_t greeted_at;      /* ms */
     struct share_pulse pulse; /* of its seat */
     uint64_t asked_at;   /* ms: its answer is due since: its socket came, or the last batch went */
@@ -33,6 +37,8 @@ struct target {
     uint32_t batch;      /* number of the last one */
     uint32_t count;      /* clients in it */
     size_t bytes;        /* of their states, about */
+    int states;          /* has_keys: the memfd with their states; -1: there is none */
+    uint8_t taken[HANDOVER_BITS]; /* answered: those that are the target's */
     struct positions at; /* greeted: what it has heard; sent: what was heard here at the freeze */
     struct client *clients[HANDOVER_BATCH_MAX];
 };

@@ -102,16 +102,36 @@ static uint64_t has_got(const struct target *target)
 }
 
 /* The target of the next client, one of so many bytes: the one that has got the fewest, of those
- * whose batch has room for it. NULL: none has. */
-static struct target *next_target(const struct round *round, size_t bytes)
+ * that may have it, and whose batch has room for it. NULL: none has. */
+static struct target *next_target(const struct round *round, size_t bytes, bool keys)
 {
     struct target *least = NULL;
     for (size_t i = 0; i < round->n; i++) {
         struct target *target = round->targets[i];
-        if (batch_has_room(target, bytes) && (least == NULL || has_got(target) < has_got(least)))
+        if (batch_has_room(target, bytes) && (!keys || target->takes_keys) &&
+            (least == NULL || has_got(target) < has_got(least)))
             least = target;
     }
     return least;
+}
+
+/* Whether a client with keys may go to any target of the round. */
+static bool takes_keys(const struct round *round)
+{
+    for (size_t i = 0; i < round->n; i++) {
+        if (round->targets[i]->takes_keys)
+            return true;
+    }
+    return false;
+}
+
+static void keep_key(struct sender *sender, struct client *client, const struct positions *now)
+{
+    static struct log_limit limit;
+    log_limited(&limit, ctx_now(sender->ctx), LOG_WARNING,
+        "the new shards are of a version of the program that takes no connections with TLS: these "
+        "are closed in the course of the drain time");
+    sender_keep(sender, client, now);
 }
 
 static int put_state(struct buf *states, const struct client *client)
@@ -169,14 +189,21 @@ static int send_batch(struct target *target)
     for (uint32_t i = 0; i < target->count; i++)
         fds[i + 1] = target->clients[i]->fd;
     struct handover_message message = {
-        .batch = ++target->batch, .count = target->count, .heard = target->at};
+        .batch = ++target->batch,
+        .count = target->count,
+        .flags = target->has_keys ? HANDOVER_TWICE : 0,
+        .heard = target->at,
+    };
     int r = handover_send(target->fd, HANDOVER_BATCH, &message, fds, target->count + 1);
-    close(fds[0]);
+    if (target->has_keys)
+        target->states = fds[0];
+    else
+        close(fds[0]);
     return r;
 }
 
 /* Deals the idle clients out. */
-static void deal_out(struct sender *sender, struct round *round)
+static void deal_out(struct sender *sender, struct round *round, const struct positions *now)
 {
     while (!list_empty(&sender->ctx->idle)) {
         struct client *client = list_first(&sender->ctx->idle, struct client, node);
@@ -186,7 +213,12 @@ static void deal_out(struct sender *sender, struct round *round)
             continue;
         }
         size_t bytes = client_state_size(client);
-        struct target *target = next_target(round, bytes);
+        bool keys = client_has_keys(client);
+        struct target *target = next_target(round, bytes, keys);
+        if (target == NULL && keys && !takes_keys(round)) {
+            keep_key(sender, client, now);
+            continue;
+        }
         if (target == NULL) {
             list_append(&sender->ctx->idle, &client->node);
             break;
@@ -194,13 +226,14 @@ static void deal_out(struct sender *sender, struct round *round)
         client_freeze(client);
         target->clients[target->count++] = client;
         target->bytes += bytes;
+        target->has_keys |= keys;
     }
 }
 
 /* A batch could not be sent, for that reason (-errno): its clients go with a later round. */
 static void recall_batch(struct target *target, int why)
 {
-    static const uint8_t none[(HANDOVER_BATCH_MAX + 7) / 8];
+    static const uint8_t none[HANDOVER_BITS];
     uint64_t now = ctx_now(target->sender->ctx);
     switch (-why) {
     case ETOOMANYREFS: target->sender->crowded_until = now + SENDER_TICK_MS; break;
@@ -223,7 +256,7 @@ static void begin_round(struct sender *sender)
     int r = 0;
     mesh_positions(sender->ctx->mesh, &now);
     round_init(&round, sender);
-    deal_out(sender, &round);
+    deal_out(sender, &round, &now);
     journal_record(&sender->ctx->mesh->journal, JOURNAL_SENDER, true);
     for (size_t i = 0; i < round.n; i++) {
         struct target *target = round.targets[i];
@@ -247,12 +280,10 @@ static void keep_idle(struct sender *sender)
     while (!list_empty(&sender->ctx->idle)) {
         struct client *client = list_first(&sender->ctx->idle, struct client, node);
         list_remove(&client->node);
-        if (client_can_move(client)) {
-            client_freeze(client);
-            sender_take_back(sender, &client, 1, &now, true);
-        } else {
+        if (client_can_move(client))
+            sender_keep(sender, client, &now);
+        else
             list_append(sender->all, &client->node);
-        }
     }
 }
 

@@ -5,6 +5,11 @@
  * (NULL): its bytes go as they are, which costs one branch. One that encrypts, say, implements
  * these functions; its struct begins with struct transport.
  *
+ * A transport counts as one that has keys, of which a number must never be used twice. A connection
+ * with one has one owner at any time (handover/message.h): from save() on nothing is read, written
+ * or shut until it is known that the other process does not take it; and nothing after restore()
+ * until it is known that the other one has wiped its keys.
+ *
  * None of the functions blocks. Descriptors are borrowed, and the same in all calls.
  */
 
@@ -54,7 +59,8 @@ struct transport_ops {
     void (*save)(const struct transport *transport, struct pack *pack);
     /* Makes one of what save() has packed. Returns 0 with *ret, -ENOTSUP, -EBADMSG or -ENOMEM. */
     int (*restore)(struct transport **ret, int fd, struct unpack *unpack);
-    /* Frees it. Nothing is sent: the connection may live on in another process. */
+    /* Wipes its keys and frees it. Nothing is sent: the connection may live on in another process.
+     */
     void (*free)(struct transport *transport);
 };
 

@@ -95,6 +95,20 @@ static void deliver(struct shared *shared, struct client *client)
     client_session(client)->deliver(client, shared);
 }
 
+/* Whether the journal is for the client. Not where it has been given it, and only waits until it
+ * may be written to. */
+static bool wants_replay(const struct client *client)
+{
+    return client->arriving && !client->caught_up;
+}
+
+/* Whether the shard that the client comes from may still keep it, and has to hear what is for it.
+ */
+static bool may_go_back(const struct client *client)
+{
+    return client->arriving && client->caught_up;
+}
+
 static void publish(struct ctx *ctx, const struct push_from *from, const struct frame *frame,
     const struct topic_name *topic)
 {
@@ -107,7 +121,7 @@ static void publish(struct ctx *ctx, const struct push_from *from, const struct 
     struct topic_members members = topics_members(ctx->topics, realm, name);
     /* From the last one on: a member that is turned away leaves, and the last takes its place. */
     for (uint32_t i = members.count; i > 0; i--) {
-        if (!from->replay || members.clients[i - 1]->arriving)
+        if (!from->replay || wants_replay(members.clients[i - 1]))
             deliver(&shared, members.clients[i - 1]);
     }
     shared_deinit(&shared);
@@ -191,9 +205,9 @@ void push_handle(struct ctx *ctx, const struct push_from *from, const struct fra
             refuse(ctx, from, frame, "the connection is of another realm");
         return;
     }
-    if (client != NULL && (!from->replay || client->arriving))
+    if (client != NULL && (!from->replay || wants_replay(client)))
         to_connection(client, frame, &topic);
-    else if (from->worker != NULL)
+    if ((client == NULL || may_go_back(client)) && from->worker != NULL)
         mesh_forward(ctx->mesh, from->realm, frame);
 }
 

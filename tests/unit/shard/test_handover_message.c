@@ -104,15 +104,28 @@ Test(handover, which_were_taken)
     struct handover_message got;
     int fds[FDPASS_FDS_MAX];
     size_t nfds;
-    struct handover_message message = {.batch = 3, .count = HANDOVER_BATCH_MAX, .full = 1};
+    struct handover_message message = {
+        .batch = 3, .count = HANDOVER_BATCH_MAX, .flags = HANDOVER_FULL};
     cr_assert_geq(8 * sizeof(message.taken), (size_t)HANDOVER_BATCH_MAX);
     message.taken[0] = 0x81;
     message.taken[sizeof(message.taken) - 1] = 0x08;
     cr_assert_eq(handover_send(ends[0], HANDOVER_TAKEN, &message, NULL, 0), 0);
     cr_assert_eq(handover_receive(ends[1], &got, fds, &nfds), 0);
     cr_assert_eq(nfds, 0);
-    cr_assert(got.full && got.batch == 3 && got.count == HANDOVER_BATCH_MAX);
+    cr_assert(got.flags == HANDOVER_FULL && got.batch == 3 && got.count == HANDOVER_BATCH_MAX);
     cr_assert_eq(memcmp(got.taken, message.taken, sizeof(got.taken)), 0);
+}
+
+/* One bit is enough, wherever it is. */
+Test(handover, whether_any_was_taken)
+{
+    uint8_t taken[HANDOVER_BITS] = {0};
+    cr_expect_not(handover_takes_any(taken));
+    for (size_t i = 0; i < HANDOVER_BATCH_MAX; i++) {
+        taken[i / 8] = (uint8_t)(1 << i % 8);
+        cr_expect(handover_takes_any(taken), "%zu", i);
+        taken[i / 8] = 0;
+    }
 }
 
 Test(handover, the_number_of_descriptors_is_checked)
@@ -125,6 +138,9 @@ Test(handover, the_number_of_descriptors_is_checked)
     } cases[] = {
         {HANDOVER_HELLO, 0, 0, 0},
         {HANDOVER_HELLO, 0, 1, -EPROTO},
+        {HANDOVER_YOURS, 3, 0, 0},
+        {HANDOVER_YOURS, 3, 3, -EPROTO},
+        {HANDOVER_YOURS, HANDOVER_BATCH_MAX + 1, 0, -EPROTO},
         {HANDOVER_HEARD, 0, 0, 0},
         {HANDOVER_HEARD, 0, 1, -EPROTO},
         {HANDOVER_TAKEN, 5, 0, 0},
@@ -176,7 +192,7 @@ Test(handover, other_versions_types_and_programs_are_refused)
     wrong = right;
     for (uint32_t type = 0; type <= UINT16_MAX; type += type < 8 ? 1 : 4093) {
         wrong.type = (uint16_t)type;
-        bool known = type == HANDOVER_HELLO || type == HANDOVER_HEARD || type == HANDOVER_TAKEN;
+        bool known = type == HANDOVER_HELLO || (type >= HANDOVER_HEARD && type <= HANDOVER_YOURS);
         cr_expect_eq(receive(&wrong, sizeof(wrong), 0, &got), known ? 0 : -EPROTO, "%u", type);
     }
 }

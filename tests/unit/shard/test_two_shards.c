@@ -2,7 +2,8 @@
  * An old and a new shard in one process, with the sockets that the supervisor makes for them. The
  * old one hands connections of each kind over, while a worker of each shard pushes to them. The
  * hand-over is cut at every message, in each way in which it can end there, and goes on with
- * another socket afterwards; and every allocation fails once.
+ * another socket afterwards; and every allocation fails once. All of that without keys and with
+ * them: then most connections have a transport that ends the test where two shards use one key.
  */
 
 #include <criterion/criterion.h>
@@ -15,6 +16,7 @@
 #include "frontd/shard/push/push.h"
 #include "tests/unit/support/descriptors.h"
 #include "tests/unit/support/move_conf.h"
+#include "tests/unit/support/sealed.h"
 #include "tests/unit/support/shard_pair.h"
 
 enum {
@@ -28,6 +30,8 @@ enum {
     PUSHES_MAX = 400, /* to one connection, of one worker */
     CROWD = 10,       /* more members of the topic: past 16 a message goes out over several turns */
     BULK = 3000,      /* bytes of a push that is large */
+    PLAIN_OF = 4,     /* with keys: of so many connections one has none */
+    CUT_OFF = 3,      /* bytes of a record that come when the hand-over is over */
 };
 
 /* The connections */
@@ -84,6 +88,9 @@ struct conn {
     const struct kind *kind;
     uint64_t id; /* 0: it is not there yet */
     int peer;
+    bool is_sealed;
+    struct sealed_peer sealed;
+    char cut_off[CUT_OFF]; /* of the record with what is said after the hand-over */
     size_t n;
     size_t nexpected[SIDES];
     unsigned expected[SIDES][PUSHES_MAX]; /* numbers of the pushes of a side's worker */
@@ -105,16 +112,52 @@ static bool takes_pushes(const struct conn *conn)
     return conn->id != 0 && conn->kind->framing != HTTP;
 }
 
-static void say(const struct conn *conn, struct span bytes)
+static void put(const struct conn *conn, const char *p, size_t n)
 {
-    if (bytes.n > 0)
-        cr_assert_eq(send(conn->peer, bytes.p, bytes.n, MSG_NOSIGNAL), (ssize_t)bytes.n, "%s: %s",
-            conn->kind->name, strerror(errno));
+    if (n > 0)
+        cr_assert_eq(send(conn->peer, p, n, MSG_NOSIGNAL), (ssize_t)n, "%s: %s", conn->kind->name,
+            strerror(errno));
+}
+
+static void say_before(struct conn *conn)
+{
+    char record[SEALED_HEAD + SEALED_MAX];
+    struct span before = conn->kind->before;
+    struct span after = conn->kind->after;
+    if (!conn->is_sealed) {
+        put(conn, before.p, before.n);
+        return;
+    }
+    for (size_t at = 0; at < before.n; at += SEALED_MAX) {
+        struct span part = {before.p + at, MIN(before.n - at, (size_t)SEALED_MAX)};
+        put(conn, record, sealed_wrap(&conn->sealed, part, record));
+    }
+    if (after.n == 0)
+        return;
+    size_t n = sealed_wrap(&conn->sealed, after, record);
+    put(conn, record, n - CUT_OFF);
+    memcpy(conn->cut_off, record + n - CUT_OFF, CUT_OFF);
+}
+
+static void say_after(const struct conn *conn)
+{
+    if (conn->is_sealed && conn->kind->after.n > 0)
+        put(conn, conn->cut_off, CUT_OFF);
+    else
+        put(conn, conn->kind->after.p, conn->kind->after.n);
 }
 
 static void listen_to(struct conn *conn)
 {
-    shardlet_read(conn->peer, conn->out, sizeof(conn->out), &conn->n);
+    char bytes[4096];
+    ssize_t n;
+    while (conn->is_sealed && (n = recv(conn->peer, bytes, sizeof(bytes), 0)) > 0) {
+        cr_assert_leq(conn->n + sizeof(bytes) + sizeof(conn->sealed.kept), sizeof(conn->out));
+        conn->n += sealed_unwrap(&conn->sealed, bytes, (size_t)n, conn->out + conn->n);
+        shardlet_dash_dates(conn->out, conn->n);
+    }
+    if (!conn->is_sealed)
+        shardlet_read(conn->peer, conn->out, sizeof(conn->out), &conn->n);
     cr_assert_lt(conn->n, sizeof(conn->out));
 }
 
@@ -202,9 +245,11 @@ static void open_conn(struct conn *conn)
         &sides[OLD].shardlet, conn->kind->listener, &conn->peer);
     int small = 1;
     conn->id = client->conn.id;
+    if (conn->is_sealed)
+        cr_assert_not_null(client->transport = sealed_new(&conn->sealed));
     if (conn->kind->bulk || conn->kind->shuts)
         cr_assert_eq(setsockopt(client->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
-    say(conn, conn->kind->before);
+    say_before(conn);
     if (conn->kind->shuts)
         cr_assert_eq(shutdown(conn->peer, SHUT_WR), 0);
 }
@@ -212,6 +257,7 @@ static void open_conn(struct conn *conn)
 /* What a run is for. */
 struct run {
     bool stays; /* there is no hand-over */
+    bool keys;  /* most connections have some */
     enum cut cut;
     unsigned at;
     long fails; /* the allocation that fails; negative: none */
@@ -222,6 +268,7 @@ static void open_conns(const struct run *run)
     for (size_t i = 0; i < CONNS; i++) {
         struct conn *conn = &conns[i];
         conn->kind = i < KINDS ? &kinds[i] : &member;
+        conn->is_sealed = run->keys && i % PLAIN_OF != 0;
         conn->id = 0;
         conn->n = conn->nexpected[OLD] = conn->nexpected[NEW] = 0;
         if (!conn->kind->is_late || run->fails >= 0)
@@ -352,6 +399,7 @@ struct result {
     bool cut;          /* it came to that message */
     bool failed;       /* or that allocation */
     unsigned messages; /* in all */
+    unsigned records;  /* that were sealed */
     size_t closed;     /* connections, when the hand-over was over or cut */
     size_t missed;     /* pushes, by the one connection that has missed the most */
 };
@@ -371,6 +419,7 @@ static bool has_failed(long n)
 
 static void hand_over(const struct run *run)
 {
+    pair_ends_when_cut(run->keys);
     pair_cut_at(run->cut, run->at);
     mem_fail_after(run->fails);
     for (int i = 0; i < (run->fails < 0 ? TURNS : TURNS_FEW); i++) {
@@ -434,7 +483,10 @@ static struct result run(const struct run *run)
 {
     struct result result = {0};
     struct result ignored = {0};
+    sealed_forget();
     pair_open(MOVE_CONF);
+    for (unsigned i = 0; i < SIDES; i++)
+        sides[i].shardlet.ctx.transport = &sealed_ops;
     memset(pushed, 0, sizeof(pushed));
     crowded = run->fails < 0;
     open_conns(run);
@@ -452,7 +504,7 @@ static struct result run(const struct run *run)
         hand_the_rest_over();
     for (size_t i = 0; i < CONNS; i++) {
         if (!is_closed(&conns[i]) && !conns[i].kind->shuts)
-            say(&conns[i], conns[i].kind->after);
+            say_after(&conns[i]);
     }
     settle();
     check_sides(true, &ignored);
@@ -469,7 +521,9 @@ static struct result run(const struct run *run)
         close(conns[i].peer);
     }
     pair_settle();
+    result.records = sealed_written();
     pair_close();
+    cr_assert_eq(sealed_count(), 0u, "transports");
     return result;
 }
 
@@ -502,28 +556,50 @@ static void tear_down(void)
 
 TestSuite(two_shards, .init = set_up, .fini = tear_down, .timeout = 60);
 
-Test(two_shards, all_connections_go)
+static void all_go(bool keys, unsigned messages)
 {
-    const struct run whole = {.fails = -1};
+    const struct run whole = {.keys = keys, .fails = -1};
     struct result result = run_without_loss(&whole);
     cr_expect(result.closed == 0 && result.missed == 0);
-    cr_expect_geq(result.messages, 6, "%u", result.messages); /* two batches among them */
+    cr_expect_geq(result.messages, messages, "%u", result.messages);
+    cr_expect(keys ? result.records > CONNS : result.records == 0, "%u records", result.records);
+}
+
+/* Two batches among the messages. */
+Test(two_shards, all_connections_go)
+{
+    all_go(false, 6);
+}
+
+Test(two_shards, all_connections_go_with_keys)
+{
+    all_go(true, 8);
 }
 
 /* Of each message in each way, until there is none of that number. */
-Test(two_shards, cut_at_every_message)
+static void cut_everywhere(bool keys, unsigned messages)
 {
     for (enum cut cut = CUT_NOT_SENT; cut < CUTS; cut++) {
         struct result result = {.cut = true};
         unsigned at = 0;
         while (result.cut) {
-            const struct run plan = {.cut = cut, .at = ++at, .fails = -1};
+            const struct run plan = {.keys = keys, .cut = cut, .at = ++at, .fails = -1};
             result = run_without_loss(&plan);
             cr_expect(result.closed == 0 && result.missed == 0, "%u at %u: %zu closed, %zu missed",
                 cut, at, result.closed, result.missed);
         }
-        cr_expect_gt(at, 6);
+        cr_expect_gt(at, messages);
     }
+}
+
+Test(two_shards, cut_at_every_message)
+{
+    cut_everywhere(false, 6);
+}
+
+Test(two_shards, cut_at_every_message_with_keys)
+{
+    cut_everywhere(true, 8);
 }
 
 /*
@@ -531,15 +607,25 @@ Test(two_shards, cut_at_every_message)
  * written is closed; or one push is missed, which could not be encoded, kept for connections on
  * their way, or passed on.
  */
-Test(two_shards, every_allocation_fails)
+static void fail_everywhere(bool keys)
 {
     struct result result = {.failed = true};
     long n = -1;
     while (result.failed) {
-        const struct run plan = {.fails = ++n};
+        const struct run plan = {.keys = keys, .fails = ++n};
         result = run_without_loss(&plan);
         cr_expect(result.closed + result.missed <= 1, "%ld: %zu closed, %zu missed", n,
             result.closed, result.missed);
     }
     cr_expect_gt(n, 100);
+}
+
+Test(two_shards, every_allocation_fails)
+{
+    fail_everywhere(false);
+}
+
+Test(two_shards, every_allocation_fails_with_keys)
+{
+    fail_everywhere(true);
 }

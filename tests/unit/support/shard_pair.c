@@ -44,6 +44,7 @@ static struct {
     unsigned messages; /* that were sent so far; read: with CUT_RECEIVER_READ */
     int fds[SIDES];    /* the sides' ends of the socket */
     bool ends[SIDES];  /* that side is to end it, once its turn is over */
+    bool by_end;       /* pair_ends_when_cut() */
     bool done;
 } wire;
 
@@ -59,18 +60,36 @@ static unsigned side_of(int fd)
     return fd == wire.fds[OLD] ? OLD : NEW;
 }
 
+static void end_handover(unsigned side)
+{
+    wire.ends[side] = false;
+    if (side == OLD)
+        sender_shut(sides[OLD].shardlet.ctx.sender);
+    else
+        receiver_shut(sides[NEW].shardlet.ctx.receiver);
+}
+
+static void break_wire(int fd)
+{
+    wire.done = true;
+    if (wire.by_end)
+        end_handover(1 - side_of(fd));
+    else
+        cr_assert_eq(shutdown(fd, SHUT_RDWR), 0);
+}
+
 /* In place of the C library's, as recvmsg(). */
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
     bool now = is_wire(fd) && wire.cut != CUT_RECEIVER_READ && ++wire.messages == wire.at;
     if (now && wire.cut == CUT_NOT_SENT)
-        cr_assert_eq(shutdown(fd, SHUT_RDWR), 0);
+        break_wire(fd);
     ssize_t n = syscall(SYS_sendmsg, fd, message, flags);
     if (!now)
         return n;
     wire.done = true;
     switch (wire.cut) {
-    case CUT_SENT: cr_assert_eq(shutdown(fd, SHUT_RDWR), 0); break;
+    case CUT_SENT: break_wire(fd); break;
     case CUT_RECEIVER_UNREAD: wire.ends[1 - side_of(fd)] = true; break;
     case CUT_SENDER: wire.ends[side_of(fd)] = true; break;
     default: break;
@@ -98,6 +117,11 @@ void pair_cut_at(enum cut cut, unsigned message)
     wire.at = message;
     wire.messages = 0;
     wire.done = false;
+}
+
+void pair_ends_when_cut(bool on)
+{
+    wire.by_end = on;
 }
 
 bool pair_was_cut(void)
@@ -157,15 +181,6 @@ void pair_open(const char *conf)
     receiver_init(new->shardlet.ctx.receiver, &new->acceptor);
     memset(&wire, 0, sizeof(wire));
     connect_mesh();
-}
-
-static void end_handover(unsigned side)
-{
-    wire.ends[side] = false;
-    if (side == OLD)
-        sender_shut(sides[OLD].shardlet.ctx.sender);
-    else
-        receiver_shut(sides[NEW].shardlet.ctx.receiver);
 }
 
 static void turn(struct side *side)

@@ -57,6 +57,13 @@ void pair_cut_at(enum cut cut, unsigned message);
 /* Whether it has been. */
 bool pair_was_cut(void);
 
+/*
+ * Whether CUT_NOT_SENT and CUT_SENT have the message's receiver end the hand-over at once, so that
+ * its end of the socket is closed. Else the socket itself is shut, which in truth no third party
+ * can do: with keys its end would say what is not so.
+ */
+void pair_ends_when_cut(bool on);
+
 /* How many messages were sent (with CUT_RECEIVER_READ: read) since pair_cut_at(). */
 unsigned pair_messages(void);
 
