@@ -1,0 +1,553 @@
+#include "frontd/codec/h2_conn.h"
+
+#include <errno.h>
+#include <string.h>
+
+static const char ping_payload[H2_PING_SIZE] = "leaving";
+
+/* What is being looked at. */
+struct feed {
+    struct h2_conn *conn;
+    const struct h2_config *config;
+    uint64_t now;
+    char *p; /* of the frame */
+    size_t n;
+    size_t used;
+    struct h2_frame frame;
+    struct h2_event *event;
+};
+
+/* ---- Limits --------------------------------------------------------------------------------- */
+
+/* Counts one more in what is forgotten at a rate. Returns how many are counted now. */
+static uint64_t count(uint64_t *until, uint64_t now)
+{
+    *until = MAX(*until, now) + H2_COST_MS;
+    return (*until - now + H2_COST_MS - 1) / H2_COST_MS;
+}
+
+static enum h2_fault count_glitch(struct h2_conn *conn, uint64_t now)
+{
+    uint64_t glitches = count(&conn->glitches_until, now);
+    if (glitches >= H2_GLITCHES_LEAVE && !conn->going)
+        conn->leave = true;
+    return glitches > H2_GLITCHES_MAX ? H2_FAULT_GLITCHES : H2_OK;
+}
+
+/* A frame that a client sends now and then, and that has little use. */
+static enum h2_fault count_spare(struct h2_conn *conn, uint64_t now)
+{
+    if (conn->spare == 0)
+        return count_glitch(conn, now);
+    conn->spare--;
+    return H2_OK;
+}
+
+static void earn_spare(struct h2_conn *conn)
+{
+    conn->spare = (uint16_t)MIN(conn->spare + H2_SPARE_EACH, (int)H2_SPARE_MAX);
+}
+
+/* The one place where resets are counted, whichever side they are of. */
+static enum h2_fault count_reset(struct h2_conn *conn, uint64_t now)
+{
+    return count(&conn->resets_until, now) > H2_RESETS_MAX ? H2_FAULT_RESETS : H2_OK;
+}
+
+static enum h2_fault count_queued(struct h2_conn *conn)
+{
+    if (conn->queued == H2_QUEUED_MAX)
+        return H2_FAULT_QUEUED;
+    conn->queued++;
+    return H2_OK;
+}
+
+/* ---- Streams -------------------------------------------------------------------------------- */
+
+struct h2_stream *h2_conn_find(const struct h2_conn *conn, uint32_t id)
+{
+    for (struct list *node = conn->streams.prev; node != &conn->streams; node = node->prev) {
+        struct h2_stream *stream = container_of(node, struct h2_stream, node);
+        if (stream->id == id)
+            return stream;
+    }
+    return NULL;
+}
+
+/* Whether no frame of that stream may have come yet: section 5.1.1. */
+static bool is_idle(const struct h2_conn *conn, uint32_t id)
+{
+    return id % 2 == 0 || id > conn->last_stream;
+}
+
+static void add_stream(struct h2_conn *conn, struct h2_stream *stream)
+{
+    list_append(&conn->streams, &stream->node);
+    conn->open++;
+}
+
+enum h2_fault h2_conn_open(
+    struct h2_conn *conn, struct h2_stream *stream, uint32_t id, uint64_t length, bool end_stream)
+{
+    CHECK(id == conn->last_stream);
+    if (end_stream && length != UINT64_MAX && length > 0)
+        return H2_FAULT_BODY_LENGTH;
+    stream->id = id;
+    stream->left = length;
+    stream->remote_closed = end_stream;
+    stream->send_window = (int32_t)conn->peer_window;
+    stream->recv_window = conn->acknowledged ? H2_STREAM_WINDOW : H2_WINDOW_DEFAULT;
+    add_stream(conn, stream);
+    earn_spare(conn);
+    return H2_OK;
+}
+
+void h2_conn_close(struct h2_conn *conn, struct h2_stream *stream)
+{
+    CHECK(conn->open > 0);
+    list_remove(&stream->node);
+    conn->open--;
+}
+
+size_t h2_conn_reset(struct h2_conn *conn, struct h2_stream *stream, uint32_t id, enum h2_code code,
+    uint64_t now, uint8_t out[static H2_HEAD_SIZE + 4], enum h2_fault *ret_fault)
+{
+    if (stream != NULL)
+        h2_conn_close(conn, stream);
+    *ret_fault = code == H2_NO_ERROR ? H2_OK : count_reset(conn, now);
+    if (*ret_fault == H2_OK)
+        *ret_fault = count_queued(conn);
+    return *ret_fault == H2_OK ? h2_write_reset(out, id, code) : 0;
+}
+
+/* ---- Header blocks: sections 4.3, 6.2, 6.10 ------------------------------------------------- */
+
+/*
+ * Finds the CONTINUATION frames of the block that the frame begins, and puts their fragments
+ * behind its own. Returns H2_OK with the block in frame->payload; H2_MORE, and nothing is moved.
+ */
+static enum h2_fault gather_block(struct feed *feed)
+{
+    struct h2_frame parts[H2_CONTINUATIONS_MAX];
+    struct span *block = &feed->frame.payload;
+    size_t at = feed->used, count = 0, total = block->n, used;
+    bool whole = feed->frame.flags & H2_FLAG_END_HEADERS;
+    if (total > feed->config->header)
+        return H2_FAULT_BLOCK;
+    while (!whole) {
+        const char *p = feed->p + at;
+        if (feed->n - at < H2_HEAD_SIZE)
+            return H2_MORE;
+        if (p[3] != H2_CONTINUATION)
+            return H2_FAULT_CONTINUATION_MISSING;
+        if (count == H2_CONTINUATIONS_MAX)
+            return H2_FAULT_CONTINUATIONS;
+        enum h2_fault fault = h2_frame_parse(p, feed->n - at, &parts[count], &used);
+        if (fault != H2_OK)
+            return fault;
+        if (parts[count].stream != feed->frame.stream)
+            return H2_FAULT_CONTINUATION_MISSING;
+        total += parts[count].payload.n;
+        if (total > feed->config->header)
+            return H2_FAULT_BLOCK;
+        whole = parts[count++].flags & H2_FLAG_END_HEADERS;
+        at += used;
+    }
+    char *end = feed->p + (block->p - feed->p) + block->n;
+    for (size_t i = 0; i < count; i++) {
+        memmove(end, parts[i].payload.p, parts[i].payload.n);
+        end += parts[i].payload.n;
+    }
+    block->n = total;
+    feed->used = at;
+    return H2_OK;
+}
+
+/* What a block is for, by its stream's state. */
+static enum h2_use use_of_block(struct feed *feed, enum h2_fault *ret_fault)
+{
+    struct h2_conn *conn = feed->conn;
+    struct h2_event *event = feed->event;
+    *ret_fault = H2_OK;
+    if (event->id > conn->last_stream) {
+        conn->last_stream = event->id;
+        if (event->id > conn->goaway_last)
+            return H2_USE_NONE;
+        if (conn->open < feed->config->streams)
+            return H2_USE_REQUEST;
+        event->fault = H2_FAULT_REFUSED;
+        return H2_USE_FAULT;
+    }
+    if (event->stream == NULL) { /* trailers that a reset has crossed */
+        *ret_fault = count_glitch(conn, feed->now);
+        return H2_USE_NONE;
+    }
+    if (!event->stream->remote_closed && event->end_stream) {
+        bool short_body = event->stream->left != UINT64_MAX && event->stream->left > 0;
+        event->stream->remote_closed = true;
+        event->fault = short_body ? H2_FAULT_BODY_LENGTH : H2_OK;
+        return short_body ? H2_USE_FAULT : H2_USE_TRAILERS;
+    }
+    event->fault = event->stream->remote_closed ? H2_FAULT_HALF_CLOSED : H2_FAULT_TRAILERS_OPEN;
+    return H2_USE_FAULT;
+}
+
+static enum h2_fault feed_headers(struct feed *feed)
+{
+    struct h2_event *event = feed->event;
+    enum h2_fault fault;
+    if (event->id % 2 == 0)
+        return H2_FAULT_STREAM_ID;
+    fault = gather_block(feed);
+    if (fault != H2_OK)
+        return fault;
+    event->kind = H2_EVENT_HEADERS;
+    event->bytes = feed->frame.payload;
+    event->end_stream = feed->frame.flags & H2_FLAG_END_STREAM;
+    event->use = use_of_block(feed, &fault);
+    return fault;
+}
+
+/* ---- Flow control: sections 5.2, 6.9 -------------------------------------------------------- */
+
+/* Returns false where the window would be over its maximum. */
+static bool widen(int32_t *window, int64_t by)
+{
+    int64_t sum = *window + by;
+    if (sum > H2_WINDOW_MAX)
+        return false;
+    *window = (int32_t)sum;
+    return true;
+}
+
+static enum h2_fault fail_stream(struct feed *feed, enum h2_fault fault)
+{
+    feed->event->kind = H2_EVENT_STREAM_FAULT;
+    feed->event->fault = fault;
+    return H2_OK;
+}
+
+/* Takes the bytes off the connection's window, and opens it again when half of it is used. */
+static enum h2_fault use_window(struct feed *feed)
+{
+    struct h2_conn *conn = feed->conn;
+    int32_t n = (int32_t)feed->frame.length;
+    if (n > conn->recv_window)
+        return H2_FAULT_WINDOW;
+    conn->recv_window -= n;
+    if (conn->recv_window <= H2_CONN_WINDOW / 2) {
+        uint32_t more = (uint32_t)(H2_CONN_WINDOW - conn->recv_window);
+        feed->event->answer_n = (uint8_t)h2_write_window(feed->event->answer, 0, more);
+        conn->recv_window = H2_CONN_WINDOW;
+    }
+    return H2_OK;
+}
+
+/* What is wrong with DATA for a stream that is open. */
+static enum h2_fault take_data(struct feed *feed, struct h2_stream *stream)
+{
+    size_t n = feed->frame.payload.n;
+    if (stream->remote_closed)
+        return H2_FAULT_HALF_CLOSED;
+    if ((int32_t)feed->frame.length > stream->recv_window)
+        return H2_FAULT_STREAM_WINDOW;
+    stream->recv_window -= (int32_t)feed->frame.length;
+    if (stream->left == UINT64_MAX)
+        return H2_OK;
+    if (n > stream->left)
+        return H2_FAULT_BODY_LENGTH;
+    stream->left -= n;
+    return feed->event->end_stream && stream->left > 0 ? H2_FAULT_BODY_LENGTH : H2_OK;
+}
+
+static enum h2_fault feed_data(struct feed *feed)
+{
+    struct h2_conn *conn = feed->conn;
+    struct h2_event *event = feed->event;
+    event->end_stream = feed->frame.flags & H2_FLAG_END_STREAM;
+    if (is_idle(conn, event->id))
+        return H2_FAULT_IDLE;
+    enum h2_fault fault = use_window(feed);
+    if (fault != H2_OK)
+        return fault;
+    bool empty = feed->frame.payload.n == 0 && !event->end_stream;
+    conn->empty = empty ? (uint8_t)(conn->empty + 1) : 0;
+    if (conn->empty > H2_EMPTY_MAX)
+        return H2_FAULT_EMPTY;
+    if (event->stream == NULL) /* a reset has crossed it */
+        return count_glitch(conn, feed->now);
+    fault = take_data(feed, event->stream);
+    if (fault != H2_OK)
+        return fail_stream(feed, fault);
+    event->stream->remote_closed = event->end_stream;
+    event->kind = H2_EVENT_DATA;
+    event->bytes = feed->frame.payload;
+    return H2_OK;
+}
+
+static enum h2_fault feed_window(struct feed *feed)
+{
+    struct h2_conn *conn = feed->conn;
+    struct h2_stream *stream = feed->event->stream;
+    uint32_t increment = feed->frame.value;
+    enum h2_fault fault = count_spare(conn, feed->now);
+    if (fault != H2_OK)
+        return fault;
+    feed->event->kind = H2_EVENT_WINDOW;
+    if (feed->event->id == 0) {
+        if (increment == 0)
+            return H2_FAULT_INCREMENT_ZERO;
+        return widen(&conn->send_window, increment) ? H2_OK : H2_FAULT_OVERFLOW;
+    }
+    if (is_idle(conn, feed->event->id))
+        return H2_FAULT_IDLE;
+    if (stream == NULL)
+        feed->event->kind = H2_EVENT_NONE;
+    else if (increment == 0)
+        return fail_stream(feed, H2_FAULT_STREAM_INCREMENT_ZERO);
+    else if (!widen(&stream->send_window, increment))
+        return fail_stream(feed, H2_FAULT_STREAM_OVERFLOW);
+    return H2_OK;
+}
+
+uint32_t h2_conn_sendable(const struct h2_conn *conn, const struct h2_stream *stream)
+{
+    int32_t window = MIN(conn->send_window, stream->send_window);
+    return window <= 0 ? 0 : MIN((uint32_t)window, MIN(conn->peer_frame, (uint32_t)H2_FRAME_MAX));
+}
+
+void h2_conn_sent(struct h2_conn *conn, struct h2_stream *stream, uint32_t n)
+{
+    CHECK((int64_t)n <= MAX(MIN(conn->send_window, stream->send_window), 0));
+    conn->send_window -= (int32_t)n;
+    stream->send_window -= (int32_t)n;
+    earn_spare(conn);
+}
+
+size_t h2_conn_grant(
+    struct h2_stream *stream, uint32_t window, uint8_t out[static H2_HEAD_SIZE + 4])
+{
+    int64_t more = (int64_t)MIN(window, (uint32_t)H2_WINDOW_MAX) - stream->recv_window;
+    if (stream->remote_closed || more <= 0)
+        return 0;
+    more = MIN(more, (int64_t)H2_WINDOW_MAX);
+    stream->recv_window += (int32_t)more;
+    return h2_write_window(out, stream->id, (uint32_t)more);
+}
+
+/* ---- SETTINGS and the other frames ---------------------------------------------------------- */
+
+/* Section 6.9.2: the windows of all streams change by as much. */
+static enum h2_fault set_peer_window(struct h2_conn *conn, uint32_t window)
+{
+    int64_t by = (int64_t)window - conn->peer_window;
+    conn->peer_window = window;
+    list_for_each (node, &conn->streams) {
+        if (!widen(&container_of(node, struct h2_stream, node)->send_window, by))
+            return H2_FAULT_OVERFLOW;
+    }
+    return H2_OK;
+}
+
+/* Sections 6.5.2. Of several values of a window the last counts: each would change all streams. */
+static enum h2_fault read_settings(struct h2_conn *conn, struct span payload)
+{
+    uint32_t window = conn->peer_window;
+    for (size_t i = 0; i < payload.n / H2_SETTING_SIZE; i++) {
+        uint16_t setting;
+        uint32_t value;
+        h2_setting_read(payload, i, &setting, &value);
+        switch (setting) {
+        case H2_SETTING_ENABLE_PUSH:
+            if (value > 1)
+                return H2_FAULT_ENABLE_PUSH;
+            break;
+        case H2_SETTING_INITIAL_WINDOW_SIZE:
+            if (value > H2_WINDOW_MAX)
+                return H2_FAULT_INITIAL_WINDOW;
+            window = value;
+            break;
+        case H2_SETTING_MAX_FRAME_SIZE:
+            if (value < H2_FRAME_MAX || value > H2_FRAME_LIMIT)
+                return H2_FAULT_MAX_FRAME;
+            conn->peer_frame = value;
+            break;
+        default: break; /* the encoder has no table; other limits are of what is never sent */
+        }
+    }
+    return window == conn->peer_window ? H2_OK : set_peer_window(conn, window);
+}
+
+/* Our settings count for the client from now on. */
+static enum h2_fault feed_settings_ack(struct feed *feed)
+{
+    struct h2_conn *conn = feed->conn;
+    if (conn->acknowledged)
+        return count_glitch(conn, feed->now);
+    conn->acknowledged = true;
+    list_for_each (node, &conn->streams)
+        container_of(node, struct h2_stream, node)->recv_window += H2_STREAM_WINDOW -
+                                                                   H2_WINDOW_DEFAULT;
+    return H2_OK;
+}
+
+static enum h2_fault feed_settings(struct feed *feed)
+{
+    struct h2_conn *conn = feed->conn;
+    struct h2_event *event = feed->event;
+    if (feed->frame.flags & H2_FLAG_ACK)
+        return feed_settings_ack(feed);
+    enum h2_fault fault = conn->settings ? count_glitch(conn, feed->now) : H2_OK;
+    conn->settings = true;
+    if (fault == H2_OK)
+        fault = count_queued(conn);
+    if (fault == H2_OK)
+        fault = read_settings(conn, feed->frame.payload);
+    if (fault != H2_OK)
+        return fault;
+    event->kind = H2_EVENT_WINDOW;
+    event->answer_n = (uint8_t)h2_write_settings_ack(event->answer);
+    return H2_OK;
+}
+
+static enum h2_fault feed_ping(struct feed *feed)
+{
+    struct h2_conn *conn = feed->conn;
+    struct h2_event *event = feed->event;
+    const char *payload = feed->frame.payload.p;
+    if (feed->frame.flags & H2_FLAG_ACK && conn->pinged &&
+        memcmp(payload, ping_payload, H2_PING_SIZE) == 0) {
+        conn->pinged = false;
+        event->kind = H2_EVENT_PONG;
+        return H2_OK;
+    }
+    enum h2_fault fault = count_glitch(conn, feed->now);
+    if (fault != H2_OK || feed->frame.flags & H2_FLAG_ACK)
+        return fault;
+    event->answer_n = (uint8_t)h2_write_ping(event->answer, payload, true);
+    return count_queued(conn);
+}
+
+static enum h2_fault feed_reset(struct feed *feed)
+{
+    struct h2_conn *conn = feed->conn;
+    struct h2_event *event = feed->event;
+    if (is_idle(conn, event->id))
+        return H2_FAULT_IDLE;
+    if (event->stream == NULL)
+        return count_glitch(conn, feed->now);
+    enum h2_fault fault = count_reset(conn, feed->now);
+    if (fault != H2_OK)
+        return fault;
+    h2_conn_close(conn, event->stream);
+    event->kind = H2_EVENT_RESET;
+    return H2_OK;
+}
+
+static enum h2_fault feed_frame(struct feed *feed)
+{
+    struct h2_conn *conn = feed->conn;
+    struct h2_frame *frame = &feed->frame;
+    enum h2_fault fault = h2_frame_parse(feed->p, feed->n, frame, &feed->used);
+    if (fault == H2_MORE || (fault != H2_OK && h2_fault(fault)->connection))
+        return fault;
+    if (!conn->settings && (frame->type != H2_SETTINGS || frame->flags & H2_FLAG_ACK))
+        return H2_FAULT_FIRST_FRAME;
+    feed->event->id = frame->stream;
+    feed->event->stream = frame->stream == 0 ? NULL : h2_conn_find(conn, frame->stream);
+    if (fault != H2_OK && is_idle(conn, frame->stream))
+        return H2_FAULT_SIZE; /* an idle stream cannot be reset: section 6.4 */
+    if (fault != H2_OK) {
+        enum h2_fault of_conn = count_glitch(conn, feed->now);
+        return of_conn != H2_OK ? of_conn : fail_stream(feed, fault);
+    }
+    switch (frame->type) {
+    case H2_DATA: return feed_data(feed);
+    case H2_HEADERS: return feed_headers(feed);
+    case H2_RST_STREAM: return feed_reset(feed);
+    case H2_SETTINGS: return feed_settings(feed);
+    case H2_PING: return feed_ping(feed);
+    case H2_WINDOW_UPDATE: return feed_window(feed);
+    case H2_CONTINUATION: return H2_FAULT_CONTINUATION_ALONE;
+    case H2_GOAWAY: return H2_OK;                 /* what is open is answered; the client closes */
+    default: return count_spare(conn, feed->now); /* PRIORITY, and types that are not known */
+    }
+}
+
+static enum h2_fault feed_preface(struct feed *feed)
+{
+    size_t n = MIN(feed->n, (size_t)H2_PREFACE_SIZE);
+    if (h2_preface_match(feed->p, n) < n)
+        return H2_FAULT_PREFACE;
+    if (n < H2_PREFACE_SIZE)
+        return H2_MORE;
+    feed->conn->preface = true;
+    feed->used = H2_PREFACE_SIZE;
+    return H2_OK;
+}
+
+size_t h2_conn_feed(struct h2_conn *conn, char *p, size_t n, const struct h2_config *config,
+    uint64_t now, struct h2_event *ret_event)
+{
+    struct feed feed = {
+        .conn = conn, .config = config, .now = now, .p = p, .n = n, .event = ret_event};
+    ret_event->kind = H2_EVENT_NONE;
+    ret_event->fault = H2_OK;
+    ret_event->id = 0;
+    ret_event->stream = NULL;
+    ret_event->end_stream = false;
+    ret_event->answer_n = 0;
+    enum h2_fault fault = conn->preface ? feed_frame(&feed) : feed_preface(&feed);
+    if (fault == H2_OK)
+        return feed.used;
+    ret_event->kind = fault == H2_MORE ? H2_EVENT_MORE : H2_EVENT_FAULT;
+    ret_event->fault = fault;
+    ret_event->answer_n = 0;
+    return 0;
+}
+
+/* ---- Beginning and ending ------------------------------------------------------------------- */
+
+size_t h2_conn_init(
+    struct h2_conn *conn, const struct h2_config *config, uint8_t out[static H2_START_MAX])
+{
+    const struct h2_setting_value settings[] = {
+        {H2_SETTING_MAX_CONCURRENT_STREAMS, config->streams},
+        {H2_SETTING_INITIAL_WINDOW_SIZE, H2_STREAM_WINDOW},
+        {H2_SETTING_MAX_HEADER_LIST_SIZE, config->header},
+    };
+    *conn = (struct h2_conn){
+        .goaway_last = H2_STREAM_MAX,
+        .send_window = H2_WINDOW_DEFAULT,
+        .recv_window = H2_CONN_WINDOW,
+        .peer_window = H2_WINDOW_DEFAULT,
+        .peer_frame = H2_FRAME_MAX,
+        .spare = H2_SPARE_FIRST,
+        .tells_table = true,
+    };
+    list_init(&conn->streams);
+    size_t n = h2_write_settings(out, settings, ARRAY_LEN(settings));
+    return n + h2_write_window(out + n, 0, H2_CONN_WINDOW - H2_WINDOW_DEFAULT);
+}
+
+size_t h2_conn_leave(struct h2_conn *conn, uint8_t out[static H2_LEAVE_MAX])
+{
+    uint8_t goaway[H2_GOAWAY_MAX];
+    size_t n = h2_write_goaway(goaway, H2_STREAM_MAX, H2_NO_ERROR, (struct span){0});
+    memcpy(out, goaway, n);
+    conn->going = conn->pinged = true;
+    conn->leave = false;
+    return n + h2_write_ping(out + n, ping_payload, false);
+}
+
+size_t h2_conn_goaway(struct h2_conn *conn, enum h2_fault fault, uint8_t out[static H2_GOAWAY_MAX])
+{
+    conn->going = true;
+    conn->leave = false;
+    conn->goaway_last = conn->last_stream;
+    if (fault == H2_OK)
+        return h2_write_goaway(out, conn->last_stream, H2_NO_ERROR, (struct span){0});
+    const struct h2_fault_row *row = h2_fault(fault);
+    struct span debug = {row->text, strlen(row->text)};
+    return h2_write_goaway(out, conn->last_stream, row->code, debug);
+}
