@@ -74,6 +74,7 @@ enum conf_meta {
     CONF_META_PEER = 1,
     CONF_META_DEADLINE = 2,
     CONF_META_ROUTE = 4,
+    CONF_META_TLS = 8,          /* of a connection over TLS: what its handshake has come to */
     CONF_META_TRACEPARENT = 16, /* the request header of that name, as it came */
 };
 
@@ -122,6 +123,47 @@ struct conf_route {
     bool responses;   /* workers are told of frontd.response */
 };
 
+/* Bounds of `tls`. */
+enum {
+    CONF_CERTIFICATES_MAX = 256, /* of a listener */
+    CONF_ALPN_MAX = 8,           /* protocols of a listener */
+    CONF_TICKETS_MIN = 60 * 1000 /* ms, of `tickets`: keys change each half of it */
+};
+
+/* ms, of `tickets`: the longest lifetime that TLS 1.3 allows (RFC 8446 section 4.6.1). */
+#define CONF_TICKETS_MAX ((uint64_t)7 * 24 * 3600 * 1000)
+
+enum conf_tls_version { CONF_TLS_1_2, CONF_TLS_1_3 };
+
+enum conf_client_auth {
+    CONF_CLIENT_AUTH_NONE,
+    CONF_CLIENT_AUTH_OPTIONAL,
+    CONF_CLIENT_AUTH_REQUIRED
+};
+
+/* A file that only the supervisor reads. */
+struct conf_tls_file {
+    char *path;    /* absolute; NULL: not given */
+    unsigned line; /* of the config, for messages about the file's content */
+};
+
+struct conf_certificate {
+    struct conf_tls_file cert; /* the chain in PEM, the server's own certificate first */
+    struct conf_tls_file key;  /* in PEM, not encrypted */
+};
+
+struct conf_tls {
+    struct conf_certificate *certificates; /* at least one; the first is the default */
+    uint32_t ncertificates;
+    enum conf_tls_version min_version;
+    enum conf_client_auth client_auth;
+    struct conf_tls_file client_ca; /* given where client_auth is not none */
+    char **alpn;                    /* the preferred one first; none: no ALPN */
+    uint32_t nalpn;
+    uint64_t tickets;           /* ms that a ticket is valid; 0: there are none */
+    uint64_t handshake_timeout; /* ms */
+};
+
 struct conf_listener {
     char *name;
     char *text;                  /* the address as written */
@@ -129,7 +171,8 @@ struct conf_listener {
     struct conf_address addresses[CONF_ADDRESSES_MAX];
     uint32_t naddresses;
     enum conf_protocol protocol;
-    bool paths_strict; /* HTTP: paths: strict */
+    bool paths_strict;    /* HTTP: paths: strict */
+    struct conf_tls *tls; /* NULL: plain */
     /* HTTP: longest path first, routes with a host before those without. Else one of kind
      * CONF_STREAM. */
     struct conf_route *routes;
