@@ -14,10 +14,10 @@
 #include "frontd/config/config.h"
 
 enum {
-    TLS_CERT_MAX = 256 << 10,     /* bytes of a file: a chain of a dozen large certificates */
-    TLS_KEY_MAX = 64 << 10,       /* bytes of a file; a key of RSA 16384 has 13 KiB */
-    TLS_CLIENT_CA_MAX = 4 << 20,  /* bytes of a file; all the roots of the Web have 220 KiB */
-    TLS_MATERIAL_MAX = 256 << 20, /* bytes of the memfd */
+    TLS_CERT_FILE_MAX = 256 << 10,    /* bytes of a file: a chain of a dozen large certificates */
+    TLS_KEY_FILE_MAX = 64 << 10,      /* bytes of a file; a key of RSA 16384 has 13 KiB */
+    TLS_CLIENT_CA_FILE_MAX = 4 << 20, /* bytes of a file; all the roots of the Web have 220 KiB */
+    TLS_MATERIAL_MAX = 64 << 20,      /* bytes of the memfd */
 };
 
 /* Texts in PEM, as they are in the files; borrowed, and not terminated. */

@@ -15,6 +15,7 @@
  */
 
 #include "common/base.h"
+#include "frontd/config/config.h"
 
 enum {
     TLS_TICKET_NAME_SIZE = 16, /* bytes, as all of these */
