@@ -1,0 +1,286 @@
+#include "frontd/supervisor/tls/load.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/alloc.h"
+#include "frontd/ipc/tls_material.h"
+#include "frontd/supervisor/tls/pem_check.h"
+#include "frontd/supervisor/tls/secret_file.h"
+
+/* The files of one certificate. */
+struct pair {
+    struct secret_file cert;
+    struct secret_file key;
+};
+
+/* What is read for one listener. */
+struct batch {
+    const struct conf_tls *tls;
+    struct pair *pairs; /* ncertificates of them */
+    struct secret_file client_ca;
+};
+
+/* Where a message points. */
+struct place {
+    unsigned listener;
+    char key[48];     /* "certificates[0].cert" */
+    const char *name; /* of the listener */
+    const struct conf_tls_file *file;
+};
+
+struct loader {
+    const char *conf_name;
+    const struct conf *conf;
+    const struct conf_findings *findings;
+    time_t now;
+    bool only_looks;
+    struct tls_load_sum sum;
+    struct batch *batches; /* a row for each listener of the config */
+    struct place place;    /* of what is being checked */
+    char *error;
+    size_t error_size;
+};
+
+/* "FILE:LINE: KEY: FILE of listener NAME: what" */
+static void write_message(const struct loader *loader, const char *what, char *out, size_t size)
+{
+    const struct place *place = &loader->place;
+    snprintf(out, size, "%s:%u: listeners[%u].tls.%s: %s of listener %s: %s", loader->conf_name,
+        place->file->line, place->listener, place->key, place->file->path, place->name, what);
+}
+
+static int complain(struct loader *loader, const char *what, int r)
+{
+    write_message(loader, what, loader->error, loader->error_size);
+    return r;
+}
+
+static void on_odd(void *data, const char *what)
+{
+    struct loader *loader = data;
+    char text[5120];
+    if (loader->findings == NULL || loader->findings->odd == NULL)
+        return;
+    write_message(loader, what, text, sizeof(text));
+    loader->findings->odd(loader->findings->data, text);
+}
+
+__attribute__((format(printf, 2, 3))) static void warn(
+    struct loader *loader, const char *format, ...)
+{
+    char text[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    on_odd(loader, text);
+}
+
+/* Only its owner, who is root or runs frontd, and at most a group may read a key. */
+static void check_key_mode(struct loader *loader, const struct stat *st)
+{
+    unsigned mode = (unsigned)st->st_mode & 07777;
+    if (mode & (S_IWGRP | S_IRWXO))
+        warn(loader,
+            "a key with mode %04o: others than its owner and its group may %s it; 0640 is "
+            "as much as it needs",
+            mode, mode & (S_IWGRP | S_IWOTH) ? "change" : "read");
+    if (st->st_uid != 0 && st->st_uid != geteuid())
+        warn(loader, "a key that belongs to user %u, not to the one who runs frontd",
+            (unsigned)st->st_uid);
+}
+
+static void check_mode(struct loader *loader, const struct stat *st)
+{
+    if (st->st_mode & S_IWOTH)
+        warn(loader, "its mode is %04o: anyone may change it", (unsigned)st->st_mode & 07777);
+}
+
+/* Reads a file; one that may not be read is left empty where that is no error. */
+static int read_file(struct loader *loader, size_t max, bool is_key, struct secret_file *file)
+{
+    char text[128];
+    int r = secret_file_read(loader->place.file->path, max, file);
+    if (r == -EACCES && loader->only_looks) {
+        warn(loader, "it cannot be looked at: %s", secret_file_explain(r));
+        return 0;
+    }
+    if (r < 0) {
+        snprintf(text, sizeof(text), "cannot read it: %s", secret_file_explain(r));
+        return complain(loader, text, r);
+    }
+    if (is_key)
+        check_key_mode(loader, &file->st);
+    else
+        check_mode(loader, &file->st);
+    return 0;
+}
+
+static void set_place(struct loader *loader, const char *key, const struct conf_tls_file *file)
+{
+    snprintf(loader->place.key, sizeof(loader->place.key), "%s", key);
+    loader->place.file = file;
+}
+
+static struct span text_of(const struct secret_file *file)
+{
+    return (struct span){file->text, file->n};
+}
+
+static int load_pair(
+    struct loader *loader, const struct conf_certificate *conf, unsigned index, struct pair *pair)
+{
+    const struct conf_findings odd = {.odd = on_odd, .data = loader};
+    char cert[48];
+    char key[48];
+    snprintf(cert, sizeof(cert), "certificates[%u].cert", index);
+    snprintf(key, sizeof(key), "certificates[%u].key", index);
+    set_place(loader, key, &conf->key);
+    int r = read_file(loader, TLS_KEY_FILE_MAX, true, &pair->key);
+    if (r < 0)
+        return r;
+    set_place(loader, cert, &conf->cert);
+    r = read_file(loader, TLS_CERT_FILE_MAX, false, &pair->cert);
+    if (r < 0 || pair->cert.text == NULL || pair->key.text == NULL)
+        return r;
+    time_t until = 0;
+    enum pem_part part;
+    const char *wrong = pem_check_pair(
+        text_of(&pair->cert), text_of(&pair->key), loader->now, &odd, &until, &part);
+    if (wrong != NULL && part == PEM_KEY)
+        set_place(loader, key, &conf->key);
+    if (wrong != NULL)
+        return complain(loader, wrong, -EINVAL);
+    if (loader->sum.certificates++ == 0 || until < loader->sum.until) {
+        loader->sum.until = until;
+        loader->sum.first = conf->cert.path;
+    }
+    return 0;
+}
+
+static int load_client_ca(struct loader *loader, struct batch *batch)
+{
+    const struct conf_findings odd = {.odd = on_odd, .data = loader};
+    set_place(loader, "client_ca", &batch->tls->client_ca);
+    int r = read_file(loader, TLS_CLIENT_CA_FILE_MAX, false, &batch->client_ca);
+    if (r < 0 || batch->client_ca.text == NULL)
+        return r;
+    const char *wrong = pem_check_authorities(text_of(&batch->client_ca), loader->now, &odd);
+    return wrong == NULL ? 0 : complain(loader, wrong, -EINVAL);
+}
+
+static int no_memory(struct loader *loader)
+{
+    snprintf(loader->error, loader->error_size, "%s:1: config: no memory", loader->conf_name);
+    return -ENOMEM;
+}
+
+static int load_listener(struct loader *loader, unsigned index)
+{
+    struct batch *batch = &loader->batches[index];
+    const struct conf_tls *tls = loader->conf->listeners[index].tls;
+    loader->place.listener = index;
+    loader->place.name = loader->conf->listeners[index].name;
+    batch->pairs = mem_zalloc(tls->ncertificates * sizeof(*batch->pairs));
+    if (batch->pairs == NULL)
+        return no_memory(loader);
+    batch->tls = tls;
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < tls->ncertificates; i++)
+        r = load_pair(loader, &tls->certificates[i], i, &batch->pairs[i]);
+    return r == 0 && tls->client_auth != CONF_CLIENT_AUTH_NONE ? load_client_ca(loader, batch) : r;
+}
+
+static void free_batch(struct batch *batch)
+{
+    for (uint32_t i = 0; batch->tls != NULL && i < batch->tls->ncertificates; i++) {
+        secret_file_free(&batch->pairs[i].cert);
+        secret_file_free(&batch->pairs[i].key);
+    }
+    secret_file_free(&batch->client_ca);
+    mem_free(batch->pairs);
+}
+
+static int fill(const struct batch *batch, uint32_t index, struct tls_material_listener *out)
+{
+    uint32_t n = batch->tls->ncertificates;
+    out->certificates = mem_zalloc(n * sizeof(*out->certificates));
+    if (out->certificates == NULL)
+        return -ENOMEM;
+    out->listener = index;
+    out->ncertificates = n;
+    out->client_ca = text_of(&batch->client_ca);
+    for (uint32_t i = 0; i < n; i++) {
+        out->certificates[i].cert = text_of(&batch->pairs[i].cert);
+        out->certificates[i].key = text_of(&batch->pairs[i].key);
+    }
+    return 0;
+}
+
+/* Writes all that has been read to a memfd. */
+static int make(struct loader *loader, int *ret_fd)
+{
+    struct tls_material_listener *all = mem_zalloc(loader->conf->nlisteners * sizeof(*all));
+    uint32_t n = 0;
+    int r = all == NULL ? -ENOMEM : 0;
+    for (uint32_t i = 0; r == 0 && i < loader->conf->nlisteners; i++) {
+        if (loader->batches[i].tls != NULL)
+            r = fill(&loader->batches[i], i, &all[n++]);
+    }
+    if (r == 0)
+        r = tls_material_write(all, n, ret_fd);
+    for (uint32_t i = 0; i < n; i++)
+        mem_free(all[i].certificates);
+    mem_free(all);
+    if (r < 0)
+        snprintf(loader->error, loader->error_size,
+            "%s:1: listeners: cannot pass certificates on to shards: %s", loader->conf_name,
+            r == -E2BIG ? "they have more than 64 MiB together" : strerror(-r));
+    return r;
+}
+
+bool tls_load_is_needed(const struct conf *conf)
+{
+    for (uint32_t i = 0; i < conf->nlisteners; i++) {
+        if (conf->listeners[i].tls != NULL)
+            return true;
+    }
+    return false;
+}
+
+int tls_load(const char *conf_name, const struct conf *conf, time_t now,
+    const struct conf_findings *findings, int *ret_fd, struct tls_load_sum *ret_sum, char *error,
+    size_t error_size)
+{
+    struct loader loader = {.conf_name = conf_name,
+        .conf = conf,
+        .findings = findings,
+        .now = now,
+        .only_looks = ret_fd == NULL,
+        .error = error,
+        .error_size = error_size};
+    int fd = -1;
+    int r = 0;
+    if (tls_load_is_needed(conf)) {
+        loader.batches = mem_zalloc(conf->nlisteners * sizeof(*loader.batches));
+        r = loader.batches == NULL ? no_memory(&loader) : 0;
+        for (uint32_t i = 0; r == 0 && i < conf->nlisteners; i++) {
+            if (conf->listeners[i].tls != NULL)
+                r = load_listener(&loader, i);
+        }
+        if (r == 0 && ret_fd != NULL)
+            r = make(&loader, &fd);
+        for (uint32_t i = 0; loader.batches != NULL && i < conf->nlisteners; i++)
+            free_batch(&loader.batches[i]);
+        mem_free(loader.batches);
+    }
+    if (r == 0 && ret_fd != NULL)
+        *ret_fd = fd;
+    if (r == 0 && ret_sum != NULL)
+        *ret_sum = loader.sum;
+    return r;
+}
