@@ -50,9 +50,12 @@ static int check(const char *conf_name, bool warns)
     }
     if (warns)
         trial_warn(conf_name, conf, &text);
+    int r = trial_certificates(conf_name, conf, warns, error, sizeof(error));
+    if (r < 0)
+        fprintf(stderr, "%s\n", error);
     buf_deinit(&text);
     conf_free(conf);
-    return 0;
+    return r < 0 ? 1 : 0;
 }
 
 int main(int argc, char **argv)

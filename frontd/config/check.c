@@ -9,46 +9,18 @@
 #include "frontd/codec/http_head.h"
 #include "frontd/config/check_command.h"
 #include "frontd/config/check_route.h"
+#include "frontd/config/check_tls.h"
 #include "frontd/config/checker.h"
 #include "frontd/config/cpus.h"
 #include "frontd/config/memory_limit.h"
 #include "frontd/config/value.h"
 #include "proto/frame.h"
 
-/* Keys that are part of the contract, and that the schema lets pass, are refused here. */
+/* A key that is part of the contract, and that the schema lets pass, is refused here. */
 static void refuse_later_keys(struct checker *checker)
 {
-    static const char *const top[] = {"admin"};
-    static const char *const listener[] = {"tls"};
-    static const struct {
-        const char *scope; /* with '#' for an index */
-        const char *const *keys;
-        size_t nkeys;
-    } scopes[] = {
-        {"", top, ARRAY_LEN(top)},
-        {"listeners[#].", listener, ARRAY_LEN(listener)},
-    };
-    for (size_t i = 0; i < checker->lines->count; i++) {
-        const char *path = checker->lines->lines[i].path;
-        for (size_t s = 0; s < ARRAY_LEN(scopes); s++) {
-            const char *p = path;
-            const char *scope = scopes[s].scope;
-            while (*scope != '\0' && *p != '\0') {
-                if (*scope == '#') {
-                    p += strspn(p, "0123456789");
-                    scope++;
-                } else if (*scope++ != *p++) {
-                    break;
-                }
-            }
-            if (*scope != '\0' || (p > path && p[-1] != '.'))
-                continue;
-            for (size_t k = 0; k < scopes[s].nkeys; k++) {
-                if (strcmp(p, scopes[s].keys[k]) == 0)
-                    checker_complain(checker, path, "not supported yet");
-            }
-        }
-    }
+    if (conf_lines_find(checker->lines, "admin", false) != 0)
+        checker_complain(checker, "admin", "not supported yet");
 }
 
 /* Without the key the limit is set once the number of shards is known. */
@@ -288,6 +260,7 @@ static void check_listener(
             checker_complain(checker, key, "'%s' is there twice", raw->name);
         }
     }
+    conf_check_tls(checker, index, raw, listener);
     conf_check_routes(checker, index, raw, conf, listener);
 }
 

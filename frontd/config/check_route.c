@@ -64,23 +64,17 @@ static void check_route_pools(struct checker *checker, const char *parent,
 static void check_meta(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, struct conf_route *route)
 {
-    static const char *const names[] = {"peer", "deadline", "route", "traceparent"};
+    static const char *const names[] = {"peer", "deadline", "route", "tls", "traceparent"};
     char key[CHECKER_PATH_SIZE];
     for (unsigned i = 0; i < raw->meta_count; i++) {
         snprintf(key, sizeof(key), "%s.meta[%u]", parent, i);
-        if (strcmp(raw->meta[i], "tls") == 0) {
-            checker_complain(checker, key, "tls: not supported yet");
-            return;
-        }
-        int index = checker_name(checker, key, raw->meta[i], names, ARRAY_LEN(names));
-        if (index == 3 && route->kind == CONF_STREAM)
+        unsigned bit = 1U << checker_name(checker, key, raw->meta[i], names, ARRAY_LEN(names));
+        bool traceparent = bit == CONF_META_TRACEPARENT;
+        if (traceparent && route->kind == CONF_STREAM)
             checker_complain(checker, key, "traceparent: there are no request headers here");
-        if (index == 3 && route->kind == CONF_WEBSOCKET)
+        if (traceparent && route->kind == CONF_WEBSOCKET)
             checker_warn(checker, key, "traceparent has no effect on a route of kind websocket");
-        if (index == 3)
-            route->meta |= CONF_META_TRACEPARENT;
-        else
-            route->meta |= 1U << index;
+        route->meta |= bit;
     }
 }
 

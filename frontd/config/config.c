@@ -27,6 +27,20 @@ static void free_pool(struct conf_pool *pool)
     free_texts(pool->command, pool->ncommand);
 }
 
+static void free_tls(struct conf_tls *tls)
+{
+    if (tls == NULL)
+        return;
+    for (uint32_t i = 0; i < tls->ncertificates; i++) {
+        mem_free(tls->certificates[i].cert.path);
+        mem_free(tls->certificates[i].key.path);
+    }
+    mem_free(tls->client_ca.path);
+    mem_free(tls->certificates);
+    free_texts(tls->alpn, tls->nalpn);
+    mem_free(tls);
+}
+
 static void free_listener(struct conf_listener *listener)
 {
     for (uint32_t i = 0; i < listener->nroutes; i++) {
@@ -42,6 +56,7 @@ static void free_listener(struct conf_listener *listener)
         free_texts(route->protocols, route->nprotocols);
     }
     mem_free(listener->routes);
+    free_tls(listener->tls);
     mem_free(listener->name);
     mem_free(listener->text);
 }

@@ -60,6 +60,28 @@ static const cyaml_schema_value_t route_value = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct conf_raw_route, route_fields),
 };
 
+static const cyaml_schema_field_t certificate_fields[] = {
+    NEEDED(conf_raw_certificate, cert),
+    NEEDED(conf_raw_certificate, key),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t certificate_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct conf_raw_certificate, certificate_fields),
+};
+
+static const cyaml_schema_field_t tls_fields[] = {
+    CYAML_FIELD_SEQUENCE("certificates", CYAML_FLAG_POINTER, struct conf_raw_tls, certificates,
+        &certificate_value, 0, CYAML_UNLIMITED),
+    TEXT(conf_raw_tls, min_version),
+    TEXT(conf_raw_tls, client_ca),
+    TEXT(conf_raw_tls, client_auth),
+    TEXTS(conf_raw_tls, alpn),
+    TEXT(conf_raw_tls, tickets),
+    TEXT(conf_raw_tls, handshake_timeout),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t listener_fields[] = {
     NEEDED(conf_raw_listener, name),
     NEEDED(conf_raw_listener, address),
@@ -67,7 +89,8 @@ static const cyaml_schema_field_t listener_fields[] = {
     TEXT(conf_raw_listener, paths),
     CYAML_FIELD_SEQUENCE("routes", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
         struct conf_raw_listener, routes, &route_value, 0, CYAML_UNLIMITED),
-    LATER(tls),
+    CYAML_FIELD_MAPPING_PTR(
+        "tls", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw_listener, tls, tls_fields),
     STREAM_TEXT(pool),
     STREAM_TEXTS(pools),
     STREAM_TEXT(timeout),

@@ -37,6 +37,23 @@ struct conf_raw_route {
     char *cross_site;
 };
 
+struct conf_raw_certificate {
+    char *cert;
+    char *key;
+};
+
+struct conf_raw_tls {
+    struct conf_raw_certificate *certificates;
+    unsigned certificates_count;
+    char *min_version;
+    char *client_ca;
+    char *client_auth;
+    char **alpn;
+    unsigned alpn_count;
+    char *tickets;
+    char *handshake_timeout;
+};
+
 struct conf_raw_listener {
     char *name;
     char *address;
@@ -44,6 +61,7 @@ struct conf_raw_listener {
     char *paths;
     struct conf_raw_route *routes;
     unsigned routes_count;
+    struct conf_raw_tls *tls;     /* NULL: the key is not there */
     struct conf_raw_route stream; /* of frame and line: the keys of the listener itself */
 };
 

@@ -8,6 +8,12 @@
 
 static const uint32_t CTL_MAGIC = 0x46726e74; /* "Frnt" */
 
+/*
+ * What a shard of another version of the program makes room for: a longer message would be no
+ * message to it.
+ */
+_Static_assert(sizeof(struct ctl_message) == 1416, "as in CTL_VERSION 2");
+
 static size_t message_size(unsigned type)
 {
     size_t head = offsetof(struct ctl_message, u);
@@ -19,7 +25,9 @@ static size_t message_size(unsigned type)
     case CTL_GIVE: return head + sizeof(struct ctl_peer);
     case CTL_LEAVE: return head + sizeof(struct ctl_leave);
     case CTL_HUNG: return head + sizeof(struct ctl_hung);
+    case CTL_TICKETS: return head + sizeof(struct tls_ticket_keys);
     case CTL_REPORT:
+    case CTL_TLS:
     case CTL_RUN:
     case CTL_READY:
     case CTL_DRAIN:
@@ -46,6 +54,7 @@ static bool fds_fit(const struct ctl_message *message, size_t nfds)
     case CTL_PEER: return nfds == CTL_PEER_FDS;
     case CTL_TAKE:
     case CTL_GIVE:
+    case CTL_TLS:
     case CTL_REPORT: return nfds == 1;
     default: return nfds == 0;
     }

@@ -15,6 +15,7 @@
 #include "common/fdpass.h"
 #include "common/ids.h"
 #include "frontd/ipc/shm.h"
+#include "frontd/ipc/tls_tickets.h"
 
 enum {
     CTL_FD = 3,
@@ -47,6 +48,11 @@ enum ctl_type {
     CTL_REPORT = 10,
     CTL_OPEN = 11, /* supervisor: start accepting */
     CTL_HUNG = 12, /* shard: a worker that frontd runs seems to have hung */
+    CTL_TLS = 13,  /* supervisor: certificates and keys (tls_material.h), after START; one fd */
+    /* supervisor: the keys of session tickets, after START and whenever they change. shard: those
+     * that it has, in a report. Neither is told them that has no listener with `tickets`, so that
+     * no program without TLS is. Another layout of them is another message. */
+    CTL_TICKETS = 14,
 };
 
 /* Descriptors of START; the last is the eventfd that wakes this shard. */
@@ -100,6 +106,7 @@ struct ctl_message {
         struct ctl_peer peer; /* PEER, TAKE, GIVE */
         struct ctl_leave leave;
         struct ctl_hung hung;
+        struct tls_ticket_keys tickets; /* secret */
     } u;
 };
 

@@ -1,7 +1,8 @@
 /*
  * A shard's messages from the supervisor, in their order:
- * - START: its identity, the config, the shared memory; LISTEN: its listening sockets; PEER, TAKE
- *   and GIVE: sockets to other shards;
+ * - START: its identity, the config, the shared memory; TICKETS and TLS: keys of session tickets
+ *   and certificates, where a listener has tls; LISTEN: its listening sockets; PEER, TAKE and GIVE:
+ *   sockets to other shards;
  * - RUN: it looks for workers, and says READY when it is known which are there (ready.c);
  * - OPEN: it accepts connections;
  * - DRAIN or LEAVE: it ends (leaving.c).
@@ -22,8 +23,10 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
+#include "common/secret.h"
 #include "frontd/config/file.h"
 #include "frontd/ipc/shm_clients.h"
+#include "frontd/ipc/tls_material.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/leaving.h"
 #include "frontd/shard/net/resolver.h"
@@ -182,11 +185,54 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
     return r;
 }
 
+/* Where keys change, those that were there stay in no other place. */
+static int on_tickets(struct shard *shard, struct tls_ticket_keys *keys)
+{
+    bool valid = shard->started && keys->count <= TLS_TICKET_KEYS_MAX;
+    if (valid && shard->tickets == NULL)
+        shard->tickets = secret_alloc(sizeof(*shard->tickets));
+    if (valid && shard->tickets != NULL)
+        *shard->tickets = *keys;
+    secret_wipe(keys, sizeof(*keys));
+    shard->ctx.ticket_keys = shard->tickets;
+    return !valid ? -EPROTO : shard->tickets == NULL ? -ENOMEM : 0;
+}
+
+static int use_tls(struct shard *shard, const struct tls_material *material)
+{
+    (void)shard;
+    (void)material;
+    log_error("this program has no TLS yet");
+    return -ENOTSUP;
+}
+
+/* Reads certificates and keys once; what it needs of them it has afterwards. fd: consumed. */
+static int on_tls(struct shard *shard, int fd)
+{
+    struct tls_material material = {0};
+    int r = shard->started && !shard->opening && !shard->has_tls ? 0 : -EPROTO;
+    if (r == 0)
+        r = tls_material_map(fd, &material);
+    close(fd);
+    if (r == 0)
+        r = tls_material_fits(&material, shard->conf) ? use_tls(shard, &material) : -EPROTO;
+    tls_material_unmap(&material);
+    shard->has_tls = r == 0;
+    return r;
+}
+
+/* Whether the supervisor has sent what the listener needs: nothing is ever served plain instead. */
+static bool may_listen(const struct shard *shard, const struct conf_listener *listener)
+{
+    return listener->tls == NULL || shard->has_tls;
+}
+
 static int on_listen(struct shard *shard, const struct ctl_listen *listen, const int *fds)
 {
     for (uint32_t i = 0; i < listen->count; i++) {
         if (!shard->started || shard->running || listen->listeners[i] >= shard->conf->nlisteners ||
-            shard->acceptor.count == LISTENERS_MAX)
+            shard->acceptor.count == LISTENERS_MAX ||
+            !may_listen(shard, &shard->conf->listeners[listen->listeners[i]]))
             return -EPROTO;
         int r = acceptor_add(
             &shard->acceptor, &shard->conf->listeners[listen->listeners[i]], fds[i]);
@@ -243,10 +289,12 @@ static int on_peer(struct shard *shard, unsigned seat, const int *fds)
     return mesh_add(&shard->parts.mesh, seat, fds[CTL_PEER_SOCK]);
 }
 
-static int on_message(struct shard *shard, const struct ctl_message *message, const int *fds)
+static int on_message(struct shard *shard, struct ctl_message *message, const int *fds)
 {
     switch (message->type) {
     case CTL_START: return on_start(shard, &message->u.start, fds);
+    case CTL_TICKETS: return on_tickets(shard, &message->u.tickets);
+    case CTL_TLS: return on_tls(shard, fds[0]);
     case CTL_LISTEN: return on_listen(shard, &message->u.listen, fds);
     case CTL_PEER: return on_peer(shard, message->u.peer.seat, fds);
     case CTL_TAKE:
@@ -306,6 +354,17 @@ static int send_listeners(const struct shard *shard, int sock)
     return 0;
 }
 
+static int send_tickets(const struct shard *shard, int sock)
+{
+    struct ctl_message message;
+    if (shard->tickets == NULL || shard->tickets->count == 0)
+        return 0;
+    message.u.tickets = *shard->tickets;
+    int r = ctl_send(sock, CTL_TICKETS, &message, NULL, 0);
+    secret_wipe(&message.u.tickets, sizeof(message.u.tickets));
+    return r;
+}
+
 static int on_report(struct reattach *reattach, int sock)
 {
     struct shard *shard = container_of(reattach, struct shard, reattach);
@@ -314,6 +373,8 @@ static int on_report(struct reattach *reattach, int sock)
     int r = ctl_send(sock, CTL_REPORT, &message, &shard->fds[CTL_SHARE], 1);
     if (r == 0)
         r = send_listeners(shard, sock);
+    if (r == 0)
+        r = send_tickets(shard, sock);
     return r == 0 ? ctl_send(sock, CTL_READY, &ready, NULL, 0) : r;
 }
 
@@ -385,6 +446,7 @@ static void deinit(struct shard *shard)
         pool_deinit(&shard->pools[i]);
     mem_free(shard->pools);
     acceptor_deinit(&shard->acceptor);
+    secret_free(shard->tickets, sizeof(*shard->tickets));
     parts_deinit(&shard->parts, ctx);
     share_unmap(shard->share);
     conf_free(shard->conf);

@@ -26,8 +26,10 @@ struct shard {
     struct ctl_start start;
     int fds[CTL_START_FDS]; /* that came with it */
     struct reattach reattach;
+    struct tls_ticket_keys *tickets; /* secret_alloc(); NULL: none have come */
     size_t npools;
     bool started;
+    bool has_tls;         /* certificates have come */
     uint64_t reach_until; /* ms: READY waits for pools until then; 0: it does not yet */
     bool opening;         /* RUN has come; READY is said when it is known which workers are there */
     bool opened;          /* OPEN has come */

@@ -93,7 +93,7 @@ static int take_generation(struct front *front, struct reports *reports, size_t 
     int conf_fd = generation_make_conf(found->conf, found->conf_n);
     if (conf_fd < 0)
         return conf_fd;
-    struct generation *generation = generation_found(front, conf_fd, take_share(reports, from),
+    struct generation *generation = generation_found(front, conf_fd, -1, take_share(reports, from),
         &found->share, found->number, found->shards, error, sizeof(error));
     if (generation == NULL) {
         log_error("%s", error);
@@ -137,6 +137,8 @@ int adopt_generations(struct front *front, struct reports *reports)
     memcpy(front->conn_key, record->conn_key, sizeof(front->conn_key));
     front->incarnations = record->incarnations;
     front->last_generation = record->last_generation;
+    if (reports->tickets != NULL)
+        ticket_ring_set(&front->tickets, reports->tickets);
     int r = take_generation(front, reports, serving, 0);
     for (size_t g = serving + 1; r == 0 && g < record->ngenerations; g++) {
         if (reports_count(reports, g) > 0)

@@ -10,15 +10,27 @@
 #include "common/log.h"
 #include "frontd/supervisor/reexec_state.h"
 
-/*
- * An older program wants a descriptor in the state that its shards hold while they live; any will
- * do.
- */
-static void close_alive(struct supervisor *supervisor)
+static void close_left(struct supervisor *supervisor)
 {
-    if (supervisor->front.alive_fd >= 0)
-        close(supervisor->front.alive_fd);
-    supervisor->front.alive_fd = -1;
+    struct front *front = &supervisor->front;
+    if (front->alive_fd >= 0)
+        close(front->alive_fd);
+    if (front->tickets_fd >= 0)
+        close(front->tickets_fd);
+    front->alive_fd = front->tickets_fd = -1;
+}
+
+/*
+ * Makes what only the new program needs: an older one wants a descriptor in the state that its
+ * shards hold while they live, and any will do.
+ */
+static void open_left(struct supervisor *supervisor)
+{
+    struct front *front = &supervisor->front;
+    front->alive_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int r = front->tickets_fd = ticket_ring_save(&front->tickets);
+    if (r < 0 && r != -ENOENT)
+        log_warning("cannot leave the new program the keys of session tickets: %s", strerror(-r));
 }
 
 void execute_upgrade(struct supervisor *supervisor)
@@ -38,10 +50,10 @@ void execute_upgrade(struct supervisor *supervisor)
         sigprocmask(SIG_SETMASK, &before, NULL);
         return;
     }
-    supervisor->front.alive_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    open_left(supervisor);
     int fd = reexec_write(&supervisor->front, &supervisor->reload, &supervisor->workers);
     if (fd < 0) {
-        close_alive(supervisor);
+        close_left(supervisor);
         sigprocmask(SIG_SETMASK, &before, NULL);
         supervisor_blame(
             supervisor, "cannot leave the new program what it needs: %s", strerror(-fd));
@@ -64,7 +76,7 @@ void execute_upgrade(struct supervisor *supervisor)
     sd_listen_hide(&supervisor->sd_listen);
     reexec_keep_open(&supervisor->front, &supervisor->workers, fd, false);
     close(fd);
-    close_alive(supervisor);
+    close_left(supervisor);
     if (current)
         supervisor_blame(
             supervisor, "cannot execute %s: %s; this program serves on", exe, strerror(error));

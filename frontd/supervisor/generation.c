@@ -12,6 +12,8 @@
 #include "frontd/ipc/shm_queues.h"
 #include "frontd/ipc/shm_reclaim.h"
 #include "frontd/supervisor/shard_setup.h"
+#include "frontd/supervisor/tls/load.h"
+#include "frontd/supervisor/tls/pem_check.h"
 
 int generation_make_conf(const char *text, size_t n)
 {
@@ -114,6 +116,8 @@ static void destroy(struct generation *generation)
         close(generation->share_fd);
     if (generation->conf_fd >= 0)
         close(generation->conf_fd);
+    if (generation->tls_fd >= 0)
+        close(generation->tls_fd);
     conf_free(generation->conf);
     mem_free(generation->processes);
     mem_free(generation);
@@ -132,10 +136,55 @@ static struct generation *make(struct front *front, struct conf *conf, uint32_t 
     *generation = (struct generation){.front = front,
         .conf = conf,
         .conf_fd = -1,
+        .tls_fd = -1,
         .share_fd = -1,
         .processes = processes,
         .number = front->last_generation + 1};
     return generation;
+}
+
+static void on_odd(void *data, const char *text)
+{
+    (void)data;
+    log_warning("%s", text);
+}
+
+/* Reads the certificates and keys of all listeners, for shards that start now and later. */
+static int load_tls(struct generation *generation, char *error, size_t error_size)
+{
+    static const struct conf_findings findings = {.odd = on_odd};
+    struct tls_load_sum sum;
+    char date[PEM_DATE_SIZE];
+    int r = tls_load(generation->front->conf_name, generation->conf, time(NULL), &findings,
+        &generation->tls_fd, &sum, error, error_size);
+    if (r < 0 || sum.certificates == 0)
+        return r;
+    pem_write_date(sum.until, date);
+    log_info("certificates read: %u, of which %s is the first to expire, on %s", sum.certificates,
+        sum.first, date);
+    return 0;
+}
+
+int generation_tls(struct generation *generation)
+{
+    char error[5120];
+    if (generation->stand_in || !tls_load_is_needed(generation->conf))
+        return -ENOENT;
+    int r = generation->tls_fd >= 0 ? 0 : load_tls(generation, error, sizeof(error));
+    if (r == 0)
+        return generation->tls_fd;
+    log_error("%s", error);
+    return r == -ENOENT ? -EINVAL : r;
+}
+
+uint64_t generation_tickets(const struct generation *generation)
+{
+    uint64_t lifetime = 0;
+    for (uint32_t i = 0; !generation->stand_in && i < generation->conf->nlisteners; i++) {
+        const struct conf_tls *tls = generation->conf->listeners[i].tls;
+        lifetime = MAX(lifetime, tls == NULL ? 0 : tls->tickets);
+    }
+    return lifetime;
 }
 
 struct generation *generation_new(struct front *front, struct conf *conf, const struct buf *text,
@@ -145,6 +194,10 @@ struct generation *generation_new(struct front *front, struct conf *conf, const 
     uint32_t seats[CONF_SHARDS_MAX] = {0};
     uint64_t taken = 0;
     int r = generation == NULL ? -ENOMEM : 0;
+    if (r == 0 && load_tls(generation, error, error_size) < 0) {
+        destroy(generation);
+        return NULL;
+    }
     if (r == 0)
         r = generation->conf_fd = generation_make_conf(buf_data(text), buf_len(text));
     if (r >= 0)
@@ -190,7 +243,7 @@ static struct conf *load_conf(
     return conf;
 }
 
-struct generation *generation_found(struct front *front, int conf_fd, int share_fd,
+struct generation *generation_found(struct front *front, int conf_fd, int tls_fd, int share_fd,
     const struct generation_share *known, uint64_t number, uint32_t shards, char *error,
     size_t error_size)
 {
@@ -202,9 +255,12 @@ struct generation *generation_found(struct front *front, int conf_fd, int share_
             snprintf(error, error_size, "no memory");
         close(conf_fd);
         close(share_fd);
+        if (tls_fd >= 0)
+            close(tls_fd);
         return NULL;
     }
     generation->conf_fd = conf_fd;
+    generation->tls_fd = tls_fd;
     generation->share_fd = share_fd;
     generation->number = number;
     generation->stand_in = stand_in;

@@ -44,6 +44,7 @@ struct generation {
     uint64_t number; /* counts up */
     struct conf *conf;
     int conf_fd;  /* its text, for the shards */
+    int tls_fd;   /* certificates and keys, for the shards; -1: none have been read */
     int share_fd; /* of the same memory as the generations before and after, where they can share */
     struct share *share;
     struct shard_process *processes;
@@ -54,25 +55,35 @@ struct generation {
 };
 
 /*
- * A generation without processes. conf: consumed, also on failure. text: of the config. before:
- * that which serves now, for its shared memory; NULL: none. Returns NULL, with a message in
- * `error`.
+ * A generation without processes; reads the certificates of its listeners. conf: consumed, also on
+ * failure. text: of the config. before: that which serves now, for its shared memory; NULL: none.
+ * Returns NULL, with a message in `error`.
  */
 struct generation *generation_new(struct front *front, struct conf *conf, const struct buf *text,
     const struct generation *before, char *error, size_t error_size);
 
 /*
- * A generation that runs already; its processes are adopted afterwards. conf_fd and share_fd:
- * consumed, also on failure. known: of the shared memory. A config that this program does not
- * understand, and shared memory that it cannot map, are done without. Returns NULL, with a message
- * in `error`.
+ * A generation that runs already; its processes are adopted afterwards. conf_fd, tls_fd (-1: not
+ * known) and share_fd: consumed, also on failure. known: of the shared memory. A config that this
+ * program does not understand, and shared memory that it cannot map, are done without. Returns
+ * NULL, with a message in `error`.
  */
-struct generation *generation_found(struct front *front, int conf_fd, int share_fd,
+struct generation *generation_found(struct front *front, int conf_fd, int tls_fd, int share_fd,
     const struct generation_share *known, uint64_t number, uint32_t shards, char *error,
     size_t error_size);
 
 /* Makes a sealed memfd of the text of a config, as shards get it: the caller's, or -errno. */
 int generation_make_conf(const char *text, size_t n);
+
+/*
+ * The certificates and keys of its listeners, which are read again where this process does not
+ * have them: it has found the generation. A failure is logged. Returns a descriptor of the
+ * generation's, -ENOENT where no listener has tls, or another -errno.
+ */
+int generation_tls(struct generation *generation);
+
+/* The longest lifetime of the session tickets of its listeners, ms; 0: there are none. */
+uint64_t generation_tickets(const struct generation *generation);
 
 /* Frees what is held in the shared memory for processes that have ended, of all generations. */
 void generation_reclaim(const struct front *front);

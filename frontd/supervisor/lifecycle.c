@@ -117,6 +117,7 @@ static int init_loop(struct supervisor *supervisor)
         if (r < 0)
             return r;
     }
+    rotation_init(&supervisor->rotation, &supervisor->front);
     sd_notify_start(&supervisor->sd_notify, &supervisor->front.loop);
     supervisor->loop_open = true;
     /* A program that was executed in place had them blocked until now. */
@@ -187,7 +188,7 @@ static int start(struct supervisor *supervisor, struct conf *conf, const struct 
     if (r == 0 && !found) {
         supervisor->front.generations[0] = generation_new(
             &supervisor->front, conf, text, NULL, error, sizeof(error));
-        r = supervisor->front.generations[0] == NULL ? -ENOMEM : 0;
+        r = supervisor->front.generations[0] == NULL ? -EINVAL : 0;
     }
     if (r < 0) {
         log_error("%s", error);
@@ -197,10 +198,12 @@ static int start(struct supervisor *supervisor, struct conf *conf, const struct 
         return r;
     }
     workers_apply(&supervisor->workers, front_serving(&supervisor->front)->conf, true);
-    if (found)
+    if (found) {
         supervisor_go_on(supervisor);
-    else
-        generation_serve(supervisor->front.generations[0]);
+        return 0;
+    }
+    rotation_renew(&supervisor->rotation, false);
+    generation_serve(supervisor->front.generations[0]);
     return 0;
 }
 
@@ -251,6 +254,7 @@ static int resume(struct supervisor *supervisor, int state_fd)
     open_run_dir_again(supervisor, conf);
     workers_apply(&supervisor->workers, conf, false);
     reap(supervisor); /* processes that ended meanwhile */
+    rotation_renew(&supervisor->rotation, false);
     generation_restart_missing(front_serving(&supervisor->front));
     supervisor_step(supervisor, RELOAD_ON_EXECUTED);
     return 0;

@@ -27,6 +27,8 @@ static void each_fd(
     fn(state_fd, open);
     if (front->alive_fd >= 0)
         fn(front->alive_fd, open);
+    if (front->tickets_fd >= 0)
+        fn(front->tickets_fd, open);
     fn(front->lock_fd, open);
     for (size_t i = 0; i < SHARE_SEATS; i++) {
         if (front->wake_fds[i] >= 0)
@@ -41,6 +43,8 @@ static void each_fd(
         if (generation == NULL)
             continue;
         fn(generation->conf_fd, open);
+        if (generation->tls_fd >= 0)
+            fn(generation->tls_fd, open);
         fn(generation->share_fd, open);
         for (uint32_t i = 0; i < generation->nprocesses; i++) {
             if (generation->processes[i].sock >= 0)
@@ -122,6 +126,8 @@ static void put_generation(
     json_add_text(out, "role", record_role_name(generation->role));
     json_add_integer(out, "conf_fd", generation->conf_fd);
     json_add_integer(out, "share_fd", generation->share_fd);
+    if (!with_conf)
+        json_add_integer(out, "tls_fd", generation->tls_fd);
     json_add_number(out, "shards", generation->nprocesses);
     if (with_conf)
         put_conf(out, generation->conf_fd);
@@ -135,7 +141,9 @@ static void put_generation(
 
 /*
  * workers: NULL for the record. It has the texts of the configs, where the state has descriptors;
- * run_dir/workers/pids has its workers, and its reader is told its paths when it is started.
+ * run_dir/workers/pids has its workers, and its reader is told its paths when it is started. Keys
+ * are in neither: a state has their descriptors, and after a record's time shards give back those
+ * of tickets, and files are read again.
  */
 static void put_all(struct json_writer *out, const struct front *front, const struct reload *reload,
     const struct workers *workers)
@@ -154,6 +162,8 @@ static void put_all(struct json_writer *out, const struct front *front, const st
     json_add_integer(out, "lock_fd", front->lock_fd);
     if (front->alive_fd >= 0)
         json_add_integer(out, "alive_fd", front->alive_fd);
+    if (workers != NULL && front->tickets_fd >= 0)
+        json_add_integer(out, "tickets_fd", front->tickets_fd);
     json_begin(out, "wake_fds", '[');
     for (size_t i = 0; i < SHARE_SEATS; i++)
         json_add_integer(out, NULL, front->wake_fds[i]);
@@ -284,12 +294,13 @@ static int read_generation(struct front *front, struct span object, size_t slot)
     struct span entry;
     size_t n = json_read_count(processes);
     int conf_fd = get_fd(object, "conf_fd");
+    int tls_fd = get_fd(object, "tls_fd"); /* a program before has none */
     int share_fd = get_fd(object, "share_fd");
     struct generation_share known;
     record_get_share(object, &known);
     if (conf_fd < 0 || share_fd < 0 || n == 0 || n > CONF_SHARDS_MAX)
         return -EINVAL;
-    struct generation *generation = generation_found(front, conf_fd, share_fd, &known,
+    struct generation *generation = generation_found(front, conf_fd, tls_fd, share_fd, &known,
         get(object, "number", UINT64_MAX), (uint32_t)n, error, sizeof(error));
     if (generation == NULL) {
         log_error("%s", error);
@@ -301,6 +312,18 @@ static int read_generation(struct front *front, struct span object, size_t slot)
     for (size_t at = 0; r == 0 && json_read_next(processes, &at, &entry); shard++)
         r = read_process(generation, shard, entry);
     return r;
+}
+
+/* Without the keys of the program before, clients do full handshakes once. */
+static void read_tickets(struct front *front, int fd)
+{
+    int r = fd < 0 ? 0 : ticket_ring_restore(&front->tickets, fd);
+    if (r < 0)
+        log_warning("the keys of session tickets that the program before has left cannot be read: "
+                    "%s; there are new ones",
+            strerror(-r));
+    if (fd >= 0)
+        close(fd);
 }
 
 static int from_json(
@@ -332,6 +355,7 @@ static int from_json(
     int alive_fd = get_fd(state, "alive_fd"); /* of no use to this program */
     if (alive_fd >= 0)
         close(alive_fd);
+    read_tickets(front, get_fd(state, "tickets_fd"));
     if (front->lock_fd < 0)
         return -EBADF;
     struct span all = json_read_member(state, "wake_fds");

@@ -2,9 +2,10 @@
  * reports_find() opens a pidfd of each process and looks only then whether it is the one: from here
  * on no other can get its PID. reports_collect() waits for connections. A connection from
  * another process is closed. Of the others each message is looked at by itself: REPORT with the
- * shared memory, LISTEN with listening sockets, and READY, after which the shard waits. What is
- * wrong ends the connection; the shard may try again, as it does when its socket's buffer was full,
- * and a connection takes the place of the one before it. A shard that does so too often has failed.
+ * shared memory, LISTEN with listening sockets, TICKETS with keys, and READY, after which the shard
+ * waits. What is wrong ends the connection; the shard may try again, as it does when its socket's
+ * buffer was full, and a connection takes the place of the one before it. A shard that does so too
+ * often has failed.
  *
  * Nothing here blocks: the sockets are non-blocking, and what is not wanted is closed elsewhere
  * (discard.h).
@@ -24,6 +25,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
+#include "common/secret.h"
 #include "frontd/supervisor/discard.h"
 #include "frontd/supervisor/sockets/endpoint.h"
 
@@ -162,6 +164,20 @@ static int take_sockets(const struct record *record, struct reporter *reporter, 
     return r;
 }
 
+/* Keeps keys of session tickets, where they are newer than those that other shards have brought. */
+static int take_tickets(struct reports *reports, const struct tls_ticket_keys *keys)
+{
+    if (keys->count == 0 || !tls_tickets_valid(keys, tls_tickets_now()))
+        return -EPROTO;
+    if (reports->tickets == NULL)
+        reports->tickets = secret_alloc(sizeof(*reports->tickets));
+    if (reports->tickets == NULL)
+        return 0; /* there will be new ones */
+    if (reports->tickets->count == 0 || keys->keys[0].made > reports->tickets->keys[0].made)
+        *reports->tickets = *keys;
+    return 0;
+}
+
 /*
  * Takes the next message of a report. fds: consumed. Returns 0, or -errno where it is not
  * understood.
@@ -179,6 +195,8 @@ static int take_message(struct reports *reports, struct reporter *reporter,
     }
     if (known && !first && message->type == CTL_LISTEN)
         return take_sockets(record, reporter, fds, nfds);
+    if (known && !first && message->type == CTL_TICKETS)
+        return take_tickets(reports, &message->u.tickets);
     discard(fds, nfds, 0);
     if (!known || first || message->type != CTL_READY)
         return -EPROTO;
@@ -199,6 +217,7 @@ void reports_receive(struct reports *reports, struct reporter *reporter)
             r = take_message(reports, reporter, &message, fds, nfds);
         else
             discard(fds, nfds, 0);
+        secret_wipe(&message.u, sizeof(message.u));
         if (r == 0)
             continue;
         if (r != -EPIPE && r != -ECONNRESET)
@@ -337,4 +356,5 @@ void reports_deinit(struct reports *reports)
             close(reports->all[i].pidfd);
     }
     reports->count = 0;
+    reports->tickets = secret_free(reports->tickets, sizeof(*reports->tickets));
 }

@@ -4,7 +4,8 @@
  * Takes the reports of shards that the record says were started, and believes them nothing: a shard
  * may have been taken over by an attacker. From a report come a control socket, and descriptors
  * that are what the record says they are; all else is closed, by a process that may wait for it
- * (discard.h).
+ * (discard.h). Keys of session tickets come, too, which each shard knows anyway: one that lies can
+ * have old tickets refused, and its own keys used until the next ones are due.
  */
 
 #include "frontd/supervisor/record.h"
@@ -32,6 +33,9 @@ struct reports {
     const struct record *record;
     struct reporter all[REPORTS_MAX];
     size_t count;
+    /* Keys of session tickets: those of which the newest was made last; the first that came, of
+     * those that are as new. secret_alloc(); NULL: no shard has any. */
+    struct tls_ticket_keys *tickets;
 };
 
 /* Which of the record's processes are alive. reports: zeroed. */

@@ -1,6 +1,7 @@
 /*
- * shard_setup() sends START (what the shard is, its config, the shared memory), LISTEN (its
- * sockets), PEER (a socket to each shard that there is) and RUN. What fails ends it: the shard is
+ * shard_setup() sends START (what the shard is, its config, the shared memory), TICKETS and TLS
+ * (where a listener has tls), LISTEN (its sockets), PEER (a socket to each shard that there is) and
+ * RUN. What fails ends it: the shard is
  * killed by the caller. A shard at the other end of a new socket that does not read is killed, too,
  * and is not waited for.
  */
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/secret.h"
 #include "frontd/supervisor/generation.h"
 
 enum { CROWDED_TRIES = 500 /* a millisecond each: for shards to take descriptors */ };
@@ -89,6 +91,28 @@ static int send_start(struct shard_process *process)
     fds[CTL_SHARE] = generation->share_fd;
     fds[CTL_WAKE] = front->wake_fds[process->seat];
     return send_fds(process->sock, CTL_START, &message, fds, CTL_START_FDS);
+}
+
+int shard_setup_tickets(struct shard_process *process)
+{
+    struct generation *generation = process->generation;
+    const struct ticket_ring *tickets = &generation->front->tickets;
+    struct ctl_message message;
+    if (generation_tickets(generation) == 0 || tickets->keys == NULL)
+        return 0;
+    message.u.tickets = *tickets->keys;
+    int r = ctl_send(process->sock, CTL_TICKETS, &message, NULL, 0);
+    secret_wipe(&message.u.tickets, sizeof(message.u.tickets));
+    return r;
+}
+
+static int send_tls(struct shard_process *process)
+{
+    struct ctl_message message = {0};
+    int fd = generation_tls(process->generation);
+    if (fd == -ENOENT)
+        return 0;
+    return fd < 0 ? fd : send_fds(process->sock, CTL_TLS, &message, &fd, 1);
 }
 
 static int flush_listeners(
@@ -200,6 +224,10 @@ int shard_setup(struct shard_process *process)
 {
     struct ctl_message run = {0};
     int r = send_start(process);
+    if (r == 0)
+        r = shard_setup_tickets(process);
+    if (r == 0)
+        r = send_tls(process);
     if (r == 0)
         r = send_listeners(process);
     if (r == 0)

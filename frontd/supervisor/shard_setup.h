@@ -10,5 +10,11 @@
  */
 int shard_setup(struct shard_process *process);
 
+/*
+ * Sends a shard the keys of session tickets as they are now, where its config has any. 0 or -errno:
+ * it has those that it had.
+ */
+int shard_setup_tickets(struct shard_process *process);
+
 /* Clients go from an old shard to a new one, over a socket that each has an end of. 0 or -errno. */
 int shard_setup_hand_over(struct shard_process *from, struct shard_process *to);

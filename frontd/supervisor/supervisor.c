@@ -63,6 +63,7 @@ void supervisor_close_handles(struct supervisor *supervisor)
         uv_close((uv_handle_t *)&supervisor->signals[i], NULL);
     uv_close((uv_handle_t *)&supervisor->deadline, NULL);
     uv_close((uv_handle_t *)&supervisor->look, NULL);
+    rotation_close(&supervisor->rotation);
 }
 
 void supervisor_forget(struct supervisor *supervisor, struct generation *generation)
@@ -298,6 +299,7 @@ static void do_start(struct supervisor *supervisor)
     startup_warn_of_root(conf);
     supervisor->reload.drain = front_serving(&supervisor->front)->conf->drain;
     supervisor->front.generations[1] = next;
+    rotation_renew(&supervisor->rotation, false);
     generation_start(next);
 }
 
@@ -367,6 +369,7 @@ static void do_retire(struct supervisor *supervisor)
 
 static void do_finish(struct supervisor *supervisor)
 {
+    rotation_renew(&supervisor->rotation, false);
     workers_prune(&supervisor->workers);
     reexec_write_record(&supervisor->front, &supervisor->reload);
     if (supervisor->reason[0] == '\0') {
@@ -464,6 +467,7 @@ void supervisor_go_on(struct supervisor *supervisor)
     supervisor->reload.drain = front_serving(&supervisor->front)->conf->drain;
     reload_found(&supervisor->reload, old != NULL, uv_now(&supervisor->front.loop));
     set_deadline(supervisor);
+    rotation_renew(&supervisor->rotation, true);
     generation_serve(front_serving(&supervisor->front));
     sd_notify_ready(&supervisor->sd_notify);
     tell_status(supervisor);

@@ -9,6 +9,7 @@
 #include "frontd/supervisor/front.h"
 #include "frontd/supervisor/generation.h"
 #include "frontd/supervisor/reload.h"
+#include "frontd/supervisor/rotation.h"
 #include "frontd/supervisor/sd_notify.h"
 #include "frontd/supervisor/sockets/sd_listen.h"
 #include "frontd/supervisor/workers/workers.h"
@@ -22,7 +23,8 @@ struct supervisor {
     struct endpoints endpoints_before; /* the replacement in progress */
     struct reload reload;
     struct config_check check;
-    struct workers workers; /* workers of ours */
+    struct workers workers;   /* workers of ours */
+    struct rotation rotation; /* of the keys of session tickets */
     uv_signal_t signals[7];
     uv_timer_t deadline;                /* of the reload; while stopping, the drain limit */
     uv_timer_t look;                    /* whether the shards live */

@@ -16,6 +16,7 @@
 #include "frontd/supervisor/sockets/endpoint.h"
 #include "frontd/supervisor/sockets/endpoints.h"
 #include "frontd/supervisor/startup.h"
+#include "frontd/supervisor/tls/load.h"
 #include "frontd/system/folder.h"
 #include "frontd/system/spawn.h"
 
@@ -263,6 +264,25 @@ void trial_warn(const char *conf_name, const struct conf *conf, const struct buf
     conf_lines_deinit(&trial.lines);
 }
 
+int trial_certificates(
+    const char *conf_name, const struct conf *conf, bool warns, char *error, size_t error_size)
+{
+    const struct conf_findings findings = {.odd = warns ? on_odd : NULL};
+    return tls_load(conf_name, conf, time(NULL), &findings, NULL, NULL, error, error_size);
+}
+
+/* As a start would: what it cannot read is wrong. */
+static void try_certificates(struct trial *trial, const struct conf *conf)
+{
+    const struct conf_findings findings = {.odd = on_odd};
+    char error[5120];
+    int fd = -1;
+    if (tls_load(trial->file, conf, time(NULL), &findings, &fd, NULL, error, sizeof(error)) < 0)
+        on_finding(trial, error);
+    if (fd >= 0)
+        close(fd);
+}
+
 int trial_run(const char *conf_name)
 {
     struct trial trial = {.file = conf_name};
@@ -281,6 +301,7 @@ int trial_run(const char *conf_name)
         trial.findings++;
     }
     try_run_dir(&trial, conf);
+    try_certificates(&trial, conf);
     for (uint32_t i = 0; i < conf->nlisteners; i++)
         try_listener(&trial, conf, i);
     for (uint32_t i = 0; i < conf->npools; i++)

@@ -17,6 +17,14 @@
 void trial_warn(const char *conf_name, const struct conf *conf, const struct buf *text);
 
 /*
+ * Of a config that has been read: looks at its certificates and keys. warns: of what is odd in
+ * them, as trial_warn() does; a file that this user may not read counts as that. Returns 0, or
+ * -errno with a message in `error`.
+ */
+int trial_certificates(
+    const char *conf_name, const struct conf *conf, bool warns, char *error, size_t error_size);
+
+/*
  * Prints each finding as "FILE:LINE: KEY: what" to standard error. Returns the exit status: 0 where
  * there is none, else 1.
  */

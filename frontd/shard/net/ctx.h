@@ -37,6 +37,7 @@ struct route_ops;
 struct sender;
 struct session_ops;
 struct stream;
+struct tls_ticket_keys;
 struct topics;
 struct transport_ops;
 
@@ -134,7 +135,9 @@ struct ctx {
     struct idmap conns;        /* duplex connections, by the id that workers know */
     int wake_fds[SHARE_SEATS]; /* eventfds that wake the shard on a seat; -1: none is known there */
     struct ids conn_ids;       /* of the connections to come */
-    uint64_t date_at;          /* ms: when `date` was made */
+    const struct tls_ticket_keys
+        *ticket_keys; /* of listeners with `tickets`; NULL: there are none */
+    uint64_t date_at; /* ms: when `date` was made */
     char date[HTTP1_DATE_SIZE];
     bool draining;
     bool replaced; /* other shards serve on when this one has ended */

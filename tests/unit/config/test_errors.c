@@ -98,8 +98,7 @@ Test(conf_errors, choices)
             "8: listeners[0].routes[0].pool: there is no pool 'App': it is app"},
         {8, "        pool: app\n        meta: [age]",
             "9: listeners[0].routes[0].meta[0]: 'age' is not known here: it is peer, deadline, "
-            "route "
-            "or traceparent"},
+            "route, tls or traceparent"},
         {12, "log: {colour: red}\n", "12: log.colour: unknown key: those here are level, format"},
         {12, "bogus: 1\n",
             "12: bogus: unknown key: those here are run_dir, shards, user, seccomp, drain, "
@@ -234,7 +233,6 @@ Test(conf_errors, keys)
         {0, "listeners: []\npools: []", "2: pools: there is none"},
         {0, "listeners: []\npools:\n  - name: a\n", "1: listeners: there is none"},
         {12, "admin: {address: 127.0.0.1:9900}\n", "12: admin: not supported yet"},
-        {8, "        pool: app\n    tls: {cert: x}", "9: listeners[0].tls: not supported yet"},
     };
     check_all(rows, ARRAY_LEN(rows));
 }
@@ -689,8 +687,6 @@ Test(conf_errors, listeners_and_routes)
             "8: listeners[0].routes[0].pools[1]: there is no pool 'site'"},
         {8, "        pool: app\n        meta: [peer, age]",
             "9: listeners[0].routes[0].meta[1]: 'age' is not known here"},
-        {8, "        pool: app\n        meta: [tls]",
-            "9: listeners[0].routes[0].meta[0]: tls: not supported yet"},
         {8, "        pool: app\n      - {path: /rpc, kind: http, pool: app}",
             "9: listeners[0].routes[1]: '/rpc' is there twice for the same host"},
         {8, "        pool: app\n      - {path: /rpc, host: h, kind: http, pool: app}", NULL},

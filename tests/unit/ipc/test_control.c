@@ -9,6 +9,8 @@
 #include "frontd/ipc/control.h"
 #include "tests/unit/support/descriptors.h"
 
+enum { CTL_LAST = CTL_TICKETS };
+
 static int ends[2];
 static size_t open_before;
 
@@ -115,6 +117,11 @@ Test(ctl, the_number_of_descriptors_is_checked)
         {CTL_OPEN, 0, 1, -EPROTO},
         {CTL_HUNG, 0, 0, 0},
         {CTL_HUNG, 0, 1, -EPROTO},
+        {CTL_TICKETS, 0, 0, 0},
+        {CTL_TICKETS, 0, 1, -EPROTO},
+        {CTL_TLS, 0, 0, -EPROTO},
+        {CTL_TLS, 0, 1, 0},
+        {CTL_TLS, 0, 2, -EPROTO},
         {CTL_LEAVE, 0, 0, 0},
         {CTL_LEAVE, 0, 1, -EPROTO},
         {CTL_PEER, 0, 1, -EPROTO},
@@ -139,15 +146,15 @@ Test(ctl, the_number_of_descriptors_is_checked)
 
 Test(ctl, every_other_length_is_refused)
 {
-    for (unsigned type = CTL_START; type <= CTL_HUNG; type++) {
+    for (unsigned type = CTL_START; type <= CTL_LAST; type++) {
         char bytes[sizeof(struct ctl_message) + 2] = {0};
         struct ctl_message message;
         struct ctl_message got;
         size_t n = message_of((enum ctl_type)type, &message);
-        size_t fds = type == CTL_START ? CTL_START_FDS
-                     : type == CTL_PEER
-                         ? CTL_PEER_FDS
-                         : type == CTL_TAKE || type == CTL_GIVE || type == CTL_REPORT;
+        size_t fds = type == CTL_START  ? CTL_START_FDS
+                     : type == CTL_PEER ? CTL_PEER_FDS
+                                        : type == CTL_TAKE || type == CTL_GIVE ||
+                                              type == CTL_REPORT || type == CTL_TLS;
         memcpy(bytes, &message, sizeof(message));
         for (size_t cut = 1; cut <= sizeof(message); cut++) {
             int r = receive(bytes, cut, fds, &got);
@@ -178,14 +185,14 @@ Test(ctl, other_versions_types_and_programs_are_refused)
     wrong = right;
     wrong.type = 0;
     cr_expect_eq(receive(&wrong, n, 0, &got), -EPROTO);
-    wrong.type = CTL_HUNG + 1;
+    wrong.type = CTL_LAST + 1;
     cr_expect_eq(receive(&wrong, n, 0, &got), -EPROTO);
 }
 
 /* Whatever else another version says with it: a shard that is to end does. */
 Test(ctl, leave_and_drain_of_other_versions)
 {
-    for (unsigned type = 0; type <= CTL_HUNG + 1; type++) {
+    for (unsigned type = 0; type <= CTL_LAST + 1; type++) {
         bool understood = type == CTL_LEAVE || type == CTL_DRAIN;
         for (size_t more = 0; more <= sizeof(struct ctl_start); more += 8) {
             struct ctl_message message;
