@@ -10,8 +10,9 @@
 #include <string.h>
 
 enum {
-    DAY = 24 * 3600,     /* s */
-    EXPIRES_SOON = 14,   /* days */
+    DAY = 24 * 3600,   /* s */
+    EXPIRES_SOON = 14, /* days */
+    RSA_BITS = 2048,
     SECURITY_BITS = 112, /* those of RSA 2048; what TLS libraries ask for by default */
     CHAIN_MAX = 16,      /* certificates; clients follow fewer */
     AUTHORITIES_MAX = 4096,
@@ -145,7 +146,8 @@ static const char *check_kind(const EVP_PKEY *key)
     bool ec = EVP_PKEY_is_a(key, "EC");
     if (!rsa && !ec && !EVP_PKEY_is_a(key, "ED25519") && !EVP_PKEY_is_a(key, "ED448"))
         return "a key is of RSA, EC, Ed25519 or Ed448";
-    if (EVP_PKEY_get_security_bits(key) < SECURITY_BITS)
+    if (EVP_PKEY_get_security_bits(key) < SECURITY_BITS ||
+        (rsa && EVP_PKEY_get_bits(key) < RSA_BITS)) /* of 2040 libcrypto says the same strength */
         return "the key is too weak: RSA has at least 2048 bits";
     if (ec && !is_curve_of_tls(key))
         return "a key of EC is of P-256, P-384 or P-521";

@@ -28,6 +28,8 @@ enum {
     FD_CONF,
     FD_SHARE,
     FD_CONTROL,
+    FD_TLS,
+    FD_TICKETS,
     FD_END,
     FD_STATE = FD_END, /* whatever comes next */
     FD_LIMIT = 200,
@@ -58,6 +60,19 @@ static int memfd_of(const char *text, size_t n)
     return fd;
 }
 
+/* The key that the program before has used. */
+static struct tls_ticket_key ticket_key;
+
+static int make_tickets(void)
+{
+    struct ticket_ring ring = {0};
+    CHECK(ticket_ring_step(&ring, 3600 * 1000));
+    ticket_key = ring.keys->keys[0];
+    int fd = ticket_ring_save(&ring);
+    ticket_ring_deinit(&ring);
+    return fd;
+}
+
 static void make_descriptors(void)
 {
     int pair[2];
@@ -70,6 +85,8 @@ static void make_descriptors(void)
     place(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), FD_TCP_TOO);
     place(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), FD_UNIX);
     place(memfd_of(config, sizeof(config) - 1), FD_CONF);
+    place(memfd_of("", 0), FD_TLS);
+    place(make_tickets(), FD_TICKETS);
     CHECK(share_create(0, &share) == 0);
     place(share, FD_SHARE);
     CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
@@ -110,17 +127,19 @@ static size_t make_state(char *out, size_t size)
         "\"conn_key\":\"00112233445566778899aabbccddeeff\","
         "\"incarnations\":18446744073709551615,\"last_generation\":12,\"asked_at\":123456789012,"
         "\"exe\":\"2f6f70742ffc2f66\",\"cwd\":\"2f737276\",\"pending\":%d,\"lock_fd\":%d,\"alive_"
-        "fd\":%d,\"wake_fds\":[%d,-1,%d],\"endpoints\":["
+        "fd\":%d,\"tickets_fd\":%d,\"wake_fds\":[%d,-1,%d],\"endpoints\":["
         "{\"address\":\"%s\",\"shared\":false,\"dev\":0,\"ino\":0,\"fds\":[%d,%d]},"
         "{\"address\":\"%s\",\"shared\":true,\"dev\":7,\"ino\":9007199254740993,\"fds\":[%d]}],"
-        "\"generations\":[{\"number\":12,%s\"conf_fd\":%d,\"share_fd\":%d,\"shards\":2,"
+        "\"generations\":[{\"number\":12,%s\"conf_fd\":%d,\"tls_fd\":%d,\"share_fd\":%d,\"shards\":"
+        "2,"
         "\"children\":["
         "{\"seat\":0,\"incarnation\":4294967297,\"pid\":%d,\"sock\":%d,\"ready\":true,"
         "\"ours\":true},"
         "{\"seat\":2,\"incarnation\":5,\"pid\":-1,\"sock\":-1,\"ready\":false,\"ours\":true}"
         "]}]}",
-        RELOAD_ON_UPGRADE, FD_LOCK, FD_ALIVE, FD_WAKE, FD_WAKE_TOO, tcp_hex, FD_TCP, FD_TCP_TOO,
-        local_hex, FD_UNIX, share_text(), FD_CONF, FD_SHARE, (int)sleeper, FD_CONTROL);
+        RELOAD_ON_UPGRADE, FD_LOCK, FD_ALIVE, FD_TICKETS, FD_WAKE, FD_WAKE_TOO, tcp_hex, FD_TCP,
+        FD_TCP_TOO, local_hex, FD_UNIX, share_text(), FD_CONF, FD_TLS, FD_SHARE, (int)sleeper,
+        FD_CONTROL);
     CHECK(n > 0 && (size_t)n < size);
     return (size_t)n;
 }
@@ -148,6 +167,7 @@ static void end(void)
     CHECK(uv_run(&supervisor->front.loop, UV_RUN_DEFAULT) == 0 &&
           uv_loop_close(&supervisor->front.loop) == 0);
     endpoints_prune(&supervisor->front.endpoints, NULL);
+    ticket_ring_deinit(&supervisor->front.tickets);
     mem_free(supervisor);
     for (int fd = FD_LOCK; fd < FD_LIMIT; fd++)
         close(fd);
@@ -223,6 +243,13 @@ Test(state, what_was_written_is_read)
     cr_assert_eq(fcntl(FD_ALIVE, F_GETFD), -1, "it is of no use, and closed");
     place(open("/dev/null", O_RDWR | O_CLOEXEC), FD_ALIVE);
     supervisor->front.alive_fd = FD_ALIVE; /* for a program before */
+    cr_assert_eq(supervisor->front.tickets_fd, -1);
+    cr_assert_eq(fcntl(FD_TICKETS, F_GETFD), -1, "they have been read, and it is closed");
+    cr_assert_eq(ticket_ring_count(&supervisor->front.tickets), 1);
+    cr_assert_eq(
+        memcmp(&supervisor->front.tickets.keys->keys[0], &ticket_key, sizeof(ticket_key)), 0);
+    place(make_tickets(), FD_TICKETS);
+    supervisor->front.tickets_fd = FD_TICKETS; /* for a program that follows */
     cr_assert(supervisor->front.wake_fds[0] == FD_WAKE && supervisor->front.wake_fds[1] == -1 &&
               supervisor->front.wake_fds[2] == FD_WAKE_TOO && supervisor->front.wake_fds[3] == -1);
     cr_assert_eq(supervisor->front.endpoints.count, 2);
@@ -235,6 +262,7 @@ Test(state, what_was_written_is_read)
     const struct generation *generation = supervisor->front.generations[0];
     cr_assert(generation->role == GENERATION_SERVING && generation->number == 12);
     cr_assert(generation->conf_fd == FD_CONF && generation->share_fd == FD_SHARE);
+    cr_assert_eq(generation->tls_fd, FD_TLS);
     cr_assert_not_null(generation->share);
     const struct share_table *known = share_table(generation->share);
     cr_assert(known->key.k0 == 1 && known->key.k1 == UINT64_MAX && known->pools[0] == 77);
@@ -349,6 +377,8 @@ Test(state, exactly_what_it_names_is_kept_open)
     cr_assert_eq(read_text(text, make_state(text, sizeof(text))), 0);
     place(open("/dev/null", O_RDWR | O_CLOEXEC), FD_ALIVE);
     supervisor->front.alive_fd = FD_ALIVE;
+    place(make_tickets(), FD_TICKETS);
+    supervisor->front.tickets_fd = FD_TICKETS;
     place(open("/dev/null", O_CLOEXEC), FD_STATE);
     place(open("/dev/null", O_CLOEXEC), FD_STATE + 1); /* of no concern */
     for (int fd = FD_LOCK; fd <= FD_STATE + 1; fd++)
@@ -401,6 +431,18 @@ Test(state, without_a_key_of_connection_ids_there_is_a_new_one)
     }
 }
 
+Test(state, tickets_of_another_version)
+{
+    char text[8192];
+    make_descriptors();
+    begin();
+    cr_assert_eq(pwrite(FD_TICKETS, "xxxxxxxx", 8, 0), 8);
+    cr_assert_eq(read_text(text, make_state(text, sizeof(text))), 0);
+    cr_assert_eq(ticket_ring_count(&supervisor->front.tickets), 0);
+    cr_assert_eq(fcntl(FD_TICKETS, F_GETFD), -1);
+    end();
+}
+
 Test(state, other_states)
 {
     static const struct {
@@ -415,6 +457,9 @@ Test(state, other_states)
         {"\"instance\":\"0123", "\"instance\":null,\"instance_too\":\"", -ENOTSUP},
         {"\"instance\":\"0123", "\"instance\":[],\"instance_too\":\"", -ENOTSUP},
         {"\"instance\":\"0123", "\"instance\":\"0123 much longer than it could ever be ", 0},
+        /* A program before that had no TLS. */
+        {"\"tls_fd\"", "\"colour\"", 0},
+        {"\"tickets_fd\"", "\"colour\"", 0},
         /* Members of a later program. */
         {"{\"version\"", "{\"colour\":{\"red\":[1,2]},\"version\"", 0},
         {"{\"number\"", "{\"colour\":null,\"number\"", 0},

@@ -130,6 +130,60 @@ static void report(void)
     say(sock, CTL_READY, NULL, 0);
 }
 
+/* Keys of that age, and with that number in their names. */
+static void say_tickets(int sock, uint64_t count, uint64_t age, uint8_t number)
+{
+    struct ctl_message message = {.u.tickets.count = count};
+    for (uint8_t i = 0; i < MIN(count, (uint64_t)TLS_TICKET_KEYS_MAX); i++) {
+        struct tls_ticket_key *key = &message.u.tickets.keys[i];
+        key->name[0] = number;
+        key->name[1] = i;
+        key->made = tls_tickets_now() - age - i;
+        key->until = key->made + 1000;
+    }
+    ctl_send(sock, CTL_TICKETS, &message, NULL, 0);
+}
+
+static void report_tickets(uint64_t count, uint64_t age, uint8_t number)
+{
+    int sock = dial();
+    say(sock, CTL_REPORT, &share, 1);
+    say_tickets(sock, count, age, number);
+    say(sock, CTL_READY, NULL, 0);
+}
+
+static void report_old_tickets(void)
+{
+    report_tickets(1, 10000, 1);
+}
+
+static void report_new_tickets(void)
+{
+    report_tickets(2, 5000, 2);
+}
+
+static void report_no_tickets(void)
+{
+    report_tickets(0, 0, 3);
+}
+
+static void report_too_many_tickets(void)
+{
+    report_tickets(TLS_TICKET_KEYS_MAX + 1, 100, 4);
+}
+
+static void report_tickets_of_tomorrow(void)
+{
+    report_tickets(1, (uint64_t)-24 * 3600 * 1000, 5);
+}
+
+static void begin_with_tickets(void)
+{
+    int sock = dial();
+    say_tickets(sock, 1, 100, 6);
+    say(sock, CTL_READY, NULL, 0);
+}
+
 static void be_silent(void)
 {
 }
@@ -311,6 +365,29 @@ static uint64_t collect(void)
     reports_find(&reports, &record);
     reports_collect(&reports, listener);
     return now_ms() - begin;
+}
+
+Test(reports, the_newest_keys_of_tickets_count)
+{
+    start_shard(0, report_old_tickets);
+    start_shard(1, report_new_tickets);
+    start_shard(2, report);
+    collect();
+    cr_assert_eq(reports_count(&reports, 0), 3u);
+    cr_assert_not_null(reports.tickets);
+    cr_expect_eq(reports.tickets->count, 2);
+    cr_expect_eq(reports.tickets->keys[0].name[0], 2);
+}
+
+Test(reports, keys_of_tickets_that_cannot_be)
+{
+    start_shard(0, report_no_tickets);
+    start_shard(1, report_too_many_tickets);
+    start_shard(2, report_tickets_of_tomorrow);
+    start_shard(3, begin_with_tickets);
+    collect();
+    cr_expect_eq(reports_count(&reports, 0), 0u);
+    cr_expect_null(reports.tickets);
 }
 
 Test(reports, of_honest_shards)
