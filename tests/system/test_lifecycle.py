@@ -179,7 +179,6 @@ def test_check_of_what_is_no_config(site, text):
 
 LATER = {
     "admin": ("drain: 30s\n", "drain: 30s\nadmin:\n  address: 127.0.0.1:9900\n", "admin"),
-    "tls": ("    protocol: http\n", "    protocol: http\n    tls: {cert: a, key: b}\n", "tls"),
 }
 
 
