@@ -2,6 +2,8 @@
 
 #include <malloc.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum {
     CLASS_MIN_BITS = 7,  /* 128 bytes: the body of an ordinary answer */
@@ -122,6 +124,45 @@ void *mem_aligned(size_t align, size_t size)
     memset(object, 0, size);
     in_use += malloc_usable_size(object);
     return object;
+}
+
+static size_t page_size(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static size_t in_pages(size_t size)
+{
+    size_t page = page_size();
+    return (MAX(size, (size_t)1) + page - 1) & ~(page - 1);
+}
+
+void *mem_map(size_t align, size_t size)
+{
+    align = MAX(align, page_size());
+    if (UNLIKELY(fails_now()) || size > SIZE_MAX / 2 - align)
+        return NULL;
+    size = in_pages(size);
+    size_t all = size + align - page_size(); /* wherever it begins, what is wanted is in it */
+    char *memory = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    size_t before = (align - ((uintptr_t)memory & (align - 1))) & (align - 1);
+    size_t after = all - before - size;
+    if (before > 0)
+        munmap(memory, before);
+    if (after > 0)
+        munmap(memory + before + size, after);
+    in_use += size;
+    return memory + before;
+}
+
+void mem_unmap(void *memory, size_t size)
+{
+    size = in_pages(size);
+    CHECK(in_use >= size);
+    in_use -= size;
+    munmap(memory, size);
 }
 
 void *mem_free(void *object)

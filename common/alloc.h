@@ -42,13 +42,20 @@ char *mem_strndup(const char *text, size_t n);
 void *mem_aligned(size_t align, size_t size);
 
 /*
+ * Zeroed pages of their own, `size` bytes from a multiple of `align`, a power of two; or NULL.
+ * Given back with mem_unmap() and the same size.
+ */
+void *mem_map(size_t align, size_t size);
+void mem_unmap(void *memory, size_t size);
+
+/*
  * For tests: the allocation `n` from now fails (0: the next one), once; negative: none does.
  * The environment variable FRONTD_FAIL_ALLOC sets it at start where a program calls mem_init().
  */
 void mem_fail_after(long n);
 void mem_init(void);
 
-/* Bytes that are on loan from mem_get() and mem_zalloc(); for tests and limits. */
+/* Bytes that are on loan from the functions above; for tests and limits. */
 size_t mem_in_use(void);
 
 /*

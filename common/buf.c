@@ -4,6 +4,7 @@
 #include <stdarg.h>
 
 #include "common/alloc.h"
+#include "common/secret.h"
 
 static const size_t BUF_SIZE_MAX = (size_t)1 << 31;
 
@@ -20,6 +21,8 @@ static char *move_to(struct buf *buf, size_t want, size_t *ret_size)
         return NULL;
     if (buf_len(buf) > 0)
         memcpy(memory, buf_data(buf), buf_len(buf));
+    if (UNLIKELY(buf->secret) && buf->memory != NULL)
+        secret_wipe(buf->memory, buf->size);
     mem_put(buf->memory, buf->size);
     return memory;
 }
@@ -41,7 +44,7 @@ char *buf_room(struct buf *buf, size_t n)
         if (want > BUF_SIZE_MAX)
             want = len + n;
         size_t size;
-        char *memory = buf->start == 0 && buf->memory != NULL
+        char *memory = buf->start == 0 && buf->memory != NULL && LIKELY(!buf->secret)
                            ? mem_grow(buf->memory, buf->size, want, &size)
                            : move_to(buf, want, &size);
         if (memory == NULL)
@@ -104,6 +107,13 @@ void buf_consume(struct buf *buf, size_t n)
         buf_deinit(buf);
     else if (UNLIKELY(buf->size >= SHRINK_MIN) && buf_len(buf) <= buf->size / SHRINK_PART)
         shrink(buf);
+}
+
+void buf_wipe(struct buf *buf)
+{
+    if (buf->memory != NULL)
+        secret_wipe(buf->memory, buf->size);
+    buf_deinit(buf);
 }
 
 void buf_deinit(struct buf *buf)

@@ -12,6 +12,7 @@ struct buf {
     uint32_t start; /* of the bytes that are not consumed yet */
     uint32_t end;
     uint32_t size;
+    bool secret; /* as it grows, what it leaves behind is overwritten: see buf_wipe() */
 };
 
 static inline size_t buf_len(const struct buf *buf)
@@ -57,3 +58,9 @@ static inline void buf_truncate(struct buf *buf, size_t len)
 
 /* Empties it and gives the memory back. */
 void buf_deinit(struct buf *buf);
+
+/*
+ * The same, and overwrites the memory, for a buffer that has held keys. Such a buffer is made with
+ * `secret`, is never consumed, and its memory is in core dumps.
+ */
+void buf_wipe(struct buf *buf);

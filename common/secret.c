@@ -3,15 +3,23 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "common/alloc.h"
+
+void *secret_aligned(size_t align, size_t size)
+{
+    void *memory = mem_map(align, size);
+    size_t n = MAX(size, (size_t)1);
+    if (memory == NULL)
+        return NULL;
+    if (madvise(memory, n, MADV_DONTDUMP) < 0)
+        return secret_free(memory, size);
+    madvise(memory, n, MADV_WIPEONFORK); /* EINVAL: before Linux 4.14 */
+    return memory;
+}
+
 void *secret_alloc(size_t size)
 {
-    void *memory = mmap(
-        NULL, MAX(size, (size_t)1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
-        return NULL;
-    if (madvise(memory, MAX(size, (size_t)1), MADV_DONTDUMP) < 0)
-        return secret_free(memory, size);
-    return memory;
+    return secret_aligned(1, size);
 }
 
 void *secret_free(void *memory, size_t size)
@@ -19,7 +27,7 @@ void *secret_free(void *memory, size_t size)
     if (memory == NULL)
         return NULL;
     secret_wipe(memory, size);
-    munmap(memory, MAX(size, (size_t)1));
+    mem_unmap(memory, size);
     return NULL;
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/alloc.h"
+#include "common/secret.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define SLAB_ASAN 1
@@ -35,10 +36,21 @@ void slab_init(struct slab *slab, size_t object_size)
     CHECK(slab->object_size <= CHUNK_SIZE / 4);
 }
 
+void slab_init_secret(struct slab *slab, size_t object_size)
+{
+    slab_init(slab, object_size);
+    slab->secret = true;
+}
+
+static void *free_chunk(const struct slab *slab, struct slab_chunk *chunk)
+{
+    return slab->secret ? secret_free(chunk, CHUNK_SIZE) : mem_free(chunk);
+}
+
 void slab_deinit(struct slab *slab)
 {
     CHECK(slab->used == 0 && list_empty(&slab->partial));
-    slab->spare = mem_free(slab->spare);
+    slab->spare = free_chunk(slab, slab->spare);
 }
 
 #ifdef SLAB_ASAN
@@ -46,7 +58,7 @@ void slab_deinit(struct slab *slab)
 /* Under AddressSanitizer every object is its own allocation, so that a use after free is seen. */
 void *slab_get(struct slab *slab)
 {
-    void *object = mem_zalloc(slab->object_size);
+    void *object = slab->secret ? secret_alloc(slab->object_size) : mem_zalloc(slab->object_size);
     slab->used += object != NULL;
     return object;
 }
@@ -55,7 +67,10 @@ void slab_put(struct slab *slab, void *object)
 {
     CHECK(slab->used > 0);
     slab->used--;
-    mem_free(object);
+    if (slab->secret)
+        secret_free(object, slab->object_size);
+    else
+        mem_free(object);
 }
 
 #else
@@ -67,7 +82,8 @@ static struct slab_chunk *chunk_of(void *object)
 
 static struct slab_chunk *new_chunk(const struct slab *slab)
 {
-    struct slab_chunk *chunk = mem_aligned(CHUNK_SIZE, CHUNK_BYTES);
+    struct slab_chunk *chunk = slab->secret ? secret_aligned(CHUNK_SIZE, CHUNK_SIZE)
+                                            : mem_aligned(CHUNK_SIZE, CHUNK_BYTES);
     if (chunk == NULL)
         return NULL;
     list_init(&chunk->node);
@@ -111,6 +127,8 @@ void slab_put(struct slab *slab, void *object)
     struct slab_chunk *chunk = chunk_of(object);
     CHECK(slab->used > 0 && chunk->used > 0);
     slab->used--;
+    if (UNLIKELY(slab->secret))
+        secret_wipe(object, slab->object_size);
     if (UNLIKELY(chunk->free == NULL))
         list_append(&slab->partial, &chunk->node);
     *(void **)object = chunk->free;
@@ -121,7 +139,7 @@ void slab_put(struct slab *slab, void *object)
     if (slab->spare == NULL)
         slab->spare = chunk;
     else
-        mem_free(chunk);
+        free_chunk(slab, chunk);
 }
 
 #endif

@@ -14,6 +14,7 @@ struct slab {
     struct list partial;      /* chunks that have a free object, the one to take from first */
     struct slab_chunk *spare; /* an empty chunk, in no list; NULL: there is none */
     size_t object_size;
+    bool secret; /* slab_init_secret() */
     size_t used; /* objects that are out */
 };
 
@@ -22,6 +23,10 @@ struct slab {
  * cache line (but not under AddressSanitizer).
  */
 void slab_init(struct slab *slab, size_t object_size);
+
+/* The same for objects with keys: they are in no core dump (common/secret.h), and are overwritten
+ * when they come back. */
+void slab_init_secret(struct slab *slab, size_t object_size);
 
 /* CHECKs that every object is back. */
 void slab_deinit(struct slab *slab);

@@ -179,6 +179,7 @@ static char *map_states(int fd, size_t *ret_size)
     char *states = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (states == MAP_FAILED)
         return NULL;
+    madvise(states, (size_t)st.st_size, MADV_DONTDUMP); /* there may be keys in it */
     *ret_size = (size_t)st.st_size;
     return states;
 }

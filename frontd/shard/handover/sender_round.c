@@ -166,7 +166,7 @@ static int write_states(int fd, struct buf *states)
  * Returns it, or -errno. */
 static int memfd_of(const struct target *target)
 {
-    struct buf states = {0};
+    struct buf states = {.secret = target->has_keys};
     int fd = memfd_create("frontd-clients", MFD_CLOEXEC);
     int r = fd < 0 ? -errno : 0;
     for (uint32_t i = 0; r == 0 && i < target->count; i++) {
@@ -174,7 +174,10 @@ static int memfd_of(const struct target *target)
         if (r == 0 && (buf_len(&states) >= WRITE_BYTES || i + 1 == target->count))
             r = write_states(fd, &states);
     }
-    buf_deinit(&states);
+    if (target->has_keys)
+        buf_wipe(&states);
+    else
+        buf_deinit(&states);
     if (r < 0 && fd >= 0)
         close(fd);
     return r < 0 ? r : fd;

@@ -125,3 +125,44 @@ Test(buf, each_allocation_fails)
     buf_deinit(&buf);
     cr_assert_eq(mem_in_use(), (size_t)0);
 }
+
+/* A block that was given back is taken again, and has no more of what was in it than a pointer. */
+static bool is_clean(size_t size, char byte)
+{
+    size_t got;
+    char *block = mem_get(size, &got);
+    cr_assert_not_null(block);
+    bool clean = memchr(block + sizeof(void *), byte, got - sizeof(void *)) == NULL;
+    mem_put(block, got);
+    return clean;
+}
+
+Test(buf, what_is_secret_is_wiped)
+{
+    char bytes[100];
+    static const size_t sizes[] = {128, 256, 512, 1024, 2048};
+    for (int secret = 1; secret >= 0; secret--) { /* the other way round it would be found again */
+        struct buf buf = {.secret = secret};
+        mem_trim();
+        memset(bytes, secret ? 'x' : 'y', sizeof(bytes));
+        for (int i = 0; i < 20; i++)
+            cr_assert_eq(buf_append(&buf, bytes, sizeof(bytes)), 0);
+        cr_assert_eq(buf_len(&buf), 20 * sizeof(bytes));
+        for (size_t i = 0; i < buf_len(&buf); i++)
+            cr_assert_eq(buf_data(&buf)[i], bytes[0]);
+        if (secret)
+            buf_wipe(&buf);
+        else
+            buf_deinit(&buf);
+        cr_expect_eq(buf.size, 0u);
+        for (size_t i = 0; i < ARRAY_LEN(sizes); i++)
+            cr_expect_eq(is_clean(sizes[i], bytes[0]), secret == 1, "%zu", sizes[i]);
+    }
+}
+
+Test(buf, wiping_nothing)
+{
+    struct buf buf = {0};
+    buf_wipe(&buf);
+    cr_expect_null(buf.memory);
+}

@@ -4,6 +4,7 @@
 
 #include "common/alloc.h"
 #include "common/slab.h"
+#include "tests/unit/support/dumps.h"
 
 enum { COUNT = 5000 };
 
@@ -120,6 +121,55 @@ Test(slab, what_is_given_back_is_used_again)
         slab_put(&slab, object);
     }
     cr_assert_eq(mem_in_use(), before);
+    slab_deinit(&slab);
+}
+
+/* In all builds; and no chunk of them is kept for objects of another slab. */
+Test(slab, secrets_are_in_no_dump)
+{
+    static char *objects[COUNT];
+    struct slab slab;
+    size_t before = mem_in_use();
+    slab_init_secret(&slab, 250);
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < COUNT / 4; i++) {
+            objects[i] = slab_get(&slab);
+            cr_assert(is_zero(objects[i], 250));
+            memset(objects[i], 'x', 250);
+        }
+        for (size_t i = 0; i < COUNT / 4; i += 100)
+            cr_assert(is_left_out_of_dumps(objects[i]) && is_left_out_of_dumps(objects[i] + 249));
+        for (size_t i = 0; i < COUNT / 4; i++)
+            slab_put(&slab, objects[i]);
+    }
+    slab_deinit(&slab);
+    cr_assert_eq(mem_in_use(), before);
+}
+
+#ifndef __SANITIZE_ADDRESS__
+/* At once, and not when the memory is used again; but for the pointer to the next free object. */
+Test(slab, secrets_are_wiped)
+{
+    char *objects[3];
+    struct slab slab;
+    slab_init_secret(&slab, 250);
+    for (size_t i = 0; i < ARRAY_LEN(objects); i++)
+        memset(objects[i] = slab_get(&slab), 'x', 250);
+    slab_put(&slab, objects[1]);
+    cr_expect(is_zero(objects[1] + sizeof(void *), 250 - sizeof(void *)));
+    cr_expect(objects[0][249] == 'x' && objects[2][0] == 'x');
+    slab_put(&slab, objects[0]);
+    slab_put(&slab, objects[2]);
+    slab_deinit(&slab);
+}
+#endif
+
+Test(slab, secrets_without_memory)
+{
+    struct slab slab;
+    slab_init_secret(&slab, 64);
+    mem_fail_after(0);
+    cr_assert_null(slab_get(&slab));
     slab_deinit(&slab);
 }
 
