@@ -74,7 +74,7 @@ static int drop_privileges(const char *name)
     if (r == 0)
         r = privileges_drop(changes ? &user : NULL, false);
     privileges_forget(&user);
-    return r == 0 ? privileges_hide() : r;
+    return r == 0 ? privileges_hide_for_good() : r;
 }
 
 static void on_beat(uv_timer_t *timer)

@@ -1,6 +1,7 @@
 #include "frontd/system/privileges.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <pwd.h>
@@ -147,8 +148,26 @@ int privileges_drop(const struct privileges_user *user, bool executes)
 
 int privileges_hide(void)
 {
+    return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+/* Nothing of what this process has in memory is of use in a dump. Without /proc, or with a kernel
+ * that makes no dumps, there is nothing to say it to. */
+static void leave_out_of_dumps(void)
+{
+    int fd = open("/proc/self/coredump_filter", O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t n = write(fd, "0", 1);
+    (void)n;
+    close(fd);
+}
+
+int privileges_hide_for_good(void)
+{
     static const struct rlimit none = {0, 0};
-    return setrlimit(RLIMIT_CORE, &none) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : 0;
+    leave_out_of_dumps(); /* while the file is still this user's */
+    return setrlimit(RLIMIT_CORE, &none) < 0 ? -errno : privileges_hide();
 }
 
 int privileges_supervise(void)

@@ -40,10 +40,17 @@ int privileges_drop(const struct privileges_user *user, bool executes);
 
 /*
  * No core dump, no ptrace() and no /proc/PID/mem by another process of the same user: what clients
- * have sent stays here. execve() undoes the first part of it, so it is called by the program
- * itself. Returns 0 or -errno.
+ * have sent, and keys, stay here. execve() undoes it, so it is called by the program itself.
+ * Returns 0 or -errno.
  */
 int privileges_hide(void);
+
+/*
+ * The same for good, for a process that executes nothing: RLIMIT_CORE is 0, and a debugger that is
+ * let in nevertheless leaves the memory out of a dump (coredump_filter). Before a filter of system
+ * calls.
+ */
+int privileges_hide_for_good(void);
 
 /*
  * For the supervisor: keeps what it needs (as root: see privileges.c; else to bind ports below

@@ -10,6 +10,7 @@
 #include "frontd/ipc/tls_material.h"
 #include "frontd/supervisor/tls/pem_check.h"
 #include "frontd/supervisor/tls/secret_file.h"
+#include "frontd/system/privileges.h"
 
 /* The files of one certificate. */
 struct pair {
@@ -268,6 +269,7 @@ int tls_load(const char *conf_name, const struct conf *conf, time_t now,
     if (tls_load_is_needed(conf)) {
         loader.batches = mem_zalloc(conf->nlisteners * sizeof(*loader.batches));
         r = loader.batches == NULL ? no_memory(&loader) : 0;
+        CHECK(privileges_hide() == 0); /* before there is a key in its memory */
         for (uint32_t i = 0; r == 0 && i < conf->nlisteners; i++) {
             if (conf->listeners[i].tls != NULL)
                 r = load_listener(&loader, i);

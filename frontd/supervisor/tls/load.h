@@ -26,6 +26,8 @@ struct tls_load_sum {
  * are only looked at, and one that may not be read is told to `odd` and is no error: the user who
  * asks may not be the one who runs frontd. ret_sum: may be NULL.
  *
+ * Where a listener has tls, this process leaves no core dump from then on (privileges_hide()).
+ *
  * Returns 0, or -errno with a message in `error`: -EINVAL where a file is not right.
  */
 int tls_load(const char *conf_name, const struct conf *conf, time_t now,

@@ -7,6 +7,7 @@
 
 #include "common/random.h"
 #include "common/secret.h"
+#include "frontd/system/privileges.h"
 
 /* What the memfd has. The version changes with struct tls_ticket_keys. */
 struct saved {
@@ -20,6 +21,7 @@ static const uint32_t VERSION = 1;
 
 static bool make_room(struct ticket_ring *ring)
 {
+    CHECK(privileges_hide() == 0); /* also where a program's successor is told of keys */
     if (ring->keys == NULL)
         ring->keys = secret_alloc(sizeof(*ring->keys));
     return ring->keys != NULL;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "frontd/supervisor/tls/ticket_ring.h"
@@ -18,7 +19,9 @@ Test(ticket_ring, steps)
     cr_expect_eq(ticket_ring_due(&ring, 0), UINT64_MAX);
     cr_expect_eq(ticket_ring_due(&ring, HOUR), 0);
     cr_expect_eq(ticket_ring_count(&ring), 0);
+    cr_expect_eq(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0), 1);
     cr_expect(ticket_ring_step(&ring, HOUR));
+    cr_expect_eq(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0), 0);
     cr_assert_eq(ticket_ring_count(&ring), 1);
     cr_expect(is_left_out_of_dumps(ring.keys));
     uint64_t due = ticket_ring_due(&ring, HOUR);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -314,5 +315,19 @@ Test(tls_load, without_memory)
         cr_assert(r == 0 || strstr(error, "emory") != NULL, "%s", error);
     }
     cr_assert_gt(n, 3);
+    close(fd);
+}
+
+/* As soon as there are keys in its memory, and not before. */
+Test(tls_load, the_process_leaves_no_dump)
+{
+    int fd;
+    cr_assert_eq(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0), 1);
+    conf.nlisteners = 0;
+    cr_assert_eq(load(&fd), 0);
+    cr_expect_eq(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0), 1);
+    conf.nlisteners = 3;
+    cr_assert_eq(load(&fd), 0);
+    cr_expect_eq(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0), 0);
     close(fd);
 }

@@ -234,13 +234,32 @@ Test(privileges, a_supervisor_that_is_not_root_may_bind)
 static int hide(void)
 {
     struct rlimit limit;
+    NEEDS(getrlimit(RLIMIT_CORE, &limit) == 0);
+    rlim_t before = limit.rlim_max;
     NEEDS(privileges_hide() == 0);
     NEEDS(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0);
+    NEEDS(getrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_max == before);
+    return 0;
+}
+
+static int hide_for_good(void)
+{
+    struct rlimit limit;
+    char text[32] = "";
+    if (geteuid() == 0)
+        NEEDS(setgid(65534) == 0 && setuid(65534) == 0);
+    NEEDS(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0); /* as after execve() */
+    int fd = open("/proc/self/coredump_filter", O_RDONLY);
+    NEEDS(fd >= 0 && pread(fd, text, sizeof(text) - 1, 0) > 0 && strtoul(text, NULL, 16) != 0);
+    NEEDS(privileges_hide_for_good() == 0);
+    NEEDS(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0);
     NEEDS(getrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_cur == 0 && limit.rlim_max == 0);
+    NEEDS(pread(fd, text, sizeof(text) - 1, 0) > 0 && strtoul(text, NULL, 16) == 0);
     return 0;
 }
 
 Test(privileges, no_core_dump)
 {
     run(hide);
+    run(hide_for_good);
 }
