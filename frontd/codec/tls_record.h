@@ -122,7 +122,7 @@ int tls_record_init12(struct tls_record *ret_record, struct tls_crypto *crypto,
  *   it: Finished, which also says where the explicit nonce begins
  *
  * Returns 0, or -EBADMSG where a record is not one of these or does not open: OpenSSL has used
- * the key in a way that is not known here, so it must not be used; or -ENOMEM.
+ * the key in a way that is not known here, so it must not be used. (So it is without memory.)
  */
 int tls_record_prove(struct tls_record *record, struct tls_crypto *crypto, struct span sent);
 
@@ -137,8 +137,8 @@ struct tls_opened {
     enum tls_event event;
     size_t used;    /* bytes at `in` that need not be kept: whole records */
     size_t data;    /* bytes of data at `out`: before the event, with any event */
-    size_t missing; /* MORE: bytes until the record that begins at in + used is whole, or as far as
-                       its header says, its header (at least 1). ROOM: the room that it wants */
+    size_t missing; /* MORE: how many bytes more make the record at in + used whole, or its header
+                       where that is not; at least 1. ROOM: the room that the record wants */
     uint8_t alert;  /* FATAL */
     bool received;  /* FATAL: the alert is the peer's */
 };
@@ -191,11 +191,11 @@ struct tls_sealed tls_record_seal(struct tls_record *record, struct tls_crypto *
 
 /*
  * Of a seal of which only the first `written` bytes were written: how many bytes of data are in
- * records that have been written whole. *ret_bytes: where the first record begins that has not been
- * written whole (sealed->bytes where there is none).
+ * records that were written whole. The rest of sealed->data counts once the rest of the bytes has
+ * been written.
  */
-size_t tls_record_written(const struct tls_record *record, const struct tls_sealed *sealed,
-    size_t written, size_t *ret_bytes);
+size_t tls_record_written(
+    const struct tls_record *record, const struct tls_sealed *sealed, size_t written);
 
 /* Whether tls_record_seal() has something to seal without data. */
 bool tls_record_owes(const struct tls_record *record);
