@@ -189,14 +189,6 @@ struct tls_sealed {
 struct tls_sealed tls_record_seal(struct tls_record *record, struct tls_crypto *crypto,
     const struct iovec *iov, int iovs, size_t skip, uint8_t *out, size_t room);
 
-/*
- * Of a seal of which only the first `written` bytes were written: how many bytes of data are in
- * records that were written whole. The rest of sealed->data counts once the rest of the bytes has
- * been written.
- */
-size_t tls_record_written(
-    const struct tls_record *record, const struct tls_sealed *sealed, size_t written);
-
 /* Whether tls_record_seal() has something to seal without data. */
 bool tls_record_owes(const struct tls_record *record);
 

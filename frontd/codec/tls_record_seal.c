@@ -172,15 +172,3 @@ struct tls_sealed tls_record_seal(struct tls_record *record, struct tls_crypto *
     sealed.ended = tls_record_closing(record);
     return sealed;
 }
-
-size_t tls_record_written(
-    const struct tls_record *record, const struct tls_sealed *sealed, size_t written)
-{
-    if (written >= sealed->bytes)
-        return sealed->data;
-    if (written <= sealed->answers)
-        return 0;
-    /* All records of data but the last are of the same size. */
-    const size_t size = record->fragment_max + tls_record_overhead(record);
-    return (written - sealed->answers) / size * record->fragment_max;
-}
