@@ -111,10 +111,12 @@ static bool handshake_fits(const struct tls_record *record)
 
 static bool sequences_fit(const struct tls_record *record)
 {
-    const uint32_t first = record->v13 ? 0 : 1;         /* 1.2: after Finished */
-    const uint32_t last = tls_record_limit(record) + 2; /* an answer and what closes */
-    return record->read.sequence >= first && record->read.sequence <= TLS_RECORDS_HARD &&
-           record->write.sequence >= first && record->write.sequence <= last;
+    const uint32_t first = record->v13 ? 0 : 1; /* 1.2: after Finished */
+    const uint32_t limit = tls_record_limit(record);
+    const uint32_t read = record->read.sequence, write = record->write.sequence;
+    const bool changing = tls_record_closing(record) || (record->owes & TLS_OWES_KEY_UPDATE);
+    return read >= first && read <= TLS_RECORDS_HARD && write >= first &&
+           (write < limit || (changing && write <= limit + 2)); /* a warning, and what closes */
 }
 
 int tls_record_restore(struct tls_record *ret_record, struct unpack *unpack, unsigned version)
