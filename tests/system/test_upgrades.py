@@ -9,7 +9,7 @@ import pytest
 from fakeworker import echo
 from harness import Site, http_route, rpc_route, wait_for, ws_route
 from httpclient import request, rpc_body, rpc_request
-from reloads import HUP, USR2, endpoint, wait_read
+from reloads import HUP, USR2, unread, wait_read
 from wsclient import PING, TEXT, WsClient, upgrade, ws_frame
 
 BOTH = pytest.mark.parametrize("number", [HUP, USR2], ids=["hup", "usr2"])
@@ -41,11 +41,7 @@ def web():
 
 def all_read(clients):
     """Whether the front has read all that these clients have sent."""
-    with open("/proc/net/tcp") as f:
-        next(f)
-        waiting = {tuple(int(end.split(":")[1], 16) for end in line.split()[1:3])
-                   for line in f if int(line.split()[4].split(":")[1], 16) > 0}
-    return not waiting & {endpoint(client) for client in clients}
+    return not any(unread(client) for client in clients)
 
 
 def text(n):

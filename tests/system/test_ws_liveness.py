@@ -10,6 +10,7 @@ import pytest
 from fakeclock import SPEED
 from fakeworker import echo, hold
 from harness import LIMIT, rpc_route, sanitized, wait_for, ws_route
+from kernelsockets import look, ports
 from patience import patient, within
 from wsclient import CONTINUATION, TEXT, Closed, Reader, WsClosed, quiet, ws_frame
 
@@ -256,12 +257,8 @@ def test_clients_that_vanish_while_they_are_not_read(site, kind):
 
 def acknowledged(client):
     """Whether each end's kernel has acknowledged all that the other has sent."""
-    ends = {client.sock.getsockname()[1], client.sock.getpeername()[1]}
-    with open("/proc/net/tcp") as f:
-        next(f)
-        fields = [line.split() for line in f]
-    queued = [f[4].split(":")[0] for f in fields if {int(f[n].split(":")[1], 16) for n in (1, 2)} == ends]
-    return len(queued) == 2 and all(int(bytes, 16) == 0 for bytes in queued)
+    ends = [look(pair) for pair in (ports(client), ports(client)[::-1])]
+    return all(end and end[3] == 0 for end in ends)
 
 
 def vanish(site, kind, busy=False):

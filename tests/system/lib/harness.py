@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 
+import kernelsockets
 from fakeworker import FakeWorker, echo
 from httpclient import BadResponse, Client, Closed, rpc_request
 from wsclient import StreamClient, WsClient
@@ -43,15 +44,17 @@ def sanitized():
         return False
 
 
-def wait_for(condition, what="the condition", timeout=LIMIT, interval=0.01):
-    """Polls until `condition()` is true, and returns what it gave."""
-    deadline = time.monotonic() + timeout
+def wait_for(condition, what="the condition", timeout=LIMIT, interval=None):
+    """Polls until `condition()` is true, and returns what it gave. interval: seconds; None: the more, the longer it
+    takes, since looking costs more than waiting."""
+    began = time.monotonic()
     while True:
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, "waited %g s for %s" % (timeout, what)
-        time.sleep(interval)
+        waited = time.monotonic() - began
+        assert waited < timeout, "waited %g s for %s" % (timeout, what)
+        time.sleep(min(0.002 + waited / 16, 0.03) if interval is None else interval)
 
 
 PORTS = range(12000, 32000)     # above those of scripts/bench, below those that the kernel gives to clients
@@ -82,8 +85,11 @@ def free_port():
 def stat(pid):
     """(state, parent, session, CPU seconds) of a process; None when there is none."""
     try:
-        with open("/proc/%d/stat" % pid) as f:
-            rest = f.read().rsplit(")", 1)[1].split()
+        fd = os.open("/proc/%d/stat" % pid, os.O_RDONLY)
+        try:
+            rest = os.read(fd, 4096).decode(errors="replace").rsplit(")", 1)[1].split()
+        finally:
+            os.close(fd)
     except (FileNotFoundError, ProcessLookupError):
         return None
     ticks = os.sysconf("SC_CLK_TCK")
@@ -350,39 +356,25 @@ class Site:
     def shard_of(self, client):
         """The process id of the shard that has accepted this client; None when none has yet."""
         try:
-            ours, port = client.sock.getsockname()[1], client.sock.getpeername()[1]
+            row = kernelsockets.look(kernelsockets.ports(client))
         except OSError:
             return None  # the connection has ended
-        inode = None
-        with open("/proc/net/tcp") as f:
-            next(f)
-            for line in f:
-                fields = line.split()
-                if int(fields[1].split(":")[1], 16) == port and \
-                        int(fields[2].split(":")[1], 16) == ours:
-                    inode = int(fields[9])
+        inode = row and row[5]
         return next((pid for pid in self.shards() if inode and inode in sockets(pid)), None)
 
     def has_shut(self, client):
         """Whether the front's kernel knows that this client sends no more."""
-        ours, port = client.sock.getsockname()[1], client.sock.getpeername()[1]
-        with open("/proc/net/tcp") as f:
-            next(f)
-            fields = [line.split() for line in f]
-        return any(f[3] == "08" for f in fields         # CLOSE_WAIT
-                   if [int(f[n].split(":")[1], 16) for n in (1, 2)] == [port, ours])
+        row = kernelsockets.look(kernelsockets.ports(client))
+        return row is not None and row[2] == kernelsockets.CLOSE_WAIT
 
     def connections(self):
         """How many client connections the shards hold open."""
         ours = set()
         for pid in self.shards():
             ours |= sockets(pid)
-        with open("/proc/net/tcp") as f:
-            next(f)
-            fields = [line.split() for line in f]
         ports = self.ports.values()
         # A line may come twice while sockets come and go.
-        return len({int(f[9]) for f in fields if int(f[1].split(":")[1], 16) in ports and f[3] != "0A"} & ours)
+        return len({row[5] for row in kernelsockets.table() if row[0] in ports and row[2] != kernelsockets.LISTEN} & ours)
 
     def client(self, **keys):
         return Client(self.address, **keys)

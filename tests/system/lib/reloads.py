@@ -10,6 +10,7 @@ import threading
 import time
 
 import harness
+import kernelsockets
 from harness import LIMIT, Program, Site, born, children, stat, wait_for
 from httpclient import BadResponse, Client, Closed
 from patience import HeldUp
@@ -174,12 +175,7 @@ class Front(Site):
 
     def holders(self, clients):
         """{client: pid of the shard that has it}."""
-        inodes = {}
-        with open("/proc/net/tcp") as f:
-            next(f)
-            for line in f:
-                fields = line.split()
-                inodes[tuple(int(fields[n].split(":")[1], 16) for n in (1, 2))] = int(fields[9])
+        inodes = {row[:2]: row[5] for row in kernelsockets.table()}
         held = {pid: harness.sockets(pid) for pid in self.shards()}
         return {client: pid for client in clients for pid in held if inodes[endpoint(client)] in held[pid]}
 
@@ -314,13 +310,8 @@ def endpoint(client):
 
 def unread(client):
     """How many bytes of this client wait in the kernel for the front to read; None where it has none."""
-    with open("/proc/net/tcp") as f:
-        next(f)
-        for line in f:
-            fields = line.split()
-            if tuple(int(fields[n].split(":")[1], 16) for n in (1, 2)) == endpoint(client):
-                return int(fields[4].split(":")[1], 16)
-    return None
+    row = kernelsockets.look(endpoint(client))
+    return row and row[4]
 
 
 def wait_read(client):
