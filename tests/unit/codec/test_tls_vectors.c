@@ -121,6 +121,32 @@ Test(tls_vectors, rfc8448)
     tls_crypto_free(crypto);
 }
 
+/* RFC 8446 section 5.3, RFC 7905 section 2; RFC 5288 section 3, where the peer reads it. */
+Test(tls_vectors, nonces)
+{
+    struct tls_keys keys = {.iv = "\x01\x02\x03\x04\xff\xff\xff\xff\xff\xff\xff\xf0"};
+    uint8_t nonce[TLS_NONCE_SIZE];
+    static const struct {
+        uint32_t sequence;
+        const char *xored, *added;
+    } cases[] = {
+        {0, "\1\2\3\4\xff\xff\xff\xff\xff\xff\xff\xf0", "\1\2\3\4\xff\xff\xff\xff\xff\xff\xff\xf0"},
+        {0x0f, "\1\2\3\4\xff\xff\xff\xff\xff\xff\xff\xff",
+            "\1\2\3\4\xff\xff\xff\xff\xff\xff\xff\xff"},
+        {0x10, "\1\2\3\4\xff\xff\xff\xff\xff\xff\xff\xe0", "\1\2\3\4\0\0\0\0\0\0\0\0"},
+        {0x01020304, "\1\2\3\4\xff\xff\xff\xff\xfe\xfd\xfc\xf4",
+            "\1\2\3\4\0\0\0\0\x01\x02\x02\xf4"},
+        {0xfffffffe, "\1\2\3\4\xff\xff\xff\xff\0\0\0\x0e", "\1\2\3\4\0\0\0\0\xff\xff\xff\xee"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        keys.sequence = cases[i].sequence;
+        tls_keys_nonce_xored(&keys, nonce);
+        cr_assert_arr_eq(nonce, cases[i].xored, TLS_NONCE_SIZE, "case %zu", i);
+        tls_keys_nonce_added(&keys, nonce);
+        cr_assert_arr_eq(nonce, cases[i].added, TLS_NONCE_SIZE, "case %zu", i);
+    }
+}
+
 /* The same derivation with SHA-384, and KeyUpdate, are compared with OpenSSL's in test_tls_openssl.
  */
 Test(tls_vectors, suites)
