@@ -23,7 +23,10 @@
     X(dropped, counter, "pushes dropped for consumers that were too slow")                         \
     X(moved, counter, "connections moved to another seat")                                         \
     X(beats, counter, "signs of life of the event loop")                                           \
-    X(unheard, counter, "frames of workers that shards which did not keep up have missed")
+    X(unheard, counter, "frames of workers that shards which did not keep up have missed")         \
+    X(tls_handshakes, counter, "TLS handshakes that have succeeded")                               \
+    X(tls_resumed, counter, "those of them that have resumed a session")                           \
+    X(tls_failed, counter, "TLS handshakes that have begun and not succeeded")
 
 /* The words of one seat, written by its process alone. */
 struct share_counters {

@@ -16,7 +16,7 @@
 /*
  * Changes whenever the layout does: two versions of the program may run side by side for a while.
  */
-enum { SHARE_LAYOUT = 6 };
+enum { SHARE_LAYOUT = 7 };
 
 enum {
     SHARE_SEATS = 64,
