@@ -10,6 +10,7 @@
  *   client_poll.c    what is waited for: whether it is read, which events are wanted
  *   client_out.c     writing: room for answers and pushes, what waits, the write itself
  *   client_end.c     ending: after the last byte, lingering, what the kernel still has
+ *   client_tls.c     the end of its TLS handshake, and of its TLS
  *   client_freeze.c  moving to another process; its state is saved in handover/client_state.c
  */
 
@@ -18,6 +19,7 @@
 #include "frontd/shard/net/transport.h"
 
 struct duplex;
+struct tls_owner_ops;
 
 /* An incomplete request or message: what has been read of it. */
 struct pending {
@@ -140,6 +142,13 @@ static inline const struct session_ops *client_session(const struct client *clie
 static inline const struct conf_listener *client_listener(const struct client *client)
 {
     return &client->ctx->conf->listeners[client->listener];
+}
+
+/* Whether the transport is not ready yet: the client has HTTP/1's session until it is, and nothing
+ * comes or goes. */
+static inline bool client_is_opening(const struct client *client)
+{
+    return UNLIKELY(client->transport != NULL) && client->transport->opening;
 }
 
 /* Whether answers go out as soon as they are there, in any order, and workers push: such a client
@@ -285,10 +294,17 @@ static inline uint64_t client_pending_due(const struct client *client)
 
 /* Writing (client_out.c) */
 
+/* Bytes that the transport has taken, and the kernel has not; 0 on a plain connection. */
+static inline size_t client_sealed(const struct client *client)
+{
+    return LIKELY(client->transport == NULL) ? 0 : client->transport->unsent;
+}
+
 /* What waits to be written, in bytes and as write_buffer counts it; 0: nothing. */
 static inline size_t client_waiting(const struct client *client)
 {
-    return buf_len(&client->out) + (client->queue == NULL ? 0 : message_queue_cost(client->queue));
+    return buf_len(&client->out) + (client->queue == NULL ? 0 : message_queue_cost(client->queue)) +
+           client_sealed(client);
 }
 
 /*
@@ -301,7 +317,7 @@ size_t client_large(const struct client *client, bool push);
 /* The part of client_waiting() that may be written now: pushes for a held client wait. */
 static inline size_t client_writable(const struct client *client)
 {
-    return client->held ? buf_len(&client->out) : client_waiting(client);
+    return client->held ? buf_len(&client->out) + client_sealed(client) : client_waiting(client);
 }
 
 /* Whether the socket takes no more for now. */
@@ -343,6 +359,11 @@ bool client_write(struct client *client);
 
 /* The function of ctx->writers: the socket has room again. Returns the units of work done. */
 uint64_t client_drained(void *client, uint32_t events);
+
+/* Transports (client_tls.c) */
+
+/* What becomes of clients in their TLS handshakes: for tls_init(). */
+extern const struct tls_owner_ops client_tls_ops;
 
 /* Ending (client_end.c) */
 

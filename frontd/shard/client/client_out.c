@@ -55,7 +55,7 @@ bool client_fits(struct client *client, size_t n, size_t own, bool at_once)
 size_t client_buffered(const struct client *client)
 {
     return client->out.size + (client->queue == NULL ? 0 : message_queue_cost(client->queue)) +
-           (client->pending == NULL ? 0 : client->pending->bytes.size);
+           (client->pending == NULL ? 0 : client->pending->bytes.size) + client_sealed(client);
 }
 
 size_t client_holds(const struct client *client)
@@ -116,12 +116,25 @@ static void note_written(struct client *client, size_t n)
         client->active_at = MIN(now, client->active_at + (uint64_t)n * 1000 / rate);
 }
 
+/* Hands it to the transport. Returns as writev(), 0 for EAGAIN; *ret_gone: bytes that are out. */
+static ssize_t write_through(
+    const struct client *client, const struct iovec *iov, int pieces, size_t *ret_gone)
+{
+    struct transport *transport = client->transport;
+    size_t before = transport->unsent;
+    ssize_t n = transport->ops->writev(transport, client->fd, iov, pieces);
+    size_t all = before + (size_t)MAX(n, (ssize_t)0);
+    *ret_gone = all - MIN(all, (size_t)transport->unsent);
+    return n < 0 && errno == EAGAIN ? 0 : n;
+}
+
 /* Returns false when the connection is broken. */
 static bool write_out(struct client *client)
 {
     struct iovec iov[1 + WRITE_PIECES];
     int pieces = 0;
     size_t own = buf_len(&client->out);
+    size_t gone = 0;
     ssize_t n;
     struct transport *transport = client->transport;
     /* The keys of a frozen client may be another process's. */
@@ -136,11 +149,14 @@ static bool write_out(struct client *client)
             pieces += message_queue_iov(client->queue, iov + pieces, WRITE_PIECES);
         struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)pieces};
         n = transport == NULL ? sendmsg(client->fd, &msg, MSG_NOSIGNAL)
-                              : transport->ops->writev(transport, client->fd, iov, pieces);
+                              : write_through(client, iov, pieces, &gone);
     }
     if (n < 0)
         return errno == EAGAIN || errno == EINTR;
-    note_written(client, (size_t)n);
+    if (LIKELY(transport == NULL))
+        gone = (size_t)n;
+    if (LIKELY(gone > 0) && !client_is_opening(client))
+        note_written(client, gone);
     client->bulky |= client->wrote || n > CLIENT_UNSENT_SMALL;
     client->wrote = true;
     size_t of_own = MIN((size_t)n, own);

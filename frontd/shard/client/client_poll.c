@@ -65,6 +65,8 @@ size_t client_ahead_room(const struct client *client)
     if (client_session(client)->ahead == NULL || client->state != CLIENT_OPEN ||
         client->last_request || client->held || client->shut || used >= limit)
         return 0;
+    if (UNLIKELY(client->transport != NULL) && limit - used < TRANSPORT_ROOM_MIN)
+        return 0;
     return limit - used;
 }
 

@@ -214,7 +214,7 @@ static int restore_transport(struct client *client, struct unpack *unpack)
     const struct transport_ops *ops = client->ctx->transport;
     if (ops == NULL)
         return -ENOTSUP;
-    int r = ops->restore(&client->transport, client->fd, unpack);
+    int r = ops->restore(&client->transport, client->ctx, client->fd, unpack);
     return r == 0 ? unpack_end(unpack) : r;
 }
 

@@ -20,17 +20,24 @@
 
 #include "common/pack.h"
 
+enum {
+    TRANSPORT_ROOM_MIN = 24 * 1024, /* bytes of room that read() is given at least */
+};
+
+struct ctx;
 struct transport;
 
 struct transport_ops {
     /*
      * As recv(): up to `n` bytes into `room`; 0 is the end of input. -1 with errno: EAGAIN, where
-     * the event that wants() names is to be waited for; anything else ends the connection.
+     * the event that wants() names is to be waited for; EPROTO, where nothing can be read or
+     * written any more but what is `unsent`; anything else ends the connection at once.
      */
     ssize_t (*read)(struct transport *transport, int fd, void *room, size_t n);
     /*
-     * As writev() without a signal: returns how many bytes the kernel has taken, or -1 with errno
-     * as read(). After EAGAIN the same bytes are offered again, and perhaps more behind them.
+     * As writev() without a signal: returns how many bytes it has taken, or -1 with errno, EAGAIN
+     * as read(), anything else ends the connection. What it has taken it writes, now or later:
+     * what the kernel has not taken yet is in `unsent`. Called with n == 0 to write that alone.
      */
     ssize_t (*writev)(struct transport *transport, int fd, const struct iovec *iov, int n);
     /*
@@ -46,8 +53,8 @@ struct transport_ops {
      */
     bool (*has_bytes)(const struct transport *transport);
     /*
-     * As shutdown(SHUT_WR): nothing is written any more. Returns 0, or -1 with errno, which ends
-     * the connection.
+     * As shutdown(SHUT_WR): nothing is written any more, but for what is `unsent` then, after which
+     * the descriptor is shut. Returns 0, or -1 with errno, which ends the connection.
      */
     int (*shut)(struct transport *transport, int fd);
     /* Whether save() may be called now: if not, the connection stays in this process. */
@@ -57,8 +64,9 @@ struct transport_ops {
      * returned yet. It goes on here, too, where the other process does not take the connection.
      */
     void (*save)(const struct transport *transport, struct pack *pack);
-    /* Makes one of what save() has packed. Returns 0 with *ret, -ENOTSUP, -EBADMSG or -ENOMEM. */
-    int (*restore)(struct transport **ret, int fd, struct unpack *unpack);
+    /* Makes one of what save() has packed, of the shard of `ctx`. Returns 0 with *ret, -ENOTSUP,
+     * -EBADMSG or -ENOMEM. */
+    int (*restore)(struct transport **ret, struct ctx *ctx, int fd, struct unpack *unpack);
     /* Wipes its keys and frees it. Nothing is sent: the connection may live on in another process.
      */
     void (*free)(struct transport *transport);
@@ -66,4 +74,11 @@ struct transport_ops {
 
 struct transport {
     const struct transport_ops *ops;
+    uint32_t unsent;    /* bytes that wait to be written, besides what writev() is given */
+    bool opening : 1;   /* it is not ready yet: read() returns nothing, writev() takes nothing */
+    bool truncated : 1; /* the input has ended in a way in which anybody could have ended it */
+    bool worn : 1;      /* it cannot be used for much longer: the connection is to end soon */
+    /* Its own: */
+    bool broken : 1; /* nothing is read or written any more but what is unsent */
+    bool shuts : 1;  /* the descriptor is shut once nothing is unsent */
 };

@@ -199,10 +199,10 @@ static struct sealed *make(unsigned key)
     return sealed;
 }
 
-static int sealed_restore(struct transport **ret, int fd, struct unpack *unpack)
+static int sealed_restore(struct transport **ret, struct ctx *ctx, int fd, struct unpack *unpack)
 {
     struct sealed *sealed = make(unpack_u32(unpack));
-    (void)fd;
+    (void)ctx, (void)fd;
     if (sealed == NULL)
         return -ENOMEM;
     sealed->seals = unpack_u32(unpack);
