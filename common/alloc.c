@@ -215,6 +215,17 @@ size_t mem_in_use(void)
     return in_use;
 }
 
+void mem_lent(size_t size)
+{
+    in_use += size;
+}
+
+void mem_returned(size_t size)
+{
+    CHECK(in_use >= size);
+    in_use -= size;
+}
+
 size_t mem_held(void)
 {
     return in_use + kept;

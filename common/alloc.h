@@ -59,6 +59,13 @@ void mem_init(void);
 size_t mem_in_use(void);
 
 /*
+ * A library has taken about so many bytes for this process by itself, or has given them back: they
+ * count as on loan.
+ */
+void mem_lent(size_t size);
+void mem_returned(size_t size);
+
+/*
  * mem_in_use(), and the blocks that are kept on free lists: a memory budget is compared with this.
  */
 size_t mem_held(void);

@@ -198,14 +198,6 @@ static int on_tickets(struct shard *shard, struct tls_ticket_keys *keys)
     return !valid ? -EPROTO : shard->tickets == NULL ? -ENOMEM : 0;
 }
 
-static int use_tls(struct shard *shard, const struct tls_material *material)
-{
-    (void)shard;
-    (void)material;
-    log_error("this program has no TLS yet");
-    return -ENOTSUP;
-}
-
 /* Reads certificates and keys once; what it needs of them it has afterwards. fd: consumed. */
 static int on_tls(struct shard *shard, int fd)
 {
@@ -215,7 +207,8 @@ static int on_tls(struct shard *shard, int fd)
         r = tls_material_map(fd, &material);
     close(fd);
     if (r == 0)
-        r = tls_material_fits(&material, shard->conf) ? use_tls(shard, &material) : -EPROTO;
+        r = tls_material_fits(&material, shard->conf) ? tls_use(&shard->parts.tls, &material)
+                                                      : -EPROTO;
     tls_material_unmap(&material);
     shard->has_tls = r == 0;
     return r;

@@ -14,6 +14,7 @@
 #include "frontd/shard/routes/websocket.h"
 #include "frontd/shard/session/duplex.h"
 #include "frontd/shard/session/http1_session.h"
+#include "frontd/shard/tls/tls_transport.h"
 
 static const struct session_ops *const sessions[SESSIONS] = {
     [SESSION_HTTP1] = &http1_session,
@@ -101,6 +102,9 @@ int parts_init(struct parts *parts, struct ctx *ctx, const struct conf *conf, st
     ctx->fence = &mesh_fence;
     ctx->topics = &parts->topics;
     topics_init(&parts->topics, subscriptions_of);
+    ctx->tls = &parts->tls;
+    ctx->transport = &tls_transport_ops;
+    tls_init(&parts->tls, ctx, &client_tls_ops);
     ctx->sender = &parts->sender;
     ctx->receiver = &parts->receiver;
     sender_init(&parts->sender, ctx);
@@ -119,5 +123,6 @@ void parts_deinit(struct parts *parts, struct ctx *ctx)
     jsonrpc_deinit(&parts->jsonrpc);
     topics_deinit(&parts->topics);
     mesh_deinit(&parts->mesh);
+    tls_deinit(&parts->tls);
     deinit_ctx(ctx);
 }

@@ -8,6 +8,7 @@
 #include "frontd/shard/net/resolver.h"
 #include "frontd/shard/push/topics.h"
 #include "frontd/shard/routes/jsonrpc.h"
+#include "frontd/shard/tls/tls.h"
 
 struct parts {
     struct mesh mesh;
@@ -15,6 +16,7 @@ struct parts {
     struct jsonrpc jsonrpc;
     struct sender sender;
     struct receiver receiver; /* which the acceptor completes: receiver_init() */
+    struct tls tls;
     struct resolver resolver; /* opened by the shard, before the parts are made */
 };
 

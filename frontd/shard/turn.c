@@ -23,6 +23,7 @@ static void expire_one(struct wheel_timer *timer)
     case TIMER_SENDER: sender_timeout(timer); break;
     case TIMER_RECEIVER: receiver_timeout(timer); break;
     case TIMER_MEMORY: pressure_timeout(timer); break;
+    case TIMER_TLS: tls_timeout(timer); break;
     }
 }
 
@@ -48,7 +49,7 @@ void turn_begin(struct ctx *ctx)
 bool turn_unfinished(const struct ctx *ctx)
 {
     return !list_empty(&ctx->fanouts) || !list_empty(&ctx->busy_streams) ||
-           ctx->later_clients != NULL;
+           ctx->later_clients != NULL || tls_unfinished(ctx->tls);
 }
 
 void turn_go_on(struct ctx *ctx, uint64_t work)
@@ -88,6 +89,8 @@ void turn_end(struct ctx *ctx, struct list *clients)
     turn_flush(ctx);
     /* Connections that are on their way to this shard are not served meanwhile. */
     turn_go_on(ctx, receiver_waiting(ctx->receiver) ? WORK_HAND_OVER : WORK_TURN);
+    turn_flush(ctx);
+    tls_turn(ctx->tls); /* last, since it may take long: see tls.h */
     turn_flush(ctx);
 }
 

@@ -87,10 +87,12 @@ static void pause_accepting(struct acceptor *acceptor, const char *why)
     ctx_arm(acceptor->ctx, &acceptor->timer, PAUSE_MS);
 }
 
-/* Whether bytes of the client wait to be read. */
+/* Whether bytes of the client wait to be read. Those of a handshake ask for nothing. */
 static bool has_sent(const struct client *client)
 {
     char byte;
+    if (client_is_opening(client))
+        return false;
     return recv(client->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 

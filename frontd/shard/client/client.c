@@ -20,6 +20,7 @@
 #include "frontd/ipc/shm_clients.h"
 #include "frontd/shard/client/client_internal.h"
 #include "frontd/shard/client/refusal.h"
+#include "frontd/shard/tls/tls_transport.h"
 
 /*
  * A client that is not doomed may always be closed: it was taken by another process, or could not
@@ -120,6 +121,8 @@ static void destroy_client(struct client *client)
 {
     int fd = client->fd;
     CHECK(client->state == CLIENT_DOOMED);
+    if (UNLIKELY(client->transport != NULL) && client_waiting(client) == 0)
+        client->transport->ops->shut(client->transport, fd); /* as far as it goes */
     client_set_end(client);
     client_dispose(client);
     close(fd);
@@ -161,11 +164,19 @@ static uint64_t silent_at(const struct client *client)
     return client->active_at + client->ctx->conf->limits.first_byte_timeout;
 }
 
+/* When the transport is to be ready, in ms: nothing moves active_at before. */
+static uint64_t open_at(const struct client *client)
+{
+    return client->active_at + client_listener(client)->tls->handshake_timeout;
+}
+
 /* The earliest of the client's timeouts, in ms, as things stand; UINT64_MAX: there is none. */
 static uint64_t due_at(const struct client *client)
 {
     switch (client->state) {
     case CLIENT_OPEN:
+        if (client_is_opening(client))
+            return open_at(client);
         if (client->shut)
             return client->active_at + CLIENT_HALF_CLOSED_MS;
         break;
@@ -225,8 +236,11 @@ void client_flush(struct client *client)
         ctx->requests_ops->go_on(client);
     if (UNLIKELY(client->held) && client->state < CLIENT_ENDING)
         go_on_held(client);
-    if (UNLIKELY(client->transport != NULL) && !leaves)
+    if (UNLIKELY(client->transport != NULL) && !leaves) {
         client_read_kept(client);
+        if (client->transport->worn)
+            client_drain(client);
+    }
     if (client->paused && !client->yields && !leaves)
         client_resume(client);
     if (client->state == CLIENT_HALF_CLOSED && list_empty(&client->requests))
@@ -275,6 +289,11 @@ void client_timeout(struct wheel_timer *timer)
         client_arm(client);
         return;
     }
+    if (client_is_opening(client) && client->state == CLIENT_OPEN) {
+        refusal_note(client, CLOSED_HANDSHAKE);
+        client_doom(client);
+        return;
+    }
     if (silent_at(client) <= now) {
         set_code(client, WS_CODE_POLICY);
         refusal_note(client, CLOSED_NO_BYTE);
@@ -298,6 +317,26 @@ static enum session_kind session_of(const struct conf_listener *listener)
     case CONF_PROTOCOL_LINE: return SESSION_LINE;
     default: return SESSION_HTTP1;
     }
+}
+
+void client_begin_session(struct client *client)
+{
+    client->session = (uint8_t)session_of(client_listener(client));
+    const struct session_ops *session = client_session(client);
+    if (session->open != NULL && session->open(client) < 0)
+        client_doom(client); /* it is closed at the end of the turn */
+}
+
+/* The transport first, where the listener has one, then the session. */
+static void begin(struct client *client)
+{
+    if (LIKELY(client_listener(client)->tls == NULL)) {
+        client_begin_session(client);
+        return;
+    }
+    client->transport = tls_transport_new(client->ctx->tls, client->listener, client);
+    if (client->transport == NULL)
+        client_doom(client);
 }
 
 int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
@@ -329,12 +368,9 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
     list_append(ctx->used == NULL ? all : &ctx->unused, &client->node);
     ctx->open++;
     share_count(&ctx->count->accepted, 1);
-    client->session = (uint8_t)session_of(listener);
-    const struct session_ops *session = client_session(client);
-    if (session->open != NULL && session->open(client) < 0) {
-        client_doom(client);
-        return 0; /* it is closed at the end of the turn */
-    }
+    begin(client);
+    if (client->state == CLIENT_DOOMED)
+        return 0;
     client_choose_events(client);
     client_arm(client);
     return 0;
@@ -351,6 +387,8 @@ void client_drain(struct client *client)
 {
     if (client->moving || client->arriving)
         client->drain_later = true;
+    else if (client_is_opening(client))
+        client_doom(client); /* it has asked for nothing */
     else if (client->state == CLIENT_OPEN && !client->last_request)
         client_session(client)->drain(client);
 }

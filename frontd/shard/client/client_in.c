@@ -294,7 +294,9 @@ static void read_client(struct client *client)
     }
     ssize_t n = receive(client, ctx->read_buf, room);
     if (n < 0) {
-        if (errno != EAGAIN && errno != EINTR)
+        if (errno == EPROTO && client->transport != NULL)
+            client_break(client);
+        else if (errno != EAGAIN && errno != EINTR)
             client_doom(client); /* a reset: no answer can arrive */
         return;
     }
@@ -349,7 +351,8 @@ void client_try_transport(struct client *client)
 
 void client_read_kept(struct client *client)
 {
-    if (client->reads && !client->yields && client->transport->ops->has_bytes(client->transport))
+    if (client->reads && !client->yields && client->state < CLIENT_DOOMED &&
+        client->transport->ops->has_bytes(client->transport))
         read_client(client);
 }
 

@@ -15,6 +15,17 @@ enum {
 /* Arms the timer for what is due next; a timer that fires too early costs one look. */
 void client_arm(struct client *client);
 
+/*
+ * Begins the session that the listener's protocol has. Where that fails the client is doomed.
+ */
+void client_begin_session(struct client *client);
+
+/* client_tls.c */
+
+/* The transport is broken, for ctx->tls->failure: calls are cancelled, what the transport has to
+ * say is sent, then the connection ends. */
+void client_break(struct client *client);
+
 /* client_in.c */
 
 /* Goes on with what is pending, which was put off until now: at the end of a turn. */

@@ -36,6 +36,15 @@ static const struct {
     [CLOSED_NO_BYTE] = {LOG_INFO,
         "a client is closed from which nothing has come (limits.first_byte_timeout)"},
     [CLOSED_SILENT] = {LOG_INFO, "a client is closed that gives no sign of life (1006)"},
+    [CLOSED_HANDSHAKE] = {LOG_INFO,
+        "a client is closed whose TLS handshake does not come on (tls: handshake_timeout)"},
+    [REFUSED_NOT_TLS] = {LOG_INFO, "a client is refused that speaks no TLS"},
+    [REFUSED_NOT_SHARED] = {LOG_INFO,
+        "a TLS handshake fails, there is nothing that both sides know"},
+    [REFUSED_CERTIFICATE] = {LOG_INFO, "a TLS handshake fails, by the client's certificate"},
+    [REFUSED_BY_CLIENT] = {LOG_INFO, "TLS ends, the client gives up"},
+    [REFUSED_TLS] = {LOG_INFO, "TLS ends, the client breaks the protocol"},
+    [FAILED_TLS] = {LOG_ERROR, "TLS ends, by a fault of this side"},
 };
 
 static struct log_limit limits[REFUSALS];
@@ -69,6 +78,28 @@ void refusal_note_method(const struct client *client, struct span method)
     log_limited(&limits[REFUSED_METHOD], now, kinds[REFUSED_METHOD].level,
         "listener %s: %s: %s: `%.*s`", client_listener(client)->name, peer,
         kinds[REFUSED_METHOD].text, (int)MIN(method.n, (size_t)METHOD_SHOWN), method.p);
+}
+
+void refusal_note_tls(const struct client *client, const struct tls_failure *failure)
+{
+    static const enum refusal refusals[] = {
+        [TLS_FAILURE_NOT_TLS] = REFUSED_NOT_TLS,
+        [TLS_FAILURE_NOT_SHARED] = REFUSED_NOT_SHARED,
+        [TLS_FAILURE_CERTIFICATE] = REFUSED_CERTIFICATE,
+        [TLS_FAILURE_ALERT] = REFUSED_BY_CLIENT,
+        [TLS_FAILURE_HANDSHAKE] = REFUSED_TLS,
+        [TLS_FAILURE_SILENT] = CLOSED_HANDSHAKE,
+        [TLS_FAILURE_RECORD] = REFUSED_TLS,
+        [TLS_FAILURE_INTERNAL] = FAILED_TLS,
+    };
+    enum refusal kind = refusals[failure->kind];
+    uint64_t now = ctx_now(client->ctx);
+    char peer[64];
+    if (is_silent(kind, now))
+        return;
+    client_peer_text(client, peer, sizeof(peer));
+    log_limited(&limits[kind], now, kinds[kind].level, "listener %s: %s: %s: %s",
+        client_listener(client)->name, peer, kinds[kind].text, failure->text);
 }
 
 void refusal_note_peer(struct ctx *ctx, const struct conf_listener *listener)

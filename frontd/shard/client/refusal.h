@@ -7,6 +7,7 @@
  */
 
 #include "frontd/shard/client/client.h"
+#include "frontd/shard/tls/tls_failure.h"
 #include "proto/errors.h"
 
 enum refusal {
@@ -15,21 +16,28 @@ enum refusal {
     REFUSED_METHOD, /* no pool of the route takes it */
     REFUSED_TOO_LARGE,
     REFUSED_OVERLOADED,
-    REFUSED_TOO_LATE,   /* no answer in time */
-    REFUSED_NO_ROUTE,   /* 404 */
-    REFUSED_VERB,       /* 405 */
-    REFUSED_FORBIDDEN,  /* 403 */
-    REFUSED_UPGRADE,    /* 426 */
-    REFUSED_HTTP,       /* 400 and the like: the HTTP itself is wrong */
-    REFUSED_BUSY,       /* 503 */
-    REFUSED_WEBSOCKET,  /* the client breaks its protocol */
-    REFUSED_BINARY,     /* a binary message where texts are wanted */
-    REFUSED_PEER_LIMIT, /* limits.connections_per_peer */
-    CLOSED_SLOW_READER, /* does not take what waits for it */
-    CLOSED_SLOW_PUSH,   /* slow: close */
-    CLOSED_SLOW_SENDER, /* a request or message that does not come on */
-    CLOSED_NO_BYTE,     /* limits.first_byte_timeout */
-    CLOSED_SILENT,      /* no sign of life */
+    REFUSED_TOO_LATE,    /* no answer in time */
+    REFUSED_NO_ROUTE,    /* 404 */
+    REFUSED_VERB,        /* 405 */
+    REFUSED_FORBIDDEN,   /* 403 */
+    REFUSED_UPGRADE,     /* 426 */
+    REFUSED_HTTP,        /* 400 and the like: the HTTP itself is wrong */
+    REFUSED_BUSY,        /* 503 */
+    REFUSED_WEBSOCKET,   /* the client breaks its protocol */
+    REFUSED_BINARY,      /* a binary message where texts are wanted */
+    REFUSED_PEER_LIMIT,  /* limits.connections_per_peer */
+    CLOSED_SLOW_READER,  /* does not take what waits for it */
+    CLOSED_SLOW_PUSH,    /* slow: close */
+    CLOSED_SLOW_SENDER,  /* a request or message that does not come on */
+    CLOSED_NO_BYTE,      /* limits.first_byte_timeout */
+    CLOSED_SILENT,       /* no sign of life */
+    CLOSED_HANDSHAKE,    /* TLS: handshake_timeout, or it does not come on and others wait */
+    REFUSED_NOT_TLS,     /* what comes is no TLS */
+    REFUSED_NOT_SHARED,  /* TLS: nothing that both sides know: a version, a cipher, ALPN */
+    REFUSED_CERTIFICATE, /* TLS: the client's, or that there is none */
+    REFUSED_BY_CLIENT,   /* TLS: it gives up */
+    REFUSED_TLS,         /* TLS: it breaks the protocol */
+    FAILED_TLS,          /* TLS: our own fault */
     REFUSALS
 };
 
@@ -38,6 +46,9 @@ void refusal_note(const struct client *client, enum refusal kind);
 
 /* The same for REFUSED_METHOD, with the method. */
 void refusal_note_method(const struct client *client, struct span method);
+
+/* The same for those of TLS, by why it has ended. */
+void refusal_note_tls(const struct client *client, const struct tls_failure *failure);
 
 /* The same for REFUSED_PEER_LIMIT: there is no client yet. */
 void refusal_note_peer(struct ctx *ctx, const struct conf_listener *listener);

@@ -37,6 +37,7 @@ struct route_ops;
 struct sender;
 struct session_ops;
 struct stream;
+struct tls;
 struct tls_ticket_keys;
 struct topics;
 struct transport_ops;
@@ -68,7 +69,8 @@ enum timer_kind {
     TIMER_ACCEPT,
     TIMER_SENDER,
     TIMER_RECEIVER,
-    TIMER_MEMORY
+    TIMER_MEMORY,
+    TIMER_TLS
 };
 
 /* What this shard tells of itself, in HELLO and to siblings. */
@@ -121,6 +123,7 @@ struct ctx {
     struct mesh *mesh;         /* the sockets to the other shards */
     struct resolver *resolver; /* NULL: no worker is given by a name */
     struct topics *topics;
+    struct tls *tls;
     struct jsonrpc *jsonrpc;
     struct sender *sender;     /* of connections that go to other shards */
     struct receiver *receiver; /* of those that come */

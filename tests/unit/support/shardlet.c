@@ -70,6 +70,8 @@ static void end_turn(struct shardlet *shardlet)
     turn_flush(&shardlet->ctx);
     turn_go_on(&shardlet->ctx, WORK_TURN);
     turn_flush(&shardlet->ctx);
+    tls_turn(shardlet->ctx.tls);
+    turn_flush(&shardlet->ctx);
 }
 
 void shardlet_step(struct shardlet *shardlet)

@@ -1,0 +1,139 @@
+#include "tests/unit/support/tls_client.h"
+
+#include <openssl/err.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/alloc.h"
+#include "frontd/ipc/tls_material.h"
+#include "frontd/shard/tls/tls.h"
+
+enum { STEPS = 200, TURNS = 20 };
+
+static struct conf_tls *conf_of(const struct tls_setup *setup)
+{
+    struct conf_tls *tls = mem_zalloc(sizeof(*tls));
+    CHECK(tls != NULL);
+    tls->certificates = mem_zalloc(setup->ncertificates * sizeof(*tls->certificates));
+    tls->ncertificates = setup->ncertificates;
+    tls->min_version = setup->min_version;
+    tls->client_auth = setup->client_auth;
+    tls->tickets = setup->tickets;
+    tls->handshake_timeout = 10000;
+    tls->alpn = mem_zalloc(ARRAY_LEN(setup->alpn) * sizeof(*tls->alpn));
+    CHECK(tls->certificates != NULL && tls->alpn != NULL);
+    while (tls->nalpn < ARRAY_LEN(setup->alpn) && setup->alpn[tls->nalpn] != NULL) {
+        tls->alpn[tls->nalpn] = mem_strdup(setup->alpn[tls->nalpn]);
+        tls->nalpn++;
+    }
+    return tls;
+}
+
+void tls_client_set_up(struct shardlet *shardlet, const struct tls_setup *setup)
+{
+    struct tls_material_certificate certificates[8];
+    struct tls_material_listener listeners[8];
+    struct tls_material material = {listeners, shardlet->conf->nlisteners, NULL, 0};
+    CHECK(setup->ncertificates <= ARRAY_LEN(certificates) && material.nlisteners <= 8);
+    for (uint32_t i = 0; i < setup->ncertificates; i++)
+        certificates[i] = (struct tls_material_certificate){
+            pki_cert(&setup->certificates[i]), pki_key(&setup->certificates[i])};
+    for (uint32_t i = 0; i < material.nlisteners; i++) {
+        shardlet->conf->listeners[i].tls = conf_of(setup);
+        listeners[i] = (struct tls_material_listener){
+            .listener = i, .ncertificates = setup->ncertificates, .certificates = certificates};
+        if (setup->client_ca != NULL)
+            listeners[i].client_ca = pki_cert(setup->client_ca);
+    }
+    shardlet->ctx.ticket_keys = setup->keys;
+    CHECK(tls_use(shardlet->ctx.tls, &material) == 0);
+}
+
+static void apply(SSL_CTX *ctx, const struct tls_wish *wish)
+{
+    if (wish->version != 0)
+        CHECK(SSL_CTX_set_min_proto_version(ctx, wish->version) == 1 &&
+              SSL_CTX_set_max_proto_version(ctx, wish->version) == 1);
+    if (wish->cipher != NULL && wish->version == TLS1_3_VERSION)
+        CHECK(SSL_CTX_set_ciphersuites(ctx, wish->cipher) == 1);
+    else if (wish->cipher != NULL)
+        CHECK(SSL_CTX_set_cipher_list(ctx, wish->cipher) == 1);
+    if (wish->alpn != NULL)
+        CHECK(SSL_CTX_set_alpn_protos(
+                  ctx, (const unsigned char *)wish->alpn, (unsigned)strlen(wish->alpn)) == 0);
+    if (wish->certificate != NULL)
+        CHECK(SSL_CTX_use_certificate(ctx, wish->certificate->x509) == 1 &&
+              SSL_CTX_use_PrivateKey(ctx, wish->certificate->key) == 1);
+    if (wish->trusts != NULL) {
+        SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+        CHECK(X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), wish->trusts->x509) == 1);
+    }
+    if (wish->fragment != 0)
+        CHECK(SSL_CTX_set_tlsext_max_fragment_length(ctx, (uint8_t)wish->fragment) == 1);
+}
+
+struct tls_client tls_client_open(
+    struct shardlet *shardlet, const char *listener, const struct tls_wish *wish)
+{
+    struct tls_client peer = {.ctx = SSL_CTX_new(TLS_client_method())};
+    CHECK(peer.ctx != NULL);
+    apply(peer.ctx, wish);
+    peer.ssl = SSL_new(peer.ctx);
+    peer.client = shardlet_client(shardlet, listener, &peer.fd);
+    CHECK(peer.ssl != NULL && SSL_set_fd(peer.ssl, peer.fd) == 1);
+    SSL_set_connect_state(peer.ssl);
+    if (wish->name != NULL)
+        CHECK(SSL_set_tlsext_host_name(peer.ssl, wish->name) == 1);
+    if (wish->session != NULL)
+        CHECK(SSL_set_session(peer.ssl, wish->session) == 1);
+    return peer;
+}
+
+bool tls_client_shake(struct tls_client *peer, struct shardlet *shardlet)
+{
+    for (int i = 0; i < STEPS; i++) {
+        ERR_clear_error();
+        int r = SSL_do_handshake(peer->ssl);
+        if (r == 1)
+            return true;
+        if (SSL_get_error(peer->ssl, r) != SSL_ERROR_WANT_READ)
+            return false;
+        shardlet_step(shardlet);
+    }
+    return false;
+}
+
+struct tls_client tls_client_connect(
+    struct shardlet *shardlet, const char *listener, const struct tls_wish *wish)
+{
+    struct tls_client peer = tls_client_open(shardlet, listener, wish);
+    CHECK(tls_client_shake(&peer, shardlet));
+    return peer;
+}
+
+void tls_client_say(struct tls_client *peer, struct span text)
+{
+    CHECK(SSL_write(peer->ssl, text.p, (int)text.n) == (int)text.n);
+}
+
+int tls_client_listen(
+    struct tls_client *peer, struct shardlet *shardlet, char *out, size_t size, size_t *n)
+{
+    int r = 1;
+    for (int i = 0; i < TURNS; i++) {
+        shardlet_turn(shardlet);
+        ERR_clear_error();
+        while (*n < size && (r = SSL_read(peer->ssl, out + *n, (int)(size - *n))) > 0)
+            *n += (size_t)r;
+    }
+    shardlet_dash_dates(out, *n);
+    return SSL_get_error(peer->ssl, r);
+}
+
+void tls_client_close(struct tls_client *peer)
+{
+    SSL_free(peer->ssl);
+    SSL_CTX_free(peer->ctx);
+    close(peer->fd);
+    *peer = (struct tls_client){0};
+}
