@@ -46,6 +46,12 @@ static int put_connect_params(
         r = json_put_raw(out, "},\"peer\":");
     if (r == 0)
         r = json_put_latin1(out, (struct span){peer, strlen(peer)});
+    struct span tls = meta_tls(route_of(client), client);
+    if (r == 0 && tls.n > 0) {
+        r = json_put_raw(out, ",\"tls\":");
+        if (r == 0)
+            r = buf_append(out, tls.p, tls.n);
+    }
     return r == 0 ? json_put_raw(out, "}") : r;
 }
 

@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include "common/siphash.h"
+#include "frontd/shard/tls/tls_transport.h"
 #include "frontd/shard/upstream/pool.h"
 #include "proto/json_write.h"
 #include "proto/jsonrpc.h"
@@ -68,6 +69,13 @@ static int put_headers(
     return buf_append(out, "}", 1);
 }
 
+struct span meta_tls(const struct conf_route *route, const struct client *client)
+{
+    if (LIKELY(!(route->meta & CONF_META_TLS)) || client->transport == NULL)
+        return (struct span){0};
+    return tls_transport_info(client->transport);
+}
+
 int meta_write(struct buf *out, const struct conf_route *route, const struct client *client,
     const struct http_head *head, size_t *ret_left_at)
 {
@@ -87,6 +95,12 @@ int meta_write(struct buf *out, const struct conf_route *route, const struct cli
         r = put_key(out, &first, SPAN("route"));
         if (r == 0)
             r = json_put_latin1(out, (struct span){route->path, route->path_len});
+    }
+    struct span tls = meta_tls(route, client);
+    if (r == 0 && tls.n > 0) {
+        r = put_key(out, &first, SPAN("tls"));
+        if (r == 0)
+            r = buf_append(out, tls.p, tls.n);
     }
     if (r == 0 && route->meta & CONF_META_TRACEPARENT && head != NULL)
         r = put_header(out, &first, head, SPAN("traceparent"));

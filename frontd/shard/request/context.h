@@ -12,6 +12,9 @@
 int meta_write(struct buf *out, const struct conf_route *route, const struct client *client,
     const struct http_head *head, size_t *ret_left_at);
 
+/* What the context says of TLS, a JSON object; empty: the route does not ask, or it is plain. */
+struct span meta_tls(const struct conf_route *route, const struct client *client);
+
 /* Appends the members of an object with the headers that the route asks for. 0 or -ENOMEM. */
 int meta_put_headers(struct buf *out, const struct conf_route *route, const struct http_head *head);
 

@@ -58,13 +58,14 @@ static int put_headers(struct buf *out, const struct http_head *head)
 static const char prefix[] = "{\"jsonrpc\":\"2.0\",\"id\":";
 static const char middle[] = ",\"method\":\"http.request\",\"params\":{";
 
-static int put_request(struct buf *out, const struct http_head *head)
+static int put_request(struct buf *out, const struct client *client, const struct http_head *head)
 {
     int r = buf_printf(out, "%s%*d%s", prefix, JOB_ID_DIGITS, 0, middle);
     if (r == 0)
         r = put_member(out, "\"method\":", head->method_text);
     if (r == 0)
-        r = json_put_raw(out, ",\"scheme\":\"http\"");
+        r = json_put_raw(
+            out, client->transport == NULL ? ",\"scheme\":\"http\"" : ",\"scheme\":\"https\"");
     if (r == 0)
         r = put_member(out, ",\"authority\":", head->authority);
     if (r == 0)
@@ -90,7 +91,7 @@ static void start(struct request *request, const struct http_head *head, struct 
         return;
     }
     struct ctx *ctx = client->ctx;
-    if (UNLIKELY(ctx_memory(ctx) >= MEMORY_SHORT) || put_request(&text, head) < 0 ||
+    if (UNLIKELY(ctx_memory(ctx) >= MEMORY_SHORT) || put_request(&text, client, head) < 0 ||
         meta_write(&meta, request->route, client, head, &spec.left_at) < 0) {
         request_error(request, RPC_OVERLOADED, (struct span){0});
     } else {
