@@ -170,6 +170,19 @@ static uint64_t open_at(const struct client *client)
     return client->active_at + client_listener(client)->tls->handshake_timeout;
 }
 
+/*
+ * When the rest of something has to be there whose beginning has come, in ms; UINT64_MAX: never.
+ * (What has come of a request or message has timeouts of its own.)
+ */
+static uint64_t rest_at(const struct client *client)
+{
+    const struct transport *transport = client->transport;
+    if (LIKELY(transport == NULL) || !client->reads || transport->ops->waits_since == NULL)
+        return UINT64_MAX;
+    uint64_t since = transport->ops->waits_since(transport);
+    return since == UINT64_MAX ? since : since + client->ctx->conf->limits.body_timeout;
+}
+
 /* The earliest of the client's timeouts, in ms, as things stand; UINT64_MAX: there is none. */
 static uint64_t due_at(const struct client *client)
 {
@@ -190,8 +203,8 @@ static uint64_t due_at(const struct client *client)
         guess_at = ctx_now(client->ctx) + EXPECT_STEP_MS;
     if (stalled_at != UINT64_MAX && !client_is_duplex(client))
         return MIN(stalled_at, guess_at);
-    return MIN(
-        MIN(MIN(stalled_at, guess_at), silent_at(client)), client_session(client)->due(client));
+    uint64_t own_at = MIN(MIN(stalled_at, guess_at), MIN(silent_at(client), rest_at(client)));
+    return MIN(own_at, client_session(client)->due(client));
 }
 
 void client_arm(struct client *client)
@@ -284,7 +297,7 @@ void client_timeout(struct wheel_timer *timer)
     if (client_waiting(client) != waiting)
         client_touch(client); /* the last of it may be out */
     bool ours = client->state != CLIENT_OPEN || client->shut || client_stalled_at(client) <= now ||
-                silent_at(client) <= now;
+                silent_at(client) <= now || rest_at(client) <= now;
     if (due_at(client) > now) {
         client_arm(client);
         return;
@@ -294,9 +307,9 @@ void client_timeout(struct wheel_timer *timer)
         client_doom(client);
         return;
     }
-    if (silent_at(client) <= now) {
+    if (silent_at(client) <= now || rest_at(client) <= now) {
         set_code(client, WS_CODE_POLICY);
-        refusal_note(client, CLOSED_NO_BYTE);
+        refusal_note(client, silent_at(client) <= now ? CLOSED_NO_BYTE : CLOSED_SLOW_SENDER);
     }
     bool ended = client->state == CLIENT_HALF_CLOSED || client->shut;
     if (client->state == CLIENT_LINGERING && client_reads_the_rest(client))

@@ -18,8 +18,11 @@
 static void tell_resumed(struct client *client)
 {
     const struct session_ops *session = client_session(client);
+    struct transport *transport = client->transport;
     if (session->resumed != NULL)
         session->resumed(client);
+    if (UNLIKELY(transport != NULL) && transport->ops->resumed != NULL)
+        transport->ops->resumed(transport);
 }
 
 void client_set_starved(struct client *client, bool starved)

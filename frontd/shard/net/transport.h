@@ -53,6 +53,13 @@ struct transport_ops {
      */
     bool (*has_bytes)(const struct transport *transport);
     /*
+     * ms: since when the rest of something has been awaited, of which only the beginning has come
+     * (a record); UINT64_MAX: nothing is. NULL: never.
+     */
+    uint64_t (*waits_since)(const struct transport *transport);
+    /* It was not read for a while, which is not held against what it waits for. NULL as above. */
+    void (*resumed)(struct transport *transport);
+    /*
      * As shutdown(SHUT_WR): nothing is written any more, but for what is `unsent` then, after which
      * the descriptor is shut. Returns 0, or -1 with errno, which ends the connection.
      */

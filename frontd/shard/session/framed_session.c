@@ -143,12 +143,14 @@ static size_t gathered(const struct pending *pending)
 
 /*
  * The client's side has ended within a message. A line ends there, as if there were a line end; a
- * frame has been cut, which is answered with an error.
+ * frame has been cut, which is answered with an error. So has a line over TLS without close_notify:
+ * anybody on the way can end a connection so, and have half of what was meant carried out.
  */
 static void end_message(struct client *client)
 {
     struct pending *pending = client->pending;
-    if (client->session == SESSION_FRAME) {
+    bool cut = client->transport != NULL && client->transport->truncated;
+    if (client->session == SESSION_FRAME || cut) {
         send_error(client, RPC_PARSE_ERROR);
         return;
     }

@@ -11,12 +11,9 @@
 enum {
     SAVED = 1,
     TYPE_HANDSHAKE = 22,
-    /* Of a record in a handshake, whose data is not held to TLS_FRAGMENT_MAX where it is encrypted
-     * (RFC 5246 section 6.2.3). */
-    HANDSHAKE_RECORD_MAX = TLS_HEADER_SIZE + TLS_FRAGMENT_MAX + 2048,
     WRITE_ROUNDS = 8, /* records in one writev() */
 };
-_Static_assert((int)TRANSPORT_ROOM_MIN >= (int)HANDSHAKE_RECORD_MAX, "a record always has room");
+_Static_assert((int)TRANSPORT_ROOM_MIN >= (int)TLS_HELD_RECORD_MAX, "a record always has room");
 
 static struct tls_transport *of(struct transport *transport)
 {
@@ -28,61 +25,16 @@ static const struct tls_transport *of_const(const struct transport *transport)
     return container_of(transport, const struct tls_transport, transport);
 }
 
-/* What is held */
-
-static struct tls_held *hold(struct tls_transport *t)
+static uint64_t now_of(const struct tls_transport *t)
 {
-    if (t->held == NULL)
-        t->held = mem_zalloc(sizeof(*t->held));
-    return t->held;
-}
-
-static size_t held_in(const struct tls_transport *t)
-{
-    return t->held == NULL ? 0 : buf_len(&t->held->in);
-}
-
-static size_t held_out(const struct tls_transport *t)
-{
-    return t->held == NULL ? 0 : buf_len(&t->held->out);
-}
-
-static void let_go(struct tls_transport *t)
-{
-    if (t->held == NULL || buf_len(&t->held->in) > 0 || buf_len(&t->held->out) > 0)
-        return;
-    buf_deinit(&t->held->in);
-    buf_deinit(&t->held->out);
-    t->held = mem_free(t->held);
-}
-
-static int hold_in(struct tls_transport *t, const void *bytes, size_t n)
-{
-    return hold(t) == NULL ? -ENOMEM : buf_append(&t->held->in, bytes, n);
-}
-
-/* Bytes of the record at `p`, as far as its header is there; 0: it is not. */
-static size_t record_size(const char *p, size_t n)
-{
-    const uint8_t *head = (const uint8_t *)p;
-    return n < TLS_HEADER_SIZE ? 0 : TLS_HEADER_SIZE + (size_t)(head[3] << 8 | head[4]);
-}
-
-/* Bytes of the whole record that what is held begins with; 0: it does not. */
-static size_t held_record(const struct tls_transport *t)
-{
-    size_t n = held_in(t);
-    size_t size = n == 0 ? 0 : record_size(buf_data(&t->held->in), n);
-    if (size > HANDSHAKE_RECORD_MAX)
-        return n; /* its header is enough for it to be refused */
-    return n >= size ? size : 0;
+    return ctx_now(t->tls->ctx);
 }
 
 /* To be called whenever something has changed. */
 static void note_state(struct tls_transport *t)
 {
-    let_go(t);
-    t->transport.unsent = (uint32_t)held_out(t) + tls_record_owes(&t->record);
+    tls_held_tidy(&t->held);
+    t->transport.unsent = (uint32_t)tls_held_out(t->held) + tls_record_owes(&t->record);
     t->transport.worn = tls_record_worn(&t->record);
 }
 
@@ -145,7 +97,7 @@ void tls_transport_step(struct tls_transport *t)
     const struct tls_owner_ops *owners = t->tls->owners;
     void *owner = handshake->owner;
     struct span alpn;
-    struct span record = {buf_data(&t->held->in), held_record(t)};
+    struct span record = {buf_data(&t->held->in), tls_held_record(t->held)};
     enum tls_step step = tls_handshake_step(handshake, record, &t->held->out);
     if (step == TLS_STEP_DONE &&
         tls_handshake_take_over(handshake, &t->record, &t->info, &alpn) < 0)
@@ -157,7 +109,7 @@ void tls_transport_step(struct tls_transport *t)
     buf_consume(&t->held->in, record.n);
     if (step == TLS_STEP_DONE)
         end_handshake(t);
-    else if (held_record(t) > 0)
+    else if (tls_held_record(t->held) > 0)
         tls_queue(handshake);
     note_state(t);
     if (step == TLS_STEP_DONE)
@@ -179,7 +131,7 @@ static ssize_t refuse_foreign(struct tls_transport *t)
                                  "This port speaks HTTPS: use an address of https://\n";
     bool http = isupper((unsigned char)*buf_data(&t->held->in)) && t->handshake->context->http;
     t->tls->failure = (struct tls_failure){TLS_FAILURE_NOT_TLS, http ? "HTTP" : "no TLS"};
-    if (http && buf_append(&t->held->out, answer, sizeof(answer) - 1) < 0) {
+    if (http && tls_held_add_out(&t->held, answer, sizeof(answer) - 1) < 0) {
         errno = ENOMEM;
         return -1;
     }
@@ -192,7 +144,7 @@ static ssize_t refuse_foreign(struct tls_transport *t)
  * balancer's check. */
 static ssize_t end_of_handshake(struct tls_transport *t)
 {
-    if (t->handshake->ssl == NULL && held_in(t) == 0)
+    if (t->handshake->ssl == NULL && tls_held_in(t->held) == 0)
         return 0;
     t->tls->failure = (struct tls_failure){TLS_FAILURE_ALERT, "it closes the connection"};
     break_handshake(t);
@@ -206,17 +158,17 @@ static ssize_t read_handshake(struct tls_transport *t, int fd, void *room, size_
     errno = EAGAIN;
     if (handshake->queued)
         return -1;
-    ssize_t got = recv(fd, room, MIN(n, (size_t)HANDSHAKE_RECORD_MAX - held_in(t)), 0);
+    ssize_t got = recv(fd, room, MIN(n, (size_t)TLS_HELD_RECORD_MAX - tls_held_in(t->held)), 0);
     if (got <= 0)
         return got < 0 ? got : end_of_handshake(t);
-    if (hold_in(t, room, (size_t)got) < 0) {
+    handshake->heard_at = now_of(t);
+    if (tls_held_add_in(&t->held, room, (size_t)got, handshake->heard_at) < 0) {
         errno = ENOMEM;
         return -1;
     }
-    handshake->heard_at = ctx_now(t->tls->ctx);
     if (handshake->ssl == NULL && *buf_data(&t->held->in) != TYPE_HANDSHAKE)
         return refuse_foreign(t);
-    if (held_record(t) > 0)
+    if (tls_held_record(t->held) > 0)
         tls_queue(handshake);
     errno = EAGAIN;
     return -1;
@@ -235,15 +187,18 @@ static ssize_t break_off(struct tls_transport *t, const struct tls_opened *opene
 }
 
 /*
- * Opens `n` bytes at `room`, and keeps what is not used of them. Returns as read(). Data before a
- * violation is dropped with the connection.
+ * Opens `n` bytes at `room`, and keeps what is not used of them, which waits since that time where
+ * it is still the same record. Returns as read(). Data before a violation is dropped with the
+ * connection.
  */
-static ssize_t open_records(struct tls_transport *t, uint8_t *room, size_t n)
+static ssize_t open_records(struct tls_transport *t, uint8_t *room, size_t n, uint64_t since)
 {
     struct tls_opened opened = tls_record_open(&t->record, t->tls->crypto, room, n, room, n);
     if (opened.event == TLS_EVENT_FATAL)
         return break_off(t, &opened);
-    if (opened.used < n && hold_in(t, room + opened.used, n - opened.used) < 0) {
+    since = opened.used > 0 ? now_of(t) : since;
+    if (opened.used < n &&
+        tls_held_add_in(&t->held, room + opened.used, n - opened.used, since) < 0) {
         errno = ENOMEM;
         return -1;
     }
@@ -257,21 +212,27 @@ static ssize_t open_records(struct tls_transport *t, uint8_t *room, size_t n)
 
 static ssize_t read_records(struct tls_transport *t, int fd, uint8_t *room, size_t n)
 {
-    size_t have = held_in(t);
+    size_t have = tls_held_in(t->held);
+    uint64_t since = have == 0 ? now_of(t) : t->held->since;
     if (tls_record_ended(&t->record))
         return 0;
     ssize_t got = 0;
-    if (held_record(t) == 0) {
+    if (tls_held_record(t->held) == 0) {
         got = recv(fd, room + have, n - have, 0);
         t->transport.truncated = got == 0;
         if (got <= 0)
             return got;
     }
+    if (have > 0 &&
+        tls_held_is_part(t->held, (size_t)got)) { /* many small parts are not copied each time */
+        errno = tls_held_add_in(&t->held, room + have, (size_t)got, since) < 0 ? ENOMEM : EAGAIN;
+        return -1;
+    }
     if (have > 0) {
         memcpy(room, buf_data(&t->held->in), have);
         buf_consume(&t->held->in, have);
     }
-    return open_records(t, room, have + (size_t)got);
+    return open_records(t, room, have + (size_t)got, since);
 }
 
 static ssize_t tls_read(struct transport *transport, int fd, void *room, size_t n)
@@ -297,7 +258,7 @@ static ssize_t send_some(int fd, const void *bytes, size_t n)
 /* Writes what is held. Returns 0, 1 where some is left, or -errno. */
 static int flush_held(struct tls_transport *t, int fd)
 {
-    size_t n = held_out(t);
+    size_t n = tls_held_out(t->held);
     if (n == 0)
         return 0;
     ssize_t sent = send_some(fd, buf_data(&t->held->out), n);
@@ -313,9 +274,7 @@ static int send_sealed(struct tls_transport *t, int fd, size_t n)
     ssize_t sent = send_some(fd, bytes, n);
     if (sent < 0 || (size_t)sent == n)
         return (int)MIN(sent, (ssize_t)0);
-    return hold(t) == NULL || buf_append(&t->held->out, bytes + sent, n - (size_t)sent) < 0
-               ? -ENOMEM
-               : 1;
+    return tls_held_add_out(&t->held, bytes + sent, n - (size_t)sent) < 0 ? -ENOMEM : 1;
 }
 
 /* Seals and writes, a record at a time. Returns as flush_held(); *ret_taken: bytes of data. */
@@ -376,7 +335,20 @@ static bool tls_has_bytes(const struct transport *transport)
 {
     const struct tls_transport *t = of_const(transport);
     return !transport->opening && !transport->broken &&
-           (tls_record_ended(&t->record) || held_record(t) > 0);
+           (tls_record_ended(&t->record) || tls_held_record(t->held) > 0);
+}
+
+static uint64_t tls_waits_since(const struct transport *transport)
+{
+    const struct tls_transport *t = of_const(transport);
+    return tls_held_in(t->held) == 0 || tls_held_record(t->held) > 0 ? UINT64_MAX : t->held->since;
+}
+
+static void tls_resumed(struct transport *transport)
+{
+    struct tls_transport *t = of(transport);
+    if (t->held != NULL)
+        t->held->since = now_of(t);
 }
 
 static int tls_shut(struct transport *transport, int fd)
@@ -399,12 +371,10 @@ static bool tls_can_move(const struct transport *transport)
 static void tls_save(const struct transport *transport, struct pack *pack)
 {
     const struct tls_transport *t = of_const(transport);
-    const struct tls_held none = {0}, *held = t->held == NULL ? &none : t->held;
     pack_u8(pack, SAVED);
     pack_u8(pack, transport->truncated);
     pack_u8(pack, transport->shuts);
-    pack_bytes(pack, (struct span){buf_data(&held->in), buf_len(&held->in)});
-    pack_bytes(pack, (struct span){buf_data(&held->out), buf_len(&held->out)});
+    tls_held_save(t->held, pack);
     pack_bytes(pack, tls_info_text(t->info));
     pack_u8(pack, TLS_RECORD_SAVED);
     tls_record_save(&t->record, pack);
@@ -422,22 +392,8 @@ static void tls_free(struct transport *transport)
     if (t->info != NULL)
         tls_record_wipe(&t->record, tls->crypto);
     tls_info_unref(&tls->infos, t->info);
-    if (t->held != NULL) {
-        buf_deinit(&t->held->in);
-        buf_deinit(&t->held->out);
-        mem_free(t->held);
-    }
+    tls_held_free(&t->held);
     slab_put(&tls->transports, t);
-}
-
-static int restore_held(struct tls_transport *t, struct span in, struct span out)
-{
-    if (in.n > HANDSHAKE_RECORD_MAX)
-        return -EBADMSG;
-    if (in.n > 0 && hold_in(t, in.p, in.n) < 0)
-        return -ENOMEM;
-    return out.n > 0 && (hold(t) == NULL || buf_append(&t->held->out, out.p, out.n) < 0) ? -ENOMEM
-                                                                                         : 0;
 }
 
 static int restore_into(struct tls_transport *t, struct unpack *unpack)
@@ -446,19 +402,21 @@ static int restore_into(struct tls_transport *t, struct unpack *unpack)
         return unpack->bad ? -EBADMSG : -ENOTSUP;
     t->transport.truncated = unpack_flag(unpack);
     t->transport.shuts = unpack_flag(unpack);
-    struct span in = unpack_bytes(unpack), out = unpack_bytes(unpack);
+    int r = tls_held_restore(&t->held, unpack, now_of(t));
     struct span info = unpack_bytes(unpack);
     unsigned version = unpack_u8(unpack);
+    if (r < 0 || unpack->bad || !tls_info_valid(info))
+        return r < 0 ? r : -EBADMSG;
     if (version != TLS_RECORD_SAVED)
-        return unpack->bad ? -EBADMSG : -ENOTSUP;
-    int r = tls_record_restore(&t->record, unpack, version);
-    if (r < 0 || !tls_info_valid(info))
-        return -EBADMSG;
+        return -ENOTSUP;
+    r = tls_record_restore(&t->record, unpack, version);
+    if (r < 0)
+        return r;
     t->info = tls_info_get(&t->tls->infos, info);
-    r = t->info == NULL ? -ENOMEM : restore_held(t, in, out);
-    if (r == 0)
-        note_state(t);
-    return r;
+    if (t->info == NULL)
+        return -ENOMEM;
+    note_state(t);
+    return 0;
 }
 
 static int tls_restore(struct transport **ret, struct ctx *ctx, int fd, struct unpack *unpack)
@@ -483,7 +441,8 @@ static int tls_restore(struct transport **ret, struct ctx *ctx, int fd, struct u
 struct span tls_transport_info(const struct transport *transport)
 {
     const struct tls_transport *t = of_const(transport);
-    return t->info == NULL ? (struct span){0} : tls_info_text(t->info);
+    bool known = transport->ops == &tls_transport_ops && t->info != NULL;
+    return known ? tls_info_text(t->info) : (struct span){0};
 }
 
 const struct transport_ops tls_transport_ops = {
@@ -491,6 +450,8 @@ const struct transport_ops tls_transport_ops = {
     .writev = tls_writev,
     .wants = tls_wants,
     .has_bytes = tls_has_bytes,
+    .waits_since = tls_waits_since,
+    .resumed = tls_resumed,
     .shut = tls_shut,
     .can_move = tls_can_move,
     .save = tls_save,

@@ -17,14 +17,9 @@
 
 #include "frontd/codec/tls_record.h"
 #include "frontd/shard/tls/tls.h"
+#include "frontd/shard/tls/tls_held.h"
 
 struct tls_handshake;
-
-/* What an idle connection does not have. */
-struct tls_held {
-    struct buf in;  /* read, and not opened yet: part of a record, or records that wait */
-    struct buf out; /* sealed, and not written yet */
-};
 
 struct tls_transport {
     struct transport transport;
@@ -44,7 +39,8 @@ extern const struct transport_ops tls_transport_ops;
  */
 struct transport *tls_transport_new(struct tls *tls, uint32_t listener, void *owner);
 
-/* What workers are told of it: a JSON object; empty: the handshake has not ended. */
+/* What workers are told of it: a JSON object; empty: the handshake has not ended, or it is no TLS.
+ */
 struct span tls_transport_info(const struct transport *transport);
 
 /* For tls.c */
