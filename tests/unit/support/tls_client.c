@@ -75,28 +75,60 @@ static void apply(SSL_CTX *ctx, const struct tls_wish *wish)
 struct tls_client tls_client_open(
     struct shardlet *shardlet, const char *listener, const struct tls_wish *wish)
 {
-    struct tls_client peer = {.ctx = SSL_CTX_new(TLS_client_method())};
-    CHECK(peer.ctx != NULL);
-    apply(peer.ctx, wish);
-    peer.ssl = SSL_new(peer.ctx);
-    peer.client = shardlet_client(shardlet, listener, &peer.fd);
-    CHECK(peer.ssl != NULL && SSL_set_fd(peer.ssl, peer.fd) == 1);
-    SSL_set_connect_state(peer.ssl);
+    struct tls_client client = {.ctx = SSL_CTX_new(TLS_client_method())};
+    CHECK(client.ctx != NULL);
+    apply(client.ctx, wish);
+    client.ssl = SSL_new(client.ctx);
+    client.in = BIO_new(BIO_s_mem());
+    client.out = BIO_new(BIO_s_mem());
+    client.client = shardlet_client(shardlet, listener, &client.fd);
+    CHECK(client.ssl != NULL && client.in != NULL && client.out != NULL);
+    BIO_set_mem_eof_return(client.in, -1);
+    SSL_set_bio(client.ssl, client.in, client.out);
+    SSL_set_connect_state(client.ssl);
     if (wish->name != NULL)
-        CHECK(SSL_set_tlsext_host_name(peer.ssl, wish->name) == 1);
+        CHECK(SSL_set_tlsext_host_name(client.ssl, wish->name) == 1);
     if (wish->session != NULL)
-        CHECK(SSL_set_session(peer.ssl, wish->session) == 1);
-    return peer;
+        CHECK(SSL_set_session(client.ssl, wish->session) == 1);
+    return client;
 }
 
-bool tls_client_shake(struct tls_client *peer, struct shardlet *shardlet)
+bool tls_client_send(struct tls_client *client, size_t n)
+{
+    char bytes[4096];
+    bool any = false;
+    while (n > 0 && BIO_pending(client->out) > 0) {
+        int got = BIO_read(client->out, bytes, (int)MIN(n, sizeof(bytes)));
+        CHECK(got > 0);
+        if (send(client->fd, bytes, (size_t)got, MSG_NOSIGNAL) != got)
+            return any; /* the shard has closed it */
+        n -= (size_t)got;
+        any = true;
+    }
+    return any;
+}
+
+/* Takes what the shard has sent. */
+static void receive(struct tls_client *client)
+{
+    char bytes[4096];
+    ssize_t n;
+    while ((n = recv(client->fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0)
+        CHECK(BIO_write(client->in, bytes, (int)n) == n);
+    if (n == 0)
+        BIO_set_mem_eof_return(client->in, 0);
+}
+
+bool tls_client_shake(struct tls_client *client, struct shardlet *shardlet)
 {
     for (int i = 0; i < STEPS; i++) {
         ERR_clear_error();
-        int r = SSL_do_handshake(peer->ssl);
+        receive(client);
+        int r = SSL_do_handshake(client->ssl);
+        tls_client_send(client, SIZE_MAX);
         if (r == 1)
             return true;
-        if (SSL_get_error(peer->ssl, r) != SSL_ERROR_WANT_READ)
+        if (SSL_get_error(client->ssl, r) != SSL_ERROR_WANT_READ)
             return false;
         shardlet_step(shardlet);
     }
@@ -106,34 +138,54 @@ bool tls_client_shake(struct tls_client *peer, struct shardlet *shardlet)
 struct tls_client tls_client_connect(
     struct shardlet *shardlet, const char *listener, const struct tls_wish *wish)
 {
-    struct tls_client peer = tls_client_open(shardlet, listener, wish);
-    CHECK(tls_client_shake(&peer, shardlet));
-    return peer;
+    struct tls_client client = tls_client_open(shardlet, listener, wish);
+    CHECK(tls_client_shake(&client, shardlet));
+    for (int i = 0; i < STEPS && client.client->transport->opening; i++)
+        shardlet_step(shardlet);
+    CHECK(!client.client->transport->opening);
+    return client;
 }
 
-void tls_client_say(struct tls_client *peer, struct span text)
+void tls_client_seal(struct tls_client *client, struct span text)
 {
-    CHECK(SSL_write(peer->ssl, text.p, (int)text.n) == (int)text.n);
+    CHECK(SSL_write(client->ssl, text.p, (int)text.n) == (int)text.n);
+}
+
+void tls_client_say(struct tls_client *client, struct span text)
+{
+    tls_client_seal(client, text);
+    tls_client_send(client, SIZE_MAX);
 }
 
 int tls_client_listen(
-    struct tls_client *peer, struct shardlet *shardlet, char *out, size_t size, size_t *n)
+    struct tls_client *client, struct shardlet *shardlet, char *out, size_t size, size_t *n)
 {
-    int r = 1;
-    for (int i = 0; i < TURNS; i++) {
+    int r = 1, error = SSL_ERROR_WANT_READ;
+    for (int i = 0; i < TURNS && error == SSL_ERROR_WANT_READ; i++) {
         shardlet_turn(shardlet);
         ERR_clear_error();
-        while (*n < size && (r = SSL_read(peer->ssl, out + *n, (int)(size - *n))) > 0)
+        receive(client);
+        while (*n < size && (r = SSL_read(client->ssl, out + *n, (int)(size - *n))) > 0)
             *n += (size_t)r;
+        error = r > 0 ? SSL_ERROR_WANT_READ : SSL_get_error(client->ssl, r);
+        tls_client_send(client, SIZE_MAX);
     }
+    shardlet_turn(shardlet);
     shardlet_dash_dates(out, *n);
-    return SSL_get_error(peer->ssl, r);
+    return error;
 }
 
-void tls_client_close(struct tls_client *peer)
+int tls_client_alert(void)
 {
-    SSL_free(peer->ssl);
-    SSL_CTX_free(peer->ctx);
-    close(peer->fd);
-    *peer = (struct tls_client){0};
+    int reason = ERR_GET_REASON(ERR_peek_last_error());
+    return reason > SSL_AD_REASON_OFFSET ? reason - SSL_AD_REASON_OFFSET : 0;
+}
+
+void tls_client_close(struct tls_client *client)
+{
+    SSL_free(client->ssl);
+    SSL_CTX_free(client->ctx);
+    if (client->fd >= 0)
+        close(client->fd);
+    *client = (struct tls_client){.fd = -1};
 }
