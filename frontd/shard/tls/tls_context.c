@@ -194,7 +194,10 @@ static bool set_ticket_key(const struct tls_ticket_key *key, const unsigned char
            EVP_MAC_CTX_set_params(mac, params) == 1;
 }
 
-/* SSL_CTX_set_tlsext_ticket_key_evp_cb(3). A ticket of an older key is good, and replaced. */
+/*
+ * SSL_CTX_set_tlsext_ticket_key_evp_cb(3). A ticket of an older key is good, and replaced; in TLS
+ * 1.3 each is, since a client uses it once (RFC 8446 appendix C.4).
+ */
 static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
     EVP_MAC_CTX *mac, int encrypts)
 {
@@ -212,7 +215,8 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
     }
     if (!set_ticket_key(key, iv, cipher, mac, encrypts))
         return FAILED;
-    return encrypts || key == &keys->keys[0] ? USED : RENEWED;
+    bool renews = key != &keys->keys[0] || SSL_version(ssl) == TLS1_3_VERSION;
+    return !encrypts && renews ? RENEWED : USED;
 }
 
 static void set_tickets(SSL_CTX *ctx, const struct conf_tls *conf)

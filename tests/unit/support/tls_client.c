@@ -183,6 +183,8 @@ int tls_client_alert(void)
 
 void tls_client_close(struct tls_client *client)
 {
+    /* Else its session counts as broken, and is not resumed. */
+    SSL_set_shutdown(client->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(client->ssl);
     SSL_CTX_free(client->ctx);
     if (client->fd >= 0)
