@@ -55,7 +55,7 @@ enum {
 /* In the flags of HELLO. */
 enum { VERSION_FIRST = 0, VERSION_REALMS = 1, VERSION = VERSION_REALMS };
 
-struct peer {
+struct sibling {
     struct stream stream;
     int next_fd; /* a new socket that came before the old one was closed; -1: none */
     unsigned seat;
@@ -77,14 +77,14 @@ struct peer {
     struct log_limit slow;
 };
 
-static struct peer *peer_of(struct stream *stream)
+static struct sibling *sibling_of(struct stream *stream)
 {
-    return container_of(stream, struct peer, stream);
+    return container_of(stream, struct sibling, stream);
 }
 
-static struct mesh *mesh_of(const struct peer *peer)
+static struct mesh *mesh_of(const struct sibling *sibling)
 {
-    return peer->stream.ctx->mesh;
+    return sibling->stream.ctx->mesh;
 }
 
 int mesh_init(struct mesh *mesh, struct ctx *ctx, mesh_push_fn *pushed)
@@ -92,12 +92,12 @@ int mesh_init(struct mesh *mesh, struct ctx *ctx, mesh_push_fn *pushed)
     *mesh = (struct mesh){.ctx = ctx, .pushed = pushed};
     ctx->mesh = mesh;
     journal_init(&mesh->journal);
-    mesh->peers = mem_zalloc(SHARE_SEATS * sizeof(*mesh->peers));
-    if (mesh->peers == NULL)
+    mesh->siblings = mem_zalloc(SHARE_SEATS * sizeof(*mesh->siblings));
+    if (mesh->siblings == NULL)
         return -ENOMEM;
     for (unsigned i = 0; i < SHARE_SEATS; i++) {
-        mesh->peers[i].seat = i;
-        mesh->peers[i].next_fd = -1;
+        mesh->siblings[i].seat = i;
+        mesh->siblings[i].next_fd = -1;
     }
     return 0;
 }
@@ -105,12 +105,12 @@ int mesh_init(struct mesh *mesh, struct ctx *ctx, mesh_push_fn *pushed)
 void mesh_deinit(struct mesh *mesh)
 {
     journal_deinit(&mesh->journal);
-    mesh->peers = mem_free(mesh->peers);
+    mesh->siblings = mem_free(mesh->siblings);
 }
 
-static bool on_air(const struct peer *peer)
+static bool on_air(const struct sibling *sibling)
 {
-    return peer->stream.open && !peer->stream.closing;
+    return sibling->stream.open && !sibling->stream.closing;
 }
 
 /* A PING: all frames before it have been carried out by now. */
@@ -122,11 +122,11 @@ static void answer(struct stream *stream, uint64_t number)
 }
 
 /* SKIP: the frames up to that number have passed by, heard or left out. */
-static void on_skip(struct peer *peer, uint64_t number)
+static void on_skip(struct sibling *sibling, uint64_t number)
 {
-    log_debug("the shard on seat %u has left out number %llu to %llu", peer->seat,
-        (unsigned long long)peer->heard.seq + 1, (unsigned long long)number);
-    peer->heard.seq = MAX(peer->heard.seq, number);
+    log_debug("the shard on seat %u has left out number %llu to %llu", sibling->seat,
+        (unsigned long long)sibling->heard.seq + 1, (unsigned long long)number);
+    sibling->heard.seq = MAX(sibling->heard.seq, number);
 }
 
 static bool has_realms(const struct conf *conf)
@@ -138,19 +138,19 @@ static bool has_realms(const struct conf *conf)
     return false;
 }
 
-static void on_hello(struct peer *peer, const struct frame *frame)
+static void on_hello(struct sibling *sibling, const struct frame *frame)
 {
-    peer->heard = (struct position){frame->head.conn, frame->head.call};
-    peer->version = frame->head.flags;
-    peer->greeted = true;
-    if (peer->version > VERSION)
+    sibling->heard = (struct position){frame->head.conn, frame->head.call};
+    sibling->version = frame->head.flags;
+    sibling->greeted = true;
+    if (sibling->version > VERSION)
         log_warning("the shard on seat %u is of a later version of the program: what its workers "
                     "push does not reach connections of this one",
-            peer->seat);
-    else if (peer->version < VERSION_REALMS && has_realms(peer->stream.ctx->conf))
+            sibling->seat);
+    else if (sibling->version < VERSION_REALMS && has_realms(sibling->stream.ctx->conf))
         log_warning("the shard on seat %u is of a version of the program without realms: nothing "
                     "is pushed between it and connections of a realm here",
-            peer->seat);
+            sibling->seat);
 }
 
 /* Takes the realm out of a frame. Returns whether the frame is right. */
@@ -171,63 +171,63 @@ static bool take_realm(struct frame *frame, uint64_t *ret_realm)
     return true;
 }
 
-static void on_push(struct peer *peer, const struct frame *frame)
+static void on_push(struct sibling *sibling, const struct frame *frame)
 {
-    struct mesh *mesh = mesh_of(peer);
+    struct mesh *mesh = mesh_of(sibling);
     struct frame push = *frame;
     uint64_t realm;
-    if (peer->version > VERSION)
+    if (sibling->version > VERSION)
         return;
     if (!take_realm(&push, &realm)) {
-        log_error("the shard on seat %u passes on what is no frame", peer->seat);
+        log_error("the shard on seat %u passes on what is no frame", sibling->seat);
         return;
     }
-    if (journal_add(&mesh->journal, peer->seat, peer->heard, realm, &push) < 0)
+    if (journal_add(&mesh->journal, sibling->seat, sibling->heard, realm, &push) < 0)
         log_error("no memory: a connection that moves may miss a message");
     mesh->pushed(mesh->ctx, realm, &push);
 }
 
 static void on_frame(struct stream *stream, const struct frame *frame)
 {
-    struct peer *peer = peer_of(stream);
+    struct sibling *sibling = sibling_of(stream);
     switch (frame->head.type) {
-    case FRAME_HELLO: on_hello(peer, frame); return;
+    case FRAME_HELLO: on_hello(sibling, frame); return;
     case FRAME_PING: answer(stream, frame->head.call); return;
-    case FRAME_PONG: peer->answered = frame->head.call; return;
-    case MESH_SKIP: on_skip(peer, frame->head.call); return;
+    case FRAME_PONG: sibling->answered = frame->head.call; return;
+    case MESH_SKIP: on_skip(sibling, frame->head.call); return;
     default: break;
     }
-    if (frame->head.call != peer->heard.seq + 1)
-        log_error("the shard on seat %u has passed on number %llu after %llu", peer->seat,
-            (unsigned long long)frame->head.call, (unsigned long long)peer->heard.seq);
-    peer->heard.seq = frame->head.call;
-    on_push(peer, frame);
+    if (frame->head.call != sibling->heard.seq + 1)
+        log_error("the shard on seat %u has passed on number %llu after %llu", sibling->seat,
+            (unsigned long long)frame->head.call, (unsigned long long)sibling->heard.seq);
+    sibling->heard.seq = frame->head.call;
+    on_push(sibling, frame);
 }
 
 /* A sibling has ended, or keeps up again. now: which of the two, for the log. */
-static void end_losing(struct peer *peer, const char *now)
+static void end_losing(struct sibling *sibling, const char *now)
 {
-    if (peer->lost > 0)
+    if (sibling->lost > 0)
         log_warning("the shard on seat %u %s: %llu messages of workers did not reach it",
-            peer->seat, now, (unsigned long long)peer->lost);
-    peer->lost = 0;
+            sibling->seat, now, (unsigned long long)sibling->lost);
+    sibling->lost = 0;
 }
 
 static void on_broken(struct stream *stream, const char *why)
 {
-    end_losing(peer_of(stream), "has ended");
-    log_debug("the socket to the shard on seat %u is closed: %s", peer_of(stream)->seat, why);
-    peer_of(stream)->gone_at = ctx_now(stream->ctx);
+    end_losing(sibling_of(stream), "has ended");
+    log_debug("the socket to the shard on seat %u is closed: %s", sibling_of(stream)->seat, why);
+    sibling_of(stream)->gone_at = ctx_now(stream->ctx);
     stream_close(stream);
 }
 
 static void on_closed(struct stream *stream)
 {
-    struct peer *peer = peer_of(stream);
-    int fd = peer->next_fd;
-    peer->next_fd = -1;
-    if (fd >= 0 && mesh_add(mesh_of(peer), peer->seat, fd) < 0)
-        log_error("the shard on seat %u cannot be reached: no memory", peer->seat);
+    struct sibling *sibling = sibling_of(stream);
+    int fd = sibling->next_fd;
+    sibling->next_fd = -1;
+    if (fd >= 0 && mesh_add(mesh_of(sibling), sibling->seat, fd) < 0)
+        log_error("the shard on seat %u cannot be reached: no memory", sibling->seat);
 }
 
 static const struct stream_ops stream_ops = {
@@ -243,28 +243,28 @@ int mesh_add(struct mesh *mesh, unsigned seat, int fd)
         fdpass_close(&fd, 1);
         return -EPROTO;
     }
-    struct peer *peer = &mesh->peers[seat];
+    struct sibling *sibling = &mesh->siblings[seat];
     mesh->seats = MAX(mesh->seats, seat + 1);
-    if (peer->stream.open) {
-        if (peer->next_fd >= 0)
-            fdpass_close(&peer->next_fd, 1);
-        peer->next_fd = fd;
+    if (sibling->stream.open) {
+        if (sibling->next_fd >= 0)
+            fdpass_close(&sibling->next_fd, 1);
+        sibling->next_fd = fd;
         /* The shard before has ended; its frames are carried out before its socket is closed. */
-        stream_fail(&peer->stream, "there is another one");
+        stream_fail(&sibling->stream, "there is another one");
         return 0;
     }
     const struct frame_head hello = {.type = FRAME_HELLO,
         .flags = VERSION,
         .call = mesh->passed_on,
         .conn = ctx->identity.incarnation};
-    peer->greeted = false;
-    peer->version = VERSION_FIRST;
-    peer->asked = peer->answered = 0;
-    peer->taken = peer->skipped = peer->mark = 0;
-    peer->taken_at = ctx_now(ctx);
-    int r = stream_open(&peer->stream, ctx, &stream_ops, fd, false);
-    peer->stream.max_frame += REALM_SIZE;
-    return r == 0 && stream_add(&peer->stream, &hello) == NULL ? -ENOMEM : r;
+    sibling->greeted = false;
+    sibling->version = VERSION_FIRST;
+    sibling->asked = sibling->answered = 0;
+    sibling->taken = sibling->skipped = sibling->mark = 0;
+    sibling->taken_at = ctx_now(ctx);
+    int r = stream_open(&sibling->stream, ctx, &stream_ops, fd, false);
+    sibling->stream.max_frame += REALM_SIZE;
+    return r == 0 && stream_add(&sibling->stream, &hello) == NULL ? -ENOMEM : r;
 }
 
 static struct position own_position(const struct mesh *mesh)
@@ -272,52 +272,52 @@ static struct position own_position(const struct mesh *mesh)
     return (struct position){mesh->ctx->identity.incarnation, mesh->passed_on};
 }
 
-static size_t waiting_for(const struct peer *peer)
+static size_t waiting_for(const struct sibling *sibling)
 {
-    return buf_len(&peer->stream.out);
+    return buf_len(&sibling->stream.out);
 }
 
 /* Tells a sibling which frames were left out. Returns false without memory: later. */
-static bool tell_skipped(struct peer *peer)
+static bool tell_skipped(struct sibling *sibling)
 {
-    const struct frame_head skip = {.type = MESH_SKIP, .call = peer->skipped};
-    if (peer->skipped != 0 && stream_add(&peer->stream, &skip) == NULL)
+    const struct frame_head skip = {.type = MESH_SKIP, .call = sibling->skipped};
+    if (sibling->skipped != 0 && stream_add(&sibling->stream, &skip) == NULL)
         return false;
-    peer->skipped = 0;
+    sibling->skipped = 0;
     return true;
 }
 
 /* Whether there is room for so many bytes more. SUBSCRIBE, UNSUBSCRIBE and DISCONNECT, which are
  * small and change a connection for good, have room for longer than PUSH and PUBLISH. */
-static bool has_room(const struct peer *peer, uint8_t type, size_t n)
+static bool has_room(const struct sibling *sibling, uint8_t type, size_t n)
 {
     bool push = type == FRAME_PUSH || type == FRAME_PUBLISH;
-    size_t waiting = waiting_for(peer) + n;
+    size_t waiting = waiting_for(sibling) + n;
     if (waiting > (push ? (size_t)SIBLING_MAX : (size_t)SIBLING_MOST))
         return false;
-    return mesh_of(peer)->backlog + n <= (push ? (size_t)SIBLINGS_MAX : (size_t)SIBLINGS_MOST) ||
+    return mesh_of(sibling)->backlog + n <= (push ? (size_t)SIBLINGS_MAX : (size_t)SIBLINGS_MOST) ||
            waiting <= SIBLING_SHARE;
 }
 
-static void leave_out(struct peer *peer, uint64_t number)
+static void leave_out(struct sibling *sibling, uint64_t number)
 {
-    const struct ctx *ctx = peer->stream.ctx;
-    peer->skipped = number;
-    peer->lost++;
+    const struct ctx *ctx = sibling->stream.ctx;
+    sibling->skipped = number;
+    sibling->lost++;
     share_count(&ctx->count->unheard, 1);
-    log_limited(&peer->slow, ctx_now(ctx), LOG_WARNING,
+    log_limited(&sibling->slow, ctx_now(ctx), LOG_WARNING,
         "the shard on seat %u does not keep up: what workers send to its connections is lost, %llu "
         "messages so far",
-        peer->seat, (unsigned long long)peer->lost);
+        sibling->seat, (unsigned long long)sibling->lost);
 }
 
 /* realm: 0: none; the frame goes without one then. */
-static void forward_to(struct peer *peer, uint64_t realm, const struct frame *frame)
+static void forward_to(struct sibling *sibling, uint64_t realm, const struct frame *frame)
 {
-    struct mesh *mesh = mesh_of(peer);
+    struct mesh *mesh = mesh_of(sibling);
     struct frame_head head = frame->head;
     bool named = realm != 0;
-    bool counts_only = named && peer->greeted && peer->version < VERSION_REALMS;
+    bool counts_only = named && sibling->greeted && sibling->version < VERSION_REALMS;
     head.call = mesh->passed_on;
     if (counts_only)
         head.length = head.meta_len = head.blob_len = 0;
@@ -328,10 +328,10 @@ static void forward_to(struct peer *peer, uint64_t realm, const struct frame *fr
     }
     size_t n = FRAME_HEAD_SIZE + (size_t)head.length;
     char *room = NULL;
-    if (has_room(peer, frame->head.type, n) && tell_skipped(peer))
-        room = stream_add(&peer->stream, &head);
+    if (has_room(sibling, frame->head.type, n) && tell_skipped(sibling))
+        room = stream_add(&sibling->stream, &head);
     if (room == NULL) {
-        leave_out(peer, head.call);
+        leave_out(sibling, head.call);
         return;
     }
     mesh->backlog += n;
@@ -350,8 +350,8 @@ void mesh_forward(struct mesh *mesh, uint64_t realm, const struct frame *frame)
     if (journal_add(&mesh->journal, mesh->ctx->seat, own_position(mesh), realm, frame) < 0)
         log_error("no memory: a connection that moves may miss a message");
     for (unsigned i = 0; i < mesh->seats; i++) {
-        if (on_air(&mesh->peers[i]) && mesh->peers[i].next_fd < 0)
-            forward_to(&mesh->peers[i], realm, frame);
+        if (on_air(&mesh->siblings[i]) && mesh->siblings[i].next_fd < 0)
+            forward_to(&mesh->siblings[i], realm, frame);
     }
 }
 
@@ -360,8 +360,8 @@ void mesh_positions(const struct mesh *mesh, struct positions *ret_positions)
     uint64_t now = ctx_now(mesh->ctx);
     *ret_positions = (struct positions){0};
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        if (on_air(&mesh->peers[i]) || now - mesh->peers[i].gone_at < ECHO_MS)
-            ret_positions->of[i] = mesh->peers[i].heard;
+        if (on_air(&mesh->siblings[i]) || now - mesh->siblings[i].gone_at < ECHO_MS)
+            ret_positions->of[i] = mesh->siblings[i].heard;
     }
     ret_positions->of[mesh->ctx->seat] = own_position(mesh);
 }
@@ -369,7 +369,8 @@ void mesh_positions(const struct mesh *mesh, struct positions *ret_positions)
 bool mesh_complete(const struct mesh *mesh)
 {
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        if (mesh->peers[i].next_fd >= 0 || (on_air(&mesh->peers[i]) && !mesh->peers[i].greeted))
+        if (mesh->siblings[i].next_fd >= 0 ||
+            (on_air(&mesh->siblings[i]) && !mesh->siblings[i].greeted))
             return false;
     }
     return true;
@@ -378,7 +379,7 @@ bool mesh_complete(const struct mesh *mesh)
 bool mesh_behind(const struct mesh *mesh)
 {
     for (unsigned i = 0; i < mesh->seats; i++) {
-        if (on_air(&mesh->peers[i]) && stream_occupied(&mesh->peers[i].stream))
+        if (on_air(&mesh->siblings[i]) && stream_occupied(&mesh->siblings[i].stream))
             return true;
     }
     return false;
@@ -387,15 +388,16 @@ bool mesh_behind(const struct mesh *mesh)
 void mesh_mark(struct mesh *mesh)
 {
     for (unsigned i = 0; i < mesh->seats; i++) {
-        if (on_air(&mesh->peers[i]))
-            mesh->peers[i].mark = stream_due(&mesh->peers[i].stream);
+        if (on_air(&mesh->siblings[i]))
+            mesh->siblings[i].mark = stream_due(&mesh->siblings[i].stream);
     }
 }
 
 bool mesh_past_mark(const struct mesh *mesh)
 {
     for (unsigned i = 0; i < mesh->seats; i++) {
-        if (on_air(&mesh->peers[i]) && mesh->peers[i].stream.consumed < mesh->peers[i].mark)
+        if (on_air(&mesh->siblings[i]) &&
+            mesh->siblings[i].stream.consumed < mesh->siblings[i].mark)
             return false;
     }
     return true;
@@ -404,12 +406,13 @@ bool mesh_past_mark(const struct mesh *mesh)
 bool mesh_has_heard(const struct mesh *mesh, const struct positions *wanted)
 {
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        struct position heard = i == mesh->ctx->seat ? own_position(mesh) : mesh->peers[i].heard;
+        struct position heard = i == mesh->ctx->seat ? own_position(mesh) : mesh->siblings[i].heard;
         uint64_t wanted_of = wanted->of[i].incarnation;
         /* A shard is given the sockets to all older ones before anything else: an older shard
          * without a socket had ended before. */
-        bool ended = !on_air(&mesh->peers[i]) && (heard.incarnation == wanted_of ||
-                                                     wanted_of < mesh->ctx->identity.incarnation);
+        bool ended = !on_air(&mesh->siblings[i]) &&
+                     (heard.incarnation == wanted_of ||
+                         wanted_of < mesh->ctx->identity.incarnation);
         if (position_before(heard, wanted->of[i]) && !ended)
             return false;
     }
@@ -417,21 +420,21 @@ bool mesh_has_heard(const struct mesh *mesh, const struct positions *wanted)
 }
 
 /* Returns whether so much waits for a sibling that makes progress that it is waited for. */
-static bool look_at(struct peer *peer)
+static bool look_at(struct sibling *sibling)
 {
-    const struct ctx *ctx = peer->stream.ctx;
+    const struct ctx *ctx = sibling->stream.ctx;
     uint64_t now = ctx_now(ctx);
-    if (peer->stream.written != peer->taken || waiting_for(peer) == 0) {
-        peer->taken = peer->stream.written;
-        peer->taken_at = now;
+    if (sibling->stream.written != sibling->taken || waiting_for(sibling) == 0) {
+        sibling->taken = sibling->stream.written;
+        sibling->taken_at = now;
     }
-    if (peer->lost > 0 && waiting_for(peer) <= SIBLING_MAX / 2 && tell_skipped(peer))
-        end_losing(peer, "keeps up again");
-    if (waiting_for(peer) <= (size_t)(ctx->leaving ? SIBLING_LEFT : SIBLING_BUSY))
+    if (sibling->lost > 0 && waiting_for(sibling) <= SIBLING_MAX / 2 && tell_skipped(sibling))
+        end_losing(sibling, "keeps up again");
+    if (waiting_for(sibling) <= (size_t)(ctx->leaving ? SIBLING_LEFT : SIBLING_BUSY))
         return false;
-    uint64_t beat_at = share_pulse(ctx->share, peer->seat, &peer->pulse, now);
-    bool lives = now - beat_at < BEATS_MS && now - peer->taken_at < BUSY_MS;
-    return lives || now - peer->taken_at < PROGRESS_MS;
+    uint64_t beat_at = share_pulse(ctx->share, sibling->seat, &sibling->pulse, now);
+    bool lives = now - beat_at < BEATS_MS && now - sibling->taken_at < BUSY_MS;
+    return lives || now - sibling->taken_at < PROGRESS_MS;
 }
 
 bool mesh_congested(struct mesh *mesh)
@@ -439,10 +442,10 @@ bool mesh_congested(struct mesh *mesh)
     bool congested = false;
     mesh->backlog = 0;
     for (unsigned i = 0; i < mesh->seats; i++) {
-        if (!on_air(&mesh->peers[i]))
+        if (!on_air(&mesh->siblings[i]))
             continue;
-        congested |= look_at(&mesh->peers[i]);
-        mesh->backlog += waiting_for(&mesh->peers[i]);
+        congested |= look_at(&mesh->siblings[i]);
+        mesh->backlog += waiting_for(&mesh->siblings[i]);
     }
     return congested;
 }
@@ -450,7 +453,7 @@ bool mesh_congested(struct mesh *mesh)
 bool mesh_flushed(const struct mesh *mesh)
 {
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        if (on_air(&mesh->peers[i]) && waiting_for(&mesh->peers[i]) > 0)
+        if (on_air(&mesh->siblings[i]) && waiting_for(&mesh->siblings[i]) > 0)
             return false;
     }
     return true;
@@ -460,9 +463,9 @@ uint64_t mesh_ask(struct mesh *mesh)
 {
     const struct frame_head ping = {.type = FRAME_PING, .call = ++mesh->last_ping};
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        if (on_air(&mesh->peers[i]) && tell_skipped(&mesh->peers[i]) &&
-            stream_add(&mesh->peers[i].stream, &ping) != NULL)
-            mesh->peers[i].asked = mesh->last_ping;
+        if (on_air(&mesh->siblings[i]) && tell_skipped(&mesh->siblings[i]) &&
+            stream_add(&mesh->siblings[i].stream, &ping) != NULL)
+            mesh->siblings[i].asked = mesh->last_ping;
     }
     return mesh->last_ping;
 }
@@ -470,8 +473,8 @@ uint64_t mesh_ask(struct mesh *mesh)
 bool mesh_answered(const struct mesh *mesh, uint64_t asked)
 {
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        if (on_air(&mesh->peers[i]) && mesh->peers[i].asked >= asked &&
-            mesh->peers[i].answered < asked)
+        if (on_air(&mesh->siblings[i]) && mesh->siblings[i].asked >= asked &&
+            mesh->siblings[i].answered < asked)
             return false;
     }
     return true;
@@ -480,10 +483,10 @@ bool mesh_answered(const struct mesh *mesh, uint64_t asked)
 void mesh_shut(struct mesh *mesh)
 {
     for (unsigned i = 0; i <= SHARE_SEAT_LAST; i++) {
-        if (mesh->peers[i].next_fd >= 0)
-            fdpass_close(&mesh->peers[i].next_fd, 1);
-        mesh->peers[i].next_fd = -1;
-        stream_close(&mesh->peers[i].stream);
+        if (mesh->siblings[i].next_fd >= 0)
+            fdpass_close(&mesh->siblings[i].next_fd, 1);
+        mesh->siblings[i].next_fd = -1;
+        stream_close(&mesh->siblings[i].stream);
     }
 }
 

@@ -18,16 +18,16 @@ struct mesh;
 /* A frame of another shard's worker for connections of this one; borrowed. realm: the worker's. */
 typedef void mesh_push_fn(struct ctx *ctx, uint64_t realm, const struct frame *frame);
 
-struct peer;
+struct sibling;
 struct mesh {
     struct ctx *ctx;
     mesh_push_fn *pushed;
     struct journal journal;
-    struct peer *peers; /* by their seats, SHARE_SEATS of them */
-    unsigned seats;     /* one more than the highest that there has been a socket to */
-    uint64_t passed_on; /* frames that this shard has passed on */
-    uint64_t last_ping; /* number of the last PING */
-    size_t backlog;     /* bytes that wait for all siblings together, or a bit less */
+    struct sibling *siblings; /* by their seats, SHARE_SEATS of them */
+    unsigned seats;           /* one more than the highest that there has been a socket to */
+    uint64_t passed_on;       /* frames that this shard has passed on */
+    uint64_t last_ping;       /* number of the last PING */
+    size_t backlog;           /* bytes that wait for all siblings together, or a bit less */
 };
 
 /* The mesh of a shard, which is ctx->mesh then. Returns 0 or -ENOMEM. */
