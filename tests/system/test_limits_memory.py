@@ -1,5 +1,6 @@
 """`limits.memory`: whatever holds a shard's memory, it stays within its budget, others are served or told that
 it is overloaded, and afterwards all is as before."""
+import concurrent.futures
 import contextlib
 import json
 import socket
@@ -92,6 +93,12 @@ def attacked(web):
         assert watched.most < ALLOWED, "%d MiB" % (watched.most >> 20)
 
 
+def some_at_once(count, attack):
+    """attack(n) for each n below `count`. Most of the time each waits for a shard that does not read."""
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        list(pool.map(attack, range(count)))
+
+
 def send_some(client, data):
     """As much of it as goes; the other side may have ended."""
     client.sock.settimeout(0.2)
@@ -109,16 +116,19 @@ def half_sent(client, kind, size):
 
 
 @pytest.mark.parametrize("kind", ["http", "ws", "frame", "line"])
-@pytest.mark.parametrize("size, count", [(900000, 150), (50000, 1500)])
+@pytest.mark.parametrize("size, count", [(900000, 100), (50000, 1500)])
 def test_half_sent(site, kind, size, count):
-    """Bodies and messages that never end: 135 MB, and 75 MB of small ones."""
-    web, _ = build(site, body_timeout="5s")
+    """Bodies and messages that never end: 90 MB, and 75 MB of small ones."""
+    web, _ = build(site, body_timeout="3s")
     with attacked(web) as stack:
         attackers = []
-        for _ in range(count):
+
+        def attack(_):
             with contextlib.suppress(OSError, Closed, AssertionError):      # new ones wait, or get 503
-                attackers.append(stack.enter_context(connect(web, kind, timeout=0.5)))
-                send_some(attackers[-1], half_sent(attackers[-1], kind, size))
+                client = stack.enter_context(connect(web, kind, timeout=0.5))
+                attackers.append(client)
+                send_some(client, half_sent(client, kind, size))
+        some_at_once(count, attack)
         assert len(attackers) > count // 10
 
 
@@ -128,7 +138,7 @@ def test_answers_that_are_not_read(site, kind):
     text = b'"' + b"x" * MB + b'"'
     web, worker = build(site, handler=lambda call: call.reply(text) if call.method == "big" else echo(call))
     with attacked(web) as stack:
-        for _ in range(150):
+        def attack(_):
             with contextlib.suppress(OSError, Closed, AssertionError):
                 client = stack.enter_context(connect(web, "ws" if kind == "batch" else kind, rcvbuf=4096, timeout=0.5))
                 bodies = [rpc_body("big", [n], id=n) for n in range(4)]
@@ -139,13 +149,14 @@ def test_answers_that_are_not_read(site, kind):
                 else:
                     data = b"".join(client.wrap(body) for body in bodies)
                 send_some(client, data)
+        some_at_once(150, attack)
 
 
-@pytest.mark.parametrize("size, count", [(1000000, 120), (60000, 1500)])
+@pytest.mark.parametrize("size, count", [(1000000, 90), (60000, 1500)])
 def test_calls_that_wait_for_a_worker(site, size, count):
     """The queue is bounded by what its calls hold, too."""
-    web, worker = build(site, handler=lambda call: None if call.method == "hold" else echo(call), timeout="4s",
-                        body_timeout="10s")
+    web, worker = build(site, handler=lambda call: None if call.method == "hold" else echo(call), timeout="2s",
+                        body_timeout="4s")
     with attacked(web) as stack:
         made = [stack.enter_context(web.client(timeout=60)) for _ in range(count)]
         senders = [threading.Thread(target=client.try_send, args=(rpc_request("hold", ["q" * size], id=n),))
@@ -177,10 +188,11 @@ def test_answers_in_parts(site):
 
     web, worker = build(site, handler=handler, timeout="5s")
     with attacked(web) as stack:
-        for _ in range(150):
+        def attack(_):
             with contextlib.suppress(OSError, Closed, AssertionError):
                 client = stack.enter_context(web.client(timeout=0.5))
                 send_some(client, request("GET", "/stream"))
+        some_at_once(150, attack)
         wait_for(lambda: len(held) > 30, "streams")
 
 
@@ -192,11 +204,13 @@ def test_pushes_to_clients_that_do_not_read(site, slow):
     web.start()
     with attacked(web) as stack:
         made = []
-        for _ in range(150):
+
+        def attack(_):
             with contextlib.suppress(OSError, Closed, AssertionError):
                 client = stack.enter_context(web.ws(rcvbuf=4096, timeout=2))
                 client.send_json({"jsonrpc": "2.0", "id": 1, "method": "demo.echo"})
                 made.append(client)
+        some_at_once(150, attack)
         worker.wait(lambda: len([c for c in worker.calls if c.conn]) >= len(made) // 2, "their calls")
         for call in [c for c in worker.calls if c.conn]:
             for _ in range(60):
