@@ -17,8 +17,8 @@ import pytest
 
 from fakeworker import echo, hold
 from harness import LIMIT, open_files, rpc_request, rpc_route, wait_for, ws_route
-from hostile import (LISTEN, OPEN, READY, REPORT, USER, Process, control_of, get_fd, message, record, replace_in_record,
-                     scribble, ticks, wait_dead)
+from hostile import (LISTEN, OPEN, READY, REPORT, TICKETS, TICKETS_SIZE, USER, Process, control_of, get_fd, message,
+                     record, replace_in_record, scribble, ticks, wait_dead)
 from httpclient import Closed
 from reloads import HUP, SLOW, USR2, Paused, call
 
@@ -455,6 +455,7 @@ def send_what_lingers(sock):
     send_what_lingers,
     lambda sock: sock.send(message(READY)),
     lambda sock: sock.send(message(OPEN)),
+    lambda sock: sock.send(message(TICKETS, bytes(TICKETS_SIZE))),
     lambda sock: sock.send(os.urandom(100)),
     lambda sock: sock.send(b""),
     lambda sock: sock.send(b"x" * 100000),
@@ -462,7 +463,7 @@ def send_what_lingers(sock):
     lambda sock: socket.send_fds(sock, [message(READY)], [0] * 100),
     lambda sock: flood(sock, 10000),
     lambda sock: sock.shutdown(socket.SHUT_WR),
-], ids=["lingers", "ready", "open", "garbage", "empty", "long", "foreign", "descriptors", "flood", "closed"])
+], ids=["lingers", "ready", "open", "tickets", "garbage", "empty", "long", "foreign", "descriptors", "flood", "closed"])
 def test_a_shard_that_says_what_it_may_not_is_killed(rooted, attack):
     site = rooted()
     victim, other = site.shards()

@@ -12,8 +12,9 @@ import struct
 from harness import open_files, wait_for
 
 USER = "nobody"
-MAGIC, VERSION = 0x46726e74, 3
-START, LISTEN, RUN, READY, DRAIN, OPEN, REPORT = 1, 2, 3, 4, 5, 11, 10
+MAGIC, VERSION = 0x46726e74, 2
+START, LISTEN, RUN, READY, DRAIN, OPEN, REPORT, TICKETS = 1, 2, 3, 4, 5, 11, 10, 14
+TICKETS_SIZE = 8 + 8 * 96      # bytes: their number, and room for 8
 
 
 def message(kind, body=b"", version=VERSION):
