@@ -8,8 +8,8 @@
 #include <openssl/kdf.h>
 #include <string.h>
 
-#include "common/alloc.h"
 #include "common/list.h"
+#include "common/secret.h"
 
 /* An AEAD context. One that has a key is in the bucket of the key's first byte. */
 struct context {
@@ -87,7 +87,7 @@ static EVP_KDF_CTX *fetch_kdf(const char *name)
 
 struct tls_crypto *tls_crypto_new(void)
 {
-    struct tls_crypto *crypto = mem_zalloc(sizeof(*crypto));
+    struct tls_crypto *crypto = secret_alloc(sizeof(*crypto));
     if (crypto == NULL)
         return NULL;
     list_init(&crypto->keyed);
@@ -122,8 +122,7 @@ struct tls_crypto *tls_crypto_free(struct tls_crypto *crypto)
         EVP_CIPHER_free(crypto->ciphers[i]);
     EVP_KDF_CTX_free(crypto->hkdf);
     EVP_KDF_CTX_free(crypto->prf);
-    OPENSSL_cleanse(crypto, sizeof(*crypto));
-    return mem_free(crypto);
+    return secret_free(crypto, sizeof(*crypto));
 }
 
 void tls_crypto_watch(struct tls_crypto *crypto, tls_crypto_watcher *sealed, void *arg)
