@@ -41,7 +41,11 @@ enum {
     TLS_FRAGMENT_MIN = 64,    /* the least record_size_limit (RFC 8449 section 4) */
     TLS_OVERHEAD_MAX = 29,    /* bytes of a record beyond its data, in any version and suite */
     TLS_RECORD_MAX = TLS_FRAGMENT_MAX + TLS_OVERHEAD_MAX,
-    TLS_ANSWERS_MAX = 160, /* bytes of all that the layer can owe at a time */
+    /*
+     * Bytes of all that the layer can owe at a time: an answer (KeyUpdate or no_renegotiation), 5
+     * bytes at most, and what closes.
+     */
+    TLS_ANSWERS_MAX = 2 * (TLS_OVERHEAD_MAX + 5),
     /*
      * Records in a row that carry no data (empty ones, KeyUpdates, warnings, tickets, refused
      * renegotiations) that a peer may send: one more is answered with unexpected_message. The
@@ -122,7 +126,8 @@ int tls_record_init12(struct tls_record *ret_record, struct tls_crypto *crypto,
  *   it: Finished, which also says where the explicit nonce begins
  *
  * Returns 0, or -EBADMSG where a record is not one of these or does not open: OpenSSL has used
- * the key in a way that is not known here, so it must not be used. (So it is without memory.)
+ * the key in a way that is not known here. Then nothing is ever sealed, not even an alert. (So it
+ * is without memory.)
  */
 int tls_record_prove(struct tls_record *record, struct tls_crypto *crypto, struct span sent);
 

@@ -104,6 +104,9 @@ int tls_record_prove(struct tls_record *record, struct tls_crypto *crypto, struc
     if (right) {
         record->write = keys;
         record->proven = true;
+    } else {
+        record->write_ended = true;
+        tls_record_stop(record, 0);
     }
     OPENSSL_cleanse(&keys, sizeof(keys));
     tls_crypto_forget(crypto, record->write.key); /* what was opened with is not used again */

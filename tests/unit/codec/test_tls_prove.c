@@ -84,12 +84,19 @@ Test(tls_prove, resumed)
     tls_crypto_free(crypto);
 }
 
-/* Refused, and the state is as it was. */
+/* Refused, and nothing is ever sealed; then the test goes on with what was before. */
 static void refuses(struct span sent)
 {
     const struct tls_record before = peer.record;
+    const struct iovec iov = {(void *)"data", 4};
+    uint8_t out[200];
     cr_assert_eq(prove(sent), -EBADMSG);
-    cr_assert_eq(memcmp(&before, &peer.record, sizeof(before)), 0);
+    cr_assert_eq(memcmp(&before.write, &peer.record.write, sizeof(before.write)), 0);
+    tls_record_fail(&peer.record, TLS_ALERT_INTERNAL_ERROR);
+    struct tls_sealed sealed = tls_record_seal(&peer.record, crypto, &iov, 1, 0, out, sizeof(out));
+    cr_assert(sealed.ended);
+    cr_assert_eq(sealed.bytes, 0);
+    peer.record = before;
 }
 
 static size_t first_record(const char *bytes)
