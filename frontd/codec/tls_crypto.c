@@ -8,6 +8,7 @@
 #include <openssl/kdf.h>
 #include <string.h>
 
+#include "common/alloc.h"
 #include "common/list.h"
 #include "common/secret.h"
 
@@ -18,7 +19,7 @@ struct context {
     EVP_CIPHER_CTX *evp; /* NULL: never used */
     bool sealing;        /* the key seals; else it opens */
     uint8_t suite;       /* what `evp` has been made for; TLS_SUITES: nothing */
-    uint8_t key[TLS_KEY_MAX];
+    uint8_t *key;        /* TLS_KEY_MAX bytes of crypto->keys */
 };
 
 struct tls_crypto {
@@ -32,7 +33,10 @@ struct tls_crypto {
     size_t keyed_n;
     struct list buckets[256]; /* by the first byte of a key, which is as good as random */
     struct context contexts[TLS_CONTEXTS];
+    uint8_t *keys; /* from secret_alloc() */
 };
+
+enum { KEYS_SIZE = TLS_CONTEXTS * TLS_KEY_MAX };
 
 static const struct suite {
     const char *cipher;
@@ -87,19 +91,21 @@ static EVP_KDF_CTX *fetch_kdf(const char *name)
 
 struct tls_crypto *tls_crypto_new(void)
 {
-    struct tls_crypto *crypto = secret_alloc(sizeof(*crypto));
+    struct tls_crypto *crypto = mem_zalloc(sizeof(*crypto));
     if (crypto == NULL)
         return NULL;
     list_init(&crypto->keyed);
     list_init(&crypto->unkeyed);
     for (size_t i = 0; i < ARRAY_LEN(crypto->buckets); i++)
         list_init(&crypto->buckets[i]);
-    for (size_t i = 0; i < TLS_CONTEXTS; i++) {
-        crypto->contexts[i].suite = TLS_SUITES;
-        list_init(&crypto->contexts[i].bucket);
-        list_append(&crypto->unkeyed, &crypto->contexts[i].node);
+    bool found = (crypto->keys = secret_alloc(KEYS_SIZE)) != NULL;
+    for (size_t i = 0; found && i < TLS_CONTEXTS; i++) {
+        struct context *context = &crypto->contexts[i];
+        context->suite = TLS_SUITES;
+        context->key = crypto->keys + i * TLS_KEY_MAX;
+        list_init(&context->bucket);
+        list_append(&crypto->unkeyed, &context->node);
     }
-    bool found = true;
     for (size_t i = 0; i < TLS_SUITES; i++) {
         crypto->ciphers[i] = EVP_CIPHER_fetch(NULL, suites[i].cipher, NULL);
         found = found && crypto->ciphers[i] != NULL;
@@ -122,7 +128,8 @@ struct tls_crypto *tls_crypto_free(struct tls_crypto *crypto)
         EVP_CIPHER_free(crypto->ciphers[i]);
     EVP_KDF_CTX_free(crypto->hkdf);
     EVP_KDF_CTX_free(crypto->prf);
-    return secret_free(crypto, sizeof(*crypto));
+    secret_free(crypto->keys, KEYS_SIZE);
+    return mem_free(crypto);
 }
 
 void tls_crypto_watch(struct tls_crypto *crypto, tls_crypto_watcher *sealed, void *arg)
@@ -141,7 +148,7 @@ static void unkey(struct tls_crypto *crypto, struct context *context)
 {
     EVP_CIPHER_CTX_reset(context->evp);
     context->suite = TLS_SUITES;
-    OPENSSL_cleanse(context->key, sizeof(context->key));
+    OPENSSL_cleanse(context->key, TLS_KEY_MAX);
     list_remove(&context->bucket);
     list_remove(&context->node);
     list_append(&crypto->unkeyed, &context->node);

@@ -1,6 +1,9 @@
 #pragma once
 
-/* What the files of tls_record share. */
+/*
+ * What the files of tls_record share: tls_record.c (its beginning and end), tls_record_open.c,
+ * tls_record_seal.c, tls_record_prove.c, tls_record_state.c.
+ */
 
 #include "frontd/codec/tls_record.h"
 

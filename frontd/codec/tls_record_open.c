@@ -218,7 +218,10 @@ static void count_use(struct tls_record *record)
         record->owes |= TLS_OWES_KEY_UPDATE | TLS_OWES_REQUEST;
 }
 
-/* Opens the record of `size` bytes at `in`; its data goes to `out`, or to `place` in its record. */
+/*
+ * Opens the record of `size` bytes at `in`, and lays its data at out + opened->data. in_place: it
+ * is decrypted where it stands, and moved then.
+ */
 static unsigned open_next(struct tls_record *record, struct tls_crypto *crypto, uint8_t *in,
     size_t size, uint8_t *out, bool in_place, struct tls_opened *opened)
 {
