@@ -1,7 +1,7 @@
 /*
- * What a TLS record costs: tls_records [ROUNDS]. Prints ns of CPU for sealing and opening one, the least
- * of several runs, where the AEAD contexts are kept, and where so many connections take turns that
- * each record has to give a context its key; and ns for a KeyUpdate.
+ * What a TLS record costs: tls_records [ROUNDS]. Prints ns of CPU for sealing and opening one, the
+ * least of several runs, where the AEAD contexts are kept, and where so many connections take turns
+ * that each record has to give a context its key; and ns for a KeyUpdate.
  */
 
 #include <string.h>
