@@ -2,123 +2,9 @@
 #include <string.h>
 
 #include "tests/unit/support/tls_peer.h"
+#include "tests/unit/support/tls_violations.h"
 
 /* What a peer does that is not allowed, and with which alert it is answered. */
-
-enum {
-    V13 = 1,
-    V12 = 2,
-    BOTH = V13 | V12,
-    SERVER = 4, /* this side is the server */
-    CLIENT = 8,
-    ANY = BOTH | SERVER | CLIENT,
-    FINE = 256,     /* instead of an alert: the connection goes on */
-    ENDS = 257,     /* instead of an alert: the peer has closed */
-    RECEIVED = 512, /* added to the alert: it is the peer's */
-    RECORDS_MAX = 40,
-};
-
-struct part {
-    uint8_t type;
-    const char *content;
-    size_t n;
-    size_t padding;
-};
-
-#define PART(type, literal)                                                                        \
-    {                                                                                              \
-        type, literal, sizeof(literal) - 1, 0                                                      \
-    }
-
-static const char kilobytes[TLS_FRAGMENT_MAX + 2];
-
-static const struct violation {
-    const char *what;
-    unsigned where; /* in which versions and roles */
-    unsigned outcome;
-    struct part parts[4]; /* each is a record; up to one with type 0 */
-} violations[] = {
-    {"data", ANY, FINE, {PART(23, "x")}},
-    {"empty data", ANY, FINE, {PART(23, "")}},
-    {"padding", V13 | SERVER | CLIENT, FINE, {{23, "x", 1, 1000}}},
-    {"padded empty data", V13 | SERVER | CLIENT, FINE, {{23, "", 0, 1}}},
-    {"most data", ANY, FINE, {{23, kilobytes, TLS_FRAGMENT_MAX, 0}}},
-    {"a byte more", ANY, TLS_ALERT_RECORD_OVERFLOW, {{23, kilobytes, TLS_FRAGMENT_MAX + 1, 0}}},
-    {"most padding", V13 | SERVER | CLIENT, FINE, {{23, "x", 1, TLS_FRAGMENT_MAX - 1}}},
-    {"a byte more of padding", V13 | SERVER | CLIENT, TLS_ALERT_RECORD_OVERFLOW,
-        {{23, "x", 1, TLS_FRAGMENT_MAX}}},
-
-    {"change_cipher_spec, encrypted", ANY, TLS_ALERT_UNEXPECTED_MESSAGE, {PART(20, "\1")}},
-    {"heartbeat", ANY, TLS_ALERT_UNEXPECTED_MESSAGE, {PART(24, "\1\0\0")}},
-    {"an unknown type", ANY, TLS_ALERT_UNEXPECTED_MESSAGE, {PART(99, "x")}},
-
-    {"close_notify", ANY, ENDS, {PART(21, "\1\0")}},
-    {"close_notify, padded", V13 | SERVER | CLIENT, ENDS, {{21, "\1\0", 2, 300}}},
-    {"close_notify as fatal", V13 | SERVER | CLIENT, ENDS, {PART(21, "\2\0")}},
-    {"close_notify as fatal", V12 | SERVER | CLIENT, RECEIVED | 0, {PART(21, "\2\0")}},
-    {"a fatal alert", ANY, RECEIVED | 40, {PART(21, "\2\50")}},
-    {"an unknown fatal alert", ANY, RECEIVED | 200, {PART(21, "\2\310")}},
-    {"an error as a warning", V13 | SERVER | CLIENT, RECEIVED | 40, {PART(21, "\1\50")}},
-    {"a warning", V12 | SERVER | CLIENT, FINE, {PART(21, "\1\50")}},
-    {"user_canceled", ANY, FINE, {PART(21, "\1\132")}},
-    {"an alert of level 3", V12 | SERVER | CLIENT, TLS_ALERT_ILLEGAL_PARAMETER,
-        {PART(21, "\3\50")}},
-    {"an alert of level 3", V13 | SERVER | CLIENT, RECEIVED | 40, {PART(21, "\3\50")}},
-    {"an empty alert", ANY, TLS_ALERT_UNEXPECTED_MESSAGE, {PART(21, "")}},
-    {"half an alert", ANY, TLS_ALERT_DECODE_ERROR, {PART(21, "\1")}},
-    {"two alerts", ANY, TLS_ALERT_DECODE_ERROR, {PART(21, "\1\132\1\0")}},
-
-    {"an empty handshake record", ANY, TLS_ALERT_UNEXPECTED_MESSAGE, {PART(22, "")}},
-    {"KeyUpdate", V13 | SERVER | CLIENT, FINE, {PART(22, "\30\0\0\1\0")}},
-    {"KeyUpdate in pieces", V13 | SERVER | CLIENT, FINE,
-        {PART(22, "\30"), PART(22, "\0\0"), PART(22, "\1"), PART(22, "\0")}},
-    {"KeyUpdate of 2", V13 | SERVER | CLIENT, TLS_ALERT_ILLEGAL_PARAMETER,
-        {PART(22, "\30\0\0\1\2")}},
-    {"KeyUpdate without content", V13 | SERVER | CLIENT, TLS_ALERT_DECODE_ERROR,
-        {PART(22, "\30\0\0\0")}},
-    {"KeyUpdate of two bytes", V13 | SERVER | CLIENT, TLS_ALERT_DECODE_ERROR,
-        {PART(22, "\30\0\0\2\0\0")}},
-    {"KeyUpdate of 256 bytes", V13 | SERVER | CLIENT, TLS_ALERT_DECODE_ERROR,
-        {PART(22, "\30\0\1\0")}},
-    {"KeyUpdate of 64 KiB", V13 | SERVER | CLIENT, TLS_ALERT_ILLEGAL_PARAMETER,
-        {PART(22, "\30\1\0\0")}},
-    {"KeyUpdate with something behind it", V13 | SERVER | CLIENT, TLS_ALERT_UNEXPECTED_MESSAGE,
-        {PART(22, "\30\0\0\1\0\30")}},
-    {"two KeyUpdates in a record", V13 | SERVER | CLIENT, TLS_ALERT_UNEXPECTED_MESSAGE,
-        {PART(22, "\30\0\0\1\0\30\0\0\1\0")}},
-    {"KeyUpdate", V12 | SERVER | CLIENT, TLS_ALERT_UNEXPECTED_MESSAGE, {PART(22, "\30\0\0\1\0")}},
-    {"data within KeyUpdate", V13 | SERVER | CLIENT, TLS_ALERT_UNEXPECTED_MESSAGE,
-        {PART(22, "\30\0"), PART(23, "x")}},
-    {"close_notify within KeyUpdate", V13 | SERVER | CLIENT, TLS_ALERT_UNEXPECTED_MESSAGE,
-        {PART(22, "\30\0"), PART(21, "\1\0")}},
-
-    {"NewSessionTicket", V13 | CLIENT, FINE, {PART(22, "\4\0\0\3abc"), PART(23, "x")}},
-    {"two tickets and a KeyUpdate", V13 | CLIENT, FINE,
-        {PART(22, "\4\0\0\1a\4\0\0\1"), PART(22, "b\30\0\0\1\0")}},
-    {"an empty ticket", V13 | CLIENT, FINE, {PART(22, "\4\0\0\0"), PART(23, "x")}},
-    {"a ticket of 64 KiB", V13 | CLIENT, TLS_ALERT_ILLEGAL_PARAMETER, {PART(22, "\4\1\0\0")}},
-    {"data within a ticket", V13 | CLIENT, TLS_ALERT_UNEXPECTED_MESSAGE,
-        {PART(22, "\4\0\0\3ab"), PART(23, "x")}},
-    {"NewSessionTicket", V13 | SERVER, TLS_ALERT_UNEXPECTED_MESSAGE, {PART(22, "\4\0\0\3abc")}},
-    {"NewSessionTicket", V12 | SERVER | CLIENT, TLS_ALERT_UNEXPECTED_MESSAGE,
-        {PART(22, "\4\0\0\3abc")}},
-    {"CertificateRequest", V13 | CLIENT, TLS_ALERT_UNEXPECTED_MESSAGE, {PART(22, "\15\0\0\1a")}},
-    {"Certificate", V13 | SERVER, TLS_ALERT_UNEXPECTED_MESSAGE, {PART(22, "\13\0\0\1a")}},
-    {"ClientHello", V13 | SERVER | CLIENT, TLS_ALERT_UNEXPECTED_MESSAGE, {PART(22, "\1\0\0\1a")}},
-    {"Finished", ANY, TLS_ALERT_UNEXPECTED_MESSAGE, {PART(22, "\24\0\0\1a")}},
-
-    {"ClientHello", V12 | SERVER, FINE, {PART(22, "\1\0\0\3abc"), PART(23, "x")}},
-    {"ClientHello in pieces", V12 | SERVER, FINE,
-        {PART(22, "\1\0"), PART(22, "\0\3a"), PART(22, "bc"), PART(23, "x")}},
-    {"ClientHello of 64 KiB", V12 | SERVER, TLS_ALERT_ILLEGAL_PARAMETER, {PART(22, "\1\1\0\0")}},
-    {"data within ClientHello", V12 | SERVER, TLS_ALERT_UNEXPECTED_MESSAGE,
-        {PART(22, "\1\0\0\3ab"), PART(23, "x")}},
-    {"ClientHello", V12 | CLIENT, TLS_ALERT_UNEXPECTED_MESSAGE, {PART(22, "\1\0\0\3abc")}},
-    {"HelloRequest", V12 | CLIENT, FINE, {PART(22, "\0\0\0\0"), PART(23, "x")}},
-    {"HelloRequest with content", V12 | CLIENT, TLS_ALERT_DECODE_ERROR, {PART(22, "\0\0\0\1a")}},
-    {"HelloRequest", V13 | SERVER | CLIENT, TLS_ALERT_UNEXPECTED_MESSAGE, {PART(22, "\0\0\0\0")}},
-    {"HelloRequest", V12 | SERVER, TLS_ALERT_UNEXPECTED_MESSAGE, {PART(22, "\0\0\0\0")}},
-};
 
 static struct tls_crypto *crypto;
 static struct tls_pair pair;
@@ -126,8 +12,8 @@ static uint8_t wire[2 * TLS_PEER_ROOM], plain[2 * TLS_PEER_ROOM];
 
 static bool applies(unsigned where, const struct tls_pair_config *config)
 {
-    return (where & (config->v13 ? V13 : V12)) &&
-           (where & (config->record.client ? CLIENT : SERVER));
+    return (where & (config->v13 ? TLS_V13 : TLS_V12)) &&
+           (where & (config->record.client ? TLS_CLIENT : TLS_SERVER));
 }
 
 static struct tls_opened open_wire(size_t n, bool in_place)
@@ -173,28 +59,28 @@ static void expect_silence(const char *what)
 
 static void expect_outcome(const struct tls_opened *opened, unsigned outcome, const char *what)
 {
-    if (outcome == FINE) {
+    if (outcome == TLS_FINE) {
         cr_assert_eq(opened->event, TLS_EVENT_MORE, "%s: alert %u", what, opened->alert);
-    } else if (outcome == ENDS) {
+    } else if (outcome == TLS_ENDS) {
         cr_assert_eq(opened->event, TLS_EVENT_END, "%s", what);
         cr_assert(tls_record_ended(&pair.record), "%s", what);
     } else {
         cr_assert_eq(opened->event, TLS_EVENT_FATAL, "%s: event %d", what, opened->event);
         cr_assert_eq(opened->alert, outcome & 255, "%s: alert %u", what, opened->alert);
-        cr_assert_eq(opened->received, outcome >= RECEIVED, "%s", what);
-        if (outcome < RECEIVED)
+        cr_assert_eq(opened->received, outcome >= TLS_RECEIVED, "%s", what);
+        if (outcome < TLS_RECEIVED)
             expect_alert(outcome, what);
         expect_silence(what);
     }
 }
 
 static void try_parts(
-    const struct violation *violation, const struct tls_pair_config *config, bool in_place)
+    const struct tls_violation *violation, const struct tls_pair_config *config, bool in_place)
 {
     tls_pair_init(&pair, crypto, config, 1);
     struct tls_opened opened = {0};
     for (size_t i = 0; i < ARRAY_LEN(violation->parts) && violation->parts[i].type != 0; i++) {
-        const struct part *part = &violation->parts[i];
+        const struct tls_part *part = &violation->parts[i];
         cr_assert_eq(opened.event, TLS_EVENT_MORE, "%s", violation->what);
         const size_t n = tls_peer_seal(
             &pair.peer, part->type, part->content, part->n, part->padding, wire);
@@ -211,17 +97,17 @@ Test(tls_violations, table)
 {
     crypto = tls_crypto_new();
     cr_assert_not_null(crypto);
-    for (size_t v = 0; v < ARRAY_LEN(violations); v++) {
+    for (size_t v = 0; v < tls_violations_n; v++) {
         unsigned tried = 0;
         for (unsigned i = 0; i < TLS_PAIRS; i++) {
             const struct tls_pair_config config = tls_pair_nth(i);
-            if (!applies(violations[v].where, &config))
+            if (!applies(tls_violations[v].where, &config))
                 continue;
-            try_parts(&violations[v], &config, true);
-            try_parts(&violations[v], &config, false);
+            try_parts(&tls_violations[v], &config, true);
+            try_parts(&tls_violations[v], &config, false);
             tried++;
         }
-        cr_assert_geq(tried, TLS_SUITES, "%s", violations[v].what);
+        cr_assert_geq(tried, TLS_SUITES, "%s", tls_violations[v].what);
     }
     tls_crypto_free(crypto);
 }
@@ -234,17 +120,17 @@ static const struct forgery {
     int at; /* negative: from the end */
     uint8_t flip;
 } forgeries[] = {
-    {"a bit of the tag", ANY, TLS_ALERT_BAD_RECORD_MAC, -1, 1},
-    {"a bit of the content", ANY, TLS_ALERT_BAD_RECORD_MAC, 20, 128},
-    {"the first bit behind the header", ANY, TLS_ALERT_BAD_RECORD_MAC, 5, 1},
-    {"alert instead of data", V13 | SERVER | CLIENT, TLS_ALERT_UNEXPECTED_MESSAGE, 0, 23 ^ 21},
-    {"alert instead of data", V12 | SERVER | CLIENT, TLS_ALERT_BAD_RECORD_MAC, 0, 23 ^ 21},
-    {"change_cipher_spec instead of data", ANY, TLS_ALERT_UNEXPECTED_MESSAGE, 0, 23 ^ 20},
-    {"another version", V13 | SERVER | CLIENT, TLS_ALERT_BAD_RECORD_MAC, 2, 1},
-    {"another version", V12 | SERVER | CLIENT, TLS_ALERT_PROTOCOL_VERSION, 2, 1},
-    {"another major version", V12 | SERVER | CLIENT, TLS_ALERT_PROTOCOL_VERSION, 1, 1},
-    {"a byte less", ANY, TLS_ALERT_BAD_RECORD_MAC, 4, 1}, /* the lengths are odd, see below */
-    {"far more bytes", ANY, TLS_ALERT_RECORD_OVERFLOW, 3, 128},
+    {"a bit of the tag", TLS_ANY, TLS_ALERT_BAD_RECORD_MAC, -1, 1},
+    {"a bit of the content", TLS_ANY, TLS_ALERT_BAD_RECORD_MAC, 20, 128},
+    {"the first bit behind the header", TLS_ANY, TLS_ALERT_BAD_RECORD_MAC, 5, 1},
+    {"alert instead of data", TLS_V13 | TLS_ROLES, TLS_ALERT_UNEXPECTED_MESSAGE, 0, 23 ^ 21},
+    {"alert instead of data", TLS_V12 | TLS_ROLES, TLS_ALERT_BAD_RECORD_MAC, 0, 23 ^ 21},
+    {"change_cipher_spec instead of data", TLS_ANY, TLS_ALERT_UNEXPECTED_MESSAGE, 0, 23 ^ 20},
+    {"another version", TLS_V13 | TLS_ROLES, TLS_ALERT_BAD_RECORD_MAC, 2, 1},
+    {"another version", TLS_V12 | TLS_ROLES, TLS_ALERT_PROTOCOL_VERSION, 2, 1},
+    {"another major version", TLS_V12 | TLS_ROLES, TLS_ALERT_PROTOCOL_VERSION, 1, 1},
+    {"a byte less", TLS_ANY, TLS_ALERT_BAD_RECORD_MAC, 4, 1}, /* the lengths are odd, see below */
+    {"far more bytes", TLS_ANY, TLS_ALERT_RECORD_OVERFLOW, 3, 128},
 };
 
 Test(tls_violations, forged)
@@ -305,12 +191,12 @@ static const struct raw {
     uint8_t outer_type;
     size_t zeroes;
 } raws[] = {
-    {"no type", V13 | SERVER | CLIENT, TLS_ALERT_BAD_RECORD_MAC, 23, 0},
-    {"only padding", V13 | SERVER | CLIENT, TLS_ALERT_UNEXPECTED_MESSAGE, 23, 1},
-    {"only padding", V13 | SERVER | CLIENT, TLS_ALERT_UNEXPECTED_MESSAGE, 23, TLS_FRAGMENT_MAX + 1},
-    {"an encrypted alert", V13 | SERVER | CLIENT, TLS_ALERT_UNEXPECTED_MESSAGE, 21, 2},
-    {"an encrypted handshake", V13 | SERVER | CLIENT, TLS_ALERT_UNEXPECTED_MESSAGE, 22, 5},
-    {"an unknown outer type", V13 | SERVER | CLIENT, TLS_ALERT_UNEXPECTED_MESSAGE, 0, 5},
+    {"no type", TLS_V13 | TLS_ROLES, TLS_ALERT_BAD_RECORD_MAC, 23, 0},
+    {"only padding", TLS_V13 | TLS_ROLES, TLS_ALERT_UNEXPECTED_MESSAGE, 23, 1},
+    {"only padding", TLS_V13 | TLS_ROLES, TLS_ALERT_UNEXPECTED_MESSAGE, 23, TLS_FRAGMENT_MAX + 1},
+    {"an encrypted alert", TLS_V13 | TLS_ROLES, TLS_ALERT_UNEXPECTED_MESSAGE, 21, 2},
+    {"an encrypted handshake", TLS_V13 | TLS_ROLES, TLS_ALERT_UNEXPECTED_MESSAGE, 22, 5},
+    {"an unknown outer type", TLS_V13 | TLS_ROLES, TLS_ALERT_UNEXPECTED_MESSAGE, 0, 5},
 };
 
 Test(tls_violations, raw)
@@ -382,15 +268,15 @@ Test(tls_violations, barren)
 {
     static const struct {
         unsigned where;
-        struct part part;
+        struct tls_part part;
     } kinds[] = {
-        {ANY, PART(23, "")},
-        {V13 | SERVER | CLIENT, PART(22, "\30\0\0\1\0")},
-        {V13 | SERVER | CLIENT, PART(22, "\30\0\0\1\1")},
-        {ANY, PART(21, "\1\132")},
-        {V13 | CLIENT, PART(22, "\4\0\0\1a")},
-        {V12 | SERVER, PART(22, "\1\0\0\1a")},
-        {V12 | CLIENT, PART(22, "\0\0\0\0")},
+        {TLS_ANY, TLS_PART(23, "")},
+        {TLS_V13 | TLS_ROLES, TLS_PART(22, "\30\0\0\1\0")},
+        {TLS_V13 | TLS_ROLES, TLS_PART(22, "\30\0\0\1\1")},
+        {TLS_ANY, TLS_PART(21, "\1\132")},
+        {TLS_V13 | TLS_CLIENT, TLS_PART(22, "\4\0\0\1a")},
+        {TLS_V12 | TLS_SERVER, TLS_PART(22, "\1\0\0\1a")},
+        {TLS_V12 | TLS_CLIENT, TLS_PART(22, "\0\0\0\0")},
     };
     crypto = tls_crypto_new();
     for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
@@ -399,7 +285,7 @@ Test(tls_violations, barren)
             if (!applies(kinds[k].where, &config))
                 continue;
             tls_pair_init(&pair, crypto, &config, 1);
-            const struct part *part = &kinds[k].part;
+            const struct tls_part *part = &kinds[k].part;
             for (unsigned round = 0; round < 2; round++) {
                 for (unsigned n = 0; n < TLS_BARREN_MAX + round; n++) {
                     const size_t size = tls_peer_seal(
