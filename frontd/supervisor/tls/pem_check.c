@@ -38,12 +38,13 @@ void pem_write_date(time_t time, char out[static PEM_DATE_SIZE])
         snprintf(out, PEM_DATE_SIZE, "?");
 }
 
-/* What libcrypto's last error means here; its queue is emptied. */
-static const char *why(const char *otherwise)
+/* What was wrong; where libcrypto had no memory for something, that. Its errors are forgotten. */
+static const char *why(const char *wrong)
 {
-    bool no_memory = ERR_GET_REASON(ERR_peek_last_error()) == ERR_R_MALLOC_FAILURE;
-    ERR_clear_error();
-    return no_memory ? "no memory" : otherwise;
+    bool no_memory = false;
+    for (unsigned long error; (error = ERR_get_error()) != 0;)
+        no_memory |= ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE;
+    return wrong != NULL && no_memory ? "no memory" : wrong;
 }
 
 static BIO *open_text(struct span text)
@@ -67,7 +68,7 @@ static const char *read_certificates(struct span text, int max, STACK_OF(X509) *
 {
     BIO *bio = open_text(text);
     bool asked = false;
-    const char *wrong = bio == NULL ? why("no memory") : NULL;
+    const char *wrong = bio == NULL ? "no memory" : NULL;
     while (wrong == NULL) {
         X509 *one = PEM_read_bio_X509_AUX(bio, NULL, on_passphrase, &asked);
         if (one == NULL)
@@ -75,15 +76,15 @@ static const char *read_certificates(struct span text, int max, STACK_OF(X509) *
         if (sk_X509_num(all) == max)
             wrong = "too many certificates";
         else if (sk_X509_push(all, one) <= 0)
-            wrong = why("no memory");
+            wrong = "no memory";
         if (wrong != NULL)
             X509_free(one);
     }
     BIO_free(bio);
-    bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+    unsigned long error = ERR_peek_last_error();
+    bool at_end = ERR_GET_LIB(error) == ERR_LIB_PEM && ERR_GET_REASON(error) == PEM_R_NO_START_LINE;
     if (wrong == NULL && !at_end)
-        return why("a certificate in it cannot be read");
-    ERR_clear_error();
+        return "a certificate in it cannot be read";
     if (wrong == NULL && sk_X509_num(all) == 0)
         return "no certificate in PEM is in it";
     return wrong;
@@ -106,7 +107,7 @@ static const char *check_dates(const X509 *x509, const char *which, time_t now,
     time_t from;
     time_t to;
     if (!read_time(X509_get0_notBefore(x509), &from) || !read_time(X509_get0_notAfter(x509), &to))
-        return why("the dates of a certificate cannot be read");
+        return "the dates of a certificate cannot be read";
     *until = MIN(*until, to);
     pem_write_date(to < now ? to : from, date);
     if (to < now)
@@ -188,7 +189,9 @@ static const char *check_chain(
 static const char *check_first(X509 *first, const struct conf_findings *findings)
 {
     const EVP_PKEY *key = X509_get0_pubkey(first);
-    const char *wrong = key == NULL ? why("the certificate's key cannot be read") : check_kind(key);
+    const char *wrong = key == NULL
+                            ? "the certificate's key cannot be read, or there is no memory for it"
+                            : check_kind(key);
     if (wrong == NULL)
         check_names(first, findings);
     return wrong;
@@ -204,11 +207,10 @@ static const char *check_key(X509 *first, struct span text)
     if (key == NULL && asked)
         wrong = "the key is encrypted: write it without a passphrase, since none can be asked for";
     else if (key == NULL)
-        wrong = why("no private key in PEM is in it");
+        wrong = "no private key in PEM is in it";
     else if (X509_check_private_key(first, key) != 1)
-        wrong = why("the key does not belong to the certificate");
+        wrong = "the key does not belong to the certificate";
     EVP_PKEY_free(key); /* which overwrites it */
-    ERR_clear_error();
     return wrong;
 }
 
@@ -224,7 +226,7 @@ const char *pem_check_pair(struct span cert, struct span key, time_t now,
     *ret_part = PEM_CERT;
     STACK_OF(X509) *chain = sk_X509_new_null();
     if (chain == NULL)
-        return why("no memory");
+        return "no memory";
     const char *wrong = read_certificates(cert, CHAIN_MAX, chain);
     if (wrong == NULL)
         wrong = check_first(sk_X509_value(chain, 0), findings);
@@ -235,10 +237,9 @@ const char *pem_check_pair(struct span cert, struct span key, time_t now,
         wrong = check_key(sk_X509_value(chain, 0), key);
     }
     free_certificates(chain);
-    ERR_clear_error();
     if (wrong == NULL)
         *ret_until = until;
-    return wrong;
+    return why(wrong);
 }
 
 const char *pem_check_authorities(
@@ -246,19 +247,18 @@ const char *pem_check_authorities(
 {
     STACK_OF(X509) *all = sk_X509_new_null();
     if (all == NULL)
-        return why("no memory");
+        return "no memory";
     const char *wrong = read_certificates(text, AUTHORITIES_MAX, all);
     int expired = 0;
     for (int i = 0; wrong == NULL && i < sk_X509_num(all); i++) {
         time_t to;
         if (!read_time(X509_get0_notAfter(sk_X509_value(all, i)), &to))
-            wrong = why("the dates of a certificate cannot be read");
+            wrong = "the dates of a certificate cannot be read";
         else
             expired += to < now;
     }
     if (wrong == NULL && expired > 0)
         warn(findings, "%d of its %d certificates have expired", expired, sk_X509_num(all));
     free_certificates(all);
-    ERR_clear_error();
-    return wrong;
+    return why(wrong);
 }
