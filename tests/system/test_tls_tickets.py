@@ -8,9 +8,11 @@ import ssl
 
 import pytest
 
+import harness
 from certs import make, pair
 from fakeworker import echo
 from harness import LIMIT, free_port, rpc_request, rpc_route, wait_for
+from patience import patient, within
 from reloads import HUP, SLOW, USR2
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -98,6 +100,21 @@ def test_without_tickets_no_session_is_resumed(front):
         client = Https(site.https, version)
         first, _ = client.session()
         assert not (first and first.has_ticket) and not client.session(first)[1]
+
+
+@pytest.mark.skipif(harness.sanitized(), reason="its clock is that of the system")
+@patient()
+def test_keys_change_by_themselves(front, clock):
+    """Of `tickets: 2m` a new key is made each minute, and one is good for three: two seconds each, and six."""
+    with clock:
+        site = start(front, shards=1, tickets="2m")
+    client = Https(site.https)
+    first, _ = client.session()
+    with within(3.9):       # it is good for two minutes at least
+        assert client.session(first)[1]
+    wait_for(lambda: not client.session(first)[1], "the end of the first key", interval=0.5)
+    with within(3.9):
+        assert client.session(client.session()[0])[1], "there is no other key"
 
 
 @pytest.mark.parametrize("number", [HUP, USR2], ids=["hup", "usr2"])
