@@ -152,14 +152,20 @@ static void report_tickets(uint64_t count, uint64_t age, uint8_t number)
     say(sock, CTL_READY, NULL, 0);
 }
 
-static void report_old_tickets(void)
+static int turns[2]; /* a pipe: the second shard waits for the first one */
+static uint64_t ages[2];
+
+static void report_tickets_first(void)
 {
-    report_tickets(1, 10000, 1);
+    report_tickets(1, ages[0], 1);
+    CHECK(write(turns[1], "", 1) == 1);
 }
 
-static void report_new_tickets(void)
+static void report_tickets_second(void)
 {
-    report_tickets(2, 5000, 2);
+    char byte;
+    CHECK(read(turns[0], &byte, 1) == 1);
+    report_tickets(2, ages[1], 2);
 }
 
 static void report_no_tickets(void)
@@ -367,16 +373,31 @@ static uint64_t collect(void)
     return now_ms() - begin;
 }
 
-Test(reports, the_newest_keys_of_tickets_count)
+/* Which of two shards' keys count, the first of which has reported before the second. */
+static void check_newest(uint64_t age_of_first, uint64_t age_of_second, uint8_t number)
 {
-    start_shard(0, report_old_tickets);
-    start_shard(1, report_new_tickets);
+    ages[0] = age_of_first;
+    ages[1] = age_of_second;
+    cr_assert_eq(pipe2(turns, O_CLOEXEC), 0);
+    start_shard(0, report_tickets_first);
+    start_shard(1, report_tickets_second);
     start_shard(2, report);
+    fdpass_close(turns, 2);
     collect();
     cr_assert_eq(reports_count(&reports, 0), 3u);
     cr_assert_not_null(reports.tickets);
-    cr_expect_eq(reports.tickets->count, 2);
-    cr_expect_eq(reports.tickets->keys[0].name[0], 2);
+    cr_expect_eq(reports.tickets->count, number);
+    cr_expect_eq(reports.tickets->keys[0].name[0], number);
+}
+
+Test(reports, the_newest_keys_of_tickets_count)
+{
+    check_newest(10000, 5000, 2);
+}
+
+Test(reports, the_newest_keys_of_tickets_count_if_they_come_first)
+{
+    check_newest(5000, 10000, 1);
 }
 
 Test(reports, keys_of_tickets_that_cannot_be)
