@@ -12,7 +12,7 @@ void tls_init(struct tls *tls, struct ctx *ctx, const struct tls_owner_ops *owne
 {
     *tls = (struct tls){.ctx = ctx, .owners = owners};
     tls_infos_init(&tls->infos);
-    slab_init(&tls->transports, sizeof(struct tls_transport));
+    slab_init_secret(&tls->transports, sizeof(struct tls_transport));
     list_init(&tls->waiting);
     list_init(&tls->ready);
     list_init(&tls->begun);
