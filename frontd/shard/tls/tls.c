@@ -13,6 +13,7 @@ void tls_init(struct tls *tls, struct ctx *ctx, const struct tls_owner_ops *owne
     *tls = (struct tls){.ctx = ctx, .owners = owners};
     tls_infos_init(&tls->infos);
     slab_init_secret(&tls->transports, sizeof(struct tls_transport));
+    slab_init_secret(&tls->openings, sizeof(struct tls_handshake));
     list_init(&tls->waiting);
     list_init(&tls->ready);
     list_init(&tls->begun);
@@ -28,6 +29,7 @@ void tls_deinit(struct tls *tls)
     tls->contexts = mem_free(tls->contexts);
     tls_infos_deinit(&tls->infos);
     slab_deinit(&tls->transports);
+    slab_deinit(&tls->openings);
     tls->scratch = mem_free(tls->scratch);
     tls->crypto = tls_crypto_free(tls->crypto);
 }

@@ -54,6 +54,7 @@ struct tls {
     struct tls_failure failure; /* the last one */
     uint8_t *scratch;           /* TLS_SCRATCH_SIZE bytes; with `crypto` */
     struct slab transports;
+    struct slab openings; /* struct tls_handshake */
     struct list waiting;
     struct list ready;
     struct wheel_timer timer; /* while `blocked`: when to look again */

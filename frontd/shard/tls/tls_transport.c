@@ -43,9 +43,8 @@ static void note_state(struct tls_transport *t)
 struct transport *tls_transport_new(struct tls *tls, uint32_t listener, void *owner)
 {
     struct tls_transport *t = slab_get(&tls->transports);
-    struct tls_handshake *handshake = mem_zalloc(sizeof(*handshake));
-    if (t == NULL || handshake == NULL) {
-        mem_free(handshake);
+    struct tls_handshake *handshake = t == NULL ? NULL : slab_get(&tls->openings);
+    if (handshake == NULL) {
         if (t != NULL)
             slab_put(&tls->transports, t);
         return NULL;
@@ -69,7 +68,7 @@ static void end_handshake(struct tls_transport *t)
     t->handshake = NULL;
     tls_leave(handshake);
     tls_handshake_end(handshake);
-    mem_free(handshake);
+    slab_put(&t->tls->openings, handshake);
 }
 
 /* The handshake has failed, for tls->failure: what is to be sent is in `out`. */
