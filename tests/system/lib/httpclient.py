@@ -48,9 +48,10 @@ class Response:
 
 
 class Client:
-    """One connection. `address` is (host, port), or the path of a UNIX socket."""
+    """One connection. `address` is (host, port), or the path of a UNIX socket. tls: an ssl.SSLContext; name: the
+    server that is asked for there."""
 
-    def __init__(self, address, timeout=10.0, rcvbuf=None):
+    def __init__(self, address, timeout=10.0, rcvbuf=None, tls=None, name=None):
         if isinstance(address, str):
             family = socket.AF_UNIX
         else:
@@ -62,6 +63,8 @@ class Client:
         self.sock.connect(address)
         if family != socket.AF_UNIX:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            self.sock = tls.wrap_socket(self.sock, server_hostname=name)
         self.buffer = bytearray()
         self.eof = False
 
@@ -93,7 +96,7 @@ class Client:
     def readable(self, timeout=0):
         poll = select.poll()    # select() takes no descriptor from 1,024 up
         poll.register(self.sock, select.POLLIN)
-        return bool(self.buffer) or bool(poll.poll(timeout * 1000))
+        return bool(self.buffer) or bool(getattr(self.sock, "pending", int)()) or bool(poll.poll(timeout * 1000))
 
     def _fill(self):
         """Reads once; False at the end of the stream."""

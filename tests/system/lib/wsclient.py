@@ -117,8 +117,8 @@ class WsClient(Staying):
     """`path` None: the connection is not upgraded, for the test to do it. Answers pings by itself
     unless `pong` is False; `pings` and `pongs` have the payloads of those that came."""
 
-    def __init__(self, address, path="/ws", timeout=10.0, rcvbuf=None, pong=True, **keys):
-        super().__init__(address, timeout, rcvbuf)
+    def __init__(self, address, path="/ws", timeout=10.0, rcvbuf=None, pong=True, tls=None, **keys):
+        super().__init__(address, timeout, rcvbuf, tls)
         self.pong = pong
         self.pings, self.pongs = [], []
         self.closed = None          # the server's Close: (code, reason)
@@ -261,8 +261,8 @@ class WsClient(Staying):
 class StreamClient(Staying):
     """`kind`: frame or line."""
 
-    def __init__(self, address, kind, timeout=10.0, rcvbuf=None):
-        super().__init__(address, timeout, rcvbuf)
+    def __init__(self, address, kind, timeout=10.0, rcvbuf=None, tls=None):
+        super().__init__(address, timeout, rcvbuf, tls)
         self.kind = kind
         self.heartbeats = 0
 
