@@ -385,6 +385,7 @@ static enum h2_fault feed_settings_ack(struct feed *feed)
     if (conn->acknowledged)
         return count_glitch(conn, feed->now);
     conn->acknowledged = true;
+    feed->event->kind = H2_EVENT_WINDOW; /* or a body would wait for more of its own */
     list_for_each (node, &conn->streams)
         container_of(node, struct h2_stream, node)->recv_window += H2_STREAM_WINDOW -
                                                                    H2_WINDOW_DEFAULT;

@@ -82,7 +82,7 @@ enum h2_kind {
     H2_EVENT_HEADERS, /* a block, which has to be decoded, whatever its `use` is */
     H2_EVENT_DATA,    /* bytes of a body, or its end */
     H2_EVENT_RESET,   /* the client has reset the stream; it is not the connection's any more */
-    H2_EVENT_WINDOW,  /* more may be sent than before, on some streams */
+    H2_EVENT_WINDOW,  /* windows of some streams are others than before, in either direction */
     H2_EVENT_PONG,    /* the client has read all that was sent before our PING */
     H2_EVENT_STREAM_FAULT, /* to be reset: h2_conn_reset() */
     H2_EVENT_FAULT,        /* the connection is to be closed: h2_conn_goaway() */

@@ -95,6 +95,8 @@ static const struct h2_fault_row rows[H2_FAULTS] = {
         H2_ENHANCE_YOUR_CALM, "10.5", "too much is sent that has no use"),
 
     [H2_FAULT_SLOW_READER] = STREAM(H2_CANCEL, "5.2", "an answer is not read"),
+    [H2_FAULT_SLOW_SENDER] = CONNECTION(
+        H2_ENHANCE_YOUR_CALM, "10.5", "a frame or header block does not come on"),
     [H2_FAULT_MEMORY] = CONNECTION(H2_INTERNAL_ERROR, "7", "there is no memory"),
 };
 

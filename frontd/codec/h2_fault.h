@@ -83,6 +83,7 @@ enum h2_fault {
     H2_FAULT_GLITCHES,
     /* Ours */
     H2_FAULT_SLOW_READER,
+    H2_FAULT_SLOW_SENDER,
     H2_FAULT_MEMORY,
     H2_FAULTS
 };

@@ -58,6 +58,8 @@ static void check_limits(
         checker, "limits.calls_per_connection", raw->calls_per_connection, 64, 1, 65536);
     limits->subscriptions = (uint32_t)checker_number(
         checker, "limits.subscriptions", raw->subscriptions, 64, 1, 65536);
+    limits->streams = (uint32_t)checker_number(
+        checker, "limits.streams", raw->streams, 100, 1, CONF_STREAMS_MAX);
     checker_timeout(checker, "limits.first_byte_timeout", raw->first_byte_timeout, 60 * 1000,
         &limits->first_byte_timeout);
     checker_timeout(

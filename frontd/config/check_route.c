@@ -299,12 +299,16 @@ static void check_http(struct checker *checker, unsigned index, const struct con
     static const char *const stream_keys[] = {"pool", "pools", "timeout", "meta", "messages",
         "events", "connect", "ping", "slow", "responses"};
     static const char *const paths[] = {"any", "strict"};
+    static const char *const booleans[] = {"false", "true"};
     char parent[64];
     snprintf(parent, sizeof(parent), "listeners[%u].routes", index);
     char of_listener[64];
     snprintf(of_listener, sizeof(of_listener), "listeners[%u].paths", index);
     listener->paths_strict = checker_name(
                                  checker, of_listener, raw->paths, paths, ARRAY_LEN(paths)) == 1;
+    snprintf(of_listener, sizeof(of_listener), "listeners[%u].h2c", index);
+    listener->h2c = checker_name(checker, of_listener, raw->h2c, booleans, ARRAY_LEN(booleans)) ==
+                    1;
     snprintf(of_listener, sizeof(of_listener), "listeners[%u]", index);
     refuse_keys(checker, of_listener, stream_keys, ARRAY_LEN(stream_keys),
         "only for protocol: frame and line");
@@ -333,7 +337,7 @@ static void check_http(struct checker *checker, unsigned index, const struct con
 static void check_stream(struct checker *checker, unsigned index,
     const struct conf_raw_listener *raw, const struct conf *conf, struct conf_listener *listener)
 {
-    static const char *const http_keys[] = {"routes", "paths"};
+    static const char *const http_keys[] = {"routes", "paths", "h2c"};
     char parent[64];
     snprintf(parent, sizeof(parent), "listeners[%u]", index);
     refuse_keys(checker, parent, http_keys, ARRAY_LEN(http_keys), "only for protocol: http");

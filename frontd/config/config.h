@@ -47,6 +47,8 @@ struct conf_address {
     socklen_t len;
 };
 
+enum { CONF_STREAMS_MAX = 1000 /* each frame's stream is looked for among the open ones */ };
+
 struct conf_limits {
     uint64_t connections;          /* over all shards */
     uint64_t connections_per_peer; /* 0: no limit */
@@ -60,6 +62,7 @@ struct conf_limits {
     uint32_t write_rate; /* bytes a second to be read while more than write_buffer waits; 0: any */
     uint64_t memory;     /* bytes, of each shard; 0: no limit */
     uint32_t subscriptions;      /* topics per connection */
+    uint32_t streams;            /* HTTP/2: open at the same time on a connection */
     uint64_t first_byte_timeout; /* ms, as all times */
     uint64_t header_timeout;
     uint64_t body_timeout;
@@ -172,6 +175,7 @@ struct conf_listener {
     uint32_t naddresses;
     enum conf_protocol protocol;
     bool paths_strict;    /* HTTP: paths: strict */
+    bool h2c;             /* HTTP: clients may speak HTTP/2 with prior knowledge */
     struct conf_tls *tls; /* NULL: plain */
     /* HTTP: longest path first, routes with a host before those without. Else one of kind
      * CONF_STREAM. */

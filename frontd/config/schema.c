@@ -87,6 +87,7 @@ static const cyaml_schema_field_t listener_fields[] = {
     NEEDED(conf_raw_listener, address),
     TEXT(conf_raw_listener, protocol),
     TEXT(conf_raw_listener, paths),
+    TEXT(conf_raw_listener, h2c),
     CYAML_FIELD_SEQUENCE("routes", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
         struct conf_raw_listener, routes, &route_value, 0, CYAML_UNLIMITED),
     CYAML_FIELD_MAPPING_PTR(
@@ -148,6 +149,7 @@ static const cyaml_schema_field_t limits_fields[] = {
     TEXT(conf_raw_limits, memory),
     TEXT(conf_raw_limits, calls_per_connection),
     TEXT(conf_raw_limits, subscriptions),
+    TEXT(conf_raw_limits, streams),
     CYAML_FIELD_END,
 };
 

@@ -59,6 +59,7 @@ struct conf_raw_listener {
     char *address;
     char *protocol;
     char *paths;
+    char *h2c;
     struct conf_raw_route *routes;
     unsigned routes_count;
     struct conf_raw_tls *tls;     /* NULL: the key is not there */
@@ -104,6 +105,7 @@ struct conf_raw_limits {
     char *memory;
     char *calls_per_connection;
     char *subscriptions;
+    char *streams;
 };
 
 struct conf_raw_log {

@@ -21,6 +21,8 @@ static const struct session_ops *const sessions[SESSIONS] = {
     [SESSION_WEBSOCKET] = &websocket_session,
     [SESSION_FRAME] = &frame_session,
     [SESSION_LINE] = &line_session,
+    [SESSION_HTTP2] = &http2_session,
+    [SESSION_FIRST] = &http_first_session,
 };
 
 static const struct route_ops *const routes[CONF_KINDS] = {
@@ -108,6 +110,7 @@ int parts_init(struct parts *parts, struct ctx *ctx, const struct conf *conf, st
     ctx->sender = &parts->sender;
     ctx->receiver = &parts->receiver;
     sender_init(&parts->sender, ctx);
+    http2_init(&parts->http2, ctx);
     if (r == 0)
         r = mesh_init(&parts->mesh, ctx, push_from_sibling);
     return r == 0 ? jsonrpc_init(&parts->jsonrpc, ctx) : r;
@@ -121,6 +124,7 @@ int parts_init_pool(struct pool *pool, struct ctx *ctx, unsigned index)
 void parts_deinit(struct parts *parts, struct ctx *ctx)
 {
     jsonrpc_deinit(&parts->jsonrpc);
+    http2_deinit(&parts->http2);
     topics_deinit(&parts->topics);
     mesh_deinit(&parts->mesh);
     tls_deinit(&parts->tls);

@@ -8,12 +8,14 @@
 #include "frontd/shard/net/resolver.h"
 #include "frontd/shard/push/topics.h"
 #include "frontd/shard/routes/jsonrpc.h"
+#include "frontd/shard/session/http2_session.h"
 #include "frontd/shard/tls/tls.h"
 
 struct parts {
     struct mesh mesh;
     struct topics topics;
     struct jsonrpc jsonrpc;
+    struct http2_shared http2;
     struct sender sender;
     struct receiver receiver; /* which the acceptor completes: receiver_init() */
     struct tls tls;

@@ -239,8 +239,11 @@ void client_flush(struct client *client)
     client->touched = false; /* what touches it from here on has it flushed once more */
     if (client->later)
         client->later = client->yields = false;
+    bool more = UNLIKELY(client->session == SESSION_HTTP2) && client_session(client)->turn(client);
     if (!client_blocked(client))
         client_write(client);
+    if (UNLIKELY(more) && client_waiting(client) == 0)
+        client->yields = true; /* else it goes on when the socket has room again */
     if (client->state == CLIENT_ENDING && client_waiting(client) == 0 &&
         list_empty(&client->requests))
         client_linger(client);
@@ -328,7 +331,7 @@ static enum session_kind session_of(const struct conf_listener *listener)
     switch (listener->protocol) {
     case CONF_PROTOCOL_FRAME: return SESSION_FRAME;
     case CONF_PROTOCOL_LINE: return SESSION_LINE;
-    default: return SESSION_HTTP1;
+    default: return listener->h2c ? SESSION_FIRST : SESSION_HTTP1;
     }
 }
 

@@ -19,6 +19,7 @@
 #include "frontd/shard/net/transport.h"
 
 struct duplex;
+struct http2;
 struct tls_owner_ops;
 
 /* An incomplete request or message: what has been read of it. */
@@ -47,6 +48,8 @@ struct requests_ops {
     size_t (*hold)(const struct client *client);
 };
 
+enum { CLIENT_BODY_RATE = 128 /* bytes a second that a body must come at, over body_timeout */ };
+
 enum client_state {
     CLIENT_OPEN,
     CLIENT_HALF_CLOSED, /* it sends no more, but may wait for answers */
@@ -68,7 +71,10 @@ struct client {
     struct client *dirty;        /* the next of ctx->dirty_clients */
     struct buf out;              /* answers on their way */
     struct message_queue *queue; /* what follows `out`; NULL: nothing */
-    struct duplex *duplex;       /* what a duplex session has; NULL in others */
+    union {
+        struct duplex *duplex; /* what a duplex session has; NULL in those of HTTP/1 */
+        struct http2 *http2;   /* SESSION_HTTP2 */
+    };
     int fd;
     uint32_t calls : 24;   /* in progress */
     uint32_t listener : 6; /* its index in ctx->conf->listeners: client_listener() */
@@ -151,11 +157,17 @@ static inline bool client_is_opening(const struct client *client)
     return UNLIKELY(client->transport != NULL) && client->transport->opening;
 }
 
-/* Whether answers go out as soon as they are there, in any order, and workers push: such a client
- * is in ctx->conns. Else answers go out in the order of the requests. */
+/* Whether workers push, and answers go out as soon as they are there, in any order: such a client
+ * is in ctx->conns. */
 static inline bool client_is_duplex(const struct client *client)
 {
-    return client->duplex != NULL;
+    return client->duplex != NULL && client->session != SESSION_HTTP2;
+}
+
+/* Whether answers go out in the order of the requests: HTTP/1's do. */
+static inline bool client_keeps_order(const struct client *client)
+{
+    return client->duplex == NULL;
 }
 
 /* Life (client.c) */

@@ -17,10 +17,6 @@
 #include "common/alloc.h"
 #include "frontd/shard/client/client_internal.h"
 
-enum {
-    BODY_RATE = 128, /* bytes a second that a body must come at, over body_timeout */
-};
-
 void client_free_pending(struct client *client)
 {
     if (client->pending == NULL)
@@ -387,7 +383,7 @@ bool client_too_slow(struct client *client)
         return true;
     if (now - pending->window < timeout)
         return false;
-    if (pending->window_bytes < BODY_RATE * (now - pending->window) / 1000)
+    if (pending->window_bytes < CLIENT_BODY_RATE * (now - pending->window) / 1000)
         return true;
     pending->window = now;
     pending->window_bytes = 0;

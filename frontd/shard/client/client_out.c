@@ -54,7 +54,9 @@ bool client_fits(struct client *client, size_t n, size_t own, bool at_once)
 
 size_t client_buffered(const struct client *client)
 {
-    return client->out.size + (client->queue == NULL ? 0 : message_queue_cost(client->queue)) +
+    size_t session = client->session == SESSION_HTTP2 ? client_session(client)->holds(client) : 0;
+    return session + client->out.size +
+           (client->queue == NULL ? 0 : message_queue_cost(client->queue)) +
            (client->pending == NULL ? 0 : client->pending->bytes.size) + client_sealed(client);
 }
 

@@ -24,6 +24,11 @@ static const struct {
     [REFUSED_BUSY] = {LOG_WARNING, "a request is refused for now (503)"},
     [REFUSED_WEBSOCKET] = {LOG_INFO,
         "a client breaks the protocol of WebSocket (1002, 1007), its connection is closed"},
+    [REFUSED_HTTP2] = {LOG_INFO,
+        "a client breaks the protocol of HTTP/2, its stream or connection is closed"},
+    [REFUSED_HTTP2_FLOOD] = {LOG_WARNING,
+        "a client sends too much that HTTP/2 has no use for, its connection is closed"},
+    [REFUSED_STREAMS] = {LOG_INFO, "a stream is refused, its connection has limits.streams open"},
     [REFUSED_BINARY] = {LOG_INFO,
         "a client sends a binary message, its connection is closed (1003)"},
     [REFUSED_PEER_LIMIT] = {LOG_WARNING,
@@ -80,6 +85,17 @@ void refusal_note_method(const struct client *client, struct span method)
         kinds[REFUSED_METHOD].text, (int)MIN(method.n, (size_t)METHOD_SHOWN), method.p);
 }
 
+void refusal_note_what(const struct client *client, enum refusal kind, const char *what)
+{
+    uint64_t now = ctx_now(client->ctx);
+    char peer[64];
+    if (is_silent(kind, now))
+        return;
+    client_peer_text(client, peer, sizeof(peer));
+    log_limited(&limits[kind], now, kinds[kind].level, "listener %s: %s: %s: %s",
+        client_listener(client)->name, peer, kinds[kind].text, what);
+}
+
 void refusal_note_tls(const struct client *client, const struct tls_failure *failure)
 {
     static const enum refusal refusals[] = {
@@ -92,14 +108,7 @@ void refusal_note_tls(const struct client *client, const struct tls_failure *fai
         [TLS_FAILURE_RECORD] = REFUSED_TLS,
         [TLS_FAILURE_INTERNAL] = FAILED_TLS,
     };
-    enum refusal kind = refusals[failure->kind];
-    uint64_t now = ctx_now(client->ctx);
-    char peer[64];
-    if (is_silent(kind, now))
-        return;
-    client_peer_text(client, peer, sizeof(peer));
-    log_limited(&limits[kind], now, kinds[kind].level, "listener %s: %s: %s: %s",
-        client_listener(client)->name, peer, kinds[kind].text, failure->text);
+    refusal_note_what(client, refusals[failure->kind], failure->text);
 }
 
 void refusal_note_peer(struct ctx *ctx, const struct conf_listener *listener)

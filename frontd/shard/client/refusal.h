@@ -24,6 +24,9 @@ enum refusal {
     REFUSED_HTTP,        /* 400 and the like: the HTTP itself is wrong */
     REFUSED_BUSY,        /* 503 */
     REFUSED_WEBSOCKET,   /* the client breaks its protocol */
+    REFUSED_HTTP2,       /* the same, over HTTP/2 */
+    REFUSED_HTTP2_FLOOD, /* more than HTTP/2 has a use for: see codec/h2_conn.h */
+    REFUSED_STREAMS,     /* limits.streams */
     REFUSED_BINARY,      /* a binary message where texts are wanted */
     REFUSED_PEER_LIMIT,  /* limits.connections_per_peer */
     CLOSED_SLOW_READER,  /* does not take what waits for it */
@@ -49,6 +52,8 @@ void refusal_note_method(const struct client *client, struct span method);
 
 /* The same for those of TLS, by why it has ended. */
 void refusal_note_tls(const struct client *client, const struct tls_failure *failure);
+/* The same with what it is in particular: a static text. */
+void refusal_note_what(const struct client *client, enum refusal kind, const char *what);
 
 /* The same for REFUSED_PEER_LIMIT: there is no client yet. */
 void refusal_note_peer(struct ctx *ctx, const struct conf_listener *listener);

@@ -92,6 +92,12 @@ struct session_ops {
      * waits for asked(). */
     void (*go_on)(struct client *client);
 
+    /*
+     * The end of a turn, before what waits is written: puts more into client->out. Returns whether
+     * there is still more, which has no room. Of SESSION_HTTP2 alone.
+     */
+    bool (*turn)(struct client *client);
+
     /* Ending */
 
     /* When the earliest of the session's own timeouts is due, in ms; UINT64_MAX: never. */
@@ -119,17 +125,18 @@ struct session_ops {
     void (*close)(struct client *client, unsigned code, struct span reason);
     /* Notes why the connection is about to end, unless a reason is known already. */
     void (*set_code)(struct client *client, unsigned code);
-    /* Bytes that the session holds for the client, besides what waits to be sent. */
+    /* Bytes that the session holds for the client, besides what waits to be sent (SESSION_HTTP2
+     * too). */
     size_t (*holds)(const struct client *client);
 
     /* Moving to another process (handover/client_state.c) */
 
-    /* NULL: there is nothing to carry. */
+    /* NULL: there is nothing to carry, but the client's bytes. */
     void (*save)(const struct client *client, struct pack *pack);
     /*
-     * Makes a client, which has HTTP/1's session so far, one of the session that its listener's
-     * protocol has. Returns 0, -ENOTSUP (its route is not in this config, or serves something else
-     * there), -EBADMSG or -ENOMEM: the client is as it was then.
+     * Makes a client, which has HTTP/1's session so far, one of this session (duplex: of the one
+     * that its listener's protocol has). Returns 0, -ENOTSUP (its route is not in this config, or
+     * serves something else there), -EBADMSG or -ENOMEM: the client is as it was then.
      */
     int (*restore)(struct client *client, struct unpack *unpack);
     /* The connection lives on in another process: its end here is not told or logged. */

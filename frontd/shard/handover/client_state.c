@@ -31,7 +31,7 @@ _Static_assert(sizeof(struct message_queue) == 32, "saved by message_queue_save(
 
 enum section {
     SECTION_CLIENT = 1,
-    SECTION_DUPLEX,
+    SECTION_SESSION, /* not of HTTP/1; its version says which session it is */
     SECTION_TOPICS,
     SECTION_OUT,
     SECTION_QUEUE,
@@ -46,6 +46,9 @@ enum section {
  * the second one where the first has no place for it: see ws_save_version().
  */
 enum { VERSION = 1, PENDING_VERSION_MAX = WS_SAVED_EXCESS };
+
+/* Versions of SECTION_SESSION. */
+enum { SAVED_DUPLEX = 1, SAVED_HTTP2 = 2, SAVED_FIRST = 3 };
 
 static void save_client(const struct client *client, struct pack *pack)
 {
@@ -82,12 +85,21 @@ static void save_pending(const struct client *client, struct pack *pack)
     pack_end(pack, begun);
 }
 
+static uint8_t session_version(const struct client *client)
+{
+    switch (client->session) {
+    case SESSION_HTTP2: return SAVED_HTTP2;
+    case SESSION_FIRST: return SAVED_FIRST;
+    default: return SAVED_DUPLEX;
+    }
+}
+
 static void save_session(const struct client *client, struct pack *pack)
 {
-    size_t begun = pack_begin(pack, SECTION_DUPLEX, VERSION);
+    size_t begun = pack_begin(pack, SECTION_SESSION, session_version(client));
     client_session(client)->save(client, pack);
     pack_end(pack, begun);
-    if (client->duplex->subscriptions == NULL)
+    if (!client_is_duplex(client) || client->duplex->subscriptions == NULL)
         return;
     begun = pack_begin(pack, SECTION_TOPICS, VERSION);
     topics_save(client->duplex->subscriptions, pack);
@@ -129,7 +141,7 @@ int client_save(const struct client *client, struct buf *out)
     struct pack pack = {.out = out};
     size_t before = buf_len(out);
     save_client(client, &pack);
-    if (client_is_duplex(client))
+    if (client->session != SESSION_HTTP1)
         save_session(client, &pack);
     save_waiting(client, &pack);
     if (client->pending != NULL)
@@ -218,13 +230,23 @@ static int restore_transport(struct client *client, struct unpack *unpack)
     return r == 0 ? unpack_end(unpack) : r;
 }
 
+static int restore_session(struct client *client, struct unpack *unpack, unsigned version)
+{
+    static const enum session_kind sessions[] = {
+        [SAVED_DUPLEX] = SESSION_WEBSOCKET,
+        [SAVED_HTTP2] = SESSION_HTTP2,
+        [SAVED_FIRST] = SESSION_FIRST,
+    };
+    return client->ctx->sessions[sessions[version]]->restore(client, unpack);
+}
+
 static int restore_section(struct client *client, struct unpack_section *section)
 {
     struct unpack *body = &section->body;
     int r = -EBADMSG;
     switch ((enum section)section->tag) {
     case SECTION_CLIENT: return restore_client(client, body);
-    case SECTION_DUPLEX: return client->ctx->sessions[SESSION_WEBSOCKET]->restore(client, body);
+    case SECTION_SESSION: return restore_session(client, body, section->version);
     case SECTION_TOPICS:
         if (client_is_duplex(client))
             r = topics_restore(client->ctx->topics, client, &client->duplex->subscriptions,
@@ -265,15 +287,23 @@ static void join_unused(struct list *unused, struct client *client)
     list_append(after->next, &client->node); /* before the one that follows */
 }
 
+static unsigned newest_version(unsigned tag)
+{
+    switch (tag) {
+    case SECTION_PENDING: return PENDING_VERSION_MAX;
+    case SECTION_SESSION: return SAVED_FIRST;
+    default: return VERSION;
+    }
+}
+
 static int restore_sections(struct client *client, struct span state)
 {
     struct unpack unpack = {.left = state};
     struct unpack_section section;
     uint8_t last = 0;
     while (unpack_section(&unpack, &section)) {
-        unsigned newest = section.tag == SECTION_PENDING ? PENDING_VERSION_MAX : VERSION;
         if (section.tag == 0 || section.tag >= SECTIONS_END || section.version < VERSION ||
-            section.version > newest)
+            section.version > newest_version(section.tag))
             return -ENOTSUP;
         if (section.tag <= last || (last == 0 && section.tag != SECTION_CLIENT))
             return -EBADMSG;

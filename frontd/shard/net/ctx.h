@@ -27,6 +27,7 @@ enum {
 struct call_ops;
 struct client;
 struct ctx;
+struct http2_shared;
 struct jsonrpc;
 struct mesh;
 struct pool;
@@ -43,7 +44,15 @@ struct topics;
 struct transport_ops;
 
 /* What a client connection speaks: see client/session.h. */
-enum session_kind { SESSION_HTTP1, SESSION_WEBSOCKET, SESSION_FRAME, SESSION_LINE, SESSIONS };
+enum session_kind {
+    SESSION_HTTP1,
+    SESSION_WEBSOCKET,
+    SESSION_FRAME,
+    SESSION_LINE,
+    SESSION_HTTP2,
+    SESSION_FIRST, /* HTTP/1 or HTTP/2: its first bytes tell */
+    SESSIONS
+};
 
 /*
  * The work of one turn for one client, stream or message is bounded, so that it does not hold up
@@ -125,6 +134,7 @@ struct ctx {
     struct topics *topics;
     struct tls *tls;
     struct jsonrpc *jsonrpc;
+    struct http2_shared *http2;
     struct sender *sender;     /* of connections that go to other shards */
     struct receiver *receiver; /* of those that come */
     const struct fence *fence;

@@ -103,7 +103,7 @@ bool request_fits(struct request *request, size_t n)
     if (n <= promised + promised / NEARLY_PART + NEARLY_BYTES &&
         LIKELY(ctx_memory(client->ctx) < MEMORY_OUT))
         return true;
-    bool next = client_is_duplex(client) || client->requests.next == &request->node;
+    bool next = !client_keeps_order(client) || client->requests.next == &request->node;
     return client_fits(client, n, request->gathered, next && !request->is_batch);
 }
 

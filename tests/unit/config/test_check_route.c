@@ -89,6 +89,7 @@ Test(conf_check_route, websocket_defaults)
     cr_expect_not(route->slow_drop);
     cr_expect_not(route->responses);
     cr_expect_eq(conf->limits.subscriptions, 64);
+    cr_expect(conf->limits.streams == 100 && !conf->listeners[0].h2c);
     conf_free(conf);
     cr_expect_eq(mem_in_use(), before);
 }
@@ -325,6 +326,7 @@ Test(conf_check_route, stream_errors)
         {LINE "routes: [{path: /, kind: http, pool: app}]",
             STAYS "routes: only for protocol: http"},
         {LINE "paths: any", STAYS "paths: only for protocol: http"},
+        {LINE "h2c: false", STAYS "h2c: only for protocol: http"},
         {LINE "timeout: 0s", STAYS "timeout: must be more than 0"},
         {LINE "ping: 0s", STAYS "ping: must be more than 0"},
         {LINE "messages: text", STAYS "messages: 'text' is not known here"},

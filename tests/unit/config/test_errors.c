@@ -280,6 +280,7 @@ Test(conf_errors, numbers)
         {1, "limits.batch", "limits:\n  batch", 0, 1, 65536},
         {1, "limits.calls_per_connection", "limits:\n  calls_per_connection", 0, 1, 65536},
         {1, "limits.subscriptions", "limits:\n  subscriptions", 0, 1, 65536},
+        {1, "limits.streams", "limits:\n  streams", 0, 1, 1000},
         {12, "pools[0].queue", "    queue", 0, 0, 10000000},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -705,6 +706,9 @@ Test(conf_errors, listeners_and_routes)
         {4, "    address: 127.0.0.1:1\n    paths: any", NULL},
         {4, "    address: 127.0.0.1:1\n    paths: Strict",
             "5: listeners[0].paths: 'Strict' is not known here"},
+        {4, "    address: 127.0.0.1:1\n    h2c: true", NULL},
+        {4, "    address: 127.0.0.1:1\n    h2c: yes",
+            "5: listeners[0].h2c: 'yes' is not known here"},
     };
     check_all(rows, ARRAY_LEN(rows));
 }

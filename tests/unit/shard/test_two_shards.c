@@ -15,6 +15,7 @@
 #include "common/alloc.h"
 #include "frontd/shard/push/push.h"
 #include "tests/unit/support/descriptors.h"
+#include "tests/unit/support/h2_bytes.h"
 #include "tests/unit/support/move_conf.h"
 #include "tests/unit/support/sealed.h"
 #include "tests/unit/support/shard_pair.h"
@@ -75,6 +76,28 @@ static const struct kind kinds[] = {
         SAID("234}"), WS, false, false, false},
     {"frame", "frames", SAID("\0\0\0\x0b{\"id\":1"), SAID("234}"), FRAMES, false, false, false},
     {"line", "lines", SAID("{\"id\":1"), SAID("234}\n"), LINES, false, false, false},
+    {"h2, idle", "h2c", SAID(H2_START H2_GET("\x01")), SAID(H2_GET("\x03")), HTTP, false, false,
+        false},
+    {"h2, in its preface", "h2c", SAID("PRI * HT"),
+        SAID("TP/2.0\r\n\r\nSM\r\n\r\n" H2_SETTINGS_NONE H2_GET("\x01")), HTTP, false, false,
+        false},
+    {"h2, in a frame", "h2c", SAID(H2_START H2_GET("\x01") "\0\0\x0c\x01"),
+        SAID("\x05\0\0\0\x03" H2_GET_NONE), HTTP, false, false, false},
+    {"h2, in a header block", "h2c",
+        SAID(H2_START H2_HEAD("\x01", "\x01", "\x01", "\x01") "\x82" H2_HEAD(
+            "\x0b", "\x09", "\x04", "\x01") "\x86\x04\x05/no"),
+        SAID("ne\x01\x01h"), HTTP, false, false, false},
+    {"h2, in a body", "h2c",
+        SAID(H2_START H2_POST("\x01") H2_HEAD("\x07", "\0", "\0", "\x01") "{\"id\":1"),
+        SAID(H2_HEAD("\x04", "\0", "\x01", "\x01") "234}" H2_GET("\x03")), HTTP, false, false,
+        false},
+    {"h2, its table", "h2c",
+        SAID(H2_START H2_HEAD("\x09", "\x01", "\x05", "\x01") "\x82\x86\x44\x02/x\x41\x01h"),
+        SAID(H2_HEAD("\x04", "\x01", "\x05", "\x03") "\x82\x86\xbf\xbe"), HTTP, false, false,
+        false},
+    {"h2, an answer waits", "h2c",
+        SAID(H2_PREFACE H2_HEAD("\x06", "\x04", "\0", "\0") "\0\x04\0\0\0\x05" H2_GET("\x01")),
+        SAID(H2_HEAD("\x04", "\x08", "\0", "\x01") "\0\0\1\0"), HTTP, false, false, false},
     {"line, not read", "lines", SAID("{\"id\":1}\n"), SAID("{\"id\":2}\n"), LINES, true, false,
         false},
     {"line, late", "lines", SAID("{\"id\":1}\n"), SAID("{\"id\":2}\n"), LINES, false, false, true},

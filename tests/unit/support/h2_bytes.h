@@ -56,6 +56,13 @@ static inline void h2_begin(struct h2_bytes *bytes)
     h2_frame(bytes, H2_SETTINGS, 0, 0, NULL, 0);
 }
 
+/* The same as literals: a frame's head, and whole frames. stream: a literal of one byte. */
+#define H2_HEAD(length, type, flags, stream) "\0\0" length type flags "\0\0\0" stream
+#define H2_SETTINGS_NONE                     H2_HEAD("\0", "\x04", "\0", "\0")
+#define H2_START                             H2_PREFACE H2_SETTINGS_NONE
+#define H2_GET(stream)                       H2_HEAD("\x0c", "\x01", "\x05", stream) H2_GET_NONE
+#define H2_POST(stream)                      H2_HEAD("\x0b", "\x01", "\x04", stream) H2_POST_RPC
+
 enum { H2_END = H2_FLAG_END_HEADERS | H2_FLAG_END_STREAM };
 
 /* Blocks of "GET /none" and of "POST /rpc" for http://h, without a dynamic table. */

@@ -18,6 +18,11 @@
     "      - {path: /ws, kind: websocket, pool: app, headers: [x-who]}\n"                          \
     "      - {path: /ws, host: events.test, kind: websocket, pool: app, events: true, timeout: "   \
     "1h}\n"                                                                                        \
+    "  - name: h2c\n"                                                                              \
+    "    address: 127.0.0.1:8083\n"                                                                \
+    "    h2c: true\n"                                                                              \
+    "    routes:\n"                                                                                \
+    "      - {path: /rpc, kind: jsonrpc, pool: app, timeout: 1h}\n"                                \
     "  - {name: lines, address: 127.0.0.1:8081, protocol: line, pool: app}\n"                      \
     "  - {name: frames, address: 127.0.0.1:8082, protocol: frame, pool: app, slow: drop}\n"        \
     "pools:\n"                                                                                     \

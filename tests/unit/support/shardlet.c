@@ -160,11 +160,13 @@ void shardlet_fail(struct call *call, enum rpc_error error)
 
 void shardlet_dash_dates(char *out, size_t n)
 {
-    static const char name[] = "\r\nDate: ";
-    char *at = out;
-    while ((at = memmem(at, n - (size_t)(at - out), name, sizeof(name) - 1)) != NULL) {
-        at += sizeof(name) - 1;
-        memset(at, '-', MIN((size_t)HTTP1_DATE_SIZE - 1, n - (size_t)(at - out)));
+    static const struct span names[] = {{"\r\nDate: ", 8}, {"\x0f\x12\x1d", 3 /* HTTP/2 */}};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        char *at = out;
+        while ((at = memmem(at, n - (size_t)(at - out), names[i].p, names[i].n)) != NULL) {
+            at += names[i].n;
+            memset(at, '-', MIN((size_t)HTTP1_DATE_SIZE - 1, n - (size_t)(at - out)));
+        }
     }
 }
 

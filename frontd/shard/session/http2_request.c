@@ -1,0 +1,303 @@
+/*
+ * A header block is decoded whatever it is for, since the table goes on with it → it opens a stream
+ * → DATA gathers in the stream → when all of it is there the request is started, at once or when
+ * one may be.
+ *
+ * Each stream may send H2_STREAM_WINDOW bytes of its body, and the oldest of those that are not
+ * complete as many as limits.body allows: so bodies of many streams come without waiting for each
+ * other while they are small, and what they hold together stays bounded.
+ */
+
+#include <string.h>
+
+#include "frontd/codec/h2_reply.h"
+#include "frontd/shard/session/http2_session.h"
+
+static struct h2_head head_scratch; /* of the request being looked at */
+
+/* A further request of the client. NULL where there is no memory: the client is doomed. */
+static struct request *add(struct http2_stream *stream)
+{
+    struct client *client = stream->client;
+    struct request *request = request_add(client, NULL);
+    if (request == NULL) {
+        client_doom(client);
+        return NULL;
+    }
+    http2_turn(request)->stream = stream;
+    stream->request = request;
+    http2_set_state(stream, HTTP2_CALLED);
+    return request;
+}
+
+/* What the stream holds of its request is given up; the buffers are the caller's now. */
+static void take_buffers(struct http2_stream *stream, struct buf *ret_head, struct buf *ret_body)
+{
+    *ret_head = stream->head;
+    *ret_body = stream->body;
+    stream->client->http2->held -= stream->head.size + stream->body.size;
+    stream->head = stream->body = (struct buf){0};
+}
+
+/* Appends to one of the stream's buffers, and counts what it holds. */
+static bool hold(struct http2_stream *stream, struct buf *buf, const void *bytes, size_t n)
+{
+    uint32_t before = buf->size;
+    bool room = n == 0 || buf_append(buf, bytes, n) == 0;
+    stream->client->http2->held += buf->size - before;
+    if (!room)
+        client_doom(stream->client);
+    return room;
+}
+
+/* Starts the request whose head is in head_scratch. The stream may be gone when this returns. */
+static void start(struct http2_stream *stream, struct span body)
+{
+    struct request *request = add(stream);
+    if (request != NULL)
+        request_start(request, &head_scratch.http, body);
+}
+
+/* Reads the head of a stream again. It was right before, and is not held to limits again. */
+static void read_again(const struct buf *head)
+{
+    struct span text = {buf_data(head), buf_len(head)};
+    CHECK(h2_head_read(text, HTTP_FIELDS_MAX, &head_scratch) == 0);
+}
+
+static void start_held(struct http2_stream *stream)
+{
+    struct buf head, body;
+    take_buffers(stream, &head, &body);
+    read_again(&head);
+    start(stream, (struct span){buf_data(&body), buf_len(&body)});
+    buf_deinit(&head);
+    buf_deinit(&body);
+}
+
+void http2_start_waiting(struct client *client)
+{
+    struct http2 *http2 = client->http2;
+    struct list *node = http2->conn.streams.next;
+    while (http2->waiting > 0 && node != &http2->conn.streams && !http2->failed &&
+           client_may_start(client)) {
+        struct http2_stream *stream = http2_stream_of(container_of(node, struct h2_stream, node));
+        node = node->next;
+        if (stream->state == HTTP2_WAITS)
+            start_held(stream); /* which closes no other stream */
+    }
+}
+
+/* Whether a request may be started that would not overtake another one. */
+static bool may_start(struct client *client)
+{
+    return client->http2->waiting == 0 && client_may_start(client);
+}
+
+void http2_refuse(struct http2_stream *stream, unsigned status)
+{
+    struct buf head, body;
+    bool has_head = buf_len(&stream->head) > 0;
+    take_buffers(stream, &head, &body);
+    if (has_head)
+        read_again(&head);
+    struct request *request = add(stream);
+    if (request != NULL)
+        request_refuse(request, status, has_head ? &head_scratch.http : NULL);
+    buf_deinit(&head);
+    buf_deinit(&body);
+}
+
+/* ---- Bodies --------------------------------------------------------------------------------- */
+
+/* The oldest stream whose body is not complete; NULL: there is none. */
+static struct http2_stream *oldest_body(const struct http2 *http2)
+{
+    if (http2->bodies == 0)
+        return NULL;
+    list_for_each (node, &http2->conn.streams) {
+        struct http2_stream *stream = http2_stream_of(container_of(node, struct h2_stream, node));
+        if (stream->state == HTTP2_BODY)
+            return stream;
+    }
+    return NULL;
+}
+
+/*
+ * Lets the oldest stream send the rest of its body, and one byte more than limits.body allows, so
+ * that a longer one is found. Padding takes of the window, too: it is made good when much is gone.
+ */
+void http2_grant(struct client *client)
+{
+    enum { PADDING = 4096 /* bytes of the window that may be gone */ };
+    uint8_t out[H2_HEAD_SIZE + 4];
+    struct http2_stream *stream = oldest_body(client->http2);
+    if (stream == NULL)
+        return;
+    size_t most = (size_t)client->ctx->conf->limits.body + 1;
+    size_t want = most - MIN(buf_len(&stream->body), most);
+    want = MIN(want, stream->h2.left); /* UINT64_MAX: not known */
+    int64_t missing = (int64_t)want - stream->h2.recv_window;
+    if (missing <= 0 || (missing < PADDING && stream->h2.recv_window > PADDING))
+        return;
+    if (stream->h2.recv_window <= 0)
+        http2_set_state(stream, HTTP2_BODY); /* it has its time from now on */
+    http2_send(client, out, h2_conn_grant(&stream->h2, (uint32_t)want, out));
+}
+
+/* The body is there. */
+static void finish(struct http2_stream *stream)
+{
+    struct client *client = stream->client;
+    http2_set_state(stream, HTTP2_WAITS);
+    client->http2->waiting--; /* it is not one that others would overtake */
+    bool starts = may_start(client);
+    client->http2->waiting++;
+    if (starts)
+        start_held(stream);
+    else
+        client_touch(client);
+}
+
+static void send_continue(struct http2_stream *stream)
+{
+    uint8_t out[H2_CONTINUE_SIZE];
+    http2_send(stream->client, out, h2_continue_write(out, stream->h2.id));
+}
+
+/* A request whose body is to come, with its head in head_scratch. */
+static void await_body(struct http2_stream *stream, struct span text)
+{
+    struct client *client = stream->client;
+    const struct http_head *http = &head_scratch.http;
+    if (http->expect_continue && request_hopeless(client, http)) {
+        start(stream, (struct span){0}); /* refuses it now, before its body */
+        return;
+    }
+    bool expects = http->expect_continue;
+    if (!hold(stream, &stream->head, text.p, text.n))
+        return;
+    http2_set_state(stream, HTTP2_BODY);
+    if (head_scratch.has_length && head_scratch.content_length > client->ctx->conf->limits.body) {
+        http2_refuse(stream, 413);
+        return;
+    }
+    if (expects)
+        send_continue(stream);
+    http2_grant(client);
+}
+
+void http2_take_data(struct client *client, const struct h2_event *event)
+{
+    struct http2_stream *stream = http2_stream_of(event->stream);
+    size_t n = event->bytes.n;
+    if (stream->state != HTTP2_BODY) /* it is answered already */
+        return;
+    if (buf_len(&stream->body) + n > client->ctx->conf->limits.body) {
+        http2_refuse(stream, 413);
+        return;
+    }
+    stream->moved += (uint32_t)n;
+    if (!hold(stream, &stream->body, event->bytes.p, n))
+        return;
+    if (event->end_stream)
+        finish(stream);
+    else
+        http2_grant(client);
+}
+
+/* ---- Header blocks -------------------------------------------------------------------------- */
+
+/* Opens a stream. Returns NULL where that is not to be: the stream is reset, or there is no memory
+ * for it. */
+static struct http2_stream *open_stream(
+    struct client *client, const struct h2_event *event, uint64_t length)
+{
+    struct http2_stream *stream = slab_get(&client->ctx->http2->streams);
+    if (stream == NULL) {
+        http2_fail(client, H2_FAULT_MEMORY);
+        return NULL;
+    }
+    enum h2_fault fault = h2_conn_open(
+        &client->http2->conn, &stream->h2, event->id, length, event->end_stream);
+    if (fault != H2_OK) {
+        slab_put(&client->ctx->http2->streams, stream);
+        http2_fail_stream(client, event->id, NULL, fault);
+        return NULL;
+    }
+    stream->client = client;
+    stream->state = HTTP2_CALLED; /* in no list, and not counted, until it is known what it is */
+    stream->is_head = head_scratch.http.method == HTTP_HEAD;
+    list_init(&stream->sending);
+    return stream;
+}
+
+/* Answers what is no request with that status. */
+static void refuse_block(struct client *client, const struct h2_event *event, unsigned status)
+{
+    struct http2_stream *stream = open_stream(client, event, UINT64_MAX);
+    if (stream != NULL)
+        http2_refuse(stream, status);
+}
+
+static void take_request(
+    struct client *client, const struct h2_event *event, const struct h2_list *list)
+{
+    struct span text = {list->text, list->n};
+    int r = h2_head_read(text, client->ctx->conf->limits.headers, &head_scratch);
+    if (list->over)
+        r = 431;
+    if (r != 0 && r < H2_FAULTS) {
+        http2_fail_stream(client, event->id, NULL, (enum h2_fault)r);
+        return;
+    }
+    if (r != 0) {
+        refuse_block(client, event, (unsigned)r);
+        return;
+    }
+    struct http2_stream *stream = open_stream(
+        client, event, head_scratch.has_length ? head_scratch.content_length : UINT64_MAX);
+    if (stream == NULL)
+        return;
+    if (!event->end_stream)
+        await_body(stream, text);
+    else if (may_start(client))
+        start(stream, (struct span){0});
+    else if (hold(stream, &stream->head, text.p, text.n))
+        http2_set_state(stream, HTTP2_WAITS);
+}
+
+/* Trailers mean nothing to a worker: they are looked at, and end the body. */
+static void take_trailers(
+    struct client *client, const struct h2_event *event, const struct h2_list *list)
+{
+    struct http2_stream *stream = http2_stream_of(event->stream);
+    enum h2_fault fault = h2_trailers_check((struct span){list->text, list->n});
+    if (fault != H2_OK)
+        http2_fail_stream(client, event->id, stream, fault);
+    else if (stream->state == HTTP2_BODY)
+        finish(stream);
+}
+
+void http2_take_block(struct client *client, const struct h2_event *event)
+{
+    struct http2_shared *shared = client->ctx->http2;
+    uint32_t limit = client->ctx->conf->limits.header;
+    struct h2_list list = {.text = shared->room, .room = limit};
+    struct h2_hpack *hpack = http2_decoder_of(client);
+    enum h2_fault fault = hpack == NULL ? H2_FAULT_MEMORY
+                                        : h2_hpack_decode(hpack, event->bytes, limit, &list);
+    if (fault != H2_OK) {
+        http2_fail(client, fault);
+        return;
+    }
+    switch (event->use) {
+    case H2_USE_REQUEST: take_request(client, event, &list); break;
+    case H2_USE_TRAILERS: take_trailers(client, event, &list); break;
+    case H2_USE_FAULT:
+        http2_fail_stream(client, event->id,
+            event->stream == NULL ? NULL : http2_stream_of(event->stream), event->fault);
+        break;
+    case H2_USE_NONE: break;
+    }
+}

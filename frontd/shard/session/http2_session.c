@@ -1,0 +1,443 @@
+/*
+ * take() feeds bytes to the codec, a frame at a time, and hands each event on: header blocks and
+ * DATA make requests (http2_request.c), windows let answers go on (http2_answer.c). Reading never
+ * waits for a call, since WINDOW_UPDATE frames come on the same connection: a request that may not
+ * be started yet waits as a stream.
+ *
+ * At the end of a turn streams that wait are started, and DATA is put into client->out.
+ *
+ * A connection ends in one of these ways:
+ * - drain(): GOAWAY, and a PING behind it; when the client has answered that, or after
+ *   HTTP2_GOAWAY_MS, the second GOAWAY with the last stream; then its streams end, then it does
+ * - http2_fail(): GOAWAY with an error; its streams go at once
+ * - nothing has happened for idle_timeout: GOAWAY
+ */
+
+#include "frontd/shard/session/http2_session.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/alloc.h"
+
+void http2_init(struct http2_shared *shared, struct ctx *ctx)
+{
+    *shared = (struct http2_shared){0};
+    slab_init(&shared->connections, sizeof(struct http2));
+    slab_init(&shared->streams, sizeof(struct http2_stream));
+    list_init(&shared->decoders);
+    ctx->http2 = shared;
+}
+
+void http2_deinit(struct http2_shared *shared)
+{
+    CHECK(shared->ndecoders == 0);
+    slab_deinit(&shared->streams);
+    slab_deinit(&shared->connections);
+    shared->room = mem_free(shared->room);
+}
+
+static struct h2_config config_of(const struct client *client)
+{
+    const struct conf_limits *limits = &client->ctx->conf->limits;
+    return (struct h2_config){.header = limits->header, .streams = limits->streams};
+}
+
+int http2_begin(struct client *client)
+{
+    struct http2_shared *shared = client->ctx->http2;
+    if (shared->room == NULL)
+        shared->room = mem_zalloc(client->ctx->conf->limits.header);
+    struct http2 *http2 = shared->room == NULL ? NULL : slab_get(&shared->connections);
+    if (http2 == NULL)
+        return -ENOMEM;
+    list_init(&http2->sending);
+    list_init(&http2->conn.streams);
+    client->http2 = http2;
+    client->session = SESSION_HTTP2;
+    return 0;
+}
+
+int http2_open(struct client *client)
+{
+    uint8_t out[H2_START_MAX];
+    struct h2_config config = config_of(client);
+    if (http2_begin(client) < 0)
+        return -ENOMEM;
+    http2_send(client, out, h2_conn_init(&client->http2->conn, &config, out));
+    return 0;
+}
+
+void http2_send(struct client *client, const void *bytes, size_t n)
+{
+    char *room = n == 0 ? NULL : client_room(client, n);
+    if (room != NULL)
+        memcpy(room, bytes, n);
+}
+
+/* Whether more came than any client has a use for: not only a mistake. */
+static bool is_flood(enum h2_fault fault)
+{
+    return h2_fault(fault)->code == H2_ENHANCE_YOUR_CALM;
+}
+
+static void note_fault(const struct client *client, enum h2_fault fault)
+{
+    if (fault == H2_FAULT_SLOW_READER)
+        refusal_note(client, CLOSED_SLOW_READER);
+    else if (fault == H2_FAULT_SLOW_SENDER)
+        refusal_note(client, CLOSED_SLOW_SENDER);
+    else if (fault == H2_FAULT_REFUSED)
+        refusal_note(client, REFUSED_STREAMS);
+    else
+        refusal_note_what(
+            client, is_flood(fault) ? REFUSED_HTTP2_FLOOD : REFUSED_HTTP2, h2_fault(fault)->text);
+}
+
+void http2_fail(struct client *client, enum h2_fault fault)
+{
+    uint8_t out[H2_GOAWAY_MAX];
+    struct http2 *http2 = client->http2;
+    if (http2->failed)
+        return;
+    note_fault(client, fault);
+    http2->failed = true;
+    http2_send(client, out, h2_conn_goaway(&http2->conn, fault, out));
+}
+
+void http2_fail_stream(
+    struct client *client, uint32_t id, struct http2_stream *stream, enum h2_fault fault)
+{
+    uint8_t out[H2_HEAD_SIZE + 4];
+    enum h2_fault of_conn;
+    note_fault(client, fault);
+    http2_send(client, out,
+        h2_conn_reset(&client->http2->conn, stream == NULL ? NULL : &stream->h2, id,
+            h2_fault(fault)->code, ctx_now(client->ctx), out, &of_conn));
+    if (stream != NULL)
+        http2_drop(stream);
+    if (of_conn != H2_OK)
+        http2_fail(client, of_conn);
+}
+
+void http2_set_state(struct http2_stream *stream, enum http2_stream_state state)
+{
+    struct http2 *http2 = stream->client->http2;
+    http2->bodies -= stream->state == HTTP2_BODY;
+    http2->waiting -= stream->state == HTTP2_WAITS;
+    if (stream->state == HTTP2_ANSWERS)
+        list_remove(&stream->sending);
+    stream->state = (uint8_t)state;
+    http2->bodies += state == HTTP2_BODY;
+    http2->waiting += state == HTTP2_WAITS;
+    if (state == HTTP2_ANSWERS)
+        list_append(&http2->sending, &stream->sending);
+    stream->since = ctx_now(stream->client->ctx);
+    stream->moved = 0;
+}
+
+void http2_drop(struct http2_stream *stream)
+{
+    struct client *client = stream->client;
+    if (stream->request != NULL)
+        request_abandon(stream->request);
+    if (stream->state == HTTP2_ANSWERS)
+        client->held_back -= (uint32_t)buf_len(&stream->body);
+    else
+        client->http2->held -= stream->head.size + stream->body.size;
+    http2_set_state(stream, HTTP2_CALLED); /* which is in no list, and not counted */
+    buf_deinit(&stream->head);
+    buf_deinit(&stream->body);
+    slab_put(&client->ctx->http2->streams, stream);
+    client_touch(client); /* the connection may be over, or another stream's body may come */
+}
+
+static void drop_all(struct client *client)
+{
+    struct h2_conn *conn = &client->http2->conn;
+    while (!list_empty(&conn->streams)) {
+        struct h2_stream *stream = list_first(&conn->streams, struct h2_stream, node);
+        h2_conn_close(conn, stream);
+        http2_drop(http2_stream_of(stream));
+    }
+}
+
+/* The first GOAWAY: the client is to open no more streams, but may have some under way. */
+static void leave(struct client *client)
+{
+    uint8_t out[H2_LEAVE_MAX];
+    struct http2 *http2 = client->http2;
+    http2_send(client, out, h2_conn_leave(&http2->conn, out));
+    http2->goaway_at = ctx_now(client->ctx) + HTTP2_GOAWAY_MS;
+}
+
+/* The second: no further stream is served. */
+static void leave_now(struct client *client)
+{
+    uint8_t out[H2_GOAWAY_MAX];
+    struct http2 *http2 = client->http2;
+    http2->goaway_at = 0;
+    http2_send(client, out, h2_conn_goaway(&http2->conn, H2_OK, out));
+}
+
+static void take_event(struct client *client, const struct h2_event *event)
+{
+    struct http2_stream *stream = event->stream == NULL ? NULL : http2_stream_of(event->stream);
+    switch (event->kind) {
+    case H2_EVENT_HEADERS: http2_take_block(client, event); break;
+    case H2_EVENT_DATA: http2_take_data(client, event); break;
+    case H2_EVENT_RESET: http2_drop(stream); break;
+    case H2_EVENT_WINDOW: client_touch(client); break;
+    case H2_EVENT_STREAM_FAULT: http2_fail_stream(client, event->id, stream, event->fault); break;
+    case H2_EVENT_FAULT: http2_fail(client, event->fault); break;
+    case H2_EVENT_PONG:
+        if (client->http2->goaway_at != 0)
+            leave_now(client);
+        break;
+    case H2_EVENT_NONE:
+    case H2_EVENT_MORE: break;
+    }
+}
+
+static size_t take(
+    struct client *client, union codec_state *codec, char *p, size_t n, char **ret_rest)
+{
+    struct http2 *http2 = client->http2;
+    const struct h2_config config = config_of(client);
+    (void)codec;
+    if (buf_len(&client->out) == 0)
+        h2_conn_flushed(&http2->conn);
+    while (
+        n > 0 && client->state == CLIENT_OPEN && !http2->failed && client_answers_ahead(client)) {
+        struct h2_event event;
+        size_t used = h2_conn_feed(&http2->conn, p, n, &config, ctx_now(client->ctx), &event);
+        if (event.kind == H2_EVENT_MORE)
+            break;
+        http2_send(client, event.answer, event.answer_n);
+        take_event(client, &event);
+        p += used;
+        n -= used;
+        if (http2->conn.leave && !http2->failed)
+            leave(client);
+    }
+    *ret_rest = p;
+    return http2->failed ? 0 : n;
+}
+
+static size_t ahead(struct client *client, union codec_state *codec, char *p, size_t n)
+{
+    char *rest;
+    size_t left = take(client, codec, p, n, &rest);
+    memmove(p, rest, left);
+    return left;
+}
+
+/* A connection without streams ends when no more are served. */
+static bool is_over(const struct client *client)
+{
+    const struct h2_conn *conn = &client->http2->conn;
+    return conn->goaway_last != H2_STREAM_MAX && list_empty(&conn->streams);
+}
+
+static bool turn(struct client *client)
+{
+    struct http2 *http2 = client->http2;
+    if (client->state != CLIENT_OPEN)
+        return false;
+    if (http2->failed)
+        drop_all(client);
+    if (http2->failed || is_over(client)) {
+        client->last_request = true;
+        client_end(client);
+        return false;
+    }
+    if (UNLIKELY(client->ctx->leaving) && client_can_move(client))
+        return false; /* the other process goes on */
+    if (http2->waiting > 0)
+        http2_start_waiting(client);
+    http2_grant(client);
+    if (list_empty(&http2->sending))
+        return false;
+    http2_fill(client);
+    return http2_has_more(client);
+}
+
+static bool input_ended(struct client *client)
+{
+    (void)client;
+    return false;
+}
+
+/* ---- Timeouts ------------------------------------------------------------------------------- */
+
+/* Whether the stream's progress is looked at: it is the client's to make. */
+static bool is_timed(const struct http2_stream *stream)
+{
+    return stream->state == HTTP2_BODY || stream->state == HTTP2_ANSWERS;
+}
+
+static uint64_t streams_due(const struct client *client)
+{
+    const struct http2 *http2 = client->http2;
+    uint64_t since = UINT64_MAX;
+    if (http2->bodies == 0 && list_empty(&http2->sending))
+        return UINT64_MAX;
+    list_for_each (node, &http2->conn.streams) {
+        struct http2_stream *stream = http2_stream_of(container_of(node, struct h2_stream, node));
+        if (is_timed(stream))
+            since = MIN(since, stream->since);
+    }
+    return since == UINT64_MAX ? since : since + client_body_timeout(client);
+}
+
+/* Whether what is incomplete is a DATA frame, which comes as fast as a body may. */
+static bool is_data(const struct pending *pending)
+{
+    return buf_len(&pending->bytes) > 3 && buf_data(&pending->bytes)[3] == H2_DATA;
+}
+
+static uint64_t pending_due(const struct client *client)
+{
+    if (is_data(client->pending))
+        return client_pending_due(client);
+    return client->pending->started + client->ctx->conf->limits.header_timeout;
+}
+
+static uint64_t due(const struct client *client)
+{
+    const struct http2 *http2 = client->http2;
+    uint64_t at = http2->goaway_at == 0 ? UINT64_MAX : http2->goaway_at;
+    if (http2->failed)
+        return UINT64_MAX;
+    at = MIN(at, streams_due(client));
+    if (client->pending != NULL && !client->yields)
+        return MIN(at, pending_due(client));
+    if (list_empty(&http2->conn.streams))
+        at = MIN(at, client->active_at + client->ctx->conf->limits.idle_timeout);
+    return at;
+}
+
+/*
+ * Whether the stream has had its time: less than 128 bytes a second went either way. A body that
+ * may not come, since others are to come first, is not slow.
+ */
+static bool is_slow(struct http2_stream *stream)
+{
+    uint64_t passed = ctx_now(stream->client->ctx) - stream->since;
+    bool held_up = stream->state == HTTP2_BODY && stream->h2.recv_window <= 0;
+    if (!held_up && stream->moved < CLIENT_BODY_RATE * passed / 1000)
+        return true;
+    stream->since += passed;
+    stream->moved = 0;
+    return false;
+}
+
+static void expire_streams(struct client *client)
+{
+    uint64_t now = ctx_now(client->ctx);
+    list_for_each_safe (node, &client->http2->conn.streams) {
+        struct http2_stream *stream = http2_stream_of(container_of(node, struct h2_stream, node));
+        if (!is_timed(stream) || stream->since + client_body_timeout(client) > now ||
+            !is_slow(stream))
+            continue;
+        if (stream->state == HTTP2_BODY)
+            http2_refuse(stream, 408);
+        else
+            http2_fail_stream(client, stream->h2.id, stream, H2_FAULT_SLOW_READER);
+    }
+}
+
+static void expire(struct client *client)
+{
+    struct http2 *http2 = client->http2;
+    uint64_t now = ctx_now(client->ctx);
+    if (http2->failed)
+        return;
+    if (http2->goaway_at != 0 && http2->goaway_at <= now)
+        leave_now(client);
+    if (streams_due(client) <= now)
+        expire_streams(client);
+    if (client->pending != NULL && pending_due(client) <= now) {
+        if (!is_data(client->pending) || client_too_slow(client))
+            http2_fail(client, H2_FAULT_SLOW_SENDER);
+        return;
+    }
+    if (list_empty(&http2->conn.streams) && http2->conn.goaway_last == H2_STREAM_MAX &&
+        client->active_at + client->ctx->conf->limits.idle_timeout <= now)
+        leave_now(client);
+}
+
+static void drain(struct client *client)
+{
+    if (!client->http2->conn.preface && client->pending == NULL)
+        client_leave(client); /* nothing has come: what we have sent is in the kernel's hands */
+    else if (!client->http2->conn.going)
+        leave(client);
+}
+
+static void abandoned(struct request *request)
+{
+    struct http2_stream *stream = http2_turn(request)->stream;
+    if (stream != NULL)
+        stream->request = NULL;
+}
+
+static size_t holds(const struct client *client)
+{
+    return client->http2->held;
+}
+
+static void gone(struct client *client)
+{
+    if (client->http2 == NULL)
+        return;
+    drop_all(client);
+    http2_decoder_free(client);
+    slab_put(&client->ctx->http2->connections, client->http2);
+    client->http2 = NULL;
+}
+
+static unsigned codec_version(const union codec_state *codec)
+{
+    (void)codec;
+    return 1;
+}
+
+/* An incomplete frame is its bytes alone. */
+static void save_codec(const union codec_state *codec, struct pack *pack)
+{
+    (void)codec;
+    (void)pack;
+}
+
+static int restore_codec(
+    struct span bytes, union codec_state *ret_codec, struct unpack *unpack, unsigned version)
+{
+    (void)bytes;
+    (void)ret_codec;
+    (void)unpack;
+    return version == 1 ? 0 : -EBADMSG;
+}
+
+const struct session_ops http2_session = {
+    .size = sizeof(struct http2),
+    .request_size = sizeof(struct http2_turn),
+    .ends_at_once = true,
+    .open = http2_open,
+    .take = take,
+    .ahead = ahead,
+    .input_ended = input_ended,
+    .turn = turn,
+    .abandoned = abandoned,
+    .reply = http2_reply,
+    .due = due,
+    .expire = expire,
+    .drain = drain,
+    .gone = gone,
+    .holds = holds,
+    .save = http2_save,
+    .restore = http2_restore,
+    .codec_version = codec_version,
+    .save_codec = save_codec,
+    .restore_codec = restore_codec,
+};

@@ -1,0 +1,166 @@
+#pragma once
+
+/*
+ * The session of HTTP/2 (RFC 9113): many requests at once on a connection, each on a stream of its
+ * own, answered as their answers come. What frames, streams and limits are is in codec/h2_conn.h.
+ *
+ *   http2_session.c  life: bytes to frames, the end of a turn, timeouts, GOAWAY
+ *   http2_request.c  header blocks and bodies become requests
+ *   http2_answer.c   answers, within the client's windows and fair among streams
+ *   http2_decoder.c  header tables, which are frozen while they are not used
+ *   http2_state.c    moving to another process
+ *   http_first.c     a connection whose first bytes tell whether it is one of HTTP/2
+ *
+ * A stream is open from its header block on, and goes through these states:
+ *
+ *   BODY → its body comes → WAITS, where no call may be started now → CALLED, a request is in
+ *   progress → ANSWERS, what is left of its answer waits for the client's window → gone
+ *
+ * Streams that are not CALLED move to another process with their connection: in between there is
+ * no call, and all that they have is bytes.
+ */
+
+#include "frontd/codec/h2_conn.h"
+#include "frontd/codec/h2_head.h"
+#include "frontd/shard/client/refusal.h"
+#include "frontd/shard/request/request.h"
+
+enum {
+    HTTP2_DECODERS = 64,    /* that a shard keeps: each takes 3 to 9 KB */
+    HTTP2_OUT = 64 * 1024,  /* bytes that wait to be written, until streams wait too */
+    HTTP2_GOAWAY_MS = 1000, /* for the answer to the PING that follows the first GOAWAY */
+};
+
+enum http2_stream_state { HTTP2_BODY, HTTP2_WAITS, HTTP2_CALLED, HTTP2_ANSWERS };
+
+/* What is added here is carried to another process: see http2_state.c. */
+struct http2_stream {
+    struct h2_stream h2;
+    struct client *client;
+    struct request *request; /* CALLED */
+    struct list sending;     /* ANSWERS: in http2->sending */
+    struct buf head;         /* BODY, WAITS: the list of its fields */
+    struct buf body;         /* BODY, WAITS: of the request. ANSWERS: what is left of the answer */
+    uint64_t since;          /* ms: BODY, ANSWERS: since when `moved` is counted */
+    uint32_t moved;          /* bytes */
+    uint8_t state;           /* enum http2_stream_state */
+    bool is_head;            /* HEAD: the answer has no body */
+};
+
+struct http2_decoder;
+
+/* What an HTTP/2 connection has besides struct client. */
+struct http2 {
+    struct h2_conn conn;
+    struct list sending;           /* streams in ANSWERS, the one whose turn it is first */
+    struct http2_decoder *decoder; /* NULL: its table is frozen */
+    char *frozen;                  /* the table; NULL: nothing was learned */
+    uint64_t goaway_at;            /* ms: when the second GOAWAY is due; 0: it is not */
+    uint32_t frozen_n;             /* bytes */
+    uint32_t held;                 /* bytes of requests that are not in progress */
+    uint16_t bodies;               /* streams in BODY */
+    uint16_t waiting;              /* streams in WAITS */
+    bool failed;                   /* GOAWAY with an error is out: it ends with this turn */
+};
+_Static_assert(sizeof(struct http2) <= 200, "an idle connection costs no more beside its table");
+
+/* What a shard has for its HTTP/2 connections. */
+struct http2_shared {
+    struct slab connections;
+    struct slab streams;
+    struct list decoders; /* that are kept, the one that was used longest ago first */
+    unsigned ndecoders;
+    char *room; /* limits.header bytes, for the list of one block; NULL: none was needed yet */
+};
+
+/* What the session keeps with each request. */
+struct http2_turn {
+    struct http2_stream *stream;
+};
+
+static inline struct http2_turn *http2_turn(struct request *request)
+{
+    return request_of_session(request);
+}
+
+static inline struct http2_stream *http2_stream_of(struct h2_stream *stream)
+{
+    return container_of(stream, struct http2_stream, h2);
+}
+
+extern const struct session_ops http2_session;
+extern const struct session_ops http_first_session;
+
+/* Once for a shard. */
+void http2_init(struct http2_shared *shared, struct ctx *ctx);
+void http2_deinit(struct http2_shared *shared);
+
+/* http2_session.c */
+
+/* The session speaks HTTP/2 from now on, before its preface. Returns 0 or -ENOMEM. */
+int http2_open(struct client *client);
+
+/* Makes client->http2, without the bytes that begin a connection. Returns 0 or -ENOMEM. */
+int http2_begin(struct client *client);
+
+/* Sends bytes that are few: a control frame. */
+void http2_send(struct client *client, const void *bytes, size_t n);
+
+/* Closes the connection with GOAWAY, at the end of the turn. Its streams are left until then. */
+void http2_fail(struct client *client, enum h2_fault fault);
+
+/* Closes a stream with RST_STREAM, whether it is open (its struct is freed) or not (NULL). */
+void http2_fail_stream(
+    struct client *client, uint32_t id, struct http2_stream *stream, enum h2_fault fault);
+
+/* Frees a stream that is not the connection's any more; its request, if any, is abandoned. */
+void http2_drop(struct http2_stream *stream);
+
+/* The one place where the state of a stream changes. */
+void http2_set_state(struct http2_stream *stream, enum http2_stream_state state);
+
+/* http2_request.c */
+
+/* What a block is for, and what follows from it. */
+void http2_take_block(struct client *client, const struct h2_event *event);
+
+/* Bytes of a body, or its end. */
+void http2_take_data(struct client *client, const struct h2_event *event);
+
+/* Lets the oldest stream whose body is not complete send the rest of it. */
+void http2_grant(struct client *client);
+
+/* Starts what waits, as far as requests may be started, the oldest first. */
+void http2_start_waiting(struct client *client);
+
+/* Answers a request whose body has not all come with that status. */
+void http2_refuse(struct http2_stream *stream, unsigned status);
+
+/* http2_answer.c */
+
+void http2_reply(struct request *request, const struct reply *reply);
+
+/*
+ * Puts DATA of the streams that have any into client->out, by turns, as far as windows and
+ * HTTP2_OUT allow.
+ */
+void http2_fill(struct client *client);
+
+/* Whether http2_fill() would find something to do if client->out were empty. */
+bool http2_has_more(const struct client *client);
+
+/* http2_decoder.c */
+
+/* The decoder of the connection, thawed where it has to be. NULL: there is no memory. */
+struct h2_hpack *http2_decoder_of(struct client *client);
+
+/* Appends the connection's table, frozen. Returns 0 or -ENOMEM. */
+int http2_decoder_save(const struct http2 *http2, struct buf *out);
+
+/* The connection ends. */
+void http2_decoder_free(struct client *client);
+
+/* http2_state.c */
+
+void http2_save(const struct client *client, struct pack *pack);
+int http2_restore(struct client *client, struct unpack *unpack);
