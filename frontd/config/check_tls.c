@@ -62,11 +62,9 @@ static void check_clients(struct checker *checker, const char *parent,
 static void check_alpn_name(
     struct checker *checker, const char *key, const char *name, enum conf_protocol protocol)
 {
-    static const char *const https[] = {"http/1.1"};
+    static const char *const https[] = {"h2", "http/1.1"};
     size_t n = strlen(name);
-    if (protocol == CONF_PROTOCOL_HTTP && strcmp(name, "h2") == 0)
-        checker_complain(checker, key, "'h2': HTTP/2 is not supported yet");
-    else if (protocol == CONF_PROTOCOL_HTTP)
+    if (protocol == CONF_PROTOCOL_HTTP)
         checker_name(checker, key, name, https, ARRAY_LEN(https));
     else if (n == 0 || n > ALPN_NAME_MAX)
         checker_complain(checker, key, "the name of a protocol has 1 to %d bytes", ALPN_NAME_MAX);
@@ -75,8 +73,9 @@ static void check_alpn_name(
 static void check_alpn(struct checker *checker, const char *parent, const struct conf_raw_tls *raw,
     enum conf_protocol protocol, struct conf_tls *tls)
 {
-    static char http[] = "http/1.1";
-    static char *https[] = {http};
+    static char http2[] = "h2";
+    static char http1[] = "http/1.1";
+    static char *https[] = {http2, http1};
     char key[CHECKER_PATH_SIZE];
     bool given = checker_has(checker, parent, "alpn");
     bool by_default = !given && protocol == CONF_PROTOCOL_HTTP;
@@ -157,6 +156,10 @@ void conf_check_tls(struct checker *checker, unsigned index, const struct conf_r
     if (raw->tls == NULL) {
         warn_of_plain(checker, parent, raw);
         return;
+    }
+    if (raw->h2c != NULL && strcmp(raw->h2c, "true") == 0) {
+        snprintf(parent, sizeof(parent), "listeners[%u].h2c", index);
+        checker_complain(checker, parent, "not with tls: there clients choose h2 by alpn");
     }
     listener->tls = checker_take(checker, mem_zalloc(sizeof(*listener->tls)));
     if (listener->tls == NULL)

@@ -4,9 +4,10 @@ import subprocess
 
 import pytest
 
+import certs
 from fakeworker import hold
 from h2client import Ended, H2Client, frame
-from harness import Site, http_route, rpc_route, wait_for
+from harness import Site, free_port, http_route, rpc_route, wait_for
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = range(10)
 NO_ERROR, PROTOCOL_ERROR, CANCEL, CALM = 0, 1, 8, 11
@@ -34,9 +35,18 @@ def make(**keys):
     return site
 
 
+def with_tls(site):
+    """Adds a listener `tls` with the routes of the first one."""
+    site.ports["tls"] = free_port()
+    site.config["listeners"].append({
+        "name": "tls", "address": "127.0.0.1:%d" % site.ports["tls"], "routes": site.config["listeners"][0]["routes"],
+        "tls": {"certificates": [certs.pair(certs.make(site.dir))]}})
+    return site
+
+
 @pytest.fixture(scope="module")
 def web():
-    with make(limits={"body": BODY, "streams": 50}) as site:
+    with with_tls(make(limits={"body": BODY, "streams": 50})) as site:
         site.fake(handler=answer)
         site.start()
         yield site
@@ -225,10 +235,11 @@ def test_drain_tells_twice():
             assert client.ended() == NO_ERROR
 
 
-def test_a_reload_keeps_connections(web):
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_reload_keeps_connections(tls):
     """Idle ones, one in the middle of a frame, one that learned of fields, one whose body is to come, one whose
     answer waits for its window; one with a call follows when that has ended."""
-    with make(shards=2) as site:
+    with with_tls(make(shards=2)) as site:
         held = []
 
         def handler(call):
@@ -239,7 +250,8 @@ def test_a_reload_keeps_connections(web):
 
         site.fake(handler=handler)
         site.start()
-        clients = [H2Client(site.address, window=n != 3) for n in range(12)]
+        address = ("127.0.0.1", site.ports["tls" if tls else "web"])
+        clients = [H2Client(address, window=n != 3, tls=tls) for n in range(12)]
         before = site.shards()
         for client in clients:
             assert client.get("/x", headers=[("x-learned", "v" * 50)]).status == 200
@@ -288,6 +300,14 @@ def test_curl(web):
     out = run("curl", "-sS", "--http2-prior-knowledge", "-w", "%{http_version} %{http_code}", "-d", "@/bin/true",
               "-o", "/dev/null", url + "/echo")
     assert out == "2 200"
+
+
+def test_curl_with_tls(web):
+    """By ALPN, for a listener that offers both."""
+    for option, version in ("--http2", "2"), ("--http1.1", "1.1"):
+        out = run("curl", "-sSk", option, "-w", "%{http_version} %{http_code}", "-d", "@/bin/true", "-o", "/dev/null",
+                  "https://127.0.0.1:%d/echo" % web.ports["tls"])
+        assert out == version + " 200"
 
 
 def test_nghttp(web):

@@ -326,18 +326,21 @@ void client_timeout(struct wheel_timer *timer)
     client_touch(client); /* the timer is armed again when the turn ends */
 }
 
-static enum session_kind session_of(const struct conf_listener *listener)
+static enum session_kind session_of(const struct conf_listener *listener, struct span alpn)
 {
     switch (listener->protocol) {
     case CONF_PROTOCOL_FRAME: return SESSION_FRAME;
     case CONF_PROTOCOL_LINE: return SESSION_LINE;
-    default: return listener->h2c ? SESSION_FIRST : SESSION_HTTP1;
+    default: break;
     }
+    if (alpn.n == 2 && memcmp(alpn.p, "h2", 2) == 0)
+        return SESSION_HTTP2;
+    return listener->h2c ? SESSION_FIRST : SESSION_HTTP1;
 }
 
-void client_begin_session(struct client *client)
+void client_begin_session(struct client *client, struct span alpn)
 {
-    client->session = (uint8_t)session_of(client_listener(client));
+    client->session = (uint8_t)session_of(client_listener(client), alpn);
     const struct session_ops *session = client_session(client);
     if (session->open != NULL && session->open(client) < 0)
         client_doom(client); /* it is closed at the end of the turn */
@@ -347,7 +350,7 @@ void client_begin_session(struct client *client)
 static void begin(struct client *client)
 {
     if (LIKELY(client_listener(client)->tls == NULL)) {
-        client_begin_session(client);
+        client_begin_session(client, (struct span){0});
         return;
     }
     client->transport = tls_transport_new(client->ctx->tls, client->listener, client);

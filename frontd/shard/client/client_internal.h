@@ -16,9 +16,10 @@ enum {
 void client_arm(struct client *client);
 
 /*
- * Begins the session that the listener's protocol has. Where that fails the client is doomed.
+ * Begins the session that the listener's protocol has. alpn: what the client has chosen; n == 0:
+ * nothing. Where it fails the client is doomed.
  */
-void client_begin_session(struct client *client);
+void client_begin_session(struct client *client, struct span alpn);
 
 /* client_tls.c */
 

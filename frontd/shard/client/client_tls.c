@@ -36,7 +36,6 @@ static void opened(void *owner, struct span alpn)
 {
     struct client *client = owner;
     struct ctx *ctx = client->ctx;
-    (void)alpn;
     if (client->state != CLIENT_OPEN) {
         client_touch(client);
         return;
@@ -46,7 +45,7 @@ static void opened(void *owner, struct span alpn)
         list_remove(&client->node);
         list_append(&ctx->unused, &client->node);
     }
-    client_begin_session(client);
+    client_begin_session(client, alpn);
     client_touch(client);
 }
 

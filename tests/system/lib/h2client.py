@@ -1,5 +1,6 @@
 """A client of HTTP/2 with prior knowledge, by python3-h2; what breaks the protocol is sent as bytes."""
 import socket
+import ssl
 import time
 
 import h2.config
@@ -32,11 +33,18 @@ class Stream:
 
 class H2Client:
     """`window`: False leaves windows as they are: what is read is not made good. `raw`: the library is told of
-    nothing that is read, since it is told of nothing that is sent."""
+    nothing that is read, since it is told of nothing that is sent. `tls`: over TLS, HTTP/2 chosen by ALPN."""
 
-    def __init__(self, address, window=True, raw=False):
+    def __init__(self, address, window=True, raw=False, tls=False):
         self.sock = socket.create_connection(address, LIMIT)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            context.set_alpn_protocols(["h2"])
+            self.sock = context.wrap_socket(self.sock)
+            assert self.sock.selected_alpn_protocol() == "h2"
         config = h2.config.H2Configuration(client_side=True, validate_outbound_headers=False,
                                            normalize_outbound_headers=False)
         self.conn = h2.connection.H2Connection(config)

@@ -66,8 +66,9 @@ Test(check_tls, defaults_of_http)
     cr_expect_eq(tls->min_version, CONF_TLS_1_2);
     cr_expect_eq(tls->client_auth, CONF_CLIENT_AUTH_NONE);
     cr_expect_null(tls->client_ca.path);
-    cr_assert_eq(tls->nalpn, 1);
-    cr_expect_str_eq(tls->alpn[0], "http/1.1");
+    cr_assert_eq(tls->nalpn, 2);
+    cr_expect_str_eq(tls->alpn[0], "h2");
+    cr_expect_str_eq(tls->alpn[1], "http/1.1");
     cr_expect_eq(tls->tickets, 12 * 3600 * 1000);
     cr_expect_eq(tls->handshake_timeout, 10 * 1000);
     cr_expect_eq(conf->listeners[0].routes[0].meta, CONF_META_TLS);
@@ -134,8 +135,8 @@ Test(check_tls, what_is_wrong)
             TLS "client_ca: it has no effect without client_auth: optional or required"},
         {"client_ca: ca.pem\n      client_auth: required",
             TLS "client_ca: 'ca.pem': an absolute path"},
-        {"alpn: [h2]", TLS "alpn[0]: 'h2': HTTP/2 is not supported yet"},
-        {"alpn: [http/1.1, spdy]", TLS "alpn[1]: 'spdy' is not known here: it is http/1.1"},
+        {"alpn: [h3]", TLS "alpn[0]: 'h3' is not known here: it is h2 or http/1.1"},
+        {"alpn: [http/1.1, spdy]", TLS "alpn[1]: 'spdy' is not known here: it is h2 or http/1.1"},
         {"alpn: [http/1.1, http/1.1]", TLS "alpn[1]: 'http/1.1' is there twice"},
         {"alpn: []", ""},
         {"tickets: on", TLS "tickets: not a duration such as 500ms, 30s, 5m or 1h: 'on'"},
@@ -203,6 +204,17 @@ Test(check_tls, as_many_certificates_as_are_allowed_and_one_more)
 {
     check_count(CONF_CERTIFICATES_MAX, "");
     check_count(CONF_CERTIFICATES_MAX + 1, HERE ".certificates: at most 256");
+}
+
+/* Over TLS it is ALPN that chooses HTTP/2. */
+Test(check_tls, h2c)
+{
+    char said[512];
+    conf_free(parse(PAIR "    h2c: false\n" HTTP, said, sizeof(said)));
+    cr_expect_null(strstr(said, "h2c"), "%s", said);
+    conf_free(parse(PAIR "    h2c: true\n" HTTP, said, sizeof(said)));
+    cr_expect_str_eq(
+        said, "c.yaml:6: listeners[0].h2c: not with tls: there clients choose h2 by alpn");
 }
 
 Test(check_tls, alpn_of_other_protocols)
