@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -88,6 +89,7 @@ class Processes:
         self.handlers = [(n, signal.signal(n, on_signal)) for n in STOP_SIGNALS]
         self.dir = tempfile.mkdtemp(prefix="frontd-bench-")
         self.started = []
+        self.the_certificate = None
         return self
 
     def __exit__(self, *_):
@@ -119,6 +121,12 @@ class Processes:
         self.started.append(process)
         return process
 
+    def certificate(self):
+        """One for 127.0.0.1 that all servers of this run have."""
+        if self.the_certificate is None:
+            self.the_certificate = Certificate(self.dir)
+        return self.the_certificate
+
     def talk(self, name, command):
         """Starts a program that is told on its standard input what to do; see Talk."""
         return Talk(self.start(name, command, stdin=subprocess.PIPE))
@@ -132,6 +140,21 @@ class Processes:
             raise BenchError(f"{command[0]} did not end in {timeout} s") from e
         self.started.remove(process)
         return process.returncode, read(process.log)
+
+
+class Certificate:
+    """A self-signed one with an ECDSA key, in files."""
+
+    def __init__(self, folder):
+        self.cert, self.key, self.both = (os.path.join(folder, f"tls-{n}.pem") for n in ("cert", "key", "both"))
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        command += ["-days", "30", "-subj", "/CN=bench", "-addext", "subjectAltName=IP:127.0.0.1"]
+        run_quiet(command + ["-keyout", self.key, "-out", self.cert])
+        write(self.both, read(self.cert) + read(self.key))
+
+    def client_context(self):
+        """For clients that believe this one alone."""
+        return ssl.create_default_context(cafile=self.cert)
 
 
 class Talk:

@@ -25,10 +25,12 @@ class Server:
     name = ""
     program = None  # what has to be installed for it
     targets = []  # what has to be built for it
+    has_tls = True  # it can
 
-    def __init__(self, processes, build_dir):
+    def __init__(self, processes, build_dir, tls=False):
         self.processes = processes
         self.build_dir = build_dir
+        self.certificate = processes.certificate() if tls else None
         self.port = common.free_port()
         self.worker = None
         self.front = None
@@ -90,9 +92,18 @@ class Server:
                 raise BenchError(f"{self.name} does not answer as it should: {wrong}{self.logs()}")
             time.sleep(0.05)
 
+    def url(self, path):
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}{path}"
+
+    def http_client(self):
+        if not self.certificate:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=READY_SECONDS)
+        context = self.certificate.client_context()
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=READY_SECONDS, context=context)
+
     def try_request(self):
         """Makes one request; returns what is wrong with the answer, or None."""
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=READY_SECONDS)
+        client = self.http_client()
         try:
             client.request("POST", PATH, REQUEST, {"Content-Type": "application/json"})
             response = client.getresponse()
@@ -124,6 +135,7 @@ class Limit(Server):
     """Answers by itself; nothing that forwards can cost less."""
 
     name = "limit"
+    has_tls = False
     targets = ["tests/bench/bench_limit"]
 
     def start_front(self):
@@ -166,6 +178,7 @@ http {{
     }}
     server {{
         listen 127.0.0.1:{port} backlog=4096 {listen};
+        {tls}
         {locations}
         location / {{
             proxy_pass http://app;
@@ -175,6 +188,9 @@ http {{
     }}
 }}
 """
+
+NGINX_TLS = """ssl_certificate {cert};
+        ssl_certificate_key {key};"""
 
 
 class Nginx(Proxy):
@@ -195,7 +211,8 @@ class Nginx(Proxy):
                 port=self.port,
                 workers=self.workers,
                 main=self.main,
-                listen=self.listen,
+                listen=self.listen + (" ssl" if self.certificate else ""),
+                tls=NGINX_TLS.format(**vars(self.certificate)) if self.certificate else "",
                 locations=self.locations,
                 connections=CONNECTIONS,
                 descriptors=CONNECTIONS + 500,
@@ -226,7 +243,7 @@ defaults
     http-reuse always
     no log
 frontend web
-    bind 127.0.0.1:{port} backlog 4096
+    bind 127.0.0.1:{port} backlog 4096 {tls}
     maxconn {connections}
     default_backend app
 backend app
@@ -247,6 +264,7 @@ class Haproxy(Proxy):
                 path=self.path(""),
                 port=self.port,
                 threads=self.threads,
+                tls=f"ssl crt {self.certificate.both}" if self.certificate else "",
                 options=self.options,
                 connections=CONNECTIONS,
             )
@@ -261,6 +279,7 @@ drain: {drain}s
 listeners:
   - name: web
     address: 127.0.0.1:{port}
+    {tls}
     protocol: http
     routes:
       - path: {route}
@@ -273,6 +292,7 @@ listeners:
         ping: 1h
   - name: frames
     address: 127.0.0.1:{frame_port}
+    {tls}
     protocol: frame
     pool: app
     ping: 1h
@@ -281,6 +301,8 @@ pools:
     workers: ["unix:{path}app-*.sock"]
     queue: 10000
 """
+
+FRONTD_TLS = "tls: {{certificates: [{{cert: {cert}, key: {key}}}]}}"
 
 
 class Frontd(Server):
@@ -311,6 +333,7 @@ class Frontd(Server):
             FRONTD.format(
                 path=self.path(""),
                 shards=self.shards,
+                tls=FRONTD_TLS.format(**vars(self.certificate)) if self.certificate else "",
                 drain=self.drain,
                 port=self.port,
                 frame_port=self.frame_port,

@@ -36,12 +36,19 @@ def parse(argv):
     )
     p.add_argument("--seconds", type=int, default=5, help="of a load (5)")
     p.add_argument("--rounds", type=int, default=3, help="of all loads (3)")
-    p.add_argument("--connections", default="64,256,1024,4096", help="(64,256,1024,4096)")
-    p.add_argument("--websockets", default="256,1024", help="(256,1024; none: \"\")")
+    p.add_argument("--tls", action="store_true", help="HTTPS: nginx, HAProxy and frontd")
+    p.add_argument("--connections", help="(64,256,1024,4096; with --tls 256,4096)")
+    p.add_argument("--websockets", help="(256,1024; none: \"\"; with --tls none)")
     p.add_argument("--only", metavar="NAMES", help="of limit,nginx,haproxy,frontd (all)")
     p.add_argument("--threads", type=int, default=1, help="of wrk (1)")
     p.add_argument("--build-dir", default=common.BUILD, help="(build/release)")
     args = p.parse_args(argv)
+    if args.connections is None:
+        args.connections = "256,4096" if args.tls else "64,256,1024,4096"
+    if args.websockets is None:
+        args.websockets = "" if args.tls else "256,1024"
+    if args.tls and args.websockets:
+        p.error("--tls has no load of WebSockets")
     try:
         args.connections = [int(c) for c in args.connections.split(",")]
         args.websockets = [int(c) for c in args.websockets.split(",") if c]
@@ -55,18 +62,18 @@ def parse(argv):
 
 def main(argv):
     args = parse(argv)
-    classes = servers.select(args.only, servers.ALL)
+    classes = servers.select(args.only, [c for c in servers.ALL if c.has_tls or not args.tls])
     # A proxy has two descriptors a client, one of them to its worker.
     common.raise_descriptor_limit(2 * max(args.connections + args.websockets) + 200)
     servers.prepare(classes, args.build_dir, ["wrk"], [WS_CALLS])
     with common.Processes() as processes:
-        running = [c(processes, args.build_dir).start() for c in classes]
+        running = [c(processes, args.build_dir, args.tls).start() for c in classes]
         loads = run_loads(args, processes, running)
     websockets = [x for x in loads if x["protocol"] == "websocket"]
     loads = [x for x in loads if x["protocol"] == "http"]
     table = [summary(loads, c, s.name) for c in args.connections for s in running]
     ws_table = [summary(websockets, c, s.name) for c in args.websockets for s in ws_only(running)]
-    goals = judge(loads)
+    goals = judge_tls(loads) if args.tls else judge(loads)
     print_results(args, running, table)
     print_websockets(ws_table)
     common.print_goals(goals)
@@ -74,7 +81,7 @@ def main(argv):
     sizes = {s.name: s.answer_bytes for s in running}
     results = {"options": options, "answer_bytes": sizes, "table": table, "goals": goals}
     results["websocket_table"] = ws_table
-    common.write_results("throughput", {**results, "loads": loads + websockets})
+    common.write_results("throughput-tls" if args.tls else "throughput", {**results, "loads": loads + websockets})
     return 1 if any(row["errors"] for row in table + ws_table) else 0
 
 
@@ -144,7 +151,7 @@ def run_wrk(args, processes, server, connections, seconds):
     command = [common.tool("wrk"), f"-t{threads}", f"-c{connections}", f"-d{seconds}s"]
     # The limit for a late answer is long: that an answer is late shows in p99.
     command += ["--timeout", "10s", "--latency", "-s", LUA]
-    command += [f"http://127.0.0.1:{server.port}{servers.PATH}", "--", servers.REQUEST]
+    command += [server.url(servers.PATH), "--", servers.REQUEST]
     return run_program(processes, server, command, seconds)
 
 
@@ -208,21 +215,49 @@ def front_to_limit(loads, connections, server):
     return median([mine / limit for mine, limit in both if mine and limit])
 
 
-def rate_to_best_proxy(loads, connections, server):
-    """None unless both proxies were measured: half of the comparison would be no answer."""
-    rounds = zip(
+def beside_proxies(loads, connections, server):
+    """Of each round. None unless both were measured: half of the comparison would be no answer."""
+    return zip(
         pick(loads, connections, server),
         pick(loads, connections, "nginx"),
         pick(loads, connections, "haproxy"),
     )
+
+
+def rate_to_best_proxy(loads, connections, server):
+    rounds = beside_proxies(loads, connections, server)
     best = [(mine["rate"], max(a["rate"], b["rate"])) for mine, a, b in rounds]
     return median([mine / proxy for mine, proxy in best if proxy])
 
 
-def judge(loads):
-    """Only by servers that made no errors: failing fast is no achievement."""
+def front_to_best_proxy(loads, connections, server):
+    rounds = beside_proxies(loads, connections, server)
+    fronts = [(mine["front"], a["front"], b["front"]) for mine, a, b in rounds]
+    return median([mine / min(a, b) for mine, a, b in fronts if mine and a and b])
+
+
+def without_errors(loads):
+    """Of servers that made none: failing fast is no achievement."""
     failed = {(x["connections"], x["server"]) for x in loads if x["errors"]}
-    loads = [x for x in loads if (x["connections"], x["server"]) not in failed]
+    return [x for x in loads if (x["connections"], x["server"]) not in failed]
+
+
+def judge_tls(loads):
+    loads = without_errors(loads)
+    goals = []
+    for connections in (256, 4096):
+        best = f"at {connections:,} connections"
+        value = front_to_best_proxy(loads, connections, "frontd")
+        text = f"front CPU per request {best} <= 0.75 x the better of nginx's, HAProxy's"
+        goals.append(common.goal(text, value, 0.75, at_most=True))
+        value = rate_to_best_proxy(loads, connections, "frontd")
+        text = f"requests/s {best} >= 1.5 x the better of nginx, HAProxy"
+        goals.append(common.goal(text, value, 1.5, at_most=False))
+    return goals
+
+
+def judge(loads):
+    loads = without_errors(loads)
     goals = []
     for connections in (256, 1024):
         text = f"front CPU per request at {connections:,} connections <= 1.3 x the limit's"
