@@ -14,7 +14,8 @@ DESCRIPTION = """\
 Opens 15,000 keep-alive connections, each of which makes one JSON-RPC echo call, to frontd, nginx
 and HAProxy, one after the other, and prints by how much the memory of the front's processes grew
 per connection. What the first 100 connections brought with them is left out. Then the same for
-frontd with WebSockets, each of which is subscribed to a topic too, and with framed TCP.
+frontd with WebSockets, each of which is subscribed to a topic too, and with framed TCP; and all of
+that over TLS 1.3.
 
 user    private memory of the front's processes (anonymous and shared pages, proportionally)
 kernel  growth of Slab in /proc/meminfo and of TCP memory in /proc/net/sockstat, halved, since both
@@ -23,7 +24,9 @@ whole   all private memory of the front divided by its connections: with what it
         start for the connections that its config allows"""
 
 PROTOCOLS = {"http": "HTTP keep-alive", "websocket": "WebSocket, subscribed", "frame": "framed TCP"}
-GOAL_BYTES = {"http": 400, "websocket": 450, "frame": 450}
+TLS = {name + "-tls": name for name in PROTOCOLS}
+PROTOCOLS |= {name: PROTOCOLS[inner] + ", TLS" for name, inner in TLS.items()}
+GOAL_BYTES = {"http": 400, "websocket": 450, "frame": 450, "http-tls": 450, "websocket-tls": 560}
 # A client address has fewer than 30,000 ports; this many are enough at any limit of descriptors.
 SOURCES = [f"127.0.0.{i}" for i in range(2, 10)]
 IP_BIND_ADDRESS_NO_PORT = 24  # the port is chosen at connect(), per destination
@@ -40,7 +43,7 @@ def parse(argv):
     p.add_argument("--connections", type=int, default=15000, help="(15000)")
     p.add_argument("--warm-up", type=int, default=100, help="connections not counted (100)")
     p.add_argument("--only", metavar="NAMES", help="of nginx,haproxy,frontd (all)")
-    p.add_argument("--protocols", metavar="NAMES", help="of http,websocket,frame (all)")
+    p.add_argument("--protocols", metavar="NAMES", help=f"of {','.join(PROTOCOLS)} (all)")
     p.add_argument("--build-dir", default=common.BUILD, help="(build/release)")
     args = p.parse_args(argv)
     args.protocols = list(PROTOCOLS) if args.protocols is None else args.protocols.split(",")
@@ -72,17 +75,18 @@ def main(argv):
 
 def speaks(server_class, protocol):
     """The others cannot make calls of what comes as messages."""
-    return protocol == "http" or server_class is servers.Frontd
+    return TLS.get(protocol, protocol) == "http" or server_class is servers.Frontd
 
 
 def measure(args, server_class, protocol):
     with common.Processes() as processes:
-        server = server_class(processes, args.build_dir).start()
+        server = server_class(processes, args.build_dir, protocol in TLS).start()
+        context = server.certificate and server.certificate.client_context()
         clients = []
         try:
-            clients += [open_client(server, protocol, i) for i in range(args.warm_up)]
+            clients += [open_client(server, protocol, context, i) for i in range(args.warm_up)]
             user, kernel = settled(server)
-            clients += [open_client(server, protocol, i) for i in range(args.connections)]
+            clients += [open_client(server, protocol, context, i) for i in range(args.connections)]
             user_full, kernel_full = settled(server)
             lost = count_lost(clients)
         finally:
@@ -98,17 +102,20 @@ def measure(args, server_class, protocol):
     }
 
 
-def open_client(server, protocol, i):
-    """A connection that has made its calls and had the answers."""
+def open_client(server, protocol, context, i):
+    """A connection that has made its calls and had the answers. context: of TLS, or None."""
     client = socket.socket()
+    inner = TLS.get(protocol, protocol)
     try:
         client.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
         # Closed by a reset: 15,000 connections in TIME_WAIT would weigh on the next server.
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.settimeout(TIMEOUT)
         client.bind((SOURCES[i % len(SOURCES)], 0))
-        client.connect(("127.0.0.1", server.frame_port if protocol == "frame" else server.port))
-        CALLS[protocol](client)
+        client.connect(("127.0.0.1", server.frame_port if inner == "frame" else server.port))
+        if context:
+            client = context.wrap_socket(client, server_hostname="127.0.0.1")
+        CALLS[inner](client)
     except OSError as e:
         client.close()
         raise BenchError(f"{server.name}: {protocol} {i}: {e}{server.logs()}") from e
