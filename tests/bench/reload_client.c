@@ -1,7 +1,8 @@
 /*
  * A client's way: waiting in a list until there is room (at most OPENING_MAX are being opened) →
- * CONNECTING → UPGRADING (WebSockets only) → GREETING, its first call → OPEN. Whatever goes wrong
- * on the way, or afterwards, it is closed, counted, and put into the list again.
+ * CONNECTING → SHAKING_HANDS (TLS only) → UPGRADING (WebSockets only) → GREETING, its first call →
+ * OPEN. Whatever goes wrong on the way, or afterwards, it is closed, counted, and put into the list
+ * again.
  */
 #include "tests/bench/reload_client.h"
 
@@ -14,6 +15,7 @@
 
 #include "common/list.h"
 #include "tests/bench/reload_message.h"
+#include "tests/bench/tls_client.h"
 #include "tests/bench/ws_client.h"
 
 enum {
@@ -21,6 +23,7 @@ enum {
     REST_MAX = 768,      /* of an incomplete answer or message */
     OPENING_MAX = 1000,  /* at a time, so that no accept queue is ever full */
     ANSWER_SECONDS = 10, /* a call that takes longer has failed; so has an attempt to open */
+    TIME_STEPS = 8,      /* slots for the times from one power of two to the next */
     SEEN = 64,           /* how far back a message is known to have come */
 };
 
@@ -32,6 +35,7 @@ enum {
 enum state {
     CLOSED,
     CONNECTING,
+    SHAKING_HANDS,
     UPGRADING,
     GREETING,
     OPEN,
@@ -40,6 +44,7 @@ enum state {
 struct client {
     struct list node; /* in `closed` */
     int fd;           /* -1 where it is closed */
+    SSL *ssl;         /* NULL: no TLS */
     enum state state;
     uint32_t topic;
     uint32_t last;  /* highest number that came */
@@ -53,7 +58,9 @@ struct client {
 
 static struct clients_config config;
 static struct sockaddr_in server;
+static SSL_CTX *tls; /* NULL: no TLS */
 static struct clients_stats stats;
+static uint64_t call_times[64 * TIME_STEPS]; /* how many calls took so long: see time_slot() */
 static struct client *clients;
 static struct list closed;
 static size_t nopening;
@@ -90,6 +97,8 @@ static void shut(struct client *c, uint64_t when)
     } else {
         nopening--;
     }
+    SSL_free(c->ssl);
+    c->ssl = NULL;
     close(c->fd);
     c->fd = -1;
     c->state = CLOSED;
@@ -115,6 +124,9 @@ static void lose(struct client *c)
 /* What is sent is small, and the other side has answered all that came before: it fits. */
 static int send_whole(struct client *c, const uint8_t *p, size_t n)
 {
+    if (c->ssl != NULL)
+        return tls_client_send(c->ssl, p, n);
+
     ssize_t sent = send(c->fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT);
 
     return sent == (ssize_t)n ? 0 : -EPIPE;
@@ -214,6 +226,33 @@ static void take_greeting(struct client *c, const char *text, size_t n)
         begin_call(c);
 }
 
+/* ns >= TIME_STEPS */
+static size_t time_slot(uint64_t ns)
+{
+    unsigned power = 63 - (unsigned)__builtin_clzll(ns);
+
+    return power * TIME_STEPS + (ns >> (power - 3)) % TIME_STEPS;
+}
+
+static void note_time(uint64_t ns)
+{
+    stats.call_sum += ns;
+    stats.call_longest = MAX(stats.call_longest, ns);
+    call_times[time_slot(MAX(ns, (uint64_t)TIME_STEPS))]++;
+}
+
+uint64_t clients_call_p99(void)
+{
+    uint64_t all = 0, seen = 0;
+    size_t slot = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(call_times); i++)
+        all += call_times[i];
+    while (slot + 1 < ARRAY_LEN(call_times) && (seen += call_times[slot]) * 100 < all * 99)
+        slot++;
+    return all == 0 ? 0 : (TIME_STEPS + slot % TIME_STEPS + 1) << (slot / TIME_STEPS) >> 3;
+}
+
 static void take_answer(struct client *c, const char *text, size_t n)
 {
     uint64_t took = reload_now_ns() - c->due;
@@ -224,8 +263,7 @@ static void take_answer(struct client *c, const char *text, size_t n)
     }
     if (is_answer(c->id, text, n)) {
         stats.calls++;
-        stats.call_sum += took;
-        stats.call_longest = MAX(stats.call_longest, took);
+        note_time(took);
     } else {
         stats.failed++;
     }
@@ -258,36 +296,67 @@ static ssize_t take(struct client *c, const uint8_t *p, size_t n)
     return r;
 }
 
-static void receive(struct client *c)
+/* Reads once. Returns whether it is to be tried again. */
+static bool receive_some(struct client *c)
 {
     size_t n = c->have, used = 0;
     ssize_t r = 0, got;
 
     memcpy(in, c->rest, n);
-    got = recv(c->fd, in + n, sizeof(in) - n, MSG_DONTWAIT);
+    got = c->ssl != NULL ? tls_client_recv(c->ssl, in + n, sizeof(in) - n)
+                         : recv(c->fd, in + n, sizeof(in) - n, MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN)
-        return;
+        return false;
     if (got <= 0) {
         lose(c);
-        return;
+        return false;
     }
     n += (size_t)got;
     while (used < n && (r = take(c, in + used, n - used)) > 0) {
         used += (size_t)r;
         if (c->state == CLOSED)
-            return;
+            return false;
     }
     if (r < 0 || n - used > sizeof(c->rest)) {
         lose(c);
-        return;
+        return false;
     }
     c->have = n - used;
     memcpy(c->rest, in + used, c->have);
+    return c->ssl != NULL; /* which may have read more than it has returned */
+}
+
+static void receive(struct client *c)
+{
+    while (receive_some(c))
+        ;
+}
+
+static void begin(struct client *c)
+{
+    uint8_t out[WIRE_MAX];
+
+    if (config.kind != WIRE_WEBSOCKET) {
+        greet(c);
+        return;
+    }
+    c->state = UPGRADING;
+    if (send_whole(c, out, wire_upgrade(config.path, out)) < 0)
+        lose(c);
+}
+
+static void shake_hands(struct client *c)
+{
+    int r = tls_client_shake_hands(c->ssl);
+
+    if (r < 0)
+        lose(c);
+    else if (r > 0)
+        begin(c);
 }
 
 static void connected(struct client *c)
 {
-    uint8_t out[WIRE_MAX];
     int error = 0;
     socklen_t n = sizeof(error);
 
@@ -296,13 +365,13 @@ static void connected(struct client *c)
         return;
     }
     watch(c, EPOLL_CTL_MOD, EPOLLIN);
-    if (config.kind != WIRE_WEBSOCKET) {
-        greet(c);
+    if (tls == NULL) {
+        begin(c);
         return;
     }
-    c->state = UPGRADING;
-    if (send_whole(c, out, wire_upgrade(config.path, out)) < 0)
-        lose(c);
+    c->state = SHAKING_HANDS;
+    c->ssl = tls_client_new(tls, c->fd);
+    shake_hands(c);
 }
 
 static void open_client(struct client *c, uint64_t now)
@@ -348,6 +417,8 @@ void clients_init(const struct clients_config *wanted)
 {
     config = *wanted;
     server = ws_address(config.address);
+    if (config.ca != NULL)
+        tls = tls_client_context(config.ca);
     list_init(&closed);
     clients = calloc(config.count, sizeof(clients[0]));
     ep = epoll_create1(EPOLL_CLOEXEC);
@@ -372,6 +443,8 @@ void clients_event(void *data, uint32_t events)
     (void)events; /* an error shows in what is tried next */
     if (c->state == CONNECTING)
         connected(c);
+    else if (c->state == SHAKING_HANDS)
+        shake_hands(c);
     else if (c->state != CLOSED)
         receive(c);
 }
@@ -444,4 +517,5 @@ const struct clients_stats *clients_stats(void)
 void clients_restart_clocks(void)
 {
     stats.call_longest = stats.call_sum = stats.push_longest = 0;
+    memset(call_times, 0, sizeof(call_times));
 }

@@ -10,7 +10,9 @@
  *                  happen any more                                                     STATS {…}
  *
  *     bench_reload_load --connect HOST:PORT --path PATH --kind http|websocket|frame --clients N
- *                       --topics N
+ *                       --topics N [--ca FILE]
+ *
+ * With --ca they speak TLS, and the file has the certificate that the server is to have.
  */
 
 #include <errno.h>
@@ -50,9 +52,10 @@ static void print_stats(void)
            ",\"refused\":%" PRIu64 ",\"pushes\":%" PRIu64 ",\"lost\":%" PRId64
            ",\"doubled\":%" PRIu64 ",\"late\":%" PRIu64 ",\"strange\":%" PRIu64
            ",\"call_longest_us\":%" PRIu64 ",\"call_sum_us\":%" PRIu64
-           ",\"push_longest_us\":%" PRIu64 "}\n",
+           ",\"call_p99_us\":%" PRIu64 ",\"push_longest_us\":%" PRIu64 "}\n",
         s->open, s->calls, s->failed, s->closed, s->refused, s->pushes, s->lost, s->doubled,
-        s->late, s->strange, s->call_longest / 1000, s->call_sum / 1000, s->push_longest / 1000);
+        s->late, s->strange, s->call_longest / 1000, s->call_sum / 1000, clients_call_p99() / 1000,
+        s->push_longest / 1000);
 }
 
 static void obey(struct plan *plan, const char *line)
@@ -164,10 +167,12 @@ int main(int argc, char **argv)
             config.count = strtoul(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--topics") == 0)
             config.topics = (uint32_t)strtoul(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--ca") == 0)
+            config.ca = argv[i + 1];
     }
     if (!config.address || argc % 2 == 0 || kind < 0 || config.count == 0 || config.topics == 0) {
         fprintf(stderr, "usage: bench_reload_load --connect HOST:PORT --path PATH --kind "
-                        "http|websocket|frame --clients N --topics N\n");
+                        "http|websocket|frame --clients N --topics N [--ca FILE]\n");
         return 2;
     }
     config.kind = (enum wire_kind)kind;

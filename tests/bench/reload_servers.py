@@ -11,7 +11,6 @@ from common import BenchError
 
 KINDS = {"http": "HTTP keep-alive", "websocket": "WebSocket", "frame": "framed TCP"}
 BACKEND = "tests/bench/bench_reload_backend"
-CALL_SECONDS = 15
 # That an old generation of the others is given for what does not end by itself: WebSockets.
 SHUTDOWN_SECONDS = 5
 
@@ -42,7 +41,7 @@ class Reloadable:
         params = {"rate": rate, "topics": topics}
         call = {"jsonrpc": "2.0", "id": 1, "method": "reload.publish", "params": params}
         body = json.dumps(call, separators=(",", ":"))
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=CALL_SECONDS)
+        client = self.http_client()
         try:
             client.request("POST", servers.PATH, body, {"Content-Type": "application/json"})
             return json.loads(client.getresponse().read())["result"]
