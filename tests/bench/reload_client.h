@@ -66,8 +66,8 @@ bool clients_all_quiet(void);
 uint64_t clients_missing(uint64_t published, bool count);
 
 const struct clients_stats *clients_stats(void);
-/* ns, since clients_restart_clocks(), rounded up by an eighth at most: of the calls answered 99 % took
- * no longer. */
+/* ns, since clients_restart_clocks(), rounded up by an eighth at most: of the calls answered 99 %
+ * took no longer. */
 uint64_t clients_call_p99(void);
 
 void clients_restart_clocks(void);

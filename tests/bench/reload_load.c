@@ -51,8 +51,8 @@ static void print_stats(void)
     printf("STATS {\"open\":%zu,\"calls\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"closed\":%" PRIu64
            ",\"refused\":%" PRIu64 ",\"pushes\":%" PRIu64 ",\"lost\":%" PRId64
            ",\"doubled\":%" PRIu64 ",\"late\":%" PRIu64 ",\"strange\":%" PRIu64
-           ",\"call_longest_us\":%" PRIu64 ",\"call_sum_us\":%" PRIu64
-           ",\"call_p99_us\":%" PRIu64 ",\"push_longest_us\":%" PRIu64 "}\n",
+           ",\"call_longest_us\":%" PRIu64 ",\"call_sum_us\":%" PRIu64 ",\"call_p99_us\":%" PRIu64
+           ",\"push_longest_us\":%" PRIu64 "}\n",
         s->open, s->calls, s->failed, s->closed, s->refused, s->pushes, s->lost, s->doubled,
         s->late, s->strange, s->call_longest / 1000, s->call_sum / 1000, clients_call_p99() / 1000,
         s->push_longest / 1000);
