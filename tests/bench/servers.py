@@ -27,9 +27,11 @@ class Server:
     targets = []  # what has to be built for it
     has_tls = True  # it can
 
-    def __init__(self, processes, build_dir, tls=False):
+    def __init__(self, processes, build_dir, tls=False, h2=False):
+        """h2: HTTP/2, over TLS."""
         self.processes = processes
         self.build_dir = build_dir
+        self.h2 = h2
         self.certificate = processes.certificate() if tls else None
         self.port = common.free_port()
         self.worker = None
@@ -211,7 +213,7 @@ class Nginx(Proxy):
                 port=self.port,
                 workers=self.workers,
                 main=self.main,
-                listen=self.listen + (" ssl" if self.certificate else ""),
+                listen=self.listen + (" ssl" if self.certificate else "") + (" http2" if self.h2 else ""),
                 tls=NGINX_TLS.format(**vars(self.certificate)) if self.certificate else "",
                 locations=self.locations,
                 connections=CONNECTIONS,
@@ -258,13 +260,17 @@ class Haproxy(Proxy):
     options = ""  # more of its section `global`
     mode = ["-db"]  # in the foreground
 
+    def tls_options(self):
+        alpn = " alpn h2,http/1.1" if self.h2 else ""
+        return f"ssl crt {self.certificate.both}{alpn}" if self.certificate else ""
+
     def start_front(self):
         config = self.config(
             HAPROXY.format(
                 path=self.path(""),
                 port=self.port,
                 threads=self.threads,
-                tls=f"ssl crt {self.certificate.both}" if self.certificate else "",
+                tls=self.tls_options(),
                 options=self.options,
                 connections=CONNECTIONS,
             )
@@ -302,7 +308,7 @@ pools:
     queue: 10000
 """
 
-FRONTD_TLS = "tls: {{certificates: [{{cert: {cert}, key: {key}}}]}}"
+FRONTD_TLS = "tls: {{certificates: [{{cert: {cert}, key: {key}}}]{alpn}}}"
 
 
 class Frontd(Server):
@@ -328,12 +334,16 @@ class Frontd(Server):
         config = self.write_config()
         self.front = self.spawn("front", [self.built("frontd/frontd"), "-c", config])
 
+    def tls_options(self):
+        alpn = ", alpn: [h2, http/1.1]" if self.h2 else ""
+        return FRONTD_TLS.format(**vars(self.certificate), alpn=alpn) if self.certificate else ""
+
     def write_config(self):
         return self.config(
             FRONTD.format(
                 path=self.path(""),
                 shards=self.shards,
-                tls=FRONTD_TLS.format(**vars(self.certificate)) if self.certificate else "",
+                tls=self.tls_options(),
                 drain=self.drain,
                 port=self.port,
                 frame_port=self.frame_port,

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import statistics
 import sys
 import time
@@ -37,18 +38,21 @@ def parse(argv):
     p.add_argument("--seconds", type=int, default=5, help="of a load (5)")
     p.add_argument("--rounds", type=int, default=3, help="of all loads (3)")
     p.add_argument("--tls", action="store_true", help="HTTPS: nginx, HAProxy and frontd")
-    p.add_argument("--connections", help="(64,256,1024,4096; with --tls 256,4096)")
-    p.add_argument("--websockets", help="(256,1024; none: \"\"; with --tls none)")
+    p.add_argument("--h2", action="store_true", help="the same over HTTP/2, by h2load")
+    p.add_argument("--streams", type=int, default=8, help="with --h2, of a connection at a time (8)")
+    p.add_argument("--connections", help="(64,256,1024,4096; over TLS 256,4096)")
+    p.add_argument("--websockets", help="(256,1024; none: \"\"; over TLS none)")
     p.add_argument("--only", metavar="NAMES", help="of limit,nginx,haproxy,frontd (all)")
     p.add_argument("--threads", type=int, default=1, help="of wrk (1)")
     p.add_argument("--build-dir", default=common.BUILD, help="(build/release)")
     args = p.parse_args(argv)
+    args.tls = args.tls or args.h2
     if args.connections is None:
         args.connections = "256,4096" if args.tls else "64,256,1024,4096"
     if args.websockets is None:
         args.websockets = "" if args.tls else "256,1024"
     if args.tls and args.websockets:
-        p.error("--tls has no load of WebSockets")
+        p.error("there is no load of WebSockets over TLS")
     try:
         args.connections = [int(c) for c in args.connections.split(",")]
         args.websockets = [int(c) for c in args.websockets.split(",") if c]
@@ -65,9 +69,9 @@ def main(argv):
     classes = servers.select(args.only, [c for c in servers.ALL if c.has_tls or not args.tls])
     # A proxy has two descriptors a client, one of them to its worker.
     common.raise_descriptor_limit(2 * max(args.connections + args.websockets) + 200)
-    servers.prepare(classes, args.build_dir, ["wrk"], [WS_CALLS])
+    servers.prepare(classes, args.build_dir, ["h2load" if args.h2 else "wrk"], [WS_CALLS])
     with common.Processes() as processes:
-        running = [c(processes, args.build_dir, args.tls).start() for c in classes]
+        running = [c(processes, args.build_dir, args.tls, args.h2).start() for c in classes]
         loads = run_loads(args, processes, running)
     websockets = [x for x in loads if x["protocol"] == "websocket"]
     loads = [x for x in loads if x["protocol"] == "http"]
@@ -81,7 +85,7 @@ def main(argv):
     sizes = {s.name: s.answer_bytes for s in running}
     results = {"options": options, "answer_bytes": sizes, "table": table, "goals": goals}
     results["websocket_table"] = ws_table
-    common.write_results("throughput-tls" if args.tls else "throughput", {**results, "loads": loads + websockets})
+    common.write_results(f"throughput{'-h2' if args.h2 else '-tls' if args.tls else ''}", {**results, "loads": loads + websockets})
     return 1 if any(row["errors"] for row in table + ws_table) else 0
 
 
@@ -89,14 +93,15 @@ def main(argv):
 
 
 def run_loads(args, processes, running):
+    run_http = run_h2load if args.h2 else run_wrk
     for server in running:
-        load(args, processes, server, min(args.connections), WARM_UP_SECONDS, run_wrk)
+        load(args, processes, server, min(args.connections), WARM_UP_SECONDS, run_http)
     loads = []
     for i in range(args.rounds):
         for connections in args.connections:
             progress(f"round {i + 1} of {args.rounds}, {connections} connections")
             for server in running:
-                one = load(args, processes, server, connections, args.seconds, run_wrk)
+                one = load(args, processes, server, connections, args.seconds, run_http)
                 loads.append({"round": i, "protocol": "http", **one})
         for connections in args.websockets if ws_only(running) else []:
             progress(f"round {i + 1} of {args.rounds}, {connections} WebSockets")
@@ -153,6 +158,25 @@ def run_wrk(args, processes, server, connections, seconds):
     command += ["--timeout", "10s", "--latency", "-s", LUA]
     command += [server.url(servers.PATH), "--", servers.REQUEST]
     return run_program(processes, server, command, seconds)
+
+
+def run_h2load(args, processes, server, connections, seconds):
+    body = server.path("request")
+    common.write(body, servers.REQUEST)
+    command = [common.tool("h2load"), "-c", str(connections), "-m", str(args.streams), "-d", body]
+    command += ["-D", str(seconds), "-t", str(min(args.threads, connections))]
+    command += ["-H", "content-type: application/json", server.url(servers.PATH)]
+    status, text = processes.run(command, timeout=seconds + 60)
+    counts = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", text)
+    codes = re.search(r"status codes: (\d+) 2xx", text)
+    if status != 0 or not counts or not codes:
+        print(f"bench: {server.name}: h2load ended with {status}: {text.strip()}", file=sys.stderr)
+        return NO_RESULT
+    succeeded, failed, errored, timeout = map(int, counts.groups())
+    # What it says of the times of requests has no percentiles.
+    result = {"requests": succeeded, "duration_us": seconds * 1e6, "p50_us": None, "p99_us": None}
+    result |= {"connect": 0, "read": errored, "write": 0, "timeout": timeout}
+    return result | {"status": failed + succeeded - int(codes[1])}
 
 
 def run_ws(args, processes, server, connections, seconds):
@@ -298,13 +322,17 @@ def print_websockets(table):
     common.print_table(head, rows)
 
 
+def milliseconds(us):
+    return number(us and us / 1000, 2)
+
+
 def cells(row):
     errors = ", ".join(f"{kind} {count}" for kind, count in row["errors"].items())
     return [
         row["server"],
         number(row["rate"]),
-        number(row["p50"] / 1000, 2),
-        number(row["p99"] / 1000, 2),
+        milliseconds(row["p50"]),
+        milliseconds(row["p99"]),
         number(row["front"], 2),
         number(row["worker"], 2),
         number(row["front_to_limit"], 2),
