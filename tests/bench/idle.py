@@ -11,8 +11,8 @@ import servers
 from common import BenchError, number
 
 DESCRIPTION = """\
-Opens 15,000 keep-alive connections, each of which makes one JSON-RPC echo call, to frontd, nginx
-and HAProxy, one after the other, and prints by how much the memory of the front's processes grew
+Opens 15,000 keep-alive connections, each of which makes one JSON-RPC echo call, to frontd, nginx,
+HAProxy and h2o, one after the other, and prints by how much the memory of the front's processes grew
 per connection. What the first 100 connections brought with them is left out. Then the same for
 frontd with WebSockets, each of which is subscribed to a topic too, and with framed TCP; all of that
 over TLS 1.3; and HTTP/2 over TLS, with two calls that have the header fields of a browser.
@@ -45,7 +45,7 @@ def parse(argv):
     )
     p.add_argument("--connections", type=int, default=15000, help="(15000)")
     p.add_argument("--warm-up", type=int, default=100, help="connections not counted (100)")
-    p.add_argument("--only", metavar="NAMES", help="of nginx,haproxy,frontd (all)")
+    p.add_argument("--only", metavar="NAMES", help="of nginx,haproxy,h2o,frontd (all)")
     p.add_argument("--protocols", metavar="NAMES", help=f"of {','.join(PROTOCOLS)} (all)")
     p.add_argument("--build-dir", default=common.BUILD, help="(build/release)")
     args = p.parse_args(argv)
@@ -61,7 +61,8 @@ def parse(argv):
 
 def main(argv):
     args = parse(argv)
-    classes = servers.select(args.only, [c for c in servers.ALL if c is not servers.Limit])
+    peers = [servers.Nginx, servers.Haproxy, servers.H2o]
+    classes = servers.select(args.only, peers + [servers.Frontd])
     common.raise_descriptor_limit(args.connections + args.warm_up + 200)
     servers.prepare(classes, args.build_dir)
     table = [measure(args, c, p) for p in args.protocols for c in classes if speaks(c, p)]

@@ -278,6 +278,48 @@ class Haproxy(Proxy):
         self.front = self.spawn("front", [common.tool("haproxy")] + self.mode + ["-f", config])
 
 
+H2O = """
+{user}
+num-threads: 1
+max-connections: {connections}
+http1-request-timeout: 3600
+http2-idle-timeout: 3600
+listen:
+  host: 127.0.0.1
+  port: {port}
+  {tls}
+hosts:
+  default:
+    paths:
+      /:
+        proxy.reverse.url: "http://[unix:{path}app.sock]"
+        proxy.timeout.keepalive: 3600000
+"""
+
+H2O_TLS = "ssl: {{certificate-file: {cert}, key-file: {key}}}"
+
+
+class H2o(Proxy):
+    """Not among those that throughput compares with: it is here for its few bytes of HTTP/2."""
+
+    name = "h2o"
+    program = "h2o"
+
+    def start_front(self):
+        config = self.config(
+            H2O.format(
+                # As for nginx.
+                user="user: root" if os.geteuid() == 0 else "",
+                path=self.path(""),
+                port=self.port,
+                tls=H2O_TLS.format(**vars(self.certificate)) if self.certificate else "",
+                connections=CONNECTIONS,
+            )
+        )
+        command = [common.tool("h2o"), "-m", "worker", "-c", config]
+        self.front = self.spawn("front", command)
+
+
 FRONTD = """
 run_dir: {path}run
 shards: {shards}
