@@ -26,6 +26,7 @@ NO_RESULT = {"requests": 0, "duration_us": 1, "p50_us": 0, "p99_us": 0, **dict.f
 WS_CALLS = "tests/bench/bench_ws_calls"
 OPTIONS = ("seconds", "rounds", "connections", "websockets", "threads")
 WARM_UP_SECONDS = 1
+HANDSHAKES_PER_SECOND = 400
 QUIET_SECONDS = 0.3  # what closing the connections costs belongs to the load that opened them
 
 
@@ -101,7 +102,7 @@ def run_loads(args, processes, running):
         for connections in args.connections:
             progress(f"round {i + 1} of {args.rounds}, {connections} connections")
             for server in running:
-                one = load(args, processes, server, connections, args.seconds, run_http)
+                one = load(args, processes, server, connections, seconds_of(args, connections), run_http)
                 loads.append({"round": i, "protocol": "http", **one})
         for connections in args.websockets if ws_only(running) else []:
             progress(f"round {i + 1} of {args.rounds}, {connections} WebSockets")
@@ -110,6 +111,11 @@ def run_loads(args, processes, running):
                 loads.append({"round": i, "protocol": "websocket", **one})
     progress("")
     return loads
+
+
+def seconds_of(args, connections):
+    """Over TLS some go into the handshakes, which are part of the load."""
+    return args.seconds + (connections // HANDSHAKES_PER_SECOND if args.tls else 0)
 
 
 def ws_only(running):
