@@ -129,7 +129,7 @@ static void check_all(struct checker *checker, const char *parent, const struct 
 static void warn_of_meta(
     struct checker *checker, const char *parent, char *const *meta, unsigned count)
 {
-    char key[CHECKER_PATH_SIZE];
+    char key[CHECKER_PATH_SIZE + sizeof(".meta[4294967295]")];
     for (unsigned i = 0; i < count; i++) {
         snprintf(key, sizeof(key), "%s.meta[%u]", parent, i);
         if (strcmp(meta[i], "tls") == 0)
