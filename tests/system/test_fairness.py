@@ -16,10 +16,11 @@ from reloads import Paused
 
 KINDS = ["batch", "pipelined", "http", "ws", "ws-batch", "frame", "line", "line-batch"]
 MANY = 500
+DRAIN = "100ms"         # what waits at the end of a test is not waited for
 
 
 def sites(site, **keys):
-    return site(routes=[rpc_route(timeout="60s"), http_route("/h", timeout="60s"), ws_route(timeout="60s")],
+    return site(routes=[rpc_route(timeout="60s"), http_route("/h", timeout="60s"), ws_route(timeout="60s")], drain=DRAIN,
                 streams={"frame": {"timeout": "60s"}, "line": {"timeout": "60s"}},
                 limits={"calls_per_connection": MANY}, **keys)
 
@@ -104,7 +105,7 @@ def on_shard(web, pid):
 def greedy_and_normal(site, how):
     """A worker that has a call of one client, of which hundreds wait, and a client on the other shard."""
     keys = {"hash": "peer", "balance": "hash"} if how == "hash" else {}
-    web = site(shards=2, pools={"app": keys}, routes=[rpc_route(timeout="60s")])
+    web = site(shards=2, pools={"app": keys}, routes=[rpc_route(timeout="60s")], drain=DRAIN)
     worker = web.fake(handler=hold, concurrency=1, hello={"methods": ["*"]} if how == "methods" else {})
     web.start()
     one, two = web.shards()
@@ -134,7 +135,7 @@ def test_clients_of_different_shards_take_turns_where_calls_take_long(site, how)
 @pytest.mark.parametrize("how", ["all", "methods"])
 def test_a_shard_that_was_late_has_its_turn_all_the_same(site, how):
     """It takes no turn for longer than the other one lets it go first; then it is there again."""
-    web = site(shards=2, pools={"app": {}}, routes=[rpc_route(timeout="60s")])
+    web = site(shards=2, pools={"app": {}}, routes=[rpc_route(timeout="60s")], drain=DRAIN)
     worker = web.fake(handler=hold, concurrency=1, hello={"methods": ["*"]} if how == "methods" else {})
     web.start()
     one, two = web.shards()
@@ -178,7 +179,7 @@ def test_who_floods_has_its_turn_too(site, kind):
 @pytest.mark.parametrize("shards", [1, 2])
 def test_who_has_most_in_a_full_queue_makes_room(site, shards):
     """Until all have as much: then one more is refused."""
-    web = site(shards=shards, pools={"app": {"queue": 4}}, routes=[rpc_route(timeout="60s")])
+    web = site(shards=shards, pools={"app": {"queue": 4}}, routes=[rpc_route(timeout="60s")], drain=DRAIN)
     worker = web.fake(handler=hold, concurrency=1)
     web.start()
     with web.client() as greedy, clients(web, 6) as made:
@@ -204,7 +205,7 @@ def test_who_has_most_in_a_full_queue_makes_room(site, shards):
 
 def test_what_another_shard_has_too_much_of_makes_room(site):
     """It takes no turn for now, and each of its clients has little; but all of them have much."""
-    web = site(shards=2, pools={"app": {"queue": 100}}, routes=[rpc_route(timeout="60s")])
+    web = site(shards=2, pools={"app": {"queue": 100}}, routes=[rpc_route(timeout="60s")], drain=DRAIN)
     worker = web.fake(handler=hold, concurrency=1)
     web.start()
     one, two = web.shards()
@@ -229,7 +230,7 @@ def test_what_another_shard_has_too_much_of_makes_room(site):
 
 
 def test_a_lone_client_has_the_whole_queue(site):
-    web = site(pools={"app": {"queue": 50}}, routes=[rpc_route(timeout="60s")])
+    web = site(pools={"app": {"queue": 50}}, routes=[rpc_route(timeout="60s")], drain=DRAIN)
     worker = web.fake(handler=hold, concurrency=1)
     web.start()
     with web.client() as client:
@@ -245,7 +246,7 @@ def test_a_lone_client_has_the_whole_queue(site):
 
 
 def test_a_client_that_goes_leaves_room(site):
-    web = site(pools={"app": {"queue": 30}}, routes=[rpc_route(timeout="60s")])
+    web = site(pools={"app": {"queue": 30}}, routes=[rpc_route(timeout="60s")], drain=DRAIN)
     worker = web.fake(handler=hold, concurrency=1)
     web.start()
     with web.client() as client, web.client() as other:
@@ -308,7 +309,7 @@ def test_beside_200_pipelining_connections_nobody_is_refused(site, shards):
         time.sleep(0.0003)
         echo(call)
 
-    web = site(shards=shards, pools={"app": {"queue": 2000}}, routes=[rpc_route(timeout="60s")])
+    web = site(shards=shards, pools={"app": {"queue": 2000}}, routes=[rpc_route(timeout="60s")], drain=DRAIN)
     web.fake(handler=slow, concurrency=1).keep_frames = False
     web.start()
     flooders = Flooders(web, 200, 60)
@@ -344,7 +345,7 @@ def cpu(pid):
 def test_what_waits_for_one_worker_costs_another_nothing(site, how, kind):
     """Ten batches of a thousand for a worker that is busy: a call for another one costs the shard as before."""
     keys = {"hash": "param:key", "balance": "hash"} if how == "hash" else {}
-    web = site(pools={"app": keys}, routes=[rpc_route(timeout="60s")])
+    web = site(pools={"app": keys}, routes=[rpc_route(timeout="60s")], drain=DRAIN)
     busy = web.fake("app-1", hold, 1, hello={"methods": ["busy.*"]})
     web.fake("app-2", echo, hello={"methods": ["other"]})
     web.start()

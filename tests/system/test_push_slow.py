@@ -17,6 +17,7 @@ from wsclient import BadFrame, Closed, Reader, WsClosed, ws_close
 
 
 KINDS = ["ws", "frame", "line"]
+DRAIN = "100ms"         # what has not been read at a test's end is not waited for
 BUFFER = 128 << 10      # limits.write_buffer
 BODY = 1 << 20          # limits.body
 LARGE = 12 << 20        # bytes that no buffers of the kernel have room for
@@ -29,7 +30,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 def build(site, slow, kind, handler=echo, shards=1, buffer=BUFFER, body=BODY):
     keys = {"slow": slow, "events": True}
-    web = site(shards=shards, routes=[ws_route(**keys), rpc_route()],
+    web = site(shards=shards, routes=[ws_route(**keys), rpc_route()], drain=DRAIN,
                streams={} if kind == "ws" else {kind: keys}, limits={"write_buffer": buffer, "body": body})
     worker = web.fake(handler=handler)
     web.start()

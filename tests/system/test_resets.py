@@ -11,6 +11,7 @@ from patience import patient, within
 from wsclient import StreamClient, WsClient, upgrade
 
 CALLS = 8               # calls_per_connection of these sites
+DRAIN = "100ms"         # what is in progress at a test's end is not waited for
 AT_ONCE = 5.0           # seconds, for what would else take the deadline's 60
 KINDS = ["http", "ws", "frame", "line"]
 PLACES = ["tcp", "unix"]
@@ -21,7 +22,7 @@ def build(site, place="tcp", connect="notify", limits=None, handler=hold, **keys
     stays = {"events": True, "connect": connect, "timeout": "60s"}
     web = site(streams={"frame": stays, "line": stays},
                routes=[rpc_route(timeout="60s"), ws_route(**stays)],
-               limits={"calls_per_connection": CALLS, **(limits or {})}, **keys)
+               limits={"calls_per_connection": CALLS, **(limits or {})}, **{"drain": DRAIN, **keys})
     if place == "unix":
         for listener in web.config["listeners"][1:]:
             listener["address"] = "unix:" + web.path(listener["name"])
