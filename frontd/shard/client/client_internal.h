@@ -60,7 +60,7 @@ void client_set_starved(struct client *client, bool starved);
 
 /*
  * Whether nothing is left to be done with events of the poller: a client that moves is not waited
- * for any longer, one that was reset is doomed.
+ * for any longer, one that was reset is doomed, and one that was closed in its handshake.
  */
 bool client_is_over(struct client *client, uint32_t events);
 

@@ -159,8 +159,8 @@ static bool write_out(struct client *client)
         gone = (size_t)n;
     if (LIKELY(gone > 0) && !client_is_opening(client))
         note_written(client, gone);
-    client->bulky |= client->wrote || n > CLIENT_UNSENT_SMALL;
-    client->wrote = true;
+    client->bulky |= (client->wrote && n > 0) || n > CLIENT_UNSENT_SMALL;
+    client->wrote |= n > 0; /* not by a transport's handshake */
     size_t of_own = MIN((size_t)n, own);
     if (of_own > 0)
         buf_consume(&client->out, of_own);

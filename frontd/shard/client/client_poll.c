@@ -131,7 +131,7 @@ bool client_is_over(struct client *client, uint32_t events)
 {
     if (client->moving || client->arriving)
         client_set_events(client, 0); /* the process that has it in the end finds the same */
-    else if (events & EPOLLERR)
+    else if (events & EPOLLERR || (events & EPOLLHUP && client_is_opening(client)))
         client_doom(client);
     else
         return false;

@@ -269,7 +269,7 @@ static int restore_section(struct client *client, struct unpack_section *section
 static bool can_be_unused(const struct client *client)
 {
     bool begun = client->state != CLIENT_OPEN || client->pending != NULL ||
-                 client_waiting(client) > 0;
+                 client_waiting(client) > client_sealed(client);
     bool known = client_is_duplex(client) &&
                  (client->session == SESSION_WEBSOCKET || client->duplex->subscriptions != NULL);
     return !begun && !known;

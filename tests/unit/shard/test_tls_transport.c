@@ -413,6 +413,59 @@ Test(tls_transport, half_closed)
     end(&client, &from);
 }
 
+/* All that came before close_notify is answered, over as many turns as it takes. */
+Test(tls_transport, half_closed_behind_many)
+{
+    enum { MANY = 300 };
+    const struct tls_wish wish = begin(&suites[3]);
+    struct tls_client client = tls_client_connect(&from, "web", &wish);
+    size_t n = 0;
+    for (int i = 0; i < MANY; i++)
+        tls_client_seal(&client, SPAN(OPTIONS));
+    SSL_shutdown(client.ssl);
+    tls_client_send(&client, SIZE_MAX);
+    cr_expect_eq(tls_client_listen(&client, &from, out, sizeof(out), &n), SSL_ERROR_ZERO_RETURN);
+    cr_expect_eq(count(n, "HTTP/1.1 204"), (size_t)MANY);
+    tls_client_close(&client); /* the kernel may have had some of it still: it lingers */
+}
+
+/* In TLS 1.2 keys cannot be changed: when they have been used enough the connection ends. */
+Test(tls_transport, worn_keys)
+{
+    for (unsigned worn = 0; worn < 2; worn++) {
+        const struct tls_wish wish = begin(&suites[3]);
+        struct tls_client client = tls_client_connect(&from, "web", &wish);
+        struct tls_transport *t = container_of(
+            client.client->transport, struct tls_transport, transport);
+        t->record.write.sequence = TLS_RECORDS_SOFT - 2 + worn;
+        tls_client_say(&client, SPAN(OPTIONS)); /* the answer is one record */
+        shardlet_turn(&from);
+        shardlet_turn(&from);
+        cr_expect_eq(from.ctx.open, worn ? 0u : 1u);
+        tls_client_close(&client);
+        shardlet_turn(&from);
+    }
+}
+
+/* Nothing has come yet but a KeyUpdate, whose answer is not out: it goes, and is still unused. */
+Test(tls_transport, moves_unused)
+{
+    const struct tls_wish wish = begin(&suites[0]);
+    struct tls_client client = tls_client_connect(&from, "frames", &wish);
+    struct tls_transport *t = container_of(
+        client.client->transport, struct tls_transport, transport);
+    size_t n = 0;
+    cr_assert_not(client.client->used);
+    cr_assert_eq(tls_held_add_out(&t->held, "", 0), 0);
+    t->transport.unsent = 1; /* as where the socket is full */
+    cr_assert_eq(move(&client), 0);
+    cr_expect_not(client.client->used);
+    tls_client_say(&client, SPAN("\0\0\0\2{}"));
+    tls_client_listen(&client, &to, out, sizeof(out), &n);
+    cr_expect(has(n, "-32600") && client.client->used);
+    end(&client, &to);
+}
+
 /* A line without its end is complete where the client has said so, and else is not carried out. */
 Test(tls_transport, truncated_line)
 {
