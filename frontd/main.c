@@ -11,6 +11,7 @@
 #include "frontd/supervisor/identity.h"
 #include "frontd/supervisor/lifecycle.h"
 #include "frontd/supervisor/trial.h"
+#include "frontd/system/crypto_memory.h"
 #include "frontd/system/loop.h"
 
 static const char usage[] =
@@ -76,12 +77,17 @@ int main(int argc, char **argv)
     bool also_bind = false;
     int state_fd = -1;
     mem_init();
+    bool wipes = crypto_memory_wipe();
     loop_prepare();
     if (standard_open() < 0)
         return 1; /* there is nowhere to say why */
     /* Only the supervisor starts shards; not an option for people. */
     if (argc == 3 && strcmp(argv[1], "--shard") == 0)
         return shard_run();
+    if (!wipes)
+        fputs("frontd: warning: libcrypto was used before frontd began: it leaves keys in memory "
+              "that it has given back\n",
+            stderr);
     for (int c; (c = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {
         switch (c) {
         case 'c': conf_name = optarg; break;
