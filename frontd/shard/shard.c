@@ -34,6 +34,7 @@
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/sandbox.h"
 #include "frontd/shard/shard_internal.h"
+#include "frontd/shard/tls/seal_log.h"
 #include "frontd/shard/turn.h"
 #include "frontd/system/loop.h"
 #include "frontd/system/privileges.h"
@@ -163,6 +164,7 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
         .shards = start->shards,
     };
     ids_init(&ctx->conn_ids, start->conn_key, start->incarnation);
+    seal_log_open();
     r = drop_privileges(shard->conf->user);
     if (r < 0)
         log_error("cannot give up privileges: %s", log_error_text(r));

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "common/alloc.h"
+#include "frontd/shard/tls/seal_log.h"
 #include "frontd/shard/tls/tls_handshake.h"
 #include "frontd/shard/tls/tls_transport.h"
 
@@ -43,6 +44,8 @@ int tls_prepare(struct tls *tls)
         tls->crypto = tls_crypto_new();
     if (tls->crypto == NULL)
         tls->scratch = mem_free(tls->scratch);
+    else
+        seal_log_watch(tls->crypto);
     return tls->crypto == NULL ? -ENOMEM : 0;
 }
 
