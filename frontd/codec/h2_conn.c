@@ -455,7 +455,8 @@ static enum h2_fault feed_frame(struct feed *feed)
     if (!conn->settings && (frame->type != H2_SETTINGS || frame->flags & H2_FLAG_ACK))
         return H2_FAULT_FIRST_FRAME;
     feed->event->id = frame->stream;
-    feed->event->stream = frame->stream == 0 ? NULL : h2_conn_find(conn, frame->stream);
+    if (frame->stream != 0 && !is_idle(conn, frame->stream))
+        feed->event->stream = h2_conn_find(conn, frame->stream);
     if (fault != H2_OK && is_idle(conn, frame->stream))
         return H2_FAULT_SIZE; /* an idle stream cannot be reset: section 6.4 */
     if (fault != H2_OK) {

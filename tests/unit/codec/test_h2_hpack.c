@@ -227,11 +227,58 @@ Test(h2_hpack, thaw)
     cr_assert_eq(h2_hpack_thaw((struct span){0}, &hpack), H2_OK);
     cr_expect(h2_hpack_freeze(hpack, &frozen) == 0 && buf_len(&frozen) == 0);
     h2_hpack_free(hpack);
-    cr_expect_eq(h2_hpack_thaw(SPAN("\x40\x05"
-                                    "abc"),
-                     &hpack),
-        H2_FAULT_COMPRESSION);
-    cr_expect_eq(h2_hpack_thaw(SPAN("\xff"), &hpack), H2_FAULT_COMPRESSION);
+    const struct span wrong[] = {
+        SPAN("\0\x05"
+             "abc"),                /* not whole */
+        SPAN("\x3f"), SPAN("\x40"), /* no such entry */
+        SPAN("\x3e\x01"),           /* a copy of nothing */
+        SPAN("\x01\x01"
+             "a\x3e\x02"),
+        SPAN("\x01\x01"
+             "a\x3e\x00"),
+        SPAN("\x01\x01"
+             "a\x3f\x21"),        /* a size behind an entry */
+        SPAN("\x3f\x3f\xe1\x1f"), /* the size that it has anyway */
+        SPAN("\x3f\x41"),
+        SPAN("\x01\x81"
+             "a"), /* Huffman, which is not written */
+    };
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++)
+        cr_expect_eq(h2_hpack_thaw(wrong[i], &hpack), H2_FAULT_COMPRESSION, "%zu", i);
+}
+
+/* Names of the static table, and copies, take a byte or two. */
+Test(h2_hpack, frozen_size)
+{
+    struct h2_hpack *hpack = h2_hpack_new(), *thawed;
+    struct buf frozen = {0};
+    char out[1024];
+    bool over;
+    const struct span block = SPAN("\x40\x04"
+                                   "etag\x02"
+                                   "ab"
+                                   "\x40\x01"
+                                   "x\x01"
+                                   "y"
+                                   "\x40\x04"
+                                   "etag\x02"
+                                   "ab"
+                                   "\x40\x01"
+                                   "x\x01"
+                                   "y");
+    cr_assert_eq(decode(hpack, block, LIMIT, out, sizeof(out), &over), H2_OK);
+    cr_assert_eq(h2_hpack_freeze(hpack, &frozen), 0);
+    struct span image = {buf_data(&frozen), buf_len(&frozen)};
+    const struct span wanted = SPAN("\x22\x02"
+                                    "ab"
+                                    "\0\x01x\x01y"
+                                    "\x3e\x02\x3e\x02");
+    cr_expect(image.n == wanted.n && memcmp(image.p, wanted.p, image.n) == 0);
+    cr_assert_eq(h2_hpack_thaw(image, &thawed), H2_OK);
+    expect(thawed, SPAN("\xbe\xbf\xc0\xc1"), "x=y\netag=ab\nx=y\netag=ab\n");
+    h2_hpack_free(thawed);
+    h2_hpack_free(hpack);
+    buf_deinit(&frozen);
 }
 
 /* Each allocation fails once. */
