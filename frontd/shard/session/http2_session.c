@@ -154,10 +154,10 @@ void http2_drop(struct http2_stream *stream)
 
 static void drop_all(struct client *client)
 {
-    struct h2_conn *conn = &client->http2->conn;
-    while (!list_empty(&conn->streams)) {
-        struct h2_stream *stream = list_first(&conn->streams, struct h2_stream, node);
-        h2_conn_close(conn, stream);
+    struct http2 *http2 = client->http2; /* NULL: there was no memory for it */
+    while (http2 != NULL && !list_empty(&http2->conn.streams)) {
+        struct h2_stream *stream = list_first(&http2->conn.streams, struct h2_stream, node);
+        h2_conn_close(&http2->conn, stream);
         http2_drop(http2_stream_of(stream));
     }
 }
@@ -242,8 +242,10 @@ static bool is_over(const struct client *client)
 static bool turn(struct client *client)
 {
     struct http2 *http2 = client->http2;
-    if (client->state != CLIENT_OPEN)
+    if (client->state != CLIENT_OPEN) {
+        drop_all(client); /* of a connection that breaks off: nothing is sent on them any more */
         return false;
+    }
     if (http2->failed)
         drop_all(client);
     if (http2->failed || is_over(client)) {
@@ -384,7 +386,7 @@ static void abandoned(struct request *request)
 
 static size_t holds(const struct client *client)
 {
-    return client->http2->held;
+    return client->http2 == NULL ? 0 : client->http2->held;
 }
 
 static void gone(struct client *client)

@@ -657,7 +657,7 @@ Test(h2_conn, moves)
     POST(1);
     GET(3);
     h2_frame(&said, H2_PING, 0, 0, "12345678", 8);
-    h2_number(&said, H2_WINDOW_UPDATE, 3, 77);
+    h2_number(&said, H2_WINDOW_UPDATE, 1, 77);
     h2_setting(&said, H2_SETTING_MAX_FRAME_SIZE, 20000);
     h2_number(&said, H2_RST_STREAM, 3, 0);
     POST(5);
@@ -670,6 +670,19 @@ Test(h2_conn, moves)
     cr_assert_eq(buf_len(&again), bytes.n);
     cr_expect_arr_eq(buf_data(&again), bytes.p, bytes.n);
     cr_expect_eq(moved.conn.open, 2);
+    for (size_t i = 0; i < 2; i++) {
+        const struct h2_stream *to = &moved.streams[i], *from = &outcome.streams[2 * i];
+        cr_expect(to->id == from->id && to->left == from->left);
+        cr_expect(to->send_window == from->send_window && to->recv_window == from->recv_window);
+        cr_expect_eq(to->remote_closed, from->remote_closed);
+    }
+    const struct h2_conn *to = &moved.conn, *from = &outcome.conn;
+    cr_expect(to->send_window == from->send_window && to->recv_window == from->recv_window);
+    cr_expect(to->resets_until == from->resets_until && from->resets_until > 0);
+    cr_expect(to->glitches_until == from->glitches_until && from->glitches_until > 0);
+    cr_expect(to->peer_frame == 20000 && to->peer_window == from->peer_window);
+    cr_expect(to->spare == from->spare && to->queued == from->queued && from->queued > 0);
+    cr_expect(to->last_stream == 5 && to->goaway_last == H2_STREAM_MAX && to->tells_table);
     for (size_t n = 0; n < bytes.n; n++)
         cr_expect_lt(restore(&moved, (struct span){bytes.p, n}, 2), 0);
     buf_deinit(&state);
