@@ -8,6 +8,7 @@
 #include "common/alloc.h"
 #include "frontd/codec/http_head.h"
 #include "frontd/config/check_command.h"
+#include "frontd/config/check_proxies.h"
 #include "frontd/config/check_route.h"
 #include "frontd/config/check_tls.h"
 #include "frontd/config/checker.h"
@@ -55,7 +56,7 @@ static void check_limits(
     checker_size(checker, "limits.write_rate", raw->write_rate, 4096, 0, &limits->write_rate);
     check_memory(checker, raw->memory, limits);
     limits->calls_per_connection = (uint32_t)checker_number(
-        checker, "limits.calls_per_connection", raw->calls_per_connection, 64, 1, 65536);
+        checker, "limits.calls_per_connection", raw->calls_per_connection, 64, 1, CONF_CALLS_MAX);
     limits->subscriptions = (uint32_t)checker_number(
         checker, "limits.subscriptions", raw->subscriptions, 64, 1, 65536);
     limits->streams = (uint32_t)checker_number(
@@ -262,6 +263,7 @@ static void check_listener(
             checker_complain(checker, key, "'%s' is there twice", raw->name);
         }
     }
+    conf_check_proxies(checker, index, raw, listener);
     conf_check_tls(checker, index, raw, listener);
     conf_check_routes(checker, index, raw, conf, listener);
 }

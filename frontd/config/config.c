@@ -56,6 +56,7 @@ static void free_listener(struct conf_listener *listener)
         free_texts(route->protocols, route->nprotocols);
     }
     mem_free(listener->routes);
+    mem_free(listener->trusted_proxies);
     free_tls(listener->tls);
     mem_free(listener->name);
     mem_free(listener->text);
@@ -95,6 +96,11 @@ unsigned conf_method_fit(const char *pattern, struct span method)
         return n == method.n && memcmp(pattern, method.p, n) == 0 ? UINT32_MAX : 0;
     n--;
     return n <= method.n && memcmp(pattern, method.p, n) == 0 ? (unsigned)n + 1 : 0;
+}
+
+bool conf_trusts(const struct conf_listener *listener, const struct peer *peer)
+{
+    return peer_is_in(peer, listener->trusted_proxies, listener->ntrusted_proxies);
 }
 
 bool conf_method_listed(char *const *patterns, uint32_t n, struct span method)

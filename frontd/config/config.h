@@ -12,6 +12,7 @@
 #include "common/base.h"
 #include "common/buf.h"
 #include "common/log.h"
+#include "common/peer.h"
 
 enum {
     CONF_SHARDS_MAX = 31,    /* of 63 seats in the shared memory: two generations fit */
@@ -20,7 +21,9 @@ enum {
     CONF_ALL_ADDRESSES_MAX = 256, /* of all listeners together */
     CONF_POOLS_MAX = 64,          /* the shared memory has a row for each */
     CONF_BATCH_MAX = 65536,       /* limits.batch: a shard keeps room for that many members */
+    CONF_CALLS_MAX = 65536,       /* limits.calls_per_connection */
     CONF_SIZE_MAX = 1 << 30,      /* any size: a buffer never exceeds 2 GiB */
+    CONF_TRUSTED_MAX = 256,       /* trusted_proxies: each is compared with a peer */
     CONF_MEMORY_MIN = 16 << 20,   /* limits.memory: below it a shard has no room to move */
 };
 
@@ -72,6 +75,9 @@ struct conf_limits {
 enum conf_kind { CONF_JSONRPC, CONF_HTTP, CONF_WEBSOCKET, CONF_STREAM, CONF_KINDS };
 
 enum conf_protocol { CONF_PROTOCOL_HTTP, CONF_PROTOCOL_FRAME, CONF_PROTOCOL_LINE };
+
+/* In which header field proxies tell of the client. */
+enum conf_forwarded { CONF_FORWARDED_NONE, CONF_FORWARDED_X, CONF_FORWARDED_RFC7239 };
 
 enum conf_meta {
     CONF_META_PEER = 1,
@@ -181,6 +187,11 @@ struct conf_listener {
      * CONF_STREAM. */
     struct conf_route *routes;
     uint32_t nroutes;
+    /* Proxies in front, and how they tell of the client: */
+    bool proxy_protocol;                  /* before all else on a connection */
+    enum conf_forwarded forwarded;        /* HTTP: with each request */
+    struct peer_network *trusted_proxies; /* at least one where one of the two is set */
+    uint32_t ntrusted_proxies;
 };
 
 enum { CONF_SHARD_TIMEOUT_MIN = 2000 /* ms: of shard_timeout */ };
@@ -256,6 +267,9 @@ uint64_t conf_connections_of(uint64_t descriptors, uint32_t shards);
  * else the longer the prefix, the better; an exact pattern is best.
  */
 unsigned conf_method_fit(const char *pattern, struct span method);
+
+/* Whether the peer is a proxy that the listener believes what it says of its clients. */
+bool conf_trusts(const struct conf_listener *listener, const struct peer *peer);
 
 /* Whether any of the patterns fits. */
 bool conf_method_listed(char *const *patterns, uint32_t n, struct span method);

@@ -90,6 +90,9 @@ static const cyaml_schema_field_t listener_fields[] = {
     TEXT(conf_raw_listener, h2c),
     CYAML_FIELD_SEQUENCE("routes", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
         struct conf_raw_listener, routes, &route_value, 0, CYAML_UNLIMITED),
+    TEXT(conf_raw_listener, proxy_protocol),
+    TEXT(conf_raw_listener, forwarded),
+    TEXTS(conf_raw_listener, trusted_proxies),
     CYAML_FIELD_MAPPING_PTR(
         "tls", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw_listener, tls, tls_fields),
     STREAM_TEXT(pool),

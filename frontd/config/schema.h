@@ -62,6 +62,10 @@ struct conf_raw_listener {
     char *h2c;
     struct conf_raw_route *routes;
     unsigned routes_count;
+    char *proxy_protocol;
+    char *forwarded;
+    char **trusted_proxies;
+    unsigned trusted_proxies_count;
     struct conf_raw_tls *tls;     /* NULL: the key is not there */
     struct conf_raw_route stream; /* of frame and line: the keys of the listener itself */
 };

@@ -91,8 +91,8 @@ static size_t find_largest(const struct list *all, enum holders which, struct ho
 static void say(struct ctx *ctx, const struct holder *largest, size_t n)
 {
     static struct log_limit limit;
-    char peer[64];
-    client_peer_text(largest->client, peer, sizeof(peer));
+    char peer[PEER_TEXT_SIZE];
+    client_peer_text(largest->client, peer);
     log_limited(&limit, ctx_now(ctx), LOG_WARNING,
         "limits.memory: %zu of %llu KiB are held: %zu connections that hold the most are ended, "
         "the largest is %s with %zu KiB",

@@ -23,6 +23,7 @@ static const struct session_ops *const sessions[SESSIONS] = {
     [SESSION_LINE] = &line_session,
     [SESSION_HTTP2] = &http2_session,
     [SESSION_FIRST] = &http_first_session,
+    [SESSION_PROXY] = &proxy_session,
 };
 
 static const struct route_ops *const routes[CONF_KINDS] = {

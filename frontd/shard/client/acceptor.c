@@ -201,20 +201,32 @@ static int accept_fd(struct listener *listener, struct sockaddr_storage *ret_pee
     return fd < 0 ? -errno : fd;
 }
 
-static void take(struct listener *listener, int fd, const struct sockaddr *peer)
+static void refuse(struct listener *listener, int fd, const struct peer *peer, enum refusal kind)
+{
+    struct ctx *ctx = listener->acceptor->ctx;
+    refusal_note_peer(ctx, listener->conf, peer, kind);
+    share_connection_remove(ctx->share, ctx->seat);
+    close(fd);
+}
+
+static void take(struct listener *listener, int fd, const struct sockaddr *address)
 {
     struct acceptor *acceptor = listener->acceptor;
     struct ctx *ctx = acceptor->ctx;
-    uint64_t per_peer = ctx->conf->limits.connections_per_peer;
-    if (per_peer > 0 && !share_peer_add(ctx->share, ctx->seat, peer, per_peer)) {
-        refusal_note_peer(ctx, listener->conf);
-        share_connection_remove(ctx->share, ctx->seat);
-        close(fd);
+    struct peer peer = peer_of_address(address);
+    bool proxied = conf_trusts(listener->conf, &peer);
+    uint64_t per_peer = proxied ? 0 : ctx->conf->limits.connections_per_peer;
+    if (UNLIKELY(listener->conf->proxy_protocol && !proxied)) {
+        refuse(listener, fd, &peer, REFUSED_NO_PROXY);
         return;
     }
-    if (client_open(ctx, listener->conf, fd, peer, &acceptor->clients) < 0) {
+    if (per_peer > 0 && !share_peer_add(ctx->share, ctx->seat, address, per_peer)) {
+        refuse(listener, fd, &peer, REFUSED_PEER_LIMIT);
+        return;
+    }
+    if (client_open(ctx, listener->conf, fd, &peer, proxied, &acceptor->clients) < 0) {
         if (per_peer > 0)
-            share_peer_remove(ctx->share, ctx->seat, peer);
+            share_peer_remove(ctx->share, ctx->seat, address);
         share_connection_remove(ctx->share, ctx->seat);
         pause_accepting(acceptor, "no memory");
     }

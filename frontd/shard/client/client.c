@@ -12,7 +12,6 @@
  * whether the time has moved; so an active client does not touch the wheel.
  */
 
-#include <arpa/inet.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -53,35 +52,70 @@ void client_doom(struct client *client)
     client_touch(client);
 }
 
-/* The peer as a socket address, for what counts connections by peer. */
-static void peer_sockaddr(const struct client *client, struct sockaddr_storage *ret_addr)
+struct peer client_peer(const struct client *client)
 {
-    memset(ret_addr, 0, sizeof(*ret_addr));
-    ret_addr->ss_family = client->peer_family;
-    if (client->peer_family == AF_INET)
-        memcpy(&((struct sockaddr_in *)ret_addr)->sin_addr, client->peer, 4);
-    else if (client->peer_family == AF_INET6)
-        memcpy(&((struct sockaddr_in6 *)ret_addr)->sin6_addr, client->peer, 16);
+    struct peer peer = {.port = client->peer_port, .family = client->peer_family};
+    memcpy(peer.bytes, client->peer, sizeof(peer.bytes));
+    return peer;
+}
+
+void client_peer_text(const struct client *client, char out[static PEER_TEXT_SIZE])
+{
+    struct peer peer = client_peer(client);
+    peer_text(&peer, out);
+}
+
+static void store_peer(struct client *client, const struct peer *peer)
+{
+    memcpy(client->peer, peer->bytes, sizeof(client->peer));
+    client->peer_port = peer->port;
+    client->peer_family = peer->family & 15;
+}
+
+bool client_set_peer(struct client *client, const struct peer *peer)
+{
+    struct ctx *ctx = client->ctx;
+    const struct conf_listener *listener = client_listener(client);
+    uint64_t per_peer = ctx->conf->limits.connections_per_peer;
+    bool proxied = listener->forwarded != CONF_FORWARDED_NONE && conf_trusts(listener, peer);
+    struct sockaddr_storage address;
+    CHECK(client->proxied);
+    peer_sockaddr(peer, &address);
+    if (!proxied && per_peer > 0 &&
+        !share_peer_add(ctx->share, ctx->seat, (struct sockaddr *)&address, per_peer))
+        return false;
+    store_peer(client, peer);
+    client->proxied = proxied;
+    return true;
+}
+
+/* Whether the client is counted by its peer. */
+static bool has_peer_count(const struct client *client)
+{
+    return client->ctx->conf->limits.connections_per_peer > 0 && !client->proxied;
 }
 
 void client_count(struct client *client)
 {
     struct ctx *ctx = client->ctx;
-    struct sockaddr_storage peer;
     CHECK(share_connection_add(ctx->share, ctx->seat, UINT64_MAX));
-    peer_sockaddr(client, &peer);
-    if (ctx->conf->limits.connections_per_peer > 0)
-        CHECK(share_peer_add(ctx->share, ctx->seat, (struct sockaddr *)&peer, UINT64_MAX));
+    if (has_peer_count(client)) {
+        struct sockaddr_storage address;
+        struct peer peer = client_peer(client);
+        peer_sockaddr(&peer, &address);
+        CHECK(share_peer_add(ctx->share, ctx->seat, (struct sockaddr *)&address, UINT64_MAX));
+    }
     ctx->open++;
 }
 
 static void uncount(struct client *client)
 {
     struct ctx *ctx = client->ctx;
-    if (ctx->conf->limits.connections_per_peer > 0) {
-        struct sockaddr_storage peer;
-        peer_sockaddr(client, &peer);
-        share_peer_remove(ctx->share, ctx->seat, (struct sockaddr *)&peer);
+    if (has_peer_count(client)) {
+        struct sockaddr_storage address;
+        struct peer peer = client_peer(client);
+        peer_sockaddr(&peer, &address);
+        share_peer_remove(ctx->share, ctx->seat, (struct sockaddr *)&address);
     }
     share_connection_remove(ctx->share, ctx->seat);
     ctx->open--;
@@ -138,6 +172,17 @@ void client_become_used(struct client *client)
     list_append(ctx->used, &client->node);
 }
 
+void client_set_unused(struct client *client)
+{
+    struct ctx *ctx = client->ctx;
+    client->used = false;
+    client->active_at = ctx_now(ctx);
+    if (ctx->used == NULL)
+        return; /* as in client_become_used() */
+    list_remove(&client->node);
+    list_append(&ctx->unused, &client->node);
+}
+
 /* The close code that frontd.disconnect tells: why the connection ends. */
 static void set_code(struct client *client, unsigned code)
 {
@@ -159,7 +204,7 @@ bool client_evict(struct client *client)
 /* When a client from which nothing has come has had its time, in ms; UINT64_MAX: never. */
 static uint64_t silent_at(const struct client *client)
 {
-    if (client->used || client->state != CLIENT_OPEN)
+    if (client->used || client->state != CLIENT_OPEN || client->session == SESSION_PROXY)
         return UINT64_MAX;
     return client->active_at + client->ctx->conf->limits.first_byte_timeout;
 }
@@ -346,20 +391,20 @@ void client_begin_session(struct client *client, struct span alpn)
         client_doom(client); /* it is closed at the end of the turn */
 }
 
-/* The transport first, where the listener has one, then the session. */
-static void begin(struct client *client)
+void client_begin(struct client *client)
 {
     if (LIKELY(client_listener(client)->tls == NULL)) {
         client_begin_session(client, (struct span){0});
         return;
     }
+    client->session = SESSION_HTTP1; /* until the handshake has ended */
     client->transport = tls_transport_new(client->ctx->tls, client->listener, client);
     if (client->transport == NULL)
         client_doom(client);
 }
 
 int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
-    const struct sockaddr *peer, struct list *all)
+    const struct peer *peer, bool proxied, struct list *all)
 {
     struct client *client = slab_get(&ctx->clients);
     if (client == NULL) {
@@ -371,23 +416,18 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
     client->fd = fd;
     client->conn.id = ids_next(&ctx->conn_ids);
     client->active_at = ctx_now(ctx);
-    client->peer_family = (uint8_t)peer->sa_family;
-    if (peer->sa_family == AF_INET) {
-        const struct sockaddr_in *in = (const void *)peer;
-        memcpy(client->peer, &in->sin_addr, 4);
-        client->peer_port = ntohs(in->sin_port);
-    } else if (peer->sa_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const void *)peer;
-        memcpy(client->peer, &in6->sin6_addr, 16);
-        client->peer_port = ntohs(in6->sin6_port);
-    }
+    store_peer(client, peer);
+    client->proxied = proxied;
     list_init(&client->requests);
     list_init(&client->node);
     wheel_timer_init(&client->timer, TIMER_CLIENT);
     list_append(ctx->used == NULL ? all : &ctx->unused, &client->node);
     ctx->open++;
     share_count(&ctx->count->accepted, 1);
-    begin(client);
+    if (UNLIKELY(listener->proxy_protocol))
+        client->session = SESSION_PROXY;
+    else
+        client_begin(client);
     if (client->state == CLIENT_DOOMED)
         return 0;
     client_choose_events(client);
@@ -417,16 +457,4 @@ struct client *client_find(struct ctx *ctx, uint64_t conn)
     struct idmap_node *node = idmap_find(&ctx->conns, conn);
     struct client *client = node == NULL ? NULL : container_of(node, struct client, conn);
     return client == NULL || client->moving ? NULL : client;
-}
-
-void client_peer_text(const struct client *client, char *out, size_t size)
-{
-    char address[INET6_ADDRSTRLEN];
-    if (client->peer_family == AF_UNIX) {
-        snprintf(out, size, "unix:");
-        return;
-    }
-    inet_ntop(client->peer_family, client->peer, address, sizeof(address));
-    snprintf(out, size, client->peer_family == AF_INET6 ? "[%s]:%u" : "%s:%u", address,
-        client->peer_port);
 }

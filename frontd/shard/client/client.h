@@ -10,11 +10,13 @@
  *   client_poll.c    what is waited for: whether it is read, which events are wanted
  *   client_out.c     writing: room for answers and pushes, what waits, the write itself
  *   client_end.c     ending: after the last byte, lingering, what the kernel still has
+ *   client_proxy.c   the PROXY header with which a connection may begin
  *   client_tls.c     the end of its TLS handshake, and of its TLS
  *   client_freeze.c  moving to another process; its state is saved in handover/client_state.c
  */
 
 #include "common/buf.h"
+#include "common/peer.h"
 #include "frontd/shard/client/session.h"
 #include "frontd/shard/net/transport.h"
 
@@ -76,10 +78,11 @@ struct client {
         struct http2 *http2;   /* SESSION_HTTP2 */
     };
     int fd;
-    uint32_t calls : 24;   /* in progress */
+    uint32_t calls : 20;   /* in progress, CONF_CALLS_MAX at most */
     uint32_t listener : 6; /* its index in ctx->conf->listeners: client_listener() */
     bool reads : 1;        /* it is read, as decided at the end of the last turn */
     bool blocked : 1;      /* it takes no more for now: what is to be written waits */
+    bool proxied : 1;      /* its peer is a proxy, whose connections are not counted by peer */
 
     uint64_t active_at; /* ms: last time anything moved; where it is `heavy`: see client_out.c */
     union {
@@ -125,11 +128,13 @@ struct client {
     struct transport *transport; /* owned; NULL: plain */
     struct list node;            /* of all clients of the listener's list, or of ctx->unused */
     struct idmap_node conn;      /* its id, never given twice; in ctx->conns while it is duplex */
-    uint8_t peer[16];            /* its address */
+    uint8_t peer[16];            /* the client's address, as far as is known: see client_peer() */
 };
 _Static_assert(sizeof(struct client) <= 192, "an idle connection costs at most 400 bytes");
 _Static_assert(offsetof(struct client, pending) <= 128, "the rest is seldom looked at");
 _Static_assert(CONF_LISTENERS_MAX <= 1 << 6, "client->listener");
+_Static_assert(SESSIONS <= 1 << 3, "client->session");
+_Static_assert(CONF_CALLS_MAX < 1 << 20, "client->calls");
 
 /*
  * The events that are waited for in every state: a reset (and, on a UNIX socket, the close of the
@@ -183,12 +188,13 @@ static inline void client_set_state(struct client *client, enum client_state sta
 }
 
 /*
- * Takes over an accepted connection. listener: of ctx->conf. all: the list that it joins where
- * ctx->used says that unused ones are not kept apart. fd: consumed, also on failure. Returns 0 or
- * -ENOMEM.
+ * Takes over an accepted connection. listener: of ctx->conf. proxied: the listener trusts the peer
+ * to tell of its clients (conf_trusts()), and it is not counted by peer. all: the list that it
+ * joins where ctx->used says that unused ones are not kept apart. fd: consumed, also on failure.
+ * Returns 0 or -ENOMEM.
  */
 int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
-    const struct sockaddr *peer, struct list *all);
+    const struct peer *peer, bool proxied, struct list *all);
 
 /*
  * The duplex connection of that id on this shard, or NULL. One that is frozen counts as one of
@@ -233,8 +239,22 @@ void client_drain(struct client *client);
 /* The connection is closed at the end of the turn; its requests in progress are cancelled. */
 void client_doom(struct client *client);
 
-/* The peer as text: "192.0.2.7:51412", "[2001:db8::1]:80", "unix:". */
-void client_peer_text(const struct client *client, char *out, size_t size);
+/*
+ * Who the client is: the other end of the connection; behind a proxy that has told of it with the
+ * connection, or with the handshake of a WebSocket, who that has said. Requests of HTTP that have
+ * come through a proxy have peers of their own: request_peer().
+ */
+struct peer client_peer(const struct client *client);
+
+/* The same as text: peer_text(). */
+void client_peer_text(const struct client *client, char out[static PEER_TEXT_SIZE]);
+
+/*
+ * The client of a connection that is `proxied` is that one: it is counted as such from now on,
+ * unless it is itself a proxy whose requests say more. Returns false, with nothing changed, where
+ * limits.connections_per_peer are open from there.
+ */
+bool client_set_peer(struct client *client, const struct peer *peer);
 
 /* Reading (client_in.c) */
 
@@ -256,6 +276,9 @@ void client_peer_text(const struct client *client, char *out, size_t size);
  * done, as far as they count.
  */
 uint64_t client_ready(void *client, uint32_t events);
+
+/* Reads the PROXY header (client_proxy.c). */
+extern const struct session_ops proxy_session;
 
 /* Whether a new request may be started. (While ctx->requests_paused, no second one is.) */
 bool client_may_start(const struct client *client);

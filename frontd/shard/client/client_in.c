@@ -288,6 +288,10 @@ static void read_client(struct client *client)
         client_touch(client); /* which stops reading */
         return;
     }
+    if (UNLIKELY(client->session == SESSION_PROXY)) {
+        client_read_header(client);
+        return;
+    }
     ssize_t n = receive(client, ctx->read_buf, room);
     if (n < 0) {
         if (errno == EPROTO && client->transport != NULL)

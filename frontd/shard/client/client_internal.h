@@ -21,11 +21,25 @@ void client_arm(struct client *client);
  */
 void client_begin_session(struct client *client, struct span alpn);
 
+/*
+ * What the connection is for begins with the next byte: its transport, where the listener has one,
+ * else its session. Where that fails the client is doomed.
+ */
+void client_begin(struct client *client);
+
+/* As if it had been accepted now: it has first_byte_timeout from here. */
+void client_set_unused(struct client *client);
+
 /* client_tls.c */
 
 /* The transport is broken, for ctx->tls->failure: calls are cancelled, what the transport has to
  * say is sent, then the connection ends. */
 void client_break(struct client *client);
+
+/* client_proxy.c */
+
+/* Reads the PROXY header, as far as it has come, and no byte that follows it. */
+void client_read_header(struct client *client);
 
 /* client_in.c */
 

@@ -32,7 +32,8 @@ static const struct {
     [REFUSED_BINARY] = {LOG_INFO,
         "a client sends a binary message, its connection is closed (1003)"},
     [REFUSED_PEER_LIMIT] = {LOG_WARNING,
-        "a connection is closed at once, its peer has limits.connections_per_peer"},
+        "a connection is closed at once, its peer has limits.connections_per_peer (a WebSocket "
+        "behind a proxy: 429)"},
     [CLOSED_SLOW_READER] = {LOG_INFO, "a client is closed that does not read what waits for it"},
     [CLOSED_SLOW_PUSH] = {LOG_INFO,
         "a client is closed that reads too slowly what is pushed to it (1013)"},
@@ -50,6 +51,12 @@ static const struct {
     [REFUSED_BY_CLIENT] = {LOG_INFO, "TLS ends, the client gives up"},
     [REFUSED_TLS] = {LOG_INFO, "TLS ends, the client breaks the protocol"},
     [FAILED_TLS] = {LOG_ERROR, "TLS ends, by a fault of this side"},
+    [REFUSED_NO_PROXY] = {LOG_WARNING,
+        "a connection is closed at once, its peer is none of trusted_proxies (proxy_protocol)"},
+    [REFUSED_HEADER] = {LOG_WARNING,
+        "a connection is closed that does not begin with a right PROXY header (proxy_protocol)"},
+    [CLOSED_NO_HEADER] = {LOG_WARNING,
+        "a connection is closed on which no PROXY header has come (limits.first_byte_timeout)"},
 };
 
 static struct log_limit limits[REFUSALS];
@@ -62,36 +69,43 @@ static bool is_silent(enum refusal kind, uint64_t now)
     return true;
 }
 
-void refusal_note(const struct client *client, enum refusal kind)
+void refusal_note_peer(struct ctx *ctx, const struct conf_listener *listener,
+    const struct peer *peer, enum refusal kind)
 {
-    uint64_t now = ctx_now(client->ctx);
-    char peer[64];
+    uint64_t now = ctx_now(ctx);
+    char text[PEER_TEXT_SIZE];
     if (is_silent(kind, now))
         return;
-    client_peer_text(client, peer, sizeof(peer));
-    log_limited(&limits[kind], now, kinds[kind].level, "listener %s: %s: %s",
-        client_listener(client)->name, peer, kinds[kind].text);
+    peer_text(peer, text);
+    log_limited(&limits[kind], now, kinds[kind].level, "listener %s: %s: %s", listener->name, text,
+        kinds[kind].text);
 }
 
-void refusal_note_method(const struct client *client, struct span method)
+void refusal_note(const struct client *client, enum refusal kind)
+{
+    struct peer peer = client_peer(client);
+    refusal_note_peer(client->ctx, client_listener(client), &peer, kind);
+}
+
+void refusal_note_method(const struct client *client, const struct peer *peer, struct span method)
 {
     uint64_t now = ctx_now(client->ctx);
-    char peer[64];
+    char text[PEER_TEXT_SIZE];
     if (is_silent(REFUSED_METHOD, now))
         return;
-    client_peer_text(client, peer, sizeof(peer));
+    peer_text(peer, text);
     log_limited(&limits[REFUSED_METHOD], now, kinds[REFUSED_METHOD].level,
-        "listener %s: %s: %s: `%.*s`", client_listener(client)->name, peer,
+        "listener %s: %s: %s: `%.*s`", client_listener(client)->name, text,
         kinds[REFUSED_METHOD].text, (int)MIN(method.n, (size_t)METHOD_SHOWN), method.p);
 }
 
 void refusal_note_what(const struct client *client, enum refusal kind, const char *what)
 {
     uint64_t now = ctx_now(client->ctx);
-    char peer[64];
+    char peer[PEER_TEXT_SIZE];
     if (is_silent(kind, now))
         return;
-    client_peer_text(client, peer, sizeof(peer));
+    client_peer_text(client, peer);
     log_limited(&limits[kind], now, kinds[kind].level, "listener %s: %s: %s: %s",
         client_listener(client)->name, peer, kinds[kind].text, what);
 }
@@ -111,40 +125,51 @@ void refusal_note_tls(const struct client *client, const struct tls_failure *fai
     refusal_note_what(client, refusals[failure->kind], failure->text);
 }
 
-void refusal_note_peer(struct ctx *ctx, const struct conf_listener *listener)
-{
-    uint64_t now = ctx_now(ctx);
-    log_limited(&limits[REFUSED_PEER_LIMIT], now, kinds[REFUSED_PEER_LIMIT].level,
-        "listener %s: %s", listener->name, kinds[REFUSED_PEER_LIMIT].text);
-}
-
-void refusal_note_error(const struct client *client, enum rpc_error error)
+/* What is noted of an error of the front; REFUSALS: nothing, since the pool has said it, or the
+ * worker's line does. */
+static enum refusal kind_of_error(enum rpc_error error)
 {
     switch (error) {
-    case RPC_PARSE_ERROR: refusal_note(client, REFUSED_NOT_JSON); break;
-    case RPC_INVALID_REQUEST: refusal_note(client, REFUSED_NOT_RPC); break;
-    case RPC_TOO_LARGE: refusal_note(client, REFUSED_TOO_LARGE); break;
-    case RPC_OVERLOADED: refusal_note(client, REFUSED_OVERLOADED); break;
-    case RPC_DEADLINE_EXCEEDED: refusal_note(client, REFUSED_TOO_LATE); break;
-    default: break; /* the pool has said it, or the worker's line does */
+    case RPC_PARSE_ERROR: return REFUSED_NOT_JSON;
+    case RPC_INVALID_REQUEST: return REFUSED_NOT_RPC;
+    case RPC_TOO_LARGE: return REFUSED_TOO_LARGE;
+    case RPC_OVERLOADED: return REFUSED_OVERLOADED;
+    case RPC_DEADLINE_EXCEEDED: return REFUSED_TOO_LATE;
+    default: return REFUSALS;
     }
 }
 
-void refusal_note_status(const struct client *client, unsigned status)
+/* What is noted of a status; REFUSALS: nothing, since it is of a worker's answer, or its want. */
+static enum refusal kind_of_status(unsigned status)
 {
     switch (status) {
-    case 403: refusal_note(client, REFUSED_FORBIDDEN); break;
-    case 404: refusal_note(client, REFUSED_NO_ROUTE); break;
-    case 405: refusal_note(client, REFUSED_VERB); break;
-    case 408: refusal_note(client, CLOSED_SLOW_SENDER); break;
-    case 413: refusal_note(client, REFUSED_TOO_LARGE); break;
-    case 426: refusal_note(client, REFUSED_UPGRADE); break;
-    case 503: refusal_note(client, REFUSED_BUSY); break;
+    case 403: return REFUSED_FORBIDDEN;
+    case 404: return REFUSED_NO_ROUTE;
+    case 405: return REFUSED_VERB;
+    case 408: return CLOSED_SLOW_SENDER;
+    case 413: return REFUSED_TOO_LARGE;
+    case 426: return REFUSED_UPGRADE;
+    case 429: return REFUSED_PEER_LIMIT;
+    case 503: return REFUSED_BUSY;
     case 500:
     case 502:
-    case 504: break; /* of a worker's answer, or its want */
-    default: refusal_note(client, REFUSED_HTTP); break;
+    case 504: return REFUSALS;
+    default: return REFUSED_HTTP;
     }
+}
+
+void refusal_note_error(const struct client *client, const struct peer *peer, enum rpc_error error)
+{
+    enum refusal kind = kind_of_error(error);
+    if (kind != REFUSALS)
+        refusal_note_peer(client->ctx, client_listener(client), peer, kind);
+}
+
+void refusal_note_status(const struct client *client, const struct peer *peer, unsigned status)
+{
+    enum refusal kind = kind_of_status(status);
+    if (kind != REFUSALS)
+        refusal_note_peer(client->ctx, client_listener(client), peer, kind);
 }
 
 void refusal_tell(uint64_t now)

@@ -41,26 +41,30 @@ enum refusal {
     REFUSED_BY_CLIENT,   /* TLS: it gives up */
     REFUSED_TLS,         /* TLS: it breaks the protocol */
     FAILED_TLS,          /* TLS: our own fault */
+    REFUSED_NO_PROXY,    /* proxy_protocol: not from one of trusted_proxies */
+    REFUSED_HEADER,      /* the same, from one of them: no PROXY header, or a wrong one */
+    CLOSED_NO_HEADER,    /* the same: none in limits.first_byte_timeout */
     REFUSALS
 };
 
 /* Counts one more of that kind, of that client. */
 void refusal_note(const struct client *client, enum refusal kind);
 
-/* The same for REFUSED_METHOD, with the method. */
-void refusal_note_method(const struct client *client, struct span method);
+/* The same for REFUSED_METHOD, with the method. peer: of the request. */
+void refusal_note_method(const struct client *client, const struct peer *peer, struct span method);
 
 /* The same for those of TLS, by why it has ended. */
 void refusal_note_tls(const struct client *client, const struct tls_failure *failure);
 /* The same with what it is in particular: a static text. */
 void refusal_note_what(const struct client *client, enum refusal kind, const char *what);
 
-/* The same for REFUSED_PEER_LIMIT: there is no client yet. */
-void refusal_note_peer(struct ctx *ctx, const struct conf_listener *listener);
+/* The same of a peer, where there is no client yet, or it is another one's. */
+void refusal_note_peer(struct ctx *ctx, const struct conf_listener *listener,
+    const struct peer *peer, enum refusal kind);
 
 /* Counts an answer that the front makes by itself, by its error or status; some are not counted. */
-void refusal_note_error(const struct client *client, enum rpc_error error);
-void refusal_note_status(const struct client *client, unsigned status);
+void refusal_note_error(const struct client *client, const struct peer *peer, enum rpc_error error);
+void refusal_note_status(const struct client *client, const struct peer *peer, unsigned status);
 
 /* To be called now and then: logs how many of a kind there were since its last line, where none has
  * come since. */

@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "common/alloc.h"
+#include "frontd/codec/proxy_protocol.h"
 #include "frontd/shard/session/duplex.h"
 
 /*
@@ -38,6 +39,7 @@ enum section {
     SECTION_PENDING,
     SECTION_UNUSED,    /* empty: nothing has come from it since active_at, when it was accepted */
     SECTION_TRANSPORT, /* not of a plain connection */
+    SECTION_PROXIED,   /* its peer is a proxy; what has come of the PROXY header that it awaits */
     SECTIONS_END,
 };
 
@@ -127,6 +129,23 @@ static void save_transport(const struct transport *transport, struct pack *pack)
     pack_end(pack, begun);
 }
 
+static bool awaits_header(const struct client *client)
+{
+    return client->session == SESSION_PROXY;
+}
+
+static void save_proxied(const struct client *client, struct pack *pack)
+{
+    bool awaits = awaits_header(client);
+    struct span bytes = {0};
+    if (awaits && client->pending != NULL)
+        bytes = (struct span){buf_data(&client->pending->bytes), buf_len(&client->pending->bytes)};
+    size_t begun = pack_begin(pack, SECTION_PROXIED, VERSION);
+    pack_u8(pack, awaits);
+    pack_bytes(pack, bytes);
+    pack_end(pack, begun);
+}
+
 size_t client_state_size(const struct client *client)
 {
     enum { BASE = 256, PER_MESSAGE = 5 };
@@ -141,15 +160,17 @@ int client_save(const struct client *client, struct buf *out)
     struct pack pack = {.out = out};
     size_t before = buf_len(out);
     save_client(client, &pack);
-    if (client->session != SESSION_HTTP1)
+    if (client->session != SESSION_HTTP1 && !awaits_header(client))
         save_session(client, &pack);
     save_waiting(client, &pack);
-    if (client->pending != NULL)
+    if (client->pending != NULL && !awaits_header(client))
         save_pending(client, &pack);
     if (!client->used && client->state == CLIENT_OPEN)
         pack_end(&pack, pack_begin(&pack, SECTION_UNUSED, VERSION));
     if (client->transport != NULL)
         save_transport(client->transport, &pack);
+    if (client->proxied)
+        save_proxied(client, &pack);
     if (!pack.failed)
         return 0;
     buf_truncate(out, before);
@@ -240,6 +261,42 @@ static int restore_session(struct client *client, struct unpack *unpack, unsigne
     return client->ctx->sessions[sessions[version]]->restore(client, unpack);
 }
 
+/* A header may be awaited though this config wants none: it is on its way. */
+static int restore_header(struct client *client, struct span bytes)
+{
+    struct proxy_header header;
+    if (client->state != CLIENT_OPEN || client->last_request || client->paused ||
+        client->pending != NULL || client->transport != NULL || client->session != SESSION_HTTP1 ||
+        client_waiting(client) > 0 || proxy_protocol_parse(bytes.p, bytes.n, &header) != PROXY_MORE)
+        return -EBADMSG;
+    client->session = SESSION_PROXY;
+    if (bytes.n == 0)
+        return 0;
+    client->pending = mem_zalloc(sizeof(*client->pending)); /* freed with the client */
+    if (client->pending == NULL)
+        return -ENOMEM;
+    return buf_append(&client->pending->bytes, bytes.p, bytes.n);
+}
+
+static int restore_proxied(struct client *client, struct unpack *unpack)
+{
+    bool awaits = unpack_flag(unpack);
+    struct span bytes = unpack_bytes(unpack);
+    if (unpack_end(unpack) < 0 || (!awaits && bytes.n > 0))
+        return -EBADMSG;
+    client->proxied = true;
+    return awaits ? restore_header(client, bytes) : 0;
+}
+
+/* Which peers are proxies is up to this config, but for one that is about to tell of its client. */
+static void judge_peer(struct client *client)
+{
+    const struct conf_listener *listener = client_listener(client);
+    struct peer peer = client_peer(client);
+    bool told = client->proxied || listener->forwarded != CONF_FORWARDED_NONE;
+    client->proxied = awaits_header(client) || (told && conf_trusts(listener, &peer));
+}
+
 static int restore_section(struct client *client, struct unpack_section *section)
 {
     struct unpack *body = &section->body;
@@ -260,6 +317,7 @@ static int restore_section(struct client *client, struct unpack_section *section
     case SECTION_PENDING: return restore_pending(client, body, section->version);
     case SECTION_UNUSED: client->used = false; return unpack_end(body);
     case SECTION_TRANSPORT: return restore_transport(client, body);
+    case SECTION_PROXIED: return restore_proxied(client, body);
     case SECTIONS_END: break;
     }
     return r;
@@ -268,8 +326,8 @@ static int restore_section(struct client *client, struct unpack_section *section
 /* Not where something has come from it, or gone out to it, by all else that is known. */
 static bool can_be_unused(const struct client *client)
 {
-    bool begun = client->state != CLIENT_OPEN || client->pending != NULL ||
-                 client_waiting(client) > client_sealed(client);
+    bool begun = client->state != CLIENT_OPEN || client_waiting(client) > client_sealed(client) ||
+                 (client->pending != NULL && !awaits_header(client));
     bool known = client_is_duplex(client) &&
                  (client->session == SESSION_WEBSOCKET || client->duplex->subscriptions != NULL);
     return !begun && !known;
@@ -318,8 +376,9 @@ static int restore_sections(struct client *client, struct span state)
         return -EBADMSG;
     /* Only one that is ending has no session of its listener's protocol. */
     if (client_listener(client)->protocol != CONF_PROTOCOL_HTTP && !client_is_duplex(client) &&
-        client->state < CLIENT_ENDING)
+        client->state < CLIENT_ENDING && !awaits_header(client))
         return -EBADMSG;
+    judge_peer(client);
     return 0;
 }
 

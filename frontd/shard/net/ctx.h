@@ -51,6 +51,7 @@ enum session_kind {
     SESSION_LINE,
     SESSION_HTTP2,
     SESSION_FIRST, /* HTTP/1 or HTTP/2: its first bytes tell */
+    SESSION_PROXY, /* the PROXY header, which comes before all else: client_proxy.c */
     SESSIONS
 };
 

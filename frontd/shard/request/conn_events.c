@@ -28,8 +28,8 @@ static const struct conf_route *route_of(const struct client *client)
 static int put_connect_params(
     struct buf *out, const struct client *client, const struct http_head *head)
 {
-    char peer[64];
-    client_peer_text(client, peer, sizeof(peer));
+    char peer[PEER_TEXT_SIZE];
+    client_peer_text(client, peer);
     struct span path = head == NULL ? SPAN("/") : head->path;
     int r = buf_printf(out, "{\"conn\":\"%llu\",\"path\":", (unsigned long long)client->conn.id);
     if (r == 0)
@@ -79,8 +79,9 @@ static int fill_spec(struct call_spec *spec, const struct client *client, const 
     spec->body = (struct span){buf_data(text), buf_len(text)};
     spec->method = (struct span){buf_data(text) + method_at, method.n};
     spec->conn = spec->flow = client->conn.id;
+    struct peer peer = client_peer(client);
     if (pool >= 0 && conf->pools[pool].hash != CONF_HASH_NONE)
-        spec->hash = meta_hash(&conf->pools[pool], client, NULL, (struct span){0});
+        spec->hash = meta_hash(&conf->pools[pool], client, &peer, NULL, (struct span){0});
     return pool;
 }
 
@@ -89,8 +90,9 @@ static int fill_event(struct call_spec *spec, const struct client *client, const
     struct span method, size_t method_at)
 {
     int pool = fill_spec(spec, client, text, method, method_at);
+    struct peer peer = client_peer(client);
     if (pool < 0)
-        refusal_note_method(client, method);
+        refusal_note_method(client, &peer, method);
     return pool;
 }
 
@@ -166,8 +168,7 @@ void event_message(struct client *client, struct span payload, bool binary)
     }
     int pool = -1;
     if (put_beginning(&text, client, message_method, false, &method_at) == 0 &&
-        json_put_raw(&text, "}") == 0 &&
-        meta_write(&meta, route_of(client), client, NULL, &spec.left_at) == 0)
+        json_put_raw(&text, "}") == 0 && meta_write(&meta, request, NULL, &spec.left_at) == 0)
         pool = fill_event(&spec, client, &text, message_method, method_at);
     spec.meta = (struct span){buf_data(&meta), buf_len(&meta)};
     if (pool >= 0)

@@ -76,20 +76,23 @@ struct span meta_tls(const struct conf_route *route, const struct client *client
     return tls_transport_info(client->transport);
 }
 
-int meta_write(struct buf *out, const struct conf_route *route, const struct client *client,
-    const struct http_head *head, size_t *ret_left_at)
+int meta_write(struct buf *out, const struct request *request, const struct http_head *head,
+    size_t *ret_left_at)
 {
+    const struct conf_route *route = request->route;
+    const struct client *client = request->client;
     bool first = true;
     *ret_left_at = 0;
     if (route->meta == 0 && route->nheaders == 0)
         return 0;
     int r = buf_append(out, "{", 1);
     if (r == 0 && route->meta & CONF_META_PEER) {
-        char peer[64];
-        client_peer_text(client, peer, sizeof(peer));
+        char text[PEER_TEXT_SIZE];
+        struct peer peer = request_peer(request);
+        peer_text(&peer, text);
         r = put_key(out, &first, SPAN("peer"));
         if (r == 0)
-            r = json_put_latin1(out, (struct span){peer, strlen(peer)});
+            r = json_put_latin1(out, (struct span){text, strlen(text)});
     }
     if (r == 0 && route->meta & CONF_META_ROUTE) {
         r = put_key(out, &first, SPAN("route"));
@@ -122,7 +125,7 @@ int meta_write(struct buf *out, const struct conf_route *route, const struct cli
 }
 
 uint64_t meta_hash(const struct conf_pool *pool, const struct client *client,
-    const struct http_head *head, struct span params)
+    const struct peer *peer, const struct http_head *head, struct span params)
 {
     /* The same in every shard and generation, so that a key keeps its worker. */
     static const struct hash_key key = {0x66726f6e74640001ULL, 0x6861736800000001ULL};
@@ -131,8 +134,8 @@ uint64_t meta_hash(const struct conf_pool *pool, const struct client *client,
     case CONF_HASH_NONE: return 0;
     case CONF_HASH_CONN: break;
     case CONF_HASH_PEER:
-        if (client->peer_family != AF_UNIX)
-            of = (struct span){(const char *)client->peer, sizeof(client->peer)};
+        if (peer->family != AF_UNIX)
+            of = (struct span){(const char *)peer->bytes, sizeof(peer->bytes)};
         break;
     case CONF_HASH_HEADER: {
         struct span name = {pool->hash_name, strlen(pool->hash_name)};

@@ -389,7 +389,8 @@ void request_reply(struct request *request, const struct reply *reply)
 void request_status(struct request *request, unsigned status, struct span fields)
 {
     char text[64];
-    refusal_note_status(request->client, status);
+    struct peer peer = request_peer(request);
+    refusal_note_status(request->client, &peer, status);
     int n = snprintf(text, sizeof(text), "%u %s\n", status, http1_reason(status));
     struct reply reply = {
         .status = status,
@@ -422,7 +423,8 @@ void request_error(struct request *request, enum rpc_error error, struct span id
         .fields = fields_of_error(request, error),
     };
     struct buf text = {0};
-    refusal_note_error(request->client, error);
+    struct peer peer = request_peer(request);
+    refusal_note_error(request->client, &peer, error);
     bool json = ops_of(request)->is_json;
     if (json && rpc_error_write(&text, error, id) == 0)
         reply.body = (struct span){buf_data(&text), buf_len(&text)};

@@ -21,6 +21,8 @@ struct request {
     uint32_t gathered;              /* bytes of `batch`, as counted in client->held_back */
     uint32_t pending;               /* calls in progress, and one while others are started */
     uint32_t promised;              /* bytes that the answer being looked at was expected to have */
+    struct peer peer;               /* of an HTTP request that has come through a proxy, as that
+                                     * says; family 0: see request_peer() */
     bool is_batch;
     bool asking; /* a worker is asked whether the connection is let in (duplex.h) */
 };
@@ -29,6 +31,12 @@ struct request {
 static inline void *request_of_session(struct request *request)
 {
     return request + 1;
+}
+
+/* Who the request is from. */
+static inline struct peer request_peer(const struct request *request)
+{
+    return request->peer.family == 0 ? client_peer(request->client) : request->peer;
 }
 
 /* Once, at start: sets what happens when calls end. pools: of the config, borrowed. */

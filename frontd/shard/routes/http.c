@@ -84,15 +84,16 @@ static void start(struct request *request, const struct http_head *head, struct 
     struct buf text = {0};
     struct buf meta = {0};
     struct call_spec spec = {.blob = body, .http = true};
+    struct peer peer = request_peer(request);
     int pool = router_pool(conf, request->route, SPAN("http.request"));
     if (pool < 0) {
-        refusal_note_method(client, SPAN("http.request"));
+        refusal_note_method(client, &peer, SPAN("http.request"));
         request_error(request, RPC_METHOD_NOT_FOUND, (struct span){0});
         return;
     }
     struct ctx *ctx = client->ctx;
     if (UNLIKELY(ctx_memory(ctx) >= MEMORY_SHORT) || put_request(&text, client, head) < 0 ||
-        meta_write(&meta, request->route, client, head, &spec.left_at) < 0) {
+        meta_write(&meta, request, head, &spec.left_at) < 0) {
         request_error(request, RPC_OVERLOADED, (struct span){0});
     } else {
         spec.body = (struct span){buf_data(&text), buf_len(&text)};
@@ -103,7 +104,7 @@ static void start(struct request *request, const struct http_head *head, struct 
         spec.kind = expect_kind(ctx->expect_seed, (uint32_t)pool, head->path);
         spec.wide_kind = expect_kind(ctx->expect_seed, (uint32_t)pool, spec.method);
         if (conf->pools[pool].hash != CONF_HASH_NONE)
-            spec.hash = meta_hash(&conf->pools[pool], client, head, (struct span){0});
+            spec.hash = meta_hash(&conf->pools[pool], client, &peer, head, (struct span){0});
         request_call(request, &spec, (uint32_t)pool);
     }
     buf_deinit(&text);

@@ -120,7 +120,8 @@ static void one_less(struct request *request)
 static void fail(struct request *request, enum rpc_error error, struct span id, bool notify)
 {
     if (notify || request->is_batch) {
-        refusal_note_error(request->client, error);
+        struct peer peer = request_peer(request);
+        refusal_note_error(request->client, &peer, error);
         if (!notify)
             add_error_to_batch(request, error, id);
         one_less(request);
@@ -226,7 +227,8 @@ static uint64_t hash_of(const struct request *request, const struct origin *orig
                 return origin->rest->hashes[i];
         }
     }
-    return meta_hash(conf, request->client, origin->head, member->params);
+    struct peer peer = request_peer(request);
+    return meta_hash(conf, request->client, &peer, origin->head, member->params);
 }
 
 /* Whether the member is for a worker. */
@@ -295,8 +297,9 @@ static void start_member(
     int pool = pool_of(ctx->conf, request->route, member);
     if (pool < 0 || UNLIKELY(ctx_memory(ctx) >= MEMORY_SHORT)) {
         request->pending++;
+        struct peer peer = request_peer(request);
         if (pool == -1)
-            refusal_note_method(client, member->method);
+            refusal_note_method(client, &peer, member->method);
         fail(request, pool == -1 ? RPC_METHOD_NOT_FOUND : RPC_OVERLOADED, member->id, notify);
         return;
     }
@@ -366,10 +369,11 @@ static int keep_rest(struct request *request, const struct origin *origin,
     memcpy((char *)rest + text_at, text, text_len);
     if (origin->meta.n > 0)
         memcpy((char *)rest + text_at + text_len, origin->meta.p, origin->meta.n);
+    struct peer peer = request_peer(request);
     for (uint32_t i = 0; i < route->npools; i++) {
         const struct conf_pool *pool = &client->ctx->conf->pools[route->pools[i]];
         rest->hashes[i] = pool->hash == CONF_HASH_HEADER
-                              ? meta_hash(pool, client, origin->head, (struct span){0})
+                              ? meta_hash(pool, client, &peer, origin->head, (struct span){0})
                               : 0;
     }
     for (size_t i = 0; i < n; i++) {
@@ -492,7 +496,7 @@ void jsonrpc_start(struct request *request, const struct http_head *head, struct
     request->is_batch = batch;
     struct buf meta = {0};
     struct origin origin = {.head = head};
-    if (meta_write(&meta, request->route, request->client, head, &origin.left_at) < 0) {
+    if (meta_write(&meta, request, head, &origin.left_at) < 0) {
         buf_deinit(&meta);
         request->pending = 1;
         if (!batch && is_silent(&members[0]))

@@ -19,8 +19,8 @@ static void count_dropped(struct client *client, size_t n)
 {
     struct duplex *duplex = client->duplex;
     if (n > 0 && duplex->dropped == 0 && duplex->route->slow_drop) {
-        char peer[64];
-        client_peer_text(client, peer, sizeof(peer));
+        char peer[PEER_TEXT_SIZE];
+        client_peer_text(client, peer);
         log_info("connection %llu (%s) reads too slowly: the oldest pushes for it are dropped",
             (unsigned long long)client->conn.id, peer);
     }

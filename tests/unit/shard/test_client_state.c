@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
+#include "frontd/codec/proxy_protocol.h"
 #include "frontd/shard/push/push.h"
 #include "frontd/shard/session/duplex.h"
 #include "tests/unit/support/h2_bytes.h"
@@ -70,7 +71,22 @@ static const struct sample {
         SAID(H2_PREFACE H2_HEAD("\x06", "\x04", "\0", "\0") "\0\x04\0\0\0\0" H2_GET("\x01")
                 H2_HEAD("\x09", "\x01", "\0", "\x03") "\x82\x86\x84\x40\x01x\x01y"),
         0, false},
+    {"proxied", SAID(""), 0, false},
+    {"proxied", SAID("PROXY TCP4 203."), 0, false},
+    {"proxied-lines", SAID("\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x05\xc0"), 0, false},
+    {"proxied", SAID(PROXY_LINE), 0, false},
+    {"proxied", SAID(PROXY_LOCAL "GET / HT"), 0, false},
+    {"proxied-lines", SAID(PROXY_BINARY "{}\n{"), 5, false},
 };
+
+/* Whether nothing was said but a PROXY header, or a part of one. */
+static bool is_header(const struct sample *sample)
+{
+    struct proxy_header header;
+    enum proxy_result result = proxy_protocol_parse(sample->said, sample->n, &header);
+    return strncmp(sample->listener, "proxied", 7) == 0 &&
+           (result == PROXY_MORE || header.used == sample->n);
+}
 
 static const struct push_from sibling; /* passed it on */
 
@@ -145,7 +161,7 @@ static void drop(struct client *client, int peer)
 Test(client_save, round_trip)
 {
     unsigned queues = 0, outs = 0, pendings = 0, topics = 0, endings = 0, closing = 0, headers = 0;
-    unsigned unused = 0, excess = 0;
+    unsigned unused = 0, excess = 0, proxied = 0;
     for (size_t i = 0; i < ARRAY_LEN(samples); i++) {
         struct buf first = {0}, second = {0};
         struct client *restored;
@@ -169,6 +185,7 @@ Test(client_save, round_trip)
         headers += client_is_duplex(restored) && restored->duplex->headers != NULL;
         endings += restored->state >= CLIENT_ENDING;
         unused += !restored->used;
+        proxied += restored->proxied;
         if (restored->pending != NULL && client_is_duplex(restored) &&
             restored->session == SESSION_WEBSOCKET)
             excess += restored->pending->codec.ws.excess == 5 + 6;
@@ -181,7 +198,8 @@ Test(client_save, round_trip)
     cr_assert(queues > 0 && pendings > 0 && topics > 0 && headers > 0);
     cr_assert(endings > 0 && closing > 0 && outs > 0);
     cr_assert_eq(excess, 1, "heads of fragments that bring less than they take");
-    cr_assert_eq(unused, 4, "those from which nothing has come, and to which nothing was pushed");
+    cr_assert_eq(proxied, 4, "three that await their PROXY header, and a proxy's own check");
+    cr_assert_eq(unused, 8, "those from which nothing has come, and to which nothing was pushed");
 }
 
 /* Each of the flags and counters by itself, which no sample has. */
@@ -286,6 +304,18 @@ static size_t find_sections(struct span state, size_t at[static SECTIONS_MAX + 1
     return n;
 }
 
+/* The state without its section of that tag. */
+static void leave_out(struct span state, uint8_t tag, struct buf *out)
+{
+    size_t at[SECTIONS_MAX + 1];
+    size_t n = find_sections(state, at);
+    for (size_t i = 0; i < n; i++) {
+        if ((uint8_t)state.p[at[i]] != tag)
+            cr_assert_eq(buf_append(out, state.p + at[i], at[i + 1] - at[i]), 0);
+    }
+    cr_assert_lt(buf_len(out), state.n);
+}
+
 static void expect(struct client *client, struct buf *state, int result, const char *what)
 {
     struct client *restored;
@@ -356,18 +386,17 @@ Test(client_save, unused)
     int peer;
     for (size_t i = 0; i < ARRAY_LEN(samples); i++) {
         struct buf state = {0}, less = {0};
-        size_t at[SECTIONS_MAX + 1];
         struct client *client = make(&samples[i], &peer);
         bool unused = !client->used;
-        cr_assert_eq(unused, samples[i].n == 0 && samples[i].pushes == 0);
+        cr_assert_eq(
+            unused, (samples[i].n == 0 || is_header(&samples[i])) && samples[i].pushes == 0);
         client->active_at = 1;
         struct span whole = saved(client, &state);
-        size_t n = find_sections(whole, at);
         if (unused) {
             cr_assert_eq(restore(&to, client->fd, whole, &restored), 0);
             cr_assert(!restored->used && restored->active_at == 1, "its time goes on");
             client_discard(restored);
-            cr_assert_eq(buf_append(&less, whole.p, at[n - 1]), 0);
+            leave_out(whole, 7, &less);
             cr_assert_eq(
                 restore(&to, client->fd, (struct span){buf_data(&less), buf_len(&less)}, &restored),
                 0);
@@ -539,6 +568,77 @@ Test(client_save, other_configs)
         } else {
             close(fd);
         }
+        buf_deinit(&state);
+        drop(client, peer);
+        shardlet_deinit(&there);
+    }
+}
+
+#define PER_PEER "limits: {connections_per_peer: 9}\nlisteners:\n"
+#define REST     ", routes: [{path: /rpc, kind: jsonrpc, pool: app}]}\n" POOLS
+#define TRUST    ", trusted_proxies: [192.0.2.7]"
+
+/*
+ * Whose connection one is that a proxy has made is up to the new config: one that is the proxy's is
+ * not counted by peer. A header that is on its way is awaited, whatever the new config says.
+ */
+Test(client_save, proxies)
+{
+    enum { PLAIN = 0, AWAITS = 22, PARTLY = 23, KNOWN = 25, OWN = 26 };
+    static const struct {
+        unsigned sample;
+        const char *conf;
+        bool proxied;
+    } rows[] = {
+        {AWAITS, PER_PEER "  - {name: proxied, address: 127.0.0.1:1" REST, true},
+        {PARTLY, PER_PEER "  - {name: proxied, address: 127.0.0.1:1" REST, true},
+        {PARTLY,
+            PER_PEER "  - {name: proxied, address: 127.0.0.1:1, proxy_protocol: true" TRUST REST,
+            true},
+        {KNOWN,
+            PER_PEER "  - {name: proxied, address: 127.0.0.1:1, proxy_protocol: true" TRUST REST,
+            false},
+        {OWN, PER_PEER "  - {name: proxied, address: 127.0.0.1:1, proxy_protocol: true" TRUST REST,
+            true},
+        {OWN, PER_PEER "  - {name: proxied, address: 127.0.0.1:1" REST, false},
+        {PLAIN, PER_PEER "  - {name: web, address: 127.0.0.1:1" REST, false},
+        {PLAIN, PER_PEER "  - {name: web, address: 127.0.0.1:1, forwarded: forwarded" TRUST REST,
+            true},
+        {PLAIN, PER_PEER "  - {name: web, address: 127.0.0.1:1, proxy_protocol: true" TRUST REST,
+            false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        static struct shardlet there;
+        const struct sample *sample = &samples[rows[i].sample];
+        bool awaits = rows[i].sample == AWAITS || rows[i].sample == PARTLY;
+        struct buf state = {0};
+        struct client *restored;
+        char out[1024];
+        int peer;
+        size_t n = 0;
+        struct client *client = make(sample, &peer);
+        struct span whole = saved(client, &state);
+        shardlet_init(&there, rows[i].conf, 2);
+        uint64_t counted = shardlet_peers(); /* the other shardlet's */
+        cr_assert_eq(restore(&there, dup(client->fd), whole, &restored), 0, "row %zu", i);
+        cr_expect_eq(restored->proxied, rows[i].proxied, "row %zu", i);
+        cr_expect_eq(restored->session == SESSION_PROXY, awaits, "row %zu", i);
+        bool own = rows[i].sample == PLAIN || rows[i].sample == OWN;
+        cr_expect_eq(shardlet_peers() - counted, (uint64_t)(own && !rows[i].proxied), "row %zu", i);
+        client_start(restored);
+        shardlet_turn(&there);
+        if (awaits)
+            cr_assert_gt(
+                write(peer, PROXY_LINE + sample->n, sizeof(PROXY_LINE) - 1 - sample->n), 0);
+        struct span rest = rows[i].sample == OWN ? SPAN("TP/1.1\r\nHost: h\r\n\r\n")
+                                                 : SPAN("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        cr_assert_eq(write(peer, rest.p, rest.n), (ssize_t)rest.n);
+        shardlet_turn(&there);
+        shardlet_read(peer, out, sizeof(out), &n);
+        cr_expect_not_null(memmem(out, n, " 404 ", 5), "row %zu: %.*s", i, (int)n, out);
+        char text[PEER_TEXT_SIZE];
+        client_peer_text(restored, text);
+        cr_expect_str_eq(text, own ? "192.0.2.7:13330" : "203.0.113.5:51412", "row %zu", i);
         buf_deinit(&state);
         drop(client, peer);
         shardlet_deinit(&there);

@@ -25,6 +25,10 @@
     "      - {path: /rpc, kind: jsonrpc, pool: app, timeout: 1h}\n"                                \
     "  - {name: lines, address: 127.0.0.1:8081, protocol: line, pool: app}\n"                      \
     "  - {name: frames, address: 127.0.0.1:8082, protocol: frame, pool: app, slow: drop}\n"        \
+    "  - {name: proxied, address: 127.0.0.1:8085, proxy_protocol: true, trusted_proxies: "         \
+    "[192.0.2.7], routes: [{path: /rpc, kind: jsonrpc, pool: app}]}\n"                             \
+    "  - {name: proxied-lines, address: 127.0.0.1:8084, protocol: line, pool: app, "               \
+    "proxy_protocol: true, trusted_proxies: [192.0.2.7]}\n"                                        \
     "pools:\n"                                                                                     \
     "  - {name: app, workers: [\"unix:/nonexistent/app.sock\"], wait_for_worker: 1h, "             \
     "queue: " queue "}\n"
@@ -35,6 +39,11 @@
     "GET /ws HTTP/1.1\r\nHost: " host "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"          \
     "X-Who: me\r\nSec-WebSocket-Version: 13\r\n"                                                   \
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+
+/* PROXY headers of a client, and of a proxy's own check. */
+#define PROXY_LINE   "PROXY TCP4 203.0.113.5 192.0.2.1 51412 443\r\n"
+#define PROXY_LOCAL  "\r\n\r\n\0\r\nQUIT\n\x20\x11\0\0"
+#define PROXY_BINARY "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x05\xc0\0\2\1\xc8\xd4\1\xbb"
 
 /* A client's frame with a mask of zero, so that its payload can be read. payload: a literal. */
 #define WS_FRAME(first, length, payload) first length "\0\0\0\0" payload

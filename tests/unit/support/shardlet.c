@@ -127,9 +127,11 @@ struct client *shardlet_accepted(struct shardlet *shardlet, const char *listener
     }
     CHECK(found != NULL);
     CHECK(share_connection_add(share, ctx->seat, UINT64_MAX));
-    if (shardlet->conf->limits.connections_per_peer > 0)
+    struct peer from = peer_of_address(peer);
+    bool proxied = conf_trusts(found, &from);
+    if (shardlet->conf->limits.connections_per_peer > 0 && !proxied)
         CHECK(share_peer_add(share, ctx->seat, peer, UINT64_MAX));
-    CHECK(client_open(ctx, found, fd, peer, &shardlet->clients) == 0);
+    CHECK(client_open(ctx, found, fd, &from, proxied, &shardlet->clients) == 0);
     bool unused = !list_empty(&ctx->unused);
     return container_of(unused ? ctx->unused.prev : shardlet->clients.prev, struct client, node);
 }
