@@ -12,6 +12,7 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/codec/cross_site.h"
+#include "frontd/codec/forwarded.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/route_ops.h"
 #include "frontd/shard/request/router.h"
@@ -328,9 +329,24 @@ static struct span fields_of_status(unsigned status, const struct request *reque
     }
 }
 
+/* The client of a request that has come through a proxy of the listener. */
+static void find_peer(struct request *request, const struct http_head *head)
+{
+    const struct client *client = request->client;
+    const struct conf_listener *listener = client_listener(client);
+    if (LIKELY(!client->proxied))
+        return;
+    if (listener->forwarded == CONF_FORWARDED_X)
+        forwarded_x_find(
+            head, listener->trusted_proxies, listener->ntrusted_proxies, &request->peer);
+    else if (listener->forwarded == CONF_FORWARDED_RFC7239)
+        forwarded_find(head, listener->trusted_proxies, listener->ntrusted_proxies, &request->peer);
+}
+
 void request_start(struct request *request, const struct http_head *head, struct span body)
 {
     const struct client *client = request->client;
+    find_peer(request, head);
     unsigned status = find_route(client, head, &request->route);
     enum cross_site cross_site = judge_page(client->ctx, request->route, head, &request->page);
     if (status == 0 && cross_site == CROSS_SITE_REFUSE) {
@@ -366,6 +382,7 @@ void request_refuse(struct request *request, unsigned status, const struct http_
 {
     const struct client *client = request->client;
     if (head != NULL) {
+        find_peer(request, head);
         unsigned of_head = find_route(client, head, &request->route);
         if (judge_page(client->ctx, request->route, head, &request->page) == CROSS_SITE_REFUSE &&
             of_head == 0) {

@@ -69,6 +69,9 @@ static void start(struct request *request, const struct http_head *head, struct 
     }
     if (status == 0 && (client->ctx->draining || ctx_memory(client->ctx) >= MEMORY_SHORT))
         status = 503;
+    /* From here on the connection is its client's alone, whoever the proxy is. */
+    if (status == 0 && request->peer.family != 0 && !client_set_peer(client, &request->peer))
+        status = 429;
     if (status != 0) {
         refuse_upgrade(request, (unsigned)status);
         return;
@@ -76,6 +79,7 @@ static void start(struct request *request, const struct http_head *head, struct 
     if (put_switching(&request->batch, client->ctx, accept,
             protocol < 0 ? NULL : route->protocols[protocol]) < 0 ||
         duplex_begin(client, route, SESSION_WEBSOCKET) < 0) {
+        http1_set_last(request); /* no other client's request may follow */
         refuse_upgrade(request, 503);
         return;
     }

@@ -285,6 +285,24 @@ Test(client_proxy, connections_per_peer)
     end(&second);
 }
 
+/* The header tells of a proxy behind the proxy, which tells of clients with their requests. */
+Test(client_proxy, then_x_forwarded_for)
+{
+    struct talk talks[3]; /* more than connections_per_peer */
+    for (size_t i = 0; i < ARRAY_LEN(talks); i++) {
+        talks[i] = begin(
+            "chain", SPAN(LINE("10.0.0.1") POST "X-Forwarded-For: 203.0.113.5\r\n\r\n" CALL));
+        expect_peer(&talks[i], "10.0.0.1:51412");
+        expect_meta(&talks[i], "{\"peer\":\"203.0.113.5:0\"}");
+    }
+    for (size_t i = 0; i < ARRAY_LEN(talks); i++)
+        end(&talks[i]);
+    struct talk talk = begin(
+        "chain", SPAN(LINE("203.0.113.6") POST "X-Forwarded-For: 203.0.113.5\r\n\r\n" CALL));
+    expect_meta(&talk, "{\"peer\":\"203.0.113.6:51412\"}"); /* it is no proxy, and not believed */
+    end(&talk);
+}
+
 /* A header makes no connection used: it goes before others that have more. */
 Test(client_proxy, makes_room_for_others)
 {
