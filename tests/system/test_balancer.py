@@ -244,32 +244,94 @@ listen %s
 """
 
 
+@contextlib.contextmanager
+def proxy(web, argv, text, ports):
+    """A proxy with this config, whose file is the last argument, until it accepts connections on these ports."""
+    with open(web.path("proxy.cfg"), "w") as f:
+        f.write(text)
+    with subprocess.Popen(argv + [web.path("proxy.cfg")], stderr=subprocess.PIPE, text=True) as process:
+        def accepts(port):
+            assert process.poll() is None, process.stderr.read()
+            with contextlib.suppress(OSError), Client(("127.0.0.1", port)):
+                return True
+        try:
+            for port in ports:
+                wait_for(lambda: accepts(port), argv[0])
+            yield
+        finally:
+            process.terminate()
+
+
+def shake_behind(worker, port):
+    """The peer of a WebSocket that has come through a proxy."""
+    with WsClient(("127.0.0.1", port)) as client:
+        client.send_json({"jsonrpc": "2.0", "id": 1, "method": "who"})
+        client.read_json()
+        return worker.calls[-1].meta["peer"], own(client)
+
+
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="HAProxy is not installed")
 @pytest.mark.parametrize("mode", ["tcp", "http"])
 def test_behind_haproxy(site, mode):
     web, made = build(site)
     worker = made["app-1"]
     if mode == "tcp":
-        behind = {"v1": ("proxied", "", "send-proxy check inter 100ms"), "v2": ("proxied", "", "send-proxy-v2 check inter 100ms"),
+        behind = {"v1": ("proxied", "", "send-proxy check inter 100ms"),
+                  "v2": ("proxied", "", "send-proxy-v2 check inter 100ms"),
                   "crc": ("proxied", "", "send-proxy-v2 proxy-v2-options crc32c,unique-id,authority")}
     else:
         behind = {"xff": ("xff", "option forwardfor", "")}
     ports = {name: free_port() for name in behind}
-    text = "".join(SECTION % (name, ports[name], option, web.ports[to], keys)
-                   for name, (to, option, keys) in behind.items())
-    with open(web.path("haproxy.cfg"), "w") as f:
-        f.write(HAPROXY % (mode, text))
-    with subprocess.Popen(["haproxy", "-db", "-f", web.path("haproxy.cfg")], stderr=subprocess.PIPE, text=True) as proxy:
-        try:
-            for port in ports.values():
-                def usable():
-                    assert proxy.poll() is None, proxy.stderr.read()
-                    with contextlib.suppress(OSError), Client(("127.0.0.1", port)):
-                        return True
-                wait_for(usable, "HAProxy")
-                with Client(("127.0.0.1", port)) as client:
-                    peer = peer_of(worker, client)
-                    assert peer == (own(client) if mode == "tcp" else "127.0.0.1:0")
-        finally:
-            proxy.terminate()
+    text = HAPROXY % (mode, "".join(SECTION % (name, ports[name], option, web.ports[to], keys)
+                                    for name, (to, option, keys) in behind.items()))
+    with proxy(web, ["haproxy", "-db", "-f"], text, ports.values()):
+        for port in ports.values():
+            with Client(("127.0.0.1", port)) as client:
+                assert peer_of(worker, client) == (own(client) if mode == "tcp" else "127.0.0.1:0")
+            peer, address = shake_behind(worker, port)
+            assert peer == (address if mode == "tcp" else "127.0.0.1:0")
     assert "PROXY header" not in web.front.text()
+
+
+NGINX = """
+daemon off;
+pid {dir}/nginx.pid;
+error_log stderr;
+events {{ }}
+http {{
+    access_log off;
+    client_body_temp_path {dir}/body;
+    proxy_temp_path {dir}/proxy;
+    fastcgi_temp_path {dir}/fastcgi;
+    uwsgi_temp_path {dir}/uwsgi;
+    scgi_temp_path {dir}/scgi;
+    map $http_upgrade $connection_upgrade {{ default upgrade; "" ""; }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://127.0.0.1:{front};
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+        }}
+    }}
+}}
+"""
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+def test_behind_nginx(site):
+    web, made = build(site)
+    worker = made["app-1"]
+    port = free_port()
+    text = NGINX.format(dir=web.dir, port=port, front=web.ports["xff"])
+    with proxy(web, ["nginx", "-e", "stderr", "-c"], text, [port]):
+        with Client(("127.0.0.1", port)) as client:
+            assert peer_of(worker, client) == "127.0.0.1:0"
+            assert peer_of(worker, client, headers=[("X-Forwarded-For", "203.0.113.5")]) == "203.0.113.5:0", \
+                "from what is a trusted proxy here too"
+            assert peer_of(worker, client, headers=[("X-Forwarded-For", "6.6.6.6, 203.0.113.5, 10.0.0.1")]) == \
+                "203.0.113.5:0"
+        assert shake_behind(worker, port)[0] == "127.0.0.1:0"
