@@ -2,11 +2,13 @@
 import contextlib
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 
 import pytest
 
+import certs
 from harness import free_port, rpc_route, wait_for, ws_route
 from httpclient import Client, Closed, rpc_request
 from reloads import HUP, USR2, wait_read
@@ -226,6 +228,52 @@ def test_reloads_within_the_header(front):
         shaken.send_json({"jsonrpc": "2.0", "id": 1, "method": "who"})
         shaken.read_json()
         assert worker.calls[-1].meta["peer"] == "203.0.113.9:0"
+
+
+def test_a_header_before_tls(front):
+    """It comes in the clear: in one segment with the ClientHello, and cut over a reload."""
+    site = front(pools={"app": {}})
+    files = certs.make(site.dir)
+    site.ports["secure"] = free_port()
+    site.config["listeners"].append({
+        "name": "secure", "address": "127.0.0.1:%d" % site.ports["secure"], "proxy_protocol": True, **TRUST,
+        "routes": ROUTES[:1], "tls": {"certificates": [certs.pair(files)]}})
+    worker = site.fake()
+    site.start()
+    context = ssl.create_default_context(cafile=files[0])
+
+    def secure(client, header=b""):
+        """The client over TLS; header: sent in one segment with the ClientHello."""
+        into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(into, out, server_hostname="a.test")
+        while True:
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                client.send(header + out.read())
+                header = b""
+                into.write(client.sock.recv(65536))
+                continue
+            client.send(out.read())
+            return tls, into, out
+
+    def rpc(client, tls, into, out):
+        tls.write(rpc_request("demo.echo", [1]))
+        client.send(out.read())
+        while True:
+            try:
+                return tls.read(65536)
+            except ssl.SSLWantReadError:
+                into.write(client.sock.recv(65536))
+    with connect(site, "secure") as one, connect(site, "secure") as cut:
+        header = binary("203.0.113.5")
+        cut.send(header[:20])
+        wait_read(cut)
+        assert rpc(one, *secure(one, header)).startswith(b"HTTP/1.1 200")
+        assert worker.calls[-1].meta["peer"] == "203.0.113.5:51412"
+        site.reload(HUP)
+        assert rpc(cut, *secure(cut, header[20:])).startswith(b"HTTP/1.1 200")
+        assert worker.calls[-1].meta["peer"] == "203.0.113.5:51412"
 
 
 HAPROXY = """
