@@ -357,6 +357,7 @@ Test(tls_handshake, tickets)
         keys.count = 0;
         SSL_SESSION_up_ref(session);
         cr_expect_not(resumes(&wish, "web", &session), "without any key");
+        cr_expect(session == wish.session || !SSL_SESSION_has_ticket(session), "nor a ticket");
         SSL_SESSION_free(wish.session);
         SSL_SESSION_free(session);
     }

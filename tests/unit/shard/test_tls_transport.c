@@ -333,6 +333,23 @@ Test(tls_transport, moves_between_key_updates)
     }
 }
 
+/* A KeyUpdate is answered where there is nothing else to write. */
+Test(tls_transport, key_update_alone)
+{
+    const struct tls_wish wish = begin(&suites[0]);
+    struct tls_client client = tls_client_connect(&from, "frames", &wish);
+    const struct tls_transport *t = container_of(
+        client.client->transport, struct tls_transport, transport);
+    const struct tls_keys before = t->record.write;
+    SSL_key_update(client.ssl, SSL_KEY_UPDATE_REQUESTED);
+    cr_assert_eq(SSL_do_handshake(client.ssl), 1);
+    tls_client_send(&client, SIZE_MAX);
+    shardlet_turn(&from);
+    cr_expect_neq(memcmp(before.key, t->record.write.key, sizeof(before.key)), 0);
+    cr_expect_not(tls_record_owes(&t->record));
+    end(&client, &from);
+}
+
 /* The handshake stays; what is left of it when it is over goes. */
 Test(tls_transport, moves_after_its_handshake)
 {
@@ -447,7 +464,7 @@ Test(tls_transport, worn_keys)
     }
 }
 
-/* Nothing has come yet but a KeyUpdate, whose answer is not out: it goes, and is still unused. */
+/* Nothing has come yet, and not all is out: it goes, and is still unused. */
 Test(tls_transport, moves_unused)
 {
     const struct tls_wish wish = begin(&suites[0]);
@@ -456,8 +473,12 @@ Test(tls_transport, moves_unused)
         client.client->transport, struct tls_transport, transport);
     size_t n = 0;
     cr_assert_not(client.client->used);
-    cr_assert_eq(tls_held_add_out(&t->held, "", 0), 0);
-    t->transport.unsent = 1; /* as where the socket is full */
+    const struct iovec heartbeat = {(char[4]){0}, 4}; /* as where the socket is full */
+    uint8_t record[TLS_RECORD_MAX + TLS_ANSWERS_MAX];
+    struct tls_sealed sealed = tls_record_seal(
+        &t->record, from.ctx.tls->crypto, &heartbeat, 1, 0, record, sizeof(record));
+    cr_assert_eq(tls_held_add_out(&t->held, record, sealed.bytes), 0);
+    t->transport.unsent = (uint32_t)sealed.bytes;
     cr_assert_eq(move(&client), 0);
     cr_expect_not(client.client->used);
     tls_client_say(&client, SPAN("\0\0\0\2{}"));
@@ -565,23 +586,25 @@ Test(tls_transport, timeouts)
     cr_expect_eq(from.ctx.open, 0u, "first_byte_timeout");
     tls_client_close(&client);
 
-    client = tls_client_connect(&from, "frames", &wish);
-    size_t n = 0;
-    tls_client_say(&client, SPAN("\0\0\0\2{}"));
-    tls_client_listen(&client, &from, out, sizeof(out), &n);
-    fake_clock_advance(rest * 2);
-    shardlet_turn(&from);
-    tls_client_seal(&client, SPAN("\0\0\0\2{}"));
-    tls_client_send(&client, 20);
-    shardlet_turn(&from);
-    fake_clock_advance(rest - 1);
-    tls_client_send(&client, 1);
-    shardlet_turn(&from);
-    cr_expect_eq(from.ctx.open, 1u);
-    fake_clock_advance(1);
-    shardlet_turn(&from);
-    cr_expect_eq(from.ctx.open, 0u, "body_timeout");
-    tls_client_close(&client);
+    for (size_t part = 3; part < 30; part += 20) { /* in the head, behind it */
+        client = tls_client_connect(&from, "frames", &wish);
+        size_t n = 0;
+        tls_client_say(&client, SPAN("\0\0\0\2{}"));
+        tls_client_listen(&client, &from, out, sizeof(out), &n);
+        fake_clock_advance(rest * 2);
+        shardlet_turn(&from);
+        tls_client_seal(&client, SPAN("\0\0\0\2{}"));
+        tls_client_send(&client, part);
+        shardlet_turn(&from);
+        fake_clock_advance(rest - 1);
+        tls_client_send(&client, 1);
+        shardlet_turn(&from);
+        cr_expect_eq(from.ctx.open, 1u);
+        fake_clock_advance(1);
+        shardlet_turn(&from);
+        cr_expect_eq(from.ctx.open, 0u, "body_timeout");
+        tls_client_close(&client);
+    }
 }
 
 /* One that is in its handshake has asked for nothing. */
@@ -590,6 +613,7 @@ Test(tls_transport, drained_in_its_handshake)
     const struct tls_wish wish = begin(&suites[0]);
     struct tls_client client = tls_client_open(&from, "web", &wish);
     shardlet_turn(&from);
+    client.client->transport->unsent = 1; /* as where its socket is full */
     client_drain(client.client);
     shardlet_turn(&from);
     cr_expect_eq(from.ctx.open, 0u);
