@@ -155,7 +155,8 @@ Test(tls_handshake, alpn)
 
 Test(tls_handshake, client_certificates)
 {
-    struct pki_certificate server = pki_make_valid(PKI_EC, "server", "DNS:a.test", &ca);
+    struct pki_certificate servers[] = {pki_make_valid(PKI_EC, "server", "DNS:a.test", &ca),
+        pki_make_valid(PKI_EC, "server", "DNS:b.test", &ca)};
     struct pki_certificate good = pki_make_valid(
         PKI_EC, "Ann \xc3\xa9", "DNS:ann.test,email:ann@a.test,URI:urn:ann,IP:192.0.2.9", &ca);
     struct pki_certificate foreign = pki_make_valid(PKI_EC, "Bob", "DNS:bob.test", &foreign_ca);
@@ -181,11 +182,13 @@ Test(tls_handshake, client_certificates)
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
             const bool asked = rows[i].auth != CONF_CLIENT_AUTH_NONE;
-            const struct tls_setup setup = {.certificates = &server,
-                .ncertificates = 1,
+            const struct tls_setup setup = {.certificates = servers,
+                .ncertificates = ARRAY_LEN(servers),
                 .client_ca = asked ? &ca : NULL,
                 .client_auth = rows[i].auth};
-            const struct tls_wish wish = {.certificate = rows[i].shown, .version = version};
+            const struct tls_wish wish = {.certificate = rows[i].shown,
+                .version = version,
+                .name = version == TLS1_2_VERSION ? "a.test" : "b.test"};
             int alert = version == TLS1_2_VERSION ? rows[i].alert12 : rows[i].alert13;
             enum tls_failure_kind kind;
             cr_expect_eq(alert_of(&setup, &wish, &kind), alert, "row %zu, %x", i, version);
@@ -205,7 +208,8 @@ Test(tls_handshake, client_certificates)
             shardlet_turn(&shard);
         }
     }
-    pki_free(&server);
+    pki_free(&servers[0]);
+    pki_free(&servers[1]);
     pki_free(&good);
     pki_free(&foreign);
     pki_free(&old);
