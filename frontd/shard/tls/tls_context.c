@@ -316,8 +316,10 @@ int tls_context_init(struct tls_context *context, const struct conf_listener *co
     CHECK(material->ncertificates == conf->tls->ncertificates);
     int r = pack_alpn(context);
     context->certificates = mem_zalloc(material->ncertificates * sizeof(SSL_CTX *));
-    if (context->certificates == NULL)
-        r = -ENOMEM;
+    if (context->certificates == NULL) {
+        tls_context_deinit(context);
+        return -ENOMEM;
+    }
     for (uint32_t i = 0; r == 0 && i < material->ncertificates; i++) {
         SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
         if (ctx == NULL) {
@@ -338,7 +340,7 @@ int tls_context_init(struct tls_context *context, const struct conf_listener *co
 
 void tls_context_deinit(struct tls_context *context)
 {
-    for (uint32_t i = 0; i < context->count; i++)
+    for (uint32_t i = 0; context->certificates != NULL && i < context->count; i++)
         SSL_CTX_free(context->certificates[i]);
     mem_free(context->certificates);
     tls_names_deinit(&context->names);
@@ -349,9 +351,8 @@ void tls_context_deinit(struct tls_context *context)
 SSL *tls_context_new_ssl(const struct tls_context *context)
 {
     SSL *ssl = SSL_new(context->certificates[0]);
-    if (ssl != NULL &&
-        (context->keys == NULL ||
-            context->keys->count == 0)) { /* TLS 1.3 has no form for an empty ticket */
+    bool keyless = context->keys == NULL || context->keys->count == 0;
+    if (ssl != NULL && keyless) { /* TLS 1.3 has no form for an empty ticket */
         SSL_set_options(ssl, SSL_OP_NO_TICKET);
         SSL_set_num_tickets(ssl, 0);
     }
