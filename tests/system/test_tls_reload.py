@@ -146,33 +146,31 @@ def test_keys_are_updated(over_tls):
     site = over_tls()
     peers = [subprocess.Popen(
         ["openssl", "s_client", "-connect", "127.0.0.1:%d" % site.ports["line"], "-tls1_3", "-ciphersuites", suite],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for suite in SUITES_13]
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for suite in SUITES_13]
+    end = lambda: [peer.kill() for peer in peers]
+    limit = threading.Timer(3 * LIMIT, end)
+    limit.start()
 
-    def ask(n):
+    def tell(text, answer):
+        """What is told next would be data with the text, unless openssl has read that by then."""
         for peer in peers:
-            peer.stdin.write(rpc_body("demo.echo", [n], n) + b"\n")
+            peer.stdin.write(text + b"\n")
             peer.stdin.flush()
         for peer in peers:
-            for line in peer.stdout:
-                if b'"result"' in line and b"[%d]" % n in line:
-                    break
-            else:
-                raise AssertionError("no answer to %d" % n)
+            assert any(answer in line for line in peer.stdout), "no answer to %r" % text
 
     try:
-        ask(1001)
-        for n, command in enumerate(["K", "k", None, "k", "K"]):
+        for n, command in enumerate([b"K", b"k", None, b"k", b"K"]):
+            tell(rpc_body("demo.echo", [n], n), b'"result":[%d]' % n)
             if command is None:
                 site.reload()
             else:
-                for peer in peers:
-                    peer.stdin.write(command.encode() + b"\n")
-                    peer.stdin.flush()
-                time.sleep(0.2)     # openssl takes what it reads at once for data
-            ask(2001 + n)
+                tell(command, b"KEYUPDATE")
+        tell(rpc_body("demo.echo", [99], 99), b'"result":[99]')
     finally:
+        limit.cancel()
+        end()
         for peer in peers:
-            peer.kill()
             peer.communicate()
 
 
@@ -240,4 +238,40 @@ def test_shards_are_killed(over_tls, victim):
         assert len(stay) >= 10, "connections of a shard that lives are lost"
         clients = stay + [connect(site, KINDS[n % 3], SUITES[n % 4]) for n in range(120 - len(stay))]
     for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("which", ["old", "new"])
+def test_shards_are_stopped(over_tls, which):
+    """In the middle of the hand-over, and go on: both sides wait, and no connection is lost."""
+    site = over_tls(drain="20s")
+    clients = [connect(site, KINDS[n % 3], SUITES[n % 4]) for n in range(60)]
+    old = site.shards()
+    served, ended = site.count(" serves: "), site.count("are gone")
+    site.front.signal(HUP)
+    wait_for(lambda: site.count(" serves: ") > served, "the switch", 2 * LIMIT * SLOW, interval=0)
+    with Paused(old if which == "old" else [pid for pid in site.shards() if pid not in old]):
+        time.sleep(0.3)
+    site.wait_log("are gone", ended + 1)
+    for client in clients:
+        call(client)
+        client.close()
+
+
+def test_the_supervisor_is_killed(over_tls):
+    """While connections move to shards that it has just started."""
+    site = over_tls(drain="5s")
+    clients = [connect(site, KINDS[n % 3], SUITES[n % 4]) for n in range(24)]
+    served = site.count(" serves: ")
+    site.front.signal(USR2)
+    wait_for(lambda: site.count(" serves: ") > served, "the switch", 2 * LIMIT * SLOW, interval=0)
+    site.front.signal(signal.SIGKILL)
+    site.front.wait()
+    for client in clients:
+        call(client)
+    site.launch(ready=False)
+    wait_for(lambda: sorted(site.family()) == sorted(site.shards() + [site.front.pid]) and len(site.shards()) == 2 and
+             site.count("are gone") > 0, "one generation", 3 * LIMIT * SLOW)
+    for client in clients:
+        call(client)
         client.close()
