@@ -68,5 +68,7 @@ void client_start(struct client *client)
 {
     CHECK(client->arriving);
     revive(client);
-    client_choose_events(client); /* an event of this turn is not to read one that is not read */
+    /* It was watched as if it were read: an event of this turn is not to do so where it is not. */
+    if (!client_may_start(client))
+        client_choose_events(client);
 }

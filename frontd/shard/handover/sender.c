@@ -75,20 +75,32 @@ enum ending {
     ENDING_WRONG, /* it breaks the order of messages: what it thinks it has is not known */
 };
 
-/* Ends the talk with a target. */
-static void hang_up(struct target *target, enum ending ending)
+/* Looks for the answer among what the target has said last. Returns how the talk ends then. */
+static enum ending find_answer(struct target *target, enum ending ending)
 {
     struct handover_message message;
     int fds[FDPASS_FDS_MAX];
     size_t nfds;
-    shutdown(target->fd, SHUT_RD); /* from here on an answer cannot be sent: it fails over there */
-    while (target->sent && !target->answered &&
-           handover_receive(target->fd, &message, fds, &nfds) == 0) {
+    while (target->sent && !target->answered) {
+        int r = handover_receive(target->fd, &message, fds, &nfds);
+        if (r == -EAGAIN || r == -EPIPE)
+            break;
+        if (r < 0)
+            return ENDING_WRONG; /* the answer may lie behind it */
         if (answers_batch(target, &message))
             sender_note_answer(target, &message);
-        else
-            fdpass_close(fds, nfds);
+        else if (message.type != HANDOVER_HELLO)
+            ending = ENDING_WRONG;
+        fdpass_close(fds, nfds);
     }
+    return ending;
+}
+
+/* Ends the talk with a target. */
+static void hang_up(struct target *target, enum ending ending)
+{
+    shutdown(target->fd, SHUT_RD); /* from here on an answer cannot be sent: it fails over there */
+    ending = find_answer(target, ending);
     target->open = false;
     target->ready = false;
     uv_close((uv_handle_t *)&target->poll, on_target_closed);

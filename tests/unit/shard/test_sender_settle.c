@@ -350,6 +350,22 @@ Test(sender_settle, the_new_side_breaks_the_order)
     }
 }
 
+/* The same where it is found out when the old side breaks off. */
+Test(sender_settle, breaks_off_where_the_order_is_broken)
+{
+    struct handover_message batch;
+    int fds[FDPASS_FDS_MAX];
+    give_keys(1);
+    int sock = offered(&batch, fds);
+    cr_assert_eq(send(sock, "x", 1, 0), 1);
+    cr_assert_eq(take(sock, &batch), 0);
+    sender_shut(shardlet.ctx.sender);
+    cr_expect_eq(clients_here(), 0);
+    cr_expect_eq(sealed_count(), 0u);
+    fdpass_close(fds, CLIENTS + 1);
+    close(sock);
+}
+
 /* One that does not know YOURS gets the others; those with keys stay, and are closed in time. */
 Test(sender_settle, an_older_new_side)
 {
