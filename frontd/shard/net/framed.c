@@ -75,6 +75,7 @@ void stream_close(struct stream *stream)
     stream->holder = NULL;
     buf_deinit(&stream->in);
     buf_deinit(&stream->out);
+    stream->tls = stream_tls_free(stream->tls);
     uv_close((uv_handle_t *)&stream->poll, on_stream_poll_closed);
 }
 
@@ -294,10 +295,13 @@ static bool on_readable(struct stream *stream)
     if (!has_read_buffer(stream->ctx))
         return false; /* what lies there is asked for again */
     char *buffer = stream->ctx->stream_read_buf;
-    ssize_t n = read(stream->fd, buffer, READ_SIZE);
+    ssize_t n = LIKELY(stream->tls == NULL) ? read(stream->fd, buffer, READ_SIZE)
+                                            : stream_tls_read(stream->tls, buffer, READ_SIZE);
+    if (n > 0 && UNLIKELY(stream->tls != NULL) && errno != 0)
+        stream_fail(stream, stream_tls_error_text(stream->tls, -errno)); /* after these bytes */
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)
-            stream->ops->broken(stream, log_error_text(-errno));
+            stream->ops->broken(stream, stream_tls_error_text(stream->tls, -errno));
         return false;
     }
     if (n == 0) {
@@ -314,11 +318,18 @@ static bool on_readable(struct stream *stream)
     return !stream->closing;
 }
 
+static bool is_in_handshake(const struct stream *stream)
+{
+    return stream->connecting && stream->shaking_hands;
+}
+
 /* Has the poll wait for what can be done now. */
 static void update_events(struct stream *stream)
 {
     int events = (stream->deaf || stream->ended ? 0 : UV_READABLE) |
                  (buf_len(&stream->out) > 0 || stream->connecting ? UV_WRITABLE : 0);
+    if (is_in_handshake(stream))
+        events = stream_tls_wants_room(stream->tls) ? UV_WRITABLE : UV_READABLE;
     if (stream->closing || stream->events == events)
         return;
     stream->events = events;
@@ -337,6 +348,21 @@ static int socket_error(const struct stream *stream)
     return -error;
 }
 
+/* Goes on with the handshake. Returns whether there is none, or it is done. */
+static bool shake_hands(struct stream *stream)
+{
+    const char *why = NULL;
+    if (LIKELY(stream->tls == NULL))
+        return true;
+    int r = stream_tls_connect(stream->tls, &why);
+    stream->shaking_hands = r == -EAGAIN;
+    if (r == -EAGAIN)
+        update_events(stream);
+    else if (r < 0)
+        stream->ops->broken(stream, why);
+    return r == 0;
+}
+
 static void on_connected(struct stream *stream, int status)
 {
     int error = socket_error(stream);
@@ -344,6 +370,8 @@ static void on_connected(struct stream *stream, int status)
         stream->ops->broken(stream, log_error_text(error != 0 ? error : status));
         return;
     }
+    if (!shake_hands(stream))
+        return;
     stream->connecting = false;
     stream->heard_at = ctx_now(stream->ctx);
     stream->ops->connected(stream);
@@ -372,14 +400,23 @@ static void on_stream_poll(uv_poll_t *poll, int status, int events)
         on_readable(stream);
 }
 
+static ssize_t write_out(struct stream *stream)
+{
+    const char *p = buf_data(&stream->out);
+    size_t n = buf_len(&stream->out);
+    if (LIKELY(stream->tls == NULL))
+        return send(stream->fd, p, n, MSG_NOSIGNAL);
+    return stream_tls_write(stream->tls, p, n);
+}
+
 void stream_flush(struct stream *stream)
 {
     list_remove(&stream->dirty);
     if (buf_len(&stream->out) == 0 || stream->closing || stream->connecting)
         return;
-    ssize_t n = send(stream->fd, buf_data(&stream->out), buf_len(&stream->out), MSG_NOSIGNAL);
+    ssize_t n = write_out(stream);
     if (n < 0 && errno != EAGAIN && errno != EINTR) {
-        stream_fail(stream, log_error_text(-errno));
+        stream_fail(stream, stream_tls_error_text(stream->tls, -errno));
         return;
     } else if (n > 0) {
         stream->written += (uint64_t)n;
@@ -409,6 +446,19 @@ void stream_set_deaf(struct stream *stream, bool deaf)
     stream->deaf = deaf;
     if (stream->open)
         update_events(stream);
+}
+
+void stream_use_tls(struct stream *stream, struct ssl_st *tls)
+{
+    CHECK(stream->connecting && stream->tls == NULL);
+    stream->tls = tls;
+}
+
+int stream_shut(struct stream *stream)
+{
+    if (stream->tls != NULL)
+        stream_tls_shut(stream->tls);
+    return shutdown(stream->fd, SHUT_WR) < 0 ? -errno : 0;
 }
 
 void stream_free_buffer(struct ctx *ctx)

@@ -12,6 +12,7 @@
 
 #include "common/buf.h"
 #include "frontd/shard/net/ctx.h"
+#include "frontd/shard/net/stream_tls.h"
 #include "proto/frame.h"
 
 struct stream;
@@ -32,7 +33,8 @@ struct stream_ops {
     void (*broken)(struct stream *stream, const char *why);
     /* Its memory may be used again. */
     void (*closed)(struct stream *stream);
-    /* connect() has succeeded; NULL: the stream is connected from the start. */
+    /* connect() has succeeded, and the handshake where there is TLS; NULL: the stream is connected
+     * from the start. */
     void (*connected)(struct stream *stream);
 };
 
@@ -44,18 +46,20 @@ struct stream {
     struct list busy;  /* in ctx->busy_streams */
     struct buf in;     /* an incomplete frame, or those that are left for another turn */
     struct buf out;
-    uint64_t appended; /* bytes put into `out` so far */
-    uint64_t written;  /* of them, bytes that the kernel has taken */
-    uint64_t consumed; /* bytes of frames from the peer that have been carried out or skipped */
-    uint64_t skip;     /* bytes that are still to come of a frame that is skipped */
-    uint64_t heard_at; /* ms: when the last byte came, or the stream could be read again */
+    uint64_t appended;  /* bytes put into `out` so far */
+    uint64_t written;   /* of them, bytes that the kernel has taken */
+    uint64_t consumed;  /* bytes of frames from the peer that have been carried out or skipped */
+    uint64_t skip;      /* bytes that are still to come of a frame that is skipped */
+    uint64_t heard_at;  /* ms: when the last byte came, or the stream could be read again */
+    struct ssl_st *tls; /* owned; NULL: plain */
     int fd;
     int events;             /* what the poll waits for */
     uint32_t max_frame;     /* bytes of payload that a frame of the peer's may have */
     struct stream **holder; /* set while frames wait: see stream_wait(); else NULL */
     const char *failed;     /* why it is broken, for broken() when the turn ends; NULL: it is not */
     bool connecting;
-    bool left;     /* there may be whole frames in `in` */
+    bool shaking_hands; /* connecting: the socket is connected, TLS is not */
+    bool left;          /* there may be whole frames in `in` */
     bool full;     /* no more frames are carried out together with the one that is waited for */
     bool deaf;     /* reading is paused */
     bool ended;    /* the peer has closed it, or its own side of it */
@@ -70,6 +74,15 @@ struct stream {
  */
 int stream_open(
     struct stream *stream, struct ctx *ctx, const struct stream_ops *ops, int fd, bool connecting);
+
+/*
+ * TLS on a stream that is connecting. tls: made for its socket; the stream's from now on. NULL:
+ * none.
+ */
+void stream_use_tls(struct stream *stream, struct ssl_st *tls);
+
+/* Nothing more is sent: shuts this side, in the way of TLS where there is TLS. 0 or -errno. */
+int stream_shut(struct stream *stream);
 
 /* When the last stream of the shard has been closed: frees what all of them read into. */
 void stream_free_buffer(struct ctx *ctx);
