@@ -89,7 +89,8 @@ static void check_worker(
     struct checker *checker, const char *key, const char *text, struct conf_worker *worker)
 {
     worker->text = checker_copy(checker, text);
-    if (strncmp(text, "tcp://", 6) == 0) {
+    worker->tls = strncmp(text, "tls://", 6) == 0;
+    if (worker->tls || strncmp(text, "tcp://", 6) == 0) {
         char host[CONF_VALUE_HOST_SIZE];
         const char *wrong = strncmp(text + 6, "unix:", 5) == 0
                                 ? "not host:port"
@@ -98,10 +99,15 @@ static void check_worker(
             checker_complain(checker, key, "'%s': %s", text, wrong);
         else if (worker->address.len == 0)
             worker->host = checker_copy(checker, host);
+        if (worker->tls && wrong == NULL) {
+            host[strlen(host) - (host[0] != '\0' && host[strlen(host) - 1] == '.')] = '\0';
+            worker->server_name = checker_copy(checker, host);
+        }
         return;
     }
     if (strncmp(text, "unix:/", 6) != 0) {
-        checker_complain(checker, key, "'%s': neither unix:/PATH nor tcp://HOST:PORT", text);
+        checker_complain(
+            checker, key, "'%s': neither unix:/PATH nor tcp:// or tls://HOST:PORT", text);
         return;
     }
     worker->pattern = checker_copy(checker, text + 5);
@@ -210,6 +216,7 @@ static void check_pool(
     conf_check_managed(checker, parent, raw, conf, pool);
     if (pool->command == NULL)
         check_workers(checker, parent, raw, pool);
+    conf_check_pool_tls(checker, parent, raw, pool);
     check_realm(checker, parent, raw, conf, pool);
     snprintf(key, sizeof(key), "%s.queue", parent);
     pool->queue = (uint32_t)checker_number(checker, key, raw->queue, 10000, 0, 10000000);

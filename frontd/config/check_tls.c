@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/alloc.h"
+#include "frontd/config/value.h"
 
 enum { ALPN_NAME_MAX = 255 /* bytes; RFC 7301 section 3.1 */ };
 
@@ -166,4 +167,69 @@ void conf_check_tls(struct checker *checker, unsigned index, const struct conf_r
         return;
     snprintf(parent, sizeof(parent), "listeners[%u].tls", index);
     check_all(checker, parent, raw->tls, listener->protocol, listener->tls);
+}
+
+static bool any_worker_has_tls(const struct conf_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->nworkers; i++) {
+        if (pool->workers[i].tls)
+            return true;
+    }
+    return false;
+}
+
+/* What the certificates of the pool's workers have to be for: by default what each is dialled by.
+ */
+static void set_server_name(
+    struct checker *checker, const char *parent, const char *name, struct conf_pool *pool)
+{
+    char key[CHECKER_PATH_SIZE];
+    snprintf(key, sizeof(key), "%s.server_name", parent);
+    if (name[0] == '\0' || strlen(name) >= CONF_VALUE_HOST_SIZE)
+        checker_complain(checker, key, "'%s': a name or an IP address", name);
+    for (uint32_t i = 0; i < pool->nworkers; i++) {
+        mem_free(pool->workers[i].server_name);
+        pool->workers[i].server_name = pool->workers[i].tls ? checker_copy(checker, name) : NULL;
+    }
+}
+
+static void check_own_pair(struct checker *checker, const char *parent,
+    const struct conf_raw_pool_tls *raw, struct conf_pool_tls *tls)
+{
+    char cert[CHECKER_PATH_SIZE], key[CHECKER_PATH_SIZE];
+    snprintf(cert, sizeof(cert), "%s.cert", parent);
+    snprintf(key, sizeof(key), "%s.key", parent);
+    if (raw->cert == NULL && raw->key == NULL)
+        return;
+    if (raw->key == NULL)
+        checker_complain(checker, cert, "it needs key");
+    else if (raw->cert == NULL)
+        checker_complain(checker, key, "it needs cert");
+    if (checker->failed)
+        return;
+    check_file(checker, cert, raw->cert, &tls->own.cert);
+    check_file(checker, key, raw->key, &tls->own.key);
+}
+
+void conf_check_pool_tls(struct checker *checker, const char *parent,
+    const struct conf_raw_pool *raw, struct conf_pool *pool)
+{
+    char key[CHECKER_PATH_SIZE], own[64];
+    snprintf(own, sizeof(own), "%s.tls", parent);
+    if (raw->tls == NULL) {
+        snprintf(key, sizeof(key), "%s.workers", parent);
+        if (any_worker_has_tls(pool))
+            checker_complain(checker, key, "tls:// needs the pool's `tls`, with its `ca`");
+        return;
+    }
+    if (!any_worker_has_tls(pool))
+        checker_warn(checker, own, "it has no effect: no worker of the pool is a tls:// one");
+    pool->tls = checker_take(checker, mem_zalloc(sizeof(*pool->tls)));
+    if (pool->tls == NULL)
+        return;
+    snprintf(key, sizeof(key), "%s.ca", own);
+    check_file(checker, key, raw->tls->ca, &pool->tls->ca);
+    check_own_pair(checker, own, raw->tls, pool->tls);
+    if (raw->tls->server_name != NULL)
+        set_server_name(checker, own, raw->tls->server_name, pool);
 }

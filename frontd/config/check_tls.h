@@ -1,8 +1,8 @@
 #pragma once
 
 /*
- * The check of `tls` of a listener, as far as the config's text says what is wrong. What is in the
- * files is looked at by the supervisor alone (frontd/supervisor/tls/load.h).
+ * The check of `tls` of a listener and of a pool, as far as the config's text says what is wrong.
+ * What is in the files is looked at by the supervisor alone (frontd/supervisor/tls/load.h).
  */
 
 #include "frontd/config/checker.h"
@@ -15,3 +15,9 @@
  */
 void conf_check_tls(struct checker *checker, unsigned index, const struct conf_raw_listener *raw,
     struct conf_listener *listener);
+
+/*
+ * Reads `tls` of a pool whose workers have been read. parent: the pool's path, "pools[0]".
+ */
+void conf_check_pool_tls(struct checker *checker, const char *parent,
+    const struct conf_raw_pool *raw, struct conf_pool *pool);

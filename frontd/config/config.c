@@ -17,6 +17,13 @@ static void free_pool(struct conf_pool *pool)
         mem_free(pool->workers[i].text);
         mem_free(pool->workers[i].pattern);
         mem_free(pool->workers[i].host);
+        mem_free(pool->workers[i].server_name);
+    }
+    if (pool->tls != NULL) {
+        mem_free(pool->tls->ca.path);
+        mem_free(pool->tls->own.cert.path);
+        mem_free(pool->tls->own.key.path);
+        mem_free(pool->tls);
     }
     mem_free(pool->workers);
     mem_free(pool->name);

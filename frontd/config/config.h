@@ -210,6 +210,14 @@ struct conf_worker {
     char *host;                  /* TCP, a name: looked up when it is dialled; else NULL */
     uint16_t port;               /* the port of `host` */
     struct conf_address address; /* TCP, where it is no name */
+    bool tls;                    /* TCP, and TLS over it: see conf_pool.tls */
+    char *server_name;           /* TLS: what the worker's certificate has to be for */
+};
+
+/* How a pool's workers that are dialled over TLS (tls://) are known, and what is shown to them. */
+struct conf_pool_tls {
+    struct conf_tls_file ca;     /* in PEM: the authorities that their certificates have to be of */
+    struct conf_certificate own; /* what is shown to them; not given: nothing */
 };
 
 struct conf_pool {
@@ -228,6 +236,7 @@ struct conf_pool {
     uint32_t nidempotent;
     char **methods;
     uint32_t nmethods;
+    struct conf_pool_tls *tls; /* NULL: no worker is dialled over TLS */
     /* With a `command`; `workers` then has the pattern of the sockets that frontd makes. */
     char **command; /* the program, searched in PATH where it has no slash, and its arguments */
     uint32_t ncommand;

@@ -112,6 +112,14 @@ static const cyaml_schema_value_t listener_value = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct conf_raw_listener, listener_fields),
 };
 
+static const cyaml_schema_field_t pool_tls_fields[] = {
+    NEEDED(conf_raw_pool_tls, ca),
+    TEXT(conf_raw_pool_tls, cert),
+    TEXT(conf_raw_pool_tls, key),
+    TEXT(conf_raw_pool_tls, server_name),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t pool_fields[] = {
     NEEDED(conf_raw_pool, name),
     TEXTS(conf_raw_pool, workers),
@@ -128,6 +136,8 @@ static const cyaml_schema_field_t pool_fields[] = {
     TEXT(conf_raw_pool, instances),
     TEXT(conf_raw_pool, restart_delay),
     TEXT(conf_raw_pool, start_timeout),
+    CYAML_FIELD_MAPPING_PTR("tls", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw_pool,
+        tls, pool_tls_fields),
     CYAML_FIELD_END,
 };
 

@@ -70,6 +70,13 @@ struct conf_raw_listener {
     struct conf_raw_route stream; /* of frame and line: the keys of the listener itself */
 };
 
+struct conf_raw_pool_tls {
+    char *ca;
+    char *cert;
+    char *key;
+    char *server_name;
+};
+
 struct conf_raw_pool {
     char *name;
     char **workers;
@@ -90,6 +97,7 @@ struct conf_raw_pool {
     char *instances;
     char *restart_delay;
     char *start_timeout;
+    struct conf_raw_pool_tls *tls; /* NULL: the key is not there */
 };
 
 struct conf_raw_limits {

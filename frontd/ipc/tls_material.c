@@ -16,6 +16,7 @@ enum {
     VERSION = 1,
     LISTENER_MIN = 12, /* bytes that a listener and a certificate take at the least */
     CERTIFICATE_MIN = 8,
+    POOL_MIN = 16,
     SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE,
 };
 
@@ -67,30 +68,44 @@ static void put_text(struct writer *writer, struct span text)
     write_all(writer, text.p, text.n);
 }
 
-static void put_all(
-    struct writer *writer, const struct tls_material_listener *listeners, uint32_t n)
+static void put_certificate(
+    struct writer *writer, const struct tls_material_certificate *certificate)
+{
+    put_text(writer, certificate->cert);
+    put_text(writer, certificate->key);
+}
+
+static void put_listener(struct writer *writer, const struct tls_material_listener *listener)
+{
+    put_number(writer, listener->listener);
+    put_text(writer, listener->client_ca);
+    put_number(writer, listener->ncertificates);
+    for (uint32_t i = 0; i < listener->ncertificates; i++)
+        put_certificate(writer, &listener->certificates[i]);
+}
+
+static void put_all(struct writer *writer, const struct tls_material *material)
 {
     put_number(writer, MAGIC);
     put_number(writer, VERSION);
-    put_number(writer, n);
-    for (uint32_t i = 0; i < n && writer->r == 0; i++) {
-        put_number(writer, listeners[i].listener);
-        put_text(writer, listeners[i].client_ca);
-        put_number(writer, listeners[i].ncertificates);
-        for (uint32_t k = 0; k < listeners[i].ncertificates; k++) {
-            put_text(writer, listeners[i].certificates[k].cert);
-            put_text(writer, listeners[i].certificates[k].key);
-        }
+    put_number(writer, material->nlisteners);
+    for (uint32_t i = 0; i < material->nlisteners && writer->r == 0; i++)
+        put_listener(writer, &material->listeners[i]);
+    put_number(writer, material->npools);
+    for (uint32_t i = 0; i < material->npools && writer->r == 0; i++) {
+        put_number(writer, material->pools[i].pool);
+        put_text(writer, material->pools[i].ca);
+        put_certificate(writer, &material->pools[i].own);
     }
     flush(writer);
 }
 
-int tls_material_write(const struct tls_material_listener *listeners, uint32_t n, int *ret_fd)
+int tls_material_write(const struct tls_material *material, int *ret_fd)
 {
     struct writer writer = {.fd = memfd_create("frontd-tls", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
     if (writer.fd < 0)
         return -errno;
-    put_all(&writer, listeners, n);
+    put_all(&writer, material);
     if (writer.r == 0 && fcntl(writer.fd, F_ADD_SEALS, SEALS | F_SEAL_SEAL) < 0)
         writer.r = -errno;
     buf_deinit(&writer.head);
@@ -99,6 +114,29 @@ int tls_material_write(const struct tls_material_listener *listeners, uint32_t n
     else
         close(writer.fd);
     return writer.r;
+}
+
+static void read_certificate(struct unpack *unpack, struct tls_material_certificate *certificate)
+{
+    certificate->cert = unpack_bytes(unpack);
+    certificate->key = unpack_bytes(unpack);
+}
+
+static int read_pools(struct unpack *unpack, struct tls_material *material)
+{
+    uint32_t n = unpack_u32(unpack);
+    if (unpack->bad || n > unpack->left.n / POOL_MIN)
+        return -EBADMSG;
+    material->pools = mem_zalloc(MAX(n, 1U) * sizeof(*material->pools));
+    if (material->pools == NULL)
+        return -ENOMEM;
+    material->npools = n;
+    for (uint32_t i = 0; i < n; i++) {
+        material->pools[i].pool = unpack_u32(unpack);
+        material->pools[i].ca = unpack_bytes(unpack);
+        read_certificate(unpack, &material->pools[i].own);
+    }
+    return unpack->bad ? -EBADMSG : 0;
 }
 
 static int read_listener(struct unpack *unpack, struct tls_material_listener *listener)
@@ -112,10 +150,8 @@ static int read_listener(struct unpack *unpack, struct tls_material_listener *li
     if (listener->certificates == NULL)
         return -ENOMEM;
     listener->ncertificates = n;
-    for (uint32_t i = 0; i < n; i++) {
-        listener->certificates[i].cert = unpack_bytes(unpack);
-        listener->certificates[i].key = unpack_bytes(unpack);
-    }
+    for (uint32_t i = 0; i < n; i++)
+        read_certificate(unpack, &listener->certificates[i]);
     return unpack->bad ? -EBADMSG : 0;
 }
 
@@ -133,6 +169,8 @@ static int read_all(struct tls_material *material)
     int r = 0;
     for (; r == 0 && material->nlisteners < n; material->nlisteners++)
         r = read_listener(&unpack, &material->listeners[material->nlisteners]);
+    if (r == 0)
+        r = read_pools(&unpack, material);
     return r == 0 ? unpack_end(&unpack) : r;
 }
 
@@ -163,6 +201,7 @@ void tls_material_unmap(struct tls_material *material)
     for (uint32_t i = 0; i < material->nlisteners; i++)
         mem_free(material->listeners[i].certificates);
     mem_free(material->listeners);
+    mem_free(material->pools);
     if (material->map != NULL)
         munmap(material->map, material->size);
     *material = (struct tls_material){0};
@@ -189,6 +228,36 @@ static bool fits(const struct tls_material_listener *given, uint32_t index, cons
     return all;
 }
 
+const struct tls_material_pool *tls_material_find_pool(
+    const struct tls_material *material, uint32_t pool)
+{
+    for (uint32_t i = 0; i < material->npools; i++) {
+        if (material->pools[i].pool == pool)
+            return &material->pools[i];
+    }
+    return NULL;
+}
+
+static bool fits_pool(
+    const struct tls_material_pool *given, uint32_t index, const struct conf_pool_tls *tls)
+{
+    bool shows = tls->own.cert.path != NULL;
+    return given->pool == index && given->ca.n > 0 && shows == (given->own.cert.n > 0) &&
+           shows == (given->own.key.n > 0);
+}
+
+static bool fits_pools(const struct tls_material *material, const struct conf *conf)
+{
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < conf->npools; i++) {
+        if (conf->pools[i].tls == NULL)
+            continue;
+        if (at == material->npools || !fits_pool(&material->pools[at++], i, conf->pools[i].tls))
+            return false;
+    }
+    return at == material->npools;
+}
+
 bool tls_material_fits(const struct tls_material *material, const struct conf *conf)
 {
     uint32_t at = 0;
@@ -198,5 +267,5 @@ bool tls_material_fits(const struct tls_material *material, const struct conf *c
         if (at == material->nlisteners || !fits(&material->listeners[at++], i, conf))
             return false;
     }
-    return at == material->nlisteners;
+    return at == material->nlisteners && fits_pools(material, conf);
 }

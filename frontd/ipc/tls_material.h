@@ -7,7 +7,8 @@
  *
  * In the memfd, as common/pack.h writes it: magic (u32), version (u8), number of listeners (u32);
  * for each listener its index in the config (u32), the text of client_ca (bytes), the number of
- * its certificates (u32), and for each of those the texts of cert and key (bytes).
+ * its certificates (u32), and for each of those the texts of cert and key (bytes); then the number
+ * of pools (u32), and for each its index (u32) and the texts of ca, cert and key (bytes).
  */
 
 #include "common/base.h"
@@ -33,19 +34,28 @@ struct tls_material_listener {
     struct span client_ca;                         /* empty: there is none */
 };
 
+/* Of a pool with workers that are dialled over TLS. */
+struct tls_material_pool {
+    uint32_t pool; /* its index in the config */
+    struct span ca;
+    struct tls_material_certificate own; /* empty: none is shown to workers */
+};
+
 struct tls_material {
     struct tls_material_listener *listeners; /* those that have tls, in the order of the config */
     uint32_t nlisteners;
+    struct tls_material_pool *pools; /* those that have tls, in the order of the config */
+    uint32_t npools;
     void *map; /* what all spans point into; the module's own */
     size_t size;
 };
 
 /*
  * Writes texts to a new memfd, and seals it: nothing can change it any more. No copy of a key is
- * left in this process. Returns 0 with *ret_fd, a close-on-exec descriptor of the caller's; -E2BIG
- * where all of it exceeds TLS_MATERIAL_MAX; or another -errno.
+ * left in this process. material: but for map and size. Returns 0 with *ret_fd, a close-on-exec
+ * descriptor of the caller's; -E2BIG where all of it exceeds TLS_MATERIAL_MAX; or another -errno.
  */
-int tls_material_write(const struct tls_material_listener *listeners, uint32_t n, int *ret_fd);
+int tls_material_write(const struct tls_material *material, int *ret_fd);
 
 /*
  * Maps what tls_material_write() wrote, left out of core dumps. fd: borrowed, not needed
@@ -64,5 +74,9 @@ void tls_material_unmap(struct tls_material *material);
 const struct tls_material_listener *tls_material_find(
     const struct tls_material *material, uint32_t listener);
 
-/* Whether the material has what each listener of the config needs, and no more. */
+/* The same of a pool. */
+const struct tls_material_pool *tls_material_find_pool(
+    const struct tls_material *material, uint32_t pool);
+
+/* Whether the material has what each listener and pool of the config needs, and no more. */
 bool tls_material_fits(const struct tls_material *material, const struct conf *conf);

@@ -20,10 +20,17 @@ static void check_inside(const struct tls_material *material, struct span text)
                              (size_t)(text.p - start) <= material->size - text.n));
 }
 
+static void check_certificate(
+    const struct tls_material *material, const struct tls_material_certificate *certificate)
+{
+    check_inside(material, certificate->cert);
+    check_inside(material, certificate->key);
+}
+
 static void check_again(const struct tls_material *material, const uint8_t *data, size_t size)
 {
     int fd;
-    CHECK(tls_material_write(material->listeners, material->nlisteners, &fd) == 0);
+    CHECK(tls_material_write(material, &fd) == 0);
     void *again = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
     CHECK(again != MAP_FAILED && lseek(fd, 0, SEEK_END) == (off_t)size);
     CHECK(memcmp(again, data, size) == 0);
@@ -42,11 +49,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (uint32_t i = 0; i < material.nlisteners; i++) {
             const struct tls_material_listener *listener = &material.listeners[i];
             check_inside(&material, listener->client_ca);
-            for (uint32_t k = 0; k < listener->ncertificates; k++) {
-                check_inside(&material, listener->certificates[k].cert);
-                check_inside(&material, listener->certificates[k].key);
-            }
+            for (uint32_t k = 0; k < listener->ncertificates; k++)
+                check_certificate(&material, &listener->certificates[k]);
             CHECK(tls_material_find(&material, listener->listener) != NULL);
+        }
+        for (uint32_t i = 0; i < material.npools; i++) {
+            check_inside(&material, material.pools[i].ca);
+            check_certificate(&material, &material.pools[i].own);
+            CHECK(tls_material_find_pool(&material, material.pools[i].pool) != NULL);
         }
         check_again(&material, data, size);
         tls_material_unmap(&material);

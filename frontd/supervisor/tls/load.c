@@ -25,11 +25,19 @@ struct batch {
     struct secret_file client_ca;
 };
 
+/* What is read for one pool. */
+struct pool_batch {
+    const struct conf_pool_tls *tls;
+    struct secret_file ca;
+    struct pair own;
+};
+
 /* Where a message points. */
 struct place {
-    unsigned listener;
+    const char *kind; /* "listener" or "pool" */
+    unsigned index;
     char key[48];     /* "certificates[0].cert" */
-    const char *name; /* of the listener */
+    const char *name; /* of the listener or pool */
     const struct conf_tls_file *file;
 };
 
@@ -40,18 +48,20 @@ struct loader {
     time_t now;
     bool only_looks;
     struct tls_load_sum sum;
-    struct batch *batches; /* a row for each listener of the config */
-    struct place place;    /* of what is being checked */
+    struct batch *batches;    /* a row for each listener of the config */
+    struct pool_batch *pools; /* a row for each pool */
+    struct place place;       /* of what is being checked */
     char *error;
     size_t error_size;
 };
 
-/* "FILE:LINE: KEY: FILE of listener NAME: what" */
+/* "FILE:LINE: KEY: FILE of listener NAME: what", or of a pool */
 static void write_message(const struct loader *loader, const char *what, char *out, size_t size)
 {
     const struct place *place = &loader->place;
-    snprintf(out, size, "%s:%u: listeners[%u].tls.%s: %s of listener %s: %s", loader->conf_name,
-        place->file->line, place->listener, place->key, place->file->path, place->name, what);
+    snprintf(out, size, "%s:%u: %ss[%u].tls.%s: %s of %s %s: %s", loader->conf_name,
+        place->file->line, place->kind, place->index, place->key, place->file->path, place->kind,
+        place->name, what);
 }
 
 static int complain(struct loader *loader, const char *what, int r)
@@ -132,14 +142,17 @@ static struct span text_of(const struct secret_file *file)
     return (struct span){file->text, file->n};
 }
 
-static int load_pair(
-    struct loader *loader, const struct conf_certificate *conf, unsigned index, struct pair *pair)
+/*
+ * Reads a certificate and its key. where: the part of their paths in the config before "cert" and
+ * "key". findings: of what is odd about them.
+ */
+static int load_pair(struct loader *loader, const char *where, const struct conf_certificate *conf,
+    const struct conf_findings *findings, struct pair *pair)
 {
-    const struct conf_findings odd = {.odd = on_odd, .data = loader};
-    char cert[48];
-    char key[48];
-    snprintf(cert, sizeof(cert), "certificates[%u].cert", index);
-    snprintf(key, sizeof(key), "certificates[%u].key", index);
+    char cert[40];
+    char key[40];
+    snprintf(cert, sizeof(cert), "%scert", where);
+    snprintf(key, sizeof(key), "%skey", where);
     set_place(loader, key, &conf->key);
     int r = read_file(loader, TLS_KEY_FILE_MAX, true, &pair->key);
     if (r < 0)
@@ -151,7 +164,7 @@ static int load_pair(
     time_t until = 0;
     enum pem_part part;
     const char *wrong = pem_check_pair(
-        text_of(&pair->cert), text_of(&pair->key), loader->now, &odd, &until, &part);
+        text_of(&pair->cert), text_of(&pair->key), loader->now, findings, &until, &part);
     if (wrong != NULL && part == PEM_KEY)
         set_place(loader, key, &conf->key);
     if (wrong != NULL)
@@ -163,14 +176,15 @@ static int load_pair(
     return 0;
 }
 
-static int load_client_ca(struct loader *loader, struct batch *batch)
+static int load_authorities(struct loader *loader, const char *key,
+    const struct conf_tls_file *conf, struct secret_file *file)
 {
     const struct conf_findings odd = {.odd = on_odd, .data = loader};
-    set_place(loader, "client_ca", &batch->tls->client_ca);
-    int r = read_file(loader, TLS_CLIENT_CA_FILE_MAX, false, &batch->client_ca);
-    if (r < 0 || batch->client_ca.text == NULL)
+    set_place(loader, key, conf);
+    int r = read_file(loader, TLS_CLIENT_CA_FILE_MAX, false, file);
+    if (r < 0 || file->text == NULL)
         return r;
-    const char *wrong = pem_check_authorities(text_of(&batch->client_ca), loader->now, &odd);
+    const char *wrong = pem_check_authorities(text_of(file), loader->now, &odd);
     return wrong == NULL ? 0 : complain(loader, wrong, -EINVAL);
 }
 
@@ -182,28 +196,72 @@ static int no_memory(struct loader *loader)
 
 static int load_listener(struct loader *loader, unsigned index)
 {
+    const struct conf_findings odd = {.odd = on_odd, .data = loader};
     struct batch *batch = &loader->batches[index];
     const struct conf_tls *tls = loader->conf->listeners[index].tls;
-    loader->place.listener = index;
+    loader->place.kind = "listener";
+    loader->place.index = index;
     loader->place.name = loader->conf->listeners[index].name;
     batch->pairs = mem_zalloc(tls->ncertificates * sizeof(*batch->pairs));
     if (batch->pairs == NULL)
         return no_memory(loader);
     batch->tls = tls;
     int r = 0;
-    for (uint32_t i = 0; r == 0 && i < tls->ncertificates; i++)
-        r = load_pair(loader, &tls->certificates[i], i, &batch->pairs[i]);
-    return r == 0 && tls->client_auth != CONF_CLIENT_AUTH_NONE ? load_client_ca(loader, batch) : r;
+    for (uint32_t i = 0; r == 0 && i < tls->ncertificates; i++) {
+        char where[32];
+        snprintf(where, sizeof(where), "certificates[%u].", i);
+        r = load_pair(loader, where, &tls->certificates[i], &odd, &batch->pairs[i]);
+    }
+    if (r == 0 && tls->client_auth != CONF_CLIENT_AUTH_NONE)
+        r = load_authorities(loader, "client_ca", &tls->client_ca, &batch->client_ca);
+    return r;
+}
+
+/* A certificate that is shown to workers is a client's: it needs no names, and dates are theirs. */
+static int load_pool(struct loader *loader, unsigned index)
+{
+    static const struct conf_findings none;
+    struct pool_batch *batch = &loader->pools[index];
+    const struct conf_pool_tls *tls = loader->conf->pools[index].tls;
+    loader->place.kind = "pool";
+    loader->place.index = index;
+    loader->place.name = loader->conf->pools[index].name;
+    batch->tls = tls;
+    int r = load_authorities(loader, "ca", &tls->ca, &batch->ca);
+    if (r < 0 || tls->own.cert.path == NULL)
+        return r;
+    return load_pair(loader, "", &tls->own, &none, &batch->own);
+}
+
+static void free_pair(struct pair *pair)
+{
+    secret_file_free(&pair->cert);
+    secret_file_free(&pair->key);
 }
 
 static void free_batch(struct batch *batch)
 {
-    for (uint32_t i = 0; batch->tls != NULL && i < batch->tls->ncertificates; i++) {
-        secret_file_free(&batch->pairs[i].cert);
-        secret_file_free(&batch->pairs[i].key);
-    }
+    for (uint32_t i = 0; batch->tls != NULL && i < batch->tls->ncertificates; i++)
+        free_pair(&batch->pairs[i]);
     secret_file_free(&batch->client_ca);
     mem_free(batch->pairs);
+}
+
+static void free_all(struct loader *loader)
+{
+    for (uint32_t i = 0; loader->batches != NULL && i < loader->conf->nlisteners; i++)
+        free_batch(&loader->batches[i]);
+    for (uint32_t i = 0; loader->pools != NULL && i < loader->conf->npools; i++) {
+        secret_file_free(&loader->pools[i].ca);
+        free_pair(&loader->pools[i].own);
+    }
+    mem_free(loader->batches);
+    mem_free(loader->pools);
+}
+
+static struct tls_material_certificate texts_of(const struct pair *pair)
+{
+    return (struct tls_material_certificate){text_of(&pair->cert), text_of(&pair->key)};
 }
 
 static int fill(const struct batch *batch, uint32_t index, struct tls_material_listener *out)
@@ -215,28 +273,36 @@ static int fill(const struct batch *batch, uint32_t index, struct tls_material_l
     out->listener = index;
     out->ncertificates = n;
     out->client_ca = text_of(&batch->client_ca);
-    for (uint32_t i = 0; i < n; i++) {
-        out->certificates[i].cert = text_of(&batch->pairs[i].cert);
-        out->certificates[i].key = text_of(&batch->pairs[i].key);
-    }
+    for (uint32_t i = 0; i < n; i++)
+        out->certificates[i] = texts_of(&batch->pairs[i]);
     return 0;
 }
 
 /* Writes all that has been read to a memfd. */
 static int make(struct loader *loader, int *ret_fd)
 {
-    struct tls_material_listener *all = mem_zalloc(loader->conf->nlisteners * sizeof(*all));
-    uint32_t n = 0;
-    int r = all == NULL ? -ENOMEM : 0;
-    for (uint32_t i = 0; r == 0 && i < loader->conf->nlisteners; i++) {
+    const struct conf *conf = loader->conf;
+    struct tls_material all = {
+        .listeners = mem_zalloc(conf->nlisteners * sizeof(*all.listeners)),
+        .pools = mem_zalloc(conf->npools * sizeof(*all.pools)),
+    };
+    int r = all.listeners == NULL || all.pools == NULL ? -ENOMEM : 0;
+    for (uint32_t i = 0; r == 0 && i < conf->nlisteners; i++) {
         if (loader->batches[i].tls != NULL)
-            r = fill(&loader->batches[i], i, &all[n++]);
+            r = fill(&loader->batches[i], i, &all.listeners[all.nlisteners++]);
+    }
+    for (uint32_t i = 0; r == 0 && i < conf->npools; i++) {
+        const struct pool_batch *batch = &loader->pools[i];
+        if (batch->tls != NULL)
+            all.pools[all.npools++] = (struct tls_material_pool){
+                i, text_of(&batch->ca), texts_of(&batch->own)};
     }
     if (r == 0)
-        r = tls_material_write(all, n, ret_fd);
-    for (uint32_t i = 0; i < n; i++)
-        mem_free(all[i].certificates);
-    mem_free(all);
+        r = tls_material_write(&all, ret_fd);
+    for (uint32_t i = 0; i < all.nlisteners; i++)
+        mem_free(all.listeners[i].certificates);
+    mem_free(all.listeners);
+    mem_free(all.pools);
     if (r < 0)
         snprintf(loader->error, loader->error_size,
             "%s:1: listeners: cannot pass certificates on to shards: %s", loader->conf_name,
@@ -248,6 +314,10 @@ bool tls_load_is_needed(const struct conf *conf)
 {
     for (uint32_t i = 0; i < conf->nlisteners; i++) {
         if (conf->listeners[i].tls != NULL)
+            return true;
+    }
+    for (uint32_t i = 0; i < conf->npools; i++) {
+        if (conf->pools[i].tls != NULL)
             return true;
     }
     return false;
@@ -268,17 +338,20 @@ int tls_load(const char *conf_name, const struct conf *conf, time_t now,
     int r = 0;
     if (tls_load_is_needed(conf)) {
         loader.batches = mem_zalloc(conf->nlisteners * sizeof(*loader.batches));
-        r = loader.batches == NULL ? no_memory(&loader) : 0;
+        loader.pools = mem_zalloc(conf->npools * sizeof(*loader.pools));
+        r = loader.batches == NULL || loader.pools == NULL ? no_memory(&loader) : 0;
         CHECK(privileges_hide() == 0); /* before there is a key in its memory */
         for (uint32_t i = 0; r == 0 && i < conf->nlisteners; i++) {
             if (conf->listeners[i].tls != NULL)
                 r = load_listener(&loader, i);
         }
+        for (uint32_t i = 0; r == 0 && i < conf->npools; i++) {
+            if (conf->pools[i].tls != NULL)
+                r = load_pool(&loader, i);
+        }
         if (r == 0 && ret_fd != NULL)
             r = make(&loader, &fd);
-        for (uint32_t i = 0; loader.batches != NULL && i < conf->nlisteners; i++)
-            free_batch(&loader.batches[i]);
-        mem_free(loader.batches);
+        free_all(&loader);
     }
     if (r == 0 && ret_fd != NULL)
         *ret_fd = fd;

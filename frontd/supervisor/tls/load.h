@@ -1,7 +1,7 @@
 #pragma once
 
 /*
- * Reads the certificates and keys of a config's listeners, looks whether they are right, and makes
+ * Reads the certificates and keys of a config's listeners and pools, looks whether they are right, and makes
  * of them what shards get (ipc/tls_material.h).
  */
 
@@ -22,7 +22,7 @@ struct tls_load_sum {
  * "FILE:LINE: KEY: what is wrong". findings: `odd` is told what is allowed but hardly meant; NULL:
  * nothing is. now: for dates.
  *
- * ret_fd: a sealed memfd, close-on-exec, the caller's; -1 where no listener has tls. NULL: files
+ * ret_fd: a sealed memfd, close-on-exec, the caller's; -1 where nothing has tls. NULL: files
  * are only looked at, and one that may not be read is told to `odd` and is no error: the user who
  * asks may not be the one who runs frontd. ret_sum: may be NULL.
  *
@@ -34,5 +34,5 @@ int tls_load(const char *conf_name, const struct conf *conf, time_t now,
     const struct conf_findings *findings, int *ret_fd, struct tls_load_sum *ret_sum, char *error,
     size_t error_size);
 
-/* Whether a listener of it has tls. */
+/* Whether a listener or a pool of it has tls. */
 bool tls_load_is_needed(const struct conf *conf);

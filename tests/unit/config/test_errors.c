@@ -479,7 +479,7 @@ Test(conf_errors, shard_timeout)
 Test(conf_errors, pools)
 {
 #define METHOD  "a method, or the start of one and '*' at its end"
-#define ADDRESS "neither unix:/PATH nor tcp://HOST:PORT"
+#define ADDRESS "neither unix:/PATH nor tcp:// or tls://HOST:PORT"
     static const struct row rows[] = {
         {12, "  - name: app\n    workers: [\"unix:/b\"]\n",
             "12: pools[1].name: 'app' is there twice"},
@@ -517,6 +517,29 @@ Test(conf_errors, pools)
         {12, "    methods: [\"*a\"]\n", "12: pools[0].methods[0]: '*a': " METHOD},
         {12, "    idempotent: [\"a*b*\"]\n", "12: pools[0].idempotent[0]: 'a*b*': " METHOD},
         {12, "    methods: []\n", NULL},
+    };
+    check_all(rows, ARRAY_LEN(rows));
+}
+
+Test(conf_errors, workers_over_tls)
+{
+#define TLS_WORKERS  "    workers: [\"unix:/a\", \"tls://app.test:7\"]\n    tls: "
+#define NEEDS_TLS    "tls:// needs the pool's `tls`, with its `ca`"
+    static const struct row rows[] = {
+        {11, "    workers: [\"tls://[::1]:7\"]\n", "11: pools[0].workers: " NEEDS_TLS},
+        {11, "    workers: [\"tls://app.test\"]\n    tls: {ca: /ca}\n",
+            "11: pools[0].workers[0]: 'tls://app.test': not an address such as 0.0.0.0:8080, "
+            "[::1]:8080 or unix:/path"},
+        {11, TLS_WORKERS "{}\n", "12: pools[0].tls.ca: this key is needed here"},
+        {11, TLS_WORKERS "{ca: ca.pem}\n", "12: pools[0].tls.ca: 'ca.pem': an absolute path"},
+        {11, TLS_WORKERS "{ca: /ca, cert: /c}\n", "12: pools[0].tls.cert: it needs key"},
+        {11, TLS_WORKERS "{ca: /ca, key: /k}\n", "12: pools[0].tls.key: it needs cert"},
+        {11, TLS_WORKERS "{ca: /ca, cert: c, key: /k}\n",
+            "12: pools[0].tls.cert: 'c': an absolute path"},
+        {11, TLS_WORKERS "{ca: /ca, server_name: \"\"}\n",
+            "12: pools[0].tls.server_name: '': a name or an IP address"},
+        {11, TLS_WORKERS "{ca: /ca, alpn: []}\n", "12: pools[0].tls.alpn: unknown key"},
+        {11, TLS_WORKERS "{ca: /ca, cert: /c, key: /k, server_name: app.test}\n", NULL},
     };
     check_all(rows, ARRAY_LEN(rows));
 }

@@ -33,7 +33,8 @@ void tls_client_set_up(struct shardlet *shardlet, const struct tls_setup *setup)
 {
     struct tls_material_certificate certificates[8];
     struct tls_material_listener listeners[8];
-    struct tls_material material = {listeners, shardlet->conf->nlisteners, NULL, 0};
+    struct tls_material material = {
+        .listeners = listeners, .nlisteners = shardlet->conf->nlisteners};
     CHECK(setup->ncertificates <= ARRAY_LEN(certificates) && material.nlisteners <= 8);
     for (uint32_t i = 0; i < setup->ncertificates; i++)
         certificates[i] = (struct tls_material_certificate){
