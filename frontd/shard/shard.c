@@ -200,6 +200,21 @@ static int on_tickets(struct shard *shard, struct tls_ticket_keys *keys)
     return !valid ? -EPROTO : shard->tickets == NULL ? -ENOMEM : 0;
 }
 
+/* What workers are dialled with over TLS. Returns 0 or -errno, and the log says why. */
+static int use_pool_tls(struct shard *shard, const struct tls_material *material)
+{
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < material->npools; i++) {
+        const struct tls_material_pool *pool = &material->pools[i];
+        r = stream_tls_context(
+            pool->ca, pool->own.cert, pool->own.key, &shard->pool_tls[pool->pool]);
+        if (r < 0)
+            log_error("pool %s: its certificates cannot be used: %s",
+                shard->conf->pools[pool->pool].name, log_error_text(r));
+    }
+    return r;
+}
+
 /* Reads certificates and keys once; what it needs of them it has afterwards. fd: consumed. */
 static int on_tls(struct shard *shard, int fd)
 {
@@ -211,6 +226,8 @@ static int on_tls(struct shard *shard, int fd)
     if (r == 0)
         r = tls_material_fits(&material, shard->conf) ? tls_use(&shard->parts.tls, &material)
                                                       : -EPROTO;
+    if (r == 0)
+        r = use_pool_tls(shard, &material);
     tls_material_unmap(&material);
     shard->has_tls = r == 0;
     return r;
@@ -250,6 +267,7 @@ static int on_run(struct shard *shard)
     for (uint32_t i = 0; r == 0 && i < shard->conf->npools; i++) {
         r = parts_init_pool(&shard->pools[i], ctx, i);
         if (r == 0) {
+            shard->pools[i].tls = shard->pool_tls[i];
             shard->npools++;
             r = pool_open(&shard->pools[i]);
         }
@@ -440,6 +458,8 @@ static void deinit(struct shard *shard)
     for (size_t i = 0; i < shard->npools; i++)
         pool_deinit(&shard->pools[i]);
     mem_free(shard->pools);
+    for (size_t i = 0; i < ARRAY_LEN(shard->pool_tls); i++)
+        stream_tls_context_free(shard->pool_tls[i]);
     acceptor_deinit(&shard->acceptor);
     secret_free(shard->tickets, sizeof(*shard->tickets));
     parts_deinit(&shard->parts, ctx);

@@ -12,6 +12,7 @@ struct shard {
     struct parts parts;
     struct conf *conf;
     struct share *share;
+    struct ssl_ctx_st *pool_tls[CONF_POOLS_MAX]; /* what workers of pools are dialled with */
     struct pool *pools;
     struct acceptor acceptor;
     uv_poll_t control;

@@ -301,6 +301,25 @@ static const struct stream_ops stream_ops = {
     .connected = on_stream_connected,
 };
 
+/* Opens the stream of a socket that is being connected. fd: consumed. Returns 0 or -errno. */
+static int open_stream(struct channel *channel, int fd)
+{
+    struct ssl_st *tls = NULL;
+    if (channel->tls != NULL) {
+        tls = stream_tls_new(channel->tls, fd, channel->server_name);
+        if (tls == NULL) {
+            close(fd);
+            return -ENOMEM;
+        }
+    }
+    int r = stream_open(&channel->stream, channel->ctx, &stream_ops, fd, true);
+    if (r == 0)
+        stream_use_tls(&channel->stream, tls);
+    else
+        stream_tls_free(tls);
+    return r;
+}
+
 int channel_dial(struct channel *channel, const struct sockaddr *address, socklen_t len)
 {
     CHECK(channel->state == CHANNEL_CLOSED);
@@ -316,7 +335,7 @@ int channel_dial(struct channel *channel, const struct sockaddr *address, sockle
         close(fd);
         return r;
     }
-    int r = stream_open(&channel->stream, channel->ctx, &stream_ops, fd, true);
+    int r = open_stream(channel, fd);
     if (r < 0)
         return r;
     set_state(channel, CHANNEL_CONNECTING);
@@ -412,8 +431,9 @@ void channel_hang_up(struct channel *channel)
     if (channel->pushes && now - channel->quiet < CHANNEL_WAIT_MS)
         return;
     channel->hung_up = true;
-    if (shutdown(stream->fd, SHUT_WR) < 0)
-        stream_fail(stream, log_error_text(-errno));
+    int r = stream_shut(stream);
+    if (r < 0)
+        stream_fail(stream, log_error_text(r));
 }
 
 void channel_shut(struct channel *channel, const char *reason)

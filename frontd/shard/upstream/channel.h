@@ -80,8 +80,10 @@ struct channel {
     struct idmap calls;
     size_t orphans; /* calls among them that are orphans (struct job) */
     struct wheel_timer timer;
-    uint32_t dial_ms;   /* for connecting; the owner sets it, 0: CHANNEL_HELLO_MS */
-    uint64_t timeout;   /* ms: how long it may be silent while calls wait; the owner sets it */
+    struct ssl_ctx_st *tls;  /* the owner sets it, borrowed; NULL: it is dialled without TLS */
+    const char *server_name; /* with TLS: what the worker's certificate has to be for; borrowed */
+    uint32_t dial_ms;        /* for connecting; the owner sets it, 0: CHANNEL_HELLO_MS */
+    uint64_t timeout;        /* ms: how long it may be silent while calls wait; the owner sets it */
     uint64_t busy_at;   /* ms: since when there are calls that are no orphans; valid if there are */
     uint64_t due;       /* ms: when the timer is to come */
     uint64_t ping_end;  /* position in the stream after the last PING */

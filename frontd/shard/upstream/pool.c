@@ -100,10 +100,8 @@ int pool_open(struct pool *pool)
         if (worker->pattern != NULL)
             r = watch_init(&pool->watches[pool->nwatches++], pool->ctx, &watch_ops, pool,
                 pool->conf->name, worker->pattern);
-        else if (worker->host != NULL)
-            r = worker_add_host(pool, worker);
         else
-            r = worker_add(pool, worker->text, &worker->address);
+            r = worker_add_remote(pool, worker);
         if (r < 0)
             return r;
     }

@@ -43,7 +43,8 @@ struct pool {
     struct deferral deferral; /* where all workers take all calls; else each worker has one */
     bool restless;            /* the news of each worker for other shards is to be refreshed */
     uint64_t random;
-    struct watch *watches; /* one for each UNIX pattern */
+    struct ssl_ctx_st *tls; /* for workers that are dialled over TLS; borrowed; NULL: none is */
+    struct watch *watches;  /* one for each UNIX pattern */
     uint32_t nwatches;
     uint32_t closing;       /* workers on their way out */
     struct log_limit none;  /* of lines about calls without a worker in time */
@@ -58,7 +59,7 @@ struct pool {
 int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct job_ops *ops,
     pool_push_fn *pushed);
 
-/* Starts to look for workers. Returns 0 or -errno. */
+/* Starts to look for workers, once pool->tls is set. Returns 0 or -errno. */
 int pool_open(struct pool *pool);
 
 /*

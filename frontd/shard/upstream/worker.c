@@ -227,6 +227,13 @@ static struct worker *add(struct pool *pool, const char *text, const struct conf
     return worker;
 }
 
+/* server_name: of the config; NULL: it is dialled without TLS. */
+static void set_tls(struct worker *worker, const char *server_name)
+{
+    worker->channel.tls = server_name == NULL ? NULL : worker->pool->tls;
+    worker->channel.server_name = server_name;
+}
+
 /* The worker is ready no longer: for how long it was decides how soon it is dialled again. */
 static void note_end(struct worker *worker)
 {
@@ -264,6 +271,7 @@ static void replace(struct worker *worker)
         return;
     successor->host = worker->host;
     successor->port = worker->port;
+    set_tls(successor, worker->channel.server_name);
     worker->gone = true;
     successor->retry_ms = worker->retry_ms;
     successor->short_ms = worker->short_ms;
@@ -424,13 +432,14 @@ struct worker *worker_find(struct pool *pool, const char *text)
     return NULL;
 }
 
-int worker_add_host(struct pool *pool, const struct conf_worker *conf)
+int worker_add_remote(struct pool *pool, const struct conf_worker *conf)
 {
     struct worker *worker = add(pool, conf->text, &conf->address);
     if (worker == NULL)
         return -ENOMEM;
     worker->host = conf->host;
     worker->port = conf->port;
+    set_tls(worker, conf->server_name);
     worker_dial(worker);
     return 0;
 }

@@ -69,8 +69,8 @@ struct worker {
 /* Adds a worker and dials it. text: copied. Returns 0 or -errno. */
 int worker_add(struct pool *pool, const char *text, const struct conf_address *address);
 
-/* The same for one that the config gives by a name. */
-int worker_add_host(struct pool *pool, const struct conf_worker *conf);
+/* The same for one on TCP, as the config gives it. */
+int worker_add_remote(struct pool *pool, const struct conf_worker *conf);
 
 /* Whether it is not being looked up, dialled or greeted. */
 bool worker_settled(const struct worker *worker);
