@@ -1,8 +1,8 @@
 #pragma once
 
 /*
- * Reads the certificates and keys of a config's listeners and pools, looks whether they are right, and makes
- * of them what shards get (ipc/tls_material.h).
+ * Reads the certificates and keys of a config's listeners and pools, looks whether they are right,
+ * and makes of them what shards get (ipc/tls_material.h).
  */
 
 #include <time.h>

@@ -523,8 +523,8 @@ Test(conf_errors, pools)
 
 Test(conf_errors, workers_over_tls)
 {
-#define TLS_WORKERS  "    workers: [\"unix:/a\", \"tls://app.test:7\"]\n    tls: "
-#define NEEDS_TLS    "tls:// needs the pool's `tls`, with its `ca`"
+#define TLS_WORKERS "    workers: [\"unix:/a\", \"tls://app.test:7\"]\n    tls: "
+#define NEEDS_TLS   "tls:// needs the pool's `tls`, with its `ca`"
     static const struct row rows[] = {
         {11, "    workers: [\"tls://[::1]:7\"]\n", "11: pools[0].workers: " NEEDS_TLS},
         {11, "    workers: [\"tls://app.test\"]\n    tls: {ca: /ca}\n",
