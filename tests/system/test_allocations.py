@@ -1,6 +1,7 @@
 """Any one allocation fails, in our code or in a library, and nothing but what needed it comes to harm: no
 process ends by a signal, and the front serves afterwards. By default some of the allocations of each case are
 tried; with FRONTD_ALLOCATIONS=all every one."""
+import contextlib
 import os
 import re
 import shutil
@@ -12,9 +13,11 @@ import pytest
 
 import harness
 from allocations import LIBRARY, Allocations
-from harness import ROOT, Program, http_route, rpc_route, wait_for, ws_route
-from httpclient import BadResponse, Closed, rpc_body
+from certs import make, pair
+from harness import ROOT, Program, free_port, http_route, rpc_route, wait_for, ws_route
+from httpclient import BadResponse, Client, Closed, rpc_body
 from reloads import Front
+from tlsclient import V12, V13, context
 from wsclient import WsClosed
 
 pytestmark = pytest.mark.skipif(not os.path.exists(LIBRARY), reason="ASan has an allocator of its own")
@@ -361,3 +364,25 @@ def test_workers_that_frontd_runs(tried):
     with_instances(2)
     wait_for(lambda: started() == 2, "another worker")
     web.answers()
+
+
+# TLS: OpenSSL allocates in every step of a handshake.
+
+def test_handshakes(tried):
+    web = tried()
+    port = free_port()
+    web.config["listeners"].append({
+        "name": "https", "address": "127.0.0.1:%d" % port, "protocol": "http", "routes": [rpc_route()],
+        "tls": {"certificates": [pair(make(web.dir))]}})
+    web.fake()
+    web.start()
+    contexts = [context(V12), context(V13)]
+
+    def act():
+        for tls in contexts:
+            with contextlib.suppress(*GONE), Client(("127.0.0.1", port), tls=tls, timeout=20) as client:
+                assert client.rpc("demo.echo", [1]).status == 200
+
+    act()
+    each(web, act, web.shards()[0], sparse=32)
+    act()

@@ -261,14 +261,15 @@ static bool set_rules(SSL_CTX *ctx, const struct conf_tls *conf)
     return ok;
 }
 
-static void set_callbacks(SSL_CTX *ctx, struct tls_context *context, tls_keylog_fn *keylog)
+/* Returns whether there is memory for it. */
+static bool set_callbacks(SSL_CTX *ctx, struct tls_context *context, tls_keylog_fn *keylog)
 {
-    SSL_CTX_set_app_data(ctx, context);
     SSL_CTX_set_tlsext_servername_callback(ctx, on_server_name);
     SSL_CTX_set_tlsext_servername_arg(ctx, context);
     if (context->alpn_len > 0)
         SSL_CTX_set_alpn_select_cb(ctx, on_alpn, context);
     SSL_CTX_set_keylog_callback(ctx, keylog);
+    return SSL_CTX_set_app_data(ctx, context) == 1;
 }
 
 static int init_certificate(struct tls_context *context, const struct conf_listener *conf,
@@ -327,8 +328,8 @@ int tls_context_init(struct tls_context *context, const struct conf_listener *co
             break;
         }
         context->certificates[context->count++] = ctx;
-        set_callbacks(ctx, context, keylog);
-        if (!set_rules(ctx, conf->tls) || !set_session_scope(ctx, conf, material))
+        if (!set_callbacks(ctx, context, keylog) || !set_rules(ctx, conf->tls) ||
+            !set_session_scope(ctx, conf, material))
             r = complain(conf, "OpenSSL");
         else
             r = init_certificate(context, conf, material, i, ctx);

@@ -44,7 +44,8 @@ int tls_handshake_begin(struct tls_handshake *handshake)
     SSL *ssl = tls_context_new_ssl(handshake->context);
     handshake->in = BIO_new(BIO_s_mem());
     handshake->out = BIO_new(BIO_s_mem());
-    if (ssl == NULL || handshake->in == NULL || handshake->out == NULL) {
+    if (ssl == NULL || handshake->in == NULL || handshake->out == NULL ||
+        SSL_set_app_data(ssl, handshake) != 1) {
         BIO_free(handshake->in);
         BIO_free(handshake->out);
         SSL_free(ssl);
@@ -54,7 +55,6 @@ int tls_handshake_begin(struct tls_handshake *handshake)
     BIO_set_mem_eof_return(handshake->in, -1);
     SSL_set_bio(ssl, handshake->in, handshake->out);
     SSL_set_accept_state(ssl);
-    SSL_set_app_data(ssl, handshake);
     handshake->ssl = ssl;
     return 0;
 }
