@@ -384,5 +384,5 @@ def test_handshakes(tried):
                 assert client.rpc("demo.echo", [1]).status == 200
 
     act()
-    each(web, act, web.shards()[0], sparse=32)
+    each(web, act, web.shards()[0], sparse=4)
     act()
