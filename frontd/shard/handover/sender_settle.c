@@ -12,6 +12,9 @@
  * - it cannot be sent for another reason: they are released and the socket is closed, which says
  *   the same;
  * - this process ends: its keys are gone with it, and the end of the socket says so.
+ * Where BATCH itself could not be sent (ETOOMANYREFS, EAGAIN and the like), nothing has left this
+ * process: all of the batch thaw (recall_batch()).
+ *
  * A target that breaks the order of messages may take what it has for its own at the end of the
  * socket: what it has of such a batch is released, whatever becomes of it.
  */
