@@ -395,7 +395,8 @@ static enum h2_fault make_block(struct thaw *thaw)
 enum h2_fault h2_hpack_thaw(struct span frozen, struct h2_hpack **ret_hpack)
 {
     struct thaw thaw = {.left = frozen};
-    struct h2_list none = {0}; /* the fields themselves are not wanted */
+    char room[1];
+    struct h2_list none = {.text = room}; /* the fields themselves are not wanted */
     struct h2_hpack *hpack = h2_hpack_new();
     enum h2_fault fault = hpack == NULL ? H2_FAULT_MEMORY : make_block(&thaw);
     struct span block = {buf_data(&thaw.block), buf_len(&thaw.block)};

@@ -186,7 +186,10 @@ static void take_event(struct client *client, const struct h2_event *event)
     switch (event->kind) {
     case H2_EVENT_HEADERS: http2_take_block(client, event); break;
     case H2_EVENT_DATA: http2_take_data(client, event); break;
-    case H2_EVENT_RESET: http2_drop(stream); break;
+    case H2_EVENT_RESET:
+        CHECK(stream != NULL);
+        http2_drop(stream);
+        break;
     case H2_EVENT_WINDOW: client_touch(client); break;
     case H2_EVENT_STREAM_FAULT: http2_fail_stream(client, event->id, stream, event->fault); break;
     case H2_EVENT_FAULT: http2_fail(client, event->fault); break;
@@ -311,7 +314,7 @@ static uint64_t due(const struct client *client)
     uint64_t at = http2->goaway_at == 0 ? UINT64_MAX : http2->goaway_at;
     if (http2->failed)
         return UINT64_MAX;
-    at = MIN(at, streams_due(client));
+    at = MIN(MIN(at, streams_due(client)), http2_decoder_due(http2));
     if (client->pending != NULL && !client->yields)
         return MIN(at, pending_due(client));
     if (list_empty(&http2->conn.streams))
@@ -357,6 +360,8 @@ static void expire(struct client *client)
         return;
     if (http2->goaway_at != 0 && http2->goaway_at <= now)
         leave_now(client);
+    if (http2_decoder_due(http2) <= now)
+        http2_decoder_freeze(client);
     if (streams_due(client) <= now)
         expire_streams(client);
     if (client->pending != NULL && pending_due(client) <= now) {

@@ -26,9 +26,10 @@
 #include "frontd/shard/request/request.h"
 
 enum {
-    HTTP2_DECODERS = 64,    /* that a shard keeps: each takes 3 to 9 KB */
-    HTTP2_OUT = 64 * 1024,  /* bytes that wait to be written, until streams wait too */
-    HTTP2_GOAWAY_MS = 1000, /* for the answer to the PING that follows the first GOAWAY */
+    HTTP2_DECODERS = 256,    /* that a shard keeps at most: each takes 3 to 9 KB */
+    HTTP2_DECODER_MS = 1000, /* that a decoder is kept without a block to decode */
+    HTTP2_OUT = 64 * 1024,   /* bytes that wait to be written, until streams wait too */
+    HTTP2_GOAWAY_MS = 1000,  /* for the answer to the PING that follows the first GOAWAY */
 };
 
 enum http2_stream_state { HTTP2_BODY, HTTP2_WAITS, HTTP2_CALLED, HTTP2_ANSWERS };
@@ -153,6 +154,12 @@ bool http2_has_more(const struct client *client);
 
 /* The decoder of the connection, thawed where it has to be. NULL: there is no memory. */
 struct h2_hpack *http2_decoder_of(struct client *client);
+
+/* When the connection's decoder is to be frozen, in ms; UINT64_MAX: it is. */
+uint64_t http2_decoder_due(const struct http2 *http2);
+
+/* Freezes the connection's decoder. Where there is no memory the client is doomed. */
+void http2_decoder_freeze(struct client *client);
 
 /* Appends the connection's table, frozen. Returns 0 or -ENOMEM. */
 int http2_decoder_save(const struct http2 *http2, struct buf *out);

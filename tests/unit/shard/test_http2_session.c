@@ -412,13 +412,18 @@ Test(http2, tables)
         cr_expect_eq(shard.ctx.http2->ndecoders, (unsigned)HTTP2_DECODERS);
     }
     unsigned frozen = 0;
-    for (size_t i = 0; i < CLIENTS; i++) {
+    for (size_t i = 0; i < CLIENTS; i++)
         frozen += clients[i]->http2->frozen_n > 0;
+    cr_expect_eq(frozen, CLIENTS - HTTP2_DECODERS);
+    advance(HTTP2_DECODER_MS - 100);
+    cr_expect_eq(shard.ctx.http2->ndecoders, (unsigned)HTTP2_DECODERS);
+    advance(200); /* idle connections have none */
+    cr_expect_eq(shard.ctx.http2->ndecoders, 0u);
+    for (size_t i = 0; i < CLIENTS; i++) {
+        cr_expect_gt(clients[i]->http2->frozen_n, 0u);
         close(peers[i]);
     }
-    cr_expect_eq(frozen, CLIENTS - HTTP2_DECODERS);
     shardlet_turn(&shard);
-    cr_expect_eq(shard.ctx.http2->ndecoders, 0u);
 }
 
 /* ---- Cut and moved anywhere ----------------------------------------------------------------- */
