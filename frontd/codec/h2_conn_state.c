@@ -65,7 +65,8 @@ static bool is_right(const struct h2_conn *conn)
 {
     return (conn->last_stream == 0 || conn->last_stream % 2 == 1) &&
            conn->last_stream <= H2_STREAM_MAX && conn->goaway_last <= H2_STREAM_MAX &&
-           conn->recv_window >= 0 && conn->recv_window <= H2_CONN_WINDOW &&
+           conn->recv_window >= 0 &&
+           conn->recv_window <= (conn->acknowledged ? H2_CONN_WINDOW : H2_WINDOW_DEFAULT) &&
            conn->peer_window <= H2_WINDOW_MAX && conn->peer_frame >= H2_FRAME_MAX &&
            conn->peer_frame <= H2_FRAME_LIMIT && conn->spare <= H2_SPARE_MAX &&
            conn->empty <= H2_EMPTY_MAX && conn->queued <= H2_QUEUED_MAX &&
