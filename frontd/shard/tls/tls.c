@@ -49,10 +49,19 @@ int tls_prepare(struct tls *tls)
     return tls->crypto == NULL ? -ENOMEM : 0;
 }
 
+/* How many handshakes may be in progress. limit: limits.memory; 0: there is none. */
+static unsigned most_of(uint64_t limit)
+{
+    uint64_t most = limit / TLS_HANDSHAKES_PART / TLS_HANDSHAKE_BYTES;
+    bool few = limit > 0 && most < TLS_HANDSHAKES_MAX;
+    return few ? (unsigned)most : TLS_HANDSHAKES_MAX;
+}
+
 int tls_use(struct tls *tls, const struct tls_material *material)
 {
     const struct conf *conf = tls->ctx->conf;
     CHECK(tls->contexts == NULL);
+    tls->most = most_of(conf->limits.memory);
     tls->contexts = mem_zalloc(conf->nlisteners * sizeof(*tls->contexts));
     int r = tls->contexts == NULL ? -ENOMEM : tls_prepare(tls);
     for (uint32_t i = 0; r == 0 && i < conf->nlisteners; i++) {
@@ -90,7 +99,7 @@ static bool make_room(struct tls *tls)
     uint64_t now = ctx_now(tls->ctx);
     if (ctx_memory(tls->ctx) >= MEMORY_SHORT)
         return false;
-    if (tls->handshakes < TLS_HANDSHAKES_MAX)
+    if (tls->handshakes < tls->most)
         return true;
     if (list_empty(&tls->begun))
         return false;

@@ -11,10 +11,11 @@
  *   waiting  the client's first record is there, but nothing of OpenSSL is yet
  *   ready    the handshake has begun, and the next record is there; these come first
  *
- * OpenSSL takes 25 KB for a handshake, so there are HANDSHAKES_MAX at most. At that bound, the
- * oldest one whose client has been silent for HANDSHAKE_SILENT_MS goes for one that waits; else
- * those that wait are not read meanwhile. (So clients that begin handshakes and leave them do not
- * keep others out.) While memory is short none is begun.
+ * OpenSSL takes 47 KB for a handshake, so they are bounded: TLS_HANDSHAKES_MAX, and what a quarter
+ * of limits.memory has room for. At that bound, the oldest one whose client has been silent for
+ * HANDSHAKE_SILENT_MS goes for one that waits; else those that wait are not read meanwhile. (So
+ * clients that begin handshakes and leave them do not keep others out.) While memory is short none
+ * is begun.
  */
 
 #include "common/slab.h"
@@ -26,8 +27,9 @@
 #include "frontd/shard/tls/tls_info.h"
 
 enum {
-    TLS_HANDSHAKES_MAX = 1024,   /* in progress, of a shard: 25 MB */
-    TLS_HANDSHAKE_BYTES = 25600, /* what OpenSSL takes for one, as limits.memory counts it */
+    TLS_HANDSHAKES_MAX = 1024,       /* in progress, of a shard: 47 MB */
+    TLS_HANDSHAKES_PART = 4,         /* of limits.memory they may take this part */
+    TLS_HANDSHAKE_BYTES = 47 * 1024, /* what OpenSSL takes for one, as limits.memory counts it */
     TLS_HANDSHAKE_SILENT_MS = 1000,
     TLS_SCRATCH_SIZE = TLS_RECORD_MAX + TLS_ANSWERS_MAX, /* bytes: what is sealed at once */
     TLS_TURN_NS = 1000000, /* of steps in a turn: then the one under way is the last */
@@ -60,6 +62,7 @@ struct tls {
     struct wheel_timer timer; /* while `blocked`: when to look again */
     bool blocked;             /* none of those that wait can begin for now */
     struct list begun;   /* handshakes in progress that wait for their clients, the oldest first */
+    unsigned most;       /* handshakes in progress at once */
     unsigned handshakes; /* in progress: in `ready` and `begun` */
 };
 

@@ -3,7 +3,6 @@
 #include <criterion/criterion.h>
 #include <openssl/err.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "frontd/shard/tls/tls_transport.h"
 #include "tests/unit/support/fake_clock.h"
@@ -374,44 +373,61 @@ static unsigned begun(const struct tls *tls)
     return tls->handshakes;
 }
 
+static void expect_most(const char *conf, unsigned most)
+{
+    struct pki_certificate server = pki_make_valid(PKI_EC, "server", "DNS:a.test", &ca);
+    const struct tls_setup setup = {.certificates = &server, .ncertificates = 1};
+    struct shardlet other;
+    shardlet_init(&other, conf, 1);
+    tls_client_set_up(&other, &setup);
+    cr_expect_eq(other.ctx.tls->most, most);
+    shardlet_deinit(&other);
+    pki_free(&server);
+}
+
+/* A quarter of the memory, at most. */
+Test(tls_handshake, how_many)
+{
+    expect_most(MOVE_CONF_LIMITS("memory: 16MiB") MOVE_CONF_REST, 87);
+    expect_most(MOVE_CONF_LIMITS("memory: 187MiB") MOVE_CONF_REST, 1018);
+    expect_most(MOVE_CONF_LIMITS("memory: 189MiB") MOVE_CONF_REST, TLS_HANDSHAKES_MAX);
+}
+
 /* At the bound, those that come wait unread, until one of the others has been silent for a while.
  */
 Test(tls_handshake, bounded)
 {
-    enum { MORE = 3 };
-    static struct tls_client clients[TLS_HANDSHAKES_MAX + MORE];
+    enum { MOST = 20, MORE = 3 };
+    static struct tls_client clients[MOST + MORE];
     struct pki_certificate server = pki_make_valid(PKI_EC, "server", "DNS:a.test", &ca);
     const struct tls_setup setup = {.certificates = &server, .ncertificates = 1};
     const struct tls_wish wish = {0};
-    const struct rlimit files = {8192, 8192};
-    setrlimit(RLIMIT_NOFILE, &files);
     fake_clock_stop();
     begin(&shard, &setup);
-    shard.conf->limits.connections_per_peer = 0;
     struct tls *tls = shard.ctx.tls;
+    tls->most = MOST;
     for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
         clients[i] = tls_client_open(&shard, "web", &wish);
         SSL_do_handshake(clients[i].ssl);
         tls_client_send(&clients[i], SIZE_MAX);
-        if (i % 64 == 0 || i >= TLS_HANDSHAKES_MAX - 1)
-            shardlet_turn(&shard);
+        shardlet_turn(&shard);
     }
-    cr_expect_eq(begun(tls), (unsigned)TLS_HANDSHAKES_MAX);
+    cr_expect_eq(begun(tls), (unsigned)MOST);
     cr_expect(tls->blocked && !tls_unfinished(tls), "the loop waits");
-    struct client *last = clients[TLS_HANDSHAKES_MAX].client;
+    struct client *last = clients[MOST].client;
     cr_expect_eq(last->events & (EPOLLIN | EPOLLOUT), 0);
     /* One ends by itself. */
-    cr_expect(tls_client_shake(&clients[100], &shard));
+    cr_expect(tls_client_shake(&clients[10], &shard));
     shardlet_turn(&shard);
-    cr_expect_eq(begun(tls), (unsigned)TLS_HANDSHAKES_MAX);
-    cr_expect_not(clients[100].client->transport->opening);
+    cr_expect_eq(begun(tls), (unsigned)MOST);
+    cr_expect_not(clients[10].client->transport->opening);
     cr_expect_neq(last->events & EPOLLIN, 0, "its hello was answered");
     /* The oldest are given up. */
     fake_clock_advance(TLS_HANDSHAKE_SILENT_MS);
     shardlet_turn(&shard);
     cr_expect_eq(shard.ctx.count->tls_failed, MORE - 1u);
     cr_expect_eq(tls->failure.kind, TLS_FAILURE_SILENT);
-    cr_expect(list_empty(&tls->waiting) && begun(tls) == TLS_HANDSHAKES_MAX);
+    cr_expect(list_empty(&tls->waiting) && begun(tls) == MOST);
     cr_expect(clients[0].client->state > CLIENT_OPEN && clients[5].client->state == CLIENT_OPEN);
     for (size_t i = 0; i < ARRAY_LEN(clients); i++)
         tls_client_close(&clients[i]);
