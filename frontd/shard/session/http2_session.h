@@ -26,7 +26,7 @@
 #include "frontd/shard/request/request.h"
 
 enum {
-    HTTP2_DECODERS = 256,    /* that a shard keeps at most: each takes 3 to 9 KB */
+    HTTP2_DECODERS = 64,     /* that a shard keeps at most: each takes 3 to 9 KB */
     HTTP2_DECODER_MS = 1000, /* that a decoder is kept without a block to decode */
     HTTP2_OUT = 64 * 1024,   /* bytes that wait to be written, until streams wait too */
     HTTP2_GOAWAY_MS = 1000,  /* for the answer to the PING that follows the first GOAWAY */
