@@ -165,8 +165,12 @@ class Talk:
         self.seen = 0
 
     def say(self, line):
-        self.process.stdin.write(line.encode() + b"\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(line.encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError as e:
+            status = self.process.wait()
+            raise BenchError(f"{self.process.args[0]} ended with {status}:\n{tail(read(self.process.log))}") from e
 
     def wait_for(self, word, timeout):
         """The rest of the next line that begins with `word`."""

@@ -179,7 +179,7 @@ int main(int argc, char **argv)
         return 2;
     }
     server = ws_address(address);
-    context = tls_client_context(ca);
+    context = tls_client_context(ca, false);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(context, on_session);
     ep = epoll_create1(EPOLL_CLOEXEC);

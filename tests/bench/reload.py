@@ -53,7 +53,7 @@ def parse(argv):
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--tls", action="store_true", help="all connections over TLS")
+    p.add_argument("--tls", action="store_true", help="all connections over TLS, a quarter of them HTTP/2")
     p.add_argument("--connections", type=int, default=15000, help="(15000)")
     p.add_argument("--calls", type=int, default=2000, help="a second (2000)")
     p.add_argument("--publishes", type=int, default=1000, help="a second (1000)")
@@ -69,8 +69,8 @@ def parse(argv):
     if "--quick" in argv:
         p.set_defaults(**QUICK)
     args = p.parse_args(argv)
-    if min(args.connections // 3, args.topics) < 1:
-        p.error("--connections is at least 3, --topics at least 1")
+    if min(args.connections // share(args), args.topics) < 1:
+        p.error("--connections is at least 4, --topics at least 1")
     if min(args.calls, args.publishes, args.reloads, args.idle_reloads, args.interval, args.seconds) < 0:
         p.error("numbers must not be negative")
     if args.connections > servers.CONNECTIONS:
@@ -103,13 +103,18 @@ def progress(text):
 # Running
 
 
+def share(args):
+    """Of how many kinds connections are: with TLS there is HTTP/2 besides."""
+    return 4 if args.tls else 3
+
+
 class Clients:
     """Load programs, one for each kind of connection."""
 
     def __init__(self, args, processes, server):
         self.server = server
         self.programs = {}
-        self.each = args.connections // 3
+        self.each = args.connections // share(args)
         for kind in server.kinds:
             command = [server.built(LOAD), "--connect", f"127.0.0.1:{server.port_of(kind)}"]
             command += ["--path", servers.WS_PATH if kind == "websocket" else servers.PATH]
@@ -149,7 +154,7 @@ class Clients:
 
 def measure(args, server_class):
     with common.Processes() as processes:
-        server = server_class(processes, args.build_dir, args.tls).start()
+        server = server_class(processes, args.build_dir, args.tls, args.tls).start()
         result = {"server": server.name, "keeps": server.keeps}
         idle = args.idle_reloads if server.keeps and args.reloads else 0
         result["empty"] = [reload_once(server, f"{i + 1}, no connections") for i in range(idle)]
@@ -198,7 +203,7 @@ def cpu_ms(server):
 
 def run_loaded(args, server, clients):
     """The reloads under load, as much time without any, and what became of everything sent."""
-    each = args.calls / 3
+    each = args.calls / share(args)
     clients.call(each)
     server.publish(args.publishes, args.topics)
     time.sleep(SETTLE_SECONDS)
@@ -316,9 +321,10 @@ GONE_HEAD = ["server", "reloads", "median", "longest", "CPU without reloads"]
 
 
 def print_results(args, results):
-    deliveries = args.publishes * (args.connections // 3) / args.topics
-    print(f"{number(args.connections // 3)} connections of each kind, ", end="")
-    print(f"{number(args.calls / 3)} calls/s on each kind;")
+    each = args.connections // share(args)
+    deliveries = args.publishes * each / args.topics
+    print(f"{number(each)} connections of each kind, ", end="")
+    print(f"{number(args.calls / share(args))} calls/s on each kind;")
     topics = "one topic" if args.topics == 1 else f"{number(args.topics)} topics in turns"
     print(f"{number(args.publishes)} messages/s to {topics}: {number(deliveries)} deliveries/s")
     print(f"\n{args.reloads} reloads, and the same time without")

@@ -52,6 +52,7 @@ struct client {
     uint64_t since; /* ns; when it began to be opened, or when it may be */
     uint64_t due;   /* ns; when the call was due that is in progress, or waits for OPEN; 0: none */
     uint64_t id;    /* of that call */
+    uint32_t made;  /* calls on this connection */
     size_t have;    /* bytes in `rest` */
     uint8_t rest[REST_MAX];
 };
@@ -164,7 +165,7 @@ static void send_call(struct client *c, uint64_t id)
     char text[WIRE_TEXT_MAX];
     size_t n = call_text(c, id, text);
 
-    if (send_whole(c, out, wire_call(config.kind, config.path, text, n, out)) < 0)
+    if (send_whole(c, out, wire_call(config.kind, config.path, c->made++, text, n, out)) < 0)
         lose(c);
 }
 
@@ -275,6 +276,7 @@ static ssize_t take(struct client *c, const uint8_t *p, size_t n)
 {
     static const char push[] = "{\"number\":\"";
     const char *text = NULL;
+    uint8_t out[WIRE_MAX];
     size_t length = 0;
     ssize_t r;
 
@@ -287,6 +289,12 @@ static ssize_t take(struct client *c, const uint8_t *p, size_t n)
     r = wire_read(config.kind, p, n, &text, &length);
     if (r <= 0)
         return r;
+    if (text == NULL) {
+        size_t owed = wire_answer(config.kind, p, out);
+        if (owed > 0 && send_whole(c, out, owed) < 0)
+            lose(c);
+        return r;
+    }
     if (length == RELOAD_BYTES && memcmp(text, push, sizeof(push) - 1) == 0)
         take_push(c, text);
     else if (c->state == GREETING)
@@ -336,6 +344,12 @@ static void begin(struct client *c)
 {
     uint8_t out[WIRE_MAX];
 
+    size_t n = wire_begin(config.kind, out);
+    c->made = 0;
+    if (n > 0 && send_whole(c, out, n) < 0) {
+        lose(c);
+        return;
+    }
     if (config.kind != WIRE_WEBSOCKET) {
         greet(c);
         return;
@@ -418,7 +432,7 @@ void clients_init(const struct clients_config *wanted)
     config = *wanted;
     server = ws_address(config.address);
     if (config.ca != NULL)
-        tls = tls_client_context(config.ca);
+        tls = tls_client_context(config.ca, config.kind == WIRE_HTTP2);
     list_init(&closed);
     clients = calloc(config.count, sizeof(clients[0]));
     ep = epoll_create1(EPOLL_CLOEXEC);

@@ -9,7 +9,8 @@
  *                  messages that were published have come, or until none of that can
  *                  happen any more                                                     STATS {…}
  *
- *     bench_reload_load --connect HOST:PORT --path PATH --kind http|websocket|frame --clients N
+ *     bench_reload_load --connect HOST:PORT --path PATH --kind http|websocket|frame|http2 --clients
+ * N
  *                       --topics N [--ca FILE]
  *
  * With --ca they speak TLS, and the file has the certificate that the server is to have.
@@ -172,7 +173,7 @@ int main(int argc, char **argv)
     }
     if (!config.address || argc % 2 == 0 || kind < 0 || config.count == 0 || config.topics == 0) {
         fprintf(stderr, "usage: bench_reload_load --connect HOST:PORT --path PATH --kind "
-                        "http|websocket|frame --clients N --topics N [--ca FILE]\n");
+                        "http|websocket|frame|http2 --clients N --topics N [--ca FILE]\n");
         return 2;
     }
     config.kind = (enum wire_kind)kind;

@@ -9,7 +9,7 @@ import common
 import servers
 from common import BenchError
 
-KINDS = {"http": "HTTP keep-alive", "websocket": "WebSocket", "frame": "framed TCP"}
+KINDS = {"http": "HTTP keep-alive", "websocket": "WebSocket", "frame": "framed TCP", "http2": "HTTP/2"}
 BACKEND = "tests/bench/bench_reload_backend"
 # That an old generation of the others is given for what does not end by itself: WebSockets.
 SHUTDOWN_SECONDS = 5
@@ -18,9 +18,13 @@ SHUTDOWN_SECONDS = 5
 class Reloadable:
     """What they have in common; the rest comes from one of servers.py."""
 
-    kinds = ["http", "websocket"]  # of connections that it takes
+    speaks = ["http", "websocket", "http2"]  # kinds of connections that it takes
     signal = None
     keeps = False  # whether its connections are to survive
+
+    @property
+    def kinds(self):
+        return [kind for kind in self.speaks if kind != "http2" or self.certificate]
 
     def port_of(self, kind):
         return self.port
@@ -74,7 +78,7 @@ def is_shard(pid):
 class Frontd(Reloadable, servers.Frontd):
     """Every other reload also changes the number of shards, from 2 to 3 or back."""
 
-    kinds = list(KINDS)
+    speaks = list(KINDS)
     signal = signal.SIGUSR2
     keeps = True
     shards = 2

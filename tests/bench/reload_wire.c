@@ -10,11 +10,15 @@
 
 enum {
     FRAME_HEAD = 4, /* the length, big-endian */
+    H2_HEAD = 9,
 };
+
+enum h2_type { H2_DATA = 0, H2_HEADERS = 1, H2_SETTINGS = 4, H2_PING = 6 };
+enum h2_flag { H2_ACK = 1, H2_END_STREAM = 1, H2_END_HEADERS = 4 };
 
 int wire_kind(const char *name)
 {
-    static const char *const names[] = {"http", "websocket", "frame"};
+    static const char *const names[] = {"http", "websocket", "frame", "http2"};
 
     for (int i = 0; i < (int)ARRAY_LEN(names); i++) {
         if (strcmp(name, names[i]) == 0)
@@ -44,14 +48,60 @@ static size_t frame_call(const char *text, size_t n, uint8_t out[static WIRE_MAX
     return FRAME_HEAD + n;
 }
 
-size_t wire_call(
-    enum wire_kind kind, const char *path, const char *text, size_t n, uint8_t out[static WIRE_MAX])
+static size_t h2_frame(
+    enum h2_type type, unsigned flags, uint32_t stream, const void *payload, size_t n, uint8_t *out)
+{
+    out[0] = 0;
+    out[1] = (uint8_t)(n >> 8);
+    out[2] = (uint8_t)n;
+    out[3] = (uint8_t)type;
+    out[4] = (uint8_t)flags;
+    for (int i = 0; i < 4; i++)
+        out[5 + i] = (uint8_t)(stream >> (24 - 8 * i));
+    if (n > 0)
+        memcpy(out + H2_HEAD, payload, n);
+    return H2_HEAD + n;
+}
+
+/* A field that goes into the table, neither part of it compressed. */
+static size_t h2_field(const char *name, const char *value, uint8_t *out)
+{
+    size_t names = strlen(name), values = strlen(value);
+
+    CHECK(names < 127 && values < 127);
+    out[0] = 0x40;
+    out[1] = (uint8_t)names;
+    memcpy(out + 2, name, names);
+    out[2 + names] = (uint8_t)values;
+    memcpy(out + 3 + names, value, values);
+    return 3 + names + values;
+}
+
+static size_t h2_call(
+    const char *path, uint32_t number, const char *text, size_t n, uint8_t out[static WIRE_MAX])
+{
+    uint8_t block[WIRE_MAX / 2];
+    size_t length = h2_field(":method", "POST", block);
+    uint32_t stream = 2 * number + 1;
+
+    length += h2_field(":scheme", "https", block + length);
+    length += h2_field(":authority", "localhost", block + length);
+    length += h2_field(":path", path, block + length);
+    length += h2_field("content-type", "application/json", block + length);
+    CHECK(length + n + 2 * (size_t)H2_HEAD <= WIRE_MAX);
+    size_t size = h2_frame(H2_HEADERS, H2_END_HEADERS, stream, block, length, out);
+    return size + h2_frame(H2_DATA, H2_END_STREAM, stream, text, n, out + size);
+}
+
+size_t wire_call(enum wire_kind kind, const char *path, uint32_t number, const char *text, size_t n,
+    uint8_t out[static WIRE_MAX])
 {
     CHECK(n <= WIRE_TEXT_MAX);
     switch (kind) {
     case WIRE_HTTP: return http_call(path, text, n, out);
     case WIRE_WEBSOCKET: return ws_frame(out, text, n);
     case WIRE_FRAME: return frame_call(text, n, out);
+    case WIRE_HTTP2: return h2_call(path, number, text, n, out);
     default: return 0;
     }
 }
@@ -112,6 +162,41 @@ static ssize_t frame_read(const uint8_t *p, size_t n, const char **ret_text, siz
     return (ssize_t)(FRAME_HEAD + length);
 }
 
+size_t wire_begin(enum wire_kind kind, uint8_t out[static WIRE_MAX])
+{
+    static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+    if (kind != WIRE_HTTP2)
+        return 0;
+    memcpy(out, preface, sizeof(preface) - 1);
+    return sizeof(preface) - 1 + h2_frame(H2_SETTINGS, 0, 0, NULL, 0, out + sizeof(preface) - 1);
+}
+
+size_t wire_answer(enum wire_kind kind, const uint8_t *p, uint8_t out[static WIRE_MAX])
+{
+    if (kind != WIRE_HTTP2 || p[4] & H2_ACK)
+        return 0;
+    if (p[3] == H2_SETTINGS)
+        return h2_frame(H2_SETTINGS, H2_ACK, 0, NULL, 0, out);
+    return p[3] == H2_PING ? h2_frame(H2_PING, H2_ACK, 0, p + H2_HEAD, 8, out) : 0;
+}
+
+static ssize_t h2_read(const uint8_t *p, size_t n, const char **ret_text, size_t *ret_n)
+{
+    size_t length;
+
+    if (n < H2_HEAD)
+        return 0;
+    length = (size_t)p[0] << 16 | (size_t)p[1] << 8 | p[2];
+    if (n - H2_HEAD < length)
+        return 0;
+    if (p[3] == H2_DATA && length > 0) {
+        *ret_text = (const char *)p + H2_HEAD;
+        *ret_n = length;
+    }
+    return (ssize_t)(H2_HEAD + length);
+}
+
 ssize_t wire_read(
     enum wire_kind kind, const uint8_t *p, size_t n, const char **ret_text, size_t *ret_n)
 {
@@ -119,6 +204,7 @@ ssize_t wire_read(
     case WIRE_HTTP: return http_read(p, n, ret_text, ret_n);
     case WIRE_WEBSOCKET: return ws_read(p, n, ret_text, ret_n);
     case WIRE_FRAME: return frame_read(p, n, ret_text, ret_n);
+    case WIRE_HTTP2: return h2_read(p, n, ret_text, ret_n);
     default: return -1;
     }
 }

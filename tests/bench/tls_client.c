@@ -3,17 +3,22 @@
 #include <errno.h>
 #include <limits.h>
 #include <openssl/err.h>
+#include <signal.h>
 
 #include "common/base.h"
 #include "tests/bench/ws_client.h"
 
-SSL_CTX *tls_client_context(const char *ca)
+SSL_CTX *tls_client_context(const char *ca, bool h2)
 {
+    static const uint8_t names[] = "\x02h2";
     SSL_CTX *context = SSL_CTX_new(TLS_client_method());
 
+    signal(SIGPIPE, SIG_IGN); /* OpenSSL writes to sockets that the server has closed */
     if (context == NULL || SSL_CTX_load_verify_file(context, ca) != 1)
         ws_die(ca, EINVAL);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
+    if (h2 && SSL_CTX_set_alpn_protos(context, names, sizeof(names) - 1) != 0)
+        ws_die("ALPN", ENOMEM);
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
     return context;
 }

@@ -7,8 +7,11 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* ca: a file with the one certificate that servers may have. Ends the program on failure. */
-SSL_CTX *tls_client_context(const char *ca);
+/*
+ * ca: a file with the one certificate that servers may have. h2: they are to speak HTTP/2. Ends the
+ * program on failure.
+ */
+SSL_CTX *tls_client_context(const char *ca, bool h2);
 
 /* A client on that socket, which the caller closes. Freed with SSL_free(). Ends the program on
  * failure. */
