@@ -117,6 +117,42 @@ def test_certificates_by_name(site):
         https.client(context(trusts=files[0][0]), name="c.test")
 
 
+def joined(path, *parts):
+    """A file with the text of these."""
+    with open(path, "w") as out:
+        for part in parts:
+            with open(part) as f:
+                out.write(f.read())
+    return path
+
+
+def test_certificates_that_clients_refuse(site):
+    """Each client is told what is there, and decides by itself; the front serves the others."""
+    web = site()
+    root = make(web.dir, "root")
+    middle = issue(web.dir, root, "middle", "DNS:middle", ca=True)
+    good, bare = (issue(web.dir, middle, name, "DNS:" + name) for name in ("good.test", "bare.test"))
+    late = issue(web.dir, root, "late.test", "DNS:late.test", days=-1)
+    wild = issue(web.dir, root, "wild", "DNS:*.wild.test")
+    chain = joined(web.path("chain.pem"), good[0], middle[0])
+    https = Https(web, certificates=[pair(each) for each in ((chain, good[1]), bare, late, wild)])
+    web.fake(handler=echo)
+    web.start()
+
+    def ask(name, tls=None):
+        with https.client(tls or context(trusts=root[0]), name=name) as client:
+            assert client.rpc("demo.echo", ["x"]).status == 200
+
+    for name, words in (("bare.test", "unable to get local issuer"), ("late.test", "has expired"),
+                        ("a.b.wild.test", "Hostname mismatch"), ("wild.test", "Hostname mismatch")):
+        with pytest.raises(ssl.SSLCertVerificationError, match=words):
+            ask(name)
+        ask("good.test")
+    ask("a.wild.test")
+    for name in (None, "none.test"):
+        ask(name, context())
+
+
 def refused(https, tls):
     """The reason that a client has for its handshake, or in TLS 1.3 for its first read, to fail."""
     with pytest.raises(ssl.SSLError) as failure:
@@ -131,6 +167,7 @@ def test_client_certificates(site):
     ca, other = make(web.dir, "ca"), make(web.dir, "other")
     ann = issue(web.dir, ca, "Ann", "DNS:ann.test,email:ann@a.test")
     bob = issue(web.dir, other, "Bob", "DNS:bob.test")
+    old = issue(web.dir, ca, "Old", "DNS:old.test", days=-1)
     https = Https(web, client_ca=ca[0], client_auth="required")
     worker = web.fake(handler=echo)
     web.start()
@@ -141,6 +178,7 @@ def test_client_certificates(site):
         assert told["subject"] == "CN=Ann" and told["sans"] == ["DNS:ann.test", "email:ann@a.test"]
         assert re.fullmatch("[0-9a-f]{64}", told["sha256"]) and re.fullmatch("[0-9a-f]+", told["serial"])
         assert refused(https, context(version, files=bob)) == "TLSV1_ALERT_UNKNOWN_CA"
+        assert refused(https, context(version, files=old)) == "SSLV3_ALERT_CERTIFICATE_EXPIRED"
     assert refused(https, context(V13)) == "TLSV13_ALERT_CERTIFICATE_REQUIRED"
     assert refused(https, context(V12)) == "SSLV3_ALERT_HANDSHAKE_FAILURE"
     assert "a TLS handshake fails, by the client's certificate: " in web.front.text()

@@ -17,13 +17,16 @@ def make(folder, name="a.test", days=90, key=("ec", "-pkeyopt", "ec_paramgen_cur
     return cert, key_file
 
 
-def issue(folder, issuer, name, sans, days=90):
-    """A certificate of that issuer (what make() has returned), and its key. sans: "DNS:a.test,IP:192.0.2.1"."""
-    cert, key_file = (os.path.join(folder, name + end) for end in (".pem", ".key"))
-    openssl("req", "-x509", "-CA", issuer[0], "-CAkey", issuer[1], "-newkey", "ec", "-pkeyopt",
-            "ec_paramgen_curve:P-256", "-nodes", "-days", str(days), "-subj", "/CN=" + name,
-            "-addext", "subjectAltName=" + sans, "-addext", "basicConstraints=critical,CA:FALSE",
-            "-keyout", key_file, "-out", cert)
+def issue(folder, issuer, name, sans, days=90, ca=False):
+    """A certificate of that issuer (what make() has returned), and its key. sans: "DNS:a.test,IP:192.0.2.1". days: until
+    it expires; negative: since it did. ca: it can issue others."""
+    cert, key_file, request = (os.path.join(folder, name + end) for end in (".pem", ".key", ".csr"))
+    openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=" + name,
+            "-addext", "subjectAltName=" + sans,
+            "-addext", "basicConstraints=critical,CA:" + ("TRUE" if ca else "FALSE"),
+            "-keyout", key_file, "-out", request)
+    openssl("x509", "-req", "-in", request, "-CA", issuer[0], "-CAkey", issuer[1], "-days", str(days),
+            "-copy_extensions", "copyall", "-out", cert)
     os.chmod(key_file, 0o600)
     return cert, key_file
 
