@@ -302,14 +302,6 @@ def test_curl(web):
     assert out == "2 200"
 
 
-def test_curl_with_tls(web):
-    """By ALPN, for a listener that offers both."""
-    for option, version in ("--http2", "2"), ("--http1.1", "1.1"):
-        out = run("curl", "-sSk", option, "-w", "%{http_version} %{http_code}", "-d", "@/bin/true", "-o", "/dev/null",
-                  "https://127.0.0.1:%d/echo" % web.ports["tls"])
-        assert out == version + " 200"
-
-
 def test_nghttp(web):
     out = run("nghttp", "-nv", "http://127.0.0.1:%d/a" % web.port, "http://127.0.0.1:%d/big/200000" % web.port)
     assert out.count(":status: 200") == 2

@@ -1,22 +1,15 @@
 """WebSocket as clients written by others speak it: python3-websockets, and npm's ws."""
 import asyncio
-import fcntl
 import json
-import os
-import shutil
 import signal
 import subprocess
 
 import pytest
 
+import nodejs
 from fakeworker import echo
-from harness import LIMIT, ROOT, Site, rpc_route, ws_route
+from harness import LIMIT, Site, rpc_route, ws_route
 from patience import patient
-
-
-NODE = os.path.join(ROOT, "tests", "system", "node")
-NODE_BUILD = os.path.join(ROOT, "build", "node")
-INSTALL_LIMIT = 120.0
 
 
 def chat(call):
@@ -171,43 +164,7 @@ def test_python_at_the_end(site):
 
 # npm's ws
 
-def npm(*argv):
-    return subprocess.run(["npm", *argv, "--no-audit", "--no-fund", "--fetch-retries=0", "--fetch-timeout=20000"],
-                          cwd=NODE_BUILD, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=INSTALL_LIMIT)
-
-
-@pytest.fixture(scope="module")
-def node():
-    """The folder with the modules of package.json, installed when they are not there yet."""
-    if not shutil.which("node") or not shutil.which("npm"):
-        pytest.skip("node or npm is not installed")
-    with open(os.path.join(NODE, "package.json")) as f:
-        wanted = json.load(f)["dependencies"]["ws"]
-    os.makedirs(NODE_BUILD, exist_ok=True)
-    with open(os.path.join(NODE_BUILD, "lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)    # the tests of another build may run at the same time
-        install(wanted)
-    return NODE_BUILD
-
-
-def install(wanted):
-    there = os.path.join(NODE_BUILD, "node_modules", "ws", "package.json")
-    if os.path.exists(there):
-        with open(there) as f:
-            if json.load(f)["version"] == wanted:
-                return
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(os.path.join(NODE, name), NODE_BUILD)
-    done = npm("ci", "--ignore-scripts")
-    if done.returncode != 0:
-        if npm("view", "ws@" + wanted, "version").returncode != 0:
-            pytest.skip("npm's registry cannot be reached, and build/node has no ws " + wanted)
-        pytest.fail("npm ci: " + done.stderr)
-
-
-def test_node(web, node):
-    done = subprocess.run(["node", os.path.join(NODE, "client.js"), "ws://127.0.0.1:%d" % web.port],
-                          env=dict(os.environ, NODE_PATH=os.path.join(node, "node_modules")),
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=4 * LIMIT)
+def test_node(web):
+    argv, env = nodejs.command("client.js", "ws://127.0.0.1:%d" % web.port)
+    done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=4 * LIMIT)
     assert done.returncode == 0 and done.stdout.endswith("all done\n"), done.stdout + done.stderr

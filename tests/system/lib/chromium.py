@@ -26,9 +26,9 @@ WAIT = 60  # seconds; a sanitized frontd on a busy machine is slow
 
 
 class Chromium:
-    """A browser of its own, with its profile in `folder`."""
+    """A browser of its own, with its profile in `folder`. options: more of its command line."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *options):
         commands, self.write = os.pipe()
         self.read, events = os.pipe()
         self.log = open(os.path.join(folder, "chromium.log"), "wb")
@@ -37,7 +37,7 @@ class Chromium:
             [sys.executable, "-c", LAUNCH, str(commands), str(events), PROGRAM, "--headless",
              "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
              "--no-proxy-server", "--disable-background-networking", "--remote-debugging-pipe",
-             f"--user-data-dir={folder}/chromium", "about:blank"],
+             f"--user-data-dir={folder}/chromium", *options, "about:blank"],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, pass_fds=(commands, events),
             env={**os.environ, "HOME": str(folder)}, start_new_session=True)
         os.close(commands)
