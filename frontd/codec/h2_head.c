@@ -182,6 +182,20 @@ static int take_expect(struct http_head *http, struct span value)
     return 0;
 }
 
+/* Section 8.2.2: these belong to no message of HTTP/2, in whichever section of it they stand. */
+static enum h2_fault check_connection_field(int known, struct span value)
+{
+    switch (known) {
+    case HTTP_F_TE: return same_name(value, SPAN("trailers")) ? H2_OK : H2_FAULT_TE;
+    case HTTP_F_CONNECTION:
+    case HTTP_F_KEEP_ALIVE:
+    case HTTP_F_PROXY_CONNECTION:
+    case HTTP_F_TRANSFER_ENCODING:
+    case HTTP_F_UPGRADE: return H2_FAULT_CONNECTION_FIELD;
+    default: return H2_OK;
+    }
+}
+
 static int take_known(struct reader *reader, int known, struct span value, bool *ret_skip)
 {
     struct http_head *http = &reader->head->http;
@@ -194,13 +208,7 @@ static int take_known(struct reader *reader, int known, struct span value, bool 
         while (next_element(&value, &element))
             http->content_coded |= !same_name(element, SPAN("identity"));
         return 0;
-    case HTTP_F_TE: return same_name(value, SPAN("trailers")) ? 0 : H2_FAULT_TE;
-    case HTTP_F_CONNECTION:
-    case HTTP_F_KEEP_ALIVE:
-    case HTTP_F_PROXY_CONNECTION:
-    case HTTP_F_TRANSFER_ENCODING:
-    case HTTP_F_UPGRADE: return H2_FAULT_CONNECTION_FIELD;
-    default: return 0;
+    default: return (int)check_connection_field(known, value);
     }
 }
 
@@ -276,6 +284,9 @@ enum h2_fault h2_trailers_check(struct span text)
             return H2_FAULT_NAME;
         if (!is_value_right(field.value))
             return H2_FAULT_VALUE;
+        enum h2_fault fault = check_connection_field(http1_known_name(field.name), field.value);
+        if (fault != H2_OK)
+            return fault;
     }
     return H2_OK;
 }

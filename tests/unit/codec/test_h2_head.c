@@ -162,6 +162,13 @@ Test(h2_head, trailers)
         {":path=/\n", H2_FAULT_PSEUDO_ORDER},
         {"X=y\n", H2_FAULT_NAME},
         {"x=y \n", H2_FAULT_VALUE},
+        {"connection=x\n", H2_FAULT_CONNECTION_FIELD},
+        {"keep-alive=x\n", H2_FAULT_CONNECTION_FIELD},
+        {"proxy-connection=x\n", H2_FAULT_CONNECTION_FIELD},
+        {"x=y\ntransfer-encoding=chunked\n", H2_FAULT_CONNECTION_FIELD},
+        {"upgrade=h2c\n", H2_FAULT_CONNECTION_FIELD},
+        {"te=gzip\n", H2_FAULT_TE},
+        {"te=trailers\n", H2_OK},
     };
     char text[256];
     for (size_t i = 0; i < ARRAY_LEN(trailers); i++)
