@@ -476,8 +476,8 @@ static enum h2_fault feed_frame(struct feed *feed)
     case H2_PING: return feed_ping(feed);
     case H2_WINDOW_UPDATE: return feed_window(feed);
     case H2_CONTINUATION: return H2_FAULT_CONTINUATION_ALONE;
-    case H2_GOAWAY: return H2_OK;                 /* what is open is answered; the client closes */
-    default: return count_spare(conn, feed->now); /* PRIORITY, and types that are not known */
+    /* PRIORITY, types that are not known, GOAWAY: what is open is answered, the client closes. */
+    default: return count_spare(conn, feed->now);
     }
 }
 

@@ -26,7 +26,7 @@ enum {
     H2_GLITCHES_MAX = 1000,  /* frames that have no use, and oddities: at once, */
     H2_GLITCHES_LEAVE = 750, /* from which on the connection is to be left for a new one */
     H2_COST_MS = 30,         /* and of both 33 a second in the long run */
-    H2_SPARE_FIRST = 100,    /* WINDOW_UPDATE, PRIORITY and frames of unknown types: at first, */
+    H2_SPARE_FIRST = 100,    /* WINDOW_UPDATE, PRIORITY, GOAWAY and unknown frames: at first, */
     H2_SPARE_EACH = 10,      /* for each stream and each DATA frame that is sent, */
     H2_SPARE_MAX = 1000,     /* and at most, until they count as glitches */
 };

@@ -487,19 +487,25 @@ Test(h2_conn, limit_of_spare_frames)
 {
     static const struct {
         uint8_t type;
+        uint32_t stream;
         struct span payload;
     } frames[] = {
-        {H2_WINDOW_UPDATE, {"\0\0\0\x01", 4}}, {H2_PRIORITY, {"\0\0\0\0\x10", 5}}, {0x99, {"", 0}}};
+        {H2_WINDOW_UPDATE, 1, {"\0\0\0\x01", 4}},
+        {H2_PRIORITY, 1, {"\0\0\0\0\x10", 5}},
+        {H2_GOAWAY, 0, {"\0\0\0\0\0\0\0", 8}},
+        {0x99, 1, {"", 0}},
+    };
     for (size_t kind = 0; kind < ARRAY_LEN(frames); kind++) {
         start();
         GET(1);
         feed_said();
         for (int i = 0; i < H2_SPARE_FIRST + H2_SPARE_EACH; i++)
-            h2_frame(
-                &said, frames[kind].type, 0, 1, frames[kind].payload.p, frames[kind].payload.n);
+            h2_frame(&said, frames[kind].type, 0, frames[kind].stream, frames[kind].payload.p,
+                frames[kind].payload.n);
         feed_said();
         cr_expect_eq(outcome.conn.glitches_until, 0u);
-        h2_frame(&said, frames[kind].type, 0, 1, frames[kind].payload.p, frames[kind].payload.n);
+        h2_frame(&said, frames[kind].type, 0, frames[kind].stream, frames[kind].payload.p,
+            frames[kind].payload.n);
         feed_said();
         cr_expect_eq(outcome.conn.glitches_until, (uint64_t)H2_COST_MS);
         h2_conn_sent(&outcome.conn, &outcome.streams[0], 1);
