@@ -65,6 +65,8 @@ size_t client_holds(const struct client *client)
     size_t n = client_buffered(client);
     if (client_is_duplex(client))
         n += client_session(client)->holds(client);
+    else if (client->session == SESSION_HTTP2)
+        n += client_session(client)->holds_back(client);
     return n + client->ctx->requests_ops->hold(client);
 }
 

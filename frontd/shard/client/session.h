@@ -128,6 +128,9 @@ struct session_ops {
     /* Bytes that the session holds for the client, besides what waits to be sent (SESSION_HTTP2
      * too). */
     size_t (*holds)(const struct client *client);
+    /* Bytes of answers whose requests are over, and that wait in the session: they are a part of
+     * client->held_back. Of SESSION_HTTP2 alone. */
+    size_t (*holds_back)(const struct client *client);
 
     /* Moving to another process (handover/client_state.c) */
 

@@ -394,6 +394,16 @@ static size_t holds(const struct client *client)
     return client->http2 == NULL ? 0 : client->http2->held;
 }
 
+static size_t holds_back(const struct client *client)
+{
+    size_t n = 0;
+    if (client->http2 == NULL)
+        return 0;
+    list_for_each (node, &client->http2->sending)
+        n += container_of(node, struct http2_stream, sending)->body.size;
+    return n;
+}
+
 static void gone(struct client *client)
 {
     if (client->http2 == NULL)
@@ -442,6 +452,7 @@ const struct session_ops http2_session = {
     .drain = drain,
     .gone = gone,
     .holds = holds,
+    .holds_back = holds_back,
     .save = http2_save,
     .restore = http2_restore,
     .codec_version = codec_version,

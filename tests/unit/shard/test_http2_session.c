@@ -276,12 +276,14 @@ Test(http2, write_buffer)
     send_said();
     answer(1, 30000);
     cr_expect_eq(client->held_back, 30000u);
+    cr_expect_geq(client_holds(client), 30000u, "the largest holder is the first to be ended");
     ON(3, GET_H);
     send_said();
     cr_expect(client->calls == 0 && client->http2->waiting == 1);
     h2_number(&said, H2_WINDOW_UPDATE, 1, 30000);
     send_said();
     cr_expect(body_of(1, &end) == 30000 && end && client->calls == 1);
+    cr_expect_lt(client_holds(client), 30000u);
 }
 
 /* ---- Time ----------------------------------------------------------------------------------- */
