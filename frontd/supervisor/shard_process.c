@@ -78,6 +78,20 @@ static void on_shard_handle_closed(uv_handle_t *handle)
     generation_handle_closed(process->generation);
 }
 
+/* One of those that the next process has again. */
+static void on_shard_watch_closed(uv_handle_t *handle)
+{
+    struct shard_process *process = handle->data;
+    process->closing--;
+    on_shard_handle_closed(handle);
+}
+
+static void close_watch(struct shard_process *process, uv_poll_t *poll)
+{
+    process->closing++;
+    uv_close((uv_handle_t *)poll, on_shard_watch_closed);
+}
+
 void shard_process_init(
     struct shard_process *process, struct generation *generation, uint32_t shard, uint32_t seat)
 {
@@ -202,7 +216,7 @@ static int watch_control(struct shard_process *process, int control)
 static void close_control(struct shard_process *process)
 {
     if (process->control_open)
-        uv_close((uv_handle_t *)&process->control, on_shard_handle_closed);
+        close_watch(process, &process->control);
     if (process->sock >= 0)
         discard(&process->sock, 1, CLOSE_WAIT_MS); /* with what has come and was not looked at */
     process->control_open = false;
@@ -212,7 +226,7 @@ static void close_control(struct shard_process *process)
 static void close_end(struct shard_process *process)
 {
     if (process->end_open)
-        uv_close((uv_handle_t *)&process->end, on_shard_handle_closed);
+        close_watch(process, &process->end);
     if (process->pidfd >= 0)
         close(process->pidfd);
     process->end_open = false;
@@ -303,9 +317,14 @@ static int start_process(struct shard_process *process)
 void shard_process_start(struct shard_process *process)
 {
     /*
-     * The handles of the last process are closed, so that their memory can be used again: this is
-     * called from the restart timer at the earliest.
+     * The memory of the last process's handles is used again when they are closed. The loop closes
+     * handles behind its timers: where the end was seen before the loop runs, as when the program
+     * is replaced, the restart timer is first.
      */
+    if (process->closing > 0) {
+        CHECK(uv_timer_start(&process->restart, on_shard_restart, 1, 0) == 0);
+        return;
+    }
     int r = start_process(process);
     if (r < 0) {
         log_error("%s: cannot start it: %s", shard_process_name(process), strerror(-r));

@@ -33,6 +33,7 @@ struct shard_process {
     enum shard_process_state state; /* changes by shard_process_move() alone */
     bool control_open;
     bool end_open;
+    uint8_t closing;   /* of control and end: how many the loop still closes */
     uint64_t started;  /* ms */
     unsigned failures; /* in a row: ends soon after the start */
     struct heartbeat heartbeat;

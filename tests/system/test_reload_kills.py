@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -400,3 +401,15 @@ def test_a_supervisor_that_runs_is_not_waited_for(killable):
     second = subprocess.run([site.exe, "-c", site.path("frontd.yaml")], stderr=subprocess.PIPE, text=True, timeout=LIMIT)
     assert second.returncode == 1 and "another frontd runs with it" in second.stderr
     assert site.log_text() == began
+
+
+def test_a_shard_ends_while_the_program_is_replaced(killable):
+    """Its end is seen by the new program before its loop runs: the supervisor goes on, and starts another one."""
+    site = killable(shards=2)
+    # No shell: that would wait for the shard itself.
+    site.replace("#!%s\nimport os, sys, time\nif '--check' not in sys.argv:\n    os.kill(%d, 9)\n    time.sleep(0.1)\n"
+                 "os.execv('%s', sys.argv)\n" % (sys.executable, site.shards()[0], FRONTD))
+    before = site.shards()
+    site.reload(USR2)
+    assert site.front.running() and not set(before) & set(site.shards())
+    assert site.count("was ended by signal 9, its connections are lost; starting it again") == 1
