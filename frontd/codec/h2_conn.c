@@ -96,7 +96,7 @@ enum h2_fault h2_conn_open(
     stream->left = length;
     stream->remote_closed = end_stream;
     stream->send_window = (int32_t)conn->peer_window;
-    stream->recv_window = conn->acknowledged ? H2_STREAM_WINDOW : H2_WINDOW_DEFAULT;
+    stream->recv_window = H2_WINDOW_DEFAULT;
     add_stream(conn, stream);
     earn_spare(conn);
     return H2_OK;
@@ -227,11 +227,7 @@ static enum h2_fault fail_stream(struct feed *feed, enum h2_fault fault)
     return H2_OK;
 }
 
-/*
- * Takes the bytes off the connection's window, and opens it again when half of it is used; but not
- * before the client has acknowledged our settings: until then its streams' windows are larger, and
- * what they may hold together is the connection's first window.
- */
+/* Takes the bytes off the connection's window, and opens it again when half of it is used. */
 static enum h2_fault use_window(struct feed *feed)
 {
     struct h2_conn *conn = feed->conn;
@@ -239,7 +235,7 @@ static enum h2_fault use_window(struct feed *feed)
     if (n > conn->recv_window)
         return H2_FAULT_WINDOW;
     conn->recv_window -= n;
-    if (conn->acknowledged && conn->recv_window <= H2_CONN_WINDOW / 2) {
+    if (conn->recv_window <= H2_CONN_WINDOW / 2) {
         uint32_t more = (uint32_t)(H2_CONN_WINDOW - conn->recv_window);
         feed->event->answer_n = (uint8_t)h2_write_window(feed->event->answer, 0, more);
         conn->recv_window = H2_CONN_WINDOW;
@@ -389,11 +385,6 @@ static enum h2_fault feed_settings_ack(struct feed *feed)
     if (conn->acknowledged)
         return count_glitch(conn, feed->now);
     conn->acknowledged = true;
-    conn->recv_window += H2_CONN_WINDOW - H2_WINDOW_DEFAULT; /* told behind the settings */
-    feed->event->kind = H2_EVENT_WINDOW; /* or a body would wait for more of its own */
-    list_for_each (node, &conn->streams)
-        container_of(node, struct h2_stream, node)->recv_window += H2_STREAM_WINDOW -
-                                                                   H2_WINDOW_DEFAULT;
     return H2_OK;
 }
 
@@ -520,13 +511,12 @@ size_t h2_conn_init(
 {
     const struct h2_setting_value settings[] = {
         {H2_SETTING_MAX_CONCURRENT_STREAMS, config->streams},
-        {H2_SETTING_INITIAL_WINDOW_SIZE, H2_STREAM_WINDOW},
         {H2_SETTING_MAX_HEADER_LIST_SIZE, config->header},
     };
     *conn = (struct h2_conn){
         .goaway_last = H2_STREAM_MAX,
         .send_window = H2_WINDOW_DEFAULT,
-        .recv_window = H2_WINDOW_DEFAULT,
+        .recv_window = H2_CONN_WINDOW,
         .peer_window = H2_WINDOW_DEFAULT,
         .peer_frame = H2_FRAME_MAX,
         .spare = H2_SPARE_FIRST,

@@ -31,9 +31,12 @@ enum {
     H2_SPARE_MAX = 1000,     /* and at most, until they count as glitches */
 };
 
-/* Windows that clients have, in bytes. */
+/*
+ * Windows that clients have, in bytes. Streams begin with H2_WINDOW_DEFAULT: a smaller one, by
+ * SETTINGS, would be negative for a client that has sent a body before it has read them, with
+ * which some (httpcore) cannot do.
+ */
 enum {
-    H2_STREAM_WINDOW = 16384,     /* of a stream at first: so much of each body is held at least */
     H2_CONN_WINDOW = 1024 * 1024, /* of the connection: streams are what bounds bodies */
 };
 

@@ -65,8 +65,7 @@ static bool is_right(const struct h2_conn *conn)
 {
     return (conn->last_stream == 0 || conn->last_stream % 2 == 1) &&
            conn->last_stream <= H2_STREAM_MAX && conn->goaway_last <= H2_STREAM_MAX &&
-           conn->recv_window >= 0 &&
-           conn->recv_window <= (conn->acknowledged ? H2_CONN_WINDOW : H2_WINDOW_DEFAULT) &&
+           conn->recv_window >= 0 && conn->recv_window <= H2_CONN_WINDOW &&
            conn->peer_window <= H2_WINDOW_MAX && conn->peer_frame >= H2_FRAME_MAX &&
            conn->peer_frame <= H2_FRAME_LIMIT && conn->spare <= H2_SPARE_MAX &&
            conn->empty <= H2_EMPTY_MAX && conn->queued <= H2_QUEUED_MAX &&
@@ -116,8 +115,7 @@ int h2_stream_restore(struct h2_conn *conn, struct h2_stream *ret_stream, struct
     stream.recv_window = (int32_t)unpack_u32(unpack);
     stream.remote_closed = unpack_flag(unpack);
     if (unpack->bad || stream.id % 2 == 0 || stream.id <= last || stream.id > conn->last_stream ||
-        conn->open == UINT16_MAX || stream.send_window < -H2_WINDOW_MAX ||
-        stream.recv_window < H2_STREAM_WINDOW - H2_WINDOW_DEFAULT ||
+        conn->open == UINT16_MAX || stream.send_window < -H2_WINDOW_MAX || stream.recv_window < 0 ||
         (stream.remote_closed && stream.left != UINT64_MAX && stream.left > 0))
         return -EBADMSG;
     *ret_stream = stream;

@@ -3,7 +3,7 @@
  * → DATA gathers in the stream → when all of it is there the request is started, at once or when
  * one may be.
  *
- * Each stream may send H2_STREAM_WINDOW bytes of its body, and the oldest of those that are not
+ * Each stream may send H2_WINDOW_DEFAULT bytes of its body, and the oldest of those that are not
  * complete as many as limits.body allows: so bodies of many streams come without waiting for each
  * other while they are small, and what they hold together stays bounded.
  */

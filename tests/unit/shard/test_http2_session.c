@@ -12,7 +12,7 @@
 
 /* There is no worker: a call waits for an hour, or is answered by the test. */
 #define CONF                                                                                       \
-    "limits: {calls_per_connection: 2, streams: 5, body: 40000, write_buffer: 20000, "             \
+    "limits: {calls_per_connection: 2, streams: 5, body: 80000, write_buffer: 20000, "             \
     "header: 400, header_timeout: 3s, body_timeout: 5s, idle_timeout: 100s}\n"                     \
     "listeners:\n"                                                                                 \
     "  - name: web\n"                                                                              \
@@ -189,16 +189,17 @@ Test(http2, bodies)
     OPEN(3, GET_H);
     send_said();
     cr_assert(find_frame(H2_WINDOW_UPDATE, 1, 0, &frame));
-    cr_expect_eq(frame.value, 40001u - H2_STREAM_WINDOW);
+    cr_expect_eq(frame.value, 80001u - H2_WINDOW_DEFAULT);
     cr_expect_not(has_frame(H2_WINDOW_UPDATE, 3));
     h2_frame(&said, H2_DATA, H2_FLAG_END_STREAM, 1, zeroes, 10000);
     h2_frame(&said, H2_DATA, 0, 3, zeroes, H2_FRAME_MAX);
     send_said();
     call_of(1);
     cr_assert(find_frame(H2_WINDOW_UPDATE, 3, 0, &frame));
-    cr_expect_eq(frame.value, 40001u - H2_STREAM_WINDOW);
-    h2_frame(&said, H2_DATA, 0, 3, zeroes, H2_FRAME_MAX);
-    h2_frame(&said, H2_DATA, 0, 3, zeroes, 40000 - 2 * H2_FRAME_MAX);
+    cr_expect_eq(frame.value, 80001u - H2_WINDOW_DEFAULT);
+    for (int i = 0; i < 3; i++)
+        h2_frame(&said, H2_DATA, 0, 3, zeroes, H2_FRAME_MAX);
+    h2_frame(&said, H2_DATA, 0, 3, zeroes, 80000 - 4 * H2_FRAME_MAX);
     send_said();
     cr_expect_eq(status_of(3), 0u);
     h2_frame(&said, H2_DATA, 0, 3, zeroes, 1);
