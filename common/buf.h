@@ -22,7 +22,7 @@ static inline size_t buf_len(const struct buf *buf)
 
 static inline char *buf_data(const struct buf *buf)
 {
-    return buf->memory + buf->start;
+    return buf->start == 0 ? buf->memory : buf->memory + buf->start; /* NULL has no offset, not 0 */
 }
 
 /*

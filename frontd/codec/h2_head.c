@@ -38,9 +38,9 @@ static bool is_name_right(struct span name)
 
 static bool is_value_right(struct span value)
 {
-    const char *end = value.p + value.n;
     if (value.n == 0)
         return true;
+    const char *end = value.p + value.n;
     return skip_value(value.p, end) == end && !is_ows(value.p[0]) && !is_ows(end[-1]);
 }
 
@@ -65,9 +65,9 @@ static enum h2_fault settle_method(struct reader *reader)
 {
     struct http_head *http = &reader->head->http;
     struct span method = reader->pseudo[METHOD];
-    const char *end = method.p + method.n;
     if (!(reader->seen >> METHOD & 1))
         return H2_FAULT_PSEUDO_MISSING;
+    const char *end = method.p + method.n;
     if (method.n == 0 || skip_class(method.p, end, HTTP1_TOKEN) != end)
         return H2_FAULT_METHOD;
     http->method_text = method;
@@ -95,13 +95,15 @@ static enum h2_fault settle_path(struct reader *reader)
 {
     struct http_head *http = &reader->head->http;
     struct span path = reader->pseudo[PATH];
+    if (path.n == 0)
+        return H2_FAULT_PATH;
     const char *end = path.p + path.n;
     if (path.n == 1 && path.p[0] == '*' && http->method == HTTP_OPTIONS) {
         http->form = HTTP_ASTERISK;
         http->path = http->query = (struct span){path.p, 0};
         return H2_OK;
     }
-    if (path.n == 0 || path.p[0] != '/' || skip_target(path.p, end) != end)
+    if (path.p[0] != '/' || skip_target(path.p, end) != end)
         return H2_FAULT_PATH;
     const char *mark = memchr(path.p, '?', path.n);
     http->form = HTTP_ORIGIN;

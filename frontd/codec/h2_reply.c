@@ -127,6 +127,8 @@ static uint8_t *put_field(uint8_t *out, struct span name, struct span value)
 /* Lines of HTTP/1, as struct reply has them. */
 static uint8_t *put_lines(uint8_t *out, struct span lines)
 {
+    if (lines.n == 0)
+        return out;
     const char *p = lines.p, *end = lines.p + lines.n;
     while (p < end) {
         const char *colon = memchr(p, ':', (size_t)(end - p));
