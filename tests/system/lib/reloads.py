@@ -186,14 +186,15 @@ class Front(Site):
 
 
 class Paused:
-    """Processes that are stopped within a `with`."""
+    """Processes that are stopped within a `with`, but for those that have ended by then."""
 
     def __init__(self, pids):
         self.pids = [pids] if isinstance(pids, int) else list(pids)
 
     def __enter__(self):
         for pid in self.pids:
-            os.kill(pid, signal.SIGSTOP)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
         for pid in self.pids:
             wait_for(lambda: (stat(pid) or "X")[0] in "TtXZ", "process %d to stop" % pid)
         return self
