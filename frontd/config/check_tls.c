@@ -199,14 +199,13 @@ static void check_own_pair(struct checker *checker, const char *parent,
     char cert[CHECKER_PATH_SIZE], key[CHECKER_PATH_SIZE];
     snprintf(cert, sizeof(cert), "%s.cert", parent);
     snprintf(key, sizeof(key), "%s.key", parent);
-    if (raw->cert == NULL && raw->key == NULL)
+    if (raw->cert == NULL || raw->key == NULL) {
+        if (raw->cert != NULL)
+            checker_complain(checker, cert, "it needs key");
+        if (raw->key != NULL)
+            checker_complain(checker, key, "it needs cert");
         return;
-    if (raw->key == NULL)
-        checker_complain(checker, cert, "it needs key");
-    else if (raw->cert == NULL)
-        checker_complain(checker, key, "it needs cert");
-    if (checker->failed)
-        return;
+    }
     check_file(checker, cert, raw->cert, &tls->own.cert);
     check_file(checker, key, raw->key, &tls->own.key);
 }
