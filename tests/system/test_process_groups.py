@@ -43,7 +43,7 @@ def start_all(web, count=2):
 
 
 def alive(pids):
-    return [pid for pid in pids if stat(pid) and stat(pid)[0] not in "ZX"]
+    return [pid for pid in pids if (stat(pid) or "X")[0] not in "ZX"]
 
 
 def helpers(web, count):
