@@ -53,7 +53,7 @@
 #define IS(arg, value) SCMP_CMP(arg, SCMP_CMP_MASKED_EQ, UINT32_MAX, value)
 
 enum { FILTERED = 1 /* SYS_SECCOMP, for which glibc has no name */ };
-enum { PROGRAM_MAX = BPF_MAXINSNS, CHILD_CPU_S = 2 };
+enum { PROGRAM_MAX = BPF_MAXINSNS, CHILD_CPU_S = 1 };
 enum { CALLS_MAX = 512 /* numbers of system calls that are told apart */ };
 
 static volatile sig_atomic_t news;
