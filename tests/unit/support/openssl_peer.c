@@ -3,7 +3,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "tests/unit/support/certificate.h"
+#include "tests/unit/support/pki.h"
 
 /* The end that is taken over. */
 struct end {
@@ -55,11 +55,10 @@ static SSL_CTX *context(bool server)
     SSL_CTX_set_keylog_callback(ctx, on_keylog);
     SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"t", 1);
     if (server) {
-        static struct certificate certificate;
-        certificate_make(&certificate, "DNS:a.test", NULL, 1);
+        struct pki_certificate certificate = pki_make_valid(PKI_EC, "a.test", "DNS:a.test", NULL);
         cr_assert_eq(SSL_CTX_use_certificate(ctx, certificate.x509), 1);
-        cr_assert_eq(SSL_CTX_use_PrivateKey(ctx, certificate.pkey), 1);
-        certificate_free(&certificate);
+        cr_assert_eq(SSL_CTX_use_PrivateKey(ctx, certificate.key), 1);
+        pki_free(&certificate);
     }
     return contexts[server] = ctx;
 }
