@@ -144,11 +144,13 @@ struct session_ops {
     int (*restore)(struct client *client, struct unpack *unpack);
     /* The connection lives on in another process: its end here is not told or logged. */
     void (*forget)(struct client *client);
-    /* The version of what save_codec() would write: that of its section. */
+    /* The version of what save_codec() would write: that of its section. NULL: 1. */
     unsigned (*codec_version)(const union codec_state *codec);
-    /* What the codec has to remember of the incomplete message in client->pending. */
+    /* What the codec has to remember of the incomplete message in client->pending. NULL: its bytes
+     * are all. */
     void (*save_codec)(const union codec_state *codec, struct pack *pack);
-    /* The same, read again; bytes: what is pending. Returns 0 or -EBADMSG. */
+    /* The same, read again; bytes: what is pending. Returns 0 or -EBADMSG. NULL: nothing follows,
+     * of version 1. */
     int (*restore_codec)(
         struct span bytes, union codec_state *ret_codec, struct unpack *unpack, unsigned version);
 };

@@ -75,7 +75,8 @@ static void save_pending(const struct client *client, struct pack *pack)
 {
     const struct pending *pending = client->pending;
     const struct session_ops *session = client_session(client);
-    unsigned version = session->codec_version(&pending->codec);
+    unsigned version = session->codec_version == NULL ? VERSION
+                                                      : session->codec_version(&pending->codec);
     size_t begun = pack_begin(pack, SECTION_PENDING, (uint8_t)version);
     pack_u64(pack, pending->started);
     pack_u64(pack, pending->heard);
@@ -83,7 +84,8 @@ static void save_pending(const struct client *client, struct pack *pack)
     pack_u32(pack, pending->window_bytes);
     pack_u8(pack, pending->continue_owed);
     pack_bytes(pack, (struct span){buf_data(&pending->bytes), buf_len(&pending->bytes)});
-    session->save_codec(&pending->codec, pack);
+    if (session->save_codec != NULL)
+        session->save_codec(&pending->codec, pack);
     pack_end(pack, begun);
 }
 
@@ -236,7 +238,10 @@ static int restore_pending(struct client *client, struct unpack *unpack, unsigne
     pending->window_bytes = unpack_u32(unpack);
     pending->continue_owed = unpack_flag(unpack);
     struct span bytes = unpack_bytes(unpack);
-    int r = client_session(client)->restore_codec(bytes, &pending->codec, unpack, version);
+    const struct session_ops *session = client_session(client);
+    int r = version == VERSION ? 0 : -EBADMSG;
+    if (session->restore_codec != NULL)
+        r = session->restore_codec(bytes, &pending->codec, unpack, version);
     if (r == 0)
         r = unpack_end(unpack);
     return r == 0 ? buf_append(&pending->bytes, bytes.p, bytes.n) : r;

@@ -312,12 +312,6 @@ static void gone(struct client *client)
     (void)client;
 }
 
-static unsigned codec_version(const union codec_state *codec)
-{
-    (void)codec;
-    return 1;
-}
-
 static void save_codec(const union codec_state *codec, struct pack *pack)
 {
     http1_save(&codec->http1, pack);
@@ -342,7 +336,6 @@ const struct session_ops http1_session = {
     .reply = reply,
     .gone = gone,
     .go_on = go_on,
-    .codec_version = codec_version,
     .save_codec = save_codec,
     .restore_codec = restore_codec,
 };

@@ -414,28 +414,6 @@ static void gone(struct client *client)
     client->http2 = NULL;
 }
 
-static unsigned codec_version(const union codec_state *codec)
-{
-    (void)codec;
-    return 1;
-}
-
-/* An incomplete frame is its bytes alone. */
-static void save_codec(const union codec_state *codec, struct pack *pack)
-{
-    (void)codec;
-    (void)pack;
-}
-
-static int restore_codec(
-    struct span bytes, union codec_state *ret_codec, struct unpack *unpack, unsigned version)
-{
-    (void)bytes;
-    (void)ret_codec;
-    (void)unpack;
-    return version == 1 ? 0 : -EBADMSG;
-}
-
 const struct session_ops http2_session = {
     .size = sizeof(struct http2),
     .request_size = sizeof(struct http2_turn),
@@ -455,7 +433,4 @@ const struct session_ops http2_session = {
     .holds_back = holds_back,
     .save = http2_save,
     .restore = http2_restore,
-    .codec_version = codec_version,
-    .save_codec = save_codec,
-    .restore_codec = restore_codec,
 };

@@ -66,19 +66,6 @@ static int restore(struct client *client, struct unpack *unpack)
     return unpack_end(unpack);
 }
 
-static unsigned codec_version(const union codec_state *codec)
-{
-    (void)codec;
-    return 1;
-}
-
-/* What has come is its bytes alone. */
-static void save_codec(const union codec_state *codec, struct pack *pack)
-{
-    (void)codec;
-    (void)pack;
-}
-
 static int restore_codec(
     struct span bytes, union codec_state *ret_codec, struct unpack *unpack, unsigned version)
 {
@@ -97,7 +84,5 @@ const struct session_ops http_first_session = {
     .gone = gone,
     .save = save,
     .restore = restore,
-    .codec_version = codec_version,
-    .save_codec = save_codec,
     .restore_codec = restore_codec,
 };
