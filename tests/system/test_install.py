@@ -46,11 +46,25 @@ def test_what_is_there(installed):
                  "proto/python/frontd_worker/__init__.py"):
         assert os.path.isfile(os.path.join(docs, name)), name
     # No document is forgotten.
-    assert sorted(os.listdir(docs + "/docs")) == sorted(set(os.listdir(ROOT + "/docs")) - {"meson.build"})
+    assert sorted(os.listdir(docs + "/docs")) == sorted(set(os.listdir(ROOT + "/docs")) - {"meson.build", "man"})
     for folder, _, files in os.walk(installed[0]):
         for name in files:
             path = os.path.join(folder, name)
             assert os.stat(path).st_mode & 0o444 == 0o444, path
+
+
+@pytest.mark.skipif(shutil.which("scdoc") is None, reason="the manual was not made: there is no scdoc")
+def test_the_manual(installed):
+    """Each page is there, and those that are made of documents have all of them."""
+    for name in ("man8/frontd.8", "man8/workerd.8", "man5/frontd.yaml.5", "man7/frontd-protocol.7"):
+        with open(place(installed, "mandir", name), encoding="utf-8") as file:
+            page = file.read()
+        assert page.count("\n.SH") >= 4, name
+    with open(ROOT + "/docs/configuration.md", encoding="utf-8") as file:
+        keys = re.findall(r"^\| `([a-z_]+)` \|", file.read(), re.M)
+    with open(place(installed, "mandir", "man5/frontd.yaml.5"), encoding="utf-8") as file:
+        page = file.read().replace("\\", "")
+    assert len(keys) > 40 and all(f"fB{key}" in page for key in keys), [key for key in keys if f"fB{key}" not in page]
 
 
 def test_documents_name_each_other(installed):
