@@ -19,16 +19,25 @@ struct feed {
 
 /* ---- Limits --------------------------------------------------------------------------------- */
 
-/* Counts one more in what is forgotten at a rate. Returns how many are counted now. */
-static uint64_t count(uint64_t *until, uint64_t now)
+/* How long it is until then, in ms; most_ms: the most that it can be. */
+static uint32_t time_left(uint32_t until, uint64_t now, uint32_t most_ms)
 {
-    *until = MAX(*until, now) + H2_COST_MS;
-    return (*until - now + H2_COST_MS - 1) / H2_COST_MS;
+    uint32_t left = until - (uint32_t)now;
+    return left <= most_ms ? left : 0;
+}
+
+/* Counts one more in what is forgotten at a rate. most: the last that is none too many. Returns how
+ * many are counted now. */
+static uint32_t count(uint32_t *until, uint64_t now, uint32_t most)
+{
+    uint32_t left = time_left(*until, now, (most + 1) * H2_COST_MS) + H2_COST_MS;
+    *until = (uint32_t)now + left;
+    return (left + H2_COST_MS - 1) / H2_COST_MS;
 }
 
 static enum h2_fault count_glitch(struct h2_conn *conn, uint64_t now)
 {
-    uint64_t glitches = count(&conn->glitches_until, now);
+    uint32_t glitches = count(&conn->glitches_until, now, H2_GLITCHES_MAX);
     if (glitches >= H2_GLITCHES_LEAVE && !conn->going)
         conn->leave = true;
     return glitches > H2_GLITCHES_MAX ? H2_FAULT_GLITCHES : H2_OK;
@@ -51,7 +60,7 @@ static void earn_spare(struct h2_conn *conn)
 /* The one place where resets are counted, whichever side they are of. */
 static enum h2_fault count_reset(struct h2_conn *conn, uint64_t now)
 {
-    return count(&conn->resets_until, now) > H2_RESETS_MAX ? H2_FAULT_RESETS : H2_OK;
+    return count(&conn->resets_until, now, H2_RESETS_MAX) > H2_RESETS_MAX ? H2_FAULT_RESETS : H2_OK;
 }
 
 static enum h2_fault count_queued(struct h2_conn *conn)
@@ -78,6 +87,43 @@ struct h2_stream *h2_conn_find(const struct h2_conn *conn, uint32_t id)
 static bool is_idle(const struct h2_conn *conn, uint32_t id)
 {
     return id % 2 == 0 || id > conn->last_stream;
+}
+
+/* The client uses a stream for the first time: those below it that it has left out are closed. */
+static void note_opened(struct h2_conn *conn, uint32_t id)
+{
+    uint32_t by = conn->last_stream == 0 ? H2_RECENT_MAX : (id - conn->last_stream) / 2;
+    conn->opened = by < H2_RECENT_MAX ? conn->opened << by : 0;
+    conn->crossing = by < H2_RECENT_MAX ? conn->crossing << by : 0;
+    conn->opened |= 1;
+    conn->last_stream = id;
+}
+
+/* A stream is closed while the client may still send on it. */
+static void note_crossing(struct h2_conn *conn, uint32_t id, uint64_t now)
+{
+    uint32_t back = (conn->last_stream - id) / 2;
+    conn->crossing_until = (uint32_t)now + H2_CROSSING_MS;
+    if (back < H2_RECENT_MAX)
+        conn->crossing |= 1U << back;
+}
+
+/* Whether the client has left the stream out, as far as is known. id: not idle. */
+static bool is_skipped(const struct h2_conn *conn, uint32_t id)
+{
+    uint32_t back = (conn->last_stream - id) / 2;
+    return back < H2_RECENT_MAX && !(conn->opened >> back & 1);
+}
+
+/* What becomes of DATA and HEADERS for a stream that is not open any more: section 5.1. */
+static enum h2_fault judge_closed(struct h2_conn *conn, uint32_t id, uint64_t now)
+{
+    uint32_t back = (conn->last_stream - id) / 2;
+    bool crossing = back < H2_RECENT_MAX ? conn->crossing >> back & 1
+                                         : time_left(conn->crossing_until, now, H2_CROSSING_MS) > 0;
+    if (is_skipped(conn, id))
+        return H2_FAULT_SKIPPED;
+    return crossing ? count_glitch(conn, now) : H2_FAULT_CLOSED;
 }
 
 static void add_stream(struct h2_conn *conn, struct h2_stream *stream)
@@ -112,6 +158,8 @@ void h2_conn_close(struct h2_conn *conn, struct h2_stream *stream)
 size_t h2_conn_reset(struct h2_conn *conn, struct h2_stream *stream, uint32_t id, enum h2_code code,
     uint64_t now, uint8_t out[static H2_HEAD_SIZE + 4], enum h2_fault *ret_fault)
 {
+    if (stream == NULL || !stream->remote_closed)
+        note_crossing(conn, id, now);
     if (stream != NULL)
         h2_conn_close(conn, stream);
     *ret_fault = code == H2_NO_ERROR ? H2_OK : count_reset(conn, now);
@@ -170,16 +218,18 @@ static enum h2_use use_of_block(struct feed *feed, enum h2_fault *ret_fault)
     struct h2_event *event = feed->event;
     *ret_fault = H2_OK;
     if (event->id > conn->last_stream) {
-        conn->last_stream = event->id;
-        if (event->id > conn->goaway_last)
+        note_opened(conn, event->id);
+        if (event->id > conn->goaway_last) {
+            note_crossing(conn, event->id, feed->now);
             return H2_USE_NONE;
+        }
         if (conn->open < feed->config->streams)
             return H2_USE_REQUEST;
         event->fault = H2_FAULT_REFUSED;
         return H2_USE_FAULT;
     }
     if (event->stream == NULL) { /* trailers that a reset has crossed */
-        *ret_fault = count_glitch(conn, feed->now);
+        *ret_fault = judge_closed(conn, event->id, feed->now);
         return H2_USE_NONE;
     }
     if (!event->stream->remote_closed && event->end_stream) {
@@ -274,8 +324,8 @@ static enum h2_fault feed_data(struct feed *feed)
     conn->empty = empty ? (uint8_t)(conn->empty + 1) : 0;
     if (conn->empty > H2_EMPTY_MAX)
         return H2_FAULT_EMPTY;
-    if (event->stream == NULL) /* a reset has crossed it */
-        return count_glitch(conn, feed->now);
+    if (event->stream == NULL) /* a reset may have crossed it */
+        return judge_closed(conn, event->id, feed->now);
     fault = take_data(feed, event->stream);
     if (fault != H2_OK)
         return fail_stream(feed, fault);
@@ -301,6 +351,8 @@ static enum h2_fault feed_window(struct feed *feed)
     }
     if (is_idle(conn, feed->event->id))
         return H2_FAULT_IDLE;
+    if (is_skipped(conn, feed->event->id))
+        return H2_FAULT_SKIPPED;
     if (stream == NULL)
         feed->event->kind = H2_EVENT_NONE;
     else if (increment == 0)
@@ -313,7 +365,7 @@ static enum h2_fault feed_window(struct feed *feed)
 uint32_t h2_conn_sendable(const struct h2_conn *conn, const struct h2_stream *stream)
 {
     int32_t window = MIN(conn->send_window, stream->send_window);
-    return window <= 0 ? 0 : MIN((uint32_t)window, MIN(conn->peer_frame, (uint32_t)H2_FRAME_MAX));
+    return window <= 0 ? 0 : MIN((uint32_t)window, (uint32_t)H2_FRAME_MAX);
 }
 
 void h2_conn_sent(struct h2_conn *conn, struct h2_stream *stream, uint32_t n)
@@ -370,8 +422,7 @@ static enum h2_fault read_settings(struct h2_conn *conn, struct span payload)
         case H2_SETTING_MAX_FRAME_SIZE:
             if (value < H2_FRAME_MAX || value > H2_FRAME_LIMIT)
                 return H2_FAULT_MAX_FRAME;
-            conn->peer_frame = value;
-            break;
+            break;      /* no larger ones than the least that all have to take are sent */
         default: break; /* the encoder has no table; other limits are of what is never sent */
         }
     }
@@ -431,6 +482,8 @@ static enum h2_fault feed_reset(struct feed *feed)
     struct h2_event *event = feed->event;
     if (is_idle(conn, event->id))
         return H2_FAULT_IDLE;
+    if (is_skipped(conn, event->id))
+        return H2_FAULT_SKIPPED;
     if (event->stream == NULL)
         return count_glitch(conn, feed->now);
     enum h2_fault fault = count_reset(conn, feed->now);
@@ -506,19 +559,21 @@ size_t h2_conn_feed(struct h2_conn *conn, char *p, size_t n, const struct h2_con
 
 /* ---- Beginning and ending ------------------------------------------------------------------- */
 
-size_t h2_conn_init(
-    struct h2_conn *conn, const struct h2_config *config, uint8_t out[static H2_START_MAX])
+size_t h2_conn_init(struct h2_conn *conn, const struct h2_config *config, uint64_t now,
+    uint8_t out[static H2_START_MAX])
 {
     const struct h2_setting_value settings[] = {
         {H2_SETTING_MAX_CONCURRENT_STREAMS, config->streams},
         {H2_SETTING_MAX_HEADER_LIST_SIZE, config->header},
     };
     *conn = (struct h2_conn){
+        .resets_until = (uint32_t)now,
+        .glitches_until = (uint32_t)now,
+        .crossing_until = (uint32_t)now,
         .goaway_last = H2_STREAM_MAX,
         .send_window = H2_WINDOW_DEFAULT,
         .recv_window = H2_CONN_WINDOW,
         .peer_window = H2_WINDOW_DEFAULT,
-        .peer_frame = H2_FRAME_MAX,
         .spare = H2_SPARE_FIRST,
         .tells_table = true,
     };
@@ -544,6 +599,7 @@ size_t h2_conn_goaway(struct h2_conn *conn, enum h2_fault fault, uint8_t out[sta
     conn->goaway_last = conn->last_stream;
     if (fault == H2_OK)
         return h2_write_goaway(out, conn->last_stream, H2_NO_ERROR, (struct span){0});
+    conn->failed = true;
     const struct h2_fault_row *row = h2_fault(fault);
     struct span debug = {row->text, strlen(row->text)};
     return h2_write_goaway(out, conn->last_stream, row->code, debug);

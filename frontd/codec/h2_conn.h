@@ -29,6 +29,8 @@ enum {
     H2_SPARE_FIRST = 100,    /* WINDOW_UPDATE, PRIORITY, GOAWAY and unknown frames: at first, */
     H2_SPARE_EACH = 10,      /* for each stream and each DATA frame that is sent, */
     H2_SPARE_MAX = 1000,     /* and at most, until they count as glitches */
+    H2_RECENT_MAX = 32,      /* of the newest streams it is known how they have ended; */
+    H2_CROSSING_MS = 10000,  /* of older ones, whether one was reset in this time */
 };
 
 /*
@@ -50,17 +52,21 @@ struct h2_stream {
     bool remote_closed; /* the client has ended its side */
 };
 
-/* A connection. */
+/* A connection. Its times are the low bits of the clock: they are soon over. */
 struct h2_conn {
     struct list streams;     /* open, by id */
-    uint64_t resets_until;   /* ms: when all that was reset is forgotten: H2_COST_MS each */
-    uint64_t glitches_until; /* the same of glitches */
+    uint32_t resets_until;   /* ms: when all that was reset is forgotten: H2_COST_MS each */
+    uint32_t glitches_until; /* the same of glitches */
+    uint32_t crossing_until; /* ms: until then what comes for older streams may cross a reset */
+    uint32_t opened;         /* of the H2_RECENT_MAX streams up to last_stream, whose bit is the
+                                lowest: those that the client has opened */
+    uint32_t crossing;       /* the same: those that were closed while the client might still send
+                                on them, which it may not know yet */
     uint32_t last_stream;    /* the highest that the client has opened */
     uint32_t goaway_last;    /* the highest that is served; H2_STREAM_MAX: no end is told */
     int32_t send_window;
     int32_t recv_window;
     uint32_t peer_window;  /* the client's SETTINGS_INITIAL_WINDOW_SIZE */
-    uint32_t peer_frame;   /* the client's SETTINGS_MAX_FRAME_SIZE */
     uint16_t open;         /* streams */
     uint16_t spare;        /* frames that may come before they count as glitches */
     uint8_t empty;         /* empty frames, one after the other */
@@ -71,6 +77,7 @@ struct h2_conn {
     bool tells_table : 1;  /* the next answer is the first: h2_reply.h */
     bool leave : 1;        /* H2_GLITCHES_LEAVE was reached, and GOAWAY is to be sent */
     bool going : 1;        /* GOAWAY has been sent: with H2_STREAM_MAX, or the last stream */
+    bool failed : 1;       /* GOAWAY with an error has been sent */
     bool pinged : 1;       /* a PING is out whose answer says that GOAWAY has been read */
 };
 
@@ -117,10 +124,10 @@ enum { H2_START_MAX = H2_HEAD_SIZE + 4 * H2_SETTING_SIZE + H2_HEAD_SIZE + 4 };
 
 /*
  * Begins a connection, and writes what the server sends first: SETTINGS, and WINDOW_UPDATE. Returns
- * its bytes. config->header: told as SETTINGS_MAX_HEADER_LIST_SIZE.
+ * its bytes. config->header: told as SETTINGS_MAX_HEADER_LIST_SIZE. now: ms.
  */
-size_t h2_conn_init(
-    struct h2_conn *conn, const struct h2_config *config, uint8_t out[static H2_START_MAX]);
+size_t h2_conn_init(struct h2_conn *conn, const struct h2_config *config, uint64_t now,
+    uint8_t out[static H2_START_MAX]);
 
 /*
  * Looks at the `n` bytes at `p`, at the first frame that has not been used. Returns how many bytes
@@ -145,14 +152,15 @@ static inline void h2_conn_flushed(struct h2_conn *conn)
 enum h2_fault h2_conn_open(
     struct h2_conn *conn, struct h2_stream *stream, uint32_t id, uint64_t length, bool end_stream);
 
-/* The stream is over, or the caller has no use for it: it leaves the list. */
+/* Both sides have ended the stream, or the client has reset it: it leaves the list. */
 void h2_conn_close(struct h2_conn *conn, struct h2_stream *stream);
 
 /*
- * Closes a stream, which need not be open, with RST_STREAM. stream: NULL, or of that id. Returns
- * the bytes written, with H2_OK in *ret_fault; or H2_FAULT_RESETS: that was one too many, and the
- * connection is to be closed. (An answer that is complete before its request is, and so ends with
- * H2_NO_ERROR, is not counted.)
+ * Closes a stream, which need not be open, with RST_STREAM. stream: NULL, or of that id. What the
+ * client has sent on it before it knows of that is ignored, unless it had ended its side (section
+ * 5.1). Returns the bytes written, with H2_OK in *ret_fault; or H2_FAULT_RESETS: that was one too
+ * many, and the connection is to be closed. (An answer that is complete before its request is, and
+ * so ends with H2_NO_ERROR, is not counted.)
  */
 size_t h2_conn_reset(struct h2_conn *conn, struct h2_stream *stream, uint32_t id, enum h2_code code,
     uint64_t now, uint8_t out[static H2_HEAD_SIZE + 4], enum h2_fault *ret_fault);
@@ -193,9 +201,9 @@ size_t h2_conn_goaway(struct h2_conn *conn, enum h2_fault fault, uint8_t out[sta
 
 /*
  * For another process: see http1_save() and http1_restore(). Streams are saved one by one, in their
- * order, and restored after the connection. The saved state is not trusted. now: ms.
+ * order, and restored after the connection. The saved state is not trusted.
  */
 void h2_conn_save(const struct h2_conn *conn, struct pack *pack);
-int h2_conn_restore(struct h2_conn *ret_conn, struct unpack *unpack, uint64_t now);
+int h2_conn_restore(struct h2_conn *ret_conn, struct unpack *unpack);
 void h2_stream_save(const struct h2_stream *stream, struct pack *pack);
 int h2_stream_restore(struct h2_conn *conn, struct h2_stream *ret_stream, struct unpack *unpack);

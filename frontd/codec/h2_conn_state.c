@@ -16,7 +16,7 @@ enum {
     FLAG_LEAVE = 1 << 4,
     FLAG_GOING = 1 << 5,
     FLAG_PINGED = 1 << 6,
-    FLAGS = (1 << 7) - 1,
+    FLAG_FAILED = 1 << 7,
 };
 
 static uint8_t flags_of(const struct h2_conn *conn)
@@ -24,19 +24,22 @@ static uint8_t flags_of(const struct h2_conn *conn)
     return (uint8_t)((conn->preface ? FLAG_PREFACE : 0) | (conn->settings ? FLAG_SETTINGS : 0) |
                      (conn->acknowledged ? FLAG_ACKNOWLEDGED : 0) |
                      (conn->tells_table ? FLAG_TELLS_TABLE : 0) | (conn->leave ? FLAG_LEAVE : 0) |
-                     (conn->going ? FLAG_GOING : 0) | (conn->pinged ? FLAG_PINGED : 0));
+                     (conn->going ? FLAG_GOING : 0) | (conn->pinged ? FLAG_PINGED : 0) |
+                     (conn->failed ? FLAG_FAILED : 0));
 }
 
 void h2_conn_save(const struct h2_conn *conn, struct pack *pack)
 {
-    pack_u64(pack, conn->resets_until);
-    pack_u64(pack, conn->glitches_until);
+    pack_u32(pack, conn->resets_until);
+    pack_u32(pack, conn->glitches_until);
+    pack_u32(pack, conn->crossing_until);
+    pack_u32(pack, conn->opened);
+    pack_u32(pack, conn->crossing);
     pack_u32(pack, conn->last_stream);
     pack_u32(pack, conn->goaway_last);
     pack_u32(pack, (uint32_t)conn->send_window);
     pack_u32(pack, (uint32_t)conn->recv_window);
     pack_u32(pack, conn->peer_window);
-    pack_u32(pack, conn->peer_frame);
     pack_u16(pack, conn->spare);
     pack_u8(pack, conn->empty);
     pack_u8(pack, conn->queued);
@@ -52,43 +55,53 @@ static void set_flags(struct h2_conn *conn, uint8_t flags)
     conn->leave = (flags & FLAG_LEAVE) != 0;
     conn->going = (flags & FLAG_GOING) != 0;
     conn->pinged = (flags & FLAG_PINGED) != 0;
+    conn->failed = (flags & FLAG_FAILED) != 0;
 }
 
-/* When what is counted is forgotten, at most as late as its limit allows. */
-static uint64_t unpack_until(struct unpack *unpack, uint64_t now, uint64_t most)
+static bool was_opened(const struct h2_conn *conn, uint32_t id)
 {
-    uint64_t until = unpack_u64(unpack);
-    return MIN(until, now + most * H2_COST_MS);
+    uint32_t back = (conn->last_stream - id) / 2;
+    return back >= H2_RECENT_MAX || conn->opened >> back & 1;
+}
+
+static bool are_recent_right(const struct h2_conn *conn)
+{
+    bool any = conn->last_stream != 0;
+    return any == (conn->opened & 1) && (any || conn->opened == 0) &&
+           (conn->crossing & ~conn->opened) == 0;
 }
 
 static bool is_right(const struct h2_conn *conn)
 {
     return (conn->last_stream == 0 || conn->last_stream % 2 == 1) &&
            conn->last_stream <= H2_STREAM_MAX && conn->goaway_last <= H2_STREAM_MAX &&
-           conn->recv_window >= 0 && conn->recv_window <= H2_CONN_WINDOW &&
-           conn->peer_window <= H2_WINDOW_MAX && conn->peer_frame >= H2_FRAME_MAX &&
-           conn->peer_frame <= H2_FRAME_LIMIT && conn->spare <= H2_SPARE_MAX &&
-           conn->empty <= H2_EMPTY_MAX && conn->queued <= H2_QUEUED_MAX &&
-           (conn->preface || !conn->settings) && (conn->settings || conn->last_stream == 0);
+           are_recent_right(conn) && conn->recv_window >= 0 &&
+           conn->recv_window <= H2_CONN_WINDOW && conn->peer_window <= H2_WINDOW_MAX &&
+
+           conn->spare <= H2_SPARE_MAX && conn->empty <= H2_EMPTY_MAX &&
+           conn->queued <= H2_QUEUED_MAX && (conn->preface || !conn->settings) &&
+           (conn->settings || conn->last_stream == 0);
 }
 
-int h2_conn_restore(struct h2_conn *ret_conn, struct unpack *unpack, uint64_t now)
+int h2_conn_restore(struct h2_conn *ret_conn, struct unpack *unpack)
 {
     struct h2_conn conn = {0};
-    conn.resets_until = unpack_until(unpack, now, H2_RESETS_MAX);
-    conn.glitches_until = unpack_until(unpack, now, H2_GLITCHES_MAX);
+    conn.resets_until = unpack_u32(unpack);
+    conn.glitches_until = unpack_u32(unpack);
+    conn.crossing_until = unpack_u32(unpack);
+    conn.opened = unpack_u32(unpack);
+    conn.crossing = unpack_u32(unpack);
     conn.last_stream = unpack_u32(unpack);
     conn.goaway_last = unpack_u32(unpack);
     conn.send_window = (int32_t)unpack_u32(unpack);
     conn.recv_window = (int32_t)unpack_u32(unpack);
     conn.peer_window = unpack_u32(unpack);
-    conn.peer_frame = unpack_u32(unpack);
     conn.spare = unpack_u16(unpack);
     conn.empty = unpack_u8(unpack);
     conn.queued = unpack_u8(unpack);
     uint8_t flags = unpack_u8(unpack);
     set_flags(&conn, flags);
-    if (unpack->bad || flags > FLAGS || !is_right(&conn))
+    if (unpack->bad || !is_right(&conn))
         return -EBADMSG;
     *ret_conn = conn;
     list_init(&ret_conn->streams);
@@ -115,7 +128,8 @@ int h2_stream_restore(struct h2_conn *conn, struct h2_stream *ret_stream, struct
     stream.recv_window = (int32_t)unpack_u32(unpack);
     stream.remote_closed = unpack_flag(unpack);
     if (unpack->bad || stream.id % 2 == 0 || stream.id <= last || stream.id > conn->last_stream ||
-        conn->open == UINT16_MAX || stream.send_window < -H2_WINDOW_MAX || stream.recv_window < 0 ||
+        !was_opened(conn, stream.id) || conn->open == UINT16_MAX ||
+        stream.send_window < -H2_WINDOW_MAX || stream.recv_window < 0 ||
         (stream.remote_closed && stream.left != UINT64_MAX && stream.left > 0))
         return -EBADMSG;
     *ret_stream = stream;

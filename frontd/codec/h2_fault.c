@@ -53,8 +53,12 @@ static const struct h2_fault_row rows[H2_FAULTS] = {
         H2_PROTOCOL_ERROR, "5.1.1", "a client's stream has an even number"),
     [H2_FAULT_IDLE] = CONNECTION(
         H2_PROTOCOL_ERROR, "5.1", "a frame is for a stream that was never opened"),
+    [H2_FAULT_SKIPPED] = CONNECTION(
+        H2_PROTOCOL_ERROR, "5.1.1", "a frame is for a stream below one that was opened before"),
     [H2_FAULT_HALF_CLOSED] = STREAM(
         H2_STREAM_CLOSED, "5.1", "a frame follows the end of its stream"),
+    [H2_FAULT_CLOSED] = CONNECTION(
+        H2_STREAM_CLOSED, "5.1", "a frame is for a stream that both sides have closed"),
     [H2_FAULT_TRAILERS_OPEN] = STREAM(H2_PROTOCOL_ERROR, "8.1", "trailers do not end their stream"),
     [H2_FAULT_REFUSED] = STREAM(H2_REFUSED_STREAM, "5.1.2", "too many streams are open"),
 

@@ -55,7 +55,9 @@ enum h2_fault {
     /* Streams */
     H2_FAULT_STREAM_ID,
     H2_FAULT_IDLE,
+    H2_FAULT_SKIPPED,
     H2_FAULT_HALF_CLOSED,
+    H2_FAULT_CLOSED,
     H2_FAULT_TRAILERS_OPEN,
     H2_FAULT_REFUSED,
     /* Header blocks */

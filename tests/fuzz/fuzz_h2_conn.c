@@ -107,7 +107,7 @@ static void move(struct outcome *outcome)
     }
     struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
     CHECK(!pack.failed && n <= STREAMS);
-    CHECK(h2_conn_restore(&outcome->conn, &unpack, 1) == 0);
+    CHECK(h2_conn_restore(&outcome->conn, &unpack) == 0);
     memset(outcome->streams, 0, sizeof(outcome->streams));
     for (size_t i = 0; i < n; i++)
         CHECK(h2_stream_restore(&outcome->conn, &outcome->streams[i], &unpack) == 0);
@@ -147,7 +147,7 @@ static void start(struct outcome *outcome, size_t size)
     uint8_t out[H2_START_MAX];
     *outcome = (struct outcome){.pending = malloc(size + 1), .hash = 0xcbf29ce484222325ULL};
     CHECK(outcome->pending != NULL);
-    CHECK(h2_conn_init(&outcome->conn, &config, out) <= sizeof(out));
+    CHECK(h2_conn_init(&outcome->conn, &config, 1, out) <= sizeof(out));
 }
 
 static void check_same(struct outcome *part, const struct outcome *whole)

@@ -50,7 +50,7 @@ enum section {
 enum { VERSION = 1, PENDING_VERSION_MAX = WS_SAVED_EXCESS };
 
 /* Versions of SECTION_SESSION. */
-enum { SAVED_DUPLEX = 1, SAVED_HTTP2 = 2, SAVED_FIRST = 3 };
+enum { SAVED_DUPLEX = 1, SAVED_FIRST = 3, SAVED_HTTP2 = 4 };
 
 static void save_client(const struct client *client, struct pack *pack)
 {
@@ -263,6 +263,8 @@ static int restore_session(struct client *client, struct unpack *unpack, unsigne
         [SAVED_HTTP2] = SESSION_HTTP2,
         [SAVED_FIRST] = SESSION_FIRST,
     };
+    if (sessions[version] == SESSION_HTTP1) /* 2: HTTP/2 without the ends of its streams */
+        return -ENOTSUP;
     return client->ctx->sessions[sessions[version]]->restore(client, unpack);
 }
 
@@ -354,7 +356,7 @@ static unsigned newest_version(unsigned tag)
 {
     switch (tag) {
     case SECTION_PENDING: return PENDING_VERSION_MAX;
-    case SECTION_SESSION: return SAVED_FIRST;
+    case SECTION_SESSION: return SAVED_HTTP2;
     default: return VERSION;
     }
 }

@@ -48,14 +48,13 @@ static bool put_data(struct http2_stream *stream, const char *p, uint32_t n, boo
 static bool put_head(struct client *client, const struct h2_reply *reply, uint32_t stream)
 {
     struct h2_conn *conn = &client->http2->conn;
-    uint32_t frame_max = MIN(conn->peer_frame, (uint32_t)H2_FRAME_MAX);
-    char *room = buf_room(&client->out, h2_reply_room(reply, frame_max));
+    char *room = buf_room(&client->out, h2_reply_room(reply, H2_FRAME_MAX));
     client_touch(client);
     if (room == NULL) {
         client_doom(client);
         return false;
     }
-    size_t n = h2_reply_write((uint8_t *)room, reply, stream, frame_max, ctx_date(client->ctx));
+    size_t n = h2_reply_write((uint8_t *)room, reply, stream, H2_FRAME_MAX, ctx_date(client->ctx));
     buf_added(&client->out, n);
     conn->tells_table = false;
     return true;

@@ -79,7 +79,7 @@ void http2_start_waiting(struct client *client)
 {
     struct http2 *http2 = client->http2;
     struct list *node = http2->conn.streams.next;
-    while (http2->waiting > 0 && node != &http2->conn.streams && !http2->failed &&
+    while (http2->waiting > 0 && node != &http2->conn.streams && !http2->conn.failed &&
            client_may_start(client)) {
         struct http2_stream *stream = http2_stream_of(container_of(node, struct h2_stream, node));
         node = node->next;

@@ -64,7 +64,7 @@ int http2_open(struct client *client)
     struct h2_config config = config_of(client);
     if (http2_begin(client) < 0)
         return -ENOMEM;
-    http2_send(client, out, h2_conn_init(&client->http2->conn, &config, out));
+    http2_send(client, out, h2_conn_init(&client->http2->conn, &config, ctx_now(client->ctx), out));
     return 0;
 }
 
@@ -98,10 +98,9 @@ void http2_fail(struct client *client, enum h2_fault fault)
 {
     uint8_t out[H2_GOAWAY_MAX];
     struct http2 *http2 = client->http2;
-    if (http2->failed)
+    if (http2->conn.failed)
         return;
     note_fault(client, fault);
-    http2->failed = true;
     http2_send(client, out, h2_conn_goaway(&http2->conn, fault, out));
 }
 
@@ -168,7 +167,18 @@ static void leave(struct client *client)
     uint8_t out[H2_LEAVE_MAX];
     struct http2 *http2 = client->http2;
     http2_send(client, out, h2_conn_leave(&http2->conn, out));
-    http2->goaway_at = ctx_now(client->ctx) + HTTP2_GOAWAY_MS;
+    http2->goaway_at = (uint32_t)(ctx_now(client->ctx) + HTTP2_GOAWAY_MS) | 1;
+}
+
+/* When the second one is due, in ms; UINT64_MAX: it is not. */
+static uint64_t goaway_due(const struct client *client)
+{
+    const struct http2 *http2 = client->http2;
+    uint64_t now = ctx_now(client->ctx);
+    uint32_t left = http2->goaway_at - (uint32_t)now;
+    if (http2->goaway_at == 0)
+        return UINT64_MAX;
+    return left <= HTTP2_GOAWAY_MS + 1 ? now + left : now;
 }
 
 /* The second: no further stream is served. */
@@ -210,8 +220,8 @@ static size_t take(
     (void)codec;
     if (buf_len(&client->out) == 0)
         h2_conn_flushed(&http2->conn);
-    while (
-        n > 0 && client->state == CLIENT_OPEN && !http2->failed && client_answers_ahead(client)) {
+    while (n > 0 && client->state == CLIENT_OPEN && !http2->conn.failed &&
+           client_answers_ahead(client)) {
         struct h2_event event;
         size_t used = h2_conn_feed(&http2->conn, p, n, &config, ctx_now(client->ctx), &event);
         if (event.kind == H2_EVENT_MORE)
@@ -220,11 +230,11 @@ static size_t take(
         take_event(client, &event);
         p += used;
         n -= used;
-        if (http2->conn.leave && !http2->failed)
+        if (http2->conn.leave && !http2->conn.failed)
             leave(client);
     }
     *ret_rest = p;
-    return http2->failed ? 0 : n;
+    return http2->conn.failed ? 0 : n;
 }
 
 static size_t ahead(struct client *client, union codec_state *codec, char *p, size_t n)
@@ -249,9 +259,9 @@ static bool turn(struct client *client)
         drop_all(client); /* of a connection that breaks off: nothing is sent on them any more */
         return false;
     }
-    if (http2->failed)
+    if (http2->conn.failed)
         drop_all(client);
-    if (http2->failed || is_over(client)) {
+    if (http2->conn.failed || is_over(client)) {
         client->last_request = true;
         client_end(client);
         return false;
@@ -311,10 +321,9 @@ static uint64_t pending_due(const struct client *client)
 static uint64_t due(const struct client *client)
 {
     const struct http2 *http2 = client->http2;
-    uint64_t at = http2->goaway_at == 0 ? UINT64_MAX : http2->goaway_at;
-    if (http2->failed)
+    if (http2->conn.failed)
         return UINT64_MAX;
-    at = MIN(MIN(at, streams_due(client)), http2_decoder_due(http2));
+    uint64_t at = MIN(MIN(goaway_due(client), streams_due(client)), http2_decoder_due(http2));
     if (client->pending != NULL && !client->yields)
         return MIN(at, pending_due(client));
     if (list_empty(&http2->conn.streams))
@@ -356,9 +365,9 @@ static void expire(struct client *client)
 {
     struct http2 *http2 = client->http2;
     uint64_t now = ctx_now(client->ctx);
-    if (http2->failed)
+    if (http2->conn.failed)
         return;
-    if (http2->goaway_at != 0 && http2->goaway_at <= now)
+    if (goaway_due(client) <= now)
         leave_now(client);
     if (http2_decoder_due(http2) <= now)
         http2_decoder_freeze(client);

@@ -56,14 +56,14 @@ struct http2 {
     struct list sending;           /* streams in ANSWERS, the one whose turn it is first */
     struct http2_decoder *decoder; /* NULL: its table is frozen */
     char *frozen;                  /* the table; NULL: nothing was learned */
-    uint64_t goaway_at;            /* ms: when the second GOAWAY is due; 0: it is not */
+    uint32_t goaway_at;            /* ms, the low bits of the clock: when the second GOAWAY is due;
+                                      0: it is not */
     uint32_t frozen_n;             /* bytes */
     uint32_t held;                 /* bytes of requests that are not in progress */
     uint16_t bodies;               /* streams in BODY */
     uint16_t waiting;              /* streams in WAITS */
-    bool failed;                   /* GOAWAY with an error is out: it ends with this turn */
 };
-_Static_assert(sizeof(struct http2) <= 200, "an idle connection costs no more beside its table");
+_Static_assert(sizeof(struct http2) <= 120, "an idle connection costs no more beside its table");
 
 /* What a shard has for its HTTP/2 connections. */
 struct http2_shared {

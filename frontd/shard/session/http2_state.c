@@ -5,7 +5,7 @@
 
 /* What is added to these structs is saved and restored, too. */
 #if __SIZEOF_POINTER__ == 8
-_Static_assert(sizeof(struct http2) == 120, "saved by http2_save()");
+_Static_assert(sizeof(struct http2) == 112, "saved by http2_save()");
 _Static_assert(sizeof(struct http2_stream) == 136, "saved by save_stream()");
 #endif
 
@@ -30,8 +30,7 @@ void http2_save(const struct client *client, struct pack *pack)
     const struct http2 *http2 = client->http2;
     struct buf frozen = {0};
     h2_conn_save(&http2->conn, pack);
-    pack_u64(pack, http2->goaway_at);
-    pack_u8(pack, http2->failed);
+    pack_u32(pack, http2->goaway_at);
     pack->failed |= http2_decoder_save(http2, &frozen) < 0;
     pack_buf(pack, &frozen);
     buf_deinit(&frozen);
@@ -114,17 +113,14 @@ static int restore_table(struct client *client, struct unpack *unpack)
 /* What is made meanwhile is freed with the client. */
 int http2_restore(struct client *client, struct unpack *unpack)
 {
-    uint64_t now = ctx_now(client->ctx);
     if (client_listener(client)->protocol != CONF_PROTOCOL_HTTP)
         return -EBADMSG;
     if (http2_begin(client) < 0)
         return -ENOMEM;
     struct http2 *http2 = client->http2;
-    if (h2_conn_restore(&http2->conn, unpack, now) < 0)
+    if (h2_conn_restore(&http2->conn, unpack) < 0)
         return -EBADMSG;
-    uint64_t goaway_at = unpack_u64(unpack);
-    http2->goaway_at = MIN(goaway_at, now + HTTP2_GOAWAY_MS);
-    http2->failed = unpack_flag(unpack);
+    http2->goaway_at = unpack_u32(unpack);
     int r = restore_table(client, unpack);
     unsigned streams = unpack_u16(unpack);
     for (unsigned i = 0; i < streams && r == 0 && !unpack->bad; i++)

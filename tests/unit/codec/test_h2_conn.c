@@ -111,7 +111,7 @@ static void begin(struct outcome *outcome)
     uint8_t out[H2_START_MAX];
     memset(outcome, 0, offsetof(struct outcome, text));
     outcome->hpack = h2_hpack_new();
-    cr_assert_leq(h2_conn_init(&outcome->conn, &config, out), sizeof(out));
+    cr_assert_leq(h2_conn_init(&outcome->conn, &config, outcome->now, out), sizeof(out));
 }
 
 static void end(struct outcome *outcome)
@@ -193,10 +193,9 @@ Test(h2_conn, trailers)
     POST(5);
     H2_SAY(&said, H2_DATA, H2_FLAG_END_STREAM, 5, "");
     H2_SAY(&said, H2_HEADERS, H2_END, 5, "\x00\x01x\x01y");
-    H2_SAY(&said, H2_HEADERS, H2_END, 5, "\x00\x01x\x01y"); /* it is closed by now */
     expect("0 window\n1 request\n/rpc\n1 data hi\n1 trailers end\n3 request\n/rpc\n3 fault\n"
            "3 reset 1: trailers do not end their stream\n5 request\n/rpc\n5 data end \n"
-           "5 fault end\n5 reset 5: a frame follows the end of its stream\n5 nothing end\n",
+           "5 fault end\n5 reset 5: a frame follows the end of its stream\n",
         H2_OK);
 }
 
@@ -224,6 +223,23 @@ static const struct {
     {H2_DATA, 0, 2, {"x", 1}, H2_FAULT_IDLE},
     {H2_RST_STREAM, 0, 3, {"\0\0\0\0", 4}, H2_FAULT_IDLE},
     {H2_WINDOW_UPDATE, 0, 3, {"\0\0\0\x01", 4}, H2_FAULT_IDLE},
+    {H2_WINDOW_UPDATE, 0, 2, {"\0\0\0\x01", 4}, H2_FAULT_IDLE},
+    {H2_WINDOW_UPDATE, 0, 3, {"\0\0\0\0", 4}, H2_FAULT_IDLE},
+    {H2_RST_STREAM, 0, 2, {"\0\0\0\0", 4}, H2_FAULT_IDLE},
+    {H2_HEADERS, H2_END | H2_FLAG_PADDED, 3, {"\x01", 1}, H2_FAULT_PADDING},
+    {H2_DATA, H2_FLAG_PADDED, 1, {"\x01", 1}, H2_FAULT_PADDING},
+    {H2_HEADERS, H2_END, 0, {"\x82", 1}, H2_FAULT_STREAM_ZERO},
+    {H2_DATA, 0, 0, {"x", 1}, H2_FAULT_STREAM_ZERO},
+    {H2_RST_STREAM, 0, 0, {"\0\0\0\0", 4}, H2_FAULT_STREAM_ZERO},
+    {H2_RST_STREAM, 0, 1, {"\0\0\0", 3}, H2_FAULT_SIZE},
+    {H2_WINDOW_UPDATE, 0, 1, {"\0\0\0", 3}, H2_FAULT_SIZE},
+    {H2_PRIORITY, 0, 0, {"\0\0\0\0\x10", 5}, H2_FAULT_STREAM_ZERO},
+    {H2_SETTINGS, 0, 1, {"", 0}, H2_FAULT_STREAM_GIVEN},
+    {H2_SETTINGS, 0, 0, {"\0\x02\0", 3}, H2_FAULT_SIZE},
+    {H2_SETTINGS, H2_FLAG_ACK, 0, {"\0\x03\0\0\0\x01", 6}, H2_FAULT_SIZE},
+    {H2_PING, 0, 1, {"12345678", 8}, H2_FAULT_STREAM_GIVEN},
+    {H2_GOAWAY, 0, 1, {"\0\0\0\0\0\0\0", 8}, H2_FAULT_STREAM_GIVEN},
+    {H2_PUSH_PROMISE, 0, 3, {"\0\0\0\x02", 4}, H2_FAULT_PUSH_PROMISE},
     {H2_WINDOW_UPDATE, 0, 0, {"\0\0\0\0", 4}, H2_FAULT_INCREMENT_ZERO},
     {H2_WINDOW_UPDATE, 0, 0, {"\x7f\xff\xff\xff", 4}, H2_FAULT_OVERFLOW},
     {H2_SETTINGS, 0, 0, {"\0\x02\0\0\0\x02", 6}, H2_FAULT_ENABLE_PUSH},
@@ -251,6 +267,107 @@ Test(h2_conn, faults_of_the_connection)
     }
 }
 
+/* Nothing may stand among the frames of a block: section 6.10. */
+Test(h2_conn, interrupted_blocks)
+{
+    static const struct {
+        uint8_t type;
+        uint32_t stream;
+    } rows[] = {{H2_DATA, 1}, {H2_HEADERS, 3}, {H2_HEADERS, 5}, {H2_PRIORITY, 3}, {H2_PING, 0},
+        {H2_SETTINGS, 0}, {H2_RST_STREAM, 3}, {H2_WINDOW_UPDATE, 0}, {H2_CONTINUATION, 1},
+        {0x99, 3}};
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        h2_begin(&said);
+        GET(1);
+        H2_SAY(&said, H2_HEADERS, H2_FLAG_END_STREAM, 3, "\x82");
+        H2_SAY(&said, rows[i].type, 0, rows[i].stream, "");
+        expect("0 window\n" GOT("1") "fault 1: a header block is interrupted\n",
+            H2_FAULT_CONTINUATION_MISSING);
+    }
+}
+
+/*
+ * Frames for streams that are closed, or were left out: GET on 3, which both sides have ended; POST
+ * on 7 and on 9, which are closed by their faults, and of which the client has ended 7 alone; GET
+ * on 11, which the client resets; GET on 13, which is open. What the faults are: section 5.1.
+ */
+static const struct {
+    uint8_t type;
+    uint32_t stream;
+    struct span payload;
+    enum h2_fault fault; /* H2_OK: it is ignored */
+    const char *events;
+} closed[] = {
+    {H2_DATA, 1, {"x", 1}, H2_FAULT_SKIPPED, ""},
+    {H2_DATA, 5, {"x", 1}, H2_FAULT_SKIPPED, ""},
+    {H2_HEADERS, 1, {H2_GET_NONE, 12}, H2_FAULT_SKIPPED, ""},
+    {H2_HEADERS, 5, {H2_GET_NONE, 12}, H2_FAULT_SKIPPED, ""},
+    {H2_RST_STREAM, 5, {"\0\0\0\0", 4}, H2_FAULT_SKIPPED, ""},
+    {H2_WINDOW_UPDATE, 5, {"\0\0\0\x01", 4}, H2_FAULT_SKIPPED, ""},
+    {H2_PRIORITY, 5, {"\0\0\0\x05\x10", 5}, H2_OK, ""}, /* on itself: RFC 9113 has no such rule */
+    {H2_PRIORITY, 15, {"\0\0\0\0\x10", 5}, H2_OK, ""},
+    {0x99, 5, {"x", 1}, H2_OK, ""},
+    {H2_DATA, 3, {"x", 1}, H2_FAULT_CLOSED, ""},
+    {H2_HEADERS, 3, {H2_GET_NONE, 12}, H2_FAULT_CLOSED, ""},
+    {H2_RST_STREAM, 3, {"\0\0\0\0", 4}, H2_OK, ""},
+    {H2_WINDOW_UPDATE, 3, {"\0\0\0\x01", 4}, H2_OK, ""},
+    {H2_WINDOW_UPDATE, 3, {"\0\0\0\0", 4}, H2_OK, ""},
+    {H2_PRIORITY, 3, {"\0\0\0\0\x10", 5}, H2_OK, ""},
+    {H2_CONTINUATION, 3, {"x", 1}, H2_FAULT_CONTINUATION_ALONE, ""},
+    {H2_DATA, 7, {"x", 1}, H2_FAULT_CLOSED, ""},
+    {H2_HEADERS, 7, {H2_GET_NONE, 12}, H2_FAULT_CLOSED, ""},
+    {H2_DATA, 9, {"x", 1}, H2_OK, ""},
+    {H2_HEADERS, 9, {"\x00\x01x\x01y", 5}, H2_OK, "9 nothing end\n"},
+    {H2_RST_STREAM, 9, {"\0\0\0\0", 4}, H2_OK, ""},
+    {H2_WINDOW_UPDATE, 9, {"\0\0\0\x01", 4}, H2_OK, ""},
+    {H2_DATA, 11, {"x", 1}, H2_FAULT_CLOSED, ""},
+    {H2_HEADERS, 11, {H2_GET_NONE, 12}, H2_FAULT_CLOSED, ""},
+    {H2_RST_STREAM, 11, {"\0\0\0\0", 4}, H2_OK, ""},
+};
+
+#define BEFORE                                                                                     \
+    "0 window\n" GOT(                                                                              \
+        "3") "7 request\n/rpc\n7 data end \n7 reset 1: a stream's window grows by 0\n"             \
+             "9 request\n/rpc\n9 reset 1: a stream's window grows by 0\n" GOT(                     \
+                 "11") "11 is reset\n" GOT("13")
+
+/* Feeds what comes before, and one frame, cut at every byte. */
+Test(h2_conn, closed_streams)
+{
+    static struct outcome outcome;
+    for (size_t i = 0; i < ARRAY_LEN(closed); i++) {
+        char events[600];
+        h2_begin(&said);
+        GET(3);
+        size_t first = said.n;
+        POST(7);
+        H2_SAY(&said, H2_DATA, H2_FLAG_END_STREAM, 7, "");
+        h2_number(&said, H2_WINDOW_UPDATE, 7, 0);
+        POST(9);
+        h2_number(&said, H2_WINDOW_UPDATE, 9, 0);
+        GET(11);
+        h2_number(&said, H2_RST_STREAM, 11, H2_CANCEL);
+        GET(13);
+        size_t before = said.n;
+        h2_frame(&said, closed[i].type, closed[i].type == H2_HEADERS ? H2_END : 0, closed[i].stream,
+            closed[i].payload.p, closed[i].payload.n);
+        if (closed[i].fault == H2_OK)
+            snprintf(events, sizeof(events), BEFORE "%s", closed[i].events);
+        else
+            snprintf(events, sizeof(events), BEFORE "fault %d: %s\n",
+                h2_fault(closed[i].fault)->code, h2_fault(closed[i].fault)->text);
+        for (size_t at = before; at <= said.n; at++) {
+            begin(&outcome);
+            feed(&outcome, said.p, first, first);
+            h2_conn_close(&outcome.conn, &outcome.streams[0]); /* it has its answer */
+            feed(&outcome, said.p + first, said.n - first, at - first);
+            cr_expect_str_eq(outcome.text, events, "%zu: %s", i, outcome.text);
+            cr_expect_eq(outcome.fault, closed[i].fault);
+            end(&outcome);
+        }
+    }
+}
+
 /* What is wrong with stream 3, which is open for its body; the connection goes on. */
 static const struct {
     uint8_t type, flags;
@@ -260,6 +377,7 @@ static const struct {
     {H2_WINDOW_UPDATE, 0, {"\0\0\0\0", 4}, H2_FAULT_STREAM_INCREMENT_ZERO},
     {H2_WINDOW_UPDATE, 0, {"\x7f\xff\xff\xff", 4}, H2_FAULT_STREAM_OVERFLOW},
     {H2_PRIORITY, 0, {"x", 1}, H2_FAULT_PRIORITY_SIZE},
+    {H2_PRIORITY, 0, {"123456", 6}, H2_FAULT_PRIORITY_SIZE},
 };
 
 Test(h2_conn, faults_of_a_stream)
@@ -352,6 +470,38 @@ Test(h2_conn, limit_of_streams)
     feed_said();
     cr_expect(outcome.conn.open == STREAMS && outcome.fault == H2_OK);
     end(&outcome);
+}
+
+/*
+ * How a stream has ended is known of the newest H2_RECENT_MAX. Of older ones it is not, and what
+ * comes for them is ignored for H2_CROSSING_MS after a reset.
+ */
+Test(h2_conn, limit_of_recent_streams)
+{
+    for (uint32_t newer = H2_RECENT_MAX - 1; newer <= H2_RECENT_MAX; newer++) {
+        for (int late = 0; late < 2; late++) {
+            start();
+            outcome.now = 1;
+            POST(5); /* which leaves 1 and 3 out */
+            h2_number(&said, H2_WINDOW_UPDATE, 5, 0);
+            for (uint32_t i = 1; i <= newer; i++) {
+                GET(2 * i + 5);
+                feed_said();
+                h2_conn_close(&outcome.conn, &outcome.streams[--outcome.nstreams]);
+                outcome.nstreams = 0;
+            }
+            bool known = newer < H2_RECENT_MAX;
+            outcome.now += H2_CROSSING_MS - 1 + late;
+            H2_SAY(&said, H2_DATA, 0, 5, "x");
+            feed_said();
+            cr_expect_eq(outcome.fault, known || !late ? H2_OK : H2_FAULT_CLOSED);
+            outcome.fault = H2_OK;
+            H2_SAY(&said, H2_DATA, 0, 3, "x");
+            feed_said();
+            cr_expect_eq(outcome.fault, late ? H2_FAULT_CLOSED : H2_OK, "%u %d", newer, late);
+            end(&outcome);
+        }
+    }
 }
 
 Test(h2_conn, limit_of_continuations)
@@ -507,7 +657,7 @@ Test(h2_conn, limit_of_spare_frames)
         h2_frame(&said, frames[kind].type, 0, frames[kind].stream, frames[kind].payload.p,
             frames[kind].payload.n);
         feed_said();
-        cr_expect_eq(outcome.conn.glitches_until, (uint64_t)H2_COST_MS);
+        cr_expect_eq(outcome.conn.glitches_until, (uint32_t)H2_COST_MS);
         h2_conn_sent(&outcome.conn, &outcome.streams[0], 1);
         cr_expect_eq(outcome.conn.spare, H2_SPARE_EACH);
         end(&outcome);
@@ -647,7 +797,7 @@ static void save(const struct outcome *from, struct buf *out)
 static int restore(struct outcome *to, struct span bytes, size_t streams)
 {
     struct unpack unpack = {.left = bytes};
-    int r = h2_conn_restore(&to->conn, &unpack, to->now);
+    int r = h2_conn_restore(&to->conn, &unpack);
     to->nstreams = 0;
     while (r == 0 && to->nstreams < streams)
         r = h2_stream_restore(&to->conn, &to->streams[to->nstreams++], &unpack);
@@ -663,7 +813,7 @@ Test(h2_conn, moves)
     GET(3);
     h2_frame(&said, H2_PING, 0, 0, "12345678", 8);
     h2_number(&said, H2_WINDOW_UPDATE, 1, 77);
-    h2_setting(&said, H2_SETTING_MAX_FRAME_SIZE, 20000);
+    h2_setting(&said, H2_SETTING_INITIAL_WINDOW_SIZE, 20000);
     h2_number(&said, H2_RST_STREAM, 3, 0);
     POST(5);
     say_data(5, 100);
@@ -685,7 +835,8 @@ Test(h2_conn, moves)
     cr_expect(to->send_window == from->send_window && to->recv_window == from->recv_window);
     cr_expect(to->resets_until == from->resets_until && from->resets_until > 0);
     cr_expect(to->glitches_until == from->glitches_until && from->glitches_until > 0);
-    cr_expect(to->peer_frame == 20000 && to->peer_window == from->peer_window);
+    cr_expect(to->peer_window == 20000 && from->peer_window == 20000);
+    cr_expect(to->opened == 7 && from->opened == 7 && to->crossing == from->crossing);
     cr_expect(to->spare == from->spare && to->queued == from->queued && from->queued > 0);
     cr_expect(to->last_stream == 5 && to->goaway_last == H2_STREAM_MAX && to->tells_table);
     for (size_t n = 0; n < bytes.n; n++)
@@ -721,11 +872,13 @@ Test(h2_conn, moves_nothing_wrong)
     REFUSED(conn->recv_window = -1);
     REFUSED(conn->recv_window = H2_CONN_WINDOW + 1);
     REFUSED(conn->peer_window = 1U << 31);
-    REFUSED(conn->peer_frame = 1);
     REFUSED(conn->spare = H2_SPARE_MAX + 1);
     REFUSED(conn->empty = H2_EMPTY_MAX + 1);
     REFUSED(conn->queued = H2_QUEUED_MAX + 1);
     REFUSED(conn->settings = false);
+    REFUSED(conn->opened = 2);   /* not the last one */
+    REFUSED(conn->opened = 1);   /* not stream 1, which is open */
+    REFUSED(conn->crossing = 4); /* of a stream that was not opened */
     REFUSED(outcome.streams[0].id = 2);
     REFUSED(outcome.streams[0].id = 3);
     outcome.streams[0].id = 1;
