@@ -10,6 +10,7 @@
 #include "frontd/shard/shard.h"
 #include "frontd/supervisor/identity.h"
 #include "frontd/supervisor/lifecycle.h"
+#include "frontd/supervisor/methods/methods.h"
 #include "frontd/supervisor/trial.h"
 #include "frontd/system/crypto_memory.h"
 #include "frontd/system/loop.h"
@@ -108,5 +109,7 @@ int main(int argc, char **argv)
         identify(token);
     if (also_bind)
         return trial_run(conf_name);
-    return only_check ? check(conf_name, token == NULL) : lifecycle_run(argv, conf_name, state_fd);
+    if (only_check)
+        return check(conf_name, token == NULL);
+    return lifecycle_run(argv, conf_name, state_fd, methods_all, methods_count);
 }

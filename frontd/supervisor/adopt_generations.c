@@ -135,6 +135,7 @@ int adopt_generations(struct front *front, struct reports *reports)
         serving++;
     memcpy(front->instance, record->instance, sizeof(front->instance));
     memcpy(front->conn_key, record->conn_key, sizeof(front->conn_key));
+    front->started = record->started;
     front->incarnations = record->incarnations;
     front->last_generation = record->last_generation;
     if (reports->tickets != NULL)

@@ -17,7 +17,7 @@ static void close_left(struct supervisor *supervisor)
         close(front->alive_fd);
     if (front->tickets_fd >= 0)
         close(front->tickets_fd);
-    front->alive_fd = front->tickets_fd = -1;
+    front->alive_fd = front->tickets_fd = front->control_fd = -1;
 }
 
 /*
@@ -51,6 +51,7 @@ void execute_upgrade(struct supervisor *supervisor)
         return;
     }
     open_left(supervisor);
+    supervisor->front.control_fd = supervisor->control.fd;
     int fd = reexec_write(&supervisor->front, &supervisor->reload, &supervisor->workers);
     if (fd < 0) {
         close_left(supervisor);

@@ -2,12 +2,14 @@
 
 #include <errno.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 void front_init(struct front *front, const struct generation_ops *ops)
 {
     front->ops = ops;
-    front->run_dir_fd = front->lock_fd = front->alive_fd = front->tickets_fd = -1;
+    front->run_dir_fd = front->lock_fd = front->control_fd = front->alive_fd = front->tickets_fd =
+        -1;
     for (size_t i = 0; i < SHARE_SEATS; i++)
         front->wake_fds[i] = -1;
 }
@@ -27,4 +29,11 @@ void front_close_wakes(struct front *front)
             close(front->wake_fds[i]);
         front->wake_fds[i] = -1;
     }
+}
+
+uint64_t front_time_of_day(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / (1000 * 1000);
 }

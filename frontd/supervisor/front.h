@@ -26,11 +26,13 @@ struct front {
     /* Those that live: [0] serves (or is the first, starting), [1] is about to, or leaves. */
     struct generation *generations[FRONT_GENERATIONS];
     int wake_fds[SHARE_SEATS]; /* eventfds, which tell a seat's shard of a free slot; -1: none */
-    int run_dir_fd;        /* run_dir; its owner was looked at when it was opened; -1: not open */
-    int lock_fd;           /* run_dir/frontd.pid: one front for each run_dir; -1: none yet */
-    int alive_fd;          /* for a program before, which wants one in the state; else -1 */
-    struct paths paths;    /* of the binary on disk, and of the config */
+    int run_dir_fd;     /* run_dir; its owner was looked at when it was opened; -1: not open */
+    int lock_fd;        /* run_dir/frontd.pid: one front for each run_dir; -1: none yet */
+    int control_fd;     /* the socket of the control server, on its way through execve(); else -1 */
+    int alive_fd;       /* for a program before, which wants one in the state; else -1 */
+    struct paths paths; /* of the binary on disk, and of the config */
     const char *conf_name; /* as it was given, until it has been read; then as in paths */
+    uint64_t started;      /* ms since 1970: when this front was started, by whatever program */
     uint64_t incarnations; /* shard processes started so far */
     uint64_t last_generation;
     uint64_t connections_each; /* that the descriptor limit allows a shard */
@@ -54,3 +56,6 @@ int front_make_wake(struct front *front, uint32_t seat);
 
 /* Closes the eventfds of all seats. */
 void front_close_wakes(struct front *front);
+
+/* The time of day, for what people read: ms since 1970. */
+uint64_t front_time_of_day(void);

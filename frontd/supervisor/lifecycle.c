@@ -17,6 +17,7 @@
 #include "frontd/config/file.h"
 #include "frontd/ipc/shm_beats.h"
 #include "frontd/supervisor/adopt.h"
+#include "frontd/supervisor/control/control_socket.h"
 #include "frontd/supervisor/execute.h"
 #include "frontd/supervisor/oddities.h"
 #include "frontd/supervisor/record.h"
@@ -313,7 +314,25 @@ static void give_up(struct supervisor *supervisor)
     CHECK(uv_loop_close(&supervisor->front.loop) == 0);
 }
 
-int lifecycle_run(char **argv, const char *conf_name, int state_fd)
+/* Listens for frontctl. A front that cannot serves its clients all the same. */
+static void open_control(struct supervisor *supervisor)
+{
+    struct front *front = &supervisor->front;
+    int fd = front->control_fd;
+    front->control_fd = -1;
+    int r = front->run_dir_fd < 0 ? -EBADF
+                                  : control_open(&supervisor->control, front->run_dir_fd, fd);
+    if (r == -EEXIST)
+        log_warning("run_dir: " CONTROL_SOCKET_NAME
+                    " is no socket of this user's, and stays: frontctl cannot be answered");
+    else if (r < 0)
+        log_warning("run_dir: cannot listen at " CONTROL_SOCKET_NAME
+                    ": %s; frontctl cannot be answered",
+            log_error_text(r));
+}
+
+int lifecycle_run(char **argv, const char *conf_name, int state_fd,
+    const struct control_method *methods, size_t n)
 {
     static struct supervisor only; /* what is there without asking can be gone on with */
     struct supervisor *supervisor = &only;
@@ -321,10 +340,14 @@ int lifecycle_run(char **argv, const char *conf_name, int state_fd)
     paths_find(&supervisor->front.paths, argv[0], conf_name);
     supervisor->front.conf_name = conf_name;
     supervisor_init(supervisor);
+    control_init(&supervisor->control, &supervisor->front.loop, methods, n, supervisor);
     signal(SIGPIPE, SIG_IGN);
     strays_collect();
     int r = state_fd < 0 ? load_and_start(supervisor) : resume(supervisor, state_fd);
     if (r == 0) {
+        if (supervisor->front.started == 0)
+            supervisor->front.started = front_time_of_day();
+        open_control(supervisor);
         for (uv_run(&supervisor->front.loop, UV_RUN_DEFAULT); supervisor->execute;
              uv_run(&supervisor->front.loop, UV_RUN_DEFAULT))
             execute_upgrade(supervisor);

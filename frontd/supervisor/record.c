@@ -263,6 +263,7 @@ static int from_json(struct record *record, struct span json)
     struct span key = json_read_member(json, "conn_key");
     if (json_read_bytes(key, record->conn_key, IDS_KEY_SIZE) != IDS_KEY_SIZE)
         return -EINVAL;
+    record->started = get(json, "started");
     record->incarnations = get(json, "incarnations");
     record->last_generation = get(json, "last_generation");
     int r = read_endpoints(record, json_read_member(json, "endpoints"));

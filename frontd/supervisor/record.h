@@ -48,6 +48,7 @@ struct record {
     char boot[PROCESS_BOOT_SIZE]; /* the run of the system in which it was written */
     char instance[33];
     uint8_t conn_key[IDS_KEY_SIZE];
+    uint64_t started; /* of the front; 0: a program before has not said it */
     uint64_t incarnations;
     uint64_t last_generation;
     struct record_generation generations[FRONT_GENERATIONS];

@@ -29,6 +29,8 @@ static void each_fd(
         fn(front->alive_fd, open);
     if (front->tickets_fd >= 0)
         fn(front->tickets_fd, open);
+    if (front->control_fd >= 0)
+        fn(front->control_fd, open);
     fn(front->lock_fd, open);
     for (size_t i = 0; i < SHARE_SEATS; i++) {
         if (front->wake_fds[i] >= 0)
@@ -159,7 +161,10 @@ static void put_all(struct json_writer *out, const struct front *front, const st
     json_add_number(out, "last_generation", front->last_generation);
     json_add_number(out, "asked_at", reload->asked_at);
     json_add_number(out, "pending", reload->pending);
+    json_add_number(out, "started", front->started);
     json_add_integer(out, "lock_fd", front->lock_fd);
+    if (workers != NULL && front->control_fd >= 0)
+        json_add_integer(out, "control_fd", front->control_fd);
     if (front->alive_fd >= 0)
         json_add_integer(out, "alive_fd", front->alive_fd);
     if (workers != NULL && front->tickets_fd >= 0)
@@ -351,7 +356,9 @@ static int from_json(
                           ? (enum reload_event)pending
                           : RELOAD_EVENTS;
     paths_restore(&front->paths, state);
+    front->started = get(state, "started", UINT64_MAX);
     front->lock_fd = get_fd(state, "lock_fd");
+    front->control_fd = get_fd(state, "control_fd");
     int alive_fd = get_fd(state, "alive_fd"); /* of no use to this program */
     if (alive_fd >= 0)
         close(alive_fd);

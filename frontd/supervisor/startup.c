@@ -130,6 +130,7 @@ void startup_identity(struct front *front)
     front->incarnations = first >> 1;
     random_hex(front->instance, sizeof(front->instance) / 2);
     startup_conn_key(front);
+    front->started = front_time_of_day();
 }
 
 void startup_conn_key(struct front *front)

@@ -64,6 +64,7 @@ void supervisor_close_handles(struct supervisor *supervisor)
     uv_close((uv_handle_t *)&supervisor->deadline, NULL);
     uv_close((uv_handle_t *)&supervisor->look, NULL);
     rotation_close(&supervisor->rotation);
+    control_close(&supervisor->control);
 }
 
 void supervisor_forget(struct supervisor *supervisor, struct generation *generation)

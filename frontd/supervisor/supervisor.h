@@ -6,6 +6,7 @@
  */
 
 #include "frontd/supervisor/config_check.h"
+#include "frontd/supervisor/control/control.h"
 #include "frontd/supervisor/front.h"
 #include "frontd/supervisor/generation.h"
 #include "frontd/supervisor/reload.h"
@@ -24,6 +25,7 @@ struct supervisor {
     struct reload reload;
     struct config_check check;
     struct workers workers;   /* workers of ours */
+    struct control control;   /* for frontctl */
     struct rotation rotation; /* of the keys of session tickets */
     uv_signal_t signals[7];
     uv_timer_t deadline;                /* of the reload; while stopping, the drain limit */

@@ -1,0 +1,7 @@
+#include "frontd/supervisor/methods/methods.h"
+
+const struct control_method methods_all[] = {
+    {"status", true, method_status},
+};
+
+const size_t methods_count = ARRAY_LEN(methods_all);

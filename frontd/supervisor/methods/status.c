@@ -1,0 +1,102 @@
+#include <unistd.h>
+
+#include "frontd/ipc/shm_clients.h"
+#include "frontd/supervisor/methods/methods.h"
+
+static const char *const reload_states[] = {
+    [RELOAD_STEADY] = "steady",
+    [RELOAD_CHECKING] = "checking",
+    [RELOAD_STARTING] = "starting",
+    [RELOAD_LEAVING] = "handing over",
+    [RELOAD_ENDING] = "giving up",
+    [RELOAD_STOPPING] = "stopping",
+};
+
+static const char *shard_state(const struct shard_process *process)
+{
+    static const char *const names[] = {
+        [SHARD_PROCESS_DOWN] = "down",
+        [SHARD_PROCESS_STARTING] = "starting",
+        [SHARD_PROCESS_READY] = "ready",
+    };
+    if (process->state != SHARD_PROCESS_READY)
+        return names[process->state];
+    switch (process->generation->role) {
+    case GENERATION_SERVING: return "serving";
+    case GENERATION_LEAVING: return "leaving";
+    case GENERATION_STOPPING: return "stopping";
+    default: return "ready";
+    }
+}
+
+static void put_shard(struct json_writer *out, const struct shard_process *process)
+{
+    const struct share *share = process->generation->share;
+    json_begin(out, NULL, '{');
+    json_add_number(out, "shard", process->shard);
+    json_add_number(out, "generation", process->generation->number);
+    json_add_text(out, "state", shard_state(process));
+    if (process->pid > 0)
+        json_add_integer(out, "pid", process->pid);
+    if (share != NULL)
+        json_add_number(out, "connections", share_connections(share, process->seat));
+    json_end(out, '}');
+}
+
+static uint64_t put_shards(struct json_writer *out, const struct front *front)
+{
+    uint64_t connections = 0;
+    json_begin(out, "shards", '[');
+    for (size_t g = 0; g < FRONT_GENERATIONS; g++) {
+        const struct generation *generation = front->generations[g];
+        for (uint32_t i = 0; generation != NULL && i < generation->nprocesses; i++) {
+            const struct shard_process *process = &generation->processes[i];
+            put_shard(out, process);
+            if (generation->share != NULL)
+                connections += share_connections(generation->share, process->seat);
+        }
+    }
+    json_end(out, ']');
+    return connections;
+}
+
+static void put_listeners(struct json_writer *out, const struct conf *conf)
+{
+    static const char *const protocols[] = {
+        [CONF_PROTOCOL_HTTP] = "http",
+        [CONF_PROTOCOL_FRAME] = "frame",
+        [CONF_PROTOCOL_LINE] = "line",
+    };
+    json_begin(out, "listeners", '[');
+    for (uint32_t i = 0; i < conf->nlisteners; i++) {
+        const struct conf_listener *listener = &conf->listeners[i];
+        json_begin(out, NULL, '{');
+        json_add_text(out, "name", listener->name);
+        json_add_text(out, "address", listener->text);
+        json_add_text(out, "protocol", protocols[listener->protocol]);
+        json_add_flag(out, "tls", listener->tls != NULL);
+        json_end(out, '}');
+    }
+    json_end(out, ']');
+}
+
+void method_status(struct control_call *call, struct span params)
+{
+    (void)params;
+    const struct supervisor *supervisor = methods_supervisor(call);
+    const struct front *front = &supervisor->front;
+    const struct generation *serving = front_serving(front);
+    uint64_t now = front_time_of_day();
+    struct json_writer out = {0};
+    json_begin(&out, NULL, '{');
+    json_add_text(&out, "version", FRONTD_VERSION);
+    json_add_integer(&out, "pid", getpid());
+    json_add_number(&out, "uptime", (now - MIN(front->started, now)) / 1000);
+    json_add_text(&out, "state", reload_states[supervisor->reload.state]);
+    json_add_number(&out, "generation", serving->number);
+    uint64_t connections = put_shards(&out, front);
+    json_add_number(&out, "connections", connections);
+    put_listeners(&out, serving->conf);
+    json_end(&out, '}');
+    control_call_answer(call, &out);
+}
