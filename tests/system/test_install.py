@@ -36,7 +36,8 @@ def python_library(installed):
 
 
 def test_what_is_there(installed):
-    for kind, name in [("bindir", "frontd"), ("bindir", "workerd"), ("libdir", "libworkerd.so"),
+    for kind, name in [("bindir", "frontd"), ("bindir", "frontctl"), ("bindir", "workerd"),
+                       ("libdir", "libworkerd.so"),
                        ("libdir", "libworkerd.a"), ("libdir", "pkgconfig/workerd.pc"), ("libdir", "workerd/demo.so"),
                        ("includedir", "workerd/workerd.h")]:
         assert os.path.isfile(place(installed, kind, name)), name
@@ -163,7 +164,7 @@ def test_a_program_with_the_library(installed, tmp_path):
 def test_what_quickstart_builds():
     """The target `programs`: all that the documents use after scripts/quickstart, and no test."""
     inputs = run("ninja", "-C", BUILD, "-t", "inputs", "programs").stdout
-    for name in ("frontd/frontd", "workerd/workerd", "workerd/libworkerd.so.", "workerd/libworkerd.a",
+    for name in ("frontd/frontd", "frontd/frontctl/frontctl", "workerd/workerd", "workerd/libworkerd.so.", "workerd/libworkerd.a",
                  "workerd/modules/demo.so"):
         assert re.search(r"^%s" % re.escape(name), inputs, re.M), name
     assert "tests/" not in inputs

@@ -1,0 +1,49 @@
+#include "frontd/frontctl/ask.h"
+#include "frontd/frontctl/command_line.h"
+#include "frontd/frontctl/commands.h"
+#include "frontd/frontctl/fact.h"
+#include "frontd/frontctl/table.h"
+#include "proto/json_read.h"
+
+static int print_shards(struct span shards)
+{
+    static const struct table_column columns[] = {{"SHARD", true}, {"GENERATION", true},
+        {"STATE", false}, {"PID", true}, {"CONNECTIONS", true}};
+    struct table table = {.columns = columns, .ncolumns = ARRAY_LEN(columns)};
+    struct span shard;
+    for (size_t at = 0; json_read_next(shards, &at, &shard);) {
+        table_add_count(&table, json_read_member(shard, "shard"));
+        table_add_count(&table, json_read_member(shard, "generation"));
+        table_add_text(&table, json_read_member(shard, "state"));
+        table_add_plain(&table, json_read_member(shard, "pid"));
+        table_add_count(&table, json_read_member(shard, "connections"));
+    }
+    return table_print(&table, stdout);
+}
+
+static int run(struct frontctl *frontctl, int argc, char **argv)
+{
+    struct span status;
+    int r = command_line_arguments(frontctl, &cmd_status, argc, argv, 0);
+    if (r >= 0)
+        return r;
+    r = ask(frontctl, "status", NULL, &status);
+    if (r != 0 || frontctl->json)
+        return r != 0 ? r : ask_print_json(status);
+    fact_text("version", json_read_member(status, "version"));
+    fact_plain("pid", json_read_member(status, "pid"));
+    fact_text("state", json_read_member(status, "state"));
+    fact_seconds("uptime", json_read_member(status, "uptime"));
+    fact_plain("generation", json_read_member(status, "generation"));
+    fact_count("connections", json_read_member(status, "connections"));
+    putchar('\n');
+    return print_shards(json_read_member(status, "shards"));
+}
+
+const struct command cmd_status = {
+    .name = "status",
+    .arguments = "",
+    .summary = "the front as a whole: its shards, listeners, connections, the last reload",
+    .help = "",
+    .run = run,
+};

@@ -1,0 +1,6 @@
+#include "frontd/frontctl/commands.h"
+
+const struct command *const commands_all[] = {
+    &cmd_status,
+    NULL,
+};

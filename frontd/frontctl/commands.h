@@ -1,0 +1,7 @@
+#pragma once
+
+/* The commands, each in a file cmd_NAME.c. */
+
+#include "frontd/frontctl/frontctl.h"
+
+extern const struct command cmd_status;
