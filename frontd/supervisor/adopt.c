@@ -14,10 +14,10 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/supervisor/adopt_generations.h"
-#include "frontd/supervisor/discard.h"
 #include "frontd/supervisor/record.h"
 #include "frontd/supervisor/reports.h"
 #include "frontd/supervisor/shards_dir.h"
+#include "frontd/system/discard.h"
 
 /*
  * Ends the shards that were about to replace others: the supervisor before was not done with them.

@@ -26,8 +26,8 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "common/secret.h"
-#include "frontd/supervisor/discard.h"
 #include "frontd/supervisor/sockets/endpoint.h"
+#include "frontd/system/discard.h"
 
 enum {
     WAIT_MS = 3000,       /* for all shards; they try every 100 ms */

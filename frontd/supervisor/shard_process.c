@@ -20,11 +20,11 @@
 
 #include "common/log.h"
 #include "frontd/ipc/shm_beats.h"
-#include "frontd/supervisor/discard.h"
 #include "frontd/supervisor/generation.h"
 #include "frontd/supervisor/paths.h"
 #include "frontd/supervisor/sd_notify.h"
 #include "frontd/supervisor/shard_setup.h"
+#include "frontd/system/discard.h"
 #include "frontd/system/loop.h"
 #include "frontd/system/spawn.h"
 

@@ -1,4 +1,4 @@
-#include "frontd/supervisor/discard.h"
+#include "frontd/system/discard.h"
 
 #include <errno.h>
 #include <poll.h>
