@@ -16,7 +16,9 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
+#include "common/fdpass.h"
 #include "common/log.h"
+#include "frontd/system/discard.h"
 #include "frontd/system/loop.h"
 #include "proto/errors.h"
 #include "proto/frame.h"
@@ -29,7 +31,7 @@ static void on_closed(uv_handle_t *handle)
     struct control_conn *conn = handle->data;
     if (--conn->handles > 0)
         return;
-    close(conn->fd);
+    discard(&conn->fd, 1, 0); /* with what has come and was not looked at */
     buf_deinit(&conn->in);
     buf_deinit(&conn->out);
     mem_free(conn);
@@ -259,6 +261,17 @@ static size_t missing(const struct control_conn *conn)
     return size - has;
 }
 
+/* As recv(). Descriptors that come along are a client's mischief: whatever they are, they go. */
+static ssize_t take_bytes(struct control_conn *conn, char *room, size_t want)
+{
+    int fds[FDPASS_FDS_MAX];
+    size_t nfds = 0;
+    int flags;
+    ssize_t n = fdpass_receive_all(conn->fd, room, want, fds, &nfds, &flags);
+    discard(fds, nfds, 0);
+    return nfds > 0 ? -EPROTO : n;
+}
+
 /* Reads up to the end of a frame. Returns 0, or -errno: -EPIPE at the end. */
 static int receive(struct control_conn *conn)
 {
@@ -266,9 +279,9 @@ static int receive(struct control_conn *conn)
         char *room = buf_room(&conn->in, want);
         if (room == NULL)
             return -ENOMEM;
-        ssize_t n = recv(conn->fd, room, want, MSG_DONTWAIT);
+        ssize_t n = take_bytes(conn, room, want);
         if (n <= 0)
-            return n == 0 ? -EPIPE : errno == EAGAIN ? 0 : -errno;
+            return n == 0 ? -EPIPE : n == -EAGAIN ? 0 : (int)n;
         buf_added(&conn->in, (size_t)n);
         if (buf_len(&conn->in) == FRAME_HEAD_SIZE)
             take_input(conn); /* a header that breaks a rule, and a frame without a payload */
