@@ -175,6 +175,7 @@ static void on_turn_end(uv_prepare_t *handle)
     if (UNLIKELY(sandbox_has_news()))
         sandbox_tell();
     leaving_turn(shard);
+    shard->ctx.now_us = 0; /* the clock is read anew in the next turn */
     if (shard->finished)
         return;
     set_tick(shard);

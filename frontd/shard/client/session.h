@@ -8,6 +8,7 @@
 #include "common/pack.h"
 #include "frontd/codec/framing.h"
 #include "frontd/codec/ws_frame.h"
+#include "frontd/ipc/metric_labels.h"
 #include "frontd/shard/net/ctx.h"
 #include "frontd/shard/net/outqueue.h"
 
@@ -85,9 +86,9 @@ struct session_ops {
     void (*abandoned)(struct request *request);
     /* A request has its answer; it is freed. */
     void (*reply)(struct request *request, const struct reply *reply);
-    /* The worker that was asked whether the connection is let in has answered, or none can. NULL:
-     * the session asks none. */
-    void (*asked)(struct request *request, const struct outcome *outcome);
+    /* The worker that was asked whether the connection is let in has answered, or none can. Returns
+     * what became of the call. NULL: the session asks none. */
+    enum metric_code (*asked)(struct request *request, const struct outcome *outcome);
     /* The end of a turn of a client that is held (client->held). NULL: the session holds none, or
      * waits for asked(). */
     void (*go_on)(struct client *client);

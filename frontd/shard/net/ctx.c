@@ -12,6 +12,12 @@ void ctx_wake(const struct ctx *ctx, unsigned seat)
         CHECK(errno == EINTR);
 }
 
+uint64_t ctx_read_us(struct ctx *ctx)
+{
+    ctx->now_us = uv_hrtime() / 1000;
+    return ctx->now_us;
+}
+
 const char *ctx_date(struct ctx *ctx)
 {
     uint64_t now = ctx_now(ctx);

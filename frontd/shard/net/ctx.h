@@ -24,6 +24,7 @@ enum {
     CTX_READ_SIZE = 64 * 1024,
 };
 
+struct account_observer;
 struct call_ops;
 struct client;
 struct ctx;
@@ -160,7 +161,9 @@ struct ctx {
     bool leaving;     /* connections go to another process; one that becomes idle joins `idle` */
     struct list idle; /* clients that became so in this turn, and wait for the next round */
     struct share_counters *count;
-    uint64_t open; /* client connections */
+    struct account_observer *account_observers; /* hear of each call and request; NULL: none do */
+    uint64_t now_us; /* of this turn; 0: not read yet, see ctx_now_us() */
+    uint64_t open;   /* client connections */
     struct restored_messages restored;
     struct memory memory;
     struct wheel_timer memory_timer; /* for the next look at `memory` (pressure.c) */
@@ -172,6 +175,18 @@ struct ctx {
 static inline uint64_t ctx_now(const struct ctx *ctx)
 {
     return uv_now(&ctx->loop);
+}
+
+/* Reads the clock for ctx_now_us(). */
+uint64_t ctx_read_us(struct ctx *ctx);
+
+/*
+ * Microseconds of the same clock, which is read once a turn: when they are first asked for. So
+ * times of calls do not tell turns apart, and a turn without calls reads no clock.
+ */
+static inline uint64_t ctx_now_us(struct ctx *ctx)
+{
+    return LIKELY(ctx->now_us != 0) ? ctx->now_us : ctx_read_us(ctx);
 }
 
 static inline void ctx_arm(struct ctx *ctx, struct wheel_timer *timer, uint64_t delay_ms)

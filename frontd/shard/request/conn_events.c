@@ -166,6 +166,8 @@ void event_message(struct client *client, struct span payload, bool binary)
         client_doom(client);
         return;
     }
+    request->class = METRIC_CLASS_MESSAGE;
+    request->bytes_in = (uint32_t)payload.n;
     int pool = -1;
     if (put_beginning(&text, client, message_method, false, &method_at) == 0 &&
         json_put_raw(&text, "}") == 0 && meta_write(&meta, request, NULL, &spec.left_at) == 0)
@@ -173,8 +175,10 @@ void event_message(struct client *client, struct span payload, bool binary)
     spec.meta = (struct span){buf_data(&meta), buf_len(&meta)};
     if (pool >= 0)
         request_call(request, &spec, (uint32_t)pool);
-    else
+    else {
+        request->code = METRIC_CODE_OTHER_ERROR;
         request_free(request);
+    }
     buf_deinit(&text);
     buf_deinit(&meta);
 }

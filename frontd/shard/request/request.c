@@ -14,6 +14,7 @@
 #include "frontd/codec/cross_site.h"
 #include "frontd/codec/forwarded.h"
 #include "frontd/shard/client/refusal.h"
+#include "frontd/shard/request/account.h"
 #include "frontd/shard/request/route_ops.h"
 #include "frontd/shard/request/router.h"
 #include "frontd/shard/upstream/asker.h"
@@ -131,6 +132,8 @@ static void go_on(struct client *client)
 static void tell(struct request *request, struct call *call, const struct outcome *outcome)
 {
     struct client *client = request->client;
+    struct account_from from = account_from(request); /* the request may be gone below */
+    enum metric_code code;
     client->calls--;
     request->promised = 0;
     if (LIKELY(call != NULL)) {
@@ -140,14 +143,21 @@ static void tell(struct request *request, struct call *call, const struct outcom
             note_answer(client, call, outcome->body.n + outcome->blob.n);
     }
     if (request->asking)
-        client_session(client)->asked(request, outcome);
+        code = client_session(client)->asked(request, outcome);
     else
-        ops_of(request)->ended(request, call, outcome);
+        code = ops_of(request)->ended(request, call, outcome);
+    if (LIKELY(call != NULL))
+        account_call(client->ctx, call, &from, outcome, code);
 }
 
 static void on_ended(struct call *call, const struct outcome *outcome)
 {
-    tell(call->owner, call, outcome);
+    static const struct account_from unknown;
+    if (call->owner != NULL)
+        tell(call->owner, call, outcome);
+    else
+        account_call(call->job.pool->ctx, call, &unknown, outcome,
+            metric_code_of_error((int)outcome->error));
 }
 
 static bool on_part(struct call *call, size_t n)
@@ -171,6 +181,7 @@ struct request *request_add(struct client *client, const struct conf_route *rout
         return NULL;
     request->client = client;
     request->route = route;
+    request->came_at = ctx_now_us(client->ctx);
     list_init(&request->calls);
     list_append(&client->requests, &request->node);
     share_count(&client->ctx->count->requests, 1);
@@ -180,6 +191,7 @@ struct request *request_add(struct client *client, const struct conf_route *rout
 void request_free(struct request *request)
 {
     struct client *client = request->client;
+    account_request(request);
     CHECK(list_empty(&request->calls));
     list_remove(&request->node);
     if (UNLIKELY(request->rest != NULL))
@@ -194,8 +206,11 @@ void request_cancel(struct request *request)
 {
     list_for_each_safe (node, &request->calls) {
         struct call *call = container_of(node, struct call, node);
+        struct account_from from = account_from(request);
         request->client->calls--;
         unclaim(request->client, call);
+        if (!call->job.notify) /* which goes on without its request */
+            account_call(request->client->ctx, call, &from, NULL, METRIC_CODE_CANCELLED);
         call_cancel(call);
     }
 }
@@ -206,6 +221,7 @@ void request_abandon(struct request *request)
     request_cancel(request);
     if (session->abandoned != NULL)
         session->abandoned(request);
+    request->code = METRIC_CODE_CANCELLED; /* an answer that has not gone out is none */
     request_free(request);
 }
 
@@ -346,6 +362,8 @@ static void find_peer(struct request *request, const struct http_head *head)
 void request_start(struct request *request, const struct http_head *head, struct span body)
 {
     const struct client *client = request->client;
+    request->class = account_class(head);
+    request->bytes_in = (uint32_t)body.n;
     find_peer(request, head);
     unsigned status = find_route(client, head, &request->route);
     enum cross_site cross_site = judge_page(client->ctx, request->route, head, &request->page);
@@ -375,12 +393,14 @@ void request_start_again(struct request *request, const struct http_head *head)
 
 void request_message(struct request *request, struct span payload)
 {
+    request->bytes_in = (uint32_t)payload.n;
     ops_of(request)->start(request, NULL, payload);
 }
 
 void request_refuse(struct request *request, unsigned status, const struct http_head *head)
 {
     const struct client *client = request->client;
+    request->class = head == NULL ? METRIC_CLASS_OTHER : account_class(head);
     if (head != NULL) {
         find_peer(request, head);
         unsigned of_head = find_route(client, head, &request->route);
@@ -400,6 +420,11 @@ void request_refuse(struct request *request, unsigned status, const struct http_
 
 void request_reply(struct request *request, const struct reply *reply)
 {
+    if (request->code == METRIC_CODE_CANCELLED) /* else it is known better already */
+        request->code = request->route != NULL && ops_of(request)->is_json
+                            ? METRIC_CODE_OK
+                            : metric_code_of_answer(reply->status);
+    request->bytes_out = (uint32_t)reply->body.n;
     client_session(request->client)->reply(request, reply);
 }
 
@@ -408,6 +433,8 @@ void request_status(struct request *request, unsigned status, struct span fields
     char text[64];
     struct peer peer = request_peer(request);
     refusal_note_status(request->client, &peer, status);
+    if (request->code == METRIC_CODE_CANCELLED)
+        request->code = metric_code_of_status(status);
     int n = snprintf(text, sizeof(text), "%u %s\n", status, http1_reason(status));
     struct reply reply = {
         .status = status,
@@ -429,6 +456,7 @@ static struct span fields_of_error(const struct request *request, enum rpc_error
 
 void request_error_status(struct request *request, enum rpc_error error)
 {
+    request->code = metric_code_of_error((int)error);
     request_status(request, rpc_error_status(error), fields_of_error(request, error));
 }
 
@@ -442,6 +470,7 @@ void request_error(struct request *request, enum rpc_error error, struct span id
     struct buf text = {0};
     struct peer peer = request_peer(request);
     refusal_note_error(request->client, &peer, error);
+    request->code = metric_code_of_error((int)error);
     bool json = ops_of(request)->is_json;
     if (json && rpc_error_write(&text, error, id) == 0)
         reply.body = (struct span){buf_data(&text), buf_len(&text)};
@@ -458,6 +487,7 @@ void request_error(struct request *request, enum rpc_error error, struct span id
 void request_notify(
     struct ctx *ctx, const struct conf_route *route, struct call_spec *spec, uint32_t pool)
 {
+    spec->route = route;
     spec->pool = &ctx->pools[pool];
     spec->timeout = route->timeout;
     if (call_start(ctx, spec) < 0)
@@ -486,6 +516,7 @@ void request_call(struct request *request, struct call_spec *spec, uint32_t pool
     struct client *client = request->client;
     spec->owner = request;
     spec->list = &request->calls;
+    spec->route = request->route;
     spec->pool = &client->ctx->pools[pool];
     spec->flow = client->conn.id;
     if (spec->timeout == 0)

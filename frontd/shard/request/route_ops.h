@@ -18,8 +18,10 @@ struct route_ops {
     unsigned (*refuses)(const struct http_head *head);
     /* Starts the calls of a complete request; it may end from within. head: NULL for a message. */
     void (*start)(struct request *request, const struct http_head *head, struct span body);
-    /* A call of the request has ended. call: NULL where there was no memory for it. */
-    void (*ended)(struct request *request, struct call *call, const struct outcome *outcome);
+    /* A call of the request has ended. call: NULL where there was no memory for it. Returns what
+     * became of the call. */
+    enum metric_code (*ended)(
+        struct request *request, struct call *call, const struct outcome *outcome);
 
     /* NULL where no calls of a request wait to be started (request->rest): */
 

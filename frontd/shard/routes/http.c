@@ -219,14 +219,16 @@ static bool read_result(struct answer_head *answer, struct span result)
     return true;
 }
 
-static void relay(struct request *request, const struct outcome *outcome, struct span result)
+/* Returns the code of what the worker has answered. */
+static enum metric_code relay(
+    struct request *request, const struct outcome *outcome, struct span result)
 {
     struct answer_head answer = {0};
     if (!read_result(&answer, result)) {
         call_log_bad_answer(outcome, "none of HTTP: its status or a header field is wrong");
         buf_deinit(&answer.fields);
         request_error(request, RPC_BAD_RESPONSE, (struct span){0});
-        return;
+        return METRIC_CODE_BAD_RESPONSE;
     }
     struct reply reply = {
         .status = answer.status,
@@ -237,22 +239,27 @@ static void relay(struct request *request, const struct outcome *outcome, struct
     };
     request_reply(request, &reply);
     buf_deinit(&answer.fields);
+    return metric_code_of_answer(answer.status);
 }
 
-static void ended(struct request *request, struct call *call, const struct outcome *outcome)
+static enum metric_code ended(
+    struct request *request, struct call *call, const struct outcome *outcome)
 {
     (void)call;
     struct jsonrpc_response response;
     request->pending--;
     enum rpc_error error = call_read_answer(outcome, &response);
-    if (error != 0)
-        request_error(request, error, (struct span){0});
-    else if (response.result.n == 0)
+    if (error == 0 && response.result.n == 0) {
+        request->code = METRIC_CODE_APP;
         request_status(request, 500, (struct span){0});
-    else if (!request_fits(request, outcome->blob.n))
-        request_error(request, RPC_OVERLOADED, (struct span){0});
-    else
-        relay(request, outcome, response.result);
+        return METRIC_CODE_APP;
+    }
+    if (error == 0 && !request_fits(request, outcome->blob.n))
+        error = RPC_OVERLOADED;
+    if (error == 0)
+        return relay(request, outcome, response.result);
+    request_error(request, error, (struct span){0});
+    return metric_code_of_error((int)error);
 }
 
 const struct route_ops http_route = {.start = start, .ended = ended};

@@ -120,6 +120,8 @@ static void one_less(struct request *request)
 static void fail(struct request *request, enum rpc_error error, struct span id, bool notify)
 {
     if (notify || request->is_batch) {
+        if (!request->is_batch)
+            request->code = metric_code_of_error((int)error);
         struct peer peer = request_peer(request);
         refusal_note_error(request->client, &peer, error);
         if (!notify)
@@ -165,7 +167,8 @@ static enum rpc_error with_id(struct request *request, struct span theirs, struc
     return 0;
 }
 
-void jsonrpc_ended(struct request *request, struct call *call, const struct outcome *outcome)
+enum metric_code jsonrpc_ended(
+    struct request *request, struct call *call, const struct outcome *outcome)
 {
     struct jsonrpc_response response;
     struct buf copy = {0};
@@ -173,10 +176,17 @@ void jsonrpc_ended(struct request *request, struct call *call, const struct outc
     bool notify = call == NULL ? outcome->notify : call->job.notify;
     struct span id = call == NULL ? (struct span){0} : call_id(call);
     enum rpc_error error = outcome->error;
+    enum metric_code code = METRIC_CODE_OK;
     if (error == 0 && !notify)
         error = call_read_answer(outcome, &response);
     if (error == 0 && !notify)
         error = with_id(request, response.id, id, &body, &copy);
+    if (error != 0)
+        code = metric_code_of_error((int)error);
+    else if (!notify && response.error.n > 0)
+        code = METRIC_CODE_APP;
+    if (!request->is_batch)
+        request->code = code;
     if (error != 0) {
         if (call != NULL && event_is_response(call))
             drop_response(request, rpc_error_message(error));
@@ -194,6 +204,7 @@ void jsonrpc_ended(struct request *request, struct call *call, const struct outc
         request_reply(request, &reply);
     }
     buf_deinit(&copy);
+    return code;
 }
 
 /* The pool that takes the member's method; -1: none, -ENOMEM. */
@@ -471,6 +482,17 @@ static void start_batch(struct request *request, const struct origin *origin,
     one_less(request);
 }
 
+static enum metric_class class_of(const struct jsonrpc_request *member)
+{
+    switch (member->kind) {
+    case JSONRPC_CALL: return METRIC_CLASS_CALL;
+    case JSONRPC_NOTIFY: return METRIC_CLASS_NOTIFICATION;
+    case JSONRPC_RESPONSE:
+    case JSONRPC_BAD_RESPONSE: return METRIC_CLASS_RESPONSE;
+    default: return METRIC_CLASS_INVALID;
+    }
+}
+
 static enum rpc_error error_of_scan(int r)
 {
     switch (r) {
@@ -488,12 +510,14 @@ void jsonrpc_start(struct request *request, const struct http_head *head, struct
     bool batch;
     members[0].id = (struct span){0};
     int r = jsonrpc_scan(body.p, body.n, members, jsonrpc->room, &count, &batch);
+    request->class = METRIC_CLASS_INVALID;
     if (r != 0) {
         request_error(
             request, error_of_scan(r), r == JSONRPC_E_INVALID ? members[0].id : (struct span){0});
         return;
     }
     request->is_batch = batch;
+    request->class = batch ? METRIC_CLASS_BATCH : class_of(&members[0]);
     struct buf meta = {0};
     struct origin origin = {.head = head};
     if (meta_write(&meta, request, head, &origin.left_at) < 0) {

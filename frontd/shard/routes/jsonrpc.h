@@ -25,7 +25,8 @@ extern const struct route_ops stream_route;
 /* For routes of duplex connections, whose messages are JSON-RPC, too: functions of route_ops. */
 void jsonrpc_start(struct request *request, const struct http_head *head, struct span body);
 
-void jsonrpc_ended(struct request *request, struct call *call, const struct outcome *outcome);
+enum metric_code jsonrpc_ended(
+    struct request *request, struct call *call, const struct outcome *outcome);
 bool jsonrpc_go_on(struct request *request);
 void jsonrpc_drop_rest(struct request *request);
 size_t jsonrpc_rest_size(const struct request *request);

@@ -58,6 +58,7 @@ static void start(struct request *request, const struct http_head *head, struct 
     }
     char accept[WS_ACCEPT_SIZE];
     int protocol = -1;
+    request->class = METRIC_CLASS_CONNECT;
     int status = ws_wanted(head) ? ws_handshake(head, route->origins, route->norigins,
                                        route->protocols, route->nprotocols, accept, &protocol)
                                  : 426;

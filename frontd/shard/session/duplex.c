@@ -103,6 +103,7 @@ static void turn_away(struct request *request, enum rpc_error error)
     message_queue_free(&client->queue);
     if (!websocket) {
         client->last_request = true;
+        request->code = error == 0 ? METRIC_CODE_403 : metric_code_of_error((int)error);
         request_free(request);
         client_end(client);
         return;
@@ -138,12 +139,13 @@ void duplex_let_in(struct request *request)
         buf_append(&client->out, buf_data(&request->batch), buf_len(&request->batch)) < 0)
         client_doom(client);
     client_touch(client);
+    request->code = METRIC_CODE_OK;
     request_free(request);
     if (client->duplex->draining)
         duplex_say_goodbye(client);
 }
 
-void duplex_asked(struct request *request, const struct outcome *outcome)
+enum metric_code duplex_asked(struct request *request, const struct outcome *outcome)
 {
     struct client *client = request->client;
     struct jsonrpc_response response = {0};
@@ -152,11 +154,12 @@ void duplex_asked(struct request *request, const struct outcome *outcome)
     client_touch(client);
     if (error == 0 && response.error.n == 0) {
         duplex_let_in(request);
-        return;
+        return METRIC_CODE_OK;
     }
     if (!may_be_let_in(error))
         client->duplex->announced = false; /* no worker knows of it */
     turn_away(request, error);
+    return error == 0 ? METRIC_CODE_APP : metric_code_of_error((int)error);
 }
 
 /* A worker closes the connection before another has answered whether it is let in: it is not. */

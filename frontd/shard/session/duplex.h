@@ -100,7 +100,7 @@ void duplex_send_close(struct client *client, unsigned code, struct span reason)
 void duplex_resumed(struct client *client);
 void duplex_drain(struct client *client);
 void duplex_reply(struct request *request, const struct reply *reply);
-void duplex_asked(struct request *request, const struct outcome *outcome);
+enum metric_code duplex_asked(struct request *request, const struct outcome *outcome);
 void duplex_gone(struct client *client);
 const struct conf_route *duplex_route(const struct client *client);
 struct span duplex_headers(const struct client *client);

@@ -27,6 +27,7 @@ static int open_client(struct client *client)
     struct request *request = request_add(client, route);
     if (request == NULL)
         return -ENOMEM;
+    request->class = METRIC_CLASS_CONNECT;
     client_set_used(client); /* a worker is asked about it */
     duplex_ask(request, NULL);
     return 0;

@@ -33,10 +33,9 @@ static void destroy(struct ctx *ctx, struct call *call)
 static void end(struct call *call, const struct outcome *outcome)
 {
     struct ctx *ctx = call->job.pool->ctx;
-    if (call->owner != NULL) {
-        list_remove(&call->node);
+    list_remove(&call->node);
+    if (!call->told)
         ctx->call_ops->ended(call, outcome);
-    }
     destroy(ctx, call);
 }
 
@@ -96,11 +95,11 @@ static void give_up(struct call *call, enum rpc_error error)
     struct outcome outcome = {.error = error};
     struct ctx *ctx = call->job.pool->ctx;
     wheel_disarm(&call->deadline);
-    if (call->owner != NULL) {
-        list_remove(&call->node);
+    list_remove(&call->node);
+    if (!call->told)
         ctx->call_ops->ended(call, &outcome);
-        call->owner = NULL;
-    }
+    call->owner = NULL;
+    call->told = true;
     abandon(ctx, call);
 }
 
@@ -191,6 +190,8 @@ int call_start(struct ctx *ctx, const struct call_spec *spec)
         return -ENOMEM;
     }
     call->owner = spec->owner;
+    call->route = spec->route;
+    call->came_at = ctx_now_us(ctx);
     call->job.flow = spec->flow;
     call->claim = spec->claim;
     call->expected = spec->expected;
@@ -222,6 +223,7 @@ void call_cancel(struct call *call)
     call->owner = NULL;
     if (call->job.notify)
         return; /* it is delivered all the same */
+    call->told = true;
     wheel_disarm(&call->deadline);
     abandon(ctx, call);
 }

@@ -19,7 +19,10 @@ struct outcome {
 
 /* Call → its owner: ctx->call_ops, which is set before any call. */
 struct call_ops {
-    /* The call has ended: it is no longer in its list, and gone after this returns. */
+    /*
+     * The call has ended: it is no longer in its list, and gone after this returns. Also called for
+     * one that never had an owner, and for a notification whose owner has cancelled it.
+     */
     void (*ended)(struct call *call, const struct outcome *outcome);
     /* Returns whether `n` bytes more of its answer may be held; else it ends as RPC_OVERLOADED. */
     bool (*part)(struct call *call, size_t n);
@@ -28,8 +31,10 @@ struct call_ops {
 struct call {
     struct job job;
     struct wheel_timer deadline;
-    struct list node;  /* in the owner's list of calls */
-    void *owner;       /* NULL: it is cancelled, or has none: it ends without a word */
+    struct list node; /* in the owner's list of calls */
+    void *owner;      /* NULL: it is cancelled, or has none */
+    const struct conf_route *route;
+    uint64_t came_at;  /* us */
     char *method_copy; /* where the method has escapes, or the frame has been dropped */
     uint32_t id_at;    /* where in the frame the JSON-RPC id stands; id_len 0: it has none */
     uint32_t id_len;
@@ -40,12 +45,14 @@ struct call {
     uint16_t kind;     /* for expect.h: the narrow one, and where that is not known */
     uint16_t wide_kind;
     bool guessed; /* `expected` is a guess that becomes smaller */
+    bool told;    /* ended() has been called, or is not to be: it was cancelled */
 };
 
 /* What a call is made of; all borrowed until call_start() returns. */
 struct call_spec {
     void *owner;
     struct list *list; /* of the owner: the call is in it until it ends; NULL without an owner */
+    const struct conf_route *route;
     struct pool *pool;
     struct worker *to; /* of the pool; NULL: the pool chooses one */
     uint64_t timeout;  /* ms, its time in the queue included */

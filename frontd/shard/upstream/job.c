@@ -23,6 +23,7 @@ int job_enqueue(
     struct job *job, struct queue *queue, const struct queue_set *set, bool in_front, uint64_t now)
 {
     set_state(job, JOB_QUEUED);
+    job->sent_at = 0;
     int r = queue_add(queue, &job->item, job->flow, set, in_front, now);
     if (r < 0)
         set_state(job, JOB_IDLE);

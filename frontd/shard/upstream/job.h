@@ -30,7 +30,6 @@ struct job {
             struct worker *worker;  /* it holds a slot of this one */
             struct answer *answer;  /* the parts that have come of a streamed answer; NULL: none */
             uint64_t end;           /* position in the channel's stream after its frame */
-            uint64_t sent_at;       /* ms */
             int slot;
             uint32_t unsaid; /* bytes of DATA that no WINDOW has told of yet */
         };
@@ -40,6 +39,7 @@ struct job {
     uint64_t flow;    /* the client connection that it is from: flows take turns */
     uint64_t hash;    /* of what the pool hashes on */
     uint64_t expires; /* ms: the call's deadline */
+    uint64_t sent_at; /* us: when the worker got it; 0: none has it, nor had it when it ended */
     uint32_t left_at; /* where in the frame "deadline_ms" has its 10 digits; 0: nowhere */
     uint32_t id_at;   /* where in the frame the call id has JOB_ID_DIGITS; 0: nowhere */
     /* For workers that take some methods only. Borrowed from the caller until the job has ended. */
@@ -105,7 +105,7 @@ void job_dequeue(struct job *job, struct queue *queue);
 struct job *job_take_failed(struct list *failed);
 
 /*
- * IDLE → SENT: a worker is to get it. slot: the worker's, which the job holds from now on. now: ms.
+ * IDLE → SENT: a worker is to get it. slot: the worker's, which the job holds from now on. now: us.
  * channel_send_call() follows, and puts it into the channel's calls unless it is a notification.
  */
 void job_give(struct job *job, struct worker *worker, int slot, uint64_t now);

@@ -325,7 +325,7 @@ static void note_hung(struct worker *worker, struct idmap_node *calls)
     }
     struct span method = oldest == NULL ? SPAN("PING")
                                         : (struct span){oldest->method, oldest->method_len};
-    uint64_t since = oldest == NULL ? worker->channel.stream.heard_at : oldest->sent_at;
+    uint64_t since = oldest == NULL ? worker->channel.stream.heard_at : oldest->sent_at / 1000;
     log_warning("pool %s: worker %s has not answered `%.*s` for %.1f s: taken out, %zu calls fail, "
                 "%zu go elsewhere",
         worker->pool->conf->name, worker->text, (int)MIN(method.n, (size_t)WORKER_METHOD_SHOWN),
@@ -499,7 +499,7 @@ static void fill_in(struct worker *worker, struct job *job)
 void worker_send(struct worker *worker, struct job *job, int slot)
 {
     struct pool *pool = worker->pool;
-    job_give(job, worker, slot, ctx_now(pool->ctx));
+    job_give(job, worker, slot, ctx_now_us(pool->ctx));
     if (UNLIKELY(job->left_at != 0 || job->id_at != 0))
         fill_in(worker, job);
     int r = channel_send_call(&worker->channel, &job->sent, &job->frame, job->notify, &job->end);
@@ -541,7 +541,7 @@ void worker_give_up(struct job *job)
         "pool %s: worker %s has not answered `%.*s` for %.1f s, though it is not waited for any "
         "more: its slot is taken back",
         worker->pool->conf->name, worker->text, (int)job->method_len, job->method,
-        (double)(ctx_now(ctx) - job->sent_at) / 1000);
+        (double)(ctx_now_us(ctx) - job->sent_at) / 1e6);
     take_slot_back(worker, job);
     answer_drop(job);
     job->orphan = true;

@@ -72,6 +72,7 @@ static void end_turn(struct shardlet *shardlet)
     turn_flush(&shardlet->ctx);
     tls_turn(shardlet->ctx.tls);
     turn_flush(&shardlet->ctx);
+    shardlet->ctx.now_us = 0;
 }
 
 void shardlet_step(struct shardlet *shardlet)

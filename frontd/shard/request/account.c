@@ -1,0 +1,114 @@
+#include "frontd/shard/request/account.h"
+
+#include "frontd/shard/upstream/worker.h"
+
+enum metric_class account_class(const struct http_head *head)
+{
+    static const enum metric_class classes[] = {
+        [HTTP_OTHER] = METRIC_CLASS_OTHER,
+        [HTTP_GET] = METRIC_CLASS_GET,
+        [HTTP_HEAD] = METRIC_CLASS_HEAD,
+        [HTTP_POST] = METRIC_CLASS_POST,
+        [HTTP_PUT] = METRIC_CLASS_PUT,
+        [HTTP_DELETE] = METRIC_CLASS_DELETE,
+        [HTTP_PATCH] = METRIC_CLASS_PATCH,
+        [HTTP_OPTIONS] = METRIC_CLASS_OPTIONS,
+        [HTTP_CONNECT] = METRIC_CLASS_OTHER,
+        [HTTP_TRACE] = METRIC_CLASS_OTHER,
+    };
+    return classes[head->method];
+}
+
+struct account_from account_from(const struct request *request)
+{
+    struct account_from from = {.client = request->client};
+    if (UNLIKELY(request->client->ctx->account_observers != NULL))
+        from.peer = request_peer(request);
+    return from;
+}
+
+void account_observe(struct ctx *ctx, struct account_observer *observer)
+{
+    observer->next = ctx->account_observers;
+    ctx->account_observers = observer;
+}
+
+void account_ignore(struct ctx *ctx, struct account_observer *observer)
+{
+    struct account_observer **of = &ctx->account_observers;
+    while (*of != NULL && *of != observer)
+        of = &(*of)->next;
+    if (*of != NULL)
+        *of = observer->next;
+}
+
+static void tell_call(struct ctx *ctx, const struct call *call, const struct account_from *from,
+    const struct outcome *outcome, enum metric_code code)
+{
+    const struct job *job = &call->job;
+    uint64_t now = ctx_now_us(ctx);
+    const struct worker *worker = outcome == NULL ? NULL : outcome->worker;
+    if (worker == NULL && job->state == JOB_SENT)
+        worker = job->worker;
+    const struct account account = {
+        .route = call->route,
+        .client = from->client,
+        .peer = from->peer,
+        .conn = job->flow,
+        .class = job->notify ? METRIC_CLASS_NOTIFICATION : METRIC_CLASS_CALL,
+        .code = code,
+        .came = call->came_at,
+        .whole = now - call->came_at,
+        .bytes_in = buf_len(&job->frame),
+        .bytes_out = outcome == NULL ? 0 : outcome->body.n + outcome->blob.n,
+        .call = call,
+        .method = job_method(job),
+        .pool = job->pool,
+        .worker = worker,
+        .queued = (job->sent_at == 0 ? now : job->sent_at) - call->came_at,
+        .worked = job->sent_at == 0 ? 0 : now - job->sent_at,
+        .outcome = outcome,
+    };
+    struct account_observer *next;
+    for (struct account_observer *of = ctx->account_observers; of != NULL; of = next) {
+        next = of->next;
+        if (of->call != NULL)
+            of->call(ctx, of, &account);
+    }
+}
+
+void account_call(struct ctx *ctx, const struct call *call, const struct account_from *from,
+    const struct outcome *outcome, enum metric_code code)
+{
+    if (UNLIKELY(ctx->account_observers != NULL))
+        tell_call(ctx, call, from, outcome, code);
+}
+
+static void tell_request(struct ctx *ctx, const struct request *request)
+{
+    const struct account account = {
+        .route = request->route,
+        .client = request->client,
+        .peer = request_peer(request),
+        .conn = request->client->conn.id,
+        .class = request->class,
+        .code = request->code,
+        .came = request->came_at,
+        .whole = ctx_now_us(ctx) - request->came_at,
+        .bytes_in = request->bytes_in,
+        .bytes_out = request->bytes_out,
+    };
+    struct account_observer *next;
+    for (struct account_observer *of = ctx->account_observers; of != NULL; of = next) {
+        next = of->next;
+        if (of->request != NULL)
+            of->request(ctx, of, &account);
+    }
+}
+
+void account_request(const struct request *request)
+{
+    struct ctx *ctx = request->client->ctx;
+    if (UNLIKELY(ctx->account_observers != NULL))
+        tell_request(ctx, request);
+}
