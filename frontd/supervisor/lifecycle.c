@@ -255,6 +255,7 @@ static int resume(struct supervisor *supervisor, int state_fd)
     open_run_dir_again(supervisor, conf);
     workers_apply(&supervisor->workers, conf, false);
     reap(supervisor); /* processes that ended meanwhile */
+    workers_find_lost(&supervisor->workers);
     rotation_renew(&supervisor->rotation, false);
     generation_restart_missing(front_serving(&supervisor->front));
     supervisor_step(supervisor, RELOAD_ON_EXECUTED);

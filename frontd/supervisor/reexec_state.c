@@ -283,9 +283,13 @@ static int read_process(struct generation *generation, uint32_t shard, struct sp
     pid_t pid = (pid_t)get(entry, "pid", INT32_MAX);
     if (sock < 0 || pid <= 0)
         return 0; /* it was down: generation_restart_missing() starts it */
-    int r = shard_process_adopt(
-        process, pid, sock, get_flag(entry, "ours"), get_flag(entry, "ready"));
-    if (r == -ESRCH) { /* it has ended meanwhile; it is not our child */
+    /*
+     * A script that was executed before this program may have waited for it already: then waitpid()
+     * will never tell of it.
+     */
+    bool ours = get_flag(entry, "ours") && process_is_child(pid);
+    int r = shard_process_adopt(process, pid, sock, ours, get_flag(entry, "ready"));
+    if (r == -ESRCH) { /* it has ended meanwhile */
         shard_process_lost(process, -1);
         return 0;
     }

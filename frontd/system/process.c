@@ -8,6 +8,7 @@
 #include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* Before pidfs, all pidfds had one inode. */
@@ -62,6 +63,12 @@ uint64_t process_birth(pid_t pid)
 {
     struct process_stat stat;
     return process_stat(pid, &stat) ? stat.birth : 0;
+}
+
+bool process_is_child(pid_t pid)
+{
+    siginfo_t info;
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
 struct process_mark process_mark(pid_t pid, int pidfd)

@@ -26,6 +26,12 @@ uint64_t process_birth(pid_t pid);
  */
 bool process_group_lives(pid_t leader, uint64_t birth);
 
+/*
+ * Whether it is a child of this process that nothing has waited for yet: only then waitpid() tells
+ * of its end, and no other process can get its PID before.
+ */
+bool process_is_child(pid_t pid);
+
 /* What tells a process from all that have its PID before and after it, while the system runs. */
 struct process_mark {
     uint64_t birth; /* ticks after boot, as in /proc/PID/stat; 0: /proc does not show it to us */

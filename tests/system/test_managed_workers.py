@@ -43,7 +43,7 @@ def workers(web, name="app"):
     order in which they were started."""
     alive = []
     for line in web.front.text().splitlines():
-        found = re.search(r"\]: worker %s/\d+ \(pid (\d+)\) (is ready|is asked|exited|was ended|of the frontd before has)"
+        found = re.search(r"\]: worker %s/\d+ \(pid (\d+)\) (is ready|is asked|exited|was ended|has ended|of the frontd before has)"
                           % name, line)
         if found and found[2] == "is ready":
             alive.append(int(found[1]))

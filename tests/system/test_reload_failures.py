@@ -15,6 +15,7 @@ import harness
 from harness import LIMIT, born, rpc_route, wait_for, wait_idle, ws_route
 from patience import HeldUp, patient
 from reloads import HUP, SLOW, USR2, Catch, Paused, call, check_in_time
+from test_managed_workers import managed, serving, start, workers
 
 BOTH = pytest.mark.parametrize("number", [HUP, USR2], ids=["hup", "usr2"])
 
@@ -196,6 +197,38 @@ def test_a_script_that_executes_frontd(front):
         call(client)
     site.exe = site.path("real")    # so that its processes are known at the end
     assert len(site.family()) == 2
+
+
+# Each has frontd executed when two of its children have ended, and nobody can wait for them any more.
+WAITING = ["""#!/bin/sh
+case $1 in --check) ;; *) kill -9 {0} {1}; while kill -0 {0} || kill -0 {1}; do sleep 0.02; done;; esac
+exec {2} "$@"
+""", """#!/usr/bin/python3
+import os, signal, sys
+if sys.argv[1] != "--check":
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for pid in ({0}, {1}):
+        os.kill(pid, 9)
+        while os.path.exists("/proc/%d" % pid):
+            pass
+os.execv("{2}", sys.argv)
+"""]
+
+
+def test_a_script_that_waits_for_its_children(front):
+    """waitpid() never tells of a shard and a worker that have ended before frontd is executed. They are missed at
+    once, and started again."""
+    site = start(managed(front, shards=2))
+    shutil.copy2(harness.FRONTD, site.path("real"))
+    for script in WAITING:
+        shard, worker = site.shards()[0], workers(site)[0]
+        site.replace(script.format(shard, worker, site.path("real")))
+        site.reload(USR2)
+        site.wait_log("(pid %d) has ended" % worker)
+        site.wait_log("(pid %d) has ended" % shard)
+        wait_for(lambda: serving(site, 2), "two workers")
+        assert not {shard, worker} & {*site.shards(), *workers(site)}
+    site.exe = site.path("real")
 
 
 def test_a_program_that_talks_without_end_is_cut(front):

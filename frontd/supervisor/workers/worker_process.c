@@ -353,12 +353,24 @@ static void log_end(const struct worker_process *worker, int status)
     char name[OUTPUT_NAME_MAX];
     bool asked = worker->state == WORKER_LEAVING;
     worker_process_describe(worker, name);
-    if (WIFSIGNALED(status))
+    if (status == -1)
+        log_write(asked ? LOG_INFO : LOG_ERROR, "%s has ended", name);
+    else if (WIFSIGNALED(status))
         log_write(
             asked ? LOG_INFO : LOG_ERROR, "%s was ended by signal %d", name, WTERMSIG(status));
     else
         log_write(asked && WEXITSTATUS(status) == 0 ? LOG_INFO : LOG_ERROR,
             "%s exited with status %d", name, WEXITSTATUS(status));
+}
+
+/*
+ * Whether others of its group are left. Where another process has waited for it, its number may be
+ * one that others have now.
+ */
+static bool has_remains(const struct worker_process *worker, int status)
+{
+    uint64_t birth = status == -1 ? process_birth(worker->pid) : 0;
+    return (birth == 0 || birth == worker->birth) && remains_exist(worker->pid);
 }
 
 /* Leaves what there is still of its group, with its output, to remains.c. */
@@ -377,7 +389,7 @@ void worker_process_ended(struct worker_process *worker, int status)
 {
     bool steady = worker->state == WORKER_SERVING && now_of(worker) - worker->served >= STEADY_MS;
     struct workers_ctx *ctx = worker->pool->ctx;
-    bool leaves_some = remains_exist(worker->pid);
+    bool leaves_some = has_remains(worker, status);
     /* What it said last comes before the news of its end. */
     if (!leaves_some) {
         output_close(worker->output);

@@ -68,7 +68,7 @@ const char *worker_process_state_name(enum worker_state state);
 /* Starts a process for one that waits. What fails is logged, and it waits again or is given up. */
 void worker_process_start(struct worker_process *worker);
 
-/* Its process has ended, as waitpid() said. */
+/* Its process has ended. status: as waitpid() said; -1: it is not known. */
 void worker_process_ended(struct worker_process *worker, int status);
 
 /*

@@ -9,6 +9,7 @@
 #include "frontd/supervisor/workers/remains.h"
 #include "frontd/supervisor/workers/survivors.h"
 #include "frontd/supervisor/workers/worker_pool.h"
+#include "frontd/system/process.h"
 
 enum {
     /* Workers, those that each of them replaces, and as many that take their time to leave. */
@@ -280,6 +281,25 @@ bool workers_process_ended(struct workers *workers, pid_t pid, int status)
         }
     }
     return false;
+}
+
+static struct worker_process *first_lost(const struct workers *workers)
+{
+    list_for_each (node, &workers->ctx.pools) {
+        list_for_each (each, &pool_of(node)->workers) {
+            struct worker_process *worker = worker_of(each);
+            if (worker->pid > 0 && !process_is_child(worker->pid))
+                return worker;
+        }
+    }
+    return NULL;
+}
+
+void workers_find_lost(struct workers *workers)
+{
+    struct worker_process *worker;
+    while ((worker = first_lost(workers)) != NULL)
+        worker_process_ended(worker, -1);
 }
 
 static struct worker_process *find_worker(const struct workers *workers, const char *file)

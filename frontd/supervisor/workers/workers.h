@@ -60,6 +60,13 @@ void workers_prune(struct workers *workers);
 bool workers_process_ended(struct workers *workers, pid_t pid, int status);
 
 /*
+ * After workers_restore() and workers_apply(): goes on without the processes that have ended, and
+ * that a script which was executed before this program has waited for. waitpid() does not tell of
+ * them.
+ */
+void workers_find_lost(struct workers *workers);
+
+/*
  * A shard says that a worker hangs. file: the name of its socket, whatever the shard has sent. A
  * shard is not believed: a name that is none of a worker that serves is logged at most, and the
  * worker is killed only where it does not answer a HELLO of ours for `worker_timeout`; or where
