@@ -73,7 +73,7 @@ int command_line_read(struct frontctl *frontctl, const struct command *command, 
 int command_line_arguments(
     struct frontctl *frontctl, const struct command *command, int argc, char **argv, int count)
 {
-    int found;
+    int found = 0;
     int r = command_line_read(frontctl, command, argc, argv, NULL, 0, &found);
     if (r >= 0)
         return r;
