@@ -1,75 +1,8 @@
-#include "frontd/codec/h2_conn.h"
-
-#include <errno.h>
 #include <string.h>
 
+#include "frontd/codec/h2_conn_internal.h"
+
 static const char ping_payload[H2_PING_SIZE] = "leaving";
-
-/* What is being looked at. */
-struct feed {
-    struct h2_conn *conn;
-    const struct h2_config *config;
-    uint64_t now;
-    char *p; /* of the frame */
-    size_t n;
-    size_t used;
-    struct h2_frame frame;
-    struct h2_event *event;
-};
-
-/* ---- Limits --------------------------------------------------------------------------------- */
-
-/* How long it is until then, in ms; most_ms: the most that it can be. */
-static uint32_t time_left(uint32_t until, uint64_t now, uint32_t most_ms)
-{
-    uint32_t left = until - (uint32_t)now;
-    return left <= most_ms ? left : 0;
-}
-
-/* Counts one more in what is forgotten at a rate. most: the last that is none too many. Returns how
- * many are counted now. */
-static uint32_t count(uint32_t *until, uint64_t now, uint32_t most)
-{
-    uint32_t left = time_left(*until, now, (most + 1) * H2_COST_MS) + H2_COST_MS;
-    *until = (uint32_t)now + left;
-    return (left + H2_COST_MS - 1) / H2_COST_MS;
-}
-
-static enum h2_fault count_glitch(struct h2_conn *conn, uint64_t now)
-{
-    uint32_t glitches = count(&conn->glitches_until, now, H2_GLITCHES_MAX);
-    if (glitches >= H2_GLITCHES_LEAVE && !conn->going)
-        conn->leave = true;
-    return glitches > H2_GLITCHES_MAX ? H2_FAULT_GLITCHES : H2_OK;
-}
-
-/* A frame that a client sends now and then, and that has little use. */
-static enum h2_fault count_spare(struct h2_conn *conn, uint64_t now)
-{
-    if (conn->spare == 0)
-        return count_glitch(conn, now);
-    conn->spare--;
-    return H2_OK;
-}
-
-static void earn_spare(struct h2_conn *conn)
-{
-    conn->spare = (uint16_t)MIN(conn->spare + H2_SPARE_EACH, (int)H2_SPARE_MAX);
-}
-
-/* The one place where resets are counted, whichever side they are of. */
-static enum h2_fault count_reset(struct h2_conn *conn, uint64_t now)
-{
-    return count(&conn->resets_until, now, H2_RESETS_MAX) > H2_RESETS_MAX ? H2_FAULT_RESETS : H2_OK;
-}
-
-static enum h2_fault count_queued(struct h2_conn *conn)
-{
-    if (conn->queued == H2_QUEUED_MAX)
-        return H2_FAULT_QUEUED;
-    conn->queued++;
-    return H2_OK;
-}
 
 /* ---- Streams -------------------------------------------------------------------------------- */
 
@@ -119,11 +52,12 @@ static bool is_skipped(const struct h2_conn *conn, uint32_t id)
 static enum h2_fault judge_closed(struct h2_conn *conn, uint32_t id, uint64_t now)
 {
     uint32_t back = (conn->last_stream - id) / 2;
-    bool crossing = back < H2_RECENT_MAX ? conn->crossing >> back & 1
-                                         : time_left(conn->crossing_until, now, H2_CROSSING_MS) > 0;
+    bool crossing = back < H2_RECENT_MAX
+                        ? conn->crossing >> back & 1
+                        : h2_time_left(conn->crossing_until, now, H2_CROSSING_MS) > 0;
     if (is_skipped(conn, id))
         return H2_FAULT_SKIPPED;
-    return crossing ? count_glitch(conn, now) : H2_FAULT_CLOSED;
+    return crossing ? h2_count_glitch(conn, now) : H2_FAULT_CLOSED;
 }
 
 static void add_stream(struct h2_conn *conn, struct h2_stream *stream)
@@ -144,7 +78,7 @@ enum h2_fault h2_conn_open(
     stream->send_window = (int32_t)conn->peer_window;
     stream->recv_window = H2_WINDOW_DEFAULT;
     add_stream(conn, stream);
-    earn_spare(conn);
+    h2_earn_spare(conn);
     return H2_OK;
 }
 
@@ -162,9 +96,9 @@ size_t h2_conn_reset(struct h2_conn *conn, struct h2_stream *stream, uint32_t id
         note_crossing(conn, id, now);
     if (stream != NULL)
         h2_conn_close(conn, stream);
-    *ret_fault = code == H2_NO_ERROR ? H2_OK : count_reset(conn, now);
+    *ret_fault = code == H2_NO_ERROR ? H2_OK : h2_count_reset(conn, now);
     if (*ret_fault == H2_OK)
-        *ret_fault = count_queued(conn);
+        *ret_fault = h2_count_queued(conn);
     return *ret_fault == H2_OK ? h2_write_reset(out, id, code) : 0;
 }
 
@@ -179,8 +113,9 @@ static enum h2_fault gather_block(struct feed *feed)
     struct h2_frame parts[H2_CONTINUATIONS_MAX];
     struct span *block = &feed->frame.payload;
     size_t at = feed->used, count = 0, total = block->n, used;
+    uint32_t limit = h2_conn_header_limit(feed->conn, feed->config);
     bool whole = feed->frame.flags & H2_FLAG_END_HEADERS;
-    if (total > feed->config->header)
+    if (total > limit)
         return H2_FAULT_BLOCK;
     while (!whole) {
         const char *p = feed->p + at;
@@ -196,7 +131,7 @@ static enum h2_fault gather_block(struct feed *feed)
         if (parts[count].stream != feed->frame.stream)
             return H2_FAULT_CONTINUATION_MISSING;
         total += parts[count].payload.n;
-        if (total > feed->config->header)
+        if (total > limit)
             return H2_FAULT_BLOCK;
         whole = parts[count++].flags & H2_FLAG_END_HEADERS;
         at += used;
@@ -223,7 +158,7 @@ static enum h2_use use_of_block(struct feed *feed, enum h2_fault *ret_fault)
             note_crossing(conn, event->id, feed->now);
             return H2_USE_NONE;
         }
-        if (conn->open < feed->config->streams)
+        if (conn->open < MAX(feed->config->streams, (uint32_t)conn->before_streams))
             return H2_USE_REQUEST;
         event->fault = H2_FAULT_REFUSED;
         return H2_USE_FAULT;
@@ -260,8 +195,7 @@ static enum h2_fault feed_headers(struct feed *feed)
 
 /* ---- Flow control: sections 5.2, 6.9 -------------------------------------------------------- */
 
-/* Returns false where the window would be over its maximum. */
-static bool widen(int32_t *window, int64_t by)
+bool h2_widen(int32_t *window, int64_t by)
 {
     int64_t sum = *window + by;
     if (sum > H2_WINDOW_MAX)
@@ -340,14 +274,14 @@ static enum h2_fault feed_window(struct feed *feed)
     struct h2_conn *conn = feed->conn;
     struct h2_stream *stream = feed->event->stream;
     uint32_t increment = feed->frame.value;
-    enum h2_fault fault = count_spare(conn, feed->now);
+    enum h2_fault fault = h2_count_spare(conn, feed->now);
     if (fault != H2_OK)
         return fault;
     feed->event->kind = H2_EVENT_WINDOW;
     if (feed->event->id == 0) {
         if (increment == 0)
             return H2_FAULT_INCREMENT_ZERO;
-        return widen(&conn->send_window, increment) ? H2_OK : H2_FAULT_OVERFLOW;
+        return h2_widen(&conn->send_window, increment) ? H2_OK : H2_FAULT_OVERFLOW;
     }
     if (is_idle(conn, feed->event->id))
         return H2_FAULT_IDLE;
@@ -357,7 +291,7 @@ static enum h2_fault feed_window(struct feed *feed)
         feed->event->kind = H2_EVENT_NONE;
     else if (increment == 0)
         return fail_stream(feed, H2_FAULT_STREAM_INCREMENT_ZERO);
-    else if (!widen(&stream->send_window, increment))
+    else if (!h2_widen(&stream->send_window, increment))
         return fail_stream(feed, H2_FAULT_STREAM_OVERFLOW);
     return H2_OK;
 }
@@ -373,7 +307,7 @@ void h2_conn_sent(struct h2_conn *conn, struct h2_stream *stream, uint32_t n)
     CHECK((int64_t)n <= MAX(MIN(conn->send_window, stream->send_window), 0));
     conn->send_window -= (int32_t)n;
     stream->send_window -= (int32_t)n;
-    earn_spare(conn);
+    h2_earn_spare(conn);
 }
 
 size_t h2_conn_grant(
@@ -387,76 +321,7 @@ size_t h2_conn_grant(
     return h2_write_window(out, stream->id, (uint32_t)more);
 }
 
-/* ---- SETTINGS and the other frames ---------------------------------------------------------- */
-
-/* Section 6.9.2: the windows of all streams change by as much. */
-static enum h2_fault set_peer_window(struct h2_conn *conn, uint32_t window)
-{
-    int64_t by = (int64_t)window - conn->peer_window;
-    conn->peer_window = window;
-    list_for_each (node, &conn->streams) {
-        if (!widen(&container_of(node, struct h2_stream, node)->send_window, by))
-            return H2_FAULT_OVERFLOW;
-    }
-    return H2_OK;
-}
-
-/* Sections 6.5.2. Of several values of a window the last counts: each would change all streams. */
-static enum h2_fault read_settings(struct h2_conn *conn, struct span payload)
-{
-    uint32_t window = conn->peer_window;
-    for (size_t i = 0; i < payload.n / H2_SETTING_SIZE; i++) {
-        uint16_t setting;
-        uint32_t value;
-        h2_setting_read(payload, i, &setting, &value);
-        switch (setting) {
-        case H2_SETTING_ENABLE_PUSH:
-            if (value > 1)
-                return H2_FAULT_ENABLE_PUSH;
-            break;
-        case H2_SETTING_INITIAL_WINDOW_SIZE:
-            if (value > H2_WINDOW_MAX)
-                return H2_FAULT_INITIAL_WINDOW;
-            window = value;
-            break;
-        case H2_SETTING_MAX_FRAME_SIZE:
-            if (value < H2_FRAME_MAX || value > H2_FRAME_LIMIT)
-                return H2_FAULT_MAX_FRAME;
-            break;      /* no larger ones than the least that all have to take are sent */
-        default: break; /* the encoder has no table; other limits are of what is never sent */
-        }
-    }
-    return window == conn->peer_window ? H2_OK : set_peer_window(conn, window);
-}
-
-/* Our settings count for the client from now on. */
-static enum h2_fault feed_settings_ack(struct feed *feed)
-{
-    struct h2_conn *conn = feed->conn;
-    if (conn->acknowledged)
-        return count_glitch(conn, feed->now);
-    conn->acknowledged = true;
-    return H2_OK;
-}
-
-static enum h2_fault feed_settings(struct feed *feed)
-{
-    struct h2_conn *conn = feed->conn;
-    struct h2_event *event = feed->event;
-    if (feed->frame.flags & H2_FLAG_ACK)
-        return feed_settings_ack(feed);
-    enum h2_fault fault = conn->settings ? count_glitch(conn, feed->now) : H2_OK;
-    conn->settings = true;
-    if (fault == H2_OK)
-        fault = count_queued(conn);
-    if (fault == H2_OK)
-        fault = read_settings(conn, feed->frame.payload);
-    if (fault != H2_OK)
-        return fault;
-    event->kind = H2_EVENT_WINDOW;
-    event->answer_n = (uint8_t)h2_write_settings_ack(event->answer);
-    return H2_OK;
-}
+/* ---- The other frames ---------------------------------------------------------------------- */
 
 static enum h2_fault feed_ping(struct feed *feed)
 {
@@ -469,11 +334,11 @@ static enum h2_fault feed_ping(struct feed *feed)
         event->kind = H2_EVENT_PONG;
         return H2_OK;
     }
-    enum h2_fault fault = count_glitch(conn, feed->now);
+    enum h2_fault fault = h2_count_glitch(conn, feed->now);
     if (fault != H2_OK || feed->frame.flags & H2_FLAG_ACK)
         return fault;
     event->answer_n = (uint8_t)h2_write_ping(event->answer, payload, true);
-    return count_queued(conn);
+    return h2_count_queued(conn);
 }
 
 static enum h2_fault feed_reset(struct feed *feed)
@@ -485,8 +350,8 @@ static enum h2_fault feed_reset(struct feed *feed)
     if (is_skipped(conn, event->id))
         return H2_FAULT_SKIPPED;
     if (event->stream == NULL)
-        return count_glitch(conn, feed->now);
-    enum h2_fault fault = count_reset(conn, feed->now);
+        return h2_count_glitch(conn, feed->now);
+    enum h2_fault fault = h2_count_reset(conn, feed->now);
     if (fault != H2_OK)
         return fault;
     h2_conn_close(conn, event->stream);
@@ -509,19 +374,19 @@ static enum h2_fault feed_frame(struct feed *feed)
     if (fault != H2_OK && is_idle(conn, frame->stream))
         return H2_FAULT_SIZE; /* an idle stream cannot be reset: section 6.4 */
     if (fault != H2_OK) {
-        enum h2_fault of_conn = count_glitch(conn, feed->now);
+        enum h2_fault of_conn = h2_count_glitch(conn, feed->now);
         return of_conn != H2_OK ? of_conn : fail_stream(feed, fault);
     }
     switch (frame->type) {
     case H2_DATA: return feed_data(feed);
     case H2_HEADERS: return feed_headers(feed);
     case H2_RST_STREAM: return feed_reset(feed);
-    case H2_SETTINGS: return feed_settings(feed);
+    case H2_SETTINGS: return h2_feed_settings(feed);
     case H2_PING: return feed_ping(feed);
     case H2_WINDOW_UPDATE: return feed_window(feed);
     case H2_CONTINUATION: return H2_FAULT_CONTINUATION_ALONE;
     /* PRIORITY, types that are not known, GOAWAY: what is open is answered, the client closes. */
-    default: return count_spare(conn, feed->now);
+    default: return h2_count_spare(conn, feed->now);
     }
 }
 
@@ -557,30 +422,7 @@ size_t h2_conn_feed(struct h2_conn *conn, char *p, size_t n, const struct h2_con
     return 0;
 }
 
-/* ---- Beginning and ending ------------------------------------------------------------------- */
-
-size_t h2_conn_init(struct h2_conn *conn, const struct h2_config *config, uint64_t now,
-    uint8_t out[static H2_START_MAX])
-{
-    const struct h2_setting_value settings[] = {
-        {H2_SETTING_MAX_CONCURRENT_STREAMS, config->streams},
-        {H2_SETTING_MAX_HEADER_LIST_SIZE, config->header},
-    };
-    *conn = (struct h2_conn){
-        .resets_until = (uint32_t)now,
-        .glitches_until = (uint32_t)now,
-        .crossing_until = (uint32_t)now,
-        .goaway_last = H2_STREAM_MAX,
-        .send_window = H2_WINDOW_DEFAULT,
-        .recv_window = H2_CONN_WINDOW,
-        .peer_window = H2_WINDOW_DEFAULT,
-        .spare = H2_SPARE_FIRST,
-        .tells_table = true,
-    };
-    list_init(&conn->streams);
-    size_t n = h2_write_settings(out, settings, ARRAY_LEN(settings));
-    return n + h2_write_window(out + n, 0, H2_CONN_WINDOW - H2_WINDOW_DEFAULT);
-}
+/* ---- Ending --------------------------------------------------------------------------------- */
 
 size_t h2_conn_leave(struct h2_conn *conn, uint8_t out[static H2_LEAVE_MAX])
 {

@@ -31,6 +31,8 @@ enum {
     H2_SPARE_MAX = 1000,     /* and at most, until they count as glitches */
     H2_RECENT_MAX = 32,      /* of the newest streams it is known how they have ended; */
     H2_CROSSING_MS = 10000,  /* of older ones, whether one was reset in this time */
+    H2_BEFORE_MAX =
+        1 << 20, /* bytes: the most of another process's limits.header that is kept to */
 };
 
 /*
@@ -66,25 +68,36 @@ struct h2_conn {
     uint32_t goaway_last;    /* the highest that is served; H2_STREAM_MAX: no end is told */
     int32_t send_window;
     int32_t recv_window;
-    uint32_t peer_window;  /* the client's SETTINGS_INITIAL_WINDOW_SIZE */
-    uint16_t open;         /* streams */
-    uint16_t spare;        /* frames that may come before they count as glitches */
-    uint8_t empty;         /* empty frames, one after the other */
-    uint8_t queued;        /* answers that the client has not read */
-    bool preface : 1;      /* it has been read */
-    bool settings : 1;     /* and the SETTINGS behind it */
-    bool acknowledged : 1; /* our SETTINGS are */
-    bool tells_table : 1;  /* the next answer is the first: h2_reply.h */
-    bool leave : 1;        /* H2_GLITCHES_LEAVE was reached, and GOAWAY is to be sent */
-    bool going : 1;        /* GOAWAY has been sent: with H2_STREAM_MAX, or the last stream */
-    bool failed : 1;       /* GOAWAY with an error has been sent */
-    bool pinged : 1;       /* a PING is out whose answer says that GOAWAY has been read */
+    uint32_t peer_window;    /* the client's SETTINGS_INITIAL_WINDOW_SIZE */
+    uint32_t before_header;  /* the limits that it was told before, which count while some of our */
+    uint16_t before_streams; /* SETTINGS are `unread`, where they are larger than those of now */
+    uint16_t open;           /* streams */
+    uint16_t spare;          /* frames that may come before they count as glitches */
+    uint8_t empty;           /* empty frames, one after the other */
+    uint8_t queued;          /* answers that the client has not read */
+    uint8_t unread;          /* SETTINGS of ours that it has not acknowledged */
+    bool preface : 1;        /* it has been read */
+    bool settings : 1;       /* and the SETTINGS behind it */
+    bool tells_table : 1;    /* the next answer is the first: h2_reply.h */
+    bool leave : 1;          /* H2_GLITCHES_LEAVE was reached, and GOAWAY is to be sent */
+    bool going : 1;          /* GOAWAY has been sent: with H2_STREAM_MAX, or the last stream */
+    bool failed : 1;         /* GOAWAY with an error has been sent */
+    bool pinged : 1;         /* a PING is out whose answer says that GOAWAY has been read */
+    bool tells_streams : 1;  /* the limits are others than those that it was told: */
+    bool tells_header : 1;   /* h2_conn_tell() */
 };
 
 struct h2_config {
     uint32_t header;  /* bytes of a header block: limits.header */
     uint32_t streams; /* open at the same time: limits.streams */
 };
+
+/* How many bytes a header block may have, as it is sent and decoded. */
+static inline uint32_t h2_conn_header_limit(
+    const struct h2_conn *conn, const struct h2_config *config)
+{
+    return MAX(config->header, conn->before_header);
+}
 
 enum h2_kind {
     H2_EVENT_MORE,    /* nothing is complete */
@@ -128,6 +141,15 @@ enum { H2_START_MAX = H2_HEAD_SIZE + 4 * H2_SETTING_SIZE + H2_HEAD_SIZE + 4 };
  */
 size_t h2_conn_init(struct h2_conn *conn, const struct h2_config *config, uint64_t now,
     uint8_t out[static H2_START_MAX]);
+
+enum { H2_TELL_MAX = H2_HEAD_SIZE + 2 * H2_SETTING_SIZE };
+
+/*
+ * Tells the client of the limits that have changed since h2_conn_restore(), if any. Returns the
+ * bytes of the SETTINGS that are written, or 0.
+ */
+size_t h2_conn_tell(
+    struct h2_conn *conn, const struct h2_config *config, uint8_t out[static H2_TELL_MAX]);
 
 /*
  * Looks at the `n` bytes at `p`, at the first frame that has not been used. Returns how many bytes
@@ -201,9 +223,11 @@ size_t h2_conn_goaway(struct h2_conn *conn, enum h2_fault fault, uint8_t out[sta
 
 /*
  * For another process: see http1_save() and http1_restore(). Streams are saved one by one, in their
- * order, and restored after the connection. The saved state is not trusted.
+ * order, and restored after the connection. The saved state is not trusted. config: of this
+ * process; what the client was told by the other one is compared with it.
  */
-void h2_conn_save(const struct h2_conn *conn, struct pack *pack);
-int h2_conn_restore(struct h2_conn *ret_conn, struct unpack *unpack);
+void h2_conn_save(const struct h2_conn *conn, const struct h2_config *config, struct pack *pack);
+int h2_conn_restore(
+    struct h2_conn *ret_conn, const struct h2_config *config, struct unpack *unpack);
 void h2_stream_save(const struct h2_stream *stream, struct pack *pack);
 int h2_stream_restore(struct h2_conn *conn, struct h2_stream *ret_stream, struct unpack *unpack);

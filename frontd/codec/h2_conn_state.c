@@ -4,32 +4,36 @@
 
 /* What is added to these structs is saved and restored, too. */
 #if __SIZEOF_POINTER__ == 8
-_Static_assert(sizeof(struct h2_conn) == 64, "saved by h2_conn_save()");
+_Static_assert(sizeof(struct h2_conn) == 72, "saved by h2_conn_save()");
 _Static_assert(sizeof(struct h2_stream) == 40, "saved by h2_stream_save()");
 #endif
 
 enum {
     FLAG_PREFACE = 1 << 0,
     FLAG_SETTINGS = 1 << 1,
-    FLAG_ACKNOWLEDGED = 1 << 2,
-    FLAG_TELLS_TABLE = 1 << 3,
-    FLAG_LEAVE = 1 << 4,
-    FLAG_GOING = 1 << 5,
-    FLAG_PINGED = 1 << 6,
-    FLAG_FAILED = 1 << 7,
+    FLAG_TELLS_TABLE = 1 << 2,
+    FLAG_LEAVE = 1 << 3,
+    FLAG_GOING = 1 << 4,
+    FLAG_PINGED = 1 << 5,
+    FLAG_FAILED = 1 << 6,
+    FLAGS = (1 << 7) - 1,
 };
 
 static uint8_t flags_of(const struct h2_conn *conn)
 {
     return (uint8_t)((conn->preface ? FLAG_PREFACE : 0) | (conn->settings ? FLAG_SETTINGS : 0) |
-                     (conn->acknowledged ? FLAG_ACKNOWLEDGED : 0) |
                      (conn->tells_table ? FLAG_TELLS_TABLE : 0) | (conn->leave ? FLAG_LEAVE : 0) |
                      (conn->going ? FLAG_GOING : 0) | (conn->pinged ? FLAG_PINGED : 0) |
                      (conn->failed ? FLAG_FAILED : 0));
 }
 
-void h2_conn_save(const struct h2_conn *conn, struct pack *pack)
+void h2_conn_save(const struct h2_conn *conn, const struct h2_config *config, struct pack *pack)
 {
+    pack_u32(pack, config->header);
+    pack_u32(pack, config->streams);
+    pack_u32(pack, conn->before_header);
+    pack_u16(pack, conn->before_streams);
+    pack_u8(pack, conn->unread);
     pack_u32(pack, conn->resets_until);
     pack_u32(pack, conn->glitches_until);
     pack_u32(pack, conn->crossing_until);
@@ -50,7 +54,6 @@ static void set_flags(struct h2_conn *conn, uint8_t flags)
 {
     conn->preface = (flags & FLAG_PREFACE) != 0;
     conn->settings = (flags & FLAG_SETTINGS) != 0;
-    conn->acknowledged = (flags & FLAG_ACKNOWLEDGED) != 0;
     conn->tells_table = (flags & FLAG_TELLS_TABLE) != 0;
     conn->leave = (flags & FLAG_LEAVE) != 0;
     conn->going = (flags & FLAG_GOING) != 0;
@@ -83,9 +86,30 @@ static bool is_right(const struct h2_conn *conn)
            (conn->settings || conn->last_stream == 0);
 }
 
-int h2_conn_restore(struct h2_conn *ret_conn, struct unpack *unpack)
+/* Reads what the client was told, and what it was before, of which the larger goes on to count. */
+static void restore_limits(
+    struct h2_conn *conn, const struct h2_config *config, struct unpack *unpack)
+{
+    uint32_t header = unpack_u32(unpack);
+    uint32_t streams = unpack_u32(unpack);
+    conn->before_header = unpack_u32(unpack);
+    conn->before_streams = unpack_u16(unpack);
+    conn->unread = unpack_u8(unpack);
+    conn->tells_header = header != config->header;
+    conn->tells_streams = streams != config->streams;
+    if (conn->tells_header)
+        conn->before_header = MAX(conn->before_header, header);
+    if (conn->tells_streams)
+        conn->before_streams = (uint16_t)MAX(conn->before_streams, MIN(streams, UINT16_MAX));
+    conn->before_header = MIN(conn->before_header, (uint32_t)H2_BEFORE_MAX);
+    if (conn->unread == 0 && !conn->tells_header && !conn->tells_streams)
+        conn->before_header = conn->before_streams = 0; /* which no state has */
+}
+
+int h2_conn_restore(struct h2_conn *ret_conn, const struct h2_config *config, struct unpack *unpack)
 {
     struct h2_conn conn = {0};
+    restore_limits(&conn, config, unpack);
     conn.resets_until = unpack_u32(unpack);
     conn.glitches_until = unpack_u32(unpack);
     conn.crossing_until = unpack_u32(unpack);
@@ -101,7 +125,7 @@ int h2_conn_restore(struct h2_conn *ret_conn, struct unpack *unpack)
     conn.queued = unpack_u8(unpack);
     uint8_t flags = unpack_u8(unpack);
     set_flags(&conn, flags);
-    if (unpack->bad || !is_right(&conn))
+    if (unpack->bad || flags > FLAGS || !is_right(&conn))
         return -EBADMSG;
     *ret_conn = conn;
     list_init(&ret_conn->streams);

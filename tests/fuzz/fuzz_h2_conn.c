@@ -99,7 +99,7 @@ static void move(struct outcome *outcome)
 {
     struct buf state = {0};
     struct pack pack = {.out = &state};
-    h2_conn_save(&outcome->conn, &pack);
+    h2_conn_save(&outcome->conn, &config, &pack);
     size_t n = 0;
     list_for_each (node, &outcome->conn.streams) {
         h2_stream_save(container_of(node, struct h2_stream, node), &pack);
@@ -107,7 +107,7 @@ static void move(struct outcome *outcome)
     }
     struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
     CHECK(!pack.failed && n <= STREAMS);
-    CHECK(h2_conn_restore(&outcome->conn, &unpack) == 0);
+    CHECK(h2_conn_restore(&outcome->conn, &config, &unpack) == 0);
     memset(outcome->streams, 0, sizeof(outcome->streams));
     for (size_t i = 0; i < n; i++)
         CHECK(h2_stream_restore(&outcome->conn, &outcome->streams[i], &unpack) == 0);

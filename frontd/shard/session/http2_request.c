@@ -282,7 +282,8 @@ static void take_trailers(
 void http2_take_block(struct client *client, const struct h2_event *event)
 {
     struct http2_shared *shared = client->ctx->http2;
-    uint32_t limit = client->ctx->conf->limits.header;
+    const struct h2_config config = http2_config(client);
+    uint32_t limit = h2_conn_header_limit(&client->http2->conn, &config);
     struct h2_list list = {.text = shared->room, .room = limit};
     struct h2_hpack *hpack = http2_decoder_of(client);
     enum h2_fault fault = hpack == NULL ? H2_FAULT_MEMORY

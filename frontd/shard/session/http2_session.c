@@ -37,7 +37,18 @@ void http2_deinit(struct http2_shared *shared)
     shared->room = mem_free(shared->room);
 }
 
-static struct h2_config config_of(const struct client *client)
+int http2_make_room(struct ctx *ctx, uint32_t n)
+{
+    struct http2_shared *shared = ctx->http2;
+    if (LIKELY(n <= shared->room_n))
+        return 0;
+    mem_free(shared->room); /* nothing is kept in it */
+    shared->room = mem_zalloc(n);
+    shared->room_n = shared->room == NULL ? 0 : n;
+    return shared->room == NULL ? -ENOMEM : 0;
+}
+
+struct h2_config http2_config(const struct client *client)
 {
     const struct conf_limits *limits = &client->ctx->conf->limits;
     return (struct h2_config){.header = limits->header, .streams = limits->streams};
@@ -46,9 +57,8 @@ static struct h2_config config_of(const struct client *client)
 int http2_begin(struct client *client)
 {
     struct http2_shared *shared = client->ctx->http2;
-    if (shared->room == NULL)
-        shared->room = mem_zalloc(client->ctx->conf->limits.header);
-    struct http2 *http2 = shared->room == NULL ? NULL : slab_get(&shared->connections);
+    int r = http2_make_room(client->ctx, client->ctx->conf->limits.header);
+    struct http2 *http2 = r < 0 ? NULL : slab_get(&shared->connections);
     if (http2 == NULL)
         return -ENOMEM;
     list_init(&http2->sending);
@@ -61,7 +71,7 @@ int http2_begin(struct client *client)
 int http2_open(struct client *client)
 {
     uint8_t out[H2_START_MAX];
-    struct h2_config config = config_of(client);
+    struct h2_config config = http2_config(client);
     if (http2_begin(client) < 0)
         return -ENOMEM;
     http2_send(client, out, h2_conn_init(&client->http2->conn, &config, ctx_now(client->ctx), out));
@@ -216,7 +226,7 @@ static size_t take(
     struct client *client, union codec_state *codec, char *p, size_t n, char **ret_rest)
 {
     struct http2 *http2 = client->http2;
-    const struct h2_config config = config_of(client);
+    const struct h2_config config = http2_config(client);
     (void)codec;
     if (buf_len(&client->out) == 0)
         h2_conn_flushed(&http2->conn);
@@ -252,6 +262,14 @@ static bool is_over(const struct client *client)
     return conn->goaway_last != H2_STREAM_MAX && list_empty(&conn->streams);
 }
 
+/* The connection has come from a process with other limits. */
+static void tell_limits(struct client *client)
+{
+    uint8_t out[H2_TELL_MAX];
+    const struct h2_config config = http2_config(client);
+    http2_send(client, out, h2_conn_tell(&client->http2->conn, &config, out));
+}
+
 static bool turn(struct client *client)
 {
     struct http2 *http2 = client->http2;
@@ -259,6 +277,8 @@ static bool turn(struct client *client)
         drop_all(client); /* of a connection that breaks off: nothing is sent on them any more */
         return false;
     }
+    if (UNLIKELY(http2->conn.tells_streams || http2->conn.tells_header))
+        tell_limits(client);
     if (http2->conn.failed)
         drop_all(client);
     if (http2->conn.failed || is_over(client)) {

@@ -71,7 +71,8 @@ struct http2_shared {
     struct slab streams;
     struct list decoders; /* that are kept, the one that was used longest ago first */
     unsigned ndecoders;
-    char *room; /* limits.header bytes, for the list of one block; NULL: none was needed yet */
+    uint32_t room_n; /* bytes at `room`: at least limits.header, once a connection was there */
+    char *room;      /* for the list of one block; NULL: none was needed yet */
 };
 
 /* What the session keeps with each request. */
@@ -97,6 +98,12 @@ void http2_init(struct http2_shared *shared, struct ctx *ctx);
 void http2_deinit(struct http2_shared *shared);
 
 /* http2_session.c */
+
+/* The limits of the client's connection in this process. */
+struct h2_config http2_config(const struct client *client);
+
+/* Has room for header blocks of `n` bytes, decoded. Returns 0 or -ENOMEM. */
+int http2_make_room(struct ctx *ctx, uint32_t n);
 
 /* The session speaks HTTP/2 from now on, before its preface. Returns 0 or -ENOMEM. */
 int http2_open(struct client *client);

@@ -5,7 +5,7 @@
 
 /* What is added to these structs is saved and restored, too. */
 #if __SIZEOF_POINTER__ == 8
-_Static_assert(sizeof(struct http2) == 112, "saved by http2_save()");
+_Static_assert(sizeof(struct http2) == 120, "saved by http2_save()");
 _Static_assert(sizeof(struct http2_stream) == 136, "saved by save_stream()");
 #endif
 
@@ -28,8 +28,9 @@ static void save_stream(const struct http2_stream *stream, struct pack *pack)
 void http2_save(const struct client *client, struct pack *pack)
 {
     const struct http2 *http2 = client->http2;
+    const struct h2_config config = http2_config(client);
     struct buf frozen = {0};
-    h2_conn_save(&http2->conn, pack);
+    h2_conn_save(&http2->conn, &config, pack);
     pack_u32(pack, http2->goaway_at);
     pack->failed |= http2_decoder_save(http2, &frozen) < 0;
     pack_buf(pack, &frozen);
@@ -118,8 +119,11 @@ int http2_restore(struct client *client, struct unpack *unpack)
     if (http2_begin(client) < 0)
         return -ENOMEM;
     struct http2 *http2 = client->http2;
-    if (h2_conn_restore(&http2->conn, unpack) < 0)
+    const struct h2_config config = http2_config(client);
+    if (h2_conn_restore(&http2->conn, &config, unpack) < 0)
         return -EBADMSG;
+    if (http2_make_room(client->ctx, h2_conn_header_limit(&http2->conn, &config)) < 0)
+        return -ENOMEM;
     http2->goaway_at = unpack_u32(unpack);
     int r = restore_table(client, unpack);
     unsigned streams = unpack_u16(unpack);

@@ -788,7 +788,7 @@ Test(h2_conn, goaway_twice)
 static void save(const struct outcome *from, struct buf *out)
 {
     struct pack pack = {.out = out};
-    h2_conn_save(&from->conn, &pack);
+    h2_conn_save(&from->conn, &config, &pack);
     list_for_each (node, &from->conn.streams)
         h2_stream_save(container_of(node, struct h2_stream, node), &pack);
     cr_assert_not(pack.failed);
@@ -797,7 +797,7 @@ static void save(const struct outcome *from, struct buf *out)
 static int restore(struct outcome *to, struct span bytes, size_t streams)
 {
     struct unpack unpack = {.left = bytes};
-    int r = h2_conn_restore(&to->conn, &unpack);
+    int r = h2_conn_restore(&to->conn, &config, &unpack);
     to->nstreams = 0;
     while (r == 0 && to->nstreams < streams)
         r = h2_stream_restore(&to->conn, &to->streams[to->nstreams++], &unpack);
@@ -844,6 +844,72 @@ Test(h2_conn, moves)
     buf_deinit(&state);
     buf_deinit(&again);
     end(&outcome);
+}
+
+/*
+ * A connection comes to a process with other limits: the client is told of what differs, and until
+ * it has read that the larger ones count; then those of this process alone.
+ */
+Test(h2_conn, moves_to_other_limits)
+{
+    static struct outcome moved;
+    static const struct {
+        struct h2_config to;
+        unsigned told; /* settings */
+    } rows[] = {
+        {{HEADER, STREAMS}, 0},
+        {{HEADER, STREAMS - 1}, 1},
+        {{HEADER, STREAMS + 1}, 1},
+        {{HEADER - 1, STREAMS}, 1},
+        {{HEADER + 1, STREAMS}, 1},
+        {{HEADER - 1, STREAMS + 1}, 2},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const struct h2_config *to = &rows[i].to;
+        uint8_t out[H2_TELL_MAX];
+        struct buf state = {0}, again = {0};
+        struct h2_frame frame;
+        size_t used;
+        start();
+        h2_frame(&said, H2_SETTINGS, H2_FLAG_ACK, 0, NULL, 0);
+        feed_said();
+        save(&outcome, &state);
+        struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
+        memset(&moved, 0, offsetof(struct outcome, text));
+        cr_assert_eq(h2_conn_restore(&moved.conn, to, &unpack), 0);
+        size_t n = h2_conn_tell(&moved.conn, to, out);
+        cr_assert_eq(n, rows[i].told == 0 ? 0 : H2_HEAD_SIZE + rows[i].told * H2_SETTING_SIZE);
+        cr_expect_eq(h2_conn_tell(&moved.conn, to, out), 0u);
+        for (unsigned s = 0; s < rows[i].told; s++) {
+            uint16_t setting;
+            uint32_t value;
+            cr_assert_eq(h2_frame_parse((char *)out, n, &frame, &used), H2_OK);
+            h2_setting_read(frame.payload, s, &setting, &value);
+            cr_expect_eq(
+                value, setting == H2_SETTING_MAX_CONCURRENT_STREAMS ? to->streams : to->header);
+        }
+        uint32_t header = MAX(to->header, (uint32_t)HEADER);
+        cr_expect_eq(h2_conn_header_limit(&moved.conn, to), header);
+        cr_expect_eq(MAX(to->streams, (uint32_t)moved.conn.before_streams),
+            MAX(to->streams, (uint32_t)STREAMS));
+        /* Once more, before it has read that: what counted goes on to count. */
+        struct pack pack = {.out = &again};
+        h2_conn_save(&moved.conn, to, &pack);
+        unpack = (struct unpack){.left = {buf_data(&again), buf_len(&again)}};
+        cr_assert_eq(h2_conn_restore(&moved.conn, to, &unpack), 0);
+        cr_expect_eq(h2_conn_tell(&moved.conn, to, out), 0u);
+        cr_expect_eq(h2_conn_header_limit(&moved.conn, to), header);
+        struct h2_event event;
+        h2_frame(&said, H2_SETTINGS, H2_FLAG_ACK, 0, NULL, 0);
+        cr_assert_eq(h2_conn_feed(&moved.conn, said.p, said.n, to, 0, &event), said.n);
+        cr_expect_eq(h2_conn_header_limit(&moved.conn, to), to->header);
+        cr_expect(moved.conn.before_streams == 0 && moved.conn.unread == 0);
+        cr_expect_eq(moved.conn.glitches_until > 0, rows[i].told == 0); /* an ACK too many */
+        said.n = 0;
+        buf_deinit(&state);
+        buf_deinit(&again);
+        end(&outcome);
+    }
 }
 
 /* What no connection can have left behind. */

@@ -527,6 +527,41 @@ Test(http2, cut_and_moved_anywhere)
     }
 }
 
+/* A reload changes limits: the client is told, and held to them when it has read that. */
+Test(http2, limits_that_change)
+{
+    struct conf_limits *limits = &shard.conf->limits;
+    struct h2_frame frame;
+    h2_frame(&said, H2_SETTINGS, H2_FLAG_ACK, 0, NULL, 0);
+    send_said();
+    client = move(client);
+    send_said();
+    cr_expect_not(find_frame(H2_SETTINGS, 0, 2, &frame)); /* ours, the answer to its, and no more */
+    struct buf state = {0};
+    client_freeze(client);
+    cr_assert_eq(client_save(client, &state), 0);
+    limits->streams = 2;
+    limits->header = 300;
+    struct client *to;
+    cr_assert_eq(client_restore(&shard.ctx, &shard.clients, dup(client->fd),
+                     (struct span){buf_data(&state), buf_len(&state)}, &to),
+        0);
+    client_release(client);
+    client_start(to);
+    client = to;
+    buf_deinit(&state);
+    for (uint32_t id = 1; id <= 5; id += 2)
+        OPEN(id, H2_POST_RPC);
+    send_said();
+    cr_assert(find_frame(H2_SETTINGS, 0, 2, &frame));
+    cr_expect_eq(frame.payload.n, 2u * H2_SETTING_SIZE);
+    cr_expect_eq(client->http2->conn.open, 3); /* it may not have known yet */
+    h2_frame(&said, H2_SETTINGS, H2_FLAG_ACK, 0, NULL, 0);
+    OPEN(7, H2_POST_RPC);
+    send_said();
+    cr_expect_eq(code_of(H2_RST_STREAM, 7), (uint32_t)H2_REFUSED_STREAM);
+}
+
 /* What is no preface is HTTP/1.1, wherever it is cut. */
 Test(http2, http1_on_the_same_listener)
 {
