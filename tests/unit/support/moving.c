@@ -222,5 +222,6 @@ size_t moving_check_pushes(struct moving_conn *conn)
 bool moving_is_closed(const struct moving_conn *conn)
 {
     char byte;
-    return recv(conn->peer, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    ssize_t n = recv(conn->peer, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n == 0 || (n < 0 && errno == ECONNRESET);
 }

@@ -56,6 +56,7 @@ struct moving_conn {
     unsigned index;
     uint64_t id; /* 0: it is not there yet */
     int peer;
+    bool lost; /* it was closed before it has said everything */
     size_t n;
     size_t nexpected[SIDES];
     unsigned expected[SIDES][MOVING_PUSHES_MAX]; /* numbers of the pushes of a side's worker */

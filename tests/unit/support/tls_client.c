@@ -158,17 +158,23 @@ void tls_client_say(struct tls_client *client, struct span text)
     tls_client_send(client, SIZE_MAX);
 }
 
+int tls_client_hear(struct tls_client *client, char *out, size_t size, size_t *n)
+{
+    int r = 1;
+    ERR_clear_error();
+    receive(client);
+    while (*n < size && (r = SSL_read(client->ssl, out + *n, (int)(size - *n))) > 0)
+        *n += (size_t)r;
+    return r > 0 ? SSL_ERROR_WANT_READ : SSL_get_error(client->ssl, r);
+}
+
 int tls_client_listen(
     struct tls_client *client, struct shardlet *shardlet, char *out, size_t size, size_t *n)
 {
-    int r = 1, error = SSL_ERROR_WANT_READ;
+    int error = SSL_ERROR_WANT_READ;
     for (int i = 0; i < TURNS && error == SSL_ERROR_WANT_READ; i++) {
         shardlet_turn(shardlet);
-        ERR_clear_error();
-        receive(client);
-        while (*n < size && (r = SSL_read(client->ssl, out + *n, (int)(size - *n))) > 0)
-            *n += (size_t)r;
-        error = r > 0 ? SSL_ERROR_WANT_READ : SSL_get_error(client->ssl, r);
+        error = tls_client_hear(client, out, size, n);
         tls_client_send(client, SIZE_MAX);
     }
     shardlet_turn(shardlet);

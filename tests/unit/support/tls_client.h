@@ -67,6 +67,12 @@ bool tls_client_send(struct tls_client *client, size_t n);
 void tls_client_say(struct tls_client *client, struct span text);
 
 /*
+ * Appends what has come at `out` + *n, in a buffer of `size` bytes. Returns the last result of
+ * SSL_get_error().
+ */
+int tls_client_hear(struct tls_client *client, char *out, size_t size, size_t *n);
+
+/*
  * Gives the shard turns, and appends what comes at `out` + *n, in a buffer of `size` bytes.
  * Returns the last result of SSL_get_error().
  */
