@@ -22,6 +22,7 @@ enum {
 };
 
 struct slab_chunk {
+    struct list all;  /* in slab->chunks; alone: it is the spare one */
     struct list node; /* in slab->partial; alone: it is full, or the spare one */
     void *free;       /* first free object; each holds a pointer to the next */
     size_t used;      /* objects that are out */
@@ -33,6 +34,8 @@ void slab_init(struct slab *slab, size_t object_size)
 {
     *slab = (struct slab){.object_size = (object_size + 7) & ~(size_t)7};
     list_init(&slab->partial);
+    list_init(&slab->chunks);
+    list_init(&slab->walks);
     CHECK(slab->object_size <= CHUNK_SIZE / 4);
 }
 
@@ -49,28 +52,81 @@ static void *free_chunk(const struct slab *slab, struct slab_chunk *chunk)
 
 void slab_deinit(struct slab *slab)
 {
-    CHECK(slab->used == 0 && list_empty(&slab->partial));
+    CHECK(slab->used == 0 && list_empty(&slab->partial) && list_empty(&slab->walks));
     slab->spare = free_chunk(slab, slab->spare);
+}
+
+/* A chunk leaves slab->chunks: walks that stand in it go on with the next one. */
+static void leave_chunks(struct slab *slab, struct list *all)
+{
+    list_for_each (node, &slab->walks) {
+        struct slab_walk *walk = container_of(node, struct slab_walk, node);
+        if (walk->next != all)
+            continue;
+        walk->next = all->next;
+        walk->index = 0;
+    }
+    list_remove(all);
+}
+
+void slab_walk(struct slab *slab, struct slab_walk *walk)
+{
+    *walk = (struct slab_walk){.slab = slab, .next = slab->chunks.next};
+    list_init(&walk->node);
+    list_append(&slab->walks, &walk->node);
+}
+
+void slab_stop(struct slab_walk *walk)
+{
+    if (walk->slab == NULL)
+        return;
+    list_remove(&walk->node);
+    walk->slab = NULL;
 }
 
 #ifdef SLAB_ASAN
 
 /* Under AddressSanitizer every object is its own allocation, so that a use after free is seen. */
+struct slab_object {
+    struct list all; /* in slab->chunks */
+    char object[];
+};
+
 void *slab_get(struct slab *slab)
 {
-    void *object = slab->secret ? secret_alloc(slab->object_size) : mem_zalloc(slab->object_size);
-    slab->used += object != NULL;
-    return object;
+    size_t size = sizeof(struct slab_object) + slab->object_size;
+    struct slab_object *object = slab->secret ? secret_alloc(size) : mem_zalloc(size);
+    if (object == NULL)
+        return NULL;
+    list_init(&object->all);
+    list_append(&slab->chunks, &object->all);
+    slab->used++;
+    return object->object;
 }
 
-void slab_put(struct slab *slab, void *object)
+void slab_put(struct slab *slab, void *put)
 {
+    struct slab_object *object = container_of(put, struct slab_object, object);
     CHECK(slab->used > 0);
     slab->used--;
+    leave_chunks(slab, &object->all);
     if (slab->secret)
-        secret_free(object, slab->object_size);
+        secret_free(object, sizeof(*object) + slab->object_size);
     else
         mem_free(object);
+}
+
+void *slab_next(struct slab_walk *walk)
+{
+    if (walk->slab == NULL)
+        return NULL;
+    if (walk->next == &walk->slab->chunks) {
+        slab_stop(walk);
+        return NULL;
+    }
+    struct slab_object *object = container_of(walk->next, struct slab_object, all);
+    walk->next = walk->next->next;
+    return object->object;
 }
 
 #else
@@ -80,6 +136,11 @@ static struct slab_chunk *chunk_of(void *object)
     return (void *)((uintptr_t)object & ~(uintptr_t)(CHUNK_SIZE - 1));
 }
 
+static size_t places(const struct slab *slab)
+{
+    return (CHUNK_BYTES - sizeof(struct slab_chunk)) / slab->object_size;
+}
+
 static struct slab_chunk *new_chunk(const struct slab *slab)
 {
     struct slab_chunk *chunk = slab->secret ? secret_aligned(CHUNK_SIZE, CHUNK_SIZE)
@@ -87,8 +148,8 @@ static struct slab_chunk *new_chunk(const struct slab *slab)
     if (chunk == NULL)
         return NULL;
     list_init(&chunk->node);
-    size_t count = (CHUNK_BYTES - sizeof(*chunk)) / slab->object_size;
-    for (size_t i = count; i-- > 0;) {
+    list_init(&chunk->all);
+    for (size_t i = places(slab); i-- > 0;) {
         void *object = chunk->objects + i * slab->object_size;
         *(void **)object = chunk->free;
         chunk->free = object;
@@ -104,6 +165,7 @@ static int slab_grow(struct slab *slab)
         return -1;
     slab->spare = NULL;
     list_append(&slab->partial, &chunk->node);
+    list_append(&slab->chunks, &chunk->all);
     return 0;
 }
 
@@ -136,10 +198,29 @@ void slab_put(struct slab *slab, void *object)
     if (LIKELY(--chunk->used > 0))
         return;
     list_remove(&chunk->node);
+    leave_chunks(slab, &chunk->all);
     if (slab->spare == NULL)
         slab->spare = chunk;
     else
         free_chunk(slab, chunk);
+}
+
+void *slab_next(struct slab_walk *walk)
+{
+    struct slab *slab = walk->slab;
+    if (slab == NULL)
+        return NULL;
+    if (walk->next == &slab->chunks) {
+        slab_stop(walk);
+        return NULL;
+    }
+    struct slab_chunk *chunk = container_of(walk->next, struct slab_chunk, all);
+    void *place = chunk->objects + walk->index * slab->object_size;
+    if (++walk->index == places(slab)) {
+        walk->next = walk->next->next;
+        walk->index = 0;
+    }
+    return place;
 }
 
 #endif

@@ -194,3 +194,77 @@ Test(slab, deinit_checks_that_all_are_back, .signal = SIGABRT)
     cr_assert_not_null(slab_get(&slab));
     slab_deinit(&slab);
 }
+
+struct thing {
+    const void *mark; /* tells a thing from a free place */
+    unsigned met;
+    char rest[240];
+};
+
+static const char mark;
+
+static struct thing *make_thing(struct slab *slab)
+{
+    struct thing *thing = slab_get(slab);
+    cr_assert_not_null(thing);
+    thing->mark = &mark;
+    return thing;
+}
+
+/* Walks on for `n` places. Returns whether there are more. */
+static bool walk_on(struct slab_walk *walk, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct thing *thing = slab_next(walk);
+        if (thing == NULL)
+            return false;
+        if (thing->mark == &mark)
+            thing->met++;
+    }
+    return true;
+}
+
+/* Things come and go at each step of the walk: what stays is met once, and nothing twice. */
+Test(slab, walks_meet_what_stays_once)
+{
+    enum { THINGS = 2000 };
+    static struct thing *things[THINGS];
+    struct slab slab;
+    slab_init(&slab, sizeof(struct thing));
+    for (unsigned step = 1; step < 1000; step *= 3) {
+        struct slab_walk walk, other;
+        struct thing *late = NULL;
+        for (size_t i = 0; i < THINGS; i++)
+            things[i] = make_thing(&slab);
+        slab_walk(&slab, &walk);
+        slab_walk(&slab, &other);
+        cr_assert(walk_on(&other, 700)); /* which stands elsewhere, and is left there */
+        for (size_t i = 0; i < THINGS; i++)
+            things[i]->met = 0;
+        for (size_t gone = 0; walk_on(&walk, step); gone += 2) {
+            if (gone < THINGS) { /* from both ends: whole chunks go that it stands in, or will */
+                size_t at = gone % 4 == 0 ? gone : THINGS - gone;
+                cr_assert_leq(things[at]->met, 1);
+                slab_put(&slab, things[at]);
+                things[at] = NULL;
+            }
+            if (late == NULL)
+                late = make_thing(&slab);
+        }
+        cr_assert_null(slab_next(&walk), "it is over");
+        for (size_t i = 0; i < THINGS; i++) {
+            if (things[i] == NULL)
+                continue;
+            cr_assert_eq(things[i]->met, 1, "thing %zu, step %u: %u", i, step, things[i]->met);
+            slab_put(&slab, things[i]);
+        }
+        cr_assert_leq(late->met, 1);
+        slab_put(&slab, late);
+        cr_assert(!walk_on(&other, SIZE_MAX), "chunks that it stood in are gone");
+        slab_walk(&slab, &other);
+        slab_stop(&other);
+        slab_stop(&other);
+    }
+    slab_deinit(&slab);
+    cr_assert_eq(mem_in_use(), (size_t)0);
+}
