@@ -1,8 +1,12 @@
 #include "frontd/ipc/control.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/log.h"
 
@@ -25,6 +29,8 @@ static size_t message_size(unsigned type)
     case CTL_GIVE: return head + sizeof(struct ctl_peer);
     case CTL_LEAVE: return head + sizeof(struct ctl_leave);
     case CTL_HUNG: return head + sizeof(struct ctl_hung);
+    case CTL_ASK: return head + sizeof(struct ctl_ask);
+    case CTL_TELL: return head + sizeof(struct ctl_tell);
     case CTL_TICKETS: return head + sizeof(struct tls_ticket_keys);
     case CTL_REPORT:
     case CTL_TLS:
@@ -55,6 +61,8 @@ static bool fds_fit(const struct ctl_message *message, size_t nfds)
     case CTL_TAKE:
     case CTL_GIVE:
     case CTL_TLS:
+    case CTL_ASK:
+    case CTL_TELL:
     case CTL_REPORT: return nfds == 1;
     default: return nfds == 0;
     }
@@ -112,6 +120,64 @@ int ctl_receive(int sock, struct ctl_message *ret_message, int *fds, size_t *ret
     else
         *ret_nfds = nfds;
     return r;
+}
+
+/* What can have its content changed by nobody, and its size neither. */
+static const int TEXT_SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+
+static int make_text(struct span text)
+{
+    int fd = memfd_create("frontd-text", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
+    size_t done = 0;
+    while (done < text.n) {
+        ssize_t n = write(fd, text.p + done, text.n - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        done += (size_t)n;
+    }
+    int r = done < text.n ? -ENOMEM : fcntl(fd, F_ADD_SEALS, TEXT_SEALS) < 0 ? -errno : 0;
+    if (r == 0)
+        return fd;
+    close(fd);
+    return r;
+}
+
+int ctl_send_text(int sock, enum ctl_type type, struct ctl_message *message, struct span text)
+{
+    int fd = make_text(text);
+    if (fd < 0)
+        return fd;
+    int r = ctl_send(sock, type, message, &fd, 1);
+    close(fd);
+    return r;
+}
+
+int ctl_read_text(int fd, size_t max, struct buf *out)
+{
+    struct stat st;
+    int seals = fcntl(fd, F_GET_SEALS); /* nothing but a memfd has any */
+    if (seals < 0 || (seals & TEXT_SEALS) != TEXT_SEALS || fstat(fd, &st) < 0 || st.st_size < 0 ||
+        (uint64_t)st.st_size > max)
+        return -EPROTO;
+    size_t size = (size_t)st.st_size;
+    size_t done = 0;
+    char *room = size == 0 ? NULL : buf_room(out, size);
+    if (room == NULL)
+        return size == 0 ? 0 : -ENOMEM;
+    while (done < size) {
+        ssize_t n = pread(fd, room + done, size - done, (off_t)done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return -EPROTO;
+        done += (size_t)n;
+    }
+    buf_added(out, size);
+    return 0;
 }
 
 void ctl_tell_hung(const char *path, bool late)

@@ -12,6 +12,7 @@
  */
 
 #include "common/base.h"
+#include "common/buf.h"
 #include "common/fdpass.h"
 #include "common/ids.h"
 #include "frontd/ipc/shm.h"
@@ -53,6 +54,28 @@ enum ctl_type {
      * that it has, in a report. Neither is told them that has no listener with `tickets`, so that
      * no program without TLS is. Another layout of them is another message. */
     CTL_TICKETS = 14,
+    /* supervisor: a question, whose JSON text is in the memfd; one fd. Sent to shards of the same
+     * version of the program alone. */
+    CTL_ASK = 15,
+    CTL_TELL = 16, /* shard: an answer, or a part of one; one fd, a sealed memfd of JSON text */
+};
+
+/* What an operator asks of shards: see frontd/shard/inspect/. */
+enum ctl_question {
+    CTL_QUESTION_STOP, /* no more is wanted of the question `of`; there is no answer */
+    CTL_QUESTION_CONNS,
+    CTL_QUESTION_TOPICS,
+    CTL_QUESTION_KICK,
+    CTL_QUESTION_ERRORS,
+    CTL_QUESTION_TAP,
+    CTL_QUESTION_EXPLAIN,
+    CTL_QUESTION_PROFILE,
+    CTL_QUESTIONS
+};
+
+enum {
+    CTL_ASK_MAX = 16 << 10, /* bytes of a question's text */
+    CTL_TELL_MAX = 1 << 20, /* bytes of an answer's text */
 };
 
 /* Descriptors of START; the last is the eventfd that wakes this shard. */
@@ -95,6 +118,16 @@ struct ctl_hung {
     uint8_t late;            /* 1: a call was never answered; 0: it does not answer PING */
 };
 
+struct ctl_ask {
+    uint64_t id;       /* counts up on each control socket; over 0 */
+    uint32_t question; /* enum ctl_question */
+};
+
+struct ctl_tell {
+    uint64_t id;  /* of the question */
+    uint8_t more; /* 1: this is not the last part */
+};
+
 struct ctl_message {
     uint32_t magic;
     uint16_t version;
@@ -106,6 +139,8 @@ struct ctl_message {
         struct ctl_peer peer; /* PEER, TAKE, GIVE */
         struct ctl_leave leave;
         struct ctl_hung hung;
+        struct ctl_ask ask;
+        struct ctl_tell tell;
         struct tls_ticket_keys tickets; /* secret */
     } u;
 };
@@ -142,6 +177,19 @@ int ctl_receive(int sock, struct ctl_message *ret_message, int *fds, size_t *ret
  * returned. For a peer that is not trusted: close() may wait for the other side of a descriptor.
  */
 int ctl_receive_all(int sock, struct ctl_message *ret_message, int *fds, size_t *ret_nfds);
+
+/*
+ * Sends a message with a text, in a memfd that is sealed. Returns 0, -EAGAIN where the socket is
+ * full, or another -errno.
+ */
+int ctl_send_text(int sock, enum ctl_type type, struct ctl_message *message, struct span text);
+
+/*
+ * Reads the text of such a message from its descriptor, which stays the caller's: it has to be a
+ * memfd with all seals that keep its content, of at most `max` bytes. Never waits, whatever it is.
+ * Appends to `out`. Returns 0, -EPROTO where it is something else, or -ENOMEM.
+ */
+int ctl_read_text(int fd, size_t max, struct buf *out);
 
 /*
  * Tells the supervisor that one of its workers seems to have hung. path: of the worker's socket.

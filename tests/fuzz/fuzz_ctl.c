@@ -63,7 +63,7 @@ static void send_all(int sock, const uint8_t *data, size_t size)
             struct ctl_message right = {0};
             int ends[2];
             CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
-            enum ctl_type type = (enum ctl_type)(1 + data[1] % CTL_TICKETS);
+            enum ctl_type type = (enum ctl_type)(1 + data[1] % CTL_TELL);
             memcpy(&right.u, bytes, MIN(n, sizeof(right.u)));
             CHECK(ctl_send(ends[0], type, &right, NULL, 0) == 0);
             ssize_t length = recv(ends[1], bytes, sizeof(bytes), 0);
@@ -106,7 +106,7 @@ static void receive_as_control(const uint8_t *data, size_t size)
             break;
         if (r < 0 || ctl_is_foreign(&message))
             continue;
-        CHECK(message.type >= CTL_START && message.type <= CTL_TICKETS);
+        CHECK(message.type >= CTL_START && message.type <= CTL_TELL);
         if (message.type == CTL_LISTEN)
             CHECK(message.u.listen.count == nfds && nfds <= CTL_LISTEN_MAX);
         if (message.type == CTL_START)

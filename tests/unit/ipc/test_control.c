@@ -3,13 +3,14 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "frontd/ipc/control.h"
 #include "tests/unit/support/descriptors.h"
 
-enum { CTL_LAST = CTL_TICKETS };
+enum { CTL_LAST = CTL_TELL };
 
 static int ends[2];
 static size_t open_before;
@@ -119,6 +120,12 @@ Test(ctl, the_number_of_descriptors_is_checked)
         {CTL_HUNG, 0, 1, -EPROTO},
         {CTL_TICKETS, 0, 0, 0},
         {CTL_TICKETS, 0, 1, -EPROTO},
+        {CTL_ASK, 0, 0, -EPROTO},
+        {CTL_ASK, 0, 1, 0},
+        {CTL_ASK, 0, 2, -EPROTO},
+        {CTL_TELL, 0, 0, -EPROTO},
+        {CTL_TELL, 0, 1, 0},
+        {CTL_TELL, 0, 2, -EPROTO},
         {CTL_TLS, 0, 0, -EPROTO},
         {CTL_TLS, 0, 1, 0},
         {CTL_TLS, 0, 2, -EPROTO},
@@ -151,10 +158,11 @@ Test(ctl, every_other_length_is_refused)
         struct ctl_message message;
         struct ctl_message got;
         size_t n = message_of((enum ctl_type)type, &message);
-        size_t fds = type == CTL_START  ? CTL_START_FDS
-                     : type == CTL_PEER ? CTL_PEER_FDS
-                                        : type == CTL_TAKE || type == CTL_GIVE ||
-                                              type == CTL_REPORT || type == CTL_TLS;
+        size_t fds = type == CTL_START ? CTL_START_FDS
+                     : type == CTL_PEER
+                         ? CTL_PEER_FDS
+                         : type == CTL_TAKE || type == CTL_GIVE || type == CTL_REPORT ||
+                               type == CTL_TLS || type == CTL_ASK || type == CTL_TELL;
         memcpy(bytes, &message, sizeof(message));
         for (size_t cut = 1; cut <= sizeof(message); cut++) {
             int r = receive(bytes, cut, fds, &got);
@@ -279,4 +287,59 @@ Test(ctl, descriptors_of_what_is_refused)
     size_t nfds = 77;
     cr_expect_eq(ctl_receive_all(ends[1], &got, fds, &nfds), -EAGAIN);
     cr_expect_eq(nfds, 0);
+}
+
+/* Takes the message with a text off the other end, and reads it. */
+static int read_text(size_t max, struct buf *out)
+{
+    struct ctl_message got;
+    int fds[FDPASS_FDS_MAX];
+    size_t nfds;
+    cr_assert_eq(ctl_receive(ends[1], &got, fds, &nfds), 0);
+    cr_assert_eq(nfds, 1);
+    cr_assert_eq(got.u.tell.id, 7);
+    int r = ctl_read_text(fds[0], max, out);
+    fdpass_close(fds, nfds);
+    return r;
+}
+
+Test(ctl, texts)
+{
+    static char text[CTL_TELL_MAX + 1];
+    struct ctl_message message = {.u.tell.id = 7};
+    struct buf out = {0};
+    memset(text, 'x', sizeof(text));
+    for (size_t n = 0; n <= sizeof(text); n += n == 0 ? 1 : n == 1 ? CTL_TELL_MAX - 1 : 1) {
+        cr_assert_eq(ctl_send_text(ends[0], CTL_TELL, &message, (struct span){text, n}), 0);
+        int r = read_text(CTL_TELL_MAX, &out);
+        cr_expect_eq(r, n <= CTL_TELL_MAX ? 0 : -EPROTO, "%zu bytes: %d", n, r);
+        cr_expect_eq(buf_len(&out), n <= CTL_TELL_MAX ? n : 0);
+        cr_expect(n == 0 || n > CTL_TELL_MAX || memcmp(buf_data(&out), text, n) == 0);
+        buf_deinit(&out);
+    }
+}
+
+/* What its sender could still change, or make a reader wait, is no text. */
+Test(ctl, texts_of_strangers)
+{
+    static const int seals[] = {0, F_SEAL_SHRINK | F_SEAL_GROW, F_SEAL_WRITE, F_SEAL_SHRINK,
+        F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE};
+    struct buf out = {0};
+    for (size_t i = 0; i < ARRAY_LEN(seals); i++) {
+        int fd = memfd_create("text", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        cr_assert_eq(write(fd, "{}", 2), 2);
+        cr_assert(seals[i] == 0 || fcntl(fd, F_ADD_SEALS, seals[i]) == 0);
+        cr_expect_eq(ctl_read_text(fd, 100, &out), -EPROTO, "seals %x", (unsigned)seals[i]);
+        close(fd);
+    }
+    int pipe_ends[2];
+    cr_assert_eq(pipe2(pipe_ends, O_CLOEXEC), 0);
+    cr_expect_eq(ctl_read_text(pipe_ends[0], 100, &out), -EPROTO);
+    fdpass_close(pipe_ends, 2);
+    int path = open("/", O_PATH | O_CLOEXEC);
+    cr_expect_eq(ctl_read_text(path, 100, &out), -EPROTO);
+    close(path);
+    cr_expect_eq(ctl_read_text(ends[0], 100, &out), -EPROTO);
+    cr_expect_eq(buf_len(&out), 0);
+    buf_deinit(&out);
 }
