@@ -52,6 +52,14 @@ void client_doom(struct client *client)
     client_touch(client);
 }
 
+int64_t client_age(const struct client *client)
+{
+    const uint32_t turn = (1U << CLIENT_OPENED_BITS) - 1; /* of the clock, in seconds */
+    uint32_t now = client_opened(ctx_now(client->ctx));
+    uint32_t opened = client->opened;
+    return opened == 0 ? -1 : (int64_t)((now + turn - opened) % turn);
+}
+
 struct peer client_peer(const struct client *client)
 {
     struct peer peer = {.port = client->peer_port, .family = client->peer_family};
@@ -416,6 +424,7 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
     client->fd = fd;
     client->conn.id = ids_next(&ctx->conn_ids);
     client->active_at = ctx_now(ctx);
+    client->opened = client_opened(ctx_now(ctx));
     store_peer(client, peer);
     client->proxied = proxied;
     list_init(&client->requests);

@@ -63,6 +63,8 @@ enum client_state {
 };
 _Static_assert(CLIENT_STATES <= 1 << 3, "client->state");
 
+enum { CLIENT_ACTIVE_BITS = 40, CLIENT_OPENED_BITS = 24 };
+
 /*
  * What is added here is carried to another process: see handover/client_state.c. Members are in the
  * order of how often they are looked at: what goes out to many clients in one turn waits for memory
@@ -84,7 +86,9 @@ struct client {
     bool blocked : 1;      /* it takes no more for now: what is to be written waits */
     bool proxied : 1;      /* its peer is a proxy, whose connections are not counted by peer */
 
-    uint64_t active_at; /* ms: last time anything moved; where it is `heavy`: see client_out.c */
+    /* ms: last time anything moved; where it is `heavy`: see client_out.c. 40 bits are 34 years. */
+    uint64_t active_at : CLIENT_ACTIVE_BITS;
+    uint64_t opened : CLIENT_OPENED_BITS; /* when it was accepted: client_age() */
     union {
         uint32_t held_back; /* bytes of answers that are not in `out` yet: see client_holds() */
         uint32_t late; /* CLIENT_LINGERING, ms: it reads so much too slowly: see client_end.c */
@@ -222,6 +226,19 @@ static inline void client_set_used(struct client *client)
 {
     if (UNLIKELY(!client->used))
         client_become_used(client);
+}
+
+/*
+ * For how long the connection has been there, in whole seconds, over all processes that have had
+ * it: up to 194 days, and then from 0 again. -1 where a version of the program that did not know
+ * has accepted it.
+ */
+int64_t client_age(const struct client *client);
+
+/* What client->opened is for a connection that is accepted at `now` ms; never 0. */
+static inline uint32_t client_opened(uint64_t now)
+{
+    return (uint32_t)(now / 1000 % ((1U << CLIENT_OPENED_BITS) - 1)) + 1;
 }
 
 /*

@@ -122,7 +122,7 @@ struct session_ops {
     void (*deliver)(struct client *client, struct shared *shared);
     /* An answer has no room: drops pushes that wait, where the route says so. */
     void (*yield)(struct client *client);
-    /* Closes the connection; WebSocket: with that close code and reason. */
+    /* Closes the connection; WebSocket: with that close code and reason; HTTP/2: with GOAWAY. */
     void (*close)(struct client *client, unsigned code, struct span reason);
     /* Notes why the connection is about to end, unless a reason is known already. */
     void (*set_code)(struct client *client, unsigned code);

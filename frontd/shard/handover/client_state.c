@@ -59,7 +59,9 @@ static void save_client(const struct client *client, struct pack *pack)
     pack_text(pack, listener->name);
     pack_u8(pack, (uint8_t)listener->protocol);
     pack_u64(pack, client->conn.id);
-    pack_u64(pack, client->active_at);
+    /* A program that does not know `opened` takes this for a time that is later than now, and
+     * counts it as now. */
+    pack_u64(pack, client->active_at | (uint64_t)client->opened << CLIENT_ACTIVE_BITS);
     pack_u8(pack, client->peer_family);
     pack_raw(pack, client->peer, sizeof(client->peer));
     pack_u16(pack, client->peer_port);
@@ -203,7 +205,9 @@ static int restore_client(struct client *client, struct unpack *unpack)
     struct span name = unpack_text(unpack);
     uint8_t protocol = unpack_u8(unpack);
     client->conn.id = unpack_u64(unpack);
-    client->active_at = unpack_time(unpack, ctx_now(ctx));
+    uint64_t times = unpack_u64(unpack);
+    client->active_at = MIN(times & (((uint64_t)1 << CLIENT_ACTIVE_BITS) - 1), ctx_now(ctx));
+    client->opened = times >> CLIENT_ACTIVE_BITS;
     client->peer_family = unpack_u8(unpack);
     unpack_raw(unpack, client->peer, sizeof(client->peer));
     client->peer_port = unpack_u16(unpack);

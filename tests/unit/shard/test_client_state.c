@@ -709,3 +709,37 @@ Test(client_save, no_memory)
         drop(client, peer);
     }
 }
+
+/* For how long a connection has been there is carried, where the process before has known it. */
+Test(client_save, age)
+{
+    enum { DAY_S = 24 * 3600 };
+    const uint32_t turn = (1U << CLIENT_OPENED_BITS) - 1;
+    struct client *restored;
+    int peer;
+    struct client *client = make(&samples[0], &peer);
+    uint64_t now = ctx_now(&from.ctx);
+    cr_expect_eq(client_age(client), 0);
+    static const uint64_t ages[] = {0, 1, 59, DAY_S, 190 * DAY_S};
+    for (size_t i = 0; i < ARRAY_LEN(ages); i++) {
+        struct buf state = {0};
+        client->opened = client_opened(now + turn * 1000ULL - ages[i] * 1000);
+        cr_expect_eq(client_age(client), (int64_t)ages[i]);
+        client->active_at = 5;
+        cr_assert_eq(restore(&to, client->fd, saved(client, &state), &restored), 0);
+        cr_expect_eq(restored->opened, client->opened);
+        cr_expect_eq(restored->active_at, 5);
+        client_discard(restored);
+        buf_deinit(&state);
+    }
+    struct buf state = {0};
+    client->opened = 0; /* as of a program that does not know it */
+    cr_assert_eq(restore(&to, client->fd, saved(client, &state), &restored), 0);
+    cr_expect_eq(client_age(restored), -1);
+    client_discard(restored);
+    buf_deinit(&state);
+    cr_expect_eq(client_opened(0), 1);
+    cr_expect_eq(client_opened(turn * 1000ULL - 1), turn);
+    cr_expect_eq(client_opened(turn * 1000ULL), 1);
+    drop(client, peer);
+}
