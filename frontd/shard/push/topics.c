@@ -19,7 +19,8 @@ struct topic {
     struct topic_walk *walks;
     uint32_t count;
     uint32_t room;
-    uint64_t realm; /* with the name, what it is found by */
+    uint64_t number; /* the table has them in the order of these */
+    uint64_t realm;  /* with the name, what it is found by */
     char name[];
 };
 _Static_assert(offsetof(struct topic, name) == offsetof(struct topic, realm) + sizeof(uint64_t),
@@ -33,7 +34,7 @@ void topics_init(struct topics *topics, struct subscription *(*of)(struct client
 
 void topics_deinit(struct topics *topics)
 {
-    CHECK(topics->table == NULL);
+    CHECK(topics->table == NULL && topics->lists == NULL);
     slab_deinit(&topics->slab);
 }
 
@@ -67,6 +68,7 @@ static struct topic *create(struct topics *topics, uint64_t realm, struct span n
     HASH_ADD_KEYPTR(hh, topics->table, &topic->realm, sizeof(realm) + name.n, topic);
     if (topic->hh.tbl == NULL)
         return mem_free(topic); /* no memory for the table */
+    topic->number = ++topics->made;
     return topic;
 }
 
@@ -74,6 +76,10 @@ static void destroy_if_empty(struct topics *topics, struct topic *topic)
 {
     if (topic->count > 0)
         return;
+    for (struct topic_list *list = topics->lists; list != NULL; list = list->next) {
+        if (list->at == topic)
+            list->at = topic->hh.next;
+    }
     HASH_DEL(topics->table, topic);
     for (struct topic_walk *walk = topic->walks; walk != NULL; walk = walk->next)
         walk->topic = NULL;
@@ -230,6 +236,54 @@ struct topic_members topics_members(const struct topics *topics, uint64_t realm,
     if (topic == NULL)
         return (struct topic_members){0};
     return (struct topic_members){topic->members, topic->count};
+}
+
+void topics_list(struct topics *topics, struct topic_list *list)
+{
+    *list = (struct topic_list){
+        .next = topics->lists, .topics = topics, .at = topics->table, .last = topics->made};
+    topics->lists = list;
+}
+
+void topics_list_stop(struct topic_list *list)
+{
+    if (list->topics == NULL)
+        return;
+    struct topic_list **link = &list->topics->lists;
+    while (*link != list)
+        link = &(*link)->next;
+    *link = list->next;
+    list->topics = NULL;
+}
+
+bool topics_list_next(struct topic_list *list, struct topic_entry *ret_entry)
+{
+    struct topic *topic = list->at;
+    if (list->topics == NULL || topic == NULL || topic->number > list->last) {
+        topics_list_stop(list);
+        return false;
+    }
+    list->at = topic->hh.next;
+    *ret_entry = (struct topic_entry){name_of(topic), topic->realm, topic->count};
+    return true;
+}
+
+bool topics_has(const struct subscription *subscriptions, struct span name)
+{
+    for (const struct subscription *s = subscriptions; s != NULL; s = s->next) {
+        struct span its = name_of(s->topic);
+        if (its.n == name.n && memcmp(its.p, name.p, name.n) == 0)
+            return true;
+    }
+    return false;
+}
+
+uint32_t topics_count(const struct subscription *subscriptions)
+{
+    uint32_t n = 0;
+    for (const struct subscription *s = subscriptions; s != NULL; s = s->next)
+        n++;
+    return n;
 }
 
 size_t topics_held(const struct subscription *subscriptions)

@@ -39,11 +39,31 @@ struct topic_walk {
     uint32_t left;           /* the members [0 .. left - 1] are still to be met */
 };
 
+/*
+ * A look at all topics that there are when it begins, over as many turns as it takes: each is met
+ * once, one that goes meanwhile at most once. It may not move in memory until it is over.
+ */
+struct topic_list {
+    struct topic_list *next; /* of the same `topics` */
+    struct topics *topics;   /* NULL: it is over */
+    struct topic *at;        /* to be met next */
+    uint64_t last;           /* the number of the youngest topic that is to be met */
+};
+
+/* A topic, as a list tells of it. */
+struct topic_entry {
+    struct span name; /* borrowed until one leaves */
+    uint64_t realm;
+    uint32_t members;
+};
+
 /* All topics of a shard. */
 struct topics {
     struct topic *table; /* a hash table; NULL: there are none */
     struct hash_key key; /* of the table */
     struct slab slab;    /* of subscriptions */
+    struct topic_list *lists;
+    uint64_t made; /* topics so far: the number of each counts up */
     struct subscription *(*subscriptions_of)(struct client *client);
 };
 
@@ -95,6 +115,20 @@ struct client *topics_next(struct topic_walk *walk);
 
 /* Ends a walk before that; accepts one that is over. */
 void topics_stop(struct topic_walk *walk);
+
+/* Begins a list of all topics. */
+void topics_list(struct topics *topics, struct topic_list *list);
+
+/* The next one. Returns false where there are no more, and the list is over. */
+bool topics_list_next(struct topic_list *list, struct topic_entry *ret_entry);
+
+/* Ends a list before that; accepts one that is over, and one that is zeroed. */
+void topics_list_stop(struct topic_list *list);
+
+/* Whether one of these is of a topic of that name; how many there are. Both look at each of them.
+ */
+bool topics_has(const struct subscription *subscriptions, struct span name);
+uint32_t topics_count(const struct subscription *subscriptions);
 
 /* The members of a topic; count 0 where there are none. Valid until one joins or leaves. */
 struct topic_members topics_members(const struct topics *topics, uint64_t realm, struct span name);
