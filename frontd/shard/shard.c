@@ -5,6 +5,7 @@
  *   sockets to other shards;
  * - RUN: it looks for workers, and says READY when it is known which are there (ready.c);
  * - OPEN: it accepts connections;
+ * - ASK: a question of an operator's (inspect/);
  * - DRAIN or LEAVE: it ends (leaving.c).
  *
  * When the supervisor is gone, nothing else changes: reattach.c looks for the next one. A shard
@@ -302,6 +303,16 @@ static int on_peer(struct shard *shard, unsigned seat, const int *fds)
     return mesh_add(&shard->parts.mesh, seat, fds[CTL_PEER_SOCK]);
 }
 
+static int on_ask(struct shard *shard, const struct ctl_ask *ask, int fd)
+{
+    if (!shard->running || shard->finished) {
+        close(fd);
+        return shard->running ? 0 : -EPROTO;
+    }
+    inspect_ask(&shard->parts.inspect, ask, fd);
+    return 0;
+}
+
 static int on_message(struct shard *shard, struct ctl_message *message, const int *fds)
 {
     switch (message->type) {
@@ -316,6 +327,7 @@ static int on_message(struct shard *shard, struct ctl_message *message, const in
     case CTL_RUN: return on_run(shard);
     case CTL_OPEN: return on_open(shard);
     case CTL_DRAIN: leaving_drain(shard); return 0;
+    case CTL_ASK: return on_ask(shard, &message->u.ask, fds[0]);
     default: return -EPROTO;
     }
 }
@@ -417,6 +429,7 @@ static void go_on_alone(struct shard *shard, int why)
         "the supervisor is gone (%s): serving on, until there is another one", log_error_text(why));
     if (!shard->opened)
         on_open(shard);
+    inspect_forget(&shard->parts.inspect);
     uv_close((uv_handle_t *)&shard->control, on_control_closed);
 }
 

@@ -33,6 +33,12 @@ static const struct route_ops *const routes[CONF_KINDS] = {
     [CONF_STREAM] = &stream_route,
 };
 
+static const struct question_ops *const questions[CTL_QUESTIONS] = {
+    [CTL_QUESTION_CONNS] = &conns_question,
+    [CTL_QUESTION_TOPICS] = &topics_question,
+    [CTL_QUESTION_KICK] = &kick_question,
+};
+
 /* Bytes of a request in whatever session. */
 static size_t request_size(void)
 {
@@ -112,6 +118,8 @@ int parts_init(struct parts *parts, struct ctx *ctx, const struct conf *conf, st
     ctx->receiver = &parts->receiver;
     sender_init(&parts->sender, ctx);
     http2_init(&parts->http2, ctx);
+    ctx->inspect = &parts->inspect;
+    inspect_init(&parts->inspect, ctx, CTL_FD, questions);
     if (r == 0)
         r = mesh_init(&parts->mesh, ctx, push_from_sibling);
     return r == 0 ? jsonrpc_init(&parts->jsonrpc, ctx) : r;
@@ -124,6 +132,7 @@ int parts_init_pool(struct pool *pool, struct ctx *ctx, unsigned index)
 
 void parts_deinit(struct parts *parts, struct ctx *ctx)
 {
+    inspect_forget(&parts->inspect);
     jsonrpc_deinit(&parts->jsonrpc);
     http2_deinit(&parts->http2);
     topics_deinit(&parts->topics);

@@ -1,6 +1,7 @@
 #include "frontd/shard/turn.h"
 
 #include "common/log.h"
+#include "frontd/shard/inspect/inspect.h"
 #include "frontd/shard/leaving.h"
 #include "frontd/shard/net/framed.h"
 #include "frontd/shard/pressure.h"
@@ -24,6 +25,7 @@ static void expire_one(struct wheel_timer *timer)
     case TIMER_RECEIVER: receiver_timeout(timer); break;
     case TIMER_MEMORY: pressure_timeout(timer); break;
     case TIMER_TLS: tls_timeout(timer); break;
+    case TIMER_INSPECT: inspect_timeout(timer); break;
     }
 }
 
@@ -49,7 +51,8 @@ void turn_begin(struct ctx *ctx)
 bool turn_unfinished(const struct ctx *ctx)
 {
     return !list_empty(&ctx->fanouts) || !list_empty(&ctx->busy_streams) ||
-           ctx->later_clients != NULL || tls_unfinished(ctx->tls);
+           ctx->later_clients != NULL || tls_unfinished(ctx->tls) ||
+           inspect_unfinished(ctx->inspect);
 }
 
 void turn_go_on(struct ctx *ctx, uint64_t work)
@@ -91,6 +94,7 @@ void turn_end(struct ctx *ctx, struct list *clients)
     turn_go_on(ctx, receiver_waiting(ctx->receiver) ? WORK_HAND_OVER : WORK_TURN);
     turn_flush(ctx);
     tls_turn(ctx->tls); /* last, since it may take long: see tls.h */
+    inspect_turn(ctx->inspect);
     turn_flush(ctx);
 }
 

@@ -29,6 +29,7 @@ struct call_ops;
 struct client;
 struct ctx;
 struct http2_shared;
+struct inspect;
 struct jsonrpc;
 struct mesh;
 struct pool;
@@ -81,7 +82,8 @@ enum timer_kind {
     TIMER_SENDER,
     TIMER_RECEIVER,
     TIMER_MEMORY,
-    TIMER_TLS
+    TIMER_TLS,
+    TIMER_INSPECT
 };
 
 /* What this shard tells of itself, in HELLO and to siblings. */
@@ -137,6 +139,7 @@ struct ctx {
     struct tls *tls;
     struct jsonrpc *jsonrpc;
     struct http2_shared *http2;
+    struct inspect *inspect;
     struct sender *sender;     /* of connections that go to other shards */
     struct receiver *receiver; /* of those that come */
     const struct fence *fence;

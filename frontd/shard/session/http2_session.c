@@ -10,6 +10,7 @@
  * - drain(): GOAWAY, and a PING behind it; when the client has answered that, or after
  *   HTTP2_GOAWAY_MS, the second GOAWAY with the last stream; then its streams end, then it does
  * - http2_fail(): GOAWAY with an error; its streams go at once
+ * - close_now(): the same with NO_ERROR
  * - nothing has happened for idle_timeout: GOAWAY
  */
 
@@ -411,6 +412,20 @@ static void drain(struct client *client)
         leave(client);
 }
 
+/* The client is told that nothing is wrong; its streams end with the connection. */
+static void close_now(struct client *client, unsigned code, struct span reason)
+{
+    uint8_t out[H2_GOAWAY_MAX];
+    struct http2 *http2 = client->http2;
+    (void)code;
+    (void)reason;
+    if (http2->failed)
+        return;
+    http2->failed = true;
+    http2_send(client, out, h2_conn_goaway(&http2->conn, H2_OK, out));
+    client_touch(client);
+}
+
 static void abandoned(struct request *request)
 {
     struct http2_stream *stream = http2_turn(request)->stream;
@@ -458,6 +473,7 @@ const struct session_ops http2_session = {
     .expire = expire,
     .drain = drain,
     .gone = gone,
+    .close = close_now,
     .holds = holds,
     .holds_back = holds_back,
     .save = http2_save,

@@ -71,6 +71,7 @@ static void end_turn(struct shardlet *shardlet)
     turn_go_on(&shardlet->ctx, WORK_TURN);
     turn_flush(&shardlet->ctx);
     tls_turn(shardlet->ctx.tls);
+    inspect_turn(shardlet->ctx.inspect);
     turn_flush(&shardlet->ctx);
     shardlet->ctx.now_us = 0;
 }

@@ -1,0 +1,433 @@
+#include "frontd/shard/inspect/inspect.h"
+
+#include <inttypes.h>
+
+#include "common/alloc.h"
+#include "frontd/shard/push/push.h"
+#include "frontd/shard/session/duplex.h"
+#include "tests/unit/support/h2_bytes.h"
+#include "tests/unit/support/inquiry.h"
+#include "tests/unit/support/move_conf.h"
+#include "tests/unit/support/shardlet.h"
+#include "tests/unit/support/talk.h"
+
+static struct shardlet shard;
+static struct inquiry inquiry;
+
+static void set_up(void)
+{
+    shardlet_init(&shard, MOVE_CONF, 0);
+    inquiry_open(&inquiry, &shard);
+}
+
+static void tear_down(void)
+{
+    inquiry_close(&inquiry);
+    shardlet_deinit(&shard);
+    cr_assert_eq(mem_in_use(), (size_t)0);
+}
+
+TestSuite(inspect, .init = set_up, .fini = tear_down);
+
+/* The row of the connection among the answer's, or an empty span. */
+static struct span row_of(struct span answer, const struct client *client)
+{
+    struct span rows = json_read_member(answer, "rows");
+    struct span row;
+    char id[24];
+    snprintf(id, sizeof(id), "%" PRIu64, client->conn.id);
+    for (size_t at = 0; json_read_next(rows, &at, &row);) {
+        if (text_is(row, "id", id))
+            return row;
+    }
+    return (struct span){0};
+}
+
+static size_t rows(struct span answer)
+{
+    return json_read_count(json_read_member(answer, "rows"));
+}
+
+static struct talk open_talk(const char *listener, struct span bytes)
+{
+    struct talk talk = talk_open(&shard, listener);
+    say(&talk, bytes);
+    return talk;
+}
+
+static void hang_up(struct talk *talk)
+{
+    client_doom(talk->client);
+    shardlet_turn(&shard);
+    close(talk->peer);
+}
+
+static void join(struct client *client, const char *topic)
+{
+    struct ctx *ctx = &shard.ctx;
+    cr_assert_eq(topics_join(ctx->topics, client, &client->duplex->subscriptions,
+                     client->duplex->route->realm, (struct span){topic, strlen(topic)}, 100),
+        0);
+}
+
+Test(inspect, connections_of_all_kinds)
+{
+    struct talk talks[] = {
+        open_talk("web", SPAN("GET / HT")),
+        open_talk("web", SPAN(HANDSHAKE("h"))),
+        open_talk("h2c", SPAN(H2_START H2_GET("\x01"))),
+        open_talk("h2c", SPAN("")),
+        open_talk("lines", SPAN("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\"}\n")),
+        open_talk("frames", SPAN("")),
+        open_talk("proxied", SPAN("PROXY ")),
+    };
+    static const char *const kinds[] = {
+        "http1", "websocket", "http2", "new", "line", "frame", "proxy"};
+    static const char *const listeners[] = {
+        "web", "web", "h2c", "h2c", "lines", "frames", "proxied"};
+    join(talks[1].client, "news");
+    join(talks[1].client, "we\"ather");
+    struct span answer = inquiry_answer(&inquiry, CTL_QUESTION_CONNS, "{}");
+    cr_expect_eq(number_in(answer, "looked"), ARRAY_LEN(talks));
+    cr_expect_eq(number_in(answer, "matched"), ARRAY_LEN(talks));
+    cr_expect(json_is_true(json_read_member(answer, "complete")));
+    cr_expect_eq(rows(answer), ARRAY_LEN(talks));
+    for (size_t i = 0; i < ARRAY_LEN(talks); i++) {
+        struct span row = row_of(answer, talks[i].client);
+        cr_assert_gt(row.n, 0, "connection %zu", i);
+        cr_expect(text_is(row, "protocol", kinds[i]), "%.*s", (int)row.n, row.p);
+        cr_expect(text_is(row, "listener", listeners[i]));
+        cr_expect(text_is(row, "peer", "192.0.2.7:13330"), "%.*s", (int)row.n, row.p);
+        cr_expect(text_is(row, "state", "open"));
+        cr_expect_eq(number_in(row, "age"), 0);
+        cr_expect_eq(number_in(row, "calls"), i == 4);
+        cr_expect_eq(number_in(row, "topics"), i == 1 ? 2 : 0);
+        cr_expect_eq(json_read_member(row, "moving").n, 0);
+    }
+    cr_expect(text_is(row_of(answer, talks[1].client), "route", "/ws"));
+    for (size_t i = 0; i < ARRAY_LEN(talks); i++)
+        hang_up(&talks[i]);
+}
+
+Test(inspect, connections_are_filtered)
+{
+    struct talk old = open_talk("lines", SPAN("")), young = open_talk("frames", SPAN(""));
+    struct talk web = open_talk("web", SPAN(HANDSHAKE("h")));
+    uint64_t now = ctx_now(&shard.ctx) + ((1ULL << CLIENT_OPENED_BITS) - 1) * 1000;
+    char of_id[64];
+    old.client->opened = client_opened(now - 100 * 1000);
+    young.client->opened = client_opened(now - 10 * 1000);
+    old.client->active_at = ctx_now(&shard.ctx) - MIN(ctx_now(&shard.ctx), 5000ULL);
+    join(old.client, "news/a");
+    snprintf(of_id, sizeof(of_id), "{\"id\":\"%" PRIu64 "\"}", web.client->conn.id);
+    enum { OLD = 1, YOUNG = 2, WEB = 4 };
+    const struct {
+        const char *params;
+        unsigned who;
+    } cases[] = {
+        {"{\"listener\":\"lines\"}", OLD},
+        {"{\"listener\":\"line\"}", 0},
+        {"{\"protocol\":\"frame\"}", YOUNG},
+        {"{\"route\":\"/ws\"}", WEB},
+        {"{\"route\":\"/w\"}", 0},
+        {"{\"topic\":\"news/a\"}", OLD},
+        {"{\"topic\":\"news/\"}", 0},
+        {"{\"age_min\":10}", OLD | YOUNG},
+        {"{\"age_min\":11}", OLD},
+        {"{\"age_min\":100}", OLD},
+        {"{\"age_min\":101}", 0},
+        {"{\"age_max\":10}", YOUNG | WEB},
+        {"{\"age_max\":9}", WEB},
+        {"{\"idle_min\":5}", OLD},
+        {"{\"idle_min\":6}", 0},
+        {"{\"calls_min\":1}", 0},
+        {"{\"waiting_min\":1}", 0},
+        {"{\"peer\":\"192.0.2.7\"}", OLD | YOUNG | WEB},
+        {"{\"peer\":\"192.0.2.7:13330\"}", OLD | YOUNG | WEB},
+        {"{\"peer\":\"192.0.2.7:13331\"}", 0},
+        {"{\"peer\":\"192.0.2.0/24\"}", OLD | YOUNG | WEB},
+        {"{\"peer\":\"192.0.3.0/24\"}", 0},
+        {"{\"peer\":\"[::1]:13330\"}", 0},
+        {"{\"peer\":\"::1\"}", 0},
+        {"{\"peer\":\"unix\"}", 0},
+        {of_id, WEB},
+        {"{\"id\":\"1\"}", 0},
+        {"{\"listener\":\"lines\",\"protocol\":\"frame\"}", 0},
+        {"{\"unknown\":1}", OLD | YOUNG | WEB},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct span answer = inquiry_answer(&inquiry, CTL_QUESTION_CONNS, cases[i].params);
+        unsigned who = (row_of(answer, old.client).n > 0 ? OLD : 0) |
+                       (row_of(answer, young.client).n > 0 ? YOUNG : 0) |
+                       (row_of(answer, web.client).n > 0 ? WEB : 0);
+        cr_expect_eq(who, cases[i].who, "%s: %u", cases[i].params, who);
+        cr_expect_eq(number_in(answer, "looked"), 3);
+        cr_expect_eq(number_in(answer, "matched"), (uint64_t)__builtin_popcount(cases[i].who));
+    }
+    hang_up(&old);
+    hang_up(&young);
+    hang_up(&web);
+}
+
+Test(inspect, connections_are_sorted_and_cut)
+{
+    struct talk talks[5];
+    uint64_t now = ctx_now(&shard.ctx) + ((1ULL << CLIENT_OPENED_BITS) - 1) * 1000;
+    static const unsigned ages[] = {30, 10, 50, 20, 40};
+    for (size_t i = 0; i < ARRAY_LEN(talks); i++) {
+        talks[i] = open_talk("lines", SPAN(""));
+        talks[i].client->opened = client_opened(now - ages[i] * 1000);
+        for (unsigned k = 0; k < i; k++)
+            join(talks[i].client, (char[]){(char)('a' + k), '\0'});
+    }
+    for (unsigned limit = 1; limit <= 6; limit++) {
+        char params[64];
+        struct span row;
+        uint64_t last = 60;
+        snprintf(params, sizeof(params), "{\"sort\":\"age\",\"limit\":%u}", limit);
+        struct span answer = inquiry_answer(&inquiry, CTL_QUESTION_CONNS, params);
+        cr_expect_eq(rows(answer), MIN(limit, 5U));
+        cr_expect_eq(number_in(answer, "matched"), 5);
+        struct span list = json_read_member(answer, "rows");
+        for (size_t at = 0; json_read_next(list, &at, &row); last -= 10)
+            cr_expect_eq(number_in(row, "age"), last - 10);
+    }
+    struct span answer = inquiry_answer(
+        &inquiry, CTL_QUESTION_CONNS, "{\"sort\":\"topics\",\"limit\":2}");
+    cr_expect_gt(row_of(answer, talks[4].client).n, 0);
+    cr_expect_gt(row_of(answer, talks[3].client).n, 0);
+    for (size_t i = 0; i < ARRAY_LEN(talks); i++)
+        hang_up(&talks[i]);
+}
+
+/* One that moves is told by the shard that it leaves, and by no other. */
+Test(inspect, connections_that_move)
+{
+    struct talk talk = open_talk("lines", SPAN(""));
+    client_freeze(talk.client);
+    struct span answer = inquiry_answer(&inquiry, CTL_QUESTION_CONNS, "{}");
+    cr_expect(json_is_true(json_read_member(row_of(answer, talk.client), "moving")));
+    char params[64];
+    snprintf(params, sizeof(params), "{\"id\":\"%" PRIu64 "\"}", talk.client->conn.id);
+    cr_expect(text_is(inquiry_answer(&inquiry, CTL_QUESTION_KICK, params), "outcome", "moving"));
+    client_thaw(talk.client);
+    talk.client->arriving = true;
+    answer = inquiry_answer(&inquiry, CTL_QUESTION_CONNS, "{}");
+    cr_expect_eq(rows(answer), 0);
+    cr_expect(text_is(inquiry_answer(&inquiry, CTL_QUESTION_KICK, params), "outcome", "moving"));
+    talk.client->arriving = false;
+    hang_up(&talk);
+}
+
+/* Clients are looked at a few in each step, and no turn looks at them for long. */
+Test(inspect, many_connections)
+{
+    enum { MANY = 3 * QUESTION_STEP };
+    static struct talk talks[MANY];
+    struct question *question;
+    for (size_t i = 0; i < MANY; i++)
+        talks[i] = open_talk("lines", SPAN(""));
+    uint64_t id = inquiry_ask(&inquiry, CTL_QUESTION_CONNS, "{\"limit\":1000}");
+    question = list_first(&shard.parts.inspect.questions, struct question, node);
+    cr_expect(inspect_unfinished(&shard.parts.inspect));
+    cr_expect_eq(question->ops->step(question), QUESTION_MORE);
+    for (size_t i = 0; i < MANY; i += 2) /* they come and go meanwhile */
+        hang_up(&talks[i]);
+    for (size_t i = 0; i < MANY; i += 2)
+        talks[i] = open_talk("lines", SPAN(""));
+    while (inquiry_told(&inquiry) != id)
+        shardlet_step(&shard);
+    struct span answer = {buf_data(&inquiry.text), buf_len(&inquiry.text)};
+    for (size_t i = 1; i < MANY; i += 2)
+        cr_expect_gt(row_of(answer, talks[i].client).n, 0, "connection %zu", i);
+    cr_expect(!inspect_unfinished(&shard.parts.inspect));
+    for (size_t i = 0; i < MANY; i++)
+        hang_up(&talks[i]);
+}
+
+Test(inspect, topics)
+{
+    struct talk talks[4];
+    for (size_t i = 0; i < ARRAY_LEN(talks); i++)
+        talks[i] = open_talk("lines", SPAN(""));
+    for (size_t i = 0; i < ARRAY_LEN(talks); i++) {
+        for (size_t k = 0; k <= i; k++)
+            join(talks[i].client, (const char *[]){"news/all", "news/\xc3\xa4", "x", "news/"}[k]);
+    }
+    const struct {
+        const char *params;
+        const char *names[4];
+        unsigned members;
+    } cases[] = {
+        {"{}", {"news/all", "news/\xc3\xa4", "x", "news/"}, 10},
+        {"{\"prefix\":\"news/\"}", {"news/all", "news/\xc3\xa4", "news/"}, 8},
+        {"{\"prefix\":\"news/\",\"limit\":2}", {"news/all", "news/\xc3\xa4"}, 8},
+        {"{\"sort\":\"name\",\"limit\":2}", {"news/", "news/all"}, 10},
+        {"{\"prefix\":\"y\"}", {NULL}, 0},
+        {"{\"prefix\":\"news/all1\"}", {NULL}, 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct span answer = inquiry_answer(&inquiry, CTL_QUESTION_TOPICS, cases[i].params);
+        struct span list = json_read_member(answer, "rows"), row;
+        size_t n = 0;
+        for (size_t at = 0; json_read_next(list, &at, &row); n++)
+            cr_expect(cases[i].names[n] != NULL && text_is(row, "name", cases[i].names[n]),
+                "case %zu: %.*s", i, (int)answer.n, answer.p);
+        cr_expect(n == 4 || cases[i].names[n] == NULL, "case %zu", i);
+        cr_expect_eq(number_in(answer, "members"), cases[i].members, "case %zu", i);
+        cr_expect(json_is_true(json_read_member(answer, "complete")));
+    }
+    for (size_t i = 0; i < ARRAY_LEN(talks); i++)
+        hang_up(&talks[i]);
+}
+
+static struct span kick(const struct talk *talk)
+{
+    char params[64];
+    snprintf(params, sizeof(params), "{\"id\":\"%" PRIu64 "\"}", talk->client->conn.id);
+    return inquiry_answer(&inquiry, CTL_QUESTION_KICK, params);
+}
+
+static bool is_closed(int peer)
+{
+    char byte;
+    for (int i = 0; i < 4; i++)
+        shardlet_turn(&shard);
+    return recv(peer, &byte, 1, MSG_DONTWAIT) == 0;
+}
+
+Test(inspect, kick)
+{
+    struct talk ws = open_talk("web", SPAN(HANDSHAKE("h")));
+    struct talk http = open_talk("web", SPAN("POST /rpc HTTP/1.1\r\nHost: h\r\nContent-Type: "
+                                             "application/json\r\nContent-Length: 37\r\n\r\n"
+                                             "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\"}"));
+    struct talk idle = open_talk("web", SPAN(""));
+    struct talk line = open_talk("lines", SPAN(""));
+    struct talk h2 = open_talk("h2c", SPAN(H2_START));
+    cr_expect(text_is(kick(&ws), "outcome", "kicked"));
+    say(&ws, SPAN(""));
+    cr_expect(has(&ws, "\x88\x17\x03\xf0"
+                       "closed by an operator"),
+        "1008");
+    cr_assert_eq(ws.client->state, CLIENT_OPEN, "it has time to answer");
+    cr_expect(text_is(kick(&ws), "outcome", "kicked"));
+    cr_expect(is_closed(ws.peer), "but not twice");
+    close(ws.peer);
+    cr_expect_eq(http.client->calls, 1);
+    cr_expect(text_is(kick(&http), "outcome", "kicked"));
+    cr_expect(is_closed(http.peer));
+    cr_expect(text_is(kick(&line), "outcome", "kicked"));
+    cr_expect(is_closed(line.peer));
+    h2.n = 0;
+    cr_expect(text_is(kick(&h2), "outcome", "kicked"));
+    say(&h2, SPAN(""));
+    cr_assert_geq(h2.n, 17);
+    cr_expect_eq(memcmp(h2.out + h2.n - 17, "\0\0\x08\x07\0\0\0\0\0", 9), 0, "GOAWAY");
+    cr_expect_eq(memcmp(h2.out + h2.n - 4, "\0\0\0\0", 4), 0, "NO_ERROR");
+    cr_expect(is_closed(h2.peer));
+    cr_expect(text_is(kick(&idle), "outcome", "kicked"));
+    cr_expect(is_closed(idle.peer));
+    cr_expect(text_is(
+        inquiry_answer(&inquiry, CTL_QUESTION_KICK, "{\"id\":\"7\"}"), "outcome", "not_found"));
+    close(http.peer);
+    close(line.peer);
+    close(h2.peer);
+    close(idle.peer);
+}
+
+Test(inspect, wrong_questions)
+{
+    static const struct {
+        enum ctl_question question;
+        const char *params;
+    } wrong[] = {
+        {CTL_QUESTION_CONNS, ""},
+        {CTL_QUESTION_CONNS, "{"},
+        {CTL_QUESTION_CONNS, "{\"limit\":1001}"},
+        {CTL_QUESTION_CONNS, "{\"limit\":-1}"},
+        {CTL_QUESTION_CONNS, "{\"limit\":\"1\"}"},
+        {CTL_QUESTION_CONNS, "{\"sort\":\"size\"}"},
+        {CTL_QUESTION_CONNS, "{\"peer\":\"nobody\"}"},
+        {CTL_QUESTION_CONNS, "{\"peer\":\"192.0.2.7:65536\"}"},
+        {CTL_QUESTION_CONNS, "{\"peer\":7}"},
+        {CTL_QUESTION_CONNS, "{\"protocol\":\"h3\"}"},
+        {CTL_QUESTION_CONNS, "{\"id\":12}"},
+        {CTL_QUESTION_CONNS, "{\"id\":\"0\"}"},
+        {CTL_QUESTION_CONNS, "{\"id\":\"99999999999999999999\"}"},
+        {CTL_QUESTION_TOPICS, "{\"sort\":\"age\"}"},
+        {CTL_QUESTION_TOPICS, "{\"prefix\":[]}"},
+        {CTL_QUESTION_KICK, "{}"},
+        {CTL_QUESTION_KICK, "{\"id\":\"12x\"}"},
+        {CTL_QUESTIONS, "{}"},
+        {(enum ctl_question)UINT32_MAX, "{}"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+        uint64_t id = inquiry_ask(&inquiry, wrong[i].question, wrong[i].params);
+        cr_assert_eq(inquiry_told(&inquiry), id, "question %zu", i);
+        cr_expect(json_is_string(json_read_member(
+                      (struct span){buf_data(&inquiry.text), buf_len(&inquiry.text)}, "error")),
+            "question %zu", i);
+        cr_expect(list_empty(&shard.parts.inspect.questions));
+    }
+}
+
+/* So many at the same time, and one more; a question that is stopped is not answered. */
+Test(inspect, many_questions)
+{
+    char params[64];
+    struct talk talk = open_talk("lines", SPAN(""));
+    uint64_t first = 0;
+    for (unsigned i = 0; i < INSPECT_MAX; i++) {
+        uint64_t id = inquiry_ask(&inquiry, CTL_QUESTION_CONNS, "{}");
+        first = i == 0 ? id : first;
+        cr_expect_eq(inquiry_told(&inquiry), 0);
+    }
+    uint64_t id = inquiry_ask(&inquiry, CTL_QUESTION_CONNS, "{}");
+    cr_expect_eq(inquiry_told(&inquiry), id);
+    cr_expect_neq(
+        json_read_member((struct span){buf_data(&inquiry.text), buf_len(&inquiry.text)}, "error").n,
+        0);
+    snprintf(params, sizeof(params), "{\"of\":%" PRIu64 "}", first);
+    inquiry_ask(&inquiry, CTL_QUESTION_STOP, params);
+    cr_expect_eq(inquiry_told(&inquiry), 0);
+    unsigned told = 0;
+    for (int i = 0; i < 100; i++) {
+        shardlet_step(&shard);
+        while ((id = inquiry_told(&inquiry)) != 0) {
+            cr_expect_neq(id, first);
+            told++;
+        }
+    }
+    cr_expect_eq(told, INSPECT_MAX - 1);
+    hang_up(&talk);
+}
+
+/* Whatever allocation fails: there is an answer, or none, and nothing is lost. */
+Test(inspect, no_memory)
+{
+    static const enum ctl_question questions[] = {
+        CTL_QUESTION_CONNS, CTL_QUESTION_TOPICS, CTL_QUESTION_KICK};
+    struct talk talks[3];
+    for (size_t i = 0; i < ARRAY_LEN(talks); i++) {
+        talks[i] = open_talk("lines", SPAN(""));
+        join(talks[i].client, "news");
+    }
+    for (size_t q = 0; q < ARRAY_LEN(questions); q++) {
+        for (long n = 0; n < 30; n++) {
+            mem_fail_after(n);
+            inquiry_ask(&inquiry, questions[q],
+                "{\"id\":\"5\",\"peer\":\"192.0.2.7\",\"prefix\":\"n\",\"topic\":\"news\"}");
+            for (int i = 0; i < 5; i++)
+                shardlet_step(&shard);
+            mem_fail_after(-1);
+            for (int i = 0; i < 5; i++)
+                shardlet_step(&shard);
+            cr_expect(list_empty(&shard.parts.inspect.questions), "question %zu, %ld", q, n);
+            while (inquiry_told(&inquiry) != 0)
+                ;
+        }
+    }
+    for (size_t i = 0; i < ARRAY_LEN(talks); i++)
+        hang_up(&talks[i]);
+}
