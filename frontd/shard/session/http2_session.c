@@ -419,9 +419,9 @@ static void close_now(struct client *client, unsigned code, struct span reason)
     struct http2 *http2 = client->http2;
     (void)code;
     (void)reason;
-    if (http2->failed)
+    if (http2->conn.failed)
         return;
-    http2->failed = true;
+    http2->conn.failed = true;
     http2_send(client, out, h2_conn_goaway(&http2->conn, H2_OK, out));
     client_touch(client);
 }
