@@ -138,6 +138,13 @@ void tls_crypto_watch(struct tls_crypto *crypto, tls_crypto_watcher *sealed, voi
     crypto->sealed_arg = arg;
 }
 
+void tls_crypto_sealed_before(struct tls_crypto *crypto, const uint8_t key[static TLS_KEY_MAX],
+    const uint8_t nonce[static TLS_NONCE_SIZE])
+{
+    if (UNLIKELY(crypto->sealed != NULL))
+        crypto->sealed(crypto->sealed_arg, key, nonce);
+}
+
 size_t tls_crypto_keyed(const struct tls_crypto *crypto)
 {
     return crypto->keyed_n;

@@ -50,12 +50,17 @@ struct tls_crypto *tls_crypto_free(struct tls_crypto *crypto);
 
 /*
  * For tests: `sealed` is called before anything is sealed, with the key (TLS_KEY_MAX bytes, zeroes
- * behind shorter ones) and the nonce. No two calls may ever be the same, in all processes. NULL
- * (at first): nothing is called.
+ * behind shorter ones) and the nonce; and for what OpenSSL has sealed before with a key that is
+ * sealed with here (tls_crypto_sealed_before()). No two calls may ever be the same, in all
+ * processes. NULL (at first): nothing is called.
  */
 typedef void tls_crypto_watcher(
     void *arg, const uint8_t key[static TLS_KEY_MAX], const uint8_t nonce[static TLS_NONCE_SIZE]);
 void tls_crypto_watch(struct tls_crypto *crypto, tls_crypto_watcher *sealed, void *arg);
+
+/* A record that OpenSSL has sealed was opened with its key and its nonce. */
+void tls_crypto_sealed_before(struct tls_crypto *crypto, const uint8_t key[static TLS_KEY_MAX],
+    const uint8_t nonce[static TLS_NONCE_SIZE]);
 
 /* What one record is sealed or opened with; all of it is borrowed for the call. */
 struct tls_sealing {

@@ -55,16 +55,23 @@ static bool opens(const struct tls_record *record, struct tls_keys *keys, struct
 {
     uint8_t content[TLS_RECORD_MAX];
     uint8_t content_type;
+    uint8_t nonce[TLS_NONCE_SIZE];
     size_t n;
     const uint8_t *in = (const uint8_t *)one.p;
     const size_t overhead = tls_record_overhead(record);
     if (in[0] != (record->v13 ? TLS_CONTENT_DATA : TLS_CONTENT_HANDSHAKE) || one.n < overhead ||
         one.n > overhead + TLS_FRAGMENT_MAX)
         return false;
-    if (tls_record_explicit(record))
+    if (tls_record_explicit(record)) {
         tls_keys_set_explicit(keys, in + TLS_HEADER_SIZE);
-    return tls_record_open_one(record, keys, crypto, in, one.n, content, &content_type, &n) == 0 &&
-           content_type == TLS_CONTENT_HANDSHAKE && n > 0 && all_of(messages, type, content, n);
+        tls_keys_nonce_added(keys, nonce);
+    } else {
+        tls_keys_nonce_xored(keys, nonce);
+    }
+    if (tls_record_open_one(record, keys, crypto, in, one.n, content, &content_type, &n) != 0)
+        return false;
+    tls_crypto_sealed_before(crypto, keys->key, nonce);
+    return content_type == TLS_CONTENT_HANDSHAKE && n > 0 && all_of(messages, type, content, n);
 }
 
 /* TLS 1.3, a server: any number of NewSessionTickets. */

@@ -44,6 +44,52 @@ Test(tls_prove, tickets)
     tls_crypto_free(crypto);
 }
 
+/* What was sealed, as a log over all processes has it. */
+static struct {
+    uint8_t entries[16][TLS_KEY_MAX + TLS_NONCE_SIZE];
+    size_t n;
+    bool twice; /* with a nonce and its key */
+} seals;
+
+static void on_sealed(
+    void *arg, const uint8_t key[static TLS_KEY_MAX], const uint8_t nonce[static TLS_NONCE_SIZE])
+{
+    uint8_t *entry = seals.entries[seals.n];
+    (void)arg;
+    cr_assert_lt(seals.n, ARRAY_LEN(seals.entries));
+    memcpy(entry, key, TLS_KEY_MAX);
+    memcpy(entry + TLS_KEY_MAX, nonce, TLS_NONCE_SIZE);
+    for (size_t i = 0; i < seals.n; i++)
+        seals.twice |= memcmp(seals.entries[i], entry, sizeof(seals.entries[i])) == 0;
+    seals.n++;
+}
+
+/* OpenSSL's records count among those that were sealed: going on at a number of them is seen. */
+Test(tls_prove, is_in_the_log)
+{
+    const struct iovec iov = {(void *)"x", 1};
+    uint8_t out[200];
+    crypto = tls_crypto_new();
+    tls_crypto_watch(crypto, on_sealed, NULL);
+    for (unsigned i = 0; i < OPENSSL_CONFIGS; i++) {
+        const struct openssl_config config = openssl_config_nth(i);
+        openssl_peer_init(&peer, crypto, &config);
+        seals.n = 0;
+        cr_assert_eq(prove(peer.proof), 0);
+        const size_t sealed = !config.v13 ? 1 : config.client ? 0 : config.tickets;
+        cr_expect_eq(seals.n, sealed, "configuration %u", i);
+        says("one", peer.ssl);
+        says("two", peer.ssl);
+        cr_expect(seals.n == sealed + 2 && !seals.twice, "configuration %u", i);
+        peer.record.write.sequence = 0; /* OpenSSL's first, where it has sealed any; else ours */
+        tls_record_seal(&peer.record, crypto, &iov, 1, 0, out, sizeof(out));
+        cr_expect(seals.twice, "configuration %u", i);
+        seals.twice = false;
+        openssl_peer_deinit(&peer, crypto);
+    }
+    tls_crypto_free(crypto);
+}
+
 /* A session of a connection of this kind, for the client to resume. */
 static SSL_SESSION *get_session(const struct openssl_config *config)
 {
