@@ -118,6 +118,11 @@ void log_init(enum log_level level, enum log_format format, const char *who)
     snprintf(log_who, sizeof(log_who), "%s", who);
 }
 
+void log_set_level(enum log_level level)
+{
+    log_level = level;
+}
+
 void log_set_bound(unsigned burst, unsigned rate)
 {
     log_burst = burst;

@@ -28,6 +28,9 @@ enum log_format { LOG_TEXT, LOG_JSON };
  */
 void log_init(enum log_level level, enum log_format format, const char *who);
 
+/* Sets the level anew; the rest stays as log_init() has set it. */
+void log_set_level(enum log_level level);
+
 /*
  * The text of an error for a log: -errno, as functions return it. Never NULL; static.
  * (uv_strerror() of a number that libuv does not know leaks a text: ETOOMANYREFS, when descriptors

@@ -7,7 +7,8 @@
  *
  * A *seat* is the place of a shard process here, used by one process at a time.
  *
- * What is counted: shm_workers.h, shm_queues.h, shm_clients.h, shm_beats.h, metrics.h.
+ * What is counted: shm_workers.h, shm_queues.h, shm_clients.h, shm_beats.h, metrics.h; what is
+ * held back: shm_holds.h.
  */
 
 #include "common/base.h"
@@ -16,7 +17,7 @@
 /*
  * Changes whenever the layout does: two versions of the program may run side by side for a while.
  */
-enum { SHARE_LAYOUT = 7 };
+enum { SHARE_LAYOUT = 8 };
 
 enum {
     SHARE_SEATS = 64,
@@ -24,6 +25,7 @@ enum {
     SHARE_WORKERS = 1024,              /* different worker addresses at one time */
     SHARE_SLOTS = 65536,               /* a worker with more concurrency is given this many */
     SHARE_POOLS = 128,                 /* two generations' pools, should they all differ */
+    SHARE_DRAINED_MAX = 64,            /* workers that are drained at one time */
     SHARE_SLOT_NONE = -1,              /* the slot of a call to a worker without a limit */
 };
 

@@ -5,6 +5,8 @@
  * changes SHARE_LAYOUT.
  */
 
+#include <string.h>
+
 #include "frontd/ipc/metrics.h"
 #include "frontd/ipc/shm.h"
 
@@ -30,6 +32,10 @@ struct worker_row {
     _Atomic uint32_t abandoned[SHARE_SEATS]; /* of these, cancelled, and not answered yet */
     _Atomic uint64_t hung;                   /* ms: when a shard gave it up; 0: none has */
     _Atomic uint64_t oldest[SHARE_SEATS];    /* as in queue_cell, for this worker alone */
+    /* For people, from the worker's HELLO; each seat writes the same. */
+    _Atomic uint64_t address; /* share_key() of its text */
+    _Atomic uint64_t pid;
+    _Atomic uint32_t concurrency; /* 0: no limit */
 };
 
 _Static_assert(SHARE_SEAT_LAST < 63, "seat 63 would collide with CLOSING");
@@ -48,6 +54,14 @@ struct peer_cell {
     _Atomic uint64_t count;
 };
 
+/* Written by the supervisor alone: shm_holds.h. */
+struct holds_cells {
+    _Atomic uint32_t changes;
+    _Atomic uint32_t log_level; /* one more than the level; 0: that of the config */
+    _Atomic uint8_t paused[SHARE_POOLS];
+    _Atomic uint64_t drained[SHARE_DRAINED_MAX]; /* share_key() of their addresses; 0: free */
+};
+
 enum { PAGE = 4096 };
 
 struct counters_row {
@@ -64,6 +78,7 @@ struct memory {
     _Atomic uint32_t seats; /* one more than the highest seat in use so far */
     _Atomic uint64_t connections[SHARE_SEATS];
     _Atomic uint64_t reached[SHARE_POOLS]; /* a bit for each seat that has a worker of the pool */
+    struct holds_cells holds;
     struct counters_row counters[SHARE_SEATS];
     struct queue_cell queues[SHARE_POOLS][SHARE_SEATS];
     struct worker_row workers[SHARE_WORKERS];
@@ -80,6 +95,12 @@ struct share {
     struct share_table table;
     unsigned peer_prefix; /* bits of an IPv6 address that make the peer */
 };
+
+/* What stands for a name in the memory, for which collisions cannot be chosen; never 0. */
+static inline uint64_t share_key(const struct share *share, const char *name)
+{
+    return hash_bytes(&share->table.key, name, strlen(name)) | 1;
+}
 
 /*
  * Gives back one of a count. It is 0 before only if another process has written what is not its

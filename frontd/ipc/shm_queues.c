@@ -5,14 +5,9 @@
 
 #include "frontd/ipc/shm_layout.h"
 
-static uint64_t pool_key(const struct share *share, const char *name)
-{
-    return hash_bytes(&share->table.key, name, strlen(name)) | 1;
-}
-
 int share_pool(const struct share *share, const char *name)
 {
-    uint64_t key = pool_key(share, name);
+    uint64_t key = share_key(share, name);
     for (int i = 0; i < SHARE_POOLS; i++) {
         if (share->table.pools[i] == key)
             return i;
@@ -38,11 +33,12 @@ void share_set_pools(struct share *share, const char *const *names, size_t n)
             continue;
         while (pools[row] != 0)
             row++;
-        pools[row] = pool_key(share, names[i]);
+        pools[row] = share_key(share, names[i]);
         /* The row was free: what is in it is left over. */
         for (unsigned seat = 0; seat < SHARE_SEATS; seat++)
             clear_queue(&share->memory->queues[row][seat]);
         clear_64(&share->memory->reached[row]);
+        atomic_store(&share->memory->holds.paused[row], 0);
     }
 }
 

@@ -9,6 +9,7 @@ void share_finish_closing(struct worker_row *row)
 {
     atomic_store(&row->hint, 0);
     atomic_store(&row->hung, 0);
+    atomic_store(&row->address, 0);
     atomic_store(&row->key, 0);
     atomic_store(&row->refs, 0);
 }
@@ -205,4 +206,44 @@ void share_slot_give(struct share *share, unsigned seat, int worker, int slot)
     uint8_t ours = (uint8_t)(seat + 1); /* unless another process has written there */
     atomic_compare_exchange_strong(&share->memory->slots[worker][slot], &ours, 0);
     atomic_store_explicit(&row->hint, (uint32_t)slot, memory_order_relaxed);
+}
+
+void share_worker_describe(
+    struct share *share, int worker, const char *address, int64_t pid, uint32_t concurrency)
+{
+    struct worker_row *row = &share->memory->workers[worker];
+    atomic_store(&row->address, share_key(share, address));
+    atomic_store(&row->pid, (uint64_t)pid);
+    atomic_store(&row->concurrency, concurrency);
+}
+
+static uint32_t sum(const _Atomic uint32_t *words)
+{
+    uint32_t all = 0;
+    for (size_t i = 0; i < SHARE_SEATS; i++)
+        all += atomic_load_explicit(&words[i], memory_order_relaxed);
+    return all;
+}
+
+bool share_worker_next(
+    const struct share *share, const char *address, int *at, struct share_worker_view *ret_view)
+{
+    uint64_t key = address == NULL ? 0 : share_key(share, address);
+    for (; *at < SHARE_WORKERS; (*at)++) {
+        const struct worker_row *row = &share->memory->workers[*at];
+        uint64_t refs = atomic_load(&row->refs) & ~CLOSING;
+        if (refs == 0 || (key != 0 && atomic_load(&row->address) != key))
+            continue;
+        *ret_view = (struct share_worker_view){
+            .pid = (int64_t)atomic_load(&row->pid),
+            .concurrency = atomic_load(&row->concurrency),
+            .load = sum(row->load),
+            .abandoned = sum(row->abandoned),
+            .hung = atomic_load(&row->hung),
+            .seats = refs,
+        };
+        (*at)++;
+        return true;
+    }
+    return false;
 }

@@ -50,3 +50,27 @@ void share_slot_give(struct share *share, unsigned seat, int worker, int slot);
 void share_worker_set_oldest(struct share *share, unsigned seat, int worker, uint64_t since);
 bool share_worker_oldest_but(
     const struct share *share, uint64_t skip, int worker, unsigned *ret_seat, uint64_t *ret_since);
+
+/*
+ * What people are to know of a worker process, from its HELLO. address: as the log has it.
+ * concurrency: 0: no limit.
+ */
+void share_worker_describe(
+    struct share *share, int worker, const char *address, int64_t pid, uint32_t concurrency);
+
+/* A worker process, as people see it. All of it was written by shards, and may be wrong. */
+struct share_worker_view {
+    int64_t pid;
+    uint32_t concurrency;
+    uint32_t load;      /* calls in progress, over all shards */
+    uint32_t abandoned; /* of these, cancelled, and not answered yet */
+    uint64_t hung;      /* ms of the monotonic clock: since when it is given up; 0: it is not */
+    uint64_t seats;     /* the set of the seats whose shards have a channel to it */
+};
+
+/*
+ * The next process, from the row *at on, whose address is that; NULL: of any address. *at: 0 at
+ * first. Returns false after the last one.
+ */
+bool share_worker_next(
+    const struct share *share, const char *address, int *at, struct share_worker_view *ret_view);

@@ -29,6 +29,7 @@
 #include "frontd/ipc/shm_clients.h"
 #include "frontd/ipc/tls_material.h"
 #include "frontd/shard/client/refusal.h"
+#include "frontd/shard/held_back.h"
 #include "frontd/shard/leaving.h"
 #include "frontd/shard/net/resolver.h"
 #include "frontd/shard/ready.h"
@@ -62,6 +63,7 @@ static void on_wake(uv_poll_t *poll, int status, int events)
     uint64_t count;
     if (status < 0 || read(shard->fds[CTL_WAKE], &count, sizeof(count)) < 0)
         return;
+    held_back_look(shard);
     for (size_t i = 0; i < shard->npools; i++)
         pool_wake(&shard->pools[i]);
     acceptor_wake(&shard->acceptor);
@@ -81,8 +83,9 @@ static int drop_privileges(const char *name)
 
 static void on_beat(uv_timer_t *timer)
 {
-    const struct shard *shard = timer->data;
+    struct shard *shard = timer->data;
     share_beat(shard->share, shard->ctx.seat);
+    held_back_look(shard);
     refusal_tell(ctx_now(&shard->ctx));
 }
 

@@ -29,6 +29,7 @@ struct shard {
     struct reattach reattach;
     struct tls_ticket_keys *tickets; /* secret_alloc(); NULL: none have come */
     size_t npools;
+    uint32_t holds_seen; /* share_holds() of what is in force here */
     bool started;
     bool has_tls;         /* certificates have come */
     uint64_t reach_until; /* ms: READY waits for pools until then; 0: it does not yet */

@@ -103,6 +103,16 @@ static int read_record(
     return r == -ENOMEM ? r : 0;
 }
 
+/* What an operator has held back stays so, also where no shard is alive, until the system starts.
+ */
+static void take_holds(struct front *front, struct record *record)
+{
+    char boot[PROCESS_BOOT_SIZE];
+    process_boot(boot);
+    if (strcmp(boot, record->boot) == 0)
+        holds_move(&front->holds, &record->holds);
+}
+
 int adopt_shards(struct front *front, const struct conf *conf, bool *ret_found, bool *ret_lost,
     char *error, size_t error_size)
 {
@@ -129,6 +139,7 @@ int adopt_shards(struct front *front, const struct conf *conf, bool *ret_found, 
         r = reports == NULL ? -ENOMEM : 0;
     }
     if (r == 0 && record != NULL) {
+        take_holds(front, record);
         reports_find(reports, record);
         r = find(front, reports, dir, &user, ret_found);
         reports_deinit(reports);

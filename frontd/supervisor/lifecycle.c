@@ -19,6 +19,7 @@
 #include "frontd/supervisor/adopt.h"
 #include "frontd/supervisor/control/control_socket.h"
 #include "frontd/supervisor/execute.h"
+#include "frontd/supervisor/hold_back.h"
 #include "frontd/supervisor/oddities.h"
 #include "frontd/supervisor/record.h"
 #include "frontd/supervisor/reexec_state.h"
@@ -204,6 +205,7 @@ static int start(struct supervisor *supervisor, struct conf *conf, const struct 
         return 0;
     }
     rotation_renew(&supervisor->rotation, false);
+    hold_back(&supervisor->front);
     generation_serve(supervisor->front.generations[0]);
     return 0;
 }
@@ -293,6 +295,7 @@ static void finish(struct supervisor *supervisor)
     endpoints_prune(&supervisor->front.endpoints, NULL);
     sd_listen_deinit(&supervisor->sd_listen);
     front_close_wakes(&supervisor->front);
+    holds_deinit(&supervisor->front.holds);
     record_forget(supervisor->front.run_dir_fd);
     startup_unlock_run_dir(&supervisor->front);
     log_info("stopped");

@@ -266,6 +266,9 @@ static int from_json(struct record *record, struct span json)
     record->started = get(json, "started");
     record->incarnations = get(json, "incarnations");
     record->last_generation = get(json, "last_generation");
+    holds_init(&record->holds);
+    if (holds_restore(&record->holds, json) < 0)
+        return -ENOMEM;
     int r = read_endpoints(record, json_read_member(json, "endpoints"));
     return r < 0 ? r : read_generations(record, json_read_member(json, "generations"));
 }
@@ -314,6 +317,7 @@ struct record *record_free(struct record *record)
         mem_free(record->endpoints[i].cookies);
     for (size_t i = 0; i < record->ngenerations; i++)
         mem_free(record->generations[i].conf);
+    holds_deinit(&record->holds);
     return mem_free(record);
 }
 

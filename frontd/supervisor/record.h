@@ -8,6 +8,7 @@
  */
 
 #include "frontd/supervisor/generation.h"
+#include "frontd/supervisor/holds.h"
 #include "proto/json_write.h"
 
 #define RECORD_NAME "supervisor.json"
@@ -51,6 +52,7 @@ struct record {
     uint64_t started; /* of the front; 0: a program before has not said it */
     uint64_t incarnations;
     uint64_t last_generation;
+    struct holds holds; /* the record's, until it is moved */
     struct record_generation generations[FRONT_GENERATIONS];
     size_t ngenerations; /* at least one; the first serves */
     struct record_endpoint endpoints[RECORD_ENDPOINTS_MAX];

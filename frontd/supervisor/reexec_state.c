@@ -169,6 +169,7 @@ static void put_all(struct json_writer *out, const struct front *front, const st
         json_add_integer(out, "alive_fd", front->alive_fd);
     if (workers != NULL && front->tickets_fd >= 0)
         json_add_integer(out, "tickets_fd", front->tickets_fd);
+    holds_save(&front->holds, out);
     json_begin(out, "wake_fds", '[');
     for (size_t i = 0; i < SHARE_SEATS; i++)
         json_add_integer(out, NULL, front->wake_fds[i]);
@@ -369,6 +370,8 @@ static int from_json(
     read_tickets(front, get_fd(state, "tickets_fd"));
     if (front->lock_fd < 0)
         return -EBADF;
+    if (holds_restore(&front->holds, state) < 0)
+        return -ENOMEM;
     struct span all = json_read_member(state, "wake_fds");
     size_t n = 0;
     for (size_t at = 0; n < SHARE_SEATS && json_read_next(all, &at, &value);)

@@ -23,6 +23,7 @@
 #include "frontd/ipc/metrics.h"
 #include "frontd/ipc/shm_beats.h"
 #include "frontd/supervisor/adopt.h"
+#include "frontd/supervisor/hold_back.h"
 #include "frontd/supervisor/oddities.h"
 #include "frontd/supervisor/record.h"
 #include "frontd/supervisor/reexec_state.h"
@@ -301,6 +302,7 @@ static void do_start(struct supervisor *supervisor)
     supervisor->reload.drain = front_serving(&supervisor->front)->conf->drain;
     supervisor->front.generations[1] = next;
     rotation_renew(&supervisor->rotation, false);
+    hold_back(&supervisor->front);
     generation_start(next);
 }
 
@@ -336,6 +338,8 @@ static void do_leave(struct supervisor *supervisor)
     supervisor->front.generations[1] = old;
     supervisor->reason[0] = '\0';
     supervisor->announced = true;
+    supervisor->front.holds.log_level = -1;
+    hold_back(&supervisor->front);
     log_init(next->conf->log_level, next->conf->log_format, "supervisor");
     log_info("generation %llu serves: %u shards, %u listeners", (unsigned long long)next->number,
         next->nprocesses, next->conf->nlisteners);
@@ -469,6 +473,7 @@ void supervisor_go_on(struct supervisor *supervisor)
     reload_found(&supervisor->reload, old != NULL, uv_now(&supervisor->front.loop));
     set_deadline(supervisor);
     rotation_renew(&supervisor->rotation, true);
+    hold_back(&supervisor->front);
     generation_serve(front_serving(&supervisor->front));
     sd_notify_ready(&supervisor->sd_notify);
     tell_status(supervisor);

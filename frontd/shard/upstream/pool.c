@@ -10,6 +10,7 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "common/siphash.h"
+#include "frontd/ipc/shm_holds.h"
 #include "frontd/ipc/shm_queues.h"
 #include "frontd/ipc/shm_workers.h"
 #include "frontd/shard/upstream/discovery.h"
@@ -32,6 +33,7 @@ int pool_init(struct pool *pool, struct ctx *ctx, unsigned index, const struct j
     if (row < 0)
         return row;
     pool->row = (unsigned)row;
+    pool->paused = share_paused(ctx->share, pool->row);
     list_init(&pool->workers);
     wheel_timer_init(&pool->timer, TIMER_POOL);
     int r = queue_init(&pool->queue, &ctx->queues);
@@ -106,6 +108,16 @@ int pool_open(struct pool *pool)
             return r;
     }
     return 0;
+}
+
+void pool_hold_back(struct pool *pool)
+{
+    bool was = pool->paused;
+    pool->paused = share_paused(pool->ctx->share, pool->row);
+    list_for_each (node, &pool->workers)
+        worker_hold_back(container_of(node, struct worker, node));
+    if (was && !pool->paused)
+        pool_resume(pool);
 }
 
 bool pool_settled(const struct pool *pool)

@@ -40,6 +40,7 @@ struct pool {
     struct queue queue; /* of jobs' items; a worker's number there is its place in ready[] */
     struct wheel_timer timer;
     uint64_t no_worker_since; /* ms; valid while nready is 0 */
+    uint64_t resumed_at;      /* ms: until then it was paused; 0: it never was */
     struct deferral deferral; /* where all workers take all calls; else each worker has one */
     bool restless;            /* the news of each worker for other shards is to be refreshed */
     uint64_t random;
@@ -49,6 +50,7 @@ struct pool {
     uint32_t closing;       /* workers on their way out */
     struct log_limit none;  /* of lines about calls without a worker in time */
     struct log_limit alien; /* of lines about calls of a method that no worker takes */
+    bool paused;            /* by an operator: its calls wait */
     bool shutting;
 };
 
@@ -131,6 +133,14 @@ void pool_set_deaf(struct pool *pool, bool deaf);
  */
 void pool_wake(struct pool *pool);
 
+/*
+ * What an operator holds back (shm_holds.h) has changed, or is looked at for the first time:
+ * whether the pool is paused, and which of its workers are drained. A paused pool gives no call to
+ * a worker, and fails none for want of one: calls wait up to their deadline. A worker that is
+ * drained is as one that goes away: it finishes the calls that it has, and gets no new ones.
+ */
+void pool_hold_back(struct pool *pool);
+
 /* When a turn ends: tells the other shards since when calls wait for which worker. */
 void pool_turn(struct pool *pool);
 
@@ -150,6 +160,9 @@ void pool_worker_unready(struct pool *pool, struct worker *worker);
 
 /* A worker's slot has become free: the job with the next turn gets it. */
 void pool_slot_freed(struct worker *worker);
+
+/* The pool is not paused any more: what waits is given to workers. */
+void pool_resume(struct pool *pool);
 
 /* Jobs have come back from a worker that is gone: those that wait get the slots that are free. */
 void pool_dispatch(struct pool *pool);

@@ -82,7 +82,7 @@ static struct worker *pick(struct pool *pool, const struct job *job, int *ret_sl
 {
     uint32_t n = pool->nready;
     uint32_t at;
-    if (n == 0)
+    if (n == 0 || pool->paused)
         return NULL;
     if (pool->conf->hash != CONF_HASH_NONE) {
         struct worker *worker = find_by_hash(pool, job);
@@ -173,7 +173,7 @@ static bool serve(struct worker *worker)
     struct pool *pool = worker->pool;
     struct queue_class *class = class_for(worker);
     int slot;
-    if (class == NULL || !worker_usable(worker) || !worker_has_slot(worker) ||
+    if (class == NULL || pool->paused || !worker_usable(worker) || !worker_has_slot(worker) ||
         !pool_share_may_take(pool, worker, queue_turn(class)) || !take_slot(worker, &slot))
         return false;
     struct job *job = job_of_item(queue_next(class));
@@ -273,6 +273,12 @@ static bool takes_method(const struct pool *pool, const struct job *job)
     return false;
 }
 
+/* Since when a job has waited for a worker: while its pool was paused it did not. */
+static uint64_t waits_from(const struct pool *pool, const struct queue_item *item)
+{
+    return MAX(item->since, pool->resumed_at);
+}
+
 /*
  * Arms the timer while jobs wait: to look for a slot again or, without any worker, to fail the
  * first job that has waited too long.
@@ -280,14 +286,14 @@ static bool takes_method(const struct pool *pool, const struct job *job)
 static void arm(struct pool *pool)
 {
     struct ctx *ctx = pool->ctx;
-    if (pool->queue.count == 0 || pool->shutting)
+    if (pool->queue.count == 0 || pool->shutting || pool->paused)
         return;
     if (pool->nready > 0) {
         if (!wheel_armed(&pool->timer))
             ctx_arm(ctx, &pool->timer, RETRY_MS);
         return;
     }
-    uint64_t from = MAX(queue_untaken(&pool->queue)->since, pool->no_worker_since);
+    uint64_t from = MAX(waits_from(pool, queue_untaken(&pool->queue)), pool->no_worker_since);
     wheel_arm(&ctx->wheel, &pool->timer, from + pool->conf->wait_for_worker);
 }
 
@@ -299,9 +305,10 @@ static void expire_untaken(struct pool *pool)
 {
     uint64_t now = ctx_now(pool->ctx);
     struct queue_item *item;
-    while ((item = queue_untaken(&pool->queue)) != NULL) {
+    while (!pool->paused && (item = queue_untaken(&pool->queue)) != NULL) {
         bool none = pool->nready == 0;
-        uint64_t from = none ? MAX(item->since, pool->no_worker_since) : item->since;
+        uint64_t from = waits_from(pool, item);
+        from = none ? MAX(from, pool->no_worker_since) : from;
         if (from + pool->conf->wait_for_worker > now)
             break;
         fail_untaken(job_of_item(item), none ? RPC_UNAVAILABLE : RPC_METHOD_NOT_FOUND);
@@ -316,12 +323,20 @@ void pool_timeout(struct wheel_timer *timer)
     arm(pool);
 }
 
+void pool_resume(struct pool *pool)
+{
+    pool->resumed_at = ctx_now(pool->ctx);
+    dispatch(pool);
+    arm(pool);
+}
+
 static void enqueue(struct pool *pool, struct job *job, bool in_front, uint32_t limit)
 {
     struct ctx *ctx = pool->ctx;
     struct queue_item *victim = NULL;
     struct queue_set set = {0};
-    if (pool->shutting || (pool->nready == 0 && (pool->conf->wait_for_worker == 0 || limit == 0))) {
+    bool unserved = pool->nready == 0 && !pool->paused;
+    if (pool->shutting || (unserved && (pool->conf->wait_for_worker == 0 || limit == 0))) {
         fail_untaken(job, RPC_UNAVAILABLE);
         return;
     }
@@ -352,7 +367,7 @@ void pool_submit(struct pool *pool, struct job *job)
     int slot;
     CHECK(job->state == JOB_IDLE);
     job->pool = pool;
-    if (UNLIKELY(pool->nready == pool->nknown && !takes_method(pool, job))) {
+    if (UNLIKELY(pool->nready == pool->nknown && !pool->paused && !takes_method(pool, job))) {
         fail_untaken(job, RPC_METHOD_NOT_FOUND);
         return;
     }

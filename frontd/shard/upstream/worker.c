@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "common/siphash.h"
 #include "frontd/ipc/control.h"
+#include "frontd/ipc/shm_holds.h"
 
 static struct worker *worker_of(struct channel *channel)
 {
@@ -137,6 +138,8 @@ static void on_channel_opened(struct channel *channel, const struct hello_worker
         return;
     }
     share_worker_set_hung(worker->pool->ctx->share, worker->share, 0);
+    share_worker_describe(
+        worker->pool->ctx->share, worker->share, worker->text, hello->pid, hello->concurrency);
     worker->concurrency = hello->concurrency;
     worker->retry_ms = 0;
     worker->opened_at = ctx_now(channel->ctx);
@@ -147,7 +150,24 @@ static void on_channel_opened(struct channel *channel, const struct hello_worker
     log_info("pool %s: worker %s (%s, pid %lld) is there, concurrency %u", worker->pool->conf->name,
         worker->text, hello->name == NULL ? "unnamed" : hello->name, (long long)hello->pid,
         hello->concurrency);
-    pool_worker_ready(worker->pool, worker);
+    if (share_drained(worker->pool->ctx->share, worker->text))
+        log_info("pool %s: worker %s is drained: it gets no calls", worker->pool->conf->name,
+            worker->text);
+    else
+        pool_worker_ready(worker->pool, worker);
+}
+
+void worker_hold_back(struct worker *worker)
+{
+    struct pool *pool = worker->pool;
+    bool open = worker->opened_at != 0 && !worker->gone;
+    bool drained = open && share_drained(pool->ctx->share, worker->text);
+    if (drained && worker->ready) {
+        pool_worker_unready(pool, worker);
+        pool_dispatch(pool); /* calls that waited for it may have another now */
+    } else if (open && !drained && !worker->ready) {
+        pool_worker_ready(pool, worker);
+    }
 }
 
 static void on_job_ended(struct job *job, const struct frame *frame, enum rpc_error error)

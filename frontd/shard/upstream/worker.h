@@ -81,6 +81,9 @@ struct worker *worker_find(struct pool *pool, const char *text);
 /* Its socket has just appeared (again): dials at once if it is not connected. */
 void worker_poke(struct worker *worker);
 
+/* An operator may have drained it, or no more (pool_hold_back()). */
+void worker_hold_back(struct worker *worker);
+
 /* Its socket has gone: it may finish what it has, and is forgotten when its channel closes. */
 void worker_remove(struct worker *worker);
 

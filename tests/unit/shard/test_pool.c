@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "common/alloc.h"
+#include "frontd/ipc/shm_holds.h"
 #include "frontd/shard/upstream/pool.h"
 #include "frontd/shard/upstream/worker.h"
 #include "tests/unit/support/fake_clock.h"
@@ -496,4 +497,147 @@ Test(pool, leaves_its_workers)
     fake_worker_hang_up(&workers[0]);
     shardlet_turn(&shard);
     cr_expect(pool_hang_up(pool));
+}
+
+/* What an operator holds back */
+
+static void pause_pool(bool paused)
+{
+    share_set_paused(shard.ctx.share, pool->row, paused);
+    pool_hold_back(pool);
+}
+
+static const char *worker_text(size_t n)
+{
+    static char text[128];
+    snprintf(text, sizeof(text), "unix:%s", workers[n].path);
+    return text;
+}
+
+/* n: WORKERS: none. */
+static void drain(size_t n)
+{
+    share_set_drained(
+        shard.ctx.share, (const char *const[]){n < WORKERS ? worker_text(n) : NULL}, n < WORKERS);
+    pool_hold_back(pool);
+}
+
+Test(pool, calls_wait_while_it_is_paused)
+{
+    begin("queue: 2, wait_for_worker: 1s");
+    greet(0, CONCURRENCY("4"));
+    submit(0);
+    pause_pool(true);
+    for (size_t i = 1; i < 4; i++)
+        submit(i);
+    expect_said("3 failed: -32001;"); /* the queue's limit holds */
+    expect_sent(0, "2:1 ");
+    pass_time(60000);
+    expect_sent(0, "5:0 ");
+    fake_worker_send(&workers[0], FRAME_PONG, 0, 0, "");
+    answer(0, 1);
+    expect_said("0 answered with 2;");
+    cr_expect_eq(in_queue(), 2u);
+    pause_pool(false);
+    cr_expect_eq(in_queue(), 0u);
+    expect_sent(0, "2:2 2:3 ");
+    answer(0, 2);
+    answer(0, 3);
+    expect_said("1 answered with 2;2 answered with 2;");
+}
+
+Test(pool, calls_wait_while_it_is_paused_and_has_no_worker)
+{
+    begin("queue: 10, wait_for_worker: 1s");
+    submit(0);
+    pause_pool(true);
+    pass_time(2000);
+    greet(0, HELLO(",\"methods\":[\"a\"]"));
+    submit_of(1, 2, "b"); /* which no worker takes just now */
+    submit_of(2, 3, "a");
+    pass_time(5000);
+    expect_said("");
+    pause_pool(false); /* from now on it is as ever */
+    pass_time(900);
+    expect_said("");
+    answer(0, 1);
+    expect_said("2 answered with 2;");
+    pass_time(200);
+    expect_said("0 failed: -32601;1 failed: -32601;");
+}
+
+Test(pool, calls_wait_while_it_is_paused_even_where_they_wait_for_no_worker)
+{
+    begin("queue: 10, wait_for_worker: 0s");
+    pause_pool(true);
+    submit(0);
+    expect_said("");
+    greet(0, CONCURRENCY("1"));
+    pause_pool(false);
+    answer(0, 1);
+    expect_said("0 answered with 2;");
+}
+
+Test(pool, a_worker_that_is_drained_gets_no_new_calls)
+{
+    begin("queue: 10, wait_for_worker: 1s");
+    greet(0, CONCURRENCY("1"));
+    submit(0);
+    submit(1);
+    drain(0);
+    expect_sent(0, "2:1 ");
+    answer(0, 1);
+    expect_said("0 answered with 2;");
+    cr_expect_eq(in_queue(), 1u);
+    greet(1, CONCURRENCY("1"));
+    expect_sent(1, "2:1 ");
+    answer(1, 1);
+    expect_said("1 answered with 2;");
+    for (size_t i = 2; i < 4; i++)
+        submit(i);
+    cr_expect(worker_of(2) == 1 && in_queue() == 1);
+    drain(WORKERS);
+    cr_expect_eq(worker_of(3), 0u);
+    answer(1, 2);
+    answer(0, 2);
+    expect_said("2 answered with 2;3 answered with 2;");
+}
+
+Test(pool, a_worker_that_is_drained_before_it_is_there)
+{
+    begin("queue: 10, wait_for_worker: 1s");
+    drain(0);
+    greet(0, CONCURRENCY("1"));
+    cr_expect_eq(pool->nready, 0u);
+    submit(0);
+    pass_time(1100);
+    expect_said("0 failed: -32004;");
+    drain(WORKERS);
+    cr_expect_eq(pool->nready, 1u);
+    submit(0);
+    drain(0);
+    drain(0); /* changes nothing */
+    fake_worker_send(&workers[0], FRAME_GOAWAY, 0, 0, "{\"reason\":\"shutdown\"}");
+    shardlet_turn(&shard);
+    drain(WORKERS); /* nor does this: it goes away */
+    cr_expect_eq(pool->nready, 0u);
+    answer(0, 1);
+    expect_said("0 answered with 2;");
+}
+
+/* The worker of its hash is busy, and drained: what waits for it has another one at once. */
+Test(pool, a_hash_whose_worker_is_drained)
+{
+    begin("queue: 10, balance: hash, hash: conn");
+    greet(0, CONCURRENCY("1"));
+    greet(1, CONCURRENCY("1"));
+    jobs[0].hash = jobs[1].hash = 7;
+    submit(0);
+    submit(1);
+    size_t its = worker_of(0);
+    drain(its);
+    cr_expect_eq(worker_of(1), 1 - its);
+    answer(its, 1);
+    answer(1 - its, 1);
+    expect_said("0 answered with 2;1 answered with 2;");
 }
