@@ -89,6 +89,12 @@ void json_add_flag(struct json_writer *writer, const char *key, bool value)
         note(writer, json_put_raw(&writer->out, value ? "true" : "false"));
 }
 
+void json_add_raw(struct json_writer *writer, const char *key, struct span json)
+{
+    if (lead(writer, key))
+        note(writer, buf_append(&writer->out, json.p, json.n));
+}
+
 void json_add_text(struct json_writer *writer, const char *key, const char *text)
 {
     json_add_span(writer, key, (struct span){text, strlen(text)});

@@ -35,6 +35,9 @@ void json_add_number(struct json_writer *writer, const char *key, uint64_t value
 void json_add_integer(struct json_writer *writer, const char *key, int64_t value);
 void json_add_flag(struct json_writer *writer, const char *key, bool value);
 
+/* Adds a value, or several with commas between them, that are JSON already. */
+void json_add_raw(struct json_writer *writer, const char *key, struct span json);
+
 /* Adds a text. Bytes that are not UTF-8 become U+FFFD; the rest is read back as it was. */
 void json_add_text(struct json_writer *writer, const char *key, const char *text);
 void json_add_span(struct json_writer *writer, const char *key, struct span text);

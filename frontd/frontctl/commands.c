@@ -2,5 +2,8 @@
 
 const struct command *const commands_all[] = {
     &cmd_status,
+    &cmd_conns,
+    &cmd_topics,
+    &cmd_kick,
     NULL,
 };

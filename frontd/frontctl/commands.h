@@ -5,3 +5,6 @@
 #include "frontd/frontctl/frontctl.h"
 
 extern const struct command cmd_status;
+extern const struct command cmd_conns;
+extern const struct command cmd_topics;
+extern const struct command cmd_kick;

@@ -125,7 +125,7 @@ int ctl_receive(int sock, struct ctl_message *ret_message, int *fds, size_t *ret
 /* What can have its content changed by nobody, and its size neither. */
 static const int TEXT_SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
 
-static int make_text(struct span text)
+int ctl_make_text(struct span text)
 {
     int fd = memfd_create("frontd-text", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
@@ -148,7 +148,7 @@ static int make_text(struct span text)
 
 int ctl_send_text(int sock, enum ctl_type type, struct ctl_message *message, struct span text)
 {
-    int fd = make_text(text);
+    int fd = ctl_make_text(text);
     if (fd < 0)
         return fd;
     int r = ctl_send(sock, type, message, &fd, 1);

@@ -178,6 +178,9 @@ int ctl_receive(int sock, struct ctl_message *ret_message, int *fds, size_t *ret
  */
 int ctl_receive_all(int sock, struct ctl_message *ret_message, int *fds, size_t *ret_nfds);
 
+/* A sealed memfd of a text, the caller's; or -errno. */
+int ctl_make_text(struct span text);
+
 /*
  * Sends a message with a text, in a memfd that is sealed. Returns 0, -EAGAIN where the socket is
  * full, or another -errno.

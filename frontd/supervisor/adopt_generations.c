@@ -55,6 +55,7 @@ static int take_shard(
     process->seat = reporter->process->seat;
     process->incarnation = reporter->process->incarnation;
     process->mark = reporter->process->mark;
+    process->asks = reporter->process->asks;
     int sock = reporter->sock;
     reporter->sock = -1;
     int r = take_sockets(front, record, reporter);

@@ -36,6 +36,9 @@ struct generation_ops {
     void (*changed)(struct front *front);
     /* A shard says that a worker hangs: the name of its socket, whatever the shard has sent. */
     void (*hung)(struct front *front, const char *file, bool late);
+    /* A shard has told something that it was asked for, or says so: a JSON object, borrowed. */
+    void (*told)(struct front *front, struct shard_process *process, const struct ctl_tell *tell,
+        struct span text);
 };
 
 struct generation {

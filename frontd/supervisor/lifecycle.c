@@ -110,6 +110,7 @@ static int init_loop(struct supervisor *supervisor)
     supervisor->deadline.data = supervisor;
     CHECK(uv_timer_init(&supervisor->front.loop, &supervisor->look) == 0);
     supervisor->look.data = supervisor;
+    asks_init(&supervisor->asks, &supervisor->front);
     supervisor->looked_at = uv_now(&supervisor->front.loop);
     CHECK(uv_timer_start(&supervisor->look, on_look, SHARE_BEAT_MS, SHARE_BEAT_MS) == 0);
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {

@@ -162,6 +162,7 @@ static int read_process(struct span object, struct record_process *process, uint
     process->mark.birth = get(object, "birth");
     process->mark.ino = get(object, "pidfs");
     process->incarnation = get(object, "incarnation");
+    process->asks = json_is_true(json_read_member(object, "asks"));
     bool marked = process->mark.birth != 0 || process->mark.ino != 0;
     process->pid = pid > 1 && pid <= INT32_MAX && marked ? (pid_t)pid : -1;
     if (seat > SHARE_SEAT_LAST)

@@ -24,6 +24,7 @@ struct record_process {
     struct process_mark mark;
     uint64_t incarnation;
     uint32_t seat;
+    bool asks; /* it knows CTL_ASK */
 };
 
 struct record_generation {

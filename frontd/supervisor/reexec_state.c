@@ -117,6 +117,7 @@ static void put_process(struct json_writer *out, const struct shard_process *pro
     json_add_integer(out, "sock", process->sock);
     json_add_flag(out, "ready", process->state == SHARD_PROCESS_READY);
     json_add_flag(out, "ours", !process->end_open);
+    json_add_flag(out, "asks", process->asks);
     json_end(out, '}');
 }
 
@@ -280,6 +281,7 @@ static int read_process(struct generation *generation, uint32_t shard, struct sp
     process->failures = (unsigned)get(entry, "failures", UINT32_MAX);
     process->mark.birth = get(entry, "birth", UINT64_MAX);
     process->mark.ino = get(entry, "pidfs", UINT64_MAX);
+    process->asks = get_flag(entry, "asks");
     int sock = get_fd(entry, "sock");
     pid_t pid = (pid_t)get(entry, "pid", INT32_MAX);
     if (sock < 0 || pid <= 0)

@@ -27,6 +27,7 @@
 #include "frontd/system/discard.h"
 #include "frontd/system/loop.h"
 #include "frontd/system/spawn.h"
+#include "proto/json_scan.h"
 
 enum {
     STEADY_MS = 5000,       /* a process that lived for this long has not "kept ending" */
@@ -34,6 +35,8 @@ enum {
     BACKOFF_MAX_MS = 10000,
     START_MAX_MS = 30000, /* from its start until it is ready, where no reload is waiting for it */
     CLOSE_WAIT_MS = 100,
+    TELL_MS = 20, /* answers to what is asked: so many at once, and one in each of these ms */
+    TELL_BURST = 200,
 };
 
 /* Which state may follow which one. */
@@ -162,11 +165,43 @@ void shard_process_check(struct shard_process *process, uint64_t elapsed)
     shard_process_kill(process);
 }
 
+/* Whether it is one JSON object, and not nested so deep that it cannot be passed on in another. */
+static bool is_answer(struct span text)
+{
+    const char *end = text.p + text.n;
+    if (text.n < 2 || text.p[0] != '{')
+        return false;
+    return json_scan_value(text.p, end, JSON_SCAN_DEPTH_MAX / 2) == end;
+}
+
+/* An answer of a shard. fd: consumed. Returns 0 or -errno: it is not understood. */
+static int take_tell(struct shard_process *process, const struct ctl_tell *tell, int fd)
+{
+    struct front *front = process->generation->front;
+    struct buf text = {0};
+    if (!log_rate_pass(&process->tells, uv_now(loop_of(process)), TELL_MS, TELL_BURST)) {
+        discard(&fd, 1, 0);
+        return -EPROTO;
+    }
+    int r = ctl_read_text(fd, CTL_TELL_MAX, &text);
+    if (r == -EPROTO)
+        discard(&fd, 1, 0); /* it is no memory, and close() may wait for it */
+    else
+        close(fd);
+    struct span told = {buf_data(&text), buf_len(&text)};
+    if (r == 0 && !is_answer(told))
+        r = -EPROTO;
+    if (r == 0)
+        front->ops->told(front, process, tell, told);
+    buf_deinit(&text);
+    return r == -ENOMEM ? 0 : r; /* it is silent then */
+}
+
 /*
  * One message in each turn of the loop, so that no shard keeps us from the others. It has to be
  * READY from one that is starting, or afterwards HUNG, which names a worker and is only a reason to
- * look: a shard has nothing else to say, and one that does is not ours any more. One that closes
- * its end without ending is no better.
+ * look, or TELL: a shard has nothing else to say, and one that does is not ours any more. One that
+ * closes its end without ending is no better.
  */
 static void on_shard_control(uv_poll_t *poll, int status, int events)
 {
@@ -178,6 +213,12 @@ static void on_shard_control(uv_poll_t *poll, int status, int events)
     int fds[FDPASS_FDS_MAX];
     size_t nfds = 0;
     int r = ctl_receive_all(process->sock, &message, fds, &nfds);
+    if (r == 0 && message.type == CTL_TELL && process->state == SHARD_PROCESS_READY) {
+        r = take_tell(process, &message.u.tell, fds[0]);
+        if (r == 0)
+            return;
+        nfds = 0;
+    }
     discard(fds, nfds, 0); /* READY has none */
     if (r == -EAGAIN)
         return;
@@ -298,6 +339,8 @@ static int start_process(struct shard_process *process)
     process->heartbeat = (struct heartbeat){0};
     process->starting = 0;
     process->hung = false;
+    process->asks = true;
+    process->tells = (struct log_rate){0};
     process->mark = process_mark(process->pid, -1);
     process->incarnation = ++front->incarnations;
     if (process->generation->share != NULL)

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 #include <uv.h>
 
+#include "common/log.h"
 #include "frontd/ipc/control.h"
 #include "frontd/supervisor/heartbeat.h"
 #include "frontd/system/process.h"
@@ -40,6 +41,8 @@ struct shard_process {
     uint64_t beats_before; /* of its seat, when it was started */
     uint64_t starting;     /* ms that it has been seen starting for */
     bool hung;             /* it has hung, and was killed */
+    bool asks;             /* it knows CTL_ASK: this program has started it, or one that does */
+    struct log_rate tells; /* how often it tells what it was asked */
 };
 
 /* seat: its place in the shared memory, for all the processes that it will be. */

@@ -66,6 +66,7 @@ void supervisor_close_handles(struct supervisor *supervisor)
     uv_close((uv_handle_t *)&supervisor->look, NULL);
     rotation_close(&supervisor->rotation);
     control_close(&supervisor->control);
+    asks_close(&supervisor->asks);
 }
 
 void supervisor_forget(struct supervisor *supervisor, struct generation *generation)
@@ -186,11 +187,18 @@ static void on_worker_hung(struct front *front, const char *file, bool late)
     workers_hung(&supervisor_of(front)->workers, file, late);
 }
 
+static void on_told(struct front *front, struct shard_process *process, const struct ctl_tell *tell,
+    struct span text)
+{
+    asks_told(&supervisor_of(front)->asks, process, tell, text);
+}
+
 static const struct generation_ops ops = {
     .ready = on_shard_ready,
     .gone = on_shard_gone,
     .changed = on_shards_changed,
     .hung = on_worker_hung,
+    .told = on_told,
 };
 
 void supervisor_init(struct supervisor *supervisor)

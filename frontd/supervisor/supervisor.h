@@ -5,6 +5,7 @@
  * bytes.
  */
 
+#include "frontd/supervisor/asks.h"
 #include "frontd/supervisor/config_check.h"
 #include "frontd/supervisor/control/control.h"
 #include "frontd/supervisor/front.h"
@@ -26,6 +27,7 @@ struct supervisor {
     struct config_check check;
     struct workers workers;   /* workers of ours */
     struct control control;   /* for frontctl */
+    struct asks asks;         /* what shards are being asked */
     struct rotation rotation; /* of the keys of session tickets */
     uv_signal_t signals[7];
     uv_timer_t deadline;                /* of the reload; while stopping, the drain limit */

@@ -15,10 +15,11 @@ import time
 
 import pytest
 
+from control import Control, asked
 from fakeworker import echo, hold
 from harness import LIMIT, open_files, rpc_request, rpc_route, wait_for, ws_route
-from hostile import (LISTEN, OPEN, READY, REPORT, TICKETS, TICKETS_SIZE, USER, Process, control_of, get_fd, message,
-                     record, replace_in_record, scribble, ticks, wait_dead)
+from hostile import (ASK, LISTEN, OPEN, READY, REPORT, TELL, TICKETS, TICKETS_SIZE, USER, Process, control_of, get_fd, message,
+                     record, replace_in_record, scribble, tell, text, ticks, wait_dead)
 from httpclient import Closed
 from reloads import HUP, SLOW, USR2, Paused, call
 
@@ -478,6 +479,68 @@ def test_a_shard_that_says_what_it_may_not_is_killed(rooted, attack):
     if isinstance(kept, socket.socket):
         kept.close()
     wait_for(lambda: len(os.listdir("/proc/%d/fd" % supervisor)) <= before + 2, "descriptors given back")
+
+
+def flood_with_answers(sock):
+    sock.settimeout(5)
+    with contextlib.suppress(OSError):
+        for _ in range(3000):
+            tell(sock, text(b"{}"), more=1)
+
+
+TOLD_WRONGLY = [
+    lambda sock: tell(sock, text(b"{}", seals=0)),
+    lambda sock: tell(sock, text(b"{}", seals=fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)),
+    lambda sock: tell(sock, text(b"{}", size=(1 << 20) + 1)),
+    lambda sock: tell(sock, text(b"{}", size=3)),                       # a NUL behind it
+    lambda sock: tell(sock, text(b"")),
+    lambda sock: tell(sock, text(b"[1]")),
+    lambda sock: tell(sock, text(b'{"a":' * 100 + b"1" + b"}" * 100)),   # too deep for an answer to be made of it
+    lambda sock: tell(sock, text(b'{"a":"\xff"}')),
+    lambda sock: tell(sock, os.open("/dev/zero", os.O_RDONLY)),
+    lambda sock: tell(sock, os.pipe()[0]),
+    lambda sock: sock.send(message(TELL, bytes(16))),
+    lambda sock: socket.send_fds(sock, [message(ASK, bytes(16))], [0]),
+    flood_with_answers,
+]
+
+
+def test_a_shard_that_tells_wrongly_is_killed(rooted):
+    """What shards are asked for is a text in memory that nobody can change, a JSON object that fits into another."""
+    site = rooted(shards=len(TOLD_WRONGLY) + 1)
+    before = len(os.listdir("/proc/%d/fd" % site.front.pid))
+    honest, *victims = site.shards()
+    for i, (attack, victim) in enumerate(zip(TOLD_WRONGLY, victims)):
+        with control_of(victim) as sock:
+            attack(sock)
+            wait_for(lambda: victim not in site.shards(), "the end of the shard that does %d" % i, LIMIT * SLOW)
+    # A right answer to what nobody has asked, as to a supervisor before, is left alone.
+    with control_of(honest) as sock:
+        tell(sock, text(b"{}"), id=12345)
+        tell(sock, text(b"{}"), id=12345, more=1)
+        wait_for(lambda: asked(site, "conns")["shards"] == len(victims) + 1, "shards that can be asked", LIMIT * SLOW)
+    assert honest in site.shards()
+    wait_for(lambda: len(os.listdir("/proc/%d/fd" % site.front.pid)) <= before + 2, "descriptors given back")
+
+
+def test_a_shard_that_lies_to_a_question(rooted):
+    """It can say what it likes of its own connections, and no more: its answer stands beside those of others."""
+    site = rooted()
+    liar, other = site.shards()
+    with control_of(liar) as sock, Paused(liar):
+        with Control(site) as control:
+            control.request("conns")
+            sock.settimeout(LIMIT)
+            asks, fds, _, _ = socket.recv_fds(sock, 2000, 5)
+            kind, id = struct.unpack("=6xH8xQ", asks[:24])
+            assert kind == ASK
+            os.close(fds[0])
+            tell(sock, text(b'{"rows":[{"id":"1"}],"complete":true}'), id=id)
+            _, _, answer = control.read()
+    shards = {one["pid"]: one["answer"] for one in answer["result"]["shards"]}
+    assert shards[liar] == {"rows": [{"id": "1"}], "complete": True}
+    assert shards[other]["rows"] == [] and answer["result"]["silent"] == []
+    assert serves(site)
 
 
 def test_a_shard_that_reads_nothing_is_killed(rooted):

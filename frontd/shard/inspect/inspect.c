@@ -40,11 +40,13 @@ static int tell(const struct inspect *inspect, uint64_t id, struct span text, bo
 }
 
 /* Where it cannot be told, the supervisor says that this shard is silent. */
-static void tell_error(const struct inspect *inspect, uint64_t id, const char *error)
+static void tell_error(const struct inspect *inspect, uint64_t id, const char *error, bool wrong)
 {
     struct json_writer writer = {0};
     json_begin(&writer, NULL, '{');
     json_add_text(&writer, "error", error);
+    if (wrong)
+        json_add_flag(&writer, "wrong", true);
     json_end(&writer, '}');
     if (!writer.failed)
         tell(inspect, id, (struct span){buf_data(&writer.out), buf_len(&writer.out)}, false);
@@ -61,8 +63,9 @@ static void stop(struct inspect *inspect, struct span params)
     }
 }
 
-/* Returns what is wrong with the question, or NULL. */
-static const char *begin(struct inspect *inspect, const struct ctl_ask *ask, struct span params)
+/* Returns why it is not answered, or NULL; *ret_wrong: it is the question itself. */
+static const char *begin(
+    struct inspect *inspect, const struct ctl_ask *ask, struct span params, bool *ret_wrong)
 {
     const struct question_ops *ops = ask->question < CTL_QUESTIONS ? inspect->ops[ask->question]
                                                                    : NULL;
@@ -83,6 +86,7 @@ static const char *begin(struct inspect *inspect, const struct ctl_ask *ask, str
     if (r == 0)
         return NULL;
     const char *problem = r == -ENOMEM ? "this shard has no memory" : question->problem;
+    *ret_wrong = r != -ENOMEM;
     forget(inspect, question);
     return problem;
 }
@@ -96,14 +100,15 @@ void inspect_ask(struct inspect *inspect, const struct ctl_ask *ask, int fd)
     if (r == 0 && (params.n == 0 || jsonrpc_validate(params.p, params.n) != 0))
         r = -EPROTO;
     const char *problem = NULL;
+    bool wrong = false;
     if (r < 0)
         problem = r == -ENOMEM ? "this shard has no memory" : "the question is no JSON";
     else if (ask->question == CTL_QUESTION_STOP)
         stop(inspect, params);
     else
-        problem = begin(inspect, ask, params);
+        problem = begin(inspect, ask, params, &wrong);
     if (problem != NULL && ask->question != CTL_QUESTION_STOP)
-        tell_error(inspect, ask->id, problem);
+        tell_error(inspect, ask->id, problem, wrong);
     buf_deinit(&text);
 }
 

@@ -4,7 +4,8 @@
  * The questions that this shard is being asked. CTL_ASK → inspect_ask() reads the question →
  * inspect_turn() works on all that are there, by turns, for a bounded time at the end of each turn
  * of the loop → CTL_TELL with the answer. A question that is wrong, or one too many, is answered
- * with {"error": text}. Where the supervisor has gone, all are forgotten.
+ * with {"error": text}, and "wrong": true in the first
+ * case. Where the supervisor has gone, all are forgotten.
  */
 
 #include "frontd/shard/inspect/question.h"

@@ -15,3 +15,8 @@ static inline struct supervisor *methods_supervisor(const struct control_call *c
 }
 
 void method_status(struct control_call *call, struct span params);
+
+/* ask_shards.c */
+void method_conns(struct control_call *call, struct span params);
+void method_topics(struct control_call *call, struct span params);
+void method_kick(struct control_call *call, struct span params);

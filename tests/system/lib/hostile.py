@@ -1,5 +1,6 @@
 """Processes of the shards' user that are up to no good, and what a test does as root on their behalf."""
 import ctypes
+import fcntl
 import json
 import mmap
 import os
@@ -13,12 +14,29 @@ from harness import open_files, wait_for
 
 USER = "nobody"
 MAGIC, VERSION = 0x46726e74, 2
-START, LISTEN, RUN, READY, DRAIN, OPEN, REPORT, TICKETS = 1, 2, 3, 4, 5, 11, 10, 14
+START, LISTEN, RUN, READY, DRAIN, OPEN, REPORT, TICKETS, ASK, TELL = 1, 2, 3, 4, 5, 11, 10, 14, 15, 16
 TICKETS_SIZE = 8 + 8 * 96      # bytes: their number, and room for 8
 
 
 def message(kind, body=b"", version=VERSION):
     return struct.pack("=IHHI4x", MAGIC, version, kind, 16 + len(body)) + body
+
+
+def text(content, seals=fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE, size=0):
+    """A memfd, as answers come in."""
+    fd = os.memfd_create("text", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(fd, content)
+    os.ftruncate(fd, max(size, len(content)))
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd
+
+
+def tell(sock, fd, id=1, more=0):
+    """An answer of a shard; the descriptor is closed."""
+    try:
+        socket.send_fds(sock, [message(TELL, struct.pack("=QB7x", id, more))], [fd])
+    finally:
+        os.close(fd)
 
 
 def become(name=USER):

@@ -1,0 +1,128 @@
+"""What shards tell an operator: conns, topics, kick, errors, tap, explain, profile (docs/control.md)."""
+import contextlib
+import os
+import signal
+
+import pytest
+
+from control import asked, frontctl
+from duplex import Crowd
+from fakeworker import hold
+from harness import http_route, rpc_request, rpc_route, wait_for, ws_route
+from reloads import USR2, Paused
+from wsclient import WsClosed
+
+
+def rows(site, *words):
+    return asked(site, "conns", *words)["conns"]
+
+
+def ids(found):
+    return {int(row["id"]) for row in found}
+
+
+@pytest.fixture
+def made(front):
+    site = front(shards=2, routes=[rpc_route(), ws_route(events=True), http_route()], streams={"line": {}},
+                 drain="3s")
+    site.worker = site.fake()
+    return site.start()
+
+
+def test_connections_and_topics(made):
+    with Crowd(made, made.worker) as crowd, made.client() as web:
+        crowd.spread(3)
+        crowd.add("line")
+        crowd.join("news", crowd.members[:4])
+        crowd.join("n\"ew\u00fc\x1b[31m".encode().decode(), crowd.members[:1])
+        made.worker.handler = hold
+        web.send(rpc_request("slow", [1]))
+        made.worker.wait_calls(1)
+        known = {conn for _, conn, _ in crowd.members}
+
+        answer = asked(made, "conns")
+        assert answer["complete"] and answer["silent"] == [] and answer["shards"] == 2
+        assert answer["matched"] == len(crowd.members) + 1
+        assert known < ids(answer["conns"])
+        row, = [r for r in answer["conns"] if int(r["id"]) not in known]
+        assert row["protocol"] == "http1" and row["calls"] == 1 and row["listener"] == "web"
+        assert row["peer"].startswith("127.0.0.1:")
+        assert ids(rows(made, "--calls", "1")) == ids([row])
+        assert ids(rows(made, "--peer", row["peer"])) == ids([row])
+        assert ids(rows(made, "--topic", "news")) == {conn for _, conn, _ in crowd.members[:4]}
+        assert ids(rows(made, "--protocol=line")) == {crowd.members[-1][1]}
+        assert ids(rows(made, "--listener", "line")) == {crowd.members[-1][1]}
+        assert len(rows(made, "--route", "/ws")) == 6
+        assert rows(made, "--older", "1h") == []
+        pages = [rows(made, "--limit", "3", "--offset", str(at)) for at in (0, 3, 6, 9)]
+        assert [len(page) for page in pages] == [3, 3, 2, 0]
+        assert set().union(*map(ids, pages)) == known | ids([row])
+        assert [r["topics"] for r in rows(made, "--sort", "topics", "--limit", "2")] == [2, 1]
+
+        assert asked(made, "topics")["topics"] == [
+            {"name": "news", "members": 4, "shards": 2},
+            {"name": "n\"ew\u00fc\x1b[31m", "members": 1, "shards": 1}]
+        assert [t["name"] for t in asked(made, "topics", "--prefix", "n\"")["topics"]] == ["n\"ew\u00fc\x1b[31m"]
+        text = frontctl(made, "topics", "--sort", "name")
+        assert "\x1b" not in text and text.index("n\"ew") < text.index("news")
+        assert str(crowd.members[0][1]) in frontctl(made, "conns")
+
+        frontctl(made, "conns", "--sort", "size", code=2)
+        frontctl(made, "conns", "--peer", "nobody", code=2)
+        frontctl(made, "conns", "--older", "x", code=2)
+        frontctl(made, "topics", "now", code=2)
+
+
+def test_kick(made):
+    with Crowd(made, made.worker) as crowd, made.client() as web:
+        ws, conn, _ = crowd.add()
+        line, of_line, _ = crowd.add("line")
+        assert "closed" in frontctl(made, "kick", str(conn))
+        with pytest.raises(WsClosed) as closed:
+            ws.read_text()
+        ws.close()
+        assert closed.value.code == 1008 and closed.value.reason == "closed by an operator"
+        assert made.worker.wait_disconnect(conn).params["code"] == 1008
+        frontctl(made, "kick", str(of_line))
+        line.ends()
+        assert web.rpc("demo.echo", [1]).status == 200
+        row, = rows(made, "--protocol", "http1")
+        assert asked(made, "kick", row["id"]) == {"outcome": "kicked"}
+        assert web.at_end()
+        assert "there is no connection" in frontctl(made, "kick", row["id"], code=4)
+        frontctl(made, "kick", "x", code=2)
+        frontctl(made, "kick", code=2)
+
+
+def test_over_reloads(made):
+    """Both generations are asked; each connection is there once. One that is silent is said to be so."""
+    with Crowd(made, made.worker) as crowd, made.client() as busy:
+        crowd.spread(2)
+        known = {conn for _, conn, _ in crowd.members}
+        made.worker.handler = hold
+        busy.send(rpc_request("slow", [1]))
+        slow = made.worker.wait_calls(1)
+        made.reload(gone=False)
+        wait_for(lambda: ids(rows(made, "--protocol", "websocket")) == known, "all that have moved")
+        answer = asked(made, "conns")
+        assert answer["shards"] > 2 and len(answer["conns"]) == len(known) + 1, answer
+        kicked, conn, _ = crowd.members[0]
+        frontctl(made, "kick", str(conn))
+        with contextlib.suppress(WsClosed):
+            kicked.read_text()
+        wait_for(lambda: ids(rows(made, "--protocol", "websocket")) == known - {conn}, "its end")
+        slow.reply([1])
+        made.wait_log("the old shards are gone")
+        stopped = made.shards()[0]
+        with Paused(stopped):
+            answer = asked(made, "conns")
+            assert [one["pid"] for one in answer["silent"]] == [stopped] and answer["shards"] == 1
+        made.reload(USR2)
+        assert asked(made, "conns")["silent"] == []
+        os.kill(made.front.pid, signal.SIGKILL)
+        made.front.wait()
+        made.launch(ready=False)
+        made.wait_log("found the shards")
+        made.wait_log("the old shards are gone", 3)
+        answer = asked(made, "conns", "--protocol", "websocket")
+        assert answer["silent"] == [] and ids(answer["conns"]) == known - {conn}
