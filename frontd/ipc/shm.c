@@ -19,7 +19,9 @@ int share_create(size_t peers, int *ret_fd)
     int fd = memfd_create("frontd-share", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -errno;
-    if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, SEALS | F_SEAL_SEAL) < 0 ||
+    /* By its mode, 0777, a process that has it to be read could open it anew for writing. */
+    if (fchmod(fd, 0600) < 0 || ftruncate(fd, (off_t)size) < 0 ||
+        fcntl(fd, F_ADD_SEALS, SEALS | F_SEAL_SEAL) < 0 ||
         pwrite(fd, head, sizeof(head), 0) != (ssize_t)sizeof(head)) {
         int r = -errno;
         close(fd);
@@ -48,7 +50,7 @@ static bool peers_of(off_t size, size_t *ret_peers)
     return rest % (SHARE_SEATS * sizeof(struct peer_cell)) == 0 && (peers & (peers - 1)) == 0;
 }
 
-int share_map(int fd, const struct share_table *table, struct share **ret_share)
+static int map(int fd, const struct share_table *table, int protection, struct share **ret_share)
 {
     struct stat st;
     size_t peers;
@@ -69,7 +71,7 @@ int share_map(int fd, const struct share_table *table, struct share **ret_share)
         return -ENOMEM;
     *share = (struct share){
         .size = (size_t)st.st_size, .peers = peers, .table = *table, .peer_prefix = PEER_PREFIX};
-    share->memory = mmap(NULL, share->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    share->memory = mmap(NULL, share->size, protection, MAP_SHARED, fd, 0);
     if (share->memory == MAP_FAILED) {
         int r = -errno;
         mem_free(share);
@@ -77,6 +79,24 @@ int share_map(int fd, const struct share_table *table, struct share **ret_share)
     }
     *ret_share = share;
     return 0;
+}
+
+int share_map(int fd, const struct share_table *table, struct share **ret_share)
+{
+    return map(fd, table, PROT_READ | PROT_WRITE, ret_share);
+}
+
+int share_map_readonly(int fd, const struct share_table *table, struct share **ret_share)
+{
+    return map(fd, table, PROT_READ, ret_share);
+}
+
+int share_open_readonly(int fd)
+{
+    char path[40];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    int opened = open(path, O_RDONLY | O_CLOEXEC);
+    return opened < 0 ? -errno : opened;
 }
 
 void share_unmap(struct share *share)

@@ -62,6 +62,15 @@ int share_create(size_t peers, int *ret_fd);
  */
 int share_map(int fd, const struct share_table *table, struct share **ret_share);
 
+/*
+ * The same to be read only, by a descriptor that need not be open for more: what writes to it then
+ * ends the process.
+ */
+int share_map_readonly(int fd, const struct share_table *table, struct share **ret_share);
+
+/* Opens the memory anew, to be read only: the caller's, close-on-exec, or -errno. */
+int share_open_readonly(int fd);
+
 /* Accepts NULL. */
 void share_unmap(struct share *share);
 

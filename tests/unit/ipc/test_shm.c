@@ -39,6 +39,35 @@ Test(shm, memory)
     cr_assert_eq(share_map(-1, &table, &first), -EBADF);
 }
 
+Test(shm, memory_to_be_read_only)
+{
+    int fd;
+    struct share *all;
+    struct share *some;
+    cr_assert_eq(share_create(64, &fd), 0);
+    cr_assert_eq(share_map(fd, &table, &all), 0);
+    int reads = share_open_readonly(fd);
+    cr_assert_geq(reads, 0);
+    cr_expect_eq(share_map(reads, &table, &some), -EACCES);
+    cr_assert_eq(share_map_readonly(reads, &table, &some), 0);
+    share_count(&share_counters(all, 3)->requests, 5);
+    cr_expect_eq(share_sums(some).requests, 5, "it is the same memory");
+    share_unmap(all);
+    close(fd);
+    pid_t pid = fork();
+    cr_assert_geq(pid, 0);
+    if (pid == 0) {
+        signal(SIGSEGV, SIG_DFL); /* not ASan's */
+        share_count(&share_counters(some, 3)->requests, 1);
+        _exit(0);
+    }
+    int status;
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+    share_unmap(some);
+    close(reads);
+}
+
 /* A memfd of that size with these seals; what is in it is all ones. */
 static int make_memory(off_t size, int seals)
 {
