@@ -69,18 +69,6 @@ static void on_wake(uv_poll_t *poll, int status, int events)
     acceptor_wake(&shard->acceptor);
 }
 
-/* Only the supervisor has any. */
-static int drop_privileges(const char *name)
-{
-    struct privileges_user user = {0};
-    bool changes = name != NULL && geteuid() == 0;
-    int r = changes ? privileges_find(name, &user) : 0;
-    if (r == 0)
-        r = privileges_drop(changes ? &user : NULL, false);
-    privileges_forget(&user);
-    return r == 0 ? privileges_hide_for_good() : r;
-}
-
 static void on_beat(uv_timer_t *timer)
 {
     struct shard *shard = timer->data;
@@ -169,7 +157,7 @@ static int on_start(struct shard *shard, const struct ctl_start *start, const in
     };
     ids_init(&ctx->conn_ids, start->conn_key, start->incarnation);
     seal_log_open();
-    r = drop_privileges(shard->conf->user);
+    r = privileges_lose(shard->conf->user); /* only the supervisor has any */
     if (r < 0)
         log_error("cannot give up privileges: %s", log_error_text(r));
     int names = -1; /* to the process that looks them up */

@@ -170,6 +170,17 @@ int privileges_hide_for_good(void)
     return setrlimit(RLIMIT_CORE, &none) < 0 ? -errno : privileges_hide();
 }
 
+int privileges_lose(const char *name)
+{
+    struct privileges_user user = {0};
+    bool changes = name != NULL && geteuid() == 0;
+    int r = changes ? privileges_find(name, &user) : 0;
+    if (r == 0)
+        r = privileges_drop(changes ? &user : NULL, false);
+    privileges_forget(&user);
+    return r == 0 ? privileges_hide_for_good() : r;
+}
+
 int privileges_supervise(void)
 {
     struct capabilities now = {0};

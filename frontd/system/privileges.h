@@ -53,6 +53,13 @@ int privileges_hide(void);
 int privileges_hide_for_good(void);
 
 /*
+ * For a child of the supervisor that is this program: all of the above, for good. name: of the user
+ * that it becomes, where it is root; NULL: it stays what it is. Returns 0 or -errno; after a
+ * failure the process must end.
+ */
+int privileges_lose(const char *name);
+
+/*
  * For the supervisor: keeps what it needs (as root: see privileges.c; else to bind ports below
  * 1024, where it has that), and nothing more can come by an execve(). What the ambient set has of
  * it stays there, for the program that takes its place. Returns 0 or -errno; what could not be
