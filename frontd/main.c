@@ -1,4 +1,5 @@
-/* argv says which role this process has: supervisor, shard, or a check of the config. */
+/* argv says which role this process has: supervisor, shard, admin process, or a check of the
+ * config. */
 
 #include <getopt.h>
 #include <stdlib.h>
@@ -6,7 +7,9 @@
 
 #include "common/alloc.h"
 #include "common/stdfds.h"
+#include "frontd/admin/admin.h"
 #include "frontd/config/file.h"
+#include "frontd/shard/sandbox.h"
 #include "frontd/shard/shard.h"
 #include "frontd/supervisor/identity.h"
 #include "frontd/supervisor/lifecycle.h"
@@ -23,6 +26,14 @@ static const char usage[] =
     "                                 try those too, as a start would find them now\n"
     "       frontd --version\n"
     "       frontd --help\n";
+
+/* The admin process asks the kernel for less than a shard does: one filter is enough for both. */
+static const struct admin_sandbox admin_sandbox = {
+    .without_rings = sandbox_without_rings,
+    .enter = sandbox_enter,
+    .has_news = sandbox_has_news,
+    .tell = sandbox_tell,
+};
 
 /* Writes the proof before anything else, so that no later output can be taken for it. */
 static void identify(const char *token)
@@ -52,7 +63,7 @@ static int check(const char *conf_name, bool warns)
     }
     if (warns)
         trial_warn(conf_name, conf, &text);
-    int r = trial_certificates(conf_name, conf, warns, error, sizeof(error));
+    int r = trial_secrets(conf_name, conf, warns, error, sizeof(error));
     if (r < 0)
         fprintf(stderr, "%s\n", error);
     buf_deinit(&text);
@@ -82,9 +93,11 @@ int main(int argc, char **argv)
     loop_prepare();
     if (standard_open() < 0)
         return 1; /* there is nowhere to say why */
-    /* Only the supervisor starts shards; not an option for people. */
+    /* Only the supervisor starts shards and the admin process; not options for people. */
     if (argc == 3 && strcmp(argv[1], "--shard") == 0)
         return shard_run();
+    if (argc == 2 && strcmp(argv[1], "--admin") == 0)
+        return admin_run(&admin_sandbox);
     if (!wipes)
         fputs("frontd: warning: libcrypto was used before frontd began: it leaves keys in memory "
               "that it has given back\n",

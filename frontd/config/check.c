@@ -7,6 +7,7 @@
 
 #include "common/alloc.h"
 #include "frontd/codec/http_head.h"
+#include "frontd/config/check_admin.h"
 #include "frontd/config/check_command.h"
 #include "frontd/config/check_proxies.h"
 #include "frontd/config/check_route.h"
@@ -16,13 +17,6 @@
 #include "frontd/config/memory_limit.h"
 #include "frontd/config/value.h"
 #include "proto/frame.h"
-
-/* A key that is part of the contract, and that the schema lets pass, is refused here. */
-static void refuse_later_keys(struct checker *checker)
-{
-    if (conf_lines_find(checker->lines, "admin", false) != 0)
-        checker_complain(checker, "admin", "not supported yet");
-}
 
 /* Without the key the limit is set once the number of shards is known. */
 static void check_memory(struct checker *checker, const char *text, struct conf_limits *limits)
@@ -352,7 +346,6 @@ static void check_addresses(struct checker *checker, unsigned index, struct conf
 
 static void check_all(struct checker *checker, const struct conf_raw *raw, struct conf *conf)
 {
-    refuse_later_keys(checker);
     check_top(checker, raw, conf);
     check_limits(checker, &raw->limits, &conf->limits);
     if (raw->limits.memory == NULL)
@@ -388,6 +381,8 @@ static void check_all(struct checker *checker, const struct conf_raw *raw, struc
     if (addresses > CONF_ALL_ADDRESSES_MAX)
         checker_complain(checker, "listeners", "they have %u addresses, at most %d", addresses,
             CONF_ALL_ADDRESSES_MAX);
+    if (!checker->failed)
+        conf_check_admin(checker, raw->admin, conf);
 }
 
 int conf_check(const char *file, const struct conf_raw *raw, const struct conf_lines *lines,

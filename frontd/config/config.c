@@ -79,6 +79,8 @@ struct conf *conf_free(struct conf *conf)
         free_listener(&conf->listeners[i]);
     mem_free(conf->pools);
     mem_free(conf->listeners);
+    mem_free(conf->admin.text);
+    mem_free(conf->admin.token_file.path);
     mem_free(conf->run_dir);
     mem_free(conf->user);
     return mem_free(conf);

@@ -245,6 +245,14 @@ struct conf_pool {
     uint64_t start_timeout; /* ms from its start to its HELLO */
 };
 
+/* Where metrics, health and the dashboard are served. */
+struct conf_admin {
+    char *text; /* the address as written; NULL: the key is not there */
+    struct conf_address addresses[CONF_ADDRESSES_MAX];
+    uint32_t naddresses;
+    struct conf_tls_file token_file; /* what it has is asked for in each request */
+};
+
 struct conf {
     char *run_dir;
     char *user; /* NULL: the one that started frontd */
@@ -259,6 +267,7 @@ struct conf {
     uint32_t nlisteners;
     struct conf_pool *pools;
     uint32_t npools;
+    struct conf_admin admin;
 };
 
 /* Takes a config that is filled in part only, too. Accepts NULL; returns NULL. */

@@ -20,8 +20,6 @@
 #define STREAM_TEXTS(key)                                                                          \
     CYAML_FIELD_SEQUENCE(#key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw_listener, \
         stream.key, &text_value, 0, CYAML_UNLIMITED)
-/* Part of the contract, but refused by check.c with "not supported yet". */
-#define LATER(key) CYAML_FIELD_IGNORE(#key, CYAML_FLAG_OPTIONAL)
 
 static const cyaml_schema_value_t text_value = {
     CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED),
@@ -172,6 +170,12 @@ static const cyaml_schema_field_t log_fields[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t admin_fields[] = {
+    NEEDED(conf_raw_admin, address),
+    TEXT(conf_raw_admin, token_file),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t root_fields[] = {
     TEXT(conf_raw, run_dir),
     TEXT(conf_raw, shards),
@@ -185,7 +189,8 @@ static const cyaml_schema_field_t root_fields[] = {
         &listener_value, 0, CYAML_UNLIMITED),
     CYAML_FIELD_SEQUENCE(
         "pools", CYAML_FLAG_POINTER, struct conf_raw, pools, &pool_value, 0, CYAML_UNLIMITED),
-    LATER(admin),
+    CYAML_FIELD_MAPPING_PTR(
+        "admin", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw, admin, admin_fields),
     CYAML_FIELD_END,
 };
 
@@ -303,11 +308,9 @@ static void write_keys(const cyaml_schema_field_t *fields, char *out, size_t siz
 {
     int n = snprintf(out, size, "unknown key: those here are");
     size_t at = (size_t)n;
-    for (; fields->key != NULL && at < size; fields++) {
-        if (fields->value.type != CYAML_IGNORE)
-            at += (size_t)snprintf(
-                out + at, size - at, "%s %s", at == (size_t)n ? "" : ",", fields->key);
-    }
+    for (; fields->key != NULL && at < size; fields++)
+        at += (size_t)snprintf(
+            out + at, size - at, "%s %s", at == (size_t)n ? "" : ",", fields->key);
 }
 
 static void explain(const struct complaint *complaint, const char *file,

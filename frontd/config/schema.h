@@ -125,6 +125,11 @@ struct conf_raw_log {
     char *format;
 };
 
+struct conf_raw_admin {
+    char *address;
+    char *token_file;
+};
+
 struct conf_raw {
     char *run_dir;
     char *shards;
@@ -138,6 +143,7 @@ struct conf_raw {
     unsigned listeners_count;
     struct conf_raw_pool *pools;
     unsigned pools_count;
+    struct conf_raw_admin *admin; /* NULL: the key is not there */
 };
 
 /*

@@ -41,7 +41,8 @@ struct front {
     uint8_t conn_key[IDS_KEY_SIZE]; /* of connection ids, for all shards of the instance; secret */
     struct holds holds;             /* what an operator holds back */
     struct ticket_ring tickets;     /* keys of session tickets, for all shards */
-    int tickets_fd; /* the same, for the program that is about to be executed; else -1 */
+    int tickets_fd;  /* the same, for the program that is about to be executed; else -1 */
+    pid_t admin_pid; /* the admin process, which that program sees to its end; 0: none */
 };
 
 /* Without generations and descriptors. front: zeroed; the loop is initialized elsewhere. */

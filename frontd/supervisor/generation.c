@@ -11,6 +11,7 @@
 #include "frontd/config/value.h"
 #include "frontd/ipc/shm_queues.h"
 #include "frontd/ipc/shm_reclaim.h"
+#include "frontd/supervisor/admin_token.h"
 #include "frontd/supervisor/shard_setup.h"
 #include "frontd/supervisor/tls/load.h"
 #include "frontd/supervisor/tls/pem_check.h"
@@ -118,6 +119,8 @@ static void destroy(struct generation *generation)
         close(generation->conf_fd);
     if (generation->tls_fd >= 0)
         close(generation->tls_fd);
+    if (generation->token_fd >= 0)
+        close(generation->token_fd);
     conf_free(generation->conf);
     mem_free(generation->processes);
     mem_free(generation);
@@ -137,6 +140,7 @@ static struct generation *make(struct front *front, struct conf *conf, uint32_t 
         .conf = conf,
         .conf_fd = -1,
         .tls_fd = -1,
+        .token_fd = -1,
         .share_fd = -1,
         .processes = processes,
         .number = front->last_generation + 1};
@@ -177,6 +181,25 @@ int generation_tls(struct generation *generation)
     return r == -ENOENT ? -EINVAL : r;
 }
 
+static int load_token(struct generation *generation, char *error, size_t error_size)
+{
+    static const struct conf_findings findings = {.odd = on_odd};
+    return admin_token_load(generation->front->conf_name, generation->conf, &findings,
+        &generation->token_fd, error, error_size);
+}
+
+int generation_token(struct generation *generation)
+{
+    char error[5120];
+    if (generation->stand_in || generation->conf->admin.token_file.path == NULL)
+        return -ENOENT;
+    int r = generation->token_fd >= 0 ? 0 : load_token(generation, error, sizeof(error));
+    if (r == 0)
+        return generation->token_fd;
+    log_error("%s", error);
+    return r == -ENOENT ? -EINVAL : r;
+}
+
 uint64_t generation_tickets(const struct generation *generation)
 {
     uint64_t lifetime = 0;
@@ -194,7 +217,8 @@ struct generation *generation_new(struct front *front, struct conf *conf, const 
     uint32_t seats[CONF_SHARDS_MAX] = {0};
     uint64_t taken = 0;
     int r = generation == NULL ? -ENOMEM : 0;
-    if (r == 0 && load_tls(generation, error, error_size) < 0) {
+    if (r == 0 && (load_tls(generation, error, error_size) < 0 ||
+                      load_token(generation, error, error_size) < 0)) {
         destroy(generation);
         return NULL;
     }

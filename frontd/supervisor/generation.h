@@ -48,6 +48,7 @@ struct generation {
     struct conf *conf;
     int conf_fd;  /* its text, for the shards */
     int tls_fd;   /* certificates and keys, for the shards; -1: none have been read */
+    int token_fd; /* the token of the admin address; -1: none has been read */
     int share_fd; /* of the same memory as the generations before and after, where they can share */
     struct share *share;
     struct shard_process *processes;
@@ -84,6 +85,9 @@ int generation_make_conf(const char *text, size_t n);
  * generation's, -ENOENT where no listener has tls, or another -errno.
  */
 int generation_tls(struct generation *generation);
+
+/* The token of the admin address, in the same way; -ENOENT where none is asked for. */
+int generation_token(struct generation *generation);
 
 /* The longest lifetime of the session tickets of its listeners, ms; 0: there are none. */
 uint64_t generation_tickets(const struct generation *generation);

@@ -42,6 +42,7 @@ static void on_look(uv_timer_t *timer)
         if (supervisor->front.generations[i] != NULL)
             generation_check(supervisor->front.generations[i], elapsed);
     }
+    admins_check(&supervisor->admins, elapsed);
 }
 
 static struct shard_process *process_of(struct supervisor *supervisor, pid_t pid)
@@ -65,7 +66,7 @@ static void reap(struct supervisor *supervisor)
             shard_process_ended(process, status);
         else if (pid == supervisor->check.pid)
             supervisor_check_ended(supervisor, status);
-        else
+        else if (!supervisor_admin_ended(supervisor, pid, status))
             workers_process_ended(&supervisor->workers, pid, status);
     }
 }
@@ -99,6 +100,13 @@ static void on_signal(uv_signal_t *handle, int number)
 
 /* Starting */
 
+/* The admin process asks what frontctl asks, but can change nothing. */
+static int attach_admin(void *data, int fd)
+{
+    struct supervisor *supervisor = data;
+    return control_serve(&supervisor->control, fd, true);
+}
+
 static int init_loop(struct supervisor *supervisor)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGHUP, SIGUSR2, SIGUSR1};
@@ -121,6 +129,7 @@ static int init_loop(struct supervisor *supervisor)
             return r;
     }
     rotation_init(&supervisor->rotation, &supervisor->front);
+    admins_init(&supervisor->admins, &supervisor->front, attach_admin, supervisor);
     sd_notify_start(&supervisor->sd_notify, &supervisor->front.loop);
     supervisor->loop_open = true;
     /* A program that was executed in place had them blocked until now. */
@@ -170,6 +179,7 @@ static int start(struct supervisor *supervisor, struct conf *conf, const struct 
         return r;
     }
     workers_init(&supervisor->workers, &supervisor->front.loop, conf->run_dir);
+    endpoints_await(&supervisor->front.endpoints, &conf->admin);
     error[0] = '\0';
     r = adopt_shards(&supervisor->front, conf, &found, &lost, error, sizeof(error));
     if (r == 0 && !found)
@@ -201,6 +211,7 @@ static int start(struct supervisor *supervisor, struct conf *conf, const struct 
         return r;
     }
     workers_apply(&supervisor->workers, front_serving(&supervisor->front)->conf, true);
+    admins_renew(&supervisor->admins);
     if (found) {
         supervisor_go_on(supervisor);
         return 0;
@@ -257,10 +268,12 @@ static int resume(struct supervisor *supervisor, int state_fd)
     supervisor->announced = true;
     open_run_dir_again(supervisor, conf);
     workers_apply(&supervisor->workers, conf, false);
+    admins_take_over(&supervisor->admins);
     reap(supervisor); /* processes that ended meanwhile */
     workers_find_lost(&supervisor->workers);
     rotation_renew(&supervisor->rotation, false);
     generation_restart_missing(front_serving(&supervisor->front));
+    admins_renew(&supervisor->admins);
     supervisor_step(supervisor, RELOAD_ON_EXECUTED);
     return 0;
 }

@@ -15,7 +15,7 @@
 
 enum {
     RECORD_SIZE_MAX = 64 * 1024 * 1024, /* two configs of 4 MiB, each byte escaped */
-    RECORD_ENDPOINTS_MAX = 2 * CONF_ALL_ADDRESSES_MAX,
+    RECORD_ENDPOINTS_MAX = ENDPOINTS_MAX,
 };
 
 /* A shard process as it was started. */

@@ -168,6 +168,8 @@ static void put_all(struct json_writer *out, const struct front *front, const st
         json_add_integer(out, "control_fd", front->control_fd);
     if (front->alive_fd >= 0)
         json_add_integer(out, "alive_fd", front->alive_fd);
+    if (workers != NULL && front->admin_pid > 0)
+        json_add_integer(out, "admin_pid", front->admin_pid);
     if (workers != NULL && front->tickets_fd >= 0)
         json_add_integer(out, "tickets_fd", front->tickets_fd);
     holds_save(&front->holds, out);
@@ -369,6 +371,7 @@ static int from_json(
     int alive_fd = get_fd(state, "alive_fd"); /* of no use to this program */
     if (alive_fd >= 0)
         close(alive_fd);
+    front->admin_pid = (pid_t)get(state, "admin_pid", INT32_MAX);
     read_tickets(front, get_fd(state, "tickets_fd"));
     if (front->lock_fd < 0)
         return -EBADF;

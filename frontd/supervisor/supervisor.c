@@ -67,6 +67,7 @@ void supervisor_close_handles(struct supervisor *supervisor)
     rotation_close(&supervisor->rotation);
     control_close(&supervisor->control);
     asks_close(&supervisor->asks);
+    admins_close(&supervisor->admins);
 }
 
 void supervisor_forget(struct supervisor *supervisor, struct generation *generation)
@@ -97,7 +98,10 @@ static void on_workers_gone(void *data)
     stop_when_alone(data);
 }
 
-/* Stopping: workers go when no shard needs them any more; the loop ends when no process is left. */
+/*
+ * Stopping: workers go when no shard needs them any more, then the admin process, which tells of
+ * them until then; the loop ends when no process is left.
+ */
 static void stop_when_alone(struct supervisor *supervisor)
 {
     for (size_t i = 0; i < FRONT_GENERATIONS; i++) {
@@ -115,6 +119,9 @@ static void stop_when_alone(struct supervisor *supervisor)
     }
     if (workers_count(&supervisor->workers) > 0)
         return;
+    admins_stop(&supervisor->admins, supervisor->at_once);
+    if (admins_alive(&supervisor->admins))
+        return;
     log_sums(front_serving(&supervisor->front));
     for (size_t i = 0; i < FRONT_GENERATIONS; i++) {
         if (supervisor->front.generations[i] != NULL)
@@ -122,6 +129,14 @@ static void stop_when_alone(struct supervisor *supervisor)
     }
     if (!uv_is_closing((uv_handle_t *)&supervisor->deadline) && supervisor->check.pid < 0)
         supervisor_close_handles(supervisor);
+}
+
+bool supervisor_admin_ended(struct supervisor *supervisor, pid_t pid, int status)
+{
+    bool ours = admins_ended(&supervisor->admins, pid, status);
+    if (ours && supervisor->reload.state == RELOAD_STOPPING)
+        stop_when_alone(supervisor);
+    return ours;
 }
 
 void supervisor_stop_at_once(struct supervisor *supervisor)
@@ -363,6 +378,7 @@ static void do_leave(struct supervisor *supervisor)
         enter_directory(supervisor);
     /* A new program leaves workers alone: what has changed waits for the next reload. */
     workers_apply(&supervisor->workers, next->conf, !supervisor->reload.upgrade);
+    admins_renew(&supervisor->admins);
     endpoints_prune(&supervisor->front.endpoints, next->conf);
     reexec_write_record(&supervisor->front, &supervisor->reload);
     sd_listen_warn_unused(&supervisor->sd_listen, next->conf);

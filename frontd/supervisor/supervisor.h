@@ -5,6 +5,7 @@
  * bytes.
  */
 
+#include "frontd/supervisor/admins.h"
 #include "frontd/supervisor/asks.h"
 #include "frontd/supervisor/config_check.h"
 #include "frontd/supervisor/control/control.h"
@@ -28,6 +29,7 @@ struct supervisor {
     struct workers workers;   /* workers of ours */
     struct control control;   /* for frontctl */
     struct asks asks;         /* what shards are being asked */
+    struct admins admins;     /* the admin process */
     struct rotation rotation; /* of the keys of session tickets */
     uv_signal_t signals[7];
     uv_timer_t deadline;                /* of the reload; while stopping, the drain limit */
@@ -54,6 +56,9 @@ void supervisor_go_on(struct supervisor *supervisor);
 
 /* The process that checks the config has ended. status: as waitpid() said. */
 void supervisor_check_ended(struct supervisor *supervisor, int status);
+
+/* A child has ended: whether it was an admin process. status: as waitpid() said. */
+bool supervisor_admin_ended(struct supervisor *supervisor, pid_t pid, int status);
 
 /* Kills all shards and workers; the loop ends when they have ended. */
 void supervisor_stop_at_once(struct supervisor *supervisor);

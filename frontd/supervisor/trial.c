@@ -11,6 +11,7 @@
 #include "frontd/config/file.h"
 #include "frontd/config/lines.h"
 #include "frontd/ipc/control.h"
+#include "frontd/supervisor/admin_token.h"
 #include "frontd/supervisor/paths.h"
 #include "frontd/supervisor/record.h"
 #include "frontd/supervisor/sockets/endpoint.h"
@@ -56,24 +57,31 @@ static bool is_in_run_dir(const struct conf *conf, const char *path)
     return strncmp(path, conf->run_dir, n) == 0 && strrchr(path, '/') == path + n;
 }
 
-static void try_listener(struct trial *trial, const struct conf *conf, unsigned index)
+/* Tries the addresses of one key of the config. text: what is written there. */
+static void try_addresses(struct trial *trial, const struct conf *conf, const char *key,
+    const char *text, const struct conf_address *addresses, uint32_t n)
 {
-    const struct conf_listener *listener = &conf->listeners[index];
-    char key[64];
     bool bound = false; /* on one of them */
     int r = 0;
-    for (uint32_t i = 0; i < listener->naddresses && (r == 0 || endpoint_is_foreign(r)); i++) {
-        r = endpoint_probe(&listener->addresses[i]);
+    for (uint32_t i = 0; i < n && (r == 0 || endpoint_is_foreign(r)); i++) {
+        r = endpoint_probe(&addresses[i]);
         bound |= r == 0;
     }
     if (endpoint_is_foreign(r) && bound)
         return;
-    if (r == -ENOENT && is_in_run_dir(conf, listener->address.sock.un.sun_path))
+    if (r == -ENOENT && is_in_run_dir(conf, addresses[0].sock.un.sun_path))
         return;
-    snprintf(key, sizeof(key), "listeners[%u].address", index);
     if (r < 0)
-        tell(trial, key, "cannot listen on %s: %s%s", listener->text, endpoint_explain(r),
+        tell(trial, key, "cannot listen on %s: %s%s", text, endpoint_explain(r),
             r == -EADDRINUSE ? may_be_itself : "");
+}
+
+static void try_listener(struct trial *trial, const struct conf *conf, unsigned index)
+{
+    const struct conf_listener *listener = &conf->listeners[index];
+    char key[64];
+    snprintf(key, sizeof(key), "listeners[%u].address", index);
+    try_addresses(trial, conf, key, listener->text, listener->addresses, listener->naddresses);
 }
 
 /* Whether it is a folder that may be used in that way (faccessat(2)). Returns 0 or -errno. */
@@ -264,20 +272,26 @@ void trial_warn(const char *conf_name, const struct conf *conf, const struct buf
     conf_lines_deinit(&trial.lines);
 }
 
-int trial_certificates(
+int trial_secrets(
     const char *conf_name, const struct conf *conf, bool warns, char *error, size_t error_size)
 {
     const struct conf_findings findings = {.odd = warns ? on_odd : NULL};
-    return tls_load(conf_name, conf, time(NULL), &findings, NULL, NULL, error, error_size);
+    int r = tls_load(conf_name, conf, time(NULL), &findings, NULL, NULL, error, error_size);
+    return r < 0 ? r : admin_token_load(conf_name, conf, &findings, NULL, error, error_size);
 }
 
 /* As a start would: what it cannot read is wrong. */
-static void try_certificates(struct trial *trial, const struct conf *conf)
+static void try_secrets(struct trial *trial, const struct conf *conf)
 {
     const struct conf_findings findings = {.odd = on_odd};
     char error[5120];
     int fd = -1;
     if (tls_load(trial->file, conf, time(NULL), &findings, &fd, NULL, error, sizeof(error)) < 0)
+        on_finding(trial, error);
+    if (fd >= 0)
+        close(fd);
+    fd = -1;
+    if (admin_token_load(trial->file, conf, &findings, &fd, error, sizeof(error)) < 0)
         on_finding(trial, error);
     if (fd >= 0)
         close(fd);
@@ -301,9 +315,12 @@ int trial_run(const char *conf_name)
         trial.findings++;
     }
     try_run_dir(&trial, conf);
-    try_certificates(&trial, conf);
+    try_secrets(&trial, conf);
     for (uint32_t i = 0; i < conf->nlisteners; i++)
         try_listener(&trial, conf, i);
+    if (conf->admin.text != NULL)
+        try_addresses(&trial, conf, "admin.address", conf->admin.text, conf->admin.addresses,
+            conf->admin.naddresses);
     for (uint32_t i = 0; i < conf->npools; i++)
         try_pool(&trial, conf, i);
     conf_lines_deinit(&trial.lines);

@@ -17,11 +17,11 @@
 void trial_warn(const char *conf_name, const struct conf *conf, const struct buf *text);
 
 /*
- * Of a config that has been read: looks at its certificates and keys. warns: of what is odd in
- * them, as trial_warn() does; a file that this user may not read counts as that. Returns 0, or
- * -errno with a message in `error`.
+ * Of a config that has been read: looks at its certificates and keys, and the token of the admin
+ * address. warns: of what is odd in them, as trial_warn() does; a file that this user may not read
+ * counts as that. Returns 0, or -errno with a message in `error`.
  */
-int trial_certificates(
+int trial_secrets(
     const char *conf_name, const struct conf *conf, bool warns, char *error, size_t error_size);
 
 /*

@@ -177,22 +177,6 @@ def test_check_of_what_is_no_config(site, text):
     assert "some.yaml" in done.stderr + done.stdout
 
 
-LATER = {
-    "admin": ("drain: 30s\n", "drain: 30s\nadmin:\n  address: 127.0.0.1:9900\n", "admin"),
-}
-
-
-@pytest.mark.parametrize("old, new, word", LATER.values(), ids=LATER.keys())
-def test_keys_of_later_versions_are_refused(site, old, new, word):
-    web = site()
-    text = good(web)
-    assert old in text
-    done = check(web, text.replace(old, new, 1))
-    said = done.stderr + done.stdout
-    assert done.returncode == 1
-    assert "not supported yet" in said and word in said, said
-
-
 def test_a_bad_config_does_not_start(site):
     web = site()
     done = run("-c", web.write(good(web).replace("kind: jsonrpc", "kind: soap")))

@@ -4,13 +4,53 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/supervisor/sockets/endpoint.h"
 
-enum { BACKLOG = 4096 }; /* the kernel cuts it to net.core.somaxconn */
+enum {
+    BACKLOG = 4096, /* the kernel cuts it to net.core.somaxconn */
+    AWAIT_TRIES = 100,
+    AWAIT_PAUSE_MS = 10,
+};
+
+/* What the config has addresses for: a listener, or `admin`, which comes after the last of them. */
+struct place {
+    const char *kind; /* with the name behind it: "listener web", "admin" */
+    const char *name;
+    const char *text; /* the address as written */
+    const struct conf_address *addresses;
+    uint32_t naddresses;
+    uint32_t sockets; /* of each TCP address: one for each process that accepts */
+};
+
+/* The place with that number, counted from 0; false: there are no more. conf: NULL has none. */
+static bool place_at(const struct conf *conf, uint32_t index, struct place *ret_place)
+{
+    if (conf == NULL || index > conf->nlisteners ||
+        (index == conf->nlisteners && conf->admin.text == NULL))
+        return false;
+    if (index == conf->nlisteners) {
+        *ret_place = (struct place){.kind = "admin",
+            .name = "",
+            .text = conf->admin.text,
+            .addresses = conf->admin.addresses,
+            .naddresses = conf->admin.naddresses,
+            .sockets = 1};
+        return true;
+    }
+    const struct conf_listener *listener = &conf->listeners[index];
+    *ret_place = (struct place){.kind = "listener ",
+        .name = listener->name,
+        .text = listener->text,
+        .addresses = listener->addresses,
+        .naddresses = listener->naddresses,
+        .sockets = conf->shards};
+    return true;
+}
 
 bool endpoint_is(const struct endpoint *endpoint, const struct conf_address *address)
 {
@@ -179,28 +219,30 @@ static int renew(struct endpoint *endpoint)
 int endpoints_renew(
     struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size)
 {
-    for (uint32_t i = 0; i < conf->nlisteners; i++) {
-        const struct conf_listener *listener = &conf->listeners[i];
-        const char *path = listener->address.sock.un.sun_path;
-        struct endpoint *endpoint = endpoints_find(endpoints, &listener->address);
+    struct place place;
+    for (uint32_t i = 0; place_at(conf, i, &place); i++) {
+        struct endpoint *endpoint = place.naddresses == 0
+                                        ? NULL
+                                        : endpoints_find(endpoints, &place.addresses[0]);
         struct stat st;
         if (endpoint == NULL || endpoint->address.sock.any.sa_family != AF_UNIX)
             continue;
+        const char *path = endpoint->address.sock.un.sun_path;
         bool there = lstat(path, &st) == 0;
         bool passed = sd_listen_has(endpoints->sd_listen, endpoint->fds[0]);
         if (passed && !there)
-            log_warning("listener %s: %s is gone, and it is the service manager's to make it: "
-                        "restart its socket unit",
-                listener->name, path);
+            log_warning("%s%s: %s is gone, and it is the service manager's to make it: restart its "
+                        "socket unit",
+                place.kind, place.name, path);
         if (passed || (there && st.st_dev == endpoint->dev && st.st_ino == endpoint->ino))
             continue;
         int r = renew(endpoint);
         if (r < 0) {
-            snprintf(error, error_size, "listener %s: %s was %s, and cannot be bound again: %s",
-                listener->name, path, there ? "replaced" : "removed", endpoint_explain(r));
+            snprintf(error, error_size, "%s%s: %s was %s, and cannot be bound again: %s",
+                place.kind, place.name, path, there ? "replaced" : "removed", endpoint_explain(r));
             return r;
         }
-        log_warning("listener %s: %s was %s, it is bound again", listener->name, path,
+        log_warning("%s%s: %s was %s, it is bound again", place.kind, place.name, path,
             there ? "replaced" : "removed");
     }
     return 0;
@@ -215,20 +257,19 @@ static bool is_passed(const struct endpoints *endpoints, const struct conf_addre
     return fd >= 0;
 }
 
-/* Binds the addresses of one listener. Returns 0, where there is one at least, or -errno. */
-static int bind_addresses(
-    struct endpoints *endpoints, const struct conf_listener *listener, uint32_t shards)
+/* Binds the addresses of one place. Returns 0, where there is one at least, or -errno. */
+static int bind_addresses(struct endpoints *endpoints, const struct place *place)
 {
     bool passed = false;
-    bool bound = listener->naddresses == 0; /* its addresses are not known; they may be there */
+    bool bound = place->naddresses == 0; /* its addresses are not known; they may be there */
     int missing = 0;
-    for (uint32_t i = 0; i < listener->naddresses; i++)
-        passed |= is_passed(endpoints, &listener->addresses[i]);
-    for (uint32_t i = 0; i < listener->naddresses; i++) {
-        const struct conf_address *address = &listener->addresses[i];
-        if (passed && listener->naddresses > 1 && !is_passed(endpoints, address))
+    for (uint32_t i = 0; i < place->naddresses; i++)
+        passed |= is_passed(endpoints, &place->addresses[i]);
+    for (uint32_t i = 0; i < place->naddresses; i++) {
+        const struct conf_address *address = &place->addresses[i];
+        if (passed && place->naddresses > 1 && !is_passed(endpoints, address))
             continue; /* what it is to listen on is the service manager's business */
-        int r = bind_listener(endpoints, address, shards);
+        int r = bind_listener(endpoints, address, place->sockets);
         if (endpoint_is_foreign(r))
             missing = r;
         else if (r < 0)
@@ -236,7 +277,7 @@ static int bind_addresses(
         bound |= r == 0;
     }
     if (bound && missing < 0)
-        log_info("listener %s: not on all addresses of %s: %s", listener->name, listener->text,
+        log_info("%s%s: not on all addresses of %s: %s", place->kind, place->name, place->text,
             strerror(-missing));
     return bound ? 0 : missing;
 }
@@ -245,17 +286,29 @@ int endpoints_bind(
     struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size)
 {
     const struct endpoints before = *endpoints;
-    for (uint32_t i = 0; i < conf->nlisteners; i++) {
-        const struct conf_listener *listener = &conf->listeners[i];
-        int r = bind_addresses(endpoints, listener, conf->shards);
+    struct place place;
+    for (uint32_t i = 0; place_at(conf, i, &place); i++) {
+        int r = bind_addresses(endpoints, &place);
         if (r < 0) {
-            snprintf(error, error_size, "listener %s: cannot listen on %s: %s", listener->name,
-                listener->text, endpoint_explain(r));
+            snprintf(error, error_size, "%s%s: cannot listen on %s: %s", place.kind, place.name,
+                place.text, endpoint_explain(r));
             endpoints_roll_back(endpoints, &before);
             return r;
         }
     }
     return 0;
+}
+
+void endpoints_await(const struct endpoints *endpoints, const struct conf_admin *admin)
+{
+    static const struct timespec pause = {.tv_nsec = AWAIT_PAUSE_MS * 1000 * 1000};
+    int tries = AWAIT_TRIES;
+    for (uint32_t i = 0; admin->text != NULL && i < admin->naddresses; i++) {
+        if (is_passed(endpoints, &admin->addresses[i]))
+            continue;
+        while (tries-- > 0 && endpoint_probe(&admin->addresses[i]) == -EADDRINUSE)
+            nanosleep(&pause, NULL);
+    }
 }
 
 int endpoints_listen(const struct endpoints *endpoints)
@@ -275,10 +328,10 @@ int endpoints_listen(const struct endpoints *endpoints)
 
 static bool wanted(const struct endpoint *endpoint, const struct conf *conf)
 {
-    for (uint32_t i = 0; conf != NULL && i < conf->nlisteners; i++) {
-        const struct conf_listener *listener = &conf->listeners[i];
-        for (uint32_t k = 0; k < listener->naddresses; k++) {
-            if (endpoint_is(endpoint, &listener->addresses[k]))
+    struct place place;
+    for (uint32_t i = 0; place_at(conf, i, &place); i++) {
+        for (uint32_t k = 0; k < place.naddresses; k++) {
+            if (endpoint_is(endpoint, &place.addresses[k]))
                 return true;
         }
     }

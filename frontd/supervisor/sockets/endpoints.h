@@ -3,12 +3,15 @@
 /*
  * The listening sockets, by their addresses, of which a listener may have several: for each TCP
  * address one SO_REUSEPORT socket a shard, for each UNIX address one that all shards share; where
- * the service manager has passed sockets of an address, all shards share these. They outlive
+ * the service manager has passed sockets of an address, all shards share these. Of `admin` there is
+ * one socket for each address, for the admin process alone. They outlive
  * generations: an address that stays in the config keeps its sockets, and what waits in their
  * accept queues; where shards became fewer, each accepts on several.
  */
 
 #include "frontd/supervisor/sockets/sd_listen.h"
+
+enum { ENDPOINTS_MAX = 2 * (CONF_ALL_ADDRESSES_MAX + CONF_ADDRESSES_MAX) /* of two generations */ };
 
 /* The sockets of one address. */
 struct endpoint {
@@ -21,8 +24,8 @@ struct endpoint {
 };
 
 struct endpoints {
-    const struct sd_listen *sd_listen;               /* borrowed: what was passed */
-    struct endpoint all[2 * CONF_ALL_ADDRESSES_MAX]; /* of two generations */
+    const struct sd_listen *sd_listen; /* borrowed: what was passed */
+    struct endpoint all[ENDPOINTS_MAX];
     size_t count;
 };
 
@@ -36,6 +39,12 @@ struct endpoints {
  */
 int endpoints_bind(
     struct endpoints *endpoints, const struct conf *conf, char *error, size_t error_size);
+
+/*
+ * Waits up to a second until nobody listens at the addresses of `admin`, for a start: the admin
+ * process of a supervisor that was killed has them until it has ended, too.
+ */
+void endpoints_await(const struct endpoints *endpoints, const struct conf_admin *admin);
 
 /*
  * Binds anew the UNIX listeners where the path is not the socket any more that was made for it: it

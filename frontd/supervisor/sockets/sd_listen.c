@@ -193,6 +193,8 @@ void sd_listen_warn_unused(const struct sd_listen *sd_listen, const struct conf 
             for (uint32_t n = 1; n < listener->naddresses && !used; n++)
                 used = same(&sd_listen->sockets[i].address, &listener->addresses[n]);
         }
+        for (uint32_t n = 0; n < conf->admin.naddresses && !used; n++)
+            used = same(&sd_listen->sockets[i].address, &conf->admin.addresses[n]);
         char text[TEXT_MAX];
         describe(&sd_listen->sockets[i].address, text);
         if (!used)

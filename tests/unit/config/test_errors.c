@@ -102,7 +102,7 @@ Test(conf_errors, choices)
         {12, "log: {colour: red}\n", "12: log.colour: unknown key: those here are level, format"},
         {12, "bogus: 1\n",
             "12: bogus: unknown key: those here are run_dir, shards, user, seccomp, drain, "
-            "shard_timeout, log, limits, listeners, pools"},
+            "shard_timeout, log, limits, listeners, pools, admin"},
     };
     check_all(rows, ARRAY_LEN(rows));
 }
@@ -232,7 +232,7 @@ Test(conf_errors, keys)
         {0, "listeners: web", "1: listeners: a list is needed here"},
         {0, "listeners: []\npools: []", "2: pools: there is none"},
         {0, "listeners: []\npools:\n  - name: a\n", "1: listeners: there is none"},
-        {12, "admin: {address: 127.0.0.1:9900}\n", "12: admin: not supported yet"},
+        {12, "admin: {}\n", "12: admin.address: this key is needed here"},
     };
     check_all(rows, ARRAY_LEN(rows));
 }

@@ -83,6 +83,19 @@ static struct conf *conf_of(unsigned shards, const char *letters)
     return conf;
 }
 
+/* The same with the TCP address of a letter as that of `admin`. */
+static struct conf *conf_with_admin(unsigned shards, const char *letters, char admin)
+{
+    struct conf *conf = conf_of(shards, letters);
+    struct conf *other = conf_of(1, (char[]){admin, '\0'});
+    conf->admin.text = other->listeners[0].text;
+    other->listeners[0].text = NULL;
+    conf->admin.addresses[0] = other->listeners[0].address;
+    conf->admin.naddresses = 1;
+    conf_free(other);
+    return conf;
+}
+
 static int bind_conf(unsigned shards, const char *letters)
 {
     struct conf *conf = conf_of(shards, letters);
@@ -529,5 +542,47 @@ Test(listen, for_want_of_anything)
         }
     }
     cr_assert_eq(r, 0);
+    conf_free(conf);
+}
+
+Test(listen, the_admin_address)
+{
+    struct conf *conf = conf_with_admin(3, "A", 'B');
+    cr_assert_eq(endpoints_bind(&endpoints, conf, error, sizeof(error)), 0, "%s", error);
+    cr_assert_eq(endpoints_listen(&endpoints), 0);
+    cr_expect_eq(count_of('A'), 3);
+    cr_expect_eq(count_of('B'), 1, "one process accepts there");
+    ino_t before = inode(find('B')->fds[0]);
+    cr_assert_eq(endpoints_bind(&endpoints, conf, error, sizeof(error)), 0);
+    cr_expect_eq(inode(find('B')->fds[0]), before);
+    endpoints_prune(&endpoints, conf);
+    cr_expect_eq(count_of('B'), 1, "it stays");
+    close(dial('B'));
+    conf_free(conf);
+    prune_to("A");
+    cr_expect_eq(count_of('B'), 0);
+    cr_expect_eq(dial('B'), -ECONNREFUSED);
+
+    conf = conf_with_admin(1, "A", 'b');
+    cr_assert_eq(endpoints_bind(&endpoints, conf, error, sizeof(error)), 0, "%s", error);
+    cr_assert_eq(endpoints_listen(&endpoints), 0);
+    endpoints_await(&endpoints, &conf->admin); /* which is ours: it waits, and ends */
+    cr_assert_eq(unlink(conf->admin.addresses[0].sock.un.sun_path), 0);
+    cr_assert_eq(endpoints_renew(&endpoints, conf, error, sizeof(error)), 0);
+    cr_expect_eq(count_of('b'), 2, "bound anew, as that of a listener is");
+    close(dial('b'));
+    conf_free(conf);
+}
+
+Test(listen, an_admin_address_that_is_taken)
+{
+    struct conf *conf = conf_with_admin(1, "A", 'B');
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_eq(bind(fd, &conf->admin.addresses[0].sock.any, conf->admin.addresses[0].len), 0);
+    cr_assert_eq(listen(fd, 1), 0);
+    cr_expect_eq(endpoints_bind(&endpoints, conf, error, sizeof(error)), -EADDRINUSE);
+    cr_expect_not_null(strstr(error, "admin: cannot listen on "), "%s", error);
+    cr_expect_eq(endpoints.count, 0, "all or nothing");
+    close(fd);
     conf_free(conf);
 }
