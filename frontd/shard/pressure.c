@@ -7,9 +7,9 @@
  * The level falls here, at the end of a turn; then all clients that are not read on its account are
  * looked at once more. Clients are ended, the largest first, where the level
  * - is MEMORY_OUT: of all clients, until it has fallen;
- * - stays at MEMORY_SHORT for SHORT_MS: of the clients that are not read, since they only wait, and
- *   others are refused; where all are read, of all, if they hold most of the memory: it may be
- * topics, or connections as such, which would never become less.
+ * - stays at MEMORY_SHORT: of the clients that are not read, since they only wait, and others are
+ *   refused; where all are read, of all, if they hold most of the memory: it may be topics, or
+ *   connections as such, which would never become less.
  *
  * Clients that are not read would never hold less if none of them went on: as long as there is some
  * memory left, a few of them in turn are read once every LOOK_MS, so that what they send is
@@ -25,7 +25,6 @@
 enum {
     END_MS = 10,         /* between two walks */
     END_MAX = 64,        /* clients in one of them */
-    SHORT_MS = 3000,     /* how long requests are refused before clients that only wait are ended */
     MOST_PART = 2,       /* where clients have less than this part of what is held, none is ended */
     FEED_MAX = 16,       /* clients that are read once in LOOK_MS; each read has 64 KiB at most */
     LOOK_MS = 100,       /* while some are not read: memory may have been freed unseen */
@@ -175,12 +174,8 @@ void pressure_turn(struct ctx *ctx, struct list *all)
         resume(all);
     if (UNLIKELY(memory->unread > 0))
         feed(memory, now, all);
-    if (LIKELY(memory->level < MEMORY_SHORT))
-        memory->short_at = 0;
-    else if (memory->short_at == 0)
-        memory->short_at = now;
     bool out = memory->level == MEMORY_OUT;
-    bool stuck = memory->short_at != 0 && now - memory->short_at >= SHORT_MS;
+    bool stuck = memory_is_stuck(memory, now);
     if (UNLIKELY(out || stuck) && now - memory->ended_at >= END_MS) {
         memory->ended_at = now;
         end_largest(ctx, all,

@@ -66,6 +66,19 @@ bool memory_settle(struct memory *memory, uint64_t used)
     return level < before;
 }
 
+bool memory_is_stuck(struct memory *memory, uint64_t now)
+{
+    bool is_short = memory->level >= MEMORY_SHORT;
+    uint64_t passed = MIN(now - memory->noted_at, (uint64_t)MEMORY_SHORT_MS);
+    if (UNLIKELY(memory->was_short))
+        memory->short_ms = MIN(memory->short_ms + (uint32_t)passed, (uint32_t)MEMORY_SHORT_MS);
+    else
+        memory->short_ms -= MIN(memory->short_ms, (uint32_t)passed);
+    memory->noted_at = now;
+    memory->was_short = is_short;
+    return is_short && memory->short_ms == MEMORY_SHORT_MS;
+}
+
 size_t memory_little(enum memory_level level)
 {
     switch (level) {

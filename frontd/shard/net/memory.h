@@ -15,6 +15,9 @@ enum memory_level {
     MEMORY_OUT,   /* and the largest holders are ended, until it is SHORT no more */
 };
 
+/* How long new requests are refused before clients that only wait are ended. */
+enum { MEMORY_SHORT_MS = 3000 };
+
 struct memory {
     uint64_t limit; /* bytes; 0: none */
     uint64_t next;  /* bytes: with so many held the level rises */
@@ -22,8 +25,10 @@ struct memory {
     uint64_t peak;     /* bytes: the most that was held since memory was last given back */
     uint64_t ended_at; /* ms: when holders were last ended */
     uint64_t fed_at;   /* ms: when some connections that are not read were last read once */
-    uint64_t short_at; /* ms: SHORT since then; 0: it is not */
+    uint64_t noted_at; /* ms: when memory_is_stuck() was asked last */
+    uint32_t short_ms; /* for how long it has been SHORT, less for how long it has not */
     uint32_t unread;   /* connections that are not read on account of the level */
+    bool was_short;    /* when memory_is_stuck() was asked last */
 };
 
 /* limit: bytes; 0: everything is EASY. */
@@ -40,6 +45,13 @@ enum memory_level memory_raise(struct memory *memory, uint64_t used);
 
 /* Raises or lowers the level, as that many bytes are held. Returns whether it has fallen. */
 bool memory_settle(struct memory *memory, uint64_t used);
+
+/*
+ * Whether memory has been SHORT, or OUT, for MEMORY_SHORT_MS. Time in which it was not counts
+ * against that, and is not forgiven at once: where what is freed is taken again by the next that
+ * only wait, the time does not begin anew. Asked in each turn. now: ms, growing.
+ */
+bool memory_is_stuck(struct memory *memory, uint64_t now);
 
 /* How much a connection may hold and still be read at that level, in bytes. */
 size_t memory_little(enum memory_level level);

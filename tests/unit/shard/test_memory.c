@@ -75,6 +75,45 @@ Test(memory, the_largest_limit)
     cr_expect_eq(memory_raise(&memory, limit), MEMORY_OUT);
 }
 
+/* Refusing begins with all of its time only after as much time without. */
+Test(memory, is_stuck)
+{
+    static const struct {
+        unsigned used;
+        unsigned ms; /* since the last step */
+        bool stuck;
+    } steps[] = {
+        {0, 0, false},
+        {900, 100000, false}, /* nothing was asked while it was easy */
+        {900, 2999, false},
+        {900, 1, true},
+        {1000, 1, true},
+        {849, 10, false},
+        {900, 100, false}, /* 100 ms have come back */
+        {900, 99, false},
+        {900, 1, true},
+        {900, 100000, true},
+        {0, 1, false},
+        {900, 2000, false},
+        {900, 1999, false},
+        {0, 0, false},
+        {0, 2000, false},
+        {0, 1000, false},
+        {900, 0, false},
+        {900, 2999, false},
+        {900, 1, true},
+    };
+    uint64_t now = 1;
+    struct memory memory;
+    memory_init(&memory, LIMIT);
+    for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+        now += steps[i].ms;
+        memory_settle(&memory, steps[i].used);
+        cr_expect_eq(
+            memory_is_stuck(&memory, now), steps[i].stuck, "step %zu: %u ms", i, memory.short_ms);
+    }
+}
+
 Test(memory, little_is_less_the_shorter_it_is)
 {
     cr_expect_eq(memory_little(MEMORY_EASY), SIZE_MAX);
