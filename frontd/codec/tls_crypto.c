@@ -24,7 +24,8 @@ struct context {
 
 struct tls_crypto {
     EVP_CIPHER *ciphers[TLS_SUITES];
-    EVP_KDF_CTX *hkdf;
+    EVP_MD *digests[TLS_SUITES];
+    EVP_MD_CTX *hash;
     EVP_KDF_CTX *prf;
     tls_crypto_watcher *sealed;
     void *sealed_arg;
@@ -36,7 +37,10 @@ struct tls_crypto {
     uint8_t *keys; /* from secret_alloc() */
 };
 
-enum { KEYS_SIZE = TLS_CONTEXTS * TLS_KEY_MAX };
+enum {
+    KEYS_SIZE = TLS_CONTEXTS * TLS_KEY_MAX,
+    BLOCK_MAX = 128, /* bytes, of SHA-384 */
+};
 
 static const struct suite {
     const char *cipher;
@@ -108,11 +112,12 @@ struct tls_crypto *tls_crypto_new(void)
     }
     for (size_t i = 0; i < TLS_SUITES; i++) {
         crypto->ciphers[i] = EVP_CIPHER_fetch(NULL, suites[i].cipher, NULL);
-        found = found && crypto->ciphers[i] != NULL;
+        crypto->digests[i] = EVP_MD_fetch(NULL, suites[i].digest, NULL);
+        found = found && crypto->ciphers[i] != NULL && crypto->digests[i] != NULL;
     }
-    crypto->hkdf = fetch_kdf("HKDF");
+    crypto->hash = EVP_MD_CTX_new();
     crypto->prf = fetch_kdf("TLS1-PRF");
-    if (found && crypto->hkdf != NULL && crypto->prf != NULL)
+    if (found && crypto->hash != NULL && crypto->prf != NULL)
         return crypto;
     ERR_clear_error();
     return tls_crypto_free(crypto);
@@ -124,9 +129,11 @@ struct tls_crypto *tls_crypto_free(struct tls_crypto *crypto)
         return NULL;
     for (size_t i = 0; i < TLS_CONTEXTS; i++)
         EVP_CIPHER_CTX_free(crypto->contexts[i].evp); /* wipes it */
-    for (size_t i = 0; i < TLS_SUITES; i++)
+    for (size_t i = 0; i < TLS_SUITES; i++) {
         EVP_CIPHER_free(crypto->ciphers[i]);
-    EVP_KDF_CTX_free(crypto->hkdf);
+        EVP_MD_free(crypto->digests[i]);
+    }
+    EVP_MD_CTX_free(crypto->hash);
     EVP_KDF_CTX_free(crypto->prf);
     secret_free(crypto->keys, KEYS_SIZE);
     return mem_free(crypto);
@@ -280,37 +287,65 @@ int tls_crypto_open(struct tls_crypto *crypto, const struct tls_sealing *sealing
     return -EBADMSG;
 }
 
+/* Half of HMAC (RFC 2104): the digest of the padded key and the text. */
+static bool half_hmac(struct tls_crypto *crypto, enum tls_suite suite, const uint8_t *secret,
+    uint8_t pad, struct span text, uint8_t ret_digest[static EVP_MAX_MD_SIZE])
+{
+    uint8_t key[BLOCK_MAX];
+    const EVP_MD *md = crypto->digests[suite];
+    const size_t block = (size_t)EVP_MD_get_block_size(md);
+    CHECK(block <= sizeof(key));
+    for (size_t i = 0; i < block; i++)
+        key[i] = pad ^ (i < suites[suite].secret ? secret[i] : 0);
+    const bool done = EVP_DigestInit_ex(crypto->hash, md, NULL) == 1 &&
+                      EVP_DigestUpdate(crypto->hash, key, block) == 1 &&
+                      EVP_DigestUpdate(crypto->hash, text.p, text.n) == 1 &&
+                      EVP_DigestFinal_ex(crypto->hash, ret_digest, NULL) == 1;
+    OPENSSL_cleanse(key, sizeof(key));
+    return done;
+}
+
+/* Overwrites what the digest context has of a secret: its state, and the block that is not full. */
+static bool wipe_hash(struct tls_crypto *crypto)
+{
+    static const uint8_t zeroes[BLOCK_MAX - 1];
+    return EVP_DigestInit_ex(crypto->hash, NULL, NULL) == 1 &&
+           EVP_DigestUpdate(crypto->hash, zeroes, sizeof(zeroes)) == 1;
+}
+
+/*
+ * The first block of HKDF-Expand is HMAC(secret, info, 1), and no more is ever wanted. It is made
+ * of a digest context that is kept: what libcrypto has for HKDF fetches and allocates each time.
+ */
 int tls_crypto_expand(struct tls_crypto *crypto, enum tls_suite suite, const uint8_t *secret,
     const char *label, uint8_t *out, size_t n)
 {
     uint8_t info[4 + sizeof("tls13 ") + 32];
-    const size_t label_n = strlen(label);
-    CHECK(n <= TLS_SECRET_MAX && label_n <= 32);
+    uint8_t inner[EVP_MAX_MD_SIZE], outer[EVP_MAX_MD_SIZE];
+    const size_t label_n = strlen(label), digest_n = suites[suite].secret;
+    CHECK(n <= digest_n && label_n <= 32);
     info[0] = 0;
     info[1] = (uint8_t)n;
     info[2] = (uint8_t)(6 + label_n);
     memcpy(info + 3, "tls13 ", 6);
     memcpy(info + 9, label, label_n);
-    info[9 + label_n] = 0; /* no context */
+    info[9 + label_n] = 0;  /* no context */
+    info[10 + label_n] = 1; /* the number of the block */
 
-    uint8_t key[TLS_SECRET_MAX]; /* a copy, since the parameter is not const, and may be `out` */
-    memcpy(key, secret, suites[suite].secret);
-    int mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
-    const OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
-        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, suites[suite].digest, 0),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, key, suites[suite].secret),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, info, 10 + label_n),
-        OSSL_PARAM_construct_end(),
-    };
-    const bool done = EVP_KDF_derive(crypto->hkdf, out, n, params) == 1;
-    EVP_KDF_CTX_reset(crypto->hkdf); /* wipes its copy of the secret */
-    OPENSSL_cleanse(key, sizeof(key));
+    const struct span text = {(const char *)info, 11 + label_n};
+    const bool done = half_hmac(crypto, suite, secret, 0x36, text, inner) &&
+                      half_hmac(crypto, suite, secret, 0x5c, (struct span){(char *)inner, digest_n},
+                          outer) &&
+                      wipe_hash(crypto);
     if (done)
-        return 0;
-    ERR_clear_error();
-    OPENSSL_cleanse(out, n);
-    return -ENOMEM;
+        memcpy(out, outer, n);
+    else
+        OPENSSL_cleanse(out, n);
+    OPENSSL_cleanse(inner, sizeof(inner));
+    OPENSSL_cleanse(outer, sizeof(outer));
+    if (!done)
+        ERR_clear_error();
+    return done ? 0 : -ENOMEM;
 }
 
 int tls_crypto_prf(struct tls_crypto *crypto, enum tls_suite suite, const uint8_t *secret,

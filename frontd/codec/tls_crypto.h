@@ -95,7 +95,7 @@ size_t tls_crypto_keyed(const struct tls_crypto *crypto);
 
 /*
  * HKDF-Expand-Label(secret, label, "", n) of RFC 8446 section 7.1, with the digest of the suite.
- * secret: tls_suite_secret_size() bytes. n: up to TLS_SECRET_MAX. Returns 0, or -ENOMEM with `out`
+ * secret: tls_suite_secret_size() bytes. n: up to as many. Returns 0, or -ENOMEM with `out`
  * wiped. `out` may be the secret.
  */
 int tls_crypto_expand(struct tls_crypto *crypto, enum tls_suite suite, const uint8_t *secret,
