@@ -1,4 +1,6 @@
 #include <criterion/criterion.h>
+#include <stdalign.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -50,4 +52,23 @@ Test(crypto_memory, what_moves_is_overwritten)
     char *new = crypto_memory_change(NULL, 10, "", 0);
     cr_expect_not_null(new);
     crypto_memory_give_back(new, "", 0);
+}
+
+Test(crypto_memory, too_much)
+{
+    volatile size_t most = SIZE_MAX; /* the compiler would warn */
+    cr_expect_null(crypto_memory_take(most, "", 0));
+    char *memory = fill('z');
+    cr_expect_null(crypto_memory_change(memory, most - 1, "", 0));
+    cr_expect_eq(memory[SIZE - 1], 'z', "it is still there");
+    crypto_memory_give_back(memory, "", 0);
+}
+
+Test(crypto_memory, is_aligned_as_that_of_malloc)
+{
+    for (size_t size = 1; size < 100; size++) {
+        void *memory = crypto_memory_take(size, "", 0);
+        cr_expect_eq((uintptr_t)memory % alignof(max_align_t), 0u);
+        crypto_memory_give_back(memory, "", 0);
+    }
 }
