@@ -114,7 +114,7 @@ static bool make_room(struct tls *tls)
 /* One step of that handshake. */
 static void step(struct tls *tls, struct tls_handshake *handshake)
 {
-    handshake->queued = false;
+    handshake->queued = handshake->deaf = false;
     list_remove(&handshake->node);
     list_append(&tls->begun, &handshake->node);
     tls_transport_step(handshake->transport);

@@ -25,6 +25,7 @@ struct tls_handshake {
     bool queued;       /* a record is there: nothing more is read until OpenSSL has had it */
     SSL *ssl;          /* NULL: it has not begun */
     BIO *in;           /* ssl's */
+    bool deaf;         /* more has come meanwhile: the descriptor is not polled for that */
     BIO *out;
     struct buf finished; /* 1.2: what OpenSSL has sent with its Finished */
     uint8_t secret_size; /* 1.3: bytes of each; 0: they are not known */

@@ -155,6 +155,7 @@ static ssize_t read_handshake(struct tls_transport *t, int fd, void *room, size_
 {
     struct tls_handshake *handshake = t->handshake;
     errno = EAGAIN;
+    handshake->deaf = handshake->queued;
     if (handshake->queued)
         return -1;
     ssize_t got = recv(fd, room, MIN(n, (size_t)TLS_HELD_RECORD_MAX - tls_held_in(t->held)), 0);
@@ -245,8 +246,11 @@ static ssize_t tls_read(struct transport *transport, int fd, void *room, size_t 
     return read_records(t, fd, room, n);
 }
 
-/* Writes the first `n` bytes at `bytes`. Returns how many the kernel has taken, or -errno. */
-static ssize_t send_some(int fd, const void *bytes, size_t n)
+/*
+ * Writes the first `n` bytes at `bytes`; more: something follows at once, and goes with them.
+ * Returns how many the kernel has taken, or -errno.
+ */
+static ssize_t send_some(int fd, const void *bytes, size_t n, bool more)
 {
     ssize_t sent = send(fd, bytes, n, MSG_NOSIGNAL);
     if (sent < 0)
@@ -260,17 +264,18 @@ static int flush_held(struct tls_transport *t, int fd)
     size_t n = tls_held_out(t->held);
     if (n == 0)
         return 0;
-    ssize_t sent = send_some(fd, buf_data(&t->held->out), n);
+    ssize_t sent = send_some(fd, buf_data(&t->held->out), n, false);
     if (sent > 0)
         buf_consume(&t->held->out, (size_t)sent);
     return sent < 0 ? (int)sent : (size_t)sent < n;
 }
 
-/* Writes what was sealed, and holds the rest. Returns as flush_held(). */
+/* Writes what was sealed, and holds the rest. Returns as flush_held(). close_notify is in one
+ * packet with the end of the descriptor's output (shut_if_done()). */
 static int send_sealed(struct tls_transport *t, int fd, size_t n)
 {
     const uint8_t *bytes = t->tls->scratch;
-    ssize_t sent = send_some(fd, bytes, n);
+    ssize_t sent = send_some(fd, bytes, n, t->transport.shuts && tls_record_owes(&t->record) == 0);
     if (sent < 0 || (size_t)sent == n)
         return (int)MIN(sent, (ssize_t)0);
     return tls_held_add_out(&t->held, bytes + sent, n - (size_t)sent) < 0 ? -ENOMEM : 1;
@@ -326,7 +331,7 @@ static uint32_t tls_wants(const struct transport *transport, uint32_t events)
 {
     if (LIKELY(!transport->opening))
         return events;
-    uint32_t in = of_const(transport)->handshake->queued ? 0 : EPOLLIN;
+    uint32_t in = of_const(transport)->handshake->deaf ? 0 : EPOLLIN;
     return in | (transport->unsent > 0 ? EPOLLOUT : 0);
 }
 
