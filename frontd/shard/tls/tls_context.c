@@ -27,6 +27,8 @@
 #define GROUPS        "X25519:P-256:P-384"
 #define GROUPS_HYBRID "X25519MLKEM768:" GROUPS
 
+enum { FLIGHT_FRAGMENT = 2048 /* bytes of a record that OpenSSL writes */ };
+
 /* Logs what OpenSSL says is wrong with a part of the material. Returns -EINVAL. */
 static int complain(const struct conf_listener *conf, const char *what)
 {
@@ -240,12 +242,18 @@ static int verify_mode(const struct conf_tls *conf)
     }
 }
 
-/* What has nothing to do with the certificate. Returns whether OpenSSL agrees. */
+/*
+ * What has nothing to do with the certificate. Returns whether OpenSSL agrees.
+ *
+ * OpenSSL takes a buffer of the largest record that it may write anew for each message, and memory
+ * is wiped when it is freed: smaller ones do, of which a chain of certificates takes two or three.
+ */
 static bool set_rules(SSL_CTX *ctx, const struct conf_tls *conf)
 {
     SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_verify(ctx, verify_mode(conf), NULL);
+    SSL_CTX_set_max_send_fragment(ctx, FLIGHT_FRAGMENT);
     set_tickets(ctx, conf);
     int version = conf->min_version == CONF_TLS_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION;
     bool ok = SSL_CTX_set_min_proto_version(ctx, version) == 1 &&

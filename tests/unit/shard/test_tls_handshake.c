@@ -120,6 +120,26 @@ Test(tls_handshake, alpn)
         int alert;
     } rows[] = {
         {NULL, "", 0},
+/* It takes several records, of which OpenSSL has a buffer for one. */
+Test(tls_handshake, large_certificate)
+{
+    enum { NAMES = 200, NAME = 40 };
+    char names[NAMES * NAME] = "DNS:a.test";
+    for (size_t i = 1, n = strlen(names); i < NAMES; i++)
+        n += (size_t)snprintf(names + n, sizeof(names) - n, ",DNS:number-%03zu.of-many.test", i);
+    struct pki_certificate server = pki_make_valid(PKI_EC, "server", names, &ca);
+    const struct tls_setup setup = {.certificates = &server, .ncertificates = 1};
+    begin(&shard, &setup);
+    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+        const struct tls_wish wish = {.version = version, .trusts = &ca};
+        struct tls_client client = tls_client_connect(&shard, "web", &wish);
+        cr_expect_eq(X509_cmp(SSL_get0_peer_certificate(client.ssl), server.x509), 0);
+        tls_client_close(&client);
+    }
+    shardlet_turn(&shard);
+    pki_free(&server);
+}
+
         {"\x08http/1.1", "http/1.1", 0},
         {"\x03two\x03one", "one", 0},
         {"\x03xyz\x08http/1.1", "http/1.1", 0},
