@@ -229,6 +229,7 @@ static void set_tickets(SSL_CTX *ctx, const struct conf_tls *conf)
         SSL_CTX_set_num_tickets(ctx, 0);
         return;
     }
+    SSL_CTX_set_num_tickets(ctx, 1);
     SSL_CTX_set_timeout(ctx, (long)(conf->tickets / 1000));
     SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, on_ticket);
 }

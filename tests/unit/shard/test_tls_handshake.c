@@ -286,9 +286,12 @@ static int keep_session(SSL *ssl, SSL_SESSION *session)
     return 1;
 }
 
+static unsigned tickets; /* that have come */
+
 /* Connects and takes the ticket that it is given, if any. Returns whether it has resumed. */
 static bool resumes(struct tls_wish *wish, const char *listener, SSL_SESSION **ret_session)
 {
+    tickets++;
     char out[100];
     size_t n = 0;
     struct tls_client client = tls_client_open(&shard, listener, wish);
@@ -299,6 +302,7 @@ static bool resumes(struct tls_wish *wish, const char *listener, SSL_SESSION **r
     cr_assert(tls_client_shake(&client, &shard));
     tls_client_say(&client, SPAN("OPTIONS /rpc HTTP/1.1\r\nHost: h\r\n\r\n"));
     tls_client_listen(&client, &shard, out, sizeof(out), &n);
+    tickets = 0;
     cr_expect(n > 0 && out[0] == 'H', "%.*s", (int)n, out);
     bool reused = SSL_session_reused(client.ssl);
     if (SSL_version(client.ssl) == TLS1_2_VERSION) { /* which does not tell of a renewed ticket */
@@ -346,6 +350,7 @@ Test(tls_handshake, tickets)
         cr_expect(resumes(&wish, "web", &session));
         cr_expect_eq(shard.ctx.count->tls_resumed, 1u);
         struct tls_client client = tls_client_connect(&shard, "web", &wish);
+        cr_expect_eq(tickets, 1u);
         cr_expect(says(info_of(&client), "\"subject\":\"CN=Ann\""), "of the first handshake");
         cr_expect(says(info_of(&client), "\"sni\":\"a.test\""));
         tls_client_close(&client);
