@@ -70,7 +70,7 @@ int tls_use(struct tls *tls, const struct tls_material *material)
             continue;
         r = found == NULL ? -EPROTO
                           : tls_context_init(&tls->contexts[i], &conf->listeners[i], found,
-                                tls->ctx->ticket_keys, tls_handshake_keylog);
+                                tls->ctx->ticket_keys, tls_handshake_message);
     }
     return r;
 }

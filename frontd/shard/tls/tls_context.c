@@ -253,8 +253,8 @@ static bool set_rules(SSL_CTX *ctx, const struct conf_tls *conf)
 {
     SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
-    SSL_CTX_set_verify(ctx, verify_mode(conf), NULL);
     SSL_CTX_set_max_send_fragment(ctx, FLIGHT_FRAGMENT);
+    SSL_CTX_set_verify(ctx, verify_mode(conf), NULL);
     set_tickets(ctx, conf);
     int version = conf->min_version == CONF_TLS_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION;
     bool ok = SSL_CTX_set_min_proto_version(ctx, version) == 1 &&
@@ -271,13 +271,13 @@ static bool set_rules(SSL_CTX *ctx, const struct conf_tls *conf)
 }
 
 /* Returns whether there is memory for it. */
-static bool set_callbacks(SSL_CTX *ctx, struct tls_context *context, tls_keylog_fn *keylog)
+static bool set_callbacks(SSL_CTX *ctx, struct tls_context *context, tls_message_fn *message)
 {
     SSL_CTX_set_tlsext_servername_callback(ctx, on_server_name);
     SSL_CTX_set_tlsext_servername_arg(ctx, context);
     if (context->alpn_len > 0)
         SSL_CTX_set_alpn_select_cb(ctx, on_alpn, context);
-    SSL_CTX_set_keylog_callback(ctx, keylog);
+    SSL_CTX_set_msg_callback(ctx, message);
     return SSL_CTX_set_app_data(ctx, context) == 1;
 }
 
@@ -319,7 +319,7 @@ static int pack_alpn(struct tls_context *context)
 
 int tls_context_init(struct tls_context *context, const struct conf_listener *conf,
     const struct tls_material_listener *material, const struct tls_ticket_keys *keys,
-    tls_keylog_fn *keylog)
+    tls_message_fn *message)
 {
     *context = (struct tls_context){
         .conf = conf->tls, .http = conf->protocol == CONF_PROTOCOL_HTTP, .keys = keys};
@@ -337,7 +337,7 @@ int tls_context_init(struct tls_context *context, const struct conf_listener *co
             break;
         }
         context->certificates[context->count++] = ctx;
-        if (!set_callbacks(ctx, context, keylog) || !set_rules(ctx, conf->tls) ||
+        if (!set_callbacks(ctx, context, message) || !set_rules(ctx, conf->tls) ||
             !set_session_scope(ctx, conf, material))
             r = complain(conf, "OpenSSL");
         else

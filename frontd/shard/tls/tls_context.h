@@ -30,10 +30,9 @@ struct tls_context {
     uint32_t alpn_len;
 };
 
-/*
- * Called with each line of secrets that a handshake makes, as SSL_CTX_set_keylog_callback(3) says.
- */
-typedef void tls_keylog_fn(const SSL *ssl, const char *line);
+/* Called with each message of a handshake, as SSL_CTX_set_msg_callback(3) says. */
+typedef void tls_message_fn(
+    int written, int version, int content_type, const void *message, size_t n, SSL *ssl, void *arg);
 
 /*
  * Makes it of the material, of which nothing is needed afterwards. conf, keys: borrowed. Returns 0;
@@ -42,7 +41,7 @@ typedef void tls_keylog_fn(const SSL *ssl, const char *line);
  */
 int tls_context_init(struct tls_context *context, const struct conf_listener *conf,
     const struct tls_material_listener *material, const struct tls_ticket_keys *keys,
-    tls_keylog_fn *keylog);
+    tls_message_fn *message);
 
 /* Accepts a zeroed one. Handshakes that are under way keep what they need. */
 void tls_context_deinit(struct tls_context *context);

@@ -25,7 +25,7 @@ static uint8_t read_hex(const char *text, uint8_t secret[static TLS_SECRET_MAX])
     return n;
 }
 
-void tls_handshake_keylog(const SSL *ssl, const char *line)
+static void on_secret(const SSL *ssl, const char *line)
 {
     static const char client[] = "CLIENT_TRAFFIC_SECRET_0 ", server[] = "SERVER_TRAFFIC_SECRET_0 ";
     struct tls_handshake *handshake = SSL_get_app_data(ssl);
@@ -37,6 +37,15 @@ void tls_handshake_keylog(const SSL *ssl, const char *line)
     const char *text = secret == NULL ? NULL : strchr(line + sizeof(client) - 1, ' ');
     if (text != NULL)
         handshake->secret_size = read_hex(text + 1, secret);
+}
+
+/* The secrets that come next are wanted: a Finished has been sent, or read. */
+void tls_handshake_message(
+    int written, int version, int content_type, const void *message, size_t n, SSL *ssl, void *arg)
+{
+    (void)written, (void)version, (void)arg;
+    if (content_type == SSL3_RT_HANDSHAKE && n > 0 && *(const uint8_t *)message == SSL3_MT_FINISHED)
+        SSL_CTX_set_keylog_callback(SSL_get_SSL_CTX(ssl), on_secret);
 }
 
 int tls_handshake_begin(struct tls_handshake *handshake)
@@ -93,6 +102,7 @@ enum tls_step tls_handshake_step(
         return TLS_STEP_FAILED;
     }
     int r = SSL_accept(ssl);
+    SSL_CTX_set_keylog_callback(SSL_get_SSL_CTX(ssl), NULL);
     int error = r == 1 ? SSL_ERROR_NONE : SSL_get_error(ssl, r);
     bool failed = error != SSL_ERROR_NONE && error != SSL_ERROR_WANT_READ;
     if (failed)

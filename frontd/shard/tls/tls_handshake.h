@@ -5,9 +5,11 @@
  * client's Finished enters it. Then the keys are taken over by codec/tls_record, and OpenSSL's part
  * is freed.
  *
- * The keys: of TLS 1.3 the traffic secrets by the keylog callback; of 1.2 the master secret and
- * the randoms. Which record is next is never assumed: it is proven, by opening the last records
- * that OpenSSL has sealed (tls_record_prove()).
+ * The keys: of TLS 1.3 the traffic secrets by the keylog callback, which is there from a Finished
+ * to the end of the step, since OpenSSL formats each secret for it, byte by byte, also those that
+ * are not wanted: 6 % of a handshake's time; of 1.2 the master secret and the randoms. Which record
+ * is next is never assumed: it is proven, by opening the last records that OpenSSL has sealed
+ * (tls_record_prove()).
  */
 
 #include "frontd/codec/tls_record.h"
@@ -23,9 +25,9 @@ struct tls_handshake {
     void *owner;
     uint64_t heard_at; /* ms: when something came last */
     bool queued;       /* a record is there: nothing more is read until OpenSSL has had it */
+    bool deaf;         /* more has come meanwhile: the descriptor is not polled for that */
     SSL *ssl;          /* NULL: it has not begun */
     BIO *in;           /* ssl's */
-    bool deaf;         /* more has come meanwhile: the descriptor is not polled for that */
     BIO *out;
     struct buf finished; /* 1.2: what OpenSSL has sent with its Finished */
     uint8_t secret_size; /* 1.3: bytes of each; 0: they are not known */
@@ -35,8 +37,9 @@ struct tls_handshake {
 
 enum tls_step { TLS_STEP_MORE, TLS_STEP_DONE, TLS_STEP_FAILED };
 
-/* Called with the secrets of a handshake (tls_context_init()). */
-void tls_handshake_keylog(const SSL *ssl, const char *line);
+/* Called with each message of a handshake (tls_context_init()). */
+void tls_handshake_message(
+    int written, int version, int content_type, const void *message, size_t n, SSL *ssl, void *arg);
 
 /* Begins it: OpenSSL's part is made. Returns 0 or -ENOMEM. */
 int tls_handshake_begin(struct tls_handshake *handshake);

@@ -252,7 +252,7 @@ static ssize_t tls_read(struct transport *transport, int fd, void *room, size_t 
  */
 static ssize_t send_some(int fd, const void *bytes, size_t n, bool more)
 {
-    ssize_t sent = send(fd, bytes, n, MSG_NOSIGNAL);
+    ssize_t sent = send(fd, bytes, n, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
     if (sent < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -errno;
     return sent;

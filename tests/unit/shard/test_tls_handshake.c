@@ -72,6 +72,12 @@ static int alert_of(
     return alert;
 }
 
+/* What OpenSSL has for that certificate of the first listener. */
+static SSL_CTX *context_of(uint32_t certificate)
+{
+    return shard.ctx.tls->contexts[0].certificates[certificate];
+}
+
 Test(tls_handshake, certificate_by_name)
 {
     struct pki_certificate made[] = {
@@ -104,6 +110,8 @@ Test(tls_handshake, certificate_by_name)
             cr_expect_eq(X509_cmp(shown, made[rows[i].certificate].x509), 0, "row %zu", i);
             snprintf(sni, sizeof(sni), "\"sni\":\"%s\"", rows[i].name);
             cr_expect_eq(says(info_of(&client), sni), rows[i].name != NULL);
+            for (uint32_t j = 0; j < ARRAY_LEN(made); j++)
+                cr_expect_null(SSL_CTX_get_keylog_callback(context_of(j)));
             tls_client_close(&client);
         }
     }
@@ -112,14 +120,6 @@ Test(tls_handshake, certificate_by_name)
         pki_free(&made[i]);
 }
 
-Test(tls_handshake, alpn)
-{
-    static const struct {
-        const char *offered;
-        const char *agreed; /* "": none */
-        int alert;
-    } rows[] = {
-        {NULL, "", 0},
 /* It takes several records, of which OpenSSL has a buffer for one. */
 Test(tls_handshake, large_certificate)
 {
@@ -140,6 +140,14 @@ Test(tls_handshake, large_certificate)
     pki_free(&server);
 }
 
+Test(tls_handshake, alpn)
+{
+    static const struct {
+        const char *offered;
+        const char *agreed; /* "": none */
+        int alert;
+    } rows[] = {
+        {NULL, "", 0},
         {"\x08http/1.1", "http/1.1", 0},
         {"\x03two\x03one", "one", 0},
         {"\x03xyz\x08http/1.1", "http/1.1", 0},
@@ -278,22 +286,23 @@ Test(tls_handshake, client_refuses)
     }
 }
 
+static unsigned tickets; /* that have come */
+
 static int keep_session(SSL *ssl, SSL_SESSION *session)
 {
     SSL_SESSION **place = SSL_get_app_data(ssl);
+    tickets++;
     SSL_SESSION_free(*place);
     *place = session;
     return 1;
 }
 
-static unsigned tickets; /* that have come */
-
 /* Connects and takes the ticket that it is given, if any. Returns whether it has resumed. */
 static bool resumes(struct tls_wish *wish, const char *listener, SSL_SESSION **ret_session)
 {
-    tickets++;
     char out[100];
     size_t n = 0;
+    tickets = 0;
     struct tls_client client = tls_client_open(&shard, listener, wish);
     SSL_CTX_set_session_cache_mode(
         client.ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL_STORE);
@@ -302,7 +311,6 @@ static bool resumes(struct tls_wish *wish, const char *listener, SSL_SESSION **r
     cr_assert(tls_client_shake(&client, &shard));
     tls_client_say(&client, SPAN("OPTIONS /rpc HTTP/1.1\r\nHost: h\r\n\r\n"));
     tls_client_listen(&client, &shard, out, sizeof(out), &n);
-    tickets = 0;
     cr_expect(n > 0 && out[0] == 'H', "%.*s", (int)n, out);
     bool reused = SSL_session_reused(client.ssl);
     if (SSL_version(client.ssl) == TLS1_2_VERSION) { /* which does not tell of a renewed ticket */
@@ -342,6 +350,7 @@ Test(tls_handshake, tickets)
         begin(&shard, &setup);
         cr_expect_not(resumes(&wish, "web", &session));
         cr_assert_not_null(session);
+        cr_expect_eq(tickets, 1u);
         cr_expect_eq(SSL_SESSION_get_ticket_lifetime_hint(session), TICKETS_MS / 1000);
 
         begin(&shard, &setup); /* another shard */
@@ -350,7 +359,6 @@ Test(tls_handshake, tickets)
         cr_expect(resumes(&wish, "web", &session));
         cr_expect_eq(shard.ctx.count->tls_resumed, 1u);
         struct tls_client client = tls_client_connect(&shard, "web", &wish);
-        cr_expect_eq(tickets, 1u);
         cr_expect(says(info_of(&client), "\"subject\":\"CN=Ann\""), "of the first handshake");
         cr_expect(says(info_of(&client), "\"sni\":\"a.test\""));
         tls_client_close(&client);
