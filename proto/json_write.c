@@ -83,6 +83,17 @@ void json_add_integer(struct json_writer *writer, const char *key, int64_t value
         note(writer, buf_printf(&writer->out, "%" PRId64, value));
 }
 
+void json_add_seconds(struct json_writer *writer, const char *key, uint64_t ms)
+{
+    char text[32];
+    int n = snprintf(text, sizeof(text), "%" PRIu64 ".%03u", ms / 1000, (unsigned)(ms % 1000));
+    while (text[n - 1] == '0')
+        n--;
+    text[text[n - 1] == '.' ? n - 1 : n] = '\0';
+    if (lead(writer, key))
+        note(writer, json_put_raw(&writer->out, text));
+}
+
 void json_add_flag(struct json_writer *writer, const char *key, bool value)
 {
     if (lead(writer, key))

@@ -33,6 +33,9 @@ void json_end(struct json_writer *writer, char bracket);
 
 void json_add_number(struct json_writer *writer, const char *key, uint64_t value);
 void json_add_integer(struct json_writer *writer, const char *key, int64_t value);
+/* Adds a time in seconds, which is given in ms: 1.25 for 1250. */
+void json_add_seconds(struct json_writer *writer, const char *key, uint64_t ms);
+
 void json_add_flag(struct json_writer *writer, const char *key, bool value);
 
 /* Adds a value, or several with commas between them, that are JSON already. */

@@ -42,9 +42,9 @@ int ask_judge(const struct link *link, const char *method, enum link_outcome out
 int ask(const struct frontctl *frontctl, const char *method, struct json_writer *params,
     struct span *ret_result)
 {
-    static struct link link;
+    static struct link link = {.fd = -1};
     struct link_answer answer = {0};
-    int r = link_open(&link, frontctl->socket, false);
+    int r = link.fd >= 0 ? 0 : link_open(&link, frontctl->socket, false);
     if (r != 0) {
         if (params != NULL)
             buf_deinit(&params->out);

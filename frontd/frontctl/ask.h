@@ -6,9 +6,9 @@
 #include "frontd/frontctl/link.h"
 
 /*
- * Connects, calls a method, and says on standard error what goes wrong. params: consumed; NULL:
- * none. Returns 0 with *ret_result, a JSON value that stays until the program ends; or an exit
- * code.
+ * Connects, with the first question, calls a method, and says on standard error what goes wrong.
+ * params: consumed; NULL: none. Returns 0 with *ret_result, a JSON value that stays until the next
+ * question; or an exit code.
  */
 int ask(const struct frontctl *frontctl, const char *method, struct json_writer *params,
     struct span *ret_result);

@@ -5,5 +5,12 @@ const struct command *const commands_all[] = {
     &cmd_conns,
     &cmd_topics,
     &cmd_kick,
+    &cmd_pools,
+    &cmd_workers,
+    &cmd_pause,
+    &cmd_resume,
+    &cmd_drain,
+    &cmd_undrain,
+    &cmd_log,
     NULL,
 };

@@ -32,6 +32,7 @@ struct worker_row {
     _Atomic uint32_t abandoned[SHARE_SEATS]; /* of these, cancelled, and not answered yet */
     _Atomic uint64_t hung;                   /* ms: when a shard gave it up; 0: none has */
     _Atomic uint64_t oldest[SHARE_SEATS];    /* as in queue_cell, for this worker alone */
+    _Atomic uint64_t sent[SHARE_SEATS];      /* ms: when its oldest call was; now and then; or 0 */
     /* For people, from the worker's HELLO; each seat writes the same. */
     _Atomic uint64_t address; /* share_key() of its text */
     _Atomic uint64_t pid;

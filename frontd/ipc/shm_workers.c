@@ -99,6 +99,7 @@ void share_worker_put(struct share *share, unsigned seat, int worker)
     atomic_store(&share->memory->workers[worker].load[seat],
         0); /* it is 0 already, unless another process wrote it */
     atomic_store(&share->memory->workers[worker].oldest[seat], 0);
+    atomic_store(&share->memory->workers[worker].sent[seat], 0);
     drop_ref(&share->memory->workers[worker], seat);
 }
 
@@ -217,6 +218,11 @@ void share_worker_describe(
     atomic_store(&row->concurrency, concurrency);
 }
 
+void share_worker_set_sent(struct share *share, unsigned seat, int worker, uint64_t sent)
+{
+    atomic_store_explicit(&share->memory->workers[worker].sent[seat], sent, memory_order_relaxed);
+}
+
 static uint32_t sum(const _Atomic uint32_t *words)
 {
     uint32_t all = 0;
@@ -242,6 +248,8 @@ bool share_worker_next(
             .hung = atomic_load(&row->hung),
             .seats = refs,
         };
+        unsigned seat;
+        share_find_oldest(share, 0, row->sent, sizeof(*row->sent), &seat, &ret_view->sent);
         (*at)++;
         return true;
     }

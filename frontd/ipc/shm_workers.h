@@ -58,6 +58,10 @@ bool share_worker_oldest_but(
 void share_worker_describe(
     struct share *share, int worker, const char *address, int64_t pid, uint32_t concurrency);
 
+/* Sets when the oldest call in progress of this seat was sent, ms of the monotonic clock; 0: none.
+ */
+void share_worker_set_sent(struct share *share, unsigned seat, int worker, uint64_t sent);
+
 /* A worker process, as people see it. All of it was written by shards, and may be wrong. */
 struct share_worker_view {
     int64_t pid;
@@ -65,6 +69,7 @@ struct share_worker_view {
     uint32_t load;      /* calls in progress, over all shards */
     uint32_t abandoned; /* of these, cancelled, and not answered yet */
     uint64_t hung;      /* ms of the monotonic clock: since when it is given up; 0: it is not */
+    uint64_t sent;      /* ms: when its oldest call in progress was, half a second ago; 0: none */
     uint64_t seats;     /* the set of the seats whose shards have a channel to it */
 };
 

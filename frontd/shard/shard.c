@@ -74,6 +74,8 @@ static void on_beat(uv_timer_t *timer)
     struct shard *shard = timer->data;
     share_beat(shard->share, shard->ctx.seat);
     held_back_look(shard);
+    for (size_t i = 0; i < shard->npools; i++)
+        pool_beat(&shard->pools[i]);
     refusal_tell(ctx_now(&shard->ctx));
 }
 

@@ -263,6 +263,8 @@ static int resume(struct supervisor *supervisor, int state_fd)
     }
     const struct conf *conf = front_serving(&supervisor->front)->conf;
     log_init(conf->log_level, conf->log_format, "supervisor");
+    if (supervisor->front.holds.log_level >= 0)
+        log_set_level((enum log_level)supervisor->front.holds.log_level);
     shed_privileges();
     supervisor->front.connections_each = startup_raise_fd_limit(conf);
     supervisor->announced = true;

@@ -20,6 +20,9 @@ bool process_stat(pid_t pid, struct process_stat *ret_stat)
     char text[1024];
     struct process_stat stat = {0};
     char state;
+    uint64_t user;
+    uint64_t kernel;
+    uint64_t pages;
     snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
@@ -34,11 +37,16 @@ bool process_stat(pid_t pid, struct process_stat *ret_stat)
     const char *rest = strrchr(text, ')');
     if (name == NULL || rest == NULL || rest < name ||
         sscanf(rest + 1,
-            " %c %d %d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %" SCNu64,
-            &state, &stat.parent, &stat.group, &stat.session, &stat.birth) != 5)
+            " %c %d %d %d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
+            " %*d %*d %*d %*d %*d %*d %" SCNu64 " %*u %" SCNu64,
+            &state, &stat.parent, &stat.group, &stat.session, &user, &kernel, &stat.birth,
+            &pages) != 8)
         return false;
     snprintf(stat.name, sizeof(stat.name), "%.*s", (int)(rest - name - 1), name + 1);
     stat.zombie = state == 'Z' || state == 'X';
+    stat.stopped = state == 'T' || state == 't';
+    stat.cpu_ms = (user + kernel) * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
+    stat.memory = pages * (uint64_t)sysconf(_SC_PAGESIZE);
     *ret_stat = stat;
     return true;
 }

@@ -11,7 +11,10 @@ struct process_stat {
     pid_t parent;
     pid_t group;
     pid_t session;
-    uint64_t birth; /* ticks after boot */
+    uint64_t birth;  /* ticks after boot */
+    bool stopped;    /* by a signal, or a debugger */
+    uint64_t cpu_ms; /* that it has had so far */
+    uint64_t memory; /* bytes that are resident */
 };
 
 /* False where there is no such process, or /proc does not show it. */

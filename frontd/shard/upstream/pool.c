@@ -120,6 +120,12 @@ void pool_hold_back(struct pool *pool)
         pool_resume(pool);
 }
 
+void pool_beat(const struct pool *pool)
+{
+    list_for_each (node, &pool->workers)
+        worker_tell_oldest(container_of(node, struct worker, node));
+}
+
 bool pool_settled(const struct pool *pool)
 {
     list_for_each (node, &pool->workers) {

@@ -141,6 +141,9 @@ void pool_wake(struct pool *pool);
  */
 void pool_hold_back(struct pool *pool);
 
+/* To be called now and then: refreshes what people are told of its workers (shm_workers.h). */
+void pool_beat(const struct pool *pool);
+
 /* When a turn ends: tells the other shards since when calls wait for which worker. */
 void pool_turn(struct pool *pool);
 

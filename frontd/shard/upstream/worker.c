@@ -157,6 +157,24 @@ static void on_channel_opened(struct channel *channel, const struct hello_worker
         pool_worker_ready(worker->pool, worker);
 }
 
+void worker_tell_oldest(const struct worker *worker)
+{
+    const struct idmap *calls = &worker->channel.calls;
+    const struct job *oldest = NULL;
+    if (worker->share < 0)
+        return;
+    for (size_t i = 0; calls->count > 0 && i <= calls->mask; i++) {
+        for (struct idmap_node *node = calls->buckets[i]; node != NULL; node = node->next) {
+            const struct job *job = job_of(node);
+            if (!job->orphan && (oldest == NULL || job->sent_at < oldest->sent_at))
+                oldest = job;
+        }
+    }
+    const struct ctx *ctx = worker->pool->ctx;
+    share_worker_set_sent(
+        ctx->share, ctx->seat, worker->share, oldest == NULL ? 0 : oldest->sent_at / 1000);
+}
+
 void worker_hold_back(struct worker *worker)
 {
     struct pool *pool = worker->pool;

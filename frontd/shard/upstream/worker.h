@@ -84,6 +84,9 @@ void worker_poke(struct worker *worker);
 /* An operator may have drained it, or no more (pool_hold_back()). */
 void worker_hold_back(struct worker *worker);
 
+/* Tells the supervisor, for people, since when it has its oldest call; now and then. */
+void worker_tell_oldest(const struct worker *worker);
+
 /* Its socket has gone: it may finish what it has, and is forgotten when its channel closes. */
 void worker_remove(struct worker *worker);
 

@@ -1,10 +1,35 @@
 #include "frontd/supervisor/methods/methods.h"
 
+#include <errno.h>
+
+#include "proto/errors.h"
+#include "proto/json_read.h"
+
 const struct control_method methods_all[] = {
     {"status", true, method_status},
     {"conns", true, method_conns},
     {"topics", true, method_topics},
     {"kick", false, method_kick},
+    {"pools", true, method_pools},
+    {"workers", true, method_workers},
+    {"pause", false, method_pause},
+    {"resume", false, method_resume},
+    {"drain", false, method_drain},
+    {"undrain", false, method_undrain},
+    {"log", false, method_log},
 };
 
 const size_t methods_count = ARRAY_LEN(methods_all);
+
+char *methods_text(struct control_call *call, struct span params, const char *name)
+{
+    char *text;
+    int r = json_read_string(json_read_member(params, name), &text);
+    if (r == 0)
+        return text;
+    if (r == -ENOMEM)
+        control_call_fail(call, RPC_INTERNAL_ERROR, "no memory");
+    else
+        control_call_fail(call, RPC_INVALID_PARAMS, "%s: a text", name);
+    return NULL;
+}

@@ -2,6 +2,7 @@
 
 /* What the control server answers (docs/control.md): a file for each method. */
 
+#include "frontd/ipc/control_rpc.h"
 #include "frontd/supervisor/control/control_call.h"
 #include "frontd/supervisor/supervisor.h"
 
@@ -14,9 +15,22 @@ static inline struct supervisor *methods_supervisor(const struct control_call *c
     return control_call_data(call);
 }
 
+/*
+ * A member of the params that is a text. Returns it, the caller's (mem_free()); or NULL where there
+ * is none, and the call is answered with an error.
+ */
+char *methods_text(struct control_call *call, struct span params, const char *name);
+
 void method_status(struct control_call *call, struct span params);
 
 /* ask_shards.c */
 void method_conns(struct control_call *call, struct span params);
 void method_topics(struct control_call *call, struct span params);
 void method_kick(struct control_call *call, struct span params);
+void method_pools(struct control_call *call, struct span params);
+void method_workers(struct control_call *call, struct span params);
+void method_pause(struct control_call *call, struct span params);
+void method_resume(struct control_call *call, struct span params);
+void method_drain(struct control_call *call, struct span params);
+void method_undrain(struct control_call *call, struct span params);
+void method_log(struct control_call *call, struct span params);

@@ -1,0 +1,64 @@
+#include <errno.h>
+
+#include "common/log.h"
+#include "frontd/supervisor/methods/methods.h"
+#include "frontd/supervisor/methods/worker_list.h"
+#include "frontd/system/process.h"
+
+static unsigned count_bits(uint64_t set)
+{
+    return (unsigned)__builtin_popcountll(set);
+}
+
+/* What the kernel says of it; only of a process that can be one of this machine. */
+static void put_process(struct json_writer *out, const struct worker_entry *entry, int64_t pid)
+{
+    struct process_stat stat;
+    bool here = entry->address[0] == 'u'; /* unix: */
+    if (pid == 0)
+        return;
+    json_add_integer(out, "pid", pid);
+    if (!here || !process_stat((pid_t)pid, &stat))
+        return;
+    json_add_flag(out, "stopped", stat.stopped);
+    json_add_number(out, "memory", stat.memory);
+    json_add_seconds(out, "cpu_seconds", stat.cpu_ms);
+}
+
+static void put_worker(const struct worker_entry *entry, void *data)
+{
+    struct json_writer *out = data;
+    uint64_t now = log_clock();
+    const struct share_worker_view *view = &entry->view;
+    json_begin(out, NULL, '{');
+    json_add_text(out, "pool", entry->pool->name);
+    json_add_text(out, "address", entry->address);
+    json_add_text(out, "state", worker_list_state(entry));
+    json_add_flag(out, "managed", entry->managed != NULL);
+    json_add_flag(out, "drained", entry->drained);
+    put_process(out, entry, worker_list_pid(entry));
+    if (entry->known) {
+        json_add_number(out, "shards", count_bits(view->seats));
+        json_add_number(out, "in_progress", view->load);
+        json_add_number(out, "abandoned", view->abandoned);
+        json_add_number(out, "concurrency", view->concurrency);
+        if (view->sent != 0)
+            json_add_seconds(out, "oldest", now - MIN(view->sent, now));
+        if (view->hung != 0)
+            json_add_seconds(out, "hung_for", now - MIN(view->hung, now));
+    }
+    json_end(out, '}');
+}
+
+void method_workers(struct control_call *call, struct span params)
+{
+    (void)params;
+    struct json_writer out = {0};
+    json_begin(&out, NULL, '{');
+    json_begin(&out, "workers", '[');
+    if (worker_list(methods_supervisor(call), put_worker, &out) < 0)
+        out.failed = true;
+    json_end(&out, ']');
+    json_end(&out, '}');
+    control_call_answer(call, &out);
+}
