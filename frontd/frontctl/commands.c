@@ -12,5 +12,6 @@ const struct command *const commands_all[] = {
     &cmd_drain,
     &cmd_undrain,
     &cmd_log,
+    &cmd_errors,
     NULL,
 };

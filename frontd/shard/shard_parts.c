@@ -37,6 +37,7 @@ static const struct question_ops *const questions[CTL_QUESTIONS] = {
     [CTL_QUESTION_CONNS] = &conns_question,
     [CTL_QUESTION_TOPICS] = &topics_question,
     [CTL_QUESTION_KICK] = &kick_question,
+    [CTL_QUESTION_ERRORS] = &errors_question,
 };
 
 /* Bytes of a request in whatever session. */
@@ -118,6 +119,8 @@ int parts_init(struct parts *parts, struct ctx *ctx, const struct conf *conf, st
     ctx->receiver = &parts->receiver;
     sender_init(&parts->sender, ctx);
     http2_init(&parts->http2, ctx);
+    ctx->incidents = &parts->incidents;
+    incidents_init(&parts->incidents);
     ctx->inspect = &parts->inspect;
     inspect_init(&parts->inspect, ctx, CTL_FD, questions);
     if (r == 0)
@@ -133,6 +136,7 @@ int parts_init_pool(struct pool *pool, struct ctx *ctx, unsigned index)
 void parts_deinit(struct parts *parts, struct ctx *ctx)
 {
     inspect_forget(&parts->inspect);
+    incidents_deinit(&parts->incidents);
     jsonrpc_deinit(&parts->jsonrpc);
     http2_deinit(&parts->http2);
     topics_deinit(&parts->topics);

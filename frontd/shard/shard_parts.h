@@ -6,6 +6,7 @@
 #include "frontd/shard/handover/sender.h"
 #include "frontd/shard/inspect/inspect.h"
 #include "frontd/shard/mesh/mesh.h"
+#include "frontd/shard/net/incident.h"
 #include "frontd/shard/net/resolver.h"
 #include "frontd/shard/push/topics.h"
 #include "frontd/shard/routes/jsonrpc.h"
@@ -20,6 +21,7 @@ struct parts {
     struct sender sender;
     struct receiver receiver; /* which the acceptor completes: receiver_init() */
     struct tls tls;
+    struct incidents incidents;
     struct inspect inspect;
     struct resolver resolver; /* opened by the shard, before the parts are made */
 };

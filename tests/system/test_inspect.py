@@ -8,7 +8,7 @@ import pytest
 from control import asked, frontctl
 from duplex import Crowd
 from fakeworker import hold
-from harness import http_route, rpc_request, rpc_route, wait_for, ws_route
+from harness import rpc_request, rpc_route, wait_for, ws_route
 from reloads import USR2, Paused
 from wsclient import WsClosed
 
@@ -23,7 +23,7 @@ def ids(found):
 
 @pytest.fixture
 def made(front):
-    site = front(shards=2, routes=[rpc_route(), ws_route(events=True), http_route()], streams={"line": {}},
+    site = front(shards=2, routes=[rpc_route(), ws_route(events=True)], streams={"line": {}},
                  drain="3s")
     site.worker = site.fake()
     return site.start()
@@ -126,3 +126,37 @@ def test_over_reloads(made):
         made.wait_log("the old shards are gone", 3)
         answer = asked(made, "conns", "--protocol", "websocket")
         assert answer["silent"] == [] and ids(answer["conns"]) == known - {conn}
+
+
+def errors(site, listener):
+    return {e["last"]["what"].split(" (")[0]: e for e in asked(site, "errors")["errors"] if e.get("listener") == listener}
+
+
+def test_errors(made):
+    """The last refused request of a listener with the byte that was wrong, whichever shard has refused it."""
+    with made.client() as web:
+        web.send(b"GET /a?access_token=abc HTTP/1.1\r\nAuthorization: Basic QQ==\r\nHo st: x\r\n\r\n")
+        assert web.read_response().status == 400
+    for _ in range(3):
+        assert made.rpc("x" * 10, {"password": "abc"}, path="/none").status == 404
+    with made.stream("line") as line:
+        line.send_text(b'{"jsonrpc":"2.0","method":"a","params":{"token":"abc"},}')
+        assert line.read_json()["error"]["code"] == -32700
+    made.worker.handler = lambda c: c.send(b"no")
+    assert made.rpc("bad.answer", [1]).json()["error"]["code"] == -32007
+    found = errors(made, "web")
+    last = found["a request is refused, its HTTP is wrong"]["last"]
+    assert last["bytes"] == ("GET /a?access_token=*** HTTP/1.1\\r\\nAuthorization:***********\\r\\n"
+                             "Ho st: x\\r\\n\\r\\n"), last
+    assert last["offset"] == 63 and last["length"] == 73
+    none = found["a request is refused, there is no route for it"]
+    assert none["times"] == 3 and none["last"]["bytes"].startswith("POST /none\\r\\nHost: ")
+    last = errors(made, "line")["a request is refused that is no JSON"]["last"]
+    assert last["bytes"] == '{"jsonrpc":"2.0","method":"a","params":{"token":"***"},}' and last["offset"] == 55
+    worker, = [e["last"] for e in asked(made, "errors")["errors"] if "listener" not in e]
+    assert worker["pool"] == "app" and worker["method"] == "bad.answer" and worker["what"] == "no JSON", worker
+    text = frontctl(made, "errors")
+    assert "^ wrong here (byte 63)" in text and "abc" not in text and "method bad.answer" in text
+    lines = text.splitlines()
+    at = next(i for i, one in enumerate(lines) if "byte 63" in one)
+    assert lines[at - 1][lines[at].index("^")] == " ", lines[at - 1:at + 1]

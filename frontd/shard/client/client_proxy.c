@@ -19,6 +19,7 @@
 #include "frontd/codec/proxy_protocol.h"
 #include "frontd/shard/client/client_internal.h"
 #include "frontd/shard/client/refusal.h"
+#include "frontd/shard/net/incident.h"
 
 _Static_assert((int)PROXY_HEADER_MAX <= (int)CTX_READ_SIZE, "a header fits into ctx->read_buf");
 
@@ -74,7 +75,9 @@ void client_read_header(struct client *client)
     }
     enum proxy_result result = proxy_protocol_parse(bytes, before + (size_t)n, &header);
     if (result == PROXY_WRONG) {
+        incident_show(client->ctx, INCIDENT_FRAMES, (struct span){bytes, before + (size_t)n});
         refusal_note(client, REFUSED_HEADER);
+        incident_hide(client->ctx);
         client_doom(client);
         return;
     }

@@ -1,6 +1,7 @@
 #include "frontd/shard/client/refusal.h"
 
 #include "common/log.h"
+#include "frontd/shard/net/incident.h"
 
 enum { METHOD_SHOWN = 64 /* bytes of a method in the log */ };
 
@@ -74,6 +75,7 @@ void refusal_note_peer(struct ctx *ctx, const struct conf_listener *listener,
 {
     uint64_t now = ctx_now(ctx);
     char text[PEER_TEXT_SIZE];
+    incident_note(ctx, listener, peer, kinds[kind].text, NULL);
     if (is_silent(kind, now))
         return;
     peer_text(peer, text);
@@ -91,6 +93,10 @@ void refusal_note_method(const struct client *client, const struct peer *peer, s
 {
     uint64_t now = ctx_now(client->ctx);
     char text[PEER_TEXT_SIZE];
+    incident_show(client->ctx, INCIDENT_TEXT, method);
+    incident_note(
+        client->ctx, client_listener(client), peer, kinds[REFUSED_METHOD].text, "this method");
+    incident_hide(client->ctx);
     if (is_silent(REFUSED_METHOD, now))
         return;
     peer_text(peer, text);
@@ -103,6 +109,8 @@ void refusal_note_what(const struct client *client, enum refusal kind, const cha
 {
     uint64_t now = ctx_now(client->ctx);
     char peer[PEER_TEXT_SIZE];
+    struct peer from = client_peer(client);
+    incident_note(client->ctx, client_listener(client), &from, kinds[kind].text, what);
     if (is_silent(kind, now))
         return;
     client_peer_text(client, peer);

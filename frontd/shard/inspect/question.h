@@ -65,3 +65,4 @@ static inline void *question_own(struct question *question)
 extern const struct question_ops conns_question;
 extern const struct question_ops topics_question;
 extern const struct question_ops kick_question;
+extern const struct question_ops errors_question;

@@ -29,6 +29,7 @@ struct call_ops;
 struct client;
 struct ctx;
 struct http2_shared;
+struct incidents;
 struct inspect;
 struct jsonrpc;
 struct mesh;
@@ -140,8 +141,9 @@ struct ctx {
     struct jsonrpc *jsonrpc;
     struct http2_shared *http2;
     struct inspect *inspect;
-    struct sender *sender;     /* of connections that go to other shards */
-    struct receiver *receiver; /* of those that come */
+    struct incidents *incidents; /* what was refused last */
+    struct sender *sender;       /* of connections that go to other shards */
+    struct receiver *receiver;   /* of those that come */
     const struct fence *fence;
     const struct session_ops *sessions[SESSIONS];
     const struct transport_ops

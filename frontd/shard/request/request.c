@@ -15,6 +15,7 @@
 #include "frontd/codec/forwarded.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/account.h"
+#include "frontd/shard/request/evidence.h"
 #include "frontd/shard/request/route_ops.h"
 #include "frontd/shard/request/router.h"
 #include "frontd/shard/upstream/asker.h"
@@ -362,6 +363,7 @@ static void find_peer(struct request *request, const struct http_head *head)
 void request_start(struct request *request, const struct http_head *head, struct span body)
 {
     const struct client *client = request->client;
+    struct ctx *ctx = client->ctx;
     request->class = account_class(head);
     request->bytes_in = (uint32_t)body.n;
     find_peer(request, head);
@@ -372,7 +374,9 @@ void request_start(struct request *request, const struct http_head *head, struct
         status = 403;
     }
     if (status != 0) {
+        evidence_show_head(ctx, head);
         request_status(request, status, fields_of_status(status, request));
+        incident_hide(ctx);
     } else if (request->route == NULL ||
                (ops_of(request)->answers_options && head->method == HTTP_OPTIONS)) {
         bool preflight = cross_site == CROSS_SITE_PREFLIGHT;

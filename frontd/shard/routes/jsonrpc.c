@@ -18,6 +18,7 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/shard/client/refusal.h"
+#include "frontd/shard/net/incident.h"
 #include "frontd/shard/request/conn_events.h"
 #include "frontd/shard/request/context.h"
 #include "frontd/shard/request/router.h"
@@ -297,7 +298,9 @@ static void start_member(
     }
     if (member->kind == JSONRPC_INVALID) {
         request->pending++;
+        incident_show(ctx, INCIDENT_JSON, member->text);
         fail(request, RPC_INVALID_REQUEST, member->id, false);
+        incident_hide(ctx);
         return;
     }
     if (!notify && UNLIKELY(is_past_answers(client))) {
@@ -512,8 +515,11 @@ void jsonrpc_start(struct request *request, const struct http_head *head, struct
     int r = jsonrpc_scan(body.p, body.n, members, jsonrpc->room, &count, &batch);
     request->class = METRIC_CLASS_INVALID;
     if (r != 0) {
+        struct ctx *ctx = request->client->ctx;
+        incident_show(ctx, INCIDENT_JSON, body);
         request_error(
             request, error_of_scan(r), r == JSONRPC_E_INVALID ? members[0].id : (struct span){0});
+        incident_hide(ctx);
         return;
     }
     request->is_batch = batch;

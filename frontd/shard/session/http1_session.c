@@ -8,6 +8,8 @@
 
 #include <errno.h>
 
+#include "frontd/shard/net/incident.h"
+
 static struct http1_head head_scratch; /* of the request being looked at */
 
 void http1_hold(struct request *request, const struct http_head *http)
@@ -121,7 +123,9 @@ static size_t take(
             /* The answer to HEAD has no body, also where the head goes wrong after the method. */
             bool is_head = codec->http1.phase == HTTP1_PHASE_HEAD &&
                            head_scratch.http.method == HTTP_HEAD;
+            incident_show(client->ctx, INCIDENT_HTTP1, (struct span){p, n});
             refuse(client, result.status, is_head, result.head_known ? &head_scratch : NULL);
+            incident_hide(client->ctx);
             n = 0;
         } else if (result.event == HTTP1_REQUEST) {
             start(client, result.body);
@@ -193,7 +197,10 @@ static void expire(struct client *client)
     }
     if (pending->codec.http1.phase != HTTP1_PHASE_HEAD && !client_too_slow(client))
         return;
+    incident_show(client->ctx, INCIDENT_HTTP1,
+        (struct span){buf_data(&pending->bytes), buf_len(&pending->bytes)});
     refuse(client, 408, false, pending_head(pending));
+    incident_hide(client->ctx);
     client_free_pending(client);
 }
 

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "common/alloc.h"
+#include "frontd/shard/net/incident.h"
 
 void http2_init(struct http2_shared *shared, struct ctx *ctx)
 {
@@ -238,7 +239,12 @@ static size_t take(
         if (event.kind == H2_EVENT_MORE)
             break;
         http2_send(client, event.answer, event.answer_n);
+        bool wrong = event.kind == H2_EVENT_FAULT || event.kind == H2_EVENT_STREAM_FAULT;
+        if (UNLIKELY(wrong))
+            incident_show(client->ctx, INCIDENT_FRAMES, (struct span){p, n});
         take_event(client, &event);
+        if (UNLIKELY(wrong))
+            incident_hide(client->ctx);
         p += used;
         n -= used;
         if (http2->conn.leave && !http2->conn.failed)

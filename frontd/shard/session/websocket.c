@@ -14,6 +14,7 @@
  */
 
 #include "frontd/shard/client/refusal.h"
+#include "frontd/shard/net/incident.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/session/duplex.h"
 
@@ -54,8 +55,10 @@ static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, c
             p += result.used;
             n -= result.used;
         } else if (result.event == WS_EVENT_ERROR) {
+            incident_show(client->ctx, INCIDENT_FRAMES, (struct span){p, n});
             refusal_note(
                 client, result.code == WS_CODE_TOO_BIG ? REFUSED_TOO_LARGE : REFUSED_WEBSOCKET);
+            incident_hide(client->ctx);
             duplex_fail(client, result.code);
             n = 0;
         } else {

@@ -1,5 +1,7 @@
 #include "frontd/shard/upstream/fault.h"
 
+#include "frontd/shard/net/incident.h"
+
 static struct log_limit *limit_of(struct faults *faults, uint8_t type, const char *what)
 {
     struct fault_kind *kind = faults->kinds;
@@ -25,12 +27,13 @@ void fault_frame(struct faults *faults, const struct frame_head *head, const cha
     struct log_limit *limit = limit_of(faults, head->type, what);
     uint64_t now = ctx_now(faults->ctx);
     const char *type = frame_type_text(head->type);
+    struct span method = method_of(faults, head->call);
+    incident_note_worker(faults->ctx, faults->pool, faults->worker, method, type, what, 0);
     if (head->type != FRAME_RESPONSE && head->type != FRAME_DATA) {
         log_limited(limit, now, LOG_WARNING, "pool %s: worker %s: %s is dropped: %s", faults->pool,
             faults->worker, type, what);
         return;
     }
-    struct span method = method_of(faults, head->call);
     if (method.n == 0)
         method = SPAN("?");
     log_limited(limit, now, LOG_WARNING,
@@ -40,6 +43,7 @@ void fault_frame(struct faults *faults, const struct frame_head *head, const cha
 
 void fault_answer(struct faults *faults, struct span method, enum rpc_error error, const char *what)
 {
+    incident_note_worker(faults->ctx, faults->pool, faults->worker, method, NULL, what, (int)error);
     log_limited(limit_of(faults, 0, what), ctx_now(faults->ctx), LOG_WARNING,
         "pool %s: worker %s: its answer to `%.*s` is %s: the client gets %d", faults->pool,
         faults->worker, (int)MIN(method.n, (size_t)FAULT_METHOD_SHOWN), method.p, what, (int)error);

@@ -56,3 +56,8 @@ void method_kick(struct control_call *call, struct span params)
 {
     ask(call, CTL_QUESTION_KICK, params, ASKS_LIMIT_MS, false, &whole);
 }
+
+void method_errors(struct control_call *call, struct span params)
+{
+    ask(call, CTL_QUESTION_ERRORS, params, ASKS_LIMIT_MS, false, &whole);
+}

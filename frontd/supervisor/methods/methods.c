@@ -17,6 +17,7 @@ const struct control_method methods_all[] = {
     {"drain", false, method_drain},
     {"undrain", false, method_undrain},
     {"log", false, method_log},
+    {"errors", true, method_errors},
 };
 
 const size_t methods_count = ARRAY_LEN(methods_all);

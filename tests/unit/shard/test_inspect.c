@@ -431,3 +431,55 @@ Test(inspect, no_memory)
     for (size_t i = 0; i < ARRAY_LEN(talks); i++)
         hang_up(&talks[i]);
 }
+
+/* The first that says `what` of a listener's incidents. */
+static struct span incident_of(struct span answer, const char *listener, const char *what)
+{
+    struct span all = json_read_member(answer, "listeners"), one, incident;
+    for (size_t at = 0; json_read_next(all, &at, &one);) {
+        struct span refused = json_read_member(one, "refused");
+        for (size_t k = 0;
+             text_is(one, "listener", listener) && json_read_next(refused, &k, &incident);) {
+            struct span text = json_read_member(incident, "what");
+            if (memmem(text.p, text.n, what, strlen(what)) != NULL)
+                return incident;
+        }
+    }
+    return (struct span){0};
+}
+
+Test(inspect, errors)
+{
+    struct span answer = inquiry_answer(&inquiry, CTL_QUESTION_ERRORS, "{}");
+    cr_expect_eq(json_read_count(json_read_member(answer, "listeners")), 0);
+    struct talk bad = open_talk(
+        "web", SPAN("GET /?token=abc HTTP/1.1\r\nCookie: a=b\r\nHost : h\r\n\r\n"));
+    struct talk none = open_talk("web", SPAN("GET /none?password=x HTTP/1.1\r\nHost: h\r\n\r\n"));
+    struct talk line = open_talk("lines", SPAN("{\"password\":\"abc\" 1}\n[]\n[]\n"));
+    struct talk ws = open_talk("web", SPAN(HANDSHAKE("h") "\x83\x81\0\0\0\0secret"));
+    answer = inquiry_answer(&inquiry, CTL_QUESTION_ERRORS, "{}");
+    struct span one = incident_of(answer, "web", "its HTTP is wrong");
+    cr_expect(text_is(one, "bytes",
+                  "GET /?token=*** HTTP/1.1\\r\\nCookie:****\\r\\nHost : h\\r\\n\\r\\n"),
+        "%.*s", (int)one.n, one.p);
+    cr_expect_eq(number_in(one, "offset"), 43);
+    cr_expect_eq(number_in(one, "count"), 1);
+    cr_expect(text_is(one, "peer", "192.0.2.7:13330"));
+    one = incident_of(answer, "web", "404");
+    cr_expect(text_is(one, "bytes", "GET /none?password=* HTTP/1.1\\r\\nHost: h\\r\\n") ||
+                  text_is(one, "bytes", "GET /none?password=*\\r\\nHost: h\\r\\n"),
+        "%.*s", (int)one.n, one.p);
+    one = incident_of(answer, "lines", "-32700");
+    cr_expect(text_is(one, "bytes", "{\"password\":\"***\" 1}"), "%.*s", (int)one.n, one.p);
+    cr_expect_eq(number_in(one, "offset"), 18);
+    one = incident_of(answer, "lines", "-32600");
+    cr_expect_eq(number_in(one, "count"), 2);
+    cr_expect_eq(json_read_member(one, "offset").n, 0, "it is JSON");
+    one = incident_of(answer, "web", "WebSocket");
+    cr_expect(
+        text_is(one, "bytes", "\\x83\\x81\\x00\\x00\\x00\\x00secret"), "%.*s", (int)one.n, one.p);
+    hang_up(&line);
+    hang_up(&none);
+    close(bad.peer);
+    close(ws.peer);
+}
