@@ -19,6 +19,7 @@ static const struct {
     {"calls", "calls"},
     {"idle", "idle_ms"},
     {"topics", "topics"},
+    {"rate", "requests_per_s"},
     {"id", "no"},
 };
 
@@ -75,6 +76,11 @@ static void put_together(struct gather *gather)
     gather_sort(gather, by_member);
 }
 
+static bool with_rates(void)
+{
+    return strcmp(sort_member, "requests_per_s") == 0;
+}
+
 static void print_row(struct table *table, struct span row)
 {
     char text[TABLE_CELL_SIZE] = "-";
@@ -95,6 +101,10 @@ static void print_row(struct table *table, struct span row)
     table_add_count(table, json_read_member(row, "calls"));
     table_add_bytes(table, json_read_member(row, "waiting"));
     table_add_count(table, json_read_member(row, "topics"));
+    if (with_rates()) {
+        table_add_count(table, json_read_member(row, "requests_per_s"));
+        table_add_bytes(table, json_read_member(row, "bytes_per_s"));
+    }
     text_of(json_read_member(row, "state"), state, sizeof(state));
     table_add(table, moves(row) ? "moving" : state);
 }
@@ -104,7 +114,12 @@ static int print(const struct gather *gather, const struct gather_page *page)
     static const struct table_column columns[] = {{"CONNECTION", true}, {"LISTENER", false},
         {"PROTOCOL", false}, {"PEER", false}, {"AGE", true}, {"IDLE", true}, {"CALLS", true},
         {"WAITING", true}, {"TOPICS", true}, {"STATE", false}};
-    struct table table = {.columns = columns, .ncolumns = ARRAY_LEN(columns)};
+    static const struct table_column rated[] = {{"CONNECTION", true}, {"LISTENER", false},
+        {"PROTOCOL", false}, {"PEER", false}, {"AGE", true}, {"IDLE", true}, {"CALLS", true},
+        {"WAITING", true}, {"TOPICS", true}, {"REQUESTS/S", true}, {"BYTES/S", true},
+        {"STATE", false}};
+    struct table table = {.columns = with_rates() ? rated : columns,
+        .ncolumns = with_rates() ? ARRAY_LEN(rated) : ARRAY_LEN(columns)};
     size_t end = MIN(gather->nrows, (size_t)(page->offset + page->limit));
     for (size_t i = (size_t)page->offset; i < end; i++)
         print_row(&table, gather->rows[i]);
@@ -233,7 +248,7 @@ static int run(struct frontctl *frontctl, int argc, char **argv)
 
 const struct command cmd_conns = {
     .name = "conns",
-    .arguments = "[--peer PEER] [--topic TOPIC] [--sort age|waiting|calls|idle|topics] …",
+    .arguments = "[--peer PEER] [--topic TOPIC] [--sort age|waiting|calls|idle|topics|rate] …",
     .summary = "connections: who is there, since when, and what waits for it",
     .help = "  --peer PEER        an address, an address with a port, a network, or unix\n"
             "  --listener NAME    the listener that has accepted it\n"
@@ -245,7 +260,9 @@ const struct command cmd_conns = {
             "  --idle TIME        nothing has moved for so long\n"
             "  --waiting BYTES    so much waits to be read by it: 4096, 64k, 1M\n"
             "  --calls N          so many of its calls are in progress\n"
-            "  --sort WORD        age (the default), waiting, calls, idle, topics: largest first\n"
+            "  --sort WORD        age (the default), waiting, calls, idle, topics, rate: largest "
+            "first;\n"
+            "                     rate counts for a second what each asks for\n"
             "  --limit N          so many rows: 50; with the offset 1,000 at most\n"
             "  --offset N         without the first N\n",
     .run = run,

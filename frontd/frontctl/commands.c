@@ -13,5 +13,6 @@ const struct command *const commands_all[] = {
     &cmd_undrain,
     &cmd_log,
     &cmd_errors,
+    &cmd_tap,
     NULL,
 };

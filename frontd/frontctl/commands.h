@@ -16,3 +16,4 @@ extern const struct command cmd_drain;
 extern const struct command cmd_undrain;
 extern const struct command cmd_log;
 extern const struct command cmd_errors;
+extern const struct command cmd_tap;

@@ -38,6 +38,7 @@ static const struct question_ops *const questions[CTL_QUESTIONS] = {
     [CTL_QUESTION_TOPICS] = &topics_question,
     [CTL_QUESTION_KICK] = &kick_question,
     [CTL_QUESTION_ERRORS] = &errors_question,
+    [CTL_QUESTION_TAP] = &tap_question,
 };
 
 /* Bytes of a request in whatever session. */

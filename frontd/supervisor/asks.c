@@ -29,6 +29,7 @@ struct ask {
     struct json_writer result; /* in its array "shards" */
     struct asked shards[SHARDS_MAX];
     size_t nshards;
+    uint64_t lost; /* parts */
 };
 
 void asks_init(struct asks *asks, struct front *front)
@@ -94,9 +95,15 @@ static void finish(struct ask *ask)
         json_end(&result, '}');
     }
     json_end(&result, ']');
-    json_end(&result, '}');
+    if (ask->lost > 0)
+        json_add_number(&result, "lost", ask->lost);
     forget(ask);
     ops->done(data, &result);
+}
+
+void asks_note_lost(struct ask *ask)
+{
+    ask->lost++;
 }
 
 static bool is_awaited(const struct ask *ask)

@@ -42,8 +42,8 @@ struct ask_ops {
         struct ask *ask, void *data, const struct shard_process *process, struct span part);
     /*
      * All have answered, or the time is over: {"shards": [{"shard", "generation", "pid",
-     * "answer"}], "silent": [{"shard", "generation", "pid"}]}. result: consumed. The question is
-     * gone.
+     * "answer"}], "silent": [{"shard", "generation", "pid"}], "lost": parts that were not passed
+     * on. result: consumed; the object is the callee's to end. The question is gone.
      */
     void (*done)(void *data, struct json_writer *result);
 };
@@ -57,6 +57,9 @@ void asks_close(struct asks *asks);
  */
 int asks_start(struct asks *asks, enum ctl_question question, struct span params, uint64_t limit_ms,
     bool one, const struct ask_ops *ops, void *data, struct ask **ret_ask);
+
+/* A part could not be passed on: the result says how many. */
+void asks_note_lost(struct ask *ask);
 
 /* No answer is wanted any more: shards are told, and done() does not come. */
 void asks_stop(struct ask *ask);

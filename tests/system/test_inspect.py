@@ -1,14 +1,17 @@
 """What shards tell an operator: conns, topics, kick, errors, tap, explain, profile (docs/control.md)."""
 import contextlib
+import json
 import os
 import signal
+import subprocess
+import threading
 
 import pytest
 
-from control import asked, frontctl
+from control import FRONTCTL, asked, frontctl
 from duplex import Crowd
-from fakeworker import hold
-from harness import rpc_request, rpc_route, wait_for, ws_route
+from fakeworker import echo, hold
+from harness import LIMIT, rpc_request, rpc_route, wait_for, ws_route
 from reloads import USR2, Paused
 from wsclient import WsClosed
 
@@ -160,3 +163,34 @@ def test_errors(made):
     lines = text.splitlines()
     at = next(i for i, one in enumerate(lines) if "byte 63" in one)
     assert lines[at - 1][lines[at].index("^")] == " ", lines[at - 1:at + 1]
+
+
+def test_tap(made):
+    made.worker.handler = echo
+    with made.client() as web, made.ws() as ws:
+        argv = [FRONTCTL, "-c", made.path("frontd.yaml"), "tap", "--json", "--bodies", "--method", "user.*", "--count", "3"]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as tap:
+            # From when all shards are tapped on, nothing is missed: a call is made until one is seen.
+            lines = []
+            reader = threading.Thread(target=lambda: lines.extend(tap.stdout))
+            reader.start()
+            calls = 0
+            while reader.is_alive() and calls < 500:
+                assert web.rpc("user.get", {"password": "abc", "n": calls}).status == 200
+                assert web.rpc("other", [calls]).status == 200
+                ws.call("user.set", {"n": calls})
+                calls += 1
+                reader.join(0.05)
+            assert tap.wait(LIMIT) == 0
+        seen = [json.loads(line) for line in lines]
+        assert len(seen) == 3 and {one["method"] for one in seen} <= {"user.get", "user.set"}
+        for one in seen:
+            assert one["code"] == "ok" and one["whole_us"] >= one["worker_us"] > 0 and one["worker"].endswith("app-1.sock")
+            assert "abc" not in one["request"] and '"n": ' in one["request"] and one["bytes_in"] > len(one["request"])
+        conn, _ = ws.who()
+        row, = [r for r in rows(made, "--sort", "rate") if int(r["id"]) == conn]
+        assert row["requests_per_s"] == 0
+        assert "REQUESTS/S" in frontctl(made, "conns", "--sort", "rate")
+        assert frontctl(made, "tap", "--for", "0") == ""
+        frontctl(made, "tap", "--for", "2h", code=2)
+        frontctl(made, "tap", "--conn", "x", code=2)

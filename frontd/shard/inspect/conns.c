@@ -1,8 +1,9 @@
 /*
- * `conns`: begin() reads the filters → each step looks at some places of the slab of clients, and
- * keeps the best of those that pass → the rest of the steps write them. A connection that comes or
- * goes meanwhile is in the answer or not; none is in it twice. One that is on its way to this shard
- * is left to the shard that it comes from, which says that it moves.
+ * `conns`: begin() reads the filters → where rates are wanted, they are counted for a while → each
+ * step looks at some places of the slab of clients, and keeps the best of those that pass → the
+ * rest of the steps write them. A connection that comes or goes meanwhile is in the answer or not;
+ * none is in it twice. One that is on its way to this shard is left to the shard that it comes
+ * from, which says that it moves.
  */
 
 #include <errno.h>
@@ -13,11 +14,14 @@
 #include "frontd/shard/inspect/best.h"
 #include "frontd/shard/inspect/params.h"
 #include "frontd/shard/inspect/question.h"
+#include "frontd/shard/inspect/rates.h"
 #include "frontd/shard/session/duplex.h"
 
-enum sort { SORT_AGE, SORT_WAITING, SORT_CALLS, SORT_IDLE, SORT_TOPICS, SORT_ID };
+enum { MEASURE_MS = 1000, MEASURE_MAX_MS = 10000 };
 
-static const char *const sorts[] = {"age", "waiting", "calls", "idle", "topics", "id"};
+enum sort { SORT_AGE, SORT_WAITING, SORT_CALLS, SORT_IDLE, SORT_TOPICS, SORT_ID, SORT_RATE };
+
+static const char *const sorts[] = {"age", "waiting", "calls", "idle", "topics", "id", "rate"};
 
 static const char *const protocols[SESSIONS] = {
     [SESSION_HTTP1] = "http1",
@@ -50,6 +54,9 @@ struct row {
     uint32_t held_back;
     uint32_t calls;
     uint32_t topics;
+    uint32_t requests; /* that have ended while it was measured, with their calls and bytes */
+    uint32_t ended;
+    uint64_t bytes;
     uint8_t session;
     uint8_t state;
     bool tls;
@@ -77,12 +84,17 @@ struct filter {
 
 struct conns {
     struct filter filter;
-    unsigned sort; /* enum sort */
+    unsigned sort;     /* enum sort */
+    uint64_t measure;  /* ms: for so long it is counted what each asks for; 0: it is not */
+    uint64_t measured; /* ms: for how long it was */
+    struct rates rates;
     struct slab_walk walk;
     struct best best;
     uint64_t looked;
     uint64_t matched;
     uint32_t written;
+    uint64_t began; /* ms: the walk */
+    bool walking;
     bool walked;
     bool complete;
 };
@@ -142,6 +154,7 @@ static uint64_t key_of(enum sort sort, const struct row *row)
     case SORT_CALLS: return row->calls;
     case SORT_IDLE: return row->idle;
     case SORT_TOPICS: return row->topics;
+    case SORT_RATE: return row->requests;
     case SORT_ID: break;
     }
     return 0;
@@ -176,6 +189,12 @@ static int keep(struct conns *conns, const struct client *client)
         .reads = client->reads,
         .starved = client->starved,
     };
+    const struct rate *rate = rates_of(&conns->rates, row.id);
+    if (rate != NULL) {
+        row.requests = rate->requests;
+        row.ended = rate->calls;
+        row.bytes = rate->bytes;
+    }
     row.topics = topics_count(subscriptions_of(client));
     row.key = key_of((enum sort)conns->sort, &row);
     void *kept;
@@ -200,11 +219,35 @@ static int walk(struct question *question, struct conns *conns)
         if (keep(conns, client) < 0)
             return -ENOMEM;
     }
-    conns->walked = ctx_now(question->ctx) - question->asked >= QUESTION_WALK_MS;
+    conns->walked = ctx_now(question->ctx) - conns->began >= QUESTION_WALK_MS;
     return 0;
 }
 
-static void write_row(struct json_writer *writer, const struct row *row)
+/* Waits while it is counted what each connection asks for. Returns whether that is over. */
+static bool measure(struct question *question, struct conns *conns)
+{
+    uint64_t now = ctx_now(question->ctx);
+    uint64_t until = question->asked + conns->measure;
+    if (now < until) {
+        question->at = until;
+        return false;
+    }
+    if (conns->rates.all != NULL)
+        rates_stop(&conns->rates, question->ctx);
+    conns->measured = conns->measure > 0 ? MAX(now - question->asked, 1ULL) : 0;
+    conns->began = now;
+    question->at = 0;
+    slab_walk(&question->ctx->clients, &conns->walk);
+    return true;
+}
+
+static void add_rate(struct json_writer *writer, const char *key, uint64_t count, uint64_t ms)
+{
+    json_add_number(writer, key, (count * 1000 + ms / 2) / ms);
+}
+
+/* measured: ms; 0: it was not. */
+static void write_row(struct json_writer *writer, const struct row *row, uint64_t measured)
 {
     char text[PEER_TEXT_SIZE];
     json_begin(writer, NULL, '{');
@@ -223,6 +266,13 @@ static void write_row(struct json_writer *writer, const struct row *row)
     json_add_number(writer, "idle_ms", row->idle);
     json_add_number(writer, "calls", row->calls);
     json_add_number(writer, "waiting", row->waiting);
+    if (row->waiting > 0) /* active_at is when it has taken something last: client_in.c */
+        json_add_number(writer, "stalled_ms", row->idle);
+    if (measured > 0) {
+        add_rate(writer, "requests_per_s", row->requests, measured);
+        add_rate(writer, "calls_per_s", row->ended, measured);
+        add_rate(writer, "bytes_per_s", row->bytes, measured);
+    }
     json_add_number(writer, "held_back", row->held_back);
     json_add_number(writer, "topics", row->topics);
     json_add_flag(writer, "read", row->reads);
@@ -241,7 +291,7 @@ static void begin_answer(struct question *question, struct conns *conns)
     json_begin(writer, NULL, '{');
     json_add_number(writer, "looked", conns->looked);
     json_add_number(writer, "matched", conns->matched);
-    json_add_flag(writer, "complete", conns->complete);
+    json_add_flag(writer, "complete", conns->complete && !conns->rates.full);
     json_begin(writer, "rows", '[');
 }
 
@@ -249,6 +299,8 @@ static enum question_step step(struct question *question)
 {
     struct conns *conns = question_own(question);
     struct json_writer *writer = &question->answer;
+    if (!conns->walking && !(conns->walking = measure(question, conns)))
+        return QUESTION_WAITS;
     if (!conns->walked) {
         if (walk(question, conns) < 0)
             conns->walked = true; /* what is known is told: it is not `complete` */
@@ -260,7 +312,7 @@ static enum question_step step(struct question *question)
         if (buf_len(&writer->out) > QUESTION_TEXT_MAX)
             conns->best.count = conns->written;
         else
-            write_row(writer, best_row(&conns->best, conns->written++));
+            write_row(writer, best_row(&conns->best, conns->written++), conns->measured);
     }
     if (conns->written < conns->best.count)
         return QUESTION_MORE;
@@ -343,9 +395,12 @@ static int begin(struct question *question, struct span params)
         r = params_number(question, params, "limit", QUESTION_ROWS_MAX, &limit);
     if (r < 0)
         return r;
+    conns->measure = conns->sort == SORT_RATE ? MEASURE_MS : 0;
+    r = params_number(question, params, "measure_ms", MEASURE_MAX_MS, &conns->measure);
+    if (r < 0)
+        return r;
     best_init(&conns->best, sizeof(struct row), MAX((uint32_t)limit, 1U), order, NULL);
-    slab_walk(&question->ctx->clients, &conns->walk);
-    return 0;
+    return conns->measure > 0 ? rates_start(&conns->rates, question->ctx) : 0;
 }
 
 static void end(struct question *question)
@@ -356,6 +411,7 @@ static void end(struct question *question)
     mem_free(conns->filter.route);
     mem_free(conns->filter.topic);
     slab_stop(&conns->walk);
+    rates_deinit(&conns->rates, question->ctx);
     best_deinit(&conns->best);
 }
 

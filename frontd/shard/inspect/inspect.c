@@ -126,6 +126,7 @@ static bool send_answer(struct inspect *inspect, struct question *question, bool
         question->at = now + INSPECT_AGAIN_MS;
         return true;
     }
+    question->lost += r < 0;
     if (r < 0)
         log_debug("an answer to the supervisor is lost: %s", log_error_text(r));
     buf_deinit(&answer->out);

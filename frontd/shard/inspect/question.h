@@ -33,6 +33,7 @@ struct question {
     uint64_t at;         /* ms: when step() is to be called; 0: in each turn */
     uint64_t asked;      /* ms */
     struct json_writer answer;
+    uint64_t lost; /* parts that could not be told */
     bool answered; /* the answer is complete, and may have to wait until it can be sent */
     _Alignas(max_align_t) char own[]; /* the struct of the question's file; zeroed at first */
 };
@@ -66,3 +67,4 @@ extern const struct question_ops conns_question;
 extern const struct question_ops topics_question;
 extern const struct question_ops kick_question;
 extern const struct question_ops errors_question;
+extern const struct question_ops tap_question;

@@ -9,10 +9,33 @@
 #include "frontd/supervisor/asks.h"
 #include "frontd/supervisor/methods/methods.h"
 #include "proto/errors.h"
+#include "proto/json_read.h"
+
+enum {
+    LIMIT_MAX = 3600 * 1000, /* of a number that a client gives */
+    MEASURE_MS = 1000,       /* that shards measure for, unless they are told */
+    TAP_S = 60,
+};
 
 static void on_done(void *data, struct json_writer *result)
 {
+    json_end(result, '}');
     control_call_answer(data, result);
+}
+
+/* What a shard tells of a tap is pushed to the client, or counted where that does not read. */
+static void on_part(
+    struct ask *ask, void *data, const struct shard_process *process, struct span part)
+{
+    struct control_call *call = data;
+    struct json_writer push = {0};
+    json_begin(&push, NULL, '{');
+    json_add_number(&push, "shard", process->shard);
+    json_add_number(&push, "generation", process->generation->number);
+    json_add_raw(&push, "told", part);
+    json_end(&push, '}');
+    if (!control_call_push(call, "tap", &push))
+        asks_note_lost(ask);
 }
 
 static void on_gone(struct control_call *call)
@@ -21,6 +44,7 @@ static void on_gone(struct control_call *call)
 }
 
 static const struct ask_ops whole = {.done = on_done};
+static const struct ask_ops in_parts = {.part = on_part, .done = on_done};
 
 static void ask(struct control_call *call, enum ctl_question question, struct span params,
     uint64_t limit_ms, bool one, const struct ask_ops *ops)
@@ -42,9 +66,17 @@ static void ask(struct control_call *call, enum ctl_question question, struct sp
     call->gone = on_gone;
 }
 
+/* How long shards have for an answer that takes them a time of its own: a member of the params. */
+static uint64_t limit_of(struct span params, const char *key, uint64_t unit_ms, uint64_t fallback)
+{
+    return ASKS_LIMIT_MS +
+           unit_ms * json_read_number(json_read_member(params, key), LIMIT_MAX, fallback);
+}
+
 void method_conns(struct control_call *call, struct span params)
 {
-    ask(call, CTL_QUESTION_CONNS, params, ASKS_LIMIT_MS, false, &whole);
+    ask(call, CTL_QUESTION_CONNS, params, limit_of(params, "measure_ms", 1, MEASURE_MS), false,
+        &whole);
 }
 
 void method_topics(struct control_call *call, struct span params)
@@ -60,4 +92,9 @@ void method_kick(struct control_call *call, struct span params)
 void method_errors(struct control_call *call, struct span params)
 {
     ask(call, CTL_QUESTION_ERRORS, params, ASKS_LIMIT_MS, false, &whole);
+}
+
+void method_tap(struct control_call *call, struct span params)
+{
+    ask(call, CTL_QUESTION_TAP, params, limit_of(params, "for", 1000, TAP_S), false, &in_parts);
 }

@@ -18,6 +18,7 @@ const struct control_method methods_all[] = {
     {"undrain", false, method_undrain},
     {"log", false, method_log},
     {"errors", true, method_errors},
+    {"tap", false, method_tap},
 };
 
 const size_t methods_count = ARRAY_LEN(methods_all);

@@ -35,3 +35,4 @@ void method_drain(struct control_call *call, struct span params);
 void method_undrain(struct control_call *call, struct span params);
 void method_log(struct control_call *call, struct span params);
 void method_errors(struct control_call *call, struct span params);
+void method_tap(struct control_call *call, struct span params);

@@ -5,6 +5,7 @@
 #include "common/alloc.h"
 #include "frontd/shard/push/push.h"
 #include "frontd/shard/session/duplex.h"
+#include "tests/unit/support/fake_clock.h"
 #include "tests/unit/support/h2_bytes.h"
 #include "tests/unit/support/inquiry.h"
 #include "tests/unit/support/move_conf.h"
@@ -16,6 +17,7 @@ static struct inquiry inquiry;
 
 static void set_up(void)
 {
+    fake_clock_stop(); /* ages stay what they are */
     shardlet_init(&shard, MOVE_CONF, 0);
     inquiry_open(&inquiry, &shard);
 }
@@ -482,4 +484,142 @@ Test(inspect, errors)
     hang_up(&none);
     close(bad.peer);
     close(ws.peer);
+}
+
+#define CALL(method, params)                                                                       \
+    "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"" method "\",\"params\":" params "}\n"
+
+/* The first call of the connection that is in progress is answered. */
+static void answer_first(struct talk *talk, const char *result)
+{
+    char text[200];
+    struct request *request = list_first(&talk->client->requests, struct request, node);
+    int n = snprintf(text, sizeof(text), "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":%s}", result);
+    shardlet_answer(list_first(&request->calls, struct call, node), (struct span){text, (size_t)n},
+        (struct span){0});
+    say(talk, SPAN(""));
+}
+
+/* Lets time pass until the shard tells something. Returns it. */
+static struct span told(void)
+{
+    uint64_t id = 0;
+    for (int i = 0; id == 0 && i < 1000; i++) {
+        fake_clock_advance(10);
+        shardlet_turn(&shard);
+        id = inquiry_told(&inquiry);
+    }
+    cr_assert_neq(id, 0, "it tells nothing");
+    return (struct span){buf_data(&inquiry.text), buf_len(&inquiry.text)};
+}
+
+static struct span first_of(struct span array)
+{
+    struct span one = {0};
+    size_t at = 0;
+    json_read_next(array, &at, &one);
+    return one;
+}
+
+Test(inspect, tap)
+{
+    char params[128];
+    struct talk talk = open_talk("lines", SPAN("")), other = open_talk("lines", SPAN(""));
+    snprintf(params, sizeof(params),
+        "{\"conn\":\"%" PRIu64 "\",\"method\":\"a.*\",\"bodies\":true}", talk.client->conn.id);
+    cr_expect_null(shard.ctx.account_observers);
+    uint64_t id = inquiry_ask(&inquiry, CTL_QUESTION_TAP, params);
+    cr_expect_not_null(shard.ctx.account_observers);
+    say(&talk, SPAN(CALL("a.b", "{\"token\":\"abc\",\"x\":1}")));
+    say(&talk, SPAN(CALL("b.a", "[]")));
+    say(&other, SPAN(CALL("a.b", "[]")));
+    answer_first(&talk, "{\"password\":1}");
+    answer_first(&talk, "2");
+    answer_first(&other, "3");
+    struct span part = told();
+    cr_expect(inquiry.more);
+    cr_expect_eq(number_in(part, "seen"), 1, "%.*s", (int)part.n, part.p);
+    struct span calls = json_read_member(part, "calls");
+    cr_expect_eq(json_read_count(calls), 1);
+    struct span call = first_of(calls);
+    cr_expect(text_is(call, "method", "a.b"));
+    cr_expect(text_is(call, "code", "ok"));
+    cr_expect(text_is(call, "class", "call"));
+    cr_expect(text_is(call, "pool", "app"));
+    cr_expect(text_is(call, "request",
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a.b\",\"params\":{\"token\":\"***\",\"x\":1}"
+        "}"));
+    cr_expect(
+        text_is(call, "answer", "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"password\":*}}"));
+    snprintf(params, sizeof(params), "{\"of\":%" PRIu64 "}", id);
+    inquiry_ask(&inquiry, CTL_QUESTION_STOP, params);
+    cr_expect_null(shard.ctx.account_observers, "nothing is paid any more");
+    hang_up(&talk);
+    hang_up(&other);
+}
+
+/* It ends after a number of lines, and after a time; more than there is room for is counted. */
+Test(inspect, tap_is_bounded)
+{
+    struct talk talk = open_talk("lines", SPAN(""));
+    inquiry_ask(&inquiry, CTL_QUESTION_TAP, "{\"count\":2,\"failed\":true}");
+    for (int i = 0; i < 4; i++) {
+        say(&talk, SPAN(CALL("a", "[]")));
+        if (i == 0)
+            answer_first(&talk, "1"); /* which has not failed */
+        else
+            request_abandon_all(talk.client);
+    }
+    struct span part = told();
+    cr_expect_eq(json_read_count(json_read_member(part, "calls")), 2);
+    cr_expect(text_is(first_of(json_read_member(part, "calls")), "code", "cancelled"));
+    part = told();
+    cr_expect(!inquiry.more);
+    cr_expect_eq(number_in(part, "seen"), 3);
+    cr_expect_null(shard.ctx.account_observers);
+    /* Bodies of more than TAP_TEXT_MAX, before any of it is told. */
+    enum { CALLS = 300, BODY = 1000 };
+    static char line[BODY + 200];
+    static char big[BODY];
+    memset(big, 'x', sizeof(big) - 1);
+    int n = snprintf(line, sizeof(line), CALL("a", "[\"%s\"]"), big);
+    inquiry_ask(&inquiry, CTL_QUESTION_TAP, "{\"bodies\":true}");
+    for (int i = 0; i < CALLS; i++) {
+        say(&talk, (struct span){line, (size_t)n});
+        request_abandon_all(talk.client);
+    }
+    part = told();
+    size_t lines = json_read_count(json_read_member(part, "calls"));
+    cr_expect(inquiry.more && lines > 200 && lines < CALLS);
+    cr_expect_eq(number_in(part, "seen"), CALLS);
+    cr_expect_eq(number_in(part, "dropped"), CALLS - lines);
+    hang_up(&talk);
+}
+
+Test(inspect, rates)
+{
+    struct talk talk = open_talk("lines", SPAN("")), other = open_talk("lines", SPAN(""));
+    inquiry_ask(&inquiry, CTL_QUESTION_CONNS, "{\"sort\":\"rate\",\"measure_ms\":50,\"limit\":1}");
+    cr_expect_not_null(shard.ctx.account_observers);
+    shardlet_step(&shard);
+    cr_expect(!inspect_unfinished(&shard.parts.inspect), "the loop may wait meanwhile");
+    for (int i = 0; i < 10; i++) {
+        say(&talk, SPAN(CALL("a", "[]")));
+        answer_first(&talk, "1");
+        say(&talk, SPAN("{\n"));
+    }
+    say(&other, SPAN(CALL("a", "[]")));
+    answer_first(&other, "1");
+    struct span answer = told();
+    cr_expect_eq(rows(answer), 1);
+    struct span row = row_of(answer, talk.client);
+    cr_assert_gt(row.n, 0, "%.*s", (int)answer.n, answer.p);
+    cr_expect_eq(number_in(row, "calls_per_s"), 200);
+    cr_expect_eq(number_in(row, "requests_per_s"), 400);
+    cr_expect_eq(number_in(row, "bytes_per_s"), 200 * strlen(CALL("a", "[]")));
+    cr_expect_null(shard.ctx.account_observers);
+    answer = inquiry_answer(&inquiry, CTL_QUESTION_CONNS, "{}");
+    cr_expect_eq(json_read_member(row_of(answer, talk.client), "calls_per_s").n, 0);
+    hang_up(&talk);
+    hang_up(&other);
 }

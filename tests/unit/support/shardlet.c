@@ -149,8 +149,10 @@ struct client *shardlet_client(struct shardlet *shardlet, const char *listener, 
 void shardlet_answer(struct call *call, struct span body, struct span blob)
 {
     static struct worker worker; /* that has answered, for the log */
+    static char name[] = "test";
     struct frame frame = {.body = body, .blob = blob};
     worker.pool = call->job.pool;
+    worker.text = name;
     faults_init(&worker.faults, worker.pool->ctx, worker.pool->conf->name, "test");
     CHECK(pool_abandon(&call->job));
     call_job_ops.answered(&call->job, &worker, &frame);
