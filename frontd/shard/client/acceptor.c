@@ -27,10 +27,13 @@
 #include "common/log.h"
 #include "frontd/ipc/shm_clients.h"
 #include "frontd/shard/client/refusal.h"
+#include "frontd/shard/tls/tls.h"
 #include "frontd/system/loop.h"
 
 enum {
     ACCEPT_BURST = 64, /* then others have their turn */
+    ACCEPT_BUSY =
+        2, /* with TLS, while handshakes wait: these would wait, too, and calls for them */
     PAUSE_MS = 50,
     GRACE_MS = 100, /* for the first byte of a connection, before it makes room for another one */
     SAY_MS = 10000, /* at most one line in that time says that accepting pauses */
@@ -270,7 +273,9 @@ static void on_acceptable(uv_poll_t *poll, int status, int events)
     (void)status;
     (void)events;
     struct listener *listener = poll->data;
-    for (int i = 0; i < ACCEPT_BURST && accept_one(listener); i++)
+    bool busy = listener->conf->tls != NULL && tls_unfinished(listener->acceptor->ctx->tls);
+    int burst = busy ? ACCEPT_BUSY : ACCEPT_BURST;
+    for (int i = 0; i < burst && accept_one(listener); i++)
         ;
 }
 

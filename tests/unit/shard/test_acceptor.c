@@ -1,12 +1,15 @@
 #include "frontd/shard/client/acceptor.h"
 
 #include <criterion/criterion.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "frontd/shard/push/push.h"
 #include "frontd/shard/session/duplex.h"
+#include "frontd/shard/tls/tls.h"
 #include "tests/unit/support/move_conf.h"
-#include "tests/unit/support/shardlet.h"
+#include "tests/unit/support/tls_client.h"
 
 enum { GRACE_MS = 100 };
 
@@ -165,4 +168,55 @@ Test(listener, its_code)
     cr_assert_eq(client->duplex->code, WS_CODE_TRY_LATER);
     shardlet_turn(&shard);
     close(peer);
+}
+
+enum { MANY = 30 };
+
+/* A listening socket of the acceptor's, for the listener "web", and where it is. */
+static struct sockaddr_in listen_on_loopback(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    acceptor_deinit(&acceptor);
+    cr_assert_eq(acceptor_init(&acceptor, &shard.ctx, 1), 0);
+    cr_assert(bind(fd, (struct sockaddr *)&address, len) == 0 && listen(fd, MANY) == 0 &&
+              getsockname(fd, (struct sockaddr *)&address, &len) == 0);
+    cr_assert_eq(acceptor_add(&acceptor, &shard.conf->listeners[0], fd), 0);
+    return address;
+}
+
+/* With TLS few are accepted while handshakes wait for their turn; then all. */
+Test(listener, handshakes_wait)
+{
+    int waiting[MANY];
+    struct tls_client clients[MANY];
+    struct pki_certificate server = pki_make_valid(PKI_EC, "server", "DNS:a.test", NULL);
+    const struct tls_setup setup = {.certificates = &server, .ncertificates = 1};
+    const struct tls_wish wish = {0};
+    tls_client_set_up(&shard, &setup);
+    struct sockaddr_in address = listen_on_loopback();
+    for (size_t i = 0; i < MANY; i++) {
+        clients[i] = tls_client_open(&shard, "web", &wish);
+        SSL_do_handshake(clients[i].ssl);
+        tls_client_send(&clients[i], SIZE_MAX);
+        waiting[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        cr_assert_eq(connect(waiting[i], (struct sockaddr *)&address, sizeof(address)), 0);
+    }
+    shardlet_step(&shard);
+    cr_assert(tls_unfinished(shard.ctx.tls));
+    acceptor_open(&acceptor);
+    shardlet_step(&shard);
+    cr_expect_eq(shard.ctx.open, MANY + 2u);
+    for (size_t i = 0; i < 2 * MANY && tls_unfinished(shard.ctx.tls); i++)
+        shardlet_step(&shard);
+    shardlet_step(&shard);
+    cr_expect_eq(shard.ctx.open, 2u * MANY);
+    acceptor_close(&acceptor);
+    shardlet_step(&shard); /* the loop lets go of the socket */
+    for (size_t i = 0; i < MANY; i++) {
+        tls_client_close(&clients[i]);
+        close(waiting[i]);
+    }
+    pki_free(&server);
 }
