@@ -426,6 +426,31 @@ Test(tls_handshake, how_many)
     expect_most(MOVE_CONF_LIMITS("memory: 189MiB") MOVE_CONF_REST, TLS_HANDSHAKES_MAX);
 }
 
+/* Many that have come at once are not all begun in one turn: each takes more than 10 us. */
+Test(tls_handshake, turns_are_short)
+{
+    static struct tls_client clients[50];
+    struct pki_certificate server = pki_make_valid(PKI_EC, "server", "DNS:a.test", &ca);
+    const struct tls_setup setup = {.certificates = &server, .ncertificates = 1};
+    const struct tls_wish wish = {0};
+    begin(&shard, &setup);
+    for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
+        clients[i] = tls_client_open(&shard, "web", &wish);
+        SSL_do_handshake(clients[i].ssl);
+        tls_client_send(&clients[i], SIZE_MAX);
+    }
+    shardlet_step(&shard);
+    cr_expect(begun(shard.ctx.tls) > 0 && begun(shard.ctx.tls) < ARRAY_LEN(clients));
+    cr_expect(tls_unfinished(shard.ctx.tls), "the loop does not wait");
+    for (size_t i = 0; i < ARRAY_LEN(clients) && tls_unfinished(shard.ctx.tls); i++)
+        shardlet_step(&shard);
+    cr_expect_eq(begun(shard.ctx.tls), ARRAY_LEN(clients));
+    for (size_t i = 0; i < ARRAY_LEN(clients); i++)
+        tls_client_close(&clients[i]);
+    shardlet_turn(&shard);
+    pki_free(&server);
+}
+
 /* At the bound, those that come wait unread, until one of the others has been silent for a while.
  */
 Test(tls_handshake, bounded)
