@@ -3,6 +3,7 @@
 #include "frontd/frontctl/commands.h"
 #include "frontd/frontctl/fact.h"
 #include "frontd/frontctl/table.h"
+#include "frontd/frontctl/text.h"
 #include "proto/json_read.h"
 
 static int print_shards(struct span shards)
@@ -21,6 +22,27 @@ static int print_shards(struct span shards)
     return table_print(&table, stdout);
 }
 
+static void print_reload(struct span reload)
+{
+    char kind[32] = "reload";
+    char outcome[32] = "";
+    char reason[1024] = "";
+    char text[1600];
+    char took[TEXT_SIZE] = "-";
+    double seconds;
+    if (!text_of(json_read_member(reload, "outcome"), outcome, sizeof(outcome)))
+        return;
+    text_of(json_read_member(reload, "kind"), kind, sizeof(kind));
+    text_of(json_read_member(reload, "reason"), reason, sizeof(reason));
+    if (text_number(json_read_member(reload, "seconds"), &seconds))
+        text_seconds(seconds, took);
+    snprintf(text, sizeof(text), "%s, %s, in %s%s%s", kind, outcome, took,
+        reason[0] == '\0' ? "" : ": ", reason);
+    fact_put("last reload", text);
+    fact_count("  moved", json_read_member(reload, "moved"));
+    fact_count("  did not move", json_read_member(reload, "stayed"));
+}
+
 static int run(struct frontctl *frontctl, int argc, char **argv)
 {
     struct span status;
@@ -36,6 +58,7 @@ static int run(struct frontctl *frontctl, int argc, char **argv)
     fact_seconds("uptime", json_read_member(status, "uptime"));
     fact_plain("generation", json_read_member(status, "generation"));
     fact_count("connections", json_read_member(status, "connections"));
+    print_reload(json_read_member(status, "last_reload"));
     putchar('\n');
     return print_shards(json_read_member(status, "shards"));
 }

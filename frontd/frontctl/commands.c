@@ -11,6 +11,8 @@ const struct command *const commands_all[] = {
     &cmd_resume,
     &cmd_drain,
     &cmd_undrain,
+    &cmd_reload,
+    &cmd_upgrade,
     &cmd_log,
     &cmd_errors,
     &cmd_tap,

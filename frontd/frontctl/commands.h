@@ -17,3 +17,5 @@ extern const struct command cmd_undrain;
 extern const struct command cmd_log;
 extern const struct command cmd_errors;
 extern const struct command cmd_tap;
+extern const struct command cmd_reload;
+extern const struct command cmd_upgrade; /* cmd_reload.c */

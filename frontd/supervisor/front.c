@@ -9,6 +9,7 @@ void front_init(struct front *front, const struct generation_ops *ops)
 {
     front->ops = ops;
     holds_init(&front->holds);
+    reload_report_init(&front->report);
     front->run_dir_fd = front->lock_fd = front->control_fd = front->alive_fd = front->tickets_fd =
         -1;
     for (size_t i = 0; i < SHARE_SEATS; i++)

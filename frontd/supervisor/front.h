@@ -12,6 +12,7 @@
 #include "frontd/ipc/shm.h"
 #include "frontd/supervisor/holds.h"
 #include "frontd/supervisor/paths.h"
+#include "frontd/supervisor/reload_report.h"
 #include "frontd/supervisor/sockets/endpoints.h"
 #include "frontd/supervisor/tls/ticket_ring.h"
 
@@ -39,6 +40,7 @@ struct front {
     uint64_t connections_each; /* that the descriptor limit allows a shard */
     char instance[33];
     uint8_t conn_key[IDS_KEY_SIZE]; /* of connection ids, for all shards of the instance; secret */
+    struct reload_report report;    /* of the last reload, or the one in progress */
     struct holds holds;             /* what an operator holds back */
     struct ticket_ring tickets;     /* keys of session tickets, for all shards */
     int tickets_fd;  /* the same, for the program that is about to be executed; else -1 */

@@ -43,6 +43,7 @@ static void on_look(uv_timer_t *timer)
             generation_check(supervisor->front.generations[i], elapsed);
     }
     admins_check(&supervisor->admins, elapsed);
+    supervisor_tell_progress(supervisor);
 }
 
 static struct shard_process *process_of(struct supervisor *supervisor, pid_t pid)

@@ -182,6 +182,7 @@ static void put_all(struct json_writer *out, const struct front *front, const st
         put_endpoint(out, &front->endpoints.all[i]);
     json_end(out, ']');
     if (workers != NULL) {
+        reload_report_save(&front->report, out);
         workers_save(workers, out, "managed");
         paths_save(&front->paths, out);
     }
@@ -364,6 +365,7 @@ static int from_json(
     reload->pending = pending == RELOAD_ON_CONFIG || pending == RELOAD_ON_UPGRADE
                           ? (enum reload_event)pending
                           : RELOAD_EVENTS;
+    reload_report_restore(&front->report, state);
     paths_restore(&front->paths, state);
     front->started = get(state, "started", UINT64_MAX);
     front->lock_fd = get_fd(state, "lock_fd");

@@ -22,6 +22,7 @@
 #include "frontd/config/file.h"
 #include "frontd/ipc/metrics.h"
 #include "frontd/ipc/shm_beats.h"
+#include "frontd/ipc/shm_clients.h"
 #include "frontd/supervisor/adopt.h"
 #include "frontd/supervisor/hold_back.h"
 #include "frontd/supervisor/oddities.h"
@@ -262,6 +263,7 @@ static void set_deadline(struct supervisor *supervisor)
 static void do_check(struct supervisor *supervisor)
 {
     supervisor->reload.asked_at = uv_now(&supervisor->front.loop);
+    reload_report_begin(&supervisor->front.report, supervisor->reload.upgrade, front_time_of_day());
     log_info("%s: checking %s", supervisor->reload.upgrade ? "replacing the program" : "reloading",
         supervisor->front.conf_name);
     sd_notify_reloading(&supervisor->sd_notify);
@@ -353,6 +355,24 @@ static void enter_directory(const struct supervisor *supervisor)
             supervisor->front.paths.cwd, strerror(-r));
 }
 
+static uint64_t moved_so_far(const struct supervisor *supervisor)
+{
+    const struct generation *serving = front_serving(&supervisor->front);
+    return serving == NULL || serving->share == NULL ? 0 : share_sums(serving->share).moved;
+}
+
+/* Notes what there is to move. Shards that count in another memory do not say. */
+static void note_serving(struct supervisor *supervisor)
+{
+    const struct generation *serving = supervisor->front.generations[0];
+    const struct generation *old = supervisor->front.generations[1];
+    uint64_t open = 0;
+    for (uint32_t i = 0; old->share != NULL && i < old->nprocesses; i++)
+        open += share_connections(old->share, old->processes[i].seat);
+    reload_report_serves(&supervisor->front.report, serving->number,
+        old->share == NULL ? RELOAD_REPORT_UNKNOWN : open, moved_so_far(supervisor));
+}
+
 static void do_leave(struct supervisor *supervisor)
 {
     struct generation *old = supervisor->front.generations[0];
@@ -371,6 +391,7 @@ static void do_leave(struct supervisor *supervisor)
         log_error("cannot listen on all addresses: %s", strerror(-r));
     next->role = GENERATION_SERVING;
     old->role = GENERATION_LEAVING;
+    note_serving(supervisor);
     reexec_write_record(&supervisor->front, &supervisor->reload); /* before any shard does so */
     generation_serve(next);
     generation_leave(old, next);
@@ -401,6 +422,9 @@ static void do_finish(struct supervisor *supervisor)
     rotation_renew(&supervisor->rotation, false);
     workers_prune(&supervisor->workers);
     reexec_write_record(&supervisor->front, &supervisor->reload);
+    supervisor_tell_progress(supervisor);
+    reload_report_end(&supervisor->front.report,
+        uv_now(&supervisor->front.loop) - supervisor->reload.asked_at, supervisor->reason);
     if (supervisor->reason[0] == '\0') {
         log_info("the old shards are gone, %llu ms after the signal",
             (unsigned long long)(uv_now(&supervisor->front.loop) - supervisor->reload.asked_at));
@@ -413,6 +437,7 @@ static void do_finish(struct supervisor *supervisor)
 static void do_stop(struct supervisor *supervisor)
 {
     uint64_t drain = front_serving(&supervisor->front)->conf->drain;
+    reload_report_stop(&supervisor->front.report);
     log_info("stopping: calls have %llu ms to end", (unsigned long long)drain);
     sd_notify_stopping(
         &supervisor->sd_notify, drain + 2ULL * RELOAD_GRACE_MS); /* once for the last kill */
@@ -447,6 +472,12 @@ void supervisor_step(struct supervisor *supervisor, enum reload_event event)
         if (actions & table[i].action)
             table[i].run(supervisor);
     }
+    supervisor_tell_progress(supervisor);
+}
+
+void supervisor_tell_progress(struct supervisor *supervisor)
+{
+    reload_report_progress(&supervisor->front.report, moved_so_far(supervisor));
 }
 
 void supervisor_check_ended(struct supervisor *supervisor, int status)

@@ -48,6 +48,9 @@ void supervisor_init(struct supervisor *supervisor);
 /* An event of the reload: does what is to be done now. */
 void supervisor_step(struct supervisor *supervisor, enum reload_event event);
 
+/* Tells those that wait for a reload how far it is; to be called now and then. */
+void supervisor_tell_progress(struct supervisor *supervisor);
+
 /*
  * Shards were found, of a supervisor that was killed: they serve on, and a reload then makes shards
  * of this program and this config.

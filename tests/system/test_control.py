@@ -36,3 +36,30 @@ def test_calls_wait_while_a_pool_is_paused(site):
     assert not pool(one)["paused"]
     load.wait(50)
     load.stop()
+
+
+def test_reloads(front):
+    """What each has come to is known by the exit code, and why."""
+    one = front(shards=2)
+    one.fake()
+    one.start()
+    with one.client() as client:
+        assert client.rpc("demo.echo", {}).status == 200
+        done = asked(one, "reload")
+        assert (done["outcome"], done["number"], done["moved"], done["stayed"]) == ("ok", 1, 1, 0)
+        assert asked(one, "status")["generation"] == 2
+        text = frontctl(one, "upgrade")
+        assert "generation 3 serves; 1 connections moved, 0 did not" in text
+        status = asked(one, "status")
+        assert status["last_reload"]["kind"] == "upgrade" and status["last_reload"]["number"] == 2
+        good = one.write()
+        one.write("listeners: 7\n")
+        why = frontctl(one, "reload", code=1, options=["-S", one.path("run/control.sock")])
+        assert "listeners" in why and "nothing changes" in why
+        one.write()
+        one.replace("#!/bin/sh\nexit 3\n")
+        assert "status 3" in frontctl(one, "upgrade", code=1)
+        assert asked(one, "status")["last_reload"]["outcome"] == "failed"
+        one.replace()
+        assert client.rpc("demo.echo", {}).status == 200
+    assert asked(one, "status")["generation"] == 3

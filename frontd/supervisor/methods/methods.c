@@ -19,6 +19,9 @@ const struct control_method methods_all[] = {
     {"log", false, method_log},
     {"errors", true, method_errors},
     {"tap", false, method_tap},
+    {"reload", false, method_reload},
+    {"upgrade", false, method_upgrade},
+    {"reload_wait", true, method_reload_wait},
 };
 
 const size_t methods_count = ARRAY_LEN(methods_all);

@@ -36,3 +36,12 @@ void method_undrain(struct control_call *call, struct span params);
 void method_log(struct control_call *call, struct span params);
 void method_errors(struct control_call *call, struct span params);
 void method_tap(struct control_call *call, struct span params);
+void method_reload(struct control_call *call, struct span params);
+void method_upgrade(struct control_call *call, struct span params);
+void method_reload_wait(struct control_call *call, struct span params);
+
+/* "steady", "checking" and so on. */
+const char *methods_reload_state(const struct supervisor *supervisor);
+
+/* The members of what a reload has come to, or does: of `status`, of progress and of results. */
+void methods_put_reload(struct json_writer *out, const struct reload_report *report);

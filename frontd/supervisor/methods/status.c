@@ -3,15 +3,6 @@
 #include "frontd/ipc/shm_clients.h"
 #include "frontd/supervisor/methods/methods.h"
 
-static const char *const reload_states[] = {
-    [RELOAD_STEADY] = "steady",
-    [RELOAD_CHECKING] = "checking",
-    [RELOAD_STARTING] = "starting",
-    [RELOAD_LEAVING] = "handing over",
-    [RELOAD_ENDING] = "giving up",
-    [RELOAD_STOPPING] = "stopping",
-};
-
 static const char *shard_state(const struct shard_process *process)
 {
     static const char *const names[] = {
@@ -80,6 +71,20 @@ static void put_listeners(struct json_writer *out, const struct conf *conf)
     json_end(out, ']');
 }
 
+static void put_names(struct json_writer *out, const char *key, char *const *names, size_t n)
+{
+    json_begin(out, key, '[');
+    for (size_t i = 0; i < n; i++)
+        json_add_text(out, NULL, names[i]);
+    json_end(out, ']');
+}
+
+static void put_held_back(struct json_writer *out, const struct holds *holds)
+{
+    put_names(out, "paused", holds->paused, holds->npaused);
+    put_names(out, "drained", holds->drained, holds->ndrained);
+}
+
 void method_status(struct control_call *call, struct span params)
 {
     (void)params;
@@ -92,11 +97,17 @@ void method_status(struct control_call *call, struct span params)
     json_add_text(&out, "version", FRONTD_VERSION);
     json_add_integer(&out, "pid", getpid());
     json_add_number(&out, "uptime", (now - MIN(front->started, now)) / 1000);
-    json_add_text(&out, "state", reload_states[supervisor->reload.state]);
+    json_add_text(&out, "state", methods_reload_state(supervisor));
     json_add_number(&out, "generation", serving->number);
     uint64_t connections = put_shards(&out, front);
     json_add_number(&out, "connections", connections);
     put_listeners(&out, serving->conf);
+    if (front->report.outcome != RELOAD_OUTCOME_NONE) {
+        json_begin(&out, "last_reload", '{');
+        methods_put_reload(&out, &front->report);
+        json_end(&out, '}');
+    }
+    put_held_back(&out, &front->holds);
     json_end(&out, '}');
     control_call_answer(call, &out);
 }
