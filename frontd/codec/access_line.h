@@ -18,7 +18,7 @@
     X(conn, false)                                                                                 \
     X(method, false)                                                                               \
     X(status, true)                                                                                \
-    X(code, true)                                                                                  \
+    X(outcome, false)                                                                              \
     X(bytes_in, true)                                                                              \
     X(bytes_out, true)                                                                             \
     X(calls, true)                                                                                 \

@@ -9,6 +9,7 @@
 #include "frontd/codec/http_head.h"
 #include "frontd/config/check_admin.h"
 #include "frontd/config/check_command.h"
+#include "frontd/config/check_logs.h"
 #include "frontd/config/check_proxies.h"
 #include "frontd/config/check_route.h"
 #include "frontd/config/check_tls.h"
@@ -348,6 +349,7 @@ static void check_all(struct checker *checker, const struct conf_raw *raw, struc
 {
     check_top(checker, raw, conf);
     check_limits(checker, &raw->limits, &conf->limits);
+    conf_check_logs(checker, raw, conf);
     if (raw->limits.memory == NULL)
         conf->limits.memory = conf_memory_default(conf->shards);
     if (conf->limits.body > FRAME_MAX_DEFAULT)

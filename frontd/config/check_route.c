@@ -4,6 +4,7 @@
 
 #include "common/alloc.h"
 #include "frontd/config/check_cors.h"
+#include "frontd/config/check_logs.h"
 #include "frontd/config/url_path.h"
 #include "frontd/config/value.h"
 
@@ -133,6 +134,8 @@ static void check_common(struct checker *checker, const char *parent,
     char key[CHECKER_PATH_SIZE];
     snprintf(key, sizeof(key), "%s.timeout", parent);
     checker_timeout(checker, key, raw->timeout, 30 * 1000, &route->timeout);
+    snprintf(key, sizeof(key), "%s.slow_log", parent);
+    conf_check_slow(checker, key, raw->slow_log, conf->slow, &route->slow);
     check_route_pools(checker, parent, raw, conf, route);
     check_meta(checker, parent, raw, route);
 }
@@ -297,7 +300,7 @@ static void check_http(struct checker *checker, unsigned index, const struct con
     const struct conf *conf, struct conf_listener *listener)
 {
     static const char *const stream_keys[] = {"pool", "pools", "timeout", "meta", "messages",
-        "events", "connect", "ping", "slow", "responses"};
+        "events", "connect", "ping", "slow", "responses", "slow_log"};
     static const char *const paths[] = {"any", "strict"};
     static const char *const booleans[] = {"false", "true"};
     char parent[64];

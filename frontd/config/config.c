@@ -69,6 +69,23 @@ static void free_listener(struct conf_listener *listener)
     mem_free(listener->text);
 }
 
+static void free_logs(struct conf *conf)
+{
+    if (conf->access_log != NULL) {
+        mem_free(conf->access_log->path);
+        mem_free(conf->access_log->format);
+        mem_free(conf->access_log->parts);
+        mem_free(conf->access_log);
+    }
+    if (conf->tracing != NULL) {
+        mem_free(conf->tracing->endpoint);
+        mem_free(conf->tracing->authority);
+        mem_free(conf->tracing->path);
+        mem_free(conf->tracing);
+    }
+    mem_free(conf->request_id);
+}
+
 struct conf *conf_free(struct conf *conf)
 {
     if (conf == NULL)
@@ -81,6 +98,7 @@ struct conf *conf_free(struct conf *conf)
     mem_free(conf->listeners);
     mem_free(conf->admin.text);
     mem_free(conf->admin.token_file.path);
+    free_logs(conf);
     mem_free(conf->run_dir);
     mem_free(conf->user);
     return mem_free(conf);

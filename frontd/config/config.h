@@ -84,7 +84,8 @@ enum conf_meta {
     CONF_META_DEADLINE = 2,
     CONF_META_ROUTE = 4,
     CONF_META_TLS = 8,          /* of a connection over TLS: what its handshake has come to */
-    CONF_META_TRACEPARENT = 16, /* the request header of that name, as it came */
+    CONF_META_TRACEPARENT = 16, /* the request header of that name, as it came; with `tracing` the
+                                 * one of the front's own span, whether the route asks or not */
 };
 
 /* Bounds of a route's lists, and of the texts in them. */
@@ -114,6 +115,7 @@ struct conf_route {
     uint64_t realm;   /* the realm_id of all its pools */
     uint64_t timeout; /* ms */
     unsigned meta;    /* enum conf_meta, ored */
+    uint64_t slow;    /* us: a call over it is in the log; UINT64_MAX: none is */
     char **headers;   /* lower case */
     uint32_t nheaders;
     /* Of CONF_JSONRPC and CONF_WEBSOCKET: */
@@ -253,6 +255,30 @@ struct conf_admin {
     struct conf_tls_file token_file; /* what it has is asked for in each request */
 };
 
+struct access_part;
+
+/* A line for each request, or some. */
+struct conf_access_log {
+    char *path;                /* absolute; NULL: standard error */
+    unsigned line;             /* of the config, for messages about the file */
+    char *format;              /* NULL: JSON */
+    struct access_part *parts; /* of the format; none: JSON */
+    uint32_t nparts;
+    uint64_t sample; /* of 2^32 requests, how many have a line */
+};
+
+/* Where spans of calls go. */
+struct conf_tracing {
+    char *endpoint;              /* as written */
+    struct conf_address address; /* of the collector */
+    char *authority;             /* for Host: "127.0.0.1:4318" */
+    char *path;                  /* of its spans: "/v1/traces" */
+    uint64_t threshold;          /* as of traceparent_drawn() */
+    bool parent;                 /* what is recorded is what the caller records */
+};
+
+enum { CONF_REQUEST_ID_MAX = 64 /* bytes of the header's name */ };
+
 struct conf {
     char *run_dir;
     char *user; /* NULL: the one that started frontd */
@@ -262,6 +288,10 @@ struct conf {
     bool seccomp;           /* shards filter their system calls */
     uint64_t drain;         /* ms */
     uint64_t shard_timeout; /* ms without a sign of life, after which a shard is replaced */
+    uint64_t slow;          /* us: of routes that do not say their own; see conf_route.slow */
+    char *request_id;       /* the header's name, lower case; NULL: requests have no ids */
+    struct conf_access_log *access_log; /* NULL: there is none */
+    struct conf_tracing *tracing;       /* NULL: there is none */
     struct conf_limits limits;
     struct conf_listener *listeners;
     uint32_t nlisteners;

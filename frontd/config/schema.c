@@ -51,6 +51,7 @@ static const cyaml_schema_field_t route_fields[] = {
     TEXTS(conf_raw_route, protocols),
     CYAML_FIELD_MAPPING("cors", CYAML_FLAG_OPTIONAL, struct conf_raw_route, cors, cors_fields),
     TEXT(conf_raw_route, cross_site),
+    TEXT(conf_raw_route, slow_log),
     CYAML_FIELD_END,
 };
 
@@ -103,6 +104,7 @@ static const cyaml_schema_field_t listener_fields[] = {
     STREAM_TEXT(ping),
     STREAM_TEXT(slow),
     STREAM_TEXT(responses),
+    STREAM_TEXT(slow_log),
     CYAML_FIELD_END,
 };
 
@@ -176,6 +178,20 @@ static const cyaml_schema_field_t admin_fields[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t access_log_fields[] = {
+    NEEDED(conf_raw_access_log, path),
+    TEXT(conf_raw_access_log, format),
+    TEXT(conf_raw_access_log, sample),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t tracing_fields[] = {
+    NEEDED(conf_raw_tracing, endpoint),
+    TEXT(conf_raw_tracing, ratio),
+    TEXT(conf_raw_tracing, parent),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t root_fields[] = {
     TEXT(conf_raw, run_dir),
     TEXT(conf_raw, shards),
@@ -184,6 +200,12 @@ static const cyaml_schema_field_t root_fields[] = {
     TEXT(conf_raw, drain),
     TEXT(conf_raw, shard_timeout),
     CYAML_FIELD_MAPPING("log", CYAML_FLAG_OPTIONAL, struct conf_raw, log, log_fields),
+    TEXT(conf_raw, slow_log),
+    TEXT(conf_raw, request_id),
+    CYAML_FIELD_MAPPING_PTR("access_log", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw,
+        access_log, access_log_fields),
+    CYAML_FIELD_MAPPING_PTR("tracing", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw,
+        tracing, tracing_fields),
     CYAML_FIELD_MAPPING("limits", CYAML_FLAG_OPTIONAL, struct conf_raw, limits, limits_fields),
     CYAML_FIELD_SEQUENCE("listeners", CYAML_FLAG_POINTER, struct conf_raw, listeners,
         &listener_value, 0, CYAML_UNLIMITED),

@@ -35,6 +35,7 @@ struct conf_raw_route {
     unsigned protocols_count;
     struct conf_raw_cors cors;
     char *cross_site;
+    char *slow_log;
 };
 
 struct conf_raw_certificate {
@@ -130,6 +131,18 @@ struct conf_raw_admin {
     char *token_file;
 };
 
+struct conf_raw_access_log {
+    char *path;
+    char *format;
+    char *sample;
+};
+
+struct conf_raw_tracing {
+    char *endpoint;
+    char *ratio;
+    char *parent;
+};
+
 struct conf_raw {
     char *run_dir;
     char *shards;
@@ -138,6 +151,10 @@ struct conf_raw {
     char *drain;
     char *shard_timeout;
     struct conf_raw_log log;
+    char *slow_log;
+    char *request_id;
+    struct conf_raw_access_log *access_log; /* NULL: the key is not there */
+    struct conf_raw_tracing *tracing;       /* the same */
     struct conf_raw_limits limits;
     struct conf_raw_listener *listeners;
     unsigned listeners_count;

@@ -102,7 +102,8 @@ Test(conf_errors, choices)
         {12, "log: {colour: red}\n", "12: log.colour: unknown key: those here are level, format"},
         {12, "bogus: 1\n",
             "12: bogus: unknown key: those here are run_dir, shards, user, seccomp, drain, "
-            "shard_timeout, log, limits, listeners, pools, admin"},
+            "shard_timeout, log, slow_log, request_id, access_log, tracing, limits, "
+            "listeners, pools, admin"},
     };
     check_all(rows, ARRAY_LEN(rows));
 }
