@@ -231,6 +231,19 @@ static bool write_line(struct line *line)
     return written == (ssize_t)n;
 }
 
+ssize_t log_raw(const char *bytes, size_t n)
+{
+    int saved_errno = errno;
+    ssize_t written = log_cut ? write_now("\n", 1) : 0;
+    if (written > 0)
+        log_cut = false;
+    written = log_cut ? -1 : write_now(bytes, n);
+    if (written > 0)
+        log_cut = bytes[written - 1] != '\n';
+    errno = saved_errno;
+    return written;
+}
+
 static struct span span_of(const char *text)
 {
     return (struct span){text, strlen(text)};

@@ -14,6 +14,8 @@
  * takes off.
  */
 
+#include <sys/types.h>
+
 #include "common/base.h"
 
 enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
@@ -103,6 +105,12 @@ void log_limit_flush(struct log_limit *limit, uint64_t now, enum log_level level
  * in the line, at least 400 if there are so many; the caller may write the rest as further lines.
  */
 size_t log_text(enum log_level level, const char *prefix, struct span text);
+
+/*
+ * Writes bytes to standard error as they are, without waiting: lines of another log that goes there
+ * too. Returns how many were taken, or -1: none for now.
+ */
+ssize_t log_raw(const char *bytes, size_t n);
 
 #define log_error(...)   log_write(LOG_ERROR, __VA_ARGS__)
 #define log_warning(...) log_write(LOG_WARNING, __VA_ARGS__)

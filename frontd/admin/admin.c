@@ -5,8 +5,8 @@
  * supervisor has answered.
  *
  * It ends when the supervisor closes descriptor 3, or at SIGTERM: it accepts no more, finishes the
- * requests that it has within ADMIN_FINISH_MS, and exits. When the supervisor dies it is killed by
- * the kernel, so that the next one finds the addresses free.
+ * requests that it has, and sends the spans that wait, within ADMIN_FINISH_MS, and exits. When the
+ * supervisor dies it is killed by the kernel, so that the next one finds the addresses free.
  */
 
 #include "frontd/admin/admin.h"
@@ -23,6 +23,7 @@
 #include "common/log.h"
 #include "common/secret.h"
 #include "frontd/admin/answers.h"
+#include "frontd/admin/otlp_export.h"
 #include "frontd/config/file.h"
 #include "frontd/ipc/admin_setup.h"
 #include "frontd/system/loop.h"
@@ -45,11 +46,16 @@ struct admin {
     size_t token_n;
     struct http_server server;
     struct answers answers;
+    struct otlp_export export; /* of spans; its loop is NULL where there is none */
+    struct otlp_resource resource;
+    char host[64];
     uv_poll_t control;
     uv_timer_t beat;
     uv_timer_t limit; /* of finishing */
     uv_signal_t term;
     bool finishing;
+    bool served;   /* finishing: no request is left */
+    bool exported; /* finishing: no span is left that can be sent */
 };
 
 static void close_fd(int *fd)
@@ -128,9 +134,25 @@ static void close_all(struct admin *admin)
     answers_close(&admin->answers);
 }
 
+static void maybe_end(struct admin *admin)
+{
+    if (admin->served && admin->exported)
+        close_all(admin);
+}
+
 static void on_finished(struct http_server *server)
 {
-    close_all(server->data);
+    struct admin *admin = server->data;
+    admin->served = true;
+    maybe_end(admin);
+}
+
+static void on_exported(struct otlp_export *export)
+{
+    struct admin *admin = export->data;
+    otlp_export_close(export);
+    admin->exported = true;
+    maybe_end(admin);
 }
 
 static void on_limit(uv_timer_t *timer)
@@ -141,6 +163,8 @@ static void on_limit(uv_timer_t *timer)
         if (admin->server.conns[i].state != HTTP_CONN_FREE)
             http_conn_close(&admin->server.conns[i]);
     }
+    if (!admin->exported)
+        on_exported(&admin->export);
 }
 
 static void finish(struct admin *admin)
@@ -149,6 +173,10 @@ static void finish(struct admin *admin)
         return;
     admin->finishing = true;
     CHECK(uv_timer_start(&admin->limit, on_limit, ADMIN_FINISH_MS, 0) == 0);
+    if (admin->export.loop == NULL)
+        admin->exported = true;
+    else
+        otlp_export_finish(&admin->export, on_exported);
     http_server_finish(&admin->server);
 }
 
@@ -213,6 +241,25 @@ static int init_handles(struct admin *admin)
     return r;
 }
 
+static int export_spans(struct admin *admin)
+{
+    int fd = admin->fds[ADMIN_TRACE];
+    if (fd < 0 || admin->conf->tracing == NULL)
+        return 0;
+    admin->fds[ADMIN_TRACE] = -1;
+    if (gethostname(admin->host, sizeof(admin->host) - 1) < 0)
+        admin->host[0] = '\0';
+    admin->resource = (struct otlp_resource){
+        .instance = admin->setup.instance,
+        .version = FRONTD_VERSION,
+        .host = admin->host[0] == '\0' ? NULL : admin->host,
+    };
+    int r = otlp_export_open(
+        &admin->export, &admin->loop, admin->conf->tracing, &admin->resource, fd);
+    admin->export.data = admin;
+    return r;
+}
+
 static int serve(struct admin *admin)
 {
     const struct answers_source source = {.conf = admin->conf,
@@ -226,6 +273,8 @@ static int serve(struct admin *admin)
         &admin->answers, &admin->loop, &source, admin->fds[ADMIN_ASK], on_lost, admin);
     for (uint32_t i = 0; r == 0 && i < admin->setup.nsockets; i++)
         r = http_server_listen(&admin->server, admin->sockets[i]);
+    if (r == 0)
+        r = export_spans(admin);
     if (r == 0)
         r = uv_timer_start(&admin->beat, on_beat, 0, ADMIN_BEAT_MS);
     return r;

@@ -148,7 +148,7 @@ static uint8_t *put_lines(uint8_t *out, struct span lines)
 
 static size_t block_room(const struct h2_reply *reply)
 {
-    size_t lines = reply->fields.n + reply->cors.n;
+    size_t lines = reply->fields.n + reply->cors.n + reply->id.n;
     size_t type = reply->content_type == NULL ? 0 : strlen(reply->content_type);
     return BASE_MAX + type + lines + (lines / LINE_MIN + 1) * PER_LINE;
 }
@@ -173,6 +173,8 @@ static uint8_t *put_block(uint8_t *out, const struct h2_reply *reply, const char
         out = put_lines(out, reply->fields);
     if (reply->cors.n > 0)
         out = put_lines(out, reply->cors);
+    if (reply->id.n > 0)
+        out = put_lines(out, reply->id);
     if (!reply->no_length)
         out = put_number(out, INDEX_CONTENT_LENGTH, reply->content_length);
     return out;

@@ -17,6 +17,7 @@ struct h2_reply {
     const char *content_type; /* NULL: none */
     struct span fields;       /* further fields, each "Name: value" and CRLF */
     struct span cors;         /* further fields, of CORS */
+    struct span id;           /* the same, of the request's id */
 };
 
 /* Room that h2_reply_write() needs, in bytes. frame_max: as there. */

@@ -82,16 +82,17 @@ struct http1_reply {
     const char *content_type; /* NULL: none */
     struct span fields;       /* further fields, each ending in CRLF */
     struct span cors;         /* further fields, of CORS */
+    struct span id;           /* the same, of the request's id */
 };
 
 enum {
     HTTP1_DATE_SIZE = 30,       /* "Sun, 06 Nov 1994 08:49:37 GMT" and NUL */
-    HTTP1_REPLY_HEAD_MAX = 512, /* bytes of a reply's head, without `fields` and `cors` */
+    HTTP1_REPLY_HEAD_MAX = 512, /* bytes of a reply's head, without further fields */
 };
 
 /*
  * Writes the head of an answer. out: room for HTTP1_REPLY_HEAD_MAX + reply->fields.n +
- * reply->cors.n bytes. date: as http1_date() made it. Returns the bytes written.
+ * reply->cors.n + reply->id.n bytes. date: as http1_date() made it. Returns the bytes written.
  */
 size_t http1_reply_head(char *out, const struct http1_reply *reply, const char *date);
 

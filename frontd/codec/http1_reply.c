@@ -123,6 +123,8 @@ size_t http1_reply_head(char *out, const struct http1_reply *reply, const char *
         out = put(out, reply->fields.p, reply->fields.n);
     if (reply->cors.n > 0)
         out = put(out, reply->cors.p, reply->cors.n);
+    if (reply->id.n > 0)
+        out = put(out, reply->id.p, reply->id.n);
     if (!reply->no_length) {
         out = PUT(out, "Content-Length: ");
         out = put_number(out, reply->content_length);

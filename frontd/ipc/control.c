@@ -34,6 +34,8 @@ static size_t message_size(unsigned type)
     case CTL_TICKETS: return head + sizeof(struct tls_ticket_keys);
     case CTL_REPORT:
     case CTL_TLS:
+    case CTL_ACCESS_LOG:
+    case CTL_TRACE:
     case CTL_RUN:
     case CTL_READY:
     case CTL_DRAIN:
@@ -63,6 +65,8 @@ static bool fds_fit(const struct ctl_message *message, size_t nfds)
     case CTL_TLS:
     case CTL_ASK:
     case CTL_TELL:
+    case CTL_ACCESS_LOG:
+    case CTL_TRACE:
     case CTL_REPORT: return nfds == 1;
     default: return nfds == 0;
     }

@@ -58,6 +58,10 @@ enum ctl_type {
      * version of the program alone. */
     CTL_ASK = 15,
     CTL_TELL = 16, /* shard: an answer, or a part of one; one fd, a sealed memfd of JSON text */
+    /* supervisor: the file of the access log, after START and whenever it is opened anew; one fd.
+     * Only where the shard's config has one, and to shards that this program has started. */
+    CTL_ACCESS_LOG = 17,
+    CTL_TRACE = 18, /* supervisor: the socket for spans of traces, after START; one fd */
 };
 
 /* What an operator asks of shards: see frontd/shard/inspect/. */

@@ -26,7 +26,9 @@
     X(unheard, counter, "frames of workers that shards which did not keep up have missed")         \
     X(tls_handshakes, counter, "TLS handshakes that have succeeded")                               \
     X(tls_resumed, counter, "those of them that have resumed a session")                           \
-    X(tls_failed, counter, "TLS handshakes that have begun and not succeeded")
+    X(tls_failed, counter, "TLS handshakes that have begun and not succeeded")                     \
+    X(access_lost, counter, "lines of the access log that were lost")                              \
+    X(spans_lost, counter, "spans of calls that were lost before they could be exported")
 
 /* The words of one seat, written by its process alone. */
 struct share_counters {

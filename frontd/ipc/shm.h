@@ -29,6 +29,13 @@ enum {
     SHARE_SLOT_NONE = -1,              /* the slot of a call to a worker without a limit */
 };
 
+/* What may be wrong with a worker: see shm_troubles.h. */
+enum share_worker_trouble {
+    SHARE_TROUBLE_UNREAD, /* it does not read what it is sent */
+    SHARE_TROUBLE_LATE,   /* it holds calls past their deadline */
+    SHARE_WORKER_TROUBLES
+};
+
 /*
  * It is mapped by processes that may have been taken over, so nothing in it is trusted: a count
  * may be wrong, and no more. Where things are, each process keeps in memory of its own.

@@ -24,6 +24,12 @@
 #define CLOSING ((uint64_t)1 << 63)
 _Static_assert(SHARE_SEATS <= 64, "a seat is a bit of refs");
 
+/* See shm_troubles.h. */
+struct trouble_cell {
+    _Atomic uint64_t seats; /* that see it, a bit each */
+    _Atomic uint64_t since; /* ms: when it was said first; 0: it is not said, or it is over */
+};
+
 struct worker_row {
     _Atomic uint64_t key; /* 0: free */
     _Atomic uint64_t refs;
@@ -37,6 +43,7 @@ struct worker_row {
     _Atomic uint64_t address; /* share_key() of its text */
     _Atomic uint64_t pid;
     _Atomic uint32_t concurrency; /* 0: no limit */
+    struct trouble_cell troubles[SHARE_WORKER_TROUBLES];
 };
 
 _Static_assert(SHARE_SEAT_LAST < 63, "seat 63 would collide with CLOSING");
@@ -81,6 +88,7 @@ struct memory {
     _Atomic uint64_t reached[SHARE_POOLS]; /* a bit for each seat that has a worker of the pool */
     struct holds_cells holds;
     struct counters_row counters[SHARE_SEATS];
+    struct trouble_cell crowded[SHARE_POOLS]; /* pools whose calls wait */
     struct queue_cell queues[SHARE_POOLS][SHARE_SEATS];
     struct worker_row workers[SHARE_WORKERS];
     /* One byte a slot: 0 free, else the seat that holds it plus one. Sparse: only pages that are

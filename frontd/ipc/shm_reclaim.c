@@ -29,8 +29,17 @@ static void wipe(void *memory, size_t n)
         memset(memory, 0, n);
 }
 
+/* What a shard has seen that has ended is for others to see. */
+static void reclaim_trouble(struct trouble_cell *cell, uint64_t alive)
+{
+    if ((atomic_load_explicit(&cell->seats, memory_order_relaxed) & ~alive) != 0)
+        atomic_fetch_and(&cell->seats, alive);
+}
+
 static void reclaim_loads(struct worker_row *row, uint64_t alive)
 {
+    for (size_t i = 0; i < SHARE_WORKER_TROUBLES; i++)
+        reclaim_trouble(&row->troubles[i], alive);
     for (unsigned seat = 0; seat < SHARE_SEATS; seat++) {
         if (alive >> seat & 1)
             continue;
@@ -98,5 +107,6 @@ void share_reclaim(struct share *share, uint64_t alive)
     for (unsigned pool = 0; pool < SHARE_POOLS; pool++) {
         if ((atomic_load(&share->memory->reached[pool]) & ~alive) != 0)
             atomic_fetch_and(&share->memory->reached[pool], alive);
+        reclaim_trouble(&share->memory->crowded[pool], alive);
     }
 }

@@ -10,6 +10,10 @@ void share_finish_closing(struct worker_row *row)
     atomic_store(&row->hint, 0);
     atomic_store(&row->hung, 0);
     atomic_store(&row->address, 0);
+    for (size_t i = 0; i < SHARE_WORKER_TROUBLES; i++) {
+        clear_64(&row->troubles[i].seats);
+        clear_64(&row->troubles[i].since);
+    }
     atomic_store(&row->key, 0);
     atomic_store(&row->refs, 0);
 }

@@ -77,6 +77,8 @@ static void on_beat(uv_timer_t *timer)
     for (size_t i = 0; i < shard->npools; i++)
         pool_beat(&shard->pools[i]);
     refusal_tell(ctx_now(&shard->ctx));
+    slow_log_tell(&shard->parts.slow, ctx_now(&shard->ctx));
+    trouble_look(&shard->ctx, shard->pools, shard->npools);
 }
 
 /* From here on it may ask the kernel for what it needs to serve, and for nothing else. */
@@ -248,6 +250,20 @@ static int on_listen(struct shard *shard, const struct ctl_listen *listen, const
     return 0;
 }
 
+/* Where lines of the access log go, or spans. fd: consumed. */
+static int on_file(struct shard *shard, enum ctl_type type, int fd)
+{
+    if (!shard->started) {
+        close(fd);
+        return -EPROTO;
+    }
+    if (shard->finished) {
+        close(fd);
+        return 0;
+    }
+    return type == CTL_TRACE ? tracer_use(&shard->ctx, fd) : access_log_use(&shard->ctx, fd);
+}
+
 static int on_run(struct shard *shard)
 {
     struct ctx *ctx = &shard->ctx;
@@ -312,6 +328,8 @@ static int on_message(struct shard *shard, struct ctl_message *message, const in
     case CTL_START: return on_start(shard, &message->u.start, fds);
     case CTL_TICKETS: return on_tickets(shard, &message->u.tickets);
     case CTL_TLS: return on_tls(shard, fds[0]);
+    case CTL_ACCESS_LOG:
+    case CTL_TRACE: return on_file(shard, message->type, fds[0]);
     case CTL_LISTEN: return on_listen(shard, &message->u.listen, fds);
     case CTL_PEER: return on_peer(shard, message->u.peer.seat, fds);
     case CTL_TAKE:

@@ -72,6 +72,7 @@ static int init_ctx(struct ctx *ctx, const struct conf *conf, struct share *shar
     list_init(&ctx->unused);
     memory_init(&ctx->memory, conf->limits.memory);
     wheel_timer_init(&ctx->memory_timer, TIMER_MEMORY);
+    ctx->account_from = UINT64_MAX;
     ctx->expect_seed = hash_key_random().k1;
     slab_init(&ctx->clients, sizeof(struct client));
     slab_init(&ctx->requests, request_size());
@@ -124,6 +125,10 @@ int parts_init(struct parts *parts, struct ctx *ctx, const struct conf *conf, st
     incidents_init(&parts->incidents);
     ctx->inspect = &parts->inspect;
     inspect_init(&parts->inspect, ctx, CTL_FD, questions);
+    marks_init(&parts->marks, ctx);
+    slow_log_open(&parts->slow, ctx);
+    access_log_open(&parts->access, ctx);
+    tracer_open(&parts->tracer, ctx);
     if (r == 0)
         r = mesh_init(&parts->mesh, ctx, push_from_sibling);
     return r == 0 ? jsonrpc_init(&parts->jsonrpc, ctx) : r;
@@ -143,5 +148,9 @@ void parts_deinit(struct parts *parts, struct ctx *ctx)
     topics_deinit(&parts->topics);
     mesh_deinit(&parts->mesh);
     tls_deinit(&parts->tls);
+    tracer_close(&parts->tracer, ctx);
+    access_log_close(&parts->access, ctx);
+    slow_log_close(&parts->slow, ctx);
+    marks_deinit(&parts->marks, ctx);
     deinit_ctx(ctx);
 }

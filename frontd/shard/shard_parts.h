@@ -9,9 +9,13 @@
 #include "frontd/shard/net/incident.h"
 #include "frontd/shard/net/resolver.h"
 #include "frontd/shard/push/topics.h"
+#include "frontd/shard/request/access_log.h"
+#include "frontd/shard/request/slow_log.h"
+#include "frontd/shard/request/tracer.h"
 #include "frontd/shard/routes/jsonrpc.h"
 #include "frontd/shard/session/http2_session.h"
 #include "frontd/shard/tls/tls.h"
+#include "frontd/shard/upstream/mark.h"
 
 struct parts {
     struct mesh mesh;
@@ -23,6 +27,10 @@ struct parts {
     struct tls tls;
     struct incidents incidents;
     struct inspect inspect;
+    struct marks marks;
+    struct slow_log slow;
+    struct access_log access;
+    struct tracer tracer;
     struct resolver resolver; /* opened by the shard, before the parts are made */
 };
 

@@ -7,6 +7,8 @@
 #include "frontd/shard/pressure.h"
 #include "frontd/shard/push/fanout.h"
 #include "frontd/shard/ready.h"
+#include "frontd/shard/request/access_log.h"
+#include "frontd/shard/request/tracer.h"
 #include "frontd/shard/sandbox.h"
 #include "frontd/shard/shard_internal.h"
 #include "frontd/shard/upstream/call.h"
@@ -96,6 +98,10 @@ void turn_end(struct ctx *ctx, struct list *clients)
     tls_turn(ctx->tls); /* last, since it may take long: see tls.h */
     inspect_turn(ctx->inspect);
     turn_flush(ctx);
+    if (UNLIKELY(ctx->access != NULL))
+        access_log_flush(ctx->access);
+    if (UNLIKELY(ctx->tracer != NULL))
+        tracer_flush(ctx->tracer);
 }
 
 static void on_looked(uv_check_t *handle)

@@ -92,12 +92,13 @@ static int set_up(struct admin_process *process, int token_fd, int ask_fd)
     int share_fd = share_open_readonly(generation->share_fd);
     if (share_fd < 0)
         return share_fd;
+    bool traces = generation->conf->tracing != NULL && front_make_trace(front) == 0;
     const int fds[ADMIN_FDS] = {
         [ADMIN_CONF] = generation->conf_fd,
         [ADMIN_SHARE] = share_fd,
         [ADMIN_ASK] = ask_fd,
         [ADMIN_TOKEN] = token_fd,
-        [ADMIN_TRACE] = -1,
+        [ADMIN_TRACE] = traces ? front->trace_fds[FRONT_TRACE_ADMIN] : -1,
     };
     uint32_t n = listening(front, &generation->conf->admin, sockets);
     int r = admin_setup_send(process->sock, &setup, fds, sockets, n);

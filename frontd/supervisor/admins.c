@@ -74,7 +74,8 @@ static bool is_wanted(const struct admins *admins)
 {
     const struct generation *generation = front_serving(admins->front);
     return !admins->stopped && generation != NULL && !generation->stand_in &&
-           generation->share != NULL && generation->conf->admin.text != NULL;
+           generation->share != NULL &&
+           (generation->conf->admin.text != NULL || generation->conf->tracing != NULL);
 }
 
 static void start(struct admins *admins)

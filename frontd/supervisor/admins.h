@@ -36,9 +36,9 @@ void admins_init(struct admins *admins, struct front *front, admins_attach *atta
 void admins_take_over(struct admins *admins);
 
 /*
- * Another config is in force, or the same again: starts a process for it where it has `admin`, and
- * has the one before finish. Nothing is started while the generation that serves is of a program
- * that shares memory in another way: clients wait in the queues until it is replaced.
+ * Another config is in force, or the same again: starts a process for it where it has `admin` or
+ * `tracing`, and has the one before finish. Nothing is started while the generation that serves is
+ * of a program that shares memory in another way: clients wait in the queues until it is replaced.
  */
 void admins_renew(struct admins *admins);
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,6 +15,15 @@ void front_init(struct front *front, const struct generation_ops *ops)
         -1;
     for (size_t i = 0; i < SHARE_SEATS; i++)
         front->wake_fds[i] = -1;
+    front->trace_fds[FRONT_TRACE_SHARDS] = front->trace_fds[FRONT_TRACE_ADMIN] = -1;
+}
+
+int front_make_trace(struct front *front)
+{
+    if (front->trace_fds[FRONT_TRACE_SHARDS] >= 0)
+        return 0;
+    int r = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, front->trace_fds);
+    return r < 0 ? -errno : 0;
 }
 
 int front_make_wake(struct front *front, uint32_t seat)
@@ -30,6 +40,11 @@ void front_close_wakes(struct front *front)
         if (front->wake_fds[i] >= 0)
             close(front->wake_fds[i]);
         front->wake_fds[i] = -1;
+    }
+    for (size_t i = 0; i < FRONT_TRACE_FDS; i++) {
+        if (front->trace_fds[i] >= 0)
+            close(front->trace_fds[i]);
+        front->trace_fds[i] = -1;
     }
 }
 

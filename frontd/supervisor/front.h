@@ -18,6 +18,10 @@
 
 enum { FRONT_GENERATIONS = 2 };
 
+/* The ends of the socket on which spans of traces go from shards to the process that exports them.
+ */
+enum { FRONT_TRACE_SHARDS, FRONT_TRACE_ADMIN, FRONT_TRACE_FDS };
+
 struct generation;
 struct generation_ops;
 
@@ -27,6 +31,7 @@ struct front {
     struct endpoints endpoints;
     /* Those that live: [0] serves (or is the first, starting), [1] is about to, or leaves. */
     struct generation *generations[FRONT_GENERATIONS];
+    int trace_fds[FRONT_TRACE_FDS]; /* -1: they are not made yet */
     int wake_fds[SHARE_SEATS]; /* eventfds, which tell a seat's shard of a free slot; -1: none */
     int run_dir_fd;     /* run_dir; its owner was looked at when it was opened; -1: not open */
     int lock_fd;        /* run_dir/frontd.pid: one front for each run_dir; -1: none yet */
@@ -59,7 +64,10 @@ static inline struct generation *front_serving(const struct front *front)
 /* Makes the eventfd of a seat, where there is none yet. 0 or -errno. */
 int front_make_wake(struct front *front, uint32_t seat);
 
-/* Closes the eventfds of all seats. */
+/* Makes the socket for spans, where it is not there yet. 0 or -errno. */
+int front_make_trace(struct front *front);
+
+/* Closes the eventfds of all seats, and the socket for spans. */
 void front_close_wakes(struct front *front);
 
 /* The time of day, for what people read: ms since 1970. */

@@ -11,6 +11,7 @@
 #include "frontd/config/value.h"
 #include "frontd/ipc/shm_queues.h"
 #include "frontd/ipc/shm_reclaim.h"
+#include "frontd/supervisor/access_file.h"
 #include "frontd/supervisor/admin_token.h"
 #include "frontd/supervisor/shard_setup.h"
 #include "frontd/supervisor/tls/load.h"
@@ -121,6 +122,8 @@ static void destroy(struct generation *generation)
         close(generation->tls_fd);
     if (generation->token_fd >= 0)
         close(generation->token_fd);
+    if (generation->access_fd >= 0)
+        close(generation->access_fd);
     conf_free(generation->conf);
     mem_free(generation->processes);
     mem_free(generation);
@@ -141,6 +144,7 @@ static struct generation *make(struct front *front, struct conf *conf, uint32_t 
         .conf_fd = -1,
         .tls_fd = -1,
         .token_fd = -1,
+        .access_fd = -1,
         .share_fd = -1,
         .processes = processes,
         .number = front->last_generation + 1};
@@ -200,6 +204,46 @@ int generation_token(struct generation *generation)
     return r == -ENOENT ? -EINVAL : r;
 }
 
+int generation_access(struct generation *generation)
+{
+    char error[512];
+    if (generation->stand_in)
+        return -ENOENT;
+    if (generation->access_fd < 0)
+        generation->access_fd = access_file_open(
+            generation->front->conf_name, generation->conf, error, sizeof(error));
+    if (generation->access_fd >= 0 || generation->access_fd == -ENOENT)
+        return generation->access_fd;
+    log_error("%s; there is no access log until SIGUSR1 or a reload", error);
+    generation->access_fd = -1;
+    return -ENOENT;
+}
+
+void generation_reopen(struct generation *generation)
+{
+    char error[512];
+    if (generation->stand_in)
+        return;
+    int fd = access_file_open(generation->front->conf_name, generation->conf, error, sizeof(error));
+    if (fd == -ENOENT)
+        return;
+    if (fd < 0) {
+        log_error("%s; the file before stays in use", error);
+        return;
+    }
+    if (generation->access_fd >= 0)
+        close(generation->access_fd);
+    generation->access_fd = fd;
+    for (uint32_t i = 0; i < generation->nprocesses; i++) {
+        struct shard_process *process = &generation->processes[i];
+        int r = shard_setup_access(process);
+        if (r < 0)
+            log_error("%s: cannot be told of the access log: %s", shard_process_name(process),
+                strerror(-r));
+    }
+    log_info("access log: %s is opened anew", generation->conf->access_log->path);
+}
+
 uint64_t generation_tickets(const struct generation *generation)
 {
     uint64_t lifetime = 0;
@@ -210,6 +254,13 @@ uint64_t generation_tickets(const struct generation *generation)
     return lifetime;
 }
 
+static int open_access(struct generation *generation, char *error, size_t error_size)
+{
+    int fd = access_file_open(generation->front->conf_name, generation->conf, error, error_size);
+    generation->access_fd = MAX(fd, -1);
+    return fd == -ENOENT ? 0 : MIN(fd, 0);
+}
+
 struct generation *generation_new(struct front *front, struct conf *conf, const struct buf *text,
     const struct generation *before, char *error, size_t error_size)
 {
@@ -218,7 +269,8 @@ struct generation *generation_new(struct front *front, struct conf *conf, const 
     uint64_t taken = 0;
     int r = generation == NULL ? -ENOMEM : 0;
     if (r == 0 && (load_tls(generation, error, error_size) < 0 ||
-                      load_token(generation, error, error_size) < 0)) {
+                      load_token(generation, error, error_size) < 0 ||
+                      open_access(generation, error, error_size) < 0)) {
         destroy(generation);
         return NULL;
     }

@@ -46,9 +46,10 @@ struct generation {
     enum generation_role role;
     uint64_t number; /* counts up */
     struct conf *conf;
-    int conf_fd;  /* its text, for the shards */
-    int tls_fd;   /* certificates and keys, for the shards; -1: none have been read */
-    int token_fd; /* the token of the admin address; -1: none has been read */
+    int conf_fd;   /* its text, for the shards */
+    int tls_fd;    /* certificates and keys, for the shards; -1: none have been read */
+    int token_fd;  /* the token of the admin address; -1: none has been read */
+    int access_fd; /* of the access log; -1: it is not open */
     int share_fd; /* of the same memory as the generations before and after, where they can share */
     struct share *share;
     struct shard_process *processes;
@@ -88,6 +89,15 @@ int generation_tls(struct generation *generation);
 
 /* The token of the admin address, in the same way; -ENOENT where none is asked for. */
 int generation_token(struct generation *generation);
+
+/*
+ * The file of its access log, which is opened where it is not. A failure is logged. Returns a
+ * descriptor of the generation's, or -ENOENT where there is none.
+ */
+int generation_access(struct generation *generation);
+
+/* Opens that file anew, and tells its shards. A failure is logged: the file before stays in use. */
+void generation_reopen(struct generation *generation);
 
 /* The longest lifetime of the session tickets of its listeners, ms; 0: there are none. */
 uint64_t generation_tickets(const struct generation *generation);

@@ -72,6 +72,23 @@ static void reap(struct supervisor *supervisor)
     }
 }
 
+/* Opens the access log's file anew. The other log is standard error. */
+static void reopen_logs(struct supervisor *supervisor)
+{
+    bool any = false;
+    for (size_t i = 0; i < FRONT_GENERATIONS; i++) {
+        struct generation *generation = supervisor->front.generations[i];
+        const struct conf_access_log *log = generation == NULL ? NULL
+                                                               : generation->conf->access_log;
+        any |= log != NULL && log->path != NULL;
+        if (generation != NULL)
+            generation_reopen(generation);
+    }
+    if (!any)
+        log_info(
+            "signal %d is ignored: the log is standard error, and there is no access log", SIGUSR1);
+}
+
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct supervisor *supervisor = handle->data;
@@ -92,9 +109,7 @@ static void on_signal(uv_signal_t *handle, int number)
         break;
     case SIGINT:
     case SIGQUIT: supervisor_stop_at_once(supervisor); break;
-    case SIGUSR1: /* what has other servers open their logs anew */
-        log_info("signal %d is ignored: the log is standard error", number);
-        break;
+    case SIGUSR1: reopen_logs(supervisor); break;
     default: break;
     }
 }

@@ -341,6 +341,7 @@ static int start_process(struct shard_process *process)
     process->hung = false;
     process->asks = true;
     process->tells = (struct log_rate){0};
+    process->ours = true;
     process->mark = process_mark(process->pid, -1);
     process->incarnation = ++front->incarnations;
     if (process->generation->share != NULL)

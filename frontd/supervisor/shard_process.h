@@ -43,6 +43,7 @@ struct shard_process {
     bool hung;             /* it has hung, and was killed */
     bool asks;             /* it knows CTL_ASK: this program has started it, or one that does */
     struct log_rate tells; /* how often it tells what it was asked */
+    bool ours;             /* this program has started it, in this process */
 };
 
 /* seat: its place in the shared memory, for all the processes that it will be. */

@@ -1,7 +1,7 @@
 /*
  * shard_setup() sends START (what the shard is, its config, the shared memory), TICKETS and TLS
- * (where a listener has tls), LISTEN (its sockets), PEER (a socket to each shard that there is) and
- * RUN. What fails ends it: the shard is
+ * (where a listener has tls), ACCESS_LOG and TRACE (where the config has them), LISTEN (its
+ * sockets), PEER (a socket to each shard that there is) and RUN. What fails ends it: the shard is
  * killed by the caller. A shard at the other end of a new socket that does not read is killed, too,
  * and is not waited for.
  */
@@ -113,6 +113,25 @@ static int send_tls(struct shard_process *process)
     if (fd == -ENOENT)
         return 0;
     return fd < 0 ? fd : send_fds(process->sock, CTL_TLS, &message, &fd, 1);
+}
+
+int shard_setup_access(struct shard_process *process)
+{
+    struct ctl_message message = {0};
+    int fd = process->ours ? generation_access(process->generation) : -ENOENT;
+    return fd < 0 || process->sock < 0 ? 0
+                                       : send_fds(process->sock, CTL_ACCESS_LOG, &message, &fd, 1);
+}
+
+/* A shard that cannot send spans serves all the same. */
+static int send_trace(struct shard_process *process)
+{
+    struct generation *generation = process->generation;
+    struct ctl_message message = {0};
+    if (generation->conf->tracing == NULL || front_make_trace(generation->front) < 0)
+        return 0;
+    return send_fds(
+        process->sock, CTL_TRACE, &message, &generation->front->trace_fds[FRONT_TRACE_SHARDS], 1);
 }
 
 static int flush_listeners(
@@ -228,6 +247,10 @@ int shard_setup(struct shard_process *process)
         r = shard_setup_tickets(process);
     if (r == 0)
         r = send_tls(process);
+    if (r == 0)
+        r = shard_setup_access(process);
+    if (r == 0)
+        r = send_trace(process);
     if (r == 0)
         r = send_listeners(process);
     if (r == 0)

@@ -16,5 +16,11 @@ int shard_setup(struct shard_process *process);
  */
 int shard_setup_tickets(struct shard_process *process);
 
+/*
+ * Sends it the file of its generation's access log, where there is one and this program has started
+ * the shard: one of another version may not know the message. 0 or -errno.
+ */
+int shard_setup_access(struct shard_process *process);
+
 /* Clients go from an old shard to a new one, over a socket that each has an end of. 0 or -errno. */
 int shard_setup_hand_over(struct shard_process *from, struct shard_process *to);

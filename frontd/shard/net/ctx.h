@@ -28,10 +28,12 @@ struct account_observer;
 struct call_ops;
 struct client;
 struct ctx;
+struct access_log;
 struct http2_shared;
 struct incidents;
 struct inspect;
 struct jsonrpc;
+struct marks;
 struct mesh;
 struct pool;
 struct receiver;
@@ -44,6 +46,7 @@ struct stream;
 struct tls;
 struct tls_ticket_keys;
 struct topics;
+struct tracer;
 struct transport_ops;
 
 /* What a client connection speaks: see client/session.h. */
@@ -144,6 +147,11 @@ struct ctx {
     struct incidents *incidents; /* what was refused last */
     struct sender *sender;       /* of connections that go to other shards */
     struct receiver *receiver;   /* of those that come */
+    struct marks *marks;         /* of requests; NULL: they have none (upstream/mark.h) */
+    struct access_log *access;   /* NULL: there is none */
+    struct tracer *tracer;       /* NULL: no calls are traced */
+    struct sender *sender;       /* of connections that go to other shards */
+    struct receiver *receiver;   /* of those that come */
     const struct fence *fence;
     const struct session_ops *sessions[SESSIONS];
     const struct transport_ops
@@ -166,6 +174,8 @@ struct ctx {
     bool leaving;     /* connections go to another process; one that becomes idle joins `idle` */
     struct list idle; /* clients that became so in this turn, and wait for the next round */
     struct share_counters *count;
+    uint64_t
+        account_from; /* us: they hear only of what has taken as long; UINT64_MAX: of nothing */
     struct account_observer *account_observers; /* hear of each call and request; NULL: none do */
     uint64_t now_us; /* of this turn; 0: not read yet, see ctx_now_us() */
     uint64_t open;   /* client connections */

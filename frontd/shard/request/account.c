@@ -19,18 +19,38 @@ enum metric_class account_class(const struct http_head *head)
     return classes[head->method];
 }
 
+const char *account_protocol(const struct client *client)
+{
+    switch ((enum session_kind)client->session) {
+    case SESSION_HTTP2: return "http/2";
+    case SESSION_WEBSOCKET: return "websocket";
+    case SESSION_FRAME: return "frame";
+    case SESSION_LINE: return "line";
+    default: return "http/1.1";
+    }
+}
+
 struct account_from account_from(const struct request *request)
 {
     struct account_from from = {.client = request->client};
-    if (UNLIKELY(request->client->ctx->account_observers != NULL))
+    struct ctx *ctx = request->client->ctx;
+    if (UNLIKELY(ctx_now_us(ctx) - request->came_at >= ctx->account_from))
         from.peer = request_peer(request);
     return from;
+}
+
+static void set_from(struct ctx *ctx)
+{
+    ctx->account_from = UINT64_MAX;
+    for (const struct account_observer *of = ctx->account_observers; of != NULL; of = of->next)
+        ctx->account_from = MIN(ctx->account_from, of->from);
 }
 
 void account_observe(struct ctx *ctx, struct account_observer *observer)
 {
     observer->next = ctx->account_observers;
     ctx->account_observers = observer;
+    set_from(ctx);
 }
 
 void account_ignore(struct ctx *ctx, struct account_observer *observer)
@@ -40,6 +60,7 @@ void account_ignore(struct ctx *ctx, struct account_observer *observer)
         of = &(*of)->next;
     if (*of != NULL)
         *of = observer->next;
+    set_from(ctx);
 }
 
 static void tell_call(struct ctx *ctx, const struct call *call, const struct account_from *from,
@@ -72,7 +93,7 @@ static void tell_call(struct ctx *ctx, const struct call *call, const struct acc
     struct account_observer *next;
     for (struct account_observer *of = ctx->account_observers; of != NULL; of = next) {
         next = of->next;
-        if (of->call != NULL)
+        if (of->call != NULL && account.whole >= of->from)
             of->call(ctx, of, &account);
     }
 }
@@ -80,7 +101,7 @@ static void tell_call(struct ctx *ctx, const struct call *call, const struct acc
 void account_call(struct ctx *ctx, const struct call *call, const struct account_from *from,
     const struct outcome *outcome, enum metric_code code)
 {
-    if (UNLIKELY(ctx->account_observers != NULL))
+    if (UNLIKELY(ctx_now_us(ctx) - call->came_at >= ctx->account_from))
         tell_call(ctx, call, from, outcome, code);
 }
 
@@ -97,11 +118,12 @@ static void tell_request(struct ctx *ctx, const struct request *request)
         .whole = ctx_now_us(ctx) - request->came_at,
         .bytes_in = request->bytes_in,
         .bytes_out = request->bytes_out,
+        .request = request,
     };
     struct account_observer *next;
     for (struct account_observer *of = ctx->account_observers; of != NULL; of = next) {
         next = of->next;
-        if (of->request != NULL)
+        if (of->request != NULL && account.whole >= of->from)
             of->request(ctx, of, &account);
     }
 }
@@ -109,6 +131,6 @@ static void tell_request(struct ctx *ctx, const struct request *request)
 void account_request(const struct request *request)
 {
     struct ctx *ctx = request->client->ctx;
-    if (UNLIKELY(ctx->account_observers != NULL))
+    if (UNLIKELY(ctx_now_us(ctx) - request->came_at >= ctx->account_from))
         tell_request(ctx, request);
 }

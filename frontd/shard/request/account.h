@@ -29,6 +29,7 @@ struct account {
     uint64_t queued;               /* us that it waited for a worker, or for all its time */
     uint64_t worked;               /* us from when a worker got it; 0: none did */
     const struct outcome *outcome; /* NULL: it was cancelled */
+    const struct request *request; /* of a request; NULL: it is a call */
 };
 
 struct account_observer {
@@ -36,6 +37,7 @@ struct account_observer {
     void (*call)(struct ctx *ctx, struct account_observer *observer, const struct account *account);
     void (*request)(
         struct ctx *ctx, struct account_observer *observer, const struct account *account);
+    uint64_t from;                 /* us: it hears only of what has taken as long; 0: of all */
     struct account_observer *next; /* account_observe() sets it */
 };
 
@@ -64,6 +66,9 @@ void account_call(struct ctx *ctx, const struct call *call, const struct account
 
 /* A request has ended, and is about to be freed: its class, code and times are set. */
 void account_request(const struct request *request);
+
+/* What the connection speaks: "http/1.1", "http/2", "websocket", "frame" or "line"; static text. */
+const char *account_protocol(const struct client *client);
 
 /* The class of a request of HTTP by its method, until its route knows better. */
 enum metric_class account_class(const struct http_head *head);

@@ -129,6 +129,7 @@ void event_ask(struct request *request, struct client *client, const struct http
     struct call_spec spec = {0};
     struct outcome outcome = {.error = RPC_OVERLOADED};
     request->asking = true;
+    request_mark(request, head);
     if (put_beginning(&text, client, connect_method, true, &method_at) < 0 ||
         json_put_raw(&text, ",\"params\":") < 0 || put_connect_params(&text, client, head) < 0 ||
         json_put_raw(&text, "}") < 0) {
@@ -168,9 +169,11 @@ void event_message(struct client *client, struct span payload, bool binary)
     }
     request->class = METRIC_CLASS_MESSAGE;
     request->bytes_in = (uint32_t)payload.n;
+    request_mark(request, NULL);
     int pool = -1;
     if (put_beginning(&text, client, message_method, false, &method_at) == 0 &&
-        json_put_raw(&text, "}") == 0 && meta_write(&meta, request, NULL, &spec.left_at) == 0)
+        json_put_raw(&text, "}") == 0 &&
+        meta_write(&meta, request, NULL, &spec.left_at, &spec.span_at) == 0)
         pool = fill_event(&spec, client, &text, message_method, method_at);
     spec.meta = (struct span){buf_data(&meta), buf_len(&meta)};
     if (pool >= 0)

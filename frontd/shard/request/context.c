@@ -76,14 +76,44 @@ struct span meta_tls(const struct conf_route *route, const struct client *client
     return tls_transport_info(client->transport);
 }
 
+/*
+ * Puts what the request is known by: its id, and the trace, in which the caller of the worker is
+ * the span of the call, whose digits are filled in when that is made (W3C Trace Context section 4).
+ */
+static int put_mark(struct buf *out, bool *first, const struct mark *mark,
+    const struct http_head *head, size_t *ret_span_at)
+{
+    enum { SPAN_AT = 36 }; /* in a value */
+    struct span id = mark_id(mark);
+    int r = 0;
+    if (id.n > 0) {
+        r = put_key(out, first, SPAN("request_id"));
+        if (r == 0)
+            r = json_put_latin1(out, id);
+    }
+    if (r < 0 || !mark->traced)
+        return r;
+    char value[TRACEPARENT_SIZE];
+    traceparent_write(&mark->trace, value);
+    r = put_key(out, first, SPAN("traceparent"));
+    *ret_span_at = buf_len(out) + 1 + SPAN_AT;
+    if (r == 0)
+        r = json_put_latin1(out, (struct span){value, sizeof(value)});
+    if (r == 0 && head != NULL && mark->continued)
+        r = put_header(out, first, head, SPAN("tracestate"));
+    return r;
+}
+
 int meta_write(struct buf *out, const struct request *request, const struct http_head *head,
-    size_t *ret_left_at)
+    size_t *ret_left_at, size_t *ret_span_at)
 {
     const struct conf_route *route = request->route;
     const struct client *client = request->client;
     bool first = true;
-    *ret_left_at = 0;
-    if (route->meta == 0 && route->nheaders == 0)
+    const struct mark *mark = request->mark;
+    *ret_left_at = *ret_span_at = 0;
+    bool marked = UNLIKELY(mark != NULL) && (mark->traced || mark->field_n > 0);
+    if (route->meta == 0 && route->nheaders == 0 && !marked)
         return 0;
     int r = buf_append(out, "{", 1);
     if (r == 0 && route->meta & CONF_META_PEER) {
@@ -105,7 +135,9 @@ int meta_write(struct buf *out, const struct request *request, const struct http
         if (r == 0)
             r = buf_append(out, tls.p, tls.n);
     }
-    if (r == 0 && route->meta & CONF_META_TRACEPARENT && head != NULL)
+    if (r == 0 && marked)
+        r = put_mark(out, &first, mark, head, ret_span_at);
+    if (r == 0 && route->meta & CONF_META_TRACEPARENT && head != NULL && *ret_span_at == 0)
         r = put_header(out, &first, head, SPAN("traceparent"));
     struct span kept = client_is_duplex(client) ? client_session(client)->headers(client)
                                                 : (struct span){0};

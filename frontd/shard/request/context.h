@@ -7,11 +7,11 @@
 
 /*
  * Appends the meta object, or nothing where the request's route asks for none. head: NULL for a
- * message. Returns 0 with *ret_left_at (where "deadline_ms" has its digits; 0: nowhere), or
- * -ENOMEM.
+ * message. Returns 0 with *ret_left_at (where "deadline_ms" has its digits; 0: nowhere) and
+ * *ret_span_at (where the call's own span has its digits), or -ENOMEM.
  */
 int meta_write(struct buf *out, const struct request *request, const struct http_head *head,
-    size_t *ret_left_at);
+    size_t *ret_left_at, size_t *ret_span_at);
 
 /* What the context says of TLS, a JSON object; empty: the route does not ask, or it is plain. */
 struct span meta_tls(const struct conf_route *route, const struct client *client);

@@ -189,6 +189,16 @@ struct request *request_add(struct client *client, const struct conf_route *rout
     return request;
 }
 
+void request_mark(struct request *request, const struct http_head *head)
+{
+    struct ctx *ctx = request->client->ctx;
+    if (LIKELY(ctx->marks == NULL) || request->mark != NULL)
+        return;
+    request->mark = mark_new(ctx, head);
+    if (request->mark != NULL && ctx->marks->made != NULL)
+        ctx->marks->made(request, head);
+}
+
 void request_free(struct request *request)
 {
     struct client *client = request->client;
@@ -200,6 +210,7 @@ void request_free(struct request *request)
     client->held_back -= request->gathered;
     CHECK(!list_empty(&client->requests) || (client->claimed == 0 && client->calls == 0));
     buf_deinit(&request->batch);
+    mark_put(client->ctx, request->mark);
     slab_put(&client->ctx->requests, request);
 }
 
@@ -366,6 +377,7 @@ void request_start(struct request *request, const struct http_head *head, struct
     struct ctx *ctx = client->ctx;
     request->class = account_class(head);
     request->bytes_in = (uint32_t)body.n;
+    request_mark(request, head);
     find_peer(request, head);
     unsigned status = find_route(client, head, &request->route);
     enum cross_site cross_site = judge_page(client->ctx, request->route, head, &request->page);
@@ -398,6 +410,7 @@ void request_start_again(struct request *request, const struct http_head *head)
 void request_message(struct request *request, struct span payload)
 {
     request->bytes_in = (uint32_t)payload.n;
+    request_mark(request, NULL);
     ops_of(request)->start(request, NULL, payload);
 }
 
@@ -405,6 +418,7 @@ void request_refuse(struct request *request, unsigned status, const struct http_
 {
     const struct client *client = request->client;
     request->class = head == NULL ? METRIC_CLASS_OTHER : account_class(head);
+    request_mark(request, head);
     if (head != NULL) {
         find_peer(request, head);
         unsigned of_head = find_route(client, head, &request->route);
@@ -429,6 +443,8 @@ void request_reply(struct request *request, const struct reply *reply)
                             ? METRIC_CODE_OK
                             : metric_code_of_answer(reply->status);
     request->bytes_out = (uint32_t)reply->body.n;
+    if (UNLIKELY(request->mark != NULL))
+        request->mark->status = (uint16_t)reply->status;
     client_session(request->client)->reply(request, reply);
 }
 
@@ -523,6 +539,7 @@ void request_call(struct request *request, struct call_spec *spec, uint32_t pool
     spec->route = request->route;
     spec->pool = &client->ctx->pools[pool];
     spec->flow = client->conn.id;
+    spec->mark = request->mark;
     if (spec->timeout == 0)
         spec->timeout = request->route->timeout;
     spec->claim = (uint32_t)(FRAME_HEAD_SIZE + spec->meta.n + spec->body.n + spec->blob.n);

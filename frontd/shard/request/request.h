@@ -18,6 +18,7 @@ struct request {
     const struct span *page;        /* lines that every answer has, so that the page which asks may
                                      * read it (conf_cors.fields); NULL: none */
     struct buf batch;               /* the answers of a batch's members so far */
+    struct mark *mark;              /* its trace and its id; NULL: it has none */
     struct batch_rest *rest;        /* members that wait to be started; NULL: none */
     uint32_t gathered;              /* bytes of `batch`, as counted in client->held_back */
     uint32_t pending;               /* calls in progress, and one while others are started */
@@ -54,6 +55,12 @@ void request_init(struct ctx *ctx, struct pool *pools);
  * known yet. NULL when there is no memory.
  */
 struct request *request_add(struct client *client, const struct conf_route *route);
+
+/*
+ * Gives the request its mark, where the config has a use for one and it has none yet. head: NULL
+ * for a message, and where it is not known.
+ */
+void request_mark(struct request *request, const struct http_head *head);
 
 /* Starts a complete HTTP request by its head and body, on the route that it wants. It may end from
  * within. */

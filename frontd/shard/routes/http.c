@@ -24,6 +24,7 @@ struct answer_head {
     struct buf fields; /* "Name: value\r\n" each */
     uint64_t length;   /* of a content-length field */
     bool has_length;
+    const char *id_name; /* of the field that has the request's id; NULL: none has */
 };
 
 static int put_member(struct buf *out, const char *key, struct span value)
@@ -93,7 +94,7 @@ static void start(struct request *request, const struct http_head *head, struct 
     }
     struct ctx *ctx = client->ctx;
     if (UNLIKELY(ctx_memory(ctx) >= MEMORY_SHORT) || put_request(&text, client, head) < 0 ||
-        meta_write(&meta, request, head, &spec.left_at) < 0) {
+        meta_write(&meta, request, head, &spec.left_at, &spec.span_at) < 0) {
         request_error(request, RPC_OVERLOADED, (struct span){0});
     } else {
         spec.body = (struct span){buf_data(&text), buf_len(&text)};
@@ -184,7 +185,8 @@ static bool read_field(struct answer_head *answer, struct span pair)
         return false;
     memcpy(text + text_len, "\r\n", 2);
     text[-2] = '\0'; /* ends the name for a moment */
-    bool ours = is_ours(room);
+    bool ours = is_ours(room) ||
+                (answer->id_name != NULL && strcasecmp(room, answer->id_name) == 0);
     bool length = ours && strcasecmp(room, "content-length") == 0;
     text[-2] = ':';
     if (length)
@@ -223,7 +225,7 @@ static bool read_result(struct answer_head *answer, struct span result)
 static enum metric_code relay(
     struct request *request, const struct outcome *outcome, struct span result)
 {
-    struct answer_head answer = {0};
+    struct answer_head answer = {.id_name = request->client->ctx->conf->request_id};
     if (!read_result(&answer, result)) {
         call_log_bad_answer(outcome, "none of HTTP: its status or a header field is wrong");
         buf_deinit(&answer.fields);

@@ -24,6 +24,7 @@
 #include "frontd/shard/request/router.h"
 #include "frontd/shard/session/duplex.h"
 #include "proto/envelope.h"
+#include "proto/json_read.h"
 #include "proto/jsonrpc.h"
 
 enum {
@@ -36,7 +37,8 @@ struct origin {
     const struct http_head *head;  /* NULL: of a message, or not there any more */
     const struct batch_rest *rest; /* of members that have waited, which have no head; else NULL */
     struct span meta;
-    size_t left_at;
+    size_t left_at; /* in meta, as in struct call_spec */
+    size_t span_at;
     uint64_t timeout; /* ms; 0: the route's */
 };
 
@@ -50,7 +52,8 @@ struct batch_rest {
     size_t size;      /* of the block */
     uint64_t expires; /* ms */
     size_t left_at;   /* in meta */
-    uint32_t next;    /* of places */
+    size_t span_at;
+    uint32_t next; /* of places */
     uint32_t count;
     uint64_t *hashes; /* of each pool of the route, where it hashes on a header */
     struct span meta;
@@ -168,6 +171,14 @@ static enum rpc_error with_id(struct request *request, struct span theirs, struc
     return 0;
 }
 
+/* The code of a worker's error, where it is a number that JSON-RPC may have; else 0. */
+static int32_t code_of(struct span error)
+{
+    int64_t code = 0;
+    int r = json_read_integer(jsonrpc_member(error, SPAN("code")), &code);
+    return r == 0 && code >= INT32_MIN && code <= INT32_MAX ? (int32_t)code : 0;
+}
+
 enum metric_code jsonrpc_ended(
     struct request *request, struct call *call, const struct outcome *outcome)
 {
@@ -186,6 +197,8 @@ enum metric_code jsonrpc_ended(
         code = metric_code_of_error((int)error);
     else if (!notify && response.error.n > 0)
         code = METRIC_CODE_APP;
+    if (UNLIKELY(code == METRIC_CODE_APP && call != NULL && call->mark != NULL))
+        call->app_code = code_of(response.error);
     if (!request->is_batch)
         request->code = code;
     if (error != 0) {
@@ -267,7 +280,11 @@ static void start_response(
 {
     struct client *client = request->client;
     struct call_spec spec = {
-        .meta = origin->meta, .left_at = origin->left_at, .timeout = origin->timeout};
+        .meta = origin->meta,
+        .left_at = origin->left_at,
+        .span_at = origin->span_at,
+        .timeout = origin->timeout,
+    };
     const char *why = NULL;
     if (!client_is_duplex(client))
         why = "it came in an HTTP request, to which no worker can push";
@@ -327,6 +344,7 @@ static void start_member(
         .conn = !client_is_duplex(client) ? 0 : client->conn.id,
         .meta = origin->meta,
         .left_at = origin->left_at,
+        .span_at = origin->span_at,
         .hash = hash_of(request, origin, member, (uint32_t)pool),
         .timeout = origin->timeout,
         .kind = kind,
@@ -376,6 +394,7 @@ static int keep_rest(struct request *request, const struct origin *origin,
         .size = size,
         .expires = ctx_now(client->ctx) + route->timeout,
         .left_at = origin->left_at,
+        .span_at = origin->span_at,
         .hashes = (void *)((char *)rest + hashes_at),
         .text = (char *)rest + text_at,
         .meta = {(char *)rest + text_at + text_len, origin->meta.n},
@@ -431,6 +450,7 @@ static void start_next(struct request *request)
         .rest = rest,
         .meta = rest->meta,
         .left_at = rest->left_at,
+        .span_at = rest->span_at,
         .timeout = rest->expires > now ? rest->expires - now : 0,
     };
     if (origin.timeout > 0) {
@@ -526,7 +546,7 @@ void jsonrpc_start(struct request *request, const struct http_head *head, struct
     request->class = batch ? METRIC_CLASS_BATCH : class_of(&members[0]);
     struct buf meta = {0};
     struct origin origin = {.head = head};
-    if (meta_write(&meta, request, head, &origin.left_at) < 0) {
+    if (meta_write(&meta, request, head, &origin.left_at, &origin.span_at) < 0) {
         buf_deinit(&meta);
         request->pending = 1;
         if (!batch && is_silent(&members[0]))

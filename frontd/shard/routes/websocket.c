@@ -16,14 +16,15 @@
 #include "frontd/shard/session/duplex.h"
 #include "frontd/shard/session/http1_session.h"
 
-static int put_switching(struct buf *out, struct ctx *ctx, const char *accept, const char *protocol)
+static int put_switching(
+    struct buf *out, struct ctx *ctx, const char *accept, const char *protocol, struct span id)
 {
     return buf_printf(out,
         "HTTP/1.1 101 Switching Protocols\r\nServer: frontd\r\nDate: %s\r\n"
-        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s%s%s\r\n",
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s%s%s%.*s\r\n",
         ctx_date(ctx), accept,
         protocol == NULL ? "" : "Sec-WebSocket-Protocol: ", protocol == NULL ? "" : protocol,
-        protocol == NULL ? "" : "\r\n");
+        protocol == NULL ? "" : "\r\n", (int)id.n, id.n == 0 ? "" : id.p);
 }
 
 /* Keeps the header fields of the handshake that the route asks for, for calls of the connection. */
@@ -78,7 +79,7 @@ static void start(struct request *request, const struct http_head *head, struct 
         return;
     }
     if (put_switching(&request->batch, client->ctx, accept,
-            protocol < 0 ? NULL : route->protocols[protocol]) < 0 ||
+            protocol < 0 ? NULL : route->protocols[protocol], mark_field(request->mark)) < 0 ||
         duplex_begin(client, route, SESSION_WEBSOCKET) < 0) {
         http1_set_last(request); /* no other client's request may follow */
         refuse_upgrade(request, 503);

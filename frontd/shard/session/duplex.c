@@ -140,6 +140,8 @@ void duplex_let_in(struct request *request)
         client_doom(client);
     client_touch(client);
     request->code = METRIC_CODE_OK;
+    if (UNLIKELY(request->mark != NULL) && client->session == SESSION_WEBSOCKET)
+        request->mark->status = 101;
     request_free(request);
     if (client->duplex->draining)
         duplex_say_goodbye(client);

@@ -288,9 +288,10 @@ static void reply(struct request *request, const struct reply *reply)
         .content_type = reply->content_type,
         .fields = reply->fields,
         .cors = request->page == NULL ? (struct span){0} : *request->page,
+        .id = mark_field(request->mark),
     };
     size_t body_len = no_body ? 0 : reply->body.n;
-    size_t fields_len = head.fields.n + head.cors.n;
+    size_t fields_len = head.fields.n + head.cors.n + head.id.n;
     char *room = reply_room(request, HTTP1_REPLY_HEAD_MAX + fields_len + body_len, &out);
     if (room != NULL) {
         size_t n = http1_reply_head(room, &head, ctx_date(client->ctx));

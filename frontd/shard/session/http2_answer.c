@@ -102,6 +102,7 @@ void http2_reply(struct request *request, const struct reply *reply)
         .content_type = reply->content_type,
         .fields = reply->fields,
         .cors = request->page == NULL ? (struct span){0} : *request->page,
+        .id = mark_field(request->mark),
     };
     stream->request = NULL;
     http2_turn(request)->stream = NULL;

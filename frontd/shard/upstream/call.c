@@ -26,6 +26,7 @@ static void destroy(struct ctx *ctx, struct call *call)
     wheel_disarm(&call->deadline);
     buf_deinit(&call->job.frame);
     mem_free(call->method_copy);
+    mark_put(ctx, call->mark);
     slab_put(&ctx->calls, call);
 }
 
@@ -179,6 +180,21 @@ static int keep_method(struct call *call, const struct call_spec *spec)
     return 0;
 }
 
+/* The call is a part of its request's trace, with a span of its own, which its worker is told. */
+static void take_mark(struct ctx *ctx, struct call *call, const struct call_spec *spec)
+{
+    call->mark = spec->mark;
+    call->mark->refs++;
+    call->mark->calls++;
+    if (!call->mark->traced)
+        return;
+    const uint64_t span = marks_random(ctx) | 1; /* not 0 */
+    memcpy(call->span, &span, sizeof(call->span));
+    if (spec->span_at != 0)
+        traceparent_hex(call->span, sizeof(call->span),
+            buf_data(&call->job.frame) + FRAME_HEAD_SIZE + spec->span_at);
+}
+
 int call_start(struct ctx *ctx, const struct call_spec *spec)
 {
     struct call *call = slab_get(&ctx->calls);
@@ -189,6 +205,8 @@ int call_start(struct ctx *ctx, const struct call_spec *spec)
         destroy(ctx, call);
         return -ENOMEM;
     }
+    if (UNLIKELY(spec->mark != NULL))
+        take_mark(ctx, call, spec);
     call->owner = spec->owner;
     call->route = spec->route;
     call->came_at = ctx_now_us(ctx);

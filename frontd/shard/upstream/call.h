@@ -2,6 +2,7 @@
 
 /* A call in progress: its owner, its deadline, and the job that a pool has for it. It ends once. */
 
+#include "frontd/shard/upstream/mark.h"
 #include "frontd/shard/upstream/pool.h"
 #include "proto/jsonrpc.h"
 
@@ -34,7 +35,9 @@ struct call {
     struct list node; /* in the owner's list of calls */
     void *owner;      /* NULL: it is cancelled, or has none */
     const struct conf_route *route;
-    uint64_t came_at;  /* us */
+    uint64_t came_at;               /* us */
+    struct mark *mark;              /* of its request, one reference; NULL: it has none */
+    uint8_t span[TRACEPARENT_SPAN]; /* of its own, where it has a mark that is traced */
     char *method_copy; /* where the method has escapes, or the frame has been dropped */
     uint32_t id_at;    /* where in the frame the JSON-RPC id stands; id_len 0: it has none */
     uint32_t id_len;
@@ -44,8 +47,9 @@ struct call {
     uint32_t parts;    /* bytes of its answer that have come so far */
     uint16_t kind;     /* for expect.h: the narrow one, and where that is not known */
     uint16_t wide_kind;
-    bool guessed; /* `expected` is a guess that becomes smaller */
-    bool told;    /* ended() has been called, or is not to be: it was cancelled */
+    int32_t app_code; /* of the error that a worker has answered, where it has a mark; else 0 */
+    bool guessed;     /* `expected` is a guess that becomes smaller */
+    bool told;        /* ended() has been called, or is not to be: it was cancelled */
 };
 
 /* What a call is made of; all borrowed until call_start() returns. */
@@ -57,9 +61,11 @@ struct call_spec {
     struct worker *to; /* of the pool; NULL: the pool chooses one */
     uint64_t timeout;  /* ms, its time in the queue included */
     uint64_t hash;
-    struct span meta; /* JSON object or empty */
-    size_t left_at;   /* where in meta "deadline_ms" has its 10 digits; 0: it is not there */
-    struct span body; /* JSON-RPC request */
+    struct span meta;  /* JSON object or empty */
+    size_t left_at;    /* where in meta "deadline_ms" has its 10 digits; 0: it is not there */
+    size_t span_at;    /* where in meta the call's own span has its 16 digits; 0: it is not there */
+    struct mark *mark; /* of its request; NULL: it has none */
+    struct span body;  /* JSON-RPC request */
     struct span blob;
     struct span method; /* as it stands in the body; one with escapes may be elsewhere */
     struct span id;     /* within the body; n == 0: none */

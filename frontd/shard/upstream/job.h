@@ -50,6 +50,7 @@ struct job {
     bool notify;
     bool idempotent;
     bool abandoned; /* its answer is not waited for */
+    bool late;      /* it is abandoned since its deadline has passed */
     bool orphan;    /* it is abandoned, and its slot was taken back before the worker answered */
 };
 

@@ -182,6 +182,7 @@ void pool_leave(struct pool *pool)
         worker->gone = true; /* it is not dialled again */
         channel_leave(&worker->channel);
     }
+    trouble_leave_pool(pool);
 }
 
 bool pool_hang_up(struct pool *pool)
@@ -200,6 +201,7 @@ bool pool_hang_up(struct pool *pool)
 void pool_shut(struct pool *pool)
 {
     pool->shutting = true;
+    trouble_leave_pool(pool);
     wheel_disarm(&pool->timer);
     for (uint32_t i = 0; i < pool->nwatches; i++)
         watch_close(&pool->watches[i]);

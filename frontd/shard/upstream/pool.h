@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "frontd/shard/upstream/channel.h"
 #include "frontd/shard/upstream/job.h"
+#include "frontd/shard/upstream/trouble.h"
 
 struct pool;
 struct worker;
@@ -51,6 +52,7 @@ struct pool {
     struct log_limit none;  /* of lines about calls without a worker in time */
     struct log_limit alien; /* of lines about calls of a method that no worker takes */
     bool paused;            /* by an operator: its calls wait */
+    struct trouble crowded; /* its calls wait */
     bool shutting;
 };
 

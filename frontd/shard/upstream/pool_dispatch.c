@@ -469,6 +469,7 @@ void pool_worker_unready(struct pool *pool, struct worker *worker)
         return;
     bool was_selective = pool_is_selective(pool);
     pool_share_tell(worker, 0);
+    trouble_leave_worker(worker);
     struct worker *last = pool->ready[--pool->nready];
     pool->ready[worker->at] = last;
     last->at = worker->at;

@@ -68,6 +68,7 @@ static void take_back(struct worker *worker, struct job *job, struct idmap *call
 {
     CHECK(job->worker == worker);
     faults_note(&worker->faults, job->sent.id, job_method(job));
+    worker->late -= job->late;
     if (job->orphan)
         worker->channel.orphans--;
     else
@@ -559,6 +560,9 @@ void worker_abandon(struct job *job)
     struct worker *worker = job->worker;
     struct ctx *ctx = worker->pool->ctx;
     job->abandoned = true;
+    job->late = ctx_now(ctx) >= job->expires;
+    if (job->late && worker->late++ == 0)
+        worker->late_since = ctx_now(ctx);
     answer_drop(job);
     share_worker_add_abandoned(ctx->share, ctx->seat, worker->share, 1);
     if (worker->channel.state == CHANNEL_OPEN || worker->channel.state == CHANNEL_LEAVING)

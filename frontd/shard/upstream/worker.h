@@ -7,6 +7,7 @@
  */
 
 #include "common/log.h"
+#include "frontd/ipc/shm_troubles.h"
 #include "frontd/ipc/shm_workers.h"
 #include "frontd/shard/net/resolver.h"
 #include "frontd/shard/upstream/answer.h"
@@ -56,6 +57,10 @@ struct worker {
     struct deferral deferral;
     struct faults faults;
     struct answers answers;
+    struct trouble troubles[SHARE_WORKER_TROUBLES];
+    struct trouble_reading reading;
+    uint64_t late_since;       /* ms: since when `late` is not 0 */
+    uint32_t late;             /* calls that it holds past their deadline */
     int share;                 /* number of its process in the shared memory; -1: none yet */
     bool narrow;               /* it takes some methods only */
     bool ready;                /* in pool->ready */

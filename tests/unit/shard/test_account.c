@@ -8,7 +8,7 @@
 
 /* There is no worker: calls wait in the queue. */
 #define CONF                                                                                       \
-    "limits: {calls_per_connection: 3}\n"                                                          \
+    "slow_log: off\nlimits: {calls_per_connection: 3}\n"                                           \
     "listeners:\n"                                                                                 \
     "  - name: web\n"                                                                              \
     "    address: 127.0.0.1:8080\n"                                                                \

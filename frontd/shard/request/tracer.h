@@ -1,0 +1,30 @@
+#pragma once
+
+/*
+ * Records calls of traces that are sampled, as spans (ipc/trace_record.h), and sends them to the
+ * process that exports them, at the end of a turn. What that does not take at once is counted and
+ * lost.
+ */
+
+#include "common/buf.h"
+#include "frontd/shard/request/account.h"
+
+struct tracer {
+    struct ctx *ctx;
+    struct account_observer observer;
+    struct buf out;   /* records of this turn */
+    uint32_t records; /* in `out` */
+    int fd;           /* a SOCK_SEQPACKET socket; -1: none has come yet */
+};
+
+/*
+ * Sets ctx->tracer where the config has `tracing`. tracer: zeroed; of the shard. ctx->marks is set.
+ */
+void tracer_open(struct tracer *tracer, struct ctx *ctx);
+void tracer_close(struct tracer *tracer, struct ctx *ctx);
+
+/* Sends to this socket from now on. fd: consumed. Returns 0, or -EPROTO: nothing is traced. */
+int tracer_use(struct ctx *ctx, int fd);
+
+/* The end of a turn: sends what was recorded. */
+void tracer_flush(struct tracer *tracer);
