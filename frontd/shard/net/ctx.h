@@ -150,8 +150,6 @@ struct ctx {
     struct marks *marks;         /* of requests; NULL: they have none (upstream/mark.h) */
     struct access_log *access;   /* NULL: there is none */
     struct tracer *tracer;       /* NULL: no calls are traced */
-    struct sender *sender;       /* of connections that go to other shards */
-    struct receiver *receiver;   /* of those that come */
     const struct fence *fence;
     const struct session_ops *sessions[SESSIONS];
     const struct transport_ops
