@@ -85,11 +85,14 @@ struct h2_conn {
     bool pinged : 1;         /* a PING is out whose answer says that GOAWAY has been read */
     bool tells_streams : 1;  /* the limits are others than those that it was told: */
     bool tells_header : 1;   /* h2_conn_tell() */
+    bool tells_connect : 1;  /* the same of `connects` */
+    bool connects : 1;       /* it was told that it may send extended CONNECT, which stays so */
 };
 
 struct h2_config {
     uint32_t header;  /* bytes of a header block: limits.header */
     uint32_t streams; /* open at the same time: limits.streams */
+    bool connects;    /* clients are told that they may send extended CONNECT (RFC 8441) */
 };
 
 /* How many bytes a header block may have, as it is sent and decoded. */
@@ -133,7 +136,7 @@ struct h2_event {
     uint8_t answer_n;              /* bytes of it */
 };
 
-enum { H2_START_MAX = H2_HEAD_SIZE + 4 * H2_SETTING_SIZE + H2_HEAD_SIZE + 4 };
+enum { H2_START_MAX = H2_HEAD_SIZE + 3 * H2_SETTING_SIZE + H2_HEAD_SIZE + 4 };
 
 /*
  * Begins a connection, and writes what the server sends first: SETTINGS, and WINDOW_UPDATE. Returns
@@ -142,11 +145,17 @@ enum { H2_START_MAX = H2_HEAD_SIZE + 4 * H2_SETTING_SIZE + H2_HEAD_SIZE + 4 };
 size_t h2_conn_init(struct h2_conn *conn, const struct h2_config *config, uint64_t now,
     uint8_t out[static H2_START_MAX]);
 
-enum { H2_TELL_MAX = H2_HEAD_SIZE + 2 * H2_SETTING_SIZE };
+enum { H2_TELL_MAX = H2_HEAD_SIZE + 3 * H2_SETTING_SIZE };
+
+/* Whether h2_conn_tell() has something to tell. */
+static inline bool h2_conn_tells(const struct h2_conn *conn)
+{
+    return conn->tells_streams || conn->tells_header || conn->tells_connect;
+}
 
 /*
- * Tells the client of the limits that have changed since h2_conn_restore(), if any. Returns the
- * bytes of the SETTINGS that are written, or 0.
+ * Tells the client of what has changed since h2_conn_restore(), if anything. Returns the bytes of
+ * the SETTINGS that are written, or 0.
  */
 size_t h2_conn_tell(
     struct h2_conn *conn, const struct h2_config *config, uint8_t out[static H2_TELL_MAX]);

@@ -82,6 +82,7 @@ size_t h2_conn_init(struct h2_conn *conn, const struct h2_config *config, uint64
     const struct h2_setting_value settings[] = {
         {H2_SETTING_MAX_CONCURRENT_STREAMS, config->streams},
         {H2_SETTING_MAX_HEADER_LIST_SIZE, config->header},
+        {H2_SETTING_ENABLE_CONNECT_PROTOCOL, 1}, /* last, since it may be left out */
     };
     *conn = (struct h2_conn){
         .resets_until = (uint32_t)now,
@@ -94,23 +95,27 @@ size_t h2_conn_init(struct h2_conn *conn, const struct h2_config *config, uint64
         .spare = H2_SPARE_FIRST,
         .unread = 1,
         .tells_table = true,
+        .connects = config->connects,
     };
     list_init(&conn->streams);
-    size_t n = h2_write_settings(out, settings, ARRAY_LEN(settings));
+    size_t n = h2_write_settings(out, settings, ARRAY_LEN(settings) - !config->connects);
     return n + h2_write_window(out + n, 0, H2_CONN_WINDOW - H2_WINDOW_DEFAULT);
 }
 
 size_t h2_conn_tell(
     struct h2_conn *conn, const struct h2_config *config, uint8_t out[static H2_TELL_MAX])
 {
-    struct h2_setting_value settings[2];
+    struct h2_setting_value settings[3];
     size_t n = 0;
     if (conn->tells_streams)
         settings[n++] = (struct h2_setting_value){
             H2_SETTING_MAX_CONCURRENT_STREAMS, config->streams};
     if (conn->tells_header)
         settings[n++] = (struct h2_setting_value){H2_SETTING_MAX_HEADER_LIST_SIZE, config->header};
-    conn->tells_streams = conn->tells_header = false;
+    if (conn->tells_connect)
+        settings[n++] = (struct h2_setting_value){H2_SETTING_ENABLE_CONNECT_PROTOCOL, 1};
+    conn->connects |= conn->tells_connect;
+    conn->tells_streams = conn->tells_header = conn->tells_connect = false;
     if (n == 0 || conn->unread == UINT8_MAX)
         return 0;
     conn->unread++;

@@ -16,7 +16,7 @@ enum {
     FLAG_GOING = 1 << 4,
     FLAG_PINGED = 1 << 5,
     FLAG_FAILED = 1 << 6,
-    FLAGS = (1 << 7) - 1,
+    FLAG_CONNECTS = 1 << 7,
 };
 
 static uint8_t flags_of(const struct h2_conn *conn)
@@ -24,7 +24,7 @@ static uint8_t flags_of(const struct h2_conn *conn)
     return (uint8_t)((conn->preface ? FLAG_PREFACE : 0) | (conn->settings ? FLAG_SETTINGS : 0) |
                      (conn->tells_table ? FLAG_TELLS_TABLE : 0) | (conn->leave ? FLAG_LEAVE : 0) |
                      (conn->going ? FLAG_GOING : 0) | (conn->pinged ? FLAG_PINGED : 0) |
-                     (conn->failed ? FLAG_FAILED : 0));
+                     (conn->failed ? FLAG_FAILED : 0) | (conn->connects ? FLAG_CONNECTS : 0));
 }
 
 void h2_conn_save(const struct h2_conn *conn, const struct h2_config *config, struct pack *pack)
@@ -59,6 +59,7 @@ static void set_flags(struct h2_conn *conn, uint8_t flags)
     conn->going = (flags & FLAG_GOING) != 0;
     conn->pinged = (flags & FLAG_PINGED) != 0;
     conn->failed = (flags & FLAG_FAILED) != 0;
+    conn->connects = (flags & FLAG_CONNECTS) != 0;
 }
 
 static bool was_opened(const struct h2_conn *conn, uint32_t id)
@@ -125,7 +126,9 @@ int h2_conn_restore(struct h2_conn *ret_conn, const struct h2_config *config, st
     conn.queued = unpack_u8(unpack);
     uint8_t flags = unpack_u8(unpack);
     set_flags(&conn, flags);
-    if (unpack->bad || flags > FLAGS || !is_right(&conn))
+    /* It is not taken back: RFC 8441 section 3. */
+    conn.tells_connect = config->connects && !conn.connects;
+    if (unpack->bad || !is_right(&conn))
         return -EBADMSG;
     *ret_conn = conn;
     list_init(&ret_conn->streams);

@@ -60,6 +60,8 @@ static const struct h2_fault_row rows[H2_FAULTS] = {
     [H2_FAULT_CLOSED] = CONNECTION(
         H2_STREAM_CLOSED, "5.1", "a frame is for a stream that both sides have closed"),
     [H2_FAULT_TRAILERS_OPEN] = STREAM(H2_PROTOCOL_ERROR, "8.1", "trailers do not end their stream"),
+    [H2_FAULT_TUNNEL] = STREAM(
+        H2_PROTOCOL_ERROR, "8.5", "a stream of CONNECT has HEADERS once more"),
     [H2_FAULT_REFUSED] = STREAM(H2_REFUSED_STREAM, "5.1.2", "too many streams are open"),
 
     [H2_FAULT_COMPRESSION] = CONNECTION(
@@ -79,6 +81,7 @@ static const struct h2_fault_row rows[H2_FAULTS] = {
     [H2_FAULT_PATH] = STREAM(H2_PROTOCOL_ERROR, "8.3.1", ":path is wrong"),
     [H2_FAULT_AUTHORITY] = STREAM(
         H2_PROTOCOL_ERROR, "8.3.1", ":authority or Host is wrong, or they differ"),
+    [H2_FAULT_PROTOCOL] = STREAM(H2_PROTOCOL_ERROR, "RFC 8441, 4", ":protocol is no token"),
     [H2_FAULT_CONNECTION_FIELD] = STREAM(
         H2_PROTOCOL_ERROR, "8.2.2", "a field is specific to connections of HTTP/1"),
     [H2_FAULT_TE] = STREAM(H2_PROTOCOL_ERROR, "8.2.2", "TE says more than trailers"),

@@ -6,13 +6,14 @@
 #include "frontd/codec/http1_fields.h"
 #include "frontd/codec/http1_scan.h"
 
-enum pseudo { METHOD, SCHEME, AUTHORITY, PATH, PSEUDOS };
+enum pseudo { METHOD, SCHEME, AUTHORITY, PATH, PROTOCOL, PSEUDOS };
 
 static const struct span pseudo_names[PSEUDOS] = {
     [METHOD] = {":method", 7},
     [SCHEME] = {":scheme", 7},
     [AUTHORITY] = {":authority", 10},
     [PATH] = {":path", 5},
+    [PROTOCOL] = {":protocol", 9},
 };
 
 /* A head that is being read. */
@@ -112,10 +113,29 @@ static enum h2_fault settle_path(struct reader *reader)
     return H2_OK;
 }
 
+/* RFC 8441 section 4: with it CONNECT has a scheme and a path, as other requests have. */
+static enum h2_fault settle_protocol(struct reader *reader)
+{
+    struct h2_head *head = reader->head;
+    struct span protocol = reader->pseudo[PROTOCOL];
+    if (head->http.method != HTTP_CONNECT)
+        return H2_FAULT_PSEUDO_UNKNOWN;
+    const char *end = protocol.p + protocol.n;
+    if (protocol.n == 0 || skip_class(protocol.p, end, HTTP1_TOKEN) != end)
+        return H2_FAULT_PROTOCOL;
+    head->protocol = protocol;
+    head->http.websocket = same_name(protocol, SPAN("websocket"));
+    return H2_OK;
+}
+
 static enum h2_fault settle_target(struct reader *reader)
 {
     struct h2_head *head = reader->head;
-    if (head->http.method == HTTP_CONNECT)
+    bool extended = reader->seen >> PROTOCOL & 1;
+    enum h2_fault fault = extended ? settle_protocol(reader) : H2_OK;
+    if (fault != H2_OK)
+        return fault;
+    if (head->http.method == HTTP_CONNECT && !extended)
         return settle_connect(reader);
     if ((reader->seen & (1 << SCHEME | 1 << PATH)) != (1 << SCHEME | 1 << PATH))
         return H2_FAULT_PSEUDO_MISSING;
@@ -247,13 +267,13 @@ int h2_head_read(struct span text, uint32_t fields_max, struct h2_head *ret_head
     bool settled = false;
     int status = 0;
     CHECK(fields_max > 0 && fields_max <= HTTP_FIELDS_MAX);
-    ret_head->scheme = (struct span){0};
+    ret_head->scheme = ret_head->protocol = (struct span){0};
     ret_head->content_length = 0;
     ret_head->has_length = false;
     http->authority = (struct span){0};
     http->nfields = 0;
     http->method = HTTP_OTHER;
-    http->may_upgrade = http->expect_continue = http->content_coded = false;
+    http->may_upgrade = http->websocket = http->expect_continue = http->content_coded = false;
     while (h2_list_next(&text, &field)) {
         bool is_pseudo = field.name.n > 0 && field.name.p[0] == ':';
         int r = 0;

@@ -10,7 +10,8 @@
 
 /* A head with what only HTTP/2 has. Every span points into the list's text. */
 struct h2_head {
-    struct span scheme;      /* "http" or "https", in any case; n == 0 with CONNECT */
+    struct span scheme;      /* "http" or "https", in any case; n == 0 with plain CONNECT */
+    struct span protocol;    /* of an extended CONNECT (RFC 8441 section 4); n == 0: it is none */
     uint64_t content_length; /* bytes; 0 when has_length is false */
     bool has_length;         /* Content-Length is there */
     struct http_head http;
@@ -18,6 +19,8 @@ struct h2_head {
 
 /*
  * Reads the list of a request's header block.
+ *
+ * An extended CONNECT is read wherever it comes: whether it may is up to what the client was told.
  *
  * Where :authority is there, it is what the Host field says too (as the first field), so that all
  * readers see the same; a Host that says something else is a fault.

@@ -206,6 +206,7 @@ static inline int conclude(struct http1_parse *parse)
     if (parse->other_coding)
         return 501;
     head->http.may_upgrade = head->minor != 0;
+    head->http.websocket = false;
     head->chunked = parse->has_coding;
     head->keep_alive = !parse->close && (head->minor != 0 || parse->keep_alive);
     settle_authority(parse);

@@ -63,6 +63,7 @@ struct http_head {
     uint8_t method;       /* enum http_method */
     uint8_t form;         /* enum http_form */
     bool may_upgrade;     /* the version has Upgrade: HTTP/1.1 alone (RFC 9110 section 7.8) */
+    bool websocket;       /* HTTP/2: an extended CONNECT for WebSocket (RFC 8441 section 5) */
     bool expect_continue; /* Expect: 100-continue (never set for HTTP/1.0) */
     bool content_coded;   /* Content-Encoding lists another coding than identity */
     struct http_field fields[HTTP_FIELDS_MAX];

@@ -35,6 +35,8 @@ static bool lists_token(const struct http_head *head, enum http_known known, str
 /* RFC 9110 section 7.8: Upgrade means nothing without Connection: upgrade. */
 bool ws_wanted(const struct http_head *head)
 {
+    if (head->websocket)
+        return true;
     return head->method == HTTP_GET && head->may_upgrade &&
            lists_token(head, HTTP_F_UPGRADE, SPAN("websocket")) &&
            lists_token(head, HTTP_F_CONNECTION, SPAN("upgrade"));
@@ -160,14 +162,15 @@ int ws_handshake(const struct http_head *head, char *const *origins, size_t nori
     if (version == NULL || !same_text(version->value, "13"))
         return 426;
     const struct http_field *key = only_field(head, SPAN("sec-websocket-key"));
-    if (key == NULL || !key_valid(key->value))
+    if (!head->websocket && (key == NULL || !key_valid(key->value)))
         return 400;
     int protocol;
     if (!choose_protocol(head, protocols, nprotocols, &protocol))
         return 400;
     if (!origins_allowed(head, origins, norigins))
         return 403;
-    if (!compute_accept(key->value, ret_accept))
+    ret_accept[0] = '\0'; /* of an extended CONNECT: RFC 8441 section 5.1 */
+    if (!head->websocket && !compute_accept(key->value, ret_accept))
         return 500;
     *ret_protocol = protocol;
     return 0;

@@ -12,8 +12,9 @@ enum {
 };
 
 /*
- * Whether a request asks for an upgrade to WebSocket: GET, HTTP/1.1 or later, `websocket` among the
- * tokens of Upgrade and `upgrade` among those of Connection (all case-insensitive).
+ * Whether a request asks for WebSocket: an extended CONNECT (RFC 8441); or for an upgrade to it:
+ * GET, HTTP/1.1 or later, `websocket` among the tokens of Upgrade and `upgrade` among those of
+ * Connection (all case-insensitive).
  */
 bool ws_wanted(const struct http_head *head);
 
@@ -24,6 +25,8 @@ bool ws_wanted(const struct http_head *head);
  * all are allowed. A client that sends no Origin (no browser) is let in; when there are several
  * fields Origin, each has to be allowed. protocols: what the server speaks, the preferred one
  * first, compared with case. The first one that the client lists is chosen.
+ *
+ * An extended CONNECT has no key, and *ret_accept is empty then.
  *
  * Returns 0 with *ret_accept and *ret_protocol (index into protocols, -1: none), or the HTTP
  * status to refuse with:

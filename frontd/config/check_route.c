@@ -296,22 +296,45 @@ static bool same_text(const char *a, const char *b)
     return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
+/* Whether clients can speak HTTP/2: of `tls` that is said by ALPN. */
+static bool has_http2(const struct conf_listener *listener)
+{
+    const struct conf_tls *tls = listener->tls;
+    for (uint32_t i = 0; tls != NULL && i < tls->nalpn; i++) {
+        if (same_text(tls->alpn[i], "h2"))
+            return true;
+    }
+    return tls == NULL && listener->h2c;
+}
+
+static void check_http2(struct checker *checker, unsigned index,
+    const struct conf_raw_listener *raw, struct conf_listener *listener)
+{
+    static const char *const booleans[] = {"false", "true"};
+    char key[64];
+    snprintf(key, sizeof(key), "listeners[%u].h2c", index);
+    listener->h2c = checker_name(checker, key, raw->h2c, booleans, ARRAY_LEN(booleans)) == 1;
+    snprintf(key, sizeof(key), "listeners[%u].h2_websocket", index);
+    listener->h2_websocket = checker_name(checker, key, raw->h2_websocket, booleans,
+                                 ARRAY_LEN(booleans)) == 1;
+    if (listener->h2_websocket && !has_http2(listener) && !checker->failed)
+        checker_warn(
+            checker, key, "no effect where clients cannot speak HTTP/2 (h2c, or tls.alpn)");
+}
+
 static void check_http(struct checker *checker, unsigned index, const struct conf_raw_listener *raw,
     const struct conf *conf, struct conf_listener *listener)
 {
     static const char *const stream_keys[] = {"pool", "pools", "timeout", "meta", "messages",
         "events", "connect", "ping", "slow", "responses", "slow_log"};
     static const char *const paths[] = {"any", "strict"};
-    static const char *const booleans[] = {"false", "true"};
     char parent[64];
     snprintf(parent, sizeof(parent), "listeners[%u].routes", index);
     char of_listener[64];
     snprintf(of_listener, sizeof(of_listener), "listeners[%u].paths", index);
     listener->paths_strict = checker_name(
                                  checker, of_listener, raw->paths, paths, ARRAY_LEN(paths)) == 1;
-    snprintf(of_listener, sizeof(of_listener), "listeners[%u].h2c", index);
-    listener->h2c = checker_name(checker, of_listener, raw->h2c, booleans, ARRAY_LEN(booleans)) ==
-                    1;
+    check_http2(checker, index, raw, listener);
     snprintf(of_listener, sizeof(of_listener), "listeners[%u]", index);
     refuse_keys(checker, of_listener, stream_keys, ARRAY_LEN(stream_keys),
         "only for protocol: frame and line");
@@ -340,7 +363,7 @@ static void check_http(struct checker *checker, unsigned index, const struct con
 static void check_stream(struct checker *checker, unsigned index,
     const struct conf_raw_listener *raw, const struct conf *conf, struct conf_listener *listener)
 {
-    static const char *const http_keys[] = {"routes", "paths", "h2c"};
+    static const char *const http_keys[] = {"routes", "paths", "h2c", "h2_websocket"};
     char parent[64];
     snprintf(parent, sizeof(parent), "listeners[%u]", index);
     refuse_keys(checker, parent, http_keys, ARRAY_LEN(http_keys), "only for protocol: http");

@@ -184,6 +184,7 @@ struct conf_listener {
     enum conf_protocol protocol;
     bool paths_strict;    /* HTTP: paths: strict */
     bool h2c;             /* HTTP: clients may speak HTTP/2 with prior knowledge */
+    bool h2_websocket;    /* HTTP: and WebSocket over it (RFC 8441) */
     struct conf_tls *tls; /* NULL: plain */
     /* HTTP: longest path first, routes with a host before those without. Else one of kind
      * CONF_STREAM. */

@@ -87,6 +87,7 @@ static const cyaml_schema_field_t listener_fields[] = {
     TEXT(conf_raw_listener, protocol),
     TEXT(conf_raw_listener, paths),
     TEXT(conf_raw_listener, h2c),
+    TEXT(conf_raw_listener, h2_websocket),
     CYAML_FIELD_SEQUENCE("routes", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
         struct conf_raw_listener, routes, &route_value, 0, CYAML_UNLIMITED),
     TEXT(conf_raw_listener, proxy_protocol),

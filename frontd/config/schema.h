@@ -61,6 +61,7 @@ struct conf_raw_listener {
     char *protocol;
     char *paths;
     char *h2c;
+    char *h2_websocket;
     struct conf_raw_route *routes;
     unsigned routes_count;
     char *proxy_protocol;

@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { STREAMS = 5 };
 
-static const struct h2_config config = {.header = 64, .streams = STREAMS};
+static const struct h2_config config = {.header = 64, .streams = STREAMS, .connects = true};
 
 struct outcome {
     struct h2_conn conn;

@@ -113,7 +113,7 @@ void client_count(struct client *client)
         peer_sockaddr(&peer, &address);
         CHECK(share_peer_add(ctx->share, ctx->seat, (struct sockaddr *)&address, UINT64_MAX));
     }
-    ctx->open++;
+    ctx->open += client->fd >= 0;
 }
 
 static void uncount(struct client *client)
@@ -126,7 +126,7 @@ static void uncount(struct client *client)
         share_peer_remove(ctx->share, ctx->seat, (struct sockaddr *)&address);
     }
     share_connection_remove(ctx->share, ctx->seat);
-    ctx->open--;
+    ctx->open -= client->fd >= 0;
     if (client->moving)
         share_count(&ctx->count->moved, 1);
     else if (!client->arriving)
@@ -167,7 +167,8 @@ static void destroy_client(struct client *client)
         client->transport->ops->shut(client->transport, fd); /* as far as it goes */
     client_set_end(client);
     client_dispose(client);
-    close(fd);
+    if (LIKELY(fd >= 0))
+        close(fd);
 }
 
 void client_become_used(struct client *client)
@@ -330,6 +331,8 @@ void client_flush(struct client *client)
     } else if (UNLIKELY(client->yields) && !client->touched) {
         queue_for_later(client);
     }
+    if (UNLIKELY(client->fd < 0 && ctx->leaving) && client_carrier(client) != NULL)
+        client_touch(client_carrier(client)); /* it may be able to move now */
 }
 
 static void give_up_client(struct client *client)
@@ -411,14 +414,13 @@ void client_begin(struct client *client)
         client_doom(client);
 }
 
-int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
-    const struct peer *peer, bool proxied, struct list *all)
+/* What a client has in common, however it comes. NULL where there is no memory. */
+static struct client *make_client(
+    struct ctx *ctx, const struct conf_listener *listener, int fd, const struct peer *peer)
 {
     struct client *client = slab_get(&ctx->clients);
-    if (client == NULL) {
-        close(fd);
-        return -ENOMEM;
-    }
+    if (client == NULL)
+        return NULL;
     client->ctx = ctx;
     client->listener = (uint32_t)(listener - ctx->conf->listeners);
     client->fd = fd;
@@ -426,13 +428,57 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
     client->active_at = ctx_now(ctx);
     client->opened = client_opened(ctx_now(ctx));
     store_peer(client, peer);
-    client->proxied = proxied;
     list_init(&client->requests);
     list_init(&client->node);
     wheel_timer_init(&client->timer, TIMER_CLIENT);
+    share_count(&ctx->count->accepted, 1);
+    return client;
+}
+
+unsigned client_open_carried(
+    struct client *carrier, const struct peer *told, struct client **ret_client)
+{
+    struct ctx *ctx = carrier->ctx;
+    const struct conf_limits *limits = &ctx->conf->limits;
+    const struct conf_listener *listener = client_listener(carrier);
+    struct sockaddr_storage address;
+    struct peer peer = told == NULL ? client_peer(carrier) : *told;
+    bool proxied = told == NULL ? carrier->proxied : conf_trusts(listener, told);
+    bool counted = !proxied && limits->connections_per_peer > 0;
+    if (!share_connection_add(ctx->share, ctx->seat, limits->connections))
+        return 503;
+    peer_sockaddr(&peer, &address);
+    if (counted && !share_peer_add(ctx->share, ctx->seat, (struct sockaddr *)&address,
+                       limits->connections_per_peer)) {
+        share_connection_remove(ctx->share, ctx->seat);
+        return 429;
+    }
+    struct client *client = make_client(ctx, listener, -1, &peer);
+    if (client == NULL) {
+        if (counted)
+            share_peer_remove(ctx->share, ctx->seat, (struct sockaddr *)&address);
+        share_connection_remove(ctx->share, ctx->seat);
+        return 503;
+    }
+    client->proxied = proxied;
+    client->used = true;
+    list_append(&carrier->node, &client->node); /* the list that the carrier is in */
+    client_touch(client);
+    *ret_client = client;
+    return 0;
+}
+
+int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
+    const struct peer *peer, bool proxied, struct list *all)
+{
+    struct client *client = make_client(ctx, listener, fd, peer);
+    if (client == NULL) {
+        close(fd);
+        return -ENOMEM;
+    }
+    client->proxied = proxied;
     list_append(ctx->used == NULL ? all : &ctx->unused, &client->node);
     ctx->open++;
-    share_count(&ctx->count->accepted, 1);
     if (UNLIKELY(listener->proxy_protocol))
         client->session = SESSION_PROXY;
     else
@@ -444,11 +490,24 @@ int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
     return 0;
 }
 
-bool client_can_move(const struct client *client)
+/* Whether nothing of the client by itself is in the way. */
+static bool is_at_rest(const struct client *client)
 {
     return client->state < CLIENT_DOOMED && list_empty(&client->requests) && !client->held &&
-           !client->touched && !client->kept &&
-           (client->transport == NULL || client->transport->ops->can_move(client->transport));
+           !client->touched && !client->kept;
+}
+
+static bool carried_is_at_rest(struct client *carried, void *arg)
+{
+    (void)arg;
+    return is_at_rest(carried);
+}
+
+bool client_can_move(const struct client *client)
+{
+    return client->fd >= 0 && is_at_rest(client) &&
+           (client->transport == NULL || client->transport->ops->can_move(client->transport)) &&
+           client_each_carried(client, carried_is_at_rest, NULL);
 }
 
 void client_drain(struct client *client)

@@ -79,7 +79,7 @@ struct client {
         struct duplex *duplex; /* what a duplex session has; NULL in those of HTTP/1 */
         struct http2 *http2;   /* SESSION_HTTP2 */
     };
-    int fd;
+    int fd;                /* -1: it is a stream of another client's connection */
     uint32_t calls : 20;   /* in progress, CONF_CALLS_MAX at most */
     uint32_t listener : 6; /* its index in ctx->conf->listeners: client_listener() */
     bool reads : 1;        /* it is read, as decided at the end of the last turn */
@@ -159,6 +159,26 @@ static inline const struct conf_listener *client_listener(const struct client *c
     return &client->ctx->conf->listeners[client->listener];
 }
 
+/*
+ * The client on whose connection this one is a stream, as a WebSocket over HTTP/2 is, and which has
+ * not closed it yet; NULL: none. What such a client cannot do by itself is moving to another
+ * process: it goes with its carrier.
+ */
+static inline struct client *client_carrier(const struct client *client)
+{
+    return LIKELY(client->fd >= 0) || client->transport == NULL
+               ? NULL
+               : client->transport->ops->carrier(client->transport);
+}
+
+/* Calls each() for every client that this one carries: session->each_carried(). */
+static inline bool client_each_carried(
+    const struct client *client, bool (*each)(struct client *carried, void *arg), void *arg)
+{
+    const struct session_ops *session = client_session(client);
+    return LIKELY(session->each_carried == NULL) || session->each_carried(client, each, arg);
+}
+
 /* Whether the transport is not ready yet: the client has HTTP/1's session until it is, and nothing
  * comes or goes. */
 static inline bool client_is_opening(const struct client *client)
@@ -199,6 +219,15 @@ static inline void client_set_state(struct client *client, enum client_state sta
  */
 int client_open(struct ctx *ctx, const struct conf_listener *listener, int fd,
     const struct peer *peer, bool proxied, struct list *all);
+
+/*
+ * A client that the carrier carries; it counts as a connection, and has no transport yet, which is
+ * to be set before the turn ends. told: who it is, as the carrier says, which is a proxy; NULL: the
+ * same as the carrier. Returns 0 with *ret_client, or the status to refuse it with: 429 at
+ * limits.connections_per_peer, 503 at limits.connections or without memory.
+ */
+unsigned client_open_carried(
+    struct client *carrier, const struct peer *told, struct client **ret_client);
 
 /*
  * The duplex connection of that id on this shard, or NULL. One that is frozen counts as one of
@@ -481,6 +510,13 @@ size_t client_state_size(const struct client *client);
 int client_save(const struct client *client, struct buf *out);
 
 /*
+ * What the journal has is for this client from now on, or not any more; and for those that it
+ * carries. caught_up: it has been given all of it.
+ */
+void client_set_arriving(struct client *client, bool arriving);
+void client_set_caught_up(struct client *client);
+
+/*
  * Makes a client of a saved state, under this process's config: counted as a connection (limits do
  * not apply to one that is in already), known by its id and in its topics, but not alive. What is
  * pushed to it meanwhile is written once it is started. A transport is one of ctx->transport.
@@ -492,6 +528,13 @@ int client_save(const struct client *client, struct buf *out);
  */
 int client_restore(
     struct ctx *ctx, struct list *all, int fd, struct span state, struct client **ret_client);
+
+/*
+ * The same for one that another client carries, from within the restoring of that: its list and its
+ * transport are to be set.
+ */
+int client_restore_carried(
+    const struct client *carrier, struct span state, struct client **ret_client);
 
 /* Frees a restored client that is not wanted after all; the descriptor is the caller's again. */
 void client_discard(struct client *client);

@@ -41,12 +41,27 @@ static bool has_room(const struct client *client)
            (client->calls == 0 && !client->backlog && held < limit);
 }
 
+static bool has_none(struct client *carried, void *arg)
+{
+    (void)arg;
+    return list_empty(&carried->requests);
+}
+
+/* Whether no request is in progress, also of those with which it shares its connection. */
+static bool is_idle(const struct client *client)
+{
+    const struct client *carrier = client_carrier(client);
+    carrier = carrier == NULL ? client : carrier;
+    return list_empty(&client->requests) && list_empty(&carrier->requests) &&
+           client_each_carried(carrier, has_none, NULL);
+}
+
 bool client_may_start(const struct client *client)
 {
     const struct ctx *ctx = client->ctx;
     return client->state == CLIENT_OPEN && !client->last_request && !client->held &&
            client->calls < ctx->conf->limits.calls_per_connection &&
-           LIKELY(!ctx->requests_paused || list_empty(&client->requests)) && has_room(client);
+           LIKELY(!ctx->requests_paused || is_idle(client)) && has_room(client);
 }
 
 bool client_takes(struct client *client)

@@ -89,6 +89,11 @@ void client_set_events(struct client *client, uint16_t events)
     int fd = client->fd;
     client->reads = (events & EPOLLIN) != 0;
     client->blocked = (events & EPOLLOUT) != 0;
+    if (UNLIKELY(fd < 0)) {
+        client->events = events; /* its carrier tells what comes, */
+        client->blocked = false; /* and its transport what cannot be written now */
+        return;
+    }
     if (UNLIKELY(client->transport != NULL))
         events = wanted_of(client->transport, events);
     int r = poller_set(&ctx->poller, fd, client->events & ~out, events & ~out, client);

@@ -99,6 +99,13 @@ struct session_ops {
      */
     bool (*turn)(struct client *client);
 
+    /*
+     * Calls each() for every client that this one carries (client_carrier()), until it returns
+     * false; it may free that client. Returns whether it never did. NULL: it carries none.
+     */
+    bool (*each_carried)(
+        const struct client *client, bool (*each)(struct client *carried, void *arg), void *arg);
+
     /* Ending */
 
     /* When the earliest of the session's own timeouts is due, in ms; UINT64_MAX: never. */

@@ -150,12 +150,19 @@ static void save_proxied(const struct client *client, struct pack *pack)
     pack_end(pack, begun);
 }
 
+static bool add_size(struct client *carried, void *arg)
+{
+    *(size_t *)arg += client_state_size(carried);
+    return true;
+}
+
 size_t client_state_size(const struct client *client)
 {
     enum { BASE = 256, PER_MESSAGE = 5 };
     size_t n = BASE + buf_len(&client->out);
     if (client->queue != NULL)
         n += client->queue->bytes + (size_t)client->queue->count * PER_MESSAGE;
+    client_each_carried(client, add_size, &n);
     return n + (client->pending == NULL ? 0 : buf_len(&client->pending->bytes));
 }
 
@@ -171,7 +178,7 @@ int client_save(const struct client *client, struct buf *out)
         save_pending(client, &pack);
     if (!client->used && client->state == CLIENT_OPEN)
         pack_end(&pack, pack_begin(&pack, SECTION_UNUSED, VERSION));
-    if (client->transport != NULL)
+    if (client->transport != NULL && client->fd >= 0)
         save_transport(client->transport, &pack);
     if (client->proxied)
         save_proxied(client, &pack);
@@ -256,6 +263,8 @@ static int restore_transport(struct client *client, struct unpack *unpack)
     const struct transport_ops *ops = client->ctx->transport;
     if (ops == NULL)
         return -ENOTSUP;
+    if (client->fd < 0)
+        return -EBADMSG;
     int r = ops->restore(&client->transport, client->ctx, client->fd, unpack);
     return r == 0 ? unpack_end(unpack) : r;
 }
@@ -267,6 +276,8 @@ static int restore_session(struct client *client, struct unpack *unpack, unsigne
         [SAVED_HTTP2] = SESSION_HTTP2,
         [SAVED_FIRST] = SESSION_FIRST,
     };
+    if (client->fd < 0 && version != SAVED_DUPLEX)
+        return -EBADMSG; /* nothing else is carried, and so nothing is deeper than that */
     if (sessions[version] == SESSION_HTTP1) /* 2: HTTP/2 without the ends of its streams */
         return -ENOTSUP;
     return client->ctx->sessions[sessions[version]]->restore(client, unpack);
@@ -404,8 +415,7 @@ static int watch(struct client *client)
     return r == -EPERM ? -EBADMSG : r == 0 ? 0 : -ENOMEM;
 }
 
-int client_restore(
-    struct ctx *ctx, struct list *all, int fd, struct span state, struct client **ret_client)
+static int restore(struct ctx *ctx, int fd, struct span state, struct client **ret_client)
 {
     struct client *client = slab_get(&ctx->clients);
     if (client == NULL)
@@ -420,7 +430,7 @@ int client_restore(
     wheel_timer_init(&client->timer, TIMER_CLIENT);
     int r = restore_sections(client, state);
     client->heavy = client_waiting(client) > ctx->conf->limits.write_buffer;
-    if (r == 0)
+    if (r == 0 && fd >= 0)
         r = watch(client);
     if (r < 0) {
         if (client_is_duplex(client))
@@ -430,10 +440,45 @@ int client_restore(
         return r;
     }
     client_count(client);
+    *ret_client = client;
+    return 0;
+}
+
+int client_restore_carried(
+    const struct client *carrier, struct span state, struct client **ret_client)
+{
+    struct client *client;
+    int r = restore(carrier->ctx, -1, state, &client);
+    if (r < 0)
+        return r;
+    if (client->session != SESSION_WEBSOCKET || client->listener != carrier->listener ||
+        !client->used) {
+        client_discard(client);
+        return -EBADMSG;
+    }
+    *ret_client = client;
+    return 0;
+}
+
+static bool join(struct client *carried, void *arg)
+{
+    struct client *carrier = arg;
+    list_append(&carrier->node, &carried->node); /* the list that the carrier is in */
+    return true;
+}
+
+int client_restore(
+    struct ctx *ctx, struct list *all, int fd, struct span state, struct client **ret_client)
+{
+    struct client *client;
+    int r = restore(ctx, fd, state, &client);
+    if (r < 0)
+        return r;
     if (client->used || ctx->used == NULL)
         list_append(all, &client->node);
     else
         join_unused(&ctx->unused, client);
+    client_each_carried(client, join, client);
     *ret_client = client;
     return 0;
 }

@@ -218,7 +218,7 @@ static void catch_up(struct source *source)
     journal_replay(&ctx->mesh->journal, &source->batch.heard, push_replay, ctx);
     for (uint32_t i = 0; i < source->batch.count; i++) {
         if (source->clients[i] != NULL)
-            source->clients[i]->caught_up = true;
+            client_set_caught_up(source->clients[i]);
     }
     source->heard = source->batch.heard;
     trim_journal(source->receiver);

@@ -51,11 +51,11 @@ void sender_take_back(struct sender *sender, struct client **clients, size_t n,
         else
             client_thaw(clients[i]);
         list_append(for_good ? &sender->kept : sender->all, &clients[i]->node);
-        clients[i]->arriving = true;
+        client_set_arriving(clients[i], true);
     }
     journal_replay(&sender->ctx->mesh->journal, since, push_replay, sender->ctx);
     for (size_t i = 0; i < n; i++)
-        clients[i]->arriving = false;
+        client_set_arriving(clients[i], false);
 }
 
 void sender_keep(struct sender *sender, struct client *client, const struct positions *since)

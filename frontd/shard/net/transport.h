@@ -24,6 +24,7 @@ enum {
     TRANSPORT_ROOM_MIN = 24 * 1024, /* bytes of room that read() is given at least */
 };
 
+struct client;
 struct ctx;
 struct transport;
 
@@ -77,6 +78,11 @@ struct transport_ops {
     /* Wipes its keys and frees it. Nothing is sent: the connection may live on in another process.
      */
     void (*free)(struct transport *transport);
+    /*
+     * The client on whose connection this one is a stream, and which moves it: client_carrier(). It
+     * has no descriptor (-1), and can_move, save and restore are not called. NULL: it is none.
+     */
+    struct client *(*carrier)(const struct transport *transport);
 };
 
 struct transport {

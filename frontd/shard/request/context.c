@@ -71,9 +71,12 @@ static int put_headers(
 
 struct span meta_tls(const struct conf_route *route, const struct client *client)
 {
-    if (LIKELY(!(route->meta & CONF_META_TLS)) || client->transport == NULL)
+    if (LIKELY(!(route->meta & CONF_META_TLS)))
         return (struct span){0};
-    return tls_transport_info(client->transport);
+    const struct client *carrier = client_carrier(client);
+    const struct transport *transport = (carrier == NULL ? client : carrier)->transport;
+    return transport == NULL || transport->ops->carrier != NULL ? (struct span){0}
+                                                                : tls_transport_info(transport);
 }
 
 /*

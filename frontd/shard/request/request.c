@@ -282,6 +282,8 @@ static unsigned status_of_head(
 {
     if (route == NULL)
         return 404;
+    if (UNLIKELY(head->websocket) && route->kind != CONF_WEBSOCKET)
+        return 405;
     const struct route_ops *ops = ctx->routes[route->kind];
     return ops->refuses == NULL ? 0 : ops->refuses(head);
 }

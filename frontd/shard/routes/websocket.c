@@ -1,7 +1,8 @@
 /*
  * start() checks a handshake; with `connect: ask` a worker is asked; then the answer 101 goes out
  * and the client's session becomes that of a WebSocket. From then on each of its messages comes
- * here too, without a head, and is JSON-RPC.
+ * here too, without a head, and is JSON-RPC. Over HTTP/2 the handshake is an extended CONNECT, the
+ * answer is 200, and it is the stream that becomes a WebSocket, with a client of its own.
  */
 
 #include "frontd/shard/routes/websocket.h"
@@ -15,6 +16,14 @@
 #include "frontd/shard/routes/jsonrpc.h"
 #include "frontd/shard/session/duplex.h"
 #include "frontd/shard/session/http1_session.h"
+#include "frontd/shard/session/http2_session.h"
+
+static int put_fields(struct buf *out, const char *protocol, struct span id)
+{
+    if (protocol != NULL && buf_printf(out, "Sec-WebSocket-Protocol: %s\r\n", protocol) < 0)
+        return -ENOMEM;
+    return buf_append(out, id.p, id.n);
+}
 
 static int put_switching(
     struct buf *out, struct ctx *ctx, const char *accept, const char *protocol, struct span id)
@@ -47,6 +56,39 @@ static void refuse_upgrade(struct request *request, unsigned status)
     request_status(request, status, status == 426 ? upgrade : (struct span){0});
 }
 
+/*
+ * Finds the client that the WebSocket is for: from here on the connection is its client's alone,
+ * whoever the proxy is; over HTTP/2 the stream is. Returns 0, or the status to refuse with.
+ */
+static unsigned find_client(struct request *request, const struct http_head *head)
+{
+    if (head->websocket)
+        return http2_socket_open(request);
+    bool told = request->peer.family != 0;
+    return told && !client_set_peer(request->client, &request->peer) ? 429 : 0;
+}
+
+/* The client becomes a WebSocket; what says so waits in request->batch. Returns 0 or -ENOMEM. */
+static int begin(
+    struct request *request, const struct http_head *head, const char *accept, const char *protocol)
+{
+    struct client *client = request->client;
+    struct span id = mark_field(request->mark);
+    int r = head->websocket ? put_fields(&request->batch, protocol, id)
+                            : put_switching(&request->batch, client->ctx, accept, protocol, id);
+    return r < 0 ? r : duplex_begin(client, request->route, SESSION_WEBSOCKET);
+}
+
+/* There was no memory for it. */
+static void give_up(struct request *request, const struct http_head *head)
+{
+    if (!head->websocket)
+        http1_set_last(request); /* no other client's request may follow */
+    else if (!http2_socket_give_back(request))
+        return;
+    refuse_upgrade(request, 503);
+}
+
 /* A handshake ends, as 101 or an error, at once or when a worker has been asked; a message becomes
  * calls. */
 static void start(struct request *request, const struct http_head *head, struct span body)
@@ -65,24 +107,21 @@ static void start(struct request *request, const struct http_head *head, struct 
                                  : 426;
     if (status == 0 && route->cross_site_refuse && cross_site_foreign(head))
         status = 403;
-    if (status == 0 && client->requests.next != &request->node) {
+    if (status == 0 && !head->websocket && client->requests.next != &request->node) {
         http1_hold(request, head);
         return;
     }
     if (status == 0 && (client->ctx->draining || ctx_memory(client->ctx) >= MEMORY_SHORT))
         status = 503;
-    /* From here on the connection is its client's alone, whoever the proxy is. */
-    if (status == 0 && request->peer.family != 0 && !client_set_peer(client, &request->peer))
-        status = 429;
+    if (status == 0)
+        status = (int)find_client(request, head);
     if (status != 0) {
         refuse_upgrade(request, (unsigned)status);
         return;
     }
-    if (put_switching(&request->batch, client->ctx, accept,
-            protocol < 0 ? NULL : route->protocols[protocol], mark_field(request->mark)) < 0 ||
-        duplex_begin(client, route, SESSION_WEBSOCKET) < 0) {
-        http1_set_last(request); /* no other client's request may follow */
-        refuse_upgrade(request, 503);
+    client = request->client;
+    if (begin(request, head, accept, protocol < 0 ? NULL : route->protocols[protocol]) < 0) {
+        give_up(request, head);
         return;
     }
     client->last_request = false; /* "Connection: close" was said of HTTP */

@@ -18,6 +18,7 @@
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/conn_events.h"
 #include "frontd/shard/session/http1_session.h"
+#include "frontd/shard/session/http2_session.h"
 
 void duplex_set_keep_alive(const struct client *client)
 {
@@ -26,6 +27,8 @@ void duplex_set_keep_alive(const struct client *client)
     int seconds = (int)MIN((ping_ms + 999) / 1000, (uint64_t)32767);
     int count = DUPLEX_PINGS_MAX - 1;
     unsigned timeout = (unsigned)MIN(ping_ms * DUPLEX_PINGS_MAX, (uint64_t)INT32_MAX);
+    if (client->fd < 0)
+        return; /* its carrier is read all the time */
     if (client->peer_family == AF_UNIX)
         return; /* the kernel always reports the other end's close */
     setsockopt(client->fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
@@ -108,7 +111,12 @@ static void turn_away(struct request *request, enum rpc_error error)
         client_end(client);
         return;
     }
-    http1_set_last(request);
+    if (client->fd < 0 && !http2_socket_give_back(request)) {
+        request_free(request);
+        return;
+    }
+    if (client->fd >= 0)
+        http1_set_last(request);
     if (error != 0)
         request_error_status(request, error);
     else
@@ -135,8 +143,11 @@ void duplex_let_in(struct request *request)
     struct client *client = request->client;
     /* The answer to the handshake goes out before what workers have pushed meanwhile: that is in
      * the queue. */
-    if (buf_len(&request->batch) > 0 &&
-        buf_append(&client->out, buf_data(&request->batch), buf_len(&request->batch)) < 0)
+    if (client->fd < 0)
+        http2_socket_accept(
+            client, (struct span){buf_data(&request->batch), buf_len(&request->batch)});
+    else if (buf_len(&request->batch) > 0 &&
+             buf_append(&client->out, buf_data(&request->batch), buf_len(&request->batch)) < 0)
         client_doom(client);
     client_touch(client);
     request->code = METRIC_CODE_OK;

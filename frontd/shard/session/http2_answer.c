@@ -28,24 +28,29 @@ static void finish(struct http2_stream *stream)
         http2_fail(client, fault);
 }
 
-/* Appends a DATA frame of the first `n` bytes at `p`. Returns where its payload went, or NULL:
- * there is no memory, and the client is doomed. */
-static bool put_data(struct http2_stream *stream, const char *p, uint32_t n, bool last)
+char *http2_put_data(struct http2_stream *stream, uint32_t n, bool last)
 {
     struct client *client = stream->client;
     uint8_t head[H2_HEAD_SIZE];
     char *room = client_room(client, H2_HEAD_SIZE + (size_t)n);
     if (room == NULL)
-        return false;
+        return NULL;
     h2_write_head(head, n, H2_DATA, last ? H2_FLAG_END_STREAM : 0, stream->h2.id);
     memcpy(room, head, sizeof(head));
-    memcpy(room + sizeof(head), p, n);
     h2_conn_sent(&client->http2->conn, &stream->h2, n);
-    return true;
+    return room + sizeof(head);
 }
 
-/* Appends the HEADERS of an answer. Returns false where there is no memory. */
-static bool put_head(struct client *client, const struct h2_reply *reply, uint32_t stream)
+/* Appends a DATA frame of the first `n` bytes at `p`. Returns false where there is no memory. */
+static bool put_data(struct http2_stream *stream, const char *p, uint32_t n, bool last)
+{
+    char *room = http2_put_data(stream, n, last);
+    if (room != NULL)
+        memcpy(room, p, n);
+    return room != NULL;
+}
+
+bool http2_put_head(struct client *client, const struct h2_reply *reply, uint32_t stream)
 {
     struct h2_conn *conn = &client->http2->conn;
     char *room = buf_room(&client->out, h2_reply_room(reply, H2_FRAME_MAX));
@@ -77,7 +82,7 @@ static void send_answer(struct http2_stream *stream, const struct h2_reply *head
     struct client *client = stream->client;
     bool at_once = buf_len(&client->out) < HTTP2_OUT &&
                    body.n <= h2_conn_sendable(&client->http2->conn, &stream->h2);
-    if (!put_head(client, head, stream->h2.id))
+    if (!http2_put_head(client, head, stream->h2.id))
         return;
     if (body.n == 0 || (at_once && put_data(stream, body.p, (uint32_t)body.n, true)))
         finish(stream);
@@ -106,6 +111,10 @@ void http2_reply(struct request *request, const struct reply *reply)
     };
     stream->request = NULL;
     http2_turn(request)->stream = NULL;
+    if (stream->is_connect) { /* nothing of what has come is for anything any more */
+        stream->client->http2->held -= stream->body.size;
+        buf_deinit(&stream->body);
+    }
     send_answer(stream, &head, body);
     request_free(request);
 }
@@ -140,7 +149,10 @@ void http2_fill(struct client *client)
                 return;
             if (sendable == 0)
                 continue;
-            send_some(stream, sendable);
+            if (stream->state == HTTP2_SOCKET)
+                http2_socket_send(stream);
+            else
+                send_some(stream, sendable);
             more = true;
         }
     }
@@ -151,7 +163,8 @@ bool http2_has_more(const struct client *client)
     const struct http2 *http2 = client->http2;
     list_for_each (node, &http2->sending) {
         const struct http2_stream *stream = container_of(node, struct http2_stream, sending);
-        if (h2_conn_sendable(&http2->conn, &stream->h2) > 0)
+        if (h2_conn_sendable(&http2->conn, &stream->h2) > 0 &&
+            (stream->state != HTTP2_SOCKET || http2_socket_has_more(stream)))
             return true;
     }
     return false;

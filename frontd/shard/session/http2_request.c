@@ -30,13 +30,16 @@ static struct request *add(struct http2_stream *stream)
     return request;
 }
 
-/* What the stream holds of its request is given up; the buffers are the caller's now. */
+/* What the stream holds of its request is given up; the buffers are the caller's now. What has come
+ * behind an extended CONNECT is no body of it, and stays. */
 static void take_buffers(struct http2_stream *stream, struct buf *ret_head, struct buf *ret_body)
 {
     *ret_head = stream->head;
-    *ret_body = stream->body;
-    stream->client->http2->held -= stream->head.size + stream->body.size;
-    stream->head = stream->body = (struct buf){0};
+    *ret_body = stream->is_connect ? (struct buf){0} : stream->body;
+    stream->client->http2->held -= ret_head->size + ret_body->size;
+    stream->head = (struct buf){0};
+    if (!stream->is_connect)
+        stream->body = (struct buf){0};
 }
 
 /* Appends to one of the stream's buffers, and counts what it holds. */
@@ -187,10 +190,24 @@ static void await_body(struct http2_stream *stream, struct span text)
     http2_grant(client);
 }
 
+/* For a WebSocket, which may not be let in yet. The window bounds it. */
+static void take_connect_data(struct http2_stream *stream, const struct h2_event *event)
+{
+    if (stream->state != HTTP2_WAITS && stream->state != HTTP2_SOCKET)
+        return; /* it is refused */
+    if (hold(stream, &stream->body, event->bytes.p, event->bytes.n) &&
+        stream->state == HTTP2_SOCKET)
+        http2_socket_wake(stream);
+}
+
 void http2_take_data(struct client *client, const struct h2_event *event)
 {
     struct http2_stream *stream = http2_stream_of(event->stream);
     size_t n = event->bytes.n;
+    if (stream->is_connect) {
+        take_connect_data(stream, event);
+        return;
+    }
     if (stream->state != HTTP2_BODY) /* it is answered already */
         return;
     if (buf_len(&stream->body) + n > client->ctx->conf->limits.body) {
@@ -228,6 +245,7 @@ static struct http2_stream *open_stream(
     stream->client = client;
     stream->state = HTTP2_CALLED; /* in no list, and not counted, until it is known what it is */
     stream->is_head = head_scratch.http.method == HTTP_HEAD;
+    stream->is_connect = head_scratch.protocol.n > 0;
     list_init(&stream->sending);
     return stream;
 }
@@ -245,6 +263,11 @@ static void take_request(
 {
     struct span text = {list->text, list->n};
     int r = h2_head_read(text, client->ctx->conf->limits.headers, &head_scratch);
+    bool extended = head_scratch.protocol.n > 0;
+    if ((r == 0 || r >= H2_FAULTS) && extended && !client->http2->conn.connects)
+        r = H2_FAULT_PSEUDO_UNKNOWN;
+    if (r == 0 && extended && !head_scratch.http.websocket)
+        r = 501;
     if (list->over)
         r = 431;
     if (r != 0 && r < H2_FAULTS) {
@@ -255,11 +278,12 @@ static void take_request(
         refuse_block(client, event, (unsigned)r);
         return;
     }
+    bool has_length = head_scratch.has_length && !extended; /* section 8.5: it has no body */
     struct http2_stream *stream = open_stream(
-        client, event, head_scratch.has_length ? head_scratch.content_length : UINT64_MAX);
+        client, event, has_length ? head_scratch.content_length : UINT64_MAX);
     if (stream == NULL)
         return;
-    if (!event->end_stream)
+    if (!event->end_stream && !extended)
         await_body(stream, text);
     else if (may_start(client))
         start(stream, (struct span){0});
@@ -273,6 +297,8 @@ static void take_trailers(
 {
     struct http2_stream *stream = http2_stream_of(event->stream);
     enum h2_fault fault = h2_trailers_check((struct span){list->text, list->n});
+    if (fault == H2_OK && stream->is_connect)
+        fault = H2_FAULT_TUNNEL;
     if (fault != H2_OK)
         http2_fail_stream(client, event->id, stream, fault);
     else if (stream->state == HTTP2_BODY)

@@ -53,7 +53,11 @@ int http2_make_room(struct ctx *ctx, uint32_t n)
 struct h2_config http2_config(const struct client *client)
 {
     const struct conf_limits *limits = &client->ctx->conf->limits;
-    return (struct h2_config){.header = limits->header, .streams = limits->streams};
+    return (struct h2_config){
+        .header = limits->header,
+        .streams = limits->streams,
+        .connects = client_listener(client)->h2_websocket,
+    };
 }
 
 int http2_begin(struct client *client)
@@ -136,8 +140,7 @@ void http2_set_state(struct http2_stream *stream, enum http2_stream_state state)
     struct http2 *http2 = stream->client->http2;
     http2->bodies -= stream->state == HTTP2_BODY;
     http2->waiting -= stream->state == HTTP2_WAITS;
-    if (stream->state == HTTP2_ANSWERS)
-        list_remove(&stream->sending);
+    list_remove(&stream->sending);
     stream->state = (uint8_t)state;
     http2->bodies += state == HTTP2_BODY;
     http2->waiting += state == HTTP2_WAITS;
@@ -152,6 +155,8 @@ void http2_drop(struct http2_stream *stream)
     struct client *client = stream->client;
     if (stream->request != NULL)
         request_abandon(stream->request);
+    if (stream->socket != NULL)
+        http2_socket_lose(stream);
     if (stream->state == HTTP2_ANSWERS)
         client->held_back -= (uint32_t)buf_len(&stream->body);
     else
@@ -284,7 +289,7 @@ static bool turn(struct client *client)
         drop_all(client); /* of a connection that breaks off: nothing is sent on them any more */
         return false;
     }
-    if (UNLIKELY(http2->conn.tells_streams || http2->conn.tells_header))
+    if (UNLIKELY(h2_conn_tells(&http2->conn)))
         tell_limits(client);
     if (http2->conn.failed)
         drop_all(client);
@@ -410,8 +415,16 @@ static void expire(struct client *client)
         leave_now(client);
 }
 
+static bool drain_socket(struct client *socket, void *arg)
+{
+    (void)arg;
+    client_drain(socket);
+    return true;
+}
+
 static void drain(struct client *client)
 {
+    http2_each_socket(client, drain_socket, NULL);
     if (!client->http2->conn.preface && client->pending == NULL)
         client_leave(client); /* nothing has come: what we have sent is in the kernel's hands */
     else if (!client->http2->conn.going)
@@ -449,8 +462,10 @@ static size_t holds_back(const struct client *client)
     size_t n = 0;
     if (client->http2 == NULL)
         return 0;
-    list_for_each (node, &client->http2->sending)
-        n += container_of(node, struct http2_stream, sending)->body.size;
+    list_for_each (node, &client->http2->sending) {
+        const struct http2_stream *stream = container_of(node, struct http2_stream, sending);
+        n += stream->state == HTTP2_ANSWERS ? stream->body.size : 0;
+    }
     return n;
 }
 
@@ -482,6 +497,7 @@ const struct session_ops http2_session = {
     .close = close_now,
     .holds = holds,
     .holds_back = holds_back,
+    .each_carried = http2_each_socket,
     .save = http2_save,
     .restore = http2_restore,
 };

@@ -8,6 +8,7 @@
  *   http2_request.c  header blocks and bodies become requests
  *   http2_answer.c   answers, within the client's windows and fair among streams
  *   http2_decoder.c  header tables, which are frozen while they are not used
+ *   http2_socket.c   streams that are WebSockets
  *   http2_state.c    moving to another process
  *   http_first.c     a connection whose first bytes tell whether it is one of HTTP/2
  *
@@ -16,12 +17,16 @@
  *   BODY → its body comes → WAITS, where no call may be started now → CALLED, a request is in
  *   progress → ANSWERS, what is left of its answer waits for the client's window → gone
  *
+ * One that an extended CONNECT opens (RFC 8441) is a SOCKET once its handshake is right, until it
+ * is closed.
+ *
  * Streams that are not CALLED move to another process with their connection: in between there is
  * no call, and all that they have is bytes.
  */
 
 #include "frontd/codec/h2_conn.h"
 #include "frontd/codec/h2_head.h"
+#include "frontd/codec/h2_reply.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/request.h"
 
@@ -32,20 +37,31 @@ enum {
     HTTP2_GOAWAY_MS = 1000,  /* for the answer to the PING that follows the first GOAWAY */
 };
 
-enum http2_stream_state { HTTP2_BODY, HTTP2_WAITS, HTTP2_CALLED, HTTP2_ANSWERS };
+enum http2_stream_state {
+    HTTP2_BODY,
+    HTTP2_WAITS,
+    HTTP2_CALLED,
+    HTTP2_ANSWERS,
+    HTTP2_SOCKET, /* of a WebSocket, which may not be let in yet */
+};
+
+struct http2_socket;
 
 /* What is added here is carried to another process: see http2_state.c. */
 struct http2_stream {
     struct h2_stream h2;
     struct client *client;
-    struct request *request; /* CALLED */
-    struct list sending;     /* ANSWERS: in http2->sending */
-    struct buf head;         /* BODY, WAITS: the list of its fields */
-    struct buf body;         /* BODY, WAITS: of the request. ANSWERS: what is left of the answer */
-    uint64_t since;          /* ms: BODY, ANSWERS: since when `moved` is counted */
-    uint32_t moved;          /* bytes */
-    uint8_t state;           /* enum http2_stream_state */
-    bool is_head;            /* HEAD: the answer has no body */
+    struct request *request;     /* CALLED */
+    struct http2_socket *socket; /* SOCKET */
+    struct list sending;         /* ANSWERS, and SOCKET that waits to send: in http2->sending */
+    struct buf head;             /* BODY, WAITS: the list of its fields */
+    struct buf body; /* BODY, WAITS: of the request. ANSWERS: what is left of the answer. Extended
+                        CONNECT: what its WebSocket has not read */
+    uint64_t since;  /* ms: BODY, ANSWERS: since when `moved` is counted */
+    uint32_t moved;  /* bytes */
+    uint8_t state;   /* enum http2_stream_state */
+    bool is_head;    /* HEAD: the answer has no body */
+    bool is_connect; /* extended CONNECT */
 };
 
 struct http2_decoder;
@@ -53,7 +69,8 @@ struct http2_decoder;
 /* What an HTTP/2 connection has besides struct client. */
 struct http2 {
     struct h2_conn conn;
-    struct list sending;           /* streams in ANSWERS, the one whose turn it is first */
+    struct list sending;           /* streams that have something to send, the one whose turn it
+                                      is first */
     struct http2_decoder *decoder; /* NULL: its table is frozen */
     char *frozen;                  /* the table; NULL: nothing was learned */
     uint32_t goaway_at;            /* ms, the low bits of the clock: when the second GOAWAY is due;
@@ -148,6 +165,13 @@ void http2_refuse(struct http2_stream *stream, unsigned status);
 
 void http2_reply(struct request *request, const struct reply *reply);
 
+/* Appends the HEADERS of an answer. Returns false where there is no memory. */
+bool http2_put_head(struct client *client, const struct h2_reply *reply, uint32_t stream);
+
+/* Appends a DATA frame of `n` bytes. Returns its payload, to be filled; NULL: there is no memory,
+ * and the client is doomed. n: what h2_conn_sendable() allows. */
+char *http2_put_data(struct http2_stream *stream, uint32_t n, bool last);
+
 /*
  * Puts DATA of the streams that have any into client->out, by turns, as far as windows and
  * HTTP2_OUT allow.
@@ -156,6 +180,42 @@ void http2_fill(struct client *client);
 
 /* Whether http2_fill() would find something to do if client->out were empty. */
 bool http2_has_more(const struct client *client);
+
+/* http2_socket.c */
+
+/*
+ * The handshake of a WebSocket is right: its stream gets a client of its own, whose transport it
+ * is, and the request becomes that client's. Returns 0, or the status to refuse it with.
+ */
+unsigned http2_socket_open(struct request *request);
+
+/* The WebSocket is let in: says so. fields: further header fields, as in struct reply. */
+void http2_socket_accept(struct client *socket, struct span fields);
+
+/*
+ * It is not: the request becomes its stream's again, to be answered, and its client ends. Returns
+ * false where the stream is gone, and nothing is to be answered.
+ */
+bool http2_socket_give_back(struct request *request);
+
+/* Something has come for it: bytes, or the end of them. */
+void http2_socket_wake(struct http2_stream *stream);
+
+/* It may send a frame. */
+void http2_socket_send(struct http2_stream *stream);
+
+/* Whether it has something to send. */
+bool http2_socket_has_more(const struct http2_stream *stream);
+
+/* Its stream is gone: the WebSocket ends. */
+void http2_socket_lose(struct http2_stream *stream);
+
+bool http2_each_socket(
+    const struct client *client, bool (*each)(struct client *socket, void *arg), void *arg);
+
+/* For http2_state.c. restore: to a stream that is to be a SOCKET. Returns 0 or -errno. */
+void http2_socket_save(const struct http2_stream *stream, struct pack *pack);
+int http2_socket_restore(struct http2_stream *stream, struct unpack *unpack);
 
 /* http2_decoder.c */
 

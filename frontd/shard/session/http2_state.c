@@ -6,7 +6,7 @@
 /* What is added to these structs is saved and restored, too. */
 #if __SIZEOF_POINTER__ == 8
 _Static_assert(sizeof(struct http2) == 120, "saved by http2_save()");
-_Static_assert(sizeof(struct http2_stream) == 136, "saved by save_stream()");
+_Static_assert(sizeof(struct http2_stream) == 144, "saved by save_stream()");
 #endif
 
 static void pack_buf(struct pack *pack, const struct buf *buf)
@@ -19,10 +19,13 @@ static void save_stream(const struct http2_stream *stream, struct pack *pack)
     h2_stream_save(&stream->h2, pack);
     pack_u8(pack, stream->state);
     pack_u8(pack, stream->is_head);
+    pack_u8(pack, stream->is_connect);
     pack_u64(pack, stream->since);
     pack_u32(pack, stream->moved);
     pack_buf(pack, &stream->head);
     pack_buf(pack, &stream->body);
+    if (stream->state == HTTP2_SOCKET)
+        http2_socket_save(stream, pack);
 }
 
 void http2_save(const struct client *client, struct pack *pack)
@@ -55,8 +58,10 @@ static bool is_right(const struct http2_stream *stream, unsigned state)
     case HTTP2_BODY:
         return !stream->h2.remote_closed && h2_head_read(text, HTTP_FIELDS_MAX, &head) == 0;
     case HTTP2_WAITS:
-        return stream->h2.remote_closed && h2_head_read(text, HTTP_FIELDS_MAX, &head) == 0;
+        return (stream->h2.remote_closed || stream->is_connect) &&
+               h2_head_read(text, HTTP_FIELDS_MAX, &head) == 0;
     case HTTP2_ANSWERS: return text.n == 0 && buf_len(&stream->body) > 0;
+    case HTTP2_SOCKET: return text.n == 0 && stream->is_connect;
     default: return false;
     }
 }
@@ -77,6 +82,7 @@ static int restore_stream(struct client *client, struct unpack *unpack)
     list_init(&stream->sending);
     unsigned state = unpack_u8(unpack);
     stream->is_head = unpack_flag(unpack);
+    stream->is_connect = unpack_flag(unpack);
     uint64_t since = unpack_time(unpack, ctx_now(client->ctx));
     uint32_t moved = unpack_u32(unpack);
     r = restore_buf(&stream->head, unpack);
@@ -90,6 +96,8 @@ static int restore_stream(struct client *client, struct unpack *unpack)
     if (!right)
         return r < 0 ? r : -EBADMSG;
     http2_set_state(stream, (enum http2_stream_state)state);
+    if (state == HTTP2_SOCKET)
+        return http2_socket_restore(stream, unpack);
     stream->since = since;
     stream->moved = moved;
     return 0;

@@ -857,12 +857,14 @@ Test(h2_conn, moves_to_other_limits)
         struct h2_config to;
         unsigned told; /* settings */
     } rows[] = {
-        {{HEADER, STREAMS}, 0},
-        {{HEADER, STREAMS - 1}, 1},
-        {{HEADER, STREAMS + 1}, 1},
-        {{HEADER - 1, STREAMS}, 1},
-        {{HEADER + 1, STREAMS}, 1},
-        {{HEADER - 1, STREAMS + 1}, 2},
+        {{HEADER, STREAMS, false}, 0},
+        {{HEADER, STREAMS - 1, false}, 1},
+        {{HEADER, STREAMS + 1, false}, 1},
+        {{HEADER - 1, STREAMS, false}, 1},
+        {{HEADER + 1, STREAMS, false}, 1},
+        {{HEADER - 1, STREAMS + 1, false}, 2},
+        {{HEADER, STREAMS, true}, 1},
+        {{HEADER - 1, STREAMS + 1, true}, 3},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         const struct h2_config *to = &rows[i].to;
@@ -885,9 +887,11 @@ Test(h2_conn, moves_to_other_limits)
             uint32_t value;
             cr_assert_eq(h2_frame_parse((char *)out, n, &frame, &used), H2_OK);
             h2_setting_read(frame.payload, s, &setting, &value);
-            cr_expect_eq(
-                value, setting == H2_SETTING_MAX_CONCURRENT_STREAMS ? to->streams : to->header);
+            cr_expect_eq(value, setting == H2_SETTING_MAX_CONCURRENT_STREAMS    ? to->streams
+                                : setting == H2_SETTING_ENABLE_CONNECT_PROTOCOL ? 1
+                                                                                : to->header);
         }
+        cr_expect_eq(moved.conn.connects, to->connects);
         uint32_t header = MAX(to->header, (uint32_t)HEADER);
         cr_expect_eq(h2_conn_header_limit(&moved.conn, to), header);
         cr_expect_eq(MAX(to->streams, (uint32_t)moved.conn.before_streams),
@@ -910,6 +914,34 @@ Test(h2_conn, moves_to_other_limits)
         buf_deinit(&again);
         end(&outcome);
     }
+}
+
+/* What a client was told of extended CONNECT is never taken back: RFC 8441 section 3. */
+Test(h2_conn, connects_for_good)
+{
+    static const struct h2_config with = {HEADER, STREAMS, true};
+    uint8_t out[H2_START_MAX];
+    struct h2_frame frame;
+    size_t used;
+    uint16_t setting;
+    uint32_t value;
+    start();
+    for (int on = 0; on < 2; on++) {
+        size_t n = h2_conn_init(&outcome.conn, on ? &with : &config, 0, out);
+        cr_assert_eq(h2_frame_parse((char *)out, n, &frame, &used), H2_OK);
+        cr_expect_eq(frame.payload.n, (on ? 3u : 2u) * H2_SETTING_SIZE);
+        cr_expect_eq(outcome.conn.connects, on);
+    }
+    h2_setting_read(frame.payload, 2, &setting, &value);
+    cr_expect(setting == H2_SETTING_ENABLE_CONNECT_PROTOCOL && value == 1);
+    struct buf state = {0};
+    struct pack pack = {.out = &state};
+    h2_conn_save(&outcome.conn, &with, &pack);
+    struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
+    cr_assert_eq(h2_conn_restore(&outcome.conn, &config, &unpack), 0);
+    cr_expect(outcome.conn.connects && !h2_conn_tells(&outcome.conn));
+    buf_deinit(&state);
+    end(&outcome);
 }
 
 /* What no connection can have left behind. */

@@ -188,7 +188,8 @@ Test(h2_frame, faults)
 {
     for (unsigned fault = H2_MORE + 1; fault < H2_FAULTS; fault++) {
         const struct h2_fault_row *row = h2_fault(fault);
-        cr_expect(row->section[0] >= '1' && row->section[0] <= '9');
+        cr_expect((row->section[0] >= '1' && row->section[0] <= '9') ||
+                  strncmp(row->section, "RFC ", 4) == 0);
         cr_expect(strlen(row->text) <= H2_DEBUG_MAX && row->code <= H2_HTTP_1_1_REQUIRED);
         cr_expect_neq(row->code, H2_NO_ERROR);
     }

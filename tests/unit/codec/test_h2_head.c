@@ -20,8 +20,10 @@ static struct span list_of(const char *lines, char *out)
     return (struct span){out, n};
 }
 
-#define GET  ":method=GET\n:scheme=https\n:authority=h:8080\n:path=/p?q\n"
-#define POST ":method=POST\n:scheme=http\n:authority=h\n:path=/\n"
+#define GET       ":method=GET\n:scheme=https\n:authority=h:8080\n:path=/p?q\n"
+#define CONNECT   ":method=CONNECT\n:scheme=https\n:authority=h:8080\n:path=/p?q\n"
+#define WEBSOCKET CONNECT ":protocol=websocket\n"
+#define POST      ":method=POST\n:scheme=http\n:authority=h\n:path=/\n"
 
 static const struct {
     const char *fields;
@@ -93,6 +95,23 @@ static const struct {
     {":method=CONNECT\n", H2_FAULT_PSEUDO_MISSING},
     {":method=CONNECT\n:authority=h:443\n:path=/\n", H2_FAULT_PSEUDO_UNKNOWN},
     {":method=CONNECT\n:scheme=http\n:authority=h:443\n", H2_FAULT_PSEUDO_UNKNOWN},
+    /* extended CONNECT: RFC 8441 section 4 */
+    {WEBSOCKET, 0},
+    {WEBSOCKET "sec-websocket-version=13\n", 0},
+    {WEBSOCKET ":protocol=websocket\n", H2_FAULT_PSEUDO_TWICE},
+    {WEBSOCKET "x=y\n:protocol=websocket\n", H2_FAULT_PSEUDO_ORDER},
+    {WEBSOCKET "upgrade=websocket\n", H2_FAULT_CONNECTION_FIELD},
+    {WEBSOCKET "connection=upgrade\n", H2_FAULT_CONNECTION_FIELD},
+    {CONNECT ":protocol=connect-udp\n", 0},
+    {CONNECT ":protocol=\n", H2_FAULT_PROTOCOL},
+    {CONNECT ":protocol=web socket\n", H2_FAULT_PROTOCOL},
+    {CONNECT, H2_FAULT_PSEUDO_UNKNOWN},
+    {":method=CONNECT\n:protocol=websocket\n:authority=h\n:path=/\n", H2_FAULT_PSEUDO_MISSING},
+    {":method=CONNECT\n:protocol=websocket\n:authority=h\n:scheme=http\n", H2_FAULT_PSEUDO_MISSING},
+    {":method=CONNECT\n:protocol=websocket\n:scheme=http\n:path=/\n", H2_FAULT_PSEUDO_MISSING},
+    {":method=CONNECT\n:protocol=websocket\n:authority=h\n:scheme=ws\n:path=/\n", H2_FAULT_SCHEME},
+    {":method=CONNECT\n:protocol=websocket\n:authority=h\n:scheme=http\n:path=*\n", H2_FAULT_PATH},
+    {POST ":protocol=websocket\n", H2_FAULT_PSEUDO_UNKNOWN},
     /* fields of HTTP/1 */
     {GET "connection=close\n", H2_FAULT_CONNECTION_FIELD},
     {GET "connection=te\nte=trailers\n", H2_FAULT_CONNECTION_FIELD},
@@ -165,6 +184,16 @@ Test(h2_head, members)
     cr_expect(http->form == HTTP_ASTERISK && IS(http->authority, "h") && http->nfields == 1);
     cr_assert_eq(read_list(":method=CONNECT\n:authority=h:443\n"), 0);
     cr_expect(http->form == HTTP_AUTHORITY && http->method == HTTP_CONNECT);
+    cr_expect(head.protocol.n == 0 && !http->websocket);
+
+    cr_assert_eq(read_list(WEBSOCKET), 0);
+    cr_expect(http->form == HTTP_ORIGIN && http->method == HTTP_CONNECT && http->websocket);
+    cr_expect(IS(http->path, "/p") && IS(http->query, "q") && IS(http->authority, "h:8080"));
+    cr_expect(IS(head.protocol, "websocket") && IS(head.scheme, "https"));
+    cr_assert_eq(read_list(CONNECT ":protocol=WebSocket\n"), 0);
+    cr_expect(http->websocket);
+    cr_assert_eq(read_list(CONNECT ":protocol=websockets\n"), 0);
+    cr_expect(!http->websocket && IS(head.protocol, "websockets"));
 }
 
 Test(h2_head, trailers)

@@ -90,6 +90,7 @@ Test(conf_check_route, websocket_defaults)
     cr_expect_not(route->responses);
     cr_expect_eq(conf->limits.subscriptions, 64);
     cr_expect(conf->limits.streams == 100 && !conf->listeners[0].h2c);
+    cr_expect_not(conf->listeners[0].h2_websocket);
     conf_free(conf);
     cr_expect_eq(mem_in_use(), before);
 }
@@ -327,6 +328,7 @@ Test(conf_check_route, stream_errors)
             STAYS "routes: only for protocol: http"},
         {LINE "paths: any", STAYS "paths: only for protocol: http"},
         {LINE "h2c: false", STAYS "h2c: only for protocol: http"},
+        {LINE "h2_websocket: true", STAYS "h2_websocket: only for protocol: http"},
         {LINE "timeout: 0s", STAYS "timeout: must be more than 0"},
         {LINE "ping: 0s", STAYS "ping: must be more than 0"},
         {LINE "messages: text", STAYS "messages: 'text' is not known here"},

@@ -217,6 +217,23 @@ Test(check_tls, h2c)
         said, "c.yaml:6: listeners[0].h2c: not with tls: there clients choose h2 by alpn");
 }
 
+/* It needs HTTP/2. */
+Test(check_tls, h2_websocket)
+{
+    static const char warning[] = "listeners[0].h2_websocket: no effect where clients cannot speak "
+                                  "HTTP/2 (h2c, or tls.alpn)";
+    char said[512];
+    conf_free(parse(PAIR "    h2_websocket: true\n" HTTP, said, sizeof(said)));
+    cr_expect_null(strstr(said, "h2_websocket"), "%s", said);
+    conf_free(
+        parse(PAIR "      alpn: [http/1.1]\n    h2_websocket: true\n" HTTP, said, sizeof(said)));
+    cr_expect_not_null(strstr(said, warning), "%s", said);
+    conf_free(parse("    h2c: true\n    h2_websocket: true\n" HTTP, said, sizeof(said)));
+    cr_expect_null(strstr(said, "h2_websocket"), "%s", said);
+    conf_free(parse("    h2_websocket: true\n" HTTP, said, sizeof(said)));
+    cr_expect_not_null(strstr(said, warning), "%s", said);
+}
+
 Test(check_tls, alpn_of_other_protocols)
 {
     char name[300];

@@ -733,6 +733,8 @@ Test(conf_errors, listeners_and_routes)
         {4, "    address: 127.0.0.1:1\n    h2c: true", NULL},
         {4, "    address: 127.0.0.1:1\n    h2c: yes",
             "5: listeners[0].h2c: 'yes' is not known here"},
+        {4, "    address: 127.0.0.1:1\n    h2_websocket: yes",
+            "5: listeners[0].h2_websocket: 'yes' is not known here"},
     };
     check_all(rows, ARRAY_LEN(rows));
 }

@@ -21,6 +21,9 @@ enum {
     CUT_OFF = 3,  /* bytes of a record that come when the hand-over is over */
 };
 
+/* The head of DATA with a frame of WebSocket of 11 bytes. */
+#define H2_DATA_17 H2_HEAD("\x11", "\0", "\0", "\x01")
+
 static const struct moving_kind kinds[] = {
     {"http, idle", "web", SAID(GET), SAID(GET), HTTP, USUAL},
     {"http, in a head", "web", SAID(GET "GET /no"), SAID("ne HTTP/1.1\r\nHost: h\r\n\r\n"), HTTP,
@@ -56,6 +59,14 @@ static const struct moving_kind kinds[] = {
     {"h2, an answer waits", "h2c",
         SAID(H2_PREFACE H2_HEAD("\x06", "\x04", "\0", "\0") "\0\x04\0\0\0\x05" H2_GET("\x01")),
         SAID(H2_HEAD("\x04", "\x08", "\0", "\x01") "\0\0\1\0"), HTTP, USUAL},
+    {"websocket over h2", "h2c", SAID(""),
+        SAID(H2_DATA_17 WS_FRAME("\x81", "\x8b", "{\"id\":1234}")), WS_H2, USUAL},
+    {"websocket over h2, in a frame", "h2c",
+        SAID(H2_DATA_17 WS_FRAME("\x81", "\x8b", "{\"id\":12")), SAID("34}"), WS_H2, USUAL},
+    {"websocket over h2, in a message", "h2c",
+        SAID(H2_HEAD("\x0d", "\0", "\0", "\x01") WS_FRAME("\x01", "\x87", "{\"id\":1")),
+        SAID(H2_HEAD("\x0a", "\0", "\0", "\x01") WS_FRAME("\x80", "\x84", "234}") H2_GET("\x03")),
+        WS_H2, USUAL},
     {"line, not read", "lines", SAID("{\"id\":1}\n"), SAID("{\"id\":2}\n"), LINES, UNREAD},
     {"http, in a PROXY header", "proxied", SAID("PROXY TCP4 203.0.1"),
         SAID("13.5 192.0.2.1 51412 443\r\n" GET), HTTP, USUAL},

@@ -21,8 +21,10 @@
     "  - name: h2c\n"                                                                              \
     "    address: 127.0.0.1:8083\n"                                                                \
     "    h2c: true\n"                                                                              \
+    "    h2_websocket: true\n"                                                                     \
     "    routes:\n"                                                                                \
     "      - {path: /rpc, kind: jsonrpc, pool: app, timeout: 1h}\n"                                \
+    "      - {path: /ws, kind: websocket, pool: app}\n"                                            \
     "  - {name: lines, address: 127.0.0.1:8081, protocol: line, pool: app}\n"                      \
     "  - {name: frames, address: 127.0.0.1:8082, protocol: frame, pool: app, slow: drop}\n"        \
     "  - {name: proxied, address: 127.0.0.1:8085, proxy_protocol: true, trusted_proxies: "         \

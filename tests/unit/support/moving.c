@@ -174,6 +174,7 @@ static size_t next_message(
         size = n < head ? head : (size_t)(uint8_t)p[2] << 8 | (uint8_t)p[3];
         break;
     case WS:
+    case WS_H2:
         if (p == conn->out) {
             end = memmem(p, n, "\r\n\r\n", 4);
             size = end == NULL ? n + 1 : (size_t)(end - p) + 4;

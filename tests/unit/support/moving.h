@@ -11,7 +11,13 @@
 #include "common/base.h"
 #include "tests/unit/support/shard_pair.h"
 
-enum moving_framing { HTTP, WS, FRAMES, LINES };
+enum moving_framing {
+    HTTP,
+    WS,
+    FRAMES,
+    LINES,
+    WS_H2, /* WebSocket on stream 1 of a connection of HTTP/2, which speaks moving_over_h2 */
+};
 
 /* What else there is to a connection. */
 enum moving_how {
@@ -83,6 +89,12 @@ struct moving_speech {
 
 /* Bytes as they are. */
 extern const struct moving_speech moving_plainly;
+
+/*
+ * A WebSocket on stream 1 (moving_h2.c): what is said are frames of HTTP/2, behind an extended
+ * CONNECT; what has come is what that stream has, with "\r\n\r\n" for the answer to the handshake.
+ */
+extern const struct moving_speech moving_over_h2;
 
 /* Writes bytes to the socket, which takes them. */
 void moving_put(const struct moving_conn *conn, const void *p, size_t n);

@@ -36,7 +36,9 @@ static void listen_to_all(bool is_over)
 static void prepare(struct moving_conn *conn, const struct moving_plan *plan, unsigned index)
 {
     conn->kind = index < plan->nkinds ? &plan->kinds[index] : plan->member;
-    conn->speech = plan->speech == NULL ? &moving_plainly : plan->speech(index);
+    conn->speech = conn->kind->framing == WS_H2 ? &moving_over_h2
+                   : plan->speech == NULL       ? &moving_plainly
+                                                : plan->speech(index);
     conn->index = index;
     conn->id = 0;
     conn->lost = false;
