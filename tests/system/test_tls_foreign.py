@@ -28,20 +28,21 @@ def answer(call):
 @pytest.fixture(scope="module")
 def web():
     """A site whose listener `tls` has a certificate of a.test and localhost; `site.ca` is who has issued it."""
-    with Front(shards=2, drain="10s", routes=[rpc_route(), ws_route(), http_route(meta=["peer"])]) as site:
+    with Front(shards=2, drain="10s", routes=[rpc_route(), ws_route(meta=["peer"]), http_route(meta=["peer"])]) as site:
         authority = certs.make(site.dir, "ca")
         site.ca = authority[0]
         site.files = certs.issue(site.dir, authority, "a.test", "DNS:a.test,DNS:localhost")
-        site.ports["tls"] = free_port()
-        site.config["listeners"].append({
-            "name": "tls", "address": "127.0.0.1:%d" % site.ports["tls"],
-            "routes": site.config["listeners"][0]["routes"], "tls": {"certificates": [certs.pair(site.files)]}})
+        for name, keys in (("tls", {}), ("h2ws", {"h2_websocket": True})):
+            site.ports[name] = free_port()
+            site.config["listeners"].append({
+                "name": name, "address": "127.0.0.1:%d" % site.ports[name], **keys,
+                "routes": site.config["listeners"][0]["routes"], "tls": {"certificates": [certs.pair(site.files)]}})
         site.fake(handler=answer)
         yield site.start()
 
 
-def url(web, path="/echo", host="localhost"):
-    return "https://%s:%d%s" % (host, web.ports["tls"], path)
+def url(web, path="/echo", host="localhost", listener="tls"):
+    return "https://%s:%d%s" % (host, web.ports[listener], path)
 
 
 def needs(program):
@@ -283,6 +284,14 @@ def pin(cert):
     return base64.b64encode(hashlib.sha256(der).digest()).decode()
 
 
+def peers_of(worker):
+    """From where requests have come, and from where messages of WebSockets."""
+    of = [set(), set()]
+    for call in list(worker.calls):
+        of[call.method != "http.request"].add(call.meta["peer"])
+    return of
+
+
 @pytest.mark.skipif(chromium.PROGRAM is None, reason="needs chromium")
 def test_chromium(web, tmp_path):
     with chromium.Chromium(tmp_path, "--host-resolver-rules=MAP a.test 127.0.0.1",
@@ -291,7 +300,18 @@ def test_chromium(web, tmp_path):
         assert page.evaluate("performance.getEntriesByType('navigation')[0].nextHopProtocol") == "h2"
         assert page.evaluate(OPENS) and page.evaluate(ASKS) and page.evaluate(CALLS) == 70000
         page.evaluate("performance.clearResourceTimings()")
+        worker = web.workers[0]
+        http, socket = peers_of(worker)
+        assert len(http) == len(socket) == 1 and http != socket
+        # Where WebSocket over HTTP/2 is announced, that is what it uses: all is on one connection, which moves.
+        worker.forget()
+        other = browser.open(url(web, "/page", "a.test", "h2ws"))
+        assert other.evaluate(OPENS) and other.evaluate(ASKS) and other.evaluate(CALLS) == 70000
         web.reload(USR2)
+        assert other.evaluate(ASKS) and other.evaluate(CALLS) == 70000 and other.evaluate("closed") == 0
+        http, socket = peers_of(worker)
+        assert len(http) == 1 and http == socket
+        assert other.problems() == []
         assert page.evaluate(ASKS) and page.evaluate(CALLS) == 70000 and page.evaluate("closed") == 0
         entries = json.loads(page.evaluate("JSON.stringify(performance.getEntriesByType('resource'))"))
         assert len(entries) == 10 and {entry["nextHopProtocol"] for entry in entries} == {"h2"}
