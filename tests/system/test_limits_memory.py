@@ -8,10 +8,8 @@ import threading
 import time
 
 import pytest
-from h2.settings import SettingCodes
 
 from fakeworker import echo, frame
-from h2client import Ended, H2Client
 from harness import http_route, memory, rpc_route, sanitized, wait_for, ws_route
 from httpclient import BadResponse, Closed, request, rpc_body, rpc_request
 from test_client_memory import Watched, connect
@@ -218,43 +216,6 @@ def test_pushes_to_clients_that_do_not_read(site, slow):
             for _ in range(60):
                 call.push(json.dumps({"p": "z" * 50000}).encode())
         assert worker.channel().sync()
-
-
-def test_others_come_after_those_that_are_ended(site):
-    """Clients of HTTP/2 that never open their windows, and are followed by others like them: a normal client is
-    refused for a while, and then served although that does not end."""
-    web = site(routes=[rpc_route()], limits={"memory": "64MiB"})
-    web.config["listeners"][0]["h2c"] = True
-    text = b'"' + b"x" * 200000 + b'"'
-    web.fake(handler=lambda call: call.reply(text) if call.method == "big" else echo(call))
-    web.start()
-    stop = threading.Event()
-
-    def attack(stack):
-        while not stop.wait(0.05):
-            with contextlib.suppress(OSError, Ended):       # new ones wait, and are ended
-                client = stack.enter_context(H2Client(web.address))
-                client.sock.settimeout(0.5)
-                client.conn.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
-                for n in range(20):
-                    client.rpc("big", [n])
-
-    with contextlib.ExitStack() as stack, Normal(web) as normal:
-        attackers = [threading.Thread(target=attack, args=(stack,)) for _ in range(4)]
-        for thread in attackers:
-            thread.start()
-        try:
-            ended = lambda: web.front.text().count("connections that hold the most are ended")
-            wait_for(ended, "the first to be ended", 60)
-            served, refused = normal.served, normal.refused
-            wait_for(lambda: normal.served + normal.refused >= served + refused + 300, "answers", 60)
-            served, refused = normal.served - served, normal.refused - refused
-            assert served > refused / 6, "%d served, %d refused" % (served, refused)
-        finally:
-            stop.set()
-            for thread in attackers:
-                thread.join()
-    works_again(web)
 
 
 def test_a_client_that_is_paused_goes_on(site):
