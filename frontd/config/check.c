@@ -202,6 +202,7 @@ static void check_pool(
     char parent[64];
     char key[96];
     snprintf(parent, sizeof(parent), "pools[%u]", index);
+    pool->line = conf_lines_near(checker->lines, parent);
     snprintf(key, sizeof(key), "%s.name", parent);
     pool->name = checker_copy(checker, raw->name);
     for (unsigned i = 0; i < index; i++) {
@@ -241,6 +242,8 @@ static void check_listener(
     const struct conf_raw_listener *raw = &all->listeners[index];
     struct conf_listener *listener = &conf->listeners[index];
     char key[96];
+    snprintf(key, sizeof(key), "listeners[%u]", index);
+    listener->line = conf_lines_near(checker->lines, key);
     listener->name = checker_copy(checker, raw->name);
     listener->text = checker_copy(checker, raw->address);
     snprintf(key, sizeof(key), "listeners[%u].protocol", index);

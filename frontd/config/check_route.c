@@ -248,6 +248,7 @@ static void check_route(struct checker *checker, const char *parent,
     static const char *const stay_keys[] = {
         "messages", "events", "connect", "ping", "slow", "responses", "protocols"};
     char key[CHECKER_PATH_SIZE];
+    route->line = conf_lines_near(checker->lines, parent);
     snprintf(key, sizeof(key), "%s.path", parent);
     if (raw->path[0] != '/' || strpbrk(raw->path, "?# ") != NULL)
         checker_complain(checker, key, "'%s': a path begins with '/' and has no query", raw->path);

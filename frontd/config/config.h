@@ -104,6 +104,7 @@ struct conf_cors {
 };
 
 struct conf_route {
+    unsigned line; /* of the config, as in other structs: for an operator */
     char *path;
     char *host; /* lower case, without port and final dot; NULL: any */
     size_t path_len;
@@ -176,6 +177,7 @@ struct conf_tls {
 };
 
 struct conf_listener {
+    unsigned line;
     char *name;
     char *text;                  /* the address as written */
     struct conf_address address; /* addresses[0]; its length is 0 where there is none */
@@ -224,6 +226,7 @@ struct conf_pool_tls {
 };
 
 struct conf_pool {
+    unsigned line;
     char *name;
     struct conf_worker *workers;
     uint32_t nworkers;

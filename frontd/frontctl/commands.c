@@ -16,5 +16,7 @@ const struct command *const commands_all[] = {
     &cmd_log,
     &cmd_errors,
     &cmd_tap,
+    &cmd_explain,
+    &cmd_profile,
     NULL,
 };

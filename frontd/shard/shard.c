@@ -31,6 +31,7 @@
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/held_back.h"
 #include "frontd/shard/leaving.h"
+#include "frontd/shard/net/profile.h"
 #include "frontd/shard/net/resolver.h"
 #include "frontd/shard/ready.h"
 #include "frontd/shard/request/request.h"
@@ -59,6 +60,7 @@ static int on_open(struct shard *shard)
 static void on_wake(uv_poll_t *poll, int status, int events)
 {
     (void)events;
+    profile_enter(PROFILE_WORKERS);
     struct shard *shard = poll->data;
     uint64_t count;
     if (status < 0 || read(shard->fds[CTL_WAKE], &count, sizeof(count)) < 0)

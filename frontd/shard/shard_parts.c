@@ -39,6 +39,8 @@ static const struct question_ops *const questions[CTL_QUESTIONS] = {
     [CTL_QUESTION_KICK] = &kick_question,
     [CTL_QUESTION_ERRORS] = &errors_question,
     [CTL_QUESTION_TAP] = &tap_question,
+    [CTL_QUESTION_EXPLAIN] = &explain_question,
+    [CTL_QUESTION_PROFILE] = &profile_question,
 };
 
 /* Bytes of a request in whatever session. */

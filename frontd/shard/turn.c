@@ -4,6 +4,7 @@
 #include "frontd/shard/inspect/inspect.h"
 #include "frontd/shard/leaving.h"
 #include "frontd/shard/net/framed.h"
+#include "frontd/shard/net/profile.h"
 #include "frontd/shard/pressure.h"
 #include "frontd/shard/push/fanout.h"
 #include "frontd/shard/ready.h"
@@ -34,6 +35,7 @@ static void expire_one(struct wheel_timer *timer)
 void turn_expire(struct ctx *ctx)
 {
     struct wheel_timer *timer;
+    profile_enter(PROFILE_TIMERS);
     while ((timer = wheel_expire(&ctx->wheel, ctx_now(ctx))) != NULL)
         expire_one(timer);
 }
@@ -70,6 +72,7 @@ void turn_go_on(struct ctx *ctx, uint64_t work)
 
 void turn_flush(struct ctx *ctx)
 {
+    profile_enter(PROFILE_WRITING);
     while (ctx->dirty_clients != NULL || !list_empty(&ctx->dirty_streams)) {
         while (ctx->dirty_clients != NULL) {
             struct client *client = ctx->dirty_clients;
@@ -86,16 +89,22 @@ void turn_flush(struct ctx *ctx)
 void turn_end(struct ctx *ctx, struct list *clients)
 {
     turn_begin(ctx);
+    profile_enter(PROFILE_HANDOVER);
     receiver_turn(ctx->receiver);
     sender_prepare(ctx->sender);
     turn_flush(ctx); /* answers go out before what is left over is gone on with */
+    profile_enter(PROFILE_HANDOVER);
     sender_turn(ctx->sender);
+    profile_enter(PROFILE_MEMORY);
     pressure_turn(ctx, clients);
     turn_flush(ctx);
+    profile_enter(PROFILE_LEFT_OVER);
     /* Connections that are on their way to this shard are not served meanwhile. */
     turn_go_on(ctx, receiver_waiting(ctx->receiver) ? WORK_HAND_OVER : WORK_TURN);
     turn_flush(ctx);
+    profile_enter(PROFILE_TLS);
     tls_turn(ctx->tls); /* last, since it may take long: see tls.h */
+    profile_enter(PROFILE_INSPECT);
     inspect_turn(ctx->inspect);
     turn_flush(ctx);
     if (UNLIKELY(ctx->access != NULL))
@@ -177,8 +186,10 @@ static void on_turn_end(uv_prepare_t *handle)
     struct shard *shard = handle->data;
     if (!shard->started)
         return;
+    profile_enter(PROFILE_OTHER);
     ready_turn(shard);
     turn_end(&shard->ctx, &shard->acceptor.clients);
+    profile_enter(PROFILE_OTHER);
     hold_back(shard);
     for (size_t i = 0; i < shard->npools; i++)
         pool_turn(&shard->pools[i]);
@@ -193,6 +204,7 @@ static void on_turn_end(uv_prepare_t *handle)
         uv_idle_start(&shard->more, on_more);
     else
         uv_idle_stop(&shard->more);
+    profile_enter(PROFILE_WAITING);
 }
 
 void turn_open(struct shard *shard)

@@ -194,3 +194,54 @@ def test_tap(made):
         assert frontctl(made, "tap", "--for", "0") == ""
         frontctl(made, "tap", "--for", "2h", code=2)
         frontctl(made, "tap", "--conn", "x", code=2)
+
+
+def test_explain(made):
+    def explained(*words, listener="web"):
+        one, = asked(made, "explain", *words, "--listener", listener)["listeners"]
+        return one
+
+    with open(made.path("frontd.yaml")) as f:
+        lines = f.read().splitlines()
+    one = explained("POST", "/rpc", "--rpc", "user.get")
+    assert one["route"]["path"] == "/rpc" and one["pool"]["name"] == "app" and "refused" not in one
+    worker, = one["pool"]["workers"]
+    assert worker["state"] == "ready" and worker["takes"] and worker["worker"].endswith("app-1.sock")
+    assert '"web"' in "".join(lines[one["line"] - 1:one["line"] + 2])
+    assert '"/rpc"' in "".join(lines[one["route"]["line"] - 1:one["route"]["line"] + 2])
+    assert '"app"' in "".join(lines[one["pool"]["line"] - 1:one["pool"]["line"] + 2])
+    assert explained("GET", "/rpc")["refused"].startswith("405")
+    assert explained("GET", "/nothing")["refused"].startswith("404")
+    assert explained("POST", "/rpc", "--origin", "https://evil.test")["route"]["kind"] == "jsonrpc"
+    assert explained("--rpc", "a.b", listener="line")["route"]["kind"] == "stream"
+    text = frontctl(made, "explain", "POST", "/rpc", "--rpc", "user.get")
+    assert "pool      app (line" in text and "app-1.sock: ready" in text
+    frontctl(made, "explain", "POST", "/rpc", "--listener", "other", code=4)
+    frontctl(made, "explain", "POST", code=2)
+    # What is said is what is done.
+    assert made.rpc("frontd.connect").json()["error"]["code"] == -32601
+    assert explained("POST", "/rpc", "--rpc", "frontd.connect")["refused"].startswith("-32601")
+
+
+def test_profile(made):
+    stop = threading.Event()
+
+    def load():
+        with made.client() as web:
+            while not stop.is_set():
+                assert web.rpc("demo.echo", [1]).status == 200
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        answer = asked(made, "profile", "--for", "1")
+    finally:
+        stop.set()
+        thread.join()
+    assert len(answer["shards"]) == 2 and answer["silent"] == []
+    for one in answer["shards"]:
+        told = one["answer"]
+        assert sum(told["ns"].values()) == told["whole_ns"] > 900000000
+    busy = [one["answer"]["ns"] for one in answer["shards"]]
+    assert all(sum(ns[kind] for ns in busy) > 0 for kind in ("waiting", "reading", "workers", "writing")), busy
+    assert "FAN-OUT" in frontctl(made, "profile", "--for", "0")
+    frontctl(made, "profile", "--for", "2m", code=2)

@@ -27,6 +27,7 @@
 #include "common/log.h"
 #include "frontd/ipc/shm_clients.h"
 #include "frontd/shard/client/refusal.h"
+#include "frontd/shard/net/profile.h"
 #include "frontd/shard/tls/tls.h"
 #include "frontd/system/loop.h"
 
@@ -270,6 +271,7 @@ static bool accept_one(struct listener *listener)
 
 static void on_acceptable(uv_poll_t *poll, int status, int events)
 {
+    profile_enter(PROFILE_ACCEPTING);
     (void)status;
     (void)events;
     struct listener *listener = poll->data;

@@ -68,3 +68,5 @@ extern const struct question_ops topics_question;
 extern const struct question_ops kick_question;
 extern const struct question_ops errors_question;
 extern const struct question_ops tap_question;
+extern const struct question_ops explain_question;
+extern const struct question_ops profile_question;

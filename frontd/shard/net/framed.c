@@ -8,6 +8,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
+#include "frontd/shard/net/profile.h"
 #include "frontd/system/loop.h"
 
 enum {
@@ -380,6 +381,7 @@ static void on_connected(struct stream *stream, int status)
 
 static void on_stream_poll(uv_poll_t *poll, int status, int events)
 {
+    profile_enter(PROFILE_WORKERS);
     struct stream *stream = poll->data;
     if (stream->connecting) {
         on_connected(stream, status);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "common/base.h"
+#include "frontd/shard/net/profile.h"
 #include "frontd/system/loop.h"
 
 static void on_ready(uv_poll_t *handle, int status, int events)
@@ -12,6 +13,7 @@ static void on_ready(uv_poll_t *handle, int status, int events)
     struct epoll_event batch[POLLER_BATCH];
     (void)status;
     (void)events;
+    profile_enter(poller->work == POLLER_ALL ? PROFILE_READING : PROFILE_WRITING);
     int most = poller->work == POLLER_ALL ? POLLER_BATCH : POLLER_FEW;
     int n = most;
     uint64_t work = 0;

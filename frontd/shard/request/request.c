@@ -290,18 +290,18 @@ static unsigned status_of_head(
 
 /* Finds the route of a head (NULL: none). Returns 0, or the status of what is refused, whatever the
  * body is. */
-static unsigned find_route(
-    const struct client *client, const struct http_head *head, const struct conf_route **ret_route)
+static unsigned find_route(const struct ctx *ctx, const struct conf_listener *listener,
+    const struct http_head *head, const struct conf_route **ret_route)
 {
     *ret_route = NULL;
     if (head->form == HTTP_AUTHORITY)
         return 405; /* CONNECT: this is no proxy */
     if (head->form == HTTP_ASTERISK)
         return 0;
-    int r = router_route(client_listener(client), head->authority, head->path, ret_route);
+    int r = router_route(listener, head->authority, head->path, ret_route);
     if (r != 0)
         return r < 0 ? 503 : 400;
-    return status_of_head(client->ctx, *ret_route, head);
+    return status_of_head(ctx, *ret_route, head);
 }
 
 /* Judges a request as one that a browser makes for a page. *ret_page: as request.page. */
@@ -319,12 +319,20 @@ static enum cross_site judge_page(const struct ctx *ctx, const struct conf_route
     return verdict;
 }
 
+unsigned request_judge(const struct ctx *ctx, const struct conf_listener *listener,
+    const struct http_head *head, const struct conf_route **ret_route)
+{
+    const struct span *page;
+    unsigned status = find_route(ctx, listener, head, ret_route);
+    if (status == 0 && judge_page(ctx, *ret_route, head, &page) == CROSS_SITE_REFUSE)
+        status = 403;
+    return status;
+}
+
 bool request_hopeless(const struct client *client, const struct http_head *head)
 {
     const struct conf_route *route;
-    const struct span *page;
-    return find_route(client, head, &route) != 0 ||
-           judge_page(client->ctx, route, head, &page) == CROSS_SITE_REFUSE;
+    return request_judge(client->ctx, client_listener(client), head, &route) != 0;
 }
 
 /* The log says why a page does not work any more after an update of the front or the config. */
@@ -381,7 +389,7 @@ void request_start(struct request *request, const struct http_head *head, struct
     request->bytes_in = (uint32_t)body.n;
     request_mark(request, head);
     find_peer(request, head);
-    unsigned status = find_route(client, head, &request->route);
+    unsigned status = find_route(ctx, client_listener(client), head, &request->route);
     enum cross_site cross_site = judge_page(client->ctx, request->route, head, &request->page);
     if (status == 0 && cross_site == CROSS_SITE_REFUSE) {
         log_cross_site(request, head);
@@ -423,7 +431,7 @@ void request_refuse(struct request *request, unsigned status, const struct http_
     request_mark(request, head);
     if (head != NULL) {
         find_peer(request, head);
-        unsigned of_head = find_route(client, head, &request->route);
+        unsigned of_head = find_route(client->ctx, client_listener(client), head, &request->route);
         if (judge_page(client->ctx, request->route, head, &request->page) == CROSS_SITE_REFUSE &&
             of_head == 0) {
             log_cross_site(request, head);

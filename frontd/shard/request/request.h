@@ -78,6 +78,13 @@ void request_message(struct request *request, struct span payload);
  */
 void request_refuse(struct request *request, unsigned status, const struct http_head *head);
 
+/*
+ * What would become of a request with this head on that listener, whatever its body is: returns 0,
+ * or the status that it would be refused with. *ret_route: its route; NULL: there is none.
+ */
+unsigned request_judge(const struct ctx *ctx, const struct conf_listener *listener,
+    const struct http_head *head, const struct conf_route **ret_route);
+
 /* Whether a request with this head would be refused, whatever its body is (for Expect). */
 bool request_hopeless(const struct client *client, const struct http_head *head);
 

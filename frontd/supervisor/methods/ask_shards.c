@@ -15,6 +15,7 @@ enum {
     LIMIT_MAX = 3600 * 1000, /* of a number that a client gives */
     MEASURE_MS = 1000,       /* that shards measure for, unless they are told */
     TAP_S = 60,
+    PROFILE_S = 5,
 };
 
 static void on_done(void *data, struct json_writer *result)
@@ -97,4 +98,16 @@ void method_errors(struct control_call *call, struct span params)
 void method_tap(struct control_call *call, struct span params)
 {
     ask(call, CTL_QUESTION_TAP, params, limit_of(params, "for", 1000, TAP_S), false, &in_parts);
+}
+
+/* All shards would say the same, but for how workers are loaded. */
+void method_explain(struct control_call *call, struct span params)
+{
+    ask(call, CTL_QUESTION_EXPLAIN, params, ASKS_LIMIT_MS, true, &whole);
+}
+
+void method_profile(struct control_call *call, struct span params)
+{
+    ask(call, CTL_QUESTION_PROFILE, params, limit_of(params, "for", 1000, PROFILE_S), false,
+        &whole);
 }

@@ -22,6 +22,8 @@ const struct control_method methods_all[] = {
     {"reload", false, method_reload},
     {"upgrade", false, method_upgrade},
     {"reload_wait", true, method_reload_wait},
+    {"explain", true, method_explain},
+    {"profile", true, method_profile},
 };
 
 const size_t methods_count = ARRAY_LEN(methods_all);

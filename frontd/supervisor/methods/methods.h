@@ -45,3 +45,5 @@ const char *methods_reload_state(const struct supervisor *supervisor);
 
 /* The members of what a reload has come to, or does: of `status`, of progress and of results. */
 void methods_put_reload(struct json_writer *out, const struct reload_report *report);
+void method_explain(struct control_call *call, struct span params);
+void method_profile(struct control_call *call, struct span params);

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "common/alloc.h"
+#include "frontd/shard/net/profile.h"
 #include "frontd/shard/push/push.h"
 #include "frontd/shard/session/duplex.h"
 #include "tests/unit/support/fake_clock.h"
@@ -622,4 +623,77 @@ Test(inspect, rates)
     cr_expect_eq(json_read_member(row_of(answer, talk.client), "calls_per_s").n, 0);
     hang_up(&talk);
     hang_up(&other);
+}
+
+Test(inspect, profile)
+{
+    struct talk talk = open_talk("lines", SPAN(""));
+    cr_expect_null(profile_now);
+    inquiry_ask(&inquiry, CTL_QUESTION_PROFILE, "{\"for\":1}");
+    cr_expect_not_null(profile_now);
+    inquiry_ask(&inquiry, CTL_QUESTION_PROFILE,
+        "{\"for\":2}"); /* of two shorter ones neither ends the other */
+    profile_enter(PROFILE_READING);
+    fake_clock_advance(300);
+    profile_enter(PROFILE_TLS);
+    fake_clock_advance(200);
+    profile_enter(PROFILE_WAITING);
+    profile_enter(PROFILE_WAITING);
+    struct span answer = told();
+    struct span ns = json_read_member(answer, "ns");
+    cr_expect_eq(number_in(ns, "reading"), 300000000, "%.*s", (int)answer.n, answer.p);
+    cr_expect_eq(number_in(ns, "tls"), 200000000);
+    cr_expect_geq(number_in(answer, "whole_ns"), 1000000000);
+    cr_expect_eq(number_in(answer, "turns"), 1);
+    cr_expect_not_null(profile_now);
+    answer = told();
+    cr_expect_geq(number_in(answer, "whole_ns"), 2000000000);
+    cr_expect_null(profile_now, "nothing is paid any more");
+    hang_up(&talk);
+}
+
+/* What is said of a request is what is done with it: here only that the answer has it. */
+Test(inspect, explain)
+{
+    struct talk talk = open_talk("lines", SPAN(""));
+    struct span answer = inquiry_answer(&inquiry, CTL_QUESTION_EXPLAIN,
+        "{\"method\":\"POST\",\"path\":\"/rpc?x=1\",\"rpc\":\"a.b\",\"listener\":\"web\"}");
+    struct span one = first_of(json_read_member(answer, "listeners"));
+    cr_expect_eq(json_read_count(json_read_member(answer, "listeners")), 1);
+    cr_expect(text_is(one, "listener", "web"), "%.*s", (int)answer.n, answer.p);
+    cr_expect_eq(number_in(one, "line"), 3);
+    cr_expect(text_is(json_read_member(one, "route"), "path", "/rpc"));
+    cr_expect_eq(number_in(json_read_member(one, "route"), "line"), 6);
+    cr_expect(text_is(json_read_member(one, "pool"), "name", "app"));
+    cr_expect(text_is(json_read_member(one, "pool"), "pattern", "*"));
+    cr_expect_eq(number_in(json_read_member(one, "pool"), "line"), 19);
+    const struct {
+        const char *params;
+        const char *refused;
+    } cases[] = {
+        {"{\"method\":\"GET\",\"path\":\"/rpc\",\"listener\":\"web\"}", "405 Method Not Allowed"},
+        {"{\"method\":\"POST\",\"path\":\"/none\",\"listener\":\"web\"}", "404 Not Found"},
+        {"{\"method\":\"POST\",\"path\":\"/../..\",\"listener\":\"web\"}", "400 Bad Request"},
+        {"{\"method\":\"POST\",\"path\":\"nowhere\",\"listener\":\"web\"}", "400 Bad Request"},
+        {"{\"rpc\":\"frontd.connect\",\"listener\":\"lines\"}",
+            "-32601: no client may call a method of this name"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        answer = inquiry_answer(&inquiry, CTL_QUESTION_EXPLAIN, cases[i].params);
+        one = first_of(json_read_member(answer, "listeners"));
+        cr_expect(text_is(one, "refused", cases[i].refused), "%s: %.*s", cases[i].params,
+            (int)answer.n, answer.p);
+    }
+    answer = inquiry_answer(&inquiry, CTL_QUESTION_EXPLAIN,
+        "{\"method\":\"GET\",\"path\":\"/ws\",\"host\":\"events.test\",\"listener\":\"web\"}");
+    one = first_of(json_read_member(answer, "listeners"));
+    cr_expect_eq(
+        number_in(json_read_member(one, "route"), "line"), 8, "%.*s", (int)answer.n, answer.p);
+    cr_expect(text_is(first_of(json_read_member(one, "pools")), "name", "app"));
+    inquiry_ask(
+        &inquiry, CTL_QUESTION_EXPLAIN, "{\"method\":\"GET\",\"path\":\"/ HTTP/1.1\\r\\nX: y\"}");
+    cr_assert_gt(inquiry_told(&inquiry), 0);
+    cr_expect(json_is_true(
+        json_read_member((struct span){buf_data(&inquiry.text), buf_len(&inquiry.text)}, "wrong")));
+    hang_up(&talk);
 }
