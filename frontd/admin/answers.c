@@ -1,5 +1,5 @@
 /*
- * resource_of() decides what a request asks for; health and metrics are answered at once.
+ * resource_of() decides what a request asks for; health, metrics and the page are answered at once.
  * The rest needs the supervisor: a `struct waiting` has the questions of one request, and when the
  * last of them is answered, or given up, the answer is written.
  */
@@ -8,13 +8,14 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/alloc.h"
+#include "frontd/admin/dashboard.h"
 #include "frontd/admin/metrics_text.h"
+#include "frontd/admin/overview.h"
 #include "frontd/admin/readyz.h"
 #include "frontd/admin/resource.h"
-
-enum { QUESTIONS_MAX = 1 /* for one request */ };
 
 static const char text_type[] = "text/plain; charset=utf-8";
 static const char json_type[] = "application/json";
@@ -42,7 +43,7 @@ struct waiting {
         struct waiting *waiting;
         struct ask *ask;   /* NULL: it is answered */
         struct buf result; /* JSON; empty: there is none */
-    } asks[QUESTIONS_MAX];
+    } asks[OVERVIEW_QUESTIONS];
 };
 
 static void answer(struct http_conn *conn, unsigned status, const char *type, struct buf *body)
@@ -70,6 +71,15 @@ static void answer_text(
 static void no_memory(struct http_conn *conn)
 {
     answer_text(conn, 503, "there is no memory\n", SPAN("Retry-After: 1\r\n"));
+}
+
+static void answer_page(struct http_conn *conn)
+{
+    struct http_answer full = {.status = 200,
+        .content_type = "text/html; charset=utf-8",
+        .fields = dashboard_fields,
+        .body = dashboard_page};
+    http_conn_answer(conn, &full);
 }
 
 static void answer_metrics(
@@ -148,12 +158,39 @@ static void answer_status(const struct waiting *waiting)
     answer_json(waiting->conn, 200, &body);
 }
 
+static uint64_t time_of_day(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / (1000 * 1000);
+}
+
+/* What the supervisor does not know, or does not say in time, is missing: the rest is shown. */
+static void answer_overview(const struct waiting *waiting)
+{
+    struct buf metrics = {0};
+    struct json_writer body = {0};
+    struct span results[OVERVIEW_QUESTIONS];
+    const struct metrics_query all = {0};
+    const struct metrics_source source = {
+        .share = waiting->answers->source.share, .conf = waiting->answers->source.conf};
+    for (unsigned i = 0; i < OVERVIEW_QUESTIONS; i++)
+        results[i] = result_of(waiting, i);
+    if (metrics_text(&source, &all, &metrics) < 0)
+        body.failed = true;
+    overview_write(
+        time_of_day(), results, (struct span){buf_data(&metrics), buf_len(&metrics)}, &body);
+    buf_deinit(&metrics);
+    answer_json(waiting->conn, 200, &body);
+}
+
 static void conclude(struct waiting *waiting)
 {
     waiting->conn->waits = NULL;
     switch (waiting->kind) {
     case RESOURCE_READY: answer_ready(waiting); break;
-    default: answer_status(waiting); break;
+    case RESOURCE_STATUS: answer_status(waiting); break;
+    default: answer_overview(waiting); break;
     }
     free_waiting(waiting);
 }
@@ -208,8 +245,12 @@ void answers_request(struct answers *answers, struct http_conn *conn, const stru
         return;
     }
     switch (resource.kind) {
+    case RESOURCE_PAGE: answer_page(conn); break;
     case RESOURCE_METRICS: answer_metrics(answers, conn, &resource); break;
     case RESOURCE_HEALTH: answer_text(conn, 200, "ok\n", (struct span){0}); break;
+    case RESOURCE_OVERVIEW:
+        wait_for(answers, conn, resource.kind, overview_questions, OVERVIEW_QUESTIONS);
+        break;
     default: wait_for(answers, conn, resource.kind, status, 1); break;
     }
 }

@@ -11,10 +11,12 @@ static const struct {
     enum resource_kind kind;
     bool open; /* without a token, too */
 } resources[] = {
+    {"/", RESOURCE_PAGE, true}, /* it has nothing of this front, and asks for the token */
     {"/metrics", RESOURCE_METRICS, false},
     {"/healthz", RESOURCE_HEALTH, true},
     {"/readyz", RESOURCE_READY, true},
     {"/status", RESOURCE_STATUS, false},
+    {"/api/overview", RESOURCE_OVERVIEW, false},
 };
 
 static struct resource refuse(unsigned status, const char *text, struct span fields)
@@ -107,7 +109,7 @@ struct resource resource_of(const struct http1_head *head, struct span token, bo
     while (i < ARRAY_LEN(resources) && !is_same(http->path, resources[i].path))
         i++;
     if (i == ARRAY_LEN(resources))
-        return refuse(404, "not found; there are /metrics, /healthz, /readyz and /status\n",
+        return refuse(404, "not found; there are /, /metrics, /healthz, /readyz and /status\n",
             (struct span){0});
     if (http->method != HTTP_GET && http->method != HTTP_HEAD)
         return refuse(405, "GET and HEAD are all there is\n", SPAN("Allow: GET, HEAD\r\n"));

@@ -9,10 +9,12 @@ enum { RESOURCE_NAME_MAX = 128 /* bytes of `?name=` */ };
 
 enum resource_kind {
     RESOURCE_NONE,
-    RESOURCE_METRICS, /* for Prometheus */
-    RESOURCE_HEALTH,  /* it is alive */
-    RESOURCE_READY,   /* clients may be sent here */
-    RESOURCE_STATUS,  /* what the supervisor says of itself */
+    RESOURCE_PAGE,     /* the dashboard */
+    RESOURCE_METRICS,  /* for Prometheus */
+    RESOURCE_HEALTH,   /* it is alive */
+    RESOURCE_READY,    /* clients may be sent here */
+    RESOURCE_STATUS,   /* what the supervisor says of itself */
+    RESOURCE_OVERVIEW, /* what the dashboard shows */
 };
 
 struct resource {

@@ -74,6 +74,11 @@ def test_what_is_served(admin):
     status, fields, body = web.ask("/status")
     assert status == 200 and fields["content-type"] == "application/json"
     assert json.loads(body)["pid"] == web.front.pid
+    assert len({shard["seat"] for shard in json.loads(body)["shards"]}) == 2
+    overview = json.loads(web.ask("/api/overview")[2])
+    assert overview["status"]["pid"] == web.front.pid and "frontd_" in overview["metrics"]
+    assert [pool["pool"] for pool in overview["pools"]["pools"]] == ["app"]
+    assert [worker["pool"] for worker in overview["workers"]["workers"]] == ["app"]
     status, fields, body = web.ask("/metrics")
     assert status == 200 and fields["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert body.count("# TYPE") > 5 and "# EOF" not in body
@@ -104,6 +109,7 @@ def test_the_process_has_nothing_to_spare(admin):
     assert all(int(found[name], 16) == 0 for name in ("CapEff", "CapPrm", "CapInh", "CapBnd"))
     with open("/proc/%d/limits" % pid) as f:
         limits = f.read()
+    assert any(line.split()[:5] == ["Max", "core", "file", "size", "0"] for line in limits.splitlines()), limits
     assert any(line.split()[:3] == ["Max", "open", "files"] and line.split()[3:5] == ["256", "256"]
                for line in limits.splitlines()), limits
     with open("/proc/%d/maps" % pid) as f:

@@ -25,6 +25,7 @@ static void put_shard(struct json_writer *out, const struct shard_process *proce
     const struct share *share = process->generation->share;
     json_begin(out, NULL, '{');
     json_add_number(out, "shard", process->shard);
+    json_add_number(out, "seat", process->seat);
     json_add_number(out, "generation", process->generation->number);
     json_add_text(out, "state", shard_state(process));
     if (process->pid > 0)

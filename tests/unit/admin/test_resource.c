@@ -33,6 +33,9 @@ Test(resource, paths_and_methods)
         {"GET http://127.0.0.1/healthz", 200, RESOURCE_HEALTH},
         {"GET /readyz", 200, RESOURCE_READY},
         {"GET /status", 200, RESOURCE_STATUS},
+        {"GET /", 200, RESOURCE_PAGE},
+        {"GET /api/overview", 200, RESOURCE_OVERVIEW},
+        {"GET /api/", 404, RESOURCE_NONE},
         {"GET /metrics/", 404, RESOURCE_NONE},
         {"GET /METRICS", 404, RESOURCE_NONE},
         {"GET //metrics", 404, RESOURCE_NONE},
@@ -82,6 +85,10 @@ Test(resource, the_token)
         cr_expect_eq(found.fields.n > 0, !rows[i].fits, "WWW-Authenticate");
         found = resource_of(head_of("GET /status", fields), SPAN("secret"), true);
         cr_expect_eq(found.status, rows[i].fits ? 200 : 401, "%s", rows[i].fields);
+        found = resource_of(head_of("GET /api/overview", fields), SPAN("secret"), true);
+        cr_expect_eq(found.status, rows[i].fits ? 200 : 401, "%s", rows[i].fields);
+        found = resource_of(head_of("GET /", fields), SPAN("secret"), true);
+        cr_expect_eq(found.status, 200, "the page asks for it");
         found = resource_of(head_of("GET /healthz", fields), SPAN("secret"), true);
         cr_expect_eq(found.status, 200, "probes have no token");
         found = resource_of(head_of("GET /readyz", fields), SPAN("secret"), true);
