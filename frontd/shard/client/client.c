@@ -331,8 +331,10 @@ void client_flush(struct client *client)
     } else if (UNLIKELY(client->yields) && !client->touched) {
         queue_for_later(client);
     }
-    if (UNLIKELY(client->fd < 0 && ctx->leaving) && client_carrier(client) != NULL)
-        client_touch(client_carrier(client)); /* it may be able to move now */
+    struct client *carrier = UNLIKELY(client->fd < 0 && ctx->leaving) ? client_carrier(client)
+                                                                      : NULL;
+    if (UNLIKELY(carrier != NULL))
+        client_touch(carrier); /* it may be able to move now */
 }
 
 static void give_up_client(struct client *client)
