@@ -115,6 +115,8 @@ static bool make_room(struct tls *tls)
 static void step(struct tls *tls, struct tls_handshake *handshake)
 {
     handshake->queued = handshake->deaf = false;
+    /* That it has waited for its turn is not the client's silence. */
+    handshake->heard_at = ctx_now(tls->ctx);
     list_remove(&handshake->node);
     list_append(&tls->begun, &handshake->node);
     tls_transport_step(handshake->transport);

@@ -23,7 +23,7 @@ struct tls_handshake {
     struct tls_transport *transport;
     const struct tls_context *context;
     void *owner;
-    uint64_t heard_at; /* ms: when something came last */
+    uint64_t heard_at; /* ms: when something came last, or OpenSSL has had it */
     bool queued;       /* a record is there: nothing more is read until OpenSSL has had it */
     bool deaf;         /* more has come meanwhile: the descriptor is not polled for that */
     SSL *ssl;          /* NULL: it has not begun */

@@ -496,3 +496,38 @@ Test(tls_handshake, bounded)
     cr_expect_eq(begun(tls), 0u);
     pki_free(&server);
 }
+
+/* A client whose hello has waited for its turn is not silent meanwhile. */
+Test(tls_handshake, waiting_is_no_silence)
+{
+    enum { PART = TLS_HANDSHAKE_SILENT_MS * 6 / 10 };
+    struct tls_client clients[3];
+    struct pki_certificate server = pki_make_valid(PKI_EC, "server", "DNS:a.test", &ca);
+    const struct tls_setup setup = {.certificates = &server, .ncertificates = 1};
+    const struct tls_wish wish = {0};
+    fake_clock_stop();
+    begin(&shard, &setup);
+    struct tls *tls = shard.ctx.tls;
+    tls->most = 1;
+    for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
+        clients[i] = tls_client_open(&shard, "web", &wish);
+        SSL_do_handshake(clients[i].ssl);
+        tls_client_send(&clients[i], SIZE_MAX);
+        shardlet_turn(&shard);
+    }
+    fake_clock_advance(PART);
+    cr_expect(tls_client_shake(&clients[0], &shard));
+    shardlet_turn(&shard);
+    cr_expect(begun(tls) == 1 && !list_empty(&tls->waiting), "the second one has begun");
+    fake_clock_advance(PART);
+    shardlet_turn(&shard);
+    cr_expect_eq(shard.ctx.count->tls_failed, 0u, "it was answered a moment ago");
+    fake_clock_advance(PART);
+    shardlet_turn(&shard);
+    cr_expect_eq(shard.ctx.count->tls_failed, 1u);
+    cr_expect(list_empty(&tls->waiting), "the third one has its place");
+    for (size_t i = 0; i < ARRAY_LEN(clients); i++)
+        tls_client_close(&clients[i]);
+    shardlet_turn(&shard);
+    pki_free(&server);
+}
