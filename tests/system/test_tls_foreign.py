@@ -252,6 +252,21 @@ def test_node(web):
         assert talk.ended() == 0
 
 
+@needs("go")
+def test_go(web):
+    """Its net/http over both versions of HTTP, and its sessions."""
+    program = web.path("go-tls")
+    env = {**os.environ, "GO111MODULE": "off", "GOCACHE": web.path("go-cache"), "GOFLAGS": ""}
+    subprocess.run(["go", "build", "-o", program, os.path.join(ROOT, "tests", "system", "go", "tls.go")], env=env,
+                   check=True, timeout=10 * LIMIT)
+    with Talk(web, [program, str(web.ports["tls"]), web.ca]) as talk:
+        talk.hear("ready\n")
+        web.reload(USR2)
+        talk.say("go on\n")
+        talk.hear("all done\n")
+        assert talk.ended() == 0
+
+
 # The browser
 
 ASKS = """
