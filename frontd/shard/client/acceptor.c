@@ -33,8 +33,7 @@
 
 enum {
     ACCEPT_BURST = 64, /* then others have their turn */
-    ACCEPT_BUSY =
-        2, /* with TLS, while handshakes wait: these would wait, too, and calls for them */
+    ACCEPT_BUSY = 2,   /* with TLS, while handshakes wait: more would only wait with them */
     PAUSE_MS = 50,
     GRACE_MS = 100, /* for the first byte of a connection, before it makes room for another one */
     SAY_MS = 10000, /* at most one line in that time says that accepting pauses */
