@@ -44,10 +44,12 @@ def parse(argv):
     p.add_argument("--connections", help="(64,256,1024,4096; over TLS 256,4096)")
     p.add_argument("--websockets", help="(256,1024; none: \"\"; over TLS none)")
     p.add_argument("--only", metavar="NAMES", help="of limit,nginx,haproxy,frontd (all)")
-    p.add_argument("--threads", type=int, default=1, help="of wrk (1)")
+    p.add_argument("--threads", type=int, help="of the load program (1; of wrk over TLS 2: it seals, too, and takes a CPU)")
     p.add_argument("--build-dir", default=common.BUILD, help="(build/release)")
     args = p.parse_args(argv)
     args.tls = args.tls or args.h2
+    if args.threads is None:
+        args.threads = 2 if args.tls and not args.h2 else 1
     if args.connections is None:
         args.connections = "256,4096" if args.tls else "64,256,1024,4096"
     if args.websockets is None:
