@@ -1,14 +1,20 @@
 """The files of `tls`: read by the supervisor, looked at before any shard has them, and refused with the line of
 the config."""
+import contextlib
 import os
 import pty
 import re
+import ssl
 import subprocess
+
+import pytest
 
 from certs import make, openssl, pair
 from fakeworker import echo
-from harness import FRONTD, rpc_route
+from harness import FRONTD, ROOT, rpc_route
+from httpclient import Client
 from reloads import HUP, USR2, call
+from tlsclient import context
 
 
 def listener(site, *files, **tls):
@@ -78,6 +84,42 @@ def test_a_user_who_may_not_read_them(site):
     assert (status, said) == (0, "warning: " + key + "it cannot be looked at: Permission denied\n")
     status, said = run(web, "--check", "--bind", before=nobody)
     assert status == 1 and key + "cannot read it: Permission denied\n" in said
+
+
+def renew(folder, number):
+    """What certbot does at a renewal: new files in `archive`, to which the links in `live` lead. Returns these."""
+    links = []
+    for name, made in zip(("fullchain", "privkey"), make(folder, "%d.test" % number)):
+        os.rename(made, "%s/archive/n/%s%d.pem" % (folder, name, number))
+        links.append("%s/live/n/%s.pem" % (folder, name))
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(links[-1])
+        os.symlink("../../archive/n/%s%d.pem" % (name, number), links[-1])
+    return links
+
+
+def test_a_renewal_of_certbot(front):
+    """Its folders, and the hook of docs/operating.md: new connections get the new certificate, others stay."""
+    site = front(routes=[rpc_route()])
+    for name in ("live", "archive"):
+        os.makedirs(site.path(name + "/n"), mode=0o700)
+    site.config["listeners"] = listener(site, renew(site.dir, 1))
+    site.fake(handler=echo)
+    site.start(ready=False)
+    site.workers[0].wait_ready(1)
+    with open(os.path.join(ROOT, "docs", "operating.md")) as f:
+        hook = re.search("--deploy-hook '(kill .*)'", f.read())[1].replace("/run/frontd/", site.path("run/"))
+    first = context(trusts=site.path("archive/n/fullchain1.pem"))
+    with Client(site.address, tls=first, name="1.test") as stays:
+        call(stays)
+        renew(site.dir, 2)
+        subprocess.run(["sh", "-ec", hook], check=True, timeout=60)
+        site.wait_log("the old shards are gone")
+        call(stays)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        Client(site.address, tls=first, name="1.test")
+    with Client(site.address, tls=context(trusts=site.path("archive/n/fullchain2.pem")), name="2.test") as new:
+        call(new)
 
 
 def test_a_reload_that_is_refused(front):
