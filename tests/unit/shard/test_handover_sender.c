@@ -7,108 +7,25 @@
 #include <unistd.h>
 
 #include "frontd/ipc/shm_clients.h"
-#include "frontd/shard/handover/message.h"
-#include "frontd/shard/handover/sender.h"
-#include "tests/unit/support/descriptors.h"
-#include "tests/unit/support/move_conf.h"
-#include "tests/unit/support/shardlet.h"
+#include "tests/unit/support/old_side.h"
 
-enum { SEAT = 4, NEW_SEAT = 7, CLIENTS = 3, DRAIN_MS = 3600 * 1000 };
-
-static struct shardlet shardlet;
-static size_t open_before;
-static int peers[CLIENTS];
-
-static size_t clients_left(void)
-{
-    size_t n = 0;
-    list_for_each (node, &shardlet.clients)
-        n++;
-    return n;
-}
-
-static void set_up(void)
-{
-    shardlet_init(&shardlet, MOVE_CONF, SEAT);
-    open_before = open_count();
-    for (size_t i = 0; i < CLIENTS; i++)
-        shardlet_client(&shardlet, "lines", &peers[i]);
-    shardlet_turn(&shardlet);
-}
-
-static void tear_down(void)
-{
-    sender_shut(shardlet.ctx.sender);
-    for (size_t i = 0; i < CLIENTS; i++)
-        close(peers[i]);
-    shardlet_turn(&shardlet);
-    cr_expect_eq(clients_left(), 0);
-    cr_expect_eq(open_count(), open_before);
-    shardlet_deinit(&shardlet);
-}
-
-TestSuite(handover_sender, .init = set_up, .fini = tear_down, .timeout = 60);
-
-static void turn(void)
-{
-    shardlet_turn(&shardlet);
-    sender_turn(shardlet.ctx.sender);
-}
-
-/* The next batch; that the old side tells how far it is counts for nothing. */
-static void receive_batch(int sock, struct handover_message *ret_batch, int *fds, size_t *ret_nfds)
-{
-    do
-        cr_assert_eq(handover_receive(sock, ret_batch, fds, ret_nfds), 0);
-    while (ret_batch->type == HANDOVER_HEARD);
-    cr_assert_eq(ret_batch->type, HANDOVER_BATCH);
-}
-
-/* The new side: all clients are offered to it. Returns its end of the socket, and what came. */
-static int offered(struct handover_message *ret_batch, int *fds)
-{
-    struct handover_message hello = {0};
-    int pair[2];
-    size_t nfds;
-    cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
-    cr_assert_eq(sender_add(shardlet.ctx.sender, NEW_SEAT, pair[0]), 0);
-    cr_assert_eq(handover_send(pair[1], HANDOVER_HELLO, &hello, NULL, 0), 0);
-    sender_start(shardlet.ctx.sender, &shardlet.clients, DRAIN_MS, true);
-    turn();
-    receive_batch(pair[1], ret_batch, fds, &nfds);
-    cr_assert_eq(ret_batch->count, CLIENTS);
-    cr_assert_eq(clients_left(), 0);
-    cr_assert(sender_has_clients(shardlet.ctx.sender));
-    return pair[1];
-}
-
-/* Says that all but the first are the new side's. */
-static int take(int sock, const struct handover_message *batch)
-{
-    struct handover_message taken = {.batch = batch->batch, .count = CLIENTS, .taken = {6}};
-    return handover_send(sock, HANDOVER_TAKEN, &taken, NULL, 0);
-}
-
-static bool is_open(int peer)
-{
-    char byte;
-    return recv(peer, &byte, 1, MSG_PEEK) < 0 && errno == EAGAIN;
-}
+TestSuite(handover_sender, .init = old_side_init, .fini = old_side_deinit, .timeout = 60);
 
 Test(handover_sender, an_answer_that_has_come_counts_when_this_side_breaks_off)
 {
     struct handover_message batch;
     int fds[FDPASS_FDS_MAX];
-    int sock = offered(&batch, fds);
-    cr_assert_eq(take(sock, &batch), 0);
-    sender_shut(shardlet.ctx.sender); /* before it was read */
-    cr_expect_eq(clients_left(), 1, "the others are somebody else's");
-    cr_expect_not(sender_has_clients(shardlet.ctx.sender));
-    shardlet_turn(&shardlet);
+    int sock = old_side_offer(0, &batch, fds);
+    cr_assert_eq(old_side_take(sock, &batch), 0);
+    sender_shut(old.shardlet.ctx.sender); /* before it was read */
+    cr_expect_eq(old_side_clients(), 1, "the others are somebody else's");
+    cr_expect_not(sender_has_clients(old.shardlet.ctx.sender));
+    shardlet_turn(&old.shardlet);
     for (size_t i = 0; i < CLIENTS; i++)
-        cr_expect(is_open(peers[i]), "client %zu", i);
+        cr_expect(old_side_is_open(old.peers[i]), "client %zu", i);
     fdpass_close(fds, CLIENTS + 1);
-    cr_expect(is_open(peers[0]) && !is_open(peers[1]) && !is_open(peers[2]));
+    cr_expect(old_side_is_open(old.peers[0]) && !old_side_is_open(old.peers[1]) &&
+              !old_side_is_open(old.peers[2]));
     close(sock);
 }
 
@@ -116,14 +33,14 @@ Test(handover_sender, an_answer_that_comes_later_cannot_be_given)
 {
     struct handover_message batch;
     int fds[FDPASS_FDS_MAX];
-    int sock = offered(&batch, fds);
-    sender_shut(shardlet.ctx.sender);
-    cr_expect_eq(take(sock, &batch), -EPIPE);
-    cr_expect_eq(clients_left(), CLIENTS);
+    int sock = old_side_offer(0, &batch, fds);
+    sender_shut(old.shardlet.ctx.sender);
+    cr_expect_eq(old_side_take(sock, &batch), -EPIPE);
+    cr_expect_eq(old_side_clients(), CLIENTS);
     fdpass_close(fds, CLIENTS + 1);
-    shardlet_turn(&shardlet);
+    shardlet_turn(&old.shardlet);
     for (size_t i = 0; i < CLIENTS; i++)
-        cr_expect(is_open(peers[i]), "client %zu", i);
+        cr_expect(old_side_is_open(old.peers[i]), "client %zu", i);
     close(sock);
 }
 
@@ -141,8 +58,8 @@ static void expect_batch(int sock, uint32_t count)
     struct handover_message batch;
     int fds[FDPASS_FDS_MAX];
     size_t nfds;
-    turn();
-    receive_batch(sock, &batch, fds, &nfds);
+    old_side_turn();
+    old_side_receive_batch(sock, &batch, fds, &nfds);
     cr_expect_eq(batch.count, count, "%u", batch.count);
     fdpass_close(fds, nfds);
     struct handover_message taken = {.batch = batch.batch, .count = batch.count, .taken = {7}};
@@ -157,16 +74,16 @@ Test(handover_sender, a_batch_has_so_many_bytes_at_most)
     int pair[2];
     size_t i = 0;
     cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
-    cr_assert_eq(sender_add(shardlet.ctx.sender, NEW_SEAT, pair[0]), 0);
+    cr_assert_eq(sender_add(old.shardlet.ctx.sender, NEW_SEAT, pair[0]), 0);
     cr_assert_eq(handover_send(pair[1], HANDOVER_HELLO, &hello, NULL, 0), 0);
-    list_for_each (node, &shardlet.clients)
+    list_for_each (node, &old.shardlet.clients)
         give_much(container_of(node, struct client, node), ++i < CLIENTS ? SIZE : 100);
-    sender_start(shardlet.ctx.sender, &shardlet.clients, DRAIN_MS, true);
+    sender_start(old.shardlet.ctx.sender, &old.shardlet.clients, DRAIN_MS, true);
     expect_batch(pair[1], 1);
     expect_batch(pair[1], CLIENTS - 1);
-    turn();
-    cr_expect_eq(clients_left(), 0);
-    cr_expect_not(sender_has_clients(shardlet.ctx.sender));
+    old_side_turn();
+    cr_expect_eq(old_side_clients(), 0);
+    cr_expect_not(sender_has_clients(old.shardlet.ctx.sender));
     close(pair[1]);
 }
 
@@ -176,14 +93,15 @@ Test(handover_sender, an_answer_that_has_come_counts_when_there_is_another_socke
     struct handover_message batch;
     int fds[FDPASS_FDS_MAX];
     int pair[2];
-    int sock = offered(&batch, fds);
-    cr_assert_eq(take(sock, &batch), 0);
+    int sock = old_side_offer(0, &batch, fds);
+    cr_assert_eq(old_side_take(sock, &batch), 0);
     cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
-    cr_assert_eq(sender_add(shardlet.ctx.sender, NEW_SEAT, pair[0]), 0);
-    cr_expect_eq(clients_left(), 1);
-    shardlet_turn(&shardlet);
+    cr_assert_eq(sender_add(old.shardlet.ctx.sender, NEW_SEAT, pair[0]), 0);
+    cr_expect_eq(old_side_clients(), 1);
+    shardlet_turn(&old.shardlet);
     fdpass_close(fds, CLIENTS + 1);
-    cr_expect(is_open(peers[0]) && !is_open(peers[1]) && !is_open(peers[2]));
+    cr_expect(old_side_is_open(old.peers[0]) && !old_side_is_open(old.peers[1]) &&
+              !old_side_is_open(old.peers[2]));
     close(sock);
     close(pair[1]);
 }
@@ -192,17 +110,18 @@ Test(handover_sender, an_answer_that_has_come_counts_when_there_is_another_socke
 Test(handover_sender, without_targets)
 {
     enum { LOOKS = 10000 };
-    sender_start(shardlet.ctx.sender, &shardlet.clients, 0, false);
-    turn();
-    cr_expect(sender_has_clients(shardlet.ctx.sender));
-    for (int i = 0; i < LOOKS && (clients_left() > 0 || sender_has_clients(shardlet.ctx.sender));
+    sender_start(old.shardlet.ctx.sender, &old.shardlet.clients, 0, false);
+    old_side_turn();
+    cr_expect(sender_has_clients(old.shardlet.ctx.sender));
+    for (int i = 0;
+         i < LOOKS && (old_side_clients() > 0 || sender_has_clients(old.shardlet.ctx.sender));
          i++) {
-        turn();
+        old_side_turn();
         usleep(1000);
     }
-    cr_expect_eq(clients_left(), 0);
+    cr_expect_eq(old_side_clients(), 0);
     for (size_t i = 0; i < CLIENTS; i++)
-        cr_expect_not(is_open(peers[i]), "client %zu", i);
+        cr_expect_not(old_side_is_open(old.peers[i]), "client %zu", i);
 }
 
 enum { TARGETS = 3 };
@@ -215,7 +134,7 @@ static void add_targets(int *ends)
         int pair[2];
         cr_assert_eq(
             socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
-        cr_assert_eq(sender_add(shardlet.ctx.sender, NEW_SEAT + i, pair[0]), 0);
+        cr_assert_eq(sender_add(old.shardlet.ctx.sender, NEW_SEAT + i, pair[0]), 0);
         cr_assert_eq(handover_send(pair[1], HANDOVER_HELLO, &hello, NULL, 0), 0);
         ends[i] = pair[1];
     }
@@ -254,24 +173,24 @@ Test(handover_sender, the_shard_with_the_fewest_connections_gets_the_next)
     uint32_t got[TARGETS] = {0};
     int more[MORE];
     int ends[TARGETS];
-    struct share *share = shardlet.ctx.share;
+    struct share *share = old.shardlet.ctx.share;
     for (size_t i = 0; i < MORE; i++)
-        shardlet_client(&shardlet, "lines", &more[i]);
-    shardlet_turn(&shardlet);
+        shardlet_client(&old.shardlet, "lines", &more[i]);
+    shardlet_turn(&old.shardlet);
     for (unsigned i = 0; i < TARGETS; i++) {
         for (unsigned n = 0; n < loads[i]; n++)
             cr_assert(share_connection_add(share, NEW_SEAT + i, UINT64_MAX));
         cr_assert_eq(share_connections(share, NEW_SEAT + i), loads[i]);
     }
     add_targets(ends);
-    sender_start(shardlet.ctx.sender, &shardlet.clients, DRAIN_MS, true);
-    turn();
+    sender_start(old.shardlet.ctx.sender, &old.shardlet.clients, DRAIN_MS, true);
+    old_side_turn();
     for (unsigned i = 0; i < TARGETS; i++) {
         got[i] = take_all(ends[i]);
         cr_expect_eq(got[i], wanted[i], "target %u: %u", i, got[i]);
     }
-    turn();
-    cr_expect_not(sender_has_clients(shardlet.ctx.sender));
+    old_side_turn();
+    cr_expect_not(sender_has_clients(old.shardlet.ctx.sender));
     for (unsigned i = 0; i < TARGETS; i++) {
         for (unsigned n = 0; n < loads[i]; n++)
             share_connection_remove(share, NEW_SEAT + i);
@@ -288,20 +207,20 @@ Test(handover_sender, all_get_as_many_in_the_end)
     int more[ROUNDS * EACH];
     int ends[TARGETS];
     add_targets(ends);
-    sender_start(shardlet.ctx.sender, &shardlet.clients, DRAIN_MS, true);
+    sender_start(old.shardlet.ctx.sender, &old.shardlet.clients, DRAIN_MS, true);
     for (size_t round = 0; round < ROUNDS; round++) {
-        turn();
+        old_side_turn();
         for (unsigned i = 0; i < TARGETS; i++)
             got[i] += take_all(ends[i]);
-        turn();
+        old_side_turn();
         for (size_t i = 0; i < EACH; i++)
-            client_touch(shardlet_client(&shardlet, "lines", &more[round * EACH + i]));
+            client_touch(shardlet_client(&old.shardlet, "lines", &more[round * EACH + i]));
     }
-    turn();
+    old_side_turn();
     for (unsigned i = 0; i < TARGETS; i++)
         got[i] += take_all(ends[i]);
-    turn();
-    cr_expect_not(sender_has_clients(shardlet.ctx.sender));
+    old_side_turn();
+    cr_expect_not(sender_has_clients(old.shardlet.ctx.sender));
     for (unsigned i = 0; i < TARGETS; i++)
         cr_expect(got[i] == 6 || got[i] == 7, "target %u: %u", i, got[i]);
     close_all(ends);
@@ -313,16 +232,16 @@ Test(handover_sender, where_one_batch_is_full_the_others_go_on)
 {
     enum { SIZE = 5 << 20 };
     int ends[TARGETS];
-    struct client *first = list_first(&shardlet.clients, struct client, node);
+    struct client *first = list_first(&old.shardlet.clients, struct client, node);
     give_much(first, SIZE);
     add_targets(ends);
-    sender_start(shardlet.ctx.sender, &shardlet.clients, DRAIN_MS, true);
-    turn();
-    cr_expect_eq(clients_left(), 0);
+    sender_start(old.shardlet.ctx.sender, &old.shardlet.clients, DRAIN_MS, true);
+    old_side_turn();
+    cr_expect_eq(old_side_clients(), 0);
     for (unsigned i = 0; i < TARGETS; i++)
         cr_expect_eq(take_all(ends[i]), 1u, "target %u", i);
-    turn();
-    cr_expect_not(sender_has_clients(shardlet.ctx.sender));
+    old_side_turn();
+    cr_expect_not(sender_has_clients(old.shardlet.ctx.sender));
     close_all(ends);
 }
 
@@ -339,7 +258,7 @@ static int crowd(void)
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
     cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
     for (size_t i = 0; i < ARRAY_LEN(fds); i++)
-        fds[i] = peers[0];
+        fds[i] = old.peers[0];
     cr_assert_eq(fdpass_send(pair[0], "x", 1, fds, ARRAY_LEN(fds)), 0);
     close(pair[0]);
     return pair[1];
@@ -354,21 +273,21 @@ Test(handover_sender, too_many_descriptors_are_on_their_way)
     uint32_t all = 0;
     add_targets(ends);
     int sock = crowd();
-    sender_start(shardlet.ctx.sender, &shardlet.clients, DRAIN_MS, true);
-    turn();
-    cr_expect_eq(clients_left(), CLIENTS);
+    sender_start(old.shardlet.ctx.sender, &old.shardlet.clients, DRAIN_MS, true);
+    old_side_turn();
+    cr_expect_eq(old_side_clients(), CLIENTS);
     for (unsigned i = 0; i < TARGETS; i++)
         cr_expect_eq(take_all(ends[i]), 0u);
     close(sock);
     for (int look = 0; look < LOOKS && all < CLIENTS; look++) {
         usleep(1000);
-        turn();
+        old_side_turn();
         all = 0;
         for (unsigned i = 0; i < TARGETS; i++)
             all += got[i] += take_all(ends[i]);
     }
-    turn();
-    cr_expect_not(sender_has_clients(shardlet.ctx.sender));
+    old_side_turn();
+    cr_expect_not(sender_has_clients(old.shardlet.ctx.sender));
     for (unsigned i = 0; i < TARGETS; i++)
         cr_expect_eq(got[i], 1u, "target %u: %u", i, got[i]);
     close_all(ends);
