@@ -248,29 +248,6 @@ Test(tls_transport, slow_reader)
     end(&client, &from);
 }
 
-static int move(struct tls_client *client)
-{
-    struct buf state = {0};
-    struct client *restored = NULL;
-    int fd = dup(client->client->fd);
-    client_freeze(client->client);
-    cr_assert_geq(fd, 0);
-    int r = client_save(client->client, &state);
-    if (r == 0)
-        r = client_restore(
-            &to.ctx, &to.clients, fd, (struct span){buf_data(&state), buf_len(&state)}, &restored);
-    buf_deinit(&state);
-    if (r < 0) {
-        close(fd);
-        client_keep(client->client);
-        return r;
-    }
-    client_release(client->client);
-    client_start(restored);
-    client->client = restored;
-    return 0;
-}
-
 /* Where it is cut it goes on: a record is read in part, for each suite. */
 Test(tls_transport, moves_in_a_record)
 {
@@ -284,7 +261,7 @@ Test(tls_transport, moves_in_a_record)
             tls_client_seal(&client, SPAN(BAD_CALL));
             tls_client_send(&client, cut);
             shardlet_turn(&from);
-            cr_assert_eq(move(&client), 0);
+            cr_assert_eq(shardlet_move(&client.client, &to), 0);
             tls_client_send(&client, SIZE_MAX);
             tls_client_say(&client, SPAN(OPTIONS));
             cr_expect_eq(
@@ -304,7 +281,7 @@ Test(tls_transport, moves_with_what_is_unsent)
         struct tls_client client = begin_bulk(&wish);
         size_t n = 0;
         cr_assert_gt(client.client->transport->unsent, 0u);
-        cr_assert_eq(move(&client), 0);
+        cr_assert_eq(shardlet_move(&client.client, &to), 0);
         cr_assert_gt(client.client->transport->unsent, 0u);
         for (int turns = 0; turns < 50 && n < (size_t)2 * (BULK + 1); turns++)
             tls_client_listen(&client, &to, out, sizeof(out), &n);
@@ -324,7 +301,7 @@ Test(tls_transport, moves_between_key_updates)
         SSL_key_update(client.ssl, kinds[i / 3]);
         tls_client_say(&client, SPAN(OPTIONS));
         tls_client_listen(&client, &from, out, sizeof(out), &n);
-        cr_assert_eq(move(&client), 0);
+        cr_assert_eq(shardlet_move(&client.client, &to), 0);
         SSL_key_update(client.ssl, kinds[1 - i / 3]);
         tls_client_say(&client, SPAN(OPTIONS));
         cr_expect_eq(tls_client_listen(&client, &to, out, sizeof(out), &n), SSL_ERROR_WANT_READ);
@@ -364,7 +341,7 @@ Test(tls_transport, moves_after_its_handshake)
         shardlet_step(&from);
     cr_assert(client_can_move(client.client));
     from.ctx.leaving = false;
-    cr_assert_eq(move(&client), 0);
+    cr_assert_eq(shardlet_move(&client.client, &to), 0);
     tls_client_say(&client, SPAN(OPTIONS));
     tls_client_listen(&client, &to, out, sizeof(out), &n);
     cr_expect(has(n, "HTTP/1.1 204"));
@@ -479,7 +456,7 @@ Test(tls_transport, moves_unused)
         &t->record, from.ctx.tls->crypto, &heartbeat, 1, 0, record, sizeof(record));
     cr_assert_eq(tls_held_add_out(&t->held, record, sealed.bytes), 0);
     t->transport.unsent = (uint32_t)sealed.bytes;
-    cr_assert_eq(move(&client), 0);
+    cr_assert_eq(shardlet_move(&client.client, &to), 0);
     cr_expect_not(client.client->used);
     tls_client_say(&client, SPAN("\0\0\0\2{}"));
     tls_client_listen(&client, &to, out, sizeof(out), &n);
@@ -649,7 +626,8 @@ Test(tls_transport, allocations)
             tls_client_seal(&client, SPAN(OPTIONS));
             tls_client_send(&client, 10);
             shardlet_turn(&from);
-            fine = from.ctx.open == 1 && client_can_move(client.client) && move(&client) == 0;
+            fine = from.ctx.open == 1 && client_can_move(client.client) &&
+                   shardlet_move(&client.client, &to) == 0;
             tls_client_send(&client, SIZE_MAX);
             tls_client_listen(&client, &to, out, sizeof(out), &n);
             fine = fine && has(n, "HTTP/1.1 204");

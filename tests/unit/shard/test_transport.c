@@ -409,24 +409,9 @@ Test(transport, fails)
 
 static int move(struct talk *talk)
 {
-    struct buf state = {0};
-    struct client *restored = NULL;
-    int fd = dup(talk->client->fd);
-    client_freeze(talk->client);
-    cr_assert(fd >= 0 && client_save(talk->client, &state) == 0);
-    int r = client_restore(
-        &to.ctx, &to.clients, fd, (struct span){buf_data(&state), buf_len(&state)}, &restored);
-    buf_deinit(&state);
-    if (r < 0) {
-        close(fd);
-        client_keep(talk->client);
-        return r;
-    }
-    client_release(talk->client);
-    client_start(restored);
-    talk->client = restored;
-    talk->masked = of(restored->transport);
-    return 0;
+    int r = shardlet_move(&talk->client, &to);
+    talk->masked = of(talk->client->transport);
+    return r;
 }
 
 /* In the middle of a request, with bytes that it has not handed out. */

@@ -146,6 +146,29 @@ struct client *shardlet_client(struct shardlet *shardlet, const char *listener, 
     return shardlet_accepted(shardlet, listener, fds[0]);
 }
 
+int shardlet_move(struct client **client, struct shardlet *to)
+{
+    struct buf state = {0};
+    struct client *restored = NULL;
+    int fd = dup((*client)->fd);
+    CHECK(fd >= 0);
+    client_freeze(*client);
+    int r = client_save(*client, &state);
+    if (r == 0)
+        r = client_restore(&to->ctx, &to->clients, fd,
+            (struct span){buf_data(&state), buf_len(&state)}, &restored);
+    buf_deinit(&state);
+    if (r < 0) {
+        close(fd);
+        client_keep(*client);
+        return r;
+    }
+    client_release(*client);
+    client_start(restored);
+    *client = restored;
+    return 0;
+}
+
 void shardlet_answer(struct call *call, struct span body, struct span blob)
 {
     static struct worker worker; /* that has answered, for the log */

@@ -40,6 +40,12 @@ struct client *shardlet_accepted(struct shardlet *shardlet, const char *listener
 struct client *shardlet_client(struct shardlet *shardlet, const char *listener, int *ret_peer);
 
 /*
+ * Moves a client to another shard, as a hand-over does: frozen, saved, restored there, released and
+ * started. Returns 0 with *client, or -errno: it goes on where it was.
+ */
+int shardlet_move(struct client **client, struct shardlet *to);
+
+/*
  * What a client's answers are by now: all that can be read from `peer`, appended at `out` + *n, in
  * a buffer of `size` bytes. The value of Date fields, which changes, becomes dashes.
  */
