@@ -15,12 +15,14 @@
 
 static struct shardlet shard;
 static struct inquiry inquiry;
+static struct account_observer *observers; /* that are always there */
 
 static void set_up(void)
 {
     fake_clock_stop(); /* ages stay what they are */
     shardlet_init(&shard, MOVE_CONF, 0);
     inquiry_open(&inquiry, &shard);
+    observers = shard.ctx.account_observers;
 }
 
 static void tear_down(void)
@@ -528,9 +530,8 @@ Test(inspect, tap)
     struct talk talk = open_talk("lines", SPAN("")), other = open_talk("lines", SPAN(""));
     snprintf(params, sizeof(params),
         "{\"conn\":\"%" PRIu64 "\",\"method\":\"a.*\",\"bodies\":true}", talk.client->conn.id);
-    cr_expect_null(shard.ctx.account_observers);
     uint64_t id = inquiry_ask(&inquiry, CTL_QUESTION_TAP, params);
-    cr_expect_not_null(shard.ctx.account_observers);
+    cr_expect_neq(shard.ctx.account_observers, observers);
     say(&talk, SPAN(CALL("a.b", "{\"token\":\"abc\",\"x\":1}")));
     say(&talk, SPAN(CALL("b.a", "[]")));
     say(&other, SPAN(CALL("a.b", "[]")));
@@ -554,7 +555,7 @@ Test(inspect, tap)
         text_is(call, "answer", "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"password\":*}}"));
     snprintf(params, sizeof(params), "{\"of\":%" PRIu64 "}", id);
     inquiry_ask(&inquiry, CTL_QUESTION_STOP, params);
-    cr_expect_null(shard.ctx.account_observers, "nothing is paid any more");
+    cr_expect_eq(shard.ctx.account_observers, observers, "nothing is paid any more");
     hang_up(&talk);
     hang_up(&other);
 }
@@ -577,7 +578,7 @@ Test(inspect, tap_is_bounded)
     part = told();
     cr_expect(!inquiry.more);
     cr_expect_eq(number_in(part, "seen"), 3);
-    cr_expect_null(shard.ctx.account_observers);
+    cr_expect_eq(shard.ctx.account_observers, observers);
     /* Bodies of more than TAP_TEXT_MAX, before any of it is told. */
     enum { CALLS = 300, BODY = 1000 };
     static char line[BODY + 200];
@@ -601,7 +602,7 @@ Test(inspect, rates)
 {
     struct talk talk = open_talk("lines", SPAN("")), other = open_talk("lines", SPAN(""));
     inquiry_ask(&inquiry, CTL_QUESTION_CONNS, "{\"sort\":\"rate\",\"measure_ms\":50,\"limit\":1}");
-    cr_expect_not_null(shard.ctx.account_observers);
+    cr_expect_neq(shard.ctx.account_observers, observers);
     shardlet_step(&shard);
     cr_expect(!inspect_unfinished(&shard.parts.inspect), "the loop may wait meanwhile");
     for (int i = 0; i < 10; i++) {
@@ -618,7 +619,7 @@ Test(inspect, rates)
     cr_expect_eq(number_in(row, "calls_per_s"), 200);
     cr_expect_eq(number_in(row, "requests_per_s"), 400);
     cr_expect_eq(number_in(row, "bytes_per_s"), 200 * strlen(CALL("a", "[]")));
-    cr_expect_null(shard.ctx.account_observers);
+    cr_expect_eq(shard.ctx.account_observers, observers);
     answer = inquiry_answer(&inquiry, CTL_QUESTION_CONNS, "{}");
     cr_expect_eq(json_read_member(row_of(answer, talk.client), "calls_per_s").n, 0);
     hang_up(&talk);
@@ -652,6 +653,18 @@ Test(inspect, profile)
     hang_up(&talk);
 }
 
+/* The line of the config in which that stands first. */
+static uint64_t line_of(const char *text)
+{
+    static const char text_of_conf[] = MOVE_CONF;
+    uint64_t line = 1;
+    const char *at = strstr(text_of_conf, text);
+    cr_assert_not_null(at);
+    for (const char *p = text_of_conf; p < at; p++)
+        line += *p == '\n';
+    return line;
+}
+
 /* What is said of a request is what is done with it: here only that the answer has it. */
 Test(inspect, explain)
 {
@@ -661,12 +674,12 @@ Test(inspect, explain)
     struct span one = first_of(json_read_member(answer, "listeners"));
     cr_expect_eq(json_read_count(json_read_member(answer, "listeners")), 1);
     cr_expect(text_is(one, "listener", "web"), "%.*s", (int)answer.n, answer.p);
-    cr_expect_eq(number_in(one, "line"), 3);
+    cr_expect_eq(number_in(one, "line"), line_of("name: web"));
     cr_expect(text_is(json_read_member(one, "route"), "path", "/rpc"));
-    cr_expect_eq(number_in(json_read_member(one, "route"), "line"), 6);
+    cr_expect_eq(number_in(json_read_member(one, "route"), "line"), line_of("path: /rpc"));
     cr_expect(text_is(json_read_member(one, "pool"), "name", "app"));
     cr_expect(text_is(json_read_member(one, "pool"), "pattern", "*"));
-    cr_expect_eq(number_in(json_read_member(one, "pool"), "line"), 19);
+    cr_expect_eq(number_in(json_read_member(one, "pool"), "line"), line_of("{name: app"));
     const struct {
         const char *params;
         const char *refused;
@@ -687,8 +700,8 @@ Test(inspect, explain)
     answer = inquiry_answer(&inquiry, CTL_QUESTION_EXPLAIN,
         "{\"method\":\"GET\",\"path\":\"/ws\",\"host\":\"events.test\",\"listener\":\"web\"}");
     one = first_of(json_read_member(answer, "listeners"));
-    cr_expect_eq(
-        number_in(json_read_member(one, "route"), "line"), 8, "%.*s", (int)answer.n, answer.p);
+    cr_expect_eq(number_in(json_read_member(one, "route"), "line"), line_of("host: events.test"),
+        "%.*s", (int)answer.n, answer.p);
     cr_expect(text_is(first_of(json_read_member(one, "pools")), "name", "app"));
     inquiry_ask(
         &inquiry, CTL_QUESTION_EXPLAIN, "{\"method\":\"GET\",\"path\":\"/ HTTP/1.1\\r\\nX: y\"}");

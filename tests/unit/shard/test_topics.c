@@ -123,3 +123,63 @@ Test(topics, are_restored_in_the_realm_that_is_now)
     }
     buf_deinit(&state);
 }
+
+/* The number of the topic "n". */
+static size_t number_of(struct span name)
+{
+    return (size_t)strtoul(name.p, NULL, 10);
+}
+
+/* Topics come and go at each step: those that stay are met once, and none that came later. */
+Test(topics, all_of_them_are_listed)
+{
+    enum { TOPICS = 40 };
+    for (size_t stop = 0; stop <= TOPICS; stop += 8) {
+        struct topic_list list, other;
+        struct topic_entry entry;
+        unsigned met[2 * TOPICS] = {0};
+        char name[8];
+        for (size_t i = 0; i < TOPICS; i++) {
+            int n = snprintf(name, sizeof(name), "%zu.", i);
+            cr_assert_eq(join(i, BLUE, (struct span){name, (size_t)n}), 0);
+        }
+        topics_list(&topics, &list);
+        topics_list(&topics, &other);
+        for (size_t step = 0; topics_list_next(&list, &entry); step++) {
+            cr_assert_eq(entry.realm, BLUE);
+            cr_assert_eq(entry.members, 1);
+            met[number_of(entry.name)]++;
+            size_t gone = step == 0 ? 1 : step * 7 % TOPICS; /* the next one, at first */
+            if (gone % 3 != 0) {
+                topics_leave(&topics, &clients[gone].subscriptions, 0, (struct span){0});
+                int n = snprintf(name, sizeof(name), "%zu.", TOPICS + gone);
+                cr_assert_eq(join(gone, BLUE, (struct span){name, (size_t)n}), 0);
+            }
+            if (step == stop)
+                topics_list_stop(&other);
+        }
+        for (size_t i = 0; i < TOPICS; i++) {
+            cr_expect(met[i] == 1 || (i % 3 != 0 && met[i] == 0), "topic %zu: %u", i, met[i]);
+            cr_expect_eq(met[TOPICS + i], 0, "it came later");
+        }
+        cr_expect(!topics_list_next(&list, &entry), "it is over");
+        topics_list_stop(&other);
+        for (size_t i = 0; i < CLIENTS; i++)
+            topics_leave(&topics, &clients[i].subscriptions, 0, (struct span){0});
+    }
+    struct topic_list none;
+    struct topic_entry entry;
+    topics_list(&topics, &none);
+    cr_expect(!topics_list_next(&none, &entry));
+}
+
+Test(topics, what_a_connection_has)
+{
+    cr_assert_eq(join(0, RED, SPAN("a")), 0);
+    cr_assert_eq(join(0, RED, SPAN("bb")), 0);
+    cr_expect_eq(topics_count(clients[0].subscriptions), 2);
+    cr_expect_eq(topics_count(clients[1].subscriptions), 0);
+    cr_expect(topics_has(clients[0].subscriptions, SPAN("a")));
+    cr_expect(!topics_has(clients[0].subscriptions, SPAN("b")));
+    cr_expect(!topics_has(clients[0].subscriptions, SPAN("aa")));
+}
