@@ -171,6 +171,15 @@ static inline struct client *client_carrier(const struct client *client)
                : client->transport->ops->carrier(client->transport);
 }
 
+/* The transport of the connection that the client is on; NULL: it is plain. */
+static inline const struct transport *client_transport(const struct client *client)
+{
+    const struct client *carrier = client_carrier(client);
+    if (LIKELY(client->fd >= 0))
+        return client->transport;
+    return carrier == NULL ? NULL : carrier->transport;
+}
+
 /* Calls each() for every client that this one carries: session->each_carried(). */
 static inline bool client_each_carried(
     const struct client *client, bool (*each)(struct client *carried, void *arg), void *arg)

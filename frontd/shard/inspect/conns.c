@@ -184,7 +184,7 @@ static int keep(struct conns *conns, const struct client *client)
         .calls = client->calls,
         .session = client->session,
         .state = client->state,
-        .tls = client->transport != NULL,
+        .tls = client_transport(client) != NULL,
         .moving = client->moving,
         .reads = client->reads,
         .starved = client->starved,

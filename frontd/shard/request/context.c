@@ -73,10 +73,8 @@ struct span meta_tls(const struct conf_route *route, const struct client *client
 {
     if (LIKELY(!(route->meta & CONF_META_TLS)))
         return (struct span){0};
-    const struct client *carrier = client_carrier(client);
-    const struct transport *transport = (carrier == NULL ? client : carrier)->transport;
-    return transport == NULL || transport->ops->carrier != NULL ? (struct span){0}
-                                                                : tls_transport_info(transport);
+    const struct transport *transport = client_transport(client);
+    return transport == NULL ? (struct span){0} : tls_transport_info(transport);
 }
 
 /*
