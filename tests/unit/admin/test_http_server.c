@@ -183,6 +183,23 @@ Test(http_server, requests_on_one_connection)
     close(fd);
 }
 
+/* More than one turn of the loop has for one connection. */
+Test(http_server, many_requests_at_once)
+{
+    char text[4096] = "";
+    for (int i = 0; i < 100; i++)
+        strcat(text, GET("/m"));
+    strcat(text, GET("/last"));
+    int fd = dial();
+    say(fd, text);
+    const char *answers = hear(fd, "/last");
+    int n = 0;
+    for (; (answers = strstr(answers, "\r\n\r\n/m")) != NULL; answers++)
+        n++;
+    cr_expect_eq(n, 100);
+    close(fd);
+}
+
 /* A head of n bytes. */
 static void say_head(int fd, size_t n)
 {
@@ -215,6 +232,10 @@ Test(http_server, what_is_no_request)
     int fd = dial();
     say(fd, "GET /empty HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
     hear(fd, "/empty");
+    say(fd, "GET /parts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n");
+    say(fd, "A: b\r\n");
+    say(fd, "\r\n");
+    hear(fd, "/parts");
     say_head(fd, HTTP_REQUEST_HEAD_MAX);
     hear(fd, "\r\n\r\n/x");
     say_head(fd, HTTP_REQUEST_HEAD_MAX + 1);
