@@ -105,8 +105,9 @@ static void write_line(const struct account *account)
         account->method.p, seconds(account->whole), seconds(account->queued),
         seconds(account->worked), seconds(unread_for(account)), metric_code_label(account->code),
         account->worker == NULL ? "none" : account->worker->text,
-        client == NULL ? "unknown" : client_listener(client)->name, account->route->path,
-        (unsigned long long)account->conn, peer, mark);
+        client == NULL ? "unknown" : client_listener(client)->name,
+        account->route == NULL ? "none" : account->route->path, (unsigned long long)account->conn,
+        peer, mark);
 }
 
 static void count(struct slow_row *row, const struct account *account)

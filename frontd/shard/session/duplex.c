@@ -152,7 +152,7 @@ void duplex_let_in(struct request *request)
     client_touch(client);
     request->code = METRIC_CODE_OK;
     if (UNLIKELY(request->mark != NULL) && client->session == SESSION_WEBSOCKET)
-        request->mark->status = client->fd < 0 ? 200 : 101;
+        request->mark->status = client->fd < 0 ? 200 : 101; /* RFC 8441 section 5 */
     request_free(request);
     if (client->duplex->draining)
         duplex_say_goodbye(client);
