@@ -12,3 +12,6 @@
  */
 int access_file_open(
     const char *conf_name, const struct conf *conf, char *error, size_t error_size);
+
+/* Whether it could be opened, without making it. Returns 0 or -errno, as above. */
+int access_file_try(const char *conf_name, const struct conf *conf, char *error, size_t error_size);

@@ -11,6 +11,7 @@
 #include "frontd/config/file.h"
 #include "frontd/config/lines.h"
 #include "frontd/ipc/control.h"
+#include "frontd/supervisor/access_file.h"
 #include "frontd/supervisor/admin_token.h"
 #include "frontd/supervisor/paths.h"
 #include "frontd/supervisor/record.h"
@@ -280,8 +281,8 @@ int trial_secrets(
     return r < 0 ? r : admin_token_load(conf_name, conf, &findings, NULL, error, error_size);
 }
 
-/* As a start would: what it cannot read is wrong. */
-static void try_secrets(struct trial *trial, const struct conf *conf)
+/* As a start would: what it cannot read, or write to, is wrong. */
+static void try_files(struct trial *trial, const struct conf *conf)
 {
     const struct conf_findings findings = {.odd = on_odd};
     char error[5120];
@@ -295,6 +296,8 @@ static void try_secrets(struct trial *trial, const struct conf *conf)
         on_finding(trial, error);
     if (fd >= 0)
         close(fd);
+    if (access_file_try(trial->file, conf, error, sizeof(error)) < 0)
+        on_finding(trial, error);
 }
 
 int trial_run(const char *conf_name)
@@ -315,7 +318,7 @@ int trial_run(const char *conf_name)
         trial.findings++;
     }
     try_run_dir(&trial, conf);
-    try_secrets(&trial, conf);
+    try_files(&trial, conf);
     for (uint32_t i = 0; i < conf->nlisteners; i++)
         try_listener(&trial, conf, i);
     if (conf->admin.text != NULL)

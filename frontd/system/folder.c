@@ -214,12 +214,12 @@ static int open_fifo(int dir, const char *name)
     return r;
 }
 
-int folder_open_log(int dir, const char *name)
+int folder_open_log(int dir, const char *name, bool make)
 {
     struct stat st;
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISFIFO(st.st_mode))
         return open_fifo(dir, name);
-    return folder_open_file(dir, name, O_WRONLY | O_APPEND | O_CREAT, 0640);
+    return folder_open_file(dir, name, O_WRONLY | O_APPEND | (make ? O_CREAT : 0), 0640);
 }
 
 int folder_read(int dir, const char *name, size_t max, char **ret_text, size_t *ret_n)

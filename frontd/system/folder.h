@@ -31,12 +31,12 @@ int folder_check(int dir);
 int folder_open_file(int dir, const char *name, int flags, mode_t mode);
 
 /*
- * Opens a file in it to append lines to: a regular file as above, which is made with mode 0640, or
- * a FIFO of ours that no other user can write to, whether something reads it or not. Without
- * waiting: O_NONBLOCK is set. Returns the descriptor (close-on-exec, the caller's) or -errno, as
- * folder_open_file().
+ * Opens a file in it to append lines to: a regular file as above, which is made with mode 0640
+ * where `make` says so, or a FIFO of ours that no other user can write to, whether something reads
+ * it or not. Without waiting: O_NONBLOCK is set. Returns the descriptor (close-on-exec, the
+ * caller's) or -errno, as folder_open_file().
  */
-int folder_open_log(int dir, const char *name);
+int folder_open_log(int dir, const char *name, bool make);
 
 /*
  * Reads such a file as a whole: the caller's (mem_free()), with a NUL behind its *ret_n bytes.

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 
@@ -11,7 +12,7 @@ import pytest
 
 from fakeworker import echo
 from h2client import H2Client
-from harness import children, command_line, http_route, rpc_route, wait_for, ws_route
+from harness import FRONTD, children, command_line, http_route, rpc_route, wait_for, ws_route
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SLOW_MS = 200
@@ -182,6 +183,8 @@ def test_a_file_that_others_could_write_is_refused(site, what, words):
     open(web.path("logs/a"), "w").close()
     os.chmod(web.path("logs" if what == "folder" else "logs/a"), 0o777)
     web.config["access_log"] = {"path": web.path("logs/a")}
+    tried = subprocess.run([FRONTD, "--check", "--bind", "-c", web.write()], stderr=subprocess.PIPE, text=True)
+    assert tried.returncode == 1 and re.search(r"access_log\.path: .*" + words, tried.stderr), tried.stderr
     web.start(ready=False)
     wait_for(lambda: not web.front.running(), "its end")
     assert re.search(r"frontd\.yaml:\d+: access_log\.path: .*" + words, web.front.text())

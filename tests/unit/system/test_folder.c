@@ -210,3 +210,51 @@ Test(folder, only_what_was_looked_at_is_unlinked)
     cr_expect_eq(folder_unlink(dir, "g", st.st_dev, st.st_ino), -EEXIST, "a link is another");
     close(dir);
 }
+
+/* Opens "d/NAME" as a log; closes it again. Returns 0 or -errno. */
+static int try_log(const char *name, bool make)
+{
+    char path[256];
+    snprintf(path, sizeof(path), "%s/d", base);
+    int dir = folder_open(path, false, error, sizeof(error));
+    cr_assert_geq(dir, 0, "%s", error);
+    int fd = folder_open_log(dir, name, make);
+    close(dir);
+    if (fd < 0)
+        return fd;
+    cr_expect_eq(fcntl(fd, F_GETFL) & (O_NONBLOCK | O_ACCMODE | O_APPEND),
+        strcmp(name, "fifo") == 0 ? O_NONBLOCK | O_RDWR : O_NONBLOCK | O_WRONLY | O_APPEND);
+    cr_expect(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    close(fd);
+    return 0;
+}
+
+Test(folder, logs)
+{
+    static const struct {
+        const char *made; /* in the folder */
+        const char *name;
+        int r;
+    } rows[] = {
+        {"touch a", "a", 0},
+        {"touch a && chmod 620 a", "a", -EPERM},
+        {"touch a && chmod 602 a", "a", -EPERM},
+        {"touch a && ln a b", "a", -EPERM},
+        {"ln -s a b", "b", -ELOOP},
+        {"mkdir a", "a", -EISDIR},
+        {"mkfifo -m 600 fifo", "fifo", 0},
+        {"mkfifo -m 622 fifo && chmod 622 fifo", "fifo", -EPERM},
+        {"true", "a", -ENOENT},
+    };
+    run("mkdir -m 700 d");
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char command[128];
+        snprintf(command, sizeof(command), "cd d && umask 077 && %s", rows[i].made);
+        run(command);
+        cr_expect_eq(try_log(rows[i].name, false), rows[i].r, "%s: %d", rows[i].made,
+            try_log(rows[i].name, false));
+        run("rm -rf d/*");
+    }
+    cr_expect_eq(try_log("new", true), 0);
+    run("test \"$(stat -c %a d/new)\" = 640 || test \"$(umask)\" != 0022");
+}
