@@ -309,6 +309,7 @@ def peers_of(worker):
 
 @pytest.mark.skipif(chromium.PROGRAM is None, reason="needs chromium")
 def test_chromium(web, tmp_path):
+    web.workers[0].forget()  # the calls of other tests
     with chromium.Chromium(tmp_path, "--host-resolver-rules=MAP a.test 127.0.0.1",
                            "--ignore-certificate-errors-spki-list=" + pin(web.files[0])) as browser:
         page = browser.open(url(web, "/page", "a.test"))
