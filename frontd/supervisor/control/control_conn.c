@@ -135,6 +135,8 @@ void control_conn_refuse(struct control_conn *conn, const char *code, const char
 {
     if (conn->ending)
         return;
+    if (!conn->greeted) /* a HELLO that is not out yet would be taken for consent */
+        buf_deinit(&conn->out);
     if (control_rpc_put_goaway(&conn->out, code, reason) < 0)
         buf_deinit(&conn->out);
     conn->ending = true;
