@@ -144,10 +144,93 @@ static int reload_or_upgrade(struct frontctl *frontctl, const char *method)
     return tell(&reloading, method, outcome, &answer);
 }
 
+static void print_change(struct span change)
+{
+    char key[512] = "";
+    char from[256] = "";
+    char to[256] = "";
+    text_of(json_read_member(change, "key"), key, sizeof(key));
+    bool was = text_of(json_read_member(change, "from"), from, sizeof(from));
+    bool is = text_of(json_read_member(change, "to"), to, sizeof(to));
+    if (was && is)
+        printf("~ %s: %s -> %s\n", key, from, to);
+    else
+        printf("%c %s: %s\n", is ? '+' : '-', key, is ? to : from);
+}
+
+/* One line for each: "listener web: why", with the route where it is one. */
+static void print_place(const char *what, struct span place)
+{
+    char listener[128] = "";
+    char host[256] = "";
+    char path[512] = "";
+    char reason[256] = "";
+    if (!text_of(place, listener, sizeof(listener)))
+        text_of(json_read_member(place, "listener"), listener, sizeof(listener));
+    text_of(json_read_member(place, "host"), host, sizeof(host));
+    text_of(json_read_member(place, "path"), path, sizeof(path));
+    text_of(json_read_member(place, "reason"), reason, sizeof(reason));
+    printf("%s %s%s%s%s%s%s\n", what, listener, path[0] == '\0' ? "" : " ", host, path,
+        reason[0] == '\0' ? "" : ": ", reason);
+}
+
+static void print_places(const char *what, struct span places)
+{
+    struct span place;
+    for (size_t at = 0; json_read_next(places, &at, &place);)
+        print_place(what, place);
+}
+
+static void print_replaced(struct span pools)
+{
+    struct span pool;
+    for (size_t at = 0; json_read_next(pools, &at, &pool);) {
+        char name[128] = "";
+        double workers = 0;
+        text_of(json_read_member(pool, "pool"), name, sizeof(name));
+        text_number(json_read_member(pool, "workers"), &workers);
+        printf("workers of pool %s are replaced: %.0f\n", name, workers);
+    }
+}
+
+static int try_dry(struct frontctl *frontctl)
+{
+    struct json_writer params = {0};
+    struct span result;
+    struct span change;
+    json_begin(&params, NULL, '{');
+    json_add_flag(&params, "dry_run", true);
+    json_end(&params, '}');
+    int r = ask(frontctl, "reload", &params, &result);
+    if (r != 0 || frontctl->json)
+        return r != 0 ? r : ask_print_json(result);
+    struct span changes = json_read_member(result, "changes");
+    for (size_t at = 0; json_read_next(changes, &at, &change);)
+        print_change(change);
+    if (changes.n > 0 && json_read_count(changes) == 0)
+        puts("the config is as it was");
+    print_places("new listener", json_read_member(result, "listeners_added"));
+    print_places("listener goes", json_read_member(result, "listeners_removed"));
+    print_places("new route", json_read_member(result, "routes_added"));
+    print_places("route goes", json_read_member(result, "routes_removed"));
+    print_places("new pool", json_read_member(result, "pools_added"));
+    print_places("pool goes", json_read_member(result, "pools_removed"));
+    print_replaced(json_read_member(result, "workers_replaced"));
+    print_places("connections cannot move:", json_read_member(result, "connections_stay"));
+    return FRONTCTL_DONE;
+}
+
 static int run_reload(struct frontctl *frontctl, int argc, char **argv)
 {
-    int r = command_line_arguments(frontctl, &cmd_reload, argc, argv, 0);
-    return r >= 0 ? r : reload_or_upgrade(frontctl, "reload");
+    bool dry = false;
+    const struct command_option options[] = {{.name = "dry-run", .given = &dry}};
+    int count = 0;
+    int r = command_line_read(frontctl, &cmd_reload, argc, argv, options, 1, &count);
+    if (r >= 0)
+        return r;
+    if (count > 0)
+        return frontctl_misused(&cmd_reload, "there are no arguments");
+    return dry ? try_dry(frontctl) : reload_or_upgrade(frontctl, "reload");
 }
 
 static int run_upgrade(struct frontctl *frontctl, int argc, char **argv)
@@ -158,11 +241,12 @@ static int run_upgrade(struct frontctl *frontctl, int argc, char **argv)
 
 const struct command cmd_reload = {
     .name = "reload",
-    .arguments = "",
+    .arguments = "[--dry-run]",
     .summary = "loads the config anew, as SIGHUP does, and waits for the end",
     .help =
         "How it gets on goes to standard error. Exit code 1: it came to nothing, for the reason\n"
-        "that is printed, and the front serves on as before.\n",
+        "that is printed, and the front serves on as before.\n"
+        "--dry-run: nothing changes; what would, and which connections could not move, and why.\n",
     .run = run_reload,
 };
 

@@ -5,6 +5,7 @@
  */
 
 #include "common/alloc.h"
+#include "frontd/supervisor/methods/dry_run.h"
 #include "frontd/supervisor/methods/methods.h"
 #include "proto/errors.h"
 #include "proto/json_read.h"
@@ -124,8 +125,10 @@ static void begin(struct control_call *call, enum reload_event event)
 
 void method_reload(struct control_call *call, struct span params)
 {
-    (void)params;
-    begin(call, RELOAD_ON_CONFIG);
+    if (json_is_true(json_read_member(params, "dry_run")))
+        dry_run_start(call);
+    else
+        begin(call, RELOAD_ON_CONFIG);
 }
 
 void method_upgrade(struct control_call *call, struct span params)
