@@ -22,6 +22,31 @@ static int print_shards(struct span shards)
     return table_print(&table, stdout);
 }
 
+/* A line for each name; none where there is none. */
+static void fact_names(const char *what, struct span names)
+{
+    struct span name;
+    for (size_t at = 0; json_read_next(names, &at, &name);)
+        fact_text(what, name);
+}
+
+static void fact_listeners(struct span listeners)
+{
+    struct span listener;
+    for (size_t at = 0; json_read_next(listeners, &at, &listener);) {
+        char name[128] = "";
+        char address[256] = "";
+        char protocol[32] = "";
+        char line[512];
+        text_of(json_read_member(listener, "name"), name, sizeof(name));
+        text_of(json_read_member(listener, "address"), address, sizeof(address));
+        text_of(json_read_member(listener, "protocol"), protocol, sizeof(protocol));
+        bool tls = json_is_true(json_read_member(listener, "tls"));
+        snprintf(line, sizeof(line), "%s: %s, %s%s", name, address, protocol, tls ? ", TLS" : "");
+        fact_put("listener", line);
+    }
+}
+
 static void print_reload(struct span reload)
 {
     char kind[32] = "reload";
@@ -58,6 +83,16 @@ static int run(struct frontctl *frontctl, int argc, char **argv)
     fact_seconds("uptime", json_read_member(status, "uptime"));
     fact_plain("generation", json_read_member(status, "generation"));
     fact_count("connections", json_read_member(status, "connections"));
+    fact_count("calls in progress", json_read_member(status, "calls_in_progress"));
+    struct span memory = json_read_member(status, "memory");
+    fact_bytes("memory of shards", json_read_member(memory, "shards"));
+    fact_bytes("  of supervisor", json_read_member(memory, "supervisor"));
+    struct span config = json_read_member(status, "config");
+    fact_text("config", json_read_member(config, "path"));
+    fact_seconds("  loaded since", json_read_member(config, "age"));
+    fact_names("paused", json_read_member(status, "paused"));
+    fact_names("drained", json_read_member(status, "drained"));
+    fact_listeners(json_read_member(status, "listeners"));
     print_reload(json_read_member(status, "last_reload"));
     putchar('\n');
     return print_shards(json_read_member(status, "shards"));

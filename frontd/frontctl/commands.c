@@ -11,6 +11,7 @@ const struct command *const commands_all[] = {
     &cmd_resume,
     &cmd_drain,
     &cmd_undrain,
+    &cmd_top,
     &cmd_reload,
     &cmd_upgrade,
     &cmd_log,

@@ -18,6 +18,7 @@ extern const struct command cmd_log;
 extern const struct command cmd_errors;
 extern const struct command cmd_tap;
 extern const struct command cmd_reload;
+extern const struct command cmd_top;
 extern const struct command cmd_upgrade; /* cmd_reload.c */
 extern const struct command cmd_explain;
 extern const struct command cmd_profile;

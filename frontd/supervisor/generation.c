@@ -147,7 +147,8 @@ static struct generation *make(struct front *front, struct conf *conf, uint32_t 
         .access_fd = -1,
         .share_fd = -1,
         .processes = processes,
-        .number = front->last_generation + 1};
+        .number = front->last_generation + 1,
+        .loaded = front_time_of_day()};
     return generation;
 }
 

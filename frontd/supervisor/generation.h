@@ -45,6 +45,7 @@ struct generation {
     struct front *front;
     enum generation_role role;
     uint64_t number; /* counts up */
+    uint64_t loaded; /* ms since 1970: when its config was read */
     struct conf *conf;
     int conf_fd;   /* its text, for the shards */
     int tls_fd;    /* certificates and keys, for the shards; -1: none have been read */

@@ -126,6 +126,7 @@ static void put_generation(
 {
     json_begin(out, NULL, '{');
     json_add_number(out, "number", generation->number);
+    json_add_number(out, "loaded", generation->loaded);
     json_add_text(out, "role", record_role_name(generation->role));
     json_add_integer(out, "conf_fd", generation->conf_fd);
     json_add_integer(out, "share_fd", generation->share_fd);
@@ -322,6 +323,8 @@ static int read_generation(struct front *front, struct span object, size_t slot)
         return -EINVAL;
     }
     front->generations[slot] = generation;
+    uint64_t loaded = get(object, "loaded", UINT64_MAX);
+    generation->loaded = loaded == 0 ? generation->loaded : loaded;
     int r = 0;
     uint32_t shard = 0;
     for (size_t at = 0; r == 0 && json_read_next(processes, &at, &entry); shard++)

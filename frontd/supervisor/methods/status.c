@@ -1,7 +1,10 @@
 #include <unistd.h>
 
+#include "frontd/ipc/metrics.h"
 #include "frontd/ipc/shm_clients.h"
+#include "frontd/ipc/shm_workers.h"
 #include "frontd/supervisor/methods/methods.h"
+#include "frontd/system/process.h"
 
 static const char *shard_state(const struct shard_process *process)
 {
@@ -86,6 +89,52 @@ static void put_held_back(struct json_writer *out, const struct holds *holds)
     put_names(out, "drained", holds->drained, holds->ndrained);
 }
 
+/* What all shards have counted since the front was started, and the calls that workers have. */
+static void put_counts(struct json_writer *out, const struct share *share)
+{
+    struct share_worker_view view;
+    uint64_t calls = 0;
+    if (share == NULL)
+        return;
+    for (int at = 0; share_worker_next(share, NULL, &at, &view);)
+        calls += view.load;
+    struct share_sums sums = share_sums(share);
+    json_add_number(out, "calls_in_progress", calls);
+    json_begin(out, "totals", '{');
+    json_add_number(out, "connections", sums.accepted);
+    json_add_number(out, "requests", sums.requests);
+    json_add_number(out, "calls", sums.calls);
+    json_end(out, '}');
+}
+
+static void put_config(struct json_writer *out, const struct front *front,
+    const struct generation *serving, uint64_t now)
+{
+    json_begin(out, "config", '{');
+    json_add_text(out, "path", front->conf_name);
+    json_add_seconds(out, "loaded_at", serving->loaded);
+    json_add_seconds(out, "age", now - MIN(serving->loaded, now));
+    json_end(out, '}');
+}
+
+/* Bytes that are resident: of the supervisor, and of all shards. */
+static void put_memory(struct json_writer *out, const struct front *front)
+{
+    struct process_stat stat;
+    uint64_t shards = 0;
+    for (size_t g = 0; g < FRONT_GENERATIONS; g++) {
+        const struct generation *generation = front->generations[g];
+        for (uint32_t i = 0; generation != NULL && i < generation->nprocesses; i++) {
+            pid_t pid = generation->processes[i].pid;
+            shards += pid > 0 && process_stat(pid, &stat) ? stat.memory : 0;
+        }
+    }
+    json_begin(out, "memory", '{');
+    json_add_number(out, "supervisor", process_stat(getpid(), &stat) ? stat.memory : 0);
+    json_add_number(out, "shards", shards);
+    json_end(out, '}');
+}
+
 void method_status(struct control_call *call, struct span params)
 {
     (void)params;
@@ -102,6 +151,9 @@ void method_status(struct control_call *call, struct span params)
     json_add_number(&out, "generation", serving->number);
     uint64_t connections = put_shards(&out, front);
     json_add_number(&out, "connections", connections);
+    put_counts(&out, serving->share);
+    put_config(&out, front, serving, now);
+    put_memory(&out, front);
     put_listeners(&out, serving->conf);
     if (front->report.outcome != RELOAD_OUTCOME_NONE) {
         json_begin(&out, "last_reload", '{');
