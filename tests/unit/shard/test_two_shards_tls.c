@@ -236,7 +236,7 @@ static void tear_down(void)
     pki_free(&certificate);
 }
 
-TestSuite(two_shards_tls, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(two_shards_tls, .init = set_up, .fini = tear_down, .timeout = 180);
 
 /* Each kind of connection with each suite. */
 Test(two_shards_tls, all_connections_go)
