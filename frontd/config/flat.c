@@ -206,15 +206,15 @@ void conf_flat_compare(const struct conf_flat *from, const struct conf_flat *to,
     size_t i = 0;
     size_t k = 0;
     while (i < from->n || k < to->n) {
-        const struct conf_flat_entry *one = i < from->n ? &from->entries[i] : NULL;
-        const struct conf_flat_entry *other = k < to->n ? &to->entries[k] : NULL;
-        int order = one == NULL ? 1 : other == NULL ? -1 : strcmp(one->key, other->key);
+        int order = i == from->n ? 1
+                    : k == to->n ? -1
+                                 : strcmp(from->entries[i].key, to->entries[k].key);
         if (order < 0)
-            fn(data, one->key, one->value, NULL);
+            fn(data, from->entries[i].key, from->entries[i].value, NULL);
         else if (order > 0)
-            fn(data, other->key, NULL, other->value);
-        else if (strcmp(one->value, other->value) != 0)
-            fn(data, one->key, one->value, other->value);
+            fn(data, to->entries[k].key, NULL, to->entries[k].value);
+        else if (strcmp(from->entries[i].value, to->entries[k].value) != 0)
+            fn(data, from->entries[i].key, from->entries[i].value, to->entries[k].value);
         i += order <= 0;
         k += order >= 0;
     }
