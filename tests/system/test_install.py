@@ -57,7 +57,7 @@ def test_what_is_there(installed):
 @pytest.mark.skipif(shutil.which("scdoc") is None, reason="the manual was not made: there is no scdoc")
 def test_the_manual(installed):
     """Each page is there, and those that are made of documents have all of them."""
-    for name in ("man8/frontd.8", "man8/workerd.8", "man5/frontd.yaml.5", "man7/frontd-protocol.7"):
+    for name in ("man8/frontd.8", "man8/frontctl.8", "man8/workerd.8", "man5/frontd.yaml.5", "man7/frontd-protocol.7"):
         with open(place(installed, "mandir", name), encoding="utf-8") as file:
             page = file.read()
         assert page.count("\n.SH") >= 4, name
