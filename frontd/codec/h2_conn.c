@@ -37,8 +37,8 @@ static void note_crossing(struct h2_conn *conn, uint32_t id, uint64_t now)
 {
     uint32_t back = (conn->last_stream - id) / 2;
     conn->crossing_until = (uint32_t)now + H2_CROSSING_MS;
-    if (back < H2_RECENT_MAX)
-        conn->crossing |= 1U << back;
+    if (back < H2_RECENT_MAX) /* PRIORITY may be wrong for one that was never opened */
+        conn->crossing |= 1U << back & conn->opened;
 }
 
 /* Whether the client has left the stream out, as far as is known. id: not idle. */

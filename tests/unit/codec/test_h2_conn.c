@@ -306,6 +306,7 @@ static const struct {
     {H2_WINDOW_UPDATE, 5, {"\0\0\0\x01", 4}, H2_FAULT_SKIPPED, ""},
     {H2_PRIORITY, 5, {"\0\0\0\x05\x10", 5}, H2_OK, ""}, /* on itself: RFC 9113 has no such rule */
     {H2_PRIORITY, 15, {"\0\0\0\0\x10", 5}, H2_OK, ""},
+    {H2_PRIORITY, 5, {"x", 1}, H2_OK, "5 reset 6: PRIORITY has the wrong size\n"},
     {0x99, 5, {"x", 1}, H2_OK, ""},
     {H2_DATA, 3, {"x", 1}, H2_FAULT_CLOSED, ""},
     {H2_HEADERS, 3, {H2_GET_NONE, 12}, H2_FAULT_CLOSED, ""},
@@ -363,6 +364,8 @@ Test(h2_conn, closed_streams)
             feed(&outcome, said.p + first, said.n - first, at - first);
             cr_expect_str_eq(outcome.text, events, "%zu: %s", i, outcome.text);
             cr_expect_eq(outcome.fault, closed[i].fault);
+            cr_expect_eq(
+                outcome.conn.crossing & ~outcome.conn.opened, 0u); /* else it cannot move */
             end(&outcome);
         }
     }
