@@ -45,6 +45,8 @@
     "CONNECT\x86\x01\x01h\x04" n path
 #define CONNECT(n, path) BEGIN(n, path) PROTOCOL VERSION_13
 
+#define GET_H "\x82\x86\x01\x01h\x04\x02/h"
+
 /* Frames of a WebSocket, with a mask that changes nothing. */
 #define WRONG "\x81\x81\0\0\0\0{" /* a message that is answered at once: it is no JSON */
 #define CALL  "\x81\xa5\0\0\0\0{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\"}"
@@ -461,12 +463,10 @@ Test(http2_websocket, slow_readers)
     h2_number(&said, H2_WINDOW_UPDATE, 5, 1000000);
     h2_number(&said, H2_WINDOW_UPDATE, 0, 1000000);
     send_said();
-    advance(100000); /* it was idle, which is not held against it */
-    SAY(1, "\x8a\x80\0\0\0\0");
-    SAY(3, "\x8a\x80\0\0\0\0");
-    SAY(5, "\x8a\x80\0\0\0\0");
-    SAY(7, "\x8a\x80\0\0\0\0");
-    send_said();
+    push(socket_of(7), 8); /* all of its window */
+    read_answers();
+    advance(20000); /* they were idle, which is not held against them */
+    cr_expect_eq(length_of(7), 10u);
     for (int i = 0; i < 4; i++) {
         for (uint32_t id = 1; id <= 5; id += 2) {
             struct h2_stream *stream = h2_conn_find(&client->http2->conn, id);
@@ -740,6 +740,11 @@ Test(http2_websocket, what_moves)
     push(socket_of(3), 6);
     read_answers();
     cr_expect_eq(shardlet_connections(), 3u);
+    client_freeze(client);
+    cr_expect_null(client_find(&shard.ctx, id)); /* what is pushed now is another process's */
+    client_thaw(client);
+    cr_expect_eq(client_find(&shard.ctx, id), socket);
+    shardlet_turn(&shard);
     client = move(client);
     cr_expect_eq(shardlet_connections(), 3u);
     socket = socket_of(1);
@@ -753,6 +758,31 @@ Test(http2_websocket, what_moves)
     SAY(1, CALL);
     send_said();
     cr_expect_not(client_can_move(client)); /* one of its WebSockets has a call */
+}
+
+/* Where requests are paused so that connections become idle, one with a call on it starts none on
+ * any of its streams. */
+Test(http2_websocket, pauses_as_one)
+{
+    OPEN(1, CONNECT("\x03", "/ws"));
+    OPEN(3, CONNECT("\x03", "/ws"));
+    SAY(1, CALL);
+    send_said();
+    shard.ctx.requests_paused = true;
+    SAY(3, CALL);
+    OPEN(5, GET_H);
+    END(5);
+    send_said();
+    cr_expect(socket_of(1)->calls == 1 && socket_of(3)->calls == 0 && client->calls == 0);
+    shardlet_answer(call_of(socket_of(1)), SPAN("{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":7}"),
+        (struct span){0});
+    read_answers();
+    cr_expect_leq(socket_of(3)->calls + client->calls, 1u);
+    shard.ctx.requests_paused = false;
+    client_touch(socket_of(3));
+    client_touch(client);
+    read_answers();
+    cr_expect(socket_of(3)->calls == 1 && client->calls == 1);
 }
 
 /* States that no connection has left behind: each byte changed, and each one missing. */
