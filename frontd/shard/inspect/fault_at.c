@@ -33,8 +33,6 @@ size_t fault_at_http1(struct span text, const struct http1_limits *limits)
 
 /* ---- JSON ---------------------------------------------------------------------------------- */
 
-enum { NUMBER_MAX = 64 /* bytes: a longer number is taken for wrong there */ };
-
 enum next { VALUE, VALUE_OR_END, KEY, KEY_OR_END, COLON, COMMA_OR_END, NOTHING };
 
 /* A cursor over the text; `wrong` where it stands at a byte that cannot stand there. */
@@ -88,27 +86,40 @@ static void skip_string(struct cursor *at)
     }
 }
 
-/* Whether `n` bytes are a number, or become one with a digit more. */
-static bool begins_number(const char *p, size_t n)
+/* Parts of a number, RFC 8259 section 6. */
+enum part { START, MINUS, ZERO, WHOLE, POINT, FRACTION, E, SIGN, EXPONENT, NONE };
+
+static enum part part_after(enum part part, char c)
 {
-    char longer[NUMBER_MAX + 1];
-    memcpy(longer, p, n);
-    longer[n] = '0';
-    return json_scan_value(p, p + n, 0) == p + n ||
-           json_scan_value(longer, longer + n + 1, 0) == longer + n + 1;
+    bool digit = c >= '0' && c <= '9';
+    switch (part) {
+    case START:
+        if (c == '-')
+            return MINUS;
+        return c == '0' ? ZERO : digit ? WHOLE : NONE;
+    case MINUS: return c == '0' ? ZERO : digit ? WHOLE : NONE;
+    case WHOLE:
+        if (digit)
+            return WHOLE;
+        return c == '.' ? POINT : (c | 0x20) == 'e' ? E : NONE;
+    case ZERO: return c == '.' ? POINT : (c | 0x20) == 'e' ? E : NONE;
+    case POINT: return digit ? FRACTION : NONE;
+    case FRACTION: return digit ? FRACTION : (c | 0x20) == 'e' ? E : NONE;
+    case E: return c == '+' || c == '-' ? SIGN : digit ? EXPONENT : NONE;
+    default: return digit ? EXPONENT : NONE;
+    }
 }
 
 static void skip_number(struct cursor *at)
 {
-    const char *p = at->p;
-    size_t n = 0;
-    while (p + n < at->end && n < NUMBER_MAX && p[n] != '\0' &&
-           strchr("+-.0123456789eE", p[n]) != NULL && begins_number(p, n + 1))
-        n++;
+    enum part part = START;
+    enum part next;
+    for (; at->p < at->end && (next = part_after(part, *at->p)) != NONE; at->p++)
+        part = next;
     /* A whole number is followed by what follows a value; behind the beginning of one, that byte is
      * wrong. */
-    at->p += n;
-    at->wrong = n == 0 || (at->p < at->end && json_scan_value(p, at->p, 0) != at->p);
+    bool whole = part == ZERO || part == WHOLE || part == FRACTION || part == EXPONENT;
+    at->wrong = !whole && at->p < at->end;
 }
 
 /* A number or a word: the longest beginning of it that can stand there. */
