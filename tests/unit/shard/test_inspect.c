@@ -710,3 +710,73 @@ Test(inspect, explain)
         json_read_member((struct span){buf_data(&inquiry.text), buf_len(&inquiry.text)}, "wrong")));
     hang_up(&talk);
 }
+
+static unsigned steps, steps_wanted;
+static uint64_t step_ms; /* that each step takes */
+
+static int begin_nothing(struct question *question, struct span params)
+{
+    (void)question;
+    (void)params;
+    return 0;
+}
+
+static enum question_step take_time(struct question *question)
+{
+    fake_clock_advance(step_ms);
+    if (++steps < steps_wanted)
+        return QUESTION_MORE;
+    json_begin(&question->answer, NULL, '{');
+    json_end(&question->answer, '}');
+    return QUESTION_ANSWERED;
+}
+
+/* Questions have a bounded time of each turn, whatever they are; what is quick is done in one. */
+Test(inspect, turns_are_bounded)
+{
+    static const struct question_ops ops = {.begin = begin_nothing, .step = take_time};
+    static const struct question_ops *const all[CTL_QUESTIONS] = {[CTL_QUESTION_CONNS] = &ops};
+    const struct question_ops *const *before = shard.parts.inspect.ops;
+    shard.parts.inspect.ops = all;
+    steps_wanted = 10;
+    for (step_ms = 0; step_ms <= 1; step_ms++) {
+        steps = 0;
+        inquiry_ask(&inquiry, CTL_QUESTION_CONNS, "{}");
+        for (unsigned turn = 1; turn <= (step_ms == 0 ? 1 : steps_wanted); turn++) {
+            cr_expect_eq(inquiry_told(&inquiry), 0);
+            shardlet_step(&shard);
+            cr_expect_eq(steps, step_ms == 0 ? steps_wanted : turn, "turn %u", turn);
+            cr_expect_eq(inspect_unfinished(&shard.parts.inspect), steps < steps_wanted);
+        }
+        cr_expect_gt(inquiry_told(&inquiry), 0);
+    }
+    shard.parts.inspect.ops = before;
+}
+
+/* An answer that has no room is sent again, for a while. */
+Test(inspect, answers_wait_for_room)
+{
+    struct ctl_message message = {0};
+    unsigned sent = 0;
+    while (ctl_send(inquiry.ends[1], CTL_READY, &message, NULL, 0) == 0)
+        sent++;
+    inquiry_ask(&inquiry, CTL_QUESTION_TOPICS, "{}");
+    shardlet_turn(&shard);
+    cr_expect_eq(shard.parts.inspect.count, 1);
+    for (; sent > 0; sent--) {
+        int fds[FDPASS_FDS_MAX];
+        size_t nfds;
+        cr_assert_eq(ctl_receive(inquiry.ends[0], &message, fds, &nfds), 0);
+    }
+    struct span answer = told();
+    cr_expect_eq(rows(answer), 0);
+    cr_expect_eq(shard.parts.inspect.count, 0);
+    while (ctl_send(inquiry.ends[1], CTL_READY, &message, NULL, 0) == 0)
+        ;
+    inquiry_ask(&inquiry, CTL_QUESTION_TOPICS, "{}");
+    for (uint64_t ms = 0; ms <= INSPECT_GIVE_UP_MS + 1000; ms += 100) {
+        fake_clock_advance(100);
+        shardlet_turn(&shard);
+    }
+    cr_expect_eq(shard.parts.inspect.count, 0, "it is given up");
+}
