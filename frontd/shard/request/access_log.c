@@ -79,12 +79,11 @@ static void keep_head(struct access_entry *entry, const struct http_head *head)
         entry->agent_n = keep(entry->agent, sizeof(entry->agent), agent->value);
 }
 
-/* Decides whether a request has a line. */
+/* A request has got its mark, which says whether it has a line. */
 static void begin(struct request *request, const struct http_head *head)
 {
     struct access_log *log = request->client->ctx->access;
-    uint64_t random = marks_random(log->ctx) >> 32;
-    struct access_entry *entry = random < log->conf->sample ? slab_get(&log->entries) : NULL;
+    struct access_entry *entry = request->mark->logged ? slab_get(&log->entries) : NULL;
     if (entry == NULL)
         return;
     entry->listener = client_listener(request->client);
@@ -304,7 +303,8 @@ void access_log_open(struct access_log *log, struct ctx *ctx)
     log->conf = ctx->conf->access_log;
     log->fd = -1;
     log->whole = true;
-    log->observer = (struct account_observer){.call = on_call, .request = on_request};
+    log->observer = (struct account_observer){
+        .call = on_call, .request = on_request, .from = UINT64_MAX};
     slab_init(&log->entries, sizeof(struct access_entry));
     account_observe(ctx, &log->observer);
     ctx->access = log;

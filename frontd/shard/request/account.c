@@ -30,11 +30,16 @@ const char *account_protocol(const struct client *client)
     }
 }
 
+/* Whether any observer hears of what has come at that time (us), and has that mark. */
+static bool is_heard(struct ctx *ctx, uint64_t came, const struct mark *mark)
+{
+    return ctx_now_us(ctx) - came >= ctx->account_from || mark_wanted(mark);
+}
+
 struct account_from account_from(const struct request *request)
 {
     struct account_from from = {.client = request->client};
-    struct ctx *ctx = request->client->ctx;
-    if (UNLIKELY(ctx_now_us(ctx) - request->came_at >= ctx->account_from))
+    if (UNLIKELY(is_heard(request->client->ctx, request->came_at, request->mark)))
         from.peer = request_peer(request);
     return from;
 }
@@ -93,7 +98,7 @@ static void tell_call(struct ctx *ctx, const struct call *call, const struct acc
     struct account_observer *next;
     for (struct account_observer *of = ctx->account_observers; of != NULL; of = next) {
         next = of->next;
-        if (of->call != NULL && account.whole >= of->from)
+        if (of->call != NULL && (account.whole >= of->from || mark_wanted(call->mark)))
             of->call(ctx, of, &account);
     }
 }
@@ -101,7 +106,7 @@ static void tell_call(struct ctx *ctx, const struct call *call, const struct acc
 void account_call(struct ctx *ctx, const struct call *call, const struct account_from *from,
     const struct outcome *outcome, enum metric_code code)
 {
-    if (UNLIKELY(ctx_now_us(ctx) - call->came_at >= ctx->account_from))
+    if (UNLIKELY(is_heard(ctx, call->came_at, call->mark)))
         tell_call(ctx, call, from, outcome, code);
 }
 
@@ -123,7 +128,7 @@ static void tell_request(struct ctx *ctx, const struct request *request)
     struct account_observer *next;
     for (struct account_observer *of = ctx->account_observers; of != NULL; of = next) {
         next = of->next;
-        if (of->request != NULL && account.whole >= of->from)
+        if (of->request != NULL && (account.whole >= of->from || mark_wanted(request->mark)))
             of->request(ctx, of, &account);
     }
 }
@@ -131,6 +136,6 @@ static void tell_request(struct ctx *ctx, const struct request *request)
 void account_request(const struct request *request)
 {
     struct ctx *ctx = request->client->ctx;
-    if (UNLIKELY(ctx_now_us(ctx) - request->came_at >= ctx->account_from))
+    if (UNLIKELY(is_heard(ctx, request->came_at, request->mark)))
         tell_request(ctx, request);
 }

@@ -37,7 +37,9 @@ struct account_observer {
     void (*call)(struct ctx *ctx, struct account_observer *observer, const struct account *account);
     void (*request)(
         struct ctx *ctx, struct account_observer *observer, const struct account *account);
-    uint64_t from;                 /* us: it hears only of what has taken as long; 0: of all */
+    /* us: it hears only of what has taken as long, 0: of all; and of what has a mark that is
+     * wanted. */
+    uint64_t from;
     struct account_observer *next; /* account_observe() sets it */
 };
 

@@ -127,7 +127,7 @@ void tracer_open(struct tracer *tracer, struct ctx *ctx)
         return;
     tracer->ctx = ctx;
     tracer->fd = -1;
-    tracer->observer = (struct account_observer){.call = on_call};
+    tracer->observer = (struct account_observer){.call = on_call, .from = UINT64_MAX};
     account_observe(ctx, &tracer->observer);
     ctx->tracer = tracer;
 }

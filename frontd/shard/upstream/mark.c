@@ -105,15 +105,27 @@ static void set_trace(struct ctx *ctx, struct mark *mark, const struct http_head
     trace->flags = (uint8_t)((trace->flags & TRACEPARENT_RANDOM) |
                              (sampled ? TRACEPARENT_SAMPLED : 0));
     mark->traced = true;
+    mark->wanted |= sampled;
     mark->continued = has_parent;
+}
+
+/* Whether a request is one of those that have a line in the access log. */
+static bool is_logged(struct ctx *ctx)
+{
+    const struct conf_access_log *log = ctx->conf->access_log;
+    return log != NULL && marks_random(ctx) >> 32 < log->sample;
 }
 
 struct mark *mark_new(struct ctx *ctx, const struct http_head *head)
 {
+    bool logged = is_logged(ctx);
+    if (!logged && ctx->conf->request_id == NULL && ctx->conf->tracing == NULL)
+        return NULL;
     struct mark *mark = slab_get(&ctx->marks->slab);
     if (mark == NULL)
         return NULL;
     mark->refs = 1;
+    mark->logged = mark->wanted = logged;
     if (ctx->conf->request_id != NULL)
         set_id(ctx, mark, head);
     if (ctx->conf->tracing != NULL)

@@ -27,6 +27,8 @@ struct mark {
     uint8_t id_at;    /* of the id in it */
     bool traced;      /* the config has `tracing`: `trace` is set */
     bool continued;   /* `trace` is a caller's */
+    bool logged;      /* it is to have a line in the access log */
+    bool wanted;      /* observers hear of it, however soon it ends (request/account.h) */
     /* The trace, with the flags that workers are told. Its span is the caller's; all zero: there is
      * none, and the trace begins here. */
     struct traceparent trace;
@@ -54,7 +56,7 @@ uint64_t marks_random(struct ctx *ctx);
 
 /*
  * The mark of a request, with one reference. head: NULL for a message. Where ctx->marks is. NULL:
- * there is no memory, and the request goes on without one.
+ * it needs none, or there is no memory: the request goes on without one.
  */
 struct mark *mark_new(struct ctx *ctx, const struct http_head *head);
 
@@ -73,6 +75,12 @@ static inline struct span mark_id(const struct mark *mark)
 static inline struct span mark_field(const struct mark *mark)
 {
     return mark == NULL ? (struct span){0} : (struct span){mark->field, mark->field_n};
+}
+
+/* Whether observers hear of it, however soon it ends. mark: or NULL. */
+static inline bool mark_wanted(const struct mark *mark)
+{
+    return UNLIKELY(mark != NULL) && mark->wanted;
 }
 
 /* Whether spans of the request are recorded. */
