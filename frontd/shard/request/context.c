@@ -77,6 +77,14 @@ struct span meta_tls(const struct conf_route *route, const struct client *client
     return transport == NULL ? (struct span){0} : tls_transport_info(transport);
 }
 
+enum { MARK_META_ROOM = MARK_ID_MAX + TRACEPARENT_SIZE + 64 /* bytes of the members of a mark */ };
+
+static char *put_text(char *p, struct span text)
+{
+    memcpy(p, text.p, text.n);
+    return p + text.n;
+}
+
 /*
  * Puts what the request is known by: its id, and the trace, in which the caller of the worker is
  * the span of the call, whose digits are filled in when that is made (W3C Trace Context section 4).
@@ -84,25 +92,28 @@ struct span meta_tls(const struct conf_route *route, const struct client *client
 static int put_mark(struct buf *out, bool *first, const struct mark *mark,
     const struct http_head *head, size_t *ret_span_at)
 {
-    enum { SPAN_AT = 36 }; /* in a value */
-    struct span id = mark_id(mark);
-    int r = 0;
+    enum { SPAN_AT = 36 };          /* in a value */
+    struct span id = mark_id(mark); /* a token, of which JSON escapes nothing */
+    char *start = buf_room(out, MARK_META_ROOM);
+    char *p = start;
+    if (start == NULL)
+        return -ENOMEM;
     if (id.n > 0) {
-        r = put_key(out, first, SPAN("request_id"));
-        if (r == 0)
-            r = json_put_latin1(out, id);
+        p = put_text(p, *first ? SPAN("\"request_id\":\"") : SPAN(",\"request_id\":\""));
+        p = put_text(put_text(p, id), SPAN("\""));
+        *first = false;
     }
-    if (r < 0 || !mark->traced)
-        return r;
-    char value[TRACEPARENT_SIZE];
-    traceparent_write(&mark->trace, value);
-    r = put_key(out, first, SPAN("traceparent"));
-    *ret_span_at = buf_len(out) + 1 + SPAN_AT;
-    if (r == 0)
-        r = json_put_latin1(out, (struct span){value, sizeof(value)});
-    if (r == 0 && head != NULL && mark->continued)
-        r = put_header(out, first, head, SPAN("tracestate"));
-    return r;
+    if (mark->traced) {
+        p = put_text(p, *first ? SPAN("\"traceparent\":\"") : SPAN(",\"traceparent\":\""));
+        *ret_span_at = buf_len(out) + (size_t)(p - start) + SPAN_AT;
+        traceparent_write(&mark->trace, p);
+        p = put_text(p + TRACEPARENT_SIZE, SPAN("\""));
+        *first = false;
+    }
+    buf_added(out, (size_t)(p - start));
+    if (mark->continued && head != NULL)
+        return put_header(out, first, head, SPAN("tracestate"));
+    return 0;
 }
 
 int meta_write(struct buf *out, const struct request *request, const struct http_head *head,
@@ -116,7 +127,7 @@ int meta_write(struct buf *out, const struct request *request, const struct http
     bool marked = UNLIKELY(mark != NULL) && (mark->traced || mark->field_n > 0);
     if (route->meta == 0 && route->nheaders == 0 && !marked)
         return 0;
-    int r = buf_append(out, "{", 1);
+    int r = marked && buf_room(out, MARK_META_ROOM + 1) == NULL ? -ENOMEM : buf_append(out, "{", 1);
     if (r == 0 && route->meta & CONF_META_PEER) {
         char text[PEER_TEXT_SIZE];
         struct peer peer = request_peer(request);
