@@ -33,6 +33,7 @@ static char log_who[WHO_MAX] = "frontd";
 static unsigned log_burst = LOG_BURST;
 static unsigned log_interval = 1000 / LOG_RATE; /* ms */
 static unsigned long log_lost;
+static uint64_t log_left_out; /* lines, ever */
 static bool
     log_cut; /* the last line was written in part only: the next one begins with a newline */
 
@@ -275,8 +276,10 @@ static size_t write_message(enum log_level level, const char *prefix, struct spa
         line.text[line.n++] = '}';
     }
     line.text[line.n++] = '\n';
-    if (!write_line(&line))
+    if (!write_line(&line)) {
         log_lost++;
+        log_left_out++;
+    }
     return used;
 }
 
@@ -346,6 +349,11 @@ static void write_with_skipped(enum log_level level, const char *message, uint64
     write_message(level, "", span_of(message));
 }
 
+uint64_t log_dropped(void)
+{
+    return log_left_out;
+}
+
 void log_write(enum log_level level, const char *format, ...)
 {
     if (level > log_level)
@@ -367,6 +375,7 @@ void log_write(enum log_level level, const char *format, ...)
         write_with_skipped(level, message, skipped);
     } else {
         log_silenced += skipped == 0;
+        log_left_out++;
     }
     tell_silenced(now);
     errno = saved_errno;

@@ -76,6 +76,9 @@ bool log_rate_pass(struct log_rate *rate, uint64_t now, unsigned interval, unsig
 /* Milliseconds of the monotonic clock. */
 uint64_t log_clock(void);
 
+/* How many lines this process has left out so far: there were too many, or no room. */
+uint64_t log_dropped(void);
+
 /*
  * A limit for events that a peer can cause any number of times: at most one line in LOG_LIMIT_MS.
  */

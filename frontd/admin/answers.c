@@ -87,7 +87,10 @@ static void answer_metrics(
 {
     struct buf body = {0};
     const struct metrics_source source = {
-        .share = answers->source.share, .conf = answers->source.conf};
+        .share = answers->source.share,
+        .conf = answers->source.conf,
+        .now = log_clock(),
+    };
     const struct metrics_query query = {
         .openmetrics = resource->form == ACCEPT_OPENMETRICS, .prefix = resource->name};
     if (metrics_text(&source, &query, &body) < 0) {

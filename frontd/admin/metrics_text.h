@@ -1,14 +1,18 @@
 #pragma once
 
-/* What shards have counted, as text for Prometheus or in OpenMetrics. Pure: it only reads. */
+/*
+ * What shards and the supervisor have counted (ipc/metrics.h), as text for Prometheus (version
+ * 0.0.4) or in OpenMetrics 1.0. Pure: it only reads. All metrics: docs/metrics.md.
+ */
 
 #include "common/buf.h"
 #include "frontd/config/config.h"
 #include "frontd/ipc/shm.h"
 
 struct metrics_source {
-    const struct share *share;
-    const struct conf *conf;
+    const struct share *share; /* it may be mapped to be read only */
+    const struct conf *conf;   /* of the shards that serve */
+    uint64_t now;              /* ms of CLOCK_MONOTONIC, for the age of what waits */
 };
 
 struct metrics_query {

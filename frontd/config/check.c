@@ -390,6 +390,18 @@ static void check_all(struct checker *checker, const struct conf_raw *raw, struc
         conf_check_admin(checker, raw->admin, conf);
 }
 
+static void number_routes(struct conf *conf)
+{
+    for (uint32_t i = 0; i < conf->nlisteners; i++) {
+        for (uint32_t k = 0; k < conf->listeners[i].nroutes; k++) {
+            struct conf_route *route = &conf->listeners[i].routes[k];
+            route->number = conf->nroutes++;
+            route->pair = conf->npairs;
+            conf->npairs += route->npools;
+        }
+    }
+}
+
 int conf_check(const char *file, const struct conf_raw *raw, const struct conf_lines *lines,
     const struct conf_findings *findings, struct conf *conf, char *error, size_t error_size)
 {
@@ -399,5 +411,6 @@ int conf_check(const char *file, const struct conf_raw *raw, const struct conf_l
         .error = error,
         .error_size = error_size};
     check_all(&checker, raw, conf);
+    number_routes(conf);
     return checker.failed ? -EINVAL : 0;
 }

@@ -113,6 +113,8 @@ struct conf_route {
     enum conf_kind kind;
     uint32_t *pools; /* indices, at least one */
     uint32_t npools;
+    uint32_t number;  /* among the routes of all listeners */
+    uint32_t pair;    /* how many pools the routes before it have, each with its own */
     uint64_t realm;   /* the realm_id of all its pools */
     uint64_t timeout; /* ms */
     unsigned meta;    /* enum conf_meta, ored */
@@ -299,9 +301,13 @@ struct conf {
     struct conf_limits limits;
     struct conf_listener *listeners;
     uint32_t nlisteners;
+    uint32_t nroutes; /* of all listeners */
+    uint32_t npairs;  /* of a route and one of its pools */
     struct conf_pool *pools;
     uint32_t npools;
     struct conf_admin admin;
+    char **metric_methods; /* metrics.methods; none: the first that are called */
+    uint32_t nmetric_methods;
 };
 
 /* Takes a config that is filled in part only, too. Accepts NULL; returns NULL. */

@@ -1,8 +1,8 @@
 #pragma once
 
 /*
- * What a request was and what became of it, in few values: the labels `class` and `code` of
- * metrics. The order is that of words in the shared memory, so that a new one changes SHARE_LAYOUT.
+ * The labels of metrics that have few values. The order is that of words in the shared memory, so
+ * that a new one changes SHARE_LAYOUT.
  */
 
 #include "common/base.h"
@@ -16,6 +16,7 @@
     X(NOTIFICATION, "notification")                                                                \
     X(RESPONSE, "response") /* a client's, to what a worker has pushed */                          \
     X(INVALID, "invalid")   /* no JSON, or no JSON-RPC */                                          \
+    X(MEMBER, "member")     /* of a batch, refused before it became a call */                      \
     X(BATCH, "batch")                                                                              \
     X(MESSAGE, "message") /* of a route with `messages: raw` */                                    \
     X(CONNECT, "connect") /* the handshake of a WebSocket; a worker is asked about a connection */ \
@@ -68,18 +69,205 @@
     X(503, "503")                                                                                  \
     X(505, "505")
 
+/* What a connection speaks. The first one is what its listener says. */
+#define METRIC_PROTOCOLS(X)                                                                        \
+    X(FIRST, "")                                                                                   \
+    X(WEBSOCKET, "websocket")                                                                      \
+    X(HTTP2, "http2")
+
+/* Why a connection was closed; a client has room for the first 8. */
+#define METRIC_REASONS(X)                                                                          \
+    X(CLIENT, "client")       /* it has closed the connection, or broken it off */                 \
+    X(DONE, "done")           /* the last answer is out, or it has asked for the end */            \
+    X(IDLE, "idle")           /* nothing has come for too long */                                  \
+    X(SLOW, "slow")           /* it reads too slowly, or what it sends does not come on */         \
+    X(REFUSED, "refused")     /* it breaks a protocol, or a limit */                               \
+    X(WORKER, "worker")       /* a worker closes it, or does not let it in */                      \
+    X(LEAVING, "leaving")     /* the front stops, or no new shard could take the connection */     \
+    X(ROOM, "room")           /* there is no memory for it, or another one needs its place */      \
+    X(CRASH, "crash")         /* its shard has ended */                                            \
+    X(RECOUNTED, "recounted") /* the memory is counted in anew: it is accepted there once more */
+
+/* Versions of TLS. */
+#define METRIC_VERSIONS(X)                                                                         \
+    X(1_2, "1.2")                                                                                  \
+    X(1_3, "1.3")                                                                                  \
+    X(UNKNOWN, "unknown")
+
+/* What handshakes come to; after the first two the order is that of enum tls_failure_kind. */
+#define METRIC_HANDSHAKES(X)                                                                       \
+    X(FULL, "full")                                                                                \
+    X(RESUMED, "resumed")                                                                          \
+    X(NOT_TLS, "not_tls")                                                                          \
+    X(NOT_SHARED, "not_shared")                                                                    \
+    X(CERTIFICATE, "certificate")                                                                  \
+    X(ALERT, "alert")                                                                              \
+    X(PROTOCOL, "protocol")                                                                        \
+    X(SILENT, "silent")                                                                            \
+    X(RECORD, "record")                                                                            \
+    X(INTERNAL, "internal")                                                                        \
+    X(LEFT, "left") /* the client has gone */
+
+/* Frames of workers for connections. */
+#define METRIC_PUSHES(X)                                                                           \
+    X(PUSH, "push")                                                                                \
+    X(PUBLISH, "publish")                                                                          \
+    X(SUBSCRIBE, "subscribe")                                                                      \
+    X(UNSUBSCRIBE, "unsubscribe")                                                                  \
+    X(DISCONNECT, "disconnect")
+
+/* What becomes of a connection that reads pushes too slowly. */
+#define METRIC_SLOWS(X)                                                                            \
+    X(CLOSED, "closed")                                                                            \
+    X(DROPS, "drops") /* with `slow: drop`: it is counted once */
+
+/* Why something was refused or closed; the order is that of enum refusal. */
+#define METRIC_REFUSALS(X)                                                                         \
+    X(NOT_JSON, "not_json")                                                                        \
+    X(NOT_RPC, "not_rpc")                                                                          \
+    X(METHOD, "no_method")                                                                         \
+    X(TOO_LARGE, "too_large")                                                                      \
+    X(OVERLOADED, "overloaded")                                                                    \
+    X(TOO_LATE, "too_late")                                                                        \
+    X(NO_ROUTE, "no_route")                                                                        \
+    X(VERB, "bad_method")                                                                          \
+    X(FORBIDDEN, "forbidden")                                                                      \
+    X(UPGRADE, "no_upgrade")                                                                       \
+    X(HTTP, "bad_http")                                                                            \
+    X(BUSY, "busy")                                                                                \
+    X(WEBSOCKET, "websocket")                                                                      \
+    X(HTTP2, "http2")                                                                              \
+    X(HTTP2_FLOOD, "http2_flood")                                                                  \
+    X(STREAMS, "streams")                                                                          \
+    X(BINARY, "binary")                                                                            \
+    X(PEER_LIMIT, "peer_limit")                                                                    \
+    X(SLOW_READER, "slow_reader")                                                                  \
+    X(SLOW_PUSH, "slow_push")                                                                      \
+    X(SLOW_SENDER, "slow_sender")                                                                  \
+    X(NO_BYTE, "no_byte")                                                                          \
+    X(SILENT, "silent")                                                                            \
+    X(HANDSHAKE, "tls_handshake_timeout")                                                          \
+    X(NOT_TLS, "not_tls")                                                                          \
+    X(NOT_SHARED, "tls_not_shared")                                                                \
+    X(CERTIFICATE, "tls_certificate")                                                              \
+    X(BY_CLIENT, "tls_by_client")                                                                  \
+    X(TLS, "tls_protocol")                                                                         \
+    X(FAILED_TLS, "tls_internal")                                                                  \
+    X(NO_PROXY, "no_proxy")                                                                        \
+    X(HEADER, "proxy_header")                                                                      \
+    X(NO_HEADER, "no_proxy_header")
+
+/* What memory of a shard is used for. */
+#define METRIC_USES(X)                                                                             \
+    X(CONNECTIONS, "connections")                                                                  \
+    X(CALLS, "calls") /* requests, calls and what waits in queues, without their bytes */          \
+    X(OTHER, "other") /* bytes that wait, mostly */
+
+#define METRIC_OUTCOMES(X)                                                                         \
+    X(OK, "ok")                                                                                    \
+    X(APP, "app")                                                                                  \
+    X(FRONT, "front")
+
+/* What a reload is of. */
+#define METRIC_PROGRAMS(X)                                                                         \
+    X(CONFIG, "config")                                                                            \
+    X(PROGRAM, "program")
+
+/* What it comes to. */
+#define METRIC_RELOADS(X)                                                                          \
+    X(OK, "ok")                                                                                    \
+    X(REFUSED, "refused") /* nothing has changed: the config or the program is not right */        \
+    X(FAILED, "failed")   /* new shards were not ready: the old ones serve on */
+
 enum metric_class {
-#define METRIC_CLASS(name, label) METRIC_CLASS_##name,
-    METRIC_CLASSES(METRIC_CLASS)
-#undef METRIC_CLASS
+#define METRIC_VALUE(name, label) METRIC_CLASS_##name,
+    METRIC_CLASSES(METRIC_VALUE)
+#undef METRIC_VALUE
         METRIC_CLASS_COUNT
 };
 
 enum metric_code {
-#define METRIC_CODE(name, label) METRIC_CODE_##name,
-    METRIC_CODES(METRIC_CODE)
-#undef METRIC_CODE
+#define METRIC_VALUE(name, label) METRIC_CODE_##name,
+    METRIC_CODES(METRIC_VALUE)
+#undef METRIC_VALUE
         METRIC_CODE_COUNT
+};
+
+enum metric_protocol {
+#define METRIC_VALUE(name, label) METRIC_PROTOCOL_##name,
+    METRIC_PROTOCOLS(METRIC_VALUE)
+#undef METRIC_VALUE
+        METRIC_PROTOCOL_COUNT
+};
+
+enum metric_reason {
+#define METRIC_VALUE(name, label) METRIC_REASON_##name,
+    METRIC_REASONS(METRIC_VALUE)
+#undef METRIC_VALUE
+        METRIC_REASON_COUNT
+};
+
+enum metric_version {
+#define METRIC_VALUE(name, label) METRIC_VERSION_##name,
+    METRIC_VERSIONS(METRIC_VALUE)
+#undef METRIC_VALUE
+        METRIC_VERSION_COUNT
+};
+
+enum metric_handshake {
+#define METRIC_VALUE(name, label) METRIC_HANDSHAKE_##name,
+    METRIC_HANDSHAKES(METRIC_VALUE)
+#undef METRIC_VALUE
+        METRIC_HANDSHAKE_COUNT
+};
+
+enum metric_push {
+#define METRIC_VALUE(name, label) METRIC_PUSH_##name,
+    METRIC_PUSHES(METRIC_VALUE)
+#undef METRIC_VALUE
+        METRIC_PUSH_COUNT
+};
+
+enum metric_slow {
+#define METRIC_VALUE(name, label) METRIC_SLOW_##name,
+    METRIC_SLOWS(METRIC_VALUE)
+#undef METRIC_VALUE
+        METRIC_SLOW_COUNT
+};
+
+enum metric_refusal {
+#define METRIC_VALUE(name, label) METRIC_REFUSAL_##name,
+    METRIC_REFUSALS(METRIC_VALUE)
+#undef METRIC_VALUE
+        METRIC_REFUSAL_COUNT
+};
+
+enum metric_use {
+#define METRIC_VALUE(name, label) METRIC_USE_##name,
+    METRIC_USES(METRIC_VALUE)
+#undef METRIC_VALUE
+        METRIC_USE_COUNT
+};
+
+enum metric_outcome {
+#define METRIC_VALUE(name, label) METRIC_OUTCOME_##name,
+    METRIC_OUTCOMES(METRIC_VALUE)
+#undef METRIC_VALUE
+        METRIC_OUTCOME_COUNT
+};
+
+enum metric_program {
+#define METRIC_VALUE(name, label) METRIC_PROGRAM_##name,
+    METRIC_PROGRAMS(METRIC_VALUE)
+#undef METRIC_VALUE
+        METRIC_PROGRAM_COUNT
+};
+
+enum metric_reload {
+#define METRIC_VALUE(name, label) METRIC_RELOAD_##name,
+    METRIC_RELOADS(METRIC_VALUE)
+#undef METRIC_VALUE
+        METRIC_RELOAD_COUNT
 };
 
 /* The label of a value; static text. */

@@ -8,7 +8,7 @@
  * A *seat* is the place of a shard process here, used by one process at a time.
  *
  * What is counted: shm_workers.h, shm_queues.h, shm_clients.h, shm_beats.h, metrics.h; what is
- * held back: shm_holds.h.
+ * held back: shm_holds.h; under which names it is counted: shm_names.h.
  */
 
 #include "common/base.h"
@@ -17,16 +17,17 @@
 /*
  * Changes whenever the layout does: two versions of the program may run side by side for a while.
  */
-enum { SHARE_LAYOUT = 8 };
+enum { SHARE_LAYOUT = 9 };
 
 enum {
     SHARE_SEATS = 64,
-    SHARE_SEAT_LAST = SHARE_SEATS - 2, /* the last bit of 64 has another use */
-    SHARE_WORKERS = 1024,              /* different worker addresses at one time */
-    SHARE_SLOTS = 65536,               /* a worker with more concurrency is given this many */
-    SHARE_POOLS = 128,                 /* two generations' pools, should they all differ */
-    SHARE_DRAINED_MAX = 64,            /* workers that are drained at one time */
-    SHARE_SLOT_NONE = -1,              /* the slot of a call to a worker without a limit */
+    SHARE_SEAT_LAST = SHARE_SEATS - 2,       /* the last bit of 64 has another use */
+    SHARE_SEAT_SUPERVISOR = SHARE_SEATS - 1, /* it counts there, too; it has nothing else there */
+    SHARE_WORKERS = 1024,                    /* different worker addresses at one time */
+    SHARE_SLOTS = 65536,                     /* a worker with more concurrency is given this many */
+    SHARE_POOLS = 128,                       /* two generations' pools, should they all differ */
+    SHARE_DRAINED_MAX = 64,                  /* workers that are drained at one time */
+    SHARE_SLOT_NONE = -1,                    /* the slot of a call to a worker without a limit */
 };
 
 /* What may be wrong with a worker: see shm_troubles.h. */

@@ -4,13 +4,12 @@
 
 void share_beat(struct share *share, unsigned seat)
 {
-    share_count(&share->memory->counters[seat].counters.beats, 1);
+    share_count(share->memory->metrics[seat].front[0].beats, 1);
 }
 
 uint64_t share_beats(const struct share *share, unsigned seat)
 {
-    return atomic_load_explicit(
-        &share->memory->counters[seat].counters.beats, memory_order_relaxed);
+    return atomic_load_explicit(share->memory->metrics[seat].front[0].beats, memory_order_relaxed);
 }
 
 uint64_t share_pulse(

@@ -54,6 +54,10 @@ struct queue_cell {
     _Atomic uint32_t largest; /* of these, the calls of the client that has most */
     _Atomic uint32_t spare;   /* of these, the calls that are not the only one of their client */
     _Atomic uint32_t owed;    /* calls to give up: other seats have added them to the full queue */
+    /* Of the pool's workers, as the seat sees them: */
+    _Atomic uint32_t ready;
+    _Atomic uint32_t known;
+    _Atomic uint32_t slots; /* of those that are ready */
 };
 
 /* Connections from one peer on one seat: written by that seat alone, read by all. */
@@ -72,8 +76,26 @@ struct holds_cells {
 
 enum { PAGE = 4096 };
 
-struct counters_row {
-    _Alignas(64) struct share_counters counters; /* no cache line has two writers */
+enum { NAME_SIZE = 104 /* bytes of a row's name, no NUL */ };
+
+/* The name of a row of metrics, on all seats. Written once, and believed in nothing. */
+struct name_row {
+    _Atomic uint64_t key; /* 0: free */
+    _Atomic uint32_t ref; /* see shm_names.h */
+    _Atomic uint32_t len;
+    char text[NAME_SIZE];
+    uint64_t unused;
+};
+
+/*
+ * The rows of metrics of a seat. What is read where nothing was written would be allocated, so that
+ * `used` says which rows are.
+ */
+struct metric_seat {
+    _Alignas(PAGE) _Atomic uint64_t used[METRIC_KINDS][METRIC_ROWS_MAX / 64]; /* a bit a row */
+#define METRIC_SEAT_ROWS(kind, table, rows) struct kind##_words kind[rows];
+    METRIC_ROWS(METRIC_SEAT_ROWS)
+#undef METRIC_SEAT_ROWS
 };
 
 /*
@@ -87,13 +109,14 @@ struct memory {
     _Atomic uint64_t connections[SHARE_SEATS];
     _Atomic uint64_t reached[SHARE_POOLS]; /* a bit for each seat that has a worker of the pool */
     struct holds_cells holds;
-    struct counters_row counters[SHARE_SEATS];
     struct trouble_cell crowded[SHARE_POOLS]; /* pools whose calls wait */
     struct queue_cell queues[SHARE_POOLS][SHARE_SEATS];
     struct worker_row workers[SHARE_WORKERS];
     /* One byte a slot: 0 free, else the seat that holds it plus one. Sparse: only pages that are
      * used take memory. */
     _Alignas(PAGE) _Atomic uint8_t slots[SHARE_WORKERS][SHARE_SLOTS];
+    _Alignas(PAGE) struct name_row names[METRIC_KINDS][METRIC_ROWS_MAX];
+    struct metric_seat metrics[SHARE_SEATS];      /* sparse, too */
     _Alignas(PAGE) struct peer_cell peer_cells[]; /* [SHARE_SEATS][peers] */
 };
 
@@ -163,6 +186,9 @@ static inline void clear_queue(struct queue_cell *cell)
     clear_32(&cell->largest);
     clear_32(&cell->spare);
     clear_32(&cell->owed);
+    clear_32(&cell->ready);
+    clear_32(&cell->known);
+    clear_32(&cell->slots);
 }
 
 /*
@@ -172,6 +198,10 @@ static inline void clear_queue(struct queue_cell *cell)
  */
 bool share_find_oldest(const struct share *share, uint64_t skip, const _Atomic uint64_t *first,
     size_t step, unsigned *ret_seat, uint64_t *ret_since);
+
+/* The words of a row of a seat, as metric_row(); NULL where nothing was counted in it. */
+const _Atomic uint64_t *metric_row_of(
+    const struct share *share, unsigned seat, enum metric_kind kind, unsigned row);
 
 /* Takes the last steps of freeing a row whose refs have CLOSING. */
 void share_finish_closing(struct worker_row *row);

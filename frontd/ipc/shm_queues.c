@@ -51,6 +51,33 @@ void share_pool_set_reached(struct share *share, unsigned seat, unsigned pool, b
         atomic_fetch_and(seats, ~share_seat_bit(seat));
 }
 
+void share_pool_set_workers(
+    struct share *share, unsigned seat, unsigned pool, const struct share_pool_workers *workers)
+{
+    struct queue_cell *cell = &share->memory->queues[pool][seat];
+    atomic_store_explicit(&cell->ready, workers->ready, memory_order_relaxed);
+    atomic_store_explicit(&cell->known, workers->known, memory_order_relaxed);
+    atomic_store_explicit(&cell->slots, workers->slots, memory_order_relaxed);
+}
+
+struct share_pool_workers share_pool_workers(const struct share *share, unsigned pool)
+{
+    struct share_pool_workers most = {0};
+    uint32_t seats = seats_in_use(share);
+    for (uint32_t i = 0; i < seats; i++) {
+        const struct queue_cell *cell = &share->memory->queues[pool][i];
+        struct share_pool_workers workers = {
+            .ready = atomic_load_explicit(&cell->ready, memory_order_relaxed),
+            .known = atomic_load_explicit(&cell->known, memory_order_relaxed),
+            .slots = atomic_load_explicit(&cell->slots, memory_order_relaxed),
+        };
+        if (workers.ready > most.ready ||
+            (workers.ready == most.ready && workers.known > most.known))
+            most = workers;
+    }
+    return most;
+}
+
 uint64_t share_pool_reached(const struct share *share, unsigned pool)
 {
     return atomic_load(&share->memory->reached[pool]);

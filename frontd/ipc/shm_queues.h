@@ -21,6 +21,20 @@ void share_pool_set_reached(struct share *share, unsigned seat, unsigned pool, b
 /* The set of the seats whose shards have a worker of the pool. */
 uint64_t share_pool_reached(const struct share *share, unsigned pool);
 
+/* The workers of a pool, as one seat sees them. */
+struct share_pool_workers {
+    uint32_t ready; /* they are given calls */
+    uint32_t known; /* all that it knows of */
+    uint32_t slots; /* calls that the ready ones may have; those without a limit count none */
+};
+
+/* Sets what this seat sees. */
+void share_pool_set_workers(
+    struct share *share, unsigned seat, unsigned pool, const struct share_pool_workers *workers);
+
+/* What the seat sees that reaches most of them. */
+struct share_pool_workers share_pool_workers(const struct share *share, unsigned pool);
+
 /* Adds one call to this seat's queue unless `limit` are waiting over all shards. */
 bool share_queue_add(struct share *share, unsigned seat, unsigned pool, uint32_t limit);
 void share_queue_remove(struct share *share, unsigned seat, unsigned pool);

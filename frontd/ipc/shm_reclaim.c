@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "frontd/ipc/metric_book.h"
 #include "frontd/ipc/shm_layout.h"
 
 /* A row whose refs are written all the time is left for the next death. */
@@ -86,16 +87,11 @@ static void reclaim_seat(struct share *share, unsigned seat)
     struct memory *memory = share->memory;
     for (unsigned p = 0; p < SHARE_POOLS; p++)
         clear_queue(&memory->queues[p][seat]);
-    /* Its connections are closed by its end; all else that it has counted stays counted. */
-    uint64_t open = atomic_load_explicit(&memory->connections[seat], memory_order_relaxed);
-    if (open != 0) {
-        share_count(&memory->counters[seat].counters.closed, open);
-        atomic_store(&memory->connections[seat], 0);
-    }
+    clear_64(&memory->connections[seat]);
     wipe(&memory->peer_cells[seat * share->peers], share->peers * sizeof(struct peer_cell));
 }
 
-void share_reclaim(struct share *share, uint64_t alive)
+bool share_reclaim(struct share *share, uint64_t alive)
 {
     alive &= ~CLOSING;
     for (unsigned w = 0; w < SHARE_WORKERS; w++)
@@ -109,4 +105,5 @@ void share_reclaim(struct share *share, uint64_t alive)
             atomic_fetch_and(&share->memory->reached[pool], alive);
         reclaim_trouble(&share->memory->crowded[pool], alive);
     }
+    return metric_book(share, alive);
 }

@@ -39,8 +39,11 @@ static void finish(struct shard *shard)
     sender_shut(shard->ctx.sender);
     receiver_shut(shard->ctx.receiver);
     turn_begin(&shard->ctx);
-    list_for_each_safe (node, &shard->acceptor.clients)
-        client_doom(container_of(node, struct client, node));
+    list_for_each_safe (node, &shard->acceptor.clients) {
+        struct client *client = container_of(node, struct client, node);
+        client_because(client, METRIC_REASON_LEAVING);
+        client_doom(client);
+    }
     turn_flush(&shard->ctx);
     fanout_finish(&shard->ctx); /* no member is left */
     for (size_t i = 0; i < shard->npools; i++)

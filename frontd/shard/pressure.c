@@ -122,8 +122,10 @@ static void end_largest(struct ctx *ctx, const struct list *all, enum holders wh
     if (ended == 0)
         return;
     say(ctx, &heap[0], ended);
-    for (size_t i = 0; i < ended; i++)
+    for (size_t i = 0; i < ended; i++) {
+        client_because(heap[i].client, METRIC_REASON_ROOM);
         client_doom(heap[i].client);
+    }
 }
 
 static void look_again(struct ctx *ctx, uint64_t delay_ms)

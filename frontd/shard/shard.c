@@ -78,6 +78,9 @@ static void on_beat(uv_timer_t *timer)
     held_back_look(shard);
     for (size_t i = 0; i < shard->npools; i++)
         pool_beat(&shard->pools[i]);
+    for (size_t i = 0; i < shard->npools; i++)
+        pool_count_workers(&shard->pools[i]);
+    ctx_count_gauges(&shard->ctx);
     refusal_tell(ctx_now(&shard->ctx));
     slow_log_tell(&shard->parts.slow, ctx_now(&shard->ctx));
     trouble_look(&shard->ctx, shard->pools, shard->npools);

@@ -57,7 +57,8 @@ static int init_ctx(struct ctx *ctx, const struct conf *conf, struct share *shar
     size_t size;
     ctx->conf = conf;
     ctx->share = share;
-    ctx->count = share_counters(share, ctx->seat);
+    ctx->count = share_front(share, ctx->seat);
+    share_set(ctx->count->incarnation, ctx->identity.incarnation | 1);
     for (size_t i = 0; i < SHARE_SEATS; i++)
         ctx->wake_fds[i] = -1;
     ctx->read_buf = mem_get(CTX_READ_SIZE, &size);
@@ -81,7 +82,8 @@ static int init_ctx(struct ctx *ctx, const struct conf *conf, struct share *shar
     slab_init(&ctx->calls, sizeof(struct call));
     slab_init(&ctx->duplexes, sizeof(struct duplex));
     slab_init(&ctx->queues, queue_slab_size());
-    int r = idmap_init(&ctx->conns);
+    int r = counts_init(&ctx->counts, share, ctx->seat, conf);
+    r = r < 0 ? r : idmap_init(&ctx->conns);
     r = r < 0 ? r : poller_init(&ctx->poller, &ctx->loop, client_ready, POLLER_ALL);
     return r < 0 ? r : poller_init(&ctx->writers, &ctx->loop, client_drained, WORK_TURN);
 }
@@ -90,6 +92,7 @@ static void deinit_ctx(struct ctx *ctx)
 {
     message_forget_restored(&ctx->restored);
     idmap_deinit(&ctx->conns);
+    counts_deinit(&ctx->counts);
     slab_deinit(&ctx->queues);
     slab_deinit(&ctx->duplexes);
     slab_deinit(&ctx->calls);

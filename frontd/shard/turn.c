@@ -166,7 +166,7 @@ static void hold_back(struct shard *shard)
     }
     uint64_t dropped = journal_dropped(&shard->parts.mesh.journal);
     if (dropped > 0) {
-        share_count(&ctx->count->unheard, dropped);
+        share_count(ctx->count->unheard, dropped);
         log_limited(&limit, ctx_now(ctx), LOG_WARNING,
             "the hand-over does not get on: connections that are on their way miss up to %llu "
             "messages of workers",
@@ -178,7 +178,21 @@ static void hold_back(struct shard *shard)
  * ends, too. */
 static void on_more(uv_idle_t *handle)
 {
-    (void)handle;
+    struct shard *shard = handle->data;
+    ctx_now_us(&shard->ctx); /* from here on it is busy */
+}
+
+/* A turn with events has begun when the clock was first read in it, and ends now. */
+static void count_turn(struct ctx *ctx)
+{
+    struct shard_words *words = ctx->counts.shard;
+    share_count(words->turns, 1);
+    if (ctx->now_us == 0)
+        return;
+    uint64_t took = uv_hrtime() / 1000 - ctx->now_us;
+    share_count(words->busy, took);
+    metric_observe(words->lag, took);
+    ctx->now_us = 0; /* the clock is read anew in the next turn */
 }
 
 static void on_turn_end(uv_prepare_t *handle)
@@ -196,7 +210,7 @@ static void on_turn_end(uv_prepare_t *handle)
     if (UNLIKELY(sandbox_has_news()))
         sandbox_tell();
     leaving_turn(shard);
-    shard->ctx.now_us = 0; /* the clock is read anew in the next turn */
+    count_turn(&shard->ctx);
     if (shard->finished)
         return;
     set_tick(shard);
@@ -215,6 +229,7 @@ void turn_open(struct shard *shard)
     CHECK(uv_timer_init(loop, &shard->tick) == 0);
     CHECK(uv_check_init(loop, &shard->looked) == 0);
     shard->tick_at = UINT64_MAX;
+    shard->more.data = shard;
     shard->turn_end.data = shard->tick.data = shard->looked.data = shard;
     CHECK(uv_prepare_start(&shard->turn_end, on_turn_end) == 0);
 }

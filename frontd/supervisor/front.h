@@ -43,6 +43,8 @@ struct front {
     uint64_t incarnations; /* shard processes started so far */
     uint64_t last_generation;
     uint64_t connections_each; /* that the descriptor limit allows a shard */
+    /* ms: until then the books of shards that have ended are looked at again (metric_book.h) */
+    uint64_t book_until;
     char instance[33];
     uint8_t conn_key[IDS_KEY_SIZE]; /* of connection ids, for all shards of the instance; secret */
     struct reload_report report;    /* of the last reload, or the one in progress */

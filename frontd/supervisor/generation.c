@@ -9,6 +9,8 @@
 #include "common/log.h"
 #include "frontd/config/file.h"
 #include "frontd/config/value.h"
+#include "frontd/ipc/metric_book.h"
+#include "frontd/ipc/metric_rows.h"
 #include "frontd/ipc/shm_queues.h"
 #include "frontd/ipc/shm_reclaim.h"
 #include "frontd/supervisor/access_file.h"
@@ -16,6 +18,8 @@
 #include "frontd/supervisor/shard_setup.h"
 #include "frontd/supervisor/tls/load.h"
 #include "frontd/supervisor/tls/pem_check.h"
+
+enum { BOOK_MS = 5000 };
 
 int generation_make_conf(const char *text, size_t n)
 {
@@ -78,7 +82,8 @@ static void name_pools(struct generation *generation)
     share_set_pools(generation->share, names, n);
 }
 
-void generation_reclaim(const struct front *front)
+/* The seats of all processes. */
+static uint64_t seats_alive(const struct front *front)
 {
     uint64_t alive = 0;
     for (size_t g = 0; g < FRONT_GENERATIONS; g++) {
@@ -88,12 +93,73 @@ void generation_reclaim(const struct front *front)
                 alive |= (uint64_t)1 << generation->processes[i].seat;
         }
     }
+    return alive;
+}
+
+void generation_reclaim(struct front *front)
+{
+    uint64_t alive = seats_alive(front);
     /* They may share one, or each have its own. */
     for (size_t g = 0; g < FRONT_GENERATIONS; g++) {
         const struct generation *generation = front->generations[g];
         if (generation != NULL && generation->share != NULL)
             share_reclaim(generation->share, alive);
     }
+    front->book_until = uv_now(&front->loop) + BOOK_MS;
+}
+
+void generation_book(struct front *front)
+{
+    bool rest = false;
+    if (uv_now(&front->loop) >= front->book_until)
+        return;
+    uint64_t alive = seats_alive(front);
+    for (size_t g = 0; g < FRONT_GENERATIONS; g++) {
+        const struct generation *generation = front->generations[g];
+        if (generation != NULL && generation->share != NULL)
+            rest |= metric_book(generation->share, alive);
+    }
+    if (rest)
+        front->book_until = uv_now(&front->loop) + BOOK_MS;
+}
+
+void generation_count_reload(
+    struct generation *generation, enum metric_program program, enum metric_reload outcome)
+{
+    if (generation == NULL || generation->share == NULL)
+        return;
+    struct front_words *words = share_front(generation->share, SHARE_SEAT_SUPERVISOR);
+    share_count(&words->reloads[program * METRIC_RELOAD_COUNT + outcome], 1);
+}
+
+void generation_count_config(struct generation *generation)
+{
+    if (generation->share == NULL)
+        return;
+    struct front_words *words = share_front(generation->share, SHARE_SEAT_SUPERVISOR);
+    share_set(words->config_at, (uint64_t)time(NULL));
+    if (*words->started_at == 0)
+        share_set(words->started_at, (uint64_t)time(NULL));
+}
+
+void generation_count_log(struct generation *generation)
+{
+    static uint64_t counted;
+    if (generation == NULL || generation->share == NULL)
+        return;
+    uint64_t dropped = log_dropped();
+    share_count(
+        share_front(generation->share, SHARE_SEAT_SUPERVISOR)->log_dropped, dropped - counted);
+    counted = dropped;
+}
+
+/* Gives rows of metrics to all that the config names. */
+static int name_metrics(const struct generation *generation)
+{
+    struct metric_rows rows;
+    int r = metric_rows_init(&rows, generation->share, generation->conf);
+    metric_rows_deinit(&rows);
+    return r;
 }
 
 static uint32_t free_seat(const struct front *front, uint64_t *taken)
@@ -291,6 +357,7 @@ struct generation *generation_new(struct front *front, struct conf *conf, const 
     }
     generation_reclaim(front); /* its shards find their seats empty, whatever was written there */
     name_pools(generation);
+    name_metrics(generation); /* where there is no memory for it, shards do it */
     front->last_generation = generation->number;
     for (uint32_t i = 0; i < conf->shards; i++)
         shard_process_init(&generation->processes[i], generation, i, seats[i]);

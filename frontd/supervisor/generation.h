@@ -4,6 +4,7 @@
 
 #include "common/buf.h"
 #include "frontd/config/config.h"
+#include "frontd/ipc/metrics.h"
 #include "frontd/supervisor/front.h"
 #include "frontd/supervisor/shard_process.h"
 
@@ -104,7 +105,20 @@ void generation_reopen(struct generation *generation);
 uint64_t generation_tickets(const struct generation *generation);
 
 /* Frees what is held in the shared memory for processes that have ended, of all generations. */
-void generation_reclaim(const struct front *front);
+void generation_reclaim(struct front *front);
+
+/* For a while afterwards, now and then: what could not be booked yet (metric_book.h). */
+void generation_book(struct front *front);
+
+/* Counts a reload, in the memory of the generation that serves; NULL: there is none. */
+void generation_count_reload(
+    struct generation *generation, enum metric_program program, enum metric_reload outcome);
+
+/* Notes for the metrics that its config is the one that serves from now on. */
+void generation_count_config(struct generation *generation);
+
+/* Counts the log lines that this process has left out since the last time. NULL: none. */
+void generation_count_log(struct generation *generation);
 
 /*
  * Gives a seat to each shard of a generation that was found without a process, so that it can be

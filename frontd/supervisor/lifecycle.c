@@ -44,6 +44,8 @@ static void on_look(uv_timer_t *timer)
     }
     admins_check(&supervisor->admins, elapsed);
     supervisor_tell_progress(supervisor);
+    generation_book(&supervisor->front);
+    generation_count_log(front_serving(&supervisor->front));
 }
 
 static struct shard_process *process_of(struct supervisor *supervisor, pid_t pid)
@@ -218,6 +220,8 @@ static int start(struct supervisor *supervisor, struct conf *conf, const struct 
         supervisor->front.generations[0] = generation_new(
             &supervisor->front, conf, text, NULL, error, sizeof(error));
         r = supervisor->front.generations[0] == NULL ? -EINVAL : 0;
+        if (r == 0)
+            generation_count_config(supervisor->front.generations[0]);
     }
     if (r < 0) {
         log_error("%s", error);

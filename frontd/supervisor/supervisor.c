@@ -20,7 +20,7 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/config/file.h"
-#include "frontd/ipc/metrics.h"
+#include "frontd/ipc/metric_sums.h"
 #include "frontd/ipc/shm_beats.h"
 #include "frontd/ipc/shm_clients.h"
 #include "frontd/supervisor/adopt.h"
@@ -83,12 +83,12 @@ static void log_sums(const struct generation *generation)
 {
     if (generation == NULL || generation->share == NULL)
         return;
-    struct share_sums sums = share_sums(generation->share);
+    struct metric_totals sums = metric_totals(generation->share);
     log_info(
         "served %llu connections, %llu requests, %llu calls; %llu connections moved, %llu pushes "
         "dropped, %llu lost between shards",
         (unsigned long long)sums.accepted, (unsigned long long)sums.requests,
-        (unsigned long long)sums.calls, (unsigned long long)sums.moved,
+        (unsigned long long)sums.calls, (unsigned long long)sums.handed_over,
         (unsigned long long)sums.dropped, (unsigned long long)sums.unheard);
 }
 
@@ -358,7 +358,8 @@ static void enter_directory(const struct supervisor *supervisor)
 static uint64_t moved_so_far(const struct supervisor *supervisor)
 {
     const struct generation *serving = front_serving(&supervisor->front);
-    return serving == NULL || serving->share == NULL ? 0 : share_sums(serving->share).moved;
+    return serving == NULL || serving->share == NULL ? 0
+                                                     : metric_totals(serving->share).handed_over;
 }
 
 /* Notes what there is to move. Shards that count in another memory do not say. */
@@ -389,6 +390,7 @@ static void do_leave(struct supervisor *supervisor)
     int r = endpoints_listen(&supervisor->front.endpoints);
     if (r < 0)
         log_error("cannot listen on all addresses: %s", strerror(-r));
+    generation_count_config(next);
     next->role = GENERATION_SERVING;
     old->role = GENERATION_LEAVING;
     note_serving(supervisor);
@@ -449,6 +451,25 @@ static void do_stop(struct supervisor *supervisor)
     stop_when_alone(supervisor); /* none may be running */
 }
 
+/* Counts how a reload comes to its end by an event. */
+static void count_reload(const struct supervisor *supervisor, enum reload_event event)
+{
+    const struct reload *reload = &supervisor->reload;
+    enum metric_reload outcome;
+    if (event == RELOAD_ON_READY && reload->state == RELOAD_STARTING)
+        outcome = METRIC_RELOAD_OK;
+    else if (event == RELOAD_ON_REFUSED ||
+             (event == RELOAD_ON_TIME && reload->state == RELOAD_CHECKING))
+        outcome = METRIC_RELOAD_REFUSED;
+    else if (event == RELOAD_ON_FAILED ||
+             (event == RELOAD_ON_TIME && reload->state == RELOAD_STARTING))
+        outcome = METRIC_RELOAD_FAILED;
+    else
+        return;
+    generation_count_reload(front_serving(&supervisor->front),
+        reload->upgrade ? METRIC_PROGRAM_PROGRAM : METRIC_PROGRAM_CONFIG, outcome);
+}
+
 void supervisor_step(struct supervisor *supervisor, enum reload_event event)
 {
     static const struct {
@@ -465,6 +486,7 @@ void supervisor_step(struct supervisor *supervisor, enum reload_event event)
         {RELOAD_DO_LEAVE, do_leave},
         {RELOAD_DO_CHECK, do_check},
     };
+    count_reload(supervisor, event);
     unsigned actions = reload_step(&supervisor->reload, event, uv_now(&supervisor->front.loop));
     set_deadline(supervisor);
     /* At most the last of them steps again. */

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "frontd/ipc/metrics.h"
+#include "frontd/ipc/metric_sums.h"
 #include "frontd/ipc/shm.h"
 #include "frontd/ipc/shm_clients.h"
 #include "frontd/ipc/shm_queues.h"
@@ -92,7 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             if (reclaims++ < RECLAIMS)
                 share_reclaim(share, take(&data, &size, 8));
             break;
-        case 3: share_sums(share); break;
+        case 3: metric_totals(share); break;
         default: set_pools((unsigned)take(&data, &size, 2), (unsigned)take(&data, &size, 1)); break;
         }
     }

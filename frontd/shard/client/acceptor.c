@@ -196,6 +196,16 @@ static bool admit(struct listener *listener)
     return false;
 }
 
+/* Counts a connection that is closed as soon as it was accepted. */
+static void count_closed(const struct listener *listener, enum metric_reason reason)
+{
+    struct ctx *ctx = listener->acceptor->ctx;
+    struct listener_words *words = counts_listener(
+        &ctx->counts, (uint32_t)(listener->conf - ctx->conf->listeners));
+    share_count(words->accepted, 1);
+    share_count(&words->closed[reason], 1);
+}
+
 /* Returns the descriptor of a new connection, or -errno. */
 static int accept_fd(struct listener *listener, struct sockaddr_storage *ret_peer)
 {
@@ -209,6 +219,7 @@ static void refuse(struct listener *listener, int fd, const struct peer *peer, e
     struct ctx *ctx = listener->acceptor->ctx;
     refusal_note_peer(ctx, listener->conf, peer, kind);
     share_connection_remove(ctx->share, ctx->seat);
+    count_closed(listener, METRIC_REASON_REFUSED);
     close(fd);
 }
 
@@ -231,6 +242,7 @@ static void take(struct listener *listener, int fd, const struct sockaddr *addre
         if (per_peer > 0)
             share_peer_remove(ctx->share, ctx->seat, address);
         share_connection_remove(ctx->share, ctx->seat);
+        count_closed(listener, METRIC_REASON_ROOM);
         pause_accepting(acceptor, "no memory");
     }
 }

@@ -127,10 +127,31 @@ static void uncount(struct client *client)
     }
     share_connection_remove(ctx->share, ctx->seat);
     ctx->open -= client->fd >= 0;
-    if (client->moving)
-        share_count(&ctx->count->moved, 1);
-    else if (!client->arriving)
-        share_count(&ctx->count->closed, 1);
+}
+
+/* One that speaks something now, or (n == -1) does not any more. */
+static void count_protocol(const struct client *client, unsigned protocol, int n)
+{
+    if (protocol == METRIC_PROTOCOL_FIRST || client->arriving || client->fd < 0)
+        return;
+    _Atomic uint64_t *speaking = &client_counts(client)->speaking[protocol];
+    share_set(speaking, atomic_load_explicit(speaking, memory_order_relaxed) + (uint64_t)n);
+}
+
+void client_set_session(struct client *client, enum session_kind session)
+{
+    unsigned before = client_protocol(client);
+    client->session = (uint8_t)session;
+    unsigned after = client_protocol(client);
+    if (before != after) {
+        count_protocol(client, before, -1);
+        count_protocol(client, after, 1);
+    }
+}
+
+void client_count_start(struct client *client)
+{
+    count_protocol(client, client_protocol(client), 1);
 }
 
 void client_strip(struct client *client)
@@ -154,8 +175,14 @@ void client_strip(struct client *client)
 void client_dispose(struct client *client)
 {
     CHECK(!client->ctx->poller.busy);
+    /* One that is carried is no connection: it is counted by its requests alone. */
+    bool ends = !client->moving && !client->arriving && client->fd >= 0;
+    unsigned as = client_protocol(client) * METRIC_REASON_COUNT + client->why;
     client_strip(client);
     uncount(client);
+    client_set_session(client, SESSION_HTTP1); /* it is not counted by what it spoke any more */
+    if (ends)
+        share_count(&client_counts(client)->closed[as], 1);
     slab_put(&client->ctx->clients, client);
 }
 
@@ -203,6 +230,7 @@ bool client_evict(struct client *client)
 {
     bool queued = client->touched;
     set_code(client, WS_CODE_TRY_LATER);
+    client_because(client, METRIC_REASON_ROOM);
     if (client->state < CLIENT_DOOMED)
         client_set_state(client, CLIENT_DOOMED);
     if (!queued)
@@ -398,7 +426,7 @@ static enum session_kind session_of(const struct conf_listener *listener, struct
 
 void client_begin_session(struct client *client, struct span alpn)
 {
-    client->session = (uint8_t)session_of(client_listener(client), alpn);
+    client_set_session(client, session_of(client_listener(client), alpn));
     const struct session_ops *session = client_session(client);
     if (session->open != NULL && session->open(client) < 0)
         client_doom(client); /* it is closed at the end of the turn */
@@ -433,7 +461,8 @@ static struct client *make_client(
     list_init(&client->requests);
     list_init(&client->node);
     wheel_timer_init(&client->timer, TIMER_CLIENT);
-    share_count(&ctx->count->accepted, 1);
+    if (fd >= 0)
+        share_count(client_counts(client)->accepted, 1);
     return client;
 }
 
@@ -514,6 +543,8 @@ bool client_can_move(const struct client *client)
 
 void client_drain(struct client *client)
 {
+    if (client->ctx->draining || client->ctx->leaving)
+        client_because(client, METRIC_REASON_LEAVING);
     if (client->moving || client->arriving)
         client->drain_later = true;
     else if (client_is_opening(client))

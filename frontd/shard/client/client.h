@@ -85,6 +85,7 @@ struct client {
     bool reads : 1;        /* it is read, as decided at the end of the last turn */
     bool blocked : 1;      /* it takes no more for now: what is to be written waits */
     bool proxied : 1;      /* its peer is a proxy, whose connections are not counted by peer */
+    uint32_t why : 3;      /* it ends: enum metric_reason, see client_because() */
 
     /* ms: last time anything moved; where it is `heavy`: see client_out.c. 40 bits are 34 years. */
     uint64_t active_at : CLIENT_ACTIVE_BITS;
@@ -139,6 +140,7 @@ _Static_assert(offsetof(struct client, pending) <= 128, "the rest is seldom look
 _Static_assert(CONF_LISTENERS_MAX <= 1 << 6, "client->listener");
 _Static_assert(SESSIONS <= 1 << 3, "client->session");
 _Static_assert(CONF_CALLS_MAX < 1 << 20, "client->calls");
+_Static_assert(METRIC_REASON_CRASH <= 1 << 3, "client->why");
 
 /*
  * The events that are waited for in every state: a reset (and, on a UNIX socket, the close of the
@@ -186,6 +188,34 @@ static inline bool client_each_carried(
 {
     const struct session_ops *session = client_session(client);
     return LIKELY(session->each_carried == NULL) || session->each_carried(client, each, arg);
+}
+
+/* Where connections of its listener are counted. */
+static inline struct listener_words *client_counts(const struct client *client)
+{
+    return counts_listener(&client->ctx->counts, client->listener);
+}
+
+/* What it speaks, as that is counted: enum metric_protocol. */
+static inline unsigned client_protocol(const struct client *client)
+{
+    switch (client->session) {
+    case SESSION_WEBSOCKET: return METRIC_PROTOCOL_WEBSOCKET;
+    case SESSION_HTTP2: return METRIC_PROTOCOL_HTTP2;
+    default: return METRIC_PROTOCOL_FIRST;
+    }
+}
+
+/* The one place where the session of a client that lives here changes. */
+void client_set_session(struct client *client, enum session_kind session);
+
+/* Notes why the connection is about to end, for the metrics, unless that is known already. By
+ * default it is the client that ends it. It is not carried to another process: see
+ * client_state.c. */
+static inline void client_because(struct client *client, enum metric_reason reason)
+{
+    if (client->why == METRIC_REASON_CLIENT)
+        client->why = reason & 7;
 }
 
 /* Whether the transport is not ready yet: the client has HTTP/1's session until it is, and nothing

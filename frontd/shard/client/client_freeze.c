@@ -112,6 +112,7 @@ void client_start(struct client *client)
     CHECK(client->arriving);
     revive(client, NULL);
     client_each_carried(client, revive, NULL);
+    client_count_start(client);
     /* It was watched as if it were read: an event of this turn is not to do so where it is not. */
     if (!client_may_start(client))
         client_choose_events(client);

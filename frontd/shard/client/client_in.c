@@ -315,6 +315,8 @@ static void read_client(struct client *client)
             client_doom(client); /* a reset: no answer can arrive */
         return;
     }
+    if (n > 0)
+        share_count(client_counts(client)->received, (uint64_t)n);
     if (n == 0) {
         on_end_of_input(client);
         return;
@@ -374,6 +376,7 @@ void client_read_kept(struct client *client)
 uint64_t client_ready(void *item, uint32_t events)
 {
     struct client *client = item;
+    ctx_now_us(client->ctx); /* from here on the turn is busy */
     if (client_is_over(client, events))
         return 0;
     if (events & EPOLLHUP && !(client->events & (EPOLLIN | EPOLLOUT))) {

@@ -129,3 +129,6 @@ void client_give_up_calls(struct client *client);
  * it, and the client is told by a reset. Before client_strip().
  */
 void client_set_end(const struct client *client);
+
+/* It has begun to live here: from now on it is counted by what it speaks. */
+void client_count_start(struct client *client);

@@ -161,6 +161,8 @@ static bool write_out(struct client *client)
         gone = (size_t)n;
     if (LIKELY(gone > 0) && !client_is_opening(client))
         note_written(client, gone);
+    if (LIKELY(client->fd >= 0)) /* else they are sent by the client that carries it */
+        share_count(client_counts(client)->sent, (uint64_t)n);
     client->bulky |= (client->wrote && n > 0) || n > CLIENT_UNSENT_SMALL;
     client->wrote |= n > 0; /* not by a transport's handshake */
     size_t of_own = MIN((size_t)n, own);

@@ -62,8 +62,12 @@ static const struct {
 
 static struct log_limit limits[REFUSALS];
 
-static bool is_silent(enum refusal kind, uint64_t now)
+_Static_assert((unsigned)REFUSALS == (unsigned)METRIC_REFUSAL_COUNT, "as METRIC_REFUSALS");
+
+/* Counts it. Returns whether it is not logged now. */
+static bool is_silent(struct ctx *ctx, enum refusal kind, uint64_t now)
 {
+    share_count(&ctx->count->refusals[kind], 1);
     if (now >= limits[kind].again_at)
         return false;
     limits[kind].skipped++;
@@ -76,15 +80,32 @@ void refusal_note_peer(struct ctx *ctx, const struct conf_listener *listener,
     uint64_t now = ctx_now(ctx);
     char text[PEER_TEXT_SIZE];
     incident_note(ctx, listener, peer, kinds[kind].text, NULL);
-    if (is_silent(kind, now))
+    if (is_silent(ctx, kind, now))
         return;
     peer_text(peer, text);
     log_limited(&limits[kind], now, kinds[kind].level, "listener %s: %s: %s", listener->name, text,
         kinds[kind].text);
 }
 
-void refusal_note(const struct client *client, enum refusal kind)
+/* Why a connection is closed for it. What refuses a request only closes none. */
+static void note_reason(struct client *client, enum refusal kind)
 {
+    switch (kind) {
+    case CLOSED_SLOW_READER:
+    case CLOSED_SLOW_PUSH:
+    case CLOSED_SLOW_SENDER: client_because(client, METRIC_REASON_SLOW); break;
+    case CLOSED_NO_BYTE:
+    case CLOSED_SILENT:
+    case CLOSED_HANDSHAKE:
+    case CLOSED_NO_HEADER: client_because(client, METRIC_REASON_IDLE); break;
+    case REFUSED_STREAMS: break;
+    default: client_because(client, METRIC_REASON_REFUSED); break;
+    }
+}
+
+void refusal_note(struct client *client, enum refusal kind)
+{
+    note_reason(client, kind);
     struct peer peer = client_peer(client);
     refusal_note_peer(client->ctx, client_listener(client), &peer, kind);
 }
@@ -97,7 +118,7 @@ void refusal_note_method(const struct client *client, const struct peer *peer, s
     incident_note(
         client->ctx, client_listener(client), peer, kinds[REFUSED_METHOD].text, "this method");
     incident_hide(client->ctx);
-    if (is_silent(REFUSED_METHOD, now))
+    if (is_silent(client->ctx, REFUSED_METHOD, now))
         return;
     peer_text(peer, text);
     log_limited(&limits[REFUSED_METHOD], now, kinds[REFUSED_METHOD].level,
@@ -105,20 +126,21 @@ void refusal_note_method(const struct client *client, const struct peer *peer, s
         kinds[REFUSED_METHOD].text, (int)MIN(method.n, (size_t)METHOD_SHOWN), method.p);
 }
 
-void refusal_note_what(const struct client *client, enum refusal kind, const char *what)
+void refusal_note_what(struct client *client, enum refusal kind, const char *what)
 {
     uint64_t now = ctx_now(client->ctx);
     char peer[PEER_TEXT_SIZE];
+    note_reason(client, kind);
     struct peer from = client_peer(client);
     incident_note(client->ctx, client_listener(client), &from, kinds[kind].text, what);
-    if (is_silent(kind, now))
+    if (is_silent(client->ctx, kind, now))
         return;
     client_peer_text(client, peer);
     log_limited(&limits[kind], now, kinds[kind].level, "listener %s: %s: %s: %s",
         client_listener(client)->name, peer, kinds[kind].text, what);
 }
 
-void refusal_note_tls(const struct client *client, const struct tls_failure *failure)
+void refusal_note_tls(struct client *client, const struct tls_failure *failure)
 {
     static const enum refusal refusals[] = {
         [TLS_FAILURE_NOT_TLS] = REFUSED_NOT_TLS,

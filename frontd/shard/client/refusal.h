@@ -47,16 +47,16 @@ enum refusal {
     REFUSALS
 };
 
-/* Counts one more of that kind, of that client. */
-void refusal_note(const struct client *client, enum refusal kind);
+/* Counts one more of that kind, of that client, whose connection ends but for REFUSED_STREAMS. */
+void refusal_note(struct client *client, enum refusal kind);
 
 /* The same for REFUSED_METHOD, with the method. peer: of the request. */
 void refusal_note_method(const struct client *client, const struct peer *peer, struct span method);
 
 /* The same for those of TLS, by why it has ended. */
-void refusal_note_tls(const struct client *client, const struct tls_failure *failure);
+void refusal_note_tls(struct client *client, const struct tls_failure *failure);
 /* The same with what it is in particular: a static text. */
-void refusal_note_what(const struct client *client, enum refusal kind, const char *what);
+void refusal_note_what(struct client *client, enum refusal kind, const char *what);
 
 /* The same of a peer, where there is no client yet, or it is another one's. */
 void refusal_note_peer(struct ctx *ctx, const struct conf_listener *listener,

@@ -8,7 +8,6 @@
 #include "common/pack.h"
 #include "frontd/codec/framing.h"
 #include "frontd/codec/ws_frame.h"
-#include "frontd/ipc/metric_labels.h"
 #include "frontd/shard/net/ctx.h"
 #include "frontd/shard/net/outqueue.h"
 

@@ -20,7 +20,8 @@
  * backlog. What is waited for (events, reads, blocked) is decided anew. Whether it is starved (and
  * fed) is up to the memory of the process that it is in; whether it is heavy follows from what
  * waits, and how long it has been so slow is in active_at. How fast one that lingers has read so
- * far (unsent, late) is not known in the new process: it is looked at anew.
+ * far (unsent, late) is not known in the new process: it is looked at anew. Why one ends (why) is
+ * for the metrics alone: one that is ending already is done there.
  */
 #if __SIZEOF_POINTER__ == 8
 _Static_assert(sizeof(struct client) == 192, "saved by save_client()");
@@ -233,6 +234,7 @@ static int restore_client(struct client *client, struct unpack *unpack)
         return -ENOTSUP;
     client->listener = (uint32_t)(listener - ctx->conf->listeners);
     restore_state(client, state);
+    client->why = state < CLIENT_ENDING ? METRIC_REASON_CLIENT : METRIC_REASON_DONE;
     return 0;
 }
 

@@ -88,9 +88,41 @@ static void trim_journal(struct receiver *receiver)
         journal_record(&receiver->ctx->mesh->journal, JOURNAL_RECEIVER, false);
 }
 
+/* The clients of a batch are on their way, until they are this shard's or are not. */
+static void count_arriving(const struct source *source, int n)
+{
+    for (uint32_t i = 0; i < source->batch.count; i++) {
+        if (source->clients[i] == NULL)
+            continue;
+        _Atomic uint64_t *arriving = &client_counts(source->clients[i])->arriving[source->seat];
+        uint64_t before = atomic_load_explicit(arriving, memory_order_relaxed);
+        atomic_store(arriving, before + (uint64_t)n); /* before BATCH is answered */
+    }
+}
+
+/*
+ * They are this shard's now (metric_book.h): before they are not arriving any more. Where the old
+ * shard counts in another memory, they are accepted in this one.
+ */
+static void count_arrived(const struct source *source)
+{
+    const struct ctx *ctx = source->receiver->ctx;
+    bool foreign = *share_front(ctx->share, source->seat)->incarnation == 0;
+    for (uint32_t i = 0; i < source->batch.count; i++) {
+        if (source->clients[i] == NULL)
+            continue;
+        struct listener_words *words = client_counts(source->clients[i]);
+        share_count(foreign ? words->accepted : &words->arrived[source->seat], 1);
+        share_count(words->handed_over, 1);
+    }
+    count_arriving(source, -1);
+}
+
 /* The clients of a batch, which are this shard's now, begin to live. */
 static void start(struct source *source)
 {
+    if (source->holding)
+        count_arrived(source);
     source->holding = false;
     for (uint32_t i = 0; i < source->batch.count; i++) {
         if (source->clients[i] != NULL)
@@ -102,6 +134,7 @@ static void start(struct source *source)
 static void forget(struct source *source)
 {
     source->holding = false;
+    count_arriving(source, -1);
     for (uint32_t i = 0; i < source->batch.count; i++) {
         if (source->clients[i] == NULL)
             continue;
@@ -236,14 +269,17 @@ static void accept_batch(struct source *source)
         else
             close(source->fds[i + 1]);
     }
+    count_arriving(source, 1);
     int r = handover_send(source->fd, HANDOVER_TAKEN, &message, NULL, 0);
     if (r < 0) {
         forget(source);
         lose_source(source, log_error_text(r));
         return;
     }
-    catch_up(source);
     source->holding = source->batch.flags & HANDOVER_TWICE && handover_takes_any(message.taken);
+    if (!source->holding)
+        count_arrived(source);
+    catch_up(source);
     if (!source->holding)
         start(source);
 }

@@ -61,6 +61,7 @@ void sender_take_back(struct sender *sender, struct client **clients, size_t n,
 void sender_keep(struct sender *sender, struct client *client, const struct positions *since)
 {
     client_freeze(client);
+    share_count(client_counts(client)->left_behind, 1);
     sender_take_back(sender, &client, 1, since, true);
 }
 
@@ -96,6 +97,7 @@ void sender_settle_batch(struct target *target, const uint8_t *taken, bool for_g
         if (taken[i / 8] >> (i % 8) & 1) {
             sender->given++;
             target->given++;
+            share_count(&client_counts(client)->departed[target->seat], 1);
             client_release(client);
         } else {
             back[nback++] = client;
@@ -107,6 +109,8 @@ void sender_settle_batch(struct target *target, const uint8_t *taken, bool for_g
     /* A message that is on its way to members passes frozen ones by, and is in the journal. */
     if (nback > 0)
         fanout_finish(sender->ctx);
+    for (size_t i = 0; for_good && i < nback; i++)
+        share_count(client_counts(back[i])->left_behind, 1);
     sender_take_back(sender, back, nback, &target->at, for_good);
     if (for_good && nback > 0)
         log_warning("%zu connections cannot go to the new shards, they are closed in the course "

@@ -304,7 +304,7 @@ static void leave_out(struct sibling *sibling, uint64_t number)
     const struct ctx *ctx = sibling->stream.ctx;
     sibling->skipped = number;
     sibling->lost++;
-    share_count(&ctx->count->unheard, 1);
+    share_count(ctx->count->unheard, 1);
     log_limited(&sibling->slow, ctx_now(ctx), LOG_WARNING,
         "the shard on seat %u does not keep up: what workers send to its connections is lost, %llu "
         "messages so far",

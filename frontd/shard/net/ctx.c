@@ -4,6 +4,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/log.h"
+
 void ctx_wake(const struct ctx *ctx, unsigned seat)
 {
     uint64_t one = 1;
@@ -16,6 +18,23 @@ uint64_t ctx_read_us(struct ctx *ctx)
 {
     ctx->now_us = uv_hrtime() / 1000;
     return ctx->now_us;
+}
+
+void ctx_count_gauges(struct ctx *ctx)
+{
+    struct shard_words *words = ctx->counts.shard;
+    uint64_t connections = ctx->clients.used * ctx->clients.object_size +
+                           ctx->duplexes.used * ctx->duplexes.object_size;
+    uint64_t calls = ctx->calls.used * ctx->calls.object_size +
+                     ctx->requests.used * ctx->requests.object_size +
+                     ctx->queues.used * ctx->queues.object_size;
+    uint64_t held = mem_held();
+    uint64_t dropped = log_dropped();
+    share_set(&words->memory[METRIC_USE_CONNECTIONS], connections);
+    share_set(&words->memory[METRIC_USE_CALLS], calls);
+    share_set(&words->memory[METRIC_USE_OTHER], held - MIN(held, connections + calls));
+    share_count(ctx->count->log_dropped, dropped - ctx->counts.log_dropped);
+    ctx->counts.log_dropped = dropped;
 }
 
 const char *ctx_date(struct ctx *ctx)

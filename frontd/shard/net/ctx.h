@@ -12,8 +12,8 @@
 #include "common/wheel.h"
 #include "frontd/codec/http1.h"
 #include "frontd/config/config.h"
-#include "frontd/ipc/metrics.h"
 #include "frontd/ipc/shm.h"
+#include "frontd/shard/net/counts.h"
 #include "frontd/shard/net/expect.h"
 #include "frontd/shard/net/memory.h"
 #include "frontd/shard/net/outqueue.h"
@@ -171,7 +171,8 @@ struct ctx {
     bool requests_paused;
     bool leaving;     /* connections go to another process; one that becomes idle joins `idle` */
     struct list idle; /* clients that became so in this turn, and wait for the next round */
-    struct share_counters *count;
+    struct front_words *count; /* of this seat */
+    struct counts counts;
     uint64_t
         account_from; /* us: they hear only of what has taken as long; UINT64_MAX: of nothing */
     struct account_observer *account_observers; /* hear of each call and request; NULL: none do */
@@ -215,6 +216,9 @@ static inline enum memory_level ctx_memory(struct ctx *ctx)
 
 /* Wakes the shard on a seat, if it is known there; no effect where it has been woken already. */
 void ctx_wake(const struct ctx *ctx, unsigned seat);
+
+/* Sets what is counted now and then: what memory is held for, and log lines that were left out. */
+void ctx_count_gauges(struct ctx *ctx);
 
 /* The Date field's value, made at most once a second. */
 const char *ctx_date(struct ctx *ctx);

@@ -383,6 +383,7 @@ static void on_stream_poll(uv_poll_t *poll, int status, int events)
 {
     profile_enter(PROFILE_WORKERS);
     struct stream *stream = poll->data;
+    ctx_now_us(stream->ctx); /* from here on the turn is busy */
     if (stream->connecting) {
         on_connected(stream, status);
         return;

@@ -163,6 +163,7 @@ static void disconnect(struct client *client, const struct frame *frame)
             reason = (struct span){
                 room, jsonrpc_unescape((struct span){text.p + 1, text.n - 2}, room)};
     }
+    client_because(client, METRIC_REASON_WORKER);
     /* The session cuts a reason that is too long between characters. */
     client_session(client)->close(client, code, reason);
     buf_deinit(&plain);
@@ -211,9 +212,23 @@ void push_handle(struct ctx *ctx, const struct push_from *from, const struct fra
         mesh_forward(ctx->mesh, from->realm, frame);
 }
 
+static void count(const struct ctx *ctx, uint8_t type)
+{
+    static const uint8_t types[256] = {
+        [FRAME_PUSH] = METRIC_PUSH_PUSH + 1,
+        [FRAME_PUBLISH] = METRIC_PUSH_PUBLISH + 1,
+        [FRAME_SUBSCRIBE] = METRIC_PUSH_SUBSCRIBE + 1,
+        [FRAME_UNSUBSCRIBE] = METRIC_PUSH_UNSUBSCRIBE + 1,
+        [FRAME_DISCONNECT] = METRIC_PUSH_DISCONNECT + 1,
+    };
+    if (LIKELY(types[type] > 0))
+        share_count(&ctx->count->pushes[types[type] - 1], 1);
+}
+
 void push_from_worker(struct worker *worker, const struct frame *frame)
 {
     const struct pool *pool = worker->pool;
+    count(pool->ctx, frame->head.type);
     const struct push_from from = {.realm = pool->conf->realm_id, .worker = worker};
     push_handle(pool->ctx, &from, frame);
 }

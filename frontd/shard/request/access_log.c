@@ -185,11 +185,11 @@ static void fill(struct line *line, const struct mark *mark)
 
 static void lose(struct access_log *log, const char *why)
 {
-    share_count(&log->ctx->count->access_lost, 1);
+    share_count(log->ctx->count->access_lost, 1);
     log_limited(&log->lost, ctx_now(log->ctx), LOG_WARNING,
         "lines of the access log are lost: %s; %llu so far in this shard", why,
         (unsigned long long)atomic_load_explicit(
-            &log->ctx->count->access_lost, memory_order_relaxed));
+            log->ctx->count->access_lost, memory_order_relaxed));
 }
 
 /* Writes a line where all of the request is known. */

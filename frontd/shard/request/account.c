@@ -103,9 +103,49 @@ static void tell_call(struct ctx *ctx, const struct call *call, const struct acc
     }
 }
 
+static enum metric_outcome outcome_of(enum metric_code code)
+{
+    switch (code) {
+    case METRIC_CODE_OK:
+    case METRIC_CODE_2XX:
+    case METRIC_CODE_3XX: return METRIC_OUTCOME_OK;
+    case METRIC_CODE_APP:
+    case METRIC_CODE_4XX:
+    case METRIC_CODE_5XX: return METRIC_OUTCOME_APP;
+    default: return METRIC_OUTCOME_FRONT;
+    }
+}
+
+/* Whether a worker knows the method, as far as can be seen: no client makes rows of metrics. */
+static bool is_known(enum metric_code code)
+{
+    return outcome_of(code) == METRIC_OUTCOME_OK || code == METRIC_CODE_DEADLINE_EXCEEDED ||
+           code == METRIC_CODE_WORKER_LOST || code == METRIC_CODE_BAD_RESPONSE;
+}
+
+static void count_method(
+    struct ctx *ctx, const struct call *call, enum metric_code code, uint64_t whole)
+{
+    struct method_words *method = counts_method(
+        &ctx->counts, call->wide_kind, job_method(&call->job), is_known(code));
+    share_count(&method->ended[outcome_of(code)], 1);
+    metric_observe(method->whole, whole);
+    if (UNLIKELY(whole > atomic_load_explicit(method->slowest, memory_order_relaxed)))
+        share_set(method->slowest, whole);
+}
+
 void account_call(struct ctx *ctx, const struct call *call, const struct account_from *from,
     const struct outcome *outcome, enum metric_code code)
 {
+    struct pair_words *pair = call->counts;
+    uint64_t now = ctx_now_us(ctx);
+    uint64_t sent = call->job.sent_at;
+    metric_observe(pair->whole, now - call->came_at);
+    metric_observe(pair->queued, (sent == 0 ? now : sent) - call->came_at);
+    if (LIKELY(sent != 0))
+        metric_observe(pair->worked, now - sent);
+    count_method(ctx, call, code, now - call->came_at);
+    share_count(&pair->ended[code], 1);
     if (UNLIKELY(is_heard(ctx, call->came_at, call->mark)))
         tell_call(ctx, call, from, outcome, code);
 }
@@ -133,9 +173,30 @@ static void tell_request(struct ctx *ctx, const struct request *request)
     }
 }
 
-void account_request(const struct request *request)
+void account_begin(struct request *request)
+{
+    struct client *client = request->client;
+    if (request->counts != NULL)
+        return;
+    request->counts = counts_route(&client->ctx->counts, request->route, client->listener);
+    share_count(request->counts->received, 1);
+}
+
+void account_request(struct request *request)
 {
     struct ctx *ctx = request->client->ctx;
+    account_begin(request); /* one that ends as soon as it has come */
+    struct route_words *words = request->counts;
+    share_count(words->bytes_in, request->bytes_in);
+    share_count(words->bytes_out, request->bytes_out);
+    share_count(&words->ended[request->class * METRIC_CODE_COUNT + request->code], 1);
     if (UNLIKELY(is_heard(ctx, request->came_at, request->mark)))
         tell_request(ctx, request);
+}
+
+void account_member(struct request *request, enum metric_code code)
+{
+    account_begin(request);
+    share_count(request->counts->received, 1);
+    share_count(&request->counts->ended[METRIC_CLASS_MEMBER * METRIC_CODE_COUNT + code], 1);
 }

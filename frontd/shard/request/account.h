@@ -6,7 +6,6 @@
  * a branch.
  */
 
-#include "frontd/ipc/metric_labels.h"
 #include "frontd/shard/request/request.h"
 
 /* A call or a request that has ended, as far as its client goes. All of it is borrowed. */
@@ -66,8 +65,14 @@ struct account_from account_from(const struct request *request);
 void account_call(struct ctx *ctx, const struct call *call, const struct account_from *from,
     const struct outcome *outcome, enum metric_code code);
 
+/* A request has come whose route is known by now, if it has one: it is counted as received. */
+void account_begin(struct request *request);
+
 /* A request has ended, and is about to be freed: its class, code and times are set. */
-void account_request(const struct request *request);
+void account_request(struct request *request);
+
+/* Counts a member of a batch that is refused before it becomes a call. */
+void account_member(struct request *request, enum metric_code code);
 
 /* What the connection speaks: "http/1.1", "http/2", "websocket", "frame" or "line"; static text. */
 const char *account_protocol(const struct client *client);

@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "frontd/shard/client/refusal.h"
+#include "frontd/shard/request/account.h"
 #include "frontd/shard/request/context.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/request/router.h"
@@ -168,6 +169,7 @@ void event_message(struct client *client, struct span payload, bool binary)
         return;
     }
     request->class = METRIC_CLASS_MESSAGE;
+    account_begin(request);
     request->bytes_in = (uint32_t)payload.n;
     request_mark(request, NULL);
     int pool = -1;

@@ -185,7 +185,6 @@ struct request *request_add(struct client *client, const struct conf_route *rout
     request->came_at = ctx_now_us(client->ctx);
     list_init(&request->calls);
     list_append(&client->requests, &request->node);
-    share_count(&client->ctx->count->requests, 1);
     return request;
 }
 
@@ -391,6 +390,7 @@ void request_start(struct request *request, const struct http_head *head, struct
     find_peer(request, head);
     unsigned status = find_route(ctx, client_listener(client), head, &request->route);
     enum cross_site cross_site = judge_page(client->ctx, request->route, head, &request->page);
+    account_begin(request);
     if (status == 0 && cross_site == CROSS_SITE_REFUSE) {
         log_cross_site(request, head);
         status = 403;
@@ -421,6 +421,7 @@ void request_message(struct request *request, struct span payload)
 {
     request->bytes_in = (uint32_t)payload.n;
     request_mark(request, NULL);
+    account_begin(request);
     ops_of(request)->start(request, NULL, payload);
 }
 

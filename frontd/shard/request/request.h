@@ -6,7 +6,6 @@
  * keep something of its own with each request: request_of_session().
  */
 
-#include "frontd/ipc/metric_labels.h"
 #include "frontd/shard/client/client.h"
 #include "frontd/shard/upstream/call.h"
 
@@ -24,13 +23,14 @@ struct request {
     uint32_t pending;               /* calls in progress, and one while others are started */
     uint32_t promised;              /* bytes that the answer being looked at was expected to have */
     /* For account.h: */
-    uint64_t came_at;   /* us */
-    uint32_t bytes_in;  /* of its body */
-    uint32_t bytes_out; /* of the answer's body */
-    uint8_t class;      /* enum metric_class */
-    uint8_t code;       /* enum metric_code; CANCELLED until it has an answer */
-    struct peer peer;   /* of an HTTP request that has come through a proxy, as that
-                         * says; family 0: see request_peer() */
+    struct route_words *counts; /* where it was counted as received; NULL: not yet */
+    uint64_t came_at;           /* us */
+    uint32_t bytes_in;          /* of its body */
+    uint32_t bytes_out;         /* of the answer's body */
+    uint8_t class;              /* enum metric_class */
+    uint8_t code;               /* enum metric_code; CANCELLED until it has an answer */
+    struct peer peer;           /* of an HTTP request that has come through a proxy, as that
+                                 * says; family 0: see request_peer() */
     bool is_batch;
     bool asking; /* a worker is asked whether the connection is let in (duplex.h) */
 };

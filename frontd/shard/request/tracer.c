@@ -70,7 +70,7 @@ static void fill(const struct account *account, const char *peer, struct trace_r
 
 static void lose(struct tracer *tracer, uint64_t n)
 {
-    share_count(&tracer->ctx->count->spans_lost, n);
+    share_count(tracer->ctx->count->spans_lost, n);
 }
 
 static void on_call(

@@ -19,6 +19,7 @@
 #include "common/log.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/net/incident.h"
+#include "frontd/shard/request/account.h"
 #include "frontd/shard/request/conn_events.h"
 #include "frontd/shard/request/context.h"
 #include "frontd/shard/request/router.h"
@@ -134,6 +135,14 @@ static void fail(struct request *request, enum rpc_error error, struct span id, 
         return;
     }
     request_error(request, error, id);
+}
+
+/* The same for one that has not become a call. */
+static void refuse(struct request *request, enum rpc_error error, struct span id, bool notify)
+{
+    if (request->is_batch)
+        account_member(request, metric_code_of_error((int)error));
+    fail(request, error, id, notify);
 }
 
 /* Counts a Response that is dropped. Clients can cause it with every message, so few are logged. */
@@ -316,7 +325,7 @@ static void start_member(
     if (member->kind == JSONRPC_INVALID) {
         request->pending++;
         incident_show(ctx, INCIDENT_JSON, member->text);
-        fail(request, RPC_INVALID_REQUEST, member->id, false);
+        refuse(request, RPC_INVALID_REQUEST, member->id, false);
         incident_hide(ctx);
         return;
     }
@@ -331,7 +340,7 @@ static void start_member(
         struct peer peer = request_peer(request);
         if (pool == -1)
             refusal_note_method(client, &peer, member->method);
-        fail(request, pool == -1 ? RPC_METHOD_NOT_FOUND : RPC_OVERLOADED, member->id, notify);
+        refuse(request, pool == -1 ? RPC_METHOD_NOT_FOUND : RPC_OVERLOADED, member->id, notify);
         return;
     }
     uint16_t kind = expect_kind(ctx->expect_seed, (uint32_t)pool, member->method);
@@ -460,7 +469,7 @@ static void start_next(struct request *request)
     request->pending++;
     if (member.kind == JSONRPC_RESPONSE)
         drop_response(request, rpc_error_message(RPC_DEADLINE_EXCEEDED));
-    fail(request, RPC_DEADLINE_EXCEEDED, member.id, is_silent(&member));
+    refuse(request, RPC_DEADLINE_EXCEEDED, member.id, is_silent(&member));
 }
 
 bool jsonrpc_go_on(struct request *request)
@@ -500,7 +509,7 @@ static void start_batch(struct request *request, const struct origin *origin,
         request->pending++;
         if (all[at].kind == JSONRPC_RESPONSE)
             drop_response(request, rpc_error_message(RPC_OVERLOADED));
-        fail(request, RPC_OVERLOADED, all[at].id, is_silent(&all[at]));
+        refuse(request, RPC_OVERLOADED, all[at].id, is_silent(&all[at]));
     }
     one_less(request);
 }

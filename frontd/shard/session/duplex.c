@@ -48,7 +48,7 @@ int duplex_begin(struct client *client, const struct conf_route *route, enum ses
     duplex->heard_at = ctx_now(ctx);
     idmap_add(&ctx->conns, &client->conn);
     client->duplex = duplex;
-    client->session = (uint8_t)kind;
+    client_set_session(client, kind);
     duplex_set_keep_alive(client);
     return 0;
 }
@@ -102,6 +102,7 @@ static void turn_away(struct request *request, enum rpc_error error)
 {
     struct client *client = request->client;
     bool websocket = client->session == SESSION_WEBSOCKET;
+    client_because(client, METRIC_REASON_WORKER);
     client_session(client)->gone(client);
     message_queue_free(&client->queue);
     if (!websocket) {
@@ -132,6 +133,7 @@ static bool may_be_let_in(enum rpc_error error)
 
 void duplex_say_goodbye(struct client *client)
 {
+    client_because(client, METRIC_REASON_LEAVING);
     if (client->ctx->replaced)
         duplex_close(client, WS_CODE_RESTART, SPAN("restarting"));
     else
@@ -293,5 +295,5 @@ void duplex_gone(struct client *client)
     idmap_remove(&ctx->conns, &client->conn);
     slab_put(&ctx->duplexes, duplex);
     client->duplex = NULL;
-    client->session = SESSION_HTTP1;
+    client_set_session(client, SESSION_HTTP1);
 }

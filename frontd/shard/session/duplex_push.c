@@ -21,11 +21,12 @@ static void count_dropped(struct client *client, size_t n)
     if (n > 0 && duplex->dropped == 0 && duplex->route->slow_drop) {
         char peer[PEER_TEXT_SIZE];
         client_peer_text(client, peer);
+        share_count(&client->ctx->count->slow[METRIC_SLOW_DROPS], 1);
         log_info("connection %llu (%s) reads too slowly: the oldest pushes for it are dropped",
             (unsigned long long)client->conn.id, peer);
     }
     duplex->dropped += (uint32_t)MIN(n, (size_t)(UINT32_MAX - duplex->dropped));
-    share_count(&client->ctx->count->dropped, n);
+    share_count(client->ctx->count->dropped, n);
 }
 
 /* Drops the oldest pushes that wait, until at most `limit` bytes wait in all. */
@@ -49,6 +50,7 @@ static bool make_room(struct client *client, const struct message *message, size
     if (!client->duplex->route->slow_drop) {
         drop_pushes(client, 0);
         count_dropped(client, 1);
+        share_count(&client->ctx->count->slow[METRIC_SLOW_CLOSED], 1);
         refusal_note(client, CLOSED_SLOW_PUSH);
         duplex_close(client, WS_CODE_TRY_LATER, SPAN("too slow"));
         return false;
@@ -94,6 +96,8 @@ static void push(struct client *client, struct message *message)
         return;
     if (client_add_message(client, message) < 0)
         client_doom(client);
+    else
+        share_count(client->ctx->count->deliveries, 1);
 }
 
 /* Workers can cause it with every message. */

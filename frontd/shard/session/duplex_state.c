@@ -106,7 +106,7 @@ int duplex_restore(struct client *client, struct unpack *unpack)
     *duplex = read;
     idmap_add(&ctx->conns, &client->conn);
     client->duplex = duplex;
-    client->session = (uint8_t)session;
+    client_set_session(client, session);
     if (ping != read.route->ping)
         duplex_set_keep_alive(client);
     return 0;

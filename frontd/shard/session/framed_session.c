@@ -9,6 +9,7 @@
 
 #include "common/log.h"
 #include "frontd/shard/client/refusal.h"
+#include "frontd/shard/request/account.h"
 #include "frontd/shard/request/conn_events.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/session/duplex.h"
@@ -28,6 +29,7 @@ static int open_client(struct client *client)
     if (request == NULL)
         return -ENOMEM;
     request->class = METRIC_CLASS_CONNECT;
+    account_begin(request);
     client_set_used(client); /* a worker is asked about it */
     duplex_ask(request, NULL);
     return 0;

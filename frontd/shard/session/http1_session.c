@@ -192,6 +192,7 @@ static void expire(struct client *client)
 {
     struct pending *pending = client->pending;
     if (pending == NULL) {
+        client_because(client, METRIC_REASON_IDLE);
         client_leave(client);
         return;
     }
@@ -247,6 +248,7 @@ static void send_replies(struct client *client)
         buf_deinit(&turn->text);
         request_free(first);
         if (last) {
+            client_because(client, METRIC_REASON_DONE);
             client->last_request = true;
             client_end(client);
             break;

@@ -70,7 +70,7 @@ int http2_begin(struct client *client)
     list_init(&http2->sending);
     list_init(&http2->conn.streams);
     client->http2 = http2;
-    client->session = SESSION_HTTP2;
+    client_set_session(client, SESSION_HTTP2);
     return 0;
 }
 
@@ -97,7 +97,7 @@ static bool is_flood(enum h2_fault fault)
     return h2_fault(fault)->code == H2_ENHANCE_YOUR_CALM;
 }
 
-static void note_fault(const struct client *client, enum h2_fault fault)
+static void note_fault(struct client *client, enum h2_fault fault)
 {
     if (fault == H2_FAULT_SLOW_READER)
         refusal_note(client, CLOSED_SLOW_READER);
@@ -411,8 +411,10 @@ static void expire(struct client *client)
         return;
     }
     if (list_empty(&http2->conn.streams) && http2->conn.goaway_last == H2_STREAM_MAX &&
-        client->active_at + client->ctx->conf->limits.idle_timeout <= now)
+        client->active_at + client->ctx->conf->limits.idle_timeout <= now) {
+        client_because(client, METRIC_REASON_IDLE);
         leave_now(client);
+    }
 }
 
 static bool drain_socket(struct client *socket, void *arg)

@@ -14,7 +14,7 @@ static size_t take(
     (void)codec;
     *ret_rest = p;
     if (h2_preface_match(p, n) < MIN(n, (size_t)H2_PREFACE_SIZE))
-        client->session = SESSION_HTTP1;
+        client_set_session(client, SESSION_HTTP1);
     else if (n >= H2_PREFACE_SIZE && http2_open(client) < 0)
         client_doom(client);
     return n;
@@ -23,7 +23,7 @@ static size_t take(
 /* The preface is not complete, and will not be: it is dealt with as a request of HTTP/1.1. */
 static const struct session_ops *settle(struct client *client)
 {
-    client->session = SESSION_HTTP1;
+    client_set_session(client, SESSION_HTTP1);
     return &http1_session;
 }
 
@@ -62,7 +62,7 @@ static int restore(struct client *client, struct unpack *unpack)
 {
     if (client_listener(client)->protocol != CONF_PROTOCOL_HTTP)
         return -EBADMSG;
-    client->session = SESSION_FIRST;
+    client_set_session(client, SESSION_FIRST);
     return unpack_end(unpack);
 }
 

@@ -224,9 +224,11 @@ int tls_handshake_take_over(struct tls_handshake *handshake, struct tls_record *
         return r;
     }
     *ret_alpn = agreed_alpn(handshake);
-    share_count(&tls->ctx->count->tls_handshakes, 1);
-    if (SSL_session_reused(handshake->ssl))
-        share_count(&tls->ctx->count->tls_resumed, 1);
+    unsigned version = SSL_version(handshake->ssl) == TLS1_3_VERSION ? METRIC_VERSION_1_3
+                                                                     : METRIC_VERSION_1_2;
+    unsigned outcome = SSL_session_reused(handshake->ssl) ? METRIC_HANDSHAKE_RESUMED
+                                                          : METRIC_HANDSHAKE_FULL;
+    share_count(&tls->ctx->count->handshakes[version * METRIC_HANDSHAKE_COUNT + outcome], 1);
     return 0;
 }
 

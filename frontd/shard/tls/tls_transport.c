@@ -71,10 +71,20 @@ static void end_handshake(struct tls_transport *t)
     slab_put(&t->tls->openings, handshake);
 }
 
+_Static_assert((unsigned)METRIC_HANDSHAKE_INTERNAL ==
+                   (unsigned)METRIC_HANDSHAKE_NOT_TLS + TLS_FAILURE_INTERNAL,
+    "as METRIC_HANDSHAKES");
+
+static void count_failure(const struct tls *tls, unsigned outcome)
+{
+    _Atomic uint64_t *words = tls->ctx->count->handshakes;
+    share_count(&words[METRIC_VERSION_UNKNOWN * METRIC_HANDSHAKE_COUNT + outcome], 1);
+}
+
 /* The handshake has failed, for tls->failure: what is to be sent is in `out`. */
 static void break_handshake(struct tls_transport *t)
 {
-    share_count(&t->tls->ctx->count->tls_failed, 1);
+    count_failure(t->tls, METRIC_HANDSHAKE_NOT_TLS + (unsigned)t->tls->failure.kind);
     t->transport.broken = true;
     end_handshake(t);
     if (t->held != NULL)
@@ -390,7 +400,7 @@ static void tls_free(struct transport *transport)
     struct tls *tls = t->tls;
     if (t->handshake != NULL) {
         if (t->handshake->ssl != NULL)
-            share_count(&tls->ctx->count->tls_failed, 1);
+            count_failure(tls, METRIC_HANDSHAKE_LEFT);
         end_handshake(t);
     }
     if (t->info != NULL)

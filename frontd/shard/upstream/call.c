@@ -210,6 +210,10 @@ int call_start(struct ctx *ctx, const struct call_spec *spec)
     call->owner = spec->owner;
     call->route = spec->route;
     call->came_at = ctx_now_us(ctx);
+    call->counts = spec->route == NULL ? counts_other_pair(&ctx->counts)
+                                       : counts_pair(&ctx->counts, spec->route,
+                                             (uint32_t)(spec->pool - ctx->pools));
+    share_count(call->counts->started, 1);
     call->job.flow = spec->flow;
     call->claim = spec->claim;
     call->expected = spec->expected;

@@ -35,6 +35,7 @@ struct call {
     struct list node; /* in the owner's list of calls */
     void *owner;      /* NULL: it is cancelled, or has none */
     const struct conf_route *route;
+    struct pair_words *counts;      /* of its route and pool */
     uint64_t came_at;               /* us */
     struct mark *mark;              /* of its request, one reference; NULL: it has none */
     uint8_t span[TRACEPARENT_SPAN]; /* of its own, where it has a mark that is traced */

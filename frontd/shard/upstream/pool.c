@@ -230,3 +230,11 @@ void pool_deinit(struct pool *pool)
     mem_free(pool->ready);
     mem_free(pool->watches);
 }
+
+void pool_count_workers(const struct pool *pool)
+{
+    struct share_pool_workers workers = {.ready = pool->nready, .known = pool->nknown};
+    for (uint32_t i = 0; i < pool->nready; i++)
+        workers.slots += pool->ready[i]->concurrency;
+    share_pool_set_workers(pool->ctx->share, pool->ctx->seat, pool->row, &workers);
+}

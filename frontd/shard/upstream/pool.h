@@ -149,6 +149,9 @@ void pool_beat(const struct pool *pool);
 /* When a turn ends: tells the other shards since when calls wait for which worker. */
 void pool_turn(struct pool *pool);
 
+/* Now and then: tells the shared memory of its workers, for the metrics. */
+void pool_count_workers(const struct pool *pool);
+
 /* Its wheel timer is due. */
 void pool_timeout(struct wheel_timer *timer);
 

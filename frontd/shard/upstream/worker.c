@@ -548,7 +548,6 @@ void worker_send(struct worker *worker, struct job *job, int slot)
         return;
     }
     job->tries++;
-    share_count(&pool->ctx->count->calls, 1);
     if (job->notify) {
         take_back(worker, job, NULL);
         pool->ops->delivered(job);

@@ -1,6 +1,6 @@
 #include <unistd.h>
 
-#include "frontd/ipc/metrics.h"
+#include "frontd/ipc/metric_sums.h"
 #include "frontd/ipc/shm_clients.h"
 #include "frontd/ipc/shm_workers.h"
 #include "frontd/supervisor/methods/methods.h"
@@ -98,7 +98,7 @@ static void put_counts(struct json_writer *out, const struct share *share)
         return;
     for (int at = 0; share_worker_next(share, NULL, &at, &view);)
         calls += view.load;
-    struct share_sums sums = share_sums(share);
+    struct metric_totals sums = metric_totals(share);
     json_add_number(out, "calls_in_progress", calls);
     json_begin(out, "totals", '{');
     json_add_number(out, "connections", sums.accepted);

@@ -7,8 +7,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "frontd/ipc/metrics.h"
+#include "frontd/ipc/metric_sums.h"
 #include "frontd/ipc/shm_clients.h"
+#include "frontd/ipc/shm_layout.h"
+#include "frontd/ipc/shm_names.h"
 #include "frontd/ipc/shm_queues.h"
 #include "frontd/ipc/shm_reclaim.h"
 #include "frontd/ipc/shm_workers.h"
@@ -50,15 +52,15 @@ Test(shm, memory_to_be_read_only)
     cr_assert_geq(reads, 0);
     cr_expect_eq(share_map(reads, &table, &some), -EACCES);
     cr_assert_eq(share_map_readonly(reads, &table, &some), 0);
-    share_count(&share_counters(all, 3)->requests, 5);
-    cr_expect_eq(share_sums(some).requests, 5, "it is the same memory");
+    share_count(share_front(all, 3)->dropped, 5);
+    cr_expect_eq(metric_totals(some).dropped, 5, "it is the same memory");
     share_unmap(all);
     close(fd);
     pid_t pid = fork();
     cr_assert_geq(pid, 0);
     if (pid == 0) {
         signal(SIGSEGV, SIG_DFL); /* not ASan's */
-        share_count(&share_counters(some, 3)->requests, 1);
+        share_count(share_front(some, 3)->dropped, 1);
         _exit(0);
     }
     int status;
@@ -204,7 +206,8 @@ static void use_everything(struct share *mapped, uint32_t *random)
         share_peer_add(mapped, seat, &peer.any, 1000);
         share_peer_remove(mapped, seat, &peer.any);
     }
-    share_count(&share_counters(mapped, seat)->requests, 1);
+    share_count(share_front(mapped, seat)->dropped, 1);
+    share_name_claim(mapped, METRIC_KIND_method, 0, SPAN("m"));
 }
 
 /*
@@ -222,20 +225,28 @@ Test(shm, written_by_somebody_hostile, .timeout = 120)
     cr_assert_eq(share_map(fd, &table, &mapped), 0);
     uint64_t *memory = map_all(fd, &words);
     size_t slots = SHARE_WORKERS * (size_t)SHARE_SLOTS / sizeof(uint64_t);
-    size_t before = words - slots - (size_t)SHARE_SEATS * PEERS * 2;
+    size_t before = offsetof(struct memory, slots) / sizeof(uint64_t);
+    size_t counts = offsetof(struct memory, names) / sizeof(uint64_t);
+    size_t some = (offsetof(struct memory, metrics) + 3 * sizeof(struct metric_seat)) /
+                      sizeof(uint64_t) -
+                  counts;
+    size_t peers = words - (size_t)SHARE_SEATS * PEERS * 2;
     share_set_pools(mapped, (const char *const[]){"a", "b"}, 2);
     int a = share_pool(mapped, "a");
     for (unsigned round = 0; round < ROUNDS; round++) {
-        /* Everything but the slots, which are too many to write them all; of those some. */
+        /* Everything but the slots and metrics, which are too many to write them all; of those
+         * some. */
         for (size_t i = 0; i < before; i++)
             memory[i] = hostile_word(&random);
-        for (size_t i = before + slots; i < words; i++)
+        for (size_t i = peers; i < words; i++)
             memory[i] = hostile_word(&random);
+        for (unsigned i = 0; i < 20000; i++)
+            memory[counts + next_random(&random) % some] = hostile_word(&random);
         for (unsigned i = 0; i < 1000; i++)
             memory[before + next_random(&random) % slots] = hostile_word(&random);
         if (round % 2 == 0)
             use_everything(mapped, &random);
-        share_sums(mapped);
+        metric_totals(mapped);
         share_reclaim(mapped, hostile_word(&random));
         const char *const names[] = {"a", round % 2 == 0 ? "b" : "c", "d"};
         share_set_pools(mapped, names, 3);
@@ -290,7 +301,7 @@ Test(shm, written_while_it_is_taken_back, .timeout = 120)
             ((volatile uint64_t *)memory)[next_random(&random) % 150000] = hostile_word(&random);
     }
     for (unsigned i = 0; i < 30; i++) {
-        share_sums(mapped);
+        metric_totals(mapped);
         share_set_pools(mapped, pool_names(i, SHARE_POOLS), SHARE_POOLS);
         share_reclaim(mapped, hostile_word(&random));
     }

@@ -143,7 +143,7 @@ Test(access_log, a_pipe_that_is_full)
         talk.n = 0;
         access_log_flush(shard.ctx.access);
     }
-    uint64_t lost = atomic_load(&shard.ctx.count->access_lost);
+    uint64_t lost = atomic_load(shard.ctx.count->access_lost);
     cr_expect(lost > 0 && lost < 200);
     size_t have = 0;
     for (const char *got; (got = lines())[0] != '\0';) {

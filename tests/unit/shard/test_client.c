@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "frontd/shard/turn.h"
+#include "tests/unit/support/counted.h"
 #include "tests/unit/support/descriptors.h"
 #include "tests/unit/support/move_conf.h"
 #include "tests/unit/support/shardlet.h"
@@ -39,7 +40,7 @@ Test(client, that_cannot_be_waited_for)
         shardlet_turn(&shard);
         cr_assert_eq(fcntl(fd, F_GETFD), -1, "closed");
         cr_assert(shardlet_connections() == 1 && shardlet_peers() == 1 && shard.ctx.open == 1);
-        cr_assert_eq(shard.ctx.count->closed, 2 * i + 1);
+        cr_assert_eq(counted_closed(&shard.ctx), 2 * i + 1);
         cr_assert_eq(other->state, CLIENT_OPEN);
         close(peer);
         shardlet_turn(&shard);

@@ -304,8 +304,9 @@ Test(client_move, counts)
     client_release(talk.client);
     cr_assert(shardlet_connections() == 1 && shardlet_peers() == 1);
     cr_assert(from.ctx.open == 0 && to.ctx.open == 1);
-    cr_assert(from.ctx.count->moved == 1 && from.ctx.count->closed == 0);
-    cr_assert(to.ctx.count->accepted == 0 && to.ctx.count->closed == 0);
+    const struct listener_words *left = client_counts(restored);
+    cr_assert(
+        *left->accepted == 0 && *left->closed == 0, "what arrives is counted by the receiver");
     client_start(restored);
     talk.at = &to;
     SAY(&talk, OPTIONS);

@@ -233,7 +233,7 @@ static size_t read_bytes(struct shardlet *shardlet, int fd, size_t n)
 
 static uint64_t unheard(const struct shardlet *shardlet)
 {
-    return shardlet->ctx.count->unheard;
+    return *shardlet->ctx.count->unheard;
 }
 
 /* A sibling that does not read: up to the last byte that fits, and one more. */

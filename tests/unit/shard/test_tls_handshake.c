@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "frontd/shard/tls/tls_transport.h"
+#include "tests/unit/support/counted.h"
 #include "tests/unit/support/fake_clock.h"
 #include "tests/unit/support/move_conf.h"
 #include "tests/unit/support/tls_client.h"
@@ -64,8 +65,8 @@ static int alert_of(
         cr_expect(error == SSL_ERROR_WANT_READ || alert != 0);
     }
     *ret_kind = shard.ctx.tls->failure.kind;
-    cr_expect_eq(shard.ctx.count->tls_failed, alert == 0 ? 0u : 1u);
-    cr_expect_eq(shard.ctx.count->tls_handshakes, alert == 0 ? 1u : 0u);
+    cr_expect_eq(counted_handshakes(&shard.ctx, false), alert == 0 ? 0u : 1u);
+    cr_expect_eq(counted_handshakes(&shard.ctx, true), alert == 0 ? 1u : 0u);
     tls_client_close(&client);
     shardlet_turn(&shard);
     cr_expect_eq(shard.ctx.open, 0u);
@@ -278,7 +279,7 @@ Test(tls_handshake, client_refuses)
         cr_expect_eq(strncmp(shard.ctx.tls->failure.text,
                          i == 0 ? "tlsv1 alert unknown ca" : "sslv3 alert certificate expired", 15),
             0, "%s", shard.ctx.tls->failure.text);
-        cr_expect_eq(shard.ctx.count->tls_failed, 1u);
+        cr_expect_eq(counted_handshakes(&shard.ctx, false), 1u);
         tls_client_close(&client);
         shardlet_turn(&shard);
         cr_expect_eq(shard.ctx.open, 0u);
@@ -357,7 +358,7 @@ Test(tls_handshake, tickets)
         wish.session = session;
         SSL_SESSION_up_ref(session);
         cr_expect(resumes(&wish, "web", &session));
-        cr_expect_eq(shard.ctx.count->tls_resumed, 1u);
+        cr_expect_eq(counted_resumed(&shard.ctx), 1u);
         struct tls_client client = tls_client_connect(&shard, "web", &wish);
         cr_expect(says(info_of(&client), "\"subject\":\"CN=Ann\""), "of the first handshake");
         cr_expect(says(info_of(&client), "\"sni\":\"a.test\""));
@@ -486,7 +487,7 @@ Test(tls_handshake, bounded)
     /* The oldest are given up. */
     fake_clock_advance(TLS_HANDSHAKE_SILENT_MS);
     shardlet_turn(&shard);
-    cr_expect_eq(shard.ctx.count->tls_failed, MORE - 1u);
+    cr_expect_eq(counted_handshakes(&shard.ctx, false), MORE - 1u);
     cr_expect_eq(tls->failure.kind, TLS_FAILURE_SILENT);
     cr_expect(list_empty(&tls->waiting) && begun(tls) == MOST);
     cr_expect(clients[0].client->state > CLIENT_OPEN && clients[5].client->state == CLIENT_OPEN);
@@ -521,10 +522,10 @@ Test(tls_handshake, waiting_is_no_silence)
     cr_expect(begun(tls) == 1 && !list_empty(&tls->waiting), "the second one has begun");
     fake_clock_advance(PART);
     shardlet_turn(&shard);
-    cr_expect_eq(shard.ctx.count->tls_failed, 0u, "it was answered a moment ago");
+    cr_expect_eq(counted_handshakes(&shard.ctx, false), 0u, "it was answered a moment ago");
     fake_clock_advance(PART);
     shardlet_turn(&shard);
-    cr_expect_eq(shard.ctx.count->tls_failed, 1u);
+    cr_expect_eq(counted_handshakes(&shard.ctx, false), 1u);
     cr_expect(list_empty(&tls->waiting), "the third one has its place");
     for (size_t i = 0; i < ARRAY_LEN(clients); i++)
         tls_client_close(&clients[i]);

@@ -8,6 +8,7 @@
 
 #include "common/alloc.h"
 #include "frontd/shard/push/push.h"
+#include "tests/unit/support/counted.h"
 #include "tests/unit/support/fake_clock.h"
 #include "tests/unit/support/move_conf.h"
 #include "tests/unit/support/tls_client.h"
@@ -508,7 +509,7 @@ Test(tls_transport, no_tls)
         cr_expect(answer == NULL ? n == 0 : n > 0 && memcmp(out, answer, strlen(answer)) == 0);
         cr_expect_eq(recv(peer, out, 1, 0), 0, "row %zu: it is shut", i);
         cr_expect_eq(from.ctx.tls->failure.kind, TLS_FAILURE_NOT_TLS);
-        cr_expect_eq(from.ctx.count->tls_failed, i + 1);
+        cr_expect_eq(counted_handshakes(&from.ctx, false), i + 1);
         close(peer);
         shardlet_turn(&from);
         cr_expect_eq(from.ctx.open, 0u);

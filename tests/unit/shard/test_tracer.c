@@ -129,10 +129,10 @@ Test(tracer, a_full_socket)
     char meta[256];
     begin(CONF("ratio: 1"));
     struct talk talk = talk_open(&shard, "web");
-    for (unsigned i = 0; i < 5000 && atomic_load(&shard.ctx.count->spans_lost) == 0; i++) {
+    for (unsigned i = 0; i < 5000 && atomic_load(shard.ctx.count->spans_lost) == 0; i++) {
         call(&talk, "", meta, sizeof(meta));
         tracer_flush(shard.ctx.tracer);
     }
-    cr_expect_eq(atomic_load(&shard.ctx.count->spans_lost), 1);
+    cr_expect_eq(atomic_load(shard.ctx.count->spans_lost), 1);
     end(&talk);
 }
