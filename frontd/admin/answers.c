@@ -82,15 +82,17 @@ static void answer_page(struct http_conn *conn)
     http_conn_answer(conn, &full);
 }
 
+static struct metrics_source source_of(const struct answers *answers)
+{
+    return (struct metrics_source){
+        .share = answers->source.share, .conf = answers->source.conf, .now = log_clock()};
+}
+
 static void answer_metrics(
     struct answers *answers, struct http_conn *conn, const struct resource *resource)
 {
     struct buf body = {0};
-    const struct metrics_source source = {
-        .share = answers->source.share,
-        .conf = answers->source.conf,
-        .now = log_clock(),
-    };
+    const struct metrics_source source = source_of(answers);
     const struct metrics_query query = {
         .openmetrics = resource->form == ACCEPT_OPENMETRICS, .prefix = resource->name};
     if (metrics_text(&source, &query, &body) < 0) {
@@ -175,8 +177,7 @@ static void answer_overview(const struct waiting *waiting)
     struct json_writer body = {0};
     struct span results[OVERVIEW_QUESTIONS];
     const struct metrics_query all = {0};
-    const struct metrics_source source = {
-        .share = waiting->answers->source.share, .conf = waiting->answers->source.conf};
+    const struct metrics_source source = source_of(waiting->answers);
     for (unsigned i = 0; i < OVERVIEW_QUESTIONS; i++)
         results[i] = result_of(waiting, i);
     if (metrics_text(&source, &all, &metrics) < 0)

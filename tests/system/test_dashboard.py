@@ -40,9 +40,12 @@ def test_the_page(site, tmp_path):
         for method in ("seen.here", EVIL):
             for _ in range(20):
                 web.rpc(method)
-        for name in ("tiles", "shards", "listeners"):
+        for name in ("tiles", "pools", "shards", "listeners"):
             page.until(TEXT % name + ".length > 0")
         page.until(TEXT % "shards" + ".includes('serving')")
+        page.until(TEXT % "pools" + ".includes('app')")
+        page.until(TEXT % "methods" + ".includes('seen.here')")
+        page.until(TEXT % "methods" + ".includes('<img src=x')")
         assert page.evaluate("document.images.length") == 0
         assert re.match(r".*frontd", page.evaluate("document.title"))
         # Another script, and another server, are refused by the page's own policy.
