@@ -160,7 +160,7 @@ static bool may_ask(const struct shard_process *process)
 }
 
 static void ask_one(
-    struct ask *ask, enum ctl_question question, const struct shard_process *process, int fd)
+    struct ask *ask, enum ctl_question question, struct shard_process *process, int fd)
 {
     struct ctl_message message = {.u.ask = {.id = ask->id, .question = question}};
     struct asked *asked = &ask->shards[ask->nshards++];
@@ -168,18 +168,19 @@ static void ask_one(
         .generation = process->generation->number, .shard = process->shard, .pid = process->pid};
     if (may_ask(process))
         asked->waits = ctl_send(process->sock, CTL_ASK, &message, &fd, 1) == 0;
+    process->owed += asked->waits;
 }
 
 static void ask_all(struct ask *ask, enum ctl_question question, bool one, int fd)
 {
     const struct front *front = ask->asks->front;
     for (size_t g = 0; g < FRONT_GENERATIONS; g++) {
-        const struct generation *generation = front->generations[g];
+        struct generation *generation = front->generations[g];
         if (generation == NULL || (generation->role != GENERATION_SERVING &&
                                       (one || generation->role != GENERATION_LEAVING)))
             continue;
         for (uint32_t i = 0; i < generation->nprocesses; i++) {
-            const struct shard_process *process = &generation->processes[i];
+            struct shard_process *process = &generation->processes[i];
             if (process->pid > 0 && !(one && is_awaited(ask)))
                 ask_one(ask, question, process, fd);
         }

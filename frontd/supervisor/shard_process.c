@@ -35,7 +35,7 @@ enum {
     BACKOFF_MAX_MS = 10000,
     START_MAX_MS = 30000, /* from its start until it is ready, where no reload is waiting for it */
     CLOSE_WAIT_MS = 100,
-    TELL_MS = 20, /* answers to what is asked: so many at once, and one in each of these ms */
+    TELL_MS = 5, /* parts of answers: so many at once, and one in each of these ms */
     TELL_BURST = 200,
 };
 
@@ -174,12 +174,25 @@ static bool is_answer(struct span text)
     return json_scan_value(text.p, end, JSON_SCAN_DEPTH_MAX / 2) == end;
 }
 
+/*
+ * Whether a shard may tell something: an answer for each question, however many are asked, and
+ * parts of answers as often as all that may be in progress are told in. Answers to a program before
+ * this one come as seldom.
+ */
+static bool may_tell(struct shard_process *process, bool more)
+{
+    if (more || process->owed == 0)
+        return log_rate_pass(&process->tells, uv_now(loop_of(process)), TELL_MS, TELL_BURST);
+    process->owed--;
+    return true;
+}
+
 /* An answer of a shard. fd: consumed. Returns 0 or -errno: it is not understood. */
 static int take_tell(struct shard_process *process, const struct ctl_tell *tell, int fd)
 {
     struct front *front = process->generation->front;
     struct buf text = {0};
-    if (!log_rate_pass(&process->tells, uv_now(loop_of(process)), TELL_MS, TELL_BURST)) {
+    if (!may_tell(process, tell->more == 1)) {
         discard(&fd, 1, 0);
         return -EPROTO;
     }
@@ -340,6 +353,7 @@ static int start_process(struct shard_process *process)
     process->starting = 0;
     process->hung = false;
     process->asks = true;
+    process->owed = 0;
     process->tells = (struct log_rate){0};
     process->ours = true;
     process->mark = process_mark(process->pid, -1);

@@ -42,7 +42,8 @@ struct shard_process {
     uint64_t starting;     /* ms that it has been seen starting for */
     bool hung;             /* it has hung, and was killed */
     bool asks;             /* it knows CTL_ASK: this program has started it, or one that does */
-    struct log_rate tells; /* how often it tells what it was asked */
+    uint64_t owed;         /* answers: questions that it was asked, and has not answered */
+    struct log_rate tells; /* how often it tells more than these: parts, and answers to others */
     bool ours;             /* this program has started it, in this process */
 };
 

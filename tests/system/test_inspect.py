@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from control import FRONTCTL, asked, frontctl
+from control import FRONTCTL, Control, asked, frontctl
 from duplex import Crowd
 from fakeworker import echo, hold
 from harness import LIMIT, rpc_request, rpc_route, wait_for, ws_route
@@ -69,6 +69,13 @@ def test_connections_and_topics(made):
         text = frontctl(made, "topics", "--sort", "name")
         assert "\x1b" not in text and text.index("n\"ew") < text.index("news")
         assert str(crowd.members[0][1]) in frontctl(made, "conns")
+
+        # However often they are asked: an answer to a question is never one too many.
+        shards = made.shards()
+        with Control(made) as control:
+            for _ in range(300):
+                assert "result" in control.call("topics")[0]
+        assert made.shards() == shards
 
         frontctl(made, "conns", "--sort", "size", code=2)
         frontctl(made, "conns", "--peer", "nobody", code=2)
