@@ -60,7 +60,7 @@ int ask(const struct frontctl *frontctl, const char *method, struct json_writer 
 
 int ask_print_json(struct span value)
 {
-    fwrite(value.p, 1, value.n, stdout);
+    text_put_json(value, stdout);
     putchar('\n');
     return FRONTCTL_DONE;
 }

@@ -144,7 +144,7 @@ int main(int argc, char **argv)
         return FRONTCTL_USAGE;
     }
     int r = run(&frontctl, config, argc - optind, argv + optind);
-    if (fflush(stdout) != 0 && r == FRONTCTL_DONE) {
+    if ((fflush(stdout) != 0 || ferror(stdout)) && r == FRONTCTL_DONE) {
         frontctl_complain("cannot write the answer: %s", strerror(errno));
         r = FRONTCTL_FAILED;
     }

@@ -16,6 +16,27 @@ static void defuse(char *text)
     }
 }
 
+static bool is_c1(const unsigned char *p, const unsigned char *end)
+{
+    return *p == 0xc2 && end - p > 1 && p[1] >= 0x80 && p[1] < 0xa0;
+}
+
+void text_put_json(struct span json, FILE *to)
+{
+    const unsigned char *p = (const unsigned char *)json.p;
+    const unsigned char *end = p + json.n;
+    while (p < end) {
+        const unsigned char *from = p;
+        while (p < end && *p != 0x7f && !is_c1(p, end))
+            p++;
+        fwrite(from, 1, (size_t)(p - from), to);
+        if (p == end)
+            break;
+        p += *p == 0xc2; /* the second byte of it is its code */
+        fprintf(to, "\\u%04x", (unsigned)*p++);
+    }
+}
+
 /* Cuts a text so that no character is cut through. */
 static void cut(char *text, size_t n)
 {

@@ -3,6 +3,8 @@
 /* Values of answers as texts for people. Whatever bytes are in them, they cannot steer a terminal.
  */
 
+#include <stdio.h>
+
 #include "common/base.h"
 
 enum { TEXT_SIZE = 48 /* of what the functions with a size of their own write */ };
@@ -15,6 +17,12 @@ bool text_of(struct span value, char *out, size_t size);
 
 /* A JSON number. Returns whether it is one. */
 bool text_number(struct span value, double *ret_number);
+
+/*
+ * Writes a JSON value, and escapes in it what JSON need not escape, but a terminal takes for
+ * control characters: DEL and C1. Bytes below 0x20 stand in no string of valid JSON.
+ */
+void text_put_json(struct span json, FILE *to);
 
 /* A number as it is, rounded to a whole one. */
 void text_plain(double number, char out[static TEXT_SIZE]);
