@@ -297,9 +297,10 @@ static void keep(struct otlp_export *of, const struct trace_record *record)
                                                                            before);
 }
 
+/* The end is told by poll() alone: a message without a byte, of a shard that is not ours any more,
+ * looks like it to recv(). */
 static void on_spans(uv_poll_t *poll, int status, int events)
 {
-    (void)events;
     static char message[TRACE_MESSAGE_MAX];
     static struct log_limit bad_limit;
     struct otlp_export *of = poll->data;
@@ -307,12 +308,13 @@ static void on_spans(uv_poll_t *poll, int status, int events)
         struct trace_record record;
         bool bad = false;
         ssize_t n = recv(of->fd, message, sizeof(message), MSG_DONTWAIT);
-        if (n == 0)
+        if (n == 0 && events & UV_DISCONNECT)
             uv_poll_stop(of->poll); /* no shard is there, and the supervisor is gone */
-        if (n <= 0)
+        if (n < 0 || (n == 0 && events & UV_DISCONNECT))
             break;
+        bad = n == 0;
         struct span left = {message, (size_t)n};
-        while (trace_record_next(&left, &record, &bad))
+        while (n > 0 && trace_record_next(&left, &record, &bad))
             keep(of, &record);
         if (bad)
             log_limited(&bad_limit, uv_now(of->loop), LOG_ERROR,
@@ -353,7 +355,7 @@ int otlp_export_open(struct otlp_export *of, uv_loop_t *loop, const struct conf_
     }
     CHECK(uv_timer_init(loop, of->timer) == 0);
     of->poll->data = of->timer->data = of;
-    r = uv_poll_start(of->poll, UV_READABLE, on_spans);
+    r = uv_poll_start(of->poll, UV_READABLE | UV_DISCONNECT, on_spans);
     if (r < 0)
         otlp_export_close(of);
     return r;

@@ -4,7 +4,7 @@
 
 #include "common/pack.h"
 
-enum { TAG = 1, VERSION = 1 };
+enum { TAG = 1, VERSION = 1, NS_A_US = 1000 };
 
 int trace_record_pack(struct buf *out, const struct trace_record *record)
 {
@@ -51,8 +51,10 @@ static bool read_body(struct unpack *body, struct trace_record *ret)
         record.texts[i] = unpack_bytes(body);
         fits &= record.texts[i].n <= TRACE_TEXT_MAX;
     }
-    if (unpack_end(body) != 0 || !fits || record.duration > UINT64_MAX - record.start ||
-        record.queued > record.duration)
+    /* Its end is a number of ns in 64 bits where it goes: a collector that is told a larger one
+     * refuses all that comes with it. */
+    if (unpack_end(body) != 0 || !fits || record.start > UINT64_MAX / NS_A_US ||
+        record.duration > UINT64_MAX / NS_A_US - record.start || record.queued > record.duration)
         return false;
     *ret = record;
     return true;

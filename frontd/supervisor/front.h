@@ -66,7 +66,10 @@ static inline struct generation *front_serving(const struct front *front)
 /* Makes the eventfd of a seat, where there is none yet. 0 or -errno. */
 int front_make_wake(struct front *front, uint32_t seat);
 
-/* Makes the socket for spans, where it is not there yet. 0 or -errno. */
+/*
+ * Makes the socket for spans, where there is none yet, or a process that had one end has shut it
+ * down: those that are set up from here on have a new one. 0 or -errno.
+ */
 int front_make_trace(struct front *front);
 
 /* Closes the eventfds of all seats, and the socket for spans. */

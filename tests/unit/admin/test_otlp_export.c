@@ -301,6 +301,7 @@ Test(otlp_export, one_that_never_answers_costs_what_is_bounded)
 Test(otlp_export, what_is_no_span)
 {
     static const char wrong[] = "\x01\x01\x01";
+    cr_assert_eq(send(shard, wrong, 0, 0), 0, "which is not the end");
     cr_assert_eq(send(shard, wrong, sizeof(wrong), 0), (ssize_t)sizeof(wrong));
     record(1);
     fake_clock_advance(OTLP_BATCH_MS);
