@@ -7,6 +7,7 @@ const struct command *const commands_all[] = {
     &cmd_kick,
     &cmd_pools,
     &cmd_workers,
+    &cmd_methods,
     &cmd_pause,
     &cmd_resume,
     &cmd_drain,

@@ -10,6 +10,7 @@ extern const struct command cmd_topics;
 extern const struct command cmd_kick;
 extern const struct command cmd_pools;
 extern const struct command cmd_workers;
+extern const struct command cmd_methods;
 extern const struct command cmd_pause; /* cmd_hold.c, as the next three */
 extern const struct command cmd_resume;
 extern const struct command cmd_drain;

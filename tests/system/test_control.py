@@ -45,6 +45,11 @@ def test_what_is_shown(site):
         assert (entry["state"], entry["concurrency"], entry["pid"]) == ("ready", 2, os.getpid())
         assert entry["memory"] > 1 << 20 and entry["shards"] == 2 and not entry["managed"]
         assert "app-1.sock" in frontctl(one, "workers", "--sort", "memory")
+        method = asked(one, "methods")["methods"][0]
+        assert (method["method"], method["calls"], method["errors"], method["failed"]) == ("demo.echo", 1, 0, 0)
+        assert 0 < method["p50"] <= method["p99"] and 0 < method["slowest"] == method["spent"]
+        assert "demo.echo" in frontctl(one, "methods", "--sort", "p99")
+        assert 0 < pool(one)["p50"] <= pool(one)["p99"]
         assert pool(one)["concurrency"] == 2 and pool(one)["workers"]["ready"] == 1
         assert "POOL" in frontctl(one, "pools")
         lines = [json.loads(line) for line in frontctl(one, "top", "--count", "1", "--json").splitlines()]
@@ -53,7 +58,7 @@ def test_what_is_shown(site):
     assert "there is no worker" in frontctl(one, "drain", "nope", code=4)
     assert "level:" in frontctl(one, "log", "loud", code=2)
     for words in (["pools", "x"], ["nope"], ["log"], ["top", "--count", "0"], ["workers", "--sort", "x"], ["pause"],
-                  ["status", "--nope"], ["drain", "--wait=1", "x"]):
+                  ["status", "--nope"], ["methods", "--sort", "x"], ["methods", "--interval", "0"], ["drain", "--wait=1", "x"]):
         frontctl(one, *words, code=2)
     frontctl(one, "status", code=2, options=["-c", one.path("none.yaml")])
     assert "does frontd run" in frontctl(one, "status", code=3, options=["-S", one.path("none.sock")])

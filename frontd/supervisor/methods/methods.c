@@ -11,6 +11,7 @@ const struct control_method methods_all[] = {
     {"topics", true, method_topics},
     {"kick", false, method_kick},
     {"pools", true, method_pools},
+    {"methods", true, method_methods},
     {"workers", true, method_workers},
     {"pause", false, method_pause},
     {"resume", false, method_resume},
@@ -27,6 +28,14 @@ const struct control_method methods_all[] = {
 };
 
 const size_t methods_count = ARRAY_LEN(methods_all);
+
+void methods_put_us(struct json_writer *out, const char *key, uint64_t us)
+{
+    char text[48];
+    int n = snprintf(text, sizeof(text), "%llu.%06u", (unsigned long long)(us / 1000000),
+        (unsigned)(us % 1000000));
+    json_add_raw(out, key, (struct span){text, (size_t)n});
+}
 
 char *methods_text(struct control_call *call, struct span params, const char *name)
 {

@@ -21,6 +21,12 @@ static inline struct supervisor *methods_supervisor(const struct control_call *c
  */
 char *methods_text(struct control_call *call, struct span params, const char *name);
 
+/* A time of `us`, in seconds. */
+void methods_put_us(struct json_writer *out, const char *key, uint64_t us);
+
+/* Members p50 and p99 of a pool's calls, where there were any. */
+void methods_put_pool_times(struct json_writer *out, const struct share *share, const char *pool);
+
 void method_status(struct control_call *call, struct span params);
 
 /* ask_shards.c */
@@ -28,6 +34,7 @@ void method_conns(struct control_call *call, struct span params);
 void method_topics(struct control_call *call, struct span params);
 void method_kick(struct control_call *call, struct span params);
 void method_pools(struct control_call *call, struct span params);
+void method_methods(struct control_call *call, struct span params);
 void method_workers(struct control_call *call, struct span params);
 void method_pause(struct control_call *call, struct span params);
 void method_resume(struct control_call *call, struct span params);

@@ -61,7 +61,10 @@ static void put_pool(
     json_begin(out, NULL, '{');
     json_add_text(out, "pool", conf->name);
     json_add_flag(out, "paused", holds_is_paused(&supervisor->front.holds, conf->name));
-    put_queue(out, front_serving(&supervisor->front)->share, conf->name);
+    const struct share *share = front_serving(&supervisor->front)->share;
+    put_queue(out, share, conf->name);
+    if (share != NULL)
+        methods_put_pool_times(out, share, conf->name);
     json_add_number(out, "queue_limit", conf->queue);
     json_add_number(out, "in_progress", sum->in_progress);
     if (!sum->unlimited)
