@@ -85,6 +85,7 @@
     X(WORKER, "worker")       /* a worker closes it, or does not let it in */                      \
     X(LEAVING, "leaving")     /* the front stops, or no new shard could take the connection */     \
     X(ROOM, "room")           /* there is no memory for it, or another one needs its place */      \
+    X(KICK, "kick")           /* an operator closes it: frontctl kick */                           \
     X(CRASH, "crash")         /* its shard has ended */                                            \
     X(RECOUNTED, "recounted") /* the memory is counted in anew: it is accepted there once more */
 

@@ -63,7 +63,7 @@ enum client_state {
 };
 _Static_assert(CLIENT_STATES <= 1 << 3, "client->state");
 
-enum { CLIENT_ACTIVE_BITS = 40, CLIENT_OPENED_BITS = 24 };
+enum { CLIENT_ACTIVE_BITS = 40, CLIENT_OPENED_BITS = 23 };
 
 /*
  * What is added here is carried to another process: see handover/client_state.c. Members are in the
@@ -84,12 +84,12 @@ struct client {
     uint32_t listener : 6; /* its index in ctx->conf->listeners: client_listener() */
     bool reads : 1;        /* it is read, as decided at the end of the last turn */
     bool blocked : 1;      /* it takes no more for now: what is to be written waits */
-    bool proxied : 1;      /* its peer is a proxy, whose connections are not counted by peer */
-    uint32_t why : 3;      /* it ends: enum metric_reason, see client_because() */
+    uint32_t why : 4;      /* it ends: enum metric_reason, see client_because() */
 
     /* ms: last time anything moved; where it is `heavy`: see client_out.c. 40 bits are 34 years. */
     uint64_t active_at : CLIENT_ACTIVE_BITS;
     uint64_t opened : CLIENT_OPENED_BITS; /* when it was accepted: client_age() */
+    bool proxied : 1; /* its peer is a proxy, whose connections are not counted by peer */
     union {
         uint32_t held_back; /* bytes of answers that are not in `out` yet: see client_holds() */
         uint32_t late; /* CLIENT_LINGERING, ms: it reads so much too slowly: see client_end.c */
@@ -140,7 +140,7 @@ _Static_assert(offsetof(struct client, pending) <= 128, "the rest is seldom look
 _Static_assert(CONF_LISTENERS_MAX <= 1 << 6, "client->listener");
 _Static_assert(SESSIONS <= 1 << 3, "client->session");
 _Static_assert(CONF_CALLS_MAX < 1 << 20, "client->calls");
-_Static_assert(METRIC_REASON_CRASH <= 1 << 3, "client->why");
+_Static_assert(METRIC_REASON_CRASH <= 1 << 4, "client->why");
 
 /*
  * The events that are waited for in every state: a reset (and, on a UNIX socket, the close of the
@@ -215,7 +215,7 @@ void client_set_session(struct client *client, enum session_kind session);
 static inline void client_because(struct client *client, enum metric_reason reason)
 {
     if (client->why == METRIC_REASON_CLIENT)
-        client->why = reason & 7;
+        client->why = reason & 15;
 }
 
 /* Whether the transport is not ready yet: the client has HTTP/1's session until it is, and nothing
@@ -298,7 +298,7 @@ static inline void client_set_used(struct client *client)
 
 /*
  * For how long the connection has been there, in whole seconds, over all processes that have had
- * it: up to 194 days, and then from 0 again. -1 where a version of the program that did not know
+ * it: up to 97 days, and then from 0 again. -1 where a version of the program that did not know
  * has accepted it.
  */
 int64_t client_age(const struct client *client);

@@ -32,6 +32,7 @@ static void end_client(struct client *client)
 {
     const struct session_ops *session = client_session(client);
     bool told = client_is_duplex(client) && client->duplex->close_sent;
+    client_because(client, METRIC_REASON_KICK);
     if (session->close != NULL && client->state == CLIENT_OPEN && !told)
         session->close(client, WS_CODE_POLICY, SPAN("closed by an operator"));
     else

@@ -720,7 +720,7 @@ Test(client_save, age)
     struct client *client = make(&samples[0], &peer);
     uint64_t now = ctx_now(&from.ctx);
     cr_expect_eq(client_age(client), 0);
-    static const uint64_t ages[] = {0, 1, 59, DAY_S, 190 * DAY_S};
+    static const uint64_t ages[] = {0, 1, 59, DAY_S, 90 * DAY_S};
     for (size_t i = 0; i < ARRAY_LEN(ages); i++) {
         struct buf state = {0};
         client->opened = client_opened(now + turn * 1000ULL - ages[i] * 1000);

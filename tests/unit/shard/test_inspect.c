@@ -301,6 +301,18 @@ static bool is_closed(int peer)
     return recv(peer, &byte, 1, MSG_DONTWAIT) == 0;
 }
 
+/* Connections that were counted as closed by an operator. */
+static uint64_t kicked(void)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < shard.conf->nlisteners; i++) {
+        const struct listener_words *words = counts_listener(&shard.ctx.counts, i);
+        for (size_t p = 0; p < METRIC_PROTOCOL_COUNT; p++)
+            n += words->closed[p * METRIC_REASON_COUNT + METRIC_REASON_KICK];
+    }
+    return n;
+}
+
 Test(inspect, kick)
 {
     struct talk ws = open_talk("web", SPAN(HANDSHAKE("h")));
@@ -339,6 +351,8 @@ Test(inspect, kick)
     close(line.peer);
     close(h2.peer);
     close(idle.peer);
+    shardlet_turn(&shard);
+    cr_expect_eq(kicked(), 5, "those that lingered are closed, too");
 }
 
 Test(inspect, wrong_questions)
