@@ -157,7 +157,8 @@ static void on_io(uv_poll_t *poll, int status, int events)
 
 int asker_open(struct asker *asker, uv_loop_t *loop, int fd, void (*lost)(void *data), void *data)
 {
-    *asker = (struct asker){.loop = loop, .lost = lost, .data = data, .fd = fd};
+    *asker = (struct asker){
+        .loop = loop, .lost = lost, .data = data, .wait = ASKER_WAIT_MS, .fd = fd};
     list_init(&asker->asks);
     CHECK(uv_timer_init(loop, &asker->timer) == 0);
     asker->timer.data = asker;
@@ -180,7 +181,7 @@ struct ask *asker_ask(struct asker *asker, const char *method, ask_done *done, v
     if (ask == NULL)
         return NULL;
     *ask = (struct ask){.number = ++asker->numbers,
-        .due = uv_now(asker->loop) + ASKER_WAIT_MS,
+        .due = uv_now(asker->loop) + asker->wait,
         .done = done,
         .data = data};
     int n = snprintf(number, sizeof(number), "%llu", (unsigned long long)ask->number);

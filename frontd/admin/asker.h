@@ -35,7 +35,8 @@ struct asker {
     void *data;
     uv_poll_t poll;
     uv_timer_t timer;
-    int fd; /* -1: lost, or never opened */
+    uint64_t wait; /* ms, of a question: ASKER_WAIT_MS */
+    int fd;        /* -1: lost, or never opened */
     struct buf in;
     struct buf out;
     struct list asks;
