@@ -51,11 +51,6 @@ def lines(path):
         return []
 
 
-def wait_lines(path, count):
-    wait_for(lambda: len(lines(path)) >= count, "%d lines of %s" % (count, path))
-    return lines(path)
-
-
 @pytest.fixture
 def web(site):
     web = site(shards=1, routes=[
@@ -83,7 +78,7 @@ def test_a_slow_method_is_named(web):
                   r"conn \d+, peer 127\.0\.0\.1:\d+, request [0-9a-f]{32}, trace [0-9a-f]{32}$", line)
     assert m, line
     assert float(m[1]) >= float(m[2]) >= SLOW_MS / 1000 and m[3] == web.worker.address
-    assert " -32003; worker unix:" in said(web, "slow: `never` took 1")[0]
+    assert " -32003; worker unix:" in said(web, "slow: `never` took [01]")[0]
     assert "request r-7, trace 0af7651916cd43dd8448eb211c80319c" in said(web, r"slow: `slow\.\\x0a\"two\"` took")[0]
     assert "demo.echo" not in web.front.text()
 
@@ -118,7 +113,10 @@ def test_ids_and_traces_go_with_a_request(web):
     ids = {call.meta["request_id"] for call in calls[4:]}
     assert len(ids) == 2 and "of-the-handshake" not in ids
     assert len({call.meta["traceparent"] for call in calls}) == len(calls)
-    by_id = {line["request_id"]: line for line in wait_lines(web.log, 9)}
+    wanted = ids | {made.header("x-request-id"), "abc-1", "none", "n" * 128, "h2", "of-the-handshake"}
+    logged = lambda: {line["request_id"]: line for line in lines(web.log)}
+    wait_for(lambda: wanted <= set(logged()), "a line of each")
+    by_id = logged()
     line = by_id["abc-1"]
     assert line["trace_id"] == trace and line["rpc_method"] == "demo.echo" and line["status"] == 200
     assert line["outcome"] == "ok" and line["route"] == "/rpc" and line["calls"] == 1 and line["method"] == "POST"
@@ -133,11 +131,17 @@ def test_ids_and_traces_go_with_a_request(web):
 
 def test_the_access_log_follows_its_file(web):
     def call(path, method="demo.echo"):
-        n = len(lines(path))
+        of_method = lambda: [line for line in lines(path) if line.get("rpc_method") == method]
+        n = len(of_method())
         web.rpc(method)
-        return wait_lines(path, n + 1)[-1]
+        return wait_for(lambda: of_method()[n:], "a line of " + method)[0]
     assert call(web.log, "fails")["outcome"] == "app"
     assert os.stat(web.log).st_mode & 0o777 == 0o640
+    killed = web.shard
+    os.kill(killed, signal.SIGKILL)         # the next one is given the file, too
+    wait_for(lambda: web.shards() not in ([], [killed]), "another shard")
+    web.wait_served()
+    assert call(web.log, "demo.echo")["outcome"] == "ok"
     os.rename(web.log, web.log + ".1")
     call(web.log + ".1")                    # until it is told to, it writes to the file that it has
     web.front.signal(signal.SIGUSR1)
@@ -270,7 +274,8 @@ def attributes(span):
 def test_calls_become_spans(site):
     collector = Collector()
     web = site(shards=2, routes=[rpc_route(timeout="300ms"), ws_route()], slow_log="off",
-               tracing={"endpoint": collector.endpoint, "ratio": 1}, request_id="x-request-id")
+               tracing={"endpoint": collector.endpoint, "ratio": 1}, request_id="x-request-id",
+               access_log={"path": "stderr"})
     worker = web.fake(handler=handler)
     web.start()
     with web.client() as client:
@@ -301,6 +306,8 @@ def test_calls_become_spans(site):
     assert attributes(spans["never"][0])["rpc.response.status_code"] == "-32003"
     assert spans["never"][0]["status"] == {"code": 2} and "parentSpanId" not in spans["never"][0]
     assert spans["b1"][0]["traceId"] == spans["b2"][0]["traceId"] and spans["b1"][0]["spanId"] != spans["b2"][0]["spanId"]
+    line, = [json.loads(line) for line in web.front.text().splitlines() if '"request_id":"r-1"' in line]
+    assert line["trace_id"] == one["traceId"] and line["rpc_method"] == "one"
     by_method = {call.method: call.meta["traceparent"] for call in worker.calls}
     for name in ("b1", "b2"):
         assert by_method[name] == "00-%s-%s-03" % (spans[name][0]["traceId"], spans[name][0]["spanId"])
