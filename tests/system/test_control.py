@@ -54,6 +54,8 @@ def test_what_is_shown(site):
         assert "POOL" in frontctl(one, "pools")
         lines = [json.loads(line) for line in frontctl(one, "top", "--count", "1", "--json").splitlines()]
         assert lines[0]["connections"] == 1 and lines[0]["pools"][0]["pool"] == "app"
+        assert lines[0]["methods"][0]["method"] == "demo.echo"
+        assert "CALLS/S" in frontctl(one, "top", "--count", "1")
     assert "there is no pool" in frontctl(one, "pause", "nope", code=4)
     assert "there is no worker" in frontctl(one, "drain", "nope", code=4)
     assert "level:" in frontctl(one, "log", "loud", code=2)
