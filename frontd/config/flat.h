@@ -1,7 +1,7 @@
 #pragma once
 
 /*
- * The text of a config as a list of keys with their values, for people who compare two: entries of
+ * The text of a config as a list of keys with their values, to compare two of them: entries of
  * lists are named by their `name`, routes by host and path, so that an order does not matter.
  */
 

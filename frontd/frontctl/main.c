@@ -18,7 +18,8 @@ static const char usage[] =
     "       frontctl --version\n"
     "\n"
     "  -S, --socket SOCKET    the control socket; else that of the run_dir\n"
-    "  -c, --config CONFIG    whose run_dir is meant; else " RUN_DIR_DEFAULT "\n"
+    "  -c, --config CONFIG    the config of the front that is meant, for its run_dir; "
+    "else " RUN_DIR_DEFAULT "\n"
     "      --json             the answer as JSON, for programs\n"
     "\n"
     "Commands:\n";

@@ -165,7 +165,20 @@ def test_reloads(front):
         done = asked(one, "reload")
         assert (done["outcome"], done["number"], done["moved"], done["stayed"]) == ("ok", 1, 1, 0)
         assert asked(one, "status")["generation"] == 2
+        refused, over = [], threading.Event()
+
+        def knock():        # no connect is refused while the program is replaced
+            while not over.is_set():
+                with socket.socket(socket.AF_UNIX) as sock:
+                    if sock.connect_ex(one.path("run/control.sock")):
+                        refused.append(1)
+                over.wait(0.002)
+        knocker = threading.Thread(target=knock, daemon=True)
+        knocker.start()
         text = frontctl(one, "upgrade")
+        over.set()
+        knocker.join()
+        assert not refused
         assert "generation 3 serves; 1 connections moved, 0 did not" in text
         status = asked(one, "status")
         assert status["last_reload"]["kind"] == "upgrade" and status["last_reload"]["number"] == 2

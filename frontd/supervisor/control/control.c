@@ -19,7 +19,7 @@ static size_t count(const struct list *conns)
     return n;
 }
 
-/* Whether who has connected may ask for anything: this process's user, or root. */
+/* Whether the process at the other end may ask for anything: it is of this user, or of root. */
 static bool may_ask(int fd)
 {
     struct ucred peer;

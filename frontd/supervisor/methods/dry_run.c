@@ -134,7 +134,7 @@ void dry_run_start(struct control_call *call)
     struct dry_run *dry_run = mem_zalloc(sizeof(*dry_run));
     int r = dry_run == NULL ? -ENOMEM : start_child(supervisor, &dry_run->fd, &dry_run->pidfd);
     if (r == 0 && loop_poll_init(loop, &dry_run->output, dry_run->fd) < 0) {
-        close(dry_run->fd); /* the child writes to nobody, and ends */
+        close(dry_run->fd); /* the child cannot write any more, and ends */
         if (dry_run->pidfd >= 0)
             close(dry_run->pidfd);
         r = -ENOMEM;

@@ -3,12 +3,15 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/alloc.h"
 #include "common/fdpass.h"
 #include "frontd/supervisor/control/control.h"
 #include "frontd/supervisor/control/control_conn.h"
+#include "frontd/supervisor/control/control_socket.h"
 #include "frontd/system/loop.h"
 #include "proto/frame.h"
 #include "tests/unit/support/descriptors.h"
@@ -418,4 +421,49 @@ Test(control, descriptors_that_come_along)
     cr_assert(fdpass_send(client, "x", 1, (const int[]){STDERR_FILENO}, 1) == 0);
     settle();
     cr_assert(is_closed());
+}
+
+/* The socket's file */
+
+static bool answers(int dir)
+{
+    char path[64];
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(path, sizeof(path), "/proc/self/fd/%d/" CONTROL_SOCKET_NAME, dir);
+    memcpy(address.sun_path, path, strlen(path));
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool answered = connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
+    close(fd);
+    return answered;
+}
+
+Test(control, the_socket_takes_the_place_of_one_of_a_supervisor_before)
+{
+    char folder[] = "/tmp/test_control-XXXXXX";
+    struct stat st;
+    cr_assert_not_null(mkdtemp(folder));
+    int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int first = control_socket_listen(dir);
+    cr_assert(first >= 0 && answers(dir) && control_socket_serves(dir, first));
+    cr_assert(fstatat(dir, CONTROL_SOCKET_NAME, &st, 0) == 0 && (st.st_mode & 0777) == 0600);
+    close(first);
+    cr_assert(!answers(dir)); /* it was killed */
+    int second = control_socket_listen(dir);
+    cr_assert(second >= 0 && answers(dir));
+    cr_assert(!control_socket_serves(dir, STDERR_FILENO));
+    control_socket_unlink(dir);
+    cr_assert(fstatat(dir, CONTROL_SOCKET_NAME, &st, 0) < 0 && errno == ENOENT);
+    cr_assert(!control_socket_serves(dir, second), "its name has gone");
+    close(second);
+    int file = openat(dir, CONTROL_SOCKET_NAME, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    close(file);
+    cr_assert_eq(control_socket_listen(dir), -EEXIST);
+    control_socket_unlink(dir);
+    cr_assert(fstatat(dir, CONTROL_SOCKET_NAME, &st, 0) == 0, "what is no socket stays");
+    unlinkat(dir, CONTROL_SOCKET_NAME, 0);
+    cr_assert(symlinkat("/tmp/nowhere", dir, CONTROL_SOCKET_NAME) == 0);
+    cr_assert_eq(control_socket_listen(dir), -EEXIST);
+    unlinkat(dir, CONTROL_SOCKET_NAME, 0);
+    close(dir);
+    cr_assert_eq(rmdir(folder), 0);
 }
