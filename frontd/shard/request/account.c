@@ -116,18 +116,26 @@ static enum metric_outcome outcome_of(enum metric_code code)
     }
 }
 
-/* Whether a worker knows the method, as far as can be seen: no client makes rows of metrics. */
-static bool is_known(enum metric_code code)
+/*
+ * Whether a worker knows the method, as far as can be seen: no client makes rows of metrics. A
+ * notification is delivered whatever its method is, and what no worker was sent may have any.
+ */
+static bool is_known(const struct call *call, enum metric_code code)
 {
-    return outcome_of(code) == METRIC_OUTCOME_OK || code == METRIC_CODE_DEADLINE_EXCEEDED ||
-           code == METRIC_CODE_WORKER_LOST || code == METRIC_CODE_BAD_RESPONSE;
+    if (call->job.notify)
+        return false;
+    if (outcome_of(code) == METRIC_OUTCOME_OK)
+        return true;
+    return call->job.sent_at != 0 &&
+           (code == METRIC_CODE_DEADLINE_EXCEEDED || code == METRIC_CODE_WORKER_LOST ||
+               code == METRIC_CODE_BAD_RESPONSE);
 }
 
 static void count_method(
     struct ctx *ctx, const struct call *call, enum metric_code code, uint64_t whole)
 {
     struct method_words *method = counts_method(
-        &ctx->counts, call->wide_kind, job_method(&call->job), is_known(code));
+        &ctx->counts, call->wide_kind, job_method(&call->job), is_known(call, code));
     share_count(&method->ended[outcome_of(code)], 1);
     metric_observe(method->whole, whole);
     if (UNLIKELY(whole > atomic_load_explicit(method->slowest, memory_order_relaxed)))

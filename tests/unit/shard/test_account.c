@@ -2,6 +2,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "frontd/ipc/shm_names.h"
 #include "frontd/shard/request/account.h"
 #include "frontd/shard/upstream/worker.h"
 #include "tests/unit/support/talk.h"
@@ -135,6 +136,30 @@ Test(account, call)
     say(&talk, SPAN(POST("37") MEMBER("4")));
     shardlet_fail(nth_call(0), RPC_WORKER_LOST);
     expect_ends(1, METRIC_CODE_WORKER_LOST, 1, METRIC_CLASS_CALL, METRIC_CODE_WORKER_LOST);
+    close(talk.peer);
+    shardlet_turn(&shard);
+}
+
+static unsigned row_of_method(struct span name)
+{
+    return share_name_find(shard.ctx.counts.share, METRIC_KIND_method, 0, name);
+}
+
+/* Which methods have rows of their own is for workers to say: clients may call anything. */
+Test(account, rows_of_methods)
+{
+    struct talk talk = talk_open(&shard, "web");
+    say(&talk, SPAN(POST("30") NOTIFICATION));
+    CHECK(pool_abandon(&nth_call(0)->job));
+    call_job_ops.delivered(&nth_call(0)->job);
+    expect_ends(1, METRIC_CODE_OK, 1, METRIC_CLASS_NOTIFICATION, METRIC_CODE_OK);
+    cr_expect_eq(row_of_method(SPAN("n")), 0u);
+    for (int sent = 0; sent < 2; sent++) {
+        say(&talk, SPAN(POST("37") MEMBER("1")));
+        nth_call(0)->job.sent_at = sent ? ctx_now_us(&shard.ctx) : 0;
+        shardlet_fail(nth_call(0), RPC_DEADLINE_EXCEEDED);
+        cr_expect_eq(row_of_method(SPAN("m")) != 0, sent == 1, "%d", sent);
+    }
     close(talk.peer);
     shardlet_turn(&shard);
 }
