@@ -5,7 +5,14 @@
 #include "common/alloc.h"
 #include "proto/json_read.h"
 
-/* C0, DEL, and C1 in UTF-8 (0xc2 0x80 … 0x9f). */
+/* What ends a line, or turns the order round in which it is shown: U+2028 … 202E, 2066 … 2069. */
+static bool is_order(const unsigned char *p)
+{
+    return p[0] == 0xe2 && ((p[1] == 0x80 && p[2] >= 0xa8 && p[2] <= 0xae) ||
+                               (p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9));
+}
+
+/* C0, DEL, C1 in UTF-8 (0xc2 0x80 … 0x9f), and what is_order() knows. */
 static void defuse(char *text)
 {
     for (unsigned char *p = (unsigned char *)text; *p != '\0'; p++) {
@@ -13,6 +20,8 @@ static void defuse(char *text)
             *p = '?';
         else if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
             p[0] = p[1] = '?';
+        else if (is_order(p))
+            p[0] = p[1] = p[2] = '?';
     }
 }
 

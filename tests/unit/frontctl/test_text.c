@@ -31,6 +31,9 @@ Test(text, text_cannot_either)
     char out[32] = "-";
     cr_expect(text_of(SPAN("\"a\\u001b[1m\\u009b\x7f\xc3\xbc\""), out, sizeof(out)));
     cr_expect_str_eq(out, "a?[1m???\xc3\xbc");
+    cr_expect(
+        text_of(SPAN("\"\xe2\x80\xae\xe2\x81\xa9\xe2\x82\xac\xe2\x80\xa7\""), out, sizeof(out)));
+    cr_expect_str_eq(out, "??????\xe2\x82\xac\xe2\x80\xa7");
     cr_expect_not(text_of(SPAN("12"), out, sizeof(out)));
     cr_expect(text_of(SPAN("\"ab\xc3\xbc\""), out, 4), "cut between characters");
     cr_expect_str_eq(out, "ab");
