@@ -35,11 +35,15 @@ void conf_check_slow(
 /* Fields that HTTP itself or the front has a use for: an id in one of them would break requests. */
 static bool is_taken(const char *name)
 {
-    static const char *const names[] = {"authorization", "connection", "content-encoding",
-        "content-length", "content-type", "cookie", "date", "expect", "forwarded", "host",
-        "keep-alive", "location", "origin", "proxy-authenticate", "proxy-authorization",
-        "proxy-connection", "server", "set-cookie", "te", "trailer", "traceparent", "tracestate",
-        "transfer-encoding", "upgrade", "vary", "x-forwarded-for"};
+    static const char *const names[] = {"accept", "allow", "authorization", "connection", "cookie",
+        "date", "expect", "forwarded", "host", "keep-alive", "location", "origin", "retry-after",
+        "server", "set-cookie", "te", "trailer", "traceparent", "tracestate", "transfer-encoding",
+        "upgrade", "vary", "www-authenticate", "x-forwarded-for"};
+    static const char *const families[] = {"access-control-", "content-", "proxy-", "sec-"};
+    for (size_t i = 0; i < ARRAY_LEN(families); i++) {
+        if (strncasecmp(name, families[i], strlen(families[i])) == 0)
+            return true;
+    }
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         if (strcasecmp(name, names[i]) == 0)
             return true;
