@@ -12,10 +12,13 @@ enum { HASH_DIGITS = 8, TEXT_MAX = 4096 /* bytes of a name that count */ };
 static uint64_t key_of(
     const struct share *share, enum metric_kind kind, unsigned ref, struct span text)
 {
-    uint8_t bytes[TEXT_MAX + 4] = {(uint8_t)kind, 0, (uint8_t)ref, (uint8_t)(ref >> 8)};
+    uint8_t bytes[TEXT_MAX + 4]; /* not all of it zeroed: this is on the way of some calls */
+    const uint8_t head[4] = {(uint8_t)kind, 0, (uint8_t)ref, (uint8_t)(ref >> 8)};
     size_t n = MIN(text.n, (size_t)TEXT_MAX);
-    memcpy(bytes + 4, text.p, n);
-    return hash_bytes(&share->table.key, bytes, n + 4) | 1;
+    memcpy(bytes, head, sizeof(head));
+    if (n > 0)
+        memcpy(bytes + sizeof(head), text.p, n);
+    return hash_bytes(&share->table.key, bytes, sizeof(head) + n) | 1;
 }
 
 /* All that write it write the same. */

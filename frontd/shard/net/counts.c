@@ -18,6 +18,7 @@ int counts_init(struct counts *counts, struct share *share, unsigned seat, const
     for (uint32_t i = 0; i < conf->nmetric_methods; i++)
         share_name_claim(share, METRIC_KIND_method, 0,
             (struct span){conf->metric_methods[i], strlen(conf->metric_methods[i])});
+    counts->methods_full = conf->nmetric_methods > 0;
     return r;
 }
 
@@ -60,12 +61,14 @@ struct pair_words *counts_other_pair(struct counts *counts)
     return counts->other;
 }
 
-/* Which row a method has; 0: none. */
+/* Which row a method has; 0: none. Once all rows are taken, none will ever have one. */
 static unsigned row_of(struct counts *counts, struct span name, bool may_begin)
 {
     unsigned row = share_name_find(counts->share, METRIC_KIND_method, 0, name);
-    if (row == 0 && may_begin && counts->conf->nmetric_methods == 0)
+    if (row == 0 && may_begin && !counts->methods_full) {
         row = share_name_claim(counts->share, METRIC_KIND_method, 0, name);
+        counts->methods_full = row == 0 || row > METRIC_METHODS_MAX;
+    }
     return row > METRIC_METHODS_MAX ? 0 : row;
 }
 
@@ -83,11 +86,13 @@ struct method_words *counts_method(
     if (LIKELY(method->words != NULL && method->n == name.n &&
                memcmp(method->name, name.p, name.n) == 0))
         return method->words;
-    unsigned row = name.n > 0 && name.n <= COUNTS_METHOD_BYTES ? row_of(counts, name, may_begin)
-                                                               : 0;
-    if (row == 0)
+    if (name.n == 0 || name.n > COUNTS_METHOD_BYTES)
         return other_method(counts);
-    method->words = metric_row(counts->share, counts->seat, METRIC_KIND_method, row);
+    unsigned row = row_of(counts, name, may_begin);
+    if (row == 0 && !counts->methods_full)
+        return other_method(counts);
+    method->words = row == 0 ? other_method(counts)
+                             : metric_row(counts->share, counts->seat, METRIC_KIND_method, row);
     method->n = (uint8_t)name.n;
     memcpy(method->name, name.p, name.n);
     return method->words;

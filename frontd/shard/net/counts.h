@@ -32,6 +32,7 @@ struct counts {
     struct counts_method *methods;
     uint64_t log_dropped; /* lines that are counted */
     struct method_words *other_method;
+    bool methods_full; /* a method without a row of its own gets none any more */
 };
 
 /* Returns 0 or -ENOMEM. share, conf: borrowed. */

@@ -164,6 +164,29 @@ Test(account, rows_of_methods)
     shardlet_turn(&shard);
 }
 
+/* Methods without a row are remembered too, from when there is none for them: not before. */
+Test(account, methods_beyond_those_with_rows)
+{
+    enum { PLACE = 500 };
+    struct counts *counts = &shard.ctx.counts;
+    struct method_words *other = counts_method(counts, PLACE, SPAN("early"), false);
+    cr_expect_null(counts->methods[PLACE].words);
+    struct method_words *early = counts_method(counts, PLACE, SPAN("early"), true);
+    cr_expect_neq(early, other);
+    for (unsigned i = 1; i < METRIC_METHODS_MAX; i++) {
+        char name[16];
+        size_t n = (size_t)snprintf(name, sizeof(name), "m%u", i);
+        cr_expect_neq(counts_method(counts, i, (struct span){name, n}, true), other, "%u", i);
+    }
+    cr_expect_eq(counts_method(counts, PLACE + 1, SPAN("late"), true), other);
+    cr_expect_eq(counts_method(counts, PLACE + 2, SPAN("junk"), false), other);
+    cr_expect_eq(counts->methods[PLACE + 1].words, other);
+    cr_expect_eq(counts->methods[PLACE + 2].words, other);
+    cr_expect_eq(
+        counts_method(counts, PLACE, SPAN("late"), true), other, "in the place of another");
+    cr_expect_eq(counts_method(counts, PLACE, SPAN("early"), false), early);
+}
+
 /* What never becomes a call is a request all the same. */
 Test(account, refused)
 {
