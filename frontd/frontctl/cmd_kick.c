@@ -1,3 +1,5 @@
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -65,13 +67,20 @@ static int finish(const struct frontctl *frontctl, const char *conn, const char 
     return FRONTCTL_FAILED;
 }
 
+/* A number of 64 bits, in digits alone; 0 is none. */
+static bool is_number(const char *text)
+{
+    errno = 0;
+    return text[strspn(text, "0123456789")] == '\0' && strtoull(text, NULL, 10) != 0 && errno == 0;
+}
+
 static int run(struct frontctl *frontctl, int argc, char **argv)
 {
     int r = command_line_arguments(frontctl, &cmd_kick, argc, argv, 1);
     if (r >= 0)
         return r;
     const char *conn = argv[1];
-    if (conn[0] == '\0' || conn[strspn(conn, "0123456789")] != '\0')
+    if (!is_number(conn))
         return frontctl_misused(&cmd_kick, "%s is no connection's number", conn);
     struct link link;
     r = link_open(&link, frontctl->socket, false);

@@ -100,7 +100,8 @@ def test_kick(made):
         assert asked(made, "kick", row["id"]) == {"outcome": "kicked"}
         assert web.at_end()
         assert "there is no connection" in frontctl(made, "kick", row["id"], code=4)
-        frontctl(made, "kick", "x", code=2)
+        for wrong in ("x", "", "0", str(1 << 64)):
+            frontctl(made, "kick", wrong, code=2)
         frontctl(made, "kick", code=2)
 
 
