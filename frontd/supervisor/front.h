@@ -8,6 +8,7 @@
 
 #include <uv.h>
 
+#include "common/buf.h"
 #include "common/ids.h"
 #include "frontd/ipc/shm.h"
 #include "frontd/supervisor/holds.h"
@@ -45,6 +46,9 @@ struct front {
     uint64_t connections_each; /* that the descriptor limit allows a shard */
     /* ms: until then the books of shards that have ended are looked at again (metric_book.h) */
     uint64_t book_until;
+    /* JSON: what was counted in the memory of a program before, for the memory to be made
+     * (metric_carry.h); empty: there is none */
+    struct buf counts;
     char instance[33];
     uint8_t conn_key[IDS_KEY_SIZE]; /* of connection ids, for all shards of the instance; secret */
     struct reload_report report;    /* of the last reload, or the one in progress */

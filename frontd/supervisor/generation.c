@@ -10,6 +10,7 @@
 #include "frontd/config/file.h"
 #include "frontd/config/value.h"
 #include "frontd/ipc/metric_book.h"
+#include "frontd/ipc/metric_carry.h"
 #include "frontd/ipc/metric_rows.h"
 #include "frontd/ipc/shm_queues.h"
 #include "frontd/ipc/shm_reclaim.h"
@@ -58,7 +59,13 @@ static int get_share(struct generation *generation, const struct generation *bef
         share_table_init(&table);
         r = share_create(peer_cells(generation->front->connections_each), &generation->share_fd);
     }
-    return r == 0 ? share_map(generation->share_fd, &table, &generation->share) : r;
+    r = r == 0 ? share_map(generation->share_fd, &table, &generation->share) : r;
+    struct buf *counts = &generation->front->counts;
+    if (r == 0 && buf_len(counts) > 0) {
+        metric_carry_restore(generation->share, (struct span){buf_data(counts), buf_len(counts)});
+        buf_deinit(counts);
+    }
+    return r;
 }
 
 /* Gives rows to the pools of all generations that there are. */

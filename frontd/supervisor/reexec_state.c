@@ -9,6 +9,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
+#include "frontd/ipc/metric_carry.h"
 #include "frontd/supervisor/identity.h"
 #include "frontd/supervisor/record.h"
 #include "frontd/supervisor/sockets/endpoint.h"
@@ -143,6 +144,17 @@ static void put_generation(
     json_end(out, '}');
 }
 
+/* What was counted, for a program that lays memory out in another way. */
+static void put_counts(struct json_writer *out, const struct front *front)
+{
+    const struct generation *serving = front_serving(front);
+    if (serving != NULL && serving->share != NULL)
+        metric_carry_save(serving->share, out);
+    else if (buf_len(&front->counts) > 0) /* of the program before, which has left it to this one */
+        json_add_raw(
+            out, "counts", (struct span){buf_data(&front->counts), buf_len(&front->counts)});
+}
+
 /*
  * workers: NULL for the record. It has the texts of the configs, where the state has descriptors;
  * run_dir/workers/pids has its workers, and its reader is told its paths when it is started. Keys
@@ -187,6 +199,8 @@ static void put_all(struct json_writer *out, const struct front *front, const st
         workers_save(workers, out, "managed");
         paths_save(&front->paths, out);
     }
+    if (workers != NULL)
+        put_counts(out, front);
     json_begin(out, "generations", '[');
     for (size_t g = 0; g < FRONT_GENERATIONS; g++) {
         if (front->generations[g] != NULL)
@@ -399,6 +413,10 @@ static int from_json(
         r = read_generation(front, value, slot++);
     if (r < 0)
         return r;
+    value = json_read_member(state, "counts");
+    if (front->generations[0]->share == NULL && value.n > 0 &&
+        buf_append(&front->counts, value.p, value.n) < 0)
+        return -ENOMEM;
     workers_init(workers, &front->loop, front->generations[0]->conf->run_dir);
     value = json_read_member(state, "managed");
     r = value.n == 0 ? 0 : workers_restore(workers, value);
