@@ -151,10 +151,10 @@ static void put_histogram(
     const uint64_t *words = &row->words[metric->at];
     uint64_t count = 0;
     for (unsigned i = 0; i <= METRIC_BOUNDS; i++) {
-        count += words[i];
+        count += words[1 + i];
         metrics_sample(out, metric->name, "_bucket", row->labels, "le", bounds[i], count);
     }
-    metrics_sample_us(out, metric->name, "_sum", row->labels, words[METRIC_BOUNDS + 1]);
+    metrics_sample_us(out, metric->name, "_sum", row->labels, words[0]);
     metrics_sample(out, metric->name, "_count", row->labels, NULL, NULL, count);
 }
 

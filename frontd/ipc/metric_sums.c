@@ -90,13 +90,13 @@ uint64_t metric_quantile(const uint64_t *words, double part)
 {
     uint64_t count = 0;
     for (unsigned i = 0; i <= METRIC_BOUNDS; i++)
-        count += words[i];
+        count += words[1 + i];
     if (count == 0)
         return UINT64_MAX;
     double rank = part * (double)count;
     double below = 0;
     for (unsigned i = 0; i < METRIC_BOUNDS; i++) {
-        double here = (double)words[i];
+        double here = (double)words[1 + i];
         if (here > 0 && below + here >= rank) {
             uint64_t from = i == 0 ? 0 : metric_bounds[i - 1];
             return from + (uint64_t)((double)(metric_bounds[i] - from) * (rank - below) / here);

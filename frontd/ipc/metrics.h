@@ -16,7 +16,7 @@
 enum metric_type {
     METRIC_COUNTER,   /* it only grows, and keeps its value when the seat's process ends */
     METRIC_TIME,      /* the same, in us; shown in seconds */
-    METRIC_HISTOGRAM, /* METRIC_BOUNDS + 1 numbers of events, and the sum of their us */
+    METRIC_HISTOGRAM, /* the sum of events' us, and METRIC_BOUNDS + 1 numbers of events */
     METRIC_GAUGE,     /* 0 when the seat's process has ended */
     METRIC_HIDDEN,    /* not shown by itself */
 };
@@ -113,16 +113,16 @@ enum {
 
 #define LISTENER_METRICS(X)                                                                        \
     X(accepted, COUNTER, NONE, NONE, "frontd_connections_accepted_total", "Connections accepted.") \
+    X(received, COUNTER, NONE, NONE, "frontd_client_received_bytes_total",                         \
+        "Bytes received from clients, without TLS.")                                               \
+    X(sent, COUNTER, NONE, NONE, "frontd_client_sent_bytes_total",                                 \
+        "Bytes sent to clients, without TLS.")                                                     \
     X(closed, COUNTER, PROTOCOL, REASON, "frontd_connections_closed_total",                        \
         "Connections closed, by what they spoke and why.")                                         \
     X(handed_over, COUNTER, NONE, NONE, "frontd_connections_handed_over_total",                    \
         "Connections that went from a shard to another one, and live on there.")                   \
     X(left_behind, COUNTER, NONE, NONE, "frontd_connections_left_behind_total",                    \
         "Connections that no new shard could take, so that they are closed in the drain time.")    \
-    X(received, COUNTER, NONE, NONE, "frontd_client_received_bytes_total",                         \
-        "Bytes received from clients, without TLS.")                                               \
-    X(sent, COUNTER, NONE, NONE, "frontd_client_sent_bytes_total",                                 \
-        "Bytes sent to clients, without TLS.")                                                     \
     X(speaking, HIDDEN, PROTOCOL, NONE, "", "those that speak not what they began with")           \
     X(arrived, HIDDEN, SEAT, NONE, "", "those that were taken over from each seat")                \
     X(arriving, HIDDEN, SEAT, NONE, "", "those of which it is not known yet whose they are")       \
@@ -131,12 +131,12 @@ enum {
 #define ROUTE_METRICS(X)                                                                           \
     X(received, COUNTER, NONE, NONE, "frontd_requests_received_total",                             \
         "Requests received: of HTTP, and messages of other connections.")                          \
-    X(ended, COUNTER, CLASS, CODE, "frontd_requests_total",                                        \
-        "Requests that have ended, by what they were and what became of them.")                    \
     X(bytes_in, COUNTER, NONE, NONE, "frontd_request_body_bytes_total",                            \
         "Bytes of the bodies of requests.")                                                        \
     X(bytes_out, COUNTER, NONE, NONE, "frontd_response_body_bytes_total",                          \
-        "Bytes of the bodies of answers.")
+        "Bytes of the bodies of answers.")                                                         \
+    X(ended, COUNTER, CLASS, CODE, "frontd_requests_total",                                        \
+        "Requests that have ended, by what they were and what became of them.")
 
 /* Of a pool of a route. */
 #define PAIR_METRICS(X)                                                                            \
@@ -181,9 +181,18 @@ enum {
     METRIC_METHODS_MAX = 100, /* that have rows of their own */
 };
 
-/* The words of a row, struct front_words and so on: no cache line has two writers. */
+/*
+ * The words of a row, struct front_words and so on: no cache line has two writers. What most calls
+ * count is in few of them: a table begins with it, and a histogram has its sum and its first
+ * buckets in one.
+ */
+#define METRIC_ALIGN_COUNTER   8
+#define METRIC_ALIGN_TIME      8
+#define METRIC_ALIGN_GAUGE     8
+#define METRIC_ALIGN_HIDDEN    8
+#define METRIC_ALIGN_HISTOGRAM 64
 #define METRIC_WORD(member, type, dim1, dim2, name, help)                                          \
-    _Atomic uint64_t member[METRIC_SIZE_##dim1 * METRIC_SIZE_##dim2];
+    _Alignas(METRIC_ALIGN_##type) _Atomic uint64_t member[METRIC_SIZE_##dim1 * METRIC_SIZE_##dim2];
 #define METRIC_WORDS(kind, table, rows)                                                            \
     struct kind##_words {                                                                          \
         _Alignas(64) struct {                                                                      \
@@ -258,6 +267,6 @@ static inline unsigned metric_bucket(uint64_t us)
 /* Adds a time in us to a histogram. */
 static inline void metric_observe(_Atomic uint64_t *histogram, uint64_t us)
 {
-    share_count(&histogram[METRIC_BOUNDS + 1], us);
-    share_count(&histogram[metric_bucket(us)], 1);
+    share_count(&histogram[0], us);
+    share_count(&histogram[1 + metric_bucket(us)], 1);
 }

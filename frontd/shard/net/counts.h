@@ -9,7 +9,7 @@
 
 enum {
     COUNTS_METHODS = 1024,    /* names that are remembered, each at a place of its own */
-    COUNTS_METHOD_BYTES = 64, /* a longer one is not counted by itself */
+    COUNTS_METHOD_BYTES = 55, /* a longer one is not counted by itself */
 };
 
 struct counts_method {
@@ -17,6 +17,7 @@ struct counts_method {
     uint8_t n;
     char name[COUNTS_METHOD_BYTES];
 };
+_Static_assert(sizeof(struct counts_method) == 64, "a cache line");
 
 struct counts {
     struct share *share;

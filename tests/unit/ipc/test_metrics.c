@@ -43,10 +43,10 @@ Test(metrics, tables)
         unsigned at = 0;
         for (size_t i = 0; i < n; i++) {
             const struct metric *metric = &all[i];
-            cr_assert_eq(metric->at, at, "%s", metric->member);
+            cr_assert_geq(metric->at, at, "%s", metric->member);
             cr_assert_eq(
                 metric->n, metric_dim_size(metric->dims[0]) * metric_dim_size(metric->dims[1]));
-            at += metric->n;
+            at = (unsigned)metric->at + metric->n;
             bool counts = metric->type == METRIC_COUNTER || metric->type == METRIC_TIME;
             size_t len = strlen(metric->name);
             bool total = len > 6 && strcmp(metric->name + len - 6, "_total") == 0;
@@ -74,19 +74,19 @@ Test(metrics, buckets)
     cr_assert_eq(metric_bucket(UINT64_MAX), METRIC_BOUNDS);
     metric_observe(words, 700);
     metric_observe(words, 20000000);
-    cr_expect(words[1] == 1 && words[METRIC_BOUNDS] == 1 && words[METRIC_BOUNDS + 1] == 20000700);
+    cr_expect(words[2] == 1 && words[METRIC_BOUNDS + 1] == 1 && words[0] == 20000700);
 }
 
 Test(metrics, quantiles)
 {
     uint64_t words[METRIC_SIZE_BUCKET] = {0};
     cr_expect_eq(metric_quantile(words, 0.5), UINT64_MAX);
-    words[1] = 100; /* 500 to 1000 us */
+    words[2] = 100; /* 500 to 1000 us */
     cr_expect_eq(metric_quantile(words, 0.5), 750u);
     cr_expect_eq(metric_quantile(words, 1), 1000u);
-    words[0] = 300;
+    words[1] = 300;
     cr_expect_eq(metric_quantile(words, 0.5), 333u);
-    words[METRIC_BOUNDS] = 400;
+    words[METRIC_BOUNDS + 1] = 400;
     cr_expect_eq(metric_quantile(words, 0.99), 10000000u, "no more is known of it");
 }
 
