@@ -32,6 +32,14 @@ static const struct incident *find(const char *what)
     return NULL;
 }
 
+/* The one that is there. */
+static const struct incident *the(const char *what)
+{
+    const struct incident *found = find(what);
+    CHECK(found != NULL);
+    return found;
+}
+
 static void note(const char *what)
 {
     incident_note(&shard.ctx, &shard.conf->listeners[0], &peer, what, NULL);
@@ -46,14 +54,14 @@ Test(incident, bytes)
         incident_show(&shard.ctx, INCIDENT_HTTP1, (struct span){bytes, n});
         note("a");
         incident_hide(&shard.ctx);
-        cr_expect_eq(find("a")->n, MIN(n, (size_t)INCIDENT_BYTES));
-        cr_expect_eq(find("a")->of, n);
-        cr_expect_eq(find("a")->form, INCIDENT_HTTP1);
+        cr_expect_eq(the("a")->n, MIN(n, (size_t)INCIDENT_BYTES));
+        cr_expect_eq(the("a")->of, n);
+        cr_expect_eq(the("a")->form, INCIDENT_HTTP1);
     }
     note("a");
-    cr_expect_eq(find("a")->n, 0);
-    cr_expect_eq(find("a")->form, INCIDENT_NOTHING);
-    cr_expect_eq(find("a")->count, 4);
+    cr_expect_eq(the("a")->n, 0);
+    cr_expect_eq(the("a")->form, INCIDENT_NOTHING);
+    cr_expect_eq(the("a")->count, 4);
 }
 
 /* One kind more than there are places for: the oldest goes. */
