@@ -15,7 +15,7 @@ from reloads import Front
 # What says nothing about our C code that the other build has not said already: scripts, installed files, the
 # Python library against scripted peers, our documents' examples in Python, and the load programs.
 if harness.sanitized():
-    collect_ignore = ["test_bench.py", "test_install.py", "test_python_library.py", "test_python_protocol.py",
+    collect_ignore = ["test_bench.py", "test_install.py", "test_monitoring.py", "test_python_library.py", "test_python_protocol.py",
                       "test_scripts.py", "test_systemd.py"]
 
 
