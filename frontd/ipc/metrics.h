@@ -22,7 +22,7 @@ enum metric_type {
 };
 
 /* The upper bounds of a histogram's buckets, in us; beyond them there is one bucket more. */
-enum { METRIC_BOUNDS = 13 };
+enum { METRIC_BOUNDS = 13, METRIC_SUM = 0 /* the word of a histogram's sum; buckets follow */ };
 extern const uint64_t metric_bounds[METRIC_BOUNDS];
 
 /* A label whose values are in words that follow each other; see metric_dim_label(). */
@@ -267,6 +267,6 @@ static inline unsigned metric_bucket(uint64_t us)
 /* Adds a time in us to a histogram. */
 static inline void metric_observe(_Atomic uint64_t *histogram, uint64_t us)
 {
-    share_count(&histogram[0], us);
+    share_count(&histogram[METRIC_SUM], us);
     share_count(&histogram[1 + metric_bucket(us)], 1);
 }

@@ -47,7 +47,7 @@ static void put_method(
     json_add_number(out, "failed", outcomes[METRIC_OUTCOME_FRONT]);
     put_quantile(out, "p50", histogram, 0.5);
     put_quantile(out, "p99", histogram, 0.99);
-    methods_put_us(out, "spent", histogram[METRIC_BOUNDS + 1]);
+    methods_put_us(out, "spent", histogram[METRIC_SUM]);
     methods_put_us(out, "slowest", sums.words[slowest->at]);
     json_end(out, '}');
 }
