@@ -175,9 +175,8 @@ int asker_open(struct asker *asker, uv_loop_t *loop, int fd, void (*lost)(void *
 struct ask *asker_ask(struct asker *asker, const char *method, ask_done *done, void *data)
 {
     char number[24];
-    struct ask *ask = asker->fd < 0 || asker->nasks == ASKER_QUESTIONS_MAX
-                          ? NULL
-                          : mem_zalloc(sizeof(*ask));
+    bool full = asker->nasks == ASKER_QUESTIONS_MAX || buf_len(&asker->out) >= ASKER_OUT_MAX;
+    struct ask *ask = asker->fd < 0 || full ? NULL : mem_zalloc(sizeof(*ask));
     if (ask == NULL)
         return NULL;
     *ask = (struct ask){.number = ++asker->numbers,

@@ -13,6 +13,8 @@
 enum {
     ASKER_WAIT_MS = 2000,
     ASKER_QUESTIONS_MAX = 64, /* in progress */
+    ASKER_OUT_MAX = 64 *
+                    1024, /* bytes of questions that a supervisor which is stopped has not read */
 };
 
 /*

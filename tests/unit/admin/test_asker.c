@@ -192,3 +192,25 @@ Test(asker, questions_at_the_limit)
     until(&answers[0].times, 1);
     cr_expect_not_null(asker_ask(&asker, "status", on_done, &answers[0]));
 }
+
+/* A supervisor that is stopped reads nothing: what is given up must not gather for it. */
+Test(asker, one_that_does_not_read)
+{
+    struct answer answer = {0};
+    char trash[4096];
+    unsigned n = 0;
+    for (struct ask *ask; n < ASKER_OUT_MAX; n++) {
+        ask = asker_ask(&asker, "status", on_done, &answer);
+        if (ask == NULL)
+            break;
+        asker_cancel(&asker, ask);
+    }
+    cr_expect_geq(buf_len(&asker.out), (size_t)ASKER_OUT_MAX, "%u questions", n);
+    cr_expect_lt(buf_len(&asker.out), (size_t)ASKER_OUT_MAX + 256);
+    for (int i = 0; i < ROUNDS && buf_len(&asker.out) > 0; i++) {
+        turn();
+        while (recv(peer, trash, sizeof(trash), MSG_DONTWAIT) > 0)
+            ;
+    }
+    cr_expect_not_null(asker_ask(&asker, "status", on_done, &answer));
+}
