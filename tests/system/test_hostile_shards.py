@@ -158,7 +158,7 @@ def test_an_empty_folder_of_a_program_before_goes(rooted):
     prepare(site.path("run"), mode=0o750)
     prepare(site.path("run/shards"), UID, 0o700)
     site.start()
-    assert sorted(os.listdir(site.path("run"))) == ["frontd.pid", "shards", "supervisor.json"]
+    assert sorted(os.listdir(site.path("run"))) == ["control.sock", "frontd.pid", "shards", "supervisor.json"]
 
 
 @pytest.mark.parametrize("what,owner,mode,words", [
