@@ -17,7 +17,7 @@ import pytest
 
 from control import Control, asked
 from fakeworker import echo, hold
-from harness import LIMIT, open_files, rpc_request, rpc_route, wait_for, ws_route
+from harness import LIMIT, children, command_line, free_port, open_files, rpc_request, rpc_route, wait_for, ws_route
 from hostile import (ASK, LISTEN, OPEN, READY, REPORT, TELL, TICKETS, TICKETS_SIZE, USER, Process, control_of, get_fd, message,
                      record, replace_in_record, scribble, tell, text, ticks, wait_dead)
 from httpclient import Closed
@@ -541,6 +541,31 @@ def test_a_shard_that_lies_to_a_question(rooted):
     assert shards[liar] == {"rows": [{"id": "1"}], "complete": True}
     assert shards[other]["rows"] == [] and answer["result"]["silent"] == []
     assert serves(site)
+
+
+def test_an_admin_process_learns_little(rooted):
+    """One that is taken over knows what it shows; it changes nothing, knows no client, and has no shard work for it."""
+    site = rooted(admin={"address": str(free_port())})
+    shards = site.shards()
+    admin, = [pid for pid in children(site.front.pid) if "--admin" in command_line(pid)]
+    with Paused(admin):
+        sockets = [socket.socket(fileno=get_fd(admin, fd)) for fd, what in open_files(admin).items() if "socket:" in what]
+        ask, = [sock for sock in sockets if (sock.family, sock.type) == (socket.AF_UNIX, socket.SOCK_STREAM)]
+        with Control(site) as control, ask:
+            control.sock.close()
+            control.sock = ask
+            ask.settimeout(LIMIT)
+            control.calls = 1 << 32         # no number that the process itself has used
+            for method in ("status", "pools", "methods", "workers"):
+                assert "result" in control.call(method)[0]
+            for method in ("pause", "drain", "log", "reload", "upgrade", "kick", "tap", "conns", "topics", "errors", "explain",
+                           "profile", "reload_wait"):
+                assert control.call(method, {"pool": "app", "worker": "app-1.sock"})[0]["error"]["code"] == -32011, method
+            ask.sendall(b"no frame" * 8)
+        for sock in sockets:
+            sock.close()
+    wait_for(lambda: has_ended(admin) and any("--admin" in command_line(pid) for pid in children(site.front.pid)), "another")
+    assert site.shards() == shards and serves(site)
 
 
 def test_a_shard_that_reads_nothing_is_killed(rooted):

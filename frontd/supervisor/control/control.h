@@ -35,7 +35,7 @@ int control_open(struct control *control, int run_dir_fd, int fd);
 
 /*
  * Serves a process of the supervisor's own on one end of a stream socket pair. fd: consumed, also
- * on failure. readonly: it may only call methods that change nothing. Returns 0 or -errno.
+ * on failure. readonly: it may only call those methods. Returns 0 or -errno.
  */
 int control_serve(struct control *control, int fd, bool readonly);
 

@@ -14,7 +14,9 @@ struct control_call;
 
 struct control_method {
     const char *name;
-    bool readonly; /* it changes nothing: a read-only connection may call it as well */
+    /* It changes nothing, costs shards nothing and shows no client: a read-only connection may call
+     * it as well. */
+    bool readonly;
     /* params: a JSON object, or n == 0; valid until this returns. */
     void (*run)(struct control_call *call, struct span params);
 };

@@ -191,7 +191,8 @@ static void take_request(struct control_conn *conn, const struct frame *frame)
         control_call_fail(call, RPC_METHOD_NOT_FOUND, "there is no method \"%.*s\" in frontd %s",
             (int)MIN(request.method.n, (size_t)64), request.method.p, FRONTD_VERSION);
     else if (conn->readonly && !method->readonly)
-        control_call_fail(call, CONTROL_E_REFUSED, "%s changes something", method->name);
+        control_call_fail(
+            call, CONTROL_E_REFUSED, "this connection may not ask for %s", method->name);
     else
         method->run(call, request.params);
 }

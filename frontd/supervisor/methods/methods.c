@@ -7,8 +7,8 @@
 
 const struct control_method methods_all[] = {
     {"status", true, method_status},
-    {"conns", true, method_conns},
-    {"topics", true, method_topics},
+    {"conns", false, method_conns},
+    {"topics", false, method_topics},
     {"kick", false, method_kick},
     {"pools", true, method_pools},
     {"methods", true, method_methods},
@@ -18,13 +18,13 @@ const struct control_method methods_all[] = {
     {"drain", false, method_drain},
     {"undrain", false, method_undrain},
     {"log", false, method_log},
-    {"errors", true, method_errors},
+    {"errors", false, method_errors},
     {"tap", false, method_tap},
     {"reload", false, method_reload},
     {"upgrade", false, method_upgrade},
-    {"reload_wait", true, method_reload_wait},
-    {"explain", true, method_explain},
-    {"profile", true, method_profile},
+    {"reload_wait", false, method_reload_wait},
+    {"explain", false, method_explain},
+    {"profile", false, method_profile},
 };
 
 const size_t methods_count = ARRAY_LEN(methods_all);
