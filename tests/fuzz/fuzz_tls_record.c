@@ -176,7 +176,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz.ours = tls_crypto_new();
         fuzz.theirs = tls_crypto_new();
         CHECK(fuzz.ours != NULL && fuzz.theirs != NULL);
-        tls_crypto_watch(fuzz.ours, on_seal, NULL);
     }
     struct tls_pair_config config = tls_pair_nth(byte(&p, end) % TLS_PAIRS);
     const uint8_t how = byte(&p, end);
@@ -184,9 +183,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     config.record.held = how & 2;
     config.record.fragment_max = how & 4 ? TLS_FRAGMENT_MIN : TLS_FRAGMENT_MAX;
     fuzz.n = fuzz.sealed_n = fuzz.said = fuzz.heard = 0;
+    tls_crypto_watch(fuzz.ours, NULL, NULL); /* the peer's last record of a handshake is made here */
     tls_pair_init(&fuzz.pair, fuzz.ours, &config, 1);
+    tls_crypto_watch(fuzz.ours, on_seal, NULL);
     fuzz.pair.peer.crypto = fuzz.theirs;
-    fuzz.sealed_n = 0; /* what the handshake has sealed is the peer's here */
     for (unsigned parts = 0; p < end && parts < 1000; parts++) {
         run_part(&p, end);
         if (how & 8 || parts % 4 == 0)
