@@ -183,7 +183,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     config.record.held = how & 2;
     config.record.fragment_max = how & 4 ? TLS_FRAGMENT_MIN : TLS_FRAGMENT_MAX;
     fuzz.n = fuzz.sealed_n = fuzz.said = fuzz.heard = 0;
-    tls_crypto_watch(fuzz.ours, NULL, NULL); /* the peer's last record of a handshake is made here */
+    tls_crypto_watch(
+        fuzz.ours, NULL, NULL); /* the peer's last record of a handshake is made here */
     tls_pair_init(&fuzz.pair, fuzz.ours, &config, 1);
     tls_crypto_watch(fuzz.ours, on_seal, NULL);
     fuzz.pair.peer.crypto = fuzz.theirs;

@@ -60,11 +60,13 @@ static inline struct listener_words *counts_listener(struct counts *counts, uint
 static inline struct route_words *counts_route(
     struct counts *counts, const struct conf_route *route, uint32_t listener)
 {
-    struct route_words *words = LIKELY(route != NULL) ? counts->routes[route->number]
-                                                      : counts->none[listener];
-    if (LIKELY(words != NULL))
-        return words;
-    return route != NULL ? counts_begin_route(counts, route) : counts_begin_none(counts, listener);
+    struct route_words *words;
+    if (UNLIKELY(route == NULL)) {
+        words = counts->none[listener];
+        return words != NULL ? words : counts_begin_none(counts, listener);
+    }
+    words = counts->routes[route->number];
+    return LIKELY(words != NULL) ? words : counts_begin_route(counts, route);
 }
 
 /* pool: its place in the config. */
