@@ -401,7 +401,7 @@ void request_start(struct request *request, const struct http_head *head, struct
         incident_hide(ctx);
     } else if (request->route == NULL ||
                (ops_of(request)->answers_options && head->method == HTTP_OPTIONS)) {
-        bool preflight = cross_site == CROSS_SITE_PREFLIGHT;
+        bool preflight = request->route != NULL && cross_site == CROSS_SITE_PREFLIGHT;
         struct reply reply = {
             .status = 204,
             .fields = preflight ? request->route->cors.preflight : allow_of(request),

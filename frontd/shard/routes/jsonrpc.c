@@ -202,12 +202,13 @@ enum metric_code jsonrpc_ended(
         error = call_read_answer(outcome, &response);
     if (error == 0 && !notify)
         error = with_id(request, response.id, id, &body, &copy);
-    if (error != 0)
+    if (error != 0) {
         code = metric_code_of_error((int)error);
-    else if (!notify && response.error.n > 0)
+    } else if (!notify && response.error.n > 0) {
         code = METRIC_CODE_APP;
-    if (UNLIKELY(code == METRIC_CODE_APP && call != NULL && call->mark != NULL))
-        call->app_code = code_of(response.error);
+        if (UNLIKELY(call != NULL && call->mark != NULL))
+            call->app_code = code_of(response.error);
+    }
     if (!request->is_batch)
         request->code = code;
     if (error != 0) {
