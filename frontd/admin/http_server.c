@@ -135,7 +135,7 @@ static bool is_loopback(int fd)
         struct sockaddr_in in;
         struct sockaddr_in6 in6;
         struct sockaddr_storage storage;
-    } address;
+    } address = {.any.sa_family = AF_UNSPEC};
     socklen_t len = sizeof(address);
     if (getsockname(fd, &address.any, &len) < 0)
         return false;

@@ -88,9 +88,10 @@ static void print_row(struct table *table, struct span row)
     char state[32] = "-";
     table_add_text(table, json_read_member(row, "id"));
     table_add_text(table, json_read_member(row, "listener"));
-    text_of(json_read_member(row, "protocol"), text, sizeof(text) - 8);
-    if (json_is_true(json_read_member(row, "tls")))
-        strcat(text, "+tls");
+    char protocol[TABLE_CELL_SIZE - 8] = "-";
+    text_of(json_read_member(row, "protocol"), protocol, sizeof(protocol));
+    snprintf(text, sizeof(text), "%s%s", protocol,
+        json_is_true(json_read_member(row, "tls")) ? "+tls" : "");
     table_add(table, text);
     table_add_text(table, json_read_member(row, "peer"));
     table_add_seconds(table, json_read_member(row, "age"));

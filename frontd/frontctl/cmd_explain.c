@@ -8,7 +8,7 @@
 
 static const char *text(struct span object, const char *key, char out[static 256])
 {
-    strcpy(out, "?");
+    snprintf(out, 256, "?");
     text_of(json_read_member(object, key), out, 256);
     return out;
 }

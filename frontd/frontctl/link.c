@@ -134,11 +134,10 @@ static int greet(struct link *link, const char *path, bool quiet)
 {
     struct buf out = {0};
     struct frame frame;
-    int r = control_rpc_put_hello(&out, "frontctl");
-    if (r == 0)
-        r = send_all(link->fd, &out);
-    buf_deinit(&out);
     /* One that refuses may have closed already; why is still to be read. */
+    if (control_rpc_put_hello(&out, "frontctl") == 0)
+        (void)send_all(link->fd, &out);
+    buf_deinit(&out);
     enum link_outcome outcome = next_frame(link, clock_ms() + LINK_HELLO_MS, &frame);
     if (outcome == LINK_ANSWERED && frame.head.type == FRAME_HELLO &&
         control_rpc_read_hello(frame.body) > 0) {

@@ -74,6 +74,7 @@ static void put_cell(
 int table_print(struct table *table, FILE *to)
 {
     size_t widths[TABLE_COLUMNS_MAX];
+    CHECK(table->ncolumns > 0);
     for (size_t i = 0; i < table->ncolumns; i++)
         widths[i] = width_of(table->columns[i].title);
     const char *text = buf_data(&table->out);

@@ -101,7 +101,7 @@ static void write_line(const struct account *account)
     put_mark(account->call->mark, mark, sizeof(mark));
     log_warning("pool %s: slow: `%.*s` took %.3f s (queue %.3f, worker %.3f, client does not read "
                 "for %.3f): %s; worker %s, listener %s, route %s, conn %llu, peer %s%s",
-        account->pool->conf->name, (int)MIN(account->method.n, (size_t)SLOW_METHOD_MAX),
+        account->call->job.pool->conf->name, (int)MIN(account->method.n, (size_t)SLOW_METHOD_MAX),
         account->method.p, seconds(account->whole), seconds(account->queued),
         seconds(account->worked), seconds(unread_for(account)), metric_code_label(account->code),
         account->worker == NULL ? "none" : account->worker->text,
