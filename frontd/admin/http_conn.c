@@ -20,6 +20,7 @@ enum {
     READ_SIZE = 4096,
     STEPS = 32,              /* of one connection in one turn of the loop */
     LINGER_MAX = 256 * 1024, /* bytes that are thrown away at the end */
+    FRESH_MS = 1000,         /* for the request of one that has come just before the end */
 };
 
 static void move_on(struct http_conn *conn);
@@ -241,7 +242,7 @@ static bool go_reading(struct http_conn *conn)
     if (n == -EAGAIN || n == -EINTR) {
         if (buf_len(&conn->in) == 0)
             buf_deinit(&conn->in); /* an idle connection has no buffer */
-        if (conn->server->finishing && buf_len(&conn->in) == 0)
+        if (conn->server->finishing && buf_len(&conn->in) == 0 && !conn->fresh)
             http_conn_close(conn);
         else
             watch(conn, UV_READABLE);
@@ -319,6 +320,9 @@ static void on_deadline(uv_timer_t *timer)
 void http_conn_finish(struct http_conn *conn)
 {
     conn->keep_alive = false;
-    if (conn->state == HTTP_CONN_READING)
-        move_on(conn); /* what has come by now is answered */
+    if (conn->state != HTTP_CONN_READING)
+        return;
+    if (conn->fresh && buf_len(&conn->in) == 0)
+        due_in(conn, FRESH_MS); /* it has just been accepted: its request is on the way */
+    move_on(conn);              /* what has come by now is answered */
 }

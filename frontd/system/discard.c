@@ -1,6 +1,7 @@
 #include "frontd/system/discard.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -9,9 +10,12 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
+
+enum { GONE_LOOKS = 400 /* 50 us apart, so that a close() that waits costs 20 ms at most */ };
 
 /*
  * In the new process, which has a copy of our memory: nothing but system calls. It shares our
@@ -26,6 +30,17 @@ _Noreturn static void close_all(const int *fds, size_t n)
         syscall(SYS_exit_group, 0);
 }
 
+/*
+ * A process that is spawned meanwhile has a copy of what is in the table still; its execve() would
+ * be what waits. A descriptor leaves the table as soon as its close() has begun.
+ */
+static void wait_until_gone(int fd)
+{
+    const struct timespec moment = {.tv_nsec = 50 * 1000};
+    for (int i = 0; i < GONE_LOOKS && fcntl(fd, F_GETFD) >= 0; i++)
+        nanosleep(&moment, NULL);
+}
+
 void discard(const int *fds, size_t n, unsigned wait_ms)
 {
     if (n == 0)
@@ -37,6 +52,7 @@ void discard(const int *fds, size_t n, unsigned wait_ms)
         log_warning("descriptors of a shard stay open: %s", strerror(errno));
         return;
     }
+    wait_until_gone(fds[n - 1]);
     struct pollfd end = {.fd = pidfd_open((pid_t)pid, 0), .events = POLLIN};
     if (end.fd < 0)
         return;

@@ -359,6 +359,6 @@ def test_https_in_five_minutes(site):
     check, hup, curl = ask.splitlines()
     assert run("sh", "-ec", check.replace("frontd ", FRONTD + " ", 1)) == ""
     run("sh", "-ec", hup)
-    wait_for(lambda: "generation 2 serves" in web.front.text(), "the reload")
+    wait_for(lambda: "the old shards are gone" in web.front.text(), "the end of the reload")
     for option, version in (("", "2"), (" --http1.1", "1.1")):
         assert run("sh", "-ec", curl + option + " -sS -w '%{http_version} %{http_code}'") == version + " 200"
