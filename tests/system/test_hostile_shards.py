@@ -20,7 +20,7 @@ from fakeworker import echo, hold
 from harness import LIMIT, children, command_line, free_port, open_files, rpc_request, rpc_route, wait_for, ws_route
 from hostile import (ASK, LISTEN, OPEN, READY, REPORT, TELL, TICKETS, TICKETS_SIZE, USER, Process, control_of, get_fd, message,
                      record, replace_in_record, scribble, tell, text, ticks, wait_dead)
-from httpclient import Closed
+from httpclient import Client, Closed
 from reloads import HUP, SLOW, USR2, Paused, call
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
@@ -543,9 +543,18 @@ def test_a_shard_that_lies_to_a_question(rooted):
     assert serves(site)
 
 
+def answers(port):
+    """Whether the admin process has all that it is given."""
+    with contextlib.suppress(OSError, Closed), Client(("127.0.0.1", port)) as client:
+        return client.request("GET", "/healthz", host="localhost").status == 200
+    return False
+
+
 def test_an_admin_process_learns_little(rooted):
     """One that is taken over knows what it shows; it changes nothing, knows no client, and has no shard work for it."""
-    site = rooted(admin={"address": str(free_port())})
+    port = free_port()
+    site = rooted(admin={"address": str(port)})
+    wait_for(lambda: answers(port), "an answer of the admin process")
     shards = site.shards()
     admin, = [pid for pid in children(site.front.pid) if "--admin" in command_line(pid)]
     with Paused(admin):
