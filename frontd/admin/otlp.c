@@ -16,17 +16,27 @@ enum {
 
 #define SCOPE "frontd"
 
+static void begin_attribute(struct json_writer *writer, const char *key)
+{
+    json_begin(writer, NULL, '{');
+    json_add_text(writer, "key", key);
+    json_begin(writer, "value", '{');
+}
+
+static void end_attribute(struct json_writer *writer)
+{
+    json_end(writer, '}');
+    json_end(writer, '}');
+}
+
 /* An attribute of text; none where it is empty. */
 static void add_attribute(struct json_writer *writer, const char *key, struct span text)
 {
     if (text.n == 0)
         return;
-    json_begin(writer, NULL, '{');
-    json_add_text(writer, "key", key);
-    json_begin(writer, "value", '{');
+    begin_attribute(writer, key);
     json_add_span(writer, "stringValue", text);
-    json_end(writer, '}');
-    json_end(writer, '}');
+    end_attribute(writer);
 }
 
 /* An attribute of a number, which is written as a text. */
@@ -34,12 +44,9 @@ static void add_integer(struct json_writer *writer, const char *key, uint64_t va
 {
     char text[24];
     snprintf(text, sizeof(text), "%" PRIu64, value);
-    json_begin(writer, NULL, '{');
-    json_add_text(writer, "key", key);
-    json_begin(writer, "value", '{');
+    begin_attribute(writer, key);
     json_add_text(writer, "intValue", text);
-    json_end(writer, '}');
-    json_end(writer, '}');
+    end_attribute(writer);
 }
 
 /* An attribute of a time in seconds. */
@@ -47,12 +54,9 @@ static void add_seconds(struct json_writer *writer, const char *key, uint64_t us
 {
     char text[40];
     snprintf(text, sizeof(text), "%" PRIu64 ".%06" PRIu64, us / US_A_SECOND, us % US_A_SECOND);
-    json_begin(writer, NULL, '{');
-    json_add_text(writer, "key", key);
-    json_begin(writer, "value", '{');
+    begin_attribute(writer, key);
     json_add_raw(writer, "doubleValue", (struct span){text, strlen(text)});
-    json_end(writer, '}');
-    json_end(writer, '}');
+    end_attribute(writer);
 }
 
 static void add_nanoseconds(struct json_writer *writer, const char *key, uint64_t us)

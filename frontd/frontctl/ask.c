@@ -1,5 +1,6 @@
 #include "frontd/frontctl/ask.h"
 
+#include "common/alloc.h"
 #include "frontd/frontctl/text.h"
 #include "frontd/ipc/control_rpc.h"
 #include "proto/errors.h"
@@ -55,6 +56,23 @@ int ask(const struct frontctl *frontctl, const char *method, struct json_writer 
     r = ask_judge(&link, method, outcome, &answer);
     if (r == 0)
         *ret_result = answer.result;
+    return r;
+}
+
+int ask_twice(const struct frontctl *frontctl, const char *method, const struct timespec *between,
+    char **ret_before, struct span *ret_now)
+{
+    struct span result;
+    int r = ask(frontctl, method, NULL, &result);
+    if (r != 0)
+        return r;
+    char *before = mem_strndup(result.p, result.n);
+    nanosleep(between, NULL);
+    r = ask(frontctl, method, NULL, ret_now);
+    if (r == 0)
+        *ret_before = before;
+    else
+        mem_free(before);
     return r;
 }
 

@@ -2,6 +2,8 @@
 
 /* One question to the supervisor, for the commands that ask no more. */
 
+#include <time.h>
+
 #include "frontd/frontctl/frontctl.h"
 #include "frontd/frontctl/link.h"
 
@@ -12,6 +14,14 @@
  */
 int ask(const struct frontctl *frontctl, const char *method, struct json_writer *params,
     struct span *ret_result);
+
+/*
+ * The same, twice and `between` apart, for what changes meanwhile; without params. Returns 0 with
+ * *ret_before, the first result (mem_free(); NULL: there was no memory for it), and *ret_now, as
+ * ask() gives it; or an exit code.
+ */
+int ask_twice(const struct frontctl *frontctl, const char *method, const struct timespec *between,
+    char **ret_before, struct span *ret_now);
 
 /*
  * Says what has gone wrong with a call, if something has. Returns 0 where there is a result, or an

@@ -1,5 +1,4 @@
 #include <string.h>
-#include <time.h>
 
 #include "common/alloc.h"
 #include "frontd/frontctl/ask.h"
@@ -12,17 +11,14 @@
 static int look_twice(const struct frontctl *frontctl, long seconds, const char *by)
 {
     const struct timespec between = {.tv_sec = seconds};
+    char *copy;
     struct span now;
-    int r = ask(frontctl, "methods", NULL, &now);
+    int r = ask_twice(frontctl, "methods", &between, &copy, &now);
     if (r != 0)
         return r;
-    char *copy = mem_strndup(now.p, now.n);
-    const struct span before = {copy, copy == NULL ? 0 : now.n};
-    nanosleep(&between, NULL);
-    r = ask(frontctl, "methods", NULL, &now);
-    if (r == 0)
-        r = method_table_print(json_read_member(now, "methods"),
-            json_read_member(before, "methods"), (double)seconds, by, SIZE_MAX);
+    const struct span before = {copy, copy == NULL ? 0 : strlen(copy)};
+    r = method_table_print(json_read_member(now, "methods"), json_read_member(before, "methods"),
+        (double)seconds, by, SIZE_MAX);
     mem_free(copy);
     return r;
 }

@@ -1,6 +1,5 @@
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/alloc.h"
 #include "frontd/frontctl/ask.h"
@@ -136,18 +135,15 @@ static int print(struct span workers, struct span before, enum sort sort)
 }
 
 /* Asks twice, and prints what was said the second time. */
-static int ask_twice(const struct frontctl *frontctl, enum sort sort)
+static int look_twice(const struct frontctl *frontctl, enum sort sort)
 {
+    char *copy;
     struct span now;
-    int r = ask(frontctl, "workers", NULL, &now);
+    int r = ask_twice(frontctl, "workers", &between, &copy, &now);
     if (r != 0)
         return r;
-    char *copy = mem_strndup(now.p, now.n);
-    const struct span before = {copy, copy == NULL ? 0 : now.n};
-    nanosleep(&between, NULL);
-    r = ask(frontctl, "workers", NULL, &now);
-    if (r == 0)
-        r = print(json_read_member(now, "workers"), json_read_member(before, "workers"), sort);
+    const struct span before = {copy, copy == NULL ? 0 : strlen(copy)};
+    r = print(json_read_member(now, "workers"), json_read_member(before, "workers"), sort);
     mem_free(copy);
     return r;
 }
@@ -178,7 +174,7 @@ static int run(struct frontctl *frontctl, int argc, char **argv)
         r = ask(frontctl, "workers", NULL, &now);
         return r != 0 ? r : ask_print_json(now);
     }
-    return ask_twice(frontctl, (enum sort)sort);
+    return look_twice(frontctl, (enum sort)sort);
 }
 
 const struct command cmd_workers = {

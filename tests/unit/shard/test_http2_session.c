@@ -584,19 +584,6 @@ Test(http2, http1_on_the_same_listener)
     }
 }
 
-/* Whether an allocation has failed since it was said that the n-th one is to. */
-static bool has_failed(long n)
-{
-    bool left = false;
-    for (long i = 0; i <= n && !left; i++) {
-        void *object = mem_zalloc(1);
-        left = object == NULL;
-        mem_free(object);
-    }
-    mem_fail_after(-1);
-    return !left;
-}
-
 /* Each allocation fails once: at worst the connection is closed. */
 Test(http2, memory)
 {
@@ -615,7 +602,7 @@ Test(http2, memory)
         mem_trim();
         mem_fail_after(fails);
         shardlet_turn(&shard);
-        failed = has_failed(fails);
+        failed = shardlet_has_failed(fails);
         shardlet_read(other, out, sizeof(out), &n);
         closed += shard.ctx.open == 1; /* the one of set_up() is there */
         close(other);

@@ -5,6 +5,7 @@
 #include "tests/unit/support/descriptors.h"
 #include "tests/unit/support/move_conf.h"
 #include "tests/unit/support/moving.h"
+#include "tests/unit/support/shardlet.h"
 
 enum {
     TURNS = 14,      /* of a hand-over that nothing happens to, while workers push */
@@ -96,19 +97,6 @@ static unsigned count_at(unsigned side, uint64_t id)
     const struct ctx *ctx = &sides[side].shardlet.ctx;
     return count_in(sides[side].clients, id) + count_in(&ctx->idle, id) +
            count_in(&ctx->unused, id) + count_in(&ctx->sender->kept, id);
-}
-
-/* Whether an allocation has failed since it was said that the n-th one is to. */
-static bool has_failed(long n)
-{
-    bool left = false;
-    for (long i = 0; i <= n && !left; i++) {
-        void *object = mem_zalloc(1);
-        left = object == NULL;
-        mem_free(object);
-    }
-    mem_fail_after(-1);
-    return !left;
 }
 
 static void meanwhile(void)
@@ -227,7 +215,7 @@ static struct moving_result run_once(const struct moving_plan *plan, const struc
     moving_forget_pushes();
     open_all(plan, run);
     hand_over(plan, run);
-    result.failed = run->fails >= 0 && has_failed(run->fails);
+    result.failed = run->fails >= 0 && shardlet_has_failed(run->fails);
     for (int i = 0; i < TURNS_MAX && pair_is_leaving() && !pair_was_cut() && !run->stays; i++)
         pair_turn();
     for (int i = 0; i < AFTER; i++)

@@ -226,3 +226,15 @@ uint64_t shardlet_peers(void)
     share_peer_remove(share, 0, peer);
     return n;
 }
+
+bool shardlet_has_failed(long n)
+{
+    bool left = false;
+    for (long i = 0; i <= n && !left; i++) {
+        void *object = mem_zalloc(1);
+        left = object == NULL;
+        mem_free(object);
+    }
+    mem_fail_after(-1);
+    return !left;
+}

@@ -63,3 +63,7 @@ void shardlet_dash_dates(char *out, size_t n);
 /* How many connections are counted, over all shardlets, and how many of the one peer address. */
 uint64_t shardlet_connections(void);
 uint64_t shardlet_peers(void);
+
+/* Whether an allocation has failed since mem_fail_after() has said that the n-th one is to; from
+ * now on none is. */
+bool shardlet_has_failed(long n);
