@@ -1,4 +1,4 @@
-"""The project's own C files and what they include; shared by scripts/check-includes and scripts/tidy."""
+"""The project's own C files and what they include; shared by scripts/check-includes and scripts/lint."""
 
 import pathlib
 import re

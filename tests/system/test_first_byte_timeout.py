@@ -157,7 +157,7 @@ def test_the_time_goes_on_over_reloads(front, kind, number):
             if kind != "http":
                 conn_of(web)
             web.reload(number)
-            if client.readable(0):
+            if client.readable(0.3):
                 break
             last = time.monotonic()
         assert client.at_end()

@@ -77,11 +77,10 @@ def test_a_stopped_shard_is_replaced(front, kind):
             call(held[pid][0], rounds)
         rounds += 1
         assert time.monotonic() - start < BOUND, "it is still there"
-    took = time.monotonic() - start
     assert rounds > 10
     found = HUNG.findall(site.log_text())
     assert [int(f[2]) for f in found] == [victim], found
-    assert took >= TIMEOUT - 0.5 and int(found[0][3]) >= 2000       # it was seen alive up to a beat before
+    assert int(found[0][3]) >= 2000
     wait_for(lambda: len(site.shards()) == 3, "the successor")
     assert set(others) < set(site.shards())
     with pytest.raises((Closed, WsClosed, ConnectionError)):

@@ -53,7 +53,7 @@ class Source(threading.Thread):
 
     def run(self):
         turn = 0
-        while not self.closing.wait(0.0005):
+        while not self.closing.wait(0.002):
             turn += 1
             channel = self._channel(turn)
             if channel is None or not self._send(channel, "", lambda text: data_frame(PUBLISH, text, topic="t")):

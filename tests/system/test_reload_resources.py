@@ -175,7 +175,7 @@ def test_a_hundred_reloads(front):
     for kind in ("ws", "frame", "line"):
         stays += [site.stays(kind) for _ in range(5)]
     sizes = {}
-    turns = 100 if not harness.sanitized() else 24
+    turns = 100 if not harness.sanitized() else 16
     with Connector(site) as connector:
         for n in range(1, turns + 1):
             site.reload((HUP, USR2)[n // 4 % 2], shards=(1, 2, 3, 2)[n % 4])

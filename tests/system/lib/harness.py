@@ -427,7 +427,8 @@ class Site:
 class Load:
     """Clients in threads, each calling again and again until `stop()`; what they got is counted.
 
-    `results` has the status of every answer, or the name of the exception that ended a connection.
+    `results` has the status of every answer, or the name of the exception that ended a connection. Each waits a
+    little between its calls: what is tested is what happens to them, beside other tests on the same machine.
     """
 
     def __init__(self, site, clients, method="demo.echo", params=None):
@@ -465,6 +466,7 @@ class Load:
                 result = "%s: %s" % (type(e).__name__, e)
                 client = None
             self.results.append(result)
+            time.sleep(0.01)
         if client:
             client.close()
 

@@ -274,6 +274,7 @@ class Connector:
                     answer = client.rpc(self.method, [n])
                     assert answer.status == 200 and answer.json()["result"] == [n], answer
                 self.done += 1
+                time.sleep(0.01)
             except (OSError, Closed, BadResponse, AssertionError) as e:
                 self.failures.append("%s: %s" % (type(e).__name__, e))
 
