@@ -12,7 +12,8 @@ _Static_assert(sizeof(struct ws) == 28, "");
 /* RFC 6455 section 5.2 */
 enum {
     BIT_FIN = 0x80,
-    BITS_RSV = 0x70, /* for extensions, none of which this server agrees to */
+    BITS_RSV = 0x70, /* for extensions */
+    BIT_RSV1 = 0x40, /* of permessage-deflate, the only one that this server agrees to */
     BITS_OPCODE = 0x0f,
     BIT_CONTROL = 0x08,
     BIT_MASK = 0x80,
@@ -66,18 +67,22 @@ struct head {
     uint32_t payload; /* bytes */
     uint8_t size;     /* bytes of the head itself: 6, 8 or 14 */
     uint8_t opcode;
+    bool compressed;
     bool fin;
 };
 
 /* The head is not complete: not a code to close with. */
 enum { HEAD_MORE = 1 };
 
-/* RFC 6455 sections 5.2, 5.4 and 5.5. Whether this first byte may follow what came before. */
-static bool first_byte_valid(const struct ws *ws, unsigned byte)
+/* RFC 6455 sections 5.2, 5.4 and 5.5, RFC 7692 section 6. Whether this first byte may follow what
+ * came before. */
+static bool first_byte_valid(const struct ws *ws, unsigned byte, const struct ws_limits *limits)
 {
-    if (byte & BITS_RSV)
+    const unsigned opcode = byte & BITS_OPCODE;
+    const bool compressible = limits->deflate && (opcode == WS_TEXT || opcode == WS_BINARY);
+    if (UNLIKELY(byte & BITS_RSV) && !((byte & BITS_RSV) == BIT_RSV1 && compressible))
         return false;
-    switch (byte & BITS_OPCODE) {
+    switch (opcode) {
     case WS_CONTINUATION: return ws->opcode != 0;
     case WS_TEXT:
     case WS_BINARY: return ws->opcode == 0;
@@ -98,7 +103,7 @@ static unsigned read_head(const struct ws *ws, const char *p, size_t n,
     if (n < 1)
         return HEAD_MORE;
     const unsigned first = (unsigned char)p[0], opcode = first & BITS_OPCODE;
-    if (!first_byte_valid(ws, first))
+    if (!first_byte_valid(ws, first, limits))
         return WS_CODE_PROTOCOL_ERROR;
     if (n < 2)
         return HEAD_MORE;
@@ -124,7 +129,11 @@ static unsigned read_head(const struct ws *ws, const char *p, size_t n,
     const size_t size = 2 + length_size + MASK_SIZE;
     if (n < size)
         return HEAD_MORE;
-    *ret_head = (struct head){(uint32_t)payload, (uint8_t)size, (uint8_t)opcode, first & BIT_FIN};
+    *ret_head = (struct head){.payload = (uint32_t)payload,
+        .size = (uint8_t)size,
+        .opcode = (uint8_t)opcode,
+        .compressed = first & BIT_RSV1,
+        .fin = first & BIT_FIN};
     return 0;
 }
 
@@ -198,8 +207,10 @@ struct ws_result ws_feed(struct ws *ws, char *p, size_t n, const struct ws_limit
             if (!count_head(ws, &head, limits))
                 return error(WS_CODE_TOO_BIG);
             at += head.size;
-            if (head.opcode != WS_CONTINUATION)
-                ws->opcode = head.opcode;
+            if (head.opcode != WS_CONTINUATION) {
+                ws->opcode = head.opcode & BITS_OPCODE;
+                ws->compressed = head.compressed;
+            }
             ws->left = head.payload;
             ws->fin = head.fin;
             ws->in_frame = true;
@@ -212,7 +223,7 @@ struct ws_result ws_feed(struct ws *ws, char *p, size_t n, const struct ws_limit
             message += at;
         char *to = message + ws->message;
         unmask_to(to, p + at, part, ws->mask);
-        if (ws->opcode == WS_TEXT) {
+        if (ws->opcode == WS_TEXT && !ws->compressed) {
             ws->utf8 = utf8_feed(ws->utf8, to, part);
             if (ws->utf8 == UTF8_BAD)
                 return error(WS_CODE_BAD_DATA);
@@ -230,6 +241,7 @@ struct ws_result ws_feed(struct ws *ws, char *p, size_t n, const struct ws_limit
         const struct ws_result result = {
             .event = WS_EVENT_MESSAGE,
             .opcode = ws->opcode,
+            .compressed = ws->compressed,
             .payload = {message, ws->message},
             .used = at,
         };
@@ -306,6 +318,11 @@ size_t ws_head_write(uint8_t out[static WS_HEAD_MAX], enum ws_opcode opcode, uin
     return 2 + length_size;
 }
 
+void ws_head_set_compressed(uint8_t out[static WS_HEAD_MAX])
+{
+    out[0] |= BIT_RSV1;
+}
+
 size_t ws_close_write(uint8_t out[static 2 + WS_CONTROL_MAX], unsigned code, struct span reason)
 {
     if (code == WS_CODE_NONE)
@@ -328,6 +345,8 @@ size_t ws_close_write(uint8_t out[static 2 + WS_CONTROL_MAX], unsigned code, str
 
 unsigned ws_save_version(const struct ws *ws)
 {
+    if (ws->compressed)
+        return WS_SAVED_COMPRESSED;
     return ws->excess == 0 ? WS_SAVED : WS_SAVED_EXCESS;
 }
 
@@ -343,6 +362,8 @@ void ws_save(const struct ws *ws, struct pack *pack)
     pack_u8(pack, ws->fin);
     if (ws_save_version(ws) >= WS_SAVED_EXCESS)
         pack_u32(pack, ws->excess);
+    if (ws->compressed)
+        pack_u8(pack, 1);
 }
 
 int ws_restore(struct ws *ret_ws, struct unpack *unpack, unsigned version, struct span bytes)
@@ -353,12 +374,16 @@ int ws_restore(struct ws *ret_ws, struct unpack *unpack, unsigned version, struc
     ws.gap = unpack_u32(unpack);
     unpack_raw(unpack, ws.mask, MASK_SIZE);
     ws.utf8 = unpack_u8(unpack);
-    ws.opcode = unpack_u8(unpack);
+    const uint8_t opcode = unpack_u8(unpack);
+    ws.opcode = opcode & BITS_OPCODE;
     ws.in_frame = unpack_flag(unpack);
     ws.fin = unpack_flag(unpack);
     if (version >= WS_SAVED_EXCESS)
         ws.excess = unpack_u32(unpack);
-    if (version != ws_save_version(&ws) || (ws.excess > 0 && ws.opcode == 0))
+    if (version >= WS_SAVED_COMPRESSED)
+        ws.compressed = unpack_flag(unpack);
+    if (version != ws_save_version(&ws) || opcode != ws.opcode ||
+        (ws.opcode == 0 && (ws.excess > 0 || ws.compressed)))
         return -EBADMSG;
     if (unpack->bad || ws.opcode > WS_BINARY || (ws.opcode == 0 && (ws.message > 0 || ws.in_frame)))
         return -EBADMSG;
@@ -367,7 +392,9 @@ int ws_restore(struct ws *ret_ws, struct unpack *unpack, unsigned version, struc
         return -EBADMSG;
     if (ws.message > bytes.n || ws.gap > bytes.n - ws.message || ws.left > UINT32_MAX - ws.message)
         return -EBADMSG;
-    uint8_t utf8 = ws.opcode == WS_TEXT ? utf8_feed(UTF8_WHOLE, bytes.p, ws.message) : UTF8_WHOLE;
+    uint8_t utf8 = ws.opcode == WS_TEXT && !ws.compressed
+                       ? utf8_feed(UTF8_WHOLE, bytes.p, ws.message)
+                       : UTF8_WHOLE;
     if (ws.utf8 != utf8 || utf8 == UTF8_BAD)
         return -EBADMSG;
     *ret_ws = ws;

@@ -44,20 +44,23 @@ enum {
 struct ws_limits {
     uint32_t message; /* payload bytes of a message, over all its fragments */
     uint32_t frame;   /* payload bytes of one frame */
+    bool deflate;     /* permessage-deflate was agreed on: messages may be compressed (RSV1) */
 };
 
 /* The state of a connection between two calls; zeroed at first. */
 struct ws {
-    uint32_t left;    /* payload bytes of the current frame that are still to come */
-    uint32_t message; /* bytes of the current message that lie, unmasked, at the front */
-    uint32_t gap;     /* bytes after them that have been used: see ws_feed() */
-    uint8_t mask[4];  /* the mask of the current frame, turned to its next byte */
-    uint32_t excess;  /* bytes of its frames' heads beyond their payload */
-    uint32_t looked;  /* where ws_ahead() goes on, from the first byte; 0: where ws_feed() does */
-    uint8_t utf8;     /* of a text message: the state of utf8_feed() after its last byte */
-    uint8_t opcode;   /* of the current message (WS_TEXT, WS_BINARY); 0: none has begun */
-    bool in_frame;    /* the head of a data frame has been read, its payload not wholly */
-    bool fin;         /* the current frame is the last of its message */
+    uint32_t left;      /* payload bytes of the current frame that are still to come */
+    uint32_t message;   /* bytes of the current message that lie, unmasked, at the front */
+    uint32_t gap;       /* bytes after them that have been used: see ws_feed() */
+    uint8_t mask[4];    /* the mask of the current frame, turned to its next byte */
+    uint32_t excess;    /* bytes of its frames' heads beyond their payload */
+    uint32_t looked;    /* where ws_ahead() goes on, from the first byte; 0: where ws_feed() does */
+    uint8_t utf8;       /* of a text message: the state of utf8_feed() after its last byte */
+    uint8_t opcode : 7; /* of the current message (WS_TEXT, WS_BINARY); 0: none has begun */
+    uint8_t
+        compressed : 1; /* the current message, by RFC 7692 section 6: its first frame has RSV1 */
+    bool in_frame;      /* the head of a data frame has been read, its payload not wholly */
+    bool fin;           /* the current frame is the last of its message */
 };
 
 enum ws_event {
@@ -70,7 +73,8 @@ enum ws_event {
 struct ws_result {
     enum ws_event event;
     uint8_t opcode;
-    uint16_t code; /* ERROR: the code to close with; WS_CLOSE: the client's, or WS_CODE_NONE */
+    bool compressed; /* MESSAGE: the payload is that of permessage-deflate, and no text yet */
+    uint16_t code;   /* ERROR: the code to close with; WS_CLOSE: the client's, or WS_CODE_NONE */
     struct span payload; /* MESSAGE; CONTROL (of WS_CLOSE: the reason); within `p` */
     size_t used;         /* MESSAGE: its bytes; the next frame follows at p + used */
     size_t kept; /* MORE, CONTROL: how many bytes at `p` have to be kept: the message so far and the
@@ -90,11 +94,12 @@ struct ws_result {
  * limits may differ from call to call; a frame is held to those of the call that read its head.
  *
  * Refused are, with the code to close with:
- * - 1002: unmasked frames, reserved bits, reserved opcodes, fragmented or long control frames, a
+ * - 1002: unmasked frames, reserved bits (but for RSV1 on the first frame of a message, with
+ *   limits->deflate), reserved opcodes, fragmented or long control frames, a
  *   continuation without a beginning, a beginning within a message, lengths not in the shortest
  *   form or with the top bit, Close with one byte, with a code that must not be sent or with a
  *   reason that is not UTF-8
- * - 1007: text that is not UTF-8, as soon as that is certain
+ * - 1007: text that is not UTF-8, as soon as that is certain; not of a compressed message
  * - 1009: a frame or message over its limit, as soon as its head says so; a message of fragments
  *   whose heads are longer than their payload, when the difference is over limits->message and
  *   over 128 bytes: empty ones would never end
@@ -129,19 +134,22 @@ struct ws_result ws_ahead(struct ws *ws, char *p, size_t n, const struct ws_limi
  * these bytes.
  *
  * How far ws_ahead() has looked is not saved, but found out again. Version WS_SAVED has no
- * `excess`, and is still written where that is 0: ws_save_version() says which version ws_save()
- * writes.
+ * `excess`, and WS_SAVED_EXCESS no `compressed`; each is still written where what it lacks is 0:
+ * ws_save_version() says which version ws_save() writes.
  *
  * bytes: those that are kept, from the first one of the message. Returns 0 with *ret_ws, or
  * -EBADMSG.
  */
-enum { WS_SAVED = 1, WS_SAVED_EXCESS = 2 };
+enum { WS_SAVED = 1, WS_SAVED_EXCESS = 2, WS_SAVED_COMPRESSED = 3 };
 unsigned ws_save_version(const struct ws *ws);
 void ws_save(const struct ws *ws, struct pack *pack);
 int ws_restore(struct ws *ret_ws, struct unpack *unpack, unsigned version, struct span bytes);
 
 /* Writes the head of an unfragmented frame from the server; returns its bytes (2, 4 or 10). */
 size_t ws_head_write(uint8_t out[static WS_HEAD_MAX], enum ws_opcode opcode, uint64_t payload);
+
+/* Says in the head of a message that is written at `out` that it is compressed. */
+void ws_head_set_compressed(uint8_t out[static WS_HEAD_MAX]);
 
 /*
  * Writes a whole Close frame: head, code and as much of the reason as fits, cut between

@@ -127,6 +127,16 @@ static void check_stay(struct checker *checker, const char *parent,
     checker_timeout(checker, key, raw->ping, 30 * 1000, &route->ping);
 }
 
+static void check_compression(struct checker *checker, const char *parent,
+    const struct conf_raw_route *raw, struct conf_route *route)
+{
+    static const char *const booleans[] = {"false", "true"};
+    char key[CHECKER_PATH_SIZE];
+    snprintf(key, sizeof(key), "%s.compression", parent);
+    route->compression = checker_name(
+                             checker, key, raw->compression, booleans, ARRAY_LEN(booleans)) == 1;
+}
+
 /* Checks the keys that a route has wherever it stands. */
 static void check_common(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, const struct conf *conf, struct conf_route *route)
@@ -246,7 +256,7 @@ static void check_route(struct checker *checker, const char *parent,
 {
     static const char *const kinds[] = {"jsonrpc", "http", "websocket"};
     static const char *const stay_keys[] = {
-        "messages", "events", "connect", "ping", "slow", "responses", "protocols"};
+        "messages", "events", "connect", "ping", "slow", "responses", "protocols", "compression"};
     char key[CHECKER_PATH_SIZE];
     route->line = conf_lines_near(checker->lines, parent);
     snprintf(key, sizeof(key), "%s.path", parent);
@@ -270,6 +280,7 @@ static void check_route(struct checker *checker, const char *parent,
     if (route->kind == CONF_WEBSOCKET) {
         check_stay(checker, parent, raw, route);
         check_protocols(checker, parent, raw, route);
+        check_compression(checker, parent, raw, route);
     } else {
         refuse_keys(checker, parent, stay_keys, ARRAY_LEN(stay_keys), "only for kind: websocket");
     }

@@ -135,6 +135,7 @@ struct conf_route {
     bool connect_ask; /* connect: ask */
     bool slow_drop;   /* slow: drop */
     bool responses;   /* workers are told of frontd.response */
+    bool compression; /* CONF_WEBSOCKET: permessage-deflate where a client offers it */
 };
 
 /* Bounds of `tls`. */

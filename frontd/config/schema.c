@@ -45,6 +45,7 @@ static const cyaml_schema_field_t route_fields[] = {
     TEXT(conf_raw_route, events),
     TEXT(conf_raw_route, connect),
     TEXT(conf_raw_route, ping),
+    TEXT(conf_raw_route, compression),
     TEXT(conf_raw_route, slow),
     TEXT(conf_raw_route, responses),
     TEXTS(conf_raw_route, origins),

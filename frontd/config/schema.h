@@ -27,6 +27,7 @@ struct conf_raw_route {
     char *events;
     char *connect;
     char *ping;
+    char *compression;
     char *slow;
     char *responses;
     char **origins;

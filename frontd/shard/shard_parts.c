@@ -126,6 +126,7 @@ int parts_init(struct parts *parts, struct ctx *ctx, const struct conf *conf, st
     ctx->receiver = &parts->receiver;
     sender_init(&parts->sender, ctx);
     http2_init(&parts->http2, ctx);
+    ctx->ws_compression = &parts->ws_compression;
     ctx->incidents = &parts->incidents;
     incidents_init(&parts->incidents);
     ctx->inspect = &parts->inspect;
@@ -150,6 +151,7 @@ void parts_deinit(struct parts *parts, struct ctx *ctx)
     incidents_deinit(&parts->incidents);
     jsonrpc_deinit(&parts->jsonrpc);
     http2_deinit(&parts->http2);
+    ws_compression_deinit(&parts->ws_compression);
     topics_deinit(&parts->topics);
     mesh_deinit(&parts->mesh);
     tls_deinit(&parts->tls);

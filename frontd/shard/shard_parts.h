@@ -14,6 +14,7 @@
 #include "frontd/shard/request/tracer.h"
 #include "frontd/shard/routes/jsonrpc.h"
 #include "frontd/shard/session/http2_session.h"
+#include "frontd/shard/session/ws_compress.h"
 #include "frontd/shard/tls/tls.h"
 #include "frontd/shard/upstream/mark.h"
 
@@ -22,6 +23,7 @@ struct parts {
     struct topics topics;
     struct jsonrpc jsonrpc;
     struct http2_shared http2;
+    struct ws_compression ws_compression;
     struct sender sender;
     struct receiver receiver; /* which the acceptor completes: receiver_init() */
     struct tls tls;

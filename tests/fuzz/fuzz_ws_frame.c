@@ -93,7 +93,8 @@ static void feed(struct feeder *feeder, const uint8_t *data, size_t size, bool l
             CHECK(feeder->ws.gap == 0 && feeder->n <= feeder->ws.message + (size_t)BESIDES_MAX);
             break;
         }
-        add(events, result.event, result.opcode, result.code, result.payload.p, result.payload.n);
+        add(events, result.event, result.opcode, result.code + result.compressed, result.payload.p,
+            result.payload.n);
         if (result.event == WS_EVENT_CONTROL && late && !last)
             break; /* goes on when the next part is there */
     }
@@ -192,11 +193,14 @@ static struct events decode_all(const uint8_t *data, size_t size, const struct w
     uint8_t *message = malloc(size + 1), *payload = malloc(size + 1);
     size_t n = 0, at = 0, excess = 0;
     unsigned kind = 0; /* of the message */
+    bool compressed = false;
     CHECK(message != NULL && payload != NULL);
     while (at < size) {
         const unsigned opcode = data[at] % 16;
         const bool fin = data[at] >= 128, control = opcode >= 8;
-        if (data[at] / 16 % 8 != 0 || (opcode > 2 && opcode < 8) || opcode > 10 ||
+        const unsigned reserved = data[at] / 16 % 8;
+        const bool deflate = limits->deflate && reserved == 4 && (opcode == 1 || opcode == 2);
+        if ((reserved != 0 && !deflate) || (opcode > 2 && opcode < 8) || opcode > 10 ||
             (control && !fin) || (opcode == 0 && kind == 0) ||
             ((opcode == 1 || opcode == 2) && kind != 0)) {
             fail(&events, 1002);
@@ -256,18 +260,21 @@ static struct events decode_all(const uint8_t *data, size_t size, const struct w
                     there - 2);
             continue;
         }
-        if (opcode != 0)
+        if (opcode != 0) {
             kind = opcode;
+            compressed = deflate;
+        }
         memcpy(message + n, payload, there);
         n += there;
-        const enum verdict verdict = kind == WS_TEXT ? judge_text(message, n) : RIGHT;
+        const enum verdict verdict = kind == WS_TEXT && !compressed ? judge_text(message, n)
+                                                                    : RIGHT;
         const bool end = fin && there == value;
         if (verdict == WRONG || (verdict == CUT_OFF && end)) {
             fail(&events, 1007);
             break;
         }
         if (end) {
-            add(&events, WS_EVENT_MESSAGE, kind, 0, message, n);
+            add(&events, WS_EVENT_MESSAGE, kind, compressed, message, n);
             n = excess = 0;
             kind = 0;
         }
@@ -318,7 +325,8 @@ static void check_ahead(const uint8_t *data, size_t size, const struct ws_limits
         }
         struct events *events = result.opcode == WS_PING || result.opcode == WS_PONG ? &controls
                                                                                      : &rest;
-        add(events, result.event, result.opcode, result.code, result.payload.p, result.payload.n);
+        add(events, result.event, result.opcode, result.code + result.compressed, result.payload.p,
+            result.payload.n);
         p += result.event == WS_EVENT_MESSAGE ? result.used : 0;
         n = result.event == WS_EVENT_MESSAGE ? n - result.used : result.kept;
     }
@@ -343,7 +351,10 @@ static void check_ahead(const uint8_t *data, size_t size, const struct ws_limits
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct ws_limits limits[] = {
-        {.message = 100000, .frame = 100000}, {.message = 12, .frame = 8}};
+        {.message = 100000, .frame = 100000},
+        {.message = 12, .frame = 8},
+        {.message = 1000, .frame = 1000, .deflate = true},
+    };
     for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
         struct events whole = feed_parts(data, size, &limits[i], size, 1, false);
         check_same(decode_all(data, size, &limits[i]), whole);

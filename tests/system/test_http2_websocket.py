@@ -1,6 +1,7 @@
 """WebSockets over HTTP/2 (RFC 8441), over real processes: several on a connection, beside requests, over reloads."""
 import json
 import struct
+import zlib
 
 import pytest
 
@@ -76,7 +77,7 @@ class Socket:
 @pytest.fixture(scope="module")
 def web():
     routes = [rpc_route(), http_route(), ws_route(), ws_route("/raw", messages="raw", events=True, meta=["tls"]),
-              ws_route("/own", origins=["https://a.test"], protocols=["b", "a"])]
+              ws_route("/packed", compression=True), ws_route("/own", origins=["https://a.test"], protocols=["b", "a"])]
     with Front(shards=2, routes=routes, drain="20s", limits={"body": 200000, "write_buffer": "64KiB"}) as site:
         site.ports["tls"] = free_port()
         site.config["listeners"][0].update(h2c=True, h2_websocket=True)
@@ -120,6 +121,24 @@ def test_refused_handshakes(web):
                              (405, {"path": "/x"}), (405, {"path": "/rpc"})]:
             assert Socket(client, **{"path": "/own", **keys}).stream.status == status
         assert client.get("/x").status == 200
+
+
+def test_compression(web):
+    """As over HTTP/1.1: test_ws_foreign.py."""
+    text = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "demo.echo", "params": ["z" * 5000]}).encode()
+    with connect(web) as client:
+        socket = Socket(client, "/packed", [("sec-websocket-extensions", "permessage-deflate")])
+        headers = dict(socket.stream.headers)
+        assert headers["sec-websocket-extensions"].startswith("permessage-deflate; server_no_context_takeover"), headers
+        packer = zlib.compressobj(wbits=-15)
+        packed = (packer.compress(text) + packer.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        frame = bytearray(ws_frame(TEXT, packed))
+        frame[0] |= 0x40
+        socket.send(bytes(frame))
+        opcode, payload = socket.frame()
+        answer = zlib.decompressobj(wbits=-15).decompress(payload + b"\0\0\xff\xff")
+        assert json.loads(answer)["result"] == ["z" * 5000] and len(payload) < 200
+        assert "sec-websocket-extensions" not in dict(Socket(client).stream.headers)
 
 
 def test_what_breaks_the_protocol(web):

@@ -1,6 +1,7 @@
 """WebSocket as clients written by others speak it: python3-websockets, and npm's ws."""
 import asyncio
 import json
+import random
 import signal
 import subprocess
 
@@ -8,8 +9,9 @@ import pytest
 
 import nodejs
 from fakeworker import echo
-from harness import LIMIT, Site, rpc_route, ws_route
+from harness import LIMIT, rpc_route, ws_route
 from patience import patient
+from reloads import Front
 
 
 def chat(call):
@@ -27,8 +29,9 @@ def chat(call):
 
 @pytest.fixture(scope="module")
 def web():
-    with Site(shards=2, routes=[
+    with Front(shards=2, routes=[
             ws_route(), ws_route("/raw", messages="raw"), ws_route("/pinged", ping="100ms"),
+            ws_route("/packed", compression=True), ws_route("/packed-raw", messages="raw", compression=True),
             ws_route("/named", protocols=["chat"], origins=["http://good.test"]), rpc_route()],
             limits={"body": 500_000}) as site:
         site.fake(handler=chat)
@@ -88,6 +91,33 @@ def test_python_messages(talk):
             assert await ws.recv() == b"\xff\0"
             await ws.close(4000, "\u20ac")
             assert ws.close_code == 4000
+    talk(body)
+
+
+def test_python_compression(talk, web):
+    """Messages of all sizes and kinds, pushes, what inflates to too much; over reloads."""
+    async def body(websockets, connect):
+        assert not (await connect("/packed", compression=None)).extensions
+        async with connect("/packed-raw") as raw, connect("/packed") as ws:
+            assert "server_no_context_takeover" in raw.response_headers["Sec-WebSocket-Extensions"]
+            await ws.send(call(1, "join", ["t"]))
+            assert json.loads(await ws.recv())["id"] == 1
+            for number in (signal.SIGHUP, signal.SIGUSR2):
+                for size in (0, 1, 127, 128, 65536, 400_000):
+                    for data in (random.Random(size).randbytes(size), "text \u20ac"[:size] * (size // 8)):
+                        await raw.send(data)
+                        assert await raw.recv() == data
+                await raw.send(["in ", "", "fragments \u20ac" * 20])
+                assert await raw.recv() == "in fragments \u20ac" + "fragments \u20ac" * 19
+                await ws.send(note("say", ["t", "p" * 300]))
+                assert json.loads(await ws.recv()) == "p" * 300
+                web.reload(number)
+            await ws.send(call(2, "demo.echo", ["e" * 10_000]))
+            assert json.loads(await ws.recv())["result"] == ["e" * 10_000]
+            await raw.send("x" * 500_001)               # 600 bytes on the wire
+            with pytest.raises(websockets.ConnectionClosed):
+                await raw.recv()
+            assert raw.close_code == 1009
     talk(body)
 
 

@@ -26,7 +26,8 @@ union codec_state {
 };
 
 /*
- * A message for clients of several sessions: encoded once for each session. Zeroed but for payload
+ * A message for clients of several sessions: encoded once for each session, and once more for
+ * connections with compression, most of which have agreed on the same. Zeroed but for payload
  * and binary at first.
  */
 struct shared {
@@ -34,6 +35,8 @@ struct shared {
     bool binary;
     bool refused; /* it cannot be sent in a session that it was for */
     struct message *encoded[SESSIONS];
+    struct message *deflated; /* for WebSockets with a window of that size; NULL: none yet */
+    uint8_t deflated_bits;
 };
 
 /*

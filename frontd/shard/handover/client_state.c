@@ -41,6 +41,7 @@ enum section {
     SECTION_UNUSED,    /* empty: nothing has come from it since active_at, when it was accepted */
     SECTION_TRANSPORT, /* not of a plain connection */
     SECTION_PROXIED,   /* its peer is a proxy; what has come of the PROXY header that it awaits */
+    SECTION_DEFLATE,   /* its messages may be compressed: duplex_save_deflate() */
     SECTIONS_END,
 };
 
@@ -48,7 +49,7 @@ enum section {
  * The version that this program writes, and the only one so far; but for what is pending, which has
  * the second one where the first has no place for it: see ws_save_version().
  */
-enum { VERSION = 1, PENDING_VERSION_MAX = WS_SAVED_EXCESS };
+enum { VERSION = 1, PENDING_VERSION_MAX = WS_SAVED_COMPRESSED };
 
 /* Versions of SECTION_SESSION. */
 enum { SAVED_DUPLEX = 1, SAVED_FIRST = 3, SAVED_HTTP2 = 4 };
@@ -151,6 +152,13 @@ static void save_proxied(const struct client *client, struct pack *pack)
     pack_end(pack, begun);
 }
 
+static void save_deflate(const struct client *client, struct pack *pack)
+{
+    size_t begun = pack_begin(pack, SECTION_DEFLATE, VERSION);
+    duplex_save_deflate(client, pack);
+    pack_end(pack, begun);
+}
+
 static bool add_size(struct client *carried, void *arg)
 {
     *(size_t *)arg += client_state_size(carried);
@@ -183,6 +191,8 @@ int client_save(const struct client *client, struct buf *out)
         save_transport(client->transport, &pack);
     if (client->proxied)
         save_proxied(client, &pack);
+    if (client_is_duplex(client) && client->duplex->deflate != 0)
+        save_deflate(client, &pack);
     if (!pack.failed)
         return 0;
     buf_truncate(out, before);
@@ -342,6 +352,7 @@ static int restore_section(struct client *client, struct unpack_section *section
     case SECTION_UNUSED: client->used = false; return unpack_end(body);
     case SECTION_TRANSPORT: return restore_transport(client, body);
     case SECTION_PROXIED: return restore_proxied(client, body);
+    case SECTION_DEFLATE: return duplex_restore_deflate(client, body);
     case SECTIONS_END: break;
     }
     return r;

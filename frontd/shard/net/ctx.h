@@ -143,6 +143,7 @@ struct ctx {
     struct tls *tls;
     struct jsonrpc *jsonrpc;
     struct http2_shared *http2;
+    struct ws_compression *ws_compression;
     struct inspect *inspect;
     struct incidents *incidents; /* what was refused last */
     struct sender *sender;       /* of connections that go to other shards */

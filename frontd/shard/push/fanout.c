@@ -9,6 +9,8 @@ void shared_deinit(struct shared *shared)
         message_unref(shared->encoded[i]);
         shared->encoded[i] = NULL;
     }
+    message_unref(shared->deflated);
+    shared->deflated = NULL;
 }
 
 static struct fanout *begin(struct ctx *ctx, uint64_t realm, struct span topic)

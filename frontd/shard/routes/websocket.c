@@ -11,6 +11,7 @@
 
 #include "common/alloc.h"
 #include "frontd/codec/cross_site.h"
+#include "frontd/codec/ws_deflate.h"
 #include "frontd/codec/ws_handshake.h"
 #include "frontd/shard/request/context.h"
 #include "frontd/shard/routes/jsonrpc.h"
@@ -18,22 +19,25 @@
 #include "frontd/shard/session/http1_session.h"
 #include "frontd/shard/session/http2_session.h"
 
-static int put_fields(struct buf *out, const char *protocol, struct span id)
+/* What the answer to a handshake says of it, in either version of HTTP. id: a field, or nothing. */
+static int put_fields(
+    struct buf *out, const char *protocol, struct ws_deflate deflate, struct span id)
 {
+    char extensions[WS_DEFLATE_FIELD];
+    size_t n = ws_deflate_field(deflate, extensions);
     if (protocol != NULL && buf_printf(out, "Sec-WebSocket-Protocol: %s\r\n", protocol) < 0)
+        return -ENOMEM;
+    if (n > 0 && buf_append(out, extensions, n) < 0)
         return -ENOMEM;
     return buf_append(out, id.p, id.n);
 }
 
-static int put_switching(
-    struct buf *out, struct ctx *ctx, const char *accept, const char *protocol, struct span id)
+static int put_switching(struct buf *out, struct ctx *ctx, const char *accept)
 {
     return buf_printf(out,
         "HTTP/1.1 101 Switching Protocols\r\nServer: frontd\r\nDate: %s\r\n"
-        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s%s%s%.*s\r\n",
-        ctx_date(ctx), accept,
-        protocol == NULL ? "" : "Sec-WebSocket-Protocol: ", protocol == NULL ? "" : protocol,
-        protocol == NULL ? "" : "\r\n", (int)id.n, id.n == 0 ? "" : id.p);
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n",
+        ctx_date(ctx), accept);
 }
 
 /* Keeps the header fields of the handshake that the route asks for, for calls of the connection. */
@@ -73,10 +77,20 @@ static int begin(
     struct request *request, const struct http_head *head, const char *accept, const char *protocol)
 {
     struct client *client = request->client;
-    struct span id = mark_field(request->mark);
-    int r = head->websocket ? put_fields(&request->batch, protocol, id)
-                            : put_switching(&request->batch, client->ctx, accept, protocol, id);
-    return r < 0 ? r : duplex_begin(client, request->route, SESSION_WEBSOCKET);
+    struct buf *out = &request->batch;
+    struct ws_deflate deflate = {0};
+    if (request->route->compression)
+        deflate = ws_deflate_choose(head);
+    if (!head->websocket && put_switching(out, client->ctx, accept) < 0)
+        return -ENOMEM;
+    if (put_fields(out, protocol, deflate, mark_field(request->mark)) < 0)
+        return -ENOMEM;
+    if (!head->websocket && buf_append(out, "\r\n", 2) < 0)
+        return -ENOMEM;
+    int r = duplex_begin(client, request->route, SESSION_WEBSOCKET);
+    if (r == 0)
+        client->duplex->deflate = deflate.bits;
+    return r;
 }
 
 /* There was no memory for it. */

@@ -26,6 +26,7 @@ struct duplex {
     uint64_t heard_at;   /* ms: last sign of life */
     uint32_t dropped;    /* pushes that were dropped, since the client reads too slowly */
     uint16_t code;       /* WebSocket close code, for frontd.disconnect; 0: none yet */
+    uint8_t deflate;     /* WebSocket: struct ws_deflate.bits; 0: messages are not compressed */
     uint8_t pings : 2;   /* Pings sent since the last sign of life */
     bool announced : 1;  /* workers may know of it: frontd.disconnect will follow */
     bool close_sent : 1; /* WebSocket: our Close frame is out */
@@ -67,6 +68,10 @@ void duplex_say_goodbye(struct client *client);
  */
 struct message *duplex_encode(enum session_kind kind, struct span payload, bool binary, bool push);
 
+/* The same for one WebSocket or others like it: compressed where that was agreed on and pays. */
+struct message *duplex_encode_for(
+    struct client *client, struct span payload, bool binary, bool push);
+
 /* How many bytes of an encoded message are not framing. */
 size_t duplex_payload(enum session_kind kind, const struct message *message);
 
@@ -86,7 +91,7 @@ bool duplex_message_expired(struct client *client);
 
 /* These go out after what waits; the client is doomed where there is no memory. */
 
-/* A text, in the connection's framing. */
+/* A text, in the connection's framing, compressed where that was agreed on and pays. */
 void duplex_send_text(struct client *client, struct span payload);
 
 /* WebSocket: a Ping or Pong. payload: at most WS_CONTROL_MAX bytes. */
@@ -117,3 +122,6 @@ void duplex_yield(struct client *client);
 void duplex_save(const struct client *client, struct pack *pack);
 int duplex_restore(struct client *client, struct unpack *unpack);
 void duplex_forget(struct client *client);
+/* What was agreed on of permessage-deflate. Returns 0, or -EBADMSG. */
+void duplex_save_deflate(const struct client *client, struct pack *pack);
+int duplex_restore_deflate(struct client *client, struct unpack *unpack);

@@ -100,6 +100,21 @@ static void push(struct client *client, struct message *message)
         share_count(client->ctx->count->deliveries, 1);
 }
 
+/* Where the message that is there for connections with compression is for those like this one; else
+ * it is made. */
+static struct message **deflated(struct client *client, struct shared *shared)
+{
+    const uint8_t bits = client->duplex->deflate;
+    if (shared->deflated_bits != bits) {
+        message_unref(shared->deflated);
+        shared->deflated = NULL;
+        shared->deflated_bits = bits;
+    }
+    if (shared->deflated == NULL)
+        shared->deflated = duplex_encode_for(client, shared->payload, shared->binary, true);
+    return &shared->deflated;
+}
+
 /* Workers can cause it with every message. */
 static struct log_limit not_utf8;
 
@@ -110,14 +125,16 @@ void duplex_deliver(struct client *client, struct shared *shared)
     struct message **message = &shared->encoded[kind];
     if (shared->refused && kind == SESSION_WEBSOCKET)
         return;
-    if (*message == NULL && kind == SESSION_WEBSOCKET && !shared->binary &&
-        !utf8_valid(shared->payload.p, shared->payload.n)) {
+    if (*message == NULL && shared->deflated == NULL && kind == SESSION_WEBSOCKET &&
+        !shared->binary && !utf8_valid(shared->payload.p, shared->payload.n)) {
         shared->refused = true;
         log_limited(&not_utf8, ctx_now(ctx), LOG_WARNING,
             "a worker pushes text that is not UTF-8: it is not sent to WebSockets");
         return;
     }
-    if (*message == NULL)
+    if (UNLIKELY(client->duplex->deflate != 0))
+        message = deflated(client, shared);
+    else if (*message == NULL)
         *message = duplex_encode(kind, shared->payload, shared->binary, true);
     if (*message == NULL)
         return;

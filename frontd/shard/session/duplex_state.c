@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "common/alloc.h"
+#include "frontd/codec/ws_deflate.h"
 #include "frontd/shard/session/duplex.h"
 #include "proto/close_code.h"
 #include "proto/jsonrpc.h"
@@ -34,6 +35,21 @@ void duplex_forget(struct client *client)
 {
     client->duplex->announced = false;
     client->duplex->dropped = 0;
+}
+
+void duplex_save_deflate(const struct client *client, struct pack *pack)
+{
+    pack_u8(pack, client->duplex->deflate);
+}
+
+int duplex_restore_deflate(struct client *client, struct unpack *unpack)
+{
+    uint8_t bits = unpack_u8(unpack);
+    if (unpack_end(unpack) < 0 || client->session != SESSION_WEBSOCKET ||
+        bits < WS_DEFLATE_BITS_MIN || bits > WS_DEFLATE_BITS_MAX)
+        return -EBADMSG;
+    client->duplex->deflate = bits;
+    return 0;
 }
 
 static const struct conf_route *find_route(

@@ -1,6 +1,7 @@
 /* Messages in the framing of a duplex connection. */
 
 #include "frontd/shard/session/duplex.h"
+#include "frontd/shard/session/ws_compress.h"
 
 static size_t head_size(enum session_kind kind, size_t payload)
 {
@@ -59,12 +60,27 @@ size_t duplex_payload(enum session_kind kind, const struct message *message)
     return len - encoded_size(kind, 0);
 }
 
+struct message *duplex_encode_for(
+    struct client *client, struct span payload, bool binary, bool push)
+{
+    enum session_kind kind = client->session;
+    bool compressed = client->duplex->deflate != 0 && ws_compress(client, payload, &payload);
+    struct message *message = duplex_encode(kind, payload, binary, push);
+    if (compressed && message != NULL)
+        ws_head_set_compressed((uint8_t *)message->bytes);
+    return message;
+}
+
 void duplex_send_text(struct client *client, struct span payload)
 {
     enum session_kind kind = client->session;
+    bool compressed = client->duplex->deflate != 0 && ws_compress(client, payload, &payload);
     char *room = client_room(client, encoded_size(kind, payload.n));
-    if (room != NULL)
-        encode(room, kind, payload, false);
+    if (room == NULL)
+        return;
+    encode(room, kind, payload, false);
+    if (compressed)
+        ws_head_set_compressed((uint8_t *)room);
 }
 
 void duplex_send_control(struct client *client, enum ws_opcode opcode, struct span payload)

@@ -17,6 +17,7 @@
 #include "frontd/shard/net/incident.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/session/duplex.h"
+#include "frontd/shard/session/ws_compress.h"
 
 enum {
     CLOSE_MS = 5000,  /* for the client's Close after ours */
@@ -41,7 +42,27 @@ static void on_control(struct client *client, const struct ws_result *result)
 static struct ws_limits limits_of(const struct client *client)
 {
     uint32_t limit = client->ctx->conf->limits.body;
-    return (struct ws_limits){.message = limit, .frame = limit};
+    return (struct ws_limits){
+        .message = limit, .frame = limit, .deflate = client->duplex->deflate != 0};
+}
+
+static void take_message(struct client *client, const struct ws_result *result)
+{
+    const bool binary = result->opcode == WS_BINARY;
+    struct span payload = result->payload;
+    if (result->compressed) {
+        unsigned code = ws_take_compressed(client, payload, binary, &payload);
+        if (code == WS_CODE_NONE) {
+            client_doom(client);
+            return;
+        }
+        if (code != 0) {
+            refusal_note(client, code == WS_CODE_TOO_BIG ? REFUSED_TOO_LARGE : REFUSED_WEBSOCKET);
+            duplex_fail(client, code);
+            return;
+        }
+    }
+    duplex_message(client, payload, binary);
 }
 
 static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, char **ret_rest)
@@ -51,7 +72,7 @@ static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, c
     while (n > 0 && client_takes(client)) {
         struct ws_result result = ws_feed(ws, p, n, &limits, control);
         if (result.event == WS_EVENT_MESSAGE) {
-            duplex_message(client, result.payload, result.opcode == WS_BINARY);
+            take_message(client, &result);
             p += result.used;
             n -= result.used;
         } else if (result.event == WS_EVENT_ERROR) {

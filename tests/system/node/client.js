@@ -136,6 +136,24 @@ const steps = {
     }
   },
 
+  async compressed() {
+    const options = { perMessageDeflate: { threshold: 0, clientMaxWindowBits: true } };
+    const socket = await open("/packed", [], options);
+    assert.match(socket.extensions, /^permessage-deflate/);
+    for (const size of [0, 1, 200, 70000]) {
+      const text = "\u20ac".repeat(size);
+      socket.send(call(1, "demo.echo", [text]));
+      assert.deepStrictEqual(JSON.parse(await socket.next()).result, [text]);
+    }
+    socket.close();
+    await socket.ended;
+    const small = await open("/packed", [], { perMessageDeflate: { threshold: 0, serverMaxWindowBits: 9 } });
+    small.send(call(1, "demo.echo", ["ab".repeat(2000)]));
+    assert.deepStrictEqual(JSON.parse(await small.next()).result, ["ab".repeat(2000)]);
+    small.close();
+    await small.ended;
+  },
+
   async kicked() {
     const socket = await open("/ws");
     socket.send(call(undefined, "leave"));

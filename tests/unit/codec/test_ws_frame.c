@@ -66,6 +66,8 @@ static void print_event(FILE *file, const struct ws_result *result)
     }
     cr_assert(result->opcode < ARRAY_LEN(names) && names[result->opcode] != NULL);
     cr_assert_eq(result->event == WS_EVENT_CONTROL, result->opcode >= WS_CLOSE);
+    if (result->compressed)
+        fputs("compressed ", file);
     fputs(names[result->opcode], file);
     if (result->opcode == WS_CLOSE)
         fprintf(file, "%u ", result->code);
@@ -81,7 +83,9 @@ static void move(struct ws *ws, const char *bytes, size_t n)
     ws_save(ws, &pack);
     struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
     const unsigned version = ws_save_version(ws);
-    cr_assert_eq(version, ws->excess > 0 ? WS_SAVED_EXCESS : WS_SAVED);
+    cr_assert_eq(version, ws->compressed   ? WS_SAVED_COMPRESSED
+                          : ws->excess > 0 ? WS_SAVED_EXCESS
+                                           : WS_SAVED);
     cr_assert(!pack.failed && ws_restore(&moved, &unpack, version, (struct span){bytes, n}) == 0);
     cr_assert_eq(unpack_end(&unpack), 0);
     cr_assert_eq(memcmp(ws, &moved, sizeof(moved)), 0);
@@ -263,6 +267,73 @@ Test(ws_frame, control_frames)
     check_rows(rows, ARRAY_LEN(rows), &roomy);
 }
 
+/* RFC 7692 section 6: RSV1 on the first frame says that the message is compressed. */
+Test(ws_frame, compressed)
+{
+    static const struct ws_limits agreed = {.message = 1000, .frame = 1000, .deflate = true};
+    static const struct row rows[] = {
+        {{F(0xc1, "Hello")}, "compressed text \"Hello\" "},
+        {{F(0xc2, ""), F(0x82, "")}, "compressed binary \"\" binary \"\" "},
+        {{F(0xc1, "\xff"), F(0x81, "a")}, "compressed text \"\\ff\" text \"a\" "},
+        {{F(0x41, "\xc3"), F(0x00, "\x28"), F(0x80, "b")}, "compressed text \"\\c3(b\" "},
+        {{F(0x41, "a"), F(0x89, "p"), F(0x80, "b")}, "ping \"p\" compressed text \"ab\" "},
+        {{F(0x41, ""), F(0x00, ""), F(0x80, "")}, "compressed text \"\" "},
+        {{F(0x01, "\xc3"), F(0x80, "\x28")}, "error 1007"},
+        {{F(0xc1, "a"), F(0x81, "\xff")}, "compressed text \"a\" error 1007"},
+    };
+    check_rows(rows, ARRAY_LEN(rows), &agreed);
+    static const char *const refused[] = {
+        "\xa1", "\x91", "\xe1", "\xf2", "\xc8", "\xc9", "\xca", "\xc3"};
+    for (size_t i = 0; i < ARRAY_LEN(refused); i++)
+        check_input(refused[i], 1, &agreed, "error 1002");
+    static const struct row continued[] = {
+        {{F(0x41, "a"), F(0xc0, "b")}, "error 1002"},
+        {{F(0x41, "a"), F(0x40, "b")}, "error 1002"},
+        {{F(0x01, "a"), F(0xc0, "b")}, "error 1002"},
+    };
+    check_rows(continued, ARRAY_LEN(continued), &agreed);
+    uint8_t head[WS_HEAD_MAX];
+    ws_head_write(head, WS_TEXT, 5);
+    ws_head_set_compressed(head);
+    cr_expect(head[0] == 0xc1 && head[1] == 5);
+}
+
+/* What another process says of a compressed message. */
+Test(ws_frame, restore_compressed)
+{
+    static const struct {
+        uint8_t message, utf8, opcode, compressed;
+        int r;
+    } rows[] = {
+        {1, 0, WS_TEXT, 1, 0},
+        {1, 0, WS_BINARY, 1, 0},
+        {1, 0, WS_TEXT, 0, -EBADMSG},        /* has another version */
+        {1, 1, WS_TEXT, 1, -EBADMSG},        /* it is no text yet */
+        {0, 0, 0, 1, -EBADMSG},              /* none has begun */
+        {1, 0, WS_TEXT | 0x40, 1, -EBADMSG}, /* no opcode */
+        {1, 0, WS_TEXT, 2, -EBADMSG},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct buf state = {0};
+        struct pack pack = {.out = &state};
+        struct ws ws;
+        pack_u32(&pack, 0);
+        pack_u32(&pack, rows[i].message);
+        pack_u32(&pack, 0);
+        pack_raw(&pack, "\1\2\3\4", 4);
+        pack_u8(&pack, rows[i].utf8);
+        pack_u8(&pack, rows[i].opcode);
+        pack_u8(&pack, 0);
+        pack_u8(&pack, 0);
+        pack_u32(&pack, 0);
+        pack_u8(&pack, rows[i].compressed);
+        struct unpack unpack = {.left = {buf_data(&state), buf_len(&state)}};
+        int r = ws_restore(&ws, &unpack, WS_SAVED_COMPRESSED, SPAN("\xff"));
+        cr_expect_eq(r, rows[i].r, "row %zu: %d", i, r);
+        buf_deinit(&state);
+    }
+}
+
 /* Each is an error with its last byte, and none before. */
 Test(ws_frame, refused_as_soon_as_certain)
 {
@@ -386,9 +457,9 @@ Test(ws_frame, limits_that_change)
     struct ws_result result = ws_feed(&ws, p, 8, &roomy, control);
     cr_assert(result.event == WS_EVENT_MORE && result.kept == 2);
     memcpy(p + 2, "cd\x80\x81\0\0\0\0", 8);
-    result = ws_feed(&ws, p, 4, &(struct ws_limits){1, 1}, control);
+    result = ws_feed(&ws, p, 4, &(struct ws_limits){.message = 1, .frame = 1}, control);
     cr_assert(result.event == WS_EVENT_MORE && result.kept == 4);
-    result = ws_feed(&ws, p, 10, &(struct ws_limits){1, 1}, control);
+    result = ws_feed(&ws, p, 10, &(struct ws_limits){.message = 1, .frame = 1}, control);
     cr_assert(result.event == WS_EVENT_ERROR && result.code == WS_CODE_TOO_BIG);
 }
 
@@ -426,7 +497,8 @@ Test(ws_frame, lengths)
         }
         if (size == 0)
             continue;
-        const struct ws_limits less[] = {{size, size - 1}, {size - 1, size}};
+        const struct ws_limits less[] = {
+            {.message = size, .frame = size - 1}, {.message = size - 1, .frame = size}};
         for (size_t l = 0; l < ARRAY_LEN(less); l++) {
             char control[WS_CONTROL_MAX];
             struct ws ws = {0};

@@ -148,6 +148,8 @@ Test(conf_check_route, websocket_errors)
         {WS "responses: false\n        messages: raw", NULL},
         {WS "responses: true\n        messages: raw", AT "responses: needs messages: jsonrpc"},
         {WS "responses: yes", AT "responses: 'yes' is not known here"},
+        {WS "compression: true", NULL},
+        {WS "compression: on", AT "compression: 'on' is not known here"},
         {WS "ping: 1ms", NULL},
         {WS "ping: 0s", AT "ping: must be more than 0"},
         {WS "connect: ask", AT "connect: needs events: true"},
@@ -179,7 +181,7 @@ Test(conf_check_route, only_for_websocket)
 {
     static const char *const kinds[] = {"jsonrpc", "http"};
     static const char *const keys[] = {"messages: jsonrpc", "events: false", "connect: ask",
-        "ping: 30s", "slow: close", "responses: true", "protocols: []"};
+        "ping: 30s", "slow: close", "responses: true", "compression: true", "protocols: []"};
     for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
         for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
             char text[256];

@@ -77,6 +77,8 @@ static const struct sample {
     {"proxied", SAID(PROXY_LINE), 0, false},
     {"proxied", SAID(PROXY_LOCAL "GET / HT"), 0, false},
     {"proxied-lines", SAID(PROXY_BINARY "{}\n{"), 5, false},
+    {"web", SAID(HANDSHAKE_DEFLATE), 2, false},
+    {"web", SAID(HANDSHAKE_DEFLATE WS_FRAME("\x41", "\x82", "\xf2\x48")), 0, false},
 };
 
 /* Whether nothing was said but a PROXY header, or a part of one. */

@@ -15,7 +15,7 @@
     "    address: 127.0.0.1:8080\n"                                                                \
     "    routes:\n"                                                                                \
     "      - {path: /rpc, kind: jsonrpc, pool: app, timeout: 1h}\n"                                \
-    "      - {path: /ws, kind: websocket, pool: app, headers: [x-who]}\n"                          \
+    "      - {path: /ws, kind: websocket, pool: app, headers: [x-who], compression: true}\n"       \
     "      - {path: /ws, host: events.test, kind: websocket, pool: app, events: true, timeout: "   \
     "1h}\n"                                                                                        \
     "  - name: h2c\n"                                                                              \
@@ -41,6 +41,11 @@
     "GET /ws HTTP/1.1\r\nHost: " host "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"          \
     "X-Who: me\r\nSec-WebSocket-Version: 13\r\n"                                                   \
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+
+#define HANDSHAKE_DEFLATE                                                                          \
+    "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"                 \
+    "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=10\r\n"                  \
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 
 /* PROXY headers of a client, and of a proxy's own check. */
 #define PROXY_LINE   "PROXY TCP4 203.0.113.5 192.0.2.1 51412 443\r\n"
