@@ -388,6 +388,8 @@ static void check_all(struct checker *checker, const struct conf_raw *raw, struc
             CONF_ALL_ADDRESSES_MAX);
     if (!checker->failed)
         conf_check_admin(checker, raw->admin, conf);
+    if (!checker->failed)
+        conf_check_metrics(checker, raw->metrics, conf);
 }
 
 static void number_routes(struct conf *conf)

@@ -83,3 +83,26 @@ void conf_check_admin(struct checker *checker, const struct conf_raw_admin *raw,
     if (raw->token_file == NULL)
         warn_of_others(checker, admin);
 }
+
+void conf_check_metrics(
+    struct checker *checker, const struct conf_raw_metrics *raw, struct conf *conf)
+{
+    static const char list[] = "metrics.methods";
+    if (raw == NULL)
+        return;
+    if (raw->methods_count > CONF_METRIC_METHODS_MAX)
+        checker_complain(checker, list, "at most %d methods", CONF_METRIC_METHODS_MAX);
+    for (unsigned i = 0; i < raw->methods_count && !checker->failed; i++) {
+        const char *method = raw->methods[i];
+        char key[CHECKER_PATH_SIZE];
+        snprintf(key, sizeof(key), "%s[%u]", list, i);
+        if (method[0] == '\0' || strlen(method) > CONF_METRIC_METHOD_SIZE)
+            checker_complain(checker, key, "'%s': 1 to %d bytes", method, CONF_METRIC_METHOD_SIZE);
+        for (unsigned j = 0; j < i; j++) {
+            if (strcmp(raw->methods[j], method) == 0)
+                checker_complain(checker, key, "'%s' is there twice", method);
+        }
+    }
+    conf->metric_methods = checker_copy_texts(checker, raw->methods, raw->methods_count, false);
+    conf->nmetric_methods = conf->metric_methods == NULL ? 0 : raw->methods_count;
+}

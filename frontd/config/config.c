@@ -98,6 +98,7 @@ struct conf *conf_free(struct conf *conf)
     mem_free(conf->listeners);
     mem_free(conf->admin.text);
     mem_free(conf->admin.token_file.path);
+    free_texts(conf->metric_methods, conf->nmetric_methods);
     free_logs(conf);
     mem_free(conf->run_dir);
     mem_free(conf->user);

@@ -275,6 +275,12 @@ struct conf_access_log {
 };
 
 /* Where spans of calls go. */
+/* Bounds of `metrics.methods`. */
+enum {
+    CONF_METRIC_METHODS_MAX = 100,
+    CONF_METRIC_METHOD_SIZE = 55, /* bytes of a name */
+};
+
 struct conf_tracing {
     char *endpoint;              /* as written */
     struct conf_address address; /* of the collector */
@@ -307,7 +313,7 @@ struct conf {
     struct conf_pool *pools;
     uint32_t npools;
     struct conf_admin admin;
-    char **metric_methods; /* metrics.methods; none: the first that are called */
+    char **metric_methods; /* metrics.methods: names; none: the first that are called */
     uint32_t nmetric_methods;
 };
 

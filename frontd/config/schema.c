@@ -194,6 +194,11 @@ static const cyaml_schema_field_t tracing_fields[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t metrics_fields[] = {
+    TEXTS(conf_raw_metrics, methods),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t root_fields[] = {
     TEXT(conf_raw, run_dir),
     TEXT(conf_raw, shards),
@@ -215,6 +220,8 @@ static const cyaml_schema_field_t root_fields[] = {
         "pools", CYAML_FLAG_POINTER, struct conf_raw, pools, &pool_value, 0, CYAML_UNLIMITED),
     CYAML_FIELD_MAPPING_PTR(
         "admin", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw, admin, admin_fields),
+    CYAML_FIELD_MAPPING_PTR("metrics", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw,
+        metrics, metrics_fields),
     CYAML_FIELD_END,
 };
 

@@ -145,6 +145,11 @@ struct conf_raw_tracing {
     char *parent;
 };
 
+struct conf_raw_metrics {
+    char **methods;
+    unsigned methods_count;
+};
+
 struct conf_raw {
     char *run_dir;
     char *shards;
@@ -162,7 +167,8 @@ struct conf_raw {
     unsigned listeners_count;
     struct conf_raw_pool *pools;
     unsigned pools_count;
-    struct conf_raw_admin *admin; /* NULL: the key is not there */
+    struct conf_raw_admin *admin;     /* NULL: the key is not there */
+    struct conf_raw_metrics *metrics; /* the same */
 };
 
 /*

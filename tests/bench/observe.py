@@ -37,7 +37,12 @@ tracing:
   endpoint: http://127.0.0.1:{collector_port}
   ratio: 0.01
 """
+NAMED = """
+metrics:
+  methods: [{methods}]
+"""
 SCRAPES = 20
+METHODS_MAX = 100  # that have metrics of their own
 
 
 def parse(argv):
@@ -100,8 +105,9 @@ class On(Off):
         self.collector = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector)
         self.collector.daemon_threads = True
         threading.Thread(target=self.collector.serve_forever, daemon=True).start()
-        return (ADMIN + OBSERVED).format(
-            path=self.path(""), admin_port=self.admin_port, collector_port=self.collector.server_port
+        return (ADMIN + OBSERVED + NAMED).format(
+            path=self.path(""), admin_port=self.admin_port, collector_port=self.collector.server_port,
+            methods=", ".join(method_name(i) for i in range(METHODS_MAX)),
         )
 
 
@@ -130,6 +136,10 @@ class Scraper:
             scrape(client)
             self.scrapes += 1
         client.close()
+
+
+def method_name(i):
+    return f"bench.method{i}"
 
 
 def scrape(client):
@@ -192,7 +202,7 @@ def scrape_cost(args, server):
     clients = []
     client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     for i in range(args.methods):
-        body = servers.REQUEST.replace("demo.echo", f"bench.method{i}")
+        body = servers.REQUEST.replace("demo.echo", method_name(i))
         client.request("POST", servers.PATH, body, {"Content-Type": "application/json"})
         client.getresponse().read()
     for _ in range(args.idle):

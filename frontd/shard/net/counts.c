@@ -5,6 +5,11 @@
 
 #include "common/alloc.h"
 
+/* Each method that the config names finds a row in a memory that is new, and is counted by itself.
+ */
+_Static_assert((int)CONF_METRIC_METHODS_MAX <= (int)METRIC_METHODS_MAX, "");
+_Static_assert((int)CONF_METRIC_METHOD_SIZE == (int)COUNTS_METHOD_BYTES, "");
+
 int counts_init(struct counts *counts, struct share *share, unsigned seat, const struct conf *conf)
 {
     *counts = (struct counts){.share = share, .seat = seat, .conf = conf};

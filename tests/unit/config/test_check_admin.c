@@ -13,19 +13,20 @@ static void keep(void *data, const char *text)
     snprintf(warned, sizeof(warned), "%s", text);
 }
 
+#define BASE                                                                                       \
+    "listeners:\n"                                                                                 \
+    "  - {name: web, address: '127.0.0.1:8080', protocol: http, routes: [{path: /, kind: http, "   \
+    "pool: app}]}\n"                                                                               \
+    "pools:\n"                                                                                     \
+    "  - {name: app, workers: ['unix:/run/app.sock']}\n"
+
 /* admin: the value of the key. Returns the config, or NULL with what is wrong in `error`. */
 static struct conf *parse(const char *admin, char *error, size_t size)
 {
-    static const char base[] =
-        "listeners:\n"
-        "  - {name: web, address: '127.0.0.1:8080', protocol: http, routes: [{path: /, kind: http, "
-        "pool: app}]}\n"
-        "pools:\n"
-        "  - {name: app, workers: ['unix:/run/app.sock']}\n";
     char text[1024];
     struct conf *conf = NULL;
     const struct conf_findings findings = {.odd = keep};
-    int n = snprintf(text, sizeof(text), "%sadmin: %s\n", base, admin);
+    int n = snprintf(text, sizeof(text), BASE "admin: %s\n", admin);
     warned[0] = '\0';
     error[0] = '\0';
     conf_try("c.yaml", text, (size_t)n, &findings, &conf, error, size);
@@ -119,4 +120,67 @@ Test(check_admin, is_not_there_by_default)
     cr_expect_null(conf->admin.text);
     cr_expect_eq(conf->admin.naddresses, 0);
     conf_free(conf);
+}
+
+/* metrics: the value of the key. Returns the config, or NULL with what is wrong in `error`. */
+static struct conf *parse_metrics(const char *metrics, char *error, size_t size)
+{
+    char text[8192], admin[8192];
+    snprintf(admin, sizeof(admin), "{address: 9464}\nmetrics: %s", metrics);
+    struct conf *conf = NULL;
+    const struct conf_findings findings = {.odd = keep};
+    int n = snprintf(text, sizeof(text), BASE "admin: %s\n", admin);
+    cr_assert((size_t)n < sizeof(text));
+    error[0] = '\0';
+    conf_try("c.yaml", text, (size_t)n, &findings, &conf, error, size);
+    return conf;
+}
+
+Test(check_admin, methods)
+{
+    static const struct {
+        const char *metrics, *error;
+    } rows[] = {
+        {"{methods: [a, 'b.c']}", NULL},
+        {"{methods: []}", NULL},
+        {"{}", NULL},
+        {"{methods: [a, b, a]}", "c.yaml:6: metrics.methods[2]: 'a' is there twice"},
+        {"{methods: ['']}", "c.yaml:6: metrics.methods[0]: '': 1 to 55 bytes"},
+        {"{method: [a]}", "c.yaml:6: metrics.method: unknown key: those here are methods"},
+    };
+    size_t before = mem_in_use();
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char error[512];
+        struct conf *conf = parse_metrics(rows[i].metrics, error, sizeof(error));
+        if (rows[i].error == NULL)
+            cr_expect(conf != NULL, "%s: %s", rows[i].metrics, error);
+        else
+            cr_expect(conf == NULL && strncmp(error, rows[i].error, strlen(rows[i].error)) == 0,
+                "%s: %s", rows[i].metrics, error);
+        if (i == 0)
+            cr_expect(conf->nmetric_methods == 2 && strcmp(conf->metric_methods[1], "b.c") == 0);
+        conf_free(conf);
+    }
+    cr_expect_eq(mem_in_use(), before);
+}
+
+/* At each limit, and one past it. */
+Test(check_admin, many_and_long_methods)
+{
+    for (unsigned past = 0; past < 2; past++) {
+        char text[4096] = "{methods: [", error[512];
+        size_t n = strlen(text);
+        for (unsigned i = 0; i < CONF_METRIC_METHODS_MAX + past; i++)
+            n += (size_t)snprintf(text + n, sizeof(text) - n, "m%u, ", i);
+        snprintf(text + n, sizeof(text) - n, "]}");
+        struct conf *conf = parse_metrics(text, error, sizeof(error));
+        cr_expect_eq(conf == NULL, past == 1, "%s", error);
+        cr_expect(past == 0 || strstr(error, "at most 100 methods") != NULL, "%s", error);
+        conf_free(conf);
+        snprintf(text, sizeof(text), "{methods: [%.*s]}", (int)(CONF_METRIC_METHOD_SIZE + past),
+            "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm");
+        conf = parse_metrics(text, error, sizeof(error));
+        cr_expect_eq(conf == NULL, past == 1, "%s", error);
+        conf_free(conf);
+    }
 }
