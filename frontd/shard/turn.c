@@ -29,6 +29,7 @@ static void expire_one(struct wheel_timer *timer)
     case TIMER_MEMORY: pressure_timeout(timer); break;
     case TIMER_TLS: tls_timeout(timer); break;
     case TIMER_INSPECT: inspect_timeout(timer); break;
+    case TIMER_TRACER: tracer_timeout(timer); break;
     }
 }
 
@@ -109,8 +110,6 @@ void turn_end(struct ctx *ctx, struct list *clients)
     turn_flush(ctx);
     if (UNLIKELY(ctx->access != NULL))
         access_log_flush(ctx->access);
-    if (UNLIKELY(ctx->tracer != NULL))
-        tracer_flush(ctx->tracer);
 }
 
 static void on_looked(uv_check_t *handle)

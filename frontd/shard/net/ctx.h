@@ -87,7 +87,8 @@ enum timer_kind {
     TIMER_RECEIVER,
     TIMER_MEMORY,
     TIMER_TLS,
-    TIMER_INSPECT
+    TIMER_INSPECT,
+    TIMER_TRACER
 };
 
 /* What this shard tells of itself, in HELLO and to siblings. */

@@ -10,6 +10,8 @@
 #include "frontd/shard/upstream/mark.h"
 #include "frontd/shard/upstream/worker.h"
 
+enum { WAIT_MS = 50 }; /* of a record for others */
+
 enum { US_A_SECOND = 1000000, NS_A_US = 1000 };
 
 static uint64_t wall_us(void)
@@ -79,7 +81,6 @@ static void on_call(
     struct tracer *tracer = container_of(observer, struct tracer, observer);
     struct trace_record record;
     char peer[PEER_TEXT_SIZE] = "";
-    (void)ctx;
     if (!mark_sampled(account->call->mark))
         return;
     if (account->peer.family != 0)
@@ -89,7 +90,8 @@ static void on_call(
         lose(tracer, 1);
         return;
     }
-    tracer->records++;
+    if (tracer->records++ == 0)
+        ctx_arm(ctx, &tracer->timer, WAIT_MS);
     if (buf_len(&tracer->out) > TRACE_MESSAGE_MAX - TRACE_RECORD_MAX)
         tracer_flush(tracer);
 }
@@ -106,6 +108,12 @@ void tracer_flush(struct tracer *tracer)
         lose(tracer, tracer->records);
     buf_consume(&tracer->out, n);
     tracer->records = 0;
+    wheel_disarm(&tracer->timer);
+}
+
+void tracer_timeout(struct wheel_timer *timer)
+{
+    tracer_flush(container_of(timer, struct tracer, timer));
 }
 
 int tracer_use(struct ctx *ctx, int fd)
@@ -127,6 +135,7 @@ void tracer_open(struct tracer *tracer, struct ctx *ctx)
         return;
     tracer->ctx = ctx;
     tracer->fd = -1;
+    wheel_timer_init(&tracer->timer, TIMER_TRACER);
     tracer->observer = (struct account_observer){.call = on_call, .from = UINT64_MAX};
     account_observe(ctx, &tracer->observer);
     ctx->tracer = tracer;

@@ -2,8 +2,9 @@
 
 /*
  * Records calls of traces that are sampled, as spans (ipc/trace_record.h), and sends them to the
- * process that exports them, at the end of a turn. What that does not take at once is counted and
- * lost.
+ * process that exports them: many in a message, since each message wakes that process. What it does
+ * not take at once is counted and lost; so is what a shard has not sent when it is killed,
+ * uncounted.
  */
 
 #include "common/buf.h"
@@ -12,9 +13,10 @@
 struct tracer {
     struct ctx *ctx;
     struct account_observer observer;
-    struct buf out;   /* records of this turn */
-    uint32_t records; /* in `out` */
-    int fd;           /* a SOCK_SEQPACKET socket; -1: none has come yet */
+    struct wheel_timer timer; /* armed while records wait */
+    struct buf out;           /* records that wait */
+    uint32_t records;         /* in `out` */
+    int fd;                   /* a SOCK_SEQPACKET socket; -1: none has come yet */
 };
 
 /*
@@ -26,5 +28,8 @@ void tracer_close(struct tracer *tracer, struct ctx *ctx);
 /* Sends to this socket from now on. fd: consumed. Returns 0, or -EPROTO: nothing is traced. */
 int tracer_use(struct ctx *ctx, int fd);
 
-/* The end of a turn: sends what was recorded. */
+/* The timer kind TIMER_TRACER. */
+void tracer_timeout(struct wheel_timer *timer);
+
+/* Sends what was recorded. */
 void tracer_flush(struct tracer *tracer);

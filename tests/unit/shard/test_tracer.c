@@ -136,3 +136,29 @@ Test(tracer, a_full_socket)
     cr_expect_eq(atomic_load(shard.ctx.count->spans_lost), 1);
     end(&talk);
 }
+
+/* Spans of some turns go in one message, which goes by itself after a while. */
+Test(tracer, many_in_a_message)
+{
+    char meta[256];
+    static char message[TRACE_MESSAGE_MAX];
+    struct trace_record record;
+    unsigned records = 0;
+    ssize_t n = -1;
+    bool bad;
+    begin(CONF("ratio: 1"));
+    struct talk talk = talk_open(&shard, "web");
+    for (unsigned i = 0; i < 3; i++)
+        call(&talk, "", meta, sizeof(meta));
+    for (unsigned i = 0; i < 1000 && n < 0; i++) {
+        usleep(5000);
+        shardlet_turn(&shard);
+        n = recv(exporter, message, sizeof(message), 0);
+    }
+    struct span left = {message, n < 0 ? 0 : (size_t)n};
+    while (trace_record_next(&left, &record, &bad))
+        records++;
+    cr_expect_eq(records, 3);
+    cr_expect_not(wheel_armed(&shard.ctx.tracer->timer));
+    end(&talk);
+}
