@@ -49,12 +49,25 @@ static void note(struct json_writer *writer, int r)
 /* Writes what stands before a value. Returns whether the value may follow. */
 static bool lead(struct json_writer *writer, const char *key)
 {
-    if (!writer->failed && writer->comma)
-        note(writer, json_put_raw(&writer->out, ","));
-    if (!writer->failed && key != NULL)
-        note(writer, buf_printf(&writer->out, "\"%s\":", key));
+    const size_t n = key == NULL ? 0 : strlen(key);
+    char *start = writer->failed ? NULL : buf_room(&writer->out, n + sizeof(",\"\":"));
+    if (start == NULL) {
+        writer->failed = true;
+        return false;
+    }
+    char *p = start;
+    if (writer->comma)
+        *p++ = ',';
+    if (key != NULL) {
+        *p++ = '"';
+        memcpy(p, key, n);
+        p += n;
+        *p++ = '"';
+        *p++ = ':';
+    }
+    buf_added(&writer->out, (size_t)(p - start));
     writer->comma = true;
-    return !writer->failed;
+    return true;
 }
 
 void json_begin(struct json_writer *writer, const char *key, char bracket)

@@ -1,6 +1,7 @@
 #include "frontd/admin/overview.h"
 
-const char *const overview_questions[OVERVIEW_QUESTIONS] = {"status", "pools", "workers"};
+const char *const overview_questions[OVERVIEW_QUESTIONS] = {
+    "status", "pools", "workers", "slow_clients", "busy_clients"};
 
 void overview_write(uint64_t at, const struct span results[OVERVIEW_QUESTIONS], struct span metrics,
     struct json_writer *out)

@@ -26,7 +26,7 @@ static const struct {
 static const char *sort_member; /* for qsort() */
 
 struct options {
-    const char *peer, *listener, *route, *topic, *protocol, *sort;
+    const char *id, *peer, *listener, *route, *topic, *protocol, *sort;
     const char *older, *younger, *idle, *waiting, *calls, *limit, *offset;
 };
 
@@ -169,6 +169,7 @@ static int put_params(
         {"calls_min", "calls", options->calls, gather_size},
     };
     json_begin(params, NULL, '{');
+    add_text(params, "id", options->id);
     add_text(params, "peer", options->peer);
     add_text(params, "listener", options->listener);
     add_text(params, "route", options->route);
@@ -204,6 +205,7 @@ static int run(struct frontctl *frontctl, int argc, char **argv)
 {
     struct options o = {.sort = "age"};
     const struct command_option options[] = {
+        {"id", &o.id, NULL},
         {"peer", &o.peer, NULL},
         {"listener", &o.listener, NULL},
         {"route", &o.route, NULL},
@@ -251,7 +253,8 @@ const struct command cmd_conns = {
     .name = "conns",
     .arguments = "[--peer PEER] [--topic TOPIC] [--sort age|waiting|calls|idle|topics|rate] …",
     .summary = "connections: who is there, since when, and what waits for it",
-    .help = "  --peer PEER        an address, an address with a port, a network, or unix\n"
+    .help = "  --id CONNECTION    this one\n"
+            "  --peer PEER        an address, an address with a port, a network, or unix\n"
             "  --listener NAME    the listener that has accepted it\n"
             "  --route PATH       the route of a WebSocket, `frame` or `line` connection\n"
             "  --topic TOPIC      a topic that it has subscribed to\n"

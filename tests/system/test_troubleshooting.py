@@ -5,11 +5,13 @@ import shlex
 import signal
 import sys
 import threading
+import time
 
 import pytest
 
 from control import asked, frontctl
-from harness import LIMIT, ROOT, Load, Site, clients, rpc_request, rpc_route, wait_for
+from chromium import PROGRAM, Chromium
+from harness import LIMIT, ROOT, Load, Site, clients, free_port, rpc_request, rpc_route, wait_for
 
 WORKER = """\
 import asyncio, os, sys
@@ -32,7 +34,8 @@ worker.run("unix:/nowhere")
 
 @pytest.fixture(scope="module")
 def made():
-    with Site(shards=2, routes=[rpc_route(), rpc_route("/small", "small")], pools={"app": {}, "small": {}}) as site:
+    admin = free_port()
+    with Site(shards=2, admin={"address": str(admin)}, routes=[rpc_route(), rpc_route("/small", "small")], pools={"app": {}, "small": {}}) as site:
         with open(site.path("worker.py"), "w", encoding="utf-8") as file:
             file.write(WORKER)
         command = [sys.executable, site.path("worker.py"), os.path.join(ROOT, "proto", "python")]
@@ -40,6 +43,7 @@ def made():
             entry = next(one for one in site.config["pools"] if one["name"] == pool)
             del entry["workers"]
             entry.update(command=[*command, concurrency], instances=instances, restart_delay="50ms")
+        site.admin = admin
         site.start()
         for path in ("/rpc", "/small"):
             with site.client() as client:
@@ -93,21 +97,26 @@ def test_a_worker_is_stopped(made):
         os.kill(pid, signal.SIGCONT)
 
 
+def floods(client):
+    """A client that asks without a pause, until it is closed; its thread."""
+    def send():
+        while True:
+            client.send(rpc_request("demo.echo", {}) * 20)
+            time.sleep(0.005)
+            for _ in range(20):
+                client.read_response()
+
+    thread = threading.Thread(target=lambda: pytest.raises(Exception, send), daemon=True)
+    thread.start()
+    return thread
+
+
 def test_a_client_floods(made):
     conns, kick = session("A client floods")
     with clients(made, 3) as others, made.client() as flood:
         for other in others:
             assert other.rpc("demo.echo", {}).status == 200
-        stop = []
-
-        def send():
-            while not stop:
-                flood.send(rpc_request("demo.echo", {}) * 20)
-                for _ in range(20):
-                    flood.read_response()
-
-        thread = threading.Thread(target=lambda: pytest.raises(Exception, send), daemon=True)
-        thread.start()
+        thread = floods(flood)
         first = row(frontctl(made, *conns))
         assert "%s:%d" % flood.sock.getsockname() in first, first
         frontctl(made, *[first[0] if word == "CONN" else word for word in kick])
@@ -147,3 +156,35 @@ def test_a_worker_leaks(made):
     with made.client() as client:
         pid = client.rpc("demo.grow", {"mebibytes": 100}).json()["result"]
     wait_for(lambda: str(pid) in row(frontctl(made, *workers)), "the worker that has most", interval=0.1)
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium here")
+def test_all_on_the_dashboard(made, tmp_path):
+    """The six at once: each is named at the top of the page."""
+    says = "[...document.querySelectorAll('#news li')].some(li => %s.test(li.textContent))"
+    with Chromium(tmp_path) as browser, made.client() as flood, made.client() as deaf, clients(made, 6) as waiting:
+        page = browser.open("http://127.0.0.1:%d/" % made.admin)
+        page.until("document.querySelectorAll('#workers tbody tr').length >= 4")
+        with made.client() as client:
+            grown = client.rpc("demo.grow", {"mebibytes": 300}).json()["result"]
+        stopped = next(one["pid"] for one in asked(made, "workers")["workers"] if one["pool"] == "app" and one["pid"] != grown)
+        os.kill(stopped, signal.SIGSTOP)
+        slow = Load(made, 2, "demo.sleep", {"seconds": 1.5})
+        thread = floods(flood)
+        try:
+            for client in waiting:
+                client.send(rpc_request("demo.sleep", {"seconds": 3}, path="/small"))
+            for _ in range(16):
+                deaf.send(rpc_request("demo.echo", {"text": "x" * 400_000}))
+            page.until(says % "/Pool small is too small/")      # these end by themselves
+            page.until(says % "/Client \\d+ does not read/")
+            named = page.until("(/Client (\\d+) floods/.exec(document.getElementById('news').textContent) || [])[1]")
+            assert frontctl(made, "conns", "--id", named).splitlines()[1].split()[0] == named
+            page.until(says % ("/pool app is stopped.*PID %d/" % stopped))
+            page.until(says % ("/pool app grows.*PID %d/" % grown))
+            page.until(says % "/Method demo.sleep is slow/")
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+            flood.close()
+            slow.stop()
+            thread.join(LIMIT)

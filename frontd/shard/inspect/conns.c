@@ -85,6 +85,7 @@ struct filter {
 struct conns {
     struct filter filter;
     unsigned sort;     /* enum sort */
+    bool anonymous;    /* whose they are is not told */
     uint64_t measure;  /* ms: for so long it is counted what each asks for; 0: it is not */
     uint64_t measured; /* ms: for how long it was */
     struct rates rates;
@@ -246,9 +247,9 @@ static void add_rate(struct json_writer *writer, const char *key, uint64_t count
     json_add_number(writer, key, (count * 1000 + ms / 2) / ms);
 }
 
-/* measured: ms; 0: it was not. */
-static void write_row(struct json_writer *writer, const struct row *row, uint64_t measured)
+static void write_row(struct json_writer *writer, const struct row *row, const struct conns *conns)
 {
+    const uint64_t measured = conns->measured;
     char text[PEER_TEXT_SIZE];
     json_begin(writer, NULL, '{');
     snprintf(text, sizeof(text), "%" PRIu64, row->id);
@@ -259,7 +260,8 @@ static void write_row(struct json_writer *writer, const struct row *row, uint64_
     json_add_text(writer, "protocol", protocols[row->session]);
     json_add_flag(writer, "tls", row->tls);
     peer_text(&row->peer, text);
-    json_add_text(writer, "peer", text);
+    if (!conns->anonymous)
+        json_add_text(writer, "peer", text);
     json_add_text(writer, "state", states[row->state]);
     if (row->age >= 0)
         json_add_integer(writer, "age", row->age);
@@ -312,7 +314,7 @@ static enum question_step step(struct question *question)
         if (buf_len(&writer->out) > QUESTION_TEXT_MAX)
             conns->best.count = conns->written;
         else
-            write_row(writer, best_row(&conns->best, conns->written++), conns->measured);
+            write_row(writer, best_row(&conns->best, conns->written++), conns);
     }
     if (conns->written < conns->best.count)
         return QUESTION_MORE;
@@ -388,6 +390,7 @@ static int begin(struct question *question, struct span params)
     struct conns *conns = question_own(question);
     uint64_t limit = QUESTION_ROWS;
     conns->filter.protocol = SESSIONS;
+    conns->anonymous = params_flag(params, "anonymous");
     int r = read_filter(question, params, &conns->filter);
     if (r == 0)
         r = params_word(question, params, "sort", sorts, ARRAY_LEN(sorts), &conns->sort);

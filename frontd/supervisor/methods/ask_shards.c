@@ -80,6 +80,26 @@ void method_conns(struct control_call *call, struct span params)
         &whole);
 }
 
+/*
+ * Those that hold up the most and those that ask for the most, for a dashboard: few, and without
+ * their peers, since whoever reads it need not know these.
+ */
+void method_slow_clients(struct control_call *call, struct span params)
+{
+    (void)params;
+    ask(call, CTL_QUESTION_CONNS,
+        SPAN("{\"sort\":\"waiting\",\"waiting_min\":1,\"limit\":5,\"anonymous\":true}"),
+        ASKS_LIMIT_MS, false, &whole);
+}
+
+void method_busy_clients(struct control_call *call, struct span params)
+{
+    (void)params;
+    ask(call, CTL_QUESTION_CONNS,
+        SPAN("{\"sort\":\"rate\",\"measure_ms\":500,\"limit\":5,\"anonymous\":true}"),
+        ASKS_LIMIT_MS + 500, false, &whole);
+}
+
 void method_topics(struct control_call *call, struct span params)
 {
     ask(call, CTL_QUESTION_TOPICS, params, ASKS_LIMIT_MS, false, &whole);

@@ -8,6 +8,8 @@
 const struct control_method methods_all[] = {
     {"status", true, method_status},
     {"conns", false, method_conns},
+    {"slow_clients", true, method_slow_clients},
+    {"busy_clients", true, method_busy_clients},
     {"topics", false, method_topics},
     {"kick", false, method_kick},
     {"pools", true, method_pools},

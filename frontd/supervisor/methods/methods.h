@@ -31,6 +31,8 @@ void method_status(struct control_call *call, struct span params);
 
 /* ask_shards.c */
 void method_conns(struct control_call *call, struct span params);
+void method_slow_clients(struct control_call *call, struct span params);
+void method_busy_clients(struct control_call *call, struct span params);
 void method_topics(struct control_call *call, struct span params);
 void method_kick(struct control_call *call, struct span params);
 void method_pools(struct control_call *call, struct span params);
