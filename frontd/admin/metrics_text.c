@@ -304,6 +304,8 @@ enum pool_gauge {
     POOL_QUEUE_LIMIT,
     POOL_WORKERS_READY,
     POOL_WORKERS,
+    POOL_WORKERS_HUNG,
+    POOL_WORKERS_DRAINED,
     POOL_SLOTS,
     POOL_GAUGES
 };
@@ -320,6 +322,10 @@ static const struct {
         "Workers that take calls, as the shard sees it that reaches most."},
     [POOL_WORKERS] = {"frontd_pool_workers",
         "Workers that are known, whether they take calls or not, as the same shard sees it."},
+    [POOL_WORKERS_HUNG] = {"frontd_pool_workers_hung",
+        "Workers that were given up and have not answered since, as the same shard sees it."},
+    [POOL_WORKERS_DRAINED] = {"frontd_pool_workers_drained",
+        "Workers that an operator has drained, as the same shard sees it."},
     [POOL_SLOTS] = {"frontd_pool_concurrency",
         "Calls that the workers which take calls may have at the same time; those without a limit "
         "count none."},
@@ -344,6 +350,8 @@ static void put_pool(struct metrics_out *out, const struct metrics_source *sourc
         [POOL_QUEUE_LIMIT] = pool->queue,
         [POOL_WORKERS_READY] = workers.ready,
         [POOL_WORKERS] = workers.known,
+        [POOL_WORKERS_HUNG] = workers.hung,
+        [POOL_WORKERS_DRAINED] = workers.drained,
         [POOL_SLOTS] = workers.slots,
     };
     if (gauge != POOL_QUEUE_OLDEST) {

@@ -17,7 +17,7 @@
 /*
  * Changes whenever the layout does: two versions of the program may run side by side for a while.
  */
-enum { SHARE_LAYOUT = 10 };
+enum { SHARE_LAYOUT = 11 };
 
 enum {
     SHARE_SEATS = 64,

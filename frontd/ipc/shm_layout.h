@@ -58,6 +58,8 @@ struct queue_cell {
     _Atomic uint32_t ready;
     _Atomic uint32_t known;
     _Atomic uint32_t slots; /* of those that are ready */
+    _Atomic uint32_t hung;
+    _Atomic uint32_t drained;
 };
 
 /* Connections from one peer on one seat: written by that seat alone, read by all. */

@@ -58,6 +58,8 @@ void share_pool_set_workers(
     atomic_store_explicit(&cell->ready, workers->ready, memory_order_relaxed);
     atomic_store_explicit(&cell->known, workers->known, memory_order_relaxed);
     atomic_store_explicit(&cell->slots, workers->slots, memory_order_relaxed);
+    atomic_store_explicit(&cell->hung, workers->hung, memory_order_relaxed);
+    atomic_store_explicit(&cell->drained, workers->drained, memory_order_relaxed);
 }
 
 struct share_pool_workers share_pool_workers(const struct share *share, unsigned pool)
@@ -70,6 +72,8 @@ struct share_pool_workers share_pool_workers(const struct share *share, unsigned
             .ready = atomic_load_explicit(&cell->ready, memory_order_relaxed),
             .known = atomic_load_explicit(&cell->known, memory_order_relaxed),
             .slots = atomic_load_explicit(&cell->slots, memory_order_relaxed),
+            .hung = atomic_load_explicit(&cell->hung, memory_order_relaxed),
+            .drained = atomic_load_explicit(&cell->drained, memory_order_relaxed),
         };
         if (workers.ready > most.ready ||
             (workers.ready == most.ready && workers.known > most.known))

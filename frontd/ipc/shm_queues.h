@@ -23,9 +23,11 @@ uint64_t share_pool_reached(const struct share *share, unsigned pool);
 
 /* The workers of a pool, as one seat sees them. */
 struct share_pool_workers {
-    uint32_t ready; /* they are given calls */
-    uint32_t known; /* all that it knows of */
-    uint32_t slots; /* calls that the ready ones may have; those without a limit count none */
+    uint32_t ready;   /* they are given calls */
+    uint32_t known;   /* all that it knows of */
+    uint32_t slots;   /* calls that the ready ones may have; those without a limit count none */
+    uint32_t hung;    /* they were given up, and have not answered since */
+    uint32_t drained; /* an operator holds them back */
 };
 
 /* Sets what this seat sees. */

@@ -236,5 +236,11 @@ void pool_count_workers(const struct pool *pool)
     struct share_pool_workers workers = {.ready = pool->nready, .known = pool->nknown};
     for (uint32_t i = 0; i < pool->nready; i++)
         workers.slots += pool->ready[i]->concurrency;
+    list_for_each (node, &pool->workers) {
+        const struct worker *worker = container_of(node, struct worker, node);
+        workers.hung += worker->share >= 0 &&
+                        share_worker_hung(pool->ctx->share, worker->share) != 0;
+        workers.drained += share_drained(pool->ctx->share, worker->text);
+    }
     share_pool_set_workers(pool->ctx->share, pool->ctx->seat, pool->row, &workers);
 }

@@ -123,7 +123,8 @@ Test(metrics_text, pools)
 {
     unsigned row = (unsigned)share_pool(share, "app");
     const struct share_pool_workers few = {.ready = 1, .known = 3, .slots = 4};
-    const struct share_pool_workers most = {.ready = 2, .known = 3, .slots = 8};
+    const struct share_pool_workers most = {
+        .ready = 2, .known = 5, .slots = 8, .hung = 1, .drained = 2};
     cr_assert(share_queue_add(share, 1, row, 100) && share_queue_add(share, 2, row, 100));
     share_queue_set_oldest(share, 2, row, 3500);
     share_pool_set_workers(share, 1, row, &few);
@@ -134,7 +135,9 @@ Test(metrics_text, pools)
     expect_line(text, "frontd_pool_queue_oldest_seconds{pool=\"more\"} 0.000000");
     expect_line(text, "frontd_pool_queue_limit{pool=\"app\"} 7");
     expect_line(text, "frontd_pool_workers_ready{pool=\"app\"} 2");
-    expect_line(text, "frontd_pool_workers{pool=\"app\"} 3");
+    expect_line(text, "frontd_pool_workers{pool=\"app\"} 5");
+    expect_line(text, "frontd_pool_workers_hung{pool=\"app\"} 1");
+    expect_line(text, "frontd_pool_workers_drained{pool=\"app\"} 2");
     expect_line(text, "frontd_pool_concurrency{pool=\"app\"} 8");
 }
 

@@ -3,6 +3,8 @@
 
 #include "common/alloc.h"
 #include "frontd/ipc/shm_holds.h"
+#include "frontd/ipc/shm_queues.h"
+#include "frontd/ipc/shm_workers.h"
 #include "frontd/shard/upstream/pool.h"
 #include "frontd/shard/upstream/worker.h"
 #include "tests/unit/support/fake_clock.h"
@@ -520,6 +522,36 @@ static void drain(size_t n)
     share_set_drained(
         shard.ctx.share, (const char *const[]){n < WORKERS ? worker_text(n) : NULL}, n < WORKERS);
     pool_hold_back(pool);
+}
+
+/* Whether these are what the shard tells of its workers. */
+static void expect_counted(struct share_pool_workers want)
+{
+    pool_count_workers(pool);
+    struct share_pool_workers told = share_pool_workers(shard.ctx.share, pool->row);
+    cr_expect(told.ready == want.ready && told.known == want.known && told.slots == want.slots &&
+                  told.hung == want.hung && told.drained == want.drained,
+        "ready %u, known %u, slots %u, hung %u, drained %u", told.ready, told.known, told.slots,
+        told.hung, told.drained);
+}
+
+Test(pool, workers_are_counted_by_state)
+{
+    begin("queue: 2");
+    submit(0); /* only a seat that has been used is read */
+    cr_assert(pool_abandon(&jobs[0]));
+    expect_counted((struct share_pool_workers){.known = 2});
+    greet(0, CONCURRENCY("4"));
+    greet(1, CONCURRENCY("3"));
+    expect_counted((struct share_pool_workers){.ready = 2, .known = 2, .slots = 7});
+    drain(0);
+    expect_counted((struct share_pool_workers){.ready = 1, .known = 2, .slots = 3, .drained = 1});
+    drain(WORKERS);
+    int row = pool->ready[0]->share;
+    share_worker_set_hung(shard.ctx.share, row, 1);
+    expect_counted((struct share_pool_workers){.ready = 2, .known = 2, .slots = 7, .hung = 1});
+    share_worker_set_hung(shard.ctx.share, row, 0);
+    expect_counted((struct share_pool_workers){.ready = 2, .known = 2, .slots = 7});
 }
 
 Test(pool, calls_wait_while_it_is_paused)
