@@ -266,7 +266,8 @@ static int serve(struct admin *admin)
         .share = admin->share,
         .instance = admin->setup.instance,
         .generation = admin->setup.generation,
-        .token = {admin->token, admin->token_n}};
+        .token = {admin->token, admin->token_n},
+        .export = &admin->export};
     http_server_init(&admin->server, &admin->loop, &server_ops);
     admin->server.data = admin;
     int r = answers_open(

@@ -82,17 +82,25 @@ static void answer_page(struct http_conn *conn)
     http_conn_answer(conn, &full);
 }
 
-static struct metrics_source source_of(const struct answers *answers)
+/* spans: where what is said of them is kept, for as long as the result is used. */
+static struct metrics_source source_of(const struct answers *answers, struct metrics_spans *spans)
 {
-    return (struct metrics_source){
-        .share = answers->source.share, .conf = answers->source.conf, .now = log_clock()};
+    const struct otlp_export *export = answers->source.export;
+    bool traced = export != NULL && export->loop != NULL;
+    if (traced)
+        *spans = (struct metrics_spans){export->exported, export->dropped, export->count};
+    return (struct metrics_source){.share = answers->source.share,
+        .conf = answers->source.conf,
+        .now = log_clock(),
+        .spans = traced ? spans : NULL};
 }
 
 static void answer_metrics(
     struct answers *answers, struct http_conn *conn, const struct resource *resource)
 {
     struct buf body = {0};
-    const struct metrics_source source = source_of(answers);
+    struct metrics_spans spans;
+    const struct metrics_source source = source_of(answers, &spans);
     const struct metrics_query query = {
         .openmetrics = resource->form == ACCEPT_OPENMETRICS, .prefix = resource->name};
     if (metrics_text(&source, &query, &body) < 0) {
@@ -177,7 +185,8 @@ static void answer_overview(const struct waiting *waiting)
     struct json_writer body = {0};
     struct span results[OVERVIEW_QUESTIONS];
     const struct metrics_query all = {0};
-    const struct metrics_source source = source_of(waiting->answers);
+    struct metrics_spans spans;
+    const struct metrics_source source = source_of(waiting->answers, &spans);
     for (unsigned i = 0; i < OVERVIEW_QUESTIONS; i++)
         results[i] = result_of(waiting, i);
     if (metrics_text(&source, &all, &metrics) < 0)

@@ -4,6 +4,7 @@
 
 #include "frontd/admin/asker.h"
 #include "frontd/admin/http_server.h"
+#include "frontd/admin/otlp_export.h"
 #include "frontd/config/config.h"
 #include "frontd/ipc/shm.h"
 
@@ -13,7 +14,8 @@ struct answers_source {
     const struct share *share; /* mapped to be read only */
     const char *instance;
     uint64_t generation;
-    struct span token; /* n == 0: none is asked for */
+    struct span token;                /* n == 0: none is asked for */
+    const struct otlp_export *export; /* its loop is NULL where no calls are traced */
 };
 
 struct answers {

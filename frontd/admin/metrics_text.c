@@ -373,24 +373,38 @@ static void put_pools(struct metrics_out *out, const struct metrics_source *sour
     }
 }
 
-static void put_one(struct metrics_out *out, const char *name, const char *help, uint64_t value)
+static void put_one(struct metrics_out *out, enum metrics_type type, const char *name,
+    const char *help, uint64_t value)
 {
-    if (metrics_family(out, METRICS_GAUGE, name, help))
+    if (metrics_family(out, type, name, help))
         metrics_sample(out, name, "", "", NULL, NULL, value);
 }
 
 static void put_config(struct metrics_out *out, const struct metrics_source *source)
 {
     const struct conf *conf = source->conf;
-    put_one(out, "frontd_connections_limit", "Connections that may be open, by the config.",
-        conf->limits.connections);
-    put_one(out, "frontd_shards", "Shards that the config asks for.", conf->shards);
-    put_one(out, "frontd_shards_running", "Shards that count here, those that leave among them.",
-        metric_shards(source->share));
-    put_one(out, "frontd_memory_limit_bytes",
+    put_one(out, METRICS_GAUGE, "frontd_connections_limit",
+        "Connections that may be open, by the config.", conf->limits.connections);
+    put_one(out, METRICS_GAUGE, "frontd_shards", "Shards that the config asks for.", conf->shards);
+    put_one(out, METRICS_GAUGE, "frontd_shards_running",
+        "Shards that count here, those that leave among them.", metric_shards(source->share));
+    put_one(out, METRICS_GAUGE, "frontd_memory_limit_bytes",
         "What each shard may hold, by the config; 0: no limit.", conf->limits.memory);
     if (metrics_family(out, METRICS_INFO, "frontd_build_info", "The version of the program."))
         metrics_sample(out, "frontd_build_info", "", "", "version", FRONTD_VERSION, 1);
+}
+
+static void put_spans(struct metrics_out *out, const struct metrics_spans *spans)
+{
+    if (spans == NULL)
+        return;
+    put_one(out, METRICS_COUNTER, "frontd_spans_exported_total",
+        "Spans that the collector has taken, since this config was loaded.", spans->exported);
+    put_one(out, METRICS_COUNTER, "frontd_spans_rejected_total",
+        "Spans that the collector was too slow for, or has refused, since this config was loaded.",
+        spans->dropped);
+    put_one(out, METRICS_GAUGE, "frontd_spans_waiting", "Spans that wait for the collector.",
+        spans->waiting);
 }
 
 int metrics_text(
@@ -403,6 +417,7 @@ int metrics_text(
         r = put_kind(&to, source->share, (enum metric_kind)kind);
     put_pools(&to, source);
     put_config(&to, source);
+    put_spans(&to, source->spans);
     if (query->openmetrics)
         metrics_end(&to);
     return to.failed ? -ENOMEM : r;

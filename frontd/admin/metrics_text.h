@@ -9,10 +9,18 @@
 #include "frontd/config/config.h"
 #include "frontd/ipc/shm.h"
 
+/* What the process has done with spans that shards have handed over, since it was started. */
+struct metrics_spans {
+    uint64_t exported;
+    uint64_t dropped; /* for want of room, or refused by the collector */
+    uint64_t waiting;
+};
+
 struct metrics_source {
-    const struct share *share; /* it may be mapped to be read only */
-    const struct conf *conf;   /* of the shards that serve */
-    uint64_t now;              /* ms of CLOCK_MONOTONIC, for the age of what waits */
+    const struct share *share;         /* it may be mapped to be read only */
+    const struct conf *conf;           /* of the shards that serve */
+    uint64_t now;                      /* ms of CLOCK_MONOTONIC, for the age of what waits */
+    const struct metrics_spans *spans; /* NULL: no calls are traced */
 };
 
 struct metrics_query {

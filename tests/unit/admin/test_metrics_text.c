@@ -46,9 +46,12 @@ static void tear_down(void)
 
 TestSuite(metrics_text, .init = set_up, .fini = tear_down);
 
+static const struct metrics_spans *spans;
+
 static const char *text_of(const char *prefix, bool openmetrics)
 {
-    const struct metrics_source source = {.share = share, .conf = conf, .now = 5000};
+    const struct metrics_source source = {
+        .share = share, .conf = conf, .now = 5000, .spans = spans};
     const struct metrics_query query = {
         .openmetrics = openmetrics, .prefix = {prefix, strlen(prefix)}};
     buf_deinit(&out);
@@ -139,6 +142,20 @@ Test(metrics_text, pools)
     expect_line(text, "frontd_pool_workers_hung{pool=\"app\"} 1");
     expect_line(text, "frontd_pool_workers_drained{pool=\"app\"} 2");
     expect_line(text, "frontd_pool_concurrency{pool=\"app\"} 8");
+}
+
+Test(metrics_text, spans)
+{
+    const struct metrics_spans told = {.exported = 7, .dropped = 3, .waiting = 2};
+    cr_expect_null(
+        strstr(text_of("frontd_spans_exported", false), "frontd_spans_exported_total 7"));
+    spans = &told;
+    const char *text = text_of("frontd_spans_", true);
+    spans = NULL;
+    expect_line(text, "# TYPE frontd_spans_exported counter");
+    expect_line(text, "frontd_spans_exported_total 7");
+    expect_line(text, "frontd_spans_rejected_total 3");
+    expect_line(text, "frontd_spans_waiting 2");
 }
 
 Test(metrics_text, of_the_front)
