@@ -30,6 +30,7 @@ static void expire_one(struct wheel_timer *timer)
     case TIMER_TLS: tls_timeout(timer); break;
     case TIMER_INSPECT: inspect_timeout(timer); break;
     case TIMER_TRACER: tracer_timeout(timer); break;
+    case TIMER_ACCESS_LOG: access_log_timeout(timer); break;
     }
 }
 
@@ -108,8 +109,6 @@ void turn_end(struct ctx *ctx, struct list *clients)
     profile_enter(PROFILE_INSPECT);
     inspect_turn(ctx->inspect);
     turn_flush(ctx);
-    if (UNLIKELY(ctx->access != NULL))
-        access_log_flush(ctx->access);
 }
 
 static void on_looked(uv_check_t *handle)

@@ -88,7 +88,8 @@ enum timer_kind {
     TIMER_MEMORY,
     TIMER_TLS,
     TIMER_INSPECT,
-    TIMER_TRACER
+    TIMER_TRACER,
+    TIMER_ACCESS_LOG
 };
 
 /* What this shard tells of itself, in HELLO and to siblings. */

@@ -21,6 +21,8 @@
 
 enum {
     US_A_MS = 1000,
+    WAIT_MS = 50,  /* of a line for others */
+    ENOUGH = 8192, /* bytes of lines that do not wait */
     NUMBER_SIZE = 24,
     VERB_MAX = 32,
     TARGET_MAX = 1024, /* bytes kept of a path, its query included */
@@ -213,6 +215,10 @@ static void maybe_write(struct access_log *log, struct mark *mark)
     }
     mark->access = NULL;
     slab_put(&log->entries, entry);
+    if (buf_len(&log->out) >= ENOUGH && !log->stuck)
+        access_log_flush(log);
+    else if (!wheel_armed(&log->timer))
+        ctx_arm(log->ctx, &log->timer, WAIT_MS);
 }
 
 static void on_call(
@@ -273,10 +279,19 @@ void access_log_flush(struct access_log *log)
         ssize_t written = log->conf->path == NULL ? log_raw(buf_data(&log->out), n)
                           : log->fd < 0           ? -1
                                                   : write(log->fd, buf_data(&log->out), n);
-        if (written <= 0)
-            return; /* it is tried again at the end of the next turn */
+        log->stuck = written <= 0;
+        if (log->stuck) {
+            ctx_arm(log->ctx, &log->timer, WAIT_MS);
+            return;
+        }
         buf_consume(&log->out, (size_t)written);
     }
+    wheel_disarm(&log->timer);
+}
+
+void access_log_timeout(struct wheel_timer *timer)
+{
+    access_log_flush(container_of(timer, struct access_log, timer));
 }
 
 int access_log_use(struct ctx *ctx, int fd)
@@ -303,6 +318,7 @@ void access_log_open(struct access_log *log, struct ctx *ctx)
     log->conf = ctx->conf->access_log;
     log->fd = -1;
     log->whole = true;
+    wheel_timer_init(&log->timer, TIMER_ACCESS_LOG);
     log->observer = (struct account_observer){
         .call = on_call, .request = on_request, .from = UINT64_MAX};
     slab_init(&log->entries, sizeof(struct access_entry));
@@ -316,6 +332,7 @@ void access_log_close(struct access_log *log, struct ctx *ctx)
     if (ctx->access == NULL)
         return;
     access_log_flush(log);
+    wheel_disarm(&log->timer);
     ctx->access = NULL;
     ctx->marks->made = NULL;
     account_ignore(ctx, &log->observer);
