@@ -11,7 +11,8 @@ void marks_init(struct marks *marks, struct ctx *ctx)
     const struct conf *conf = ctx->conf;
     if (conf->request_id == NULL && conf->tracing == NULL && conf->access_log == NULL)
         return;
-    slab_init(&marks->slab, sizeof(struct mark));
+    const size_t without_id = offsetof(struct mark, field);
+    slab_init(&marks->slab, conf->request_id == NULL ? without_id : sizeof(struct mark));
     random_bytes(marks->random, sizeof(marks->random));
     marks->random[0] |= 1; /* not all of it may be 0 */
     ctx->marks = marks;

@@ -33,7 +33,9 @@ struct mark {
      * none, and the trace begins here. */
     struct traceparent trace;
     struct access_entry *access; /* of request/access_log.c; NULL: it has no line */
-    char field[MARK_FIELD_MAX];  /* the id as a line of an answer's head */
+    /* The id as a line of an answer's head; there is no such memory where the config has no
+     * request_id. */
+    char field[MARK_FIELD_MAX];
 };
 
 /* What marks are made with. */
@@ -74,7 +76,9 @@ static inline struct span mark_id(const struct mark *mark)
 /* The line of an answer's head that says the id; n == 0: there is none. mark: or NULL. */
 static inline struct span mark_field(const struct mark *mark)
 {
-    return mark == NULL ? (struct span){0} : (struct span){mark->field, mark->field_n};
+    if (mark == NULL || mark->field_n == 0)
+        return (struct span){0};
+    return (struct span){mark->field, mark->field_n};
 }
 
 /* Whether observers hear of it, however soon it ends. mark: or NULL. */
