@@ -103,7 +103,7 @@ Test(conf_errors, choices)
         {12, "bogus: 1\n",
             "12: bogus: unknown key: those here are run_dir, shards, user, seccomp, drain, "
             "shard_timeout, log, slow_log, request_id, access_log, tracing, limits, "
-            "listeners, pools, admin"},
+            "listeners, pools, admin, metrics"},
     };
     check_all(rows, ARRAY_LEN(rows));
 }
