@@ -7,6 +7,7 @@
 
 #include "common/alloc.h"
 #include "frontd/codec/http_head.h"
+#include "frontd/config/check_access.h"
 #include "frontd/config/check_admin.h"
 #include "frontd/config/check_command.h"
 #include "frontd/config/check_logs.h"
@@ -268,6 +269,8 @@ static void check_listener(
             checker_complain(checker, key, "'%s' is there twice", raw->name);
         }
     }
+    snprintf(key, sizeof(key), "listeners[%u]", index);
+    conf_check_access(checker, key, &raw->access, &listener->access);
     conf_check_proxies(checker, index, raw, listener);
     conf_check_tls(checker, index, raw, listener);
     conf_check_routes(checker, index, raw, conf, listener);

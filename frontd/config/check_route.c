@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/alloc.h"
+#include "frontd/config/check_access.h"
 #include "frontd/config/check_cors.h"
 #include "frontd/config/check_logs.h"
 #include "frontd/config/url_path.h"
@@ -277,6 +278,7 @@ static void check_route(struct checker *checker, const char *parent,
     check_common(checker, parent, raw, conf, route);
     check_headers(checker, parent, raw, route);
     conf_check_cors(checker, parent, raw, route);
+    conf_check_access(checker, parent, &raw->access, &route->access);
     if (route->kind == CONF_WEBSOCKET) {
         check_stay(checker, parent, raw, route);
         check_protocols(checker, parent, raw, route);

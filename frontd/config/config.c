@@ -61,9 +61,11 @@ static void free_listener(struct conf_listener *listener)
         buf_deinit(&route->cors.text);
         mem_free(route->cors.fields);
         free_texts(route->protocols, route->nprotocols);
+        mem_free(route->access.rules);
     }
     mem_free(listener->routes);
     mem_free(listener->trusted_proxies);
+    mem_free(listener->access.rules);
     free_tls(listener->tls);
     mem_free(listener->name);
     mem_free(listener->text);

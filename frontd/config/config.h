@@ -13,6 +13,7 @@
 #include "common/buf.h"
 #include "common/log.h"
 #include "common/peer.h"
+#include "frontd/config/access.h"
 
 enum {
     CONF_SHARDS_MAX = 31,    /* of 63 seats in the shared memory: two generations fit */
@@ -121,6 +122,7 @@ struct conf_route {
     uint64_t slow;    /* us: a call over it is in the log; UINT64_MAX: none is */
     char **headers;   /* lower case */
     uint32_t nheaders;
+    struct conf_access access; /* not of CONF_STREAM */
     /* Of CONF_JSONRPC and CONF_WEBSOCKET: */
     char **origins; /* origins that a browser's page may have; none: any */
     uint32_t norigins;
@@ -200,6 +202,7 @@ struct conf_listener {
     enum conf_forwarded forwarded;        /* HTTP: with each request */
     struct peer_network *trusted_proxies; /* at least one where one of the two is set */
     uint32_t ntrusted_proxies;
+    struct conf_access access;
 };
 
 enum { CONF_SHARD_TIMEOUT_MIN = 2000 /* ms: of shard_timeout */ };

@@ -13,6 +13,9 @@
 #define TEXTS(type, key)                                                                           \
     CYAML_FIELD_SEQUENCE(#key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct type, key,         \
         &text_value, 0, CYAML_UNLIMITED)
+#define ACCESS_TEXTS(type, key)                                                                    \
+    CYAML_FIELD_SEQUENCE(#key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct type, access.key,  \
+        &text_value, 0, CYAML_UNLIMITED)
 /* The keys of a route that stand at a listener of frame or line. */
 #define STREAM_TEXT(key)                                                                           \
     CYAML_FIELD_STRING_PTR(#key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,                         \
@@ -46,6 +49,8 @@ static const cyaml_schema_field_t route_fields[] = {
     TEXT(conf_raw_route, connect),
     TEXT(conf_raw_route, ping),
     TEXT(conf_raw_route, compression),
+    ACCESS_TEXTS(conf_raw_route, allow),
+    ACCESS_TEXTS(conf_raw_route, deny),
     TEXT(conf_raw_route, slow),
     TEXT(conf_raw_route, responses),
     TEXTS(conf_raw_route, origins),
@@ -94,6 +99,8 @@ static const cyaml_schema_field_t listener_fields[] = {
     TEXT(conf_raw_listener, proxy_protocol),
     TEXT(conf_raw_listener, forwarded),
     TEXTS(conf_raw_listener, trusted_proxies),
+    ACCESS_TEXTS(conf_raw_listener, allow),
+    ACCESS_TEXTS(conf_raw_listener, deny),
     CYAML_FIELD_MAPPING_PTR(
         "tls", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw_listener, tls, tls_fields),
     STREAM_TEXT(pool),

@@ -11,6 +11,13 @@ struct conf_raw_cors {
     char *max_age;
 };
 
+struct conf_raw_access {
+    char **allow;
+    unsigned allow_count;
+    char **deny;
+    unsigned deny_count;
+};
+
 struct conf_raw_route {
     char *path;
     char *host;
@@ -28,6 +35,7 @@ struct conf_raw_route {
     char *connect;
     char *ping;
     char *compression;
+    struct conf_raw_access access;
     char *slow;
     char *responses;
     char **origins;
@@ -69,6 +77,7 @@ struct conf_raw_listener {
     char *forwarded;
     char **trusted_proxies;
     unsigned trusted_proxies_count;
+    struct conf_raw_access access;
     struct conf_raw_tls *tls;     /* NULL: the key is not there */
     struct conf_raw_route stream; /* of frame and line: the keys of the listener itself */
 };

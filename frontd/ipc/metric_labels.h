@@ -142,6 +142,7 @@
     X(STREAMS, "streams")                                                                          \
     X(BINARY, "binary")                                                                            \
     X(PEER_LIMIT, "peer_limit")                                                                    \
+    X(ADDRESS, "address")                                                                          \
     X(SLOW_READER, "slow_reader")                                                                  \
     X(SLOW_PUSH, "slow_push")                                                                      \
     X(SLOW_SENDER, "slow_sender")                                                                  \

@@ -234,6 +234,10 @@ static void take(struct listener *listener, int fd, const struct sockaddr *addre
         refuse(listener, fd, &peer, REFUSED_NO_PROXY);
         return;
     }
+    if (!proxied && UNLIKELY(!conf_admits(&listener->conf->access, &peer))) {
+        refuse(listener, fd, &peer, REFUSED_ADDRESS);
+        return;
+    }
     if (per_peer > 0 && !share_peer_add(ctx->share, ctx->seat, address, per_peer)) {
         refuse(listener, fd, &peer, REFUSED_PEER_LIMIT);
         return;

@@ -49,11 +49,16 @@ static void keep(struct client *client, const char *p, size_t n)
 
 static void take_header(struct client *client, const struct proxy_header *header)
 {
+    const struct conf_listener *listener = client_listener(client);
     client_free_pending(client);
     client_set_unused(client);
+    if (header->client.family != 0 && !conf_admits(&listener->access, &header->client)) {
+        refusal_note_peer(client->ctx, listener, &header->client, REFUSED_ADDRESS);
+        client_doom(client);
+        return;
+    }
     if (header->client.family != 0 && !client_set_peer(client, &header->client)) {
-        refusal_note_peer(
-            client->ctx, client_listener(client), &header->client, REFUSED_PEER_LIMIT);
+        refusal_note_peer(client->ctx, listener, &header->client, REFUSED_PEER_LIMIT);
         client_doom(client);
         return;
     }

@@ -35,6 +35,8 @@ static const struct {
     [REFUSED_PEER_LIMIT] = {LOG_WARNING,
         "a connection is closed at once, its peer has limits.connections_per_peer (a WebSocket "
         "behind a proxy: 429)"},
+    [REFUSED_ADDRESS] = {LOG_INFO,
+        "a connection is closed at once, the listener is not for its address (allow, deny)"},
     [CLOSED_SLOW_READER] = {LOG_INFO, "a client is closed that does not read what waits for it"},
     [CLOSED_SLOW_PUSH] = {LOG_INFO,
         "a client is closed that reads too slowly what is pushed to it (1013)"},

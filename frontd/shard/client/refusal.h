@@ -29,6 +29,7 @@ enum refusal {
     REFUSED_STREAMS,     /* limits.streams */
     REFUSED_BINARY,      /* a binary message where texts are wanted */
     REFUSED_PEER_LIMIT,  /* limits.connections_per_peer */
+    REFUSED_ADDRESS,     /* allow, deny of the listener */
     CLOSED_SLOW_READER,  /* does not take what waits for it */
     CLOSED_SLOW_PUSH,    /* slow: close */
     CLOSED_SLOW_SENDER,  /* a request or message that does not come on */

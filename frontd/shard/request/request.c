@@ -366,6 +366,18 @@ static struct span fields_of_status(unsigned status, const struct request *reque
     }
 }
 
+/* Whether the client may use the listener and the route. A listener's own list is looked at once
+ * more, since the client of a proxy is known only now, and a reload may have changed it. */
+static bool admits(const struct request *request)
+{
+    const struct conf_access *of_listener = &client_listener(request->client)->access;
+    const struct conf_route *route = request->route;
+    if (LIKELY(of_listener->nrules == 0 && (route == NULL || route->access.nrules == 0)))
+        return true;
+    const struct peer peer = request_peer(request);
+    return conf_admits(of_listener, &peer) && (route == NULL || conf_admits(&route->access, &peer));
+}
+
 /* The client of a request that has come through a proxy of the listener. */
 static void find_peer(struct request *request, const struct http_head *head)
 {
@@ -395,6 +407,8 @@ void request_start(struct request *request, const struct http_head *head, struct
         log_cross_site(request, head);
         status = 403;
     }
+    if (status == 0 && !admits(request))
+        status = 403;
     if (status != 0) {
         evidence_show_head(ctx, head);
         request_status(request, status, fields_of_status(status, request));
