@@ -45,6 +45,12 @@ void conf_check_access(struct checker *checker, const char *parent,
     const struct conf_raw_access *raw, struct conf_access *ret_access)
 {
     size_t n = (size_t)raw->allow_count + raw->deny_count;
+    if (raw->allow_count == 0 && checker_has(checker, parent, "allow")) {
+        char key[CHECKER_PATH_SIZE];
+        snprintf(key, sizeof(key), "%s.allow", parent);
+        checker_complain(checker, key, "nobody is in it: leave it out where all are let in");
+        return;
+    }
     if (n == 0)
         return;
     if (n > CONF_ACCESS_MAX) {

@@ -65,6 +65,7 @@ def test_behind_proxies(site):
     web.fake()
     web.start()
     with Client(("127.0.0.1", web.port)) as client:
+        assert client.request("GET", "/x").status == 200, "a proxy's own check"
         for told, at_x in (("203.0.113.1", 200), ("203.0.113.7", 403), ("198.51.100.1", 403)):
             assert client.request("GET", "/x", headers=[("X-Forwarded-For", told)]).status == at_x, told
     assert from_address(web, "127.0.0.5") is None

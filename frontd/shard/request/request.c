@@ -375,6 +375,8 @@ static bool admits(const struct request *request)
     if (LIKELY(of_listener->nrules == 0 && (route == NULL || route->access.nrules == 0)))
         return true;
     const struct peer peer = request_peer(request);
+    if (conf_trusts(client_listener(request->client), &peer))
+        return true; /* a proxy asks by itself */
     return conf_admits(of_listener, &peer) && (route == NULL || conf_admits(&route->access, &peer));
 }
 

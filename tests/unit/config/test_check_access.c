@@ -74,6 +74,8 @@ Test(check_access, errors)
         {"allow: [10.0.0.0/8]\n    deny: [10.0.0.0/8]", "listeners[0].deny[0]: '10.0.0.0/8' is in"},
         {"allow: ['::1', '::1/128']", "listeners[0].allow[1]: '::1/128' is in"},
         {"allow: 10.0.0.0/8", "a list is needed here"},
+        {"allow: []", "listeners[0].allow: nobody is in it"},
+        {"allow: []\n    deny: ['::1']", "listeners[0].allow: nobody is in it"},
     };
     size_t before = mem_in_use();
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
