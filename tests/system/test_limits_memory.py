@@ -270,12 +270,13 @@ def test_no_more_connections_while_it_is_short(site):
             made = [stack.enter_context(web.client(timeout=30)) for _ in range(1200)]
             for n, client in enumerate(made):
                 send_some(client, rpc_request("hold", ["q" * 60000], id=n))
-            wait_for(lambda: "accepting pauses: limits.memory" in web.front.text(), "memory to be short", interval=0.02)
+            wait_for(lambda: "refused for want of room" in web.front.text(), "memory to be short", interval=0.02)
             assert before.rpc("demo.echo").status == 503
             late = stack.enter_context(web.client(timeout=30))
             late.send(rpc_request("demo.echo", ["late"]))
             reads.set()
             assert late.read_response().status == 200
+        assert "accepting pauses: limits.memory" in web.front.text()
     works_again(web)
 
 
