@@ -42,9 +42,14 @@ static void read_methods(const struct frontctl *frontctl, struct look *look, boo
     look->methods_n = look->methods == NULL ? 0 : result.n;
 }
 
+static struct span answer_of(const struct look *look)
+{
+    return (struct span){look->methods, look->methods_n};
+}
+
 static struct span methods_of(const struct look *look)
 {
-    return json_read_member((struct span){look->methods, look->methods_n}, "methods");
+    return json_read_member(answer_of(look), "methods");
 }
 
 static double clock_seconds(void)
@@ -112,8 +117,13 @@ static int print_tables(const struct look *before, const struct look *now, struc
     if (r != 0 || now->methods == NULL)
         return r;
     putchar('\n');
-    return method_table_print(
-        methods_of(now), methods_of(before), now->at - before->at, "rate", METHODS_MOST);
+    const struct method_looks looks = {
+        .before = answer_of(before),
+        .now = answer_of(now),
+        .seconds = now->at - before->at,
+        .between = true,
+    };
+    return method_table_print(&looks, "rate", METHODS_MOST);
 }
 
 /* Looks once: everything but the pools, which stay until the next question. */

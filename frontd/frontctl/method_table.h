@@ -4,9 +4,13 @@
 
 #include "common/base.h"
 
-/*
- * Prints the member `methods` of the supervisor's answer, sorted by a member or by "rate". before:
- * that of an answer `seconds` earlier. most: rows. Returns an exit code.
- */
-int method_table_print(
-    struct span methods, struct span before, double seconds, const char *by, size_t most);
+/* Two answers of the supervisor to `methods`, one after the other. */
+struct method_looks {
+    struct span before;
+    struct span now;
+    double seconds; /* that have passed between them */
+    bool between;   /* all columns are of that time; else all but the rate are since the start */
+};
+
+/* Prints a table, sorted by a member or by "rate". most: rows. Returns an exit code. */
+int method_table_print(const struct method_looks *looks, const char *by, size_t most);

@@ -49,6 +49,8 @@ def test_what_is_shown(site):
         assert (method["method"], method["calls"], method["errors"], method["failed"]) == ("demo.echo", 1, 0, 0)
         assert 0 < method["p50"] <= method["p99"] and 0 < method["slowest"] == method["spent"]
         assert "demo.echo" in frontctl(one, "methods", "--sort", "p99")
+        quiet = next(line.split() for line in frontctl(one, "methods", "--interval", "1").splitlines() if "demo.echo" in line)
+        assert quiet[1:8] == ["0.0", "0", "0", "0", "-", "-", "0"], quiet
         assert 0 < pool(one)["p50"] <= pool(one)["p99"]
         assert pool(one)["concurrency"] == 2 and pool(one)["workers"]["ready"] == 1
         assert "POOL" in frontctl(one, "pools")

@@ -29,6 +29,16 @@ static void put_quantile(
         methods_put_us(out, key, us);
 }
 
+/* How many calls took up to each of the bounds, and longer than the last one: for what has come
+ * between two looks. */
+static void put_buckets(struct json_writer *out, const uint64_t *histogram)
+{
+    json_begin(out, "buckets", '[');
+    for (unsigned i = 0; i <= METRIC_BOUNDS; i++)
+        json_add_number(out, NULL, histogram[1 + i]);
+    json_end(out, ']');
+}
+
 static void put_method(
     struct json_writer *out, const struct share *share, unsigned row, const char *name, size_t n)
 {
@@ -47,6 +57,7 @@ static void put_method(
     json_add_number(out, "failed", outcomes[METRIC_OUTCOME_FRONT]);
     put_quantile(out, "p50", histogram, 0.5);
     put_quantile(out, "p99", histogram, 0.99);
+    put_buckets(out, histogram);
     methods_put_us(out, "spent", histogram[METRIC_SUM]);
     methods_put_us(out, "slowest", sums.words[slowest->at]);
     json_end(out, '}');
@@ -81,6 +92,10 @@ void method_methods(struct control_call *call, struct span params)
     struct share_name name;
     struct json_writer out = {0};
     json_begin(&out, NULL, '{');
+    json_begin(&out, "bounds_us", '[');
+    for (unsigned i = 0; i < METRIC_BOUNDS; i++)
+        json_add_number(&out, NULL, metric_bounds[i]);
+    json_end(&out, ']');
     json_begin(&out, "methods", '[');
     for (unsigned row = 0; share != NULL && row < metric_rows(METRIC_KIND_method); row++) {
         if (row == 0)
