@@ -51,8 +51,8 @@ def parse(argv):
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--seconds", type=int, default=5, help="of a load (5)")
-    p.add_argument("--rounds", type=int, default=5, help="of both loads (5)")
+    p.add_argument("--seconds", type=int, default=1, help="of a load (1)")
+    p.add_argument("--rounds", type=int, default=60, help="of both loads (60): many short ones, since a machine changes its pace")
     p.add_argument("--connections", type=int, default=256, help="of the load (256)")
     p.add_argument("--idle", type=int, default=15000, help="connections while it is scraped (15000)")
     p.add_argument("--methods", type=int, default=500, help="that are called (500)")
