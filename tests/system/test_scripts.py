@@ -31,6 +31,7 @@ class Quickstart:
             env["FRONTD_BUILD"] = harness.BUILD
         else:
             env.pop("FRONTD_BUILD", None)
+        env["FRONTD_PORT"] = str(harness.free_port())      # another one looks at 8080 at the same moment
         self.tmp = tmp
         self.lines = []
         self.process = subprocess.Popen(
