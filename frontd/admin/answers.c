@@ -86,7 +86,7 @@ static void answer_page(struct http_conn *conn)
 static struct metrics_source source_of(const struct answers *answers, struct metrics_spans *spans)
 {
     const struct otlp_export *export = answers->source.export;
-    bool traced = export != NULL && export->loop != NULL;
+    bool traced = export->loop != NULL;
     if (traced)
         *spans = (struct metrics_spans){export->exported, export->dropped, export->count};
     return (struct metrics_source){.share = answers->source.share,

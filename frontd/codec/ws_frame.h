@@ -57,10 +57,9 @@ struct ws {
     uint32_t looked;    /* where ws_ahead() goes on, from the first byte; 0: where ws_feed() does */
     uint8_t utf8;       /* of a text message: the state of utf8_feed() after its last byte */
     uint8_t opcode : 7; /* of the current message (WS_TEXT, WS_BINARY); 0: none has begun */
-    uint8_t
-        compressed : 1; /* the current message, by RFC 7692 section 6: its first frame has RSV1 */
-    bool in_frame;      /* the head of a data frame has been read, its payload not wholly */
-    bool fin;           /* the current frame is the last of its message */
+    uint8_t compressed : 1; /* the current message (RFC 7692 section 6) */
+    bool in_frame;          /* the head of a data frame has been read, its payload not wholly */
+    bool fin;               /* the current frame is the last of its message */
 };
 
 enum ws_event {

@@ -21,13 +21,13 @@ static bool same_network(const struct peer_network *a, const struct peer_network
 }
 
 /* Adds a list to the rules before it. */
-static void add_list(struct checker *checker, const char *parent, const char *name, char **texts,
+static void add_list(struct checker *checker, const char *parent, bool allow, char **texts,
     unsigned n, struct conf_access *access)
 {
     for (unsigned i = 0; i < n && !checker->failed; i++) {
         char key[CHECKER_PATH_SIZE];
         struct conf_access_rule *rule = &access->rules[access->nrules];
-        snprintf(key, sizeof(key), "%s.%s[%u]", parent, name, i);
+        snprintf(key, sizeof(key), "%s.%s[%u]", parent, allow ? "allow" : "deny", i);
         const char *wrong = peer_network_parse(texts[i], &rule->network);
         if (wrong != NULL)
             checker_complain(checker, key, "'%s': %s", texts[i], wrong);
@@ -36,7 +36,7 @@ static void add_list(struct checker *checker, const char *parent, const char *na
                 checker_complain(checker, key,
                     "'%s' is in `allow` and `deny`, or twice in one of them", texts[i]);
         }
-        rule->allow = strcmp(name, "allow") == 0;
+        rule->allow = allow;
         access->nrules++;
     }
 }
@@ -62,7 +62,7 @@ void conf_check_access(struct checker *checker, const char *parent,
     if (ret_access->rules == NULL)
         return;
     ret_access->listed = raw->allow_count > 0;
-    add_list(checker, parent, "allow", raw->allow, raw->allow_count, ret_access);
-    add_list(checker, parent, "deny", raw->deny, raw->deny_count, ret_access);
+    add_list(checker, parent, true, raw->allow, raw->allow_count, ret_access);
+    add_list(checker, parent, false, raw->deny, raw->deny_count, ret_access);
     qsort(ret_access->rules, ret_access->nrules, sizeof(*ret_access->rules), longest_first);
 }

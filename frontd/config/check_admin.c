@@ -98,10 +98,7 @@ void conf_check_metrics(
         snprintf(key, sizeof(key), "%s[%u]", list, i);
         if (method[0] == '\0' || strlen(method) > CONF_METRIC_METHOD_SIZE)
             checker_complain(checker, key, "'%s': 1 to %d bytes", method, CONF_METRIC_METHOD_SIZE);
-        for (unsigned j = 0; j < i; j++) {
-            if (strcmp(raw->methods[j], method) == 0)
-                checker_complain(checker, key, "'%s' is there twice", method);
-        }
+        checker_once(checker, key, raw->methods, i);
     }
     conf->metric_methods = checker_copy_texts(checker, raw->methods, raw->methods_count, false);
     conf->nmetric_methods = conf->metric_methods == NULL ? 0 : raw->methods_count;

@@ -8,7 +8,7 @@
 
 enum { MAX_AGE_MAX_MS = 24 * 60 * 60 * 1000 /* browsers keep an answer no longer */ };
 
-/* A text that is listed twice is an error: something else was meant. */
+/* Like checker_once(), but case makes no difference in hosts and names of fields. */
 static void check_twice(
     struct checker *checker, const char *key, char *const *texts, unsigned index)
 {

@@ -90,10 +90,7 @@ static void check_protocols(struct checker *checker, const char *parent,
         const char *wrong = conf_value_token(protocol);
         if (wrong != NULL)
             checker_complain(checker, key, "%s: '%s'", wrong, protocol);
-        for (unsigned j = 0; j < i; j++) {
-            if (strcmp(raw->protocols[j], protocol) == 0)
-                checker_complain(checker, key, "'%s' is there twice", protocol);
-        }
+        checker_once(checker, key, raw->protocols, i);
     }
     route->protocols = checker_copy_texts(checker, raw->protocols, raw->protocols_count, false);
     route->nprotocols = route->protocols == NULL ? 0 : raw->protocols_count;

@@ -87,10 +87,7 @@ static void check_alpn(struct checker *checker, const char *parent, const struct
     for (unsigned i = 0; i < raw->alpn_count && !checker->failed; i++) {
         snprintf(key, sizeof(key), "%s.alpn[%u]", parent, i);
         check_alpn_name(checker, key, raw->alpn[i], protocol);
-        for (unsigned j = 0; j < i; j++) {
-            if (strcmp(raw->alpn[j], raw->alpn[i]) == 0)
-                checker_complain(checker, key, "'%s' is there twice", raw->alpn[i]);
-        }
+        checker_once(checker, key, raw->alpn, i);
     }
     if (checker->failed)
         return;

@@ -85,6 +85,14 @@ char **checker_copy_texts(struct checker *checker, char **texts, unsigned n, boo
     return copies;
 }
 
+void checker_once(struct checker *checker, const char *key, char *const *texts, unsigned index)
+{
+    for (unsigned i = 0; i < index; i++) {
+        if (strcmp(texts[i], texts[index]) == 0)
+            checker_complain(checker, key, "'%s' is there twice", texts[index]);
+    }
+}
+
 void checker_duration(
     struct checker *checker, const char *key, const char *text, uint64_t fallback, uint64_t *ret_ms)
 {

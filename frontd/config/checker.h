@@ -56,6 +56,9 @@ char *checker_copy_lower(struct checker *checker, const char *text);
  */
 char **checker_copy_texts(struct checker *checker, char **texts, unsigned n, bool lower);
 
+/* An error where a text of a list stands in it before its index, too. key: of that text. */
+void checker_once(struct checker *checker, const char *key, char *const *texts, unsigned index);
+
 /* Each reads the text of a value, or takes the fallback where it is NULL. key: for errors. */
 void checker_duration(struct checker *checker, const char *key, const char *text, uint64_t fallback,
     uint64_t *ret_ms);

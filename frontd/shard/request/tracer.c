@@ -10,9 +10,11 @@
 #include "frontd/shard/upstream/mark.h"
 #include "frontd/shard/upstream/worker.h"
 
-enum { WAIT_MS = 50 }; /* of a record for others */
-
-enum { US_A_SECOND = 1000000, NS_A_US = 1000 };
+enum {
+    WAIT_MS = 50, /* of a record for others */
+    US_A_SECOND = 1000000,
+    NS_A_US = 1000,
+};
 
 static uint64_t wall_us(void)
 {

@@ -48,7 +48,7 @@ bool ws_compress(struct client *client, struct span payload, struct span *ret_pa
     struct ws_compression *compression = client->ctx->ws_compression;
     struct buf *out = &compression->written;
     shrink(out);
-    if (client->duplex->deflate == 0 || payload.n < WS_DEFLATE_FROM ||
+    if (payload.n < WS_DEFLATE_FROM ||
         !ws_deflate(&compression->deflater, client->duplex->deflate, payload, out))
         return false;
     *ret_payload = (struct span){buf_data(out), buf_len(out)};
