@@ -101,6 +101,8 @@ int hello_front_write(struct buf *out, const struct hello_front *hello)
         r = put_text(out, ",\"pool\":", hello->pool);
     if (r == 0)
         r = buf_printf(out, ",\"max_frame\":%" PRIu32, hello->max_frame);
+    if (r == 0 && hello->stream)
+        r = json_put_raw(out, ",\"features\":[\"stream\"]");
     return finish(out, before, r);
 }
 

@@ -19,6 +19,7 @@ struct hello_front {
     uint32_t shard;
     uint32_t shards;
     uint32_t max_frame; /* bytes */
+    bool stream;        /* feature: answers in parts are relayed part by part (section 8) */
 };
 
 /* A worker's HELLO. Zeroed is empty; given back with hello_worker_deinit(). */

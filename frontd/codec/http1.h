@@ -78,6 +78,7 @@ struct http1_reply {
     unsigned minor;           /* of the request: an answer to HTTP/1.0 says keep-alive */
     bool keep_alive;          /* the connection stays open */
     bool no_length;           /* 204 and 304: no Content-Length at all */
+    bool chunked;             /* the body is chunked; with no_length */
     uint64_t content_length;  /* bytes */
     const char *content_type; /* NULL: none */
     struct span fields;       /* further fields, each ending in CRLF */

@@ -130,6 +130,8 @@ size_t http1_reply_head(char *out, const struct http1_reply *reply, const char *
         out = put_number(out, reply->content_length);
         out = PUT(out, "\r\n");
     }
+    if (reply->chunked)
+        out = PUT(out, "Transfer-Encoding: chunked\r\n");
     if (!reply->keep_alive)
         out = PUT(out, "Connection: close\r\n");
     else if (reply->minor == 0)

@@ -142,6 +142,8 @@ static void check_common(struct checker *checker, const char *parent,
     char key[CHECKER_PATH_SIZE];
     snprintf(key, sizeof(key), "%s.timeout", parent);
     checker_timeout(checker, key, raw->timeout, 30 * 1000, &route->timeout);
+    snprintf(key, sizeof(key), "%s.stream_timeout", parent);
+    checker_duration(checker, key, raw->stream_timeout, 60 * 1000, &route->stream_timeout);
     snprintf(key, sizeof(key), "%s.slow_log", parent);
     conf_check_slow(checker, key, raw->slow_log, conf->slow, &route->slow);
     check_route_pools(checker, parent, raw, conf, route);

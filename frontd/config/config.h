@@ -114,13 +114,14 @@ struct conf_route {
     enum conf_kind kind;
     uint32_t *pools; /* indices, at least one */
     uint32_t npools;
-    uint32_t number;  /* among the routes of all listeners */
-    uint32_t pair;    /* how many pools the routes before it have, each with its own */
-    uint64_t realm;   /* the realm_id of all its pools */
-    uint64_t timeout; /* ms */
-    unsigned meta;    /* enum conf_meta, ored */
-    uint64_t slow;    /* us: a call over it is in the log; UINT64_MAX: none is */
-    char **headers;   /* lower case */
+    uint32_t number;         /* among the routes of all listeners */
+    uint32_t pair;           /* how many pools the routes before it have, each with its own */
+    uint64_t realm;          /* the realm_id of all its pools */
+    uint64_t timeout;        /* ms */
+    uint64_t stream_timeout; /* ms without progress of an answer in parts; 0: no limit */
+    unsigned meta;           /* enum conf_meta, ored */
+    uint64_t slow;           /* us: a call over it is in the log; UINT64_MAX: none is */
+    char **headers;          /* lower case */
     uint32_t nheaders;
     struct conf_access access; /* not of CONF_STREAM */
     /* Of CONF_JSONRPC and CONF_WEBSOCKET: */

@@ -10,7 +10,7 @@ import pytest
 from fakeworker import (CANCEL, DATA, DISCONNECT, GOAWAY, HEADER, HELLO, MAX_FRAME, MORE, PING, PONG, PUBLISH, PUSH,
                         REQUEST, RESPONSE, SUBSCRIBE, UNSUBSCRIBE, WINDOW, echo, frame, topic_meta)
 from harness import ROOT, http_route, rpc_route, wait_for, ws_route
-from httpclient import request, rpc_body, rpc_request
+from httpclient import Closed, request, rpc_body, rpc_request
 
 SKIP_MAX = 16 * MAX_FRAME
 KINDS = ["post", "batch", "pipelined", "http", "ws", "frame", "line"]
@@ -56,7 +56,7 @@ class Asker:
     kind has both at once."""
 
     def __init__(self, web, kind, method="bad", id="b"):
-        self.kind, self.id = kind, id
+        self.web, self.kind, self.id = web, kind, id
         self.client = web.stays(kind, timeout=30) if kind in STAYS else web.client(timeout=30)
         bad, good = rpc_body(method, id=id), rpc_body("demo.echo", [1], id="good")
         if kind == "batch":
@@ -89,8 +89,14 @@ class Asker:
         assert found["id"] == self.id
         return found
 
-    def fails(self, code=-32007, status=502):
-        found = self.answer()
+    def fails(self, code=-32007, status=502, early=False):
+        """early: where a part of an HTTP answer may have gone out, it may end early instead."""
+        try:
+            found = self.answer()
+        except Closed:
+            assert self.kind == "http" and early
+            self.client = self.web.client(timeout=30)
+            return
         if self.kind == "http":
             assert found.status == status and b"error" not in found.body
         else:
@@ -197,9 +203,14 @@ CALLS = {
 }
 
 
+EARLY = ["RESPONSE or DATA over `max_frame`", "a second RESPONSE in a streamed answer", "DATA with bytes outside its blob"]
+
+
 @pytest.mark.parametrize("row", CALLS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_costs_a_call(site, row, kind):
+    if "16 MiB" in row and kind == "http":
+        pytest.skip("it goes out as it comes, and may be of any length")
     if "http.request" in row and kind != "http":
         pytest.skip("there is no such call")
     bench = Bench(site, lambda call: wrong(call))
@@ -207,7 +218,7 @@ def test_what_costs_a_call(site, row, kind):
         count = len(bench.bad)
         asker = Asker(bench.web, kind)
         if kind not in ("batch", "pipelined"):      # whose other call waits for the slot
-            asker.fails()
+            asker.fails(early=row in EARLY)
         if rest:
             bench.worker.wait(lambda: len(bench.bad) > count and bench.bad[-1].cancelled, "CANCEL")
             bench.channel.send(rest(bench.bad[-1]))

@@ -190,7 +190,7 @@ static void destroy_client(struct client *client)
 {
     int fd = client->fd;
     CHECK(client->state == CLIENT_DOOMED);
-    if (UNLIKELY(client->transport != NULL) && client_waiting(client) == 0)
+    if (UNLIKELY(client->transport != NULL) && client_waiting(client) == 0 && !client->aborts)
         client->transport->ops->shut(client->transport, fd); /* as far as it goes */
     client_set_end(client);
     client_dispose(client);
@@ -324,6 +324,8 @@ void client_flush(struct client *client)
     bool more = UNLIKELY(client->session == SESSION_HTTP2) && client_session(client)->turn(client);
     if (!client_blocked(client))
         client_write(client);
+    if (UNLIKELY(client->streams))
+        ctx->requests_ops->credit(client);
     if (UNLIKELY(more) && client_waiting(client) == 0)
         client->yields = true; /* else it goes on when the socket has room again */
     if (client->state == CLIENT_ENDING && client_waiting(client) == 0 &&

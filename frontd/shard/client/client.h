@@ -48,6 +48,8 @@ struct requests_ops {
     bool (*awaited)(const struct client *client);
     /* Bytes that are held for them, besides what is in the client's own buffers. */
     size_t (*hold)(const struct client *client);
+    /* Workers whose answers go out part by part may send more, as far as these have left. */
+    void (*credit)(struct client *client);
 };
 
 enum { CLIENT_BODY_RATE = 128 /* bytes a second that a body must come at, over body_timeout */ };
@@ -95,7 +97,9 @@ struct client {
         uint32_t late; /* CLIENT_LINGERING, ms: it reads so much too slowly: see client_end.c */
     };
     uint16_t peer_port;
-    uint16_t events;         /* what ctx->poller waits for; 0: it does not know the client */
+    uint16_t events : 14;    /* what ctx->poller waits for; 0: it does not know the client */
+    bool streams : 1;        /* an answer goes out part by part: requests_ops.credit */
+    bool aborts : 1;         /* it ends without close_notify: see client_abort() */
     uint8_t peer_family : 4; /* AF_INET, AF_INET6, AF_UNIX */
     uint8_t state : 3;       /* enum client_state */
     bool caught_up : 1;      /* arriving: it has been given what the journal has for it */
@@ -495,6 +499,10 @@ void client_end(struct client *client);
  * still has much of what was written, when the peer has read that.
  */
 void client_leave(struct client *client);
+
+/* Ends the connection at once in such a way that it is not taken for the end of what was being
+ * sent: by a reset, where it is TCP, and without close_notify. */
+void client_abort(struct client *client);
 
 /*
  * Moving to another process (client_freeze.c, handover/client_state.c)

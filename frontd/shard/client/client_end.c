@@ -32,6 +32,15 @@ void client_set_end(const struct client *client)
         setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 }
 
+void client_abort(struct client *client)
+{
+    const struct linger at_once = {.l_onoff = 1};
+    if (client->fd >= 0 && client->peer_family != AF_UNIX)
+        setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    client->aborts = true;
+    client_doom(client);
+}
+
 void client_leave(struct client *client)
 {
     if (client_unsent(client) <= CLIENT_UNSENT_SMALL) {

@@ -248,6 +248,10 @@ static void put_end_off(struct client *client)
  */
 static void on_end_of_input(struct client *client)
 {
+    if (UNLIKELY(client->streams)) {
+        client_doom(client);
+        return;
+    }
     if (has_more_to_start(client)) {
         client->paused = true;
         client_touch(client);
@@ -333,7 +337,7 @@ static void read_client(struct client *client)
 /* The client has shut its side while it is not read: what it sent before may be unread. */
 static void on_hang_up(struct client *client)
 {
-    if (client->last_request || client_session(client)->ends_at_once) {
+    if (client->last_request || client->streams || client_session(client)->ends_at_once) {
         on_end_of_input(client);
         return;
     }

@@ -88,6 +88,16 @@ struct session_ops {
     void (*abandoned)(struct request *request);
     /* A request has its answer; it is freed. */
     void (*reply)(struct request *request, const struct reply *reply);
+    /*
+     * Answers whose body goes out part by part. begin() sends the head and reply->body, and returns
+     * true; false: it cannot, and has sent nothing. part() sends more; false: the body is longer
+     * than its head says. finish() ends it, as complete, and break_off() as broken; both free the
+     * request. NULL: answers go out whole.
+     */
+    bool (*begin)(struct request *request, const struct reply *reply);
+    bool (*part)(struct request *request, struct span bytes);
+    void (*finish)(struct request *request);
+    void (*break_off)(struct request *request);
     /* The worker that was asked whether the connection is let in has answered, or none can. Returns
      * what became of the call. NULL: the session asks none. */
     enum metric_code (*asked)(struct request *request, const struct outcome *outcome);

@@ -128,6 +128,13 @@ static void go_on(struct client *client)
     client->backlog = request != NULL;
 }
 
+/* Bytes of an answer that there has to be room for. */
+static size_t held_of(const struct request *request, const struct outcome *outcome)
+{
+    size_t n = outcome->body.n + outcome->blob.n;
+    return LIKELY(!outcome->streamed) ? n : MIN(n + request->bytes_out, (size_t)JOB_WINDOW);
+}
+
 /* Hands the outcome of a call (NULL: there was no memory for it) to the route; to the session
  * where that has asked a worker about the connection. */
 static void tell(struct request *request, struct call *call, const struct outcome *outcome)
@@ -141,7 +148,7 @@ static void tell(struct request *request, struct call *call, const struct outcom
         request->promised = call->expected;
         unclaim(client, call);
         if (outcome->error == 0 && !call->job.notify)
-            note_answer(client, call, outcome->body.n + outcome->blob.n);
+            note_answer(client, call, held_of(request, outcome));
     }
     if (request->asking)
         code = client_session(client)->asked(request, outcome);
@@ -173,7 +180,47 @@ static bool on_part(struct call *call, size_t n)
     return true;
 }
 
-static const struct call_ops call_ops = {.ended = on_ended, .part = on_part};
+static bool on_begins(struct call *call, const struct outcome *outcome, enum rpc_error *ret_error)
+{
+    struct request *request = call->owner;
+    if (request == NULL || request->asking || request->is_batch || ops_of(request)->begins == NULL)
+        return false;
+    return ops_of(request)->begins(request, outcome, ret_error);
+}
+
+/* Adds bytes of the body. Returns 0, or why the answer ends early. */
+static enum rpc_error add_part(struct request *request, struct span bytes)
+{
+    struct client *client = request->client;
+    if (client->state >= CLIENT_ENDING)
+        return RPC_WORKER_LOST;
+    if (UNLIKELY(ctx_memory(client->ctx) == MEMORY_OUT) && client_waiting(client) > 0)
+        return RPC_OVERLOADED;
+    request->bytes_out = (uint32_t)MIN((uint64_t)request->bytes_out + bytes.n, UINT32_MAX);
+    return client_session(client)->part(request, bytes) ? 0 : RPC_BAD_RESPONSE;
+}
+
+static enum rpc_error on_goes_on(struct call *call, struct span bytes)
+{
+    return add_part(call->owner, bytes);
+}
+
+static void credit(struct client *client)
+{
+    size_t held = client_waiting(client);
+    list_for_each (node, &client->requests) {
+        struct request *request = container_of(node, struct request, node);
+        if (request->streams && !list_empty(&request->calls))
+            call_credit(list_first(&request->calls, struct call, node), held);
+    }
+}
+
+static const struct call_ops call_ops = {
+    .ended = on_ended,
+    .part = on_part,
+    .begins = on_begins,
+    .goes_on = on_goes_on,
+};
 
 struct request *request_add(struct client *client, const struct conf_route *route)
 {
@@ -198,12 +245,23 @@ void request_mark(struct request *request, const struct http_head *head)
         ctx->marks->made(request, head);
 }
 
+static bool has_stream(const struct client *client)
+{
+    list_for_each (node, &client->requests) {
+        if (container_of(node, struct request, node)->streams)
+            return true;
+    }
+    return false;
+}
+
 void request_free(struct request *request)
 {
     struct client *client = request->client;
     account_request(request);
     CHECK(list_empty(&request->calls));
     list_remove(&request->node);
+    if (UNLIKELY(request->streams))
+        client->streams = has_stream(client);
     if (UNLIKELY(request->rest != NULL))
         ops_of(request)->drop_rest(request);
     client->held_back -= request->gathered;
@@ -266,6 +324,7 @@ static const struct requests_ops requests_ops = {
     .guess_again = guess_again,
     .awaited = awaited,
     .hold = held_for_all,
+    .credit = credit,
 };
 
 void request_init(struct ctx *ctx, struct pool *pools)
@@ -473,6 +532,34 @@ void request_reply(struct request *request, const struct reply *reply)
     if (UNLIKELY(request->mark != NULL))
         request->mark->status = (uint16_t)reply->status;
     client_session(request->client)->reply(request, reply);
+}
+
+bool request_begin(struct request *request, const struct reply *reply)
+{
+    const struct session_ops *session = client_session(request->client);
+    if (session->begin == NULL || !session->begin(request, reply))
+        return false;
+    request->streams = request->client->streams = true;
+    request->code = metric_code_of_answer(reply->status);
+    request->bytes_out = (uint32_t)reply->body.n;
+    if (UNLIKELY(request->mark != NULL))
+        request->mark->status = (uint16_t)reply->status;
+    return true;
+}
+
+void request_finish(struct request *request, struct span bytes)
+{
+    enum rpc_error error = add_part(request, bytes);
+    if (error != 0)
+        request_break(request, error);
+    else
+        client_session(request->client)->finish(request);
+}
+
+void request_break(struct request *request, enum rpc_error error)
+{
+    request->code = metric_code_of_error((int)error);
+    client_session(request->client)->break_off(request);
 }
 
 void request_status(struct request *request, unsigned status, struct span fields)

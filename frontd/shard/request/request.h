@@ -32,7 +32,8 @@ struct request {
     struct peer peer;           /* of an HTTP request that has come through a proxy, as that
                                  * says; family 0: see request_peer() */
     bool is_batch;
-    bool asking; /* a worker is asked whether the connection is let in (duplex.h) */
+    bool streams; /* the head of its answer has gone out, and its body does part by part */
+    bool asking;  /* a worker is asked whether the connection is let in (duplex.h) */
 };
 
 /* What the session keeps with the request: session->request_size bytes, zeroed at first. */
@@ -114,6 +115,19 @@ struct reply {
 
 /* Answers and ends the request. */
 void request_reply(struct request *request, const struct reply *reply);
+
+/*
+ * Begins an answer whose body goes out part by part, with reply->body as the first one. has_length:
+ * the body is to have reply->length bytes. Returns false where the session cannot do that: nothing
+ * is sent.
+ */
+bool request_begin(struct request *request, const struct reply *reply);
+
+/* The last part of it. The request is gone afterwards. */
+void request_finish(struct request *request, struct span bytes);
+
+/* It ends early, which the client can tell from a complete one. The request is gone afterwards. */
+void request_break(struct request *request, enum rpc_error error);
 
 /* Answers with an error of the front, in the form of the request's route. id: JSON text; n == 0:
  * null. */

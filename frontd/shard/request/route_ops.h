@@ -22,6 +22,12 @@ struct route_ops {
      * became of the call. */
     enum metric_code (*ended)(
         struct request *request, struct call *call, const struct outcome *outcome);
+    /*
+     * The answer to its only call begins, in parts: answers with request_begin(). As call_ops
+     * says. NULL: answers are taken whole.
+     */
+    bool (*begins)(
+        struct request *request, const struct outcome *outcome, enum rpc_error *ret_error);
 
     /* NULL where no calls of a request wait to be started (request->rest): */
 

@@ -244,12 +244,58 @@ static enum metric_code relay(
     return metric_code_of_answer(answer.status);
 }
 
+/* An answer in parts: its result, and what is there of the body. */
+static bool begins(
+    struct request *request, const struct outcome *outcome, enum rpc_error *ret_error)
+{
+    struct answer_head answer = {.id_name = request->client->ctx->conf->request_id};
+    struct jsonrpc_response response;
+    bool taken = false;
+    enum rpc_error error = call_read_answer(outcome, &response);
+    if (error == 0 && response.result.n == 0)
+        return false; /* an error of the worker's: its end is awaited */
+    if (error == 0 && !read_result(&answer, response.result)) {
+        call_log_bad_answer(outcome, "none of HTTP: its status or a header field is wrong");
+        error = RPC_BAD_RESPONSE;
+    }
+    if (error == 0 && !request_fits(request, outcome->blob.n))
+        error = RPC_OVERLOADED;
+    if (error == 0) {
+        struct reply reply = {
+            .status = answer.status,
+            .fields = {buf_data(&answer.fields), buf_len(&answer.fields)},
+            .body = outcome->blob,
+            .length = answer.length,
+            .has_length = answer.has_length,
+        };
+        taken = request_begin(request, &reply);
+    }
+    buf_deinit(&answer.fields);
+    *ret_error = error;
+    return taken;
+}
+
+/* The end of an answer in parts. */
+static enum metric_code end_stream(struct request *request, const struct outcome *outcome)
+{
+    enum metric_code code = request->code;
+    if (outcome->error != 0) {
+        code = metric_code_of_error((int)outcome->error);
+        request_break(request, outcome->error);
+    } else {
+        request_finish(request, outcome->blob);
+    }
+    return code;
+}
+
 static enum metric_code ended(
     struct request *request, struct call *call, const struct outcome *outcome)
 {
     (void)call;
     struct jsonrpc_response response;
     request->pending--;
+    if (UNLIKELY(request->streams))
+        return end_stream(request, outcome);
     enum rpc_error error = call_read_answer(outcome, &response);
     if (error == 0 && response.result.n == 0) {
         request->code = METRIC_CODE_APP;
@@ -264,4 +310,4 @@ static enum metric_code ended(
     return metric_code_of_error((int)error);
 }
 
-const struct route_ops http_route = {.start = start, .ended = ended};
+const struct route_ops http_route = {.start = start, .ended = ended, .begins = begins};

@@ -307,6 +307,111 @@ static void reply(struct request *request, const struct reply *reply)
     send_replies(client);
 }
 
+/* What an answer that has one body part, or none yet, begins with. */
+static struct http1_reply streamed_head(const struct request *request, const struct reply *reply)
+{
+    const struct http1_turn *turn = request_of_session((struct request *)request);
+    return (struct http1_reply){
+        .status = reply->status,
+        .minor = turn->minor,
+        .keep_alive = turn->keep_alive,
+        .no_length = !turn->counted,
+        .chunked = turn->chunked,
+        .content_length = reply->length,
+        .fields = reply->fields,
+        .cors = request->page == NULL ? (struct span){0} : *request->page,
+        .id = mark_field(request->mark),
+    };
+}
+
+/* A part of the body: returns false where the head has promised less. */
+static bool part(struct request *request, struct span bytes)
+{
+    struct http1_turn *turn = http1_turn(request);
+    char size[20];
+    int n = turn->chunked ? snprintf(size, sizeof(size), "%zx\r\n", bytes.n) : 0;
+    if (bytes.n == 0)
+        return true;
+    if (turn->counted && bytes.n > turn->left)
+        return false;
+    turn->left -= turn->counted ? bytes.n : 0;
+    char *room = client_room(request->client, (size_t)n + bytes.n + (turn->chunked ? 2 : 0));
+    if (room == NULL)
+        return true; /* the client is doomed */
+    memcpy(room, size, (size_t)n);
+    memcpy(room + n, bytes.p, bytes.n);
+    if (turn->chunked)
+        memcpy(room + n + bytes.n, "\r\n", 2);
+    return true;
+}
+
+/*
+ * An answer whose length is not known is chunked; to HTTP/1.0, which knows no chunks, it lasts
+ * until the connection ends (RFC 9112 section 6.3).
+ */
+static bool begin(struct request *request, const struct reply *reply)
+{
+    struct client *client = request->client;
+    struct http1_turn *turn = http1_turn(request);
+    bool only = client->requests.next == &request->node && client->requests.prev == &request->node;
+    bool until_end = !reply->has_length && turn->minor == 0;
+    if (client->requests.next != &request->node || (until_end && !only) || turn->head ||
+        reply->status == 204 || reply->status == 205 || reply->status == 304 ||
+        client->state >= CLIENT_ENDING || (reply->has_length && reply->body.n > reply->length))
+        return false;
+    if (until_end)
+        http1_set_last(request);
+    turn->counted = reply->has_length;
+    turn->chunked = !turn->counted && !until_end;
+    turn->left = reply->length;
+    struct http1_reply head = streamed_head(request, reply);
+    struct buf text = {0};
+    char *room = buf_room(&text, HTTP1_REPLY_HEAD_MAX + head.fields.n + head.cors.n + head.id.n);
+    if (room == NULL) {
+        client_doom(client);
+        return true;
+    }
+    size_t n = http1_reply_head(room, &head, ctx_date(client->ctx));
+    char *out = client_room(client, n);
+    if (out != NULL)
+        memcpy(out, room, n);
+    buf_deinit(&text);
+    return part(request, reply->body);
+}
+
+/* What has been sent is no complete answer: the connection ends behind it. */
+static void break_off(struct request *request)
+{
+    struct client *client = request->client;
+    struct http1_turn *turn = http1_turn(request);
+    while (client->requests.prev != &request->node)
+        request_abandon(container_of(client->requests.prev, struct request, node));
+    if (!turn->chunked && !turn->counted) { /* its end would look like the body's */
+        client_abort(client);
+        request_free(request);
+        return;
+    }
+    http1_set_last(request);
+    turn->done = true;
+    send_replies(client);
+}
+
+static void finish(struct request *request)
+{
+    struct http1_turn *turn = http1_turn(request);
+    if (turn->counted && turn->left > 0) {
+        request_break(request, RPC_BAD_RESPONSE);
+        return;
+    }
+    if (turn->chunked) {
+        char *room = client_room(request->client, 5);
+        if (room != NULL)
+            memcpy(room, "0\r\n\r\n", 5);
+    }
+    turn->done = true;
+    send_replies(request->client);
+}
+
 static size_t request_holds(struct request *request)
 {
     return http1_turn(request)->text.size;
@@ -344,6 +449,10 @@ const struct session_ops http1_session = {
     .expire = expire,
     .drain = drain,
     .reply = reply,
+    .begin = begin,
+    .part = part,
+    .finish = finish,
+    .break_off = break_off,
     .gone = gone,
     .go_on = go_on,
     .save_codec = save_codec,

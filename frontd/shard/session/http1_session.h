@@ -19,6 +19,9 @@ struct http1_turn {
     bool keep_alive; /* else its answer is the connection's last */
     bool waits;      /* an upgrade behind other requests: see http1_hold() */
     bool done;       /* it is answered */
+    bool chunked;    /* its answer goes out in chunks */
+    bool counted;    /* `left` holds for it */
+    uint64_t left;   /* bytes of its body that are to come */
 };
 
 static inline struct http1_turn *http1_turn(struct request *request)

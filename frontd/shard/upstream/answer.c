@@ -1,6 +1,8 @@
 /*
- * answer_frame() ends the job with its answer (end()), or puts a part to the others (gather()), of
- * which the last one ends it.
+ * answer_frame() ends the job with its answer (end()), or, of one in parts, hands each on as it
+ * comes (relay()) where ops->begins() has said so; else puts it to the others (gather()). The last
+ * part ends the job. WINDOW is told of parts that are relayed as the client takes them
+ * (worker_credit()).
  *
  * An answer that is wrong ends in spoil(): the call fails at once, and the job is abandoned, with
  * CANCEL, as if its client had gone. So it keeps its slot until the worker has sent the rest. What
@@ -11,8 +13,6 @@
 #include "frontd/shard/upstream/answer.h"
 
 #include "common/alloc.h"
-
-enum { WINDOW_STEP = 64 * 1024 }; /* bytes; a quarter of the window of protocol section 8 */
 
 struct answer {
     struct buf body;
@@ -58,7 +58,7 @@ static void tell_window(
     if (head->type != FRAME_DATA || !has_more(head))
         return;
     job->unsaid += MIN(head->blob_len, (uint32_t)FRAME_SKIP_MAX);
-    if (job->unsaid < WINDOW_STEP)
+    if (job->unsaid < JOB_WINDOW_STEP)
         return;
     channel_window(answers->channel, job->sent.id, job->unsaid);
     job->unsaid = 0;
@@ -124,19 +124,49 @@ static void gather(const struct answers *answers, struct job *job, const struct 
     end(answers, job, &whole, 0);
 }
 
+/* One part of an answer that is relayed so, behind the first. */
+static void relay(const struct answers *answers, struct job *job, const struct frame *frame)
+{
+    const struct frame_head *head = &frame->head;
+    if (head->type == FRAME_RESPONSE)
+        spoil(answers, job, head, RPC_BAD_RESPONSE, "two RESPONSEs");
+    else if (frame->body.n > 0)
+        spoil(answers, job, head, RPC_BAD_RESPONSE, "in DATA with bytes that are no blob");
+    else if (job->unsaid >= JOB_WINDOW && frame->blob.n > 0)
+        spoil(answers, job, head, RPC_BAD_RESPONSE, "beyond its window");
+    else if (!has_more(head))
+        end(answers, job, frame, 0);
+    else {
+        job->unsaid += (uint32_t)frame->blob.n;
+        answers->ops->goes_on(job, frame->blob);
+    }
+}
+
+/* The first part. Returns whether nothing is left to be done with it. */
+static bool begin(const struct answers *answers, struct job *job, const struct frame *frame)
+{
+    const struct job_ops *ops = answers->ops;
+    if (ops->begins == NULL)
+        return false;
+    job->streams = ops->begins(job, job->worker, frame);
+    return job->streams || job->abandoned;
+}
+
 void answer_frame(const struct answers *answers, struct job *job, const struct frame *frame)
 {
     const struct frame_head *head = &frame->head;
     bool first = head->type == FRAME_RESPONSE;
-    if (LIKELY(first && !has_more(head) && job->answer == NULL))
+    if (LIKELY(first && !has_more(head) && job->answer == NULL && !job->streams))
         end(answers, job, frame, 0);
     else if (job->abandoned)
         pass(answers, job, frame);
+    else if (job->streams)
+        relay(answers, job, frame);
     else if (first && job->answer != NULL)
         spoil(answers, job, head, RPC_BAD_RESPONSE, "two RESPONSEs");
     else if (!first && job->answer == NULL)
         spoil(answers, job, head, RPC_BAD_RESPONSE, "begun with DATA");
-    else
+    else if (!first || !begin(answers, job, frame))
         gather(answers, job, frame);
 }
 

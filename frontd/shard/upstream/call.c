@@ -47,6 +47,7 @@ static void on_job_answered(struct job *job, struct worker *worker, const struct
         .blob = frame->blob,
         .worker = worker,
         .method = {job->method, job->method_len},
+        .streamed = job->streams,
     };
     end(call_of(job), &outcome);
 }
@@ -118,12 +119,61 @@ static bool on_job_part(struct job *job, size_t n)
     return false;
 }
 
+/* From here on only a stream without progress is too late, not one that is long. */
+static void wait_for_more(struct call *call)
+{
+    uint64_t timeout = call->route->stream_timeout;
+    if (timeout == 0)
+        wheel_disarm(&call->deadline);
+    else
+        ctx_arm(call->job.pool->ctx, &call->deadline, timeout);
+}
+
+static bool on_job_begins(struct job *job, struct worker *worker, const struct frame *frame)
+{
+    struct call *call = call_of(job);
+    enum rpc_error error = 0;
+    struct outcome outcome = {
+        .body = frame->body,
+        .blob = frame->blob,
+        .worker = worker,
+        .method = {job->method, job->method_len},
+    };
+    bool taken = job->pool->ctx->call_ops->begins(call, &outcome, &error);
+    if (taken)
+        wait_for_more(call);
+    else if (error != 0)
+        give_up(call, error);
+    return taken;
+}
+
+static void on_job_goes_on(struct job *job, struct span bytes)
+{
+    struct call *call = call_of(job);
+    enum rpc_error error = job->pool->ctx->call_ops->goes_on(call, bytes);
+    if (error != 0)
+        give_up(call, error);
+    else
+        wait_for_more(call);
+}
+
+void call_credit(struct call *call, size_t held)
+{
+    struct job *job = &call->job;
+    if (!job->streams || job->state != JOB_SENT || job->unsaid < held + JOB_WINDOW_STEP)
+        return;
+    worker_credit(job, job->unsaid - (uint32_t)held);
+    wait_for_more(call);
+}
+
 const struct job_ops call_job_ops = {
     .answered = on_job_answered,
     .delivered = on_job_delivered,
     .failed = on_job_failed,
     .given_up = on_job_given_up,
     .part = on_job_part,
+    .begins = on_job_begins,
+    .goes_on = on_job_goes_on,
 };
 
 static int build_frame(struct call *call, const struct call_spec *spec)
@@ -279,6 +329,8 @@ void call_timeout(struct wheel_timer *timer)
     struct call *call = container_of(timer, struct call, deadline);
     if (call->job.abandoned)
         pool_give_up(&call->job);
+    else if (call->job.streams && call->job.unsaid >= JOB_WINDOW)
+        wait_for_more(call); /* it is the client that has to read */
     else
         give_up(call, RPC_DEADLINE_EXCEEDED);
 }

@@ -15,7 +15,8 @@ struct outcome {
     struct span blob;
     struct worker *worker; /* that has answered; NULL: no worker has */
     struct span method;    /* of the call, where a worker has answered; borrowed */
-    bool notify;           /* where no call could be made: it was to be a notification */
+    bool streamed; /* the blob is the last part of an answer that has been taken part by part */
+    bool notify;   /* where no call could be made: it was to be a notification */
 };
 
 /* Call → its owner: ctx->call_ops, which is set before any call. */
@@ -27,6 +28,14 @@ struct call_ops {
     void (*ended)(struct call *call, const struct outcome *outcome);
     /* Returns whether `n` bytes more of its answer may be held; else it ends as RPC_OVERLOADED. */
     bool (*part)(struct call *call, size_t n);
+    /*
+     * An answer in parts begins; the outcome has the first one. Returns whether this and each that
+     * follows is taken as it comes. Where it is not, the answer ends as a whole one; or
+     * *ret_error, if set, is how the call ends now.
+     */
+    bool (*begins)(struct call *call, const struct outcome *outcome, enum rpc_error *ret_error);
+    /* A part of it that is not the last, borrowed. Returns 0, or how the call ends now. */
+    enum rpc_error (*goes_on)(struct call *call, struct span bytes);
 };
 
 struct call {
@@ -91,6 +100,12 @@ extern const struct job_ops call_job_ops;
  * and there is no call.
  */
 int call_start(struct ctx *ctx, const struct call_spec *spec);
+
+/*
+ * Of an answer that is taken part by part, `held` bytes of what has come have not left for the
+ * client yet: the worker is given credit for the others.
+ */
+void call_credit(struct call *call, size_t held);
 
 /* Its owner does not wait any more: the call leaves its list, and ended() does not come. */
 void call_cancel(struct call *call);

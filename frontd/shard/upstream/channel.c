@@ -119,6 +119,7 @@ static void send_hello(struct channel *channel)
         .shard = identity->shard,
         .shards = identity->shards,
         .max_frame = FRAME_MAX_DEFAULT,
+        .stream = true,
     };
     struct buf body = {0};
     if (hello_front_write(&body, &hello) < 0) {

@@ -51,6 +51,7 @@ struct job {
     bool idempotent;
     bool abandoned; /* its answer is not waited for */
     bool late;      /* it is abandoned since its deadline has passed */
+    bool streams;   /* its answer is relayed part by part: it cannot begin anew */
     bool orphan;    /* it is abandoned, and its slot was taken back before the worker answered */
 };
 
@@ -72,7 +73,20 @@ struct job_ops {
      * Returns whether they may be held; where not, the callee has abandoned the job.
      */
     bool (*part)(struct job *job, size_t n);
+    /*
+     * The first part of an answer has come, for a job that is SENT and not abandoned. Returns
+     * whether the callee takes it and what follows part by part; where not, the parts are gathered,
+     * unless the callee has abandoned the job. NULL: they are gathered.
+     */
+    bool (*begins)(struct job *job, struct worker *worker, const struct frame *frame);
+    /* One that is not the last has come of an answer that is taken so; borrowed. The callee may
+     * have abandoned the job, as after given_up(). */
+    void (*goes_on)(struct job *job, struct span bytes);
 };
+
+/* Bytes of an answer that a worker may have sent without having been told that there is room for
+ * more (protocol section 8). */
+enum { JOB_WINDOW = 262144, JOB_WINDOW_STEP = JOB_WINDOW / 4 };
 
 static inline struct span job_method(const struct job *job)
 {

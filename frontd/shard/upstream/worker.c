@@ -229,7 +229,7 @@ static void on_channel_refused(
 static void give_back(struct worker *worker, struct job *job)
 {
     take_back(worker, job, NULL);
-    if (job->abandoned) {
+    if (job->abandoned || job->streams) {
         worker->pool->ops->failed(job, RPC_WORKER_LOST);
         return;
     }
@@ -337,6 +337,8 @@ static void on_channel_leaving(struct channel *channel, const char *reason, uint
 static bool may_go_elsewhere(const struct worker *worker, const struct job *job)
 {
     bool executed = job->end <= worker->channel.stream.written;
+    if (job->streams)
+        return false;
     return !executed || (job->idempotent && job->tries < WORKER_TRIES_MAX);
 }
 
@@ -566,6 +568,17 @@ void worker_abandon(struct job *job)
     share_worker_add_abandoned(ctx->share, ctx->seat, worker->share, 1);
     if (worker->channel.state == CHANNEL_OPEN || worker->channel.state == CHANNEL_LEAVING)
         channel_cancel(&worker->channel, job->sent.id);
+    if (job->streams)
+        worker_credit(job, job->unsaid); /* so that the worker can come to an end */
+}
+
+void worker_credit(struct job *job, uint32_t bytes)
+{
+    struct channel *channel = &job->worker->channel;
+    CHECK(job->state == JOB_SENT && bytes <= job->unsaid);
+    job->unsaid -= bytes;
+    if (bytes > 0 && (channel->state == CHANNEL_OPEN || channel->state == CHANNEL_LEAVING))
+        channel_window(channel, job->sent.id, bytes);
 }
 
 void worker_give_up(struct job *job)

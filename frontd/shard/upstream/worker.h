@@ -101,6 +101,9 @@ void worker_send(struct worker *worker, struct job *job, int slot);
 /* Abandons a job of the worker's: CANCEL is sent. */
 void worker_abandon(struct job *job);
 
+/* The worker may send `bytes` more of an answer that is relayed part by part: of job->unsaid. */
+void worker_credit(struct job *job, uint32_t bytes);
+
 /*
  * For a job that was abandoned `kill_after` ago. A worker that handles one call at a time is given
  * up: it hangs in this one. From any other only the slot is taken back: that it lives is known by

@@ -43,7 +43,15 @@ static bool on_part(struct call *call, size_t n)
     return has_room;
 }
 
-static const struct call_ops ops = {.ended = on_ended, .part = on_part};
+static bool on_begins(struct call *call, const struct outcome *outcome, enum rpc_error *ret_error)
+{
+    (void)call;
+    (void)outcome;
+    (void)ret_error;
+    return false; /* the parts are gathered */
+}
+
+static const struct call_ops ops = {.ended = on_ended, .part = on_part, .begins = on_begins};
 
 static void set_up(void)
 {
