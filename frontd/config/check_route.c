@@ -257,6 +257,7 @@ static void check_route(struct checker *checker, const char *parent,
     static const char *const kinds[] = {"jsonrpc", "http", "websocket"};
     static const char *const stay_keys[] = {
         "messages", "events", "connect", "ping", "slow", "responses", "protocols", "compression"};
+    static const char *const stream_keys[] = {"stream_timeout"};
     char key[CHECKER_PATH_SIZE];
     route->line = conf_lines_near(checker->lines, parent);
     snprintf(key, sizeof(key), "%s.path", parent);
@@ -285,6 +286,8 @@ static void check_route(struct checker *checker, const char *parent,
     } else {
         refuse_keys(checker, parent, stay_keys, ARRAY_LEN(stay_keys), "only for kind: websocket");
     }
+    if (route->kind != CONF_HTTP)
+        refuse_keys(checker, parent, stream_keys, ARRAY_LEN(stream_keys), "only for kind: http");
     if (!checker->failed)
         warn_of_methods(checker, parent, conf, route);
 }
