@@ -129,7 +129,8 @@ int hello_worker_write(struct buf *out, const struct hello_worker *hello)
     if (r == 0 && hello->responses != NULL)
         r = put_text(out, ",\"responses\":", hello->responses);
     if (r == 0)
-        r = json_put_raw(out, hello->push ? ",\"features\":[\"push\"]" : ",\"features\":[]");
+        r = buf_printf(out, ",\"features\":[%s%s%s]", hello->push ? "\"push\"" : "",
+            hello->push && hello->stream ? "," : "", hello->stream ? "\"stream\"" : "");
     return finish(out, before, r);
 }
 
@@ -231,6 +232,7 @@ static int read_worker(const struct span *found, struct hello_worker *hello)
     if (json_read_string(found[NAME], &hello->name) == -ENOMEM)
         return -ENOMEM;
     hello->push = has_feature(found[FEATURES], SPAN("push"));
+    hello->stream = has_feature(found[FEATURES], SPAN("stream"));
     r = read_responses(found[RESPONSES], &hello->responses);
     if (r != 0)
         return r;

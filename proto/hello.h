@@ -32,7 +32,8 @@ struct hello_worker {
     uint32_t concurrency; /* 1 where it is absent; 0: no limit */
     uint32_t max_frame;   /* bytes */
     bool has_methods;
-    bool push; /* feature: it may send frames about connections (section 9) */
+    bool push;   /* feature: it may send frames about connections (section 9) */
+    bool stream; /* feature: its answers in parts heed the window (section 8) */
 };
 
 /* Appends the front's HELLO body. Returns 0 or -ENOMEM. */

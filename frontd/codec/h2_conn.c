@@ -96,7 +96,8 @@ size_t h2_conn_reset(struct h2_conn *conn, struct h2_stream *stream, uint32_t id
         note_crossing(conn, id, now);
     if (stream != NULL)
         h2_conn_close(conn, stream);
-    *ret_fault = code == H2_NO_ERROR ? H2_OK : h2_count_reset(conn, now);
+    bool ours = code == H2_NO_ERROR || code == H2_INTERNAL_ERROR;
+    *ret_fault = ours ? H2_OK : h2_count_reset(conn, now);
     if (*ret_fault == H2_OK)
         *ret_fault = h2_count_queued(conn);
     return *ret_fault == H2_OK ? h2_write_reset(out, id, code) : 0;

@@ -191,7 +191,7 @@ void h2_conn_close(struct h2_conn *conn, struct h2_stream *stream);
  * client has sent on it before it knows of that is ignored, unless it had ended its side (section
  * 5.1). Returns the bytes written, with H2_OK in *ret_fault; or H2_FAULT_RESETS: that was one too
  * many, and the connection is to be closed. (An answer that is complete before its request is, and
- * so ends with H2_NO_ERROR, is not counted.)
+ * so ends with H2_NO_ERROR, and one that breaks off, with H2_INTERNAL_ERROR, are not counted.)
  */
 size_t h2_conn_reset(struct h2_conn *conn, struct h2_stream *stream, uint32_t id, enum h2_code code,
     uint64_t now, uint8_t out[static H2_HEAD_SIZE + 4], enum h2_fault *ret_fault);

@@ -155,6 +155,17 @@ static void on_drain_limit(uv_timer_t *timer)
     finish(shard);
 }
 
+/* Answers that clients have continued elsewhere come to their end, so that their connections may
+ * go. */
+static void leave_streams(struct shard *shard)
+{
+    list_for_each_safe (node, &shard->acceptor.clients) {
+        struct client *client = container_of(node, struct client, node);
+        if (client->streams)
+            shard->ctx.requests_ops->leave(client);
+    }
+}
+
 void leaving_drain(struct shard *shard)
 {
     if (shard->ctx.draining)
@@ -163,6 +174,7 @@ void leaving_drain(struct shard *shard)
     shard->ctx.replaced = false;
     acceptor_close(&shard->acceptor);
     sender_shut(shard->ctx.sender);
+    leave_streams(shard);
     list_for_each_safe (node, &shard->acceptor.clients)
         client_drain(container_of(node, struct client, node));
     uv_timer_start(&shard->drain_limit, on_drain_limit, shard->conf->drain, 0);
@@ -187,5 +199,6 @@ void leaving_start(struct shard *shard, const struct ctl_message *message)
         log_warning("the new shards are of a version of the program that this one does not "
                     "understand: connections are closed in the course of the drain time");
     sender_start(shard->ctx.sender, &shard->acceptor.clients, shard->conf->drain, !foreign);
+    leave_streams(shard);
     uv_timer_start(&shard->drain_limit, on_drain_limit, shard->conf->drain, 0);
 }

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from fakefront import GOAWAY, HELLO, NOTIFY, PUBLISH, PUSH, SUBSCRIBE
+from fakefront import CANCEL, DATA, GOAWAY, HELLO, MORE, NOTIFY, PUBLISH, PUSH, RESPONSE, SUBSCRIBE, WINDOW
 from workerproc import PYTHON, ROOT, Starter
 
 PAGE = os.path.join(ROOT, "docs", "writing-workers.md")
@@ -50,7 +50,7 @@ def stop(worker):
 
 
 def test_the_examples_are_as_short_as_the_page_says():
-    assert sorted(BLOCKS) == ["news.py", "orders.py", "plain.py", "site.py"]
+    assert sorted(BLOCKS) == ["clock.py", "news.py", "orders.py", "plain.py", "site.py"]
     assert len(BLOCKS["orders.py"].splitlines()) < 30
     lines = [line for line in BLOCKS["plain.py"].splitlines() if line.strip()]
     assert len(lines) < 55
@@ -82,6 +82,29 @@ def test_site(start):
     assert front.http(path="/b")[0] == 404
     assert front.call("visits", ["/a"])["result"] == 1
     stop(worker)
+
+
+def test_clock(start):
+    """Events as they come; a long answer no faster than it is taken."""
+    worker = run_library(start, "clock.py")
+    front = worker.front()
+    call = front.request("http.request", {"method": "GET", "path": "/events", "headers": []})
+    first, part = front.expect(RESPONSE), front.expect(DATA)
+    assert first.flags & MORE and json.loads(first.body)["result"]["headers"] == [["content-type", "text/event-stream"]]
+    assert part.flags & MORE and re.fullmatch(rb"event: tick\ndata: [\d:]{8}\n\n", part.blob)
+    front.send(CANCEL, call=call)
+    last = front.expect(RESPONSE)
+    assert not last.flags & MORE and json.loads(last.body)["error"]["code"] == -32800
+    front.kept.clear()
+    call, got = front.request("http.request", {"method": "GET", "path": "/", "headers": []}), b""
+    assert front.response(call).flags & MORE
+    while len(got) < 262144:
+        got += front.expect(DATA).blob
+    assert len(got) == 262144 and got.startswith(b"0\n1\n2\n")
+    front.ping()
+    assert not front.kept, "more than the window"
+    front.send(WINDOW, call=call, body=b'{"bytes":10}')
+    assert len(front.expect(DATA).blob) <= 10
 
 
 def test_news(start):

@@ -10,7 +10,7 @@ import pytest
 from fakeworker import (CANCEL, DATA, DISCONNECT, GOAWAY, HEADER, HELLO, MAX_FRAME, MORE, PING, PONG, PUBLISH, PUSH,
                         REQUEST, RESPONSE, SUBSCRIBE, UNSUBSCRIBE, WINDOW, echo, frame, topic_meta)
 from harness import ROOT, http_route, rpc_route, wait_for, ws_route
-from httpclient import Closed, request, rpc_body, rpc_request
+from httpclient import BadResponse, Closed, request, rpc_body, rpc_request
 
 SKIP_MAX = 16 * MAX_FRAME
 KINDS = ["post", "batch", "pipelined", "http", "ws", "frame", "line"]
@@ -33,6 +33,12 @@ def part(call, blob=b"", more=True):
 
 def begin(call, blob=b""):
     return frame(RESPONSE, call.call, ok(call), blob=blob, flags=MORE)
+
+
+def counted(call, length):
+    """Begins an answer of HTTP that is to have that many bytes."""
+    return frame(RESPONSE, call.call, b'{"jsonrpc":"2.0","id":1,"result":{"status":200,"headers":'
+                 b'[["content-length","%d"]]}}' % length, flags=MORE)
 
 
 def head(call, type, length, flags=0, meta=0, blob=0):
@@ -93,7 +99,7 @@ class Asker:
         """early: where a part of an HTTP answer may have gone out, it may end early instead."""
         try:
             found = self.answer()
-        except Closed:
+        except (BadResponse, Closed):
             assert self.kind == "http" and early
             self.client = self.web.client(timeout=30)
             return
@@ -162,7 +168,7 @@ CALLS = {
         (lambda c: begin(c) + long(c, DATA), None, "over max_frame"),
         (lambda c: begin(c) + long(c, DATA, MORE), lambda c: right(c), "over max_frame"),
     ],
-    "a streamed answer over 16 MiB": [
+    "a streamed answer over 16 MiB, where it is gathered": [
         (lambda c: begin(c) + part(c, bytes(MAX_FRAME)) + part(c, b"x", False), None,
          "over max_frame, its parts together"),
         (lambda c: begin(c, bytes(MAX_FRAME // 2)) + part(c, bytes(MAX_FRAME // 2)) + part(c, b"x"),
@@ -170,8 +176,13 @@ CALLS = {
          "over max_frame, its parts together"),
     ],
     "a second RESPONSE in a streamed answer": [
-        (lambda c: begin(c) + right(c), None, "two RESPONSEs"),
+        (lambda c: begin(c) + right(c), None, "given up by its worker in the middle"),
         (lambda c: begin(c) + begin(c), lambda c: part(c, more=False), "two RESPONSEs"),
+    ],
+    "to `http.request`: a streamed answer with more or fewer bytes than its `content-length`": [
+        (lambda c: counted(c, 3) + part(c, b"1234"), lambda c: part(c, more=False), "longer than its content-length"),
+        (lambda c: counted(c, 3) + part(c, b"1234", False), None, "longer than its content-length"),
+        (lambda c: counted(c, 3) + part(c, b"12", False), None, "shorter than its content-length"),
     ],
     "DATA before RESPONSE": [
         (lambda c: part(c, b"x", False), None, "begun with DATA"),
@@ -203,7 +214,9 @@ CALLS = {
 }
 
 
-EARLY = ["RESPONSE or DATA over `max_frame`", "a second RESPONSE in a streamed answer", "DATA with bytes outside its blob"]
+BEYOND_WINDOW = ("to `http.request`: DATA while 262,144 bytes or more are unacknowledged, where it is not gathered")
+EARLY = ["RESPONSE or DATA over `max_frame`", "a second RESPONSE in a streamed answer", "DATA with bytes outside its blob",
+         "to `http.request`: a streamed answer with more or fewer bytes than its `content-length`"]
 
 
 @pytest.mark.parametrize("row", CALLS)
@@ -411,7 +424,9 @@ def test_what_ends_a_channel_before_it_began(site, row, number):
 # What there is besides the tables.
 
 def test_each_row_of_the_protocol_has_its_cases():
-    assert set(table("One call fails**")) == set(CALLS)
+    assert set(table("One call fails**")) == {*CALLS, BEYOND_WINDOW}
+    with open(os.path.join(ROOT, "tests", "unit", "shard", "test_http_stream.c")) as f:
+        assert "Test(http_stream, beyond_the_window)" in f.read()
     assert set(table("One frame is dropped**")) == {*FRAMES, "one of these for a connection of another realm"}
     assert set(table("The channel ends**")) == {*FATAL, *HELLOS, "no HELLO within 5 s; silence, as section 10 says"}
     for name in ELSEWHERE.values():

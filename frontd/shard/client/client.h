@@ -50,6 +50,8 @@ struct requests_ops {
     size_t (*hold)(const struct client *client);
     /* Workers whose answers go out part by part may send more, as far as these have left. */
     void (*credit)(struct client *client);
+    /* The connection is to go elsewhere: ends answers that the client can have continued there. */
+    void (*leave)(struct client *client);
 };
 
 enum { CLIENT_BODY_RATE = 128 /* bytes a second that a body must come at, over body_timeout */ };

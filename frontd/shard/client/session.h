@@ -39,6 +39,12 @@ struct shared {
     uint8_t deflated_bits;
 };
 
+enum session_parts {
+    SESSION_PARTS,   /* the answer goes out part by part */
+    SESSION_WHOLE,   /* it has to be whole when it goes out */
+    SESSION_NO_BODY, /* it has no body: its head is all of it */
+};
+
 /*
  * The functions are called for a client of this session, unless they say something else. One that
  * may be NULL says what that means.
@@ -89,15 +95,18 @@ struct session_ops {
     /* A request has its answer; it is freed. */
     void (*reply)(struct request *request, const struct reply *reply);
     /*
-     * Answers whose body goes out part by part. begin() sends the head and reply->body, and returns
-     * true; false: it cannot, and has sent nothing. part() sends more; false: the body is longer
-     * than its head says. finish() ends it, as complete, and break_off() as broken; both free the
-     * request. NULL: answers go out whole.
+     * Answers whose body goes out part by part. begin() sends the head, unless it says that there
+     * are no parts; part() sends one, and returns false where the body is longer than its head has
+     * said. finish() ends the body, and returns false where it is shorter; break_off() ends what is
+     * sent in such a way that the client can tell. Both end the request, which is freed, but not
+     * where finish() returns false. unsent(): bytes of the parts that have not left. NULL: answers
+     * go out whole.
      */
-    bool (*begin)(struct request *request, const struct reply *reply);
+    enum session_parts (*begin)(struct request *request, const struct reply *reply);
     bool (*part)(struct request *request, struct span bytes);
-    void (*finish)(struct request *request);
+    bool (*finish)(struct request *request);
     void (*break_off)(struct request *request);
+    size_t (*unsent)(struct request *request);
     /* The worker that was asked whether the connection is let in has answered, or none can. Returns
      * what became of the call. NULL: the session asks none. */
     enum metric_code (*asked)(struct request *request, const struct outcome *outcome);

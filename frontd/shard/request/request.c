@@ -16,6 +16,7 @@
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/account.h"
 #include "frontd/shard/request/evidence.h"
+#include "frontd/shard/request/parts.h"
 #include "frontd/shard/request/route_ops.h"
 #include "frontd/shard/request/router.h"
 #include "frontd/shard/upstream/asker.h"
@@ -71,11 +72,6 @@ static void note_answer(struct client *client, const struct call *call, size_t n
         guess_again(client);
 }
 
-static const struct route_ops *ops_of(const struct request *request)
-{
-    return request->client->ctx->routes[request->route->kind];
-}
-
 static size_t held_for(struct request *request)
 {
     const struct session_ops *session = client_session(request->client);
@@ -83,7 +79,7 @@ static size_t held_for(struct request *request)
     if (session->request_holds != NULL)
         n += session->request_holds(request);
     if (request->rest != NULL)
-        n += ops_of(request)->rest_size(request);
+        n += route_ops_of(request)->rest_size(request);
     list_for_each (node, &request->calls) {
         const struct call *call = container_of(node, struct call, node);
         n += call->job.frame.size + call->parts;
@@ -123,13 +119,13 @@ static struct request *first_with_rest(const struct client *client)
 static void go_on(struct client *client)
 {
     struct request *request;
-    while ((request = first_with_rest(client)) != NULL && ops_of(request)->go_on(request))
+    while ((request = first_with_rest(client)) != NULL && route_ops_of(request)->go_on(request))
         ; /* the request may be gone, and others with it */
     client->backlog = request != NULL;
 }
 
 /* Bytes of an answer that there has to be room for. */
-static size_t held_of(const struct request *request, const struct outcome *outcome)
+static size_t room_for(const struct request *request, const struct outcome *outcome)
 {
     size_t n = outcome->body.n + outcome->blob.n;
     return LIKELY(!outcome->streamed) ? n : MIN(n + request->bytes_out, (size_t)JOB_WINDOW);
@@ -148,12 +144,12 @@ static void tell(struct request *request, struct call *call, const struct outcom
         request->promised = call->expected;
         unclaim(client, call);
         if (outcome->error == 0 && !call->job.notify)
-            note_answer(client, call, held_of(request, outcome));
+            note_answer(client, call, room_for(request, outcome));
     }
     if (request->asking)
         code = client_session(client)->asked(request, outcome);
     else
-        code = ops_of(request)->ended(request, call, outcome);
+        code = route_ops_of(request)->ended(request, call, outcome);
     if (LIKELY(call != NULL))
         account_call(client->ctx, call, &from, outcome, code);
 }
@@ -180,46 +176,11 @@ static bool on_part(struct call *call, size_t n)
     return true;
 }
 
-static bool on_begins(struct call *call, const struct outcome *outcome, enum rpc_error *ret_error)
-{
-    struct request *request = call->owner;
-    if (request == NULL || request->asking || request->is_batch || ops_of(request)->begins == NULL)
-        return false;
-    return ops_of(request)->begins(request, outcome, ret_error);
-}
-
-/* Adds bytes of the body. Returns 0, or why the answer ends early. */
-static enum rpc_error add_part(struct request *request, struct span bytes)
-{
-    struct client *client = request->client;
-    if (client->state >= CLIENT_ENDING)
-        return RPC_WORKER_LOST;
-    if (UNLIKELY(ctx_memory(client->ctx) == MEMORY_OUT) && client_waiting(client) > 0)
-        return RPC_OVERLOADED;
-    request->bytes_out = (uint32_t)MIN((uint64_t)request->bytes_out + bytes.n, UINT32_MAX);
-    return client_session(client)->part(request, bytes) ? 0 : RPC_BAD_RESPONSE;
-}
-
-static enum rpc_error on_goes_on(struct call *call, struct span bytes)
-{
-    return add_part(call->owner, bytes);
-}
-
-static void credit(struct client *client)
-{
-    size_t held = client_waiting(client);
-    list_for_each (node, &client->requests) {
-        struct request *request = container_of(node, struct request, node);
-        if (request->streams && !list_empty(&request->calls))
-            call_credit(list_first(&request->calls, struct call, node), held);
-    }
-}
-
 static const struct call_ops call_ops = {
     .ended = on_ended,
     .part = on_part,
-    .begins = on_begins,
-    .goes_on = on_goes_on,
+    .begins = parts_begins,
+    .goes_on = parts_goes_on,
 };
 
 struct request *request_add(struct client *client, const struct conf_route *route)
@@ -245,15 +206,6 @@ void request_mark(struct request *request, const struct http_head *head)
         ctx->marks->made(request, head);
 }
 
-static bool has_stream(const struct client *client)
-{
-    list_for_each (node, &client->requests) {
-        if (container_of(node, struct request, node)->streams)
-            return true;
-    }
-    return false;
-}
-
 void request_free(struct request *request)
 {
     struct client *client = request->client;
@@ -261,9 +213,9 @@ void request_free(struct request *request)
     CHECK(list_empty(&request->calls));
     list_remove(&request->node);
     if (UNLIKELY(request->streams))
-        client->streams = has_stream(client);
+        parts_gone(client);
     if (UNLIKELY(request->rest != NULL))
-        ops_of(request)->drop_rest(request);
+        route_ops_of(request)->drop_rest(request);
     client->held_back -= request->gathered;
     CHECK(!list_empty(&client->requests) || (client->claimed == 0 && client->calls == 0));
     buf_deinit(&request->batch);
@@ -324,7 +276,8 @@ static const struct requests_ops requests_ops = {
     .guess_again = guess_again,
     .awaited = awaited,
     .hold = held_for_all,
-    .credit = credit,
+    .credit = parts_credit,
+    .leave = parts_leave,
 };
 
 void request_init(struct ctx *ctx, struct pool *pools)
@@ -410,8 +363,8 @@ static void log_cross_site(const struct request *request, const struct http_head
 
 static struct span allow_of(const struct request *request)
 {
-    if (request->route != NULL && ops_of(request)->allow.n > 0)
-        return ops_of(request)->allow;
+    if (request->route != NULL && route_ops_of(request)->allow.n > 0)
+        return route_ops_of(request)->allow;
     return SPAN("Allow: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS\r\n");
 }
 
@@ -475,7 +428,7 @@ void request_start(struct request *request, const struct http_head *head, struct
         request_status(request, status, fields_of_status(status, request));
         incident_hide(ctx);
     } else if (request->route == NULL ||
-               (ops_of(request)->answers_options && head->method == HTTP_OPTIONS)) {
+               (route_ops_of(request)->answers_options && head->method == HTTP_OPTIONS)) {
         bool preflight = request->route != NULL && cross_site == CROSS_SITE_PREFLIGHT;
         struct reply reply = {
             .status = 204,
@@ -483,13 +436,13 @@ void request_start(struct request *request, const struct http_head *head, struct
         };
         request_reply(request, &reply);
     } else {
-        ops_of(request)->start(request, head, body);
+        route_ops_of(request)->start(request, head, body);
     }
 }
 
 void request_start_again(struct request *request, const struct http_head *head)
 {
-    ops_of(request)->start(request, head, (struct span){0});
+    route_ops_of(request)->start(request, head, (struct span){0});
 }
 
 void request_message(struct request *request, struct span payload)
@@ -497,7 +450,7 @@ void request_message(struct request *request, struct span payload)
     request->bytes_in = (uint32_t)payload.n;
     request_mark(request, NULL);
     account_begin(request);
-    ops_of(request)->start(request, NULL, payload);
+    route_ops_of(request)->start(request, NULL, payload);
 }
 
 void request_refuse(struct request *request, unsigned status, const struct http_head *head)
@@ -516,7 +469,7 @@ void request_refuse(struct request *request, unsigned status, const struct http_
         if (of_head != 0)
             status = of_head;
     }
-    if (status == 413 && request->route != NULL && ops_of(request)->has_own_too_large)
+    if (status == 413 && request->route != NULL && route_ops_of(request)->has_own_too_large)
         request_error(request, RPC_TOO_LARGE, SPAN("null"));
     else
         request_status(request, status, fields_of_status(status, request));
@@ -525,41 +478,13 @@ void request_refuse(struct request *request, unsigned status, const struct http_
 void request_reply(struct request *request, const struct reply *reply)
 {
     if (request->code == METRIC_CODE_CANCELLED) /* else it is known better already */
-        request->code = request->route != NULL && ops_of(request)->is_json
+        request->code = request->route != NULL && route_ops_of(request)->is_json
                             ? METRIC_CODE_OK
                             : metric_code_of_answer(reply->status);
     request->bytes_out = (uint32_t)reply->body.n;
     if (UNLIKELY(request->mark != NULL))
         request->mark->status = (uint16_t)reply->status;
     client_session(request->client)->reply(request, reply);
-}
-
-bool request_begin(struct request *request, const struct reply *reply)
-{
-    const struct session_ops *session = client_session(request->client);
-    if (session->begin == NULL || !session->begin(request, reply))
-        return false;
-    request->streams = request->client->streams = true;
-    request->code = metric_code_of_answer(reply->status);
-    request->bytes_out = (uint32_t)reply->body.n;
-    if (UNLIKELY(request->mark != NULL))
-        request->mark->status = (uint16_t)reply->status;
-    return true;
-}
-
-void request_finish(struct request *request, struct span bytes)
-{
-    enum rpc_error error = add_part(request, bytes);
-    if (error != 0)
-        request_break(request, error);
-    else
-        client_session(request->client)->finish(request);
-}
-
-void request_break(struct request *request, enum rpc_error error)
-{
-    request->code = metric_code_of_error((int)error);
-    client_session(request->client)->break_off(request);
 }
 
 void request_status(struct request *request, unsigned status, struct span fields)
@@ -605,7 +530,7 @@ void request_error(struct request *request, enum rpc_error error, struct span id
     struct peer peer = request_peer(request);
     refusal_note_error(request->client, &peer, error);
     request->code = metric_code_of_error((int)error);
-    bool json = ops_of(request)->is_json;
+    bool json = route_ops_of(request)->is_json;
     if (json && rpc_error_write(&text, error, id) == 0)
         reply.body = (struct span){buf_data(&text), buf_len(&text)};
     char plain[64];

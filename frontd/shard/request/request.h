@@ -6,6 +6,7 @@
  * keep something of its own with each request: request_of_session().
  */
 
+#include "frontd/codec/event_stream.h"
 #include "frontd/shard/client/client.h"
 #include "frontd/shard/upstream/call.h"
 
@@ -32,8 +33,12 @@ struct request {
     struct peer peer;           /* of an HTTP request that has come through a proxy, as that
                                  * says; family 0: see request_peer() */
     bool is_batch;
-    bool streams; /* the head of its answer has gone out, and its body does part by part */
-    bool asking;  /* a worker is asked whether the connection is let in (duplex.h) */
+    bool asking; /* a worker is asked whether the connection is let in (duplex.h) */
+    /* For parts.h: */
+    bool streams;               /* its answer has begun, and goes out part by part */
+    bool is_events;             /* it is of Server-Sent Events, */
+    bool ends;                  /* which end with the event that is under way */
+    struct event_stream events; /* what has passed of them */
 };
 
 /* What the session keeps with the request: session->request_size bytes, zeroed at first. */
@@ -115,19 +120,6 @@ struct reply {
 
 /* Answers and ends the request. */
 void request_reply(struct request *request, const struct reply *reply);
-
-/*
- * Begins an answer whose body goes out part by part, with reply->body as the first one. has_length:
- * the body is to have reply->length bytes. Returns false where the session cannot do that: nothing
- * is sent.
- */
-bool request_begin(struct request *request, const struct reply *reply);
-
-/* The last part of it. The request is gone afterwards. */
-void request_finish(struct request *request, struct span bytes);
-
-/* It ends early, which the client can tell from a complete one. The request is gone afterwards. */
-void request_break(struct request *request, enum rpc_error error);
 
 /* Answers with an error of the front, in the form of the request's route. id: JSON text; n == 0:
  * null. */

@@ -23,8 +23,8 @@ struct route_ops {
     enum metric_code (*ended)(
         struct request *request, struct call *call, const struct outcome *outcome);
     /*
-     * The answer to its only call begins, in parts: answers with request_begin(). As call_ops
-     * says. NULL: answers are taken whole.
+     * The answer to its only call begins, in parts: parts_open() sends it. Returns and may fail as
+     * call_ops->begins() does. NULL: answers are taken whole.
      */
     bool (*begins)(
         struct request *request, const struct outcome *outcome, enum rpc_error *ret_error);
@@ -41,3 +41,9 @@ struct route_ops {
     /* Bytes that they take. */
     size_t (*rest_size)(const struct request *request);
 };
+
+/* Of a request whose route is known. */
+static inline const struct route_ops *route_ops_of(const struct request *request)
+{
+    return request->client->ctx->routes[request->route->kind];
+}

@@ -1,6 +1,7 @@
 /*
  * start() makes a call of http.request of any request, whose body goes as the blob; ended() relays
  * the worker's answer, of which the result has status and header fields, and the blob is the body.
+ * One in parts goes out as it comes: begins().
  */
 
 #include "frontd/shard/routes/http.h"
@@ -11,6 +12,7 @@
 #include "common/token.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/context.h"
+#include "frontd/shard/request/parts.h"
 #include "frontd/shard/request/router.h"
 #include "frontd/shard/upstream/worker.h"
 #include "proto/json_read.h"
@@ -221,93 +223,85 @@ static bool read_result(struct answer_head *answer, struct span result)
     return true;
 }
 
-/* Returns the code of what the worker has answered. */
-static enum metric_code relay(
-    struct request *request, const struct outcome *outcome, struct span result)
+/*
+ * Reads the worker's answer as one of HTTP. Returns 0, or how the call fails. answer: to be
+ * deinitialized by free_answer() in any case; the reply borrows from it.
+ */
+static enum rpc_error make_reply(struct request *request, const struct outcome *outcome,
+    struct span result, struct answer_head *answer, struct reply *ret_reply)
 {
-    struct answer_head answer = {.id_name = request->client->ctx->conf->request_id};
-    if (!read_result(&answer, result)) {
+    answer->id_name = request->client->ctx->conf->request_id;
+    if (!read_result(answer, result)) {
         call_log_bad_answer(outcome, "none of HTTP: its status or a header field is wrong");
-        buf_deinit(&answer.fields);
-        request_error(request, RPC_BAD_RESPONSE, (struct span){0});
-        return METRIC_CODE_BAD_RESPONSE;
+        return RPC_BAD_RESPONSE;
     }
-    struct reply reply = {
-        .status = answer.status,
-        .fields = {buf_data(&answer.fields), buf_len(&answer.fields)},
+    if (!request_fits(request, outcome->blob.n))
+        return RPC_OVERLOADED;
+    *ret_reply = (struct reply){
+        .status = answer->status,
+        .fields = {buf_data(&answer->fields), buf_len(&answer->fields)},
         .body = outcome->blob,
-        .length = answer.length,
-        .has_length = answer.has_length,
+        .length = answer->length,
+        .has_length = answer->has_length,
     };
-    request_reply(request, &reply);
-    buf_deinit(&answer.fields);
-    return metric_code_of_answer(answer.status);
+    return 0;
 }
 
-/* An answer in parts: its result, and what is there of the body. */
+static void free_answer(struct answer_head *answer)
+{
+    buf_deinit(&answer->fields);
+}
+
+/* Whether a worker's answer is a JSON-RPC error. */
+static bool is_app_error(const struct jsonrpc_response *response)
+{
+    return response->result.n == 0;
+}
+
+/* An error of the worker's is not sent as it comes: it is answered when all of it is there. */
 static bool begins(
     struct request *request, const struct outcome *outcome, enum rpc_error *ret_error)
 {
-    struct answer_head answer = {.id_name = request->client->ctx->conf->request_id};
+    struct answer_head answer = {0};
     struct jsonrpc_response response;
-    bool taken = false;
+    struct reply reply;
+    bool begun = false;
     enum rpc_error error = call_read_answer(outcome, &response);
-    if (error == 0 && response.result.n == 0)
-        return false; /* an error of the worker's: its end is awaited */
-    if (error == 0 && !read_result(&answer, response.result)) {
-        call_log_bad_answer(outcome, "none of HTTP: its status or a header field is wrong");
-        error = RPC_BAD_RESPONSE;
-    }
-    if (error == 0 && !request_fits(request, outcome->blob.n))
-        error = RPC_OVERLOADED;
-    if (error == 0) {
-        struct reply reply = {
-            .status = answer.status,
-            .fields = {buf_data(&answer.fields), buf_len(&answer.fields)},
-            .body = outcome->blob,
-            .length = answer.length,
-            .has_length = answer.has_length,
-        };
-        taken = request_begin(request, &reply);
-    }
-    buf_deinit(&answer.fields);
+    if (error == 0 && is_app_error(&response))
+        return false;
+    if (error == 0)
+        error = make_reply(request, outcome, response.result, &answer, &reply);
+    if (error == 0)
+        begun = parts_open(request, &reply);
+    free_answer(&answer);
     *ret_error = error;
-    return taken;
-}
-
-/* The end of an answer in parts. */
-static enum metric_code end_stream(struct request *request, const struct outcome *outcome)
-{
-    enum metric_code code = request->code;
-    if (outcome->error != 0) {
-        code = metric_code_of_error((int)outcome->error);
-        request_break(request, outcome->error);
-    } else {
-        request_finish(request, outcome->blob);
-    }
-    return code;
+    return begun;
 }
 
 static enum metric_code ended(
     struct request *request, struct call *call, const struct outcome *outcome)
 {
     (void)call;
+    struct answer_head answer = {0};
     struct jsonrpc_response response;
+    struct reply reply;
     request->pending--;
     if (UNLIKELY(request->streams))
-        return end_stream(request, outcome);
+        return parts_end(request, outcome);
     enum rpc_error error = call_read_answer(outcome, &response);
-    if (error == 0 && response.result.n == 0) {
+    if (error == 0 && is_app_error(&response)) {
         request->code = METRIC_CODE_APP;
         request_status(request, 500, (struct span){0});
         return METRIC_CODE_APP;
     }
-    if (error == 0 && !request_fits(request, outcome->blob.n))
-        error = RPC_OVERLOADED;
     if (error == 0)
-        return relay(request, outcome, response.result);
-    request_error(request, error, (struct span){0});
-    return metric_code_of_error((int)error);
+        error = make_reply(request, outcome, response.result, &answer, &reply);
+    if (error == 0)
+        request_reply(request, &reply);
+    else
+        request_error(request, error, (struct span){0});
+    free_answer(&answer);
+    return error == 0 ? metric_code_of_answer(reply.status) : metric_code_of_error((int)error);
 }
 
 const struct route_ops http_route = {.start = start, .ended = ended, .begins = begins};

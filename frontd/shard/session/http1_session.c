@@ -220,32 +220,41 @@ static void drain(struct client *client)
     /* Else a request is incomplete: start() makes it the last one. */
 }
 
-/*
- * Bytes that an answered request takes until it is its turn: the whole blocks, since an answer may
- * be a few bytes, and very many requests may be answered without a call.
- */
-static uint32_t held_by(const struct http1_turn *turn)
+void http1_hold_back(struct request *request)
 {
-    return turn->text.size + (uint32_t)(sizeof(struct request) + sizeof(*turn));
+    struct http1_turn *turn = http1_turn(request);
+    uint32_t held = turn->text.size + (uint32_t)(sizeof(*request) + sizeof(*turn));
+    request->client->held_back += held - turn->held;
+    turn->held = held;
 }
 
-/* Sends the answers whose turn it is. */
-static void send_replies(struct client *client)
+/* What waits of an answer whose turn it is goes out. */
+static void send_text(struct request *request)
+{
+    struct client *client = request->client;
+    struct http1_turn *turn = http1_turn(request);
+    size_t n = buf_len(&turn->text);
+    if (n > 0) {
+        char *room = client_room(client, n);
+        if (room != NULL)
+            memcpy(room, buf_data(&turn->text), n);
+        client->held_back -= turn->held;
+        turn->held = 0;
+    }
+    buf_deinit(&turn->text);
+}
+
+void http1_send_replies(struct client *client)
 {
     while (!list_empty(&client->requests)) {
         struct request *first = list_first(&client->requests, struct request, node);
         struct http1_turn *turn = http1_turn(first);
+        if (!turn->done && turn->framing == HTTP1_WHOLE)
+            break;
+        send_text(first);
         if (!turn->done)
             break;
-        size_t n = buf_len(&turn->text);
-        if (n > 0) {
-            char *room = client_room(client, n);
-            if (room != NULL)
-                memcpy(room, buf_data(&turn->text), n);
-            client->held_back -= held_by(turn);
-        }
         bool last = !turn->keep_alive;
-        buf_deinit(&turn->text);
         request_free(first);
         if (last) {
             client_because(client, METRIC_REASON_DONE);
@@ -260,8 +269,7 @@ static void send_replies(struct client *client)
     client_touch(client);
 }
 
-/* Where a reply of up to `n` bytes is written; NULL, with the client doomed: there is no memory. */
-static char *reply_room(struct request *request, size_t n, struct buf **ret_out)
+char *http1_room(struct request *request, size_t n, struct buf **ret_out)
 {
     struct client *client = request->client;
     bool first = client->requests.next == &request->node;
@@ -294,122 +302,17 @@ static void reply(struct request *request, const struct reply *reply)
     };
     size_t body_len = no_body ? 0 : reply->body.n;
     size_t fields_len = head.fields.n + head.cors.n + head.id.n;
-    char *room = reply_room(request, HTTP1_REPLY_HEAD_MAX + fields_len + body_len, &out);
+    char *room = http1_room(request, HTTP1_REPLY_HEAD_MAX + fields_len + body_len, &out);
     if (room != NULL) {
         size_t n = http1_reply_head(room, &head, ctx_date(client->ctx));
         if (body_len > 0)
             memcpy(room + n, reply->body.p, body_len);
         buf_added(out, n + body_len);
         if (out == &turn->text)
-            client->held_back += held_by(turn);
+            http1_hold_back(request);
     }
     turn->done = true;
-    send_replies(client);
-}
-
-/* What an answer that has one body part, or none yet, begins with. */
-static struct http1_reply streamed_head(const struct request *request, const struct reply *reply)
-{
-    const struct http1_turn *turn = request_of_session((struct request *)request);
-    return (struct http1_reply){
-        .status = reply->status,
-        .minor = turn->minor,
-        .keep_alive = turn->keep_alive,
-        .no_length = !turn->counted,
-        .chunked = turn->chunked,
-        .content_length = reply->length,
-        .fields = reply->fields,
-        .cors = request->page == NULL ? (struct span){0} : *request->page,
-        .id = mark_field(request->mark),
-    };
-}
-
-/* A part of the body: returns false where the head has promised less. */
-static bool part(struct request *request, struct span bytes)
-{
-    struct http1_turn *turn = http1_turn(request);
-    char size[20];
-    int n = turn->chunked ? snprintf(size, sizeof(size), "%zx\r\n", bytes.n) : 0;
-    if (bytes.n == 0)
-        return true;
-    if (turn->counted && bytes.n > turn->left)
-        return false;
-    turn->left -= turn->counted ? bytes.n : 0;
-    char *room = client_room(request->client, (size_t)n + bytes.n + (turn->chunked ? 2 : 0));
-    if (room == NULL)
-        return true; /* the client is doomed */
-    memcpy(room, size, (size_t)n);
-    memcpy(room + n, bytes.p, bytes.n);
-    if (turn->chunked)
-        memcpy(room + n + bytes.n, "\r\n", 2);
-    return true;
-}
-
-/*
- * An answer whose length is not known is chunked; to HTTP/1.0, which knows no chunks, it lasts
- * until the connection ends (RFC 9112 section 6.3).
- */
-static bool begin(struct request *request, const struct reply *reply)
-{
-    struct client *client = request->client;
-    struct http1_turn *turn = http1_turn(request);
-    bool only = client->requests.next == &request->node && client->requests.prev == &request->node;
-    bool until_end = !reply->has_length && turn->minor == 0;
-    if (client->requests.next != &request->node || (until_end && !only) || turn->head ||
-        reply->status == 204 || reply->status == 205 || reply->status == 304 ||
-        client->state >= CLIENT_ENDING || (reply->has_length && reply->body.n > reply->length))
-        return false;
-    if (until_end)
-        http1_set_last(request);
-    turn->counted = reply->has_length;
-    turn->chunked = !turn->counted && !until_end;
-    turn->left = reply->length;
-    struct http1_reply head = streamed_head(request, reply);
-    struct buf text = {0};
-    char *room = buf_room(&text, HTTP1_REPLY_HEAD_MAX + head.fields.n + head.cors.n + head.id.n);
-    if (room == NULL) {
-        client_doom(client);
-        return true;
-    }
-    size_t n = http1_reply_head(room, &head, ctx_date(client->ctx));
-    char *out = client_room(client, n);
-    if (out != NULL)
-        memcpy(out, room, n);
-    buf_deinit(&text);
-    return part(request, reply->body);
-}
-
-/* What has been sent is no complete answer: the connection ends behind it. */
-static void break_off(struct request *request)
-{
-    struct client *client = request->client;
-    struct http1_turn *turn = http1_turn(request);
-    while (client->requests.prev != &request->node)
-        request_abandon(container_of(client->requests.prev, struct request, node));
-    if (!turn->chunked && !turn->counted) { /* its end would look like the body's */
-        client_abort(client);
-        request_free(request);
-        return;
-    }
-    http1_set_last(request);
-    turn->done = true;
-    send_replies(client);
-}
-
-static void finish(struct request *request)
-{
-    struct http1_turn *turn = http1_turn(request);
-    if (turn->counted && turn->left > 0) {
-        request_break(request, RPC_BAD_RESPONSE);
-        return;
-    }
-    if (turn->chunked) {
-        char *room = client_room(request->client, 5);
-        if (room != NULL)
-            memcpy(room, "0\r\n\r\n", 5);
-    }
-    turn->done = true;
-    send_replies(request->client);
+    http1_send_replies(client);
 }
 
 static size_t request_holds(struct request *request)
@@ -419,7 +322,10 @@ static size_t request_holds(struct request *request)
 
 static void abandoned(struct request *request)
 {
-    buf_deinit(&http1_turn(request)->text);
+    struct http1_turn *turn = http1_turn(request);
+    request->client->held_back -= turn->held;
+    turn->held = 0;
+    buf_deinit(&turn->text);
 }
 
 static void gone(struct client *client)
@@ -449,10 +355,11 @@ const struct session_ops http1_session = {
     .expire = expire,
     .drain = drain,
     .reply = reply,
-    .begin = begin,
-    .part = part,
-    .finish = finish,
-    .break_off = break_off,
+    .begin = http1_begin,
+    .part = http1_part,
+    .finish = http1_finish,
+    .break_off = http1_break_off,
+    .unsent = http1_unsent,
     .gone = gone,
     .go_on = go_on,
     .save_codec = save_codec,

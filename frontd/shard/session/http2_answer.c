@@ -10,8 +10,7 @@
 #include "frontd/codec/h2_reply.h"
 #include "frontd/shard/session/http2_session.h"
 
-/* The answer is out: the stream ends, and with it what the client has not sent of its request. */
-static void finish(struct http2_stream *stream)
+void http2_finish_stream(struct http2_stream *stream)
 {
     struct client *client = stream->client;
     struct h2_conn *conn = &client->http2->conn;
@@ -41,8 +40,7 @@ char *http2_put_data(struct http2_stream *stream, uint32_t n, bool last)
     return room + sizeof(head);
 }
 
-/* Appends a DATA frame of the first `n` bytes at `p`. Returns false where there is no memory. */
-static bool put_data(struct http2_stream *stream, const char *p, uint32_t n, bool last)
+bool http2_put_bytes(struct http2_stream *stream, const char *p, uint32_t n, bool last)
 {
     char *room = http2_put_data(stream, n, last);
     if (room != NULL)
@@ -65,15 +63,13 @@ bool http2_put_head(struct client *client, const struct h2_reply *reply, uint32_
     return true;
 }
 
-/* Keeps what cannot be sent yet. Returns false where there is no memory. */
-static bool keep(struct http2_stream *stream, struct span body)
+bool http2_keep(struct http2_stream *stream, struct span bytes)
 {
-    if (buf_append(&stream->body, body.p, body.n) < 0) {
+    if (buf_append(&stream->body, bytes.p, bytes.n) < 0) {
         client_doom(stream->client);
         return false;
     }
-    stream->client->held_back += (uint32_t)body.n;
-    http2_set_state(stream, HTTP2_ANSWERS);
+    stream->client->held_back += (uint32_t)bytes.n;
     return true;
 }
 
@@ -84,10 +80,26 @@ static void send_answer(struct http2_stream *stream, const struct h2_reply *head
                    body.n <= h2_conn_sendable(&client->http2->conn, &stream->h2);
     if (!http2_put_head(client, head, stream->h2.id))
         return;
-    if (body.n == 0 || (at_once && put_data(stream, body.p, (uint32_t)body.n, true)))
-        finish(stream);
-    else if (!at_once)
-        keep(stream, body);
+    if (body.n == 0 || (at_once && http2_put_bytes(stream, body.p, (uint32_t)body.n, true)))
+        http2_finish_stream(stream);
+    else if (!at_once && http2_keep(stream, body))
+        http2_set_state(stream, HTTP2_ANSWERS);
+}
+
+struct h2_reply http2_head_of(
+    const struct request *request, const struct reply *reply, bool end_stream)
+{
+    return (struct h2_reply){
+        .status = reply->status,
+        .no_length = reply->status == 204 || !reply->has_length,
+        .end_stream = end_stream,
+        .tells_table = request->client->http2->conn.tells_table,
+        .content_length = reply->length,
+        .content_type = reply->content_type,
+        .fields = reply->fields,
+        .cors = request->page == NULL ? (struct span){0} : *request->page,
+        .id = mark_field(request->mark),
+    };
 }
 
 void http2_reply(struct request *request, const struct reply *reply)
@@ -95,20 +107,12 @@ void http2_reply(struct request *request, const struct reply *reply)
     struct http2_stream *stream = http2_turn(request)->stream;
     bool reset = reply->status == 205; /* RFC 9110 section 15.3.6: it says that nothing follows */
     bool no_body = stream->is_head || reset || reply->status == 204 || reply->status == 304;
-    bool has_length = reply->has_length && (stream->is_head || reply->status == 304);
-    uint64_t length = has_length ? reply->length : reply->body.n;
     struct span body = no_body ? (struct span){0} : reply->body;
-    const struct h2_reply head = {
-        .status = reply->status,
-        .no_length = reply->status == 204 || (reply->status == 304 && !has_length),
-        .end_stream = body.n == 0,
-        .tells_table = stream->client->http2->conn.tells_table,
-        .content_length = reset ? 0 : length,
-        .content_type = reply->content_type,
-        .fields = reply->fields,
-        .cors = request->page == NULL ? (struct span){0} : *request->page,
-        .id = mark_field(request->mark),
-    };
+    struct h2_reply head = http2_head_of(request, reply, body.n == 0);
+    if (!reply->has_length || (!stream->is_head && reply->status != 304))
+        head.content_length = reply->body.n;
+    head.content_length = reset ? 0 : head.content_length;
+    head.no_length = reply->status == 204 || (reply->status == 304 && !reply->has_length);
     stream->request = NULL;
     http2_turn(request)->stream = NULL;
     if (stream->is_connect) { /* nothing of what has come is for anything any more */
@@ -125,15 +129,17 @@ static void send_some(struct http2_stream *stream, uint32_t sendable)
     struct client *client = stream->client;
     size_t left = buf_len(&stream->body);
     uint32_t n = (uint32_t)MIN((size_t)sendable, left);
-    if (!put_data(stream, buf_data(&stream->body), n, n == left))
+    bool ends = stream->state == HTTP2_ANSWERS;
+    if (!http2_put_bytes(stream, buf_data(&stream->body), n, n == left && ends))
         return;
     buf_consume(&stream->body, n);
     client->held_back -= n;
     stream->moved += n;
     list_remove(&stream->sending);
-    list_append(&client->http2->sending, &stream->sending);
-    if (n == left)
-        finish(stream);
+    if (n < left)
+        list_append(&client->http2->sending, &stream->sending);
+    if (n == left && ends)
+        http2_finish_stream(stream);
 }
 
 void http2_fill(struct client *client)

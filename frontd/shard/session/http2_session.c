@@ -157,7 +157,7 @@ void http2_drop(struct http2_stream *stream)
         request_abandon(stream->request);
     if (stream->socket != NULL)
         http2_socket_lose(stream);
-    if (stream->state == HTTP2_ANSWERS)
+    if (stream->state == HTTP2_ANSWERS || stream->state == HTTP2_PARTS)
         client->held_back -= (uint32_t)buf_len(&stream->body);
     else
         client->http2->held -= stream->head.size + stream->body.size;
@@ -320,7 +320,8 @@ static bool input_ended(struct client *client)
 /* Whether the stream's progress is looked at: it is the client's to make. */
 static bool is_timed(const struct http2_stream *stream)
 {
-    return stream->state == HTTP2_BODY || stream->state == HTTP2_ANSWERS;
+    return stream->state == HTTP2_BODY || stream->state == HTTP2_ANSWERS ||
+           (stream->state == HTTP2_PARTS && buf_len(&stream->body) > 0);
 }
 
 static uint64_t streams_due(const struct client *client)
@@ -466,7 +467,7 @@ static size_t holds_back(const struct client *client)
         return 0;
     list_for_each (node, &client->http2->sending) {
         const struct http2_stream *stream = container_of(node, struct http2_stream, sending);
-        n += stream->state == HTTP2_ANSWERS ? stream->body.size : 0;
+        n += stream->state == HTTP2_SOCKET ? 0 : stream->body.size;
     }
     return n;
 }
@@ -492,6 +493,11 @@ const struct session_ops http2_session = {
     .turn = turn,
     .abandoned = abandoned,
     .reply = http2_reply,
+    .begin = http2_begin_parts,
+    .part = http2_part,
+    .finish = http2_finish,
+    .break_off = http2_break_off,
+    .unsent = http2_unsent,
     .due = due,
     .expire = expire,
     .drain = drain,

@@ -7,6 +7,7 @@
  *   http2_session.c  life: bytes to frames, the end of a turn, timeouts, GOAWAY
  *   http2_request.c  header blocks and bodies become requests
  *   http2_answer.c   answers, within the client's windows and fair among streams
+ *   http2_parts.c    answers that go out part by part
  *   http2_decoder.c  header tables, which are frozen while they are not used
  *   http2_socket.c   streams that are WebSockets
  *   http2_state.c    moving to another process
@@ -15,13 +16,14 @@
  * A stream is open from its header block on, and goes through these states:
  *
  *   BODY → its body comes → WAITS, where no call may be started now → CALLED, a request is in
- *   progress → ANSWERS, what is left of its answer waits for the client's window → gone
+ *   progress → PARTS, where its answer goes out part by part → ANSWERS, what is left of its answer
+ *   waits for the client's window → gone
  *
  * One that an extended CONNECT opens (RFC 8441) is a SOCKET once its handshake is right, until it
  * is closed.
  *
- * Streams that are not CALLED move to another process with their connection: in between there is
- * no call, and all that they have is bytes.
+ * Streams that are not CALLED or PARTS move to another process with their connection: in between
+ * there is no call, and all that they have is bytes.
  */
 
 #include "frontd/codec/h2_conn.h"
@@ -43,6 +45,7 @@ enum http2_stream_state {
     HTTP2_CALLED,
     HTTP2_ANSWERS,
     HTTP2_SOCKET, /* of a WebSocket, which may not be let in yet */
+    HTTP2_PARTS,  /* called, and its answer has begun to go out */
 };
 
 struct http2_socket;
@@ -51,13 +54,14 @@ struct http2_socket;
 struct http2_stream {
     struct h2_stream h2;
     struct client *client;
-    struct request *request;     /* CALLED */
+    struct request *request;     /* CALLED, PARTS */
     struct http2_socket *socket; /* SOCKET */
-    struct list sending;         /* ANSWERS, and SOCKET that waits to send: in http2->sending */
+    struct list sending;         /* in http2->sending: ANSWERS, and PARTS and SOCKET that have
+                                    something to send */
     struct buf head;             /* BODY, WAITS: the list of its fields */
-    struct buf body; /* BODY, WAITS: of the request. ANSWERS: what is left of the answer. Extended
-                        CONNECT: what its WebSocket has not read */
-    uint64_t since;  /* ms: BODY, ANSWERS: since when `moved` is counted */
+    struct buf body; /* BODY, WAITS: of the request. PARTS, ANSWERS: what is left of the answer.
+                        Extended CONNECT: what its WebSocket has not read */
+    uint64_t since;  /* ms: BODY, PARTS, ANSWERS: since when `moved` is counted */
     uint32_t moved;  /* bytes */
     uint8_t state;   /* enum http2_stream_state */
     bool is_head;    /* HEAD: the answer has no body */
@@ -95,6 +99,8 @@ struct http2_shared {
 /* What the session keeps with each request. */
 struct http2_turn {
     struct http2_stream *stream;
+    uint64_t left; /* PARTS, with has_length: bytes of the body that are still to come */
+    bool has_length;
 };
 
 static inline struct http2_turn *http2_turn(struct request *request)
@@ -164,6 +170,29 @@ void http2_refuse(struct http2_stream *stream, unsigned status);
 /* http2_answer.c */
 
 void http2_reply(struct request *request, const struct reply *reply);
+
+/* What the HEADERS of an answer say. end_stream: no body follows. */
+struct h2_reply http2_head_of(
+    const struct request *request, const struct reply *reply, bool end_stream);
+
+/* Bytes of an answer, whose state is PARTS or ANSWERS, wait for the client's window. Returns false
+ * where there is no memory: the client is doomed. */
+bool http2_keep(struct http2_stream *stream, struct span bytes);
+
+/* Appends a DATA frame of the first `n` bytes at `p`. Returns false where there is no memory. */
+bool http2_put_bytes(struct http2_stream *stream, const char *p, uint32_t n, bool last);
+
+/* The answer is out: the stream ends, and with it what the client has not sent of its request. */
+void http2_finish_stream(struct http2_stream *stream);
+
+/* http2_parts.c: as struct session_ops says */
+enum session_parts http2_begin_parts(struct request *request, const struct reply *reply);
+bool http2_part(struct request *request, struct span bytes);
+bool http2_finish(struct request *request);
+void http2_break_off(struct request *request);
+size_t http2_unsent(struct request *request);
+
+/* http2_answer.c */
 
 /* Appends the HEADERS of an answer. Returns false where there is no memory. */
 bool http2_put_head(struct client *client, const struct h2_reply *reply, uint32_t stream);

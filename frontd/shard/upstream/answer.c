@@ -124,12 +124,19 @@ static void gather(const struct answers *answers, struct job *job, const struct 
     end(answers, job, &whole, 0);
 }
 
+/* What is wrong with a RESPONSE in the middle of an answer. A worker that cannot go on sends one
+ * without MORE (protocol section 8). */
+static const char *second(const struct frame_head *head)
+{
+    return has_more(head) ? "two RESPONSEs" : "given up by its worker in the middle";
+}
+
 /* One part of an answer that is relayed so, behind the first. */
 static void relay(const struct answers *answers, struct job *job, const struct frame *frame)
 {
     const struct frame_head *head = &frame->head;
     if (head->type == FRAME_RESPONSE)
-        spoil(answers, job, head, RPC_BAD_RESPONSE, "two RESPONSEs");
+        spoil(answers, job, head, RPC_BAD_RESPONSE, second(head));
     else if (frame->body.n > 0)
         spoil(answers, job, head, RPC_BAD_RESPONSE, "in DATA with bytes that are no blob");
     else if (job->unsaid >= JOB_WINDOW && frame->blob.n > 0)
@@ -146,7 +153,7 @@ static void relay(const struct answers *answers, struct job *job, const struct f
 static bool begin(const struct answers *answers, struct job *job, const struct frame *frame)
 {
     const struct job_ops *ops = answers->ops;
-    if (ops->begins == NULL)
+    if (!answers->channel->streams || ops->begins == NULL)
         return false;
     job->streams = ops->begins(job, job->worker, frame);
     return job->streams || job->abandoned;
@@ -163,7 +170,7 @@ void answer_frame(const struct answers *answers, struct job *job, const struct f
     else if (job->streams)
         relay(answers, job, frame);
     else if (first && job->answer != NULL)
-        spoil(answers, job, head, RPC_BAD_RESPONSE, "two RESPONSEs");
+        spoil(answers, job, head, RPC_BAD_RESPONSE, second(head));
     else if (!first && job->answer == NULL)
         spoil(answers, job, head, RPC_BAD_RESPONSE, "begun with DATA");
     else if (!first || !begin(answers, job, frame))

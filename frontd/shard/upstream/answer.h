@@ -2,8 +2,8 @@
 
 /*
  * The answers of workers to jobs: those in one RESPONSE, and those in parts (protocol section 8),
- * which gather here, since only whole ones are relayed. An answer that is wrong costs its call and
- * nothing else.
+ * each of which is handed on as it comes, or gathers here where only a whole one is wanted. An
+ * answer that is wrong costs its call and nothing else.
  */
 
 #include "frontd/shard/upstream/channel.h"

@@ -139,8 +139,8 @@ static bool on_job_begins(struct job *job, struct worker *worker, const struct f
         .worker = worker,
         .method = {job->method, job->method_len},
     };
-    bool taken = job->pool->ctx->call_ops->begins(call, &outcome, &error);
-    if (taken)
+    bool taken = call->owner != NULL && job->pool->ctx->call_ops->begins(call, &outcome, &error);
+    if (taken && !job->abandoned)
         wait_for_more(call);
     else if (error != 0)
         give_up(call, error);
@@ -153,7 +153,7 @@ static void on_job_goes_on(struct job *job, struct span bytes)
     enum rpc_error error = job->pool->ctx->call_ops->goes_on(call, bytes);
     if (error != 0)
         give_up(call, error);
-    else
+    else if (!job->abandoned)
         wait_for_more(call);
 }
 

@@ -31,7 +31,8 @@ struct call_ops {
     /*
      * An answer in parts begins; the outcome has the first one. Returns whether this and each that
      * follows is taken as it comes. Where it is not, the answer ends as a whole one; or
-     * *ret_error, if set, is how the call ends now.
+     * *ret_error, if set, is how the call ends now. The owner may cancel the call, here and in
+     * goes_on().
      */
     bool (*begins)(struct call *call, const struct outcome *outcome, enum rpc_error *ret_error);
     /* A part of it that is not the last, borrowed. Returns 0, or how the call ends now. */

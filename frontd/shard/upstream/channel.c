@@ -164,6 +164,7 @@ static void on_hello(struct channel *channel, const struct frame *frame)
     set_state(channel, CHANNEL_OPEN);
     channel->max_frame = hello.max_frame;
     channel->pushes = hello.push;
+    channel->streams = hello.stream;
     channel->ops->opened(channel, &hello);
     hello_worker_deinit(&hello);
     if (channel->state == CHANNEL_OPEN)

@@ -72,6 +72,7 @@ struct channel {
     bool hung;      /* lost because the worker did not answer */
     bool mute;      /* lost because no HELLO came */
     bool pushes;    /* the worker has the feature `push` */
+    bool streams;   /* its answers in parts heed the window: they are passed on as they come */
     bool hung_up;   /* our side is shut */
     bool overdue;   /* lost because the worker did not close it in time after GOAWAY */
     uint64_t left;  /* ms: since when the worker is waited for to close it; 0: it is not */

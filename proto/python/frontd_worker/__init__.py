@@ -34,9 +34,9 @@ goes by Connection (Context.conn is one) and Worker.publish().
 from .connection import Connection
 from .frames import CANCELLED, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
 from .frames import Frame, ProtocolError, RpcError, encode_frame, read_frame, read_front_hello
-from .handlers import Context, HttpRequest, HttpResponse
+from .handlers import Context, HttpRequest, HttpResponse, server_event
 from .worker import Worker, run
 
 __all__ = ["CANCELLED", "INTERNAL_ERROR", "INVALID_PARAMS", "INVALID_REQUEST", "METHOD_NOT_FOUND", "PARSE_ERROR",
            "Connection", "Context", "Frame", "HttpRequest", "HttpResponse", "ProtocolError", "RpcError",
-           "Worker", "encode_frame", "read_frame", "read_front_hello", "run"]
+           "Worker", "encode_frame", "read_frame", "read_front_hello", "run", "server_event"]

@@ -12,18 +12,21 @@ Channels to the same front look at each other, so that what is pushed has somewh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any, Optional, cast
 
 from .frames import INTERNAL_ERROR, METHOD_NOT_FOUND, NOTIFY, Frame, ProtocolError, RpcError
 from .handlers import Call, Context
-from .protocol import (PUSH_BUFFER, Cancel, Dropped, Event, FrontState, GoAway, Hello, Protocol, Request, State)
+from .protocol import (PUSH_BUFFER, Cancel, Dropped, Event, FrontState, GoAway, Hello, Protocol, Request, Room, State)
 
 if TYPE_CHECKING:
     from .worker import Worker
 
 LINGER = 2.0                # seconds for the front to close after we have said our last
 WRITE_BUFFER = 1024 * 1024  # bytes that a front has not read before we read no more of it
+PART = 65536                # bytes of a streamed answer in one frame
+END = object()              # after the last part
 
 log = logging.getLogger("frontd_worker")
 
@@ -98,6 +101,8 @@ class Channel(asyncio.Protocol):
             self._on_request(event)
         elif isinstance(event, Cancel):
             self.worker._cancel(self.calls[event.call])
+        elif isinstance(event, Room):
+            self.calls[event.call].more_room.set()
         elif isinstance(event, Hello):
             self._on_hello()
         elif isinstance(event, GoAway):
@@ -141,7 +146,10 @@ class Channel(asyncio.Protocol):
         id = call.ctx.call
         del self.calls[id]
         try:
-            self._respond(id, call)
+            if call.parts is not None:
+                self._end_stream(id, call)
+            else:
+                self._respond(id, call)
         except ProtocolError as error:
             self._fail(error)
         self._write_soon()
@@ -156,6 +164,58 @@ class Channel(asyncio.Protocol):
         except (TypeError, ValueError, RecursionError) as error:
             log.error("%s: its result cannot be sent: %s", call.ctx.method, error)
             self.protocol.refuse(id, RpcError(INTERNAL_ERROR, "internal error"))
+
+    def begin_stream(self, call: Call) -> bool:
+        """Whether the answer of a call whose handler has ended comes in parts: then stream() is its work from now on."""
+        work = call.work
+        if not call.handler.http or call.parts is not None or call.ctx.notify or self.protocol.closing:
+            return False
+        if work is None or work.cancelled() or work.exception() is not None:
+            return False
+        try:
+            result, _ = call.outcome()
+            if call.parts is None:
+                return False
+            self.protocol.respond_first(call.ctx.call, result)
+        except (TypeError, ValueError, RecursionError):
+            call.parts = None
+            return False  # finish() says so
+        self._write_soon()
+        return True
+
+    async def stream(self, call: Call) -> None:
+        """Send the parts of an answer as they come, and as the front has room for them."""
+        parts: Any = call.parts
+        asynchronous = hasattr(parts, "__anext__")
+        try:
+            while True:
+                if asynchronous:
+                    part = await anext_or(parts, END)
+                else:
+                    part = await self.loop.run_in_executor(self.worker._threads, next, parts, END)
+                if part is END:
+                    break
+                rest = memoryview(part.encode() if isinstance(part, str) else part)
+                while rest:
+                    while (room := self.protocol.room(call.ctx.call)) == 0:
+                        call.more_room.clear()
+                        await call.more_room.wait()
+                    n = min(room, len(rest), PART)
+                    self.protocol.stream(call.ctx.call, bytes(rest[:n]))
+                    rest = rest[n:]
+                    self._write_soon()
+        finally:
+            if asynchronous:
+                await parts.aclose() if hasattr(parts, "aclose") else None
+            elif hasattr(parts, "close"):
+                with contextlib.suppress(ValueError):  # a thread is in it: it ends with that
+                    parts.close()
+
+    def _end_stream(self, id: int, call: Call) -> None:
+        if (error := call.failure()) is not None:
+            self.protocol.break_off(id, error)
+        else:
+            self.protocol.stream(id, b"", last=True)
 
     @property
     def going(self) -> bool:
@@ -262,3 +322,11 @@ class Channel(asyncio.Protocol):
     def _name(self) -> str:
         front: dict[str, Any] = self.protocol.front or {}
         return "channel of {} shard {}".format(front.get("front", "a front"), front.get("shard", "?"))
+
+
+async def anext_or(parts: Any, end: object) -> Any:
+    """The next of an asynchronous iterator, or `end` (anext() is there from Python 3.10 on)."""
+    try:
+        return await parts.__anext__()
+    except StopAsyncIteration:
+        return end

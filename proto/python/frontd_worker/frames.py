@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Optional, Union
 # Frame types and flags (section 3).
 HELLO, REQUEST, RESPONSE, CANCEL, PING, PONG, GOAWAY = 1, 2, 3, 4, 5, 6, 7
 PUSH, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT = 8, 9, 10, 11, 12
+DATA, WINDOW = 13, 14
 LAST_TYPE, FIRST_EXTENSION = 14, 128
 NOTIFY, MORE, BINARY, RETRY = 0x01, 0x02, 0x04, 0x08
 

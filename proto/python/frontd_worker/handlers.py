@@ -7,7 +7,7 @@ import concurrent.futures
 import inspect
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Iterable, Iterator, Mapping, Optional, Union
 
 from .connection import Connection
 from .frames import BINARY, CANCELLED, INTERNAL_ERROR, INVALID_PARAMS, NOTIFY, RETRY, RpcError
@@ -74,10 +74,13 @@ class HttpRequest:
 
 
 class HttpResponse:
-    """What an http handler returns (section 8). body: bytes, or str, which is sent as UTF-8.  status: 200 to
-    599.  headers: a dict or a list of (name, value); content-length is the front's business.  Raises
-    ValueError for a header that could end the head early or a bad status; TypeError for another body."""
-    def __init__(self, body: Union[bytes, bytearray, memoryview, str] = b"", status: int = 200,
+    """What an http handler returns (section 8). body: bytes, or str, which is sent as UTF-8; or a generator of
+    these, asynchronous or not, whose parts go out as they come.  status: 200 to 599.  headers: a dict or a
+    list of (name, value); content-length is the front's business, but for a generator: then a body of another
+    length counts as broken off.  Raises ValueError for a header that could end the head early or a bad status;
+    TypeError for another body."""
+    def __init__(self, body: Union[bytes, bytearray, memoryview, str, Iterator[Any], AsyncIterator[Any]] = b"",
+                 status: int = 200,
                  headers: Union[Mapping[str, Any], Iterable[tuple[str, Any]]] = ()) -> None:
         pairs = headers.items() if isinstance(headers, dict) else headers
         self.headers = [(str(name).lower(), str(value)) for name, value in pairs]
@@ -85,9 +88,21 @@ class HttpResponse:
             raise ValueError("line break in a header")
         if type(status) is not int or not 200 <= status <= 599:
             raise ValueError(f"bad status {status!r}")
+        self.parts: Union[Iterator[Any], AsyncIterator[Any], None] = None
+        if hasattr(body, "__anext__") or hasattr(body, "__next__"):
+            self.parts, body = body, b""  # type: ignore[assignment]
         if not isinstance(body, (bytes, bytearray, memoryview, str)):
             raise TypeError(f"a body is bytes or str, not {type(body).__name__}")
         self.status, self.body = status, body.encode() if isinstance(body, str) else bytes(body)
+
+
+def server_event(data: str, event: Optional[str] = None, id: Optional[str] = None) -> bytes:
+    """One event of a text/event-stream (Server-Sent Events). data: its text, of any number of lines.  event: its
+    type.  id: what the client names when it comes back. Raises ValueError for a line end in one of the last two."""
+    if any(c in (event or "") + (id or "") for c in "\r\n\0"):
+        raise ValueError("line break in an event's type or id")
+    lines = [f"{name}: {value}" for name, value in (("id", id), ("event", event)) if value is not None]
+    return "\n".join([*lines, *(f"data: {line}" for line in data.splitlines() or [""]), "", ""]).encode()
 
 
 class Handler:
@@ -129,6 +144,8 @@ class Call:
                  arguments: tuple[Iterable[Any], Mapping[str, Any]]) -> None:
         self.channel, self.ctx, self.handler, self.arguments = channel, ctx, handler, arguments
         self.work: Union[asyncio.Task[Any], concurrent.futures.Future[Any], None] = None
+        self.parts: Union[Iterator[Any], AsyncIterator[Any], None] = None  # of an answer that is streamed
+        self.more_room = asyncio.Event()  # of one that waits for the front
 
     def cancel(self) -> None:
         """The result is not waited for any more. A thread that runs cannot be stopped: only the flag is set then."""
@@ -154,4 +171,5 @@ class Call:
             return result, b""
         if not isinstance(result, HttpResponse):
             result = HttpResponse(result)
+        self.parts = result.parts
         return {"status": result.status, "headers": result.headers}, result.body

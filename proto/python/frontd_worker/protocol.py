@@ -15,14 +15,15 @@ import enum
 import json
 from typing import Any, NamedTuple, Optional, Union
 
-from .frames import (CANCEL, FIRST_EXTENSION, GOAWAY, HELLO, INVALID_REQUEST, LAST_TYPE, MAX_FRAME, MORE, NOTIFY,
-                     PARSE_ERROR, PING, PONG, REQUEST, RESPONSE, Frame, ProtocolError, RpcError, dump_json,
-                     encode_frame, load_json, read_front_hello, read_frame)
+from .frames import (CANCEL, CANCELLED, DATA, FIRST_EXTENSION, GOAWAY, HELLO, INTERNAL_ERROR, INVALID_REQUEST, MAX_FRAME,
+                     MORE, NOTIFY, PARSE_ERROR, PING, PONG, REQUEST, RESPONSE, WINDOW, Frame, ProtocolError, RpcError,
+                     dump_json, encode_frame, load_json, read_front_hello, read_frame)
 
 HELLO_TIMEOUT = 5.0                  # seconds (section 4)
 PING_AFTER, DEAD_AFTER = 15.0, 45.0  # seconds without traffic, and without an answer to a PING (section 10)
 PUSH_BUFFER = 4 * 1024 * 1024        # bytes that a front has not read before push() fails
 PING_MAX = 64                        # bytes of a PING's body
+STREAM_WINDOW = 262144               # bytes of DATA that the other side has not acknowledged (section 8)
 
 
 class State(enum.Enum):
@@ -78,6 +79,11 @@ class Cancel(NamedTuple):
     call: int
 
 
+class Room(NamedTuple):
+    """The front has taken some of a streamed answer: room() is larger now."""
+    call: int
+
+
 class GoAway(NamedTuple):
     """The front sends no more calls on this channel (section 7). reason: the body of its GOAWAY."""
     reason: bytes
@@ -88,7 +94,7 @@ class Dropped(NamedTuple):
     type: int
 
 
-Event = Union[Hello, Request, Cancel, GoAway, Dropped]
+Event = Union[Hello, Request, Cancel, Room, GoAway, Dropped]
 
 
 class Protocol:
@@ -102,6 +108,8 @@ class Protocol:
         self.instance: Optional[str] = None          # of that: the same for every channel of one front
         self.pushed = False                          # something was sent that is no answer
         self._owed: dict[int, bytes] = {}            # calls that a response is owed for -> their id as JSON text
+        self._rooms: dict[int, int] = {}  # of answers that are streamed: bytes of DATA that may be sent
+        self._gathering: dict[int, tuple[Frame, bytearray]] = {}  # requests that are streamed, and what came of them
         self._last_call = 0                          # the highest number taken
         self._input, self._offset = bytearray(), 0   # what was received; where the next frame starts in it
         self._output = bytearray()                   # encoded frames, to be written or, in HOLDING, kept
@@ -164,11 +172,18 @@ class Protocol:
             return self._on_hello(frame)
         if frame.type == REQUEST:
             return self._on_request(frame)
+        if frame.type == DATA and frame.call in self._gathering:
+            return self._on_data(frame)
+        if frame.type == WINDOW:
+            return self._on_window(frame)
         if frame.type == CANCEL:  # for a call that is not owed, its response has crossed the CANCEL
+            if self._gathering.pop(frame.call, None) is not None:
+                self._owed[frame.call] = b"null"
+                self.refuse(frame.call, RpcError(CANCELLED, "cancelled"))
             return Cancel(frame.call) if frame.call in self._owed else None
         if frame.type == PING and len(frame.body) <= PING_MAX:
             self._send(Frame(PONG, body=frame.body))
-        elif frame.type not in (PONG, LAST_TYPE):  # WINDOW: we send no DATA; else wrong by itself (section 11)
+        elif frame.type != PONG:  # wrong by itself (section 11)
             return Dropped(frame.type)
         return None
 
@@ -179,11 +194,11 @@ class Protocol:
         self.instance = str(self.front.get("instance", ""))
         return Hello(self.front)
 
-    def _on_request(self, frame: Frame) -> Optional[Request]:
+    def _on_request(self, frame: Frame, gathered: bool = False) -> Optional[Request]:
         notify = bool(frame.flags & NOTIFY)
         if frame.flags & MORE:
-            raise ProtocolError("streamed REQUEST without feature stream")
-        if frame.call <= self._last_call and not (notify and frame.call == 0):
+            return self._on_first_part(frame)
+        if frame.call <= self._last_call and not gathered and not (notify and frame.call == 0):
             raise ProtocolError(f"call id {frame.call} after {self._last_call}")
         if self.state is State.LEAVING:
             return None  # it crossed our GOAWAY: the front gives it to another worker
@@ -205,6 +220,38 @@ class Protocol:
         if not notify:
             self._owed[frame.call] = _id_text(request, frame.body)
         return Request(frame.call, frame.conn, frame.flags, request["method"], request.get("params"), meta, frame.blob)
+
+    def _on_first_part(self, frame: Frame) -> None:
+        """A streamed request is gathered: handlers get it whole."""
+        if frame.flags & NOTIFY or frame.call <= self._last_call:
+            raise ProtocolError(f"streamed REQUEST with call id {frame.call}")
+        self._last_call = frame.call
+        if self.state is not State.LEAVING:
+            self._gathering[frame.call] = frame, bytearray(frame.blob)
+
+    def _on_data(self, frame: Frame) -> Optional[Request]:
+        first, blob = self._gathering[frame.call]
+        if len(blob) <= self.max_frame:  # else it is too large already: the rest is thrown away
+            blob += frame.blob
+        if frame.flags & MORE:
+            self._send(Frame(WINDOW, call=frame.call, body=dump_json({"bytes": len(frame.blob)})))
+            return None
+        del self._gathering[frame.call]
+        if len(blob) > self.max_frame:
+            self._owed[frame.call] = b"null"
+            self.refuse(frame.call, RpcError(INTERNAL_ERROR, "the request is too large"))
+            return None
+        return self._on_request(first._replace(flags=first.flags & ~MORE, blob=bytes(blob)), gathered=True)
+
+    def _on_window(self, frame: Frame) -> Optional[Room]:
+        try:
+            more = load_json(frame.body)["bytes"]
+        except (ValueError, KeyError, TypeError):
+            return None
+        if frame.call not in self._rooms or type(more) is not int or more < 0:
+            return None
+        self._rooms[frame.call] += more
+        return Room(frame.call)
 
     # ---- what goes out ----
 
@@ -231,6 +278,28 @@ class Protocol:
         cannot be sent, or is over the front's max_frame; then the call is still owed a response."""
         self._respond(call, self._owed[call], "result", result, blob)
 
+    def respond_first(self, call: int, result: Any) -> None:
+        """Begin an answer whose blob follows with stream(); raises as respond() does (section 8)."""
+        self._respond(call, self._owed[call], "result", result, more=True)
+        self._rooms[call] = STREAM_WINDOW
+
+    def room(self, call: int) -> int:
+        """How many bytes stream() may be given now; Room says when that becomes more."""
+        return self._rooms.get(call, 0)
+
+    def stream(self, call: int, blob: bytes, last: bool = False) -> None:
+        """Send more of the blob, at most room() bytes. last: the answer is complete with it."""
+        assert len(blob) <= self._rooms[call]
+        self._rooms[call] -= len(blob)
+        if last:
+            del self._owed[call], self._rooms[call]
+        self._send(Frame(DATA, 0 if last else MORE, call, blob=blob))
+
+    def break_off(self, call: int, error: RpcError) -> None:
+        """The rest of an answer that was begun does not come: its client is told that it is not complete."""
+        del self._rooms[call]
+        self.refuse(call, error)
+
     def respond_error(self, call: int, error: RpcError) -> None:
         """Answer a call with an error; raises as respond() does."""
         self._respond(call, self._owed[call], "error", _error_member(error))
@@ -245,13 +314,14 @@ class Protocol:
                 pass
         raise ProtocolError("max_frame has no room for an error")
 
-    def _respond(self, call: int, id: bytes, member: str, value: Any, blob: bytes = b"") -> None:
+    def _respond(self, call: int, id: bytes, member: str, value: Any, blob: bytes = b"", more: bool = False) -> None:
         body = b'{"jsonrpc":"2.0","id":%b,"%b":%b}' % (id, member.encode(), dump_json(value))
         assert self.front is not None
         if len(body) + len(blob) > self.front["max_frame"]:
             raise ValueError(f"{len(body) + len(blob)} bytes are over the front's max_frame")
-        del self._owed[call]
-        self._send(Frame(RESPONSE, call=call, body=body, blob=blob))
+        if not more:
+            del self._owed[call]
+        self._send(Frame(RESPONSE, MORE if more else 0, call, body=body, blob=blob))
 
     def push(self, frame: Frame, unread: int = 0) -> None:
         """Send a frame that is no answer, or hold it in HOLDING. unread: bytes that have been taken from
@@ -310,6 +380,8 @@ class Protocol:
 
     def _forget(self) -> None:
         self._owed.clear()
+        self._rooms.clear()
+        self._gathering.clear()
         self._input, self._offset = bytearray(), 0
 
     def tick(self, now: float, busy: bool) -> float:

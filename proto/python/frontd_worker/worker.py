@@ -146,7 +146,7 @@ class Worker:
     def _hello(self) -> dict[str, Any]:
         hello = {"protocol": 1, "pid": os.getpid(), "concurrency": self.concurrency,
                  "max_frame": self.max_frame, "methods": sorted(self._handlers),
-                 "features": ["push"], "responses": self._token}
+                 "features": ["push", "stream"], "responses": self._token}
         return hello if self.name is None else {**hello, "name": self.name}
 
     def _forget(self, channel: Channel, held: bytearray) -> None:
@@ -243,6 +243,10 @@ class Worker:
             call.work.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._ended, call))
 
     def _ended(self, call: Call) -> None:
+        if call.channel.begin_stream(call):
+            call.work = self._loop.create_task(call.channel.stream(call))
+            call.work.add_done_callback(lambda _: self._ended(call))
+            return
         self._running -= 1
         call.channel.finish(call)
         if self._waiting:

@@ -12,7 +12,6 @@
 
 /* Answers in parts, from the worker's frames to the client's bytes. */
 
-#define HELLO "{\"protocol\":1,\"concurrency\":8,\"features\":[\"stream\"]}"
 #define GET   "GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 #define GET10 "GET / HTTP/1.0\r\n\r\n"
 
@@ -22,7 +21,7 @@ static struct shardlet shard;
 static struct fake_worker worker;
 static struct talk talk;
 
-static void set_up(void)
+static void set_up_with(const char *hello)
 {
     struct frame frame;
     char conf[1024];
@@ -45,9 +44,19 @@ static void set_up(void)
     cr_assert(fake_worker_accept(&worker));
     cr_assert_eq(fake_worker_next(&worker, &frame), FRAME_HELLO);
     cr_assert(memmem(frame.body.p, frame.body.n, "\"features\":[\"stream\"]", 21) != NULL);
-    fake_worker_send(&worker, FRAME_HELLO, 0, 0, HELLO);
+    fake_worker_send(&worker, FRAME_HELLO, 0, 0, hello);
     shardlet_turn(&shard);
     talk = talk_open(&shard, "web");
+}
+
+static void set_up(void)
+{
+    set_up_with("{\"protocol\":1,\"concurrency\":8,\"features\":[\"stream\"]}");
+}
+
+static void set_up_without(void)
+{
+    set_up_with("{\"protocol\":1,\"concurrency\":8,\"features\":[\"push\"]}");
 }
 
 static void tear_down(void)
@@ -62,6 +71,7 @@ static void tear_down(void)
 }
 
 TestSuite(http_stream, .init = set_up, .fini = tear_down);
+TestSuite(http_gathered, .init = set_up_without, .fini = tear_down);
 
 /* The next frame for the worker that is no PING: its type, and call. */
 static unsigned next(uint64_t *ret_call, struct frame *frame)
@@ -361,7 +371,7 @@ Test(http_stream, beyond_the_window)
     drink();
 }
 
-/* Behind another request that is not answered, an answer in parts is gathered. */
+/* Behind another request that is not answered, parts wait for their turn, within the window. */
 Test(http_stream, behind_another)
 {
     uint64_t first = ask(SPAN(GET));
@@ -373,11 +383,78 @@ Test(http_stream, behind_another)
     respond(second, "");
     data(second, 3, true);
     cr_expect_eq(talk.n, 0u);
+    cr_expect_gt(talk.client->held_back, 0u);
     respond(first, "");
     data(first, 2, false);
-    cr_expect(ends_with("2\r\nxx\r\n0\r\n\r\n"), "%.*s", (int)talk.n, talk.out);
+    cr_expect(has(&talk, "2\r\nxx\r\n0\r\n\r\nHTTP/1.1 200 OK") && ends_with("\r\n3\r\nxxx\r\n"),
+        "%.*s", (int)talk.n, talk.out);
+    cr_expect_eq(talk.client->held_back, 0u);
+    data(second, 1, true);
+    cr_expect(ends_with("3\r\nxxx\r\n1\r\nx\r\n"));
+    data(second, 0, false);
+    cr_expect(ends_with("\r\nx\r\n0\r\n\r\n"));
+}
+
+/* It breaks off behind another one, which is not touched. */
+Test(http_stream, behind_another_broken)
+{
+    bool reset;
+    uint64_t first = ask(SPAN(GET));
+    respond(first, "");
+    data(first, 0, false);
     talk.n = 0;
-    data(second, 1, false);
+    first = ask(SPAN(GET GET GET));
+    uint64_t second = take_request();
+    (void)take_request();
+    respond(second, "");
+    data(second, 3, true);
+    fake_worker_send(&worker, FRAME_RESPONSE, 0, second,
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":1,\"message\":\"\"}}");
+    say(&talk, SPAN(""));
+    cr_expect_not(ended(&reset));
+    respond(first, "");
+    data(first, 2, false);
+    cr_expect(has(&talk, "2\r\nxx\r\n0\r\n\r\nHTTP/1.1 200 OK") && ends_with("\r\n3\r\nxxx\r\n"),
+        "%.*s", (int)talk.n, talk.out);
+    cr_expect(ended(&reset) && !reset);
+}
+
+/* Server-Sent Events end between two in a shard that leaves; the connection is free to move. */
+Test(http_stream, events_end_at_a_reload)
+{
+    uint64_t call = ask(SPAN(GET));
+    respond(call, ",\"headers\":[[\"content-type\",\"text/event-stream\"]]");
+    fake_worker_send_bytes(&worker, FRAME_DATA, FRAME_F_MORE, call, SPAN("data: 1\n\ndata: 2\n"));
+    say(&talk, SPAN(""));
+    shard.ctx.requests_ops->leave(talk.client);
+    expect_nothing();
+    fake_worker_send_bytes(&worker, FRAME_DATA, FRAME_F_MORE, call, SPAN("\ndata: 3\n\n"));
+    say(&talk, SPAN(""));
+    cr_expect(ends_with("data: 2\n\r\n1\r\n\n\r\n0\r\n\r\n"), "%.*s", (int)talk.n, talk.out);
+    expect_cancel(call);
+    cr_expect(list_empty(&talk.client->requests) && !talk.client->streams);
+    data(call, 0, false);
+}
+
+/* A head is all that HEAD gets, at once: the answer may have no end. */
+Test(http_stream, head_of_an_endless_answer)
+{
+    uint64_t call = ask(SPAN("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n"));
+    respond(call, ",\"headers\":[[\"content-type\",\"text/event-stream\"]]");
+    cr_expect(has(&talk, "200 OK") && ends_with("\r\n\r\n"));
+    expect_cancel(call);
+    data(call, 3, false);
+    cr_expect(ends_with("\r\n\r\n"));
+}
+
+/* Of a worker that does not say that it heeds the window, the parts are gathered. */
+Test(http_gathered, of_a_worker_without_the_feature)
+{
+    uint64_t call = ask(SPAN(GET));
+    respond(call, "");
+    data(call, 3, true);
+    cr_expect_eq(talk.n, 0u);
+    data(call, 1, false);
     cr_expect(has(&talk, "Content-Length: 4\r\n") && ends_with("\r\n\r\nxxxx"), "%.*s", (int)talk.n,
         talk.out);
 }

@@ -70,14 +70,20 @@ void fake_worker_send_blob(
     struct fake_worker *worker, enum frame_type type, unsigned flags, uint64_t call, size_t n)
 {
     static char bytes[100 * 1024];
+    CHECK(n <= sizeof(bytes));
+    memset(bytes, 'x', n);
+    fake_worker_send_bytes(worker, type, flags, call, (struct span){bytes, n});
+}
+
+void fake_worker_send_bytes(struct fake_worker *worker, enum frame_type type, unsigned flags,
+    uint64_t call, struct span blob)
+{
     const struct frame_head head = {.type = (uint8_t)type,
         .flags = (uint8_t)flags,
         .call = call,
-        .length = (uint32_t)n,
-        .blob_len = (uint32_t)n};
-    CHECK(n <= sizeof(bytes));
-    memset(bytes, 'x', n);
-    send_frame(worker, &head, bytes);
+        .length = (uint32_t)blob.n,
+        .blob_len = (uint32_t)blob.n};
+    send_frame(worker, &head, blob.p);
 }
 
 static void read_more(struct fake_worker *worker)

@@ -34,6 +34,10 @@ void fake_worker_send(struct fake_worker *worker, enum frame_type type, unsigned
 void fake_worker_send_blob(
     struct fake_worker *worker, enum frame_type type, unsigned flags, uint64_t call, size_t n);
 
+/* A frame whose payload is that blob. */
+void fake_worker_send_bytes(struct fake_worker *worker, enum frame_type type, unsigned flags,
+    uint64_t call, struct span blob);
+
 /*
  * The next frame that has come. Returns its type, or 0: there is none. *ret_frame: borrowed until
  * the next call.

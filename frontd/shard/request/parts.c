@@ -1,0 +1,146 @@
+/*
+ * The worker's first part → parts_begins() → the route's begins() → parts_open(); each further
+ * one → parts_goes_on(); the last one, or what has gone wrong → the route's ended() →
+ * parts_end(). At the end of a turn that has written to the client → parts_credit().
+ *
+ * Each part but for the last may itself end the answer: the worker has sent more than it said, or
+ * memory is out, or events come to an end in a shard that leaves. Then its call is cancelled.
+ */
+
+#include "frontd/shard/request/parts.h"
+
+#include "frontd/shard/request/account.h"
+#include "frontd/shard/request/route_ops.h"
+
+static const char too_long[] = "longer than its content-length";
+
+bool parts_begins(struct call *call, const struct outcome *outcome, enum rpc_error *ret_error)
+{
+    struct request *request = call->owner;
+    if (request->asking || request->is_batch || route_ops_of(request)->begins == NULL ||
+        client_session(request->client)->begin == NULL)
+        return false;
+    return route_ops_of(request)->begins(request, outcome, ret_error);
+}
+
+/* Whether the answer has come to where it can be continued elsewhere, and should be. */
+static bool may_end(const struct request *request)
+{
+    return request->ends && request->is_events && event_stream_between(&request->events);
+}
+
+/* Server-Sent Events end here, and are complete for the client. */
+static void end_events(struct request *request)
+{
+    request_cancel(request);
+    client_session(request->client)->finish(request);
+}
+
+/* The bytes that are sent of these: not all, where events end within them. */
+static struct span pass_events(struct request *request, struct span bytes)
+{
+    size_t n = request->is_events ? event_stream_pass(&request->events, bytes) : 0;
+    if (!request->ends || n == 0)
+        return bytes;
+    request->events = (struct event_stream){0}; /* between two */
+    return (struct span){bytes.p, n};
+}
+
+/* Adds bytes of the body. Returns 0, or why the answer ends early. */
+static enum rpc_error add_part(struct request *request, struct span bytes)
+{
+    struct client *client = request->client;
+    if (client->state >= CLIENT_ENDING)
+        return RPC_WORKER_LOST;
+    if (UNLIKELY(ctx_memory(client->ctx) == MEMORY_OUT) &&
+        client_session(client)->unsent(request) > 0)
+        return RPC_OVERLOADED;
+    bytes = pass_events(request, bytes);
+    request->bytes_out = (uint32_t)MIN((uint64_t)request->bytes_out + bytes.n, UINT32_MAX);
+    return client_session(client)->part(request, bytes) ? 0 : RPC_BAD_RESPONSE;
+}
+
+bool parts_open(struct request *request, const struct reply *reply)
+{
+    struct client *client = request->client;
+    struct ctx *ctx = client->ctx;
+    enum session_parts parts = client_session(client)->begin(request, reply);
+    if (parts == SESSION_NO_BODY) {
+        request_cancel(request);
+        request_reply(request, reply);
+    }
+    if (parts != SESSION_PARTS)
+        return false;
+    request->streams = client->streams = true;
+    request->is_events = event_stream_is(reply->fields);
+    request->ends = ctx->leaving || ctx->draining;
+    request->code = metric_code_of_answer(reply->status);
+    if (UNLIKELY(request->mark != NULL))
+        request->mark->status = (uint16_t)reply->status;
+    (void)add_part(request, reply->body); /* it fits: begin() has seen it */
+    if (may_end(request))
+        end_events(request);
+    return true;
+}
+
+enum rpc_error parts_goes_on(struct call *call, struct span bytes)
+{
+    struct request *request = call->owner;
+    enum rpc_error error = add_part(request, bytes);
+    if (error == 0 && may_end(request))
+        end_events(request);
+    if (UNLIKELY(error == RPC_BAD_RESPONSE)) {
+        const struct job *job = &call->job;
+        call_log_bad_answer(
+            &(struct outcome){.worker = job->worker, .method = job_method(job)}, too_long);
+    }
+    return error;
+}
+
+enum metric_code parts_end(struct request *request, const struct outcome *outcome)
+{
+    enum metric_code code = request->code;
+    enum rpc_error error = outcome->error;
+    if (error == 0)
+        error = add_part(request, outcome->blob);
+    if (error == 0 && client_session(request->client)->finish(request))
+        return code;
+    if (error == 0 || (error == RPC_BAD_RESPONSE && outcome->error == 0))
+        call_log_bad_answer(outcome, error == 0 ? "shorter than its content-length" : too_long);
+    code = metric_code_of_error((int)(error == 0 ? RPC_BAD_RESPONSE : error));
+    request->code = code;
+    client_session(request->client)->break_off(request);
+    return code;
+}
+
+void parts_credit(struct client *client)
+{
+    const struct session_ops *session = client_session(client);
+    list_for_each (node, &client->requests) {
+        struct request *request = container_of(node, struct request, node);
+        if (request->streams && !list_empty(&request->calls))
+            call_credit(list_first(&request->calls, struct call, node), session->unsent(request));
+    }
+}
+
+void parts_leave(struct client *client)
+{
+    list_for_each_safe (node, &client->requests) {
+        struct request *request = container_of(node, struct request, node);
+        if (!request->streams || list_empty(&request->calls))
+            continue;
+        request->ends = true;
+        if (may_end(request)) {
+            end_events(request);
+            parts_leave(client); /* others may have gone out behind it, and be gone */
+            return;
+        }
+    }
+}
+
+void parts_gone(struct client *client)
+{
+    client->streams = false;
+    list_for_each (node, &client->requests)
+        client->streams |= container_of(node, struct request, node)->streams;
+}

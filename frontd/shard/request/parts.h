@@ -1,0 +1,31 @@
+#pragma once
+
+/*
+ * Answers that go out part by part (protocol section 8), whatever the client speaks: parts_open()
+ * begins one, parts follow as the worker sends them, and it ends complete, or so that the client
+ * can tell that it is not. The worker may send more as bytes leave for the client.
+ *
+ * Server-Sent Events can be continued elsewhere: in a shard that leaves they end between two
+ * events, and the client comes back for the rest.
+ */
+
+#include "frontd/shard/request/request.h"
+
+/*
+ * For a route's begins(): answers a request with reply->body as the first part. Returns whether the
+ * answer is under way; false: it has to be whole, or it has no body and has been given already.
+ */
+bool parts_open(struct request *request, const struct reply *reply);
+
+/* For a route's ended(), of a request that `streams`: its last part, or how the call has failed.
+ * The request is gone afterwards. Returns what became of the call. */
+enum metric_code parts_end(struct request *request, const struct outcome *outcome);
+
+/* For request.c: see struct call_ops and struct requests_ops */
+bool parts_begins(struct call *call, const struct outcome *outcome, enum rpc_error *ret_error);
+enum rpc_error parts_goes_on(struct call *call, struct span bytes);
+void parts_credit(struct client *client);
+void parts_leave(struct client *client);
+
+/* A request that `streams` has left the client's requests. */
+void parts_gone(struct client *client);
