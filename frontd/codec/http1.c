@@ -69,6 +69,38 @@ static struct http1_result more_or_continue(
     return result;
 }
 
+void http1_begin_parts(struct http1 *http1, const struct http1_head *head)
+{
+    *http1 = (struct http1){
+        .phase = head->chunked ? HTTP1_PHASE_CHUNKED : HTTP1_PHASE_LENGTH,
+        .parts = true,
+        .chunked = {.left = head->content_length},
+    };
+}
+
+unsigned http1_feed_part(struct http1 *http1, const char *p, size_t n, size_t room,
+    uint32_t trailer_max, size_t *ret_used, struct span *ret_part, bool *ret_last)
+{
+    struct span part = {p, 0};
+    size_t most = MIN(n, room);
+    if (http1->phase == HTTP1_PHASE_LENGTH) {
+        part.n = *ret_used = (size_t)MIN((uint64_t)most, http1->chunked.left);
+        http1->chunked.left -= part.n;
+        *ret_last = http1->chunked.left == 0;
+    } else {
+        int event = http1_chunked_feed(&http1->chunked, p, most, trailer_max, ret_used, &part);
+        if (event < 0)
+            return (unsigned)-event;
+        if (event != HTTP1_BODY_DATA)
+            part.n = 0;
+        *ret_last = event == HTTP1_BODY_DONE;
+    }
+    *ret_part = part;
+    if (*ret_last)
+        *http1 = (struct http1){0};
+    return 0;
+}
+
 static struct http1_result feed_length(struct http1 *http1, const char *p, size_t n,
     const struct http1_config *config, struct http1_head *ret_head, bool head_fresh)
 {
@@ -133,6 +165,8 @@ struct http1_result http1_feed(struct http1 *http1, char *p, size_t n,
         return more(n);
     if (r != 0)
         return error((unsigned)r);
+    if (config->parts && (ret_head->chunked || ret_head->content_length > config->body))
+        return (struct http1_result){.event = HTTP1_LARGE, .used = head_len};
     if (ret_head->content_length > config->body)
         return bad_body(413);
     http1->head_len = (uint32_t)head_len;

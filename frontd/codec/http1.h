@@ -19,16 +19,18 @@ enum http1_phase {
 
 /* The state of an incomplete request; zeroed at first, and again by the end of a request. */
 struct http1 {
-    struct http1_chunked chunked;
-    uint32_t head_len;   /* bytes; known once the head is complete */
+    struct http1_chunked chunked; /* LENGTH, in parts: `left` of the body */
+    uint32_t head_len;            /* bytes; known once the head is complete */
     uint32_t body_len;   /* CHUNKED: bytes decoded so far; LENGTH: bytes of the whole body */
     uint8_t phase;       /* enum http1_phase */
     bool continue_asked; /* HTTP1_CONTINUE has been returned */
+    bool parts;          /* the body is taken in parts: http1_begin_parts() */
 };
 
 struct http1_config {
     struct http1_limits head;
     uint32_t body; /* bytes */
+    bool parts;    /* a body may be taken in parts: HTTP1_LARGE */
 };
 
 enum http1_event {
@@ -36,6 +38,8 @@ enum http1_event {
     HTTP1_CONTINUE, /* the head is complete and the client waits for "100 Continue"; once a request
                      */
     HTTP1_REQUEST,  /* a complete request */
+    HTTP1_LARGE,    /* with config->parts: a head of whose body the length is over config->body, or
+                       not known. http1_begin_parts(), or the same bytes once more without parts */
     HTTP1_ERROR,    /* answer with `status` and close */
 };
 
@@ -43,7 +47,8 @@ struct http1_result {
     enum http1_event event;
     unsigned status;  /* HTTP1_ERROR: the status of the answer */
     bool head_known;  /* HTTP1_ERROR: the head was right, the body is refused */
-    size_t used;      /* HTTP1_REQUEST: its bytes; the next request follows */
+    size_t used;      /* HTTP1_REQUEST: its bytes; the next request follows. HTTP1_LARGE: of the
+                         head */
     size_t kept;      /* HTTP1_MORE, HTTP1_CONTINUE: how many of the bytes have to be kept */
     struct span body; /* HTTP1_REQUEST */
 };
@@ -55,11 +60,23 @@ struct http1_result {
  * The limits may differ from call to call: a head that was complete is not held to limits any
  * more, a body to those of the call that reads of it.
  *
- * ret_head: scratch; valid with HTTP1_CONTINUE and HTTP1_REQUEST, and points into `p`. Its method
- * is valid with HTTP1_ERROR, too, where the request line was read (else HTTP_OTHER).
+ * ret_head: scratch; valid with HTTP1_CONTINUE, HTTP1_REQUEST and HTTP1_LARGE, and points into `p`.
+ * Its method is valid with HTTP1_ERROR, too, where the request line was read (else HTTP_OTHER).
  */
 struct http1_result http1_feed(struct http1 *http1, char *p, size_t n,
     const struct http1_config *config, struct http1_head *ret_head);
+
+/* After HTTP1_LARGE: the head has been used, and http1_feed_part() takes the body. */
+void http1_begin_parts(struct http1 *http1, const struct http1_head *head);
+
+/*
+ * A part of the body from the `n` bytes at `p`, 1 at least, of at most `room` bytes, 1 at least.
+ * Returns 0 with how many bytes are used, the part, which may be empty, and whether it is the last
+ * one (the state is zeroed then); or the status of the error that the body has. trailer_max: as
+ * config->head.head_bytes.
+ */
+unsigned http1_feed_part(struct http1 *http1, const char *p, size_t n, size_t room,
+    uint32_t trailer_max, size_t *ret_used, struct span *ret_part, bool *ret_last);
 
 /*
  * Saves the state for another process, which is given the bytes of the request, too; and restores

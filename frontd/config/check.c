@@ -403,6 +403,7 @@ static void number_routes(struct conf *conf)
             route->number = conf->nroutes++;
             route->pair = conf->npairs;
             conf->npairs += route->npools;
+            conf->streams_bodies |= route->stream_body > 0;
         }
     }
 }

@@ -136,12 +136,28 @@ static void check_compression(struct checker *checker, const char *parent,
 }
 
 /* Checks the keys that a route has wherever it stands. */
+/* Shorter bodies than limits.body are not taken in parts, so there it would have no effect. */
+static void check_stream_body(struct checker *checker, const char *key, const char *text,
+    const struct conf *conf, struct conf_route *route)
+{
+    const char *wrong = text == NULL ? NULL : conf_value_memory(text, &route->stream_body);
+    if (text == NULL)
+        return;
+    if (wrong != NULL)
+        checker_complain(checker, key, "%s: '%s'", wrong, text);
+    else if (route->stream_body <= conf->limits.body)
+        checker_complain(
+            checker, key, "must be more than limits.body, %u bytes", conf->limits.body);
+}
+
 static void check_common(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, const struct conf *conf, struct conf_route *route)
 {
     char key[CHECKER_PATH_SIZE];
     snprintf(key, sizeof(key), "%s.timeout", parent);
     checker_timeout(checker, key, raw->timeout, 30 * 1000, &route->timeout);
+    snprintf(key, sizeof(key), "%s.stream_body", parent);
+    check_stream_body(checker, key, raw->stream_body, conf, route);
     snprintf(key, sizeof(key), "%s.stream_timeout", parent);
     checker_duration(checker, key, raw->stream_timeout, 60 * 1000, &route->stream_timeout);
     snprintf(key, sizeof(key), "%s.slow_log", parent);
@@ -257,7 +273,7 @@ static void check_route(struct checker *checker, const char *parent,
     static const char *const kinds[] = {"jsonrpc", "http", "websocket"};
     static const char *const stay_keys[] = {
         "messages", "events", "connect", "ping", "slow", "responses", "protocols", "compression"};
-    static const char *const stream_keys[] = {"stream_timeout"};
+    static const char *const stream_keys[] = {"stream_body", "stream_timeout"};
     char key[CHECKER_PATH_SIZE];
     route->line = conf_lines_near(checker->lines, parent);
     snprintf(key, sizeof(key), "%s.path", parent);

@@ -118,6 +118,7 @@ struct conf_route {
     uint32_t pair;           /* how many pools the routes before it have, each with its own */
     uint64_t realm;          /* the realm_id of all its pools */
     uint64_t timeout;        /* ms */
+    uint64_t stream_body;    /* bytes of a request's body that is taken in parts; 0: none is */
     uint64_t stream_timeout; /* ms without progress of an answer in parts; 0: no limit */
     unsigned meta;           /* enum conf_meta, ored */
     uint64_t slow;           /* us: a call over it is in the log; UINT64_MAX: none is */
@@ -297,6 +298,7 @@ struct conf_tracing {
 enum { CONF_REQUEST_ID_MAX = 64 /* bytes of the header's name */ };
 
 struct conf {
+    bool streams_bodies; /* a route has stream_body */
     char *run_dir;
     char *user; /* NULL: the one that started frontd */
     uint32_t shards;

@@ -42,6 +42,7 @@ static const cyaml_schema_field_t route_fields[] = {
     TEXT(conf_raw_route, pool),
     TEXTS(conf_raw_route, pools),
     TEXT(conf_raw_route, timeout),
+    TEXT(conf_raw_route, stream_body),
     TEXT(conf_raw_route, stream_timeout),
     TEXTS(conf_raw_route, meta),
     TEXTS(conf_raw_route, headers),

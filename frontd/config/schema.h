@@ -26,6 +26,7 @@ struct conf_raw_route {
     char **pools;
     unsigned pools_count;
     char *timeout;
+    char *stream_body;
     char *stream_timeout;
     char **meta;
     unsigned meta_count;

@@ -119,7 +119,7 @@ def test_inputs(case):
 
 @pytest.mark.parametrize("frame, reason", [
     (request(3), "call id 3 after 3"), (request(1), "call id 1 after 3"), (request(0), "call id 0 after 3"),
-    (request(4, flags=MORE), "streamed"), (request(4, meta=b"[]"), "meta"), (request(4, meta=b"{"), "meta"),
+    (request(4, flags=MORE | NOTIFY), "streamed"), (request(4, meta=b"[]"), "meta"), (request(4, meta=b"{"), "meta"),
     (encode(15), "unknown frame type 15"), (encode(PING, body=b"x" * 101), "over the limit")])
 def test_a_violation_ends_the_channel(frame, reason):
     protocol = opened(max_frame=100)

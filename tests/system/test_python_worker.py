@@ -349,7 +349,7 @@ def test_a_lost_channel_does_not_cancel_notifications(worker, tmp_path):
 # The front's mistakes
 
 MISTAKES = dict([
-    ("streamed", encode(REQUEST, MORE, call=5, body=b"{}")),
+    ("streamed", encode(REQUEST, MORE | NOTIFY, call=5, body=b"{}")),
     ("call 0", encode(REQUEST, call=0, body=b"{}")),
     ("call again", encode(REQUEST, call=1, body=b"{}")),
     ("meta", encode(REQUEST, call=5, meta=b"[]", body=b"{}")),

@@ -84,10 +84,12 @@ struct client {
         struct http2 *http2;   /* SESSION_HTTP2 */
     };
     int fd;                /* -1: it is a stream of another client's connection */
-    uint32_t calls : 20;   /* in progress, CONF_CALLS_MAX at most */
+    uint32_t calls : 18;   /* in progress, CONF_CALLS_MAX at most */
     uint32_t listener : 6; /* its index in ctx->conf->listeners: client_listener() */
     bool reads : 1;        /* it is read, as decided at the end of the last turn */
     bool blocked : 1;      /* it takes no more for now: what is to be written waits */
+    bool uploads : 1;      /* HTTP/1: what it sends is the body of its youngest request, */
+    bool upload_waits : 1; /* for which the worker has no room at present */
     uint32_t why : 4;      /* it ends: enum metric_reason, see client_because() */
 
     /* ms: last time anything moved; where it is `heavy`: see client_out.c. 40 bits are 34 years. */
@@ -145,7 +147,7 @@ _Static_assert(sizeof(struct client) <= 192, "an idle connection costs at most 4
 _Static_assert(offsetof(struct client, pending) <= 128, "the rest is seldom looked at");
 _Static_assert(CONF_LISTENERS_MAX <= 1 << 6, "client->listener");
 _Static_assert(SESSIONS <= 1 << 3, "client->session");
-_Static_assert(CONF_CALLS_MAX < 1 << 20, "client->calls");
+_Static_assert(CONF_CALLS_MAX < 1 << 18, "client->calls");
 _Static_assert(METRIC_REASON_CRASH <= 1 << 4, "client->why");
 
 /*

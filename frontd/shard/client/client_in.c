@@ -59,6 +59,8 @@ static bool is_idle(const struct client *client)
 bool client_may_start(const struct client *client)
 {
     const struct ctx *ctx = client->ctx;
+    if (UNLIKELY(client->uploads)) /* what comes belongs to a request that has been started */
+        return client->state == CLIENT_OPEN && !client->upload_waits;
     return client->state == CLIENT_OPEN && !client->last_request && !client->held &&
            client->calls < ctx->conf->limits.calls_per_connection &&
            LIKELY(!ctx->requests_paused || is_idle(client)) && has_room(client);
@@ -99,7 +101,9 @@ static size_t feed_session(
         client->paused = true; /* client_resume() goes on when it may */
         client_touch(client);
     }
-    return client->last_request ? 0 : n; /* what follows the last request is not looked at */
+    return client->last_request && !client->uploads
+               ? 0
+               : n; /* what follows the last request is not looked at */
 }
 
 /* Whether something is incomplete of which no byte is left. */
@@ -151,6 +155,8 @@ static bool take_pending(struct client *client)
     size_t used = (size_t)(rest - bytes);
     buf_truncate(&pending->bytes, used + left);
     buf_consume(&pending->bytes, used);
+    if (client->uploads) /* all of it is one body */
+        return false;
     if (used > 0)
         client_start_clocks(client);
     tell_waiting(client);
@@ -238,7 +244,8 @@ static void put_end_off(struct client *client)
 }
 
 /*
- * The client sends no more: it may have shut its side only, or be gone. The cases, in this order:
+ * The client sends no more: it may have shut its side only, or be gone. In the middle of a body or
+ * an answer that goes part by part it is gone. The other cases, in this order:
  *
  * 1. What it has sent before may not be started yet: that comes first.
  * 2. It lingers, and the kernel still has much for it: it is closed when it has read that.
@@ -248,7 +255,11 @@ static void put_end_off(struct client *client)
  */
 static void on_end_of_input(struct client *client)
 {
-    if (UNLIKELY(client->streams)) {
+    if (UNLIKELY(client->uploads) && client->paused && !client->streams) {
+        put_end_off(client); /* what is here may be all of the body */
+        return;
+    }
+    if (UNLIKELY(client->streams || client->uploads)) {
         client_doom(client);
         return;
     }
@@ -337,7 +348,8 @@ static void read_client(struct client *client)
 /* The client has shut its side while it is not read: what it sent before may be unread. */
 static void on_hang_up(struct client *client)
 {
-    if (client->last_request || client->streams || client_session(client)->ends_at_once) {
+    bool last = client->last_request && !client->uploads;
+    if (last || client->streams || client_session(client)->ends_at_once) {
         on_end_of_input(client);
         return;
     }

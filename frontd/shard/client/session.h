@@ -107,6 +107,9 @@ struct session_ops {
     bool (*finish)(struct request *request);
     void (*break_off)(struct request *request);
     size_t (*unsent)(struct request *request);
+    /* The worker of a request that `uploads` has room for more of its body. NULL: bodies are taken
+     * whole. */
+    void (*upload_room)(struct request *request);
     /* The worker that was asked whether the connection is let in has answered, or none can. Returns
      * what became of the call. NULL: the session asks none. */
     enum metric_code (*asked)(struct request *request, const struct outcome *outcome);

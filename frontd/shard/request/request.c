@@ -19,6 +19,7 @@
 #include "frontd/shard/request/parts.h"
 #include "frontd/shard/request/route_ops.h"
 #include "frontd/shard/request/router.h"
+#include "frontd/shard/request/upload.h"
 #include "frontd/shard/upstream/asker.h"
 #include "frontd/shard/upstream/worker.h"
 
@@ -181,6 +182,7 @@ static const struct call_ops call_ops = {
     .part = on_part,
     .begins = parts_begins,
     .goes_on = parts_goes_on,
+    .room = upload_on_room,
 };
 
 struct request *request_add(struct client *client, const struct conf_route *route)
@@ -214,6 +216,8 @@ void request_free(struct request *request)
     list_remove(&request->node);
     if (UNLIKELY(request->streams))
         parts_gone(client);
+    if (UNLIKELY(request->uploads))
+        client->uploads = client->upload_waits = false;
     if (UNLIKELY(request->rest != NULL))
         route_ops_of(request)->drop_rest(request);
     client->held_back -= request->gathered;

@@ -34,6 +34,9 @@ struct request {
                                  * says; family 0: see request_peer() */
     bool is_batch;
     bool asking; /* a worker is asked whether the connection is let in (duplex.h) */
+    /* For upload.h: */
+    bool uploads;         /* its body is still coming, and goes to the worker part by part */
+    uint64_t upload_left; /* bytes that may still come */
     /* For parts.h: */
     bool streams;               /* its answer has begun, and goes out part by part */
     bool is_events;             /* it is of Server-Sent Events, */

@@ -86,7 +86,7 @@ static void start(struct request *request, const struct http_head *head, struct 
     const struct conf *conf = client->ctx->conf;
     struct buf text = {0};
     struct buf meta = {0};
-    struct call_spec spec = {.blob = body, .http = true};
+    struct call_spec spec = {.blob = body, .http = true, .more = request->uploads};
     struct peer peer = request_peer(request);
     int pool = router_pool(conf, request->route, SPAN("http.request"));
     if (pool < 0) {

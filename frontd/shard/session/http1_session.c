@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "frontd/shard/net/incident.h"
+#include "frontd/shard/request/upload.h"
 
 static struct http1_head head_scratch; /* of the request being looked at */
 
@@ -46,10 +47,11 @@ static void go_on(struct client *client)
     buf_deinit(&text);
 }
 
-static void send_continue(struct client *client)
+/* owed: that it is to be sent, which is over now. */
+static void send_continue(struct client *client, bool *owed)
 {
     static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
-    client->pending->continue_owed = false;
+    *owed = false;
     char *room = client_room(client, sizeof(text) - 1);
     if (room != NULL)
         memcpy(room, text, sizeof(text) - 1);
@@ -109,15 +111,85 @@ static void refuse(
     request_refuse(request, status, head == NULL ? NULL : &head->http);
 }
 
+/*
+ * Starts the request whose head is in head_scratch before its body has come, where the route takes
+ * such a body in parts. Returns false where it does not.
+ */
+static bool start_upload(struct client *client, struct http1 *http1, bool alone)
+{
+    const struct http1_head *head = &head_scratch;
+    uint64_t most = upload_most(client, &head->http);
+    if (most == 0 || (!head->chunked && head->content_length > most))
+        return false;
+    http1_begin_parts(http1, head);
+    client->last_request = client->ctx->draining || !head->keep_alive;
+    struct request *request = add(client, head);
+    if (request == NULL)
+        return true;
+    struct http1_turn *turn = http1_turn(request);
+    turn->keep_alive = !client->last_request;
+    turn->continue_owed = head->http.expect_continue && alone;
+    upload_begin(request, most);
+    client->uploads = true;
+    if (turn->continue_owed && client->requests.next == &request->node)
+        send_continue(client, &turn->continue_owed);
+    request_start(request, &head->http, (struct span){0});
+    return true;
+}
+
+/* Hands on a part of a body. Returns how many bytes are used; 0: there is no room for any. */
+static size_t take_part(struct client *client, struct http1 *http1, const char *p, size_t n)
+{
+    struct request *request = container_of(client->requests.prev, struct request, node);
+    size_t room = upload_room(request);
+    size_t used;
+    struct span part;
+    bool last;
+    if (room == 0) {
+        client->upload_waits = true;
+        return 0;
+    }
+    unsigned status = http1_feed_part(
+        http1, p, n, room, client->ctx->conf->limits.header, &used, &part, &last);
+    if (status != 0) {
+        incident_show(client->ctx, INCIDENT_HTTP1, (struct span){p, n});
+        upload_fail(request, status);
+        incident_hide(client->ctx);
+        return n;
+    }
+    upload_part(request, part, last);
+    return used;
+}
+
+static bool midway(const union codec_state *codec, const struct client *client)
+{
+    return codec->http1.parts && client->uploads;
+}
+
+static void upload_room_again(struct request *request)
+{
+    request->client->upload_waits = false;
+    client_touch(request->client);
+}
+
 static size_t take(
     struct client *client, union codec_state *codec, char *p, size_t n, char **ret_rest)
 {
     const struct conf_limits *limits = &client->ctx->conf->limits;
-    const struct http1_config config = {
+    struct http1_config config = {
         .head = {.head_bytes = limits->header, .fields = limits->headers},
         .body = limits->body,
+        .parts = client->ctx->conf->streams_bodies,
     };
     while (n > 0 && client->session == SESSION_HTTP1 && client_takes(client)) {
+        if (UNLIKELY(codec->http1.parts)) {
+            size_t used = take_part(client, &codec->http1, p, n);
+            p += used;
+            n -= used;
+            if (used == 0)
+                break;
+            continue;
+        }
         struct http1_result result = http1_feed(&codec->http1, p, n, &config, &head_scratch);
         if (result.event == HTTP1_ERROR) {
             /* The answer to HEAD has no body, also where the head goes wrong after the method. */
@@ -127,7 +199,12 @@ static size_t take(
             refuse(client, result.status, is_head, result.head_known ? &head_scratch : NULL);
             incident_hide(client->ctx);
             n = 0;
+        } else if (result.event == HTTP1_LARGE) {
+            config.parts = start_upload(client, &codec->http1, n == result.used);
+            p += config.parts ? result.used : 0;
+            n -= config.parts ? result.used : 0;
         } else if (result.event == HTTP1_REQUEST) {
+            config.parts = client->ctx->conf->streams_bodies;
             start(client, result.body);
             p += result.used;
             n -= result.used;
@@ -151,7 +228,7 @@ static void waiting(struct client *client)
     pending->codec.http1.continue_asked = false;
     pending->continue_owed = true;
     if (list_empty(&client->requests))
-        send_continue(client);
+        send_continue(client, &pending->continue_owed);
 }
 
 /* The head of the incomplete request, where it has come; else NULL. It was complete and right
@@ -178,6 +255,9 @@ static uint64_t due(const struct client *client)
 {
     const struct conf_limits *limits = &client->ctx->conf->limits;
     const struct pending *pending = client->pending;
+    if (UNLIKELY(client->uploads))
+        return pending != NULL && client_may_start(client) ? client_pending_due(client)
+                                                           : UINT64_MAX;
     if (pending != NULL && client_may_start(client)) {
         if (pending->codec.http1.phase == HTTP1_PHASE_HEAD)
             return pending->started + limits->header_timeout;
@@ -191,6 +271,11 @@ static uint64_t due(const struct client *client)
 static void expire(struct client *client)
 {
     struct pending *pending = client->pending;
+    if (UNLIKELY(client->uploads)) {
+        if (pending != NULL && client_may_start(client) && client_too_slow(client))
+            upload_fail(container_of(client->requests.prev, struct request, node), 408);
+        return;
+    }
     if (pending == NULL) {
         client_because(client, METRIC_REASON_IDLE);
         client_leave(client);
@@ -249,6 +334,8 @@ void http1_send_replies(struct client *client)
     while (!list_empty(&client->requests)) {
         struct request *first = list_first(&client->requests, struct request, node);
         struct http1_turn *turn = http1_turn(first);
+        if (UNLIKELY(turn->continue_owed) && !turn->done)
+            send_continue(client, &turn->continue_owed);
         if (!turn->done && turn->framing == HTTP1_WHOLE)
             break;
         send_text(first);
@@ -265,7 +352,7 @@ void http1_send_replies(struct client *client)
     }
     if (client->pending != NULL && client->pending->continue_owed &&
         list_empty(&client->requests) && client_may_ask(client))
-        send_continue(client);
+        send_continue(client, &client->pending->continue_owed);
     client_touch(client);
 }
 
@@ -285,6 +372,8 @@ static void reply(struct request *request, const struct reply *reply)
     struct client *client = request->client;
     struct http1_turn *turn = http1_turn(request);
     struct buf *out;
+    if (UNLIKELY(request->uploads)) /* the rest of its body is not looked at */
+        http1_set_last(request);
     bool reset = reply->status == 205; /* RFC 9110 section 15.3.6: it says that nothing follows */
     bool no_body = turn->head || reset || reply->status == 204 || reply->status == 304;
     bool has_length = reply->has_length && (turn->head || reply->status == 304);
@@ -349,6 +438,7 @@ const struct session_ops http1_session = {
     .request_holds = request_holds,
     .abandoned = abandoned,
     .take = take,
+    .midway = midway,
     .waiting = waiting,
     .input_ended = input_ended,
     .due = due,
@@ -360,6 +450,7 @@ const struct session_ops http1_session = {
     .finish = http1_finish,
     .break_off = http1_break_off,
     .unsent = http1_unsent,
+    .upload_room = upload_room_again,
     .gone = gone,
     .go_on = go_on,
     .save_codec = save_codec,

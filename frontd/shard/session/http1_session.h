@@ -21,15 +21,16 @@ enum http1_framing {
 
 /* What the session keeps with each request: its place in the order of the answers. */
 struct http1_turn {
-    struct buf text; /* of the answer, until it is its turn; of one that waits: its head */
-    uint64_t left;   /* HTTP1_LENGTH: bytes of the body that are still to come */
-    uint32_t held;   /* what is counted in client->held_back for `text` */
-    uint8_t framing; /* enum http1_framing */
-    uint8_t minor;   /* of its HTTP version */
-    bool head;       /* HEAD: the answer has no body */
-    bool keep_alive; /* else its answer is the connection's last */
-    bool waits;      /* an upgrade behind other requests: see http1_hold() */
-    bool done;       /* it is answered */
+    struct buf text;    /* of the answer, until it is its turn; of one that waits: its head */
+    uint64_t left;      /* HTTP1_LENGTH: bytes of the body that are still to come */
+    uint32_t held;      /* what is counted in client->held_back for `text` */
+    uint8_t framing;    /* enum http1_framing */
+    uint8_t minor;      /* of its HTTP version */
+    bool head;          /* HEAD: the answer has no body */
+    bool keep_alive;    /* else its answer is the connection's last */
+    bool waits;         /* an upgrade behind other requests: see http1_hold() */
+    bool done;          /* it is answered */
+    bool continue_owed; /* of one whose body goes on part by part: it waits for "100 Continue" */
 };
 
 static inline struct http1_turn *http1_turn(struct request *request)

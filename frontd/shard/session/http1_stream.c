@@ -29,6 +29,8 @@ enum session_parts http1_begin(struct request *request, const struct reply *repl
     if (client->state >= CLIENT_ENDING || (reply->has_length && reply->body.n > reply->length) ||
         (!reply->has_length && turn->minor == 0 && !only))
         return SESSION_WHOLE;
+    if (request->uploads) /* its body may not have ended when the answer does */
+        http1_set_last(request);
     turn->framing = reply->has_length  ? HTTP1_LENGTH
                     : turn->minor == 0 ? HTTP1_UNTIL_CLOSE
                                        : HTTP1_CHUNKED;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "frontd/codec/h2_reply.h"
+#include "frontd/shard/request/upload.h"
 #include "frontd/shard/session/http2_session.h"
 
 static struct h2_head head_scratch; /* of the request being looked at */
@@ -57,8 +58,13 @@ static bool hold(struct http2_stream *stream, struct buf *buf, const void *bytes
 static void start(struct http2_stream *stream, struct span body)
 {
     struct request *request = add(stream);
-    if (request != NULL)
-        request_start(request, &head_scratch.http, body);
+    if (request == NULL)
+        return;
+    if (UNLIKELY(stream->is_upload)) {
+        upload_begin(request, upload_most(stream->client, &head_scratch.http));
+        stream->client->http2->uploads = true;
+    }
+    request_start(request, &head_scratch.http, body);
 }
 
 /* Reads the head of a stream again. It was right before, and is not held to limits again. */
@@ -73,9 +79,15 @@ static void start_held(struct http2_stream *stream)
     struct buf head, body;
     take_buffers(stream, &head, &body);
     read_again(&head);
-    start(stream, (struct span){buf_data(&body), buf_len(&body)});
+    if (stream->is_upload) {
+        stream->upload = body;
+        stream->client->http2->held += body.size;
+        start(stream, (struct span){0});
+    } else {
+        start(stream, (struct span){buf_data(&body), buf_len(&body)});
+        buf_deinit(&body);
+    }
     buf_deinit(&head);
-    buf_deinit(&body);
 }
 
 void http2_start_waiting(struct client *client)
@@ -168,6 +180,73 @@ static void send_continue(struct http2_stream *stream)
     http2_send(stream->client, out, h2_continue_write(out, stream->h2.id));
 }
 
+/* Whether the body of a request is handed on as it comes. One that is too long is refused later. */
+static bool goes_in_parts(const struct http2_stream *stream, const struct http_head *http)
+{
+    const struct conf *conf = stream->client->ctx->conf;
+    if (LIKELY(!conf->streams_bodies) ||
+        (head_scratch.has_length && head_scratch.content_length <= conf->limits.body))
+        return false;
+    uint64_t most = upload_most(stream->client, http);
+    return most > 0 && (!head_scratch.has_length || head_scratch.content_length <= most);
+}
+
+/* Sends what is there of a body that goes in parts, and lets the client send more. The stream may
+ * be gone when this returns. */
+static void push_upload(struct http2_stream *stream)
+{
+    struct client *client = stream->client;
+    struct request *request = stream->request;
+    struct buf *upload = &stream->upload;
+    uint8_t out[H2_HEAD_SIZE + 4];
+    size_t n = MIN(buf_len(upload), upload_room(request));
+    bool last = n == buf_len(upload) && stream->h2.remote_closed;
+    if ((n == 0 && !last) || upload_room(request) == 0)
+        return;
+    const uint32_t id = stream->h2.id;
+    upload_part(request, (struct span){buf_data(upload), n}, last);
+    if (h2_conn_find(&client->http2->conn, id) == NULL)
+        return;
+    client->http2->held -= upload->size;
+    buf_consume(upload, n);
+    if (buf_len(upload) == 0)
+        buf_deinit(upload);
+    client->http2->held += upload->size;
+    size_t window = H2_WINDOW_DEFAULT - MIN(buf_len(upload), (size_t)H2_WINDOW_DEFAULT);
+    if (!stream->h2.remote_closed && stream->h2.recv_window < (int64_t)window / 2) {
+        if (stream->h2.recv_window <= 0)
+            http2_set_since(stream);
+        http2_send(client, out, h2_conn_grant(&stream->h2, (uint32_t)window, out));
+    }
+}
+
+void http2_push_uploads(struct client *client)
+{
+    struct http2 *http2 = client->http2;
+    http2->uploads = false;
+    list_for_each_safe (node, &http2->conn.streams) {
+        struct http2_stream *stream = http2_stream_of(container_of(node, struct h2_stream, node));
+        if (stream->request == NULL || !stream->request->uploads)
+            continue;
+        http2->uploads = true;
+        push_upload(stream);
+    }
+}
+
+void http2_upload_room(struct request *request)
+{
+    client_touch(request->client);
+}
+
+/* More of a body that goes in parts; it is sent at the end of the turn. */
+static void take_upload(struct http2_stream *stream, struct span bytes)
+{
+    stream->moved += (uint32_t)bytes.n;
+    struct buf *buf = stream->request == NULL ? &stream->body : &stream->upload;
+    if (hold(stream, buf, bytes.p, bytes.n))
+        client_touch(stream->client);
+}
+
 /* A request whose body is to come, with its head in head_scratch. */
 static void await_body(struct http2_stream *stream, struct span text)
 {
@@ -178,6 +257,16 @@ static void await_body(struct http2_stream *stream, struct span text)
         return;
     }
     bool expects = http->expect_continue;
+    if (goes_in_parts(stream, http)) {
+        stream->is_upload = true;
+        if (expects)
+            send_continue(stream);
+        if (may_start(client))
+            start(stream, (struct span){0});
+        else if (hold(stream, &stream->head, text.p, text.n))
+            http2_set_state(stream, HTTP2_WAITS);
+        return;
+    }
     if (!hold(stream, &stream->head, text.p, text.n))
         return;
     http2_set_state(stream, HTTP2_BODY);
@@ -206,6 +295,11 @@ void http2_take_data(struct client *client, const struct h2_event *event)
     size_t n = event->bytes.n;
     if (stream->is_connect) {
         take_connect_data(stream, event);
+        return;
+    }
+    if (stream->is_upload) {
+        if (stream->state == HTTP2_WAITS || (stream->request != NULL && stream->request->uploads))
+            take_upload(stream, event->bytes);
         return;
     }
     if (stream->state != HTTP2_BODY) /* it is answered already */
@@ -303,6 +397,8 @@ static void take_trailers(
         http2_fail_stream(client, event->id, stream, fault);
     else if (stream->state == HTTP2_BODY)
         finish(stream);
+    else if (stream->is_upload)
+        client_touch(client);
 }
 
 void http2_take_block(struct client *client, const struct h2_event *event)

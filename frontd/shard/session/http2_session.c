@@ -21,6 +21,7 @@
 
 #include "common/alloc.h"
 #include "frontd/shard/net/incident.h"
+#include "frontd/shard/request/upload.h"
 
 void http2_init(struct http2_shared *shared, struct ctx *ctx)
 {
@@ -146,8 +147,7 @@ void http2_set_state(struct http2_stream *stream, enum http2_stream_state state)
     http2->waiting += state == HTTP2_WAITS;
     if (state == HTTP2_ANSWERS)
         list_append(&http2->sending, &stream->sending);
-    stream->since = ctx_now(stream->client->ctx);
-    stream->moved = 0;
+    http2_set_since(stream);
 }
 
 void http2_drop(struct http2_stream *stream)
@@ -161,11 +161,19 @@ void http2_drop(struct http2_stream *stream)
         client->held_back -= (uint32_t)buf_len(&stream->body);
     else
         client->http2->held -= stream->head.size + stream->body.size;
+    client->http2->held -= stream->upload.size;
     http2_set_state(stream, HTTP2_CALLED); /* which is in no list, and not counted */
     buf_deinit(&stream->head);
     buf_deinit(&stream->body);
+    buf_deinit(&stream->upload);
     slab_put(&client->ctx->http2->streams, stream);
     client_touch(client); /* the connection may be over, or another stream's body may come */
+}
+
+void http2_set_since(struct http2_stream *stream)
+{
+    stream->since = ctx_now(stream->client->ctx);
+    stream->moved = 0;
 }
 
 static void drop_all(struct client *client)
@@ -302,6 +310,8 @@ static bool turn(struct client *client)
         return false; /* the other process goes on */
     if (http2->waiting > 0)
         http2_start_waiting(client);
+    if (UNLIKELY(http2->uploads))
+        http2_push_uploads(client);
     http2_grant(client);
     if (list_empty(&http2->sending))
         return false;
@@ -317,10 +327,16 @@ static bool input_ended(struct client *client)
 
 /* ---- Timeouts ------------------------------------------------------------------------------- */
 
+/* Whether more of a body that goes part by part is to come from the client. */
+static bool is_uploading(const struct http2_stream *stream)
+{
+    return stream->request != NULL && stream->request->uploads && !stream->h2.remote_closed;
+}
+
 /* Whether the stream's progress is looked at: it is the client's to make. */
 static bool is_timed(const struct http2_stream *stream)
 {
-    return stream->state == HTTP2_BODY || stream->state == HTTP2_ANSWERS ||
+    return stream->state == HTTP2_BODY || stream->state == HTTP2_ANSWERS || is_uploading(stream) ||
            (stream->state == HTTP2_PARTS && buf_len(&stream->body) > 0);
 }
 
@@ -328,7 +344,7 @@ static uint64_t streams_due(const struct client *client)
 {
     const struct http2 *http2 = client->http2;
     uint64_t since = UINT64_MAX;
-    if (http2->bodies == 0 && list_empty(&http2->sending))
+    if (http2->bodies == 0 && !http2->uploads && list_empty(&http2->sending))
         return UINT64_MAX;
     list_for_each (node, &http2->conn.streams) {
         struct http2_stream *stream = http2_stream_of(container_of(node, struct h2_stream, node));
@@ -371,7 +387,8 @@ static uint64_t due(const struct client *client)
 static bool is_slow(struct http2_stream *stream)
 {
     uint64_t passed = ctx_now(stream->client->ctx) - stream->since;
-    bool held_up = stream->state == HTTP2_BODY && stream->h2.recv_window <= 0;
+    bool comes = stream->state == HTTP2_BODY || is_uploading(stream);
+    bool held_up = comes && (stream->h2.recv_window <= 0 || buf_len(&stream->upload) > 0);
     if (!held_up && stream->moved < CLIENT_BODY_RATE * passed / 1000)
         return true;
     stream->since += passed;
@@ -389,6 +406,8 @@ static void expire_streams(struct client *client)
             continue;
         if (stream->state == HTTP2_BODY)
             http2_refuse(stream, 408);
+        else if (is_uploading(stream))
+            upload_fail(stream->request, 408);
         else
             http2_fail_stream(client, stream->h2.id, stream, H2_FAULT_SLOW_READER);
     }
@@ -498,6 +517,7 @@ const struct session_ops http2_session = {
     .finish = http2_finish,
     .break_off = http2_break_off,
     .unsent = http2_unsent,
+    .upload_room = http2_upload_room,
     .due = due,
     .expire = expire,
     .drain = drain,

@@ -59,13 +59,16 @@ struct http2_stream {
     struct list sending;         /* in http2->sending: ANSWERS, and PARTS and SOCKET that have
                                     something to send */
     struct buf head;             /* BODY, WAITS: the list of its fields */
-    struct buf body; /* BODY, WAITS: of the request. PARTS, ANSWERS: what is left of the answer.
-                        Extended CONNECT: what its WebSocket has not read */
-    uint64_t since;  /* ms: BODY, PARTS, ANSWERS: since when `moved` is counted */
-    uint32_t moved;  /* bytes */
-    uint8_t state;   /* enum http2_stream_state */
-    bool is_head;    /* HEAD: the answer has no body */
-    bool is_connect; /* extended CONNECT */
+    struct buf body;   /* BODY, WAITS: of the request. PARTS, ANSWERS: what is left of the answer.
+                          Extended CONNECT: what its WebSocket has not read */
+    struct buf upload; /* CALLED, PARTS, of a request that `uploads`: what its worker has no room
+                          for yet. Not carried, since such a stream does not move */
+    uint64_t since;    /* ms: BODY, PARTS, ANSWERS: since when `moved` is counted */
+    uint32_t moved;    /* bytes */
+    uint8_t state;     /* enum http2_stream_state */
+    bool is_head;      /* HEAD: the answer has no body */
+    bool is_connect;   /* extended CONNECT */
+    bool is_upload;    /* its body goes to the worker part by part */
 };
 
 struct http2_decoder;
@@ -82,7 +85,8 @@ struct http2 {
     uint32_t frozen_n;             /* bytes */
     uint32_t held;                 /* bytes of requests that are not in progress */
     uint16_t bodies;               /* streams in BODY */
-    uint16_t waiting;              /* streams in WAITS */
+    uint16_t waiting : 15;         /* streams in WAITS */
+    uint16_t uploads : 1;          /* some stream may have something in `upload` */
 };
 _Static_assert(sizeof(struct http2) <= 120, "an idle connection costs no more beside its table");
 
@@ -147,6 +151,9 @@ void http2_fail_stream(
 /* Frees a stream that is not the connection's any more; its request, if any, is abandoned. */
 void http2_drop(struct http2_stream *stream);
 
+/* The stream's progress is measured from now on. */
+void http2_set_since(struct http2_stream *stream);
+
 /* The one place where the state of a stream changes. */
 void http2_set_state(struct http2_stream *stream, enum http2_stream_state state);
 
@@ -158,6 +165,9 @@ void http2_take_block(struct client *client, const struct h2_event *event);
 /* Bytes of a body, or its end. */
 void http2_take_data(struct client *client, const struct h2_event *event);
 
+/* What streams have of bodies that go part by part is sent, as far as workers have room. */
+void http2_push_uploads(struct client *client);
+
 /* Lets the oldest stream whose body is not complete send the rest of it. */
 void http2_grant(struct client *client);
 
@@ -166,6 +176,9 @@ void http2_start_waiting(struct client *client);
 
 /* Answers a request whose body has not all come with that status. */
 void http2_refuse(struct http2_stream *stream, unsigned status);
+
+/* As struct session_ops says. */
+void http2_upload_room(struct request *request);
 
 /* http2_answer.c */
 

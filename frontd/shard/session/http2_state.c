@@ -6,8 +6,12 @@
 /* What is added to these structs is saved and restored, too. */
 #if __SIZEOF_POINTER__ == 8
 _Static_assert(sizeof(struct http2) == 120, "saved by http2_save()");
-_Static_assert(sizeof(struct http2_stream) == 144, "saved by save_stream()");
+_Static_assert(sizeof(struct http2_stream) == 168, "saved by save_stream()");
 #endif
+
+/* What a stream is besides one of a request that is taken whole. A version of the program that does
+ * not know UPLOAD leaves the connection where it is. */
+enum { CONNECT = 1, UPLOAD };
 
 static void pack_buf(struct pack *pack, const struct buf *buf)
 {
@@ -19,7 +23,7 @@ static void save_stream(const struct http2_stream *stream, struct pack *pack)
     h2_stream_save(&stream->h2, pack);
     pack_u8(pack, stream->state);
     pack_u8(pack, stream->is_head);
-    pack_u8(pack, stream->is_connect);
+    pack_u8(pack, stream->is_upload ? UPLOAD : stream->is_connect);
     pack_u64(pack, stream->since);
     pack_u32(pack, stream->moved);
     pack_buf(pack, &stream->head);
@@ -58,7 +62,7 @@ static bool is_right(const struct http2_stream *stream, unsigned state)
     case HTTP2_BODY:
         return !stream->h2.remote_closed && h2_head_read(text, HTTP_FIELDS_MAX, &head) == 0;
     case HTTP2_WAITS:
-        return (stream->h2.remote_closed || stream->is_connect) &&
+        return (stream->h2.remote_closed || stream->is_connect || stream->is_upload) &&
                h2_head_read(text, HTTP_FIELDS_MAX, &head) == 0;
     case HTTP2_ANSWERS: return text.n == 0 && buf_len(&stream->body) > 0;
     case HTTP2_SOCKET: return text.n == 0 && stream->is_connect;
@@ -82,13 +86,15 @@ static int restore_stream(struct client *client, struct unpack *unpack)
     list_init(&stream->sending);
     unsigned state = unpack_u8(unpack);
     stream->is_head = unpack_flag(unpack);
-    stream->is_connect = unpack_flag(unpack);
+    unsigned kind = unpack_u8(unpack);
+    stream->is_connect = kind == CONNECT;
+    stream->is_upload = kind == UPLOAD;
     uint64_t since = unpack_time(unpack, ctx_now(client->ctx));
     uint32_t moved = unpack_u32(unpack);
     r = restore_buf(&stream->head, unpack);
     r = r < 0 ? r : restore_buf(&stream->body, unpack);
     /* From here on it is freed with the connection, which takes off what it holds. */
-    bool right = r == 0 && is_right(stream, state);
+    bool right = r == 0 && kind <= UPLOAD && is_right(stream, state);
     if (right && state == HTTP2_ANSWERS)
         client->held_back += (uint32_t)buf_len(&stream->body);
     else

@@ -119,14 +119,37 @@ static bool on_job_part(struct job *job, size_t n)
     return false;
 }
 
-/* From here on only a stream without progress is too late, not one that is long. */
-static void wait_for_more(struct call *call)
+/* timeout: ms, 0: it may take for ever. */
+static void put_off(struct call *call, uint64_t timeout)
 {
-    uint64_t timeout = call->route->stream_timeout;
+    struct ctx *ctx = call->job.pool->ctx;
+    call->job.expires = timeout == 0 ? UINT64_MAX : ctx_now(ctx) + timeout;
     if (timeout == 0)
         wheel_disarm(&call->deadline);
     else
-        ctx_arm(call->job.pool->ctx, &call->deadline, timeout);
+        wheel_arm(&ctx->wheel, &call->deadline, call->job.expires);
+}
+
+/* From here on only a stream without progress is too late, not one that is long. */
+static void wait_for_more(struct call *call)
+{
+    put_off(call, call->route->stream_timeout);
+}
+
+void call_send_part(struct call *call, struct span bytes, bool more)
+{
+    worker_data(&call->job, bytes, more);
+    if (more || call->job.streams)
+        wait_for_more(call);
+    else
+        put_off(call, call->route->timeout);
+}
+
+static void on_job_room(struct job *job)
+{
+    struct call *call = call_of(job);
+    if (call->owner != NULL)
+        job->pool->ctx->call_ops->room(call);
 }
 
 static bool on_job_begins(struct job *job, struct worker *worker, const struct frame *frame)
@@ -174,6 +197,7 @@ const struct job_ops call_job_ops = {
     .part = on_job_part,
     .begins = on_job_begins,
     .goes_on = on_job_goes_on,
+    .room = on_job_room,
 };
 
 static int build_frame(struct call *call, const struct call_spec *spec)
@@ -181,7 +205,7 @@ static int build_frame(struct call *call, const struct call_spec *spec)
     struct buf *frame = &call->job.frame;
     struct frame_head head = {
         .type = FRAME_REQUEST,
-        .flags = (uint8_t)((spec->notify ? FRAME_F_NOTIFY : 0) |
+        .flags = (uint8_t)((spec->notify ? FRAME_F_NOTIFY : 0) | (spec->more ? FRAME_F_MORE : 0) |
                            (spec->binary ? FRAME_F_BINARY : 0)),
         .conn = spec->conn,
         .length = (uint32_t)(spec->meta.n + spec->body.n + spec->blob.n),
@@ -272,6 +296,7 @@ int call_start(struct ctx *ctx, const struct call_spec *spec)
     call->guessed = spec->guessed;
     call->job.hash = spec->hash;
     call->job.notify = spec->notify;
+    call->job.uploads = spec->more;
     call->job.expires = ctx_now(ctx) + spec->timeout;
     const struct conf_pool *pool = spec->pool->conf;
     if (pool->nidempotent > 0)

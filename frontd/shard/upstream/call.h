@@ -35,6 +35,8 @@ struct call_ops {
      * goes_on().
      */
     bool (*begins)(struct call *call, const struct outcome *outcome, enum rpc_error *ret_error);
+    /* For a call whose request is sent in parts: its worker has room for more. */
+    void (*room)(struct call *call);
     /* A part of it that is not the last, borrowed. Returns 0, or how the call ends now. */
     enum rpc_error (*goes_on)(struct call *call, struct span bytes);
 };
@@ -90,6 +92,7 @@ struct call_spec {
     uint16_t kind;
     uint16_t wide_kind;
     bool guessed;
+    bool more; /* the blob is only the beginning: call_send_part() follows */
     bool http; /* the body's id becomes the call's, when it is sent (protocol section 8) */
 };
 
@@ -107,6 +110,20 @@ int call_start(struct ctx *ctx, const struct call_spec *spec);
  * client yet: the worker is given credit for the others.
  */
 void call_credit(struct call *call, size_t held);
+
+/* How many bytes of its request may be sent now. */
+static inline size_t call_part_room(const struct call *call)
+{
+    const struct job *job = &call->job;
+    return job->state == JOB_SENT && job->uploads && !job->abandoned ? job->room : 0;
+}
+
+/*
+ * Sends more of its request, at most call_part_room(). more: it is not the last part. From the
+ * first one on the call has no deadline as a whole, only `stream_timeout` for each part, until the
+ * last one has been sent.
+ */
+void call_send_part(struct call *call, struct span bytes, bool more);
 
 /* Its owner does not wait any more: the call leaves its list, and ended() does not come. */
 void call_cancel(struct call *call);

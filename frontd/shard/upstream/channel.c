@@ -21,6 +21,8 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "proto/json_read.h"
+#include "proto/json_scan.h"
 
 static struct channel *channel_of(struct stream *stream)
 {
@@ -86,6 +88,22 @@ static void send_frame(
     } else if (body.n > 0) {
         memcpy(room, body.p, body.n);
     }
+}
+
+void channel_data(struct channel *channel, uint64_t call, struct span bytes, bool more)
+{
+    struct frame_head head = {
+        .type = FRAME_DATA,
+        .flags = more ? FRAME_F_MORE : 0,
+        .call = call,
+        .length = (uint32_t)bytes.n,
+        .blob_len = (uint32_t)bytes.n,
+    };
+    char *room = stream_add(&channel->stream, &head);
+    if (room == NULL)
+        stream_fail(&channel->stream, "no memory");
+    else if (bytes.n > 0)
+        memcpy(room, bytes.p, bytes.n);
 }
 
 static void send_goaway(struct channel *channel, const char *reason)
@@ -194,6 +212,20 @@ static void on_answer(struct channel *channel, const struct frame *frame)
         channel->ops->refused(channel, &frame->head, "the call is not in progress");
 }
 
+/* What is wrong has no effect (protocol section 11). */
+static void on_window(struct channel *channel, const struct frame *frame)
+{
+    static const struct span keys[] = {{"bytes", 5}};
+    struct idmap_node *call = idmap_find(&channel->calls, frame->head.call);
+    struct span found[1];
+    int64_t bytes;
+    if (call == NULL || frame->body.n == 0 || frame->body.p[0] != '{' ||
+        json_scan_object(frame->body.p, frame->body.p + frame->body.n, 0, keys, 1, found) == NULL ||
+        json_read_integer(found[0], &bytes) != 0 || bytes <= 0)
+        return;
+    channel->ops->window(channel, call, (uint32_t)MIN(bytes, (int64_t)UINT32_MAX));
+}
+
 static void on_frame(struct channel *channel, const struct frame *frame)
 {
     bool greeted = channel->state != CHANNEL_GREETING;
@@ -232,7 +264,8 @@ static void on_frame(struct channel *channel, const struct frame *frame)
             return;
         }
         break;
-    default: return; /* WINDOW: we send no DATA; extensions: skipped (section 2) */
+    case FRAME_WINDOW: on_window(channel, frame); return;
+    default: return; /* extensions are skipped (section 2) */
     }
     refuse(channel, "HELLO comes first");
 }

@@ -43,6 +43,8 @@ struct channel_ops {
     /* The same for a frame over max_frame: its payload is skipped. */
     void (*too_long)(
         struct channel *channel, struct idmap_node *call, const struct frame_head *head);
+    /* WINDOW for a call in progress: the worker has room for so many bytes of DATA more. */
+    void (*window)(struct channel *channel, struct idmap_node *call, uint32_t bytes);
     /* PUSH, PUBLISH and the like (protocol section 9). */
     void (*pushed)(struct channel *channel, const struct frame *frame);
     /* A frame is dropped, and has no effect on anything else. what: why, static text. */
@@ -72,7 +74,7 @@ struct channel {
     bool hung;      /* lost because the worker did not answer */
     bool mute;      /* lost because no HELLO came */
     bool pushes;    /* the worker has the feature `push` */
-    bool streams;   /* its answers in parts heed the window: they are passed on as they come */
+    bool streams;   /* the worker has the feature `stream` */
     bool hung_up;   /* our side is shut */
     bool overdue;   /* lost because the worker did not close it in time after GOAWAY */
     uint64_t left;  /* ms: since when the worker is waited for to close it; 0: it is not */
@@ -124,6 +126,10 @@ void channel_cancel(struct channel *channel, uint64_t call);
 
 /* WINDOW: `bytes` more of DATA may come for that call (protocol section 8). */
 void channel_window(struct channel *channel, uint64_t call, size_t bytes);
+
+/* DATA: more of the request of a call in progress (protocol section 8). Where there is no memory
+ * the channel is lost. */
+void channel_data(struct channel *channel, uint64_t call, struct span bytes, bool more);
 
 /* Whether calls may be sent: it is OPEN, and the worker reads. */
 static inline bool channel_usable(const struct channel *channel)

@@ -56,6 +56,7 @@ void job_give(struct job *job, struct worker *worker, int slot, uint64_t now)
     job->worker = worker;
     job->answer = NULL;
     job->unsaid = 0;
+    job->room = JOB_WINDOW;
     job->sent.id = 0;
     job->slot = slot;
     job->sent_at = now;

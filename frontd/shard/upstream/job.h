@@ -32,6 +32,7 @@ struct job {
             uint64_t end;           /* position in the channel's stream after its frame */
             int slot;
             uint32_t unsaid; /* bytes of DATA that no WINDOW has told of yet */
+            uint32_t room;   /* bytes of DATA that the worker has room for: of its request */
         };
     };
     struct buf frame; /* the whole REQUEST, kept until the job ends: it may be sent again */
@@ -52,6 +53,8 @@ struct job {
     bool abandoned; /* its answer is not waited for */
     bool late;      /* it is abandoned since its deadline has passed */
     bool streams;   /* its answer is relayed part by part: it cannot begin anew */
+    bool uploads;   /* parts of its request are still to be sent, behind the frame */
+    bool parted;    /* some have been: it cannot begin anew */
     bool orphan;    /* it is abandoned, and its slot was taken back before the worker answered */
 };
 
@@ -79,6 +82,8 @@ struct job_ops {
      * unless the callee has abandoned the job. NULL: they are gathered.
      */
     bool (*begins)(struct job *job, struct worker *worker, const struct frame *frame);
+    /* For one that `uploads`: the worker has room for more of the request. */
+    void (*room)(struct job *job);
     /* One that is not the last has come of an answer that is taken so; borrowed. The callee may
      * have abandoned the job, as after given_up(). */
     void (*goes_on)(struct job *job, struct span bytes);
@@ -86,7 +91,11 @@ struct job_ops {
 
 /* Bytes of an answer that a worker may have sent without having been told that there is room for
  * more (protocol section 8). */
-enum { JOB_WINDOW = 262144, JOB_WINDOW_STEP = JOB_WINDOW / 4 };
+enum {
+    JOB_WINDOW = 262144,
+    JOB_WINDOW_STEP = JOB_WINDOW / 4,
+    JOB_ROOM_MAX = 16 * 1024 * 1024, /* that a worker's WINDOWs can add up to */
+};
 
 static inline struct span job_method(const struct job *job)
 {

@@ -213,6 +213,14 @@ static void on_channel_too_long(
     answer_too_long(&worker_of(channel)->answers, job_of(node), head);
 }
 
+static void on_channel_window(struct channel *channel, struct idmap_node *call, uint32_t bytes)
+{
+    struct job *job = job_of(call);
+    job->room = (uint32_t)MIN((uint64_t)job->room + bytes, (uint64_t)JOB_ROOM_MAX);
+    if (job->uploads && !job->abandoned)
+        worker_of(channel)->pool->ops->room(job);
+}
+
 static void on_channel_pushed(struct channel *channel, const struct frame *frame)
 {
     struct worker *worker = worker_of(channel);
@@ -229,7 +237,7 @@ static void on_channel_refused(
 static void give_back(struct worker *worker, struct job *job)
 {
     take_back(worker, job, NULL);
-    if (job->abandoned || job->streams) {
+    if (job->abandoned || job->streams || job->parted) {
         worker->pool->ops->failed(job, RPC_WORKER_LOST);
         return;
     }
@@ -337,7 +345,7 @@ static void on_channel_leaving(struct channel *channel, const char *reason, uint
 static bool may_go_elsewhere(const struct worker *worker, const struct job *job)
 {
     bool executed = job->end <= worker->channel.stream.written;
-    if (job->streams)
+    if (job->streams || job->parted)
         return false;
     return !executed || (job->idempotent && job->tries < WORKER_TRIES_MAX);
 }
@@ -455,6 +463,7 @@ static const struct channel_ops channel_ops = {
     .opened = on_channel_opened,
     .frame = on_channel_frame,
     .too_long = on_channel_too_long,
+    .window = on_channel_window,
     .pushed = on_channel_pushed,
     .refused = on_channel_refused,
     .leaving = on_channel_leaving,
@@ -543,7 +552,10 @@ void worker_send(struct worker *worker, struct job *job, int slot)
     job_give(job, worker, slot, ctx_now_us(pool->ctx));
     if (UNLIKELY(job->left_at != 0 || job->id_at != 0))
         fill_in(worker, job);
-    int r = channel_send_call(&worker->channel, &job->sent, &job->frame, job->notify, &job->end);
+    bool takes = LIKELY(!job->uploads) || worker->channel.streams;
+    int r = !takes ? -EMSGSIZE
+                   : channel_send_call(
+                         &worker->channel, &job->sent, &job->frame, job->notify, &job->end);
     if (UNLIKELY(r != 0)) {
         take_back(worker, job, NULL);
         pool->ops->failed(job, r == -EMSGSIZE ? RPC_TOO_LARGE : RPC_OVERLOADED);
@@ -553,7 +565,20 @@ void worker_send(struct worker *worker, struct job *job, int slot)
     if (job->notify) {
         take_back(worker, job, NULL);
         pool->ops->delivered(job);
+    } else if (UNLIKELY(job->uploads)) {
+        pool->ops->room(job);
     }
+}
+
+void worker_data(struct job *job, struct span bytes, bool more)
+{
+    struct channel *channel = &job->worker->channel;
+    CHECK(job->state == JOB_SENT && !job->abandoned && job->uploads && bytes.n <= job->room);
+    job->room -= (uint32_t)bytes.n;
+    job->uploads = more;
+    job->parted = true;
+    if (channel->state == CHANNEL_OPEN || channel->state == CHANNEL_LEAVING)
+        channel_data(channel, job->sent.id, bytes, more);
 }
 
 void worker_abandon(struct job *job)

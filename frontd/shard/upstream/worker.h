@@ -98,6 +98,10 @@ void worker_remove(struct worker *worker);
 /* Gives it a job for which a slot has been taken. */
 void worker_send(struct worker *worker, struct job *job, int slot);
 
+/* Sends a part of the request of a job that `uploads`, of at most job->room bytes. more: it is not
+ * the last one. */
+void worker_data(struct job *job, struct span bytes, bool more);
+
 /* Abandons a job of the worker's: CANCEL is sent. */
 void worker_abandon(struct job *job);
 

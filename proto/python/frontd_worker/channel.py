@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Optional, cast
 
 from .frames import INTERNAL_ERROR, METHOD_NOT_FOUND, NOTIFY, Frame, ProtocolError, RpcError
 from .handlers import Call, Context
-from .protocol import (PUSH_BUFFER, Cancel, Dropped, Event, FrontState, GoAway, Hello, Protocol, Request, Room, State)
+from .protocol import (PUSH_BUFFER, Cancel, Dropped, Event, FrontState, GoAway, Hello, Part, Protocol, Request, Room,
+                       State)
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -36,7 +37,8 @@ class Channel(asyncio.Protocol):
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.loop = asyncio.get_running_loop()
-        self.protocol = Protocol(self.loop.time(), worker.max_frame, worker.ping_after, worker.dead_after)
+        self.protocol = Protocol(self.loop.time(), worker.max_frame, worker.ping_after, worker.dead_after,
+                                 worker.parts)
         self.calls: dict[int, Call] = {}  # those that a response is owed for
         self.staying = False    # the front goes, and its next channel may be waited for
         self.blocked = False    # the front does not read
@@ -101,6 +103,10 @@ class Channel(asyncio.Protocol):
             self._on_request(event)
         elif isinstance(event, Cancel):
             self.worker._cancel(self.calls[event.call])
+        elif isinstance(event, Part):
+            parts = self.calls[event.call].ctx.parts
+            assert parts is not None
+            parts.add(event.blob, event.last)
         elif isinstance(event, Room):
             self.calls[event.call].more_room.set()
         elif isinstance(event, Hello):
@@ -137,6 +143,11 @@ class Channel(asyncio.Protocol):
         if not notify:
             self.calls[request.call] = call
         self.worker._take(call)
+
+    def took(self, call: int, n: int) -> None:
+        """A handler has used so many bytes of its request."""
+        self.protocol.took(call, n)
+        self._write_soon()
 
     def finish(self, call: Call) -> None:
         """Answer a call that has ended; with the channel gone, the answer is dropped."""

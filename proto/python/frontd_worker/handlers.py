@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import concurrent.futures
 import inspect
 import logging
@@ -10,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Iterable, Iterator, Mapping, Optional, Union
 
 from .connection import Connection
-from .frames import BINARY, CANCELLED, INTERNAL_ERROR, INVALID_PARAMS, NOTIFY, RETRY, RpcError
+from .frames import BINARY, CANCELLED, INTERNAL_ERROR, INVALID_PARAMS, MORE, NOTIFY, RETRY, RpcError
 from .protocol import Request
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class Context:
         self.conn = Connection(channel.worker, request.conn, instance, channel) if request.conn else None
         self.notify, self.binary, self.retry = (bool(request.flags & flag) for flag in (NOTIFY, BINARY, RETRY))
         self.cancelled = False
+        self.parts: Optional[Parts] = None
+        if channel.protocol.parts and request.method == "http.request":
+            self.parts = Parts(channel, request.call, request.blob, not request.flags & MORE)
         self._came = time.monotonic()
 
     @property
@@ -55,9 +59,66 @@ class Context:
         return None if left is None else left / 1000 - (time.monotonic() - self._came)
 
 
+class Parts:
+    """The body of an HttpRequest as it comes: an iterator of bytes, asynchronous for a coroutine, plain for a
+    function. One that comes whole is one part. While no part is asked for, the client is held up. Raises
+    RpcError -32800 where the client has gone."""
+    def __init__(self, channel: Channel, call: int, first: bytes, whole: bool) -> None:
+        self._channel, self._call = channel, call
+        self._first = first
+        self._ready: collections.deque[bytes] = collections.deque()
+        self._whole, self._cancelled = whole, False
+        self._more = asyncio.Event()
+
+    def add(self, blob: bytes, last: bool) -> None:
+        """More has come. last: that is all."""
+        if blob:
+            self._ready.append(blob)
+        self._whole = last
+        self._more.set()
+
+    def cancel(self) -> None:
+        """Nothing more comes."""
+        self._cancelled = True
+        self._more.set()
+
+    def __aiter__(self) -> Parts:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._first:  # which came with the REQUEST, and takes nothing of the window
+            first, self._first = self._first, b""
+            return first
+        while not self._ready:
+            if self._cancelled:
+                raise RpcError(CANCELLED, "cancelled")
+            if self._whole:
+                raise StopAsyncIteration
+            self._more.clear()
+            await self._more.wait()
+        part = self._ready.popleft()
+        self._channel.took(self._call, len(part))
+        return part
+
+    def __iter__(self) -> Parts:
+        return self
+
+    def __next__(self) -> bytes:
+        async def next_or_none() -> Optional[bytes]:
+            try:
+                return await self.__anext__()
+            except StopAsyncIteration:
+                return None
+        part = asyncio.run_coroutine_threadsafe(next_or_none(), self._channel.loop).result()
+        if part is None:
+            raise StopIteration
+        return part
+
+
 class HttpRequest:
     """A request on a route of kind `http` (section 8), the argument of an http handler. method, scheme,
-    authority, path, query: str.  headers: list of (name, value), names lower-case.  body: bytes.  ctx: the Context."""
+    authority, path, query: str.  headers: list of (name, value), names lower-case.  body: bytes.  ctx: the Context.
+    parts: the body as it comes, for handlers that ask for it by http(parts=True); then `body` is its beginning."""
     def __init__(self, ctx: Context) -> None:
         params = ctx.params if isinstance(ctx.params, dict) else {}
         self.method: str = params.get("method") or ""
@@ -66,7 +127,7 @@ class HttpRequest:
         self.path: str = params.get("path") or ""
         self.query: str = params.get("query") or ""
         self.headers: list[tuple[str, str]] = [(name, value) for name, value in params.get("headers") or []]
-        self.body, self.ctx = ctx.blob, ctx
+        self.body, self.ctx, self.parts = ctx.blob, ctx, ctx.parts
 
     def header(self, name: str, default: Optional[str] = None) -> Optional[str]:
         """The value of the first header of that name, in any case of letters, or `default`."""
@@ -150,6 +211,8 @@ class Call:
     def cancel(self) -> None:
         """The result is not waited for any more. A thread that runs cannot be stopped: only the flag is set then."""
         self.ctx.cancelled = True
+        if self.ctx.parts is not None:
+            self.ctx.parts.cancel()
         if self.work is not None:
             self.work.cancel()
 

@@ -23,6 +23,7 @@ HELLO_TIMEOUT = 5.0                  # seconds (section 4)
 PING_AFTER, DEAD_AFTER = 15.0, 45.0  # seconds without traffic, and without an answer to a PING (section 10)
 PUSH_BUFFER = 4 * 1024 * 1024        # bytes that a front has not read before push() fails
 PING_MAX = 64                        # bytes of a PING's body
+WINDOW_STEP = 65536                  # bytes taken for which a WINDOW is sent
 STREAM_WINDOW = 262144               # bytes of DATA that the other side has not acknowledged (section 8)
 
 
@@ -79,6 +80,14 @@ class Cancel(NamedTuple):
     call: int
 
 
+class Part(NamedTuple):
+    """More of the blob of a Request with MORE among its flags; took() lets the front send more. last: it is all
+    there."""
+    call: int
+    blob: bytes
+    last: bool
+
+
 class Room(NamedTuple):
     """The front has taken some of a streamed answer: room() is larger now."""
     call: int
@@ -94,14 +103,15 @@ class Dropped(NamedTuple):
     type: int
 
 
-Event = Union[Hello, Request, Cancel, Room, GoAway, Dropped]
+Event = Union[Hello, Request, Part, Cancel, Room, GoAway, Dropped]
 
 
 class Protocol:
     """One channel. now: the time in seconds, of any monotonic clock.  max_frame: the limit that we announce,
-    bytes of payload.  ping_after, dead_after: seconds, section 10."""
+    bytes of payload.  ping_after, dead_after: seconds, section 10.  parts: requests that are streamed (section 8)
+    are events as they come; else they are gathered first."""
     def __init__(self, now: float, max_frame: int = MAX_FRAME, ping_after: float = PING_AFTER,
-                 dead_after: float = DEAD_AFTER) -> None:
+                 dead_after: float = DEAD_AFTER, parts: bool = False) -> None:
         self.max_frame, self.ping_after, self.dead_after = max_frame, ping_after, dead_after
         self.state, self.front_state = State.OPENING, FrontState.SENDING
         self.front: Optional[dict[str, Any]] = None  # its HELLO, once it has come
@@ -109,6 +119,8 @@ class Protocol:
         self.pushed = False                          # something was sent that is no answer
         self._owed: dict[int, bytes] = {}            # calls that a response is owed for -> their id as JSON text
         self._rooms: dict[int, int] = {}  # of answers that are streamed: bytes of DATA that may be sent
+        self.parts = parts
+        self._coming: dict[int, int] = {}  # requests that come in parts -> bytes taken that no WINDOW told of
         self._gathering: dict[int, tuple[Frame, bytearray]] = {}  # requests that are streamed, and what came of them
         self._last_call = 0                          # the highest number taken
         self._input, self._offset = bytearray(), 0   # what was received; where the next frame starts in it
@@ -174,6 +186,8 @@ class Protocol:
             return self._on_request(frame)
         if frame.type == DATA and frame.call in self._gathering:
             return self._on_data(frame)
+        if frame.type == DATA:
+            return self._on_part(frame)
         if frame.type == WINDOW:
             return self._on_window(frame)
         if frame.type == CANCEL:  # for a call that is not owed, its response has crossed the CANCEL
@@ -196,7 +210,7 @@ class Protocol:
 
     def _on_request(self, frame: Frame, gathered: bool = False) -> Optional[Request]:
         notify = bool(frame.flags & NOTIFY)
-        if frame.flags & MORE:
+        if frame.flags & MORE and not self.parts:
             return self._on_first_part(frame)
         if frame.call <= self._last_call and not gathered and not (notify and frame.call == 0):
             raise ProtocolError(f"call id {frame.call} after {self._last_call}")
@@ -219,6 +233,8 @@ class Protocol:
             return None
         if not notify:
             self._owed[frame.call] = _id_text(request, frame.body)
+        if frame.flags & MORE:
+            self._coming[frame.call] = 0
         return Request(frame.call, frame.conn, frame.flags, request["method"], request.get("params"), meta, frame.blob)
 
     def _on_first_part(self, frame: Frame) -> None:
@@ -242,6 +258,24 @@ class Protocol:
             self.refuse(frame.call, RpcError(INTERNAL_ERROR, "the request is too large"))
             return None
         return self._on_request(first._replace(flags=first.flags & ~MORE, blob=bytes(blob)), gathered=True)
+
+    def _on_part(self, frame: Frame) -> Optional[Part]:
+        """Of a call that has been answered meanwhile there may be more on its way: it is thrown away."""
+        if frame.call not in self._coming:
+            return None
+        last = not frame.flags & MORE
+        if last:
+            del self._coming[frame.call]
+        return Part(frame.call, frame.blob, last)
+
+    def took(self, call: int, n: int) -> None:
+        """That many bytes of Parts have been used: the front may send as many more."""
+        if call not in self._coming:
+            return
+        self._coming[call] += n
+        if self._coming[call] >= WINDOW_STEP:
+            self._send(Frame(WINDOW, call=call, body=dump_json({"bytes": self._coming[call]})))
+            self._coming[call] = 0
 
     def _on_window(self, frame: Frame) -> Optional[Room]:
         try:
@@ -293,6 +327,7 @@ class Protocol:
         self._rooms[call] -= len(blob)
         if last:
             del self._owed[call], self._rooms[call]
+            self._coming.pop(call, None)
         self._send(Frame(DATA, 0 if last else MORE, call, blob=blob))
 
     def break_off(self, call: int, error: RpcError) -> None:
@@ -321,6 +356,7 @@ class Protocol:
             raise ValueError(f"{len(body) + len(blob)} bytes are over the front's max_frame")
         if not more:
             del self._owed[call]
+            self._coming.pop(call, None)
         self._send(Frame(RESPONSE, MORE if more else 0, call, body=body, blob=blob))
 
     def push(self, frame: Frame, unread: int = 0) -> None:
@@ -382,6 +418,7 @@ class Protocol:
         self._owed.clear()
         self._rooms.clear()
         self._gathering.clear()
+        self._coming.clear()
         self._input, self._offset = bytearray(), 0
 
     def tick(self, now: float, busy: bool) -> float:

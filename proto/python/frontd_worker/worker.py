@@ -49,6 +49,7 @@ class Worker:
         self._running = 0                        # handlers in progress, notifications' included
         self._asked: dict[tuple[Connection, str], asyncio.Future[dict[str, Any]]] = {}  # by connection and id
         self._token = os.urandom(8).hex()        # the ids of what we ask begin with it
+        self.parts = False                       # the http handler reads long bodies as they come
         self._stopping = False
         self._server: Optional[asyncio.AbstractServer] = None
 
@@ -57,10 +58,14 @@ class Worker:
         function runs in the event loop, a plain one in a thread. Raises ValueError when the name is taken."""
         return lambda function: self._add(name or function.__name__, function, Handler(function))
 
-    def http(self, function: F) -> F:
+    def http(self, function: Optional[F] = None, *, parts: bool = False) -> Any:
         """Decorator: the function answers the requests of `http` routes (section 8). It is given an HttpRequest and
-        returns an HttpResponse, or bytes or str for a plain 200. Raises ValueError when there is one already."""
-        return self._add("http.request", function, Handler(function, lambda ctx: (HttpRequest(ctx),), http=True))
+        returns an HttpResponse, or bytes or str for a plain 200. parts: it reads long bodies as they come, by
+        request.parts; else those are gathered, up to max_frame. Raises ValueError when there is one already."""
+        def add(function: F) -> F:
+            self.parts = parts
+            return self._add("http.request", function, Handler(function, lambda ctx: (HttpRequest(ctx),), http=True))
+        return add if function is None else add(function)
 
     def event(self, name: str) -> Callable[[F], F]:
         """Decorator: the function is called with the Context, ctx.conn being the connection (section 9).

@@ -5,12 +5,36 @@ import sys
 from harness import ROOT, wait_for
 
 WORKER = """\
-import asyncio, os, sys
+import asyncio, hashlib, os, sys
 sys.path.insert(0, sys.argv[1])
 from frontd_worker import HttpResponse, Worker, server_event
 worker, ended = Worker(name="streams", concurrency=32), []
-@worker.http
-def answer(request):
+@worker.http(parts=True)
+async def answer(request):
+    if request.path.startswith("/upload"):
+        return await upload(request)
+    if request.path == "/echo":
+        return HttpResponse(request.parts)
+    if request.path == "/early":
+        return HttpResponse(b"enough", status=403)
+    return answers(request)
+async def upload(request):
+    digest, n, count = hashlib.sha256(), 0, 0
+    try:
+        async for part in request.parts:
+            digest.update(part)
+            n, count = n + len(part), count + 1
+            if request.path == "/upload/slow":
+                await asyncio.sleep(0.05)
+            if request.path == "/upload/die" and n > 100000:
+                os._exit(1)
+            while request.path == "/upload/stop":
+                await asyncio.sleep(1)
+    except BaseException:
+        ended.append("upload")
+        raise
+    return "%d %s %d" % (n, digest.hexdigest(), count)
+def answers(request):
     what, _, n = request.path[1:].partition("/")
     n = int(n or 0)
     if what == "parts":

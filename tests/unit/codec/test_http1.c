@@ -58,6 +58,7 @@ static size_t take_event(struct outcome *outcome, char *p, size_t n, bool *ret_m
         outcome->continued_at = outcome->fed;
         cr_assert(head.http.expect_continue && result.kept == outcome->http1.head_len);
         break;
+    case HTTP1_LARGE: cr_assert_fail("it is not asked for"); break;
     case HTTP1_MORE: break;
     case HTTP1_REQUEST:
         cr_assert(result.used > 0 && result.used <= n);
@@ -403,13 +404,13 @@ Test(http1, other_limits_after_the_move)
         struct http1_config limits;
         unsigned status; /* 0: it is taken */
     } rows[] = {
-        {POST(5) "he", "llo", {{16, 8}, 20}, 0},
-        {POST(5) "he", "llo", {{256, 0}, 5}, 0},
-        {POST(5) "he", "llo", {{256, 8}, 4}, 413},
-        {CHUNKED "5\r\nhe", "llo\r\n" LAST, {{16, 0}, 5}, 0},
-        {CHUNKED "5\r\nhe", "llo\r\n" LAST, {{256, 8}, 4}, 413},
-        {CHUNKED "5\r\nhello", "\r\n" LAST, {{256, 8}, 4}, 413},
-        {CHUNKED "5\r\nhello\r\n0\r\nT", ": t\r\n\r\n", {{4, 8}, 5}, 431},
+        {POST(5) "he", "llo", {{16, 8}, 20, false}, 0},
+        {POST(5) "he", "llo", {{256, 0}, 5, false}, 0},
+        {POST(5) "he", "llo", {{256, 8}, 4, false}, 413},
+        {CHUNKED "5\r\nhe", "llo\r\n" LAST, {{16, 0}, 5, false}, 0},
+        {CHUNKED "5\r\nhe", "llo\r\n" LAST, {{256, 8}, 4, false}, 413},
+        {CHUNKED "5\r\nhello", "\r\n" LAST, {{256, 8}, 4, false}, 413},
+        {CHUNKED "5\r\nhello\r\n0\r\nT", ": t\r\n\r\n", {{4, 8}, 5, false}, 431},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct outcome *outcome = left_behind(rows[i].before);
@@ -461,4 +462,64 @@ Test(http1, states_that_cannot_be)
         buf_deinit(&state);
     }
     cr_assert_gt(refused, 100);
+}
+
+/* A body that is taken in parts: the same bytes, in parts of at most `room`, however they come. */
+Test(http1, in_parts)
+{
+    static struct http1_head head;
+    static const struct http1_config parts = {{256, 8}, 4, true};
+    static const struct {
+        const char *text; /* up to `|`; behind it is another request */
+        const char *body; /* NULL: it is not to be taken in parts */
+        unsigned status;  /* of what is wrong with it */
+    } rows[] = {
+        {POST(4) "hell|", NULL, 0},
+        {POST(5) "hello|POST", "hello", 0},
+        {POST(0) "|", NULL, 0},
+        {CHUNKED "0\r\n\r\n|GET", "", 0},
+        {CHUNKED "2\r\nhe\r\n3;a=b\r\nllo\r\n0\r\nT: t\r\n\r\n|GET", "hello", 0},
+        {CHUNKED "5\r\nhello\r\nx|", "hello", 400},
+        {CHUNKED "5\r\nhello\n|", "hello", 400},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        for (size_t step = 1; step < 12; step++) {
+            struct http1 http1 = {0};
+            char text[512], body[64];
+            size_t n = (size_t)snprintf(text, sizeof(text), "%s", rows[i].text), at, len = 0;
+            size_t end = (size_t)(strchr(text, '|') - text);
+            memmove(text + end, text + end + 1, n - end);
+            n--;
+            struct http1_result result = http1_feed(&http1, text, n, &parts, &head);
+            if (rows[i].body == NULL) {
+                cr_expect_eq(result.event, HTTP1_REQUEST, "row %zu", i);
+                continue;
+            }
+            cr_assert_eq(result.event, HTTP1_LARGE, "row %zu", i);
+            http1_begin_parts(&http1, &head);
+            at = result.used;
+            bool last = false;
+            unsigned status = 0;
+            while (!last && status == 0 && at < n) {
+                struct span part;
+                size_t used;
+                status = http1_feed_part(&http1, text + at, MIN(n - at, step), 12 - step,
+                    parts.head.head_bytes, &used, &part, &last);
+                if (status != 0)
+                    break;
+                cr_assert(used > 0 && part.n <= 12 - step, "row %zu", i);
+                memcpy(body + len, part.p, part.n);
+                len += part.n;
+                at += used;
+            }
+            cr_expect_eq(status, rows[i].status, "row %zu, step %zu", i, step);
+            cr_expect(len == strlen(rows[i].body) && memcmp(body, rows[i].body, len) == 0,
+                "row %zu, step %zu: %.*s", i, step, (int)len, body);
+            if (status == 0) {
+                static const struct http1 zero;
+                cr_expect(last && at == end, "row %zu, step %zu: %zu", i, step, at);
+                cr_expect_eq(memcmp(&http1, &zero, sizeof(zero)), 0);
+            }
+        }
+    }
 }

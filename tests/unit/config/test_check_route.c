@@ -363,3 +363,33 @@ Test(conf_check_route, stream_errors)
     };
     check_rows(listener_head, rows, ARRAY_LEN(rows));
 }
+
+/* Of bodies and answers in parts. */
+Test(check_route, streams)
+{
+    static const struct row rows[] = {
+        {"        kind: http\n        pool: app\n        stream_body: 1048577\n", NULL},
+        {"        kind: http\n        pool: app\n        stream_body: 1024GiB\n", NULL},
+        {"        kind: http\n        pool: app\n        stream_body: 1MiB\n",
+            "8: listeners[0].routes[0].stream_body: must be more than limits.body, 1048576 bytes"},
+        {"        kind: http\n        pool: app\n        stream_body: 1025GiB\n",
+            "8: listeners[0].routes[0].stream_body: not a size such as 256MiB or 4GiB, at most "
+            "1024GiB: '1025GiB'"},
+        {"        kind: http\n        pool: app\n        stream_body: much\n",
+            "8: listeners[0].routes[0].stream_body: not a size such as 256MiB or 4GiB, at most "
+            "1024GiB: 'much'"},
+        {"        kind: jsonrpc\n        pool: app\n        stream_body: 2MiB\n",
+            "8: listeners[0].routes[0].stream_body: only for kind: http"},
+        {"        kind: websocket\n        pool: app\n        stream_timeout: 2s\n",
+            "8: listeners[0].routes[0].stream_timeout: only for kind: http"},
+        {"        kind: http\n        pool: app\n        stream_timeout: 0s\n", NULL},
+    };
+    check_rows(route_head, rows, ARRAY_LEN(rows));
+    struct conf *conf = parse_good(route_head, rows[0].text);
+    cr_expect(conf->streams_bodies && conf->listeners[0].routes[0].stream_body == 1048577);
+    cr_expect_eq(conf->listeners[0].routes[0].stream_timeout, 60000u);
+    conf_free(conf);
+    conf = parse_good(route_head, rows[7].text);
+    cr_expect(!conf->streams_bodies && conf->listeners[0].routes[0].stream_timeout == 0);
+    conf_free(conf);
+}
