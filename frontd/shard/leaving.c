@@ -162,7 +162,7 @@ static void leave_streams(struct shard *shard)
     list_for_each_safe (node, &shard->acceptor.clients) {
         struct client *client = container_of(node, struct client, node);
         if (client->streams)
-            shard->ctx.requests_ops->leave(client);
+            shard->ctx.parts_ops->leave(client);
     }
 }
 

@@ -34,6 +34,7 @@
 #include "frontd/shard/net/profile.h"
 #include "frontd/shard/net/resolver.h"
 #include "frontd/shard/ready.h"
+#include "frontd/shard/request/parts.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/sandbox.h"
 #include "frontd/shard/shard_internal.h"
@@ -279,6 +280,7 @@ static int on_run(struct shard *shard)
         return -ENOMEM;
     int r = 0;
     request_init(ctx, shard->pools);
+    parts_register(ctx);
     for (uint32_t i = 0; r == 0 && i < shard->conf->npools; i++) {
         r = parts_init_pool(&shard->pools[i], ctx, i);
         if (r == 0) {

@@ -325,7 +325,7 @@ void client_flush(struct client *client)
     if (!client_blocked(client))
         client_write(client);
     if (UNLIKELY(client->streams))
-        ctx->requests_ops->credit(client);
+        ctx->parts_ops->credit(client);
     if (UNLIKELY(more) && client_waiting(client) == 0)
         client->yields = true; /* else it goes on when the socket has room again */
     if (client->state == CLIENT_ENDING && client_waiting(client) == 0 &&

@@ -48,6 +48,10 @@ struct requests_ops {
     bool (*awaited)(const struct client *client);
     /* Bytes that are held for them, besides what is in the client's own buffers. */
     size_t (*hold)(const struct client *client);
+};
+
+/* The same, of clients with an answer that goes out part by part: ctx->parts_ops. */
+struct parts_ops {
     /* Workers whose answers go out part by part may send more, as far as these have left. */
     void (*credit)(struct client *client);
     /* The connection is to go elsewhere: ends answers that the client can have continued there. */
@@ -102,7 +106,7 @@ struct client {
     };
     uint16_t peer_port;
     uint16_t events : 14;    /* what ctx->poller waits for; 0: it does not know the client */
-    bool streams : 1;        /* an answer goes out part by part: requests_ops.credit */
+    bool streams : 1;        /* an answer goes out part by part: ctx->parts_ops */
     bool aborts : 1;         /* it ends without close_notify: see client_abort() */
     uint8_t peer_family : 4; /* AF_INET, AF_INET6, AF_UNIX */
     uint8_t state : 3;       /* enum client_state */

@@ -26,6 +26,8 @@ enum {
 
 struct account_observer;
 struct call_ops;
+struct call_parts_ops;
+struct parts_ops;
 struct client;
 struct ctx;
 struct access_log;
@@ -159,6 +161,8 @@ struct ctx {
         *transport;     /* restores those that are not plain; NULL: there are none */
     struct pool *pools; /* of the config */
     const struct requests_ops *requests_ops;
+    const struct parts_ops *parts_ops;
+    const struct call_parts_ops *call_parts_ops;
     const struct call_ops *call_ops;            /* how calls tell their owners */
     const struct route_ops *routes[CONF_KINDS]; /* by enum conf_kind */
     struct idmap conns;        /* duplex connections, by the id that workers know */

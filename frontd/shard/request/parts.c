@@ -1,7 +1,7 @@
 /*
- * The worker's first part → parts_begins() → the route's begins() → parts_open(); each further
- * one → parts_goes_on(); the last one, or what has gone wrong → the route's ended() →
- * parts_end(). At the end of a turn that has written to the client → parts_credit().
+ * The worker's first part → begins() → the route's begins() → parts_open(); each further
+ * one → goes_on(); the last one, or what has gone wrong → the route's ended() →
+ * parts_end(). At the end of a turn that has written to the client → credit().
  *
  * Each part but for the last may itself end the answer: the worker has sent more than it said, or
  * memory is out, or events come to an end in a shard that leaves. Then its call is cancelled.
@@ -11,10 +11,11 @@
 
 #include "frontd/shard/request/account.h"
 #include "frontd/shard/request/route_ops.h"
+#include "frontd/shard/request/upload.h"
 
 static const char too_long[] = "longer than its content-length";
 
-bool parts_begins(struct call *call, const struct outcome *outcome, enum rpc_error *ret_error)
+static bool begins(struct call *call, const struct outcome *outcome, enum rpc_error *ret_error)
 {
     struct request *request = call->owner;
     if (request->asking || request->is_batch || route_ops_of(request)->begins == NULL ||
@@ -83,7 +84,7 @@ bool parts_open(struct request *request, const struct reply *reply)
     return true;
 }
 
-enum rpc_error parts_goes_on(struct call *call, struct span bytes)
+static enum rpc_error goes_on(struct call *call, struct span bytes)
 {
     struct request *request = call->owner;
     enum rpc_error error = add_part(request, bytes);
@@ -113,7 +114,7 @@ enum metric_code parts_end(struct request *request, const struct outcome *outcom
     return code;
 }
 
-void parts_credit(struct client *client)
+static void credit(struct client *client)
 {
     const struct session_ops *session = client_session(client);
     list_for_each (node, &client->requests) {
@@ -123,7 +124,7 @@ void parts_credit(struct client *client)
     }
 }
 
-void parts_leave(struct client *client)
+static void leave(struct client *client)
 {
     list_for_each_safe (node, &client->requests) {
         struct request *request = container_of(node, struct request, node);
@@ -132,15 +133,25 @@ void parts_leave(struct client *client)
         request->ends = true;
         if (may_end(request)) {
             end_events(request);
-            parts_leave(client); /* others may have gone out behind it, and be gone */
+            leave(client); /* others may have gone out behind it, and be gone */
             return;
         }
     }
 }
 
-void parts_gone(struct client *client)
+static const struct call_parts_ops call_parts_ops = {
+    .begins = begins,
+    .goes_on = goes_on,
+    .room = upload_on_room,
+};
+
+static const struct parts_ops parts_ops = {
+    .credit = credit,
+    .leave = leave,
+};
+
+void parts_register(struct ctx *ctx)
 {
-    client->streams = false;
-    list_for_each (node, &client->requests)
-        client->streams |= container_of(node, struct request, node)->streams;
+    ctx->call_parts_ops = &call_parts_ops;
+    ctx->parts_ops = &parts_ops;
 }

@@ -21,11 +21,5 @@ bool parts_open(struct request *request, const struct reply *reply);
  * The request is gone afterwards. Returns what became of the call. */
 enum metric_code parts_end(struct request *request, const struct outcome *outcome);
 
-/* For request.c: see struct call_ops and struct requests_ops */
-bool parts_begins(struct call *call, const struct outcome *outcome, enum rpc_error *ret_error);
-enum rpc_error parts_goes_on(struct call *call, struct span bytes);
-void parts_credit(struct client *client);
-void parts_leave(struct client *client);
-
-/* A request that `streams` has left the client's requests. */
-void parts_gone(struct client *client);
+/* Once, at start: sets what hears of parts, ctx->call_parts_ops and ctx->parts_ops. */
+void parts_register(struct ctx *ctx);

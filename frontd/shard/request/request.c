@@ -16,10 +16,8 @@
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/account.h"
 #include "frontd/shard/request/evidence.h"
-#include "frontd/shard/request/parts.h"
 #include "frontd/shard/request/route_ops.h"
 #include "frontd/shard/request/router.h"
-#include "frontd/shard/request/upload.h"
 #include "frontd/shard/upstream/asker.h"
 #include "frontd/shard/upstream/worker.h"
 
@@ -180,9 +178,6 @@ static bool on_part(struct call *call, size_t n)
 static const struct call_ops call_ops = {
     .ended = on_ended,
     .part = on_part,
-    .begins = parts_begins,
-    .goes_on = parts_goes_on,
-    .room = upload_on_room,
 };
 
 struct request *request_add(struct client *client, const struct conf_route *route)
@@ -208,6 +203,15 @@ void request_mark(struct request *request, const struct http_head *head)
         ctx->marks->made(request, head);
 }
 
+static bool has_stream(const struct client *client)
+{
+    list_for_each (node, &client->requests) {
+        if (container_of(node, struct request, node)->streams)
+            return true;
+    }
+    return false;
+}
+
 void request_free(struct request *request)
 {
     struct client *client = request->client;
@@ -215,7 +219,7 @@ void request_free(struct request *request)
     CHECK(list_empty(&request->calls));
     list_remove(&request->node);
     if (UNLIKELY(request->streams))
-        parts_gone(client);
+        client->streams = has_stream(client);
     if (UNLIKELY(request->uploads))
         client->uploads = client->upload_waits = false;
     if (UNLIKELY(request->rest != NULL))
@@ -280,8 +284,6 @@ static const struct requests_ops requests_ops = {
     .guess_again = guess_again,
     .awaited = awaited,
     .hold = held_for_all,
-    .credit = parts_credit,
-    .leave = parts_leave,
 };
 
 void request_init(struct ctx *ctx, struct pool *pools)

@@ -24,7 +24,7 @@ struct route_ops {
         struct request *request, struct call *call, const struct outcome *outcome);
     /*
      * The answer to its only call begins, in parts: parts_open() sends it. Returns and may fail as
-     * call_ops->begins() does. NULL: answers are taken whole.
+     * call_parts_ops.begins() does. NULL: answers are taken whole.
      */
     bool (*begins)(
         struct request *request, const struct outcome *outcome, enum rpc_error *ret_error);

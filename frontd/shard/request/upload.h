@@ -26,5 +26,5 @@ void upload_part(struct request *request, struct span bytes, bool last);
  */
 void upload_fail(struct request *request, unsigned status);
 
-/* See struct call_ops. */
+/* See struct call_parts_ops. */
 void upload_on_room(struct call *call);

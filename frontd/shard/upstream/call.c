@@ -149,7 +149,7 @@ static void on_job_room(struct job *job)
 {
     struct call *call = call_of(job);
     if (call->owner != NULL)
-        job->pool->ctx->call_ops->room(call);
+        job->pool->ctx->call_parts_ops->room(call);
 }
 
 static bool on_job_begins(struct job *job, struct worker *worker, const struct frame *frame)
@@ -162,7 +162,8 @@ static bool on_job_begins(struct job *job, struct worker *worker, const struct f
         .worker = worker,
         .method = {job->method, job->method_len},
     };
-    bool taken = call->owner != NULL && job->pool->ctx->call_ops->begins(call, &outcome, &error);
+    bool taken = call->owner != NULL &&
+                 job->pool->ctx->call_parts_ops->begins(call, &outcome, &error);
     if (taken && !job->abandoned)
         wait_for_more(call);
     else if (error != 0)
@@ -173,7 +174,7 @@ static bool on_job_begins(struct job *job, struct worker *worker, const struct f
 static void on_job_goes_on(struct job *job, struct span bytes)
 {
     struct call *call = call_of(job);
-    enum rpc_error error = job->pool->ctx->call_ops->goes_on(call, bytes);
+    enum rpc_error error = job->pool->ctx->call_parts_ops->goes_on(call, bytes);
     if (error != 0)
         give_up(call, error);
     else if (!job->abandoned)

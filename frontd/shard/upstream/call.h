@@ -28,6 +28,10 @@ struct call_ops {
     void (*ended)(struct call *call, const struct outcome *outcome);
     /* Returns whether `n` bytes more of its answer may be held; else it ends as RPC_OVERLOADED. */
     bool (*part)(struct call *call, size_t n);
+};
+
+/* The same, of what goes part by part (protocol section 8): ctx->call_parts_ops. */
+struct call_parts_ops {
     /*
      * An answer in parts begins; the outcome has the first one. Returns whether this and each that
      * follows is taken as it comes. Where it is not, the answer ends as a whole one; or

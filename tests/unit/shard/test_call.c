@@ -51,7 +51,8 @@ static bool on_begins(struct call *call, const struct outcome *outcome, enum rpc
     return false; /* the parts are gathered */
 }
 
-static const struct call_ops ops = {.ended = on_ended, .part = on_part, .begins = on_begins};
+static const struct call_ops ops = {.ended = on_ended, .part = on_part};
+static const struct call_parts_ops parts_ops = {.begins = on_begins};
 
 static void set_up(void)
 {
@@ -72,6 +73,7 @@ static void set_up(void)
     cr_assert_eq(pool_open(pool), 0);
     shardlet_turn(&shard);
     shard.ctx.call_ops = &ops;
+    shard.ctx.call_parts_ops = &parts_ops;
 }
 
 static void tear_down(void)

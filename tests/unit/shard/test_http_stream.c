@@ -426,7 +426,7 @@ Test(http_stream, events_end_at_a_reload)
     respond(call, ",\"headers\":[[\"content-type\",\"text/event-stream\"]]");
     fake_worker_send_bytes(&worker, FRAME_DATA, FRAME_F_MORE, call, SPAN("data: 1\n\ndata: 2\n"));
     say(&talk, SPAN(""));
-    shard.ctx.requests_ops->leave(talk.client);
+    shard.ctx.parts_ops->leave(talk.client);
     expect_nothing();
     fake_worker_send_bytes(&worker, FRAME_DATA, FRAME_F_MORE, call, SPAN("\ndata: 3\n\n"));
     say(&talk, SPAN(""));

@@ -12,6 +12,7 @@
 #include "frontd/ipc/shm_queues.h"
 #include "frontd/shard/handover/sender.h"
 #include "frontd/shard/push/push.h"
+#include "frontd/shard/request/parts.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/session/duplex.h"
 #include "frontd/shard/turn.h"
@@ -62,6 +63,7 @@ void shardlet_init(struct shardlet *shardlet, const char *conf, unsigned seat)
     for (uint32_t i = 0; i < shardlet->conf->npools; i++)
         CHECK(parts_init_pool(&shardlet->pools[i], ctx, i) == 0);
     request_init(ctx, shardlet->pools);
+    parts_register(ctx);
 }
 
 static void end_turn(struct shardlet *shardlet)
