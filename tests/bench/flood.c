@@ -202,5 +202,6 @@ int main(int argc, char **argv)
     printf("RESULT {\"answers\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"closed\":%" PRIu64
            ",\"bytes\":%" PRIu64 "}\n",
         answers, refused, closed, bytes);
+    free(conns);
     return 0;
 }

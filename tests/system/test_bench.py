@@ -63,3 +63,11 @@ def test_fairness_tells_normal_clients_from_greedy_ones():
         assert line.split()[1] == "64.0" and float(line.split()[2]) > 1, text
     assert len(re.findall(" p99 beside .*: [0-9.,]+\n", text)) == 7, text
     assert len(re.findall(" held for ", text)) == 2, text
+
+
+def test_streams_come_whole():
+    """Bodies in both directions and events, of which none is missing; how fast is not for a test."""
+    text = bench("stream", "--only", "frontd", "--rounds", "1", "--bytes", "50000000", "--clients", "20", "--seconds", "1")
+    for kind in ("down", "up", "events"):
+        line = next(line for line in text.splitlines() if line.startswith("frontd, %s " % kind))
+        assert float(line.split()[2].replace(",", "")) > 0, text

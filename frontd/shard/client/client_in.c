@@ -210,8 +210,33 @@ static void take_more(struct client *client, struct pending *pending, const char
         pending->heard = ctx_now(client->ctx);
 }
 
+/* Bytes of a body that goes part by part are handed on from where they were read. */
+static void take_upload(struct client *client, struct pending *pending, char *p, size_t n)
+{
+    char *rest;
+    pending->window_bytes += (uint32_t)n;
+    pending->heard = ctx_now(client->ctx);
+    size_t left = feed_session(client, &pending->codec, p, n, &rest);
+    if (left == 0 && !is_midway(client, &pending->codec)) {
+        client_free_pending(client);
+        return;
+    }
+    if (buf_append(&pending->bytes, rest, left) < 0) {
+        client_doom(client);
+        return;
+    }
+    if (!client->uploads) /* what is left is of another request */
+        client_start_clocks(client);
+    tell_waiting(client);
+}
+
 static void take_bytes(struct client *client, char *p, size_t n)
 {
+    if (UNLIKELY(client->uploads) && client->pending != NULL &&
+        buf_len(&client->pending->bytes) == 0) {
+        take_upload(client, client->pending, p, n);
+        return;
+    }
     if (client->pending != NULL) {
         take_more(client, client->pending, p, n);
         return;
