@@ -11,6 +11,7 @@
 #include "frontd/config/check_admin.h"
 #include "frontd/config/check_command.h"
 #include "frontd/config/check_logs.h"
+#include "frontd/config/check_policy.h"
 #include "frontd/config/check_proxies.h"
 #include "frontd/config/check_route.h"
 #include "frontd/config/check_tls.h"
@@ -418,5 +419,6 @@ int conf_check(const char *file, const struct conf_raw *raw, const struct conf_l
         .error_size = error_size};
     check_all(&checker, raw, conf);
     number_routes(conf);
+    conf_number_policies(conf);
     return checker.failed ? -EINVAL : 0;
 }

@@ -6,6 +6,7 @@
 #include "frontd/config/check_access.h"
 #include "frontd/config/check_cors.h"
 #include "frontd/config/check_logs.h"
+#include "frontd/config/check_policy.h"
 #include "frontd/config/url_path.h"
 #include "frontd/config/value.h"
 
@@ -135,7 +136,6 @@ static void check_compression(struct checker *checker, const char *parent,
                              checker, key, raw->compression, booleans, ARRAY_LEN(booleans)) == 1;
 }
 
-/* Checks the keys that a route has wherever it stands. */
 /* Shorter bodies than limits.body are not taken in parts, so there it would have no effect. */
 static void check_stream_body(struct checker *checker, const char *key, const char *text,
     const struct conf *conf, struct conf_route *route)
@@ -150,6 +150,7 @@ static void check_stream_body(struct checker *checker, const char *key, const ch
             checker, key, "must be more than limits.body, %u bytes", conf->limits.body);
 }
 
+/* Checks the keys that a route has wherever it stands. */
 static void check_common(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, const struct conf *conf, struct conf_route *route)
 {
@@ -163,6 +164,7 @@ static void check_common(struct checker *checker, const char *parent,
     snprintf(key, sizeof(key), "%s.slow_log", parent);
     conf_check_slow(checker, key, raw->slow_log, conf->slow, &route->slow);
     check_route_pools(checker, parent, raw, conf, route);
+    conf_check_policies(checker, parent, raw, route);
     check_meta(checker, parent, raw, route);
 }
 
@@ -358,7 +360,8 @@ static void check_http(struct checker *checker, unsigned index, const struct con
     const struct conf *conf, struct conf_listener *listener)
 {
     static const char *const stream_keys[] = {"pool", "pools", "timeout", "meta", "messages",
-        "events", "connect", "ping", "slow", "responses", "slow_log"};
+        "events", "connect", "ping", "slow", "responses", "slow_log", "allow_methods",
+        "deny_methods", "idempotent", "calls", "rate", "methods"};
     static const char *const paths[] = {"any", "strict"};
     char parent[64];
     snprintf(parent, sizeof(parent), "listeners[%u].routes", index);

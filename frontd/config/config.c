@@ -62,6 +62,7 @@ static void free_listener(struct conf_listener *listener)
         mem_free(route->cors.fields);
         free_texts(route->protocols, route->nprotocols);
         mem_free(route->access.rules);
+        conf_free_policies(route);
     }
     mem_free(listener->routes);
     mem_free(listener->trusted_proxies);
@@ -126,6 +127,28 @@ unsigned conf_method_fit(const char *pattern, struct span method)
         return n == method.n && memcmp(pattern, method.p, n) == 0 ? UINT32_MAX : 0;
     n--;
     return n <= method.n && memcmp(pattern, method.p, n) == 0 ? (unsigned)n + 1 : 0;
+}
+
+void conf_free_policies(struct conf_route *route)
+{
+    for (uint32_t i = 0; i < route->npolicies; i++) {
+        struct conf_policy *policy = &route->policies[i];
+        for (uint32_t k = 0; policy->rates_of == policy->number && k < policy->nrates; k++)
+            mem_free(policy->rates[k].header);
+        if (policy->rates_of == policy->number)
+            mem_free(policy->rates);
+        mem_free(policy->match);
+    }
+    mem_free(route->policies);
+}
+
+const struct conf_policy *conf_policy_of(const struct conf_route *route, struct span method)
+{
+    for (uint32_t i = 0; i < route->npolicies; i++) {
+        if (conf_method_fit(route->policies[i].match, method) > 0)
+            return &route->policies[i];
+    }
+    return NULL;
 }
 
 bool conf_trusts(const struct conf_listener *listener, const struct peer *peer)

@@ -104,6 +104,39 @@ struct conf_cors {
     struct span preflight; /* after `fields`, in the answer to a preflight */
 };
 
+/* What is counted apart from others for a rate. */
+enum conf_rate_per { CONF_RATE_ALL, CONF_RATE_PEER, CONF_RATE_CONNECTION, CONF_RATE_HEADER };
+
+/* A rate of calls: one of an entry of `rate`. */
+struct conf_rate {
+    enum conf_rate_per per;
+    char *header;      /* CONF_RATE_HEADER: its name in lower case */
+    uint64_t interval; /* us from one call to the next, at that rate */
+    uint32_t burst;    /* calls that may come at once, at least 1 */
+};
+
+enum { CONF_POLICIES_MAX = 100, /* of a route */ CONF_RATES_MAX = 8 /* of a policy */ };
+
+/*
+ * What holds for calls of some methods of a route. What it does not say itself it has from the next
+ * less specific one: the pointers and values below are what holds in the end.
+ */
+struct conf_policy {
+    unsigned line;
+    char *match;      /* a method, or the beginning of methods with '*' at its end */
+    uint64_t timeout; /* ms */
+    bool denied;
+    bool has_idempotent;
+    bool idempotent;         /* where has_idempotent; else the pool says it */
+    uint32_t calls;          /* in progress at once, over all shards; 0: no limit */
+    uint32_t calls_of;       /* the number of the policy that the limit stands in */
+    uint32_t rates_of;       /* the same of `rates` */
+    struct conf_rate *rates; /* owned by the one that rates_of says */
+    uint32_t nrates;
+    uint32_t number; /* among those of all routes */
+    uint64_t id;     /* of listener, route and match: the same in every config and process */
+};
+
 struct conf_route {
     unsigned line; /* of the config, as in other structs: for an operator */
     char *path;
@@ -124,7 +157,10 @@ struct conf_route {
     uint64_t slow;           /* us: a call over it is in the log; UINT64_MAX: none is */
     char **headers;          /* lower case */
     uint32_t nheaders;
-    struct conf_access access; /* not of CONF_STREAM */
+    struct conf_access access;    /* not of CONF_STREAM */
+    struct conf_policy *policies; /* the most specific one first, the route's own last; none where
+                                     nothing is said */
+    uint32_t npolicies;
     /* Of CONF_JSONRPC and CONF_WEBSOCKET: */
     char **origins; /* origins that a browser's page may have; none: any */
     uint32_t norigins;
@@ -299,6 +335,7 @@ enum { CONF_REQUEST_ID_MAX = 64 /* bytes of the header's name */ };
 
 struct conf {
     bool streams_bodies; /* a route has stream_body */
+    uint32_t npolicies;  /* of all routes */
     char *run_dir;
     char *user; /* NULL: the one that started frontd */
     uint32_t shards;
@@ -338,6 +375,13 @@ uint64_t conf_connections_of(uint64_t descriptors, uint32_t shards);
  * else the longer the prefix, the better; an exact pattern is best.
  */
 unsigned conf_method_fit(const char *pattern, struct span method);
+
+/* The policy that holds for calls of that method; NULL: the route has none. On routes of kind http
+ * methods are those of HTTP. */
+const struct conf_policy *conf_policy_of(const struct conf_route *route, struct span method);
+
+/* For conf_free(). */
+void conf_free_policies(struct conf_route *route);
 
 /* Whether the peer is a proxy that the listener believes what it says of its clients. */
 bool conf_trusts(const struct conf_listener *listener, const struct peer *peer);

@@ -35,7 +35,48 @@ static const cyaml_schema_field_t cors_fields[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t rate_fields[] = {
+    TEXT(conf_raw_rate, per),
+    NEEDED(conf_raw_rate, rate),
+    TEXT(conf_raw_rate, burst),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t rate_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct conf_raw_rate, rate_fields),
+};
+
+static const cyaml_schema_field_t policy_fields[] = {
+    NEEDED(conf_raw_policy, match),
+    TEXT(conf_raw_policy, timeout),
+    TEXT(conf_raw_policy, idempotent),
+    TEXT(conf_raw_policy, calls),
+    CYAML_FIELD_SEQUENCE("rate", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw_policy,
+        rate, &rate_value, 0, CYAML_UNLIMITED),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t policy_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct conf_raw_policy, policy_fields),
+};
+
+/* The policies of a route; member: where its keys are, as in `stream.` of a listener. */
+#define POLICY_TEXT(type, member, key)                                                             \
+    CYAML_FIELD_STRING_PTR(#key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct type,            \
+        member policy.key, 0, CYAML_UNLIMITED)
+#define POLICY_LIST(type, member, key, value)                                                      \
+    CYAML_FIELD_SEQUENCE(#key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct type, member key,  \
+        &(value), 0, CYAML_UNLIMITED)
+#define POLICIES(type, member)                                                                     \
+    POLICY_TEXT(type, member, idempotent), POLICY_TEXT(type, member, calls),                       \
+        CYAML_FIELD_SEQUENCE("rate", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct type,        \
+            member policy.rate, &rate_value, 0, CYAML_UNLIMITED),                                  \
+        POLICY_LIST(type, member, methods, policy_value),                                          \
+        POLICY_LIST(type, member, allow_methods, text_value),                                      \
+        POLICY_LIST(type, member, deny_methods, text_value)
+
 static const cyaml_schema_field_t route_fields[] = {
+    POLICIES(conf_raw_route, ),
     NEEDED(conf_raw_route, path),
     TEXT(conf_raw_route, host),
     NEEDED(conf_raw_route, kind),
@@ -116,6 +157,7 @@ static const cyaml_schema_field_t listener_fields[] = {
     STREAM_TEXT(slow),
     STREAM_TEXT(responses),
     STREAM_TEXT(slow_log),
+    POLICIES(conf_raw_listener, stream.),
     CYAML_FIELD_END,
 };
 

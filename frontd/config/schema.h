@@ -18,6 +18,22 @@ struct conf_raw_access {
     unsigned deny_count;
 };
 
+struct conf_raw_rate {
+    char *per;
+    char *rate;
+    char *burst;
+};
+
+/* What a route says for all its methods, or an entry of its `methods` for some. */
+struct conf_raw_policy {
+    char *match;   /* of an entry */
+    char *timeout; /* of an entry */
+    char *idempotent;
+    char *calls;
+    struct conf_raw_rate *rate;
+    unsigned rate_count;
+};
+
 struct conf_raw_route {
     char *path;
     char *host;
@@ -38,6 +54,13 @@ struct conf_raw_route {
     char *ping;
     char *compression;
     struct conf_raw_access access;
+    char **allow_methods;
+    unsigned allow_methods_count;
+    char **deny_methods;
+    unsigned deny_methods_count;
+    struct conf_raw_policy policy;
+    struct conf_raw_policy *methods;
+    unsigned methods_count;
     char *slow;
     char *responses;
     char **origins;

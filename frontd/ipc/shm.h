@@ -17,7 +17,7 @@
 /*
  * Changes whenever the layout does: two versions of the program may run side by side for a while.
  */
-enum { SHARE_LAYOUT = 11 };
+enum { SHARE_LAYOUT = 12 };
 
 enum {
     SHARE_SEATS = 64,
@@ -26,8 +26,11 @@ enum {
     SHARE_WORKERS = 1024,                    /* different worker addresses at one time */
     SHARE_SLOTS = 65536,                     /* a worker with more concurrency is given this many */
     SHARE_POOLS = 128,                       /* two generations' pools, should they all differ */
-    SHARE_DRAINED_MAX = 64,                  /* workers that are drained at one time */
-    SHARE_SLOT_NONE = -1,                    /* the slot of a call to a worker without a limit */
+    SHARE_LIMITS = 1024,                     /* limits of calls that have been in configs */
+    SHARE_RATE_SETS = 8192,                  /* of SHARE_RATE_WAYS buckets of rates each */
+    SHARE_RATE_WAYS = 8,
+    SHARE_DRAINED_MAX = 64, /* workers that are drained at one time */
+    SHARE_SLOT_NONE = -1,   /* the slot of a call to a worker without a limit */
 };
 
 /* What may be wrong with a worker: see shm_troubles.h. */

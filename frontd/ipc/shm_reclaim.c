@@ -87,6 +87,8 @@ static void reclaim_seat(struct share *share, unsigned seat)
     struct memory *memory = share->memory;
     for (unsigned p = 0; p < SHARE_POOLS; p++)
         clear_queue(&memory->queues[p][seat]);
+    for (unsigned l = 0; l < SHARE_LIMITS; l++)
+        clear_32(&memory->limits[l].calls[seat]);
     clear_64(&memory->connections[seat]);
     wipe(&memory->peer_cells[seat * share->peers], share->peers * sizeof(struct peer_cell));
 }

@@ -35,6 +35,7 @@
 #include "frontd/shard/net/resolver.h"
 #include "frontd/shard/ready.h"
 #include "frontd/shard/request/parts.h"
+#include "frontd/shard/request/policy.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/sandbox.h"
 #include "frontd/shard/shard_internal.h"
@@ -278,9 +279,9 @@ static int on_run(struct shard *shard)
     shard->pools = mem_zalloc(shard->conf->npools * sizeof(*shard->pools));
     if (shard->pools == NULL)
         return -ENOMEM;
-    int r = 0;
     request_init(ctx, shard->pools);
     parts_register(ctx);
+    int r = policy_init(ctx);
     for (uint32_t i = 0; r == 0 && i < shard->conf->npools; i++) {
         r = parts_init_pool(&shard->pools[i], ctx, i);
         if (r == 0) {
@@ -493,6 +494,7 @@ static void deinit(struct shard *shard)
         stream_tls_context_free(shard->pool_tls[i]);
     acceptor_deinit(&shard->acceptor);
     secret_free(shard->tickets, sizeof(*shard->tickets));
+    policy_deinit(ctx);
     parts_deinit(&shard->parts, ctx);
     share_unmap(shard->share);
     conf_free(shard->conf);

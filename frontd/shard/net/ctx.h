@@ -162,6 +162,7 @@ struct ctx {
     struct pool *pools; /* of the config */
     const struct requests_ops *requests_ops;
     const struct parts_ops *parts_ops;
+    int *limit_rows; /* of policies with `calls`, by number: in the shared memory; -1: none */
     const struct call_parts_ops *call_parts_ops;
     const struct call_ops *call_ops;            /* how calls tell their owners */
     const struct route_ops *routes[CONF_KINDS]; /* by enum conf_kind */

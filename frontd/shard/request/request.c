@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "frontd/codec/cross_site.h"
 #include "frontd/codec/forwarded.h"
+#include "frontd/ipc/shm_limits.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/account.h"
 #include "frontd/shard/request/evidence.h"
@@ -510,13 +511,16 @@ void request_status(struct request *request, unsigned status, struct span fields
     request_reply(request, &reply);
 }
 
+/* Valid until it is called again. */
 static struct span fields_of_error(const struct request *request, enum rpc_error error)
 {
+    static char fields[100];
     if (error != RPC_OVERLOADED && error != RPC_RATE_LIMITED)
         return (struct span){0};
-    if (request->page != NULL) /* a page sees only the fields that are exposed to it */
-        return SPAN("Retry-After: 1\r\nAccess-Control-Expose-Headers: Retry-After\r\n");
-    return SPAN("Retry-After: 1\r\n");
+    /* A page sees only the fields that are exposed to it. */
+    int n = snprintf(fields, sizeof(fields), "Retry-After: %u\r\n%s", MAX(request->retry_after, 1U),
+        request->page == NULL ? "" : "Access-Control-Expose-Headers: Retry-After\r\n");
+    return (struct span){fields, (size_t)n};
 }
 
 void request_error_status(struct request *request, enum rpc_error error)
@@ -596,6 +600,8 @@ void request_call(struct request *request, struct call_spec *spec, uint32_t pool
     client->calls++;
     if (call_start(client->ctx, spec) < 0) {
         client->claimed -= spec->claim + spec->expected;
+        if (spec->limit != 0)
+            share_limit_remove(client->ctx->share, client->ctx->seat, (int)spec->limit - 1);
         struct outcome outcome = {.error = RPC_OVERLOADED, .notify = spec->notify};
         tell(request, NULL, &outcome);
     }

@@ -29,6 +29,7 @@ struct request {
     uint32_t bytes_in;          /* of its body */
     uint32_t bytes_out;         /* of the answer's body */
     uint8_t class;              /* enum metric_class */
+    uint16_t retry_after;       /* s: of an error that says so; 0: 1 */
     uint8_t code;               /* enum metric_code; CANCELLED until it has an answer */
     struct peer peer;           /* of an HTTP request that has come through a proxy, as that
                                  * says; family 0: see request_peer() */

@@ -13,6 +13,7 @@
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/context.h"
 #include "frontd/shard/request/parts.h"
+#include "frontd/shard/request/policy.h"
 #include "frontd/shard/request/router.h"
 #include "frontd/shard/upstream/worker.h"
 #include "proto/json_read.h"
@@ -108,7 +109,13 @@ static void start(struct request *request, const struct http_head *head, struct 
         spec.wide_kind = expect_kind(ctx->expect_seed, (uint32_t)pool, spec.method);
         if (conf->pools[pool].hash != CONF_HASH_NONE)
             spec.hash = meta_hash(&conf->pools[pool], client, &peer, head, (struct span){0});
-        request_call(request, &spec, (uint32_t)pool);
+        enum rpc_error error = policy_admit(request, head->method_text, head, &spec);
+        if (LIKELY(error == 0))
+            request_call(request, &spec, (uint32_t)pool);
+        else if (error == RPC_METHOD_NOT_FOUND)
+            request_status(request, 403, (struct span){0});
+        else
+            request_error(request, error, (struct span){0});
     }
     buf_deinit(&text);
     buf_deinit(&meta);

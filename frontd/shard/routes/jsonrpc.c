@@ -22,6 +22,7 @@
 #include "frontd/shard/request/account.h"
 #include "frontd/shard/request/conn_events.h"
 #include "frontd/shard/request/context.h"
+#include "frontd/shard/request/policy.h"
 #include "frontd/shard/request/router.h"
 #include "frontd/shard/session/duplex.h"
 #include "proto/envelope.h"
@@ -231,21 +232,26 @@ enum metric_code jsonrpc_ended(
     return code;
 }
 
-/* The pool that takes the member's method; -1: none, -ENOMEM. */
-static int pool_of(
-    const struct conf *conf, const struct conf_route *route, const struct jsonrpc_request *member)
+/*
+ * The pool that takes the member's method; -1: none, -ENOMEM. *ret_error: where there is one,
+ * whether the call may be made, as policy_admit() says.
+ */
+static int find_pool(struct request *request, const struct origin *origin,
+    const struct jsonrpc_request *member, struct call_spec *spec, enum rpc_error *ret_error)
 {
-    if (envelope_is_reserved(member->method))
-        return -1; /* no client may pretend to be the front */
-    if (LIKELY(!member->method_escaped))
-        return router_pool(conf, route, member->method);
     struct buf plain = {0};
-    char *room = buf_room(&plain, member->method.n);
-    if (room == NULL)
-        return -ENOMEM;
-    size_t n = jsonrpc_unescape(member->method, room);
-    struct span method = {room, n};
-    int pool = router_pool(conf, route, method);
+    struct span method = member->method;
+    if (envelope_is_reserved(method))
+        return -1; /* no client may pretend to be the front */
+    if (UNLIKELY(member->method_escaped)) {
+        char *room = buf_room(&plain, method.n);
+        if (room == NULL)
+            return -ENOMEM;
+        method = (struct span){room, jsonrpc_unescape(method, room)};
+    }
+    int pool = router_pool(request->client->ctx->conf, request->route, method);
+    if (LIKELY(pool >= 0))
+        *ret_error = policy_admit(request, method, origin->head, spec);
     buf_deinit(&plain);
     return pool;
 }
@@ -335,13 +341,19 @@ static void start_member(
         one_less(request);
         return;
     }
-    int pool = pool_of(ctx->conf, request->route, member);
-    if (pool < 0 || UNLIKELY(ctx_memory(ctx) >= MEMORY_SHORT)) {
+    struct call_spec limits = {.timeout = origin->timeout};
+    enum rpc_error error = 0;
+    int pool = -ENOMEM;
+    if (LIKELY(ctx_memory(ctx) < MEMORY_SHORT))
+        pool = find_pool(request, origin, member, &limits, &error);
+    if (pool < 0)
+        error = pool == -1 ? RPC_METHOD_NOT_FOUND : RPC_OVERLOADED;
+    if (UNLIKELY(error != 0)) {
         request->pending++;
         struct peer peer = request_peer(request);
-        if (pool == -1)
+        if (error == RPC_METHOD_NOT_FOUND)
             refusal_note_method(client, &peer, member->method);
-        refuse(request, pool == -1 ? RPC_METHOD_NOT_FOUND : RPC_OVERLOADED, member->id, notify);
+        refuse(request, error, member->id, notify);
         return;
     }
     uint16_t kind = expect_kind(ctx->expect_seed, (uint32_t)pool, member->method);
@@ -356,7 +368,9 @@ static void start_member(
         .left_at = origin->left_at,
         .span_at = origin->span_at,
         .hash = hash_of(request, origin, member, (uint32_t)pool),
-        .timeout = origin->timeout,
+        .timeout = limits.timeout,
+        .policy = limits.policy,
+        .limit = limits.limit,
         .kind = kind,
         .wide_kind = kind,
     };

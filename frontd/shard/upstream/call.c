@@ -11,6 +11,7 @@
 #include <errno.h>
 
 #include "common/alloc.h"
+#include "frontd/ipc/shm_limits.h"
 #include "frontd/shard/upstream/asker.h"
 #include "frontd/shard/upstream/worker.h"
 
@@ -27,6 +28,8 @@ static void destroy(struct ctx *ctx, struct call *call)
     buf_deinit(&call->job.frame);
     mem_free(call->method_copy);
     mark_put(ctx, call->mark);
+    if (UNLIKELY(call->limit != 0))
+        share_limit_remove(ctx->share, ctx->seat, (int)call->limit - 1);
     slab_put(&ctx->calls, call);
 }
 
@@ -303,6 +306,9 @@ int call_start(struct ctx *ctx, const struct call_spec *spec)
     if (pool->nidempotent > 0)
         call->job.idempotent = conf_method_listed(pool->idempotent, pool->nidempotent,
             (struct span){call->job.method, call->job.method_len});
+    if (UNLIKELY(spec->policy != NULL) && spec->policy->has_idempotent)
+        call->job.idempotent = spec->policy->idempotent;
+    call->limit = spec->limit;
     list_init(&call->node);
     if (spec->list != NULL)
         list_append(spec->list, &call->node);

@@ -64,6 +64,7 @@ struct call {
     uint32_t parts;    /* bytes of its answer that have come so far */
     uint16_t kind;     /* for expect.h: the narrow one, and where that is not known */
     uint16_t wide_kind;
+    uint32_t limit;   /* one more than the row of the limit that it is counted in; 0: in none */
     int32_t app_code; /* of the error that a worker has answered, where it has a mark; else 0 */
     bool guessed;     /* `expected` is a guess that becomes smaller */
     bool told;        /* ended() has been called, or is not to be: it was cancelled */
@@ -96,7 +97,9 @@ struct call_spec {
     uint16_t kind;
     uint16_t wide_kind;
     bool guessed;
-    bool more; /* the blob is only the beginning: call_send_part() follows */
+    const struct conf_policy *policy; /* what holds for it; NULL: the route and pool alone */
+    uint32_t limit;                   /* as in struct call: counted already */
+    bool more;                        /* the blob is only the beginning: call_send_part() follows */
     bool http; /* the body's id becomes the call's, when it is sent (protocol section 8) */
 };
 

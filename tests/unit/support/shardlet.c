@@ -13,6 +13,7 @@
 #include "frontd/shard/handover/sender.h"
 #include "frontd/shard/push/push.h"
 #include "frontd/shard/request/parts.h"
+#include "frontd/shard/request/policy.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/session/duplex.h"
 #include "frontd/shard/turn.h"
@@ -64,6 +65,7 @@ void shardlet_init(struct shardlet *shardlet, const char *conf, unsigned seat)
         CHECK(parts_init_pool(&shardlet->pools[i], ctx, i) == 0);
     request_init(ctx, shardlet->pools);
     parts_register(ctx);
+    CHECK(policy_init(ctx) == 0);
 }
 
 static void end_turn(struct shardlet *shardlet)
@@ -112,6 +114,7 @@ void shardlet_deinit(struct shardlet *shardlet)
     for (uint32_t i = 0; i < shardlet->conf->npools; i++)
         pool_deinit(&shardlet->pools[i]);
     mem_free(shardlet->pools);
+    policy_deinit(&shardlet->ctx);
     parts_deinit(&shardlet->parts, ctx);
     conf_free(shardlet->conf);
     if (--shardlets > 0)
