@@ -6,6 +6,7 @@
 
 #include "common/alloc.h"
 #include "frontd/codec/http1_scan.h"
+#include "frontd/codec/zlib_memory.h"
 
 /* What ends each message, and is not sent: RFC 7692 section 7.2.1 */
 static const unsigned char tail[4] = {0x00, 0x00, 0xff, 0xff};
@@ -131,33 +132,11 @@ size_t ws_deflate_field(struct ws_deflate agreed, char out[static WS_DEFLATE_FIE
 
 /* Messages */
 
-static void *take_memory(void *opaque, unsigned count, unsigned size)
-{
-    (void)opaque;
-    return mem_zalloc((size_t)count * size);
-}
-
-static void give_memory(void *opaque, void *memory)
-{
-    (void)opaque;
-    mem_free(memory);
-}
-
-static z_stream *stream_new(void)
-{
-    z_stream *stream = mem_zalloc(sizeof(*stream));
-    if (stream != NULL) {
-        stream->zalloc = take_memory;
-        stream->zfree = give_memory;
-    }
-    return stream;
-}
-
 static z_stream *inflater(struct deflater *deflater)
 {
     if (deflater->inflate != NULL)
         return inflateReset(deflater->inflate) == Z_OK ? deflater->inflate : NULL;
-    z_stream *stream = stream_new();
+    z_stream *stream = zlib_stream_new();
     if (stream == NULL || inflateInit2(stream, -WS_DEFLATE_BITS_MAX) != Z_OK) {
         mem_free(stream);
         return NULL;
@@ -172,7 +151,7 @@ static z_stream *compressor(struct deflater *deflater, unsigned bits)
     z_stream **slot = &deflater->deflate[bits];
     if (*slot != NULL)
         return deflateReset(*slot) == Z_OK ? *slot : NULL;
-    z_stream *stream = stream_new();
+    z_stream *stream = zlib_stream_new();
     if (stream == NULL ||
         deflateInit2(stream, LEVEL, Z_DEFLATED, -(int)bits, MEMORY, Z_DEFAULT_STRATEGY) != Z_OK) {
         mem_free(stream);
@@ -195,12 +174,6 @@ void deflater_deinit(struct deflater *deflater)
     *deflater = (struct deflater){0};
 }
 
-/* zlib's pointers are not const; what they point to is only read. */
-static unsigned char *readable(const void *p)
-{
-    return (unsigned char *)(uintptr_t)p;
-}
-
 /*
  * Goes on behind a final block, which may stand anywhere in a message (RFC 7692 section 7.2.3.4):
  * what follows may refer to the bytes before it, up to the size of the window.
@@ -214,8 +187,8 @@ static bool go_on_behind_final(z_stream *stream, const struct buf *out)
         return false;
     stream->next_in = next_in;
     stream->avail_in = avail_in;
-    return n == 0 || inflateSetDictionary(
-                         stream, readable(buf_data(out) + buf_len(out) - n), (unsigned)n) == Z_OK;
+    return n == 0 || inflateSetDictionary(stream, zlib_readable(buf_data(out) + buf_len(out) - n),
+                         (unsigned)n) == Z_OK;
 }
 
 /*
@@ -224,7 +197,7 @@ static bool go_on_behind_final(z_stream *stream, const struct buf *out)
  */
 static int inflate_part(z_stream *stream, const void *p, size_t n, size_t limit, struct buf *out)
 {
-    stream->next_in = readable(p);
+    stream->next_in = zlib_readable(p);
     stream->avail_in = (unsigned)n;
     for (unsigned finals = 0;;) {
         const size_t have = buf_len(out);
@@ -284,7 +257,7 @@ bool ws_deflate(struct deflater *deflater, unsigned bits, struct span payload, s
     char *room = stream == NULL ? NULL : buf_room(out, payload.n + sizeof(tail));
     if (room == NULL)
         return false;
-    stream->next_in = readable(payload.p);
+    stream->next_in = zlib_readable(payload.p);
     stream->avail_in = (unsigned)payload.n;
     stream->next_out = (unsigned char *)room;
     stream->avail_out = (unsigned)(payload.n + sizeof(tail));

@@ -4,6 +4,7 @@
 
 #include "common/alloc.h"
 #include "frontd/config/check_access.h"
+#include "frontd/config/check_coding.h"
 #include "frontd/config/check_cors.h"
 #include "frontd/config/check_logs.h"
 #include "frontd/config/check_policy.h"
@@ -297,6 +298,7 @@ static void check_route(struct checker *checker, const char *parent,
     check_headers(checker, parent, raw, route);
     conf_check_cors(checker, parent, raw, route);
     conf_check_access(checker, parent, &raw->access, &route->access);
+    conf_check_coding(checker, parent, raw, route);
     if (route->kind == CONF_WEBSOCKET) {
         check_stay(checker, parent, raw, route);
         check_protocols(checker, parent, raw, route);

@@ -161,6 +161,7 @@ struct conf_route {
     struct conf_policy *policies; /* the most specific one first, the route's own last; none where
                                      nothing is said */
     uint32_t npolicies;
+    bool gunzip; /* CONF_JSONRPC and CONF_HTTP: bodies with Content-Encoding gzip are inflated */
     /* Of CONF_JSONRPC and CONF_WEBSOCKET: */
     char **origins; /* origins that a browser's page may have; none: any */
     uint32_t norigins;

@@ -100,6 +100,7 @@ static const cyaml_schema_field_t route_fields[] = {
     TEXTS(conf_raw_route, protocols),
     CYAML_FIELD_MAPPING("cors", CYAML_FLAG_OPTIONAL, struct conf_raw_route, cors, cors_fields),
     TEXT(conf_raw_route, cross_site),
+    TEXTS(conf_raw_route, request_encodings),
     TEXT(conf_raw_route, slow_log),
     CYAML_FIELD_END,
 };

@@ -68,6 +68,8 @@ struct conf_raw_route {
     char **protocols;
     unsigned protocols_count;
     struct conf_raw_cors cors;
+    char **request_encodings;
+    unsigned request_encodings_count;
     char *cross_site;
     char *slow_log;
 };

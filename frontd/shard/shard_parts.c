@@ -127,6 +127,7 @@ int parts_init(struct parts *parts, struct ctx *ctx, const struct conf *conf, st
     sender_init(&parts->sender, ctx);
     http2_init(&parts->http2, ctx);
     ctx->ws_compression = &parts->ws_compression;
+    ctx->gunzip = &parts->gunzip;
     ctx->incidents = &parts->incidents;
     incidents_init(&parts->incidents);
     ctx->inspect = &parts->inspect;
@@ -152,6 +153,7 @@ void parts_deinit(struct parts *parts, struct ctx *ctx)
     jsonrpc_deinit(&parts->jsonrpc);
     http2_deinit(&parts->http2);
     ws_compression_deinit(&parts->ws_compression);
+    gunzip_deinit(&parts->gunzip);
     topics_deinit(&parts->topics);
     mesh_deinit(&parts->mesh);
     tls_deinit(&parts->tls);

@@ -10,6 +10,7 @@
 #include "frontd/shard/net/resolver.h"
 #include "frontd/shard/push/topics.h"
 #include "frontd/shard/request/access_log.h"
+#include "frontd/shard/request/coded_body.h"
 #include "frontd/shard/request/slow_log.h"
 #include "frontd/shard/request/tracer.h"
 #include "frontd/shard/routes/jsonrpc.h"
@@ -24,6 +25,7 @@ struct parts {
     struct jsonrpc jsonrpc;
     struct http2_shared http2;
     struct ws_compression ws_compression;
+    struct gunzip gunzip;
     struct sender sender;
     struct receiver receiver; /* which the acceptor completes: receiver_init() */
     struct tls tls;

@@ -221,12 +221,11 @@ def test_rpc_paths(web):
 
 
 def coded(r):
-    assert r.status == 415 and r.header("accept-encoding") == "identity", r
+    assert r.status == 415 and r.header("accept-encoding") == "gzip", r
     return r
 
 
-@pytest.mark.parametrize("value", ["gzip", "GZIP", "x-gzip", "deflate", "br", "zstd", "identity, gzip", "gzip, identity",
-                                   "aws-chunked", "identity;q=1", "?"])
+@pytest.mark.parametrize("value", ["deflate", "br", "zstd", "gzip, gzip", "gzip, br", "gzip;q=1", "aws-chunked", "identity;q=1", "?"])
 def test_content_codings_are_not_understood(web, value):
     """RFC 9110 section 15.5.16; the body is not looked at, JSON or not, and the connection goes on."""
     seen = len(web.workers[0].calls)
@@ -250,7 +249,7 @@ def test_no_content_coding(web, value):
 
 def test_content_codings_before_a_body(web):
     """A client that waits for 100 Continue, or sends too much, is told the same."""
-    gzipped = [("Content-Encoding", "gzip")]
+    gzipped = [("Content-Encoding", "br")]
     with web.client() as client:
         client.send(request("POST", "/rpc", None, gzipped + [("Content-Length", 4), ("Expect", "100-continue")]))
         coded(client.read_response())

@@ -30,6 +30,7 @@ struct call_parts_ops;
 struct parts_ops;
 struct client;
 struct ctx;
+struct gunzip;
 struct access_log;
 struct http2_shared;
 struct incidents;
@@ -148,6 +149,7 @@ struct ctx {
     struct jsonrpc *jsonrpc;
     struct http2_shared *http2;
     struct ws_compression *ws_compression;
+    struct gunzip *gunzip; /* of bodies of requests */
     struct inspect *inspect;
     struct incidents *incidents; /* what was refused last */
     struct sender *sender;       /* of connections that go to other shards */

@@ -16,6 +16,7 @@
 #include "frontd/ipc/shm_limits.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/account.h"
+#include "frontd/shard/request/coded_body.h"
 #include "frontd/shard/request/evidence.h"
 #include "frontd/shard/request/route_ops.h"
 #include "frontd/shard/request/router.h"
@@ -303,7 +304,7 @@ static unsigned status_of_head(
     if (UNLIKELY(head->websocket) && route->kind != CONF_WEBSOCKET)
         return 405;
     const struct route_ops *ops = ctx->routes[route->kind];
-    return ops->refuses == NULL ? 0 : ops->refuses(head);
+    return ops->refuses == NULL ? 0 : ops->refuses(route, head);
 }
 
 /* Finds the route of a head (NULL: none). Returns 0, or the status of what is refused, whatever the
@@ -380,7 +381,10 @@ static struct span fields_of_status(unsigned status, const struct request *reque
 {
     switch (status) {
     case 405: return allow_of(request);
-    case 415: return SPAN("Accept-Encoding: identity\r\n"); /* RFC 9110 section 15.5.16 */
+    case 415: /* RFC 9110 section 15.5.16 */
+        return request->route != NULL && request->route->gunzip
+                   ? SPAN("Accept-Encoding: gzip\r\n")
+                   : SPAN("Accept-Encoding: identity\r\n");
     default: return (struct span){0};
     }
 }
@@ -413,6 +417,27 @@ static void find_peer(struct request *request, const struct http_head *head)
         forwarded_find(head, listener->trusted_proxies, listener->ntrusted_proxies, &request->peer);
 }
 
+/* Starts a request whose body is to be inflated. */
+static void start_coded(struct request *request, const struct http_head *head, struct span body)
+{
+    struct ctx *ctx = request->client->ctx;
+    struct buf plain = {0};
+    const unsigned status = coded_body_read(request->client, body, &plain);
+    request->inflated = true;
+    if (status == 0) {
+        ops_of(request)->start(request, head, (struct span){buf_data(&plain), buf_len(&plain)});
+    } else if (status == 503) {
+        request_error(request, RPC_OVERLOADED, (struct span){0});
+    } else if (status == 413 && ops_of(request)->has_own_too_large) {
+        request_error(request, RPC_TOO_LARGE, SPAN("null"));
+    } else {
+        evidence_show_head(ctx, head);
+        request_status(request, status, (struct span){0});
+        incident_hide(ctx);
+    }
+    buf_deinit(&plain);
+}
+
 void request_start(struct request *request, const struct http_head *head, struct span body)
 {
     const struct client *client = request->client;
@@ -442,6 +467,8 @@ void request_start(struct request *request, const struct http_head *head, struct
             .fields = preflight ? request->route->cors.preflight : allow_of(request),
         };
         request_reply(request, &reply);
+    } else if (coded_body_is_ours(request->route, head, body)) {
+        start_coded(request, head, body);
     } else {
         route_ops_of(request)->start(request, head, body);
     }

@@ -33,6 +33,7 @@ struct request {
     uint8_t code;               /* enum metric_code; CANCELLED until it has an answer */
     struct peer peer;           /* of an HTTP request that has come through a proxy, as that
                                  * says; family 0: see request_peer() */
+    bool inflated;              /* its body came with a content coding, and its calls are without */
     bool is_batch;
     bool asking; /* a worker is asked whether the connection is let in (duplex.h) */
     /* For upload.h: */

@@ -15,7 +15,7 @@ struct route_ops {
     bool has_own_too_large; /* a body over limits.body is answered with that error */
 
     /* Returns 0, or the status of what is refused, whatever the body is. NULL: nothing is. */
-    unsigned (*refuses)(const struct http_head *head);
+    unsigned (*refuses)(const struct conf_route *route, const struct http_head *head);
     /* Starts the calls of a complete request; it may end from within. head: NULL for a message. */
     void (*start)(struct request *request, const struct http_head *head, struct span body);
     /* A call of the request has ended. call: NULL where there was no memory for it. Returns what

@@ -10,6 +10,7 @@
 
 #include "common/alloc.h"
 #include "common/token.h"
+#include "frontd/codec/content_coding.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/context.h"
 #include "frontd/shard/request/parts.h"
@@ -36,7 +37,14 @@ static int put_member(struct buf *out, const char *key, struct span value)
     return r == 0 ? json_put_latin1(out, value) : r;
 }
 
-static int put_headers(struct buf *out, const struct http_head *head)
+/* A worker is told of a body that was inflated as if it had come so. body: bytes. */
+static int put_length(struct buf *out, bool first, size_t body)
+{
+    return buf_printf(out, "%s\"content-length\",\"%zu\"]", first ? "[" : ",[", body);
+}
+
+/* body: bytes, of one that was inflated; SIZE_MAX: it is as it came. */
+static int put_headers(struct buf *out, const struct http_head *head, size_t body)
 {
     bool first = true;
     int r = json_put_raw(out, ",\"headers\":[");
@@ -45,6 +53,13 @@ static int put_headers(struct buf *out, const struct http_head *head)
         char lower[256];
         if (field->hop_by_hop || field->name.n > sizeof(lower))
             continue;
+        if (UNLIKELY(body != SIZE_MAX) && field->known == HTTP_F_CONTENT_ENCODING)
+            continue;
+        if (UNLIKELY(body != SIZE_MAX) && field->known == HTTP_F_CONTENT_LENGTH) {
+            r = put_length(out, first, body);
+            first = false;
+            continue;
+        }
         for (size_t c = 0; c < field->name.n; c++) {
             char ch = field->name.p[c];
             lower[c] = ch >= 'A' && ch <= 'Z' ? (char)(ch | 0x20) : ch;
@@ -62,7 +77,9 @@ static int put_headers(struct buf *out, const struct http_head *head)
 static const char prefix[] = "{\"jsonrpc\":\"2.0\",\"id\":";
 static const char middle[] = ",\"method\":\"http.request\",\"params\":{";
 
-static int put_request(struct buf *out, const struct client *client, const struct http_head *head)
+/* inflated: as `body` of put_headers(). */
+static int put_request(
+    struct buf *out, const struct client *client, const struct http_head *head, size_t inflated)
 {
     int r = buf_printf(out, "%s%*d%s", prefix, JOB_ID_DIGITS, 0, middle);
     if (r == 0)
@@ -77,7 +94,7 @@ static int put_request(struct buf *out, const struct client *client, const struc
     if (r == 0)
         r = put_member(out, ",\"query\":", head->query);
     if (r == 0)
-        r = put_headers(out, head);
+        r = put_headers(out, head, inflated);
     return r == 0 ? json_put_raw(out, "}}") : r;
 }
 
@@ -96,7 +113,8 @@ static void start(struct request *request, const struct http_head *head, struct 
         return;
     }
     struct ctx *ctx = client->ctx;
-    if (UNLIKELY(ctx_memory(ctx) >= MEMORY_SHORT) || put_request(&text, client, head) < 0 ||
+    if (UNLIKELY(ctx_memory(ctx) >= MEMORY_SHORT) ||
+        put_request(&text, client, head, request->inflated ? body.n : SIZE_MAX) < 0 ||
         meta_write(&meta, request, head, &spec.left_at, &spec.span_at) < 0) {
         request_error(request, RPC_OVERLOADED, (struct span){0});
     } else {
@@ -311,4 +329,17 @@ static enum metric_code ended(
     return error == 0 ? metric_code_of_answer(reply.status) : metric_code_of_error((int)error);
 }
 
-const struct route_ops http_route = {.start = start, .ended = ended, .begins = begins};
+/* A worker is given a body as it came, unless the route says that the front inflates it. */
+static unsigned refuses(const struct conf_route *route, const struct http_head *head)
+{
+    return UNLIKELY(head->content_coded) && route->gunzip && coding_of_body(head) != CODING_GZIP
+               ? 415
+               : 0;
+}
+
+const struct route_ops http_route = {
+    .refuses = refuses,
+    .start = start,
+    .ended = ended,
+    .begins = begins,
+};

@@ -17,6 +17,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
+#include "frontd/codec/content_coding.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/net/incident.h"
 #include "frontd/shard/request/account.h"
@@ -587,13 +588,16 @@ void jsonrpc_start(struct request *request, const struct http_head *head, struct
     buf_deinit(&meta);
 }
 
-static unsigned refuses(const struct http_head *head)
+static unsigned refuses(const struct conf_route *route, const struct http_head *head)
 {
     if (head->method == HTTP_OPTIONS)
         return 0;
     if (head->method != HTTP_POST)
         return 405;
-    return head->content_coded ? 415 : 0; /* it would be parsed as if it were JSON */
+    if (LIKELY(!head->content_coded))
+        return 0;
+    /* Another one would be parsed as if it were JSON. */
+    return route->gunzip && coding_of_body(head) == CODING_GZIP ? 0 : 415;
 }
 
 const struct route_ops jsonrpc_route = {
