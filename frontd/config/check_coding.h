@@ -1,6 +1,9 @@
 #pragma once
 
-/* The check of a route's keys that are about content codings: `request_encodings`. */
+/*
+ * The check of a route's keys that are about content codings: `request_encodings`,
+ * `compress`.
+ */
 
 #include "frontd/config/checker.h"
 #include "frontd/config/config.h"

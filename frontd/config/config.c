@@ -48,6 +48,14 @@ static void free_tls(struct conf_tls *tls)
     mem_free(tls);
 }
 
+static void free_compress(struct conf_compress *compress)
+{
+    if (compress == NULL)
+        return;
+    free_texts(compress->types, compress->ntypes);
+    mem_free(compress);
+}
+
 static void free_listener(struct conf_listener *listener)
 {
     for (uint32_t i = 0; i < listener->nroutes; i++) {
@@ -63,6 +71,7 @@ static void free_listener(struct conf_listener *listener)
         free_texts(route->protocols, route->nprotocols);
         mem_free(route->access.rules);
         conf_free_policies(route);
+        free_compress(route->compress);
     }
     mem_free(listener->routes);
     mem_free(listener->trusted_proxies);

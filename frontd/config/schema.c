@@ -75,6 +75,17 @@ static const cyaml_schema_value_t policy_value = {
         POLICY_LIST(type, member, allow_methods, text_value),                                      \
         POLICY_LIST(type, member, deny_methods, text_value)
 
+static const cyaml_schema_field_t compress_fields[] = {
+    TEXTS(conf_raw_compress, encodings),
+    TEXTS(conf_raw_compress, types),
+    TEXT(conf_raw_compress, from),
+    TEXT(conf_raw_compress, up_to),
+    TEXT(conf_raw_compress, gzip_level),
+    TEXT(conf_raw_compress, br_level),
+    TEXT(conf_raw_compress, credentials),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t route_fields[] = {
     POLICIES(conf_raw_route, ),
     NEEDED(conf_raw_route, path),
@@ -101,6 +112,8 @@ static const cyaml_schema_field_t route_fields[] = {
     CYAML_FIELD_MAPPING("cors", CYAML_FLAG_OPTIONAL, struct conf_raw_route, cors, cors_fields),
     TEXT(conf_raw_route, cross_site),
     TEXTS(conf_raw_route, request_encodings),
+    CYAML_FIELD_MAPPING_PTR("compress", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
+        struct conf_raw_route, compress, compress_fields),
     TEXT(conf_raw_route, slow_log),
     CYAML_FIELD_END,
 };

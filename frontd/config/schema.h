@@ -34,6 +34,18 @@ struct conf_raw_policy {
     unsigned rate_count;
 };
 
+struct conf_raw_compress {
+    char **encodings;
+    unsigned encodings_count;
+    char **types;
+    unsigned types_count;
+    char *from;
+    char *up_to;
+    char *gzip_level;
+    char *br_level;
+    char *credentials;
+};
+
 struct conf_raw_route {
     char *path;
     char *host;
@@ -70,6 +82,7 @@ struct conf_raw_route {
     struct conf_raw_cors cors;
     char **request_encodings;
     unsigned request_encodings_count;
+    struct conf_raw_compress *compress; /* NULL: the key is not there */
     char *cross_site;
     char *slow_log;
 };

@@ -128,6 +128,7 @@ int parts_init(struct parts *parts, struct ctx *ctx, const struct conf *conf, st
     http2_init(&parts->http2, ctx);
     ctx->ws_compression = &parts->ws_compression;
     ctx->gunzip = &parts->gunzip;
+    ctx->compression = &parts->compression;
     ctx->incidents = &parts->incidents;
     incidents_init(&parts->incidents);
     ctx->inspect = &parts->inspect;
@@ -154,6 +155,7 @@ void parts_deinit(struct parts *parts, struct ctx *ctx)
     http2_deinit(&parts->http2);
     ws_compression_deinit(&parts->ws_compression);
     gunzip_deinit(&parts->gunzip);
+    compression_deinit(&parts->compression);
     topics_deinit(&parts->topics);
     mesh_deinit(&parts->mesh);
     tls_deinit(&parts->tls);

@@ -11,6 +11,7 @@
 #include "frontd/shard/push/topics.h"
 #include "frontd/shard/request/access_log.h"
 #include "frontd/shard/request/coded_body.h"
+#include "frontd/shard/request/compress_answer.h"
 #include "frontd/shard/request/slow_log.h"
 #include "frontd/shard/request/tracer.h"
 #include "frontd/shard/routes/jsonrpc.h"
@@ -26,6 +27,7 @@ struct parts {
     struct http2_shared http2;
     struct ws_compression ws_compression;
     struct gunzip gunzip;
+    struct compression compression;
     struct sender sender;
     struct receiver receiver; /* which the acceptor completes: receiver_init() */
     struct tls tls;

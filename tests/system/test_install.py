@@ -180,6 +180,7 @@ def test_setup_installs_no_more_than_is_needed():
     with open(ROOT + "/meson.build", encoding="utf-8") as file:
         wanted = set(re.findall(r"^\w+ = dependency\('([\w.-]+)'", file.read(), re.M)) - {"threads"}
     assert wanted == {"libuv", "libcyaml", "yaml-0.1", "libcrypto", "libssl", "libseccomp",
-                      "libnghttp2", "zlib"}
+                      "libnghttp2", "zlib", "libbrotlienc"}
     assert libraries == {"libc6-dev", "libuv1-dev", "libcyaml-dev", "libyaml-dev", "libssl-dev", "libseccomp-dev",
-                         "libnghttp2-dev", "zlib1g-dev", "uthash-dev"}
+                         "libnghttp2-dev", "zlib1g-dev", "libbrotli-dev",
+                         "uthash-dev"}

@@ -318,6 +318,8 @@ static void go_on_held(struct client *client)
 void client_flush(struct client *client)
 {
     struct ctx *ctx = client->ctx;
+    if (UNLIKELY(client->streams))
+        ctx->parts_ops->flush(client);
     client->touched = false; /* what touches it from here on has it flushed once more */
     if (client->later)
         client->later = client->yields = false;

@@ -52,6 +52,8 @@ struct requests_ops {
 
 /* The same, of clients with an answer that goes out part by part: ctx->parts_ops. */
 struct parts_ops {
+    /* Sends what of answers that go out part by part is gathered for more to come. */
+    void (*flush)(struct client *client);
     /* Workers whose answers go out part by part may send more, as far as these have left. */
     void (*credit)(struct client *client);
     /* The connection is to go elsewhere: ends answers that the client can have continued there. */

@@ -28,6 +28,7 @@ struct account_observer;
 struct call_ops;
 struct call_parts_ops;
 struct parts_ops;
+struct compression;
 struct client;
 struct ctx;
 struct gunzip;
@@ -149,7 +150,8 @@ struct ctx {
     struct jsonrpc *jsonrpc;
     struct http2_shared *http2;
     struct ws_compression *ws_compression;
-    struct gunzip *gunzip; /* of bodies of requests */
+    struct gunzip *gunzip;           /* of bodies of requests */
+    struct compression *compression; /* of answers */
     struct inspect *inspect;
     struct incidents *incidents; /* what was refused last */
     struct sender *sender;       /* of connections that go to other shards */

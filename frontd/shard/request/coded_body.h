@@ -3,7 +3,8 @@
 /* Bodies of requests that came with a content coding, on routes that take them so. */
 
 #include "frontd/codec/gunzip.h"
-#include "frontd/shard/request/request.h"
+#include "frontd/codec/http_head.h"
+#include "frontd/shard/client/client.h"
 
 /*
  * Whether the body of a request with this head is inflated before the route is given it. body: 0

@@ -30,11 +30,43 @@ static bool may_end(const struct request *request)
     return request->ends && request->is_events && event_stream_between(&request->events);
 }
 
+/* These bytes go out. Returns false where the body is longer than its head has said. */
+static bool send_part(struct request *request, struct span bytes)
+{
+    request->bytes_out = (uint32_t)MIN((uint64_t)request->bytes_out + bytes.n, UINT32_MAX);
+    return client_session(request->client)->part(request, bytes);
+}
+
+/* The same, compressed. What stays inside goes out at the end of the turn. */
+static enum rpc_error send_compressed(
+    struct request *request, struct span bytes, enum compress_until until)
+{
+    struct span coded;
+    enum rpc_error error = compress_part(
+        &request->coding, request->client->ctx, bytes, until, &coded);
+    client_touch(request->client);
+    if (error == 0 && !send_part(request, coded))
+        error = RPC_BAD_RESPONSE;
+    return error;
+}
+
+/* The body is complete. Returns 0, the request is gone then; or why it is not. */
+static enum rpc_error finish(struct request *request)
+{
+    enum rpc_error error = 0;
+    if (request->coding.coder != NULL)
+        error = send_compressed(request, (struct span){0}, COMPRESS_FINISH);
+    if (error == 0 && !client_session(request->client)->finish(request))
+        error = RPC_BAD_RESPONSE;
+    return error;
+}
+
 /* Server-Sent Events end here, and are complete for the client. */
 static void end_events(struct request *request)
 {
     request_cancel(request);
-    client_session(request->client)->finish(request);
+    if (finish(request) != 0)
+        client_session(request->client)->break_off(request);
 }
 
 /* The bytes that are sent of these: not all, where events end within them. */
@@ -57,15 +89,24 @@ static enum rpc_error add_part(struct request *request, struct span bytes)
         client_session(client)->unsent(request) > 0)
         return RPC_OVERLOADED;
     bytes = pass_events(request, bytes);
-    request->bytes_out = (uint32_t)MIN((uint64_t)request->bytes_out + bytes.n, UINT32_MAX);
-    return client_session(client)->part(request, bytes) ? 0 : RPC_BAD_RESPONSE;
+    if (UNLIKELY(request->coding.coder != NULL))
+        return send_compressed(
+            request, bytes, request->is_events ? COMPRESS_FLUSH : COMPRESS_GATHER);
+    return send_part(request, bytes) ? 0 : RPC_BAD_RESPONSE;
 }
 
 bool parts_open(struct request *request, const struct reply *reply)
 {
     struct client *client = request->client;
     struct ctx *ctx = client->ctx;
+    struct reply coded;
+    if (UNLIKELY(request->route->compress != NULL)) {
+        compress_begin(&request->coding, ctx, request->route->compress, reply, &coded);
+        reply = &coded;
+    }
     enum session_parts parts = client_session(client)->begin(request, reply);
+    if (parts != SESSION_PARTS)
+        compress_end(&request->coding, ctx);
     if (parts == SESSION_NO_BODY) {
         request_cancel(request);
         request_reply(request, reply);
@@ -104,14 +145,32 @@ enum metric_code parts_end(struct request *request, const struct outcome *outcom
     enum rpc_error error = outcome->error;
     if (error == 0)
         error = add_part(request, outcome->blob);
-    if (error == 0 && client_session(request->client)->finish(request))
+    const char *wrong = too_long;
+    if (error == 0) {
+        wrong = "shorter than its content-length";
+        error = finish(request);
+    }
+    if (error == 0)
         return code;
-    if (error == 0 || (error == RPC_BAD_RESPONSE && outcome->error == 0))
-        call_log_bad_answer(outcome, error == 0 ? "shorter than its content-length" : too_long);
-    code = metric_code_of_error((int)(error == 0 ? RPC_BAD_RESPONSE : error));
+    if (error == RPC_BAD_RESPONSE && outcome->error == 0)
+        call_log_bad_answer(outcome, wrong);
+    code = metric_code_of_error((int)error);
     request->code = code;
     client_session(request->client)->break_off(request);
     return code;
+}
+
+static void flush(struct client *client)
+{
+    list_for_each (node, &client->requests) {
+        struct request *request = container_of(node, struct request, node);
+        if (!request->streams || request->coding.coder == NULL || !request->coding.coder->gathers)
+            continue;
+        if (send_compressed(request, (struct span){0}, COMPRESS_FLUSH) != 0) {
+            client_doom(client); /* no memory */
+            return;
+        }
+    }
 }
 
 static void credit(struct client *client)
@@ -146,6 +205,7 @@ static const struct call_parts_ops call_parts_ops = {
 };
 
 static const struct parts_ops parts_ops = {
+    .flush = flush,
     .credit = credit,
     .leave = leave,
 };

@@ -77,6 +77,8 @@ static size_t held_for(struct request *request)
 {
     const struct session_ops *session = client_session(request->client);
     size_t n = request->batch.size;
+    if (request->coding.coder != NULL)
+        n += COMPRESS_STREAM_SIZE;
     if (session->request_holds != NULL)
         n += session->request_holds(request);
     if (request->rest != NULL)
@@ -229,6 +231,8 @@ void request_free(struct request *request)
     client->held_back -= request->gathered;
     CHECK(!list_empty(&client->requests) || (client->claimed == 0 && client->calls == 0));
     buf_deinit(&request->batch);
+    if (UNLIKELY(request->coding.coder != NULL))
+        compress_end(&request->coding, client->ctx);
     mark_put(client->ctx, request->mark);
     slab_put(&client->ctx->requests, request);
 }
@@ -425,10 +429,11 @@ static void start_coded(struct request *request, const struct http_head *head, s
     const unsigned status = coded_body_read(request->client, body, &plain);
     request->inflated = true;
     if (status == 0) {
-        ops_of(request)->start(request, head, (struct span){buf_data(&plain), buf_len(&plain)});
+        route_ops_of(request)->start(
+            request, head, (struct span){buf_data(&plain), buf_len(&plain)});
     } else if (status == 503) {
         request_error(request, RPC_OVERLOADED, (struct span){0});
-    } else if (status == 413 && ops_of(request)->has_own_too_large) {
+    } else if (status == 413 && route_ops_of(request)->has_own_too_large) {
         request_error(request, RPC_TOO_LARGE, SPAN("null"));
     } else {
         evidence_show_head(ctx, head);
@@ -436,6 +441,16 @@ static void start_coded(struct request *request, const struct http_head *head, s
         incident_hide(ctx);
     }
     buf_deinit(&plain);
+}
+
+static void start_on_route(struct request *request, const struct http_head *head, struct span body)
+{
+    if (UNLIKELY(request->route->compress != NULL))
+        compress_note(&request->coding, request->client, request->route->compress, head);
+    if (coded_body_is_ours(request->route, head, body))
+        start_coded(request, head, body);
+    else
+        route_ops_of(request)->start(request, head, body);
 }
 
 void request_start(struct request *request, const struct http_head *head, struct span body)
@@ -467,10 +482,8 @@ void request_start(struct request *request, const struct http_head *head, struct
             .fields = preflight ? request->route->cors.preflight : allow_of(request),
         };
         request_reply(request, &reply);
-    } else if (coded_body_is_ours(request->route, head, body)) {
-        start_coded(request, head, body);
     } else {
-        route_ops_of(request)->start(request, head, body);
+        start_on_route(request, head, body);
     }
 }
 
@@ -519,6 +532,17 @@ void request_reply(struct request *request, const struct reply *reply)
     if (UNLIKELY(request->mark != NULL))
         request->mark->status = (uint16_t)reply->status;
     client_session(request->client)->reply(request, reply);
+}
+
+void request_reply_coded(struct request *request, const struct reply *reply)
+{
+    const struct conf_compress *conf = request->route->compress;
+    struct reply coded;
+    if (UNLIKELY(conf != NULL)) {
+        compress_whole_answer(&request->coding, request->client->ctx, conf, reply, &coded);
+        reply = &coded;
+    }
+    request_reply(request, reply);
 }
 
 void request_status(struct request *request, unsigned status, struct span fields)

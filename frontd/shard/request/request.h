@@ -8,6 +8,8 @@
 
 #include "frontd/codec/event_stream.h"
 #include "frontd/shard/client/client.h"
+#include "frontd/shard/request/compress_answer.h"
+#include "frontd/shard/request/reply.h"
 #include "frontd/shard/upstream/call.h"
 
 struct request {
@@ -19,6 +21,7 @@ struct request {
                                      * read it (conf_cors.fields); NULL: none */
     struct buf batch;               /* the answers of a batch's members so far */
     struct mark *mark;              /* its trace and its id; NULL: it has none */
+    struct answer_coding coding;    /* where the route has `compress` */
     struct batch_rest *rest;        /* members that wait to be started; NULL: none */
     uint32_t gathered;              /* bytes of `batch`, as counted in client->held_back */
     uint32_t pending;               /* calls in progress, and one while others are started */
@@ -113,18 +116,11 @@ void request_free(struct request *request);
 
 /* For routes */
 
-/* What an answer has besides its body. */
-struct reply {
-    unsigned status;
-    const char *content_type; /* NULL: none */
-    struct span fields;       /* further header fields, each ending in CRLF */
-    struct span body;
-    uint64_t length; /* of the body that GET would give: for HEAD, and status 304 */
-    bool has_length; /* `length` is set */
-};
-
 /* Answers and ends the request. */
 void request_reply(struct request *request, const struct reply *reply);
+
+/* The same for an answer of workers: it is compressed where the route says so. */
+void request_reply_coded(struct request *request, const struct reply *reply);
 
 /* Answers with an error of the front, in the form of the request's route. id: JSON text; n == 0:
  * null. */

@@ -9,6 +9,8 @@ uint64_t upload_most(const struct client *client, const struct http_head *head)
     if (request_judge(client->ctx, client_listener(client), head, &route) != 0 || route == NULL ||
         route->kind != CONF_HTTP)
         return 0;
+    if (UNLIKELY(head->content_coded) && route->gunzip)
+        return 0; /* it is inflated in one piece */
     return route->stream_body;
 }
 

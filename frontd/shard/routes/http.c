@@ -322,7 +322,7 @@ static enum metric_code ended(
     if (error == 0)
         error = make_reply(request, outcome, response.result, &answer, &reply);
     if (error == 0)
-        request_reply(request, &reply);
+        request_reply_coded(request, &reply);
     else
         request_error(request, error, (struct span){0});
     free_answer(&answer);

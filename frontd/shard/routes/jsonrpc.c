@@ -119,7 +119,7 @@ static void one_less(struct request *request)
         reply.content_type = "application/json";
         reply.body = (struct span){buf_data(&batch), buf_len(&batch)};
     }
-    request_reply(request, &reply);
+    request_reply_coded(request, &reply);
     buf_deinit(&batch);
 }
 
@@ -227,7 +227,7 @@ enum metric_code jsonrpc_ended(
             .content_type = "application/json",
             .body = body,
         };
-        request_reply(request, &reply);
+        request_reply_coded(request, &reply);
     }
     buf_deinit(&copy);
     return code;

@@ -382,7 +382,8 @@ static void reply(struct request *request, const struct reply *reply)
         .status = reply->status,
         .minor = turn->minor,
         .keep_alive = turn->keep_alive,
-        .no_length = reply->status == 204 || (reply->status == 304 && !has_length),
+        .no_length = reply->status == 204 || (reply->status == 304 && !has_length) ||
+                     reply->no_length,
         .content_length = reset ? 0 : length,
         .content_type = reply->content_type,
         .fields = reply->fields,

@@ -112,7 +112,8 @@ void http2_reply(struct request *request, const struct reply *reply)
     if (!reply->has_length || (!stream->is_head && reply->status != 304))
         head.content_length = reply->body.n;
     head.content_length = reset ? 0 : head.content_length;
-    head.no_length = reply->status == 204 || (reply->status == 304 && !reply->has_length);
+    head.no_length = reply->status == 204 || (reply->status == 304 && !reply->has_length) ||
+                     reply->no_length;
     stream->request = NULL;
     http2_turn(request)->stream = NULL;
     if (stream->is_connect) { /* nothing of what has come is for anything any more */

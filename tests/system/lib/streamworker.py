@@ -41,6 +41,10 @@ def answers(request):
         return HttpResponse((b"%d," % i for i in range(n)), headers={"x-kind": "parts"})
     if what == "bytes":
         return HttpResponse((bytes([i % 251]) * 65536 for i in range(n)), headers={"content-length": 65536 * n})
+    if what == "text":
+        return HttpResponse((b"%d lines of a text, " % i * 1000 for i in range(n)), headers={"content-type": "text/plain"})
+    if what == "cut":
+        return HttpResponse(fails(), headers={"content-type": "text/plain"})
     if what == "short":
         return HttpResponse(iter([b"x" * 10]), headers={"content-length": n})
     if what == "fails":

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/alloc.h"
+#include "frontd/codec/content_coding.h"
 #include "frontd/config/parse.h"
 
 static const char before_keys[] = "listeners:\n"
@@ -96,4 +97,68 @@ Test(conf_check_coding, request_encodings_errors)
         {WS "request_encodings: []", AT "request_encodings: only for kind: jsonrpc and http"},
     };
     check_rows(rows, ARRAY_LEN(rows));
+}
+
+Test(conf_check_coding, compress)
+{
+    size_t before = mem_in_use();
+    struct conf *conf = parse_good(HTTP);
+    cr_expect_null(conf->listeners[0].routes[0].compress);
+    conf_free(conf);
+
+    conf = parse_good(RPC "compress: {}");
+    const struct conf_compress *compress = conf->listeners[0].routes[0].compress;
+    cr_assert_not_null(compress);
+    cr_expect(compress->ncodings == 2 && compress->codings[0] == CODING_BR &&
+              compress->codings[1] == CODING_GZIP && compress->gzip);
+    cr_expect(compress->ntypes == 7 && strcmp(compress->types[0], "text/*") == 0);
+    cr_expect(compress->from == 1024 && compress->up_to == 256 << 10);
+    cr_expect(compress->gzip_level == 3 && compress->br_level == 2 && !compress->credentials);
+    conf_free(conf);
+
+    conf = parse_good(HTTP "compress: {encodings: [br], types: [Text/HTML], from: 1, up_to: 4MiB, "
+                           "gzip_level: 9, br_level: 5, credentials: true}");
+    compress = conf->listeners[0].routes[0].compress;
+    cr_expect(compress->ncodings == 1 && compress->codings[0] == CODING_BR && !compress->gzip);
+    cr_expect(compress->ntypes == 1 && strcmp(compress->types[0], "text/html") == 0);
+    cr_expect(compress->from == 1 && compress->up_to == 4 << 20);
+    cr_expect(compress->gzip_level == 9 && compress->br_level == 5 && compress->credentials);
+    conf_free(conf);
+    cr_expect_eq(mem_in_use(), before);
+}
+
+Test(conf_check_coding, compress_errors)
+{
+#define IN AT "compress."
+    static const struct row rows[] = {
+        {HTTP "compress: {br_level: 0, gzip_level: 1}", NULL},
+        {HTTP "compress: {encodings: []}", IN "encodings: at least one of br and gzip"},
+        {HTTP "compress: {encodings: [deflate]}",
+            IN "encodings[0]: 'deflate' is not known here: it is br or gzip"},
+        {HTTP "compress: {encodings: [br, br]}", IN "encodings[1]: 'br' is there twice"},
+        {HTTP "compress: {types: []}", IN "types: 1 to 64 types"},
+        {HTTP "compress: {types: [html]}",
+            IN "types[0]: a media type such as text/html or text/*: 'html'"},
+        {HTTP "compress: {types: [text/html, \"*/*\"]}",
+            IN "types[1]: a media type such as text/html or text/*: '*/*'"},
+        {HTTP "compress: {types: [\"text/html;x\"]}",
+            IN "types[0]: a media type such as text/html or text/*: 'text/html;x'"},
+        {HTTP "compress: {up_to: 4194305}", IN "up_to: from `from` to 4MiB"},
+        {HTTP "compress: {from: 2KiB, up_to: 2047}", IN "up_to: from `from` to 4MiB"},
+        {HTTP "compress: {from: 2KiB, up_to: 2KiB}", NULL},
+        {HTTP "compress: {credentials: yes}",
+            IN "credentials: 'yes' is not known here: it is false or true"},
+        {HTTP "compress: true", AT "compress: keys with values are needed here"},
+        {WS "compress: {}", AT "compress: only for kind: jsonrpc and http"},
+    };
+    check_rows(rows, ARRAY_LEN(rows));
+    char said[512];
+    static const char *const levels[] = {
+        "gzip_level: 0", "gzip_level: 10", "br_level: 6", "br_level: -1", "from: 0"};
+    for (size_t i = 0; i < ARRAY_LEN(levels); i++) {
+        char text[256];
+        snprintf(text, sizeof(text), HTTP "compress: {%s}", levels[i]);
+        cr_expect_null(parse(text, said, sizeof(said)), "%s", levels[i]);
+        cr_expect(strstr(said, "compress.") != NULL, "%s", said);
+    }
 }
