@@ -19,7 +19,8 @@ GZIPPED = [("content-encoding", "gzip")]
 
 @pytest.fixture(scope="module")
 def web():
-    routes = [rpc_route(), http_route("/site"), http_route("/plain", request_encodings=["gzip"])]
+    routes = [rpc_route(), http_route("/site"), http_route("/plain", request_encodings=["gzip"]),
+              http_route("/both", request_encodings=["gzip"], stream_body="64MiB")]
     with Site(routes=routes, limits={"body": str(BODY)}) as site:
         site.config["listeners"][0]["h2c"] = True
         site.fake(handler=echo)
@@ -87,6 +88,9 @@ def test_bodies_of_http_routes(web):
         assert client.request("PUT", "/plain", b"text").body == b"text"
         assert client.request("PUT", "/plain", body, [("content-encoding", "br")]).status == 415
         assert client.request("PUT", "/site", body, [("content-encoding", "br")]).body == body
+        client.send(b"PUT /both HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+        assert client.read_response().body == b"text" * 1000, "it is not taken in parts"
 
 
 @pytest.mark.parametrize("version", ["--http1.0", "--http1.1", "--http2-prior-knowledge"])
