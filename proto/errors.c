@@ -15,6 +15,7 @@ static const struct {
     {RPC_TOO_LARGE, 413, "too large"},
     {RPC_RATE_LIMITED, 429, "rate limited"},
     {RPC_BAD_RESPONSE, 502, "bad worker response"},
+    {RPC_UNAUTHORIZED, 401, "unauthorized"},
 };
 
 const char *rpc_error_message(enum rpc_error code)

@@ -18,6 +18,7 @@ enum rpc_error {
     RPC_TOO_LARGE = -32005,
     RPC_RATE_LIMITED = -32006,
     RPC_BAD_RESPONSE = -32007,
+    RPC_UNAUTHORIZED = -32008,
 };
 
 /* The message of a code of section 6; static text. */

@@ -4,6 +4,7 @@
 
 #include "common/alloc.h"
 #include "frontd/config/check_access.h"
+#include "frontd/config/check_auth.h"
 #include "frontd/config/check_coding.h"
 #include "frontd/config/check_cors.h"
 #include "frontd/config/check_logs.h"
@@ -359,7 +360,7 @@ static void check_http2(struct checker *checker, unsigned index,
 }
 
 static void check_http(struct checker *checker, unsigned index, const struct conf_raw_listener *raw,
-    const struct conf *conf, struct conf_listener *listener)
+    struct conf *conf, struct conf_listener *listener)
 {
     static const char *const stream_keys[] = {"pool", "pools", "timeout", "meta", "messages",
         "events", "connect", "ping", "slow", "responses", "slow_log", "allow_methods",
@@ -375,6 +376,7 @@ static void check_http(struct checker *checker, unsigned index, const struct con
     snprintf(of_listener, sizeof(of_listener), "listeners[%u]", index);
     refuse_keys(checker, of_listener, stream_keys, ARRAY_LEN(stream_keys),
         "only for protocol: frame and line");
+    const struct conf_jwt *jwt = conf_check_auth(checker, of_listener, raw->auth, NULL, conf);
     if (raw->routes_count == 0) {
         checker_complain(checker, parent, "a listener needs routes");
         return;
@@ -387,6 +389,7 @@ static void check_http(struct checker *checker, unsigned index, const struct con
     for (unsigned i = 0; i < raw->routes_count; i++) {
         snprintf(parent, sizeof(parent), "listeners[%u].routes[%u]", index, i);
         check_route(checker, parent, &raw->routes[i], conf, &listener->routes[i]);
+        listener->routes[i].jwt = conf_check_auth(checker, parent, raw->routes[i].auth, jwt, conf);
         for (unsigned j = 0; j < i && !checker->failed; j++) {
             if (same_text(listener->routes[j].prefix, listener->routes[i].prefix) &&
                 same_text(listener->routes[j].host, listener->routes[i].host))
@@ -400,7 +403,7 @@ static void check_http(struct checker *checker, unsigned index, const struct con
 static void check_stream(struct checker *checker, unsigned index,
     const struct conf_raw_listener *raw, const struct conf *conf, struct conf_listener *listener)
 {
-    static const char *const http_keys[] = {"routes", "paths", "h2c", "h2_websocket"};
+    static const char *const http_keys[] = {"routes", "paths", "h2c", "h2_websocket", "auth"};
     char parent[64];
     snprintf(parent, sizeof(parent), "listeners[%u]", index);
     refuse_keys(checker, parent, http_keys, ARRAY_LEN(http_keys), "only for protocol: http");
@@ -419,7 +422,7 @@ static void check_stream(struct checker *checker, unsigned index,
 }
 
 void conf_check_routes(struct checker *checker, unsigned index, const struct conf_raw_listener *raw,
-    const struct conf *conf, struct conf_listener *listener)
+    struct conf *conf, struct conf_listener *listener)
 {
     if (listener->protocol == CONF_PROTOCOL_HTTP)
         check_http(checker, index, raw, conf, listener);

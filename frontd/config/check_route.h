@@ -11,4 +11,4 @@
  * checked before.
  */
 void conf_check_routes(struct checker *checker, unsigned index, const struct conf_raw_listener *raw,
-    const struct conf *conf, struct conf_listener *listener);
+    struct conf *conf, struct conf_listener *listener);

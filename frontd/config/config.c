@@ -81,6 +81,18 @@ static void free_listener(struct conf_listener *listener)
     mem_free(listener->text);
 }
 
+static void free_jwt(struct conf_jwt *jwt)
+{
+    mem_free(jwt->jwks.path);
+    mem_free(jwt->key);
+    mem_free(jwt->issuer);
+    free_texts(jwt->audiences, jwt->naudiences);
+    mem_free(jwt->header);
+    mem_free(jwt->query);
+    free_texts(jwt->claims, jwt->nclaims);
+    mem_free(jwt);
+}
+
 static void free_logs(struct conf *conf)
 {
     if (conf->access_log != NULL) {
@@ -111,6 +123,8 @@ struct conf *conf_free(struct conf *conf)
     mem_free(conf->admin.text);
     mem_free(conf->admin.token_file.path);
     free_texts(conf->metric_methods, conf->nmetric_methods);
+    for (uint32_t i = 0; i < conf->njwts; i++)
+        free_jwt(conf->jwts[i]);
     free_logs(conf);
     mem_free(conf->run_dir);
     mem_free(conf->user);

@@ -155,6 +155,37 @@ struct conf_compress {
     bool credentials; /* also for requests with cookies and so on */
 };
 
+/* Bounds of `auth`. */
+enum {
+    CONF_JWTS_MAX = 64,      /* of all listeners and routes together: each has a set of keys */
+    CONF_AUDIENCES_MAX = 16, /* each is compared with each audience of a token */
+    CONF_CLAIMS_MAX = 32,    /* each is looked for in a token */
+    CONF_AUTH_NAME_MAX = 64, /* bytes of a header's, a parameter's or a claim's name */
+};
+
+/* A file that only the supervisor reads. */
+struct conf_tls_file {
+    char *path;    /* absolute; NULL: not given */
+    unsigned line; /* of the config, for messages about the file's content */
+};
+
+/* Which tokens a listener or a route takes. */
+struct conf_jwt {
+    uint32_t number; /* its index in conf.jwts */
+    struct conf_tls_file jwks;
+    char *key; /* the path of what has it, for messages: "listeners[0].auth.jwt" */
+    char *issuer;
+    char **audiences; /* at least one */
+    uint32_t naudiences;
+    unsigned algorithms; /* enum jwk_alg, as bits */
+    uint64_t leeway;     /* ms */
+    char *header;        /* lower case */
+    bool bearer;         /* it is Authorization: the value has the scheme before the token */
+    char *query;         /* WebSocket: the parameter that may have it instead; NULL: none */
+    char **claims;       /* for workers, in the order in which they are told */
+    uint32_t nclaims;
+};
+
 struct conf_route {
     unsigned line; /* of the config, as in other structs: for an operator */
     char *path;
@@ -181,7 +212,9 @@ struct conf_route {
     uint32_t npolicies;
     bool gunzip; /* CONF_JSONRPC and CONF_HTTP: bodies with Content-Encoding gzip are inflated */
     struct conf_compress
-        *compress; /* CONF_JSONRPC and CONF_HTTP; NULL: answers are not compressed */
+        *compress;              /* CONF_JSONRPC and CONF_HTTP; NULL: answers are not compressed */
+    const struct conf_jwt *jwt; /* of conf.jwts; its own, or its listener's. NULL: no token is
+                                 * asked for */
     /* Of CONF_JSONRPC and CONF_WEBSOCKET: */
     char **origins; /* origins that a browser's page may have; none: any */
     uint32_t norigins;
@@ -215,12 +248,6 @@ enum conf_client_auth {
     CONF_CLIENT_AUTH_NONE,
     CONF_CLIENT_AUTH_OPTIONAL,
     CONF_CLIENT_AUTH_REQUIRED
-};
-
-/* A file that only the supervisor reads. */
-struct conf_tls_file {
-    char *path;    /* absolute; NULL: not given */
-    unsigned line; /* of the config, for messages about the file's content */
 };
 
 struct conf_certificate {
@@ -372,8 +399,10 @@ struct conf {
     struct conf_limits limits;
     struct conf_listener *listeners;
     uint32_t nlisteners;
-    uint32_t nroutes; /* of all listeners */
-    uint32_t npairs;  /* of a route and one of its pools */
+    uint32_t nroutes;                     /* of all listeners */
+    uint32_t npairs;                      /* of a route and one of its pools */
+    struct conf_jwt *jwts[CONF_JWTS_MAX]; /* of listeners and routes */
+    uint32_t njwts;
     struct conf_pool *pools;
     uint32_t npools;
     struct conf_admin admin;

@@ -22,8 +22,6 @@ enum {
     COORDINATE = 32,        /* bytes, of P-256 and Ed25519 */
 };
 
-const char *const jwk_alg_names[JWK_ALGS] = {"RS256", "ES256", "EdDSA"};
-
 /* The members of a key, as JSON values; n == 0: it is not there. */
 enum { KTY, USE, KEY_OPS, ALG, KID, CRV, N, E, X, Y, D, K, MEMBERS };
 static const struct span names[MEMBERS] = {{"kty", 3}, {"use", 3}, {"key_ops", 7}, {"alg", 3},

@@ -8,6 +8,7 @@
 #include <openssl/types.h>
 
 #include "common/base.h"
+#include "frontd/config/jwk_alg.h"
 
 enum {
     JWKS_FILE_MAX = 256 << 10, /* bytes of a file */
@@ -15,14 +16,8 @@ enum {
     JWK_ERROR_SIZE = 200,
 };
 
-/* What a key is for, which is bound to it (RFC 8725 section 3.1): a token cannot choose. */
-enum jwk_alg { JWK_RS256, JWK_ES256, JWK_EDDSA, JWK_ALGS };
-
-/* The names that tokens and the config have for them, by enum jwk_alg. */
-extern const char *const jwk_alg_names[JWK_ALGS];
-
 struct jwk {
-    enum jwk_alg alg;
+    enum jwk_alg alg; /* bound to the key (RFC 8725 section 3.1): a token cannot choose */
     struct span kid;  /* the inside of a JSON string, in the set's text; p is NULL: it has none */
     EVP_PKEY *public; /* jwks_deinit() */
 };
@@ -39,7 +34,7 @@ struct jwks {
  *
  * Returns 0; -EINVAL with what is wrong in `error`: a key with secret members, RSA of less than
  * 2048 or more than 8192 bits, a point that is not on its curve, two keys with one kid, no key
- * left; or -ENOMEM, with a text as well.
+ * left, or no memory for one.
  */
 int jwks_read(struct span text, struct jwks *ret_set, char error[JWK_ERROR_SIZE]);
 

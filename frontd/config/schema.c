@@ -86,6 +86,25 @@ static const cyaml_schema_field_t compress_fields[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t jwt_fields[] = {
+    NEEDED(conf_raw_jwt, jwks),
+    NEEDED(conf_raw_jwt, issuer),
+    TEXTS(conf_raw_jwt, audience),
+    TEXTS(conf_raw_jwt, algorithms),
+    TEXT(conf_raw_jwt, leeway),
+    TEXT(conf_raw_jwt, header),
+    TEXT(conf_raw_jwt, query),
+    TEXTS(conf_raw_jwt, claims),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t auth_fields[] = {
+    CYAML_FIELD_MAPPING_PTR(
+        "jwt", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw_auth, jwt, jwt_fields),
+    TEXT(conf_raw_auth, none),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t route_fields[] = {
     POLICIES(conf_raw_route, ),
     NEEDED(conf_raw_route, path),
@@ -105,6 +124,8 @@ static const cyaml_schema_field_t route_fields[] = {
     TEXT(conf_raw_route, compression),
     ACCESS_TEXTS(conf_raw_route, allow),
     ACCESS_TEXTS(conf_raw_route, deny),
+    CYAML_FIELD_MAPPING_PTR(
+        "auth", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw_route, auth, auth_fields),
     TEXT(conf_raw_route, slow),
     TEXT(conf_raw_route, responses),
     TEXTS(conf_raw_route, origins),
@@ -158,6 +179,8 @@ static const cyaml_schema_field_t listener_fields[] = {
     TEXTS(conf_raw_listener, trusted_proxies),
     ACCESS_TEXTS(conf_raw_listener, allow),
     ACCESS_TEXTS(conf_raw_listener, deny),
+    CYAML_FIELD_MAPPING_PTR("auth", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
+        struct conf_raw_listener, auth, auth_fields),
     CYAML_FIELD_MAPPING_PTR(
         "tls", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw_listener, tls, tls_fields),
     STREAM_TEXT(pool),
@@ -294,7 +317,7 @@ static const cyaml_schema_value_t root_value = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct conf_raw, root_fields),
 };
 
-enum { DEPTH_MAX = 8 }; /* "listeners[0].routes[0].cors.headers[0]" has 7 steps */
+enum { DEPTH_MAX = 8 }; /* "listeners[0].routes[0].auth.jwt.claims[0]" has as many steps */
 
 /*
  * libcyaml reports an error in its log: a message, then the place, from the inside out: "in

@@ -46,6 +46,25 @@ struct conf_raw_compress {
     char *credentials;
 };
 
+struct conf_raw_jwt {
+    char *jwks;
+    char *issuer;
+    char **audience;
+    unsigned audience_count;
+    char **algorithms;
+    unsigned algorithms_count;
+    char *leeway;
+    char *header;
+    char *query;
+    char **claims;
+    unsigned claims_count;
+};
+
+struct conf_raw_auth {
+    struct conf_raw_jwt *jwt; /* NULL: the key is not there */
+    char *none;
+};
+
 struct conf_raw_route {
     char *path;
     char *host;
@@ -73,6 +92,7 @@ struct conf_raw_route {
     struct conf_raw_policy policy;
     struct conf_raw_policy *methods;
     unsigned methods_count;
+    struct conf_raw_auth *auth; /* NULL: the key is not there */
     char *slow;
     char *responses;
     char **origins;
@@ -118,6 +138,7 @@ struct conf_raw_listener {
     char **trusted_proxies;
     unsigned trusted_proxies_count;
     struct conf_raw_access access;
+    struct conf_raw_auth *auth;   /* NULL: the key is not there */
     struct conf_raw_tls *tls;     /* NULL: the key is not there */
     struct conf_raw_route stream; /* of frame and line: the keys of the listener itself */
 };

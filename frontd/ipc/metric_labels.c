@@ -36,6 +36,7 @@ enum metric_code metric_code_of_error(int error)
     case RPC_TOO_LARGE: return METRIC_CODE_TOO_LARGE;
     case RPC_RATE_LIMITED: return METRIC_CODE_RATE_LIMITED;
     case RPC_BAD_RESPONSE: return METRIC_CODE_BAD_RESPONSE;
+    case RPC_UNAUTHORIZED: return METRIC_CODE_UNAUTHORIZED;
     default: return METRIC_CODE_OTHER_ERROR;
     }
 }
@@ -44,6 +45,7 @@ enum metric_code metric_code_of_status(unsigned status)
 {
     switch (status) {
     case 400: return METRIC_CODE_400;
+    case 401: return METRIC_CODE_401;
     case 403: return METRIC_CODE_403;
     case 404: return METRIC_CODE_404;
     case 405: return METRIC_CODE_405;

@@ -48,12 +48,14 @@
     X(TOO_LARGE, "-32005")                                                                         \
     X(RATE_LIMITED, "-32006")                                                                      \
     X(BAD_RESPONSE, "-32007")                                                                      \
+    X(UNAUTHORIZED, "-32008")                                                                      \
     X(OTHER_ERROR, "other")                                                                        \
     X(2XX, "2xx")                                                                                  \
     X(3XX, "3xx")                                                                                  \
     X(4XX, "4xx")                                                                                  \
     X(5XX, "5xx")                                                                                  \
     X(400, "400")                                                                                  \
+    X(401, "401")                                                                                  \
     X(403, "403")                                                                                  \
     X(404, "404")                                                                                  \
     X(405, "405")                                                                                  \
@@ -143,6 +145,7 @@
     X(BINARY, "binary")                                                                            \
     X(PEER_LIMIT, "peer_limit")                                                                    \
     X(ADDRESS, "address")                                                                          \
+    X(TOKEN, "token")                                                                              \
     X(SLOW_READER, "slow_reader")                                                                  \
     X(SLOW_PUSH, "slow_push")                                                                      \
     X(SLOW_SENDER, "slow_sender")                                                                  \

@@ -13,10 +13,11 @@
 
 enum {
     MAGIC = 0x4d6c7354, /* "TslM" */
-    VERSION = 1,
+    VERSION = 2,
     LISTENER_MIN = 12, /* bytes that a listener and a certificate take at the least */
     CERTIFICATE_MIN = 8,
     POOL_MIN = 16,
+    JWKS_MIN = 4,
     SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE,
 };
 
@@ -97,6 +98,9 @@ static void put_all(struct writer *writer, const struct tls_material *material)
         put_text(writer, material->pools[i].ca);
         put_certificate(writer, &material->pools[i].own);
     }
+    put_number(writer, material->njwks);
+    for (uint32_t i = 0; i < material->njwks && writer->r == 0; i++)
+        put_text(writer, material->jwks[i]);
     flush(writer);
 }
 
@@ -139,6 +143,20 @@ static int read_pools(struct unpack *unpack, struct tls_material *material)
     return unpack->bad ? -EBADMSG : 0;
 }
 
+static int read_jwks(struct unpack *unpack, struct tls_material *material)
+{
+    uint32_t n = unpack_u32(unpack);
+    if (unpack->bad || n > unpack->left.n / JWKS_MIN)
+        return -EBADMSG;
+    material->jwks = mem_zalloc(MAX(n, 1U) * sizeof(*material->jwks));
+    if (material->jwks == NULL)
+        return -ENOMEM;
+    material->njwks = n;
+    for (uint32_t i = 0; i < n; i++)
+        material->jwks[i] = unpack_bytes(unpack);
+    return unpack->bad ? -EBADMSG : 0;
+}
+
 static int read_listener(struct unpack *unpack, struct tls_material_listener *listener)
 {
     listener->listener = unpack_u32(unpack);
@@ -171,6 +189,8 @@ static int read_all(struct tls_material *material)
         r = read_listener(&unpack, &material->listeners[material->nlisteners]);
     if (r == 0)
         r = read_pools(&unpack, material);
+    if (r == 0)
+        r = read_jwks(&unpack, material);
     return r == 0 ? unpack_end(&unpack) : r;
 }
 
@@ -202,6 +222,7 @@ void tls_material_unmap(struct tls_material *material)
         mem_free(material->listeners[i].certificates);
     mem_free(material->listeners);
     mem_free(material->pools);
+    mem_free(material->jwks);
     if (material->map != NULL)
         munmap(material->map, material->size);
     *material = (struct tls_material){0};
@@ -258,6 +279,15 @@ static bool fits_pools(const struct tls_material *material, const struct conf *c
     return at == material->npools;
 }
 
+static bool fits_jwks(const struct tls_material *material, const struct conf *conf)
+{
+    for (uint32_t i = 0; i < material->njwks; i++) {
+        if (material->jwks[i].n == 0)
+            return false;
+    }
+    return material->njwks == conf->njwts;
+}
+
 bool tls_material_fits(const struct tls_material *material, const struct conf *conf)
 {
     uint32_t at = 0;
@@ -267,5 +297,5 @@ bool tls_material_fits(const struct tls_material *material, const struct conf *c
         if (at == material->nlisteners || !fits(&material->listeners[at++], i, conf))
             return false;
     }
-    return at == material->nlisteners && fits_pools(material, conf);
+    return at == material->nlisteners && fits_pools(material, conf) && fits_jwks(material, conf);
 }

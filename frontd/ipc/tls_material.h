@@ -8,7 +8,8 @@
  * In the memfd, as common/pack.h writes it: magic (u32), version (u8), number of listeners (u32);
  * for each listener its index in the config (u32), the text of client_ca (bytes), the number of
  * its certificates (u32), and for each of those the texts of cert and key (bytes); then the number
- * of pools (u32), and for each its index (u32) and the texts of ca, cert and key (bytes).
+ * of pools (u32), and for each its index (u32) and the texts of ca, cert and key (bytes); then the
+ * number of `auth.jwt` (u32), and for each the text of its jwks (bytes), which is no secret.
  */
 
 #include "common/base.h"
@@ -46,6 +47,8 @@ struct tls_material {
     uint32_t nlisteners;
     struct tls_material_pool *pools; /* those that have tls, in the order of the config */
     uint32_t npools;
+    struct span *jwks; /* of conf.jwts, in their order; JSON */
+    uint32_t njwks;
     void *map; /* what all spans point into; the module's own */
     size_t size;
 };
@@ -78,5 +81,5 @@ const struct tls_material_listener *tls_material_find(
 const struct tls_material_pool *tls_material_find_pool(
     const struct tls_material *material, uint32_t pool);
 
-/* Whether the material has what each listener and pool of the config needs, and no more. */
+/* Whether the material has what each listener, pool and auth of the config needs, and no more. */
 bool tls_material_fits(const struct tls_material *material, const struct conf *conf);

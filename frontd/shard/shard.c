@@ -231,15 +231,18 @@ static int on_tls(struct shard *shard, int fd)
                                                       : -EPROTO;
     if (r == 0)
         r = use_pool_tls(shard, &material);
+    if (r == 0)
+        r = auth_use(&shard->parts.auth, &material);
     tls_material_unmap(&material);
     shard->has_tls = r == 0;
     return r;
 }
 
-/* Whether the supervisor has sent what the listener needs: nothing is ever served plain instead. */
+/* Whether the supervisor has sent what the listener needs: nothing is ever served plain, or to
+ * clients without a token, instead. */
 static bool may_listen(const struct shard *shard, const struct conf_listener *listener)
 {
-    return listener->tls == NULL || shard->has_tls;
+    return (listener->tls == NULL && shard->conf->njwts == 0) || shard->has_tls;
 }
 
 static int on_listen(struct shard *shard, const struct ctl_listen *listen, const int *fds)

@@ -122,6 +122,8 @@ int parts_init(struct parts *parts, struct ctx *ctx, const struct conf *conf, st
     ctx->tls = &parts->tls;
     ctx->transport = &tls_transport_ops;
     tls_init(&parts->tls, ctx, &client_tls_ops);
+    ctx->auth = &parts->auth;
+    auth_init(&parts->auth, conf);
     ctx->sender = &parts->sender;
     ctx->receiver = &parts->receiver;
     sender_init(&parts->sender, ctx);
@@ -159,6 +161,7 @@ void parts_deinit(struct parts *parts, struct ctx *ctx)
     topics_deinit(&parts->topics);
     mesh_deinit(&parts->mesh);
     tls_deinit(&parts->tls);
+    auth_deinit(&parts->auth);
     tracer_close(&parts->tracer, ctx);
     access_log_close(&parts->access, ctx);
     slow_log_close(&parts->slow, ctx);

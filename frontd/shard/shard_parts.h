@@ -10,6 +10,7 @@
 #include "frontd/shard/net/resolver.h"
 #include "frontd/shard/push/topics.h"
 #include "frontd/shard/request/access_log.h"
+#include "frontd/shard/request/auth.h"
 #include "frontd/shard/request/coded_body.h"
 #include "frontd/shard/request/compress_answer.h"
 #include "frontd/shard/request/slow_log.h"
@@ -31,6 +32,7 @@ struct parts {
     struct sender sender;
     struct receiver receiver; /* which the acceptor completes: receiver_init() */
     struct tls tls;
+    struct auth auth;
     struct incidents incidents;
     struct inspect inspect;
     struct marks marks;

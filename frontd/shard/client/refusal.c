@@ -37,6 +37,7 @@ static const struct {
         "behind a proxy: 429)"},
     [REFUSED_ADDRESS] = {LOG_INFO,
         "a connection is closed at once, the listener is not for its address (allow, deny)"},
+    [REFUSED_TOKEN] = {LOG_INFO, "a request is refused for its token (401, -32008)"},
     [CLOSED_SLOW_READER] = {LOG_INFO, "a client is closed that does not read what waits for it"},
     [CLOSED_SLOW_PUSH] = {LOG_INFO,
         "a client is closed that reads too slowly what is pushed to it (1013)"},
@@ -142,6 +143,18 @@ void refusal_note_what(struct client *client, enum refusal kind, const char *wha
         client_listener(client)->name, peer, kinds[kind].text, what);
 }
 
+void refusal_note_token(const struct client *client, const struct peer *peer, const char *why)
+{
+    uint64_t now = ctx_now(client->ctx);
+    char text[PEER_TEXT_SIZE];
+    incident_note(client->ctx, client_listener(client), peer, kinds[REFUSED_TOKEN].text, why);
+    if (is_silent(client->ctx, REFUSED_TOKEN, now))
+        return;
+    peer_text(peer, text);
+    log_limited(&limits[REFUSED_TOKEN], now, kinds[REFUSED_TOKEN].level, "listener %s: %s: %s: %s",
+        client_listener(client)->name, text, kinds[REFUSED_TOKEN].text, why);
+}
+
 void refusal_note_tls(struct client *client, const struct tls_failure *failure)
 {
     static const enum refusal refusals[] = {
@@ -175,6 +188,7 @@ static enum refusal kind_of_error(enum rpc_error error)
 static enum refusal kind_of_status(unsigned status)
 {
     switch (status) {
+    case 401: return REFUSALS; /* refusal_note_token() has noted it */
     case 403: return REFUSED_FORBIDDEN;
     case 404: return REFUSED_NO_ROUTE;
     case 405: return REFUSED_VERB;

@@ -30,6 +30,7 @@ enum refusal {
     REFUSED_BINARY,      /* a binary message where texts are wanted */
     REFUSED_PEER_LIMIT,  /* limits.connections_per_peer */
     REFUSED_ADDRESS,     /* allow, deny of the listener */
+    REFUSED_TOKEN,       /* auth: no token, or one that is not taken */
     CLOSED_SLOW_READER,  /* does not take what waits for it */
     CLOSED_SLOW_PUSH,    /* slow: close */
     CLOSED_SLOW_SENDER,  /* a request or message that does not come on */
@@ -58,6 +59,9 @@ void refusal_note_method(const struct client *client, const struct peer *peer, s
 void refusal_note_tls(struct client *client, const struct tls_failure *failure);
 /* The same with what it is in particular: a static text. */
 void refusal_note_what(struct client *client, enum refusal kind, const char *what);
+
+/* The same for REFUSED_TOKEN of a request, with why: a static text. peer: of the request. */
+void refusal_note_token(const struct client *client, const struct peer *peer, const char *why);
 
 /* The same of a peer, where there is no client yet, or it is another one's. */
 void refusal_note_peer(struct ctx *ctx, const struct conf_listener *listener,

@@ -147,6 +147,8 @@ struct session_ops {
     const struct conf_route *(*route)(const struct client *client);
     /* A JSON object of the handshake's header fields that the route asks for; n == 0: none. */
     struct span (*headers)(const struct client *client);
+    /* What the token of its handshake says; NULL: none was asked for. */
+    const struct claims *(*claims)(const struct client *client);
     /* The head of the list of its subscriptions. */
     struct subscription **(*subscriptions)(struct client *client);
     /* Sends what a worker pushes. The client may be turned away: it has another session then. */

@@ -26,7 +26,7 @@
 #if __SIZEOF_POINTER__ == 8
 _Static_assert(sizeof(struct client) == 192, "saved by save_client()");
 _Static_assert(sizeof(struct pending) == 88, "saved by save_pending()");
-_Static_assert(sizeof(struct duplex) == 40, "saved by duplex_save()");
+_Static_assert(sizeof(struct duplex) == 48, "saved by duplex_save()");
 _Static_assert(sizeof(struct http1) == 32 && sizeof(struct ws) == 28, "saved by the codecs");
 _Static_assert(sizeof(struct message_queue) == 32, "saved by message_queue_save()");
 #endif
@@ -42,6 +42,7 @@ enum section {
     SECTION_TRANSPORT, /* not of a plain connection */
     SECTION_PROXIED,   /* its peer is a proxy; what has come of the PROXY header that it awaits */
     SECTION_DEFLATE,   /* its messages may be compressed: duplex_save_deflate() */
+    SECTION_CLAIMS,    /* a token was asked for: duplex_save_claims() */
     SECTIONS_END,
 };
 
@@ -159,6 +160,13 @@ static void save_deflate(const struct client *client, struct pack *pack)
     pack_end(pack, begun);
 }
 
+static void save_claims(const struct client *client, struct pack *pack)
+{
+    size_t begun = pack_begin(pack, SECTION_CLAIMS, VERSION);
+    duplex_save_claims(client, pack);
+    pack_end(pack, begun);
+}
+
 static bool add_size(struct client *carried, void *arg)
 {
     *(size_t *)arg += client_state_size(carried);
@@ -193,6 +201,8 @@ int client_save(const struct client *client, struct buf *out)
         save_proxied(client, &pack);
     if (client_is_duplex(client) && client->duplex->deflate != 0)
         save_deflate(client, &pack);
+    if (client_is_duplex(client) && client->duplex->claims != NULL)
+        save_claims(client, &pack);
     if (!pack.failed)
         return 0;
     buf_truncate(out, before);
@@ -353,6 +363,7 @@ static int restore_section(struct client *client, struct unpack_section *section
     case SECTION_TRANSPORT: return restore_transport(client, body);
     case SECTION_PROXIED: return restore_proxied(client, body);
     case SECTION_DEFLATE: return duplex_restore_deflate(client, body);
+    case SECTION_CLAIMS: return duplex_restore_claims(client, body);
     case SECTIONS_END: break;
     }
     return r;

@@ -147,6 +147,7 @@ struct ctx {
     struct resolver *resolver; /* NULL: no worker is given by a name */
     struct topics *topics;
     struct tls *tls;
+    struct auth *auth; /* tokens of clients */
     struct jsonrpc *jsonrpc;
     struct http2_shared *http2;
     struct ws_compression *ws_compression;

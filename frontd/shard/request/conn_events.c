@@ -10,6 +10,7 @@
 
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/account.h"
+#include "frontd/shard/request/auth.h"
 #include "frontd/shard/request/context.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/request/router.h"
@@ -52,6 +53,12 @@ static int put_connect_params(
         r = json_put_raw(out, ",\"tls\":");
         if (r == 0)
             r = buf_append(out, tls.p, tls.n);
+    }
+    const struct claims *claims = client_session(client)->claims(client);
+    if (r == 0 && claims != NULL) {
+        r = json_put_raw(out, ",\"auth\":");
+        if (r == 0)
+            r = buf_append(out, claims->text, claims->n);
     }
     return r == 0 ? json_put_raw(out, "}") : r;
 }

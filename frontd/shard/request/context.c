@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include "common/siphash.h"
+#include "frontd/shard/request/auth.h"
 #include "frontd/shard/tls/tls_transport.h"
 #include "frontd/shard/upstream/pool.h"
 #include "proto/json_write.h"
@@ -77,6 +78,16 @@ struct span meta_tls(const struct conf_route *route, const struct client *client
     return transport == NULL ? (struct span){0} : tls_transport_info(transport);
 }
 
+/* What the token of the request, or of its connection's handshake, says; empty: none was asked for.
+ */
+static struct span claims_of(const struct request *request)
+{
+    const struct client *client = request->client;
+    const struct claims *claims = client_is_duplex(client) ? client_session(client)->claims(client)
+                                                           : request->claims;
+    return claims == NULL ? (struct span){0} : (struct span){claims->text, claims->n};
+}
+
 enum { MARK_META_ROOM = MARK_ID_MAX + TRACEPARENT_SIZE + 64 /* bytes of the members of a mark */ };
 
 static char *put_text(char *p, struct span text)
@@ -125,7 +136,8 @@ int meta_write(struct buf *out, const struct request *request, const struct http
     const struct mark *mark = request->mark;
     *ret_left_at = *ret_span_at = 0;
     bool marked = UNLIKELY(mark != NULL) && (mark->traced || mark->field_n > 0);
-    if (route->meta == 0 && route->nheaders == 0 && !marked)
+    struct span claims = claims_of(request);
+    if (route->meta == 0 && route->nheaders == 0 && !marked && claims.n == 0)
         return 0;
     int r = marked && buf_room(out, MARK_META_ROOM + 1) == NULL ? -ENOMEM : buf_append(out, "{", 1);
     if (r == 0 && route->meta & CONF_META_PEER) {
@@ -146,6 +158,11 @@ int meta_write(struct buf *out, const struct request *request, const struct http
         r = put_key(out, &first, SPAN("tls"));
         if (r == 0)
             r = buf_append(out, tls.p, tls.n);
+    }
+    if (r == 0 && claims.n > 0) {
+        r = put_key(out, &first, SPAN("auth"));
+        if (r == 0)
+            r = buf_append(out, claims.p, claims.n);
     }
     if (r == 0 && marked)
         r = put_mark(out, &first, mark, head, ret_span_at);

@@ -8,6 +8,7 @@
 #include "frontd/shard/request/request.h"
 
 #include <errno.h>
+#include <time.h>
 
 #include "common/alloc.h"
 #include "common/log.h"
@@ -16,6 +17,7 @@
 #include "frontd/ipc/shm_limits.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/account.h"
+#include "frontd/shard/request/auth.h"
 #include "frontd/shard/request/coded_body.h"
 #include "frontd/shard/request/evidence.h"
 #include "frontd/shard/request/route_ops.h"
@@ -233,6 +235,7 @@ void request_free(struct request *request)
     buf_deinit(&request->batch);
     if (UNLIKELY(request->coding.coder != NULL))
         compress_end(&request->coding, client->ctx);
+    claims_put(request->claims);
     mark_put(client->ctx, request->mark);
     slab_put(&client->ctx->requests, request);
 }
@@ -407,6 +410,33 @@ static bool admits(const struct request *request)
     return conf_admits(of_listener, &peer) && (route == NULL || conf_admits(&route->access, &peer));
 }
 
+/*
+ * Answers a request whose token is not taken, or that has none. Returns whether it has been
+ * answered.
+ */
+static bool refuse_token(struct request *request, const struct http_head *head)
+{
+    const struct client *client = request->client;
+    const struct conf_route *route = request->route;
+    const char *why;
+    enum auth_verdict verdict = auth_judge(client->ctx->auth, client->ctx, route->jwt, head,
+        route->kind == CONF_WEBSOCKET, (int64_t)time(NULL), &request->claims, &why);
+    if (LIKELY(verdict == AUTH_PASS))
+        return false;
+    struct peer peer = request_peer(request);
+    if (verdict == AUTH_MEMORY) {
+        request_error(request, RPC_OVERLOADED, (struct span){0});
+        return true;
+    }
+    refusal_note_token(client, &peer, why);
+    request->token_wrong = verdict == AUTH_WRONG;
+    if (route->kind == CONF_JSONRPC)
+        request_error(request, RPC_UNAUTHORIZED, (struct span){0});
+    else
+        request_error_status(request, RPC_UNAUTHORIZED);
+    return true;
+}
+
 /* The client of a request that has come through a proxy of the listener. */
 static void find_peer(struct request *request, const struct http_head *head)
 {
@@ -482,7 +512,7 @@ void request_start(struct request *request, const struct http_head *head, struct
             .fields = preflight ? request->route->cors.preflight : allow_of(request),
         };
         request_reply(request, &reply);
-    } else {
+    } else if (LIKELY(request->route->jwt == NULL) || !refuse_token(request, head)) {
         start_on_route(request, head, body);
     }
 }
@@ -562,10 +592,24 @@ void request_status(struct request *request, unsigned status, struct span fields
     request_reply(request, &reply);
 }
 
+/* RFC 6750 section 3.1: a request without a token is not told of an error. */
+static struct span challenge_of(const struct request *request)
+{
+    if (request->page != NULL) /* a page sees only the fields that are exposed to it */
+        return request->token_wrong ? SPAN("WWW-Authenticate: Bearer error=\"invalid_token\"\r\n"
+                                           "Access-Control-Expose-Headers: WWW-Authenticate\r\n")
+                                    : SPAN("WWW-Authenticate: Bearer\r\n"
+                                           "Access-Control-Expose-Headers: WWW-Authenticate\r\n");
+    return request->token_wrong ? SPAN("WWW-Authenticate: Bearer error=\"invalid_token\"\r\n")
+                                : SPAN("WWW-Authenticate: Bearer\r\n");
+}
+
 /* Valid until it is called again. */
 static struct span fields_of_error(const struct request *request, enum rpc_error error)
 {
     static char fields[100];
+    if (error == RPC_UNAUTHORIZED)
+        return challenge_of(request);
     if (error != RPC_OVERLOADED && error != RPC_RATE_LIMITED)
         return (struct span){0};
     /* A page sees only the fields that are exposed to it. */

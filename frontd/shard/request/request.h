@@ -22,6 +22,7 @@ struct request {
     struct buf batch;               /* the answers of a batch's members so far */
     struct mark *mark;              /* its trace and its id; NULL: it has none */
     struct answer_coding coding;    /* where the route has `compress` */
+    struct claims *claims;          /* what its token says; NULL: none was asked for */
     struct batch_rest *rest;        /* members that wait to be started; NULL: none */
     uint32_t gathered;              /* bytes of `batch`, as counted in client->held_back */
     uint32_t pending;               /* calls in progress, and one while others are started */
@@ -38,7 +39,8 @@ struct request {
                                  * says; family 0: see request_peer() */
     bool inflated;              /* its body came with a content coding, and its calls are without */
     bool is_batch;
-    bool asking; /* a worker is asked whether the connection is let in (duplex.h) */
+    bool token_wrong; /* it is refused for its token, not for having none */
+    bool asking;      /* a worker is asked whether the connection is let in (duplex.h) */
     /* For upload.h: */
     bool uploads;         /* its body is still coming, and goes to the worker part by part */
     uint64_t upload_left; /* bytes that may still come */

@@ -13,6 +13,7 @@
 #include "frontd/codec/cross_site.h"
 #include "frontd/codec/ws_deflate.h"
 #include "frontd/codec/ws_handshake.h"
+#include "frontd/shard/request/auth.h"
 #include "frontd/shard/request/context.h"
 #include "frontd/shard/routes/jsonrpc.h"
 #include "frontd/shard/session/duplex.h"
@@ -139,6 +140,7 @@ static void start(struct request *request, const struct http_head *head, struct 
         return;
     }
     client->last_request = false; /* "Connection: close" was said of HTTP */
+    client->duplex->claims = claims_ref(request->claims);
     if (keep_headers(client->duplex, head) < 0) {
         client_doom(client);
         return;

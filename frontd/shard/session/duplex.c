@@ -16,6 +16,7 @@
 #include "common/log.h"
 #include "common/utf8.h"
 #include "frontd/shard/client/refusal.h"
+#include "frontd/shard/request/auth.h"
 #include "frontd/shard/request/conn_events.h"
 #include "frontd/shard/session/http1_session.h"
 #include "frontd/shard/session/http2_session.h"
@@ -69,9 +70,16 @@ struct span duplex_headers(const struct client *client)
     return headers == NULL ? (struct span){0} : (struct span){headers, strlen(headers)};
 }
 
+const struct claims *duplex_claims(const struct client *client)
+{
+    return client->duplex->claims;
+}
+
 size_t duplex_holds(const struct client *client)
 {
-    return topics_held(client->duplex->subscriptions) + duplex_headers(client).n;
+    const struct claims *claims = client->duplex->claims;
+    return topics_held(client->duplex->subscriptions) + duplex_headers(client).n +
+           (claims == NULL ? 0 : claims->n);
 }
 
 void duplex_set_code(struct client *client, unsigned code)
@@ -291,6 +299,7 @@ void duplex_gone(struct client *client)
         log_info("connection %llu ends: it read too slowly, %u pushes for it were dropped",
             (unsigned long long)client->conn.id, duplex->dropped);
     topics_leave(ctx->topics, &duplex->subscriptions, duplex->route->realm, (struct span){0});
+    claims_put(duplex->claims);
     mem_free(duplex->headers);
     idmap_remove(&ctx->conns, &client->conn);
     slab_put(&ctx->duplexes, duplex);

@@ -22,6 +22,7 @@ enum {
 struct duplex {
     const struct conf_route *route;
     struct subscription *subscriptions;
+    struct claims *claims; /* of the token of its handshake; NULL: none was asked for */
     char *headers;       /* JSON object of those the route asks for, for the context; NULL: none */
     uint64_t heard_at;   /* ms: last sign of life */
     uint32_t dropped;    /* pushes that were dropped, since the client reads too slowly */
@@ -35,7 +36,7 @@ struct duplex {
      * started. Not carried: another process finds the Close there as well. */
     bool close_follows : 1;
 };
-_Static_assert(sizeof(struct duplex) <= 40, "an idle WebSocket costs at most 450 bytes");
+_Static_assert(sizeof(struct duplex) <= 48, "an idle WebSocket costs at most 450 bytes");
 
 extern const struct session_ops websocket_session;
 extern const struct session_ops frame_session;
@@ -109,6 +110,7 @@ enum metric_code duplex_asked(struct request *request, const struct outcome *out
 void duplex_gone(struct client *client);
 const struct conf_route *duplex_route(const struct client *client);
 struct span duplex_headers(const struct client *client);
+const struct claims *duplex_claims(const struct client *client);
 struct subscription **duplex_subscriptions(struct client *client);
 /* A connection that a worker is still asked about is turned away: it is no duplex connection
  * afterwards, and has left its topics. */
@@ -125,3 +127,6 @@ void duplex_forget(struct client *client);
 /* What was agreed on of permessage-deflate. Returns 0, or -EBADMSG. */
 void duplex_save_deflate(const struct client *client, struct pack *pack);
 int duplex_restore_deflate(struct client *client, struct unpack *unpack);
+/* What the token of the handshake says. Returns 0, or -errno. */
+void duplex_save_claims(const struct client *client, struct pack *pack);
+int duplex_restore_claims(struct client *client, struct unpack *unpack);

@@ -7,6 +7,7 @@
 
 #include "common/alloc.h"
 #include "frontd/codec/ws_deflate.h"
+#include "frontd/shard/request/auth.h"
 #include "frontd/shard/session/duplex.h"
 #include "proto/close_code.h"
 #include "proto/jsonrpc.h"
@@ -52,6 +53,29 @@ int duplex_restore_deflate(struct client *client, struct unpack *unpack)
     return 0;
 }
 
+/* What is given to workers as it is has to be an object. */
+static bool is_object(struct span json)
+{
+    return json.n > 0 && json.p[0] == '{' && jsonrpc_validate(json.p, json.n) == 0;
+}
+
+void duplex_save_claims(const struct client *client, struct pack *pack)
+{
+    const struct claims *claims = client->duplex->claims;
+    pack_u64(pack, (uint64_t)claims->until);
+    pack_bytes(pack, (struct span){claims->text, claims->n});
+}
+
+int duplex_restore_claims(struct client *client, struct unpack *unpack)
+{
+    int64_t until = (int64_t)unpack_u64(unpack);
+    struct span text = unpack_bytes(unpack);
+    if (unpack_end(unpack) < 0 || client->session != SESSION_WEBSOCKET || !is_object(text))
+        return -EBADMSG;
+    client->duplex->claims = claims_new(text, until);
+    return client->duplex->claims == NULL ? -ENOMEM : 0;
+}
+
 static const struct conf_route *find_route(
     const struct conf_listener *listener, struct span host, struct span path)
 {
@@ -71,12 +95,6 @@ static enum session_kind session_of(enum conf_protocol protocol)
     case CONF_PROTOCOL_LINE: return SESSION_LINE;
     default: return SESSION_WEBSOCKET;
     }
-}
-
-/* The headers are given to workers as they are: they have to be an object. */
-static bool is_object(struct span json)
-{
-    return json.n > 0 && json.p[0] == '{' && jsonrpc_validate(json.p, json.n) == 0;
 }
 
 static bool code_fits(unsigned code)

@@ -259,6 +259,7 @@ const struct session_ops websocket_session = {
     .gone = duplex_gone,
     .route = duplex_route,
     .headers = duplex_headers,
+    .claims = duplex_claims,
     .subscriptions = duplex_subscriptions,
     .deliver = duplex_deliver,
     .yield = duplex_yield,

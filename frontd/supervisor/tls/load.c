@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
+#include "frontd/config/jwks.h"
 #include "frontd/ipc/tls_material.h"
 #include "frontd/supervisor/tls/pem_check.h"
 #include "frontd/supervisor/tls/secret_file.h"
@@ -50,6 +51,7 @@ struct loader {
     struct tls_load_sum sum;
     struct batch *batches;    /* a row for each listener of the config */
     struct pool_batch *pools; /* a row for each pool */
+    struct secret_file *jwks; /* a row for each of conf->jwts */
     struct place place;       /* of what is being checked */
     char *error;
     size_t error_size;
@@ -233,6 +235,59 @@ static int load_pool(struct loader *loader, unsigned index)
     return load_pair(loader, "", &tls->own, &none, &batch->own);
 }
 
+/* "FILE:LINE: KEY: FILE: what" */
+static int complain_of_jwks(struct loader *loader, const struct conf_jwt *jwt, const char *what)
+{
+    snprintf(loader->error, loader->error_size, "%s:%u: %s.jwks: %s: %s", loader->conf_name,
+        jwt->jwks.line, jwt->key, jwt->jwks.path, what);
+    return -EINVAL;
+}
+
+static void warn_of_jwks(struct loader *loader, const struct conf_jwt *jwt, const char *what)
+{
+    char text[5120];
+    if (loader->findings == NULL || loader->findings->odd == NULL)
+        return;
+    snprintf(text, sizeof(text), "%s:%u: %s.jwks: %s: %s", loader->conf_name, jwt->jwks.line,
+        jwt->key, jwt->jwks.path, what);
+    loader->findings->odd(loader->findings->data, text);
+}
+
+/* Whether a key of the set is for an algorithm that is taken. */
+static bool has_use(const struct jwks *set, unsigned algorithms)
+{
+    for (uint32_t i = 0; i < set->nkeys; i++) {
+        if (algorithms & 1U << set->keys[i].alg)
+            return true;
+    }
+    return false;
+}
+
+/* Reads the keys by which tokens are verified. The file has no secrets. */
+static int load_jwks(struct loader *loader, uint32_t index)
+{
+    const struct conf_jwt *jwt = loader->conf->jwts[index];
+    struct secret_file *file = &loader->jwks[index];
+    struct jwks set;
+    char what[JWK_ERROR_SIZE];
+    int r = secret_file_read(jwt->jwks.path, JWKS_FILE_MAX, file);
+    if (r == -EACCES && loader->only_looks) {
+        warn_of_jwks(loader, jwt, "it cannot be looked at: Permission denied");
+        return 0;
+    }
+    if (r < 0) {
+        snprintf(what, sizeof(what), "cannot read it: %s", secret_file_explain(r));
+        return complain_of_jwks(loader, jwt, what);
+    }
+    if (file->st.st_mode & S_IWOTH)
+        warn_of_jwks(loader, jwt, "anyone may change it, and let themselves in");
+    if (jwks_read(text_of(file), &set, what) < 0)
+        return complain_of_jwks(loader, jwt, what);
+    bool useful = has_use(&set, jwt->algorithms);
+    jwks_deinit(&set);
+    return useful ? 0 : complain_of_jwks(loader, jwt, "no key in it is for one of `algorithms`");
+}
+
 static void free_pair(struct pair *pair)
 {
     secret_file_free(&pair->cert);
@@ -255,8 +310,11 @@ static void free_all(struct loader *loader)
         secret_file_free(&loader->pools[i].ca);
         free_pair(&loader->pools[i].own);
     }
+    for (uint32_t i = 0; loader->jwks != NULL && i < loader->conf->njwts; i++)
+        secret_file_free(&loader->jwks[i]);
     mem_free(loader->batches);
     mem_free(loader->pools);
+    mem_free(loader->jwks);
 }
 
 static struct tls_material_certificate texts_of(const struct pair *pair)
@@ -285,8 +343,9 @@ static int make(struct loader *loader, int *ret_fd)
     struct tls_material all = {
         .listeners = mem_zalloc(conf->nlisteners * sizeof(*all.listeners)),
         .pools = mem_zalloc(conf->npools * sizeof(*all.pools)),
+        .jwks = mem_zalloc(MAX(conf->njwts, 1U) * sizeof(*all.jwks)),
     };
-    int r = all.listeners == NULL || all.pools == NULL ? -ENOMEM : 0;
+    int r = all.listeners == NULL || all.pools == NULL || all.jwks == NULL ? -ENOMEM : 0;
     for (uint32_t i = 0; r == 0 && i < conf->nlisteners; i++) {
         if (loader->batches[i].tls != NULL)
             r = fill(&loader->batches[i], i, &all.listeners[all.nlisteners++]);
@@ -297,12 +356,15 @@ static int make(struct loader *loader, int *ret_fd)
             all.pools[all.npools++] = (struct tls_material_pool){
                 i, text_of(&batch->ca), texts_of(&batch->own)};
     }
+    for (uint32_t i = 0; r == 0 && i < conf->njwts; i++)
+        all.jwks[all.njwks++] = text_of(&loader->jwks[i]);
     if (r == 0)
         r = tls_material_write(&all, ret_fd);
     for (uint32_t i = 0; i < all.nlisteners; i++)
         mem_free(all.listeners[i].certificates);
     mem_free(all.listeners);
     mem_free(all.pools);
+    mem_free(all.jwks);
     if (r < 0)
         snprintf(loader->error, loader->error_size,
             "%s:1: listeners: cannot pass certificates on to shards: %s", loader->conf_name,
@@ -310,7 +372,7 @@ static int make(struct loader *loader, int *ret_fd)
     return r;
 }
 
-bool tls_load_is_needed(const struct conf *conf)
+static bool has_secrets(const struct conf *conf)
 {
     for (uint32_t i = 0; i < conf->nlisteners; i++) {
         if (conf->listeners[i].tls != NULL)
@@ -321,6 +383,11 @@ bool tls_load_is_needed(const struct conf *conf)
             return true;
     }
     return false;
+}
+
+bool tls_load_is_needed(const struct conf *conf)
+{
+    return conf->njwts > 0 || has_secrets(conf);
 }
 
 int tls_load(const char *conf_name, const struct conf *conf, time_t now,
@@ -339,8 +406,12 @@ int tls_load(const char *conf_name, const struct conf *conf, time_t now,
     if (tls_load_is_needed(conf)) {
         loader.batches = mem_zalloc(conf->nlisteners * sizeof(*loader.batches));
         loader.pools = mem_zalloc(conf->npools * sizeof(*loader.pools));
-        r = loader.batches == NULL || loader.pools == NULL ? no_memory(&loader) : 0;
-        CHECK(privileges_hide() == 0); /* before there is a key in its memory */
+        loader.jwks = mem_zalloc(MAX(conf->njwts, 1U) * sizeof(*loader.jwks));
+        r = loader.batches == NULL || loader.pools == NULL || loader.jwks == NULL
+                ? no_memory(&loader)
+                : 0;
+        if (has_secrets(conf))
+            CHECK(privileges_hide() == 0); /* before there is a key in its memory */
         for (uint32_t i = 0; r == 0 && i < conf->nlisteners; i++) {
             if (conf->listeners[i].tls != NULL)
                 r = load_listener(&loader, i);
@@ -349,6 +420,8 @@ int tls_load(const char *conf_name, const struct conf *conf, time_t now,
             if (conf->pools[i].tls != NULL)
                 r = load_pool(&loader, i);
         }
+        for (uint32_t i = 0; r == 0 && i < conf->njwts; i++)
+            r = load_jwks(&loader, i);
         if (r == 0 && ret_fd != NULL)
             r = make(&loader, &fd);
         free_all(&loader);

@@ -1,7 +1,7 @@
 #pragma once
 
 /*
- * Reads the certificates and keys of a config's listeners and pools, looks whether they are right,
+ * Reads the certificates and keys of a config's listeners and pools, and the keys of `auth.jwt`, looks whether they are right,
  * and makes of them what shards get (ipc/tls_material.h).
  */
 
@@ -26,7 +26,7 @@ struct tls_load_sum {
  * are only looked at, and one that may not be read is told to `odd` and is no error: the user who
  * asks may not be the one who runs frontd. ret_sum: may be NULL.
  *
- * Where a listener has tls, this process leaves no core dump from then on (privileges_hide()).
+ * Where a listener or a pool has tls, this process leaves no core dump from then on (privileges_hide()).
  *
  * Returns 0, or -errno with a message in `error`: -EINVAL where a file is not right.
  */
@@ -34,5 +34,5 @@ int tls_load(const char *conf_name, const struct conf *conf, time_t now,
     const struct conf_findings *findings, int *ret_fd, struct tls_load_sum *ret_sum, char *error,
     size_t error_size);
 
-/* Whether a listener or a pool of it has tls. */
+/* Whether a listener or a pool of it has tls, or tokens are asked for. */
 bool tls_load_is_needed(const struct conf *conf);

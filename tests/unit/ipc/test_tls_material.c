@@ -29,8 +29,13 @@ static struct tls_material_pool pools[] = {
     {.pool = 0, .ca = TEXT("ca of workers")},
     {.pool = 2, .ca = TEXT("ca"), .own = {TEXT("cert of the front"), TEXT("its key")}},
 };
-static const struct tls_material given = {
-    .listeners = listeners, .nlisteners = 2, .pools = pools, .npools = 2};
+static struct span jwks[] = {TEXT("a set"), TEXT("another")};
+static const struct tls_material given = {.listeners = listeners,
+    .nlisteners = 2,
+    .pools = pools,
+    .npools = 2,
+    .jwks = jwks,
+    .njwks = 2};
 
 static bool is(struct span span, const char *text)
 {
@@ -68,6 +73,8 @@ Test(tls_material, arrives_as_it_was_written)
     cr_expect(is(pool->own.key, "its key"));
     pool = tls_material_find_pool(&material, 0);
     cr_expect(pool != NULL && is(pool->ca, "ca of workers") && pool->own.cert.n == 0);
+    cr_assert_eq(material.njwks, 2);
+    cr_expect(is(material.jwks[0], "a set") && is(material.jwks[1], "another"));
     tls_material_unmap(&material);
     tls_material_unmap(&material);
     cr_expect_eq(open_count(), open_before);
@@ -97,7 +104,7 @@ Test(tls_material, more_than_is_allowed)
     int fd = -1;
     static char text[TLS_MATERIAL_MAX / 4];
     struct tls_material_certificate all[4];
-    size_t numbers = 12 + 12 + 4 * 8 + 4;
+    size_t numbers = 12 + 12 + 4 * 8 + 4 + 4;
     for (size_t i = 0; i < ARRAY_LEN(all); i++)
         all[i] = (struct tls_material_certificate){.cert = {text, sizeof(text)}};
     struct tls_material_listener one = {.ncertificates = 4, .certificates = all};
@@ -284,4 +291,28 @@ Test(tls_material, what_pools_of_a_config_need)
     cr_expect_not(fits_pools(&some[0], 1, false), "of another one");
     some[1].own.key = (struct span){0};
     cr_expect_not(fits_pools(&some[1], 1, true), "the key is empty");
+}
+
+static bool fits_jwks(struct span *of, uint32_t n, uint32_t wanted)
+{
+    const struct tls_material some = {.jwks = of, .njwks = n};
+    struct conf conf = {.njwts = wanted};
+    struct tls_material material;
+    int fd;
+    cr_assert_eq(tls_material_write(&some, &fd), 0);
+    cr_assert_eq(tls_material_map(fd, &material), 0);
+    bool all = tls_material_fits(&material, &conf);
+    tls_material_unmap(&material);
+    close(fd);
+    return all;
+}
+
+Test(tls_material, what_auth_of_a_config_needs)
+{
+    struct span empty[2] = {jwks[0], {0}};
+    cr_expect(fits_jwks(jwks, 2, 2));
+    cr_expect(fits_jwks(jwks, 0, 0));
+    cr_expect_not(fits_jwks(jwks, 1, 2), "one is missing");
+    cr_expect_not(fits_jwks(jwks, 2, 1), "one too many");
+    cr_expect_not(fits_jwks(empty, 2, 2), "one is empty");
 }

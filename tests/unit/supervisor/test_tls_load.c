@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/alloc.h"
+#include "frontd/config/jwk_alg.h"
 #include "frontd/ipc/tls_material.h"
 #include "frontd/supervisor/tls/load.h"
 #include "tests/unit/support/descriptors.h"
@@ -19,7 +20,7 @@ enum { DAY = 24 * 3600, TEXT = 8192 };
 static const time_t NOW = 1800000000;
 static char folder[64];
 static char paths[6][128]; /* a.pem, a.key, b.pem, b.key, ca.pem, nothing */
-static char texts[5][TEXT];
+static char texts[6][TEXT];
 static struct conf_certificate pairs[2];
 static struct conf_tls web_tls;
 static struct conf_tls raw_tls;
@@ -330,4 +331,45 @@ Test(tls_load, the_process_leaves_no_dump)
     cr_assert_eq(load(&fd), 0);
     cr_expect_eq(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0), 0);
     close(fd);
+}
+
+/* RFC 8037 appendix A.2. */
+#define ED25519                                                                                    \
+    "{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":"                                       \
+    "\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}"
+
+Test(tls_load, keys_of_tokens)
+{
+    static char key[] = "listeners[0].auth.jwt";
+    struct conf_jwt jwt = {.jwks = {paths[5], 12}, .key = key, .algorithms = 1U << JWK_EDDSA};
+    struct tls_material material;
+    int fd;
+    conf = (struct conf){.listeners = listeners, .nlisteners = 2, .njwts = 1, .jwts = {&jwt}};
+    listeners[0].tls = NULL;
+    cr_expect(tls_load_is_needed(&conf));
+    expect_refused(-EINVAL,
+        "c.yaml:12: listeners[0].auth.jwt.jwks: FOLDER/nothing: cannot read it: No such file or "
+        "directory");
+    strcpy(texts[5], ED25519);
+    write_file(5, 0644);
+    cr_assert_eq(load(&fd), 0, "%s", error);
+    expect_warned("");
+    cr_assert_eq(tls_material_map(fd, &material), 0);
+    cr_expect(tls_material_fits(&material, &conf));
+    cr_expect(is(material.jwks[0], ED25519));
+    tls_material_unmap(&material);
+    close(fd);
+    write_file(5, 0646);
+    cr_assert_eq(load(&fd), 0, "%s", error);
+    close(fd);
+    expect_warned("c.yaml:12: listeners[0].auth.jwt.jwks: FOLDER/nothing: anyone may change it, and "
+                  "let themselves in\n");
+    jwt.algorithms = 1U << JWK_RS256;
+    expect_refused(-EINVAL, "c.yaml:12: listeners[0].auth.jwt.jwks: FOLDER/nothing: no key in it is "
+                            "for one of `algorithms`");
+    said[0] = '\0';
+    strcpy(texts[5], "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AA\"}]}");
+    write_file(5, 0644);
+    expect_refused(-EINVAL, "c.yaml:12: listeners[0].auth.jwt.jwks: FOLDER/nothing: keys[0]: it has "
+                            "a secret (k): only public keys have a place here");
 }
