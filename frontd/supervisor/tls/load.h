@@ -1,8 +1,8 @@
 #pragma once
 
 /*
- * Reads the certificates and keys of a config's listeners and pools, and the keys of `auth.jwt`, looks whether they are right,
- * and makes of them what shards get (ipc/tls_material.h).
+ * Reads the certificates and keys of a config's listeners and pools, and the keys of `auth.jwt`,
+ * looks whether they are right, and makes of them what shards get (ipc/tls_material.h).
  */
 
 #include <time.h>
@@ -26,7 +26,8 @@ struct tls_load_sum {
  * are only looked at, and one that may not be read is told to `odd` and is no error: the user who
  * asks may not be the one who runs frontd. ret_sum: may be NULL.
  *
- * Where a listener or a pool has tls, this process leaves no core dump from then on (privileges_hide()).
+ * Where a listener or a pool has tls, this process leaves no core dump from then on
+ * (privileges_hide()).
  *
  * Returns 0, or -errno with a message in `error`: -EINVAL where a file is not right.
  */

@@ -30,12 +30,8 @@ static struct tls_material_pool pools[] = {
     {.pool = 2, .ca = TEXT("ca"), .own = {TEXT("cert of the front"), TEXT("its key")}},
 };
 static struct span jwks[] = {TEXT("a set"), TEXT("another")};
-static const struct tls_material given = {.listeners = listeners,
-    .nlisteners = 2,
-    .pools = pools,
-    .npools = 2,
-    .jwks = jwks,
-    .njwks = 2};
+static const struct tls_material given = {
+    .listeners = listeners, .nlisteners = 2, .pools = pools, .npools = 2, .jwks = jwks, .njwks = 2};
 
 static bool is(struct span span, const char *text)
 {

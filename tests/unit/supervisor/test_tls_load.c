@@ -362,14 +362,17 @@ Test(tls_load, keys_of_tokens)
     write_file(5, 0646);
     cr_assert_eq(load(&fd), 0, "%s", error);
     close(fd);
-    expect_warned("c.yaml:12: listeners[0].auth.jwt.jwks: FOLDER/nothing: anyone may change it, and "
-                  "let themselves in\n");
+    expect_warned(
+        "c.yaml:12: listeners[0].auth.jwt.jwks: FOLDER/nothing: anyone may change it, and "
+        "let themselves in\n");
     jwt.algorithms = 1U << JWK_RS256;
-    expect_refused(-EINVAL, "c.yaml:12: listeners[0].auth.jwt.jwks: FOLDER/nothing: no key in it is "
-                            "for one of `algorithms`");
+    expect_refused(-EINVAL,
+        "c.yaml:12: listeners[0].auth.jwt.jwks: FOLDER/nothing: no key in it is "
+        "for one of `algorithms`");
     said[0] = '\0';
     strcpy(texts[5], "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AA\"}]}");
     write_file(5, 0644);
-    expect_refused(-EINVAL, "c.yaml:12: listeners[0].auth.jwt.jwks: FOLDER/nothing: keys[0]: it has "
-                            "a secret (k): only public keys have a place here");
+    expect_refused(-EINVAL,
+        "c.yaml:12: listeners[0].auth.jwt.jwks: FOLDER/nothing: keys[0]: it has "
+        "a secret (k): only public keys have a place here");
 }
