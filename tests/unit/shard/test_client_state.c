@@ -7,6 +7,7 @@
 #include "common/alloc.h"
 #include "frontd/codec/proxy_protocol.h"
 #include "frontd/shard/push/push.h"
+#include "frontd/shard/request/auth.h"
 #include "frontd/shard/session/duplex.h"
 #include "tests/unit/support/h2_bytes.h"
 #include "tests/unit/support/move_conf.h"
@@ -232,6 +233,34 @@ Test(client_save, flags)
         buf_deinit(&state);
     }
     client->last_request = client->paused = client->shut = client->unread = false;
+    drop(client, peer);
+}
+
+/* What the token of a WebSocket's handshake says goes with it; it has to be an object. */
+Test(client_save, claims)
+{
+    static const struct span texts[] = {{"{\"sub\":\"me\"}", 12}, {"[1]", 3}, {"{", 1}, {"", 0}};
+    struct client *restored;
+    int peer;
+    struct client *client = make(&samples[5], &peer);
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        struct buf state = {0};
+        claims_put(client->duplex->claims);
+        client->duplex->claims = claims_new(texts[i], 77);
+        cr_assert_not_null(client->duplex->claims);
+        int fd = dup(client->fd);
+        int r = restore(&to, fd, saved(client, &state), &restored);
+        cr_assert_eq(r, i == 0 ? 0 : -EBADMSG, "%zu: %d", i, r);
+        if (r == 0) {
+            const struct claims *claims = restored->duplex->claims;
+            cr_assert(claims != NULL && claims->until == 77 && claims->n == texts[0].n);
+            cr_assert_eq(memcmp(claims->text, texts[0].p, texts[0].n), 0);
+            client_discard(restored);
+        }
+        close(fd);
+        shardlet_turn(&to);
+        buf_deinit(&state);
+    }
     drop(client, peer);
 }
 
