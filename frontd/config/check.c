@@ -122,13 +122,14 @@ static void check_worker(
 static void check_hash(struct checker *checker, const char *parent, const struct conf_raw_pool *raw,
     struct conf_pool *pool)
 {
-    static const char *const balances[] = {"least", "hash"};
+    static const char *const balances[] = {"least", "hash", "bounded"};
     char key[96];
     snprintf(key, sizeof(key), "%s.balance", parent);
-    bool hash = checker_name(checker, key, raw->balance, balances, 2) == 1;
+    unsigned balance = (unsigned)checker_name(checker, key, raw->balance, balances, 3);
+    bool hash = balance > 0;
     snprintf(key, sizeof(key), "%s.hash", parent);
     if (hash && raw->hash == NULL)
-        checker_complain(checker, key, "balance: hash needs it");
+        checker_complain(checker, key, "balance: %s needs it", balances[balance]);
     if (raw->hash == NULL)
         return;
     if (!hash)
@@ -147,6 +148,11 @@ static void check_hash(struct checker *checker, const char *parent, const struct
     if (!hash)
         return;
     pool->hash = kind;
+    pool->bounded = balance == 2;
+    if (pool->bounded && kind == CONF_HASH_CONN)
+        checker_complain(checker, key,
+            "'conn': a connection does not leave its worker because of load: it takes balance: "
+            "hash");
     if (kind == CONF_HASH_HEADER)
         pool->hash_name = checker_copy_lower(checker, raw->hash + 7);
     if (kind == CONF_HASH_PARAM)

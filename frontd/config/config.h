@@ -329,6 +329,7 @@ struct conf_pool {
     uint64_t worker_timeout;  /* ms of silence of a worker while calls wait for it */
     uint64_t kill_after;      /* ms past the deadline of a call that is never answered */
     enum conf_hash hash;
+    bool bounded;    /* with a hash: a worker with more than its part of the calls gets no more */
     char *hash_name; /* the name of the header (lower case) or param */
     char **idempotent;
     uint32_t nidempotent;

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fakeworker import echo
-from harness import http_route, rpc_route, ws_route
+from harness import http_route, rpc_route, wait_for, ws_route
 from httpclient import request, rpc_body
 from wsclient import WsClient
 
@@ -148,6 +148,34 @@ def test_hash_moves_only_the_keys_of_a_worker_that_goes(site):
         then = [ask(client, {"user": n}) for n in range(60)]
     assert 2 in first and 2 not in then
     assert all(now == was for was, now in zip(first, then) if was != 2)
+
+
+def test_bounded_load_spreads_a_key_over_all_shards(site):
+    """All calls have one key: no worker has over 1.25 times the mean of what is in progress in all shards."""
+    web = site(shards=3, pools={"app": {"balance": "bounded", "hash": "param:user"}})
+    workers = [web.fake("app-%d" % n, lambda call: None, concurrency=64) for n in range(4)]
+    web.start()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(web.client()) for _ in range(32)]
+        for sent, client in enumerate(clients, 1):
+            client.send(request("POST", "/rpc", rpc_body("m", {"user": 0}, id=sent)))
+            wait_for(lambda: sum(len(w.calls) for w in workers) == sent, what="the call")
+            loads = [len(w.calls) for w in workers]
+            home = loads.index(1) if sent == 1 else home    # the first call goes to the worker of its hash
+            assert max(loads) <= -(-5 * sent // (4 * len(workers))), loads
+        assert len({web.shard_of(c) for c in clients}) > 1
+        assert loads[home] == 10, loads     # a key stays where it belongs until then
+        for call in [call for w in workers for call in w.calls]:
+            call.reply()
+        assert all(client.read_response().status == 200 for client in clients)
+        before = [len(w.calls) for w in workers]
+        for _ in range(5):
+            clients[0].send(request("POST", "/rpc", rpc_body("m", {"user": 0}, id=99)))
+            workers[home].wait_calls(before[home] + 1)
+            workers[home].calls[-1].reply()
+            assert clients[0].read_response().status == 200
+            before[home] += 1
+        assert [len(w.calls) for w in workers] == before, "nothing else is in progress: its worker has them all"
 
 
 def test_hash_waits_for_its_worker_while_another_is_idle(site):

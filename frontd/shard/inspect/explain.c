@@ -92,6 +92,8 @@ static void put_pool(
     if (conf->realm != NULL)
         json_add_text(out, "realm", conf->realm);
     json_add_text(out, "policy", hashes[conf->hash]);
+    if (conf->bounded)
+        json_add_flag(out, "bounded", true);
     if (conf->hash_name != NULL)
         json_add_text(out, "hash_name", conf->hash_name);
     json_begin(out, "workers", '[');

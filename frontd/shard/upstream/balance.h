@@ -14,7 +14,8 @@
  *     while ((at = balance_next(&order)) != BALANCE_NONE)
  *         ask(at);
  *
- * With a hash each call has one worker, the best for its hash of those that take it.
+ * With a hash each call has one worker, the best for its hash of those that take it. With bounded
+ * load it is the best of those that have less than balance_bound() calls in progress.
  */
 
 #include <stdbool.h>
@@ -66,3 +67,14 @@ static inline struct balance_hash balance_hash(uint64_t hash)
 
 /* rank: of the worker, the same in all shards: a hash of its address. */
 void balance_offer(struct balance_hash *best, uint32_t at, uint64_t rank);
+
+/*
+ * Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam, 2018): a worker with that
+ * many calls in progress gets no other one. It is 1.25 times the mean, the new call counted,
+ * rounded up: the n > 0 workers together have room for more than `total` calls, so that there is
+ * always a worker below it.
+ */
+static inline uint64_t balance_bound(uint64_t total, uint32_t n)
+{
+    return (5 * (total + 1) + 4 * (uint64_t)n - 1) / (4 * (uint64_t)n);
+}

@@ -155,10 +155,16 @@ void pool_count_workers(const struct pool *pool);
 /* Its wheel timer is due. */
 void pool_timeout(struct wheel_timer *timer);
 
+/* Whether each call has one worker, by its hash, however loaded that is. */
+static inline bool pool_is_hashed(const struct pool *pool)
+{
+    return pool->conf->hash != CONF_HASH_NONE && !pool->conf->bounded;
+}
+
 /* Whether workers differ in the calls that they take. */
 static inline bool pool_is_selective(const struct pool *pool)
 {
-    return pool->narrow > 0 || pool->conf->hash != CONF_HASH_NONE;
+    return pool->narrow > 0 || pool_is_hashed(pool);
 }
 
 /* For worker.c */

@@ -30,7 +30,7 @@ static struct queue_class *class_for(const struct worker *worker)
 {
     const struct pool *pool = worker->pool;
     struct queue_set set = {0};
-    if (pool->conf->hash == CONF_HASH_NONE)
+    if (!pool_is_hashed(pool))
         return queue_first_of(&pool->queue, worker->at);
     queue_set_add(&set, worker->at); /* each has one of its own */
     return queue_find(&pool->queue, &set);
@@ -76,6 +76,36 @@ static uint32_t load_of(const struct pool *pool, uint32_t at)
 }
 
 /*
+ * The same with bounded load. Workers are asked from the best for the job's hash downwards: first
+ * those below the bound, then the others, since a call does not wait while a slot is free. The mean
+ * is of all ready workers. Loads are read and not locked: shards that choose at the same time
+ * may each take the last call below the bound.
+ */
+static struct worker *pick_bounded(struct pool *pool, const struct job *job, int *ret_slot)
+{
+    struct queue_set asked = {0};
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < pool->nready; i++)
+        total += load_of(pool, i);
+    uint64_t bound = balance_bound(total, pool->nready);
+    for (;;) {
+        struct balance_hash below = balance_hash(job->hash);
+        struct balance_hash above = balance_hash(job->hash);
+        for (uint32_t i = 0; i < pool->nready; i++) {
+            const struct worker *worker = pool->ready[i];
+            if (!queue_set_has(&asked, i) && worker_has_slot(worker) && worker_usable(worker))
+                balance_offer(load_of(pool, i) < bound ? &below : &above, i, worker->rank);
+        }
+        uint32_t at = below.at != BALANCE_NONE ? below.at : above.at;
+        if (at == BALANCE_NONE)
+            return NULL;
+        if (try_worker(pool->ready[at], job, ret_slot))
+            return pool->ready[at];
+        queue_set_add(&asked, at);
+    }
+}
+
+/*
  * Takes a slot for a job. Returns the worker that has the slot, or NULL: no worker has a free one.
  */
 static struct worker *pick(struct pool *pool, const struct job *job, int *ret_slot)
@@ -85,6 +115,8 @@ static struct worker *pick(struct pool *pool, const struct job *job, int *ret_sl
     if (n == 0 || pool->paused)
         return NULL;
     if (pool->conf->hash != CONF_HASH_NONE) {
+        if (pool->conf->bounded)
+            return pick_bounded(pool, job, ret_slot);
         struct worker *worker = find_by_hash(pool, job);
         return worker != NULL && try_worker(worker, job, ret_slot) ? worker : NULL;
     }
@@ -106,7 +138,7 @@ static void set_of(const struct pool *pool, const struct job *job, struct queue_
         memset(ret_set, 0xff, sizeof(*ret_set));
         return;
     }
-    if (pool->conf->hash != CONF_HASH_NONE) {
+    if (pool_is_hashed(pool)) {
         const struct worker *worker = find_by_hash(pool, job);
         if (worker != NULL)
             queue_set_add(ret_set, worker->at);

@@ -182,7 +182,7 @@ static const char most[] =
     "    balance: least\n"
     "    hash: peer\n"
     "  - {name: param, workers: [\"unix:/p\"], balance: hash, hash: \"param:User\"}\n"
-    "  - {name: peer, realm: r, workers: [\"unix:/p\"], balance: hash, hash: peer}\n"
+    "  - {name: peer, realm: r, workers: [\"unix:/p\"], balance: bounded, hash: peer}\n"
     "  - {name: conn, workers: [\"unix:/p\"], balance: hash, hash: conn}\n"
     "  - {name: own, command: [python3, site.py, \"\"], instances: 4, restart_delay: 2s,\n"
     "     start_timeout: 1m}\n"
@@ -237,7 +237,8 @@ Test(conf, everything_set)
     cr_assert_eq(conf->pools[1].hash, CONF_HASH_NONE, "hash does nothing with balance: least");
     cr_assert_eq(conf->pools[2].hash, CONF_HASH_PARAM);
     cr_assert_str_eq(conf->pools[2].hash_name, "User");
-    cr_assert_eq(conf->pools[3].hash, CONF_HASH_PEER);
+    cr_assert(conf->pools[3].hash == CONF_HASH_PEER && conf->pools[3].bounded);
+    cr_assert_not(conf->pools[2].bounded);
     cr_assert_eq(conf->pools[4].hash, CONF_HASH_CONN);
     const struct conf_pool *own = &conf->pools[5];
     cr_assert(own->ncommand == 3 && own->instances == 4);

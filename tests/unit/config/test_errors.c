@@ -93,7 +93,7 @@ Test(conf_errors, choices)
             "7: listeners[0].routes[0].kind: 'soap' is not known here: it is jsonrpc, http or "
             "websocket"},
         {12, "    balance: random\n",
-            "12: pools[0].balance: 'random' is not known here: it is least or hash"},
+            "12: pools[0].balance: 'random' is not known here: it is least, hash or bounded"},
         {8, "        pool: App",
             "8: listeners[0].routes[0].pool: there is no pool 'App': it is app"},
         {8, "        pool: app\n        meta: [age]",
@@ -136,6 +136,7 @@ Test(conf_errors, oddities)
             "for itself"},
         {12, "    hash: peer\n", "12: pools[0].hash: it has no effect without balance: hash"},
         {12, "    hash: peer\n    balance: hash\n", NULL},
+        {12, "    hash: peer\n    balance: bounded\n", NULL},
         {12, "limits:\n  body: 17MiB\n", "13: limits.body: no worker takes more than 16MiB"},
         {12, "limits:\n  body: 16MiB\n", NULL},
         {0,
@@ -508,6 +509,10 @@ Test(conf_errors, pools)
             "11: pools[0].workers[0]: 'tcp://127.0.0.1:0': the port is a number from 1 to 65535"},
         {12, "    balance: random\n", "12: pools[0].balance: 'random' is not known here"},
         {12, "    balance: hash\n", "10: pools[0].hash: balance: hash needs it"},
+        {12, "    balance: bounded\n", "10: pools[0].hash: balance: bounded needs it"},
+        {12, "    hash: conn\n    balance: bounded\n",
+            "12: pools[0].hash: 'conn': a connection does not leave its worker because of load: it "
+            "takes balance: hash"},
         {12, "    hash: user\n",
             "12: pools[0].hash: 'user': peer, conn, header:NAME or param:NAME"},
         {12, "    hash: \"header:\"\n",

@@ -164,3 +164,87 @@ Test(balance, hash_without_workers_gives_none)
 {
     cr_expect_eq(balance_hash(1).at, BALANCE_NONE);
 }
+
+enum { MANY = 64, CALLS = 6 * MANY };
+
+static const struct {
+    uint64_t total;
+    uint32_t n;
+    uint64_t bound;
+} bounds[] = {{0, 1, 2}, {0, 2, 1}, {0, 4, 1}, {3, 4, 2}, {2, 4, 1}, {7, 2, 5}, {6, 2, 5},
+    {99, 10, 13}, {UINT32_MAX, 1, 5368709120}};
+
+Test(balance, bound_by_table)
+{
+    for (size_t i = 0; i < sizeof(bounds) / sizeof(bounds[0]); i++)
+        cr_expect_eq(balance_bound(bounds[i].total, bounds[i].n), bounds[i].bound, "%zu", i);
+}
+
+static uint64_t scramble(uint64_t *seed)
+{
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    return *seed;
+}
+
+/* The worker of a key; skip: one that is not there. load: NULL: without a bound. */
+static uint32_t bounded(
+    uint64_t key, uint32_t n, uint32_t skip, const uint32_t *load, uint64_t bound)
+{
+    struct balance_hash best = balance_hash(key);
+    for (uint32_t i = 0; i < n; i++) {
+        if (i != skip && (load == NULL || load[i] < bound))
+            balance_offer(&best, i, (i + 1) * 0x9e3779b97f4a7c15ULL);
+    }
+    return best.at;
+}
+
+/*
+ * Calls come and end at random, of random keys and of one that is half of them: a worker that gets
+ * one has never more than 1.25 times the mean, and there is always one that may.
+ */
+Test(balance, no_worker_is_above_the_bound)
+{
+    for (uint32_t n = 1; n <= MANY; n++) {
+        uint64_t seed = n;
+        uint32_t load[MANY] = {0};
+        uint32_t at[CALLS];
+        uint32_t total = 0;
+        for (unsigned i = 0; i < 2000; i++) {
+            if (total == CALLS || (total > 0 && scramble(&seed) % 5 < 2)) {
+                uint32_t ended = (uint32_t)(scramble(&seed) % total);
+                load[at[ended]]--;
+                at[ended] = at[--total];
+                continue;
+            }
+            uint64_t key = scramble(&seed) % 2 == 0 ? 7 : scramble(&seed);
+            uint32_t chosen = bounded(key, n, n, load, balance_bound(total, n));
+            cr_assert_neq(chosen, BALANCE_NONE);
+            at[total++] = chosen;
+            load[chosen]++;
+            cr_assert_lt((load[chosen] - 1) * 4 * n, 5 * total, "%u of %u", load[chosen], total);
+        }
+    }
+}
+
+/* Of keys placed one after the other few move when a worker goes: its own, and what these displace.
+ */
+Test(balance, few_keys_move_when_a_worker_goes)
+{
+    enum { N = 16, KEYS = 3200 };
+    uint32_t before[N] = {0};
+    uint32_t after[N] = {0};
+    unsigned moved = 0;
+    uint64_t seed = 99;
+    for (uint32_t i = 0; i < KEYS; i++) {
+        uint64_t key = scramble(&seed);
+        uint32_t one = bounded(key, N, N, before, balance_bound(KEYS - 1, N));
+        uint32_t two = bounded(key, N, 3, after, balance_bound(KEYS - 1, N - 1));
+        before[one]++;
+        after[two]++;
+        moved += one != two;
+    }
+    cr_expect(moved >= before[3] && moved < KEYS * 2 / N, "%u of %u, %u were its own", moved, KEYS,
+        before[3]);
+}

@@ -450,6 +450,63 @@ Test(pool, a_hash_waits_for_its_worker)
     cr_expect_eq(worker_of(1), its);
 }
 
+/* All calls have one key: its worker has 1.25 times the mean, rounded up, and no call more. */
+Test(pool, a_bounded_hash_spreads_a_key)
+{
+    enum { CALLS = 8 };
+    size_t counts[WORKERS] = {0};
+    begin("queue: 10, balance: bounded, hash: peer");
+    greet(0, CONCURRENCY("0"));
+    greet(1, CONCURRENCY("0"));
+    for (size_t i = 0; i < CALLS; i++) {
+        jobs[i].hash = 7;
+        submit(i);
+        counts[worker_of(i)]++;
+        size_t most = counts[0] > counts[1] ? counts[0] : counts[1];
+        cr_expect(most * 8 < 5 * (i + 1) + 8, "%zu of %zu", most, i + 1);
+    }
+    size_t its = worker_of(0);
+    cr_expect_eq(counts[its], 5u); /* of 8 */
+    uint64_t call = jobs[0].sent.id;
+    answer(its, call);
+    submit(0);
+    cr_expect_eq(worker_of(0), its, "its worker is below the bound again");
+}
+
+/* No call waits while a slot is free, above the bound or not; what has waited goes to any worker.
+ */
+Test(pool, a_bounded_hash_waits_for_no_one_worker)
+{
+    begin("queue: 10, balance: bounded, hash: peer");
+    greet(0, CONCURRENCY("1"));
+    greet(1, CONCURRENCY("4"));
+    for (size_t i = 0; i < 6; i++) {
+        jobs[i].hash = 7;
+        submit(i);
+    }
+    size_t counts[WORKERS] = {0};
+    for (size_t i = 0; i < 5; i++)
+        counts[worker_of(i)]++;
+    cr_expect(counts[0] == 1 && counts[1] == 4 && in_queue() == 1);
+    answer(0, 1);
+    cr_expect_eq(worker_of(5), 0u);
+}
+
+/* Where workers differ in their methods, calls stay with those that take them. */
+Test(pool, a_bounded_hash_keeps_to_methods)
+{
+    begin("queue: 10, balance: bounded, hash: peer");
+    greet(0, HELLO(",\"concurrency\":0,\"methods\":[\"a\"]"));
+    greet(1, HELLO(",\"concurrency\":0,\"methods\":[\"b\"]"));
+    for (size_t i = 0; i < 4; i++) {
+        jobs[i].hash = 7;
+        submit_of(i, 1, "a");
+        cr_expect_eq(worker_of(i), 0u);
+    }
+    submit_of(4, 1, "b");
+    cr_expect_eq(worker_of(4), 1u);
+}
+
 Test(pool, an_answer_in_parts_is_gathered)
 {
     begin("queue: 10");
