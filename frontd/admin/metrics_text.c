@@ -306,6 +306,7 @@ enum pool_gauge {
     POOL_WORKERS,
     POOL_WORKERS_HUNG,
     POOL_WORKERS_DRAINED,
+    POOL_WORKERS_EJECTED,
     POOL_SLOTS,
     POOL_GAUGES
 };
@@ -326,6 +327,8 @@ static const struct {
         "Workers that were given up and have not answered since, as the same shard sees it."},
     [POOL_WORKERS_DRAINED] = {"frontd_pool_workers_drained",
         "Workers that an operator has drained, as the same shard sees it."},
+    [POOL_WORKERS_EJECTED] = {"frontd_pool_workers_ejected",
+        "Workers that are left out, since they have failed repeatedly, as the same shard sees it."},
     [POOL_SLOTS] = {"frontd_pool_concurrency",
         "Calls that the workers which take calls may have at the same time; those without a limit "
         "count none."},
@@ -352,6 +355,7 @@ static void put_pool(struct metrics_out *out, const struct metrics_source *sourc
         [POOL_WORKERS] = workers.known,
         [POOL_WORKERS_HUNG] = workers.hung,
         [POOL_WORKERS_DRAINED] = workers.drained,
+        [POOL_WORKERS_EJECTED] = workers.ejected,
         [POOL_SLOTS] = workers.slots,
     };
     if (gauge != POOL_QUEUE_OLDEST) {

@@ -202,6 +202,19 @@ static void check_realm(struct checker *checker, const char *parent,
     }
 }
 
+static void check_health(struct checker *checker, const char *parent,
+    const struct conf_raw_health *raw, struct conf_pool *pool)
+{
+    char key[96];
+    snprintf(key, sizeof(key), "%s.health.failures", parent);
+    pool->failures = (uint32_t)checker_number(
+        checker, key, raw == NULL ? NULL : raw->failures, 5, 0, 1000);
+    snprintf(key, sizeof(key), "%s.health.ejected", parent);
+    checker_timeout(checker, key, raw == NULL ? NULL : raw->ejected, 10 * 1000, &pool->ejected);
+    if (pool->ejected > CONF_EJECTED_MAX_MS)
+        checker_complain(checker, key, "at most 5m");
+}
+
 static void check_pool(
     struct checker *checker, const struct conf_raw *all, unsigned index, struct conf *conf)
 {
@@ -230,6 +243,7 @@ static void check_pool(
     checker_timeout(checker, key, raw->worker_timeout, 10 * 1000, &pool->worker_timeout);
     snprintf(key, sizeof(key), "%s.kill_after", parent);
     checker_timeout(checker, key, raw->kill_after, 60 * 1000, &pool->kill_after);
+    check_health(checker, parent, raw->health, pool);
     check_hash(checker, parent, raw, pool);
     check_patterns(checker, parent, "idempotent", raw->idempotent, raw->idempotent_count);
     check_patterns(checker, parent, "methods", raw->methods, raw->methods_count);

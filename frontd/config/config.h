@@ -32,6 +32,7 @@ enum {
 
 /* Pools with a `command`, whose workers frontd runs itself: */
 enum {
+    CONF_EJECTED_MAX_MS = 5 * 60 * 1000, /* for which a worker is left out: shm_health.h */
     CONF_INSTANCES_MAX = 256,
     /* In all pools together: half of the rows for workers in the shared memory, so that each
      * worker can run beside its predecessor. */
@@ -328,6 +329,8 @@ struct conf_pool {
     uint64_t wait_for_worker; /* ms */
     uint64_t worker_timeout;  /* ms of silence of a worker while calls wait for it */
     uint64_t kill_after;      /* ms past the deadline of a call that is never answered */
+    uint32_t failures;        /* of a worker in a row, after which it is left out; 0: it never is */
+    uint64_t ejected;         /* ms, for which it is at first */
     enum conf_hash hash;
     bool bounded;    /* with a hash: a worker with more than its part of the calls gets no more */
     char *hash_name; /* the name of the header (lower case) or param */

@@ -210,6 +210,12 @@ static const cyaml_schema_field_t pool_tls_fields[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t health_fields[] = {
+    TEXT(conf_raw_health, failures),
+    TEXT(conf_raw_health, ejected),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t pool_fields[] = {
     NEEDED(conf_raw_pool, name),
     TEXTS(conf_raw_pool, workers),
@@ -228,6 +234,8 @@ static const cyaml_schema_field_t pool_fields[] = {
     TEXT(conf_raw_pool, start_timeout),
     CYAML_FIELD_MAPPING_PTR("tls", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw_pool,
         tls, pool_tls_fields),
+    CYAML_FIELD_MAPPING_PTR("health", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
+        struct conf_raw_pool, health, health_fields),
     CYAML_FIELD_END,
 };
 

@@ -150,6 +150,11 @@ struct conf_raw_pool_tls {
     char *server_name;
 };
 
+struct conf_raw_health {
+    char *failures;
+    char *ejected;
+};
+
 struct conf_raw_pool {
     char *name;
     char **workers;
@@ -170,7 +175,8 @@ struct conf_raw_pool {
     char *instances;
     char *restart_delay;
     char *start_timeout;
-    struct conf_raw_pool_tls *tls; /* NULL: the key is not there */
+    struct conf_raw_pool_tls *tls;  /* NULL: the key is not there */
+    struct conf_raw_health *health; /* NULL: the same */
 };
 
 struct conf_raw_limits {

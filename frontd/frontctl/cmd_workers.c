@@ -182,7 +182,8 @@ const struct command cmd_workers = {
     .arguments = "[--sort address|memory|cpu|calls|oldest]",
     .summary = "each worker: its state, its calls, its memory",
     .help =
-        "STATE      ready; drained; hung: it holds calls and does not answer, and gets no more;\n"
+        "STATE      ready; drained; ejected: it has failed repeatedly, and is left out;\n"
+        "           hung: it holds calls and does not answer, and gets no more;\n"
         "           down: its socket does not answer; \"stopped\": by a signal, see kill -CONT;\n"
         "           waiting, starting, leaving: of workers that frontd runs\n"
         "CALLS      in progress, of as many as it takes at a time\n"

@@ -40,6 +40,8 @@ static const char *note_of(struct span pool)
         return "all workers are busy: calls wait";
     if (number_of(workers, "hung") > 0)
         return "a worker has hung";
+    if (number_of(workers, "ejected") > 0)
+        return "a worker is left out: it has failed repeatedly";
     return waits ? "calls wait" : "";
 }
 

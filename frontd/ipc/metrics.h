@@ -95,6 +95,8 @@ enum {
         "Lines of the access log that were lost.")                                                 \
     X(spans_lost, COUNTER, NONE, NONE, "frontd_spans_dropped_total",                               \
         "Spans of calls that were lost before they could be exported.")                            \
+    X(ejected, COUNTER, NONE, NONE, "frontd_workers_ejected_total",                                \
+        "Times that a worker was left out, since it has failed repeatedly.")                       \
     X(reloads, COUNTER, PROGRAM, RELOAD, "frontd_reloads_total",                                   \
         "Reloads of the config and replacements of the program, by outcome.")                      \
     X(started_at, GAUGE, NONE, NONE, "frontd_start_time_seconds",                                  \

@@ -8,7 +8,8 @@
  * A *seat* is the place of a shard process here, used by one process at a time.
  *
  * What is counted: shm_workers.h, shm_queues.h, shm_clients.h, shm_beats.h, metrics.h; what is
- * held back: shm_holds.h; under which names it is counted: shm_names.h.
+ * held back: shm_holds.h; which workers fail: shm_health.h; under which names it is counted:
+ * shm_names.h.
  */
 
 #include "common/base.h"
@@ -30,6 +31,7 @@ enum {
     SHARE_RATE_SETS = 8192,                  /* of SHARE_RATE_WAYS buckets of rates each */
     SHARE_RATE_WAYS = 8,
     SHARE_DRAINED_MAX = 64, /* workers that are drained at one time */
+    SHARE_HEALTHS = 2048,   /* worker addresses of late; see shm_health.h */
     SHARE_SLOT_NONE = -1,   /* the slot of a call to a worker without a limit */
 };
 

@@ -60,6 +60,7 @@ struct queue_cell {
     _Atomic uint32_t slots; /* of those that are ready */
     _Atomic uint32_t hung;
     _Atomic uint32_t drained;
+    _Atomic uint32_t ejected;
 };
 
 /* Connections from one peer on one seat: written by that seat alone, read by all. */
@@ -85,6 +86,19 @@ struct limit_row {
 struct rate_cell {
     _Atomic uint64_t key; /* 0: free */
     _Atomic uint64_t at;  /* us: when all of its calls would be paid for at its rate */
+};
+
+/* Of a worker's address; see shm_health.h. */
+struct health_entry {
+    _Alignas(64) _Atomic uint64_t key; /* share_key() of it; 0: free */
+    _Atomic uint64_t seen;             /* ms: when a shard had a use for it */
+    _Atomic uint64_t until;            /* ms: until when it is left out; 0: it is not */
+    _Atomic uint64_t trial;   /* ms: by when the call that is tried has ended; 0: none is */
+    _Atomic uint64_t back;    /* ms: when it came back last */
+    _Atomic uint64_t lost;    /* the PID of which the loss was counted last */
+    _Atomic uint64_t lost_at; /* ms: when it was */
+    _Atomic uint32_t failed;  /* failures in a row */
+    _Atomic uint32_t times;   /* how often in a row it was left out */
 };
 
 enum { PAGE = 4096 };
@@ -125,6 +139,8 @@ struct memory {
     struct trouble_cell crowded[SHARE_POOLS]; /* pools whose calls wait */
     struct queue_cell queues[SHARE_POOLS][SHARE_SEATS];
     struct worker_row workers[SHARE_WORKERS];
+    _Atomic uint32_t health_changes;
+    struct health_entry health[SHARE_HEALTHS];
     /* One byte a slot: 0 free, else the seat that holds it plus one. Sparse: only pages that are
      * used take memory. */
     _Alignas(PAGE) _Atomic uint8_t slots[SHARE_WORKERS][SHARE_SLOTS];
@@ -204,6 +220,7 @@ static inline void clear_queue(struct queue_cell *cell)
     clear_32(&cell->ready);
     clear_32(&cell->known);
     clear_32(&cell->slots);
+    clear_32(&cell->ejected);
 }
 
 /*

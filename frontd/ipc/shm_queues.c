@@ -60,6 +60,7 @@ void share_pool_set_workers(
     atomic_store_explicit(&cell->slots, workers->slots, memory_order_relaxed);
     atomic_store_explicit(&cell->hung, workers->hung, memory_order_relaxed);
     atomic_store_explicit(&cell->drained, workers->drained, memory_order_relaxed);
+    atomic_store_explicit(&cell->ejected, workers->ejected, memory_order_relaxed);
 }
 
 struct share_pool_workers share_pool_workers(const struct share *share, unsigned pool)
@@ -74,6 +75,7 @@ struct share_pool_workers share_pool_workers(const struct share *share, unsigned
             .slots = atomic_load_explicit(&cell->slots, memory_order_relaxed),
             .hung = atomic_load_explicit(&cell->hung, memory_order_relaxed),
             .drained = atomic_load_explicit(&cell->drained, memory_order_relaxed),
+            .ejected = atomic_load_explicit(&cell->ejected, memory_order_relaxed),
         };
         if (workers.ready > most.ready ||
             (workers.ready == most.ready && workers.known > most.known))

@@ -28,6 +28,7 @@ struct share_pool_workers {
     uint32_t slots;   /* calls that the ready ones may have; those without a limit count none */
     uint32_t hung;    /* they were given up, and have not answered since */
     uint32_t drained; /* an operator holds them back */
+    uint32_t ejected; /* they have failed repeatedly, and are left out */
 };
 
 /* Sets what this seat sees. */

@@ -134,7 +134,7 @@ def test_a_worker_is_drained(front):
     load.wait(50)
     frontctl(one, "reload")
     assert worker(one, "app-1.sock")["state"] == "drained"
-    assert pool(one)["workers"] == {"ready": 1, "drained": 1, "hung": 0, "down": 0}
+    assert pool(one)["workers"] == {"ready": 1, "drained": 1, "ejected": 0, "hung": 0, "down": 0}
     load.wait(50)
     frontctl(one, "undrain", one.path("app-1.sock"))
     wait_for(lambda: worker(one, "app-1.sock")["state"] == "ready", "the worker")

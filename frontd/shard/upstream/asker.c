@@ -18,9 +18,9 @@ struct worker *asker_find(const struct pool *pool, struct span id, struct worker
     if (!json_is_string(id))
         return found;
     const struct span inside = {id.p + 1, id.n - 2};
-    for (uint32_t i = 0; i < pool->nready; i++) {
-        struct worker *worker = pool->ready[i];
-        if (says_more(worker, found) &&
+    list_for_each (node, &pool->workers) {
+        struct worker *worker = container_of(node, struct worker, node);
+        if ((worker->ready || worker->out) && says_more(worker, found) &&
             json_scan_starts(inside, (struct span){worker->responses, strlen(worker->responses)}))
             found = worker;
     }

@@ -43,6 +43,7 @@ void fault_frame(struct faults *faults, const struct frame_head *head, const cha
 
 void fault_answer(struct faults *faults, struct span method, enum rpc_error error, const char *what)
 {
+    faults->spoilt |= error == RPC_BAD_RESPONSE;
     incident_note_worker(faults->ctx, faults->pool, faults->worker, method, NULL, what, (int)error);
     log_limited(limit_of(faults, 0, what), ctx_now(faults->ctx), LOG_WARNING,
         "pool %s: worker %s: its answer to `%.*s` is %s: the client gets %d", faults->pool,

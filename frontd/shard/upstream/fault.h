@@ -40,6 +40,7 @@ struct faults {
     const char *worker;
     struct fault_kind kinds[FAULT_KINDS];
     struct fault_call ended[FAULT_CALLS];
+    bool spoilt; /* an answer could not be relayed: RPC_BAD_RESPONSE; the reader resets it */
 };
 
 /* ctx, pool, worker: borrowed for as long as `faults` is used. */

@@ -120,8 +120,9 @@ void pool_hold_back(struct pool *pool)
         pool_resume(pool);
 }
 
-void pool_beat(const struct pool *pool)
+void pool_beat(struct pool *pool)
 {
+    health_look(pool);
     list_for_each (node, &pool->workers)
         worker_tell_oldest(container_of(node, struct worker, node));
 }
@@ -233,7 +234,8 @@ void pool_deinit(struct pool *pool)
 
 void pool_count_workers(const struct pool *pool)
 {
-    struct share_pool_workers workers = {.ready = pool->nready, .known = pool->nknown};
+    struct share_pool_workers workers = {
+        .ready = pool->nready, .known = pool->nknown, .ejected = pool->nout};
     for (uint32_t i = 0; i < pool->nready; i++)
         workers.slots += pool->ready[i]->concurrency;
     list_for_each (node, &pool->workers) {

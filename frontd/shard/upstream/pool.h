@@ -35,10 +35,12 @@ struct pool {
     struct list workers;   /* all known ones, connected or not */
     struct worker **ready; /* those with an open channel: they get calls */
     uint32_t nready;
-    uint32_t room;      /* of ready[] */
-    uint32_t nknown;    /* length of `workers` */
-    uint32_t narrow;    /* ready workers that take some methods only */
-    struct queue queue; /* of jobs' items; a worker's number there is its place in ready[] */
+    uint32_t room;           /* of ready[] */
+    uint32_t nknown;         /* length of `workers` */
+    uint32_t narrow;         /* ready workers that take some methods only */
+    uint32_t nout;           /* workers that are left out (worker_health.c) */
+    uint32_t health_changes; /* share_health_changes() when they were looked at */
+    struct queue queue;      /* of jobs' items; a worker's number there is its place in ready[] */
     struct wheel_timer timer;
     uint64_t no_worker_since; /* ms; valid while nready is 0 */
     uint64_t resumed_at;      /* ms: until then it was paused; 0: it never was */
@@ -143,8 +145,11 @@ void pool_wake(struct pool *pool);
  */
 void pool_hold_back(struct pool *pool);
 
-/* To be called now and then: refreshes what people are told of its workers (shm_workers.h). */
-void pool_beat(const struct pool *pool);
+/*
+ * To be called now and then: looks which workers are left out (worker_health.c), and refreshes what
+ * people are told of them (shm_workers.h).
+ */
+void pool_beat(struct pool *pool);
 
 /* When a turn ends: tells the other shards since when calls wait for which worker. */
 void pool_turn(struct pool *pool);

@@ -36,10 +36,15 @@ static struct queue_class *class_for(const struct worker *worker)
     return queue_find(&pool->queue, &set);
 }
 
-static bool take_slot(const struct worker *worker, int *ret_slot)
+static bool take_slot(struct worker *worker, const struct job *job, int *ret_slot)
 {
     const struct ctx *ctx = worker->pool->ctx;
-    return share_slot_take(ctx->share, ctx->seat, worker->share, worker->concurrency, ret_slot);
+    if (!share_slot_take(ctx->share, ctx->seat, worker->share, worker->concurrency, ret_slot))
+        return false;
+    if (LIKELY(!worker->trying) || health_may_try(worker, job->expires))
+        return true;
+    share_slot_give(ctx->share, ctx->seat, worker->share, *ret_slot);
+    return false;
 }
 
 /*
@@ -56,7 +61,7 @@ static bool try_worker(struct worker *worker, const struct job *job, int *ret_sl
     if (pool_is_selective(pool) && (class_for(worker) != NULL || !worker_has_slot(worker) ||
                                        !pool_share_may_take(pool, worker, ctx_now(pool->ctx))))
         return false;
-    return take_slot(worker, ret_slot);
+    return take_slot(worker, job, ret_slot);
 }
 
 /* The one worker that a job's hash gives it to, or NULL where none takes its method. */
@@ -206,9 +211,11 @@ static bool serve(struct worker *worker)
     struct queue_class *class = class_for(worker);
     int slot;
     if (class == NULL || pool->paused || !worker_usable(worker) || !worker_has_slot(worker) ||
-        !pool_share_may_take(pool, worker, queue_turn(class)) || !take_slot(worker, &slot))
+        !pool_share_may_take(pool, worker, queue_turn(class)))
         return false;
     struct job *job = job_of_item(queue_next(class));
+    if (!take_slot(worker, job, &slot))
+        return false;
     unqueue(job, true);
     worker_send(worker, job, slot);
     return true;
@@ -289,6 +296,8 @@ static void shed(struct pool *pool)
 
 void pool_wake(struct pool *pool)
 {
+    if (UNLIKELY(health_has_changed(pool)))
+        health_look(pool);
     shed(pool);
     dispatch(pool);
 }
@@ -497,6 +506,7 @@ void pool_worker_ready(struct pool *pool, struct worker *worker)
 
 void pool_worker_unready(struct pool *pool, struct worker *worker)
 {
+    health_forget(worker);
     if (!worker->ready)
         return;
     bool was_selective = pool_is_selective(pool);
@@ -512,6 +522,8 @@ void pool_worker_unready(struct pool *pool, struct worker *worker)
         share_pool_set_reached(pool->ctx->share, pool->ctx->seat, pool->row, false);
     }
     reclass(pool, was_selective, true);
+    if (UNLIKELY(pool->nout > 0))
+        health_look(pool); /* one that is left out may be needed now */
     if (pool->nready == 0)
         arm(pool);
 }

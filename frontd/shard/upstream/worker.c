@@ -142,6 +142,7 @@ static void on_channel_opened(struct channel *channel, const struct hello_worker
     share_worker_describe(
         worker->pool->ctx->share, worker->share, worker->text, hello->pid, hello->concurrency);
     worker->concurrency = hello->concurrency;
+    worker->pid = hello->pid;
     worker->retry_ms = 0;
     worker->opened_at = ctx_now(channel->ctx);
     worker->looked_up = 0; /* when the channel has ended, the name is looked up anew */
@@ -155,7 +156,7 @@ static void on_channel_opened(struct channel *channel, const struct hello_worker
         log_info("pool %s: worker %s is drained: it gets no calls", worker->pool->conf->name,
             worker->text);
     else
-        pool_worker_ready(worker->pool, worker);
+        health_admit(worker);
 }
 
 void worker_tell_oldest(const struct worker *worker)
@@ -181,36 +182,55 @@ void worker_hold_back(struct worker *worker)
     struct pool *pool = worker->pool;
     bool open = worker->opened_at != 0 && !worker->gone;
     bool drained = open && share_drained(pool->ctx->share, worker->text);
-    if (drained && worker->ready) {
+    if (drained && (worker->ready || worker->out)) {
         pool_worker_unready(pool, worker);
         pool_dispatch(pool); /* calls that waited for it may have another now */
-    } else if (open && !drained && !worker->ready) {
-        pool_worker_ready(pool, worker);
+    } else if (open && !drained && !worker->ready && !worker->out) {
+        health_admit(worker);
     }
+}
+
+/* An answer of the worker's was handled, and may have been none. */
+static void note_spoilt(struct worker *worker, uint64_t call)
+{
+    if (LIKELY(!worker->faults.spoilt))
+        return;
+    worker->faults.spoilt = false;
+    health_bad(worker, call);
 }
 
 static void on_job_ended(struct job *job, const struct frame *frame, enum rpc_error error)
 {
     struct worker *worker = job->worker;
     const struct job_ops *ops = worker->pool->ops;
+    uint64_t call = job->sent.id;
+    bool awaited = !job->abandoned;
     take_back(worker, job, &worker->channel.calls);
     if (UNLIKELY(error != 0))
         ops->failed(job, error);
     else
         ops->answered(job, worker, frame);
+    if (UNLIKELY(worker->faults.spoilt))
+        note_spoilt(worker, call);
+    else if (awaited && error == 0)
+        health_good(worker, call);
     pool_slot_freed(worker);
 }
 
 static void on_channel_frame(
     struct channel *channel, struct idmap_node *node, const struct frame *frame)
 {
-    answer_frame(&worker_of(channel)->answers, job_of(node), frame);
+    struct worker *worker = worker_of(channel);
+    answer_frame(&worker->answers, job_of(node), frame);
+    note_spoilt(worker, frame->head.call);
 }
 
 static void on_channel_too_long(
     struct channel *channel, struct idmap_node *node, const struct frame_head *head)
 {
-    answer_too_long(&worker_of(channel)->answers, job_of(node), head);
+    struct worker *worker = worker_of(channel);
+    answer_too_long(&worker->answers, job_of(node), head);
+    note_spoilt(worker, head->call);
 }
 
 static void on_channel_window(struct channel *channel, struct idmap_node *call, uint32_t bytes)
@@ -269,6 +289,7 @@ static struct worker *add(struct pool *pool, const char *text, const struct conf
     worker->share = -1;
     worker->rank = hash_bytes(&same_everywhere, text, strlen(text));
     wheel_timer_init(&worker->retry, TIMER_WORKER);
+    health_init(worker);
     list_append(&pool->workers, &worker->node);
     pool->nknown++;
     return worker;
@@ -383,6 +404,17 @@ static void note_hung(struct worker *worker, struct idmap_node *calls)
     tell_supervisor(worker, oldest != NULL && oldest->abandoned && worker->concurrency == 1);
 }
 
+/* Whether the worker had one of these calls, and it was waited for. */
+static bool had_any(const struct worker *worker, const struct idmap_node *calls)
+{
+    for (const struct idmap_node *node = calls; node != NULL; node = node->next) {
+        const struct job *job = container_of(node, struct job, sent);
+        if (!job->abandoned && job->end <= worker->channel.stream.written)
+            return true;
+    }
+    return false;
+}
+
 static void settle(struct worker *worker, struct job *job)
 {
     if (may_go_elsewhere(worker, job)) {
@@ -418,6 +450,7 @@ static void on_channel_lost(struct channel *channel, const char *why)
         worker_log_unreachable(worker, why);
     if (channel->mute)
         tell_supervisor(worker, false);
+    health_lost(worker, had_any(worker, node) && !channel->overdue);
     while (node != NULL) {
         struct job *job = job_of(node);
         node = node->next;
@@ -556,6 +589,8 @@ void worker_send(struct worker *worker, struct job *job, int slot)
     int r = !takes ? -EMSGSIZE
                    : channel_send_call(
                          &worker->channel, &job->sent, &job->frame, job->notify, &job->end);
+    if (UNLIKELY(worker->testing))
+        health_tried(worker, job, r == 0);
     if (UNLIKELY(r != 0)) {
         take_back(worker, job, NULL);
         pool->ops->failed(job, r == -EMSGSIZE ? RPC_TOO_LARGE : RPC_OVERLOADED);
@@ -589,6 +624,10 @@ void worker_abandon(struct job *job)
     job->late = ctx_now(ctx) >= job->expires;
     if (job->late && worker->late++ == 0)
         worker->late_since = ctx_now(ctx);
+    if (UNLIKELY(job->late))
+        health_bad(worker, job->sent.id);
+    else if (!worker->faults.spoilt)
+        health_cancelled(worker, job->sent.id);
     answer_drop(job);
     share_worker_add_abandoned(ctx->share, ctx->seat, worker->share, 1);
     if (worker->channel.state == CHANNEL_OPEN || worker->channel.state == CHANNEL_LEAVING)

@@ -7,6 +7,7 @@
  */
 
 #include "common/log.h"
+#include "frontd/ipc/shm_health.h"
 #include "frontd/ipc/shm_troubles.h"
 #include "frontd/ipc/shm_workers.h"
 #include "frontd/shard/net/resolver.h"
@@ -59,9 +60,17 @@ struct worker {
     struct answers answers;
     struct trouble troubles[SHARE_WORKER_TROUBLES];
     struct trouble_reading reading;
-    uint64_t late_since;       /* ms: since when `late` is not 0 */
-    uint32_t late;             /* calls that it holds past their deadline */
-    int share;                 /* number of its process in the shared memory; -1: none yet */
+    uint64_t late_since; /* ms: since when `late` is not 0 */
+    uint32_t late;       /* calls that it holds past their deadline */
+    int share;           /* number of its process in the shared memory; -1: none yet */
+    int64_t pid;         /* as its HELLO says */
+    uint64_t
+        trial;   /* the call that is tried (health_good() and others); 0: none of this shard's is */
+    int health;  /* its entry in the shared memory; -1: it is never left out */
+    bool out;    /* it is left out: its channel is open, but it is not ready */
+    bool trying; /* it gets one call only, and then is left out until its answer */
+    bool testing;              /* the job that is being sent is that call */
+    struct log_limit kept;     /* lines that it is not left out, since too few others are there */
     bool narrow;               /* it takes some methods only */
     bool ready;                /* in pool->ready */
     bool gone;                 /* its file was removed: it is not dialled again */
@@ -167,3 +176,55 @@ void worker_shut(struct worker *worker);
 
 /* Its wheel timer is due. */
 void worker_timeout(struct wheel_timer *timer);
+
+/*
+ * In worker_health.c: leaves out workers that fail repeatedly (`health` of a pool): after so many
+ * failures in a row, of all shards together (shm_health.h), a worker gets no calls for a time. Then
+ * it gets one: an answer brings it back, a failure leaves it out for twice as long.
+ *
+ * A failure is a call that the worker had when it was lost, or when the call's deadline passed,
+ * and an answer that cannot be relayed (-32007). The loss of a worker is one failure, however many
+ * calls it had. A JSON-RPC error and a status of HTTP are answers; a call that the client has
+ * cancelled is neither.
+ *
+ * At most half of a pool's workers that are there are left out, as each shard sees them, and none
+ * whose methods no other one takes. One that is left out is not in pool->ready[], as one that is
+ * drained is not; but what is bound to it since it has asked (asker.h) is given to it still.
+ */
+
+/* The worker has just been made: finds what is known of its address. */
+void health_init(struct worker *worker);
+
+/* The worker's channel is open: it is ready, unless it is left out. */
+void health_admit(struct worker *worker);
+
+/* It has answered this call, or failed in it. */
+void health_good(struct worker *worker, uint64_t call);
+void health_bad(struct worker *worker, uint64_t call);
+
+/* The client has cancelled this call. */
+void health_cancelled(struct worker *worker, uint64_t call);
+
+/* Its channel was lost. failed: with calls that it had. */
+void health_lost(struct worker *worker, bool failed);
+
+/*
+ * For a worker of which one call is to be tried, and of which a slot was taken for this job.
+ * Returns whether the job is that call, or it is well by now. until: ms, when the call will have
+ * ended.
+ */
+bool health_may_try(struct worker *worker, uint64_t until);
+
+/* The job that is to be tried was sent; or could not be: sent false. */
+void health_tried(struct worker *worker, const struct job *job, bool sent);
+
+/* Looks which workers of the pool are left out: now and then, and where that has changed. */
+void health_look(struct pool *pool);
+
+/* The worker is not ready: it is not left out either. */
+void health_forget(struct worker *worker);
+
+static inline bool health_has_changed(const struct pool *pool)
+{
+    return share_health_changes(pool->ctx->share) != pool->health_changes;
+}

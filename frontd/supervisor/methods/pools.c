@@ -13,6 +13,7 @@ struct pool_sum {
     bool unlimited; /* a worker takes any number of calls */
     unsigned ready;
     unsigned drained;
+    unsigned ejected;
     unsigned hung;
     unsigned down; /* or not there yet, or not any more */
 };
@@ -36,6 +37,7 @@ static void add_worker(const struct worker_entry *entry, void *data)
     sum->unlimited |= ready && entry->view.concurrency == 0;
     sum->ready += ready;
     sum->drained += strcmp(state, "drained") == 0;
+    sum->ejected += strcmp(state, "ejected") == 0;
     sum->hung += strcmp(state, "hung") == 0;
     sum->down += strcmp(state, "down") == 0 || strcmp(state, "waiting") == 0 ||
                  strcmp(state, "starting") == 0;
@@ -72,6 +74,7 @@ static void put_pool(
     json_begin(out, "workers", '{');
     json_add_number(out, "ready", sum->ready);
     json_add_number(out, "drained", sum->drained);
+    json_add_number(out, "ejected", sum->ejected);
     json_add_number(out, "hung", sum->hung);
     json_add_number(out, "down", sum->down);
     json_end(out, '}');

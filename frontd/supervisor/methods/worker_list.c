@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "common/alloc.h"
+#include "frontd/ipc/shm_health.h"
 #include "frontd/supervisor/workers/worker_pool.h"
 
 /* The addresses of one pool. */
@@ -134,6 +135,9 @@ static void tell(const struct supervisor *supervisor, struct worker_entry *entry
     int at = 0;
     entry->managed = find_managed(managed_pool(supervisor, entry->pool->name), entry->address);
     entry->drained = holds_is_drained(&supervisor->front.holds, entry->address);
+    entry->ejected_until = 0;
+    if (share != NULL)
+        share_health_find(share, entry->address, log_clock(), &entry->ejected_until);
     entry->known = false;
     while (share != NULL && share_worker_next(share, entry->address, &at, &entry->view)) {
         entry->known = true;
@@ -177,5 +181,7 @@ const char *worker_list_state(const struct worker_entry *entry)
         return "down";
     if (entry->view.hung != 0)
         return "hung";
-    return entry->drained ? "drained" : "ready";
+    if (entry->drained)
+        return "drained";
+    return entry->ejected_until != 0 ? "ejected" : "ready";
 }

@@ -16,6 +16,7 @@ struct worker_entry {
     const struct worker_process *managed; /* NULL: it is not ours */
     bool known;                           /* a shard has a channel to it: view says more */
     bool drained;
+    uint64_t ejected_until; /* ms: until when it is left out (shm_health.h); 0: it is not */
     struct share_worker_view view;
 };
 
@@ -29,5 +30,5 @@ int worker_list(const struct supervisor *supervisor,
 /* Its process id; 0: it is not known. */
 int64_t worker_list_pid(const struct worker_entry *entry);
 
-/* "ready", "drained", "hung", "down", or, of ours, "waiting", "starting", "leaving". */
+/* "ready", "drained", "ejected", "hung", "down", or, of ours, "waiting", "starting", "leaving". */
 const char *worker_list_state(const struct worker_entry *entry);

@@ -44,6 +44,8 @@ static void put_worker(const struct worker_entry *entry, void *data)
         json_add_number(out, "concurrency", view->concurrency);
         if (view->sent != 0)
             json_add_seconds(out, "oldest", now - MIN(view->sent, now));
+        if (entry->ejected_until != 0)
+            json_add_seconds(out, "ejected_for", MAX(entry->ejected_until, now) - now);
         if (view->hung != 0)
             json_add_seconds(out, "hung_for", now - MIN(view->hung, now));
     }

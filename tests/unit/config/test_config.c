@@ -134,6 +134,7 @@ Test(conf, defaults)
     cr_assert_str_eq(app->name, "app");
     cr_assert(app->nworkers == 1 && app->queue == 10000 && app->wait_for_worker == 5000);
     cr_assert(app->worker_timeout == 10000 && app->kill_after == 60000);
+    cr_assert(app->failures == 5 && app->ejected == 10000);
     cr_assert_str_eq(app->workers[0].pattern, "/run/app.sock");
     cr_assert_str_eq(app->workers[0].text, "unix:/run/app.sock");
     cr_assert(app->hash == CONF_HASH_NONE && app->hash_name == NULL && app->nidempotent == 0);
@@ -173,6 +174,7 @@ static const char most[] =
     "    wait_for_worker: 0s\n"
     "    worker_timeout: 250ms\n"
     "    kill_after: 2h\n"
+    "    health: {failures: 1000, ejected: 5m}\n"
     "    balance: hash\n"
     "    hash: header:X-User\n"
     "    idempotent: [\"get_*\", health]\n"
@@ -225,6 +227,7 @@ Test(conf, everything_set)
     const struct conf_pool *site = &conf->pools[0];
     cr_assert(site->nworkers == 3 && site->queue == 0 && site->wait_for_worker == 0);
     cr_assert(site->worker_timeout == 250 && site->kill_after == 7200000);
+    cr_assert(site->failures == 1000 && site->ejected == 300000);
     cr_assert_null(site->workers[0].pattern);
     cr_assert_eq(ntohs(site->workers[0].address.sock.in.sin_port), 7001);
     cr_assert_eq(ntohs(site->workers[1].address.sock.in6.sin6_port), 7002);
