@@ -63,6 +63,15 @@ void http1_set_last(struct request *request)
     request->client->last_request = true;
 }
 
+void http1_end_upload(struct request *request)
+{
+    struct client *client = request->client;
+    if (LIKELY(!request->uploads))
+        return;
+    http1_set_last(request);
+    request->uploads = client->uploads = client->upload_waits = false;
+}
+
 /* Adds a request. NULL where there is no memory: the client is doomed. head: NULL: not known. */
 static struct request *add(struct client *client, const struct http1_head *head)
 {
@@ -372,8 +381,7 @@ static void reply(struct request *request, const struct reply *reply)
     struct client *client = request->client;
     struct http1_turn *turn = http1_turn(request);
     struct buf *out;
-    if (UNLIKELY(request->uploads)) /* the rest of its body is not looked at */
-        http1_set_last(request);
+    http1_end_upload(request);
     bool reset = reply->status == 205; /* RFC 9110 section 15.3.6: it says that nothing follows */
     bool no_body = turn->head || reset || reply->status == 204 || reply->status == 304;
     bool has_length = reply->has_length && (turn->head || reply->status == 304);

@@ -43,6 +43,10 @@ extern const struct session_ops http1_session;
 /* The answer to the request is to be the connection's last. */
 void http1_set_last(struct request *request);
 
+/* Its answer is complete: what is still to come of its body is not looked at, and the connection
+ * ends behind the answer. */
+void http1_end_upload(struct request *request);
+
 /* Keeps the head of an upgrade, which is not the first request in progress, until it is. */
 void http1_hold(struct request *request, const struct http_head *head);
 

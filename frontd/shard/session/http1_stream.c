@@ -96,6 +96,7 @@ bool http1_finish(struct request *request)
             added(request, out, sizeof(last) - 1);
         }
     }
+    http1_end_upload(request);
     turn->done = true;
     http1_send_replies(client);
     return true;
@@ -114,6 +115,7 @@ void http1_break_off(struct request *request)
     if (turn->framing == HTTP1_UNTIL_CLOSE)
         client_abort(client);
     http1_set_last(request);
+    http1_end_upload(request);
     turn->done = true;
     http1_send_replies(client);
 }

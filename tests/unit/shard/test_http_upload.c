@@ -1,0 +1,172 @@
+#include <criterion/criterion.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/alloc.h"
+#include "frontd/shard/upstream/worker.h"
+#include "tests/unit/support/fake_clock.h"
+#include "tests/unit/support/fake_worker.h"
+#include "tests/unit/support/talk.h"
+
+/* Bodies in parts, from the client's bytes to the worker's frames. */
+
+#define GET  "GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+#define POST "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+enum { BODY_TIMEOUT_MS = 10000 };
+
+static struct shardlet shard;
+static struct fake_worker worker;
+static struct talk talk;
+
+static void set_up(void)
+{
+    struct frame frame;
+    char conf[1024];
+    fake_worker_listen(&worker);
+    snprintf(conf, sizeof(conf),
+        "limits: {body_timeout: %dms, body: 1KiB}\n"
+        "listeners:\n"
+        "  - name: web\n"
+        "    address: 127.0.0.1:8080\n"
+        "    routes:\n"
+        "      - {path: /, kind: http, pool: app, stream_body: 2KiB, stream_timeout: 1h,\n"
+        "         timeout: 1h}\n"
+        "pools:\n"
+        "  - {name: app, workers: [\"unix:%s\"], worker_timeout: 1h}\n",
+        BODY_TIMEOUT_MS, worker.path);
+    fake_clock_stop();
+    shardlet_init(&shard, conf, 0);
+    cr_assert_eq(pool_open(&shard.pools[0]), 0);
+    shardlet_turn(&shard);
+    cr_assert(fake_worker_accept(&worker));
+    cr_assert_eq(fake_worker_next(&worker, &frame), FRAME_HELLO);
+    fake_worker_send(&worker, FRAME_HELLO, 0, 0,
+        "{\"protocol\":1,\"concurrency\":8,\"features\":[\"stream\"]}");
+    shardlet_turn(&shard);
+    talk = talk_open(&shard, "web");
+}
+
+static void tear_down(void)
+{
+    if (talk.peer >= 0)
+        close(talk.peer);
+    shardlet_turn(&shard);
+    cr_expect_eq(shard.ctx.open, 0u);
+    shardlet_deinit(&shard);
+    fake_worker_end(&worker);
+    cr_expect_eq(mem_in_use(), (size_t)0);
+}
+
+TestSuite(http_upload, .init = set_up, .fini = tear_down);
+
+/* The next frame for the worker that is no PING: its type, 0: there is none. */
+static unsigned next(struct frame *ret_frame)
+{
+    unsigned type;
+    shardlet_turn(&shard);
+    do
+        type = fake_worker_next(&worker, ret_frame);
+    while (type == FRAME_PING);
+    return type;
+}
+
+static uint64_t take_request(void)
+{
+    struct frame frame;
+    cr_assert_eq(next(&frame), FRAME_REQUEST);
+    return frame.head.call;
+}
+
+static void respond(uint64_t call, unsigned flags, const char *headers)
+{
+    char text[512];
+    snprintf(text, sizeof(text), "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"status\":200%s}}",
+        headers);
+    fake_worker_send(&worker, FRAME_RESPONSE, flags, call, text);
+    say(&talk, SPAN(""));
+}
+
+/* How often the text has been answered. */
+static int count(const char *text)
+{
+    int n = 0;
+    const char *p = talk.out, *end = talk.out + talk.n;
+    while ((p = memmem(p, (size_t)(end - p), text, strlen(text))) != NULL) {
+        n++;
+        p += strlen(text);
+    }
+    return n;
+}
+
+/* One that is answered before its body has ended, and before its turn, has one answer. */
+static void expect_one_answer(uint64_t first)
+{
+    fake_clock_advance(BODY_TIMEOUT_MS + 100);
+    say(&talk, SPAN(""));
+    cr_expect_eq(talk.n, 0u);
+    respond(first, 0, "");
+    cr_expect_eq(count("HTTP/1.1 "), 2, "%.*s", (int)talk.n, talk.out);
+    cr_expect_eq(count("Connection: close"), 1);
+}
+
+static uint64_t two_at_once(void)
+{
+    uint64_t first;
+    say(&talk, SPAN(GET)); /* answers are known to be small from now on */
+    first = take_request();
+    respond(first, 0, "");
+    talk.n = 0;
+    say(&talk, SPAN(GET POST "3\r\nabc\r\n"));
+    return take_request();
+}
+
+Test(http_upload, early_answer_behind_another)
+{
+    uint64_t first = two_at_once();
+    respond(take_request(), 0, "");
+    expect_one_answer(first);
+}
+
+Test(http_upload, malformed_behind_another)
+{
+    uint64_t first = two_at_once();
+    (void)take_request();
+    say(&talk, SPAN("wrong"));
+    expect_one_answer(first);
+    cr_expect_eq(count("HTTP/1.1 400 "), 1);
+}
+
+Test(http_upload, too_long_behind_another)
+{
+    static char chunk[4096] = "c00\r\n";
+    uint64_t first = two_at_once();
+    (void)take_request();
+    say(&talk, (struct span){chunk, sizeof(chunk)});
+    expect_one_answer(first);
+    cr_expect_eq(count("HTTP/1.1 413 "), 1);
+}
+
+Test(http_upload, early_parts_behind_another)
+{
+    uint64_t first = two_at_once();
+    uint64_t second = take_request();
+    respond(second, FRAME_F_MORE, "");
+    fake_worker_send_blob(&worker, FRAME_DATA, 0, second, 3);
+    say(&talk, SPAN(""));
+    expect_one_answer(first);
+    cr_expect_eq(count("3\r\nxxx\r\n0\r\n\r\n"), 1);
+}
+
+Test(http_upload, broken_off_behind_another)
+{
+    uint64_t first = two_at_once();
+    uint64_t second = take_request();
+    respond(second, FRAME_F_MORE, "");
+    fake_worker_send_blob(&worker, FRAME_DATA, FRAME_F_MORE, second, 3);
+    fake_worker_send(&worker, FRAME_RESPONSE, 0, second, "{}");
+    say(&talk, SPAN(""));
+    expect_one_answer(first);
+    cr_expect_eq(count("\r\n0\r\n\r\n"), 0);
+}
