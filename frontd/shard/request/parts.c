@@ -79,6 +79,16 @@ static struct span pass_events(struct request *request, struct span bytes)
     return (struct span){bytes.p, n};
 }
 
+/* Sends bytes of the body. Returns 0, or why they cannot be sent. */
+static enum rpc_error put_part(struct request *request, struct span bytes)
+{
+    bytes = pass_events(request, bytes);
+    if (UNLIKELY(request->coding.coder != NULL))
+        return send_compressed(
+            request, bytes, request->is_events ? COMPRESS_FLUSH : COMPRESS_GATHER);
+    return send_part(request, bytes) ? 0 : RPC_BAD_RESPONSE;
+}
+
 /* Adds bytes of the body. Returns 0, or why the answer ends early. */
 static enum rpc_error add_part(struct request *request, struct span bytes)
 {
@@ -88,11 +98,7 @@ static enum rpc_error add_part(struct request *request, struct span bytes)
     if (UNLIKELY(ctx_memory(client->ctx) == MEMORY_OUT) &&
         client_session(client)->unsent(request) > 0)
         return RPC_OVERLOADED;
-    bytes = pass_events(request, bytes);
-    if (UNLIKELY(request->coding.coder != NULL))
-        return send_compressed(
-            request, bytes, request->is_events ? COMPRESS_FLUSH : COMPRESS_GATHER);
-    return send_part(request, bytes) ? 0 : RPC_BAD_RESPONSE;
+    return put_part(request, bytes);
 }
 
 bool parts_open(struct request *request, const struct reply *reply)
@@ -119,9 +125,13 @@ bool parts_open(struct request *request, const struct reply *reply)
     request->code = metric_code_of_answer(reply->status);
     if (UNLIKELY(request->mark != NULL))
         request->mark->status = (uint16_t)reply->status;
-    (void)add_part(request, reply->body); /* it fits: begin() has seen it */
-    if (may_end(request))
+    if (put_part(request, reply->body) != 0) { /* it fits, but may not be compressed */
+        request_cancel(request);
+        request->code = metric_code_of_error(RPC_OVERLOADED);
+        client_session(client)->break_off(request);
+    } else if (may_end(request)) {
         end_events(request);
+    }
     return true;
 }
 

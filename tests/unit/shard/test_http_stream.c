@@ -466,3 +466,26 @@ Test(http_stream, head_has_no_body)
     data(call, 3, false);
     cr_expect(has(&talk, "200 OK") && ends_with("\r\n\r\n") && !has(&talk, "xxx"));
 }
+
+/* Where memory is out a small answer begins all the same, with what comes beside its head. */
+Test(http_stream, begins_where_memory_is_out)
+{
+    static const char text[] = "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"status\":200}}first";
+    const struct frame_head head = {
+        .type = FRAME_RESPONSE,
+        .flags = FRAME_F_MORE,
+        .call = ask(SPAN(GET)),
+        .length = sizeof(text) - 1,
+        .blob_len = 5,
+    };
+    uint8_t frame[FRAME_HEAD_SIZE + sizeof(text)];
+    frame_head_write(&head, frame);
+    memcpy(frame + FRAME_HEAD_SIZE, text, sizeof(text) - 1);
+    memory_init(&shard.ctx.memory, 1);
+    cr_assert_eq(ctx_memory(&shard.ctx), MEMORY_OUT);
+    cr_assert_gt(write(worker.fd, frame, sizeof(frame) - 1), 0);
+    say(&talk, SPAN(""));
+    cr_expect(ends_with("\r\n\r\n5\r\nfirst\r\n"), "%.*s", (int)talk.n, talk.out);
+    data(head.call, 0, false);
+    cr_expect(ends_with("5\r\nfirst\r\n0\r\n\r\n"), "%.*s", (int)talk.n, talk.out);
+}
