@@ -120,7 +120,7 @@ bool parts_open(struct request *request, const struct reply *reply)
     if (parts != SESSION_PARTS)
         return false;
     request->streams = client->streams = true;
-    request->is_events = event_stream_is(reply->fields);
+    request->is_events = !reply->has_length && event_stream_is(reply->fields); /* may be shorter */
     request->ends = ctx->leaving || ctx->draining;
     request->code = metric_code_of_answer(reply->status);
     if (UNLIKELY(request->mark != NULL))

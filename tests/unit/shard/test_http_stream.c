@@ -467,6 +467,22 @@ Test(http_stream, head_has_no_body)
     cr_expect(has(&talk, "200 OK") && ends_with("\r\n\r\n") && !has(&talk, "xxx"));
 }
 
+/* Of events with a length, a part is no complete answer: they go on. */
+Test(http_stream, events_with_a_length)
+{
+    uint64_t call = ask(SPAN(GET));
+    respond(call,
+        ",\"headers\":[[\"content-type\",\"text/event-stream\"],[\"content-length\",\"18\"]]");
+    fake_worker_send_bytes(&worker, FRAME_DATA, FRAME_F_MORE, call, SPAN("data: 1\n\n"));
+    say(&talk, SPAN(""));
+    shard.ctx.parts_ops->leave(talk.client);
+    expect_nothing();
+    fake_worker_send_bytes(&worker, FRAME_DATA, 0, call, SPAN("data: 2\n\n"));
+    say(&talk, SPAN(""));
+    cr_expect(ends_with("data: 1\n\ndata: 2\n\n"), "%.*s", (int)talk.n, talk.out);
+    cr_expect(list_empty(&talk.client->requests) && !talk.client->streams);
+}
+
 /* Where memory is out a small answer begins all the same, with what comes beside its head. */
 Test(http_stream, begins_where_memory_is_out)
 {
