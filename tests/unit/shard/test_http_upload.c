@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -42,8 +43,8 @@ static void set_up(void)
     shardlet_turn(&shard);
     cr_assert(fake_worker_accept(&worker));
     cr_assert_eq(fake_worker_next(&worker, &frame), FRAME_HELLO);
-    fake_worker_send(&worker, FRAME_HELLO, 0, 0,
-        "{\"protocol\":1,\"concurrency\":8,\"features\":[\"stream\"]}");
+    fake_worker_send(
+        &worker, FRAME_HELLO, 0, 0, "{\"protocol\":1,\"concurrency\":8,\"features\":[\"stream\"]}");
     shardlet_turn(&shard);
     talk = talk_open(&shard, "web");
 }
@@ -169,4 +170,59 @@ Test(http_upload, broken_off_behind_another)
     say(&talk, SPAN(""));
     expect_one_answer(first);
     cr_expect_eq(count("\r\n0\r\n\r\n"), 0);
+}
+
+/* ---- Memory --------------------------------------------------------------------------------- */
+
+static bool has_channel(void)
+{
+    struct pollfd fd = {.fd = worker.fd};
+    return poll(&fd, 1, 0) >= 0 && !(fd.revents & (POLLHUP | POLLERR));
+}
+
+/* A body in parts that is answered in parts, behind another request. What fails is not seen. */
+static void exchange(void)
+{
+    static char chunk[1024 + 7];
+    struct frame frame;
+    int n = snprintf(chunk, sizeof(chunk), "400\r\n");
+    memset(chunk + n, 'y', 1024);
+    memcpy(chunk + n + 1024, "\r\n", 2);
+    say(&talk, SPAN(GET POST "3\r\nabc\r\n"));
+    (void)send(talk.peer, chunk, sizeof(chunk), MSG_NOSIGNAL);
+    say(&talk, SPAN(""));
+    uint64_t calls[2] = {0};
+    unsigned type;
+    for (int i = 0; (type = next(&frame)) != 0;) {
+        if (type == FRAME_REQUEST && i < 2)
+            calls[i++] = frame.head.call;
+    }
+    for (int i = 1; i >= 0; i--) {
+        if (calls[i] == 0 || !has_channel())
+            continue;
+        fake_worker_send(&worker, FRAME_RESPONSE, FRAME_F_MORE, calls[i],
+            "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"status\":200}}");
+        fake_worker_send_blob(&worker, FRAME_DATA, FRAME_F_MORE, calls[i], 90000);
+        say(&talk, SPAN(""));
+    }
+    for (int i = 0; i < 2; i++) {
+        if (calls[i] != 0 && has_channel())
+            fake_worker_send_blob(&worker, FRAME_DATA, 0, calls[i], 10);
+        shardlet_turn(&shard);
+    }
+    (void)send(talk.peer, "0\r\n\r\n", 5, MSG_NOSIGNAL);
+    say(&talk, SPAN(""));
+}
+
+Test(http_upload_memory, any_allocation_fails)
+{
+    for (long n = 0; n < 150; n++) {
+        set_up();
+        mem_fail_after(n);
+        exchange();
+        mem_fail_after(-1);
+        tear_down();
+        talk = (struct talk){0};
+        worker = (struct fake_worker){0};
+    }
 }
