@@ -141,3 +141,21 @@ def test_a_reload(front, number):
         assert download.read_response().body == b"".join(bytes([i % 251]) * 65536 for i in range(300))
         web.wait_log("the old shards are gone")
         assert download.request("GET", "/whole").status == 200
+
+
+@pytest.mark.parametrize("how", ["half", "drain"])
+def test_given_up_where_the_end_is_that_of_the_body(front, how):
+    """An answer that the front gives up ends by a reset where the client takes an end for that of the body."""
+    web = front(shards=1, routes=[http_route("/")], drain="1s")
+    build(web)
+    with web.client() as old:
+        get(old, "/hang", "1.0")
+        if how == "half":
+            old.sock.shutdown(socket.SHUT_WR)
+        else:
+            read_until(old, b"begun")
+            web.say(HUP)
+        with pytest.raises(ConnectionResetError):
+            while old.sock.recv(1000):
+                pass
+    web.wait_served()

@@ -109,7 +109,7 @@ struct client {
     uint16_t peer_port;
     uint16_t events : 14;    /* what ctx->poller waits for; 0: it does not know the client */
     bool streams : 1;        /* an answer goes out part by part: ctx->parts_ops */
-    bool aborts : 1;         /* it ends without close_notify: see client_abort() */
+    bool aborts : 1;         /* its end is no clean one: see client_abort() */
     uint8_t peer_family : 4; /* AF_INET, AF_INET6, AF_UNIX */
     uint8_t state : 3;       /* enum client_state */
     bool caught_up : 1;      /* arriving: it has been given what the journal has for it */

@@ -27,7 +27,8 @@ uint32_t client_unsent(const struct client *client)
 void client_set_end(const struct client *client)
 {
     const struct linger at_once = {.l_onoff = 1};
-    bool given_up = client_waiting(client) > 0 || client_unsent(client) > CLIENT_UNSENT_SMALL;
+    bool given_up = client->aborts || client_waiting(client) > 0 ||
+                    client_unsent(client) > CLIENT_UNSENT_SMALL;
     if (given_up && client->fd >= 0 && client->peer_family != AF_UNIX)
         setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 }

@@ -424,6 +424,8 @@ static void abandoned(struct request *request)
     request->client->held_back -= turn->held;
     turn->held = 0;
     buf_deinit(&turn->text);
+    if (turn->framing == HTTP1_UNTIL_CLOSE && request->client->state < CLIENT_DOOMED)
+        client_abort(request->client); /* else the end would be that of the body */
 }
 
 static void gone(struct client *client)

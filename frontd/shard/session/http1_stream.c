@@ -35,8 +35,10 @@ enum session_parts http1_begin(struct request *request, const struct reply *repl
                     : turn->minor == 0 ? HTTP1_UNTIL_CLOSE
                                        : HTTP1_CHUNKED;
     turn->left = reply->length;
-    if (turn->framing == HTTP1_UNTIL_CLOSE)
+    if (turn->framing == HTTP1_UNTIL_CLOSE) {
         http1_set_last(request);
+        client->aborts = true; /* whatever ends the connection before the body has ended */
+    }
     const struct http1_reply head = {
         .status = reply->status,
         .minor = turn->minor,
@@ -96,6 +98,8 @@ bool http1_finish(struct request *request)
             added(request, out, sizeof(last) - 1);
         }
     }
+    if (turn->framing == HTTP1_UNTIL_CLOSE)
+        client->aborts = false;
     http1_end_upload(request);
     turn->done = true;
     http1_send_replies(client);
