@@ -162,6 +162,12 @@
     X(HEADER, "proxy_header")                                                                      \
     X(NO_HEADER, "no_proxy_header")
 
+/* Why a pool refuses a call; the order is that of enum job_refusal. */
+#define METRIC_POOL_REFUSALS(X)                                                                    \
+    X(FULL, "queue_full")                                                                          \
+    X(WAIT, "wait_too_long")                                                                       \
+    X(LATE, "too_late")
+
 /* What memory of a shard is used for. */
 #define METRIC_USES(X)                                                                             \
     X(CONNECTIONS, "connections")                                                                  \
@@ -245,6 +251,13 @@ enum metric_refusal {
     METRIC_REFUSALS(METRIC_VALUE)
 #undef METRIC_VALUE
         METRIC_REFUSAL_COUNT
+};
+
+enum metric_pool_refusal {
+#define METRIC_VALUE(name, label) METRIC_POOL_REFUSAL_##name,
+    METRIC_POOL_REFUSALS(METRIC_VALUE)
+#undef METRIC_VALUE
+        METRIC_POOL_REFUSAL_COUNT
 };
 
 enum metric_use {

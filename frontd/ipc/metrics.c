@@ -86,6 +86,7 @@ static const struct {
     DIM(PUSH, "type", METRIC_PUSHES),
     DIM(SLOW, "action", METRIC_SLOWS),
     DIM(REFUSAL, "reason", METRIC_REFUSALS),
+    DIM(POOL_REFUSAL, "reason", METRIC_POOL_REFUSALS),
     DIM(USE, "use", METRIC_USES),
     DIM(OUTCOME, "outcome", METRIC_OUTCOMES),
     DIM(PROGRAM, "kind", METRIC_PROGRAMS),

@@ -39,6 +39,7 @@ enum metric_dim {
     METRIC_DIM_PUSH,
     METRIC_DIM_SLOW,
     METRIC_DIM_REFUSAL,
+    METRIC_DIM_POOL_REFUSAL,
     METRIC_DIM_USE,
     METRIC_DIM_OUTCOME,
     METRIC_DIM_PROGRAM,
@@ -59,6 +60,7 @@ enum {
     METRIC_SIZE_PUSH = METRIC_PUSH_COUNT,
     METRIC_SIZE_SLOW = METRIC_SLOW_COUNT,
     METRIC_SIZE_REFUSAL = METRIC_REFUSAL_COUNT,
+    METRIC_SIZE_POOL_REFUSAL = METRIC_POOL_REFUSAL_COUNT,
     METRIC_SIZE_USE = METRIC_USE_COUNT,
     METRIC_SIZE_OUTCOME = METRIC_OUTCOME_COUNT,
     METRIC_SIZE_PROGRAM = METRIC_PROGRAM_COUNT,
@@ -150,7 +152,9 @@ enum {
     X(queued, HISTOGRAM, BUCKET, NONE, "frontd_call_queue_duration_seconds",                       \
         "How long calls waited for a worker.")                                                     \
     X(worked, HISTOGRAM, BUCKET, NONE, "frontd_call_worker_duration_seconds",                      \
-        "How long workers had the calls that they were given.")
+        "How long workers had the calls that they were given.")                                    \
+    X(refused, COUNTER, POOL_REFUSAL, NONE, "frontd_calls_refused_total",                          \
+        "Calls that were refused since their pool was busy, by why.")
 
 #define METHOD_METRICS(X)                                                                          \
     X(ended, COUNTER, OUTCOME, NONE, "frontd_method_calls_total",                                  \

@@ -113,6 +113,23 @@ uint64_t share_queue_waiting(const struct share *share, unsigned pool)
     return waiting;
 }
 
+uint64_t share_queue_ahead(const struct share *share, unsigned pool, uint32_t own)
+{
+    uint32_t seats = seats_in_use(share);
+    uint64_t each = (uint64_t)own + 1; /* of another client */
+    uint64_t ahead = 0;
+    for (uint32_t i = 0; i < seats; i++) {
+        const struct queue_cell *cell = &share->memory->queues[pool][i];
+        uint64_t queued = atomic_load_explicit(&cell->queued, memory_order_relaxed);
+        uint64_t largest = atomic_load_explicit(&cell->largest, memory_order_relaxed);
+        uint64_t spare = atomic_load_explicit(&cell->spare, memory_order_relaxed);
+        uint64_t clients = queued - MIN(spare, queued);
+        uint64_t behind = largest > each ? MIN(largest - each, queued) : 0;
+        ahead += MIN(queued - behind, clients * each);
+    }
+    return ahead;
+}
+
 void share_queue_set_oldest(struct share *share, unsigned seat, unsigned pool, uint64_t since)
 {
     /* Sequentially consistent on purpose. A shard with a waiting call writes this and then looks

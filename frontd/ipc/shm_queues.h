@@ -56,6 +56,13 @@ bool share_queue_oldest_but(const struct share *share, uint64_t skip, unsigned p
 uint64_t share_queue_waiting(const struct share *share, unsigned pool);
 
 /*
+ * About how many of these go before the next call of a client that has `own` of them: its own, and
+ * as many and one more of each other client at most, since clients take turns. Where clients differ
+ * in what they have it is rather more than less, but for the largest one of each seat.
+ */
+uint64_t share_queue_ahead(const struct share *share, unsigned pool, uint32_t own);
+
+/*
  * Sets for this seat: how many calls of the client that has most are waiting (count), and how many
  * of all waiting calls are not the only one of their client (spare).
  */

@@ -5,8 +5,9 @@ import time
 import pytest
 
 from fakeworker import PING, PONG, echo, frame, hold
-from harness import Load, ask, clients, failed, free_port, rpc_route, wait_for
+from harness import Load, ask, clients, failed, free_port, http_route, rpc_route, wait_for
 from httpclient import rpc_request, wait_readable
+from scrapes import scrape
 
 
 def test_hello_of_the_front(site):
@@ -145,6 +146,52 @@ def test_queue_limit(site, shards, queue):
         ask(made[:1])
         worker.wait_calls(queue + 2).reply(0)
         assert made[0].read_response().status == 200
+
+
+def refusals(web, why):
+    return scrape(web).total("frontd_calls_refused_total", reason=why)
+
+
+def test_calls_that_would_be_late_are_refused(site):
+    """The measured time of calls says which deadlines cannot be met, and when to come again."""
+    web = site(routes=[rpc_route(), rpc_route("/short", timeout="300ms"), rpc_route("/tiny", timeout="15ms"),
+                       http_route("/http", timeout="300ms")])
+    took = 0.03
+
+    def later(call):
+        timer = threading.Timer(took, call.reply, [1])
+        timer.daemon = True
+        timer.start()
+
+    worker = web.fake(handler=later, concurrency=1)
+    web.start()
+
+    def refused(path, why):
+        before = refusals(web, why)
+        with web.client() as client:
+            if path == "/http":
+                r = client.request("GET", path)
+            else:
+                client.send(rpc_request("demo.late", path=path))
+                r = failed(client.read_response(), 503, -32001)
+        assert r.status == 503
+        assert refusals(web, why) == before + 1
+        return int(r.header("retry-after"))
+
+    for _ in range(64):     # before that nothing is refused
+        assert web.rpc("demo.measured").status == 200
+    worker.handler = hold
+    with clients(web, 60) as made:
+        ask(made[:1])
+        worker.wait_calls(65)
+        assert 1 <= refused("/tiny", "too_late") <= 60      # no call has ever taken so little
+        ask(made[1:], first=1)
+        wait_for(lambda: scrape(web).total("frontd_calls_in_progress") == 60, "59 calls in the queue")
+        for path in ("/short", "/http"):
+            assert 2 <= refused(path, "wait_too_long") <= 60    # 59 x 30 ms at least
+        worker.handler = later
+        worker.calls[-1].reply(1)
+        assert {c.read_response().status for c in made} == {200}
 
 
 def test_wait_for_worker_ends(site):

@@ -145,6 +145,8 @@ static void tell(struct request *request, struct call *call, const struct outcom
     enum metric_code code;
     client->calls--;
     request->promised = 0;
+    if (UNLIKELY(outcome->retry_after != 0))
+        request->retry_after = outcome->retry_after;
     if (LIKELY(call != NULL)) {
         request->promised = call->expected;
         unclaim(client, call);

@@ -17,6 +17,8 @@
 
 enum { CALL_METHOD_KEPT = 64 /* bytes of the method that an abandoned call keeps, for the log */ };
 
+_Static_assert(JOB_REFUSED_LATE == (int)METRIC_POOL_REFUSAL_COUNT, "as METRIC_POOL_REFUSALS");
+
 static struct call *call_of(struct job *job)
 {
     return container_of(job, struct call, job);
@@ -63,8 +65,13 @@ static void on_job_delivered(struct job *job)
 
 static void on_job_failed(struct job *job, enum rpc_error error)
 {
+    struct call *call = call_of(job);
     struct outcome outcome = {.error = error};
-    end(call_of(job), &outcome);
+    if (error == RPC_OVERLOADED)
+        outcome.retry_after = (uint8_t)pool_retry_after(job);
+    if (job->refused != JOB_NOT_REFUSED)
+        share_count(&call->counts->refused[job->refused - 1], 1);
+    end(call, &outcome);
 }
 
 /* Frees the frame, which is not sent any more, but for the method's name, for the log. */

@@ -16,7 +16,8 @@ struct outcome {
     struct worker *worker; /* that has answered; NULL: no worker has */
     struct span method;    /* of the call, where a worker has answered; borrowed */
     bool streamed; /* the blob is the last part of an answer that has been taken part by part */
-    bool notify;   /* where no call could be made: it was to be a notification */
+    uint8_t retry_after; /* s, with RPC_OVERLOADED of a pool; 0: it has not said */
+    bool notify;         /* where no call could be made: it was to be a notification */
 };
 
 /* Call → its owner: ctx->call_ops, which is set before any call. */

@@ -22,6 +22,14 @@ enum {
 
 enum job_state { JOB_IDLE, JOB_QUEUED, JOB_SENT };
 
+/* Why a pool refuses a job, with RPC_OVERLOADED. */
+enum job_refusal {
+    JOB_NOT_REFUSED,
+    JOB_REFUSED_FULL, /* the queue is full */
+    JOB_REFUSED_WAIT, /* what is before it takes longer than its deadline lets it wait */
+    JOB_REFUSED_LATE, /* its turn has come when no worker answers in time any more */
+};
+
 struct job {
     union {
         struct queue_item item;     /* while QUEUED */
@@ -46,8 +54,9 @@ struct job {
     /* For workers that take some methods only. Borrowed from the caller until the job has ended. */
     const char *method;
     uint32_t method_len;
-    uint8_t state; /* enum job_state */
-    uint8_t tries; /* how often it has been sent */
+    uint8_t state;   /* enum job_state */
+    uint8_t tries;   /* how often it has been sent */
+    uint8_t refused; /* enum job_refusal */
     bool notify;
     bool idempotent;
     bool abandoned; /* its answer is not waited for */

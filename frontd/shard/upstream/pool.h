@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "frontd/shard/upstream/channel.h"
 #include "frontd/shard/upstream/job.h"
+#include "frontd/shard/upstream/service.h"
 #include "frontd/shard/upstream/trouble.h"
 
 struct pool;
@@ -37,11 +38,13 @@ struct pool {
     uint32_t nready;
     uint32_t room;           /* of ready[] */
     uint32_t nknown;         /* length of `workers` */
+    uint32_t slots;          /* of the ready workers, all shards' calls together */
     uint32_t narrow;         /* ready workers that take some methods only */
     uint32_t nout;           /* workers that are left out (worker_health.c) */
     uint32_t health_changes; /* share_health_changes() when they were looked at */
     struct queue queue;      /* of jobs' items; a worker's number there is its place in ready[] */
     struct wheel_timer timer;
+    struct service service;   /* how long its workers take */
     uint64_t no_worker_since; /* ms; valid while nready is 0 */
     uint64_t resumed_at;      /* ms: until then it was paused; 0: it never was */
     struct deferral deferral; /* where all workers take all calls; else each worker has one */
@@ -110,6 +113,13 @@ void pool_deinit(struct pool *pool);
  * Any of the ops may be called from within.
  */
 void pool_submit(struct pool *pool, struct job *job);
+
+/*
+ * When a client may come again whose job the pool has refused, or its worker's channel could not
+ * take: the time for which one more of its calls would wait, rounded up to seconds, 1 to 60; 1
+ * where that is not known.
+ */
+unsigned pool_retry_after(const struct job *job);
 
 /*
  * Abandons a job: its answer is not waited for any more. Returns true when it is IDLE again, and

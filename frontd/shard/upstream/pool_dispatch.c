@@ -23,7 +23,11 @@
 #include "frontd/shard/upstream/pool_share.h"
 #include "frontd/shard/upstream/worker.h"
 
-enum { RETRY_MS = 20 /* between two looks for a slot while calls wait */ };
+enum {
+    RETRY_MS = 20, /* between two looks for a slot while calls wait */
+    RETRY_AFTER_MIN_S = 1,
+    RETRY_AFTER_MAX_S = 60,
+};
 
 /* The class of jobs with the next turn at this worker; NULL where none waits for it. */
 static struct queue_class *class_for(const struct worker *worker)
@@ -186,6 +190,63 @@ void pool_fail(struct job *job, enum rpc_error error)
     job->pool->ops->failed(job, error);
 }
 
+static void refuse(struct job *job, enum job_refusal why)
+{
+    job->refused = (uint8_t)why;
+    pool_fail(job, RPC_OVERLOADED);
+}
+
+/* Whether it can be said how long calls wait: each worker takes each call, and there are some. */
+static bool foresees(const struct pool *pool)
+{
+    return service_known(&pool->service, ctx_now(pool->ctx)) && pool->slots > 0 && !pool->paused;
+}
+
+/* How long one more call of this client would wait at least, us. */
+static uint64_t foreseen_wait(const struct pool *pool, uint64_t flow)
+{
+    uint32_t own = queue_flow_count(&pool->queue, flow);
+    uint64_t ahead = share_queue_ahead(pool->ctx->share, pool->row, own);
+    return service_wait(&pool->service, ahead, pool->slots);
+}
+
+unsigned pool_retry_after(const struct job *job)
+{
+    const struct pool *pool = job->pool;
+    if (!foresees(pool))
+        return RETRY_AFTER_MIN_S;
+    uint64_t seconds = (foreseen_wait(pool, job->flow) + 999999) / 1000000;
+    return (unsigned)MIN(MAX(seconds, (uint64_t)RETRY_AFTER_MIN_S), (uint64_t)RETRY_AFTER_MAX_S);
+}
+
+/* How long a job may still take, ms. */
+static uint64_t time_left(const struct job *job)
+{
+    uint64_t now = ctx_now(job->pool->ctx);
+    return job->expires > now ? job->expires - now : 0;
+}
+
+/*
+ * Whether a job that has just come would wait beyond its deadline. Where workers differ in what
+ * they take, its own may be free sooner than the others, so that nothing is said.
+ */
+static bool waits_too_long(const struct pool *pool, const struct job *job)
+{
+    return !job->notify && !pool_is_selective(pool) && foresees(pool) &&
+           foreseen_wait(pool, job->flow) / 1000 > time_left(job);
+}
+
+/*
+ * Whether a job whose turn has come would be answered too late. A notification has no answer, and a
+ * call whose request comes in parts gets more time with each.
+ */
+static bool is_too_late(const struct job *job)
+{
+    const struct pool *pool = job->pool;
+    return !job->notify && !job->uploads && service_known(&pool->service, ctx_now(pool->ctx)) &&
+           service_least(&pool->service) / 1000 > time_left(job);
+}
+
 /* The same, and the log says for which method there was no worker. */
 static void fail_untaken(struct job *job, enum rpc_error error)
 {
@@ -204,7 +265,10 @@ static void fail_untaken(struct job *job, enum rpc_error error)
     pool_fail(job, error);
 }
 
-/* Gives a worker the job with the next turn there, if it has a slot. Returns whether it got one. */
+/*
+ * Gives a worker the job with the next turn there, if it has a slot, or refuses it, since that
+ * comes too late. Returns whether there was one: then there may be another.
+ */
 static bool serve(struct worker *worker)
 {
     struct pool *pool = worker->pool;
@@ -214,6 +278,10 @@ static bool serve(struct worker *worker)
         !pool_share_may_take(pool, worker, queue_turn(class)))
         return false;
     struct job *job = job_of_item(queue_next(class));
+    if (UNLIKELY(is_too_late(job))) {
+        refuse(job, JOB_REFUSED_LATE);
+        return true;
+    }
     if (!take_slot(worker, job, &slot))
         return false;
     unqueue(job, true);
@@ -234,6 +302,10 @@ static void dispatch(struct pool *pool)
     while (!pool_is_selective(pool) && (class = queue_first(&pool->queue)) != NULL &&
            pool_share_may_take(pool, NULL, queue_turn(class))) {
         struct job *job = job_of_item(queue_next(class));
+        if (UNLIKELY(is_too_late(job))) {
+            refuse(job, JOB_REFUSED_LATE);
+            continue;
+        }
         struct worker *worker = pick(pool, job, &slot);
         if (worker == NULL)
             return;
@@ -290,7 +362,7 @@ static void shed(struct pool *pool)
         if (share_queue_waiting(ctx->share, pool->row) <= pool->conf->queue ||
             queue_largest(&pool->queue, &newest) <= 1)
             return;
-        pool_fail(job_of_item(newest), RPC_OVERLOADED);
+        refuse(job_of_item(newest), JOB_REFUSED_FULL);
     }
 }
 
@@ -381,8 +453,12 @@ static void enqueue(struct pool *pool, struct job *job, bool in_front, uint32_t 
         fail_untaken(job, RPC_UNAVAILABLE);
         return;
     }
+    if (!in_front && waits_too_long(pool, job)) {
+        refuse(job, JOB_REFUSED_WAIT);
+        return;
+    }
     if (!pool_share_admit(pool, job->flow, limit, &victim)) {
-        pool_fail(job, RPC_OVERLOADED);
+        refuse(job, JOB_REFUSED_FULL);
         return;
     }
     set_of(pool, job, &set);
@@ -397,7 +473,7 @@ static void enqueue(struct pool *pool, struct job *job, bool in_front, uint32_t 
     pool_share_note(pool);
     arm(pool);
     if (victim != NULL)
-        pool_fail(job_of_item(victim), RPC_OVERLOADED);
+        refuse(job_of_item(victim), JOB_REFUSED_FULL);
     /* A slot may have become free just before other shards could see that this one waits. */
     if (is_first && !in_front)
         dispatch_set(pool, &set);
@@ -467,6 +543,12 @@ static void reclass(struct pool *pool, bool was_selective, bool had_some)
     }
 }
 
+/* One without a limit counts as many as its row has. */
+static uint32_t worker_slots(const struct worker *worker)
+{
+    return worker->concurrency == 0 ? SHARE_SLOTS : MIN(worker->concurrency, (uint32_t)SHARE_SLOTS);
+}
+
 static int reserve_ready(struct pool *pool)
 {
     if (pool->nready < pool->room)
@@ -493,6 +575,7 @@ void pool_worker_ready(struct pool *pool, struct worker *worker)
     worker->at = pool->nready;
     pool->ready[pool->nready++] = worker;
     pool->narrow += worker->narrow;
+    pool->slots += worker_slots(worker);
     worker->ready = true;
     if (pool->nready == 1)
         share_pool_set_reached(pool->ctx->share, pool->ctx->seat, pool->row, true);
@@ -516,6 +599,7 @@ void pool_worker_unready(struct pool *pool, struct worker *worker)
     pool->ready[worker->at] = last;
     last->at = worker->at;
     pool->narrow -= worker->narrow;
+    pool->slots -= worker_slots(worker);
     worker->ready = false;
     if (pool->nready == 0) {
         pool->no_worker_since = ctx_now(pool->ctx);

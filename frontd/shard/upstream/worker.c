@@ -199,10 +199,20 @@ static void note_spoilt(struct worker *worker, uint64_t call)
     health_bad(worker, call);
 }
 
+/* What goes part by part takes as long as its client does, and says nothing of the worker. */
+static void note_service(struct worker *worker, const struct job *job, enum rpc_error error)
+{
+    struct ctx *ctx = worker->pool->ctx;
+    if (UNLIKELY(error != 0 || job->streams || job->uploads || job->orphan))
+        return;
+    service_note(&worker->pool->service, ctx_now_us(ctx) - job->sent_at, ctx_now(ctx));
+}
+
 static void on_job_ended(struct job *job, const struct frame *frame, enum rpc_error error)
 {
     struct worker *worker = job->worker;
     const struct job_ops *ops = worker->pool->ops;
+    note_service(worker, job, error);
     uint64_t call = job->sent.id;
     bool awaited = !job->abandoned;
     take_back(worker, job, &worker->channel.calls);

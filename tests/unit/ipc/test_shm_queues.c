@@ -153,3 +153,25 @@ Test(shm_queues, the_largest_of_all)
     cr_assert_eq(share_queue_largest(share, 0, &seat), 5u);
     cr_assert_eq(seat, 3u);
 }
+
+/* A seat's queue: so many calls, of so many clients, of which the largest has so many. */
+static void fill(unsigned seat, uint32_t queued, uint32_t clients, uint32_t largest)
+{
+    for (uint32_t i = 0; i < queued; i++)
+        cr_assert(share_queue_add(share, seat, 3, UINT32_MAX));
+    share_queue_set_largest(share, seat, 3, largest, queued - clients);
+}
+
+Test(shm_queues, how_many_go_before)
+{
+    cr_expect_eq(share_queue_ahead(share, 3, 0), 0u);
+    fill(0, 5, 5, 1);
+    cr_expect_eq(share_queue_ahead(share, 3, 0), 5u);
+    cr_expect_eq(share_queue_ahead(share, 3, 9), 5u, "never more than wait");
+    fill(2, 1003, 4, 1000);
+    cr_expect_eq(share_queue_ahead(share, 3, 0), 5u + 4, "one of each");
+    cr_expect_eq(share_queue_ahead(share, 3, 1), 5u + 5, "two of the one that has most");
+    cr_expect_eq(share_queue_ahead(share, 3, 1000), 5u + 1003);
+    share_queue_set_largest(share, 2, 3, UINT32_MAX, UINT32_MAX);
+    cr_expect_eq(share_queue_ahead(share, 3, 0), 5u, "what cannot be is not believed");
+}

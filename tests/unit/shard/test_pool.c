@@ -15,7 +15,7 @@
 #define HELLO(more)    "{\"protocol\":1" more "}"
 #define CONCURRENCY(n) HELLO(",\"concurrency\":" n)
 
-enum { WORKERS = 2, JOBS = 8 };
+enum { WORKERS = 2, JOBS = 9 };
 
 static struct shardlet shard;
 static struct pool *pool;
@@ -246,6 +246,147 @@ Test(pool, a_full_queue_has_most_of_one_client_and_gives_its_newest_up)
     cr_expect(jobs[4].state == JOB_QUEUED && in_queue() == 3);
 }
 
+/* The worker answers so many calls, each of which takes it so long. Returns the next call's id. */
+static uint64_t measure_from(uint64_t call, uint32_t calls, uint64_t ms)
+{
+    for (uint32_t i = 0; i < calls; i++) {
+        submit(0);
+        pass_time(ms);
+        answer(0, call++);
+    }
+    said[0] = '\0';
+    return call;
+}
+
+static uint64_t measure(uint32_t calls, uint64_t ms)
+{
+    return measure_from(1, calls, ms);
+}
+
+/* Has so many jobs of different clients wait for a worker that has one already; without a deadline
+ * that could matter. */
+static void make_wait(size_t n)
+{
+    for (size_t i = 0; i <= n; i++) {
+        jobs[i].expires = UINT64_MAX;
+        submit(i);
+    }
+    cr_assert_eq(in_queue(), n);
+}
+
+static void submit_with(size_t n, uint64_t ms_left)
+{
+    jobs[n].expires = ctx_now(&shard.ctx) + ms_left;
+    submit(n);
+}
+
+Test(pool, a_job_is_refused_that_would_wait_beyond_its_deadline)
+{
+    begin("queue: 10");
+    greet(0, CONCURRENCY("1"));
+    measure(SERVICE_WINDOW, 10);
+    make_wait(3);
+    submit_with(4, 29);
+    expect_said("4 failed: -32001;");
+    cr_expect_eq(jobs[4].refused, JOB_REFUSED_WAIT);
+    submit_with(5, 30);
+    cr_expect_eq(jobs[5].state, JOB_QUEUED);
+    jobs[6].notify = true;
+    submit_with(6, 1);
+    cr_expect_eq(jobs[6].state, JOB_QUEUED, "a notification has no answer that could be late");
+    expect_said("");
+}
+
+Test(pool, another_client_with_many_jobs_counts_once)
+{
+    begin("queue: 10");
+    greet(0, CONCURRENCY("1"));
+    measure(SERVICE_WINDOW, 10);
+    for (size_t i = 0; i < 5; i++) {
+        jobs[i].expires = UINT64_MAX;
+        submit_of(i, 1, "m");
+    }
+    submit_with(5, 9);
+    expect_said("5 failed: -32001;");
+    submit_with(6, 10);
+    cr_expect_eq(jobs[6].state, JOB_QUEUED);
+}
+
+Test(pool, few_samples_refuse_nothing)
+{
+    begin("queue: 10");
+    greet(0, CONCURRENCY("1"));
+    uint64_t call = measure(SERVICE_WINDOW - 1, 10);
+    make_wait(3);
+    submit_with(4, 1);
+    cr_expect_eq(jobs[4].state, JOB_QUEUED);
+    answer(0, call);
+    answer(0, call + 1);
+    cr_expect_eq(jobs[2].state, JOB_SENT);
+}
+
+Test(pool, a_job_is_refused_when_its_turn_is_too_late)
+{
+    begin("queue: 10");
+    greet(0, CONCURRENCY("1"));
+    uint64_t call = measure(SERVICE_WINDOW, 10);
+    make_wait(0);
+    submit_with(1, 19);
+    jobs[2].notify = true;
+    submit_with(2, 19);
+    submit_with(3, 20); /* its turn is 20 ms before its deadline is: it is looked at after 10 */
+    pass_time(10);
+    answer(0, call);
+    expect_said("0 answered with 2;1 failed: -32001;2 delivered;");
+    cr_expect_eq(jobs[1].refused, JOB_REFUSED_LATE);
+    cr_expect_eq(jobs[3].state, JOB_SENT, "10 ms are enough");
+}
+
+Test(pool, where_workers_differ_only_its_turn_refuses)
+{
+    begin("queue: 10, balance: hash, hash: conn");
+    greet(0, CONCURRENCY("1"));
+    uint64_t call = measure(SERVICE_WINDOW, 10);
+    make_wait(1);
+    submit_with(2, 9);
+    cr_expect_eq(jobs[2].state, JOB_QUEUED);
+    pass_time(10);
+    answer(0, call);
+    pass_time(10);
+    answer(0, call + 1);
+    expect_said("0 answered with 2;1 answered with 2;2 failed: -32001;");
+}
+
+Test(pool, when_to_come_again)
+{
+    static const struct {
+        uint64_t ms;
+        uint32_t calls;
+        unsigned after;
+    } rows[] = {
+        {1500, SERVICE_WINDOW - 1, 1},                     /* not known yet */
+        {10, SERVICE_WINDOW, 1}, {500, SERVICE_WINDOW, 4}, /* 7 calls: 3.5 s */
+        {572, SERVICE_WINDOW, 5},                          /* 4.004 s */
+        {8572, SERVICE_WINDOW, 60},                        /* 60.004 s: not beyond a minute */
+    };
+    begin("queue: 7");
+    greet(0, CONCURRENCY("1"));
+    for (size_t i = 0, call = 1; i < ARRAY_LEN(rows); i++) {
+        pass_time(SERVICE_STALE_MS + 1);
+        call = measure_from(call, rows[i].calls, rows[i].ms);
+        make_wait(7);
+        jobs[8].expires = UINT64_MAX;
+        submit(8);
+        expect_said("8 failed: -32001;");
+        cr_expect_eq(jobs[8].refused, JOB_REFUSED_FULL);
+        cr_expect_eq(
+            pool_retry_after(&jobs[8]), rows[i].after, "%zu: %u", i, pool_retry_after(&jobs[8]));
+        for (size_t n = 0; n <= 7; n++)
+            answer(0, call++);
+        said[0] = '\0';
+    }
+}
+
 Test(pool, without_a_worker_jobs_wait_for_a_while)
 {
     begin("queue: 10, wait_for_worker: 2s");
@@ -417,7 +558,7 @@ Test(pool, a_worker_gets_only_methods_that_it_takes)
 
 Test(pool, a_hash_has_one_worker)
 {
-    static const uint64_t hashes[] = {1, 2, 3, 4, 5, 6, 7, 8};
+    static const uint64_t hashes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
     size_t counts[WORKERS] = {0};
     begin("queue: 10, balance: hash, hash: conn");
     greet(0, CONCURRENCY("0"));

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "frontd/ipc/shm_queues.h"
 #include "frontd/shard/request/request.h"
 #include "tests/unit/support/talk.h"
 
@@ -206,6 +207,38 @@ Test(route_http, errors)
             (int)talk.n, talk.out);
         cr_expect_eq(has(&talk, "Retry-After: 1\r\n"), rows[i].error == RPC_OVERLOADED);
     }
+    end(&talk);
+}
+
+/* What the pool has measured says when to come again, and why it has refused is counted. */
+Test(route_http, when_to_come_again)
+{
+    struct talk talk = begin(SPAN(GET));
+    struct pool *pool = &shard.pools[0];
+    struct call *call = only_call(talk.client);
+    const struct pair_words *counts = call->counts;
+    pool->slots = 2;
+    for (int i = 0; i < SERVICE_WINDOW; i++)
+        service_note(&pool->service, 7000000, ctx_now(&shard.ctx));
+    for (int i = 0; i < 3; i++)
+        cr_assert(share_queue_add(shard.ctx.share, shard.ctx.seat, pool->row, 9));
+    call->job.refused = JOB_REFUSED_WAIT;
+    talk.n = 0;
+    shardlet_fail(call, RPC_OVERLOADED);
+    say(&talk, SPAN(""));
+    cr_expect(has(&talk, "HTTP/1.1 503") && has(&talk, "\r\nRetry-After: 11\r\n"), "%.*s",
+        (int)talk.n, talk.out);
+    cr_expect_eq(counts->refused[METRIC_POOL_REFUSAL_WAIT], 1u);
+    cr_expect_eq(counts->refused[METRIC_POOL_REFUSAL_LATE], 0u);
+    say(&talk, SPAN(GET));
+    call = only_call(talk.client);
+    talk.n = 0;
+    shardlet_fail(call, RPC_DEADLINE_EXCEEDED);
+    say(&talk, SPAN(""));
+    cr_expect(has(&talk, "HTTP/1.1 504") && !has(&talk, "Retry-After"));
+    for (int i = 0; i < 3; i++)
+        share_queue_remove(shard.ctx.share, shard.ctx.seat, pool->row);
+    pool->slots = 0;
     end(&talk);
 }
 
