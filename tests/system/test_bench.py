@@ -71,3 +71,12 @@ def test_streams_come_whole():
     for kind in ("down", "up", "events"):
         line = next(line for line in text.splitlines() if line.startswith("frontd, %s " % kind))
         assert float(line.split()[2].replace(",", "")) > 0, text
+
+
+def test_a_queue_is_compared_with_theory():
+    text = bench("queue", "--rounds", "1", "--seconds", "2", "--shards", "2", "--workers", "4", "--service-us", "10000",
+                 "--load", "60", "--connections", "200")
+    line = next(line for line in text.splitlines() if line.startswith("round 1 "))
+    calls, refused, wrong, load = [float(c.replace(",", "")) for c in line.split()[2:6]]
+    assert calls > 300 and (refused, wrong) == (0, 0) and 40 < load < 90, text
+    assert len(re.findall(" of the wait, to that of M/M/n, at most 1.25: [0-9.,]+\n", text)) == 2, text
