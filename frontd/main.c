@@ -9,6 +9,7 @@
 #include "common/stdfds.h"
 #include "frontd/admin/admin.h"
 #include "frontd/config/file.h"
+#include "frontd/explain.h"
 #include "frontd/shard/sandbox.h"
 #include "frontd/shard/shard.h"
 #include "frontd/supervisor/identity.h"
@@ -24,6 +25,8 @@ static const char usage[] =
     "                                 meant, or nothing; addresses and run_dir are not tried\n"
     "       frontd --check --bind -c FILE\n"
     "                                 try those too, as a start would find them now\n"
+    "       frontd --check --explain METHOD PATH -c FILE\n"
+    "                                 say what a config says of a call, and in which lines\n"
     "       frontd --version\n"
     "       frontd --help\n";
 
@@ -50,8 +53,9 @@ static void on_odd(void *data, const char *text)
     fprintf(stderr, "warning: %s\n", text);
 }
 
-/* warns: of what is odd, too; a supervisor that asks says that by itself. */
-static int check(const char *conf_name, bool warns)
+/* warns: of what is odd, too; a supervisor that asks says that by itself. method, path: what is
+ * to be explained; NULL: nothing is. */
+static int check(const char *conf_name, bool warns, const char *method, const char *path)
 {
     const struct conf_findings findings = {.odd = warns ? on_odd : NULL};
     struct buf text;
@@ -66,9 +70,12 @@ static int check(const char *conf_name, bool warns)
     int r = trial_secrets(conf_name, conf, warns, error, sizeof(error));
     if (r < 0)
         fprintf(stderr, "%s\n", error);
+    int status = r < 0 ? 1 : 0;
+    if (r == 0 && method != NULL)
+        status = explain_print(conf, method, path);
     buf_deinit(&text);
     conf_free(conf);
-    return r < 0 ? 1 : 0;
+    return status;
 }
 
 int main(int argc, char **argv)
@@ -77,6 +84,7 @@ int main(int argc, char **argv)
         {"config", required_argument, NULL, 'c'},
         {"check", no_argument, NULL, 't'},
         {"bind", no_argument, NULL, 'b'},
+        {"explain", required_argument, NULL, 'e'}, /* with the path behind it */
         {"version", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'},
         {"identify", required_argument, NULL, 'i'}, /* the same, with --check */
@@ -85,6 +93,7 @@ int main(int argc, char **argv)
     };
     const char *conf_name = NULL;
     const char *token = NULL;
+    const char *method = NULL, *path = NULL;
     bool only_check = false;
     bool also_bind = false;
     int state_fd = -1;
@@ -109,12 +118,18 @@ int main(int argc, char **argv)
         case 'i': token = optarg; break;
         case 's': state_fd = atoi(optarg); break;
         case 'b': also_bind = true; break;
+        case 'e':
+            method = optarg;
+            path = optind < argc ? argv[optind++] : NULL;
+            break;
         case 'v': puts("frontd " FRONTD_VERSION); return 0;
         case 'h': fputs(usage, stdout); return 0;
         default: fputs(usage, stderr); return 2;
         }
     }
-    if (conf_name == NULL || optind < argc || ((token != NULL || also_bind) && !only_check)) {
+    bool of_check = token != NULL || also_bind || method != NULL;
+    if (conf_name == NULL || optind < argc || (of_check && !only_check) ||
+        (method != NULL && (path == NULL || path[0] != '/' || also_bind))) {
         fputs(usage, stderr);
         return 2;
     }
@@ -123,6 +138,6 @@ int main(int argc, char **argv)
     if (also_bind)
         return trial_run(conf_name);
     if (only_check)
-        return check(conf_name, token == NULL);
+        return check(conf_name, token == NULL, method, path);
     return lifecycle_run(argv, conf_name, state_fd, methods_all, methods_count);
 }

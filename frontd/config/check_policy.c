@@ -79,6 +79,7 @@ static void check_rates(struct checker *checker, const char *parent,
         checker_complain(checker, key, "at most %d", CONF_RATES_MAX);
     if (raw->rate_count == 0 || checker->failed)
         return;
+    policy->rates_line = conf_lines_near(checker->lines, key);
     policy->rates = checker_take(checker, mem_zalloc(raw->rate_count * sizeof(*policy->rates)));
     for (unsigned i = 0; policy->rates != NULL && i < raw->rate_count; i++) {
         struct conf_rate *rate = &policy->rates[policy->nrates++];
@@ -102,12 +103,15 @@ static void check_own(struct checker *checker, const char *parent,
     if (raw->timeout != NULL) {
         snprintf(key, sizeof(key), "%s.timeout", parent);
         checker_timeout(checker, key, raw->timeout, 0, &policy->timeout);
+        policy->timeout_line = conf_lines_near(checker->lines, key);
     }
     snprintf(key, sizeof(key), "%s.idempotent", parent);
     policy->has_idempotent = raw->idempotent != NULL;
+    policy->idempotent_line = raw->idempotent == NULL ? 0 : conf_lines_near(checker->lines, key);
     policy->idempotent = checker_name(
                              checker, key, raw->idempotent, booleans, ARRAY_LEN(booleans)) == 1;
     snprintf(key, sizeof(key), "%s.calls", parent);
+    policy->calls_line = raw->calls == NULL ? 0 : conf_lines_near(checker->lines, key);
     policy->calls = (uint32_t)checker_number(checker, key, raw->calls, 0, 1, CALLS_MAX);
     check_rates(checker, parent, raw, kind, policy);
 }
@@ -150,6 +154,7 @@ static void check_list(struct checker *checker, const char *parent, bool allow, 
             checker_complain(checker, key,
                 "'%s' is in `allow_methods` and `deny_methods`, or twice in one of them", texts[i]);
         says[policy->number] = allow ? SAYS_YES : SAYS_NO;
+        policy->denied_line = conf_lines_near(checker->lines, key);
     }
 }
 
@@ -183,19 +188,28 @@ static void inherit(struct conf_route *route, const uint8_t *said)
             from = is_within(policy, &route->policies[k]) ? &route->policies[k] : NULL;
         uint8_t says = said[policy->number];
         policy->denied = says == SAYS_NOTHING ? from != NULL && from->denied : says == SAYS_NO;
-        if (policy->timeout == 0)
-            policy->timeout = from == NULL ? route->timeout : from->timeout;
-        if (from == NULL)
+        if (from == NULL) {
+            policy->timeout = policy->timeout == 0 ? route->timeout : policy->timeout;
             continue;
+        }
+        if (says == SAYS_NOTHING)
+            policy->denied_line = from->denied_line;
+        if (policy->timeout == 0) {
+            policy->timeout = from->timeout;
+            policy->timeout_line = from->timeout_line;
+        }
         if (!policy->has_idempotent) {
             policy->has_idempotent = from->has_idempotent;
             policy->idempotent = from->idempotent;
+            policy->idempotent_line = from->idempotent_line;
         }
         if (policy->calls == 0) {
             policy->calls = from->calls;
             policy->calls_of = from->calls_of;
+            policy->calls_line = from->calls_line;
         }
         if (policy->nrates == 0) {
+            policy->rates_line = from->rates_line;
             policy->rates = from->rates;
             policy->nrates = from->nrates;
             policy->rates_of = from->rates_of;
@@ -224,6 +238,9 @@ void conf_check_policies(struct checker *checker, const char *parent,
     if (policy != NULL)
         check_own(checker, parent, &raw->policy, route->kind, policy);
     says[0] = raw->allow_methods_count > 0 ? SAYS_NO : SAYS_NOTHING;
+    snprintf(key, sizeof(key), "%s.allow_methods", parent);
+    if (policy != NULL && says[0] == SAYS_NO)
+        policy->denied_line = conf_lines_near(checker->lines, key);
     for (unsigned i = 0; i < raw->methods_count && !checker->failed; i++) {
         snprintf(key, sizeof(key), "%s.methods[%u]", parent, i);
         policy = policy_of(checker, key, raw->methods[i].match, route);

@@ -159,6 +159,7 @@ static void check_common(struct checker *checker, const char *parent,
     char key[CHECKER_PATH_SIZE];
     snprintf(key, sizeof(key), "%s.timeout", parent);
     checker_timeout(checker, key, raw->timeout, 30 * 1000, &route->timeout);
+    route->timeout_line = raw->timeout == NULL ? 0 : conf_lines_near(checker->lines, key);
     snprintf(key, sizeof(key), "%s.stream_body", parent);
     check_stream_body(checker, key, raw->stream_body, conf, route);
     snprintf(key, sizeof(key), "%s.stream_timeout", parent);

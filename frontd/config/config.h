@@ -136,6 +136,8 @@ struct conf_policy {
     uint32_t nrates;
     uint32_t number; /* among those of all routes */
     uint64_t id;     /* of listener, route and match: the same in every config and process */
+    /* Lines of the config that say these; 0: none does. */
+    unsigned timeout_line, denied_line, idempotent_line, calls_line, rates_line;
 };
 
 enum {
@@ -201,6 +203,7 @@ struct conf_route {
     uint32_t pair;           /* how many pools the routes before it have, each with its own */
     uint64_t realm;          /* the realm_id of all its pools */
     uint64_t timeout;        /* ms */
+    unsigned timeout_line;   /* of the config; 0: it is the default */
     uint64_t stream_body;    /* bytes of a request's body that is taken in parts; 0: none is */
     uint64_t stream_timeout; /* ms without progress of an answer in parts; 0: no limit */
     unsigned meta;           /* enum conf_meta, ored */

@@ -1,0 +1,59 @@
+"""frontd --check --explain: what a config says of a call, and in which lines."""
+import os
+import subprocess
+
+import pytest
+
+from harness import BUILD
+
+CONFIG = """\
+listeners:
+  - name: web
+    address: 127.0.0.1:18080
+    deny: [203.0.113.0/24]
+    routes:
+      - path: /rpc
+        kind: jsonrpc
+        pool: app
+        timeout: 7s
+        deny_methods: ["admin.*"]
+        rate: [{per: peer, rate: 600/m, burst: 50}]
+        methods:
+          - {match: "report.*", timeout: 5m, calls: 4}
+          - {match: orders.create, idempotent: true}
+      - {path: /site, kind: http, pool: app, allow: ["fd00::/8"]}
+  - {name: lines, address: 127.0.0.1:18081, protocol: line, pool: app, calls: 3}
+pools:
+  - {name: app, workers: ["unix:/tmp/explained.sock"]}
+"""
+
+
+def explain(tmp_path, *arguments):
+    path = os.path.join(tmp_path, "frontd.yaml")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(CONFIG)
+    return subprocess.run([os.path.join(BUILD, "frontd", "frontd"), "--check", *arguments, "-c", path],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=30)
+
+
+@pytest.mark.parametrize("method, path, said", [
+    ("report.x", "/rpc/a", ["route /rpc (line 6)", "timeout: 300000 ms (line 13)", "calls: 4 (line 13)",
+                            "one in 100000 us, 50 at once, per peer (line 11)", "pool: app (line 18)",
+                            "addresses, listener: deny 203.0.113.0/24"]),
+    ("admin.x", "/rpc", ["denied: -32601, or 403 on kind: http (line 10)", "timeout: 7000 ms (line 9)"]),
+    ("orders.create", "/rpc", ["idempotent: true (line 14)", "timeout: 7000 ms (line 9)"]),
+    ("frontd.connect", "/rpc", ["refused: -32601"]),
+    ("GET", "/site/x", ["route /site (line 15), kind http", "addresses, route: allow fd00::/8", "timeout: 30000 ms (default)"]),
+    ("a", "/none", ["listener lines (line 16)", "calls: 3 (line 16)"]),
+])
+def test_it_says_what_applies(tmp_path, method, path, said):
+    done = explain(tmp_path, "--explain", method, path)
+    assert done.returncode == 0, done.stderr
+    for text in said:
+        assert text in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--explain", "a"], ["--explain", "a", "rpc"], ["--bind", "--explain", "a", "/"]])
+def test_what_is_no_question(tmp_path, arguments):
+    done = explain(tmp_path, *arguments)
+    assert done.returncode == 2 and "usage" in done.stderr
