@@ -78,11 +78,6 @@ struct holds_cells {
 };
 
 /* See shm_limits.h. */
-struct limit_row {
-    _Atomic uint64_t key; /* 0: free */
-    _Atomic uint32_t calls[SHARE_SEATS];
-};
-
 struct rate_cell {
     _Atomic uint64_t key; /* 0: free */
     _Atomic uint64_t at;  /* us: when all of its calls would be paid for at its rate */
@@ -144,7 +139,9 @@ struct memory {
     /* One byte a slot: 0 free, else the seat that holds it plus one. Sparse: only pages that are
      * used take memory. */
     _Alignas(PAGE) _Atomic uint8_t slots[SHARE_WORKERS][SHARE_SLOTS];
-    _Alignas(PAGE) struct limit_row limits[SHARE_LIMITS];
+    _Atomic uint64_t limits[SHARE_LIMITS]; /* keys; 0: free */
+    /* Sparse: of rows that are used. */
+    _Alignas(PAGE) _Atomic uint32_t limit_calls[SHARE_LIMITS][SHARE_SEATS];
     _Alignas(PAGE) struct rate_cell rates[SHARE_RATE_SETS][SHARE_RATE_WAYS];
     _Alignas(PAGE) struct name_row names[METRIC_KINDS][METRIC_ROWS_MAX];
     struct metric_seat metrics[SHARE_SEATS];      /* sparse, too */

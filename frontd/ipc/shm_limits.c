@@ -7,9 +7,8 @@ int share_limit_row(struct share *share, uint64_t id)
     for (uint32_t n = 0; n < SHARE_LIMITS; n++) {
         uint32_t at = (uint32_t)((id + n) % SHARE_LIMITS);
         uint64_t found = 0;
-        if (atomic_load(&share->memory->limits[at].key) == id ||
-            atomic_compare_exchange_strong(&share->memory->limits[at].key, &found, id) ||
-            found == id)
+        if (atomic_load(&share->memory->limits[at]) == id ||
+            atomic_compare_exchange_strong(&share->memory->limits[at], &found, id) || found == id)
             return (int)at;
     }
     return -1;
@@ -17,21 +16,21 @@ int share_limit_row(struct share *share, uint64_t id)
 
 bool share_limit_add(struct share *share, unsigned seat, int row, uint32_t most)
 {
-    struct limit_row *limit = &share->memory->limits[row];
+    _Atomic uint32_t *of = share->memory->limit_calls[row];
     uint32_t seats = seats_in_use(share);
     uint64_t calls = 0;
     note_seat(share, seat);
     for (uint32_t i = 0; i < seats; i++)
-        calls += atomic_load_explicit(&limit->calls[i], memory_order_relaxed);
+        calls += atomic_load_explicit(&of[i], memory_order_relaxed);
     if (calls >= most)
         return false;
-    atomic_fetch_add(&limit->calls[seat], 1);
+    atomic_fetch_add(&of[seat], 1);
     return true;
 }
 
 void share_limit_remove(struct share *share, unsigned seat, int row)
 {
-    take_one_32(&share->memory->limits[row].calls[seat]);
+    take_one_32(&share->memory->limit_calls[row][seat]);
 }
 
 /*

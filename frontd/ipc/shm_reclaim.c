@@ -87,8 +87,10 @@ static void reclaim_seat(struct share *share, unsigned seat)
     struct memory *memory = share->memory;
     for (unsigned p = 0; p < SHARE_POOLS; p++)
         clear_queue(&memory->queues[p][seat]);
-    for (unsigned l = 0; l < SHARE_LIMITS; l++)
-        clear_32(&memory->limits[l].calls[seat]);
+    for (unsigned l = 0; l < SHARE_LIMITS; l++) {
+        if (atomic_load_explicit(&memory->limits[l], memory_order_relaxed) != 0)
+            clear_32(&memory->limit_calls[l][seat]);
+    }
     clear_64(&memory->connections[seat]);
     wipe(&memory->peer_cells[seat * share->peers], share->peers * sizeof(struct peer_cell));
 }
