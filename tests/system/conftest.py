@@ -16,7 +16,10 @@ from reloads import Front
 # Python library against scripted peers, our documents' examples in Python, and the load programs.
 if harness.sanitized():
     collect_ignore = ["test_bench.py", "test_install.py", "test_monitoring.py", "test_python_library.py", "test_python_protocol.py",
-                      "test_scripts.py", "test_systemd.py"]
+                      "test_explain_config.py", "test_scripts.py", "test_systemd.py"]
+# What the sanitizers are for, and what takes as long in either build: times that have to pass.
+else:
+    collect_ignore = ["test_content_coding.py", "test_worker_health.py"]
 
 
 # Ignored where a script runs us in the background, and what is ignored stays so in all that we start.

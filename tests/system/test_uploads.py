@@ -12,13 +12,13 @@ from harness import Site, http_route, memory, sanitized, wait_for
 from httpclient import BadResponse, Closed
 from streamworker import build
 
-LIMIT, MOST = 65536, 64 << 20
+LIMIT, MOST = 65536, 8 << 20
 BODY = os.urandom(1 << 20)
 
 
 @pytest.fixture(scope="module")
 def web():
-    routes = [{**http_route("/"), "stream_body": "64MiB", "stream_timeout": "3s"}, http_route("/whole")]
+    routes = [{**http_route("/"), "stream_body": "8MiB", "stream_timeout": "3s"}, http_route("/whole")]
     with Site(shards=1, routes=routes, limits={"body": "64KiB", "body_timeout": "1s"}) as site:
         site.config["listeners"][0]["h2c"] = True
         yield build(site)
@@ -167,7 +167,7 @@ def test_a_client_that_goes(web, how):
             client.close()
         else:
             client.close()
-        wait_for(lambda: ended(web) == before + 1, "the end in the worker")
+        wait_for(lambda: ended(web) > before, "the end in the worker")
 
 
 def test_a_client_that_shuts_its_side_behind_the_body(client):
@@ -224,4 +224,4 @@ def test_a_client_of_http2_that_goes(web, how):
             client.flush()
         else:
             client.close()
-        wait_for(lambda: ended(web) == before + 1, "the end in the worker")
+        wait_for(lambda: ended(web) > before, "the end in the worker")
