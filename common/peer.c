@@ -31,6 +31,14 @@ struct peer peer_of_address(const struct sockaddr *address)
     return (struct peer){.family = AF_UNIX};
 }
 
+void peer_mask(uint8_t bytes[static 16], unsigned bits)
+{
+    for (unsigned i = 0; i < 16; i++) {
+        unsigned kept = bits > i * 8 ? MIN(bits - i * 8, 8U) : 0;
+        bytes[i] &= (uint8_t)(0xff00 >> kept);
+    }
+}
+
 void peer_sockaddr(const struct peer *peer, struct sockaddr_storage *ret_address)
 {
     memset(ret_address, 0, sizeof(*ret_address));

@@ -30,6 +30,9 @@ struct peer peer_of_address(const struct sockaddr *address);
  */
 struct peer peer_of_bytes(const void *bytes, size_t n, uint16_t port);
 
+/* Leaves the first `bits` bits of an address of 16 bytes: the others become 0. */
+void peer_mask(uint8_t bytes[static 16], unsigned bits);
+
 /* As a socket address, for what is counted by peer. */
 void peer_sockaddr(const struct peer *peer, struct sockaddr_storage *ret_address);
 

@@ -284,6 +284,8 @@ void conf_number_policies(struct conf *conf)
             for (uint32_t p = 0; p < route->npolicies; p++) {
                 struct conf_policy *policy = &route->policies[p];
                 policy->id = id_of(&conf->listeners[i], route, policy->match);
+                for (uint32_t r = 0; policy->rates_of == policy->number && r < policy->nrates; r++)
+                    policy->rates[r].id = policy->id + 2 * r;
                 policy->number += conf->npolicies;
                 policy->calls_of += conf->npolicies;
                 policy->rates_of += conf->npolicies;

@@ -114,6 +114,7 @@ struct conf_rate {
     char *header;      /* CONF_RATE_HEADER: its name in lower case */
     uint64_t interval; /* us from one call to the next, at that rate */
     uint32_t burst;    /* calls that may come at once, at least 1 */
+    uint64_t id;       /* the same in every config and process, as that of its policy */
 };
 
 enum { CONF_POLICIES_MAX = 100, /* of a route */ CONF_RATES_MAX = 8 /* of a policy */ };

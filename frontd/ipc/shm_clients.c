@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "common/peer.h"
 #include "frontd/ipc/shm_layout.h"
 
 uint64_t share_connections(const struct share *share, unsigned seat)
@@ -38,12 +39,10 @@ void share_set_peer_prefix(struct share *share, unsigned bits)
 static uint64_t ipv6_key(const struct share *share, const struct in6_addr *address)
 {
     uint8_t bytes[sizeof(*address) + 1] = {0};
-    unsigned whole = share->peer_prefix / 8;
     if (IN6_IS_ADDR_V4MAPPED(address))
         return hash_bytes(&share->table.key, &address->s6_addr[12], 4) | 1;
-    memcpy(bytes, address, whole);
-    if (share->peer_prefix % 8 != 0)
-        bytes[whole] = (uint8_t)(address->s6_addr[whole] & 0xff << (8 - share->peer_prefix % 8));
+    memcpy(bytes, address, sizeof(*address));
+    peer_mask(bytes, share->peer_prefix);
     bytes[sizeof(*address)] = (uint8_t)share->peer_prefix;
     return hash_bytes(&share->table.key, bytes, sizeof(bytes)) | 1;
 }

@@ -35,10 +35,7 @@ void client_set_end(const struct client *client)
 
 void client_abort(struct client *client)
 {
-    const struct linger at_once = {.l_onoff = 1};
-    if (client->fd >= 0 && client->peer_family != AF_UNIX)
-        setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-    client->aborts = true;
+    client->aborts = true; /* client_set_end() sees to it */
     client_doom(client);
 }
 

@@ -81,6 +81,12 @@ bool client_answers_ahead(struct client *client)
     return !client->yields;
 }
 
+/* What follows the last request, and its body, is not looked at. */
+static bool takes_no_more(const struct client *client)
+{
+    return client->last_request && !client->uploads;
+}
+
 /*
  * Gives bytes to the session, and what is left to the next one where the session changes. Returns
  * how many are left over, at *ret_rest.
@@ -101,9 +107,7 @@ static size_t feed_session(
         client->paused = true; /* client_resume() goes on when it may */
         client_touch(client);
     }
-    return client->last_request && !client->uploads
-               ? 0
-               : n; /* what follows the last request is not looked at */
+    return takes_no_more(client) ? 0 : n;
 }
 
 /* Whether something is incomplete of which no byte is left. */
@@ -373,8 +377,7 @@ static void read_client(struct client *client)
 /* The client has shut its side while it is not read: what it sent before may be unread. */
 static void on_hang_up(struct client *client)
 {
-    bool last = client->last_request && !client->uploads;
-    if (last || client->streams || client_session(client)->ends_at_once) {
+    if (takes_no_more(client) || client->streams || client_session(client)->ends_at_once) {
         on_end_of_input(client);
         return;
     }

@@ -6,6 +6,19 @@
 #include "common/alloc.h"
 #include "frontd/ipc/shm_limits.h"
 
+static void find_row(struct ctx *ctx, const struct conf_policy *policy)
+{
+    int *row = &ctx->limit_rows[policy->number];
+    *row = -1;
+    if (policy->calls == 0 || policy->calls_of != policy->number)
+        return;
+    *row = share_limit_row(ctx->share, policy->id);
+    if (*row < 0)
+        log_error("`calls` of line %u cannot be counted: over %d such limits have been in configs "
+                  "since the start",
+            policy->line, SHARE_LIMITS);
+}
+
 int policy_init(struct ctx *ctx)
 {
     const struct conf *conf = ctx->conf;
@@ -17,16 +30,8 @@ int policy_init(struct ctx *ctx)
     for (uint32_t i = 0; i < conf->nlisteners; i++) {
         for (uint32_t k = 0; k < conf->listeners[i].nroutes; k++) {
             const struct conf_route *route = &conf->listeners[i].routes[k];
-            for (uint32_t p = 0; p < route->npolicies; p++) {
-                const struct conf_policy *policy = &route->policies[p];
-                bool own = policy->calls > 0 && policy->calls_of == policy->number;
-                ctx->limit_rows[policy->number] = own ? share_limit_row(ctx->share, policy->id)
-                                                      : -1;
-                if (own && ctx->limit_rows[policy->number] < 0)
-                    log_error("`calls` of line %u cannot be counted: over %d such limits have "
-                              "been in configs since the start",
-                        policy->line, SHARE_LIMITS);
-            }
+            for (uint32_t p = 0; p < route->npolicies; p++)
+                find_row(ctx, &route->policies[p]);
         }
     }
     return 0;
@@ -56,20 +61,15 @@ static struct span subject_of(const struct request *request, const struct http_h
     struct peer peer = request_peer(request);
     memcpy(room->bytes, peer.bytes, sizeof(room->bytes));
     room->family = peer.family;
-    if (room->family == AF_INET6) {
-        unsigned bits = client->ctx->conf->limits.peer_prefix;
-        for (unsigned i = 0; i < sizeof(room->bytes); i++) {
-            unsigned kept = bits > i * 8 ? MIN(bits - i * 8, 8U) : 0;
-            room->bytes[i] &= (uint8_t)(0xff00 >> kept);
-        }
-    }
+    if (room->family == AF_INET6)
+        peer_mask(room->bytes, client->ctx->conf->limits.peer_prefix);
     return (struct span){(const char *)room, sizeof(*room)};
 }
 
 /* All rates are asked, and what some have given is gone where another one says no: a client that
  * is refused has used them too. */
-static enum rpc_error take_rates(struct request *request, const struct http_head *head,
-    const struct conf_policy *policy, uint64_t id)
+static enum rpc_error take_rates(
+    struct request *request, const struct http_head *head, const struct conf_policy *policy)
 {
     struct ctx *ctx = request->client->ctx;
     uint64_t wait = 0;
@@ -79,23 +79,13 @@ static enum rpc_error take_rates(struct request *request, const struct http_head
         memset(&room, 0, sizeof(room)); /* its padding is hashed, too */
         struct span of = subject_of(request, head, rate, &room);
         uint64_t more = share_rate_take(
-            ctx->share, id + 2 * i, of, ctx_now_us(ctx), rate->interval, rate->burst);
+            ctx->share, rate->id, of, ctx_now_us(ctx), rate->interval, rate->burst);
         wait = MAX(wait, more);
     }
     if (LIKELY(wait == 0))
         return 0;
     request->retry_after = (uint16_t)MIN(wait / 1000000 + 1, (uint64_t)UINT16_MAX);
     return RPC_RATE_LIMITED;
-}
-
-/* The id of the policy that a key stands in, which may be a wider one of the route. */
-static uint64_t id_of(const struct conf_route *route, uint32_t number)
-{
-    for (uint32_t i = 0; i < route->npolicies; i++) {
-        if (route->policies[i].number == number)
-            return route->policies[i].id;
-    }
-    return 1;
 }
 
 enum rpc_error policy_admit(struct request *request, struct span method,
@@ -111,7 +101,7 @@ enum rpc_error policy_admit(struct request *request, struct span method,
     if (policy->denied)
         return RPC_METHOD_NOT_FOUND;
     if (policy->nrates > 0) {
-        enum rpc_error error = take_rates(request, head, policy, id_of(route, policy->rates_of));
+        enum rpc_error error = take_rates(request, head, policy);
         if (error != 0)
             return error;
     }

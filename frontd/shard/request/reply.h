@@ -14,3 +14,10 @@ struct reply {
     bool has_length; /* `length` is set */
     bool no_length;  /* HEAD: the length of what GET would give is not known */
 };
+
+/* Whether an answer of that status has no body, whatever the request was (RFC 9110 sections 15.3.5,
+ * 15.3.6 and 15.4.5). */
+static inline bool reply_is_bodiless(unsigned status)
+{
+    return status == 204 || status == 205 || status == 304;
+}

@@ -383,7 +383,7 @@ static void reply(struct request *request, const struct reply *reply)
     struct buf *out;
     http1_end_upload(request);
     bool reset = reply->status == 205; /* RFC 9110 section 15.3.6: it says that nothing follows */
-    bool no_body = turn->head || reset || reply->status == 204 || reply->status == 304;
+    bool no_body = turn->head || reply_is_bodiless(reply->status);
     bool has_length = reply->has_length && (turn->head || reply->status == 304);
     uint64_t length = has_length ? reply->length : reply->body.n;
     struct http1_reply head = {

@@ -24,7 +24,7 @@ enum session_parts http1_begin(struct request *request, const struct reply *repl
     struct http1_turn *turn = http1_turn(request);
     bool only = client->requests.next == &request->node && client->requests.prev == &request->node;
     struct buf *out;
-    if (turn->head || reply->status == 204 || reply->status == 205 || reply->status == 304)
+    if (turn->head || reply_is_bodiless(reply->status))
         return SESSION_NO_BODY;
     if (client->state >= CLIENT_ENDING || (reply->has_length && reply->body.n > reply->length) ||
         (!reply->has_length && turn->minor == 0 && !only))

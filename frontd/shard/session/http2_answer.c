@@ -13,18 +13,12 @@
 void http2_finish_stream(struct http2_stream *stream)
 {
     struct client *client = stream->client;
-    struct h2_conn *conn = &client->http2->conn;
-    uint8_t out[H2_HEAD_SIZE + 4];
-    enum h2_fault fault = H2_OK;
-    if (stream->h2.remote_closed)
-        h2_conn_close(conn, &stream->h2);
-    else /* RFC 9113 section 8.1 */
-        http2_send(client, out,
-            h2_conn_reset(
-                conn, &stream->h2, stream->h2.id, H2_NO_ERROR, ctx_now(client->ctx), out, &fault));
+    if (!stream->h2.remote_closed) { /* RFC 9113 section 8.1 */
+        http2_reset(client, stream->h2.id, stream, H2_NO_ERROR);
+        return;
+    }
+    h2_conn_close(&client->http2->conn, &stream->h2);
     http2_drop(stream);
-    if (fault != H2_OK)
-        http2_fail(client, fault);
 }
 
 char *http2_put_data(struct http2_stream *stream, uint32_t n, bool last)
@@ -87,14 +81,12 @@ static void send_answer(struct http2_stream *stream, const struct h2_reply *head
 }
 
 struct h2_reply http2_head_of(
-    const struct request *request, const struct reply *reply, bool end_stream)
+    const struct request *request, const struct reply *reply, uint64_t length)
 {
     return (struct h2_reply){
         .status = reply->status,
-        .no_length = reply->status == 204 || !reply->has_length,
-        .end_stream = end_stream,
         .tells_table = request->client->http2->conn.tells_table,
-        .content_length = reply->length,
+        .content_length = length,
         .content_type = reply->content_type,
         .fields = reply->fields,
         .cors = request->page == NULL ? (struct span){0} : *request->page,
@@ -106,13 +98,13 @@ void http2_reply(struct request *request, const struct reply *reply)
 {
     struct http2_stream *stream = http2_turn(request)->stream;
     bool reset = reply->status == 205; /* RFC 9110 section 15.3.6: it says that nothing follows */
-    bool no_body = stream->is_head || reset || reply->status == 204 || reply->status == 304;
+    bool no_body = stream->is_head || reply_is_bodiless(reply->status);
+    bool has_length = reply->has_length && (stream->is_head || reply->status == 304);
+    uint64_t length = has_length ? reply->length : reply->body.n;
     struct span body = no_body ? (struct span){0} : reply->body;
-    struct h2_reply head = http2_head_of(request, reply, body.n == 0);
-    if (!reply->has_length || (!stream->is_head && reply->status != 304))
-        head.content_length = reply->body.n;
-    head.content_length = reset ? 0 : head.content_length;
-    head.no_length = reply->status == 204 || (reply->status == 304 && !reply->has_length) ||
+    struct h2_reply head = http2_head_of(request, reply, reset ? 0 : length);
+    head.end_stream = body.n == 0;
+    head.no_length = reply->status == 204 || (reply->status == 304 && !has_length) ||
                      reply->no_length;
     stream->request = NULL;
     http2_turn(request)->stream = NULL;

@@ -11,11 +11,12 @@ enum session_parts http2_begin_parts(struct request *request, const struct reply
 {
     struct http2_turn *turn = http2_turn(request);
     struct http2_stream *stream = turn->stream;
-    if (stream->is_head || reply->status == 204 || reply->status == 205 || reply->status == 304)
+    if (stream->is_head || reply_is_bodiless(reply->status))
         return SESSION_NO_BODY;
     if (stream->is_connect || (reply->has_length && reply->body.n > reply->length))
         return SESSION_WHOLE;
-    struct h2_reply head = http2_head_of(request, reply, false);
+    struct h2_reply head = http2_head_of(request, reply, reply->length);
+    head.no_length = !reply->has_length;
     turn->has_length = reply->has_length;
     turn->left = reply->length;
     http2_set_state(stream, HTTP2_PARTS);
@@ -73,16 +74,8 @@ bool http2_finish(struct request *request)
 
 void http2_break_off(struct request *request)
 {
-    struct client *client = request->client;
     struct http2_stream *stream = release(request);
-    uint8_t out[H2_HEAD_SIZE + 4];
-    enum h2_fault fault;
-    http2_send(client, out,
-        h2_conn_reset(&client->http2->conn, &stream->h2, stream->h2.id, H2_INTERNAL_ERROR,
-            ctx_now(client->ctx), out, &fault));
-    http2_drop(stream);
-    if (fault != H2_OK)
-        http2_fail(client, fault);
+    http2_reset(stream->client, stream->h2.id, stream, H2_INTERNAL_ERROR);
 }
 
 size_t http2_unsent(struct request *request)

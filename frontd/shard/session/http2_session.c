@@ -121,19 +121,24 @@ void http2_fail(struct client *client, enum h2_fault fault)
     http2_send(client, out, h2_conn_goaway(&http2->conn, fault, out));
 }
 
-void http2_fail_stream(
-    struct client *client, uint32_t id, struct http2_stream *stream, enum h2_fault fault)
+void http2_reset(struct client *client, uint32_t id, struct http2_stream *stream, enum h2_code code)
 {
     uint8_t out[H2_HEAD_SIZE + 4];
     enum h2_fault of_conn;
-    note_fault(client, fault);
     http2_send(client, out,
-        h2_conn_reset(&client->http2->conn, stream == NULL ? NULL : &stream->h2, id,
-            h2_fault(fault)->code, ctx_now(client->ctx), out, &of_conn));
+        h2_conn_reset(&client->http2->conn, stream == NULL ? NULL : &stream->h2, id, code,
+            ctx_now(client->ctx), out, &of_conn));
     if (stream != NULL)
         http2_drop(stream);
     if (of_conn != H2_OK)
         http2_fail(client, of_conn);
+}
+
+void http2_fail_stream(
+    struct client *client, uint32_t id, struct http2_stream *stream, enum h2_fault fault)
+{
+    note_fault(client, fault);
+    http2_reset(client, id, stream, h2_fault(fault)->code);
 }
 
 void http2_set_state(struct http2_stream *stream, enum http2_stream_state state)

@@ -145,6 +145,10 @@ void http2_send(struct client *client, const void *bytes, size_t n);
 void http2_fail(struct client *client, enum h2_fault fault);
 
 /* Closes a stream with RST_STREAM, whether it is open (its struct is freed) or not (NULL). */
+void http2_reset(
+    struct client *client, uint32_t id, struct http2_stream *stream, enum h2_code code);
+
+/* The same for a fault of the client's, which is noted. */
 void http2_fail_stream(
     struct client *client, uint32_t id, struct http2_stream *stream, enum h2_fault fault);
 
@@ -184,9 +188,9 @@ void http2_upload_room(struct request *request);
 
 void http2_reply(struct request *request, const struct reply *reply);
 
-/* What the HEADERS of an answer say. end_stream: no body follows. */
+/* What the HEADERS of an answer say; its end_stream and no_length are the caller's to set. */
 struct h2_reply http2_head_of(
-    const struct request *request, const struct reply *reply, bool end_stream);
+    const struct request *request, const struct reply *reply, uint64_t length);
 
 /* Bytes of an answer, whose state is PARTS or ANSWERS, wait for the client's window. Returns false
  * where there is no memory: the client is doomed. */
@@ -197,15 +201,6 @@ bool http2_put_bytes(struct http2_stream *stream, const char *p, uint32_t n, boo
 
 /* The answer is out: the stream ends, and with it what the client has not sent of its request. */
 void http2_finish_stream(struct http2_stream *stream);
-
-/* http2_parts.c: as struct session_ops says */
-enum session_parts http2_begin_parts(struct request *request, const struct reply *reply);
-bool http2_part(struct request *request, struct span bytes);
-bool http2_finish(struct request *request);
-void http2_break_off(struct request *request);
-size_t http2_unsent(struct request *request);
-
-/* http2_answer.c */
 
 /* Appends the HEADERS of an answer. Returns false where there is no memory. */
 bool http2_put_head(struct client *client, const struct h2_reply *reply, uint32_t stream);
@@ -222,6 +217,14 @@ void http2_fill(struct client *client);
 
 /* Whether http2_fill() would find something to do if client->out were empty. */
 bool http2_has_more(const struct client *client);
+
+/* http2_parts.c: as struct session_ops says */
+
+enum session_parts http2_begin_parts(struct request *request, const struct reply *reply);
+bool http2_part(struct request *request, struct span bytes);
+bool http2_finish(struct request *request);
+void http2_break_off(struct request *request);
+size_t http2_unsent(struct request *request);
 
 /* http2_socket.c */
 
