@@ -6,10 +6,7 @@
 #include "common/alloc.h"
 #include "frontd/codec/zlib_memory.h"
 
-enum {
-    GZIP_BITS = 16 + 15, /* zlib: the format of gzip, with the largest window */
-    STEP = 4096,         /* bytes by which an inflated body grows, at least */
-};
+enum { GZIP_BITS = 16 + 15 /* zlib: the format of gzip, with the largest window */ };
 
 void gunzip_deinit(struct gunzip *gunzip)
 {
@@ -42,20 +39,10 @@ int gunzip_body(struct gunzip *gunzip, struct span body, size_t limit, struct bu
     stream->next_in = zlib_readable(body.p);
     stream->avail_in = (unsigned)body.n;
     for (unsigned members = 0;;) {
-        const size_t have = buf_len(out);
-        /* One byte more than there may be, so that it is seen where more would come. */
-        const size_t want = MIN(MAX((size_t)STEP, have), limit + 1 - have);
-        char *room = buf_room(out, want);
-        if (room == NULL)
-            return -ENOMEM;
-        stream->next_out = (unsigned char *)room;
-        stream->avail_out = (unsigned)want;
-        const int r = inflate(stream, Z_NO_FLUSH);
-        buf_added(out, want - stream->avail_out);
-        if (buf_len(out) > limit)
-            return -EMSGSIZE;
-        if (r == Z_MEM_ERROR)
-            return -ENOMEM;
+        int r;
+        const int failed = zlib_inflate_some(stream, Z_NO_FLUSH, limit, out, &r);
+        if (failed < 0)
+            return failed;
         if (r == Z_STREAM_END) {
             if (stream->avail_in == 0)
                 return 0;

@@ -14,7 +14,6 @@ static const unsigned char tail[4] = {0x00, 0x00, 0xff, 0xff};
 enum {
     LEVEL = 1, /* of compression: what higher ones gain for messages is little, their cost is not */
     MEMORY = 6,  /* of the hash table, which is zeroed for each message: 16 KiB */
-    STEP = 4096, /* bytes by which an inflated message grows, at least */
     FINALS = 16, /* final blocks of a message: each may cost a copy of the window */
 };
 
@@ -200,20 +199,10 @@ static int inflate_part(z_stream *stream, const void *p, size_t n, size_t limit,
     stream->next_in = zlib_readable(p);
     stream->avail_in = (unsigned)n;
     for (unsigned finals = 0;;) {
-        const size_t have = buf_len(out);
-        /* One byte more than there may be, so that it is seen where more would come. */
-        const size_t want = MIN(MAX((size_t)STEP, have), limit + 1 - have);
-        char *room = buf_room(out, want);
-        if (room == NULL)
-            return -ENOMEM;
-        stream->next_out = (unsigned char *)room;
-        stream->avail_out = (unsigned)want;
-        const int r = inflate(stream, Z_SYNC_FLUSH);
-        buf_added(out, want - stream->avail_out);
-        if (buf_len(out) > limit)
-            return -EMSGSIZE;
-        if (r == Z_MEM_ERROR)
-            return -ENOMEM;
+        int r;
+        const int failed = zlib_inflate_some(stream, Z_SYNC_FLUSH, limit, out, &r);
+        if (failed < 0)
+            return failed;
         if (r == Z_STREAM_END) {
             if (++finals > FINALS || !go_on_behind_final(stream, out))
                 return -EBADMSG;

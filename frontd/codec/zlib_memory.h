@@ -1,10 +1,13 @@
 #pragma once
 
-/* What the users of zlib share: its memory comes from common/alloc.h, so that it is counted. */
+/* What the users of zlib share: its memory comes from common/alloc.h, so that it is counted, and
+ * what is inflated is bounded. */
 
+#include <errno.h>
 #include <zlib.h>
 
 #include "common/alloc.h"
+#include "common/buf.h"
 
 static inline void *zlib_take_memory(void *opaque, unsigned count, unsigned size)
 {
@@ -33,4 +36,29 @@ static inline z_stream *zlib_stream_new(void)
 static inline unsigned char *zlib_readable(const void *p)
 {
     return (unsigned char *)(uintptr_t)p;
+}
+
+/*
+ * Inflates some of what stream->next_in has, behind what is in `out`, which grows by at most as
+ * much as it has. Returns 0 with what zlib has returned, -EMSGSIZE where `out` has more than
+ * `limit` bytes then, or -ENOMEM.
+ */
+static inline int zlib_inflate_some(
+    z_stream *stream, int flush, size_t limit, struct buf *out, int *ret_result)
+{
+    enum { STEP = 4096 /* bytes by which it grows, at least */ };
+    const size_t have = buf_len(out);
+    /* One byte more than there may be, so that it is seen where more would come. */
+    const size_t want = MIN(MAX((size_t)STEP, have), limit + 1 - have);
+    char *room = buf_room(out, want);
+    if (room == NULL)
+        return -ENOMEM;
+    stream->next_out = (unsigned char *)room;
+    stream->avail_out = (unsigned)want;
+    const int r = inflate(stream, flush);
+    buf_added(out, want - stream->avail_out);
+    if (buf_len(out) > limit)
+        return -EMSGSIZE;
+    *ret_result = r;
+    return r == Z_MEM_ERROR ? -ENOMEM : 0;
 }
