@@ -4,11 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "common/alloc.h"
-#include "frontd/shard/upstream/worker.h"
-#include "tests/unit/support/fake_clock.h"
-#include "tests/unit/support/fake_worker.h"
-#include "tests/unit/support/talk.h"
+#include "tests/unit/support/http_worker.h"
 
 /* Answers in parts, from the worker's frames to the client's bytes. */
 
@@ -23,7 +19,6 @@ static struct talk talk;
 
 static void set_up_with(const char *hello)
 {
-    struct frame frame;
     char conf[1024];
     fake_worker_listen(&worker);
     snprintf(conf, sizeof(conf),
@@ -37,16 +32,7 @@ static void set_up_with(const char *hello)
         "  - {name: app, workers: [\"unix:%s\"], idempotent: [\"http.request\"],\n"
         "     worker_timeout: 1h}\n",
         STREAM_TIMEOUT_MS, TIMEOUT_MS, TIMEOUT_MS, worker.path);
-    fake_clock_stop();
-    shardlet_init(&shard, conf, 0);
-    cr_assert_eq(pool_open(&shard.pools[0]), 0);
-    shardlet_turn(&shard);
-    cr_assert(fake_worker_accept(&worker));
-    cr_assert_eq(fake_worker_next(&worker, &frame), FRAME_HELLO);
-    cr_assert(memmem(frame.body.p, frame.body.n, "\"features\":[\"stream\"]", 21) != NULL);
-    fake_worker_send(&worker, FRAME_HELLO, 0, 0, hello);
-    shardlet_turn(&shard);
-    talk = talk_open(&shard, "web");
+    http_worker_begin(&shard, &worker, &talk, conf, hello);
 }
 
 static void set_up(void)
@@ -61,13 +47,7 @@ static void set_up_without(void)
 
 static void tear_down(void)
 {
-    if (talk.peer >= 0)
-        close(talk.peer);
-    shardlet_turn(&shard);
-    cr_expect_eq(shard.ctx.open, 0u);
-    shardlet_deinit(&shard);
-    fake_worker_end(&worker);
-    cr_expect_eq(mem_in_use(), (size_t)0);
+    http_worker_end(&shard, &worker, &talk);
 }
 
 TestSuite(http_stream, .init = set_up, .fini = tear_down);
@@ -76,11 +56,7 @@ TestSuite(http_gathered, .init = set_up_without, .fini = tear_down);
 /* The next frame for the worker that is no PING: its type, and call. */
 static unsigned next(uint64_t *ret_call, struct frame *frame)
 {
-    unsigned type;
-    shardlet_turn(&shard);
-    do
-        type = fake_worker_next(&worker, frame);
-    while (type == FRAME_PING);
+    unsigned type = http_worker_next(&shard, &worker, frame);
     *ret_call = type == 0 ? 0 : frame->head.call;
     return type;
 }
@@ -120,14 +96,10 @@ static void expect_nothing(void)
     cr_expect_eq(next(&call, &frame), 0u);
 }
 
-/* headers: JSON members of the result behind its status, with the comma. */
+/* headers: as of http_worker_respond(); more is to come. */
 static void respond(uint64_t call, const char *headers)
 {
-    char text[512];
-    snprintf(text, sizeof(text), "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"status\":200%s}}",
-        headers);
-    fake_worker_send(&worker, FRAME_RESPONSE, FRAME_F_MORE, call, text);
-    say(&talk, SPAN(""));
+    http_worker_respond(&worker, &talk, call, FRAME_F_MORE, headers);
 }
 
 static void data(uint64_t call, size_t n, bool more)

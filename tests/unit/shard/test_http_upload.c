@@ -4,11 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "common/alloc.h"
-#include "frontd/shard/upstream/worker.h"
-#include "tests/unit/support/fake_clock.h"
-#include "tests/unit/support/fake_worker.h"
-#include "tests/unit/support/talk.h"
+#include "tests/unit/support/http_worker.h"
 
 /* Bodies in parts, from the client's bytes to the worker's frames. */
 
@@ -23,7 +19,6 @@ static struct talk talk;
 
 static void set_up(void)
 {
-    struct frame frame;
     char conf[1024];
     fake_worker_listen(&worker);
     snprintf(conf, sizeof(conf),
@@ -37,56 +32,27 @@ static void set_up(void)
         "pools:\n"
         "  - {name: app, workers: [\"unix:%s\"], worker_timeout: 1h}\n",
         BODY_TIMEOUT_MS, worker.path);
-    fake_clock_stop();
-    shardlet_init(&shard, conf, 0);
-    cr_assert_eq(pool_open(&shard.pools[0]), 0);
-    shardlet_turn(&shard);
-    cr_assert(fake_worker_accept(&worker));
-    cr_assert_eq(fake_worker_next(&worker, &frame), FRAME_HELLO);
-    fake_worker_send(
-        &worker, FRAME_HELLO, 0, 0, "{\"protocol\":1,\"concurrency\":8,\"features\":[\"stream\"]}");
-    shardlet_turn(&shard);
-    talk = talk_open(&shard, "web");
+    http_worker_begin(&shard, &worker, &talk, conf,
+        "{\"protocol\":1,\"concurrency\":8,\"features\":[\"stream\"]}");
 }
 
 static void tear_down(void)
 {
-    if (talk.peer >= 0)
-        close(talk.peer);
-    shardlet_turn(&shard);
-    cr_expect_eq(shard.ctx.open, 0u);
-    shardlet_deinit(&shard);
-    fake_worker_end(&worker);
-    cr_expect_eq(mem_in_use(), (size_t)0);
+    http_worker_end(&shard, &worker, &talk);
 }
 
 TestSuite(http_upload, .init = set_up, .fini = tear_down);
 
-/* The next frame for the worker that is no PING: its type, 0: there is none. */
-static unsigned next(struct frame *ret_frame)
-{
-    unsigned type;
-    shardlet_turn(&shard);
-    do
-        type = fake_worker_next(&worker, ret_frame);
-    while (type == FRAME_PING);
-    return type;
-}
-
 static uint64_t take_request(void)
 {
     struct frame frame;
-    cr_assert_eq(next(&frame), FRAME_REQUEST);
+    cr_assert_eq(http_worker_next(&shard, &worker, &frame), FRAME_REQUEST);
     return frame.head.call;
 }
 
 static void respond(uint64_t call, unsigned flags, const char *headers)
 {
-    char text[512];
-    snprintf(text, sizeof(text), "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"status\":200%s}}",
-        headers);
-    fake_worker_send(&worker, FRAME_RESPONSE, flags, call, text);
-    say(&talk, SPAN(""));
+    http_worker_respond(&worker, &talk, call, flags, headers);
 }
 
 /* How often the text has been answered. */
@@ -193,7 +159,7 @@ static void exchange(void)
     say(&talk, SPAN(""));
     uint64_t calls[2] = {0};
     unsigned type;
-    for (int i = 0; (type = next(&frame)) != 0;) {
+    for (int i = 0; (type = http_worker_next(&shard, &worker, &frame)) != 0;) {
         if (type == FRAME_REQUEST && i < 2)
             calls[i++] = frame.head.call;
     }
