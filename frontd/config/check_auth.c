@@ -128,12 +128,11 @@ static void check_jwt(struct checker *checker, const char *parent, const struct 
 const struct conf_jwt *conf_check_auth(struct checker *checker, const char *parent,
     const struct conf_raw_auth *raw, const struct conf_jwt *inherited, struct conf *conf)
 {
-    static const char *const switches[] = {"false", "true"};
     char key[CHECKER_PATH_SIZE];
     if (raw == NULL)
         return inherited;
     snprintf(key, sizeof(key), "%s.auth.none", parent);
-    bool none = checker_name(checker, key, raw->none, switches, ARRAY_LEN(switches)) == 1;
+    bool none = checker_flag(checker, key, raw->none);
     snprintf(key, sizeof(key), "%s.auth", parent);
     if (none == (raw->jwt != NULL)) {
         checker_complain(checker, key, "either jwt or none: true is needed here");

@@ -90,7 +90,6 @@ static void check_types(struct checker *checker, const char *parent,
 static void check_compress(struct checker *checker, const char *route_path,
     const struct conf_raw_compress *raw, struct conf_route *route)
 {
-    static const char *const booleans[] = {"false", "true"};
     char parent[CHECKER_PATH_SIZE - 32], key[CHECKER_PATH_SIZE];
     snprintf(parent, sizeof(parent), "%s.compress", route_path);
     struct conf_compress *compress = checker_take(checker, mem_zalloc(sizeof(*compress)));
@@ -112,7 +111,7 @@ static void check_compress(struct checker *checker, const char *route_path,
     compress->br_level = (unsigned)checker_number(
         checker, key, raw->br_level, BR_LEVEL, 0, COMPRESS_BR_MAX);
     snprintf(key, sizeof(key), "%s.credentials", parent);
-    compress->credentials = checker_name(checker, key, raw->credentials, booleans, 2) == 1;
+    compress->credentials = checker_flag(checker, key, raw->credentials);
 }
 
 void conf_check_coding(struct checker *checker, const char *parent,

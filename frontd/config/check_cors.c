@@ -151,7 +151,6 @@ static void write_fields(struct checker *checker, const struct conf_raw_cors *ra
 static void check_cors(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, struct conf_route *route)
 {
-    static const char *const switches[] = {"false", "true"};
     char key[CHECKER_PATH_SIZE];
     uint64_t max_age;
     if (route->norigins == 0) {
@@ -162,7 +161,7 @@ static void check_cors(struct checker *checker, const char *parent,
     }
     check_headers(checker, parent, &raw->cors);
     snprintf(key, sizeof(key), "%s.cors.credentials", parent);
-    bool credentials = checker_name(checker, key, raw->cors.credentials, switches, 2) == 1;
+    bool credentials = checker_flag(checker, key, raw->cors.credentials);
     if (credentials)
         check_credentials(checker, parent, raw, route);
     snprintf(key, sizeof(key), "%s.cors.max_age", parent);

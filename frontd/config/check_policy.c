@@ -98,7 +98,6 @@ static void check_rates(struct checker *checker, const char *parent,
 static void check_own(struct checker *checker, const char *parent,
     const struct conf_raw_policy *raw, enum conf_kind kind, struct conf_policy *policy)
 {
-    static const char *const booleans[] = {"false", "true"};
     char key[CHECKER_PATH_SIZE];
     if (raw->timeout != NULL) {
         snprintf(key, sizeof(key), "%s.timeout", parent);
@@ -108,8 +107,7 @@ static void check_own(struct checker *checker, const char *parent,
     snprintf(key, sizeof(key), "%s.idempotent", parent);
     policy->has_idempotent = raw->idempotent != NULL;
     policy->idempotent_line = raw->idempotent == NULL ? 0 : conf_lines_near(checker->lines, key);
-    policy->idempotent = checker_name(
-                             checker, key, raw->idempotent, booleans, ARRAY_LEN(booleans)) == 1;
+    policy->idempotent = checker_flag(checker, key, raw->idempotent);
     snprintf(key, sizeof(key), "%s.calls", parent);
     policy->calls_line = raw->calls == NULL ? 0 : conf_lines_near(checker->lines, key);
     policy->calls = (uint32_t)checker_number(checker, key, raw->calls, 0, 1, CALLS_MAX);

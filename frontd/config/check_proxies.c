@@ -67,11 +67,10 @@ static void check_trust(
 void conf_check_proxies(struct checker *checker, unsigned index,
     const struct conf_raw_listener *raw, struct conf_listener *listener)
 {
-    static const char *const switches[] = {"false", "true"}; /* the default first */
     static const char *const forms[] = {"none", "x-forwarded-for", "forwarded"};
     char key[96];
     snprintf(key, sizeof(key), "listeners[%u].proxy_protocol", index);
-    listener->proxy_protocol = checker_name(checker, key, raw->proxy_protocol, switches, 2) == 1;
+    listener->proxy_protocol = checker_flag(checker, key, raw->proxy_protocol);
     snprintf(key, sizeof(key), "listeners[%u].forwarded", index);
     listener->forwarded = (enum conf_forwarded)checker_name(
         checker, key, raw->forwarded, forms, ARRAY_LEN(forms));

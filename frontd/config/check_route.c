@@ -104,14 +104,13 @@ static void check_stay(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, struct conf_route *route)
 {
     static const char *const messages[] = {"jsonrpc", "raw"};
-    static const char *const booleans[] = {"false", "true"};
     static const char *const connects[] = {"notify", "ask"};
     static const char *const slows[] = {"close", "drop"};
     char key[CHECKER_PATH_SIZE];
     snprintf(key, sizeof(key), "%s.messages", parent);
     route->raw = checker_name(checker, key, raw->messages, messages, ARRAY_LEN(messages)) == 1;
     snprintf(key, sizeof(key), "%s.events", parent);
-    route->events = checker_name(checker, key, raw->events, booleans, ARRAY_LEN(booleans)) == 1;
+    route->events = checker_flag(checker, key, raw->events);
     snprintf(key, sizeof(key), "%s.connect", parent);
     route->connect_ask = checker_name(checker, key, raw->connect, connects, ARRAY_LEN(connects)) ==
                          1;
@@ -120,8 +119,7 @@ static void check_stay(struct checker *checker, const char *parent,
     snprintf(key, sizeof(key), "%s.slow", parent);
     route->slow_drop = checker_name(checker, key, raw->slow, slows, ARRAY_LEN(slows)) == 1;
     snprintf(key, sizeof(key), "%s.responses", parent);
-    route->responses = checker_name(checker, key, raw->responses, booleans, ARRAY_LEN(booleans)) ==
-                       1;
+    route->responses = checker_flag(checker, key, raw->responses);
     if (route->responses && route->raw)
         checker_complain(checker, key, "needs messages: jsonrpc");
     snprintf(key, sizeof(key), "%s.ping", parent);
@@ -131,11 +129,9 @@ static void check_stay(struct checker *checker, const char *parent,
 static void check_compression(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, struct conf_route *route)
 {
-    static const char *const booleans[] = {"false", "true"};
     char key[CHECKER_PATH_SIZE];
     snprintf(key, sizeof(key), "%s.compression", parent);
-    route->compression = checker_name(
-                             checker, key, raw->compression, booleans, ARRAY_LEN(booleans)) == 1;
+    route->compression = checker_flag(checker, key, raw->compression);
 }
 
 /* Shorter bodies than limits.body are not taken in parts, so there it would have no effect. */
@@ -348,13 +344,11 @@ static bool has_http2(const struct conf_listener *listener)
 static void check_http2(struct checker *checker, unsigned index,
     const struct conf_raw_listener *raw, struct conf_listener *listener)
 {
-    static const char *const booleans[] = {"false", "true"};
     char key[64];
     snprintf(key, sizeof(key), "listeners[%u].h2c", index);
-    listener->h2c = checker_name(checker, key, raw->h2c, booleans, ARRAY_LEN(booleans)) == 1;
+    listener->h2c = checker_flag(checker, key, raw->h2c);
     snprintf(key, sizeof(key), "listeners[%u].h2_websocket", index);
-    listener->h2_websocket = checker_name(checker, key, raw->h2_websocket, booleans,
-                                 ARRAY_LEN(booleans)) == 1;
+    listener->h2_websocket = checker_flag(checker, key, raw->h2_websocket);
     if (listener->h2_websocket && !has_http2(listener) && !checker->failed)
         checker_warn(
             checker, key, "no effect where clients cannot speak HTTP/2 (h2c, or tls.alpn)");

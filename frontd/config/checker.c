@@ -156,6 +156,12 @@ int checker_name(struct checker *checker, const char *key, const char *text,
     return 0;
 }
 
+bool checker_flag(struct checker *checker, const char *key, const char *text)
+{
+    static const char *const values[] = {"false", "true"};
+    return checker_name(checker, key, text, values, ARRAY_LEN(values)) == 1;
+}
+
 bool checker_has(const struct checker *checker, const char *parent, const char *key)
 {
     char path[CHECKER_PATH_SIZE];

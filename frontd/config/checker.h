@@ -79,3 +79,6 @@ uint64_t checker_number(struct checker *checker, const char *key, const char *te
  */
 int checker_name(struct checker *checker, const char *key, const char *text,
     const char *const *names, int nnames);
+
+/* `true` or `false`; false where the text is NULL, or wrong, which is an error. */
+bool checker_flag(struct checker *checker, const char *key, const char *text);
