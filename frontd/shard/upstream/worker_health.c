@@ -86,6 +86,7 @@ void health_admit(struct worker *worker)
         leave_out(worker);
     else
         come_back(worker, state);
+    health_look(worker->pool); /* there may be enough others now for one that was to be left out */
 }
 
 /* Other shards look at once. */

@@ -387,6 +387,22 @@ Test(health, one_that_is_left_out_comes_back_where_others_go)
     cr_expect_eq(submit()->state, JOB_SENT);
 }
 
+/* And is left out again with the first other one that comes, before it gets a call. */
+Test(health, one_that_came_back_goes_where_others_come)
+{
+    begin(2);
+    fail(0, 3);
+    fake_worker_hang_up(&workers[1]);
+    shardlet_turn(&shard);
+    cr_assert_not(is_out(0));
+    fake_clock_advance(100); /* it is dialled again */
+    shardlet_turn(&shard);
+    greet(1, "{\"protocol\":1,\"concurrency\":8}");
+    cr_expect(worker_at(1)->ready && is_out(0));
+    for (size_t i = 0; i < 6; i++)
+        cr_expect_eq(number_of(submit()->worker), 1u);
+}
+
 Test(health, what_only_one_takes_keeps_it)
 {
     begin_with(
