@@ -65,7 +65,8 @@ def test_it_is_left_out_and_comes_back(site, way, shards):
     web, (bad, _) = serve(site, [way, None], shards, failures=3, ejected="1s")
     failed = []
     wait_for(lambda: failed.extend(ask(web, 1)) or "times in a row: it gets no calls" in web.front.text(), "the failures")
-    assert set(failed) == {"ok", CODES[way]} and failed.count(CODES[way]) >= 3
+    # Chance may have chosen the bad one each time.
+    assert set(failed) <= {"ok", CODES[way]} and failed.count(CODES[way]) >= 3
     bad.mended = True
     wait_for(lambda: ask(web, 1) and "it gets calls again" in web.front.text(), "the trial")
     before = bad.calls
