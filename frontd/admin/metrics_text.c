@@ -101,11 +101,16 @@ static void free_rows(struct rows *rows)
     rows->words = mem_free(rows->words);
 }
 
-/* Sums up all rows of a kind. Returns 0 or -ENOMEM. */
-static int read_rows(struct rows *rows, const struct share *share, enum metric_kind kind)
+static unsigned rows_most(enum metric_kind kind)
 {
-    unsigned most = kind == METRIC_KIND_shard ? SHARE_SEATS : metric_rows(kind);
-    unsigned used = metric_rows_used(share, kind);
+    return kind == METRIC_KIND_shard ? SHARE_SEATS : metric_rows(kind);
+}
+
+/* Sums up the rows of a kind, if they are `used` at most. Returns 0, -EAGAIN or -ENOMEM. */
+static int read_so_many(
+    struct rows *rows, const struct share *share, enum metric_kind kind, unsigned used)
+{
+    unsigned most = rows_most(kind);
     size_t words = metric_words(kind);
     struct metric_sums sums;
     *rows = (struct rows){.kind = kind};
@@ -115,15 +120,28 @@ static int read_rows(struct rows *rows, const struct share *share, enum metric_k
         free_rows(rows);
         return -ENOMEM;
     }
-    for (unsigned at = 0; at < most && rows->n < used; at++) {
+    for (unsigned at = 0; at < most; at++) {
         if (!sum_up(share, kind, at, &sums))
             continue;
+        if (rows->n == used) {
+            free_rows(rows);
+            return -EAGAIN;
+        }
         struct row *row = &rows->all[rows->n];
         row->words = &rows->words[rows->n++ * words];
         memcpy(row->words, sums.words, words * sizeof(*row->words));
         name_row(row, share, kind, at);
     }
     return 0;
+}
+
+/* The same, of all: another row may come into use while they are read. */
+static int read_rows(struct rows *rows, const struct share *share, enum metric_kind kind)
+{
+    int r = read_so_many(rows, share, kind, metric_rows_used(share, kind));
+    if (r == -EAGAIN)
+        r = read_so_many(rows, share, kind, rows_most(kind));
+    return r;
 }
 
 /* The labels of the i-th word of a metric, after those of its row. */

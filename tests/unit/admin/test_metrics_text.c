@@ -1,5 +1,8 @@
 #include <criterion/criterion.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/alloc.h"
 #include "frontd/admin/metrics_text.h"
@@ -172,6 +175,36 @@ Test(metrics_text, of_the_front)
     expect_line(text, "# TYPE frontd_build info");
     size_t n = strlen(text);
     cr_expect_str_eq(text + n - 6, "# EOF\n");
+}
+
+static atomic_bool all_used;
+
+/* Rows come into use, one after another, as those of methods that are called for the first time. */
+static void *use_rows(void *arg)
+{
+    (void)arg;
+    for (unsigned row = 1; row + 1 < METRIC_ROWS_method; row++) {
+        usleep(20);
+        metric_row(share, 1, METRIC_KIND_method, row);
+    }
+    all_used = true;
+    return NULL;
+}
+
+Test(metrics_text, rows_that_come_into_use_meanwhile)
+{
+    static const char last[] = "the last";
+    pthread_t thread;
+    const unsigned row = METRIC_ROWS_method - 1;
+    struct name_row *name = &share->memory->names[METRIC_KIND_method][row];
+    name->key = 1;
+    name->len = sizeof(last) - 1;
+    memcpy(name->text, last, sizeof(last) - 1);
+    metric_row(share, 2, METRIC_KIND_method, row);
+    cr_assert_eq(pthread_create(&thread, NULL, use_rows, NULL), 0);
+    while (!all_used)
+        cr_expect_not_null(strstr(text_of("frontd_method", false), last));
+    pthread_join(thread, NULL);
 }
 
 /* Any shard may write anything: what is made of it is text, and bounded. */
