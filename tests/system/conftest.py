@@ -14,12 +14,24 @@ from reloads import Front
 
 # What says nothing about our C code that the other build has not said already: scripts, installed files, the
 # Python library against scripted peers, our documents' examples in Python, and the load programs.
+RELEASE_ONLY = ["test_bench.py", "test_install.py", "test_monitoring.py", "test_python_library.py", "test_python_protocol.py",
+                "test_explain_config.py", "test_scripts.py", "test_systemd.py"]
+# Where FRONTD_ONCE is set, most of what takes long runs in one of the builds: where both would say the same. The
+# sanitizers have what is about wrong input and what fails; the release has other people's clients, and what is measured.
+RELEASE_ONCE = ["test_chat.py", "test_json_differential.py", "test_python_worker.py", "test_reload_memory.py",
+                "test_tls_foreign.py", "test_troubleshooting.py", "test_worker_docs.py"]
+ASAN_ONCE = ["test_bound_connections.py", "test_connect_events.py", "test_content_coding.py", "test_fairness.py",
+             "test_faults.py", "test_first_byte_timeout.py", "test_hostile_shards.py", "test_hung_shards.py",
+             "test_hung_workers.py", "test_linger.py", "test_log.py", "test_managed_workers.py", "test_mesh.py",
+             "test_process_groups.py", "test_release_paths.py", "test_reload_config.py", "test_reload_failures.py",
+             "test_reload_kills.py", "test_reload_workers.py", "test_resets.py", "test_socket_files.py", "test_tls_reload.py",
+             "test_worker_asks.py", "test_worker_health.py", "test_worker_protocol.py", "test_worker_push.py",
+             "test_worker_sockets.py", "test_worker_violations.py", "test_ws_faults.py"]
+once = "FRONTD_ONCE" in os.environ
 if harness.sanitized():
-    collect_ignore = ["test_bench.py", "test_install.py", "test_monitoring.py", "test_python_library.py", "test_python_protocol.py",
-                      "test_explain_config.py", "test_scripts.py", "test_systemd.py"]
-# What the sanitizers are for, and what takes as long in either build: times that have to pass.
+    collect_ignore = RELEASE_ONLY + RELEASE_ONCE * once
 else:
-    collect_ignore = ["test_content_coding.py", "test_worker_health.py"]
+    collect_ignore = ASAN_ONCE * once
 
 
 # Ignored where a script runs us in the background, and what is ignored stays so in all that we start.
