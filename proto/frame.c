@@ -91,7 +91,8 @@ const char *frame_type_text(uint8_t type)
         [FRAME_UNSUBSCRIBE] = "UNSUBSCRIBE",
         [FRAME_DISCONNECT] = "DISCONNECT",
         [FRAME_DATA] = "DATA",
-        [FRAME_WINDOW] = "WINDOW"};
+        [FRAME_WINDOW] = "WINDOW",
+        [FRAME_STATE] = "STATE"};
     return type < ARRAY_LEN(names) && names[type] != NULL ? names[type] : "unknown frame";
 }
 

@@ -29,6 +29,7 @@ enum frame_type {
     FRAME_DATA = 13,
     FRAME_WINDOW = 14,
     FRAME_EXTENSION = 128,
+    FRAME_STATE = 143, /* an extension, so that a front that does not know it skips it */
 };
 
 enum frame_flag {

@@ -101,8 +101,11 @@ int hello_front_write(struct buf *out, const struct hello_front *hello)
         r = put_text(out, ",\"pool\":", hello->pool);
     if (r == 0)
         r = buf_printf(out, ",\"max_frame\":%" PRIu32, hello->max_frame);
-    if (r == 0 && hello->stream)
-        r = json_put_raw(out, ",\"features\":[\"stream\"]");
+    if (r == 0 && (hello->stream || hello->state > 0))
+        r = buf_printf(out, ",\"features\":[%s%s%s]", hello->stream ? "\"stream\"" : "",
+            hello->stream && hello->state > 0 ? "," : "", hello->state > 0 ? "\"state\"" : "");
+    if (r == 0 && hello->state > 0)
+        r = buf_printf(out, ",\"state\":%" PRIu32, hello->state);
     return finish(out, before, r);
 }
 
@@ -266,7 +269,7 @@ static bool offers_our_version(struct span versions)
 
 int hello_front_read(struct span body, struct hello_peer *ret_peer)
 {
-    enum { VERSIONS, FRAME, FRONT, POOL, INSTANCE, SHARD, KEYS };
+    enum { VERSIONS, FRAME, FRONT, POOL, INSTANCE, SHARD, STATE, KEYS };
     static const struct span keys[KEYS] = {
         [VERSIONS] = {"protocol", 8},
         [FRAME] = {"max_frame", 9},
@@ -274,10 +277,12 @@ int hello_front_read(struct span body, struct hello_peer *ret_peer)
         [POOL] = {"pool", 4},
         [INSTANCE] = {"instance", 8},
         [SHARD] = {"shard", 5},
+        [STATE] = {"state", 5},
     };
     struct span found[KEYS];
     struct hello_peer peer = {0};
     int64_t shard = 0;
+    int64_t state = 0;
     if (!read_members(body, keys, KEYS, found) || found[VERSIONS].n == 0)
         return HELLO_E_INVALID;
     if (!offers_our_version(found[VERSIONS]))
@@ -291,6 +296,8 @@ int hello_front_read(struct span body, struct hello_peer *ret_peer)
         r = get_text(found[INSTANCE], peer.instance, sizeof(peer.instance));
     get_number(found[SHARD], UINT32_MAX, &shard);
     peer.shard = (uint32_t)shard;
+    get_number(found[STATE], UINT32_MAX, &state);
+    peer.state = (uint32_t)state;
     if (r == 0)
         *ret_peer = peer;
     return r;

@@ -20,6 +20,7 @@ struct hello_front {
     uint32_t shards;
     uint32_t max_frame; /* bytes */
     bool stream;        /* feature: answers in parts are relayed part by part (section 8) */
+    uint32_t state;     /* bytes of a connection's state that are kept (section 9); 0: none are */
 };
 
 /* A worker's HELLO. Zeroed is empty; given back with hello_worker_deinit(). */
@@ -50,6 +51,7 @@ struct hello_peer {
     char instance[64]; /* the same on each channel of one front */
     uint32_t shard;
     uint32_t max_frame; /* bytes */
+    uint32_t state;     /* bytes that it keeps with a connection; 0: none */
 };
 
 /* Reads a front's HELLO body. Returns 0, HELLO_E_INVALID, HELLO_E_VERSION or -ENOMEM. */

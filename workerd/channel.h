@@ -30,6 +30,7 @@ struct channel {
     bool pinged;      /* PING sent, and nothing heard since */
     uint32_t shard;
     uint32_t peer_max_frame; /* bytes: what the front announced */
+    uint32_t peer_state;     /* bytes that it keeps with a connection; 0: none */
     uint64_t last_call;      /* highest call taken */
     uint64_t told;           /* ms: when the front said GOAWAY; 0: it has not */
     uint64_t heard;          /* ms: when something came last, or it was accepted */

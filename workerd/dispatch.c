@@ -45,6 +45,7 @@ static void on_hello(struct channel *channel, const struct frame *frame)
     }
     channel->shard = peer.shard;
     channel->peer_max_frame = peer.max_frame;
+    channel->peer_state = peer.state;
     channel->state = CHANNEL_OPEN;
     worker_due(channel->worker, channel->heard + channel->worker->times.ping);
     struct frame_head head = {.type = FRAME_HELLO, .length = (uint32_t)buf_len(&body)};

@@ -45,6 +45,8 @@ static int put(struct front *front, const struct message *message)
         return -ENOTCONN;
     if (data.n > channel->peer_max_frame || meta.n + data.n > channel->peer_max_frame)
         return -EMSGSIZE;
+    if (message->type == FRAME_STATE && data.n > channel->peer_state)
+        return -EMSGSIZE;
     if (!channel_has_room(channel))
         return -ENOBUFS;
     struct frame_head head = {
@@ -213,6 +215,13 @@ int workerd_unsubscribe(struct workerd *worker, struct workerd_conn conn, const 
     struct message message = {.type = FRAME_UNSUBSCRIBE, .conn = conn};
     int r = topic == NULL ? 0 : write_topic(topic, meta, &message.meta);
     return r < 0 ? r : send_message(worker, &message);
+}
+
+int workerd_keep(struct workerd *worker, struct workerd_conn conn, const void *state, size_t n)
+{
+    const struct message message = {
+        .type = FRAME_STATE, .conn = conn, .is_blob = true, .data = {state, n}};
+    return send_message(worker, &message);
 }
 
 int workerd_disconnect(

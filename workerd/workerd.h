@@ -29,7 +29,7 @@
  *     a call       workerd_call_…(): what was asked, by which client, until when
  *     cancelling   workerd_call_cancelled(), workerd_on_cancel()
  *     its end      workerd_reply…(), workerd_fail…()
- *     connections  workerd_push(), …_publish(), …_subscribe(), …_disconnect(), …_ask()
+ *     connections  workerd_push(), …_publish(), …_subscribe(), …_keep(), …_disconnect(), …_ask()
  *     HTTP         workerd_http_…()
  *     JSON         workerd_json_…()
  *
@@ -411,6 +411,8 @@ WORKERD_API int workerd_fail_from_thread(
  *                        notification on routes with `events: true`; with `connect: ask` a call,
  *                        and workerd_fail() refuses the client
  *     frontd.disconnect  params {"conn","code"}: it has gone; a notification
+ *     frontd.rebound     params {"conn","headers","peer"}: another worker had it; what was kept by
+ *                        workerd_keep() is workerd_call_blob(); a notification
  *     frontd.message     a message on a route with `messages: raw`: workerd_call_blob(),
  *                        workerd_call_is_binary(); a notification, answered with workerd_push()
  *     frontd.response    params {"conn","response"}: on a route with `responses: true`, what a
@@ -466,6 +468,14 @@ WORKERD_API int workerd_subscribe(
 /* Ends what workerd_subscribe() began (UNSUBSCRIBE). topic: NULL for all topics of the client. */
 WORKERD_API int workerd_unsubscribe(
     struct workerd *worker, struct workerd_conn conn, const char *topic);
+
+/*
+ * Has the front keep `n` bytes with a connection, in place of those that it kept before (STATE); 0
+ * ends that. The worker that gets the connection next is given them with frontd.rebound.
+ * -EMSGSIZE: the front does not keep so many; it may keep none.
+ */
+WORKERD_API int workerd_keep(
+    struct workerd *worker, struct workerd_conn conn, const void *state, size_t n);
 
 /*
  * Closes a client's connection (DISCONNECT).

@@ -56,6 +56,9 @@ static void check_limits(
         checker, "limits.calls_per_connection", raw->calls_per_connection, 64, 1, CONF_CALLS_MAX);
     limits->subscriptions = (uint32_t)checker_number(
         checker, "limits.subscriptions", raw->subscriptions, 64, 1, 65536);
+    checker_size(checker, "limits.state", raw->state, 4096, 0, &limits->state);
+    if (limits->state > CONF_STATE_MAX)
+        checker_complain(checker, "limits.state", "at most %d bytes", CONF_STATE_MAX);
     limits->streams = (uint32_t)checker_number(
         checker, "limits.streams", raw->streams, 100, 1, CONF_STREAMS_MAX);
     checker_timeout(checker, "limits.first_byte_timeout", raw->first_byte_timeout, 60 * 1000,
@@ -159,6 +162,20 @@ static void check_hash(struct checker *checker, const char *parent, const struct
         pool->hash_name = checker_copy(checker, raw->hash + 6);
 }
 
+static void check_lost(struct checker *checker, const char *parent, const struct conf_raw_pool *raw,
+    struct conf_pool *pool)
+{
+    static const char *const kinds[] = {"keep", "close"};
+    char key[96];
+    if (raw->on_worker_lost == NULL)
+        return;
+    snprintf(key, sizeof(key), "%s.on_worker_lost", parent);
+    if (pool->hash != CONF_HASH_CONN)
+        checker_complain(checker, key, "it takes balance: hash with hash: conn");
+    unsigned kind = (unsigned)checker_name(checker, key, raw->on_worker_lost, kinds, 2);
+    pool->on_worker_lost = kind == 0 ? CONF_LOST_KEEP : CONF_LOST_CLOSE;
+}
+
 static void check_workers(struct checker *checker, const char *parent,
     const struct conf_raw_pool *raw, struct conf_pool *pool)
 {
@@ -245,6 +262,7 @@ static void check_pool(
     checker_timeout(checker, key, raw->kill_after, 60 * 1000, &pool->kill_after);
     check_health(checker, parent, raw->health, pool);
     check_hash(checker, parent, raw, pool);
+    check_lost(checker, parent, raw, pool);
     check_patterns(checker, parent, "idempotent", raw->idempotent, raw->idempotent_count);
     check_patterns(checker, parent, "methods", raw->methods, raw->methods_count);
     pool->idempotent = checker_copy_texts(checker, raw->idempotent, raw->idempotent_count, false);

@@ -37,6 +37,20 @@ static void complain_of_pool(
     checker_complain(checker, key, "there is no pool '%s': it is %s", name, choices);
 }
 
+/* A connection is bound to one worker. */
+static void check_bound(struct checker *checker, const char *key, const struct conf *conf,
+    const struct conf_route *route)
+{
+    const struct conf_pool *last = &conf->pools[route->pools[route->npools - 1]];
+    for (uint32_t i = 0; i + 1 < route->npools; i++) {
+        const struct conf_pool *other = &conf->pools[route->pools[i]];
+        if (last->on_worker_lost != CONF_LOST_UNNOTED && other->on_worker_lost != CONF_LOST_UNNOTED)
+            checker_complain(checker, key,
+                "pools '%s' and '%s' have on_worker_lost: a connection is bound to one worker",
+                other->name, last->name);
+    }
+}
+
 static void check_route_pools(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, const struct conf *conf, struct conf_route *route)
 {
@@ -63,6 +77,7 @@ static void check_route_pools(struct checker *checker, const char *parent,
         if (!check_realm(checker, key, &conf->pools[index], &conf->pools[route->pools[0]]))
             return;
         route->realm = conf->pools[index].realm_id;
+        check_bound(checker, key, conf, route);
     }
 }
 

@@ -52,6 +52,7 @@ struct conf_address {
     socklen_t len;
 };
 
+enum { CONF_STATE_MAX = 65536 /* bytes; each is held for the time of the connection */ };
 enum { CONF_STREAMS_MAX = 1000 /* each frame's stream is looked for among the open ones */ };
 
 struct conf_limits {
@@ -67,6 +68,7 @@ struct conf_limits {
     uint32_t write_rate; /* bytes a second to be read while more than write_buffer waits; 0: any */
     uint64_t memory;     /* bytes, of each shard; 0: no limit */
     uint32_t subscriptions;      /* topics per connection */
+    uint32_t state;              /* bytes that workers may keep with a connection */
     uint32_t streams;            /* HTTP/2: open at the same time on a connection */
     uint64_t first_byte_timeout; /* ms, as all times */
     uint64_t header_timeout;
@@ -298,6 +300,13 @@ struct conf_listener {
 
 enum { CONF_SHARD_TIMEOUT_MIN = 2000 /* ms: of shard_timeout */ };
 
+/* What becomes of a connection whose worker is gone, with `hash: conn`. */
+enum conf_lost {
+    CONF_LOST_UNNOTED, /* nobody is told, and it has another worker when others come, too */
+    CONF_LOST_KEEP,    /* it stays, and the next worker is told */
+    CONF_LOST_CLOSE,   /* it is closed */
+};
+
 enum conf_hash {
     CONF_HASH_NONE,
     CONF_HASH_PEER,
@@ -338,6 +347,7 @@ struct conf_pool {
     enum conf_hash hash;
     bool bounded;    /* with a hash: a worker with more than its part of the calls gets no more */
     char *hash_name; /* the name of the header (lower case) or param */
+    enum conf_lost on_worker_lost;
     char **idempotent;
     uint32_t nidempotent;
     char **methods;

@@ -226,6 +226,7 @@ static const cyaml_schema_field_t pool_fields[] = {
     TEXT(conf_raw_pool, kill_after),
     TEXT(conf_raw_pool, balance),
     TEXT(conf_raw_pool, hash),
+    TEXT(conf_raw_pool, on_worker_lost),
     TEXTS(conf_raw_pool, idempotent),
     TEXTS(conf_raw_pool, methods),
     TEXTS(conf_raw_pool, command),
@@ -260,6 +261,7 @@ static const cyaml_schema_field_t limits_fields[] = {
     TEXT(conf_raw_limits, memory),
     TEXT(conf_raw_limits, calls_per_connection),
     TEXT(conf_raw_limits, subscriptions),
+    TEXT(conf_raw_limits, state),
     TEXT(conf_raw_limits, streams),
     CYAML_FIELD_END,
 };

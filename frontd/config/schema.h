@@ -166,6 +166,7 @@ struct conf_raw_pool {
     char *kill_after;
     char *balance;
     char *hash;
+    char *on_worker_lost;
     char **idempotent;
     unsigned idempotent_count;
     char **methods;
@@ -196,6 +197,7 @@ struct conf_raw_limits {
     char *memory;
     char *calls_per_connection;
     char *subscriptions;
+    char *state;
     char *streams;
 };
 

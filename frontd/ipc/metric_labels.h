@@ -117,7 +117,7 @@
     X(PUBLISH, "publish")                                                                          \
     X(SUBSCRIBE, "subscribe")                                                                      \
     X(UNSUBSCRIBE, "unsubscribe")                                                                  \
-    X(DISCONNECT, "disconnect")
+    X(DISCONNECT, "disconnect") X(STATE, "state")
 
 /* What becomes of a connection that reads pushes too slowly. */
 #define METRIC_SLOWS(X)                                                                            \

@@ -36,6 +36,7 @@
 #include "frontd/shard/ready.h"
 #include "frontd/shard/request/parts.h"
 #include "frontd/shard/request/policy.h"
+#include "frontd/shard/request/rebind.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/sandbox.h"
 #include "frontd/shard/shard_internal.h"
@@ -82,6 +83,7 @@ static void on_beat(uv_timer_t *timer)
         pool_beat(&shard->pools[i]);
     for (size_t i = 0; i < shard->npools; i++)
         pool_count_workers(&shard->pools[i]);
+    rebind_beat(&shard->ctx);
     ctx_count_gauges(&shard->ctx);
     refusal_tell(ctx_now(&shard->ctx));
     slow_log_tell(&shard->parts.slow, ctx_now(&shard->ctx));

@@ -10,6 +10,7 @@
 #include "common/alloc.h"
 #include "common/siphash.h"
 #include "frontd/shard/push/push.h"
+#include "frontd/shard/request/rebind.h"
 #include "frontd/shard/routes/http.h"
 #include "frontd/shard/routes/websocket.h"
 #include "frontd/shard/session/duplex.h"
@@ -119,6 +120,7 @@ int parts_init(struct parts *parts, struct ctx *ctx, const struct conf *conf, st
     ctx->fence = &mesh_fence;
     ctx->topics = &parts->topics;
     topics_init(&parts->topics, subscriptions_of);
+    rebind_init(ctx);
     ctx->tls = &parts->tls;
     ctx->transport = &tls_transport_ops;
     tls_init(&parts->tls, ctx, &client_tls_ops);

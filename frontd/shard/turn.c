@@ -9,6 +9,7 @@
 #include "frontd/shard/push/fanout.h"
 #include "frontd/shard/ready.h"
 #include "frontd/shard/request/access_log.h"
+#include "frontd/shard/request/rebind.h"
 #include "frontd/shard/request/tracer.h"
 #include "frontd/shard/sandbox.h"
 #include "frontd/shard/shard_internal.h"
@@ -57,7 +58,7 @@ void turn_begin(struct ctx *ctx)
 bool turn_unfinished(const struct ctx *ctx)
 {
     return !list_empty(&ctx->fanouts) || !list_empty(&ctx->busy_streams) ||
-           ctx->later_clients != NULL || tls_unfinished(ctx->tls) ||
+           ctx->later_clients != NULL || ctx->rebind.walking || tls_unfinished(ctx->tls) ||
            inspect_unfinished(ctx->inspect);
 }
 
@@ -97,6 +98,7 @@ void turn_end(struct ctx *ctx, struct list *clients)
     turn_flush(ctx); /* answers go out before what is left over is gone on with */
     profile_enter(PROFILE_HANDOVER);
     sender_turn(ctx->sender);
+    rebind_turn(ctx);
     profile_enter(PROFILE_MEMORY);
     pressure_turn(ctx, clients);
     turn_flush(ctx);

@@ -57,6 +57,8 @@ static int send_once(const struct job *job)
         return workerd_subscribe(worker, job->conn, job->topic);
     if (is(job->op, "unsubscribe"))
         return workerd_unsubscribe(worker, job->conn, topic);
+    if (is(job->op, "keep"))
+        return workerd_keep(worker, job->conn, job->data, job->data_n);
     return workerd_disconnect(
         worker, job->conn, (unsigned)job->code, job->reason[0] != '\0' ? job->reason : NULL);
 }

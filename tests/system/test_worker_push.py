@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from fakefront import (BINARY, DISCONNECT, GOAWAY, NOTIFY, PUBLISH, PUSH, RESPONSE, SUBSCRIBE,
+from fakefront import (BINARY, DISCONNECT, GOAWAY, NOTIFY, PUBLISH, PUSH, RESPONSE, STATE, SUBSCRIBE,
                        UNSUBSCRIBE, FakeFront)
 from test_workerd import DEMO, FOREVER, MODULES, WORKERD
 from workerproc import starting
@@ -33,6 +33,8 @@ def once(op, conn, kind, topic, reason, code, after, data):
         raise ValueError("no connection")
     if op == "push":
         conn.push(message)
+    elif op == "keep":
+        conn.keep(data)
     elif op == "disconnect":
         conn.disconnect(code, reason)
     else:
@@ -177,6 +179,22 @@ def test_disconnect(front, where):
     assert (frame.type, frame.conn) == (DISCONNECT, 77)
     assert json.loads(frame.meta) == {"code": 4000, "reason": "so \"it\" is"}
     assert json.loads(send(front, "disconnect", **where).meta) == {"code": 1000, "reason": ""}
+
+
+@FROM
+def test_keep(worker, where):
+    front = worker.front(state=5, features=["state"])
+    for state in (b"12345", b"", b"\x00\xff"):
+        frame = send(front, "keep", kind="binary", blob=state, **where)
+        assert (frame.type, frame.conn, frame.meta, frame.body, frame.blob) == (STATE, 77, b"", b"", state)
+
+
+def test_more_than_the_front_keeps(worker, front):
+    few = worker.front(state=5)
+    frames, result = ask(few, "keep", blob=b"123456")
+    assert frames == [] and result["refused"] == 1 and result["error"] in (EINVAL, EMSGSIZE)
+    frames, result = ask(front, "keep", blob=b"1")      # which says nothing of states
+    assert frames == [] and result["refused"] == 1
 
 
 def test_topics_of_any_length_up_to_255_bytes(front):

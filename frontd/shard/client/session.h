@@ -11,6 +11,7 @@
 #include "frontd/shard/net/ctx.h"
 #include "frontd/shard/net/outqueue.h"
 
+struct affinity;
 struct client;
 struct outcome;
 struct pending;
@@ -151,6 +152,8 @@ struct session_ops {
     const struct claims *(*claims)(const struct client *client);
     /* The head of the list of its subscriptions. */
     struct subscription **(*subscriptions)(struct client *client);
+    /* The worker that it is bound to, and the state that workers keep with it. */
+    struct affinity **(*affinity)(const struct client *client);
     /* Sends what a worker pushes. The client may be turned away: it has another session then. */
     void (*deliver)(struct client *client, struct shared *shared);
     /* An answer has no room: drops pushes that wait, where the route says so. */

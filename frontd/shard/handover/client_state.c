@@ -10,6 +10,7 @@
 
 #include "common/alloc.h"
 #include "frontd/codec/proxy_protocol.h"
+#include "frontd/shard/client/affinity.h"
 #include "frontd/shard/session/duplex.h"
 
 /*
@@ -26,7 +27,8 @@
 #if __SIZEOF_POINTER__ == 8
 _Static_assert(sizeof(struct client) == 192, "saved by save_client()");
 _Static_assert(sizeof(struct pending) == 88, "saved by save_pending()");
-_Static_assert(sizeof(struct duplex) == 48, "saved by duplex_save()");
+_Static_assert(sizeof(struct duplex) == 56, "saved by duplex_save()");
+_Static_assert(sizeof(struct affinity) == 16, "saved by affinity_save()");
 _Static_assert(sizeof(struct http1) == 32 && sizeof(struct ws) == 28, "saved by the codecs");
 _Static_assert(sizeof(struct message_queue) == 32, "saved by message_queue_save()");
 #endif
@@ -43,6 +45,7 @@ enum section {
     SECTION_PROXIED,   /* its peer is a proxy; what has come of the PROXY header that it awaits */
     SECTION_DEFLATE,   /* its messages may be compressed: duplex_save_deflate() */
     SECTION_CLAIMS,    /* a token was asked for: duplex_save_claims() */
+    SECTION_AFFINITY,  /* it is bound to a worker, or has a state: affinity_save() */
     SECTIONS_END,
 };
 
@@ -167,6 +170,13 @@ static void save_claims(const struct client *client, struct pack *pack)
     pack_end(pack, begun);
 }
 
+static void save_affinity(const struct client *client, struct pack *pack)
+{
+    size_t begun = pack_begin(pack, SECTION_AFFINITY, VERSION);
+    affinity_save(client->duplex->affinity, client->ctx->conf, pack);
+    pack_end(pack, begun);
+}
+
 static bool add_size(struct client *carried, void *arg)
 {
     *(size_t *)arg += client_state_size(carried);
@@ -203,6 +213,8 @@ int client_save(const struct client *client, struct buf *out)
         save_deflate(client, &pack);
     if (client_is_duplex(client) && client->duplex->claims != NULL)
         save_claims(client, &pack);
+    if (client_is_duplex(client) && client->duplex->affinity != NULL)
+        save_affinity(client, &pack);
     if (!pack.failed)
         return 0;
     buf_truncate(out, before);
@@ -364,6 +376,7 @@ static int restore_section(struct client *client, struct unpack_section *section
     case SECTION_PROXIED: return restore_proxied(client, body);
     case SECTION_DEFLATE: return duplex_restore_deflate(client, body);
     case SECTION_CLAIMS: return duplex_restore_claims(client, body);
+    case SECTION_AFFINITY: return client_is_duplex(client) ? affinity_restore(client, body) : r;
     case SECTIONS_END: break;
     }
     return r;

@@ -15,9 +15,9 @@
  *
  * A frame of a worker of a named realm goes as an extension type (its own, and FRAME_EXTENSION),
  * with the realm's number, 8 bytes, before the payload as part of meta. A program that knows no
- * realms counts it and does nothing else; what such a program passes on is of no realm. HELLO has
- * in its flags the version in which a shard speaks; frames of a later version are counted, and not
- * understood.
+ * realms counts it and does nothing else; what such a program passes on is of no realm. STATE,
+ * which is an extension itself, has the number always, be it 0. HELLO has in its flags the version
+ * in which a shard speaks; frames of a later version are counted, and not understood.
  */
 
 #include "frontd/shard/mesh/mesh.h"
@@ -163,7 +163,8 @@ static bool take_realm(struct frame *frame, uint64_t *ret_realm)
         memcpy(&realm, frame->meta.p, REALM_SIZE);
         realm = be64toh(realm);
         frame->meta = (struct span){frame->meta.p + REALM_SIZE, frame->meta.n - REALM_SIZE};
-        frame->head.type -= FRAME_EXTENSION;
+        if (frame->head.type != FRAME_STATE)
+            frame->head.type -= FRAME_EXTENSION;
         frame->head.length -= REALM_SIZE;
         frame->head.meta_len -= REALM_SIZE;
     }
@@ -311,18 +312,18 @@ static void leave_out(struct sibling *sibling, uint64_t number)
         sibling->seat, (unsigned long long)sibling->lost);
 }
 
-/* realm: 0: none; the frame goes without one then. */
+/* realm: 0: none; most frames go without one then. */
 static void forward_to(struct sibling *sibling, uint64_t realm, const struct frame *frame)
 {
     struct mesh *mesh = mesh_of(sibling);
     struct frame_head head = frame->head;
-    bool named = realm != 0;
+    bool named = realm != 0 || frame->head.type >= FRAME_EXTENSION;
     bool counts_only = named && sibling->greeted && sibling->version < VERSION_REALMS;
     head.call = mesh->passed_on;
     if (counts_only)
         head.length = head.meta_len = head.blob_len = 0;
     if (named) {
-        head.type += FRAME_EXTENSION;
+        head.type |= FRAME_EXTENSION;
         head.length += REALM_SIZE;
         head.meta_len += REALM_SIZE;
     }

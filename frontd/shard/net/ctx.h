@@ -25,6 +25,7 @@ enum {
 };
 
 struct account_observer;
+struct call;
 struct call_ops;
 struct call_parts_ops;
 struct parts_ops;
@@ -52,6 +53,7 @@ struct tls_ticket_keys;
 struct topics;
 struct tracer;
 struct transport_ops;
+struct worker;
 
 /* What a client connection speaks: see client/session.h. */
 enum session_kind {
@@ -103,6 +105,16 @@ struct identity {
     uint64_t generation;
     uint32_t shard;
     uint32_t shards;
+};
+
+/* A walk over the connections, some of them in each turn (request/rebind.h). */
+struct rebind {
+    size_t at;   /* the bucket of ctx->conns that is next */
+    size_t mask; /* of its buckets, when the walk has begun */
+    bool walking;
+    bool again;    /* some have to be looked at once more, later */
+    size_t told;   /* of how many another worker has been told in this walk */
+    size_t closed; /* how many have been closed */
 };
 
 /* Tells when all that has been passed on to the other shards so far has taken effect there. */
@@ -169,6 +181,7 @@ struct ctx {
     const struct parts_ops *parts_ops;
     int *limit_rows; /* of policies with `calls`, by number: in the shared memory; -1: none */
     const struct call_parts_ops *call_parts_ops;
+    void (*call_chosen)(struct call *call, struct worker *worker);
     const struct call_ops *call_ops;            /* how calls tell their owners */
     const struct route_ops *routes[CONF_KINDS]; /* by enum conf_kind */
     struct idmap conns;        /* duplex connections, by the id that workers know */
@@ -191,6 +204,9 @@ struct ctx {
     struct account_observer *account_observers; /* hear of each call and request; NULL: none do */
     uint64_t now_us; /* of this turn; 0: not read yet, see ctx_now_us() */
     uint64_t open;   /* client connections */
+    size_t bound;    /* connections with a struct affinity */
+    bool unsettled;  /* they may be bound to workers that are gone: rebind_turn() */
+    struct rebind rebind;
     struct restored_messages restored;
     struct memory memory;
     struct wheel_timer memory_timer; /* for the next look at `memory` (pressure.c) */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "frontd/shard/client/affinity.h"
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/push/fanout.h"
 #include "frontd/shard/push/topics.h"
@@ -12,6 +13,7 @@
 
 /* A worker can make this happen with every frame. */
 static struct log_limit not_subscribed;
+static struct log_limit not_kept;
 
 /* A topic's name: a member of meta, its escapes resolved into `name`. */
 struct topic_name {
@@ -52,8 +54,14 @@ static const char *read_topic(const struct frame *frame, struct topic_name *ret_
     return NULL;
 }
 
+/* What a frame carries: the blob, or the body where there is none. */
+static struct span payload_of(const struct frame *frame)
+{
+    return frame->blob.n > 0 ? frame->blob : frame->body;
+}
+
 /* Returns NULL, or what is wrong with a frame; static text. */
-static const char *check(const struct frame *frame, struct topic_name *ret_topic)
+static const char *check(const struct frame *frame, size_t state_max, struct topic_name *ret_topic)
 {
     uint8_t type = frame->head.type;
     const char *wrong = NULL;
@@ -64,6 +72,8 @@ static const char *check(const struct frame *frame, struct topic_name *ret_topic
         wrong = "it names no topic";
     if (wrong == NULL && type != FRAME_PUBLISH && frame->head.conn == 0)
         wrong = "it names no connection";
+    if (wrong == NULL && type == FRAME_STATE && payload_of(frame).n > state_max)
+        wrong = "it is over limits.state";
     return wrong;
 }
 
@@ -76,12 +86,6 @@ static void refuse(
     else
         log_limited(&limit, ctx_now(ctx), LOG_WARNING, "%s from another shard is dropped: %s",
             frame_type_text(frame->head.type), what);
-}
-
-/* What a frame carries: the blob, or the body where there is none. */
-static struct span payload_of(const struct frame *frame)
-{
-    return frame->blob.n > 0 ? frame->blob : frame->body;
 }
 
 static struct shared shared_of(const struct frame *frame)
@@ -148,6 +152,27 @@ static void subscribe(struct client *client, const struct topic_name *topic)
             r == TOPICS_E_LIMIT ? "it has limits.subscriptions already" : "no memory");
 }
 
+/* Of a pool whose connections are bound, another worker than its own does not become its own. */
+static void keep(struct client *client, const struct push_from *from, struct span state)
+{
+    const struct ctx *ctx = client->ctx;
+    if (affinity_keep(client, state) < 0) {
+        log_limited(&not_kept, ctx_now(ctx), LOG_WARNING,
+            "no memory: connection %llu keeps the state that it had",
+            (unsigned long long)client->conn.id);
+        return;
+    }
+    client_set_used(client);
+    struct affinity *affinity = *client_session(client)->affinity(client);
+    if (affinity == NULL ||
+        (affinity->pool != AFFINITY_NO_POOL &&
+            ctx->conf->pools[affinity->pool].on_worker_lost != CONF_LOST_UNNOTED))
+        return;
+    affinity->home = from->worker == NULL ? 0 : from->worker->home;
+    affinity->pool = from->worker == NULL ? AFFINITY_NO_POOL
+                                          : (uint32_t)(from->worker->pool - ctx->pools);
+}
+
 static void disconnect(struct client *client, const struct frame *frame)
 {
     unsigned code = WS_CODE_NORMAL;
@@ -169,8 +194,8 @@ static void disconnect(struct client *client, const struct frame *frame)
     buf_deinit(&plain);
 }
 
-static void to_connection(
-    struct client *client, const struct frame *frame, const struct topic_name *topic)
+static void to_connection(struct client *client, const struct push_from *from,
+    const struct frame *frame, const struct topic_name *topic)
 {
     const struct session_ops *session = client_session(client);
     switch (frame->head.type) {
@@ -182,6 +207,7 @@ static void to_connection(
             topic->there ? (struct span){topic->name, topic->n} : (struct span){0});
         break;
     case FRAME_DISCONNECT: disconnect(client, frame); break;
+    case FRAME_STATE: keep(client, from, payload_of(frame)); break;
     default: break;
     }
 }
@@ -189,7 +215,7 @@ static void to_connection(
 void push_handle(struct ctx *ctx, const struct push_from *from, const struct frame *frame)
 {
     struct topic_name topic;
-    const char *wrong = check(frame, &topic);
+    const char *wrong = check(frame, ctx->conf->limits.state, &topic);
     if (UNLIKELY(wrong != NULL)) {
         refuse(ctx, from, frame, wrong);
         return;
@@ -207,7 +233,7 @@ void push_handle(struct ctx *ctx, const struct push_from *from, const struct fra
         return;
     }
     if (client != NULL && (!from->replay || wants_replay(client)))
-        to_connection(client, frame, &topic);
+        to_connection(client, from, frame, &topic);
     if ((client == NULL || may_go_back(client)) && from->worker != NULL)
         mesh_forward(ctx->mesh, from->realm, frame);
 }
@@ -220,6 +246,7 @@ static void count(const struct ctx *ctx, uint8_t type)
         [FRAME_SUBSCRIBE] = METRIC_PUSH_SUBSCRIBE + 1,
         [FRAME_UNSUBSCRIBE] = METRIC_PUSH_UNSUBSCRIBE + 1,
         [FRAME_DISCONNECT] = METRIC_PUSH_DISCONNECT + 1,
+        [FRAME_STATE] = METRIC_PUSH_STATE + 1,
     };
     if (LIKELY(types[type] > 0))
         share_count(&ctx->count->pushes[types[type] - 1], 1);

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 
+#include "frontd/shard/client/affinity.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/account.h"
 #include "frontd/shard/request/auth.h"
@@ -20,6 +21,7 @@
 static const struct span connect_method = {"frontd.connect", 14};
 static const struct span disconnect_method = {"frontd.disconnect", 17};
 static const struct span message_method = {"frontd.message", 14};
+static const struct span rebound_method = {"frontd.rebound", 14};
 static const struct span response_method = {"frontd.response", 15};
 
 static const struct conf_route *route_of(const struct client *client)
@@ -27,25 +29,12 @@ static const struct conf_route *route_of(const struct client *client)
     return client_session(client)->route(client);
 }
 
-static int put_connect_params(
-    struct buf *out, const struct client *client, const struct http_head *head)
+/* Appends `,"peer":…}`, and before the end what else is known of the connection itself. */
+static int put_params_end(struct buf *out, const struct client *client)
 {
     char peer[PEER_TEXT_SIZE];
     client_peer_text(client, peer);
-    struct span path = head == NULL ? SPAN("/") : head->path;
-    int r = buf_printf(out, "{\"conn\":\"%llu\",\"path\":", (unsigned long long)client->conn.id);
-    if (r == 0)
-        r = json_put_latin1(out, path);
-    if (r == 0)
-        r = json_put_raw(out, ",\"query\":");
-    if (r == 0)
-        r = json_put_latin1(out, head == NULL ? (struct span){0} : head->query);
-    if (r == 0)
-        r = json_put_raw(out, ",\"headers\":{");
-    if (r == 0 && head != NULL)
-        r = meta_put_headers(out, route_of(client), head);
-    if (r == 0)
-        r = json_put_raw(out, "},\"peer\":");
+    int r = json_put_raw(out, ",\"peer\":");
     if (r == 0)
         r = json_put_latin1(out, (struct span){peer, strlen(peer)});
     struct span tls = meta_tls(route_of(client), client);
@@ -61,6 +50,26 @@ static int put_connect_params(
             r = buf_append(out, claims->text, claims->n);
     }
     return r == 0 ? json_put_raw(out, "}") : r;
+}
+
+static int put_connect_params(
+    struct buf *out, const struct client *client, const struct http_head *head)
+{
+    struct span path = head == NULL ? SPAN("/") : head->path;
+    int r = buf_printf(out, "{\"conn\":\"%llu\",\"path\":", (unsigned long long)client->conn.id);
+    if (r == 0)
+        r = json_put_latin1(out, path);
+    if (r == 0)
+        r = json_put_raw(out, ",\"query\":");
+    if (r == 0)
+        r = json_put_latin1(out, head == NULL ? (struct span){0} : head->query);
+    if (r == 0)
+        r = json_put_raw(out, ",\"headers\":{");
+    if (r == 0 && head != NULL)
+        r = meta_put_headers(out, route_of(client), head);
+    if (r == 0)
+        r = json_put_raw(out, "}");
+    return r == 0 ? put_params_end(out, client) : r;
 }
 
 /* Appends `{"jsonrpc":"2.0",["id":…,]"method":"…"`. *ret_method_at: where the method is. */
@@ -88,8 +97,10 @@ static int fill_spec(struct call_spec *spec, const struct client *client, const 
     spec->method = (struct span){buf_data(text) + method_at, method.n};
     spec->conn = spec->flow = client->conn.id;
     struct peer peer = client_peer(client);
-    if (pool >= 0 && conf->pools[pool].hash != CONF_HASH_NONE)
+    if (pool >= 0 && conf->pools[pool].hash != CONF_HASH_NONE) {
         spec->hash = meta_hash(&conf->pools[pool], client, &peer, NULL, (struct span){0});
+        spec->home = affinity_home(client, (uint32_t)pool);
+    }
     return pool;
 }
 
@@ -162,6 +173,53 @@ void event_disconnected(struct client *client, unsigned code)
             (unsigned long long)client->conn.id, code == 0 ? (unsigned)WS_CODE_LOST : code) == 0)
         notify(client, disconnect_method, &text, method_at);
     buf_deinit(&text);
+}
+
+/* The head of the frame is filled in last, when it is known how long the text is. */
+static int put_rebound(
+    struct buf *out, const struct client *client, const struct affinity *affinity)
+{
+    size_t method_at;
+    if (buf_room(out, FRAME_HEAD_SIZE) == NULL)
+        return -ENOMEM;
+    buf_added(out, FRAME_HEAD_SIZE);
+    int r = put_beginning(out, client, rebound_method, false, &method_at);
+    if (r == 0)
+        r = buf_printf(out,
+            ",\"params\":{\"conn\":\"%llu\",\"headers\":", (unsigned long long)client->conn.id);
+    struct span headers = client_session(client)->headers(client);
+    if (r == 0)
+        r = headers.n == 0 ? json_put_raw(out, "{}") : buf_append(out, headers.p, headers.n);
+    if (r == 0)
+        r = put_params_end(out, client);
+    if (r == 0)
+        r = json_put_raw(out, "}");
+    if (r == 0 && affinity->n > 0)
+        r = buf_append(out, affinity->state, affinity->n);
+    if (r < 0)
+        return r;
+    const struct frame_head head = {
+        .type = FRAME_REQUEST,
+        .flags = FRAME_F_NOTIFY,
+        .conn = client->conn.id,
+        .length = (uint32_t)(buf_len(out) - FRAME_HEAD_SIZE),
+        .blob_len = affinity->n,
+    };
+    frame_head_write(&head, (uint8_t *)buf_data(out));
+    return 0;
+}
+
+int event_rebound(
+    const struct client *client, const struct affinity *affinity, struct worker *worker)
+{
+    struct buf frame = {0};
+    if (!worker_takes(worker, rebound_method))
+        return 0;
+    int r = put_rebound(&frame, client, affinity);
+    if (r == 0)
+        r = worker_notify(worker, &frame);
+    buf_deinit(&frame);
+    return r;
 }
 
 void event_message(struct client *client, struct span payload, bool binary)

@@ -4,10 +4,12 @@
 
 #include "frontd/shard/client/client.h"
 
+struct affinity;
 struct call;
 struct call_spec;
 struct jsonrpc_request;
 struct request;
+struct worker;
 
 /*
  * frontd.connect as a notification. head: of the handshake; NULL where there is none. Returns
@@ -20,6 +22,13 @@ void event_ask(struct request *request, struct client *client, const struct http
 
 /* frontd.disconnect. code: WebSocket close code; 0: none is known. */
 void event_disconnected(struct client *client, unsigned code);
+
+/*
+ * frontd.rebound: the worker gets a connection that another one had, with the state that is kept
+ * with it. A worker that does not take this method is not told. Returns 0, or as worker_notify().
+ */
+int event_rebound(
+    const struct client *client, const struct affinity *affinity, struct worker *worker);
 
 /* frontd.message: a message of a route with `messages: raw`. */
 void event_message(struct client *client, struct span payload, bool binary);

@@ -18,6 +18,7 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "frontd/codec/content_coding.h"
+#include "frontd/shard/client/affinity.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/net/incident.h"
 #include "frontd/shard/request/account.h"
@@ -369,6 +370,7 @@ static void start_member(
         .left_at = origin->left_at,
         .span_at = origin->span_at,
         .hash = hash_of(request, origin, member, (uint32_t)pool),
+        .home = LIKELY(ctx->bound == 0) ? 0 : affinity_home(client, (uint32_t)pool),
         .timeout = limits.timeout,
         .policy = limits.policy,
         .limit = limits.limit,

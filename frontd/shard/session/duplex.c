@@ -15,6 +15,7 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "common/utf8.h"
+#include "frontd/shard/client/affinity.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/auth.h"
 #include "frontd/shard/request/conn_events.h"
@@ -59,6 +60,11 @@ struct subscription **duplex_subscriptions(struct client *client)
     return &client->duplex->subscriptions;
 }
 
+struct affinity **duplex_affinity(const struct client *client)
+{
+    return &client->duplex->affinity;
+}
+
 const struct conf_route *duplex_route(const struct client *client)
 {
     return client->duplex->route;
@@ -79,7 +85,7 @@ size_t duplex_holds(const struct client *client)
 {
     const struct claims *claims = client->duplex->claims;
     return topics_held(client->duplex->subscriptions) + duplex_headers(client).n +
-           (claims == NULL ? 0 : claims->n);
+           (claims == NULL ? 0 : claims->n) + affinity_held(client->duplex->affinity);
 }
 
 void duplex_set_code(struct client *client, unsigned code)
@@ -141,8 +147,11 @@ static bool may_be_let_in(enum rpc_error error)
 
 void duplex_say_goodbye(struct client *client)
 {
+    const struct ctx *ctx = client->ctx;
     client_because(client, METRIC_REASON_LEAVING);
-    if (client->ctx->replaced)
+    if (!ctx->draining)
+        duplex_close(client, WS_CODE_RESTART, SPAN("its worker is gone"));
+    else if (ctx->replaced)
         duplex_close(client, WS_CODE_RESTART, SPAN("restarting"));
     else
         duplex_close(client, WS_CODE_GOING_AWAY, SPAN("going away"));
@@ -300,6 +309,7 @@ void duplex_gone(struct client *client)
             (unsigned long long)client->conn.id, duplex->dropped);
     topics_leave(ctx->topics, &duplex->subscriptions, duplex->route->realm, (struct span){0});
     claims_put(duplex->claims);
+    affinity_drop(client);
     mem_free(duplex->headers);
     idmap_remove(&ctx->conns, &client->conn);
     slab_put(&ctx->duplexes, duplex);

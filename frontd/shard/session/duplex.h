@@ -22,7 +22,8 @@ enum {
 struct duplex {
     const struct conf_route *route;
     struct subscription *subscriptions;
-    struct claims *claims; /* of the token of its handshake; NULL: none was asked for */
+    struct claims *claims;     /* of the token of its handshake; NULL: none was asked for */
+    struct affinity *affinity; /* the worker that it is bound to; NULL: it is to none */
     char *headers;       /* JSON object of those the route asks for, for the context; NULL: none */
     uint64_t heard_at;   /* ms: last sign of life */
     uint32_t dropped;    /* pushes that were dropped, since the client reads too slowly */
@@ -36,7 +37,7 @@ struct duplex {
      * started. Not carried: another process finds the Close there as well. */
     bool close_follows : 1;
 };
-_Static_assert(sizeof(struct duplex) <= 48, "an idle WebSocket costs at most 450 bytes");
+_Static_assert(sizeof(struct duplex) <= 56, "an idle WebSocket costs at most 450 bytes");
 
 extern const struct session_ops websocket_session;
 extern const struct session_ops frame_session;
@@ -112,6 +113,7 @@ const struct conf_route *duplex_route(const struct client *client);
 struct span duplex_headers(const struct client *client);
 const struct claims *duplex_claims(const struct client *client);
 struct subscription **duplex_subscriptions(struct client *client);
+struct affinity **duplex_affinity(const struct client *client);
 /* A connection that a worker is still asked about is turned away: it is no duplex connection
  * afterwards, and has left its topics. */
 void duplex_close(struct client *client, unsigned code, struct span reason);

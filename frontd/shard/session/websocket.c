@@ -261,6 +261,7 @@ const struct session_ops websocket_session = {
     .headers = duplex_headers,
     .claims = duplex_claims,
     .subscriptions = duplex_subscriptions,
+    .affinity = duplex_affinity,
     .deliver = duplex_deliver,
     .yield = duplex_yield,
     .close = duplex_close,

@@ -63,6 +63,11 @@ static void on_job_delivered(struct job *job)
     end(call_of(job), &outcome);
 }
 
+static void on_job_chosen(struct job *job, struct worker *worker)
+{
+    job->pool->ctx->call_chosen(call_of(job), worker);
+}
+
 static void on_job_failed(struct job *job, enum rpc_error error)
 {
     struct call *call = call_of(job);
@@ -203,6 +208,7 @@ void call_credit(struct call *call, size_t held)
 const struct job_ops call_job_ops = {
     .answered = on_job_answered,
     .delivered = on_job_delivered,
+    .chosen = on_job_chosen,
     .failed = on_job_failed,
     .given_up = on_job_given_up,
     .part = on_job_part,
@@ -306,6 +312,7 @@ int call_start(struct ctx *ctx, const struct call_spec *spec)
     call->wide_kind = spec->wide_kind;
     call->guessed = spec->guessed;
     call->job.hash = spec->hash;
+    call->job.home = spec->home;
     call->job.notify = spec->notify;
     call->job.uploads = spec->more;
     call->job.expires = ctx_now(ctx) + spec->timeout;

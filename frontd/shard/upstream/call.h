@@ -31,7 +31,11 @@ struct call_ops {
     bool (*part)(struct call *call, size_t n);
 };
 
-/* The same, of what goes part by part (protocol section 8): ctx->call_parts_ops. */
+/* A worker of its pool is about to get a call whose connection may be bound to another one:
+ * ctx->call_chosen. */
+typedef void call_chosen_fn(struct call *call, struct worker *worker);
+
+/* What calls tell of what goes part by part (protocol section 8): ctx->call_parts_ops. */
 struct call_parts_ops {
     /*
      * An answer in parts begins; the outcome has the first one. Returns whether this and each that
@@ -80,6 +84,7 @@ struct call_spec {
     struct worker *to; /* of the pool; NULL: the pool chooses one */
     uint64_t timeout;  /* ms, its time in the queue included */
     uint64_t hash;
+    uint64_t home;     /* as in struct job */
     struct span meta;  /* JSON object or empty */
     size_t left_at;    /* where in meta "deadline_ms" has its 10 digits; 0: it is not there */
     size_t span_at;    /* where in meta the call's own span has its 16 digits; 0: it is not there */

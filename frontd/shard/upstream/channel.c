@@ -138,6 +138,7 @@ static void send_hello(struct channel *channel)
         .shards = identity->shards,
         .max_frame = FRAME_MAX_DEFAULT,
         .stream = true,
+        .state = channel->ctx->conf->limits.state,
     };
     struct buf body = {0};
     if (hello_front_write(&body, &hello) < 0) {
@@ -264,6 +265,10 @@ static void on_frame(struct channel *channel, const struct frame *frame)
             return;
         }
         break;
+    case FRAME_STATE:
+        if (greeted)
+            channel->ops->pushed(channel, frame);
+        return;
     case FRAME_WINDOW: on_window(channel, frame); return;
     default: return; /* extensions are skipped (section 2) */
     }

@@ -47,6 +47,7 @@ struct job {
     struct pool *pool;
     uint64_t flow;    /* the client connection that it is from: flows take turns */
     uint64_t hash;    /* of what the pool hashes on */
+    uint64_t home;    /* the process that its connection is bound to (worker->home); 0: none */
     uint64_t expires; /* ms: the call's deadline */
     uint64_t sent_at; /* us: when the worker got it; 0: none has it, nor had it when it ended */
     uint32_t left_at; /* where in the frame "deadline_ms" has its 10 digits; 0: nowhere */
@@ -73,6 +74,8 @@ struct job_ops {
     void (*answered)(struct job *job, struct worker *worker, const struct frame *frame);
     /* A notification has been put into a worker's channel: there will be no answer. */
     void (*delivered)(struct job *job);
+    /* A worker is about to get the job of a connection that may be bound to another one. */
+    void (*chosen)(struct job *job, struct worker *worker);
     /* The job has ended without an answer. */
     void (*failed)(struct job *job, enum rpc_error error);
     /*

@@ -86,6 +86,12 @@ bool pool_reached_by(const struct pool *pool, uint64_t seats);
  */
 bool pool_held_up(const struct pool *pool);
 
+/* The ready worker that is this process (worker->home), or NULL. */
+struct worker *pool_home(const struct pool *pool, uint64_t home);
+
+/* The ready worker that a hash gives calls of this method to; NULL: none takes it. */
+struct worker *pool_by_hash(const struct pool *pool, uint64_t hash, struct span method);
+
 /* Why this shard has no worker of the pool, for the log; valid until the loop turns. */
 const char *pool_trouble(const struct pool *pool);
 

@@ -68,15 +68,37 @@ static bool try_worker(struct worker *worker, const struct job *job, int *ret_sl
     return take_slot(worker, job, ret_slot);
 }
 
-/* The one worker that a job's hash gives it to, or NULL where none takes its method. */
-static struct worker *find_by_hash(const struct pool *pool, const struct job *job)
+struct worker *pool_home(const struct pool *pool, uint64_t home)
 {
-    struct balance_hash best = balance_hash(job->hash);
+    for (uint32_t i = 0; home != 0 && i < pool->nready; i++) {
+        if (pool->ready[i]->home == home)
+            return pool->ready[i];
+    }
+    return NULL;
+}
+
+struct worker *pool_by_hash(const struct pool *pool, uint64_t hash, struct span method)
+{
+    struct balance_hash best = balance_hash(hash);
     for (uint32_t i = 0; i < pool->nready; i++) {
-        if (worker_takes(pool->ready[i], job_method(job)))
+        if (worker_takes(pool->ready[i], method))
             balance_offer(&best, i, pool->ready[i]->rank);
     }
     return best.at == BALANCE_NONE ? NULL : pool->ready[best.at];
+}
+
+/*
+ * The one worker that a job is for: that of its connection, where it is bound to one, else the one
+ * that its hash says. NULL: none takes its method, or its connection's is gone, and it ends.
+ */
+static struct worker *find_by_hash(const struct pool *pool, const struct job *job)
+{
+    struct worker *home = pool_home(pool, job->home);
+    if (home != NULL && worker_takes(home, job_method(job)))
+        return home;
+    if (home == NULL && job->home != 0 && pool->conf->on_worker_lost == CONF_LOST_CLOSE)
+        return NULL;
+    return pool_by_hash(pool, job->hash, job_method(job));
 }
 
 static uint32_t load_of(const struct pool *pool, uint32_t at)
@@ -168,6 +190,16 @@ void pool_turn(struct pool *pool)
 {
     if (UNLIKELY(pool->restless))
         pool_share_refresh(pool);
+}
+
+/* Gives a worker a job for which a slot has been taken; the worker may have to be told first whose
+ * connection it has now. */
+static void give(struct worker *worker, struct job *job, int slot)
+{
+    struct pool *pool = worker->pool;
+    if (UNLIKELY(pool->conf->on_worker_lost != CONF_LOST_UNNOTED || pool->ctx->bound > 0))
+        pool->ops->chosen(job, worker);
+    worker_send(worker, job, slot);
 }
 
 /* Takes a job out of the queue. served: a worker gets it. */
@@ -285,7 +317,7 @@ static bool serve(struct worker *worker)
     if (!take_slot(worker, job, &slot))
         return false;
     unqueue(job, true);
-    worker_send(worker, job, slot);
+    give(worker, job, slot);
     return true;
 }
 
@@ -310,7 +342,7 @@ static void dispatch(struct pool *pool)
         if (worker == NULL)
             return;
         unqueue(job, true);
-        worker_send(worker, job, slot);
+        give(worker, job, slot);
     }
 }
 
@@ -386,6 +418,13 @@ static bool takes_method(const struct pool *pool, const struct job *job)
     return false;
 }
 
+/* Whether the worker that a job's connection is bound to is gone, and the connection ends. */
+static bool is_homeless(const struct pool *pool, const struct job *job)
+{
+    return job->home != 0 && pool->conf->on_worker_lost == CONF_LOST_CLOSE &&
+           pool_home(pool, job->home) == NULL;
+}
+
 /* Since when a job has waited for a worker: while its pool was paused it did not. */
 static uint64_t waits_from(const struct pool *pool, const struct queue_item *item)
 {
@@ -424,7 +463,11 @@ static void expire_untaken(struct pool *pool)
         from = none ? MAX(from, pool->no_worker_since) : from;
         if (from + pool->conf->wait_for_worker > now)
             break;
-        fail_untaken(job_of_item(item), none ? RPC_UNAVAILABLE : RPC_METHOD_NOT_FOUND);
+        struct job *job = job_of_item(item);
+        if (is_homeless(pool, job))
+            pool_fail(job, RPC_WORKER_LOST);
+        else
+            fail_untaken(job, none ? RPC_UNAVAILABLE : RPC_METHOD_NOT_FOUND);
     }
 }
 
@@ -451,6 +494,10 @@ static void enqueue(struct pool *pool, struct job *job, bool in_front, uint32_t 
     bool unserved = pool->nready == 0 && !pool->paused;
     if (pool->shutting || (unserved && (pool->conf->wait_for_worker == 0 || limit == 0))) {
         fail_untaken(job, RPC_UNAVAILABLE);
+        return;
+    }
+    if (UNLIKELY(is_homeless(pool, job)) && pool_settled(pool)) {
+        pool_fail(job, RPC_WORKER_LOST);
         return;
     }
     if (!in_front && waits_too_long(pool, job)) {
@@ -492,7 +539,7 @@ void pool_submit(struct pool *pool, struct job *job)
         (pool->queue.count == 0 && pool_share_may_take(pool, NULL, ctx_now(pool->ctx)))) {
         struct worker *worker = pick(pool, job, &slot);
         if (LIKELY(worker != NULL)) {
-            worker_send(worker, job, slot);
+            give(worker, job, slot);
             return;
         }
     }
@@ -526,6 +573,23 @@ uint64_t pool_waits_since(const struct worker *worker)
     return class == NULL ? 0 : MAX(queue_next(class)->since, 1U);
 }
 
+/* Fails the jobs whose worker is gone with their connection. They are put aside first, since others
+ * may leave the queue when one fails. */
+static void fail_homeless(struct pool *pool)
+{
+    struct list lost;
+    list_init(&lost);
+    list_for_each_safe (node, &pool->queue.untaken) {
+        struct queue_item *item = container_of(node, struct queue_item, in_lane);
+        if (!is_homeless(pool, job_of_item(item)))
+            continue;
+        list_remove(&item->in_lane);
+        list_append(&lost, &item->in_lane);
+    }
+    while (!list_empty(&lost))
+        pool_fail(job_of_item(list_first(&lost, struct queue_item, in_lane)), RPC_WORKER_LOST);
+}
+
 /* When the ready workers have changed: finds each job's set of them anew, where that matters. */
 static void reclass(struct pool *pool, bool was_selective, bool had_some)
 {
@@ -541,6 +605,8 @@ static void reclass(struct pool *pool, bool was_selective, bool had_some)
         share_queue_remove(pool->ctx->share, pool->ctx->seat, pool->row);
         pool->ops->failed(job, RPC_OVERLOADED);
     }
+    if (pool->conf->on_worker_lost == CONF_LOST_CLOSE && pool_settled(pool))
+        fail_homeless(pool);
 }
 
 /* One without a limit counts as many as its row has. */
@@ -572,6 +638,7 @@ void pool_worker_ready(struct pool *pool, struct worker *worker)
         return;
     }
     bool was_selective = pool_is_selective(pool);
+    pool->ctx->unsettled = true;
     worker->at = pool->nready;
     pool->ready[pool->nready++] = worker;
     pool->narrow += worker->narrow;
@@ -593,6 +660,7 @@ void pool_worker_unready(struct pool *pool, struct worker *worker)
     if (!worker->ready)
         return;
     bool was_selective = pool_is_selective(pool);
+    pool->ctx->unsettled = true;
     pool_share_tell(worker, 0);
     trouble_leave_worker(worker);
     struct worker *last = pool->ready[--pool->nready];

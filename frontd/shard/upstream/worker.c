@@ -19,6 +19,9 @@
 #include "frontd/ipc/control.h"
 #include "frontd/ipc/shm_holds.h"
 
+/* Of what all shards have to find the same. */
+static const struct hash_key same_everywhere = {0x66726f6e74640000ULL, 0x776f726b65720000ULL};
+
 static struct worker *worker_of(struct channel *channel)
 {
     return container_of(channel, struct worker, channel);
@@ -128,6 +131,12 @@ static int take_row(struct worker *worker, int64_t pid)
     return worker->share < 0 ? worker->share : 0;
 }
 
+static uint64_t home_of(uint64_t rank, int64_t pid)
+{
+    const uint64_t process[2] = {rank, (uint64_t)pid};
+    return hash_bytes(&same_everywhere, process, sizeof(process)) | 1; /* not 0 */
+}
+
 static void on_channel_opened(struct channel *channel, const struct hello_worker *hello)
 {
     struct worker *worker = worker_of(channel);
@@ -143,6 +152,7 @@ static void on_channel_opened(struct channel *channel, const struct hello_worker
         worker->pool->ctx->share, worker->share, worker->text, hello->pid, hello->concurrency);
     worker->concurrency = hello->concurrency;
     worker->pid = hello->pid;
+    worker->home = home_of(worker->rank, hello->pid);
     worker->retry_ms = 0;
     worker->opened_at = ctx_now(channel->ctx);
     worker->looked_up = 0; /* when the channel has ended, the name is looked up anew */
@@ -281,7 +291,6 @@ static const struct channel_ops channel_ops;
 /* A new worker that is not dialled yet, or NULL. */
 static struct worker *add(struct pool *pool, const char *text, const struct conf_address *address)
 {
-    static const struct hash_key same_everywhere = {0x66726f6e74640000ULL, 0x776f726b65720000ULL};
     struct worker *worker = mem_zalloc(sizeof(*worker));
     if (worker == NULL)
         return NULL;
@@ -613,6 +622,15 @@ void worker_send(struct worker *worker, struct job *job, int slot)
     } else if (UNLIKELY(job->uploads)) {
         pool->ops->room(job);
     }
+}
+
+int worker_notify(struct worker *worker, struct buf *frame)
+{
+    struct idmap_node call;
+    uint64_t end;
+    if (!worker_usable(worker))
+        return -EAGAIN;
+    return channel_send_call(&worker->channel, &call, frame, true, &end);
 }
 
 void worker_data(struct job *job, struct span bytes, bool more)

@@ -48,6 +48,7 @@ struct worker {
     size_t nmethods;
     char *responses;      /* how the ids of its requests to clients begin; NULL: it makes none */
     uint64_t rank;        /* hash of the address, for balance: hash */
+    uint64_t home;        /* the process, by its address and pid: the same in all shards; not 0 */
     uint32_t concurrency; /* 0: no limit */
     uint32_t retry_ms;
     uint32_t short_ms;  /* what retry_ms starts at: 0, or more where it keeps ending soon */
@@ -106,6 +107,13 @@ void worker_remove(struct worker *worker);
 
 /* Gives it a job for which a slot has been taken. */
 void worker_send(struct worker *worker, struct job *job, int slot);
+
+/*
+ * Sends a notification that is no job, and takes no slot. frame: a REQUEST, complete but for its
+ * call id. Returns 0, -EMSGSIZE when the worker takes no frame of that size, -EAGAIN when it does
+ * not read, or -ENOMEM.
+ */
+int worker_notify(struct worker *worker, struct buf *frame);
 
 /* Sends a part of the request of a job that `uploads`, of at most job->room bytes. more: it is not
  * the last one. */

@@ -253,6 +253,14 @@ class Channel(asyncio.Protocol):
             raise BufferError(f"{self._name()} does not read") from None
         self._write_soon()
 
+    def keep(self, frame: Frame) -> None:
+        """Send a STATE, if the front keeps that many bytes."""
+        most = (self.protocol.front or {}).get("state", 0)
+        if len(frame.blob) > most:
+            raise ValueError(f"the front keeps {most} bytes with a connection, not {len(frame.blob)}")
+        if most > 0:
+            self.push(frame)
+
     def take_over(self, held: bytearray) -> None:
         """Send what another channel has held."""
         self.protocol.take_over(held)

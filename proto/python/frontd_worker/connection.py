@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from .frames import BINARY, DISCONNECT, PUSH, SUBSCRIBE, UNSUBSCRIBE, Frame, dump_json
+from .frames import BINARY, DISCONNECT, PUSH, STATE, SUBSCRIBE, UNSUBSCRIBE, Frame, dump_json
 
 if TYPE_CHECKING:
     from .channel import Channel
@@ -57,6 +57,13 @@ class Connection:
     def unsubscribe(self, topic: Optional[str] = None) -> None:
         """End a subscription, where no topic is given all of this client (UNSUBSCRIBE)."""
         self._send(UNSUBSCRIBE, meta=b"" if topic is None else topic_meta(topic))
+
+    def keep(self, state: bytes) -> None:
+        """Have the front keep these bytes with this connection, in place of those that it kept before (STATE); b"" ends
+        that. The worker that gets the connection next is given them with the event "rebound", as ctx.state. Raises
+        ValueError also for more bytes than the front keeps, which may be none."""
+        frame = Frame(STATE, conn=self.id, blob=bytes(state))
+        self._worker._in_loop(lambda: self._worker._channel_to(self.instance, self._channel).keep(frame))
 
     def disconnect(self, code: int = 1000, reason: str = "") -> None:
         """Close this connection (DISCONNECT). code: WebSocket close code, 1000 to 1003, 1007 to 1014, 3000 to 4999.

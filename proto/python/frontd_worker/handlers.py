@@ -25,14 +25,16 @@ class Context:
     name.  params: as they came (dict, list or None).  blob: bytes (section 9, raw messages).  call: id of the
     call.  conn: the client's Connection, None where it does not stay.  meta: what the route adds (section 5),
     a dict.  front: the front's HELLO, a dict.  notify: no response follows.  binary: the blob is a binary
-    message.  retry: another worker may have been given this call before.  cancelled: the result is not waited
-    for any more; blocking handlers look at it from time to time, coroutines are cancelled anyway."""
+    message.  retry: another worker may have been given this call before.  state: of "rebound", what was kept.
+    cancelled: the result is not waited for any more; blocking handlers look at it from time to time, coroutines are
+    cancelled anyway."""
     def __init__(self, request: Request, channel: Channel) -> None:
         front, instance = channel.protocol.front or {}, channel.protocol.instance or ""
         self.method, self.params, self.blob = request.method, request.params, request.blob
         self.call, self.meta, self.front = request.call, request.meta, front
         self.conn = Connection(channel.worker, request.conn, instance, channel) if request.conn else None
         self.notify, self.binary, self.retry = (bool(request.flags & flag) for flag in (NOTIFY, BINARY, RETRY))
+        self.state = request.blob if request.method == "frontd.rebound" else b""
         self.cancelled = False
         self.parts: Optional[Parts] = None
         if channel.protocol.parts and request.method == "http.request":

@@ -72,6 +72,7 @@ class Worker:
         "connect": a client has come, on routes with `events: true`; ctx.params is {"conn", "path", "query",
         "headers", "peer"}. Where the route says `connect: ask`, an RpcError refuses the client.
         "disconnect": it has gone; ctx.params is {"conn", "code"}.
+        "rebound": another worker had it, ctx.params is {"conn", "headers", "peer"}; ctx.state is what was kept.
         "response": with `responses: true`, a Response that is not for ask(), {"conn", "response"}.
         "message": each message on routes with `messages: raw`; it is ctx.message(). What is returned is
         thrown away, answer with ctx.conn.push()."""

@@ -16,6 +16,7 @@ import time
 
 HELLO, REQUEST, RESPONSE, CANCEL, PING, PONG, GOAWAY, PUSH = 1, 2, 3, 4, 5, 6, 7, 8
 PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT, DATA, WINDOW = 9, 10, 11, 12, 13, 14
+STATE = 143
 NOTIFY, MORE, BINARY, RETRY = 1, 2, 4, 8
 
 WAIT = 20  # seconds; how long anything may take before a test fails

@@ -15,11 +15,11 @@ HEADER = struct.Struct(">IBBHQQII")
 HELLO, REQUEST, RESPONSE, CANCEL, PING, PONG, GOAWAY = 1, 2, 3, 4, 5, 6, 7
 PUSH, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT = 8, 9, 10, 11, 12
 NOTIFY, MORE, BINARY, RETRY = 1, 2, 4, 8
-DATA, WINDOW = 13, 14
+DATA, WINDOW, STATE = 13, 14, 143
 FROM_FRONT = {HELLO, REQUEST, CANCEL, PING, PONG, GOAWAY, DATA, WINDOW}
 MAX_FRAME = 16 * 1024 * 1024
 LIMIT = 10.0
-EVENTS = ("frontd.connect", "frontd.disconnect", "frontd.message", "frontd.response")
+EVENTS = ("frontd.connect", "frontd.disconnect", "frontd.message", "frontd.rebound", "frontd.response")
 
 
 def frame(type, call=0, body=b"", meta=b"", blob=b"", flags=0, conn=0):
@@ -164,6 +164,10 @@ class Channel:
     def unsubscribe(self, conn, topic=None):
         self.send(frame(UNSUBSCRIBE, meta=b"" if topic is None else topic_meta(topic), conn=conn))
 
+    def state(self, conn, state, body=False):
+        """Keeps these bytes with a connection."""
+        self.send(data_frame(STATE, state, conn, body=body))
+
     def sync(self):
         """Until the front has read what was sent before; False when it has closed the channel."""
         mark = b"sync %d" % time.monotonic_ns()
@@ -278,7 +282,8 @@ class Channel:
             worker.complain("BINARY on a call: %r" % body)
         with worker.cond:
             {"frontd.connect": worker.connects, "frontd.disconnect": worker.disconnects,
-             "frontd.message": worker.messages, "frontd.response": worker.responses}.get(c.method, worker.calls).append(c)
+             "frontd.message": worker.messages, "frontd.rebound": worker.rebounds,
+             "frontd.response": worker.responses}.get(c.method, worker.calls).append(c)
             if not c.notify:
                 worker.busy += 1
                 worker.max_busy = max(worker.max_busy, worker.busy)
@@ -300,6 +305,10 @@ class Channel:
         if c.method == "frontd.response":
             if not c.notify or c.binary or c.blob or set(c.params) != {"conn", "response"}:
                 worker.complain("frontd.response: %r" % c.body)
+            return
+        if c.method == "frontd.rebound":
+            if not c.notify or c.binary or c.meta or not {"conn", "headers", "peer"} <= set(c.params):
+                worker.complain("frontd.rebound: %r" % c.body)
             return
         with worker.cond:
             seen = worker.connects if c.method == "frontd.connect" else worker.disconnects
@@ -348,8 +357,8 @@ class FakeWorker:
         self.on_hello = on_hello or (lambda channel: channel.hello())
         self.cond = threading.Condition(threading.RLock())
         self.frames, self.calls, self.channels, self.errors = [], [], [], []
-        # frontd.connect, frontd.disconnect, frontd.message and frontd.response, which are not among the calls
-        self.connects, self.disconnects, self.messages, self.responses = [], [], [], []
+        # frontd.connect, frontd.disconnect and the others of that kind, which are not among the calls
+        self.connects, self.disconnects, self.messages, self.rebounds, self.responses = [], [], [], [], []
         self.keep_frames = True     # a test with very many of them can do without
         self.busy = self.max_busy = 0
         self.closing = False

@@ -89,6 +89,7 @@ Test(conf_check_route, websocket_defaults)
     cr_expect_not(route->slow_drop);
     cr_expect_not(route->responses);
     cr_expect_eq(conf->limits.subscriptions, 64);
+    cr_expect_eq(conf->limits.state, 4096);
     cr_expect(conf->limits.streams == 100 && !conf->listeners[0].h2c);
     cr_expect_not(conf->listeners[0].h2_websocket);
     conf_free(conf);

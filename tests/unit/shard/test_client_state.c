@@ -6,6 +6,7 @@
 
 #include "common/alloc.h"
 #include "frontd/codec/proxy_protocol.h"
+#include "frontd/shard/client/affinity.h"
 #include "frontd/shard/push/push.h"
 #include "frontd/shard/request/auth.h"
 #include "frontd/shard/session/duplex.h"
@@ -256,6 +257,42 @@ Test(client_save, claims)
             cr_assert(claims != NULL && claims->until == 77 && claims->n == texts[0].n);
             cr_assert_eq(memcmp(claims->text, texts[0].p, texts[0].n), 0);
             client_discard(restored);
+        }
+        close(fd);
+        shardlet_turn(&to);
+        buf_deinit(&state);
+    }
+    drop(client, peer);
+}
+
+/* The worker that a connection is bound to, and the state that is kept with it, go with it. */
+Test(client_save, affinity)
+{
+    static char longest[CONF_STATE_MAX + 1];
+    static const size_t sizes[] = {0, 3, CONF_STATE_MAX, CONF_STATE_MAX + 1};
+    struct client *restored;
+    int peer;
+    struct client *client = make(&samples[5], &peer);
+    for (size_t i = 0; i < 2 * ARRAY_LEN(sizes); i++) {
+        struct buf state = {0};
+        size_t n = sizes[i / 2];
+        cr_assert_eq(affinity_keep(client, (struct span){"x", 1}), 0);
+        memset(longest, 'a' + (int)i, sizeof(longest));
+        cr_assert_eq(affinity_keep(client, (struct span){longest, n}), 0);
+        client->duplex->affinity->home = 4711;
+        client->duplex->affinity->pool = i % 2 == 0 ? 0 : AFFINITY_NO_POOL;
+        int fd = dup(client->fd);
+        int r = restore(&to, fd, saved(client, &state), &restored);
+        cr_assert_eq(r, n <= CONF_STATE_MAX ? 0 : -EBADMSG, "%zu: %d", i, r);
+        if (r == 0) {
+            const struct affinity *affinity = restored->duplex->affinity;
+            cr_assert(affinity != NULL && affinity->n == n);
+            cr_assert_eq(memcmp(affinity->state, longest, n), 0);
+            cr_assert_eq(affinity->home, i % 2 == 0 ? 4711u : 0u);
+            cr_assert_eq(affinity->pool, i % 2 == 0 ? 0 : AFFINITY_NO_POOL);
+            cr_assert_eq(to.ctx.bound, 1u);
+            client_discard(restored);
+            cr_assert_eq(to.ctx.bound, 0u);
         }
         close(fd);
         shardlet_turn(&to);

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "frontd/shard/client/affinity.h"
 #include "frontd/shard/mesh/mesh.h"
 #include "frontd/shard/session/duplex.h"
 #include "frontd/shard/upstream/worker.h"
@@ -43,7 +44,7 @@ static void set_up(void)
 {
     static const char handshake[] = HANDSHAKE("h");
     int pair[2];
-    shardlet_init(&shardlet, MOVE_CONF_LIMITS("subscriptions: 2") MOVE_CONF_REST, SEAT);
+    shardlet_init(&shardlet, MOVE_CONF_LIMITS("subscriptions: 2, state: 8") MOVE_CONF_REST, SEAT);
     worker = (struct worker){.pool = &shardlet.pools[0], .text = worker_text};
     faults_init(&worker.faults, &shardlet.ctx, worker.pool->conf->name, worker.text);
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
@@ -156,6 +157,7 @@ Test(push, frames_with_something_wrong)
         {FRAME_UNSUBSCRIBE, false, TOPIC, "it names no connection"},
         {FRAME_PUSH, false, "", "it names no connection"},
         {FRAME_DISCONNECT, false, "", "it names no connection"},
+        {FRAME_STATE, false, "", "it names no connection"},
     };
     subscribe(0, TOPIC);
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -208,7 +210,7 @@ Test(push, a_blob_goes_before_the_body)
 Test(push, one_for_an_unknown_connection_is_passed_on)
 {
     static const enum frame_type types[] = {
-        FRAME_PUSH, FRAME_SUBSCRIBE, FRAME_UNSUBSCRIBE, FRAME_DISCONNECT};
+        FRAME_PUSH, FRAME_SUBSCRIBE, FRAME_UNSUBSCRIBE, FRAME_DISCONNECT, FRAME_STATE};
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
         handle(types[i], UNKNOWN, TOPIC, "body");
         cr_expect(passed_on(types[i], "body"), "type %d", (int)types[i]);
@@ -259,7 +261,7 @@ Test(push, of_another_realm)
 {
     const struct push_from stranger = {.realm = REALM, .worker = &worker};
     static const enum frame_type types[] = {
-        FRAME_PUSH, FRAME_SUBSCRIBE, FRAME_UNSUBSCRIBE, FRAME_DISCONNECT};
+        FRAME_PUSH, FRAME_SUBSCRIBE, FRAME_UNSUBSCRIBE, FRAME_DISCONNECT, FRAME_STATE};
     subscribe(0, TOPIC);
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
         handle_from(&stranger, types[i], lines[0]->conn.id, TOPIC, "strange");
@@ -274,6 +276,54 @@ Test(push, of_another_realm)
     handle(FRAME_PUBLISH, 0, TOPIC, "its own");
     cr_expect_str_eq(written(peers[0]).p, "its own\n");
     cr_expect(is_open(peers[0]));
+}
+
+static struct span state_of(const struct client *client)
+{
+    const struct affinity *affinity = client->duplex->affinity;
+    return affinity == NULL ? SPAN("") : (struct span){affinity->state, affinity->n};
+}
+
+/* At the limit, one past it, nothing; the one that has sent it is who knows it. */
+Test(push, keeps_a_state)
+{
+    static const struct {
+        const char *state;
+        const char *kept;
+        const char *what;
+    } rows[] = {
+        {"", "", NULL},
+        {"12345678", "12345678", NULL},
+        {"123456789", "12345678", "it is over limits.state"},
+        {"other", "other", NULL},
+        {"OTHER", "OTHER", NULL},
+        {"", "", NULL},
+        {"last", "last", NULL},
+    };
+    struct client *client = lines[0];
+    size_t before = client_holds(client);
+    worker.home = 77;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        handle(FRAME_STATE, client->conn.id, "", rows[i].state);
+        const char *what = fault();
+        cr_expect(
+            rows[i].what == NULL ? what == NULL : what != NULL && strcmp(what, rows[i].what) == 0,
+            "row %zu: %s", i, what);
+        struct span state = state_of(client);
+        cr_expect(state.n == strlen(rows[i].kept) && memcmp(state.p, rows[i].kept, state.n) == 0,
+            "row %zu: %.*s", i, (int)state.n, state.p);
+    }
+    cr_expect_eq(client->duplex->affinity->home, 77u);
+    cr_expect_eq(client_holds(client), before + sizeof(struct affinity) + 4);
+    handle_from(&from_sibling, FRAME_STATE, client->conn.id, "", "theirs");
+    cr_expect_eq(client->duplex->affinity->home, 0u, "which worker it was is not known");
+    cr_expect_eq(state_of(client).n, 6u);
+    cr_expect_eq(shardlet.ctx.bound, 1u);
+    close(peers[0]);
+    peers[0] = -1;
+    shardlet_turn(&shardlet);
+    cr_expect_eq(shardlet.ctx.bound, 0u);
+    expect_nothing();
 }
 
 /* The code and the reason of the Close frame. */

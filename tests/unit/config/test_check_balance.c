@@ -1,0 +1,101 @@
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "common/alloc.h"
+#include "frontd/config/parse.h"
+
+static char error[512];
+
+/* of_limits: of `limits`. of_app: more keys of the pool app; of_route: of the route. */
+static struct conf *parse(const char *of_limits, const char *of_app, const char *of_route)
+{
+    char text[2048];
+    struct conf *conf = NULL;
+    const struct conf_findings findings = {0};
+    int n = snprintf(text, sizeof(text),
+        "limits: {%s}\n"
+        "listeners:\n"
+        "  - name: web\n"
+        "    address: 127.0.0.1:8080\n"
+        "    routes:\n"
+        "      - {path: /ws, kind: websocket%s}\n"
+        "pools:\n"
+        "  - {name: app, workers: ['unix:/run/app.sock']%s}\n"
+        "  - {name: kept, workers: ['unix:/run/b.sock'], balance: hash, hash: conn, "
+        "on_worker_lost: keep}\n"
+        "  - {name: next, workers: ['unix:/run/next.sock']}\n",
+        of_limits, of_route, of_app);
+    cr_assert((size_t)n < sizeof(text));
+    error[0] = '\0';
+    conf_try("c.yaml", text, (size_t)n, &findings, &conf, error, sizeof(error));
+    return conf;
+}
+
+struct row {
+    const char *app;
+    const char *route;
+    const char *error; /* NULL: it is right */
+};
+
+static void check_rows(const struct row *rows, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        conf_free(parse("", rows[i].app, rows[i].route));
+        if (rows[i].error == NULL)
+            cr_expect_str_eq(error, "", "%zu: %s", i, error);
+        else
+            cr_expect_not_null(strstr(error, rows[i].error), "%zu: %s", i, error);
+    }
+}
+
+Test(check_balance, on_worker_lost)
+{
+    static const struct row rows[] = {
+        {"", ", pool: app", NULL},
+        {", balance: hash, hash: conn, on_worker_lost: close", ", pool: app", NULL},
+        {", balance: hash, hash: conn, on_worker_lost: keep", ", pool: app", NULL},
+        {", balance: hash, hash: conn, on_worker_lost: other", ", pool: app",
+            "8: pools[0].on_worker_lost: 'other' is not known here: it is keep or close"},
+        {", balance: hash, hash: peer, on_worker_lost: keep", ", pool: app",
+            "8: pools[0].on_worker_lost: it takes balance: hash with hash: conn"},
+        {", on_worker_lost: keep", ", pool: app",
+            "8: pools[0].on_worker_lost: it takes balance: hash with hash: conn"},
+        {", balance: hash, hash: conn, on_worker_lost: keep", ", pools: [next, kept]", NULL},
+        {", balance: hash, hash: conn, on_worker_lost: close", ", pools: [app, next, kept]",
+            "6: listeners[0].routes[0].pools[2]: pools 'app' and 'kept' have on_worker_lost: a "
+            "connection is bound to one worker"},
+    };
+    check_rows(rows, ARRAY_LEN(rows));
+    struct conf *conf = parse(
+        "", ", balance: hash, hash: conn, on_worker_lost: close", ", pool: app");
+    cr_assert_not_null(conf, "%s", error);
+    cr_expect_eq(conf->pools[0].on_worker_lost, CONF_LOST_CLOSE);
+    cr_expect_eq(conf->pools[1].on_worker_lost, CONF_LOST_KEEP);
+    cr_expect_eq(conf->pools[2].on_worker_lost, CONF_LOST_UNNOTED);
+    conf_free(conf);
+}
+
+Test(check_balance, state)
+{
+    static const struct {
+        const char *text;
+        uint32_t state;
+        const char *error;
+    } rows[] = {
+        {"", 4096, NULL},
+        {"state: 0", 0, NULL},
+        {"state: 64KiB", CONF_STATE_MAX, NULL},
+        {"state: 65537", 0, "1: limits.state: at most 65536 bytes"},
+        {"state: much", 0, "1: limits.state: not a size"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct conf *conf = parse(rows[i].text, "", ", pool: app");
+        if (rows[i].error == NULL) {
+            cr_assert_not_null(conf, "%s", error);
+            cr_expect_eq(conf->limits.state, rows[i].state);
+        } else {
+            cr_expect_not_null(strstr(error, rows[i].error), "%s", error);
+        }
+        conf_free(conf);
+    }
+}
