@@ -65,6 +65,16 @@ static void put_access(const char *of, const struct conf_access *access)
     }
 }
 
+static void put_canary(const struct conf *conf, const struct conf_route *route)
+{
+    const struct conf_pool *pool = &conf->pools[route->pools[route->npools - 1]];
+    printf("    canary: pool %s (line %u) for %u %% of clients", pool->name, pool->line,
+        route->canary_percent);
+    if (route->canary_header != NULL)
+        printf(", and where %s says always, not never", route->canary_header);
+    printf("\n");
+}
+
 static void put_route(const struct conf *conf, const struct conf_listener *listener,
     const struct conf_route *route, const char *method)
 {
@@ -83,6 +93,8 @@ static void put_route(const struct conf *conf, const struct conf_listener *liste
         printf("    refused: -32601, no pool takes the method, or clients may not call it\n");
     else
         printf("    pool: %s (line %u)\n", conf->pools[pool].name, conf->pools[pool].line);
+    if (route->canary)
+        put_canary(conf, route);
     put_policy(route, conf_policy_of(route, name));
 }
 

@@ -51,6 +51,50 @@ static void check_bound(struct checker *checker, const char *key, const struct c
     }
 }
 
+/* Returns false if it is none that the route may have. */
+static bool add_pool(struct checker *checker, const char *key, const char *name,
+    const struct conf *conf, struct conf_route *route)
+{
+    uint32_t index = 0;
+    while (index < conf->npools && strcmp(conf->pools[index].name, name) != 0)
+        index++;
+    if (index == conf->npools) {
+        complain_of_pool(checker, key, name, conf);
+        return false;
+    }
+    route->pools[route->npools++] = index;
+    if (!check_realm(checker, key, &conf->pools[index], &conf->pools[route->pools[0]]))
+        return false;
+    route->realm = conf->pools[index].realm_id;
+    check_bound(checker, key, conf, route);
+    return true;
+}
+
+static void check_canary(struct checker *checker, const char *parent,
+    const struct conf_raw_canary *raw, const struct conf *conf, struct conf_route *route)
+{
+    char key[CHECKER_PATH_SIZE];
+    snprintf(key, sizeof(key), "%s.canary.pool", parent);
+    for (uint32_t i = 0; i < route->npools; i++) {
+        if (strcmp(conf->pools[route->pools[i]].name, raw->pool) == 0)
+            checker_complain(checker, key, "'%s': the route has it for all clients", raw->pool);
+    }
+    if (!add_pool(checker, key, raw->pool, conf, route))
+        return;
+    route->canary = true;
+    snprintf(key, sizeof(key), "%s.canary.percent", parent);
+    route->canary_percent = (uint32_t)checker_number(checker, key, raw->percent, 0, 0, 100);
+    snprintf(key, sizeof(key), "%s.canary.header", parent);
+    if (raw->header == NULL)
+        return;
+    if (route->kind == CONF_STREAM)
+        checker_complain(checker, key, "there are no request headers here");
+    const char *wrong = conf_value_token(raw->header);
+    if (wrong != NULL)
+        checker_complain(checker, key, "%s: '%s'", wrong, raw->header);
+    route->canary_header = checker_copy_lower(checker, raw->header);
+}
+
 static void check_route_pools(struct checker *checker, const char *parent,
     const struct conf_raw_route *raw, const struct conf *conf, struct conf_route *route)
 {
@@ -62,23 +106,14 @@ static void check_route_pools(struct checker *checker, const char *parent,
         return;
     }
     unsigned n = many ? raw->pools_count : 1;
-    route->pools = checker_take(checker, mem_zalloc(n * sizeof(*route->pools)));
+    route->pools = checker_take(checker, mem_zalloc((n + 1) * sizeof(*route->pools)));
     for (unsigned i = 0; route->pools != NULL && i < n; i++) {
-        const char *name = many ? raw->pools[i] : raw->pool;
-        uint32_t index = 0;
-        while (index < conf->npools && strcmp(conf->pools[index].name, name) != 0)
-            index++;
         snprintf(key, sizeof(key), many ? "%s.pools[%u]" : "%s.pool", parent, i);
-        if (index == conf->npools) {
-            complain_of_pool(checker, key, name, conf);
+        if (!add_pool(checker, key, many ? raw->pools[i] : raw->pool, conf, route))
             return;
-        }
-        route->pools[route->npools++] = index;
-        if (!check_realm(checker, key, &conf->pools[index], &conf->pools[route->pools[0]]))
-            return;
-        route->realm = conf->pools[index].realm_id;
-        check_bound(checker, key, conf, route);
     }
+    if (route->pools != NULL && raw->canary != NULL)
+        check_canary(checker, parent, raw->canary, conf, route);
 }
 
 static void check_meta(struct checker *checker, const char *parent,

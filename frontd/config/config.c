@@ -64,6 +64,7 @@ static void free_listener(struct conf_listener *listener)
         mem_free(route->prefix);
         mem_free(route->host);
         mem_free(route->pools);
+        mem_free(route->canary_header);
         free_texts(route->headers, route->nheaders);
         free_texts(route->origins, route->norigins);
         buf_deinit(&route->cors.text);

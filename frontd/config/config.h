@@ -202,6 +202,9 @@ struct conf_route {
     enum conf_kind kind;
     uint32_t *pools; /* indices, at least one */
     uint32_t npools;
+    bool canary; /* the last one is of some clients only: router_pool() passes it over */
+    uint32_t canary_percent; /* of client addresses */
+    char *canary_header;     /* lower case: a field that says whether; NULL: none does */
     uint32_t number;         /* among the routes of all listeners */
     uint32_t pair;           /* how many pools the routes before it have, each with its own */
     uint64_t realm;          /* the realm_id of all its pools */

@@ -105,6 +105,13 @@ static const cyaml_schema_field_t auth_fields[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t canary_fields[] = {
+    NEEDED(conf_raw_canary, pool),
+    TEXT(conf_raw_canary, percent),
+    TEXT(conf_raw_canary, header),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t route_fields[] = {
     POLICIES(conf_raw_route, ),
     NEEDED(conf_raw_route, path),
@@ -112,6 +119,8 @@ static const cyaml_schema_field_t route_fields[] = {
     NEEDED(conf_raw_route, kind),
     TEXT(conf_raw_route, pool),
     TEXTS(conf_raw_route, pools),
+    CYAML_FIELD_MAPPING_PTR("canary", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
+        struct conf_raw_route, canary, canary_fields),
     TEXT(conf_raw_route, timeout),
     TEXT(conf_raw_route, stream_body),
     TEXT(conf_raw_route, stream_timeout),
@@ -185,6 +194,8 @@ static const cyaml_schema_field_t listener_fields[] = {
         "tls", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct conf_raw_listener, tls, tls_fields),
     STREAM_TEXT(pool),
     STREAM_TEXTS(pools),
+    CYAML_FIELD_MAPPING_PTR("canary", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
+        struct conf_raw_listener, stream.canary, canary_fields),
     STREAM_TEXT(timeout),
     STREAM_TEXTS(meta),
     STREAM_TEXT(messages),

@@ -65,6 +65,12 @@ struct conf_raw_auth {
     char *none;
 };
 
+struct conf_raw_canary {
+    char *pool;
+    char *percent;
+    char *header;
+};
+
 struct conf_raw_route {
     char *path;
     char *host;
@@ -72,6 +78,7 @@ struct conf_raw_route {
     char *pool;
     char **pools;
     unsigned pools_count;
+    struct conf_raw_canary *canary; /* NULL: the key is not there */
     char *timeout;
     char *stream_body;
     char *stream_timeout;

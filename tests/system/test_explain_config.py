@@ -21,10 +21,11 @@ listeners:
         methods:
           - {match: "report.*", timeout: 5m, calls: 4}
           - {match: orders.create, idempotent: true}
-      - {path: /site, kind: http, pool: app, allow: ["fd00::/8"]}
+      - {path: /site, kind: http, pool: app, allow: ["fd00::/8"], canary: {pool: next, percent: 5, header: X-Try}}
   - {name: lines, address: 127.0.0.1:18081, protocol: line, pool: app, calls: 3}
 pools:
   - {name: app, workers: ["unix:/tmp/explained.sock"]}
+  - {name: next, workers: ["unix:/tmp/next.sock"]}
 """
 
 
@@ -43,7 +44,8 @@ def explain(tmp_path, *arguments):
     ("admin.x", "/rpc", ["denied: -32601, or 403 on kind: http (line 10)", "timeout: 7000 ms (line 9)"]),
     ("orders.create", "/rpc", ["idempotent: true (line 14)", "timeout: 7000 ms (line 9)"]),
     ("frontd.connect", "/rpc", ["refused: -32601"]),
-    ("GET", "/site/x", ["route /site (line 15), kind http", "addresses, route: allow fd00::/8", "timeout: 30000 ms (default)"]),
+    ("GET", "/site/x", ["route /site (line 15), kind http", "addresses, route: allow fd00::/8", "timeout: 30000 ms (default)",
+                       "canary: pool next (line 19) for 5 % of clients, and where x-try says always, not never"]),
     ("a", "/none", ["listener lines (line 16)", "calls: 3 (line 16)"]),
 ])
 def test_it_says_what_applies(tmp_path, method, path, said):

@@ -150,6 +150,8 @@ struct session_ops {
     struct span (*headers)(const struct client *client);
     /* What the token of its handshake says; NULL: none was asked for. */
     const struct claims *(*claims)(const struct client *client);
+    /* Whether it is one of its route's canary (request/canary.h). */
+    bool (*canary)(const struct client *client);
     /* The head of the list of its subscriptions. */
     struct subscription **(*subscriptions)(struct client *client);
     /* The worker that it is bound to, and the state that workers keep with it. */

@@ -46,6 +46,7 @@ enum section {
     SECTION_DEFLATE,   /* its messages may be compressed: duplex_save_deflate() */
     SECTION_CLAIMS,    /* a token was asked for: duplex_save_claims() */
     SECTION_AFFINITY,  /* it is bound to a worker, or has a state: affinity_save() */
+    SECTION_CANARY,    /* empty: it is one of its route's canary */
     SECTIONS_END,
 };
 
@@ -215,6 +216,8 @@ int client_save(const struct client *client, struct buf *out)
         save_claims(client, &pack);
     if (client_is_duplex(client) && client->duplex->affinity != NULL)
         save_affinity(client, &pack);
+    if (client_is_duplex(client) && client->duplex->canary)
+        pack_end(&pack, pack_begin(&pack, SECTION_CANARY, VERSION));
     if (!pack.failed)
         return 0;
     buf_truncate(out, before);
@@ -377,6 +380,11 @@ static int restore_section(struct client *client, struct unpack_section *section
     case SECTION_DEFLATE: return duplex_restore_deflate(client, body);
     case SECTION_CLAIMS: return duplex_restore_claims(client, body);
     case SECTION_AFFINITY: return client_is_duplex(client) ? affinity_restore(client, body) : r;
+    case SECTION_CANARY:
+        if (!client_is_duplex(client))
+            return r;
+        client->duplex->canary = true;
+        return unpack_end(body);
     case SECTIONS_END: break;
     }
     return r;

@@ -139,6 +139,17 @@ static struct span method_of(const struct explain *explain, const struct conf_ro
                                 : (struct span){explain->rpc, strlen(explain->rpc)};
 }
 
+static void put_canary(
+    struct json_writer *out, const struct conf *conf, const struct conf_route *route)
+{
+    json_begin(out, "canary", '{');
+    json_add_text(out, "pool", conf->pools[route->pools[route->npools - 1]].name);
+    json_add_number(out, "percent", route->canary_percent);
+    if (route->canary_header != NULL)
+        json_add_text(out, "header", route->canary_header);
+    json_end(out, '}');
+}
+
 static void put_route(struct json_writer *out, const struct ctx *ctx, const struct explain *explain,
     const struct conf_route *route)
 {
@@ -150,6 +161,8 @@ static void put_route(struct json_writer *out, const struct ctx *ctx, const stru
     json_add_text(out, "kind", kinds[route->kind]);
     json_add_number(out, "line", route->line);
     json_add_number(out, "timeout_ms", route->timeout);
+    if (route->canary)
+        put_canary(out, ctx->conf, route);
     json_end(out, '}');
     struct span method = method_of(explain, route);
     if (method.n == 0) {

@@ -12,9 +12,9 @@
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/account.h"
 #include "frontd/shard/request/auth.h"
+#include "frontd/shard/request/canary.h"
 #include "frontd/shard/request/context.h"
 #include "frontd/shard/request/request.h"
-#include "frontd/shard/request/router.h"
 #include "frontd/shard/upstream/worker.h"
 #include "proto/json_write.h"
 
@@ -92,7 +92,8 @@ static int fill_spec(struct call_spec *spec, const struct client *client, const 
     struct span method, size_t method_at)
 {
     const struct conf *conf = client->ctx->conf;
-    int pool = router_pool(conf, route_of(client), method);
+    int pool = canary_pool(
+        client->ctx, route_of(client), method, client_session(client)->canary(client));
     spec->body = (struct span){buf_data(text), buf_len(text)};
     spec->method = (struct span){buf_data(text) + method_at, method.n};
     spec->conn = spec->flow = client->conn.id;

@@ -76,7 +76,7 @@ int router_pool(const struct conf *conf, const struct conf_route *route, struct 
 {
     int best = -1;
     unsigned best_fit = 0;
-    for (uint32_t i = 0; i < route->npools; i++) {
+    for (uint32_t i = 0; i < route->npools - route->canary; i++) {
         const struct conf_pool *pool = &conf->pools[route->pools[i]];
         for (uint32_t m = 0; m < pool->nmethods; m++) {
             unsigned fit = conf_method_fit(pool->methods[m], method);

@@ -22,6 +22,7 @@ int router_route(const struct conf_listener *listener, struct span authority, st
 
 /*
  * The pool of a method (unescaped): of the route's pools the one whose pattern fits best, exact
- * before longest prefix before the first in order. Returns its index, or -1 where none takes it.
+ * before longest prefix before the first in order; not that of its canary. Returns its index, or -1
+ * where none takes it.
  */
 int router_pool(const struct conf *conf, const struct conf_route *route, struct span method);

@@ -12,10 +12,10 @@
 #include "common/token.h"
 #include "frontd/codec/content_coding.h"
 #include "frontd/shard/client/refusal.h"
+#include "frontd/shard/request/canary.h"
 #include "frontd/shard/request/context.h"
 #include "frontd/shard/request/parts.h"
 #include "frontd/shard/request/policy.h"
-#include "frontd/shard/request/router.h"
 #include "frontd/shard/upstream/worker.h"
 #include "proto/json_read.h"
 #include "proto/json_scan.h"
@@ -106,7 +106,8 @@ static void start(struct request *request, const struct http_head *head, struct 
     struct buf meta = {0};
     struct call_spec spec = {.blob = body, .http = true, .more = request->uploads};
     struct peer peer = request_peer(request);
-    int pool = router_pool(conf, request->route, SPAN("http.request"));
+    request->canary = canary_takes(request->route, &peer, client->conn.id, head);
+    int pool = canary_pool(client->ctx, request->route, SPAN("http.request"), request->canary);
     if (pool < 0) {
         refusal_note_method(client, &peer, SPAN("http.request"));
         request_error(request, RPC_METHOD_NOT_FOUND, (struct span){0});

@@ -22,10 +22,10 @@
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/net/incident.h"
 #include "frontd/shard/request/account.h"
+#include "frontd/shard/request/canary.h"
 #include "frontd/shard/request/conn_events.h"
 #include "frontd/shard/request/context.h"
 #include "frontd/shard/request/policy.h"
-#include "frontd/shard/request/router.h"
 #include "frontd/shard/session/duplex.h"
 #include "proto/envelope.h"
 #include "proto/json_read.h"
@@ -251,7 +251,7 @@ static int find_pool(struct request *request, const struct origin *origin,
             return -ENOMEM;
         method = (struct span){room, jsonrpc_unescape(method, room)};
     }
-    int pool = router_pool(request->client->ctx->conf, request->route, method);
+    int pool = canary_pool(request->client->ctx, request->route, method, request->canary);
     if (LIKELY(pool >= 0))
         *ret_error = policy_admit(request, method, origin->head, spec);
     buf_deinit(&plain);
@@ -552,6 +552,15 @@ static enum rpc_error error_of_scan(int r)
     }
 }
 
+static void choose_canary(struct request *request, const struct http_head *head)
+{
+    const struct client *client = request->client;
+    const struct peer peer = request_peer(request);
+    request->canary = client_is_duplex(client)
+                          ? client->duplex->canary
+                          : canary_takes(request->route, &peer, client->conn.id, head);
+}
+
 void jsonrpc_start(struct request *request, const struct http_head *head, struct span body)
 {
     const struct jsonrpc *jsonrpc = request->client->ctx->jsonrpc;
@@ -570,6 +579,7 @@ void jsonrpc_start(struct request *request, const struct http_head *head, struct
         return;
     }
     request->is_batch = batch;
+    choose_canary(request, head);
     request->class = batch ? METRIC_CLASS_BATCH : class_of(&members[0]);
     struct buf meta = {0};
     struct origin origin = {.head = head};

@@ -88,7 +88,7 @@ static int begin(
         return -ENOMEM;
     if (!head->websocket && buf_append(out, "\r\n", 2) < 0)
         return -ENOMEM;
-    int r = duplex_begin(client, request->route, SESSION_WEBSOCKET);
+    int r = duplex_begin(client, request->route, SESSION_WEBSOCKET, head);
     if (r == 0)
         client->duplex->deflate = deflate.bits;
     return r;

@@ -18,6 +18,7 @@
 #include "frontd/shard/client/affinity.h"
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/auth.h"
+#include "frontd/shard/request/canary.h"
 #include "frontd/shard/request/conn_events.h"
 #include "frontd/shard/session/http1_session.h"
 #include "frontd/shard/session/http2_session.h"
@@ -40,7 +41,8 @@ void duplex_set_keep_alive(const struct client *client)
     setsockopt(client->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
 }
 
-int duplex_begin(struct client *client, const struct conf_route *route, enum session_kind kind)
+int duplex_begin(struct client *client, const struct conf_route *route, enum session_kind kind,
+    const struct http_head *head)
 {
     struct ctx *ctx = client->ctx;
     struct duplex *duplex = slab_get(&ctx->duplexes);
@@ -52,12 +54,19 @@ int duplex_begin(struct client *client, const struct conf_route *route, enum ses
     client->duplex = duplex;
     client_set_session(client, kind);
     duplex_set_keep_alive(client);
+    const struct peer peer = client_peer(client);
+    duplex->canary = canary_takes(route, &peer, client->conn.id, head);
     return 0;
 }
 
 struct subscription **duplex_subscriptions(struct client *client)
 {
     return &client->duplex->subscriptions;
+}
+
+bool duplex_canary(const struct client *client)
+{
+    return client->duplex->canary;
 }
 
 struct affinity **duplex_affinity(const struct client *client)

@@ -32,6 +32,7 @@ struct duplex {
     uint8_t pings : 2;   /* Pings sent since the last sign of life */
     bool announced : 1;  /* workers may know of it: frontd.disconnect will follow */
     bool close_sent : 1; /* WebSocket: our Close frame is out */
+    bool canary : 1;     /* its calls are for the canary of its route */
     bool draining : 1;   /* it is closed when its calls have ended */
     /* WebSocket: the client's Close has come behind messages that wait: no call among these is
      * started. Not carried: another process finds the Close there as well. */
@@ -43,8 +44,10 @@ extern const struct session_ops websocket_session;
 extern const struct session_ops frame_session;
 extern const struct session_ops line_session;
 
-/* Makes a client a duplex connection of that kind, on that route. Returns 0 or -ENOMEM. */
-int duplex_begin(struct client *client, const struct conf_route *route, enum session_kind kind);
+/* Makes a client a duplex connection of that kind, on that route. head: of its handshake; NULL:
+ * there was none. Returns 0 or -ENOMEM. */
+int duplex_begin(struct client *client, const struct conf_route *route, enum session_kind kind,
+    const struct http_head *head);
 
 /* Tells workers of the connection. head: of its handshake; NULL: there was none. */
 void duplex_announce(struct client *client, const struct http_head *head);
@@ -113,6 +116,7 @@ const struct conf_route *duplex_route(const struct client *client);
 struct span duplex_headers(const struct client *client);
 const struct claims *duplex_claims(const struct client *client);
 struct subscription **duplex_subscriptions(struct client *client);
+bool duplex_canary(const struct client *client);
 struct affinity **duplex_affinity(const struct client *client);
 /* A connection that a worker is still asked about is turned away: it is no duplex connection
  * afterwards, and has left its topics. */

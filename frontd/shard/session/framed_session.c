@@ -17,7 +17,7 @@
 static int open_client(struct client *client)
 {
     const struct conf_route *route = &client_listener(client)->routes[0];
-    if (duplex_begin(client, route, client->session) < 0)
+    if (duplex_begin(client, route, client->session, NULL) < 0)
         return -ENOMEM;
     if (!route->events)
         return 0;
@@ -213,9 +213,10 @@ static int restore_codec(
     .restore_codec = restore_codec, .size = sizeof(struct duplex), .resumed = duplex_resumed,      \
     .drain = duplex_drain, .reply = duplex_reply, .asked = duplex_asked, .gone = duplex_gone,      \
     .route = duplex_route, .headers = duplex_headers, .claims = duplex_claims,                     \
-    .subscriptions = duplex_subscriptions, .affinity = duplex_affinity, .deliver = duplex_deliver, \
-    .yield = duplex_yield, .close = duplex_close, .set_code = duplex_set_code,                     \
-    .holds = duplex_holds, .save = duplex_save, .restore = duplex_restore, .forget = duplex_forget
+    .subscriptions = duplex_subscriptions, .affinity = duplex_affinity, .canary = duplex_canary,   \
+    .deliver = duplex_deliver, .yield = duplex_yield, .close = duplex_close,                       \
+    .set_code = duplex_set_code, .holds = duplex_holds, .save = duplex_save,                       \
+    .restore = duplex_restore, .forget = duplex_forget
 
 const struct session_ops frame_session = {.ahead = ahead_frame, FRAMED_SESSION};
 const struct session_ops line_session = {FRAMED_SESSION};

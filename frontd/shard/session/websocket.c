@@ -262,6 +262,7 @@ const struct session_ops websocket_session = {
     .claims = duplex_claims,
     .subscriptions = duplex_subscriptions,
     .affinity = duplex_affinity,
+    .canary = duplex_canary,
     .deliver = duplex_deliver,
     .yield = duplex_yield,
     .close = duplex_close,

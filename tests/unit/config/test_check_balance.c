@@ -99,3 +99,38 @@ Test(check_balance, state)
         conf_free(conf);
     }
 }
+
+#define CANARY(more) ", pool: app, canary: {pool: next" more "}"
+#define AT_CANARY    "6: listeners[0].routes[0].canary."
+
+Test(check_balance, canary)
+{
+    static const struct row rows[] = {
+        {"", CANARY(""), NULL},
+        {"", CANARY(", percent: 0"), NULL},
+        {"", CANARY(", percent: 100, header: X-Canary"), NULL},
+        {"", CANARY(", percent: 101"), AT_CANARY "percent: not a number from 0 to 100: '101'"},
+        {"", CANARY(", percent: -1"), AT_CANARY "percent: not a number from 0 to 100: '-1'"},
+        {"", CANARY(", percent: 5%"), AT_CANARY "percent: not a number from 0 to 100: '5%'"},
+        {"", CANARY(", header: a b"), AT_CANARY "header: not a token"},
+        {"", CANARY(", header: ''"), AT_CANARY "header: not a token"},
+        {"", ", pool: app, canary: {percent: 5}", AT_CANARY "pool: this key is needed here"},
+        {"", ", pool: app, canary: {pool: app}",
+            AT_CANARY "pool: 'app': the route has it for all clients"},
+        {"", ", pools: [app, next], canary: {pool: next}",
+            AT_CANARY "pool: 'next': the route has it for all clients"},
+        {"", ", pool: app, canary: {pool: other}", AT_CANARY "pool: there is no pool 'other'"},
+        {", realm: r", ", pool: app, canary: {pool: next}",
+            "the pools of a route are of one realm"},
+        {", balance: hash, hash: conn, on_worker_lost: close", ", pool: app, canary: {pool: kept}",
+            "have on_worker_lost: a connection is bound to one worker"},
+    };
+    check_rows(rows, ARRAY_LEN(rows));
+    struct conf *conf = parse("", "", CANARY(", percent: 7, header: X-Canary"));
+    cr_assert_not_null(conf, "%s", error);
+    const struct conf_route *route = &conf->listeners[0].routes[0];
+    cr_expect(route->canary && route->npools == 2 && route->pools[1] == 2);
+    cr_expect_eq(route->canary_percent, 7u);
+    cr_expect_str_eq(route->canary_header, "x-canary");
+    conf_free(conf);
+}
