@@ -3,6 +3,40 @@
 #include <string.h>
 #include <strings.h>
 
+#include "frontd/codec/http1_scan.h"
+
+/* Whether what follows the type in an element of Accept is a weight of 0, or cannot be read. */
+static bool is_refused(const char *p, const char *end)
+{
+    if (skip_parameters(p, end) != end)
+        return true;
+    for (; p < end; p++) {
+        const char *value = p + 3;
+        if ((*p == ';' || is_ows(*p)) && end - p > 3 && lower(p[1]) == 'q' && p[2] == '=')
+            return strspn(value, "0.") == strcspn(value, "; \t,\r");
+    }
+    return false;
+}
+
+bool event_stream_accepted(const struct http_head *head)
+{
+    const struct span type = SPAN("text/event-stream");
+    for (size_t i = 0; i < head->nfields; i++) {
+        struct span list = head->fields[i].value, element;
+        if (!same_name(head->fields[i].name, SPAN("accept")))
+            continue;
+        while (next_element(&list, &element)) {
+            struct span name = {element.p, MIN(type.n, element.n)};
+            const char *end = element.p + element.n;
+            const char *after = element.p + name.n;
+            if (same_name(name, type) && (after == end || *after == ';' || is_ows(*after)) &&
+                !is_refused(after, end))
+                return true;
+        }
+    }
+    return false;
+}
+
 bool event_stream_is(struct span fields)
 {
     static const char name[] = "content-type:", type[] = "text/event-stream";

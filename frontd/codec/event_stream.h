@@ -5,7 +5,7 @@
  * one event ends and the next may begin, so that a stream can be ended between two. Pure.
  */
 
-#include "common/base.h"
+#include "frontd/codec/http_head.h"
 
 /* The end of what has passed so far. Zeroed at the beginning of a stream. */
 struct event_stream {
@@ -15,6 +15,10 @@ struct event_stream {
 
 /* Whether header fields, each "Name: value" with its CRLF, say that the body is one. */
 bool event_stream_is(struct span fields);
+
+/* Whether a client takes one, by its Accept fields (RFC 9110 section 12.5.1): they name the type,
+ * with no weight of 0. A range that covers it does not say so. */
+bool event_stream_accepted(const struct http_head *head);
 
 /* Whether nothing has passed, or the last that did was an empty line, which ends an event. */
 bool event_stream_between(const struct event_stream *stream);

@@ -212,6 +212,8 @@ static void check_common(struct checker *checker, const char *parent,
     checker_duration(checker, key, raw->stream_timeout, 60 * 1000, &route->stream_timeout);
     snprintf(key, sizeof(key), "%s.slow_log", parent);
     conf_check_slow(checker, key, raw->slow_log, conf->slow, &route->slow);
+    snprintf(key, sizeof(key), "%s.progress", parent);
+    route->progress = checker_flag(checker, key, raw->progress);
     check_route_pools(checker, parent, raw, conf, route);
     conf_check_policies(checker, parent, raw, route);
     check_meta(checker, parent, raw, route);
@@ -354,6 +356,9 @@ static void check_route(struct checker *checker, const char *parent,
     } else {
         refuse_keys(checker, parent, stay_keys, ARRAY_LEN(stay_keys), "only for kind: websocket");
     }
+    if (route->kind == CONF_HTTP && raw->progress != NULL)
+        refuse_keys(checker, parent, (const char *const[]){"progress"}, 1,
+            "only for kind: jsonrpc and websocket");
     if (route->kind != CONF_HTTP)
         refuse_keys(checker, parent, stream_keys, ARRAY_LEN(stream_keys), "only for kind: http");
     if (!checker->failed)
@@ -409,7 +414,7 @@ static void check_http(struct checker *checker, unsigned index, const struct con
 {
     static const char *const stream_keys[] = {"pool", "pools", "timeout", "meta", "messages",
         "events", "connect", "ping", "slow", "responses", "slow_log", "allow_methods",
-        "deny_methods", "idempotent", "calls", "rate", "methods"};
+        "deny_methods", "idempotent", "calls", "rate", "methods", "canary", "progress"};
     static const char *const paths[] = {"any", "strict"};
     char parent[64];
     snprintf(parent, sizeof(parent), "listeners[%u].routes", index);

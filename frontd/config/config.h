@@ -220,7 +220,8 @@ struct conf_route {
     struct conf_policy *policies; /* the most specific one first, the route's own last; none where
                                      nothing is said */
     uint32_t npolicies;
-    bool gunzip; /* CONF_JSONRPC and CONF_HTTP: bodies with Content-Encoding gzip are inflated */
+    bool progress; /* of JSON-RPC: clients are told of the progress of their calls */
+    bool gunzip;   /* CONF_JSONRPC and CONF_HTTP: bodies with Content-Encoding gzip are inflated */
     struct conf_compress
         *compress;              /* CONF_JSONRPC and CONF_HTTP; NULL: answers are not compressed */
     const struct conf_jwt *jwt; /* of conf.jwts; its own, or its listener's. NULL: no token is

@@ -78,6 +78,7 @@ struct conf_raw_route {
     char *pool;
     char **pools;
     unsigned pools_count;
+    char *progress;
     struct conf_raw_canary *canary; /* NULL: the key is not there */
     char *timeout;
     char *stream_body;

@@ -137,7 +137,7 @@ int meta_write(struct buf *out, const struct request *request, const struct http
     *ret_left_at = *ret_span_at = 0;
     bool marked = UNLIKELY(mark != NULL) && (mark->traced || mark->field_n > 0);
     struct span claims = claims_of(request);
-    if (route->meta == 0 && route->nheaders == 0 && !marked && claims.n == 0)
+    if (route->meta == 0 && route->nheaders == 0 && !marked && claims.n == 0 && !request->progress)
         return 0;
     int r = marked && buf_room(out, MARK_META_ROOM + 1) == NULL ? -ENOMEM : buf_append(out, "{", 1);
     if (r == 0 && route->meta & CONF_META_PEER) {
@@ -163,6 +163,11 @@ int meta_write(struct buf *out, const struct request *request, const struct http
         r = put_key(out, &first, SPAN("auth"));
         if (r == 0)
             r = buf_append(out, claims.p, claims.n);
+    }
+    if (r == 0 && request->progress) {
+        r = put_key(out, &first, SPAN("progress"));
+        if (r == 0)
+            r = json_put_raw(out, "true");
     }
     if (r == 0 && marked)
         r = put_mark(out, &first, mark, head, ret_span_at);

@@ -10,6 +10,7 @@
 #include "frontd/shard/request/parts.h"
 
 #include "frontd/shard/request/account.h"
+#include "frontd/shard/request/progress.h"
 #include "frontd/shard/request/route_ops.h"
 #include "frontd/shard/request/upload.h"
 
@@ -212,6 +213,7 @@ static const struct call_parts_ops call_parts_ops = {
     .begins = begins,
     .goes_on = goes_on,
     .room = upload_on_room,
+    .progress = progress_tell,
 };
 
 static const struct parts_ops parts_ops = {

@@ -39,6 +39,7 @@ struct request {
                                  * says; family 0: see request_peer() */
     bool inflated;              /* its body came with a content coding, and its calls are without */
     bool is_batch;
+    bool progress;    /* its client is told of the progress of its calls (progress.h) */
     bool canary;      /* its calls are for the canary of its route */
     bool token_wrong; /* it is refused for its token, not for having none */
     bool asking;      /* a worker is asked whether the connection is let in (duplex.h) */

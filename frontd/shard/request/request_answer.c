@@ -2,6 +2,7 @@
 
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/request/account.h"
+#include "frontd/shard/request/progress.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/request/route_ops.h"
 
@@ -12,6 +13,10 @@ void request_reply(struct request *request, const struct reply *reply)
                             ? METRIC_CODE_OK
                             : metric_code_of_answer(reply->status);
     request->bytes_out = (uint32_t)reply->body.n;
+    if (UNLIKELY(request->streams)) {
+        progress_end(request, reply->body);
+        return;
+    }
     if (UNLIKELY(request->mark != NULL))
         request->mark->status = (uint16_t)reply->status;
     client_session(request->client)->reply(request, reply);

@@ -26,6 +26,7 @@
 #include "frontd/shard/request/conn_events.h"
 #include "frontd/shard/request/context.h"
 #include "frontd/shard/request/policy.h"
+#include "frontd/shard/request/progress.h"
 #include "frontd/shard/session/duplex.h"
 #include "proto/envelope.h"
 #include "proto/json_read.h"
@@ -580,6 +581,7 @@ void jsonrpc_start(struct request *request, const struct http_head *head, struct
     }
     request->is_batch = batch;
     choose_canary(request, head);
+    request->progress = progress_wanted(request, head);
     request->class = batch ? METRIC_CLASS_BATCH : class_of(&members[0]);
     struct buf meta = {0};
     struct origin origin = {.head = head};

@@ -167,6 +167,13 @@ static void on_job_room(struct job *job)
         job->pool->ctx->call_parts_ops->room(call);
 }
 
+static const char *on_job_progress(struct job *job, struct span text, bool binary)
+{
+    struct call *call = call_of(job);
+    return call->owner == NULL ? NULL
+                               : job->pool->ctx->call_parts_ops->progress(call, text, binary);
+}
+
 static bool on_job_begins(struct job *job, struct worker *worker, const struct frame *frame)
 {
     struct call *call = call_of(job);
@@ -214,6 +221,7 @@ const struct job_ops call_job_ops = {
     .part = on_job_part,
     .begins = on_job_begins,
     .goes_on = on_job_goes_on,
+    .progress = on_job_progress,
     .room = on_job_room,
 };
 

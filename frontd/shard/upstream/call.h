@@ -48,6 +48,8 @@ struct call_parts_ops {
     void (*room)(struct call *call);
     /* A part of it that is not the last, borrowed. Returns 0, or how the call ends now. */
     enum rpc_error (*goes_on)(struct call *call, struct span bytes);
+    /* Its worker tells of progress. Returns NULL, or why that is dropped; static text. */
+    const char *(*progress)(struct call *call, struct span text, bool binary);
 };
 
 struct call {

@@ -99,6 +99,9 @@ struct job_ops {
     /* One that is not the last has come of an answer that is taken so; borrowed. The callee may
      * have abandoned the job, as after given_up(). */
     void (*goes_on)(struct job *job, struct span bytes);
+    /* For one that is SENT and not abandoned: its worker tells of progress. Returns NULL, or why
+     * that is dropped; static text. */
+    const char *(*progress)(struct job *job, struct span text, bool binary);
 };
 
 /* Bytes of an answer that a worker may have sent without having been told that there is room for

@@ -261,10 +261,29 @@ static void on_channel_window(struct channel *channel, struct idmap_node *call, 
         worker_of(channel)->pool->ops->room(job);
 }
 
+/* A PUSH for a call, not for a connection. */
+static void take_progress(struct worker *worker, const struct frame *frame)
+{
+    struct idmap_node *node = idmap_find(&worker->channel.calls, frame->head.call);
+    const char *wrong = "no call of this number is in progress";
+    if (node != NULL) {
+        struct job *job = job_of(node);
+        bool binary = frame->head.flags & FRAME_F_BINARY;
+        struct span text = frame->blob.n > 0 ? frame->blob : frame->body;
+        wrong = job->abandoned ? NULL : worker->pool->ops->progress(job, text, binary);
+    }
+    if (wrong != NULL)
+        fault_frame(&worker->faults, &frame->head, wrong);
+}
+
 static void on_channel_pushed(struct channel *channel, const struct frame *frame)
 {
     struct worker *worker = worker_of(channel);
-    worker->pool->pushed(worker, frame);
+    const struct frame_head *head = &frame->head;
+    if (UNLIKELY(head->type == FRAME_PUSH && head->conn == 0 && head->call != 0))
+        take_progress(worker, frame);
+    else
+        worker->pool->pushed(worker, frame);
 }
 
 static void on_channel_refused(

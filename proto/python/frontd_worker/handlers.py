@@ -10,8 +10,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Iterable, Iterator, Mapping, Optional, Union
 
-from .connection import Connection
-from .frames import BINARY, CANCELLED, INTERNAL_ERROR, INVALID_PARAMS, MORE, NOTIFY, RETRY, RpcError
+from .connection import Connection, message_parts
+from .frames import BINARY, CANCELLED, INTERNAL_ERROR, INVALID_PARAMS, MORE, NOTIFY, PUSH, RETRY, Frame, RpcError
 from .protocol import Request
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Context:
         self.parts: Optional[Parts] = None
         if channel.protocol.parts and request.method == "http.request":
             self.parts = Parts(channel, request.call, request.blob, not request.flags & MORE)
-        self._came = time.monotonic()
+        self._came, self._channel = time.monotonic(), channel
 
     @property
     def peer(self) -> Optional[str]:
@@ -54,6 +54,18 @@ class Context:
     def message(self) -> Union[bytes, str]:
         """The blob: bytes where it came as a binary message, else str."""
         return self.blob if self.binary else self.blob.decode(errors="replace")
+
+    @property
+    def wants_progress(self) -> bool:
+        """Whether the client is told what progress() says (section 8)."""
+        return self.meta.get("progress") is True
+
+    def progress(self, message: Any) -> None:
+        """Tell the client of progress before the call is answered, on routes with `progress: true`; for a client that
+        does not want it, nothing is sent. message, threads and errors: as of Connection.push(), but over HTTP no bytes."""
+        if self.wants_progress:
+            frame = Frame(PUSH, call=self.call, **message_parts(message))
+            self._channel.worker._in_loop(lambda: self._channel.push(frame))
 
     def remaining(self) -> Optional[float]:
         """Seconds until the deadline, below 0 when it has passed, None where the route gives none."""

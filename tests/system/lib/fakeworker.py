@@ -92,6 +92,11 @@ class Call:
         """Pushes to the connection that the call came on, on the channel that it came on."""
         self.channel.push(self.conn, data, binary)
 
+    def progress(self, data, **keys):
+        """Tells the client of progress of this call."""
+        self.channel.send(frame(PUSH, self.call, flags=BINARY if keys.pop("binary", False) else 0,
+                                **({"body": data} if keys.pop("body", False) else {"blob": data})))
+
     @property
     def params(self):
         return json.loads(self.raw["params"]) if "params" in self.raw else None

@@ -384,6 +384,12 @@ Test(check_route, streams)
         {"        kind: websocket\n        pool: app\n        stream_timeout: 2s\n",
             "8: listeners[0].routes[0].stream_timeout: only for kind: http"},
         {"        kind: http\n        pool: app\n        stream_timeout: 0s\n", NULL},
+        {"        kind: http\n        pool: app\n        progress: true\n",
+            "8: listeners[0].routes[0].progress: only for kind: jsonrpc and websocket"},
+        {"        kind: jsonrpc\n        pool: app\n        progress: 1\n",
+            "8: listeners[0].routes[0].progress: '1' is not known here"},
+        {"        kind: jsonrpc\n        pool: app\n        progress: true\n", NULL},
+        {"        kind: websocket\n        pool: app\n        progress: true\n", NULL},
     };
     check_rows(route_head, rows, ARRAY_LEN(rows));
     struct conf *conf = parse_good(route_head, rows[0].text);
