@@ -25,8 +25,8 @@ void compress_store_deinit(struct compress_store *store)
 {
     if (store->gzip != NULL)
         deflateEnd(store->gzip);
-    mem_free(store->gzip);
-    mem_free(store->arena);
+    coding_give(store->gzip);
+    coding_give(store->arena);
     *store = (struct compress_store){0};
 }
 
@@ -35,7 +35,7 @@ static z_stream *gzip_new(unsigned level, int bits, int memory)
     z_stream *stream = zlib_stream_new();
     if (stream == NULL || deflateInit2(stream, (int)level, Z_DEFLATED, GZIP + bits, memory,
                               Z_DEFAULT_STRATEGY) != Z_OK)
-        return mem_free(stream);
+        return coding_give(stream);
     return stream;
 }
 
@@ -93,7 +93,7 @@ static void *take_memory(void *opaque, size_t size)
         store->arena_used += size;
         return p;
     }
-    struct br_block *block = mem_zalloc(sizeof(*block) + size);
+    struct br_block *block = coding_take(sizeof(*block) + size);
     if (block == NULL)
         longjmp(memory->left, 1);
     list_append(&memory->blocks, &block->node);
@@ -103,7 +103,7 @@ static void *take_memory(void *opaque, size_t size)
 static void free_block(struct br_block *block)
 {
     list_remove(&block->node);
-    mem_free(block);
+    coding_give(block);
 }
 
 static void give_memory(void *opaque, void *p)
@@ -143,7 +143,7 @@ static bool whole_with_br(
 {
     struct br_memory memory = {.store = store};
     if (store->arena == NULL)
-        store->arena = mem_aligned(ALIGN, ARENA);
+        store->arena = coding_take(ARENA);
     if (store->arena == NULL)
         return false;
     store->arena_used = 0;
@@ -181,7 +181,7 @@ void compressor_close(struct compressor *compressor)
 {
     if (compressor->stream != NULL)
         deflateEnd(compressor->stream);
-    compressor->stream = mem_free(compressor->stream);
+    compressor->stream = coding_give(compressor->stream);
 }
 
 int compressor_feed(

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <zlib.h>
 
-#include "common/alloc.h"
 #include "frontd/codec/zlib_memory.h"
 
 enum { GZIP_BITS = 16 + 15 /* zlib: the format of gzip, with the largest window */ };
@@ -12,7 +11,7 @@ void gunzip_deinit(struct gunzip *gunzip)
 {
     if (gunzip->stream != NULL)
         inflateEnd(gunzip->stream);
-    gunzip->stream = mem_free(gunzip->stream);
+    gunzip->stream = coding_give(gunzip->stream);
 }
 
 static z_stream *stream_of(struct gunzip *gunzip)
@@ -21,7 +20,7 @@ static z_stream *stream_of(struct gunzip *gunzip)
         return inflateReset(gunzip->stream) == Z_OK ? gunzip->stream : NULL;
     z_stream *stream = zlib_stream_new();
     if (stream == NULL || inflateInit2(stream, GZIP_BITS) != Z_OK) {
-        mem_free(stream);
+        coding_give(stream);
         return NULL;
     }
     gunzip->stream = stream;

@@ -4,7 +4,6 @@
 #include <string.h>
 #include <zlib.h>
 
-#include "common/alloc.h"
 #include "frontd/codec/http1_scan.h"
 #include "frontd/codec/zlib_memory.h"
 
@@ -137,7 +136,7 @@ static z_stream *inflater(struct deflater *deflater)
         return inflateReset(deflater->inflate) == Z_OK ? deflater->inflate : NULL;
     z_stream *stream = zlib_stream_new();
     if (stream == NULL || inflateInit2(stream, -WS_DEFLATE_BITS_MAX) != Z_OK) {
-        mem_free(stream);
+        coding_give(stream);
         return NULL;
     }
     deflater->inflate = stream;
@@ -153,7 +152,7 @@ static z_stream *compressor(struct deflater *deflater, unsigned bits)
     z_stream *stream = zlib_stream_new();
     if (stream == NULL ||
         deflateInit2(stream, LEVEL, Z_DEFLATED, -(int)bits, MEMORY, Z_DEFAULT_STRATEGY) != Z_OK) {
-        mem_free(stream);
+        coding_give(stream);
         return NULL;
     }
     *slot = stream;
@@ -164,11 +163,11 @@ void deflater_deinit(struct deflater *deflater)
 {
     if (deflater->inflate != NULL)
         inflateEnd(deflater->inflate);
-    mem_free(deflater->inflate);
+    coding_give(deflater->inflate);
     for (unsigned bits = 0; bits < ARRAY_LEN(deflater->deflate); bits++) {
         if (deflater->deflate[bits] != NULL)
             deflateEnd(deflater->deflate[bits]);
-        mem_free(deflater->deflate[bits]);
+        coding_give(deflater->deflate[bits]);
     }
     *deflater = (struct deflater){0};
 }

@@ -1,30 +1,29 @@
 #pragma once
 
-/* What the users of zlib share: its memory comes from common/alloc.h, so that it is counted, and
- * what is inflated is bounded. */
+/* What the users of zlib share: its memory is counted, and what is inflated is bounded. */
 
 #include <errno.h>
 #include <zlib.h>
 
-#include "common/alloc.h"
 #include "common/buf.h"
+#include "frontd/codec/coding_memory.h"
 
 static inline void *zlib_take_memory(void *opaque, unsigned count, unsigned size)
 {
     (void)opaque;
-    return mem_zalloc((size_t)count * size);
+    return coding_take((size_t)count * size);
 }
 
 static inline void zlib_give_memory(void *opaque, void *memory)
 {
     (void)opaque;
-    mem_free(memory);
+    coding_give(memory);
 }
 
-/* A stream that is not initialised yet, or NULL. Given back with mem_free(). */
+/* A stream that is not initialised yet, or NULL. Given back with coding_give(). */
 static inline z_stream *zlib_stream_new(void)
 {
-    z_stream *stream = mem_zalloc(sizeof(*stream));
+    z_stream *stream = coding_take(sizeof(*stream));
     if (stream != NULL) {
         stream->zalloc = zlib_take_memory;
         stream->zfree = zlib_give_memory;

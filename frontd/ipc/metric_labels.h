@@ -171,8 +171,11 @@
 /* What memory of a shard is used for. */
 #define METRIC_USES(X)                                                                             \
     X(CONNECTIONS, "connections")                                                                  \
-    X(CALLS, "calls") /* requests, calls and what waits in queues, without their bytes */          \
-    X(OTHER, "other") /* bytes that wait, mostly */
+    X(CALLS, "calls")     /* requests, calls and what waits in queues, without their bytes */      \
+    X(STREAMS, "streams") /* bytes of answers in parts that have not left */                       \
+    X(STATES, "states")   /* of connections, and what binds them to workers */                     \
+    X(COMPRESSION, "compression") /* what compresses and inflates */                               \
+    X(OTHER, "other")             /* bytes that wait, mostly */
 
 #define METRIC_OUTCOMES(X)                                                                         \
     X(OK, "ok")                                                                                    \

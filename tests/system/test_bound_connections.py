@@ -6,6 +6,7 @@ import pytest
 
 from fakeworker import echo
 from harness import LIMIT, rpc_route, wait_for, ws_route
+from scrapes import memory_uses
 from wsclient import WsClosed
 
 KINDS = ("ws", "frame", "line")
@@ -324,3 +325,15 @@ def test_many(site):
     assert json.loads(second.rebounds[0].body)["method"] == "frontd.rebound"
     for client in clients:
         client.close()
+
+
+def test_what_it_holds_is_in_the_metrics(site):
+    web, made = build(site, workers=1)
+    before = memory_uses(web)
+    clients = [web.ws() for _ in range(20)]
+    for client in clients:
+        client.call("keep", ["x" * 4000])
+    wait_for(lambda: memory_uses(web)["states"] - before.get("states", 0) == 20 * (4000 + 16), "the gauge")
+    for client in clients:
+        client.close()
+    wait_for(lambda: memory_uses(web)["states"] == before.get("states", 0), "their end")

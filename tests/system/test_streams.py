@@ -7,6 +7,7 @@ import pytest
 from harness import Site, http_route, memory, sanitized, wait_for
 from httpclient import BadResponse, Closed
 from reloads import HUP, USR2
+from scrapes import memory_uses
 from streamworker import build
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,9 @@ def test_a_slow_client_holds_up_its_own_alone(web, client):
         for _ in range(50):
             assert client.request("GET", "/parts/10").status == 200
         assert memory(web.shard) - before < (4 if not sanitized() else 64) << 20
+        wait_for(lambda: 0 < memory_uses(web)["streams"] <= 512 << 10, "the gauge")
         slow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_for(lambda: memory_uses(web)["streams"] == 0, "its end")
     assert client.request("GET", "/bytes/1000").body == b"".join(bytes([i % 251]) * 65536 for i in range(1000))
 
 

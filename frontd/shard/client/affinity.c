@@ -18,6 +18,8 @@ static struct affinity *make(struct client *client, size_t n)
     if (affinity == NULL)
         return NULL;
     affinity->pool = AFFINITY_NO_POOL;
+    client->ctx->states += sizeof(*affinity) + n;
+    client->ctx->states -= affinity_held(*at);
     if (*at == NULL) {
         client->ctx->bound++;
     } else {
@@ -62,6 +64,7 @@ void affinity_drop(struct client *client)
     if (*at == NULL)
         return;
     client->ctx->bound--;
+    client->ctx->states -= affinity_held(*at);
     *at = mem_free(*at);
 }
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "frontd/codec/coding_memory.h"
 
 void ctx_wake(const struct ctx *ctx, unsigned seat)
 {
@@ -28,11 +29,15 @@ void ctx_count_gauges(struct ctx *ctx)
     uint64_t calls = ctx->calls.used * ctx->calls.object_size +
                      ctx->requests.used * ctx->requests.object_size +
                      ctx->queues.used * ctx->queues.object_size;
+    uint64_t known = connections + calls + ctx->streamed + ctx->states + coding_held();
     uint64_t held = mem_held();
     uint64_t dropped = log_dropped();
     share_set(&words->memory[METRIC_USE_CONNECTIONS], connections);
     share_set(&words->memory[METRIC_USE_CALLS], calls);
-    share_set(&words->memory[METRIC_USE_OTHER], held - MIN(held, connections + calls));
+    share_set(&words->memory[METRIC_USE_STREAMS], ctx->streamed);
+    share_set(&words->memory[METRIC_USE_STATES], ctx->states);
+    share_set(&words->memory[METRIC_USE_COMPRESSION], coding_held());
+    share_set(&words->memory[METRIC_USE_OTHER], held - MIN(held, known));
     share_count(ctx->count->log_dropped, dropped - ctx->counts.log_dropped);
     ctx->counts.log_dropped = dropped;
 }

@@ -204,6 +204,8 @@ struct ctx {
     struct account_observer *account_observers; /* hear of each call and request; NULL: none do */
     uint64_t now_us; /* of this turn; 0: not read yet, see ctx_now_us() */
     uint64_t open;   /* client connections */
+    size_t streamed; /* bytes of answers in parts that have come and not left */
+    size_t states;   /* bytes that workers keep with connections */
     size_t bound;    /* connections with a struct affinity */
     bool unsettled;  /* they may be bound to workers that are gone: rebind_turn() */
     struct rebind rebind;

@@ -145,6 +145,7 @@ static void relay(const struct answers *answers, struct job *job, const struct f
         end(answers, job, frame, 0);
     else {
         job->unsaid += (uint32_t)frame->blob.n;
+        answers->channel->ctx->streamed += frame->blob.n;
         answers->ops->goes_on(job, frame->blob);
     }
 }

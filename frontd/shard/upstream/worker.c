@@ -72,6 +72,8 @@ static void take_back(struct worker *worker, struct job *job, struct idmap *call
     CHECK(job->worker == worker);
     faults_note(&worker->faults, job->sent.id, job_method(job));
     worker->late -= job->late;
+    if (UNLIKELY(job->streams && !job->abandoned))
+        worker->pool->ctx->streamed -= job->unsaid;
     if (job->orphan)
         worker->channel.orphans--;
     else
@@ -688,6 +690,7 @@ void worker_credit(struct job *job, uint32_t bytes)
     struct channel *channel = &job->worker->channel;
     CHECK(job->state == JOB_SENT && bytes <= job->unsaid);
     job->unsaid -= bytes;
+    job->pool->ctx->streamed -= job->streams ? bytes : 0;
     if (bytes > 0 && (channel->state == CHANNEL_OPEN || channel->state == CHANNEL_LEAVING))
         channel_window(channel, job->sent.id, bytes);
 }

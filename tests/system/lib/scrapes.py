@@ -66,6 +66,11 @@ def scrape(site, prefix=None):
     return Scrape(done.stdout) if done.returncode == 0 else None
 
 
+def memory_uses(site):
+    """What the shards say of their memory: bytes by use."""
+    return {use: number for (use,), number in scrape(site, "frontd_memory_bytes").sums("frontd_memory_bytes", "use").items()}
+
+
 class Watch:
     """Looks at a front again and again: what it says has to agree with itself, and with what it said before."""
 

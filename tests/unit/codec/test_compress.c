@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "common/alloc.h"
+#include "frontd/codec/coding_memory.h"
 #include "frontd/codec/compress.h"
 #include "tests/unit/support/decoded.h"
 
@@ -25,6 +26,7 @@ static void tear_down(void)
 {
     compress_store_deinit(&store);
     cr_expect_eq(mem_in_use(), before);
+    cr_expect_eq(coding_held(), 0u);
 }
 
 TestSuite(compress, .init = set_up, .fini = tear_down);
@@ -84,6 +86,7 @@ Test(compress, memory)
     cr_assert(compress_whole(&store, CODING_GZIP, 9, (struct span){text, 100000}, &out));
     buf_deinit(&out);
     const size_t gzip = mem_in_use() - before;
+    cr_expect_geq(coding_held(), gzip / 2);
     cr_expect_leq(gzip, (size_t)280 << 10, "%zu", gzip);
     cr_assert(compress_whole(&store, CODING_BR, 5, (struct span){text, SIZE - 50}, &out));
     buf_deinit(&out);

@@ -5,6 +5,7 @@
 #include <zlib.h>
 
 #include "common/alloc.h"
+#include "frontd/codec/coding_memory.h"
 #include "frontd/codec/gunzip.h"
 
 static struct gunzip gunzip;
@@ -19,6 +20,7 @@ static void tear_down(void)
 {
     gunzip_deinit(&gunzip);
     cr_expect_eq(mem_in_use(), before);
+    cr_expect_eq(coding_held(), 0u);
 }
 
 TestSuite(gunzip, .init = set_up, .fini = tear_down);
