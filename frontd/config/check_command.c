@@ -4,12 +4,17 @@
 #include <sys/un.h>
 
 #include "common/alloc.h"
+#include "frontd/config/value.h"
 
 enum {
     NAME_MAX_BYTES = 32, /* of a pool's name, which is part of a path */
     /* The longest name of a socket, "NAME.255-4294967295.sock", without the pool's. */
     SOCKET_NAME_REST = 20,
+    MAX_AGE_LEAST_MS = 1000,
+    MAX_MEMORY_LEAST = 1 << 20,
 };
+
+static const uint64_t MAX_CALLS_MOST = 1000ULL * 1000 * 1000 * 1000;
 
 static void complain(struct checker *checker, const char *parent, const char *key, const char *what)
 {
@@ -41,7 +46,8 @@ static void check_command(
 
 static void refuse_alone(struct checker *checker, const char *parent)
 {
-    static const char *const keys[] = {"instances", "restart_delay", "start_timeout"};
+    static const char *const keys[] = {
+        "instances", "restart_delay", "start_timeout", "max_calls", "max_age", "max_memory"};
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
         if (checker_has(checker, parent, keys[i]))
             complain(checker, parent, keys[i], "only with command");
@@ -81,6 +87,27 @@ static uint32_t count_instances(const struct conf *conf)
     return count;
 }
 
+/* 0 is no limit; what is too little would have workers replaced all the time. */
+static void check_recycling(struct checker *checker, const char *parent,
+    const struct conf_raw_pool *raw, struct conf_pool *pool)
+{
+    char key[CHECKER_PATH_SIZE];
+    snprintf(key, sizeof(key), "%s.max_calls", parent);
+    pool->max_calls = checker_number(checker, key, raw->max_calls, 0, 0, MAX_CALLS_MOST);
+    snprintf(key, sizeof(key), "%s.max_age", parent);
+    checker_duration(checker, key, raw->max_age, 0, &pool->max_age);
+    if (pool->max_age != 0 && pool->max_age < MAX_AGE_LEAST_MS)
+        checker_complain(checker, key, "0, or at least %d s", MAX_AGE_LEAST_MS / 1000);
+    snprintf(key, sizeof(key), "%s.max_memory", parent);
+    const char *wrong = raw->max_memory == NULL
+                            ? NULL
+                            : conf_value_memory(raw->max_memory, &pool->max_memory);
+    if (wrong != NULL)
+        checker_complain(checker, key, "%s: '%s'", wrong, raw->max_memory);
+    else if (pool->max_memory != 0 && pool->max_memory < MAX_MEMORY_LEAST)
+        checker_complain(checker, key, "0, or at least %d MiB", MAX_MEMORY_LEAST >> 20);
+}
+
 void conf_check_managed(struct checker *checker, const char *parent,
     const struct conf_raw_pool *raw, const struct conf *conf, struct conf_pool *pool)
 {
@@ -100,6 +127,7 @@ void conf_check_managed(struct checker *checker, const char *parent,
     checker_timeout(checker, key, raw->restart_delay, 1000, &pool->restart_delay);
     snprintf(key, sizeof(key), "%s.start_timeout", parent);
     checker_timeout(checker, key, raw->start_timeout, 10 * 1000, &pool->start_timeout);
+    check_recycling(checker, parent, raw, pool);
     pool->command = checker_copy_texts(checker, raw->command, raw->command_count, false);
     pool->ncommand = pool->command == NULL ? 0 : raw->command_count;
     make_pattern(checker, parent, conf, pool);

@@ -363,6 +363,10 @@ struct conf_pool {
     uint32_t instances;
     uint64_t restart_delay; /* ms, before the first restart in a row */
     uint64_t start_timeout; /* ms from its start to its HELLO */
+    /* A worker that has reached one of them is recycled; 0: there is no such limit. */
+    uint64_t max_calls;
+    uint64_t max_age;    /* ms */
+    uint64_t max_memory; /* bytes that are resident */
 };
 
 /* Where metrics, health and the dashboard are served. */

@@ -184,6 +184,9 @@ struct conf_raw_pool {
     char *instances;
     char *restart_delay;
     char *start_timeout;
+    char *max_calls;
+    char *max_age;
+    char *max_memory;
     struct conf_raw_pool_tls *tls;  /* NULL: the key is not there */
     struct conf_raw_health *health; /* NULL: the same */
 };

@@ -100,6 +100,8 @@ static void add_row(struct table *table, const struct row *row)
     table_add_text(table, json_read_member(row->worker, "pool"));
     add_state(table, row->worker);
     add_calls(table, row->worker);
+    table_add_count(table, json_read_member(row->worker, "served"));
+    table_add_seconds(table, json_read_member(row->worker, "age"));
     table_add_seconds(table, json_read_member(row->worker, "oldest"));
     table_add_count(table, json_read_member(row->worker, "abandoned"));
     table_add_bytes(table, json_read_member(row->worker, "memory"));
@@ -111,8 +113,8 @@ static void add_row(struct table *table, const struct row *row)
 static int print(struct span workers, struct span before, enum sort sort)
 {
     static const struct table_column columns[] = {{"POOL", false}, {"STATE", false},
-        {"CALLS", true}, {"OLDEST", true}, {"ABANDONED", true}, {"MEMORY", true}, {"CPU", true},
-        {"PID", true}, {"ADDRESS", false}};
+        {"CALLS", true}, {"SERVED", true}, {"AGE", true}, {"OLDEST", true}, {"ABANDONED", true},
+        {"MEMORY", true}, {"CPU", true}, {"PID", true}, {"ADDRESS", false}};
     struct table table = {.columns = columns, .ncolumns = ARRAY_LEN(columns)};
     size_t n = json_read_count(workers);
     struct row *rows = mem_zalloc((n + 1) * sizeof(*rows));
@@ -187,6 +189,8 @@ const struct command cmd_workers = {
         "           down: its socket does not answer; \"stopped\": by a signal, see kill -CONT;\n"
         "           waiting, starting, leaving: of workers that frontd runs\n"
         "CALLS      in progress, of as many as it takes at a time\n"
+        "SERVED     calls so far; see max_calls of a pool\n"
+        "AGE        for how long it serves, of workers that frontd runs; see max_age\n"
         "OLDEST     how long its oldest call has been in progress, as of half a second ago\n"
         "ABANDONED  calls in progress for which no client waits any more\n"
         "MEMORY, CPU  of the process, where it is on this machine\n",

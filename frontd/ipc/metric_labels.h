@@ -168,6 +168,12 @@
     X(WAIT, "wait_too_long")                                                                       \
     X(LATE, "too_late")
 
+/* What limit of its pool a worker has reached that is recycled. */
+#define METRIC_RECYCLES(X)                                                                         \
+    X(CALLS, "calls")                                                                              \
+    X(AGE, "age")                                                                                  \
+    X(MEMORY, "memory")
+
 /* What memory of a shard is used for. */
 #define METRIC_USES(X)                                                                             \
     X(CONNECTIONS, "connections")                                                                  \
@@ -261,6 +267,13 @@ enum metric_pool_refusal {
     METRIC_POOL_REFUSALS(METRIC_VALUE)
 #undef METRIC_VALUE
         METRIC_POOL_REFUSAL_COUNT
+};
+
+enum metric_recycle {
+#define METRIC_VALUE(name, label) METRIC_RECYCLE_##name,
+    METRIC_RECYCLES(METRIC_VALUE)
+#undef METRIC_VALUE
+        METRIC_RECYCLE_COUNT
 };
 
 enum metric_use {

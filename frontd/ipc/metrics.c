@@ -87,6 +87,7 @@ static const struct {
     DIM(SLOW, "action", METRIC_SLOWS),
     DIM(REFUSAL, "reason", METRIC_REFUSALS),
     DIM(POOL_REFUSAL, "reason", METRIC_POOL_REFUSALS),
+    DIM(RECYCLE, "reason", METRIC_RECYCLES),
     DIM(USE, "use", METRIC_USES),
     DIM(OUTCOME, "outcome", METRIC_OUTCOMES),
     DIM(PROGRAM, "kind", METRIC_PROGRAMS),

@@ -40,6 +40,7 @@ enum metric_dim {
     METRIC_DIM_SLOW,
     METRIC_DIM_REFUSAL,
     METRIC_DIM_POOL_REFUSAL,
+    METRIC_DIM_RECYCLE,
     METRIC_DIM_USE,
     METRIC_DIM_OUTCOME,
     METRIC_DIM_PROGRAM,
@@ -61,6 +62,7 @@ enum {
     METRIC_SIZE_SLOW = METRIC_SLOW_COUNT,
     METRIC_SIZE_REFUSAL = METRIC_REFUSAL_COUNT,
     METRIC_SIZE_POOL_REFUSAL = METRIC_POOL_REFUSAL_COUNT,
+    METRIC_SIZE_RECYCLE = METRIC_RECYCLE_COUNT,
     METRIC_SIZE_USE = METRIC_USE_COUNT,
     METRIC_SIZE_OUTCOME = METRIC_OUTCOME_COUNT,
     METRIC_SIZE_PROGRAM = METRIC_PROGRAM_COUNT,
@@ -99,6 +101,8 @@ enum {
         "Spans of calls that were lost before they could be exported.")                            \
     X(ejected, COUNTER, NONE, NONE, "frontd_workers_ejected_total",                                \
         "Times that a worker was left out, since it has failed repeatedly.")                       \
+    X(recycled, COUNTER, RECYCLE, NONE, "frontd_workers_recycled_total",                           \
+        "Times that a worker was to be replaced, by the limit of its pool that it had reached.")   \
     X(reloads, COUNTER, PROGRAM, RELOAD, "frontd_reloads_total",                                   \
         "Reloads of the config and replacements of the program, by outcome.")                      \
     X(started_at, GAUGE, NONE, NONE, "frontd_start_time_seconds",                                  \

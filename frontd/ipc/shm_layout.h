@@ -39,6 +39,7 @@ struct worker_row {
     _Atomic uint64_t hung;                   /* ms: when a shard gave it up; 0: none has */
     _Atomic uint64_t oldest[SHARE_SEATS];    /* as in queue_cell, for this worker alone */
     _Atomic uint64_t sent[SHARE_SEATS];      /* ms: when its oldest call was; now and then; or 0 */
+    _Atomic uint64_t calls[SHARE_SEATS];     /* that it was given by whichever processes there */
     /* For people, from the worker's HELLO; each seat writes the same. */
     _Atomic uint64_t address; /* share_key() of its text */
     _Atomic uint64_t pid;

@@ -1,6 +1,6 @@
 #pragma once
 
-/* The calls in progress in each worker process, over all shards. */
+/* The calls in each worker process, in progress and so far, over all shards. */
 
 #include "frontd/ipc/shm.h"
 
@@ -27,6 +27,9 @@ void share_worker_add_abandoned(struct share *share, unsigned seat, int worker, 
 
 /* The calls in progress in the worker that are not cancelled, over all shards. */
 uint32_t share_worker_awaited(const struct share *share, int worker);
+
+/* Counts a call that this seat has given to the worker. */
+void share_worker_count_call(struct share *share, unsigned seat, int worker);
 
 /*
  * Sets when a shard gave up the worker since it had hung (ms of the monotonic clock), or with 0
@@ -70,6 +73,7 @@ struct share_worker_view {
     uint32_t abandoned; /* of these, cancelled, and not answered yet */
     uint64_t hung;      /* ms of the monotonic clock: since when it is given up; 0: it is not */
     uint64_t sent;      /* ms: when its oldest call in progress was, half a second ago; 0: none */
+    uint64_t calls;     /* that it was given so far, since any shard knows it */
     uint64_t seats;     /* the set of the seats whose shards have a channel to it */
 };
 

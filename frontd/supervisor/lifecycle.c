@@ -42,6 +42,7 @@ static void on_look(uv_timer_t *timer)
         if (supervisor->front.generations[i] != NULL)
             generation_check(supervisor->front.generations[i], elapsed);
     }
+    workers_look(&supervisor->workers, front_serving(&supervisor->front)->share);
     admins_check(&supervisor->admins, elapsed);
     supervisor_tell_progress(supervisor);
     generation_book(&supervisor->front);

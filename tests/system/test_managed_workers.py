@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from control import asked
 from harness import FRONTD, LIMIT, ROOT, Load, open_files, processes, stat, wait_for, wait_idle
 
 SCRIPT = os.path.join(ROOT, "tests", "system", "lib", "managed_worker.py")
@@ -305,6 +306,51 @@ def test_rolling_restart_under_load(site, what):
         elif re.search(r"worker app/\d+ \(pid \d+\) is asked", line):
             serving_now -= 1
             assert serving_now >= 3
+
+
+def recycled(web):
+    return web.front.text().count("is to be recycled: calls")
+
+
+def test_recycled_one_at_a_time_under_load(site):
+    web = start(managed(site, shards=2, max_calls=100))
+    load = Load(web, 8)
+    wait_for(lambda: recycled(web) >= 4, "workers that are recycled", 3 * LIMIT)
+    assert set(load.stop()) == {200}
+    there, leave = set(), set()
+    for line in web.front.text().splitlines():
+        found = re.search(r"worker app/\d+ \(pid (\d+)\) (is ready|is to be|is asked|exited)", line)
+        if found and found[2] == "is ready":
+            there.add(found[1])
+        elif found and found[2] == "is to be":
+            assert len(there) == 2 and not leave
+        elif found and found[2] == "is asked":
+            assert len(there) == 3
+            leave.add(found[1])
+            there.remove(found[1])
+        elif found:
+            leave.remove(found[1])
+
+
+def test_calls_and_age_go_on_over_reloads(site):
+    web = start(managed(site, instances=1, max_calls=200), 1)
+    one = lambda: asked(web, "workers")["workers"][0]
+    before = one()
+    for signal_ in (signal.SIGHUP, signal.SIGUSR2):
+        reload(web, signal_)
+        was = one()
+        for _ in range(5):
+            assert web.rpc("version").status == 200
+        now = one()
+        assert now["pid"] == before["pid"] and now["served"] == was["served"] + 5
+        assert now["age"] > before["age"]
+    assert now["served"] == before["served"] + 10 and not recycled(web)
+    for _ in range(200 - now["served"]):
+        assert web.rpc("version").status == 200
+    wait_for(lambda: recycled(web) == 1, "its recycling")
+    assert "it has had 200, max_calls is 200" in web.front.text()
+    wait_for(lambda: len(workers(web)) == 1 and workers(web) != [before["pid"]], "its successor")
+    wait_for(lambda: one()["served"] < 200 and one()["pid"] != before["pid"], "its end")
 
 
 def test_reload_without_a_change_leaves_them_alone(site):

@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "frontd/supervisor/methods/methods.h"
 #include "frontd/supervisor/methods/worker_list.h"
+#include "frontd/supervisor/workers/worker_process.h"
 #include "frontd/system/process.h"
 
 static unsigned count_bits(uint64_t set)
@@ -25,6 +26,12 @@ static void put_process(struct json_writer *out, const struct worker_entry *entr
     json_add_seconds(out, "cpu_seconds", stat.cpu_ms);
 }
 
+/* Calls so far: the supervisor remembers what shards have forgotten, where it counts. */
+static uint64_t served_by(const struct worker_entry *entry)
+{
+    return MAX(entry->view.calls, entry->managed == NULL ? 0 : entry->managed->calls);
+}
+
 static void put_worker(const struct worker_entry *entry, void *data)
 {
     struct json_writer *out = data;
@@ -37,9 +44,12 @@ static void put_worker(const struct worker_entry *entry, void *data)
     json_add_flag(out, "managed", entry->managed != NULL);
     json_add_flag(out, "drained", entry->drained);
     put_process(out, entry, worker_list_pid(entry));
+    if (entry->managed != NULL && entry->managed->state == WORKER_SERVING)
+        json_add_seconds(out, "age", now - MIN(entry->managed->served, now));
     if (entry->known) {
         json_add_number(out, "shards", count_bits(view->seats));
         json_add_number(out, "in_progress", view->load);
+        json_add_number(out, "served", served_by(entry));
         json_add_number(out, "abandoned", view->abandoned);
         json_add_number(out, "concurrency", view->concurrency);
         if (view->sent != 0)

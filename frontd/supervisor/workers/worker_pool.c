@@ -162,8 +162,31 @@ void worker_pool_retire(struct worker_pool *pool)
         worker_process_retire(worker_of(node));
 }
 
+void worker_pool_recycle(struct worker_pool *pool, struct worker_process *worker)
+{
+    struct worker_process *successor = worker_process_new(
+        pool, worker->name.slot, WORKER_WAITING, worker);
+    if (successor == NULL)
+        return; /* at the next look */
+    successor->recycles = true;
+    worker_process_start(successor);
+}
+
+void worker_pool_recycle_failed(struct worker_pool *pool)
+{
+    if (pool->conf == NULL)
+        return;
+    uint64_t delay = worker_process_delay(pool->conf->restart_delay, ++pool->recycle_failures);
+    pool->recycle_at = uv_now(pool->ctx->loop) + delay;
+    log_error("pool %s: a new worker cannot take over, the one that is to be recycled stays: next "
+              "try in %llu ms",
+        pool->name, (unsigned long long)delay);
+    roll(pool);
+}
+
 void worker_pool_settled(struct worker_pool *pool)
 {
+    pool->recycle_failures = 0;
     roll(pool);
 }
 

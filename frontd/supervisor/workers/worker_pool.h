@@ -14,6 +14,9 @@ struct worker_pool {
     struct fingerprint wanted;    /* of the command, when the config was applied */
     uint32_t serial;              /* of the last socket */
     bool rolling;                 /* workers that run something else are to be replaced */
+    uint64_t recycle_at;          /* ms: before it none is recycled, since that has failed */
+    unsigned recycle_failures;    /* in a row */
+    bool blind;                   /* that /proc shows no memory of one has been logged */
     char name[WORKER_NAME_MAX];
 };
 
@@ -34,6 +37,15 @@ void worker_pool_mend(struct worker_pool *pool);
 
 /* Asks all workers to finish. */
 void worker_pool_retire(struct worker_pool *pool);
+
+/*
+ * Begins to replace a worker that runs, while no other one is replaced: its successor serves, and
+ * then it is retired. See recycle.h.
+ */
+void worker_pool_recycle(struct worker_pool *pool, struct worker_process *worker);
+
+/* A successor of one that is recycled has failed and is gone: that one stays, for now. */
+void worker_pool_recycle_failed(struct worker_pool *pool);
 
 /* A worker serves, and the shards have found it: the next one's turn. */
 void worker_pool_settled(struct worker_pool *pool);

@@ -12,7 +12,8 @@
  * - It ends without having been asked to: started again after a delay that doubles.
  * - It is not ready in time: killed, and that was its end.
  * - Its pool is in the config no more: not started again.
- * - It is to replace another one and either happens: it is forgotten, the old one stays.
+ * - It is to replace another one and either happens: it is forgotten, the old one stays; where that
+ *   is recycled (recycle.c), it is tried again later.
  * - The old one ends meanwhile: the new one takes its place.
  * - It does not go after SIGTERM: killed after the drain limit.
  */
@@ -209,7 +210,7 @@ static void release_process(struct worker_process *worker)
     stop_asking(worker);
     worker->pid = -1;
     worker->settled = worker->suspected = worker->killed = false;
-    worker->judged = 0;
+    worker->judged = worker->calls = worker->counted = 0;
     uv_timer_stop(&worker->timer);
 }
 
@@ -236,12 +237,16 @@ static void wait_for_restart(struct worker_process *worker)
 /* Goes on with a worker that has no process, though it was not asked to finish. */
 static void fall(struct worker_process *worker)
 {
-    if (worker->old != NULL) {
+    struct worker_pool *pool = worker->pool;
+    if (worker->old != NULL && worker->recycles) {
+        worker_process_destroy(worker);
+        worker_pool_recycle_failed(pool);
+    } else if (worker->old != NULL) {
         log_error("pool %s: a new worker cannot take over, the old ones stay until the next reload",
             worker->name.pool);
-        worker_pool_stop_rolling(worker->pool);
+        worker_pool_stop_rolling(pool);
         worker_process_destroy(worker);
-    } else if (worker_process_successor(worker) != NULL || worker->pool->conf == NULL) {
+    } else if (worker_process_successor(worker) != NULL || pool->conf == NULL) {
         worker_process_destroy(worker);
     } else {
         wait_for_restart(worker);

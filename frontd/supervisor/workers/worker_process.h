@@ -40,6 +40,8 @@ struct worker_process {
     uint64_t ino;
     uint64_t birth;          /* of the process, for `pids` */
     uint64_t served;         /* ms of the loop's clock: since when it serves */
+    uint64_t calls;          /* that the process was given; where its pool has max_calls */
+    uint64_t counted;        /* as shards had counted them at the last look (recycle.c) */
     uint64_t due;            /* ms: when the timer is */
     pid_t pid;               /* -1: none */
     int listener;            /* -1: none */
@@ -49,6 +51,7 @@ struct worker_process {
     bool suspected;          /* it is asked whether it lives; the timer kills it */
     bool killed;             /* it was sent SIGKILL, with its group */
     bool settled;            /* serves, and the shards have had time to find it */
+    bool recycles;           /* `old` is recycled, so that a failure is no matter of a reload */
 };
 
 /*

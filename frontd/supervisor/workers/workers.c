@@ -6,6 +6,7 @@
 
 #include "common/alloc.h"
 #include "common/log.h"
+#include "frontd/supervisor/workers/recycle.h"
 #include "frontd/supervisor/workers/remains.h"
 #include "frontd/supervisor/workers/survivors.h"
 #include "frontd/supervisor/workers/worker_pool.h"
@@ -327,6 +328,12 @@ void workers_hung(struct workers *workers, const char *file, bool late)
     else
         log_limited(&workers->odd, uv_now(workers->ctx.loop), LOG_WARNING,
             "a shard says that worker socket %s hangs, which there is not", file);
+}
+
+void workers_look(struct workers *workers, struct share *share)
+{
+    list_for_each (node, &workers->ctx.pools)
+        recycle_look(pool_of(node), share);
 }
 
 size_t workers_count(const struct workers *workers)

@@ -10,6 +10,7 @@
 
 #include "common/log.h"
 #include "frontd/config/config.h"
+#include "frontd/ipc/shm.h"
 #include "frontd/supervisor/workers/workers_ctx.h"
 
 struct workers {
@@ -74,6 +75,12 @@ void workers_find_lost(struct workers *workers);
  * shard can have it killed for nothing.
  */
 void workers_hung(struct workers *workers, const char *file, bool late);
+
+/*
+ * Recycles workers that have reached a limit of their pool (recycle.h). To be called now and then.
+ * share: of the shards that serve; NULL: there is none.
+ */
+void workers_look(struct workers *workers, struct share *share);
 
 /*
  * Asks all to finish; what has not by the drain limit is killed. gone: called once when none is

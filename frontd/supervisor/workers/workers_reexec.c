@@ -45,11 +45,15 @@ static void put_worker(struct json_writer *out, const struct worker_process *wor
         json_add_integer(out, "listener", worker->listener);
     if (worker->old != NULL)
         json_add_number(out, "replaces", worker->old->name.serial);
+    if (worker->old != NULL)
+        json_add_flag(out, "recycles", worker->recycles);
     if (worker->pid >= 0) {
         json_add_integer(out, "pid", worker->pid);
         json_add_number(out, "birth", worker->birth);
         json_add_number(out, "served", worker->served);
         json_add_flag(out, "settled", worker->settled);
+        json_add_number(out, "calls", worker->calls);
+        json_add_number(out, "counted", worker->counted);
     }
     if (worker->pid >= 0)
         put_output(out, worker->output);
@@ -205,6 +209,9 @@ static int restore_worker(struct worker_pool *pool, struct span object)
     worker->birth = get_number(object, "birth", UINT64_MAX, 0);
     worker->served = get_number(object, "served", INT64_MAX, 0);
     worker->settled = get_flag(object, "settled");
+    worker->calls = get_number(object, "calls", UINT64_MAX, 0);
+    worker->counted = get_number(object, "counted", UINT64_MAX, 0);
+    worker->recycles = get_flag(object, "recycles");
     worker->pid = pid == 0 ? -1 : pid;
     worker->listener = get_fd(object, "listener");
     if (worker->listener >= 0)

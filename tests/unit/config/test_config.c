@@ -141,6 +141,7 @@ Test(conf, defaults)
     cr_assert_eq(app->nmethods, 1u);
     cr_assert_str_eq(app->methods[0], "*");
     cr_assert(app->command == NULL && app->ncommand == 0 && app->instances == 0);
+    cr_assert(app->max_calls == 0 && app->max_age == 0 && app->max_memory == 0);
     conf_free(conf);
     cr_assert_null(conf_free(NULL));
 }
@@ -187,7 +188,7 @@ static const char most[] =
     "  - {name: peer, realm: r, workers: [\"unix:/p\"], balance: bounded, hash: peer}\n"
     "  - {name: conn, workers: [\"unix:/p\"], balance: hash, hash: conn}\n"
     "  - {name: own, command: [python3, site.py, \"\"], instances: 4, restart_delay: 2s,\n"
-    "     start_timeout: 1m}\n"
+    "     start_timeout: 1m, max_calls: 1000000000000, max_age: 24h, max_memory: 2GiB}\n"
     "listeners:\n"
     "  - name: web\n"
     "    address: unix:/run/web.sock\n"
@@ -248,6 +249,8 @@ Test(conf, everything_set)
     cr_assert_str_eq(own->command[0], "python3");
     cr_assert_str_eq(own->command[2], "");
     cr_assert(own->restart_delay == 2000 && own->start_timeout == 60000);
+    cr_assert(own->max_calls == 1000000000000 && own->max_age == 86400000);
+    cr_assert_eq(own->max_memory, UINT64_C(2) << 30);
     cr_assert_eq(own->nworkers, 1u);
     cr_assert_str_eq(own->workers[0].pattern, "/tmp/x/workers/own.*.sock");
     cr_assert_str_eq(own->workers[0].text, "unix:/tmp/x/workers/own.*.sock");

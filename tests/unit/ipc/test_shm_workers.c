@@ -233,3 +233,44 @@ Test(shm_workers, a_worker_that_hangs_is_known_to_all_until_its_row_is_free)
     share_worker_put(share, 1, row);
     cr_assert_eq(share_worker_hung(share, row), 0u);
 }
+
+/* Over all seats, also after some of them have left; forgotten with the last one. */
+Test(shm_workers, calls_so_far)
+{
+    struct share_worker_view view = {0};
+    int worker = get_worker(1, 7);
+    cr_assert_eq(get_worker(2, 7), worker);
+    share_worker_describe(share, worker, "unix:/a", 4711, 1);
+    for (int i = 0; i < 5; i++)
+        share_worker_count_call(share, 1 + i % 2, worker);
+    int at = 0;
+    cr_assert(share_worker_next(share, "unix:/a", &at, &view));
+    cr_assert(view.calls == 5 && view.pid == 4711);
+    share_worker_put(share, 1, worker);
+    at = 0;
+    cr_assert(share_worker_next(share, "unix:/a", &at, &view));
+    cr_assert_eq(view.calls, 5u);
+    share_worker_put(share, 2, worker);
+    cr_assert_eq(get_worker(3, 7), worker);
+    share_worker_describe(share, worker, "unix:/a", 4711, 1);
+    at = 0;
+    cr_assert(share_worker_next(share, "unix:/a", &at, &view));
+    cr_assert_eq(view.calls, 0u);
+    share_worker_put(share, 3, worker);
+}
+
+/* A process that has died: its calls were made all the same. */
+Test(shm_workers, calls_of_the_dead)
+{
+    struct share_worker_view view = {0};
+    int worker = get_worker(1, 7);
+    cr_assert_eq(get_worker(2, 7), worker);
+    share_worker_describe(share, worker, "unix:/a", 4711, 1);
+    share_worker_count_call(share, 1, worker);
+    share_worker_count_call(share, 2, worker);
+    share_reclaim(share, share_seat_bit(2));
+    int at = 0;
+    cr_assert(share_worker_next(share, "unix:/a", &at, &view));
+    cr_assert_eq(view.calls, 2u);
+    share_worker_put(share, 2, worker);
+}

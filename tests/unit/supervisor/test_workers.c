@@ -390,6 +390,9 @@ Test(workers, saved_and_restored)
     workers_apply(&workers, conf, true);
     wait_for_count(3);
     get_pids(before);
+    first_worker()->calls = 1234567;
+    first_worker()->counted = UINT64_MAX;
+    uint64_t served = first_worker()->served;
     workers_each_fd(&workers, count_fd, &fd_count);
     cr_assert_eq(fd_count, 6u);
     struct json_writer state = {0};
@@ -430,6 +433,8 @@ Test(workers, saved_and_restored)
     cr_assert(serves());
     get_pids(after);
     cr_assert_eq(memcmp(before, after, sizeof(before)), 0, "left alone");
+    cr_assert(first_worker()->calls == 1234567 && first_worker()->counted == UINT64_MAX);
+    cr_assert_eq(first_worker()->served, served);
     cr_assert(!app()->rolling);
     workers_apply(&workers, other, true);
     cr_assert(app()->rolling, "what they run is known still");
