@@ -232,6 +232,21 @@ static void check_health(struct checker *checker, const char *parent,
         checker_complain(checker, key, "at most 5m");
 }
 
+enum { SLOW_START_MAX_MS = 60 * 60 * 1000 };
+
+/* With balance: hash a call has one worker, which it would have to wait for. */
+static void check_slow_start(struct checker *checker, const char *parent,
+    const struct conf_raw_pool *raw, struct conf_pool *pool)
+{
+    char key[96];
+    snprintf(key, sizeof(key), "%s.slow_start", parent);
+    checker_duration(checker, key, raw->slow_start, 0, &pool->slow_start);
+    if (pool->slow_start > SLOW_START_MAX_MS)
+        checker_complain(checker, key, "at most 1h");
+    else if (pool->slow_start != 0 && pool->hash != CONF_HASH_NONE && !pool->bounded)
+        checker_complain(checker, key, "not with balance: hash: a call goes to its own worker");
+}
+
 static void check_pool(
     struct checker *checker, const struct conf_raw *all, unsigned index, struct conf *conf)
 {
@@ -263,6 +278,7 @@ static void check_pool(
     check_health(checker, parent, raw->health, pool);
     check_hash(checker, parent, raw, pool);
     check_lost(checker, parent, raw, pool);
+    check_slow_start(checker, parent, raw, pool);
     check_patterns(checker, parent, "idempotent", raw->idempotent, raw->idempotent_count);
     check_patterns(checker, parent, "methods", raw->methods, raw->methods_count);
     pool->idempotent = checker_copy_texts(checker, raw->idempotent, raw->idempotent_count, false);

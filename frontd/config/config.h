@@ -348,6 +348,7 @@ struct conf_pool {
     uint64_t kill_after;      /* ms past the deadline of a call that is never answered */
     uint32_t failures;        /* of a worker in a row, after which it is left out; 0: it never is */
     uint64_t ejected;         /* ms, for which it is at first */
+    uint64_t slow_start;      /* ms in which one that has come gets its whole part; 0: at once */
     enum conf_hash hash;
     bool bounded;    /* with a hash: a worker with more than its part of the calls gets no more */
     char *hash_name; /* the name of the header (lower case) or param */

@@ -240,6 +240,7 @@ static const cyaml_schema_field_t pool_fields[] = {
     TEXT(conf_raw_pool, balance),
     TEXT(conf_raw_pool, hash),
     TEXT(conf_raw_pool, on_worker_lost),
+    TEXT(conf_raw_pool, slow_start),
     TEXTS(conf_raw_pool, idempotent),
     TEXTS(conf_raw_pool, methods),
     TEXTS(conf_raw_pool, command),

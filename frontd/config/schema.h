@@ -175,6 +175,7 @@ struct conf_raw_pool {
     char *balance;
     char *hash;
     char *on_worker_lost;
+    char *slow_start;
     char **idempotent;
     unsigned idempotent_count;
     char **methods;

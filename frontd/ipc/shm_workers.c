@@ -10,6 +10,7 @@ void share_finish_closing(struct worker_row *row)
     atomic_store(&row->hint, 0);
     atomic_store(&row->hung, 0);
     atomic_store(&row->address, 0);
+    atomic_store(&row->came, 0);
     for (size_t i = 0; i < SHARE_SEATS; i++)
         clear_64(&row->calls[i]);
     for (size_t i = 0; i < SHARE_WORKER_TROUBLES; i++) {
@@ -134,6 +135,22 @@ uint32_t share_worker_awaited(const struct share *share, int worker)
         awaited += load > abandoned ? load - abandoned : 0;
     }
     return awaited;
+}
+
+void share_worker_meet(struct share *share, int worker, uint64_t now)
+{
+    uint64_t never = 0;
+    atomic_compare_exchange_strong(&share->memory->workers[worker].came, &never, MAX(now, 1U));
+}
+
+void share_worker_set_back(struct share *share, int worker, uint64_t now)
+{
+    atomic_store(&share->memory->workers[worker].came, MAX(now, 1U));
+}
+
+uint64_t share_worker_came(const struct share *share, int worker)
+{
+    return atomic_load_explicit(&share->memory->workers[worker].came, memory_order_relaxed);
 }
 
 void share_worker_count_call(struct share *share, unsigned seat, int worker)
@@ -265,6 +282,7 @@ bool share_worker_next(
             .load = sum(row->load),
             .abandoned = sum(row->abandoned),
             .calls = sum_64(row->calls),
+            .came = atomic_load(&row->came),
             .hung = atomic_load(&row->hung),
             .seats = refs,
         };

@@ -28,6 +28,18 @@ void share_worker_add_abandoned(struct share *share, unsigned seat, int worker, 
 /* The calls in progress in the worker that are not cancelled, over all shards. */
 uint32_t share_worker_awaited(const struct share *share, int worker);
 
+/*
+ * The worker has said HELLO: since now (ms of the monotonic clock) it is there, unless a shard has
+ * met it before.
+ */
+void share_worker_meet(struct share *share, int worker, uint64_t now);
+
+/* It has come back after it was left out: it is there since now. */
+void share_worker_set_back(struct share *share, int worker, uint64_t now);
+
+/* Since when it is there, ms. */
+uint64_t share_worker_came(const struct share *share, int worker);
+
 /* Counts a call that this seat has given to the worker. */
 void share_worker_count_call(struct share *share, unsigned seat, int worker);
 
@@ -74,6 +86,7 @@ struct share_worker_view {
     uint64_t hung;      /* ms of the monotonic clock: since when it is given up; 0: it is not */
     uint64_t sent;      /* ms: when its oldest call in progress was, half a second ago; 0: none */
     uint64_t calls;     /* that it was given so far, since any shard knows it */
+    uint64_t came;      /* ms: since when it is there, as share_worker_came() */
     uint64_t seats;     /* the set of the seats whose shards have a channel to it */
 };
 

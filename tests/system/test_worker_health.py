@@ -101,3 +101,22 @@ def test_it_stays_left_out_over_a_reload(site):
     wait_for(lambda: "the old shards are gone" in web.front.text(), "the reload")
     assert ask(web, 20) == ["ok"] * 20
     assert bad.calls == before
+
+
+def test_slow_start_is_not_begun_anew_by_a_reload(site):
+    web = site(shards=2, pools={"app": {"slow_start": "1h"}}, routes=[rpc_route()])
+    left = lambda: [w["slow_start_for"] for w in sorted(asked(web, "workers")["workers"], key=lambda w: w["address"])]
+    web.fake("app-0", echo)
+    web.start()
+    wait_for(lambda: web.front.text().count("is there") == 2, "the first worker")
+    first, = left()
+    web.fake("app-1", echo)
+    wait_for(lambda: web.front.text().count("is there") == 4, "the second worker")
+    before = left()
+    assert before[0] <= first <= 3600 and before[0] < before[1] <= 3600
+    assert ask(web, 20) == ["ok"] * 20
+    web.front.signal(signal.SIGHUP)
+    wait_for(lambda: "the old shards are gone" in web.front.text(), "the reload")
+    after = left()
+    assert after[0] < before[0] and after[1] < before[1] and after[0] < after[1]
+    assert ask(web, 20) == ["ok"] * 20

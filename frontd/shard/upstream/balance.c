@@ -19,6 +19,11 @@ struct balance_pair balance_draw(uint64_t *random, uint32_t n)
     return (struct balance_pair){one, other};
 }
 
+bool balance_may_have(uint64_t *random, uint32_t part, uint32_t most)
+{
+    return part >= most || random_below(random, most) < part;
+}
+
 struct balance_order balance_order(
     uint32_t n, struct balance_pair pair, uint32_t load_of_one, uint32_t load_of_other)
 {

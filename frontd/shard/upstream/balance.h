@@ -18,8 +18,7 @@
  * load it is the best of those that have less than balance_bound() calls in progress.
  */
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "common/base.h"
 
 #define BALANCE_NONE UINT32_MAX /* no worker */
 
@@ -43,6 +42,25 @@ struct balance_order balance_order(
 
 /* The next worker to be asked, or BALANCE_NONE when each has been, once. */
 uint32_t balance_next(struct balance_order *order);
+
+enum { BALANCE_WHOLE = 10000 /* the part of its calls that a worker gets which is warm */ };
+
+/*
+ * The part of its calls that a worker gets which is there for `age`: 10 % at first, and all of them
+ * after `ramp`, in the same unit; 0: at once.
+ */
+static inline uint32_t balance_part(uint64_t age, uint64_t ramp)
+{
+    if (age >= ramp)
+        return BALANCE_WHOLE;
+    return MAX((uint32_t)(age * BALANCE_WHOLE / ramp), (uint32_t)BALANCE_WHOLE / 10);
+}
+
+/*
+ * Whether such a worker may have the next call. most: the greatest part of any worker, not 0; who
+ * has it may have every call. random: never 0.
+ */
+bool balance_may_have(uint64_t *random, uint32_t part, uint32_t most);
 
 /* Whether a worker with that many calls in progress may have another. concurrency: 0: no limit. */
 static inline bool balance_has_slot(uint32_t load, uint32_t concurrency)

@@ -45,6 +45,7 @@ struct pool {
     struct queue queue;      /* of jobs' items; a worker's number there is its place in ready[] */
     struct wheel_timer timer;
     struct service service;   /* how long its workers take */
+    uint64_t slow_until;      /* ms: until then some worker starts slowly (slow_start.h) */
     uint64_t no_worker_since; /* ms; valid while nready is 0 */
     uint64_t resumed_at;      /* ms: until then it was paused; 0: it never was */
     struct deferral deferral; /* where all workers take all calls; else each worker has one */

@@ -21,6 +21,7 @@
 #include "frontd/ipc/shm_workers.h"
 #include "frontd/shard/upstream/balance.h"
 #include "frontd/shard/upstream/pool_share.h"
+#include "frontd/shard/upstream/slow_start.h"
 #include "frontd/shard/upstream/worker.h"
 
 enum {
@@ -108,11 +109,12 @@ static uint32_t load_of(const struct pool *pool, uint32_t at)
 
 /*
  * The same with bounded load. Workers are asked from the best for the job's hash downwards: first
- * those below the bound, then the others, since a call does not wait while a slot is free. The mean
- * is of all ready workers. Loads are read and not locked: shards that choose at the same time
- * may each take the last call below the bound.
+ * those below the bound that are not held, then the others, since a call does not wait while a slot
+ * is free. The mean is of all ready workers. Loads are read and not locked: shards that choose at
+ * the same time may each take the last call below the bound.
  */
-static struct worker *pick_bounded(struct pool *pool, const struct job *job, int *ret_slot)
+static struct worker *pick_bounded(
+    struct pool *pool, const struct job *job, const struct queue_set *held, int *ret_slot)
 {
     struct queue_set asked = {0};
     uint64_t total = 0;
@@ -124,8 +126,9 @@ static struct worker *pick_bounded(struct pool *pool, const struct job *job, int
         struct balance_hash above = balance_hash(job->hash);
         for (uint32_t i = 0; i < pool->nready; i++) {
             const struct worker *worker = pool->ready[i];
+            bool first = load_of(pool, i) < bound && (held == NULL || !queue_set_has(held, i));
             if (!queue_set_has(&asked, i) && worker_has_slot(worker) && worker_usable(worker))
-                balance_offer(load_of(pool, i) < bound ? &below : &above, i, worker->rank);
+                balance_offer(first ? &below : &above, i, worker->rank);
         }
         uint32_t at = below.at != BALANCE_NONE ? below.at : above.at;
         if (at == BALANCE_NONE)
@@ -134,6 +137,28 @@ static struct worker *pick_bounded(struct pool *pool, const struct job *job, int
             return pool->ready[at];
         queue_set_add(&asked, at);
     }
+}
+
+/* As pick(), while a worker starts slowly: first those that are not held, then the others. */
+static struct worker *pick_slowly(struct pool *pool, const struct job *job, int *ret_slot)
+{
+    struct queue_set held = {0};
+    uint32_t at;
+    slow_start_draw(pool, &held);
+    if (pool->conf->bounded)
+        return pick_bounded(pool, job, &held, ret_slot);
+    struct balance_pair pair = balance_draw(&pool->random, pool->nready);
+    uint32_t one = queue_set_has(&held, pair.one) ? UINT32_MAX : load_of(pool, pair.one);
+    uint32_t other = queue_set_has(&held, pair.other) ? UINT32_MAX : load_of(pool, pair.other);
+    for (int rest = 0; rest < 2; rest++) {
+        struct balance_order order = balance_order(pool->nready, pair, one, other);
+        while ((at = balance_next(&order)) != BALANCE_NONE) {
+            if (queue_set_has(&held, at) == (rest == 1) &&
+                try_worker(pool->ready[at], job, ret_slot))
+                return pool->ready[at];
+        }
+    }
+    return NULL;
 }
 
 /*
@@ -145,9 +170,11 @@ static struct worker *pick(struct pool *pool, const struct job *job, int *ret_sl
     uint32_t at;
     if (n == 0 || pool->paused)
         return NULL;
+    if (UNLIKELY(slow_start_goes_on(pool)))
+        return pick_slowly(pool, job, ret_slot);
     if (pool->conf->hash != CONF_HASH_NONE) {
         if (pool->conf->bounded)
-            return pick_bounded(pool, job, ret_slot);
+            return pick_bounded(pool, job, NULL, ret_slot);
         struct worker *worker = find_by_hash(pool, job);
         return worker != NULL && try_worker(worker, job, ret_slot) ? worker : NULL;
     }
@@ -644,6 +671,7 @@ void pool_worker_ready(struct pool *pool, struct worker *worker)
     pool->narrow += worker->narrow;
     pool->slots += worker_slots(worker);
     worker->ready = true;
+    slow_start_note(worker);
     if (pool->nready == 1)
         share_pool_set_reached(pool->ctx->share, pool->ctx->seat, pool->row, true);
     worker->oldest = 0;

@@ -152,6 +152,7 @@ static void on_channel_opened(struct channel *channel, const struct hello_worker
     share_worker_set_hung(worker->pool->ctx->share, worker->share, 0);
     share_worker_describe(
         worker->pool->ctx->share, worker->share, worker->text, hello->pid, hello->concurrency);
+    share_worker_meet(worker->pool->ctx->share, worker->share, ctx_now(channel->ctx));
     worker->concurrency = hello->concurrency;
     worker->pid = hello->pid;
     worker->home = home_of(worker->rank, hello->pid);

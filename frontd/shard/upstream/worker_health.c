@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "frontd/ipc/metrics.h"
 #include "frontd/ipc/shm_queues.h"
+#include "frontd/shard/upstream/slow_start.h"
 
 enum { SLACK_MS = 1000 /* beyond the deadline of the call that is tried */ };
 
@@ -121,6 +122,8 @@ void health_look(struct pool *pool)
         else if (worker->ready)
             worker->trying = state != SHARE_HEALTH_WELL &&
                              (worker->trying || state == SHARE_HEALTH_TRY);
+        if (worker->ready)
+            slow_start_note(worker); /* another shard may have brought it back */
     }
 }
 
@@ -165,6 +168,7 @@ static void back(struct worker *worker, uint32_t failed, const char *why)
 {
     struct pool *pool = worker->pool;
     struct ctx *ctx = pool->ctx;
+    share_worker_set_back(ctx->share, worker->share, ctx_now(ctx));
     share_health_back(ctx->share, worker->health, ctx_now(ctx), failed);
     log_info("pool %s: worker %s %s: it gets calls again", pool->conf->name, worker->text, why);
     health_look(pool);

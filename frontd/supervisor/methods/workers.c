@@ -56,6 +56,9 @@ static void put_worker(const struct worker_entry *entry, void *data)
             json_add_seconds(out, "oldest", now - MIN(view->sent, now));
         if (entry->ejected_until != 0)
             json_add_seconds(out, "ejected_for", MAX(entry->ejected_until, now) - now);
+        uint64_t warm = view->came + entry->pool->slow_start;
+        if (view->came != 0 && now < warm)
+            json_add_seconds(out, "slow_start_for", warm - now);
         if (view->hung != 0)
             json_add_seconds(out, "hung_for", now - MIN(view->hung, now));
     }

@@ -142,6 +142,7 @@ Test(conf, defaults)
     cr_assert_str_eq(app->methods[0], "*");
     cr_assert(app->command == NULL && app->ncommand == 0 && app->instances == 0);
     cr_assert(app->max_calls == 0 && app->max_age == 0 && app->max_memory == 0);
+    cr_assert_eq(app->slow_start, 0u);
     conf_free(conf);
     cr_assert_null(conf_free(NULL));
 }
@@ -185,7 +186,8 @@ static const char most[] =
     "    balance: least\n"
     "    hash: peer\n"
     "  - {name: param, workers: [\"unix:/p\"], balance: hash, hash: \"param:User\"}\n"
-    "  - {name: peer, realm: r, workers: [\"unix:/p\"], balance: bounded, hash: peer}\n"
+    "  - {name: peer, realm: r, workers: [\"unix:/p\"], balance: bounded, hash: peer,\n"
+    "     slow_start: 1h}\n"
     "  - {name: conn, workers: [\"unix:/p\"], balance: hash, hash: conn}\n"
     "  - {name: own, command: [python3, site.py, \"\"], instances: 4, restart_delay: 2s,\n"
     "     start_timeout: 1m, max_calls: 1000000000000, max_age: 24h, max_memory: 2GiB}\n"
@@ -243,6 +245,7 @@ Test(conf, everything_set)
     cr_assert_str_eq(conf->pools[2].hash_name, "User");
     cr_assert(conf->pools[3].hash == CONF_HASH_PEER && conf->pools[3].bounded);
     cr_assert_not(conf->pools[2].bounded);
+    cr_assert_eq(conf->pools[3].slow_start, 3600000u);
     cr_assert_eq(conf->pools[4].hash, CONF_HASH_CONN);
     const struct conf_pool *own = &conf->pools[5];
     cr_assert(own->ncommand == 3 && own->instances == 4);

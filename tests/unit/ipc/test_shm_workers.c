@@ -274,3 +274,22 @@ Test(shm_workers, calls_of_the_dead)
     cr_assert_eq(view.calls, 2u);
     share_worker_put(share, 2, worker);
 }
+
+/* The first shard that meets a process says when that was; a new process is new. */
+Test(shm_workers, when_it_came)
+{
+    int worker = get_worker(1, 7);
+    share_worker_meet(share, worker, 0); /* a clock that begins */
+    cr_assert_eq(share_worker_came(share, worker), 1u);
+    cr_assert_eq(get_worker(2, 7), worker);
+    share_worker_meet(share, worker, 500);
+    share_worker_put(share, 1, worker);
+    cr_assert_eq(share_worker_came(share, worker), 1u);
+    share_worker_set_back(share, worker, 600);
+    cr_assert_eq(share_worker_came(share, worker), 600u);
+    share_worker_put(share, 2, worker);
+    cr_assert_eq(get_worker(1, 7), worker);
+    share_worker_meet(share, worker, 700);
+    cr_assert_eq(share_worker_came(share, worker), 700u);
+    share_worker_put(share, 1, worker);
+}

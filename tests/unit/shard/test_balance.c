@@ -248,3 +248,37 @@ Test(balance, few_keys_move_when_a_worker_goes)
     cr_expect(moved >= before[3] && moved < KEYS * 2 / N, "%u of %u, %u were its own", moved, KEYS,
         before[3]);
 }
+
+Test(balance, part_by_table)
+{
+    static const struct {
+        uint64_t age;
+        uint64_t ramp;
+        uint32_t part;
+    } rows[] = {{0, 0, 10000}, {0, 10000, 1000}, {999, 10000, 1000}, {1000, 10000, 1000},
+        {1001, 10000, 1001}, {5000, 10000, 5000}, {9999, 10000, 9999}, {10000, 10000, 10000},
+        {UINT64_MAX, 10000, 10000}, {0, 1, 1000}, {1, 1, 10000}, {3599999, 3600000, 9999}};
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        cr_expect_eq(balance_part(rows[i].age, rows[i].ramp), rows[i].part, "%zu: %u", i,
+            balance_part(rows[i].age, rows[i].ramp));
+}
+
+Test(balance, calls_by_part)
+{
+    static const struct {
+        uint32_t part;
+        uint32_t most;
+    } rows[] = {{1000, 10000}, {5000, 10000}, {9999, 10000}, {1000, 2000}};
+    uint64_t random = 0x1234567;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        unsigned count = 0;
+        unsigned expected = DRAWS * rows[i].part / rows[i].most;
+        for (unsigned n = 0; n < DRAWS; n++)
+            count += balance_may_have(&random, rows[i].part, rows[i].most);
+        cr_expect(count > expected * 9 / 10 && count < expected * 11 / 10, "%zu: %u", i, count);
+    }
+    random = 7;
+    for (uint32_t most = 1000; most <= 10000; most += 3000)
+        cr_expect(balance_may_have(&random, most, most));
+    cr_expect_eq(random, 7u, "nothing is drawn where all are alike");
+}

@@ -5,6 +5,7 @@
 #include "frontd/ipc/metrics.h"
 #include "frontd/ipc/shm_health.h"
 #include "frontd/shard/upstream/asker.h"
+#include "frontd/shard/upstream/slow_start.h"
 #include "frontd/shard/upstream/worker.h"
 #include "tests/unit/support/fake_clock.h"
 #include "tests/unit/support/fake_worker.h"
@@ -513,4 +514,122 @@ Test(health, an_answer_of_a_client_finds_the_worker_that_has_asked)
     fail(0, 3);
     cr_expect(is_out(0));
     cr_expect_eq(asker_find(pool, SPAN("\"v1\""), NULL), worker_at(0));
+}
+
+enum { SLOW_MS = 10000 };
+
+/* Four workers that have been there for long, and then one that has just come. */
+static void begin_with_a_new_one(const char *keys)
+{
+    begin_with(4, keys, "{\"protocol\":1,\"concurrency\":8,\"pid\":100}");
+    pool->random = 0x9e3779b97f4a7c15ULL; /* the same draws each time */
+    pass_time(SLOW_MS);
+    cr_assert_not(slow_start_goes_on(pool));
+    crash(3, 101, 0);
+    cr_assert(slow_start_goes_on(pool));
+}
+
+/* Of that many calls, one after the other, those that the worker gets. */
+static unsigned count_calls(size_t n, unsigned calls, uint64_t hash)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < calls; i++) {
+        struct job *job = &jobs[given % JOBS];
+        job->hash = hash;
+        submit();
+        cr_assert_eq(job->state, JOB_SENT);
+        count += number_of(job->worker) == n;
+        answer(job, "{}");
+        cr_assert_eq(job->state, JOB_IDLE);
+        given %= JOBS - 1;
+    }
+    return count;
+}
+
+Test(slow_start, the_part_of_a_new_worker_rises, .init = set_up, .fini = tear_down)
+{
+    begin_with_a_new_one("slow_start: 10s");
+    unsigned at_first = count_calls(3, 1000, 0); /* 25 of them, about */
+    pass_time(SLOW_MS / 2);
+    unsigned later = count_calls(3, 1000, 0); /* 125 */
+    pass_time(SLOW_MS / 2);
+    cr_assert_not(slow_start_goes_on(pool));
+    unsigned at_last = count_calls(3, 1000, 0); /* 250 */
+    cr_expect(at_first > 5 && at_first < 60, "%u", at_first);
+    cr_expect(later > 80 && later < 170, "%u", later);
+    cr_expect(at_last > 200 && at_last < 300, "%u", at_last);
+}
+
+Test(slow_start, off_by_default, .init = set_up, .fini = tear_down)
+{
+    begin_with(4, "kill_after: 60s", "{\"protocol\":1,\"concurrency\":8,\"pid\":100}");
+    pool->random = 0x9e3779b97f4a7c15ULL;
+    pass_time(SLOW_MS);
+    crash(3, 101, 0);
+    cr_assert_not(slow_start_goes_on(pool));
+    unsigned count = count_calls(3, 1000, 0);
+    cr_expect(count > 200 && count < 300, "%u", count);
+}
+
+/* All have come at once: each has its part, by load. */
+Test(slow_start, none_is_passed_over_where_all_are_new, .init = set_up, .fini = tear_down)
+{
+    struct queue_set held = {0};
+    begin_with(4, "slow_start: 10s", "{\"protocol\":1,\"concurrency\":8,\"pid\":100}");
+    cr_assert(slow_start_goes_on(pool));
+    for (unsigned i = 0; i < 100; i++)
+        slow_start_draw(pool, &held);
+    for (uint32_t i = 0; i < pool->nready; i++)
+        cr_expect_not(queue_set_has(&held, i));
+}
+
+/* No call waits while the new one has a slot; those beyond wait, and are served in their order. */
+Test(slow_start, no_call_waits_for_it, .init = set_up, .fini = tear_down)
+{
+    begin_with_a_new_one("slow_start: 10s");
+    for (unsigned i = 0; i < 4 * 8; i++)
+        cr_expect_eq(submit()->state, JOB_SENT);
+    cr_expect_eq(pool->queue.count, 0u);
+    struct job *next = submit();
+    struct job *last = submit();
+    cr_expect(next->state == JOB_QUEUED && last->state == JOB_QUEUED);
+    for (size_t i = 0; i < 4 * 8 && next->state == JOB_QUEUED; i++) {
+        if (number_of(jobs[i].worker) == 3) /* its slots go to those that wait */
+            answer(&jobs[i], "{}");
+    }
+    cr_expect(next->state == JOB_SENT && number_of(next->worker) == 3);
+    cr_expect_eq(last->state, JOB_QUEUED);
+}
+
+/* With bounded load its keys go to their next worker meanwhile, all to the same one. */
+Test(slow_start, with_bounded_load, .init = set_up, .fini = tear_down)
+{
+    begin_with_a_new_one("slow_start: 10s, balance: bounded, hash: peer");
+    pass_time(SLOW_MS);
+    uint64_t hash = 1;
+    while (count_calls(3, 1, hash) == 0)
+        hash++;
+    cr_assert_eq(count_calls(3, 100, hash), 100u);
+    crash(3, 102, 0);
+    unsigned counts[4];
+    for (size_t n = 0; n < 4; n++)
+        counts[n] = count_calls(n, 100, hash);
+    cr_expect(counts[3] > 0 && counts[3] < 30, "%u", counts[3]);
+    unsigned others = (counts[0] != 0) + (counts[1] != 0) + (counts[2] != 0);
+    cr_expect_eq(others, 1u);
+}
+
+Test(slow_start, of_one_that_comes_back, .init = set_up, .fini = tear_down)
+{
+    begin_with(2, "slow_start: 10s, health: {failures: 3, ejected: 10s}",
+        "{\"protocol\":1,\"concurrency\":8}");
+    pass_time(SLOW_MS);
+    fail(0, 3);
+    pass_time(EJECTED_MS);
+    cr_assert_not(slow_start_goes_on(pool));
+    answer(give(0), "{}");
+    cr_expect(!is_out(0) && slow_start_goes_on(pool));
+    cr_expect_eq(share_worker_came(pool->ctx->share, worker_at(0)->share), ctx_now(pool->ctx));
+    pass_time(SLOW_MS);
+    cr_expect_not(slow_start_goes_on(pool));
 }
