@@ -1,10 +1,11 @@
 /*
- * The load of `scripts/bench queue`: first calls one after the other, whose time beyond what the
- * worker says is that of the way there and back; then calls that come at random (Poisson), whatever
- * became of those before, each on a connection that has none in progress. A call's wait is what it
- * took beyond the worker's time and the way.
+ * The load of `scripts/bench queue` and `overload`: first so many calls one after the other
+ * (ALONE), whose time beyond what the worker says is that of the way there and back; then calls
+ * that come at random (Poisson), whatever became of those before, each on a connection that has
+ * none in progress. A call's wait is what it took beyond the worker's time and the way. With 0
+ * CALLS_A_SECOND each connection makes a call as soon as the one before has ended.
  *
- *     bench_queue_load PORT CONNECTIONS CALLS_A_SECOND SECONDS SEED
+ *     bench_queue_load PORT PATH CONNECTIONS CALLS_A_SECOND SECONDS SEED ALONE
  */
 
 #include <arpa/inet.h>
@@ -22,7 +23,6 @@
 #include <time.h>
 
 enum {
-    ALONE = 300, /* calls one after the other */
     EVENTS = 64,
     ANSWER_MAX = 2048,
     LAST_NS = 2000000000, /* for the calls that are under way at the end */
@@ -45,8 +45,11 @@ static struct conn *conns;
 static size_t nconns, busy;
 static int epoll;
 static struct times waits, takes, refusals; /* takes: of the same calls as waits, all together */
+static char request[512];
+static size_t request_n;
 static double way_us, served_us;
-static uint64_t wrong, missed;
+static uint64_t late, wrong, missed; /* late: the deadline has passed */
+static bool again;                   /* a connection makes its next call as soon as it can */
 
 static uint64_t now_ns(void)
 {
@@ -108,17 +111,26 @@ static void open_one(struct conn *conn, uint16_t port)
         die("connect");
 }
 
+static void make_request(const char *path)
+{
+    static const char body[] = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"work\"}";
+    int n = snprintf(request, sizeof(request),
+        "POST %s HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
+        "Content-Length: %zu\r\n\r\n%s",
+        path, sizeof(body) - 1, body);
+    if (n < 0 || (size_t)n >= sizeof(request)) {
+        fprintf(stderr, "the path is too long\n");
+        exit(2);
+    }
+    request_n = (size_t)n;
+}
+
 static void ask(struct conn *conn)
 {
-    static const char request[] = "POST /rpc HTTP/1.1\r\nHost: h\r\nContent-Type: application/json"
-                                  "\r\nContent-Length: 40\r\n\r\n"
-                                  "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"work\"}";
-    _Static_assert(
-        sizeof("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"work\"}") - 1 == 40, "its length");
     conn->n = 0;
     conn->sent_at = now_ns();
     busy++;
-    if (send(conn->fd, request, sizeof(request) - 1, MSG_NOSIGNAL) != sizeof(request) - 1)
+    if (send(conn->fd, request, request_n, MSG_NOSIGNAL) != (ssize_t)request_n)
         die("send");
 }
 
@@ -145,9 +157,13 @@ static void read_answer(struct conn *conn)
         add(&waits, took - served - way_us);
     } else if (strncmp(conn->answer, "HTTP/1.1 503 ", 13) == 0) {
         add(&refusals, took);
+    } else if (strncmp(conn->answer, "HTTP/1.1 504 ", 13) == 0) {
+        late++;
     } else {
         wrong++;
     }
+    if (again)
+        ask(conn);
 }
 
 /* Reads answers until then. */
@@ -162,9 +178,9 @@ static void listen_until(uint64_t until)
         read_answer(ready[i].data.ptr);
 }
 
-static void alone(void)
+static void alone(size_t calls)
 {
-    for (size_t i = 0; i < ALONE; i++) {
+    for (size_t i = 0; i < calls; i++) {
         ask(&conns[i % nconns]);
         while (busy > 0)
             listen_until(now_ns() + LAST_NS);
@@ -188,13 +204,36 @@ static void ask_some(void)
     missed++; /* it would not be a call that comes by itself */
 }
 
+/* Calls that come at random. */
+static void come(double rate, uint64_t until)
+{
+    for (uint64_t next = now_ns(); next < until;) {
+        next += (uint64_t)(-log(1 - drand48()) / rate * 1e9);
+        do
+            listen_until(next);
+        while (now_ns() < next);
+        ask_some();
+    }
+}
+
+static void go_round(uint64_t until)
+{
+    again = true;
+    for (size_t i = 0; i < nconns; i++)
+        ask(&conns[i]);
+    while (now_ns() < until)
+        listen_until(until);
+    again = false;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 6)
+    if (argc != 8)
         return 2;
-    nconns = strtoul(argv[2], NULL, 10);
-    double rate = atof(argv[3]), seconds = atof(argv[4]);
-    srand48(atol(argv[5]));
+    make_request(argv[2]);
+    nconns = strtoul(argv[3], NULL, 10);
+    double rate = atof(argv[4]), seconds = atof(argv[5]);
+    srand48(atol(argv[6]));
     prctl(PR_SET_TIMERSLACK, 1);
     conns = calloc(nconns, sizeof(*conns));
     epoll = epoll_create1(0);
@@ -202,24 +241,22 @@ int main(int argc, char **argv)
         die("start");
     for (size_t i = 0; i < nconns; i++)
         open_one(&conns[i], (uint16_t)atoi(argv[1]));
-    alone();
-    uint64_t from = now_ns(), until = from + (uint64_t)(seconds * 1e9), next = from;
-    while (next < until) {
-        next += (uint64_t)(-log(1 - drand48()) / rate * 1e9);
-        do
-            listen_until(next);
-        while (now_ns() < next);
-        ask_some();
-    }
+    alone(strtoul(argv[7], NULL, 10));
+    uint64_t from = now_ns(), until = from + (uint64_t)(seconds * 1e9);
+    if (rate > 0)
+        come(rate, until);
+    else
+        go_round(until);
     double took = (double)(now_ns() - from) / 1e9;
+    size_t in_time = waits.n; /* what is answered after the load has no place in calls/s */
     for (uint64_t end = now_ns() + LAST_NS; busy > 0 && now_ns() < end;)
         listen_until(end);
     double n = (double)waits.n;
-    printf("RESULT {\"calls\":%zu,\"refused\":%zu,\"wrong\":%" PRIu64 ",\"unanswered\":%zu,"
-           "\"missed\":%" PRIu64 ",\"seconds\":%f,\"way_us\":%f,\"service_us\":%f,"
-           "\"wait_us\":%f,",
-        waits.n, refusals.n, wrong, busy, missed, took, way_us, n > 0 ? served_us / n : 0,
-        mean(&waits));
+    printf("RESULT {\"calls\":%zu,\"in_time\":%zu,\"refused\":%zu,\"late\":%" PRIu64
+           ",\"wrong\":%" PRIu64 ",\"unanswered\":%zu,\"missed\":%" PRIu64 ",\"seconds\":%f,"
+           "\"way_us\":%f,\"service_us\":%f,\"wait_us\":%f,",
+        waits.n, in_time, refusals.n, late, wrong, busy, missed, took, way_us,
+        n > 0 ? served_us / n : 0, mean(&waits));
     printf("\"wait_p99_us\":%f,\"took_p99_us\":%f,\"refused_p99_us\":%f}\n", quantile(&waits, 0.99),
         quantile(&takes, 0.99), quantile(&refusals, 0.99));
     return 0;

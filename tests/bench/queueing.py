@@ -41,36 +41,51 @@ class Front(servers.Frontd):
     """frontd with workers of the benchmark; its settings are the options of the command."""
 
     targets = ["frontd/frontd", WORKER, LOAD]
+    text = FRONTD
+    pools = 1
     timeout_ms = 30000
+    alone = 300  # calls one after the other, before the load
 
     def __init__(self, processes, args):
         super().__init__(processes, args.build_dir)
         self.args = args
 
     def start_worker(self):
+        self.start_pool("app")
+
+    def start_pool(self, name):
+        """The processes of its workers."""
+        workers = []
         for i in range(self.args.workers):
-            sock = self.path(f"app-{i}.sock")
+            sock = self.path(f"{name}-{i}.sock")
             command = [self.built(WORKER), sock, str(self.args.service_us), str(self.args.seed + i)]
-            self.worker = self.spawn(f"worker-{i}", command)
+            self.worker = self.spawn(f"{name}-{i}", command)
             self.wait_for_socket(sock)
+            workers.append(self.worker)
+        return workers
 
     def start_front(self):
-        text = FRONTD.format(path=self.path(""), shards=self.args.shards, port=self.port, timeout=self.timeout_ms)
+        text = self.text.format(path=self.path(""), shards=self.args.shards, port=self.port, timeout=self.timeout_ms)
         self.front = self.spawn("front", [self.built("frontd/frontd"), "-c", self.config(text)])
 
     def wait_ready(self):
         """When all shards have all workers."""
         deadline = time.monotonic() + READY_SECONDS
-        while common.read(self.front.log).count(" is there, concurrency 1") < self.args.workers * self.args.shards:
+        channels = self.pools * self.args.workers * self.args.shards
+        while common.read(self.front.log).count(" is there, concurrency 1") < channels:
             self.check_running(self.front)
             if time.monotonic() > deadline:
                 raise BenchError(f"frontd does not find its workers{self.logs()}")
             time.sleep(0.05)
 
-    def load(self, rate, seed):
+    def load_command(self, path, connections, rate, seconds, seed):
+        command = [self.built(LOAD), self.port, path, connections, rate, seconds, seed, self.alone]
+        return [str(word) for word in command]
+
+    def load(self, rate, seed, connections=None):
         """Has calls come for a while; what the load program says of them."""
         args = self.args
-        command = [self.built(LOAD), str(self.port), str(args.connections), str(rate), str(args.seconds), str(seed)]
+        command = self.load_command("/rpc", connections or args.connections, rate, args.seconds, seed)
         status, said = self.processes.run(command, args.seconds + 60)
         if status != 0:
             raise BenchError(f"the load ended with {status}: {common.tail(said)}{self.logs()}")
@@ -138,7 +153,7 @@ def main(argv):
 
 
 def is_wrong(x):
-    return x["wrong"] + x["unanswered"] > 0 or x["calls"] == 0
+    return x["wrong"] + x["late"] + x["unanswered"] > 0 or x["calls"] == 0
 
 
 def ratio(loads, what):
@@ -160,7 +175,7 @@ def print_results(args, loads):
             f"round {i + 1}",
             number(x["calls"]),
             number(x["refused"]),
-            number(x["wrong"] + x["unanswered"]),
+            number(x["wrong"] + x["late"] + x["unanswered"]),
             number(100 * x["calls"] / x["seconds"] * x["service_us"] / 1e6 / args.workers, 1),
             number(x["way_us"]),
         ]
