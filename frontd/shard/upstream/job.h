@@ -26,7 +26,7 @@ enum job_state { JOB_IDLE, JOB_QUEUED, JOB_SENT };
 enum job_refusal {
     JOB_NOT_REFUSED,
     JOB_REFUSED_FULL, /* the queue is full */
-    JOB_REFUSED_WAIT, /* what is before it takes longer than its deadline lets it wait */
+    JOB_REFUSED_WAIT, /* it would be answered too late, with what is before it */
     JOB_REFUSED_LATE, /* its turn has come when no worker answers in time any more */
 };
 

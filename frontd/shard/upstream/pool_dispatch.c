@@ -278,21 +278,22 @@ unsigned pool_retry_after(const struct job *job)
     return (unsigned)MIN(MAX(seconds, (uint64_t)RETRY_AFTER_MIN_S), (uint64_t)RETRY_AFTER_MAX_S);
 }
 
-/* How long a job may still take, ms. */
+/* How long a job may still take, us. */
 static uint64_t time_left(const struct job *job)
 {
     uint64_t now = ctx_now(job->pool->ctx);
-    return job->expires > now ? job->expires - now : 0;
+    return job->expires > now ? MIN(job->expires - now, (uint64_t)UINT32_MAX) * 1000 : 0;
 }
 
 /*
- * Whether a job that has just come would wait beyond its deadline. Where workers differ in what
- * they take, its own may be free sooner than the others, so that nothing is said.
+ * Whether a job that has just come would wait for so long that its answer came too late: a worker
+ * would work for nobody, and the more calls come, the less of them were answered. Where workers
+ * differ in what they take, its own may be free sooner than the others, so that nothing is said.
  */
 static bool waits_too_long(const struct pool *pool, const struct job *job)
 {
     return !job->notify && !pool_is_selective(pool) && foresees(pool) &&
-           foreseen_wait(pool, job->flow) / 1000 > time_left(job);
+           service_is_late(&pool->service, foreseen_wait(pool, job->flow), time_left(job));
 }
 
 /*
@@ -303,7 +304,7 @@ static bool is_too_late(const struct job *job)
 {
     const struct pool *pool = job->pool;
     return !job->notify && !job->uploads && service_known(&pool->service, ctx_now(pool->ctx)) &&
-           service_least(&pool->service) / 1000 > time_left(job);
+           service_least(&pool->service) > time_left(job);
 }
 
 /* The same, and the log says for which method there was no worker. */

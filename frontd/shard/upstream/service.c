@@ -16,8 +16,13 @@ void service_note(struct service *service, uint64_t us, uint64_t now)
     /* The first ones count alike: else the very first would count for more than all others. */
     int64_t weight = service->known ? SERVICE_WEIGHT
                                     : MIN(service->n + 1, (uint32_t)SERVICE_WEIGHT);
+    int64_t ns = (int64_t)us * 1000;
     int64_t mean = (int64_t)service->mean_ns;
-    service->mean_ns = (uint64_t)(mean + ((int64_t)us * 1000 - mean) / weight);
+    mean += (ns - mean) / weight;
+    int64_t dev = (int64_t)service->dev_ns;
+    dev += ((ns > mean ? ns - mean : mean - ns) - dev) / weight;
+    service->mean_ns = (uint64_t)mean;
+    service->dev_ns = (uint64_t)dev;
     if (service->n == 0 || us < service->least[0])
         service->least[0] = us;
     if (++service->n < SERVICE_WINDOW)
@@ -35,4 +40,10 @@ uint64_t service_least(const struct service *service)
 uint64_t service_wait(const struct service *service, uint64_t ahead, uint64_t slots)
 {
     return MIN(ahead, (uint64_t)SERVICE_AHEAD_MAX) * service->mean_ns / 1000 / slots;
+}
+
+bool service_is_late(const struct service *service, uint64_t wait, uint64_t left)
+{
+    uint64_t most = (service->mean_ns + SERVICE_DEVIATIONS * service->dev_ns) / 1000;
+    return wait + wait / SERVICE_WAIT_PART > left - MIN(most, left / 2);
 }

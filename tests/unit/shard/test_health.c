@@ -323,6 +323,34 @@ Test(health, deadlines_that_pass_are_failures)
     cr_expect(is_out(0));
 }
 
+/* Deadlines that pass when the worker has had the calls for `ms`, in a pool where calls take 100.
+ */
+static void pass_deadlines(uint32_t calls, uint64_t ms, bool known)
+{
+    for (uint32_t i = 0; i < calls; i++) {
+        struct job *job = give(0);
+        fake_clock_advance(ms);
+        shardlet_turn(&shard);
+        job->expires = ctx_now(pool->ctx);
+        pool->service = (struct service){
+            .mean_ns = 100000000, .noted_at = ctx_now(pool->ctx), .known = known};
+        pool_abandon(job);
+        answer(job, "{}"); /* its slot is free again; what is too late is no success */
+    }
+}
+
+Test(health, a_call_that_came_with_little_time_left_is_no_failure)
+{
+    begin(2);
+    pass_deadlines(3, 99, true);
+    cr_expect_not(is_out(0));
+    pass_deadlines(2, 100, true);
+    pass_deadlines(3, 99, true);
+    cr_expect_not(is_out(0));
+    pass_deadlines(1, 99, false); /* it is not known that this is little */
+    cr_expect(is_out(0));
+}
+
 /* Its process ends with calls in progress, and another one takes its place. */
 static void crash(size_t n, unsigned pid, unsigned calls)
 {

@@ -286,10 +286,10 @@ Test(pool, a_job_is_refused_that_would_wait_beyond_its_deadline)
     greet(0, CONCURRENCY("1"));
     measure(SERVICE_WINDOW, 10);
     make_wait(3);
-    submit_with(4, 29);
+    submit_with(4, 43); /* three calls of 10 ms, an 8th more, and its own */
     expect_said("4 failed: -32001;");
     cr_expect_eq(jobs[4].refused, JOB_REFUSED_WAIT);
-    submit_with(5, 30);
+    submit_with(5, 44);
     cr_expect_eq(jobs[5].state, JOB_QUEUED);
     jobs[6].notify = true;
     submit_with(6, 1);
@@ -306,9 +306,9 @@ Test(pool, another_client_with_many_jobs_counts_once)
         jobs[i].expires = UINT64_MAX;
         submit_of(i, 1, "m");
     }
-    submit_with(5, 9);
+    submit_with(5, 21);
     expect_said("5 failed: -32001;");
-    submit_with(6, 10);
+    submit_with(6, 22);
     cr_expect_eq(jobs[6].state, JOB_QUEUED);
 }
 
@@ -334,11 +334,15 @@ Test(pool, a_job_is_refused_when_its_turn_is_too_late)
     submit_with(1, 19);
     jobs[2].notify = true;
     submit_with(2, 19);
-    submit_with(3, 20); /* its turn is 20 ms before its deadline is: it is looked at after 10 */
     pass_time(10);
     answer(0, call);
     expect_said("0 answered with 2;1 failed: -32001;2 delivered;");
     cr_expect_eq(jobs[1].refused, JOB_REFUSED_LATE);
+    make_wait(0);
+    submit_with(3, 20);
+    pass_time(10);
+    answer(0, call + 2);
+    expect_said("0 answered with 2;");
     cr_expect_eq(jobs[3].state, JOB_SENT, "10 ms are enough");
 }
 

@@ -68,3 +68,46 @@ Test(service, the_wait)
         cr_expect_eq(service_wait(&service, rows[i].ahead, rows[i].slots), rows[i].wait, "%zu", i);
     }
 }
+
+/* So many calls, of which half take `us` less than the mean, and half as much more. */
+static struct service spread(uint64_t mean, uint64_t us)
+{
+    struct service service = {0};
+    for (uint32_t i = 0; i < 2 * SERVICE_WINDOW; i++)
+        service_note(&service, i % 2 == 0 ? mean - us : mean + us, 5);
+    return service;
+}
+
+Test(service, the_deviation_follows)
+{
+    static const uint64_t rows[] = {0, 100, 900};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        double dev = (double)spread(1000, rows[i]).dev_ns;
+        double want = (double)rows[i] * 1000;
+        cr_expect(dev >= 0.85 * want && dev <= 1.05 * want, "%zu: %f", i, dev);
+    }
+}
+
+/* What is left for a call when its turn comes is to be what most calls take, or half its time. */
+Test(service, a_call_that_would_be_late)
+{
+    static const struct {
+        uint64_t mean, dev, wait, left;
+        bool late;
+    } rows[] = {
+        {1000, 0, 0, 0, false},
+        {1000, 0, 1, 0, true},
+        {1000, 0, 8000, 10000, false},
+        {1000, 0, 8000, 9999, true},
+        {1000, 500, 8000, 12000, false},
+        {1000, 500, 8000, 11999, true},
+        {1000, 5000, 8000, 18000, false}, /* half of it */
+        {1000, 5000, 8000, 17998, true},
+        {1000, 0, UINT64_MAX / 2, UINT32_MAX, true},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct service service = {
+            .mean_ns = rows[i].mean * 1000, .dev_ns = rows[i].dev * 1000, .known = true};
+        cr_expect_eq(service_is_late(&service, rows[i].wait, rows[i].left), rows[i].late, "%zu", i);
+    }
+}
