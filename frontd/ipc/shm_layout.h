@@ -41,6 +41,8 @@ struct worker_row {
     _Atomic uint64_t sent[SHARE_SEATS];      /* ms: when its oldest call was; now and then; or 0 */
     _Atomic uint64_t calls[SHARE_SEATS];     /* that it was given by whichever processes there */
     _Atomic uint64_t came;                   /* ms: when it was met first, or came back; 0: never */
+    _Atomic uint32_t waiting_calls[SHARE_SEATS]; /* see struct share_waiting */
+    _Atomic uint32_t waiting_clients[SHARE_SEATS];
     /* For people, from the worker's HELLO; each seat writes the same. */
     _Atomic uint64_t address; /* share_key() of its text */
     _Atomic uint64_t pid;

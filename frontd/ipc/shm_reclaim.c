@@ -47,6 +47,8 @@ static void reclaim_loads(struct worker_row *row, uint64_t alive)
         clear_32(&row->load[seat]);
         clear_32(&row->abandoned[seat]);
         clear_64(&row->oldest[seat]);
+        clear_32(&row->waiting_calls[seat]);
+        clear_32(&row->waiting_clients[seat]);
         clear_64(&row->sent[seat]);
     }
 }

@@ -106,6 +106,7 @@ void share_worker_put(struct share *share, unsigned seat, int worker)
     atomic_store(&share->memory->workers[worker].load[seat],
         0); /* it is 0 already, unless another process wrote it */
     atomic_store(&share->memory->workers[worker].oldest[seat], 0);
+    share_worker_set_waiting(share, seat, worker, (struct share_waiting){0});
     atomic_store(&share->memory->workers[worker].sent[seat], 0);
     drop_ref(&share->memory->workers[worker], seat);
 }
@@ -178,6 +179,27 @@ bool share_worker_oldest_but(
 {
     const _Atomic uint64_t *oldest = share->memory->workers[worker].oldest;
     return share_find_oldest(share, skip, oldest, sizeof(*oldest), ret_seat, ret_since);
+}
+
+void share_worker_set_waiting(
+    struct share *share, unsigned seat, int worker, struct share_waiting waiting)
+{
+    struct worker_row *row = &share->memory->workers[worker];
+    atomic_store_explicit(&row->waiting_calls[seat], waiting.calls, memory_order_relaxed);
+    atomic_store_explicit(&row->waiting_clients[seat], waiting.clients, memory_order_relaxed);
+}
+
+uint64_t share_worker_ahead(const struct share *share, int worker, uint32_t own)
+{
+    const struct worker_row *row = &share->memory->workers[worker];
+    uint32_t seats = seats_in_use(share);
+    uint64_t ahead = 0;
+    for (uint32_t i = 0; i < seats; i++) {
+        uint64_t calls = atomic_load_explicit(&row->waiting_calls[i], memory_order_relaxed);
+        uint64_t clients = atomic_load_explicit(&row->waiting_clients[i], memory_order_relaxed);
+        ahead += MIN(calls, clients * ((uint64_t)own + 1));
+    }
+    return ahead;
 }
 
 static bool try_slot(_Atomic uint8_t *slot, unsigned seat)

@@ -66,6 +66,28 @@ void share_worker_set_oldest(struct share *share, unsigned seat, int worker, uin
 bool share_worker_oldest_but(
     const struct share *share, uint64_t skip, int worker, unsigned *ret_seat, uint64_t *ret_since);
 
+enum { SHARE_WAITING_ONE = 16 };
+
+/*
+ * What waits for one worker, where not every call may be given to every worker: of calls that
+ * several may have its part, by its slots. In SHARE_WAITING_ONEs of a call, and of a client.
+ */
+struct share_waiting {
+    uint32_t calls;
+    uint32_t clients; /* that these are of */
+};
+
+/* Sets what waits for the worker on this seat. */
+void share_worker_set_waiting(
+    struct share *share, unsigned seat, int worker, struct share_waiting waiting);
+
+/*
+ * About how much of it goes before the next call of a client that has `own` calls waiting, over all
+ * seats: of each client as many and one more at most, since clients take turns. In
+ * SHARE_WAITING_ONEs of a call.
+ */
+uint64_t share_worker_ahead(const struct share *share, int worker, uint32_t own);
+
 /*
  * What people are to know of a worker process, from its HELLO. address: as the log has it.
  * concurrency: 0: no limit.

@@ -20,6 +20,7 @@
 #include "frontd/ipc/shm_queues.h"
 #include "frontd/ipc/shm_workers.h"
 #include "frontd/shard/upstream/balance.h"
+#include "frontd/shard/upstream/forecast.h"
 #include "frontd/shard/upstream/pool_share.h"
 #include "frontd/shard/upstream/slow_start.h"
 #include "frontd/shard/upstream/worker.h"
@@ -255,56 +256,13 @@ static void refuse(struct job *job, enum job_refusal why)
     pool_fail(job, RPC_OVERLOADED);
 }
 
-/* Whether it can be said how long calls wait: each worker takes each call, and there are some. */
-static bool foresees(const struct pool *pool)
-{
-    return service_known(&pool->service, ctx_now(pool->ctx)) && pool->slots > 0 && !pool->paused;
-}
-
-/* How long one more call of this client would wait at least, us. */
-static uint64_t foreseen_wait(const struct pool *pool, uint64_t flow)
-{
-    uint32_t own = queue_flow_count(&pool->queue, flow);
-    uint64_t ahead = share_queue_ahead(pool->ctx->share, pool->row, own);
-    return service_wait(&pool->service, ahead, pool->slots);
-}
-
 unsigned pool_retry_after(const struct job *job)
 {
     const struct pool *pool = job->pool;
-    if (!foresees(pool))
-        return RETRY_AFTER_MIN_S;
-    uint64_t seconds = (foreseen_wait(pool, job->flow) + 999999) / 1000000;
+    struct queue_set set = {0};
+    set_of(pool, job, &set);
+    uint64_t seconds = (forecast_wait(pool, job->flow, &set) + 999999) / 1000000;
     return (unsigned)MIN(MAX(seconds, (uint64_t)RETRY_AFTER_MIN_S), (uint64_t)RETRY_AFTER_MAX_S);
-}
-
-/* How long a job may still take, us. */
-static uint64_t time_left(const struct job *job)
-{
-    uint64_t now = ctx_now(job->pool->ctx);
-    return job->expires > now ? MIN(job->expires - now, (uint64_t)UINT32_MAX) * 1000 : 0;
-}
-
-/*
- * Whether a job that has just come would wait for so long that its answer came too late: a worker
- * would work for nobody, and the more calls come, the less of them were answered. Where workers
- * differ in what they take, its own may be free sooner than the others, so that nothing is said.
- */
-static bool waits_too_long(const struct pool *pool, const struct job *job)
-{
-    return !job->notify && !pool_is_selective(pool) && foresees(pool) &&
-           service_is_late(&pool->service, foreseen_wait(pool, job->flow), time_left(job));
-}
-
-/*
- * Whether a job whose turn has come would be answered too late. A notification has no answer, and a
- * call whose request comes in parts gets more time with each.
- */
-static bool is_too_late(const struct job *job)
-{
-    const struct pool *pool = job->pool;
-    return !job->notify && !job->uploads && service_known(&pool->service, ctx_now(pool->ctx)) &&
-           service_least(&pool->service) > time_left(job);
 }
 
 /* The same, and the log says for which method there was no worker. */
@@ -338,7 +296,7 @@ static bool serve(struct worker *worker)
         !pool_share_may_take(pool, worker, queue_turn(class)))
         return false;
     struct job *job = job_of_item(queue_next(class));
-    if (UNLIKELY(is_too_late(job))) {
+    if (UNLIKELY(forecast_is_too_late(job, worker_service(worker)))) {
         refuse(job, JOB_REFUSED_LATE);
         return true;
     }
@@ -362,7 +320,7 @@ static void dispatch(struct pool *pool)
     while (!pool_is_selective(pool) && (class = queue_first(&pool->queue)) != NULL &&
            pool_share_may_take(pool, NULL, queue_turn(class))) {
         struct job *job = job_of_item(queue_next(class));
-        if (UNLIKELY(is_too_late(job))) {
+        if (UNLIKELY(forecast_is_too_late(job, &pool->service))) {
             refuse(job, JOB_REFUSED_LATE);
             continue;
         }
@@ -528,7 +486,8 @@ static void enqueue(struct pool *pool, struct job *job, bool in_front, uint32_t 
         pool_fail(job, RPC_WORKER_LOST);
         return;
     }
-    if (!in_front && waits_too_long(pool, job)) {
+    set_of(pool, job, &set);
+    if (!in_front && forecast_waits_too_long(job, &set)) {
         refuse(job, JOB_REFUSED_WAIT);
         return;
     }
@@ -536,7 +495,6 @@ static void enqueue(struct pool *pool, struct job *job, bool in_front, uint32_t 
         refuse(job, JOB_REFUSED_FULL);
         return;
     }
-    set_of(pool, job, &set);
     bool is_first = queue_find(&pool->queue, &set) == NULL;
     if (job_enqueue(job, &pool->queue, &set, in_front, ctx_now(ctx)) < 0) {
         share_queue_remove(ctx->share, ctx->seat, pool->row);
@@ -544,7 +502,7 @@ static void enqueue(struct pool *pool, struct job *job, bool in_front, uint32_t 
         return;
     }
     if (pool_is_selective(pool))
-        pool_share_note_class(pool, &set);
+        pool_share_note_class(pool, &set, &job->item);
     pool_share_note(pool);
     arm(pool);
     if (victim != NULL)
@@ -637,12 +595,6 @@ static void reclass(struct pool *pool, bool was_selective, bool had_some)
         fail_homeless(pool);
 }
 
-/* One without a limit counts as many as its row has. */
-static uint32_t worker_slots(const struct worker *worker)
-{
-    return worker->concurrency == 0 ? SHARE_SLOTS : MIN(worker->concurrency, (uint32_t)SHARE_SLOTS);
-}
-
 static int reserve_ready(struct pool *pool)
 {
     if (pool->nready < pool->room)
@@ -676,6 +628,8 @@ void pool_worker_ready(struct pool *pool, struct worker *worker)
     if (pool->nready == 1)
         share_pool_set_reached(pool->ctx->share, pool->ctx->seat, pool->row, true);
     worker->oldest = 0;
+    worker->told = (struct share_waiting){0};
+    worker->service = (struct service){0};
     worker->deferral = (struct deferral){0};
     reclass(pool, was_selective, pool->nready > 1);
     wheel_disarm(&pool->timer);
@@ -690,7 +644,7 @@ void pool_worker_unready(struct pool *pool, struct worker *worker)
         return;
     bool was_selective = pool_is_selective(pool);
     pool->ctx->unsettled = true;
-    pool_share_tell(worker, 0);
+    pool_share_tell(worker, 0, (struct share_waiting){0});
     trouble_leave_worker(worker);
     struct worker *last = pool->ready[--pool->nready];
     pool->ready[worker->at] = last;

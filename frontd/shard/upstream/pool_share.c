@@ -93,12 +93,15 @@ bool pool_share_may_take(struct pool *pool, struct worker *worker, uint64_t sinc
     return true;
 }
 
-void pool_share_tell(struct worker *worker, uint64_t since)
+void pool_share_tell(struct worker *worker, uint64_t since, struct share_waiting waiting)
 {
     struct ctx *ctx = worker->pool->ctx;
     if (worker->oldest != since)
         share_worker_set_oldest(ctx->share, ctx->seat, worker->share, since);
     worker->oldest = since;
+    if (worker->told.calls != waiting.calls || worker->told.clients != waiting.clients)
+        share_worker_set_waiting(ctx->share, ctx->seat, worker->share, waiting);
+    worker->told = waiting;
 }
 
 static uint64_t turn_of(const struct queue_class *class)
@@ -106,15 +109,40 @@ static uint64_t turn_of(const struct queue_class *class)
     return class == NULL ? 0 : MAX(queue_turn(class), 1U);
 }
 
-void pool_share_note_class(struct pool *pool, const struct queue_set *set)
+static uint64_t slots_of(const struct pool *pool, const struct queue_set *set)
 {
-    uint64_t turn = turn_of(queue_find(&pool->queue, set));
-    if (turn == 0)
+    uint64_t slots = 0;
+    for (uint32_t i = 0; i < pool->nready; i++)
+        slots += queue_set_has(set, i) ? worker_slots(pool->ready[i]) : 0;
+    return slots;
+}
+
+/* A worker's part of `n` that several workers with `slots` together may have. */
+static uint32_t part_of(const struct worker *worker, uint32_t n, uint64_t slots)
+{
+    return (uint32_t)((uint64_t)n * SHARE_WAITING_ONE * worker_slots(worker) / slots);
+}
+
+void pool_share_note_class(
+    struct pool *pool, const struct queue_set *set, const struct queue_item *item)
+{
+    const struct queue_class *class = queue_find(&pool->queue, set);
+    if (class == NULL)
         return;
+    uint64_t turn = turn_of(class);
+    uint64_t slots = slots_of(pool, set);
+    uint32_t fresh = queue_is_only(item);
     for (uint32_t i = 0; i < pool->nready; i++) {
         struct worker *worker = pool->ready[i];
-        if (queue_set_has(set, i) && (worker->oldest == 0 || worker->oldest > turn))
-            pool_share_tell(worker, turn);
+        if (!queue_set_has(set, i))
+            continue;
+        struct share_waiting now = worker->told;
+        now.calls += part_of(worker, class->count, slots) -
+                     part_of(worker, class->count - 1, slots);
+        now.clients += part_of(worker, class->nlanes, slots) -
+                       part_of(worker, class->nlanes - fresh, slots);
+        bool first = worker->oldest == 0 || worker->oldest > turn;
+        pool_share_tell(worker, first ? turn : worker->oldest, now);
     }
 }
 
@@ -130,19 +158,26 @@ void pool_share_note(struct pool *pool)
 void pool_share_refresh(struct pool *pool)
 {
     pool->restless = false;
-    for (uint32_t i = 0; i < pool->nready; i++)
+    for (uint32_t i = 0; i < pool->nready; i++) {
         pool->ready[i]->waiting = 0;
+        pool->ready[i]->tell = (struct share_waiting){0};
+    }
     for (uint32_t n = 0; pool_is_selective(pool) && n < pool->queue.nclasses; n++) {
         const struct queue_class *class = pool->queue.heap[n];
         uint64_t turn = turn_of(class);
+        uint64_t slots = slots_of(pool, &class->set);
         for (uint32_t i = 0; i < pool->nready; i++) {
             struct worker *worker = pool->ready[i];
-            if (queue_set_has(&class->set, i) && (worker->waiting == 0 || worker->waiting > turn))
+            if (!queue_set_has(&class->set, i))
+                continue;
+            if (worker->waiting == 0 || worker->waiting > turn)
                 worker->waiting = turn;
+            worker->tell.calls += part_of(worker, class->count, slots);
+            worker->tell.clients += part_of(worker, class->nlanes, slots);
         }
     }
     for (uint32_t i = 0; i < pool->nready; i++)
-        pool_share_tell(pool->ready[i], pool->ready[i]->waiting);
+        pool_share_tell(pool->ready[i], pool->ready[i]->waiting, pool->ready[i]->tell);
 }
 
 bool pool_share_admit(

@@ -23,14 +23,16 @@ bool pool_share_find(
  */
 bool pool_share_may_take(struct pool *pool, struct worker *worker, uint64_t since);
 
-/* Tells the other shards since when (ms) calls wait for this worker; 0: none does. */
-void pool_share_tell(struct worker *worker, uint64_t since);
+/* Tells the other shards since when (ms) calls wait for this worker, and how many; 0: none does. */
+void pool_share_tell(struct worker *worker, uint64_t since, struct share_waiting waiting);
 
 /*
- * Tells the other shards of the client with the next turn in this class. Comes before a slot is
- * looked for once more: one that is freed later is freed by a shard that has seen this.
+ * An item has been added to the class of this set: tells the other shards of it, and of the client
+ * with the next turn there. Comes before a slot is looked for once more: one that is freed later is
+ * freed by a shard that has seen this.
  */
-void pool_share_note_class(struct pool *pool, const struct queue_set *set);
+void pool_share_note_class(
+    struct pool *pool, const struct queue_set *set, const struct queue_item *item);
 
 /* The queue has changed: tells the other shards, of each worker only by pool_share_refresh(). */
 void pool_share_note(struct pool *pool);

@@ -289,6 +289,7 @@ static struct queue_lane *new_lane(
     list_init(&lane->items);
     idmap_add(&queue->lanes, &lane->node);
     list_append(&class->lanes, &lane->in_class);
+    class->nlanes++;
     if (fresh) {
         heap_put(queue, queue->nclasses++, class);
         heap_fix(queue, class);
@@ -304,6 +305,7 @@ static void leave_class(struct queue *queue, struct queue_lane *lane)
     if (last)
         heap_remove(queue, class);
     list_remove(&lane->in_class);
+    class->nlanes--;
     idmap_remove(&queue->lanes, &lane->node);
     if (last)
         free_class(queue, class);
@@ -345,6 +347,7 @@ int queue_add(struct queue *queue, struct queue_item *item, uint64_t id,
             return -ENOMEM;
         }
         list = in_front ? lane->items.next : &lane->items;
+        lane->class->count++;
     }
     item->flow = flow;
     item->lane = lane;
@@ -378,6 +381,8 @@ void queue_remove(struct queue *queue, struct queue_item *item)
 {
     struct queue_lane *lane = item->lane;
     list_remove(&item->in_lane);
+    if (lane != NULL)
+        lane->class->count--;
     if (lane != NULL && list_empty(&lane->items))
         free_lane(queue, lane);
     forget(queue, item);
@@ -388,6 +393,7 @@ void queue_serve(struct queue *queue, struct queue_item *item, uint64_t now)
     struct queue_lane *lane = item->lane;
     CHECK(lane != NULL);
     list_remove(&item->in_lane);
+    lane->class->count--;
     if (list_empty(&lane->items)) {
         free_lane(queue, lane);
     } else {
@@ -414,6 +420,11 @@ struct queue_class *queue_first_of(const struct queue *queue, uint32_t worker)
 struct queue_item *queue_next(const struct queue_class *class)
 {
     return list_first(&first_lane(class)->items, struct queue_item, in_lane);
+}
+
+bool queue_is_only(const struct queue_item *item)
+{
+    return item->lane != NULL && item->lane->items.next == item->lane->items.prev;
 }
 
 struct queue_item *queue_untaken(const struct queue *queue)
@@ -463,6 +474,8 @@ static void place_flow(const struct reclass *reclass, struct queue_flow *flow, u
             continue;
         item->lane = new_lane(reclass->queue, flow, &set, turn);
         list_append(item->lane == NULL ? reclass->failed : &item->lane->items, &item->in_lane);
+        if (item->lane != NULL)
+            item->lane->class->count++;
     }
 }
 

@@ -57,6 +57,8 @@ struct queue_class {
     struct idmap_node node;
     struct queue_set set;
     struct list lanes; /* flows with something waiting, in the order of their turns */
+    uint32_t nlanes;   /* flows */
+    uint32_t count;    /* items */
     uint32_t at;       /* in queue->heap */
 };
 
@@ -113,6 +115,9 @@ struct queue_class *queue_find(const struct queue *queue, const struct queue_set
 
 /* The item of that class with the next turn. */
 struct queue_item *queue_next(const struct queue_class *class);
+
+/* Whether an item that waits is the only one of its flow and class. */
+bool queue_is_only(const struct queue_item *item);
 
 /* Since when its flow waits, ms. */
 uint64_t queue_turn(const struct queue_class *class);

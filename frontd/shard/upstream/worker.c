@@ -218,7 +218,10 @@ static void note_service(struct worker *worker, const struct job *job, enum rpc_
     struct ctx *ctx = worker->pool->ctx;
     if (UNLIKELY(error != 0 || job->streams || job->uploads || job->orphan))
         return;
-    service_note(&worker->pool->service, ctx_now_us(ctx) - job->sent_at, ctx_now(ctx));
+    uint64_t us = ctx_now_us(ctx) - job->sent_at;
+    service_note(&worker->pool->service, us, ctx_now(ctx));
+    if (pool_is_selective(worker->pool))
+        service_note(&worker->service, us, ctx_now(ctx));
 }
 
 static void on_job_ended(struct job *job, const struct frame *frame, enum rpc_error error)
@@ -667,18 +670,6 @@ void worker_data(struct job *job, struct span bytes, bool more)
         channel_data(channel, job->sent.id, bytes, more);
 }
 
-/*
- * Whether a worker has failed whose call's deadline has passed. Not where it has had the call for
- * less time than calls take: what was left, of a call that has waited, was too little for any
- * worker. Else workers would be left out just when there are too few.
- */
-static bool had_time(const struct job *job)
-{
-    const struct pool *pool = job->worker->pool;
-    return !service_known(&pool->service, ctx_now(pool->ctx)) ||
-           ctx_now_us(pool->ctx) - job->sent_at >= pool->service.mean_ns / 1000;
-}
-
 void worker_abandon(struct job *job)
 {
     struct worker *worker = job->worker;
@@ -687,8 +678,8 @@ void worker_abandon(struct job *job)
     job->late = ctx_now(ctx) >= job->expires;
     if (job->late && worker->late++ == 0)
         worker->late_since = ctx_now(ctx);
-    if (UNLIKELY(job->late && had_time(job)))
-        health_bad(worker, job->sent.id);
+    if (UNLIKELY(job->late))
+        health_late(worker, job);
     else if (!worker->faults.spoilt)
         health_cancelled(worker, job->sent.id);
     answer_drop(job);

@@ -56,6 +56,9 @@ struct worker {
     uint32_t at;        /* in pool->ready[] while ready */
     uint64_t oldest;  /* ms: since when calls wait for it, as other shards were told; 0: none do */
     uint64_t waiting; /* ms: the same, as they are to be told */
+    struct share_waiting told; /* what waits for it, as other shards were told */
+    struct share_waiting tell; /* the same, as they are to be told */
+    struct service service;    /* how long it takes, measured where workers differ */
     struct deferral deferral;
     struct faults faults;
     struct answers answers;
@@ -131,6 +134,21 @@ void worker_credit(struct job *job, uint32_t bytes);
  * PING.
  */
 void worker_give_up(struct job *job);
+
+/* How many calls it may have; one without a limit has as many as its row. */
+static inline uint32_t worker_slots(const struct worker *worker)
+{
+    return worker->concurrency == 0 ? SHARE_SLOTS : MIN(worker->concurrency, (uint32_t)SHARE_SLOTS);
+}
+
+/*
+ * How long calls that it gets take: itself where workers differ in what they take, else any worker
+ * of the pool.
+ */
+static inline const struct service *worker_service(const struct worker *worker)
+{
+    return pool_is_selective(worker->pool) ? &worker->service : &worker->pool->service;
+}
 
 /* Whether calls may be given to it: it reads, and no shard has given it up. */
 static inline bool worker_usable(const struct worker *worker)
@@ -212,6 +230,13 @@ void health_bad(struct worker *worker, uint64_t call);
 
 /* The client has cancelled this call. */
 void health_cancelled(struct worker *worker, uint64_t call);
+
+/*
+ * The call's deadline has passed: it has failed, unless it has had the call for less time than
+ * calls take. Then what was left of it was too little for any worker, and workers would be left out
+ * just when there are too few.
+ */
+void health_late(struct worker *worker, const struct job *job);
 
 /* Its channel was lost. failed: with calls that it had. */
 void health_lost(struct worker *worker, bool failed);

@@ -215,6 +215,18 @@ void health_cancelled(struct worker *worker, uint64_t call)
         release(worker);
 }
 
+void health_late(struct worker *worker, const struct job *job)
+{
+    struct ctx *ctx = worker->pool->ctx;
+    const struct service *service = worker_service(worker);
+    bool had_time = !service_known(service, ctx_now(ctx)) ||
+                    ctx_now_us(ctx) - job->sent_at >= service->mean_ns / 1000;
+    if (had_time)
+        health_bad(worker, job->sent.id);
+    else
+        health_cancelled(worker, job->sent.id);
+}
+
 void health_lost(struct worker *worker, bool failed)
 {
     struct pool *pool = worker->pool;

@@ -222,6 +222,27 @@ Test(shm_workers, the_oldest_of_the_others_of_a_worker)
     share_worker_put(share, 9, two);
 }
 
+Test(shm_workers, what_goes_before_a_call)
+{
+    int one = get_worker(9, 1);
+    int two = get_worker(9, 2);
+    cr_assert_eq(get_worker(4, 1), one);
+    share_worker_set_waiting(share, 9, one, (struct share_waiting){.calls = 100, .clients = 20});
+    share_worker_set_waiting(share, 4, one, (struct share_waiting){.calls = 30, .clients = 30});
+    static const uint64_t ahead[] = {50, 70, 90, 110, 130, 130};
+    for (uint32_t own = 0; own < ARRAY_LEN(ahead); own++)
+        cr_expect_eq(share_worker_ahead(share, one, own), ahead[own], "%u", own);
+    cr_expect_eq(share_worker_ahead(share, one, UINT32_MAX), 130u);
+    cr_expect_eq(share_worker_ahead(share, two, 7), 0u, "another worker's");
+    share_reclaim(share, all_but(4));
+    cr_expect_eq(share_worker_ahead(share, one, 0), 20u);
+    share_worker_put(share, 9, one);
+    cr_assert_eq(get_worker(9, 1), one);
+    cr_expect_eq(share_worker_ahead(share, one, 0), 0u, "the row is clean");
+    share_worker_put(share, 9, one);
+    share_worker_put(share, 9, two);
+}
+
 Test(shm_workers, a_worker_that_hangs_is_known_to_all_until_its_row_is_free)
 {
     int row = get_worker(0, 1);

@@ -15,7 +15,7 @@
 #define HELLO(more)    "{\"protocol\":1" more "}"
 #define CONCURRENCY(n) HELLO(",\"concurrency\":" n)
 
-enum { WORKERS = 2, JOBS = 9 };
+enum { WORKERS = 2, JOBS = 10 };
 
 static struct shardlet shard;
 static struct pool *pool;
@@ -346,19 +346,137 @@ Test(pool, a_job_is_refused_when_its_turn_is_too_late)
     cr_expect_eq(jobs[3].state, JOB_SENT, "10 ms are enough");
 }
 
-Test(pool, where_workers_differ_only_its_turn_refuses)
+/* All workers are known to take so long for each call. */
+static void know(uint64_t ms)
+{
+    for (uint32_t i = 0; i < pool->nready; i++)
+        pool->ready[i]->service = (struct service){
+            .mean_ns = ms * 1000000, .noted_at = ctx_now(&shard.ctx), .known = true};
+}
+
+static void submit_hashed(size_t n, uint64_t flow, uint64_t hash, uint64_t ms_left)
+{
+    jobs[n].hash = hash;
+    jobs[n].expires = ctx_now(&shard.ctx) + ms_left;
+    submit_of(n, flow, "m");
+}
+
+/* A hash by which a call goes to the other worker than the calls of hash 1 do. */
+static uint64_t other_hash(void)
+{
+    for (uint64_t hash = 2;; hash++) {
+        struct balance_hash one = balance_hash(1);
+        struct balance_hash other = balance_hash(hash);
+        for (uint32_t i = 0; i < pool->nready; i++) {
+            balance_offer(&one, i, pool->ready[i]->rank);
+            balance_offer(&other, i, pool->ready[i]->rank);
+        }
+        if (one.at != other.at)
+            return hash;
+    }
+}
+
+Test(pool, with_a_hash_each_worker_has_a_wait_of_its_own)
+{
+    begin("queue: 20, balance: hash, hash: conn");
+    greet(0, CONCURRENCY("1"));
+    greet(1, CONCURRENCY("1"));
+    know(10);
+    for (size_t i = 0; i < 4; i++)
+        submit_hashed(i, i + 1, 1, 60000);
+    submit_hashed(4, 5, 1, 43); /* as where all workers take all calls */
+    expect_said("4 failed: -32001;");
+    cr_expect_eq(jobs[4].refused, JOB_REFUSED_WAIT);
+    cr_expect_eq(pool_retry_after(&jobs[4]), 1u);
+    know(1500);
+    cr_expect_eq(pool_retry_after(&jobs[4]), 5u);
+    know(10);
+    submit_hashed(4, 5, 1, 44);
+    submit_hashed(5, 6, other_hash(), 60000);
+    cr_expect(jobs[4].state == JOB_QUEUED && jobs[5].state == JOB_SENT);
+    submit_hashed(6, 7, other_hash(), 1);
+    cr_expect_eq(jobs[6].state, JOB_QUEUED, "nothing waits for that worker");
+    shardlet_turn(&shard);
+    submit_hashed(7, 8, 1, 54); /* what has been told at the end of the turn is the same */
+    expect_said("7 failed: -32001;");
+    submit_hashed(7, 8, 1, 55);
+    cr_expect_eq(jobs[7].state, JOB_QUEUED);
+    pool->ready[0]->service.known = pool->ready[1]->service.known = false;
+    submit_hashed(8, 9, 1, 1);
+    cr_expect_eq(jobs[8].state, JOB_QUEUED, "nothing is known");
+    expect_said("");
+}
+
+Test(pool, with_a_hash_a_client_with_many_jobs_counts_once_for_others)
+{
+    begin("queue: 20, balance: hash, hash: peer");
+    greet(0, CONCURRENCY("1"));
+    know(10);
+    for (size_t i = 0; i < 6; i++)
+        submit_hashed(i, 1, 1, 60000);
+    for (int told = 0; told < 2; told++) {
+        submit_hashed(6, 2, 1, 21);
+        expect_said("6 failed: -32001;");
+        submit_hashed(7, 1, 1, 66);
+        expect_said("7 failed: -32001;"); /* it waits for all of its own */
+        shardlet_turn(&shard);
+    }
+    submit_hashed(6, 2, 1, 22);
+    submit_hashed(7, 1, 1, 78); /* and for the other one's, too */
+    cr_expect(jobs[6].state == JOB_QUEUED && jobs[7].state == JOB_QUEUED);
+    expect_said("");
+}
+
+static void submit_method(size_t n, const char *method, uint64_t ms_left)
+{
+    jobs[n].expires = ctx_now(&shard.ctx) + ms_left;
+    submit_of(n, n + 1, method);
+}
+
+/* One worker takes `a` and the other one both; calls of `a` count half for each. */
+Test(pool, where_workers_name_their_methods_the_shortest_wait_counts)
+{
+    begin("queue: 20");
+    greet(0, HELLO(",\"concurrency\":1,\"methods\":[\"a\"]"));
+    greet(1, HELLO(",\"concurrency\":1,\"methods\":[\"a\",\"b\"]"));
+    know(10);
+    submit_method(0, "b", 60000);
+    submit_method(1, "a", 60000);
+    cr_assert(worker_of(0) == 1 && worker_of(1) == 0);
+    submit_method(2, "b", 60000);
+    submit_method(3, "b", 60000);
+    submit_method(4, "a", 1);
+    cr_expect_eq(jobs[4].state, JOB_QUEUED, "nothing waits for the first worker");
+    for (size_t i = 5; i < 8; i++)
+        submit_method(i, "a", 60000);
+    for (int told = 0; told < 2; told++) {
+        submit_method(8, "b", 54);
+        expect_said("8 failed: -32001;");
+        submit_method(8, "a", 32);
+        expect_said("8 failed: -32001;");
+        shardlet_turn(&shard);
+    }
+    submit_method(8, "a", 33);
+    submit_method(9, "b", 61); /* half a call more waits for its worker now */
+    cr_expect(jobs[8].state == JOB_QUEUED && jobs[9].state == JOB_QUEUED);
+    expect_said("");
+}
+
+/* Its own time is what is known of a worker, not that of others. */
+Test(pool, where_workers_differ_each_has_its_own_time)
 {
     begin("queue: 10, balance: hash, hash: conn");
     greet(0, CONCURRENCY("1"));
     uint64_t call = measure(SERVICE_WINDOW, 10);
-    make_wait(1);
-    submit_with(2, 9);
-    cr_expect_eq(jobs[2].state, JOB_QUEUED);
+    make_wait(0);
+    submit_with(1, 19); /* nothing waits before it */
+    cr_expect_eq(jobs[1].state, JOB_QUEUED);
     pass_time(10);
     answer(0, call);
-    pass_time(10);
-    answer(0, call + 1);
-    expect_said("0 answered with 2;1 answered with 2;2 failed: -32001;");
+    expect_said("0 answered with 2;1 failed: -32001;"); /* its turn is too late */
+    greet(1, CONCURRENCY("1"));
+    cr_expect_not(service_known(&pool->ready[1]->service, ctx_now(&shard.ctx)));
+    cr_expect(service_known(&pool->ready[0]->service, ctx_now(&shard.ctx)));
 }
 
 Test(pool, when_to_come_again)
@@ -562,13 +680,12 @@ Test(pool, a_worker_gets_only_methods_that_it_takes)
 
 Test(pool, a_hash_has_one_worker)
 {
-    static const uint64_t hashes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
     size_t counts[WORKERS] = {0};
     begin("queue: 10, balance: hash, hash: conn");
     greet(0, CONCURRENCY("0"));
     greet(1, CONCURRENCY("0"));
     for (size_t i = 0; i < JOBS; i++) {
-        jobs[i].hash = hashes[i] * 0x9e3779b97f4a7c15ULL;
+        jobs[i].hash = (i + 1) * 0x9e3779b97f4a7c15ULL;
         submit(i);
         counts[worker_of(i)]++;
     }

@@ -351,8 +351,29 @@ static void model_reclass(void)
     }
 }
 
+static void check_class(const struct queue_class *class)
+{
+    uint32_t of_flow[FLOWS] = {0};
+    uint32_t count = 0;
+    uint32_t flows = 0;
+    unsigned set = (unsigned)class->set.words[0];
+    for (unsigned n = 0; n < ITEMS; n++) {
+        if (!model[n].there || model[n].set != set)
+            continue;
+        count++;
+        flows += of_flow[model[n].flow]++ == 0;
+    }
+    cr_assert(class->count == count && class->nlanes == flows);
+    for (unsigned n = 0; n < ITEMS; n++) {
+        if (model[n].there && model[n].set == set)
+            cr_assert_eq(queue_is_only(&items[n]), of_flow[model[n].flow] == 1);
+    }
+}
+
 static void check_counts(void)
 {
+    for (uint32_t i = 0; i < queue.nclasses; i++)
+        check_class(queue.heap[i]);
     uint32_t counts[FLOWS] = {0};
     uint32_t all = 0;
     uint32_t most = 0;
