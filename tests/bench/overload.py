@@ -38,7 +38,7 @@ STOPPED = 1.1
 NORMAL = 100  # connections
 BUSY = 0.5  # of the capacity, for flood and stopped
 CLOSED = 4  # connections a worker, with which capacity is measured
-SETTLE_SECONDS = 0.5
+SETTLE_SECONDS = 0.5  # before a run beside somebody, and after it
 CALL = '{"jsonrpc":"2.0","id":1,"method":"work"}'
 
 FRONTD = """
@@ -71,6 +71,7 @@ class Front(queueing.Front):
     def __init__(self, processes, args):
         super().__init__(processes, args)
         self.timeout_ms = args.timeout
+        self.settle = min(SETTLE_SECONDS, args.seconds)
         self.text = FRONTD.replace("{balance}", BALANCES[args.balance])
 
     def start_worker(self):
@@ -142,27 +143,27 @@ def beside_flood(args, front, capacity, seed):
     flood = front.processes.talk("flood", command)
     fairness.yield_to_all(flood.process.pid)
     flood.wait_for("READY", servers.READY_SECONDS)
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(front.settle)
     found = front.load(BUSY * capacity, seed, NORMAL)
     flood.process.terminate()
     flood.process.wait(servers.READY_SECONDS)
     found["others"] = json.loads(flood.wait_for("RESULT ", 1))
     front.processes.started.remove(flood.process)
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(front.settle)
     return found
 
 
 def beside_stopped(args, front, capacity, seed):
     front.signal_others(signal.SIGSTOP)
-    command = front.load_command("/other", args.connections, capacity, args.seconds + 2 * SETTLE_SECONDS, seed + 1)
+    command = front.load_command("/other", args.connections, capacity, args.seconds + 2 * front.settle, seed + 1)
     other = front.processes.start("load-other", command)
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(front.settle)
     found = front.load(BUSY * capacity, seed, NORMAL)
     other.wait(args.seconds + 60)
     front.processes.started.remove(other)
     found["others"] = json.loads(common.read(other.log).partition("RESULT ")[2])
     front.signal_others(signal.SIGCONT)
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(front.settle)
     return found
 
 

@@ -80,3 +80,16 @@ def test_a_queue_is_compared_with_theory():
     calls, refused, wrong, load = [float(c.replace(",", "")) for c in line.split()[2:6]]
     assert calls > 300 and (refused, wrong) == (0, 0) and 40 < load < 90, text
     assert len(re.findall(" of the wait, to that of M/M/n, at most 1.25: [0-9.,]+\n", text)) == 2, text
+
+
+def test_overload_tells_every_end_of_calls():
+    """Four times what the workers can answer is not answered; nothing else than that has gone wrong, nor in any other run."""
+    text = bench("overload", "--rounds", "1", "--seconds", "0.3", "--shards", "2", "--workers", "4", "--service-us", "10000",
+                 "--timeout", "200", "--connections", "300")
+    runs = {}
+    for name in ("capacity", "0.5 x", "1 x", "2 x", "4 x", "without flood", "flood", "without stopped", "stopped"):
+        line = next(line for line in text.splitlines() if line.startswith(name + "  "))
+        runs[name] = [int(c.replace(",", "")) for c in line[len(name):].split()[1:5]]
+    assert all(run[0] > 0 and run[3] == 0 for run in runs.values()), text
+    assert runs["4 x"][1] + runs["4 x"][2] > 0, text
+    assert len(re.findall("\n  (?:met|missed) ", text)) >= 5, text

@@ -152,9 +152,10 @@ def refusals(web, why):
     return scrape(web).total("frontd_calls_refused_total", reason=why)
 
 
-def test_calls_that_would_be_late_are_refused(site):
+@pytest.mark.parametrize("keys", [{}, {"balance": "hash", "hash": "peer"}], ids=["least", "hash"])
+def test_calls_that_would_be_late_are_refused(site, keys):
     """The measured time of calls says which deadlines cannot be met, and when to come again."""
-    web = site(routes=[rpc_route(), rpc_route("/short", timeout="300ms"), rpc_route("/tiny", timeout="15ms"),
+    web = site(pools={"app": keys}, routes=[rpc_route(), rpc_route("/short", timeout="300ms"), rpc_route("/tiny", timeout="15ms"),
                        http_route("/http", timeout="300ms")])
     took = 0.03
 

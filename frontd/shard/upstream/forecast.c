@@ -54,19 +54,24 @@ uint64_t forecast_wait(const struct pool *pool, uint64_t flow, const struct queu
     return least == UINT64_MAX ? 0 : least;
 }
 
-/* Whether each of the workers in the set would answer a job too late; of none nothing is said. */
-static bool all_are_late(const struct job *job, const struct queue_set *set)
+/*
+ * Whether each of the workers in the set would answer a job too late, with the wait for it or, when
+ * its turn has come, without. Not where nothing is known of one.
+ */
+static bool all_are_late(const struct job *job, const struct queue_set *set, bool waits)
 {
     const struct pool *pool = job->pool;
-    uint32_t own = queue_flow_count(&pool->queue, job->flow);
+    uint32_t own = waits ? queue_flow_count(&pool->queue, job->flow) : 0;
     uint64_t left = time_left(job);
     bool late = false;
     for (uint32_t i = 0; i < pool->nready; i++) {
         const struct worker *worker = pool->ready[i];
+        const struct service *service = &worker->service;
         if (!queue_set_has(set, i))
             continue;
-        late = is_known(pool, &worker->service) &&
-               service_is_late(&worker->service, wait_for_one(worker, own), left);
+        late = is_known(pool, service) &&
+               (waits ? service_is_late(service, wait_for_one(worker, own), left)
+                      : service_least(service) > left);
         if (!late)
             return false;
     }
@@ -79,15 +84,19 @@ bool forecast_waits_too_long(const struct job *job, const struct queue_set *set)
     if (job->notify || pool->slots == 0 || pool->paused)
         return false;
     if (pool_is_selective(pool))
-        return all_are_late(job, set);
+        return all_are_late(job, set, true);
     return is_known(pool, &pool->service) &&
            service_is_late(&pool->service, wait_for_any(pool, job->flow), time_left(job));
 }
 
 /* A notification has no answer, and a call whose request comes in parts gets more time with each.
  */
-bool forecast_is_too_late(const struct job *job, const struct service *service)
+bool forecast_is_too_late(const struct job *job, const struct queue_set *set)
 {
-    return !job->notify && !job->uploads && is_known(job->pool, service) &&
-           service_least(service) > time_left(job);
+    const struct pool *pool = job->pool;
+    if (job->notify || job->uploads)
+        return false;
+    if (pool_is_selective(pool))
+        return all_are_late(job, set, false);
+    return is_known(pool, &pool->service) && service_least(&pool->service) > time_left(job);
 }

@@ -17,5 +17,6 @@ uint64_t forecast_wait(const struct pool *pool, uint64_t flow, const struct queu
  */
 bool forecast_waits_too_long(const struct job *job, const struct queue_set *set);
 
-/* Whether a job whose turn has come would be answered too late by workers that take so long. */
-bool forecast_is_too_late(const struct job *job, const struct service *service);
+/* Whether a job whose turn has come would be answered too late by each of the workers in the set.
+ */
+bool forecast_is_too_late(const struct job *job, const struct queue_set *set);

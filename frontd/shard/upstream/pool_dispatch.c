@@ -284,22 +284,25 @@ static void fail_untaken(struct job *job, enum rpc_error error)
 }
 
 /*
- * Gives a worker the job with the next turn there, if it has a slot, or refuses it, since that
- * comes too late. Returns whether there was one: then there may be another.
+ * Refuses the job with the next turn at this worker where any answer would come too late, else
+ * gives it to the worker, if that has a slot. Returns whether there was one: then there may be
+ * another.
  */
 static bool serve(struct worker *worker)
 {
     struct pool *pool = worker->pool;
     struct queue_class *class = class_for(worker);
     int slot;
-    if (class == NULL || pool->paused || !worker_usable(worker) || !worker_has_slot(worker) ||
-        !pool_share_may_take(pool, worker, queue_turn(class)))
+    if (class == NULL || pool->paused)
         return false;
     struct job *job = job_of_item(queue_next(class));
-    if (UNLIKELY(forecast_is_too_late(job, worker_service(worker)))) {
+    if (UNLIKELY(forecast_is_too_late(job, &class->set))) {
         refuse(job, JOB_REFUSED_LATE);
         return true;
     }
+    if (!worker_usable(worker) || !worker_has_slot(worker) ||
+        !pool_share_may_take(pool, worker, queue_turn(class)))
+        return false;
     if (!take_slot(worker, job, &slot))
         return false;
     unqueue(job, true);
@@ -320,7 +323,7 @@ static void dispatch(struct pool *pool)
     while (!pool_is_selective(pool) && (class = queue_first(&pool->queue)) != NULL &&
            pool_share_may_take(pool, NULL, queue_turn(class))) {
         struct job *job = job_of_item(queue_next(class));
-        if (UNLIKELY(forecast_is_too_late(job, &pool->service))) {
+        if (UNLIKELY(forecast_is_too_late(job, &class->set))) {
             refuse(job, JOB_REFUSED_LATE);
             continue;
         }

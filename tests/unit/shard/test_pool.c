@@ -427,6 +427,12 @@ Test(pool, with_a_hash_a_client_with_many_jobs_counts_once_for_others)
     expect_said("");
 }
 
+static bool worker_has(size_t n, const char *method)
+{
+    struct worker *worker = pool->ready[n];
+    return worker_takes(worker, (struct span){method, strlen(method)});
+}
+
 static void submit_method(size_t n, const char *method, uint64_t ms_left)
 {
     jobs[n].expires = ctx_now(&shard.ctx) + ms_left;
@@ -460,6 +466,26 @@ Test(pool, where_workers_name_their_methods_the_shortest_wait_counts)
     submit_method(9, "b", 61); /* half a call more waits for its worker now */
     cr_expect(jobs[8].state == JOB_QUEUED && jobs[9].state == JOB_QUEUED);
     expect_said("");
+}
+
+/* It is refused though its worker is busy, unless it may have another one that is quicker. */
+Test(pool, where_workers_differ_a_turn_may_be_too_late_for_all_of_them)
+{
+    begin("queue: 20");
+    greet(0, HELLO(",\"concurrency\":1,\"methods\":[\"a\"]"));
+    greet(1, HELLO(",\"concurrency\":1,\"methods\":[\"a\",\"b\"]"));
+    know(10);
+    for (size_t i = 0; i < 2; i++)
+        pool->ready[i]->service.least[1] = worker_has(i, "b") ? 9000 : 7000;
+    submit_method(0, "b", 60000);
+    submit_method(1, "a", 60000);
+    submit_method(2, "b", 8);
+    expect_said("2 failed: -32001;");
+    cr_expect_eq(jobs[2].refused, JOB_REFUSED_LATE);
+    submit_method(3, "a", 8);
+    cr_expect_eq(jobs[3].state, JOB_QUEUED);
+    submit_method(4, "a", 6);
+    expect_said("4 failed: -32001;");
 }
 
 /* Its own time is what is known of a worker, not that of others. */
