@@ -248,6 +248,13 @@ def print_results(args, rounds, table):
         for x in table
     ]
     common.print_table(head, rows)
+    for case, what in (("flood", "The client that floods"), ("stopped", "The stopped pool's clients")):
+        others = [found["runs"][case]["others"] for found in rounds if case in found["runs"]]
+        if others:
+            had = [sum(x.get(key, 0) for x in others) for key in ("answers", "refused", "late", "unanswered")]
+            answered = had[0] - had[1] if case == "flood" else sum(x["calls"] for x in others)
+            print(f"{what} had {number(answered)} calls answered, {number(had[1])} refused"
+                  + (f", {number(had[2] + had[3])} not in time." if case == "stopped" else "."))
     if any(x["missed"] for x in table):
         missed = ", ".join(f"{number(x['missed'])} at {x['run']}" for x in table if x["missed"])
         print(f"Calls that found no free connection were left out ({missed}): more --connections are needed.")
