@@ -51,6 +51,12 @@ static inline struct workerd_text call_text(struct span span)
     return (struct workerd_text){span.n == 0 ? NULL : span.p, span.n};
 }
 
+/*
+ * Reads a JSON string, as workerd_json_string() does. Returns its length; -ENOENT for what is no
+ * string; -ENOSPC; or -ENOMEM.
+ */
+int call_string(struct workerd_text value, char *out, size_t size);
+
 /* Takes a REQUEST and calls its handler. */
 void call_begin(struct channel *channel, const struct frame *frame);
 
