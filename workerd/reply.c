@@ -93,6 +93,7 @@ static void respond_error(
 
 static void end_with_result(struct workerd_call *call, struct span result, struct span blob)
 {
+    call->on_cancel = NULL; /* it ends here, whatever becomes of the channel */
     if (is_heard(call)) {
         const struct span no_data = {NULL, 0};
         if (UNLIKELY(workerd_call_cancelled(call)))
@@ -117,6 +118,7 @@ void workerd_reply_blob(
 void workerd_fail(
     struct workerd_call *call, int64_t code, const char *message, const char *data, size_t n)
 {
+    call->on_cancel = NULL;
     if (is_heard(call)) {
         if (UNLIKELY(workerd_call_cancelled(call)))
             respond_error(call, WORKERD_CANCELLED, "cancelled", (struct span){NULL, 0});
