@@ -8,6 +8,7 @@
 #include "common/list.h"
 #include "proto/jsonrpc.h"
 #include "workerd/channel.h"
+#include "workerd/stream.h"
 #include "workerd/workerd.h"
 
 enum {
@@ -22,13 +23,14 @@ struct workerd_call {
     struct workerd_conn conn;
     uint64_t came; /* ms: what deadline_ms counts from */
     uint8_t flags; /* of the frame */
-    bool running;  /* its handler has not returned */
+    bool running;  /* its handler, or a callback about it, has not returned */
     bool pending;  /* it has returned, and the call is in the lists */
     bool ended;
     atomic_bool cancelled; /* read by other threads */
     workerd_callback on_cancel;
     void *on_cancel_data;
-    void *data; /* the handler's */
+    void *data;            /* the handler's */
+    struct stream *stream; /* of bodies in parts; NULL: it has none */
     struct span method;
     struct span params;
     struct span id; /* JSON text; "null" where there is none */
@@ -52,13 +54,40 @@ static inline struct workerd_text call_text(struct span span)
 }
 
 /*
+ * Whether a response is sent: a call has one as long as its channel is open, a notification none.
+ */
+static inline bool call_is_heard(const struct workerd_call *call)
+{
+    const struct channel *channel = call->channel;
+    return channel != NULL && channel->state == CHANNEL_OPEN && !(call->flags & FRAME_F_NOTIFY);
+}
+
+/*
+ * Writes the RESPONSE of an answer whose body follows in parts. The call is heard. result: a JSON
+ * text; copied. Returns 0; -EMSGSIZE when it is over the front's max_frame; or -ENOMEM.
+ */
+int reply_begin(const struct workerd_call *call, struct span result);
+
+/*
  * Reads a JSON string, as workerd_json_string() does. Returns its length; -ENOENT for what is no
  * string; -ENOSPC; or -ENOMEM.
  */
 int call_string(struct workerd_text value, char *out, size_t size);
 
-/* Takes a REQUEST and calls its handler. */
+/* Takes a REQUEST and calls its handler, unless the body is gathered first. */
 void call_begin(struct channel *channel, const struct frame *frame);
+
+/* Returns the call of that number that is in progress on the channel, or NULL. */
+struct workerd_call *call_find(const struct channel *channel, uint64_t number);
+
+/* Takes a DATA: more of the body of a call that has more to come. The call may end in here. */
+void call_data(struct workerd_call *call, const struct frame *frame);
+
+/* Takes a WINDOW of so many bytes for an answer in parts; for other calls it means nothing. */
+void call_window(struct workerd_call *call, uint64_t bytes);
+
+/* Has those send whose answers waited for the front to read, for as long as there is room. */
+void call_drained(struct channel *channel);
 
 /* Cancels one call, if it is still in progress. */
 void call_cancel(struct channel *channel, uint64_t number);

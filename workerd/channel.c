@@ -40,7 +40,7 @@ static void on_channel_closed(struct framed *framed)
 {
     struct channel *channel = channel_of(framed);
     struct workerd *worker = channel->worker;
-    CHECK(list_empty(&channel->calls));
+    CHECK(list_empty(&channel->calls) && list_empty(&channel->waiting));
     idmap_deinit(&channel->pending);
     mem_free(channel);
     worker->nchannels--;
@@ -168,6 +168,8 @@ void channel_flush(struct channel *channel)
     if (channel->state == CHANNEL_CLOSED || channel->state == CHANNEL_LINGER || !write_out(channel))
         return;
     struct framed *framed = &channel->framed;
+    if (!list_empty(&channel->waiting) && framed_has_half(framed))
+        call_drained(channel);
     if (framed->paused && framed_has_half(framed))
         framed_resume(framed);
     if (channel->state == CHANNEL_CLOSED)
@@ -396,6 +398,7 @@ int channel_open(struct workerd *worker, int fd)
     list_init(&channel->dirty);
     list_init(&channel->of_front);
     list_init(&channel->calls);
+    list_init(&channel->waiting);
     list_append(&worker->channels, &channel->node);
     worker->nchannels++;
     worker_due(worker, channel->heard + worker->times.hello);

@@ -37,6 +37,7 @@ struct channel {
     uint64_t since;          /* ms: when the PING or our end was sent, or the front ended */
     struct idmap pending;    /* calls that are not answered yet, by number */
     struct list calls;       /* the same, in order */
+    struct list waiting;     /* streams of those that wait for the front to read */
     size_t ncalls;           /* the same, with that of the handler that runs */
     size_t nnotes;           /* those in the list that are notifications */
 };

@@ -98,6 +98,8 @@ int64_t workerd_call_deadline(const struct workerd_call *call)
     struct workerd_text value = workerd_json_member(call_text(call->meta), "deadline_ms");
     if (workerd_json_integer(value, &left) < 0 || left < 0)
         return -1;
+    if (call->stream != NULL && call->stream->coming)
+        return left;
     int64_t gone = (int64_t)(uv_now(&call->worker->loop) - call->came);
     return left > gone ? left - gone : 0;
 }

@@ -5,6 +5,8 @@
 #include "common/alloc.h"
 #include "common/log.h"
 #include "proto/hello.h"
+#include "proto/json_read.h"
+#include "proto/json_scan.h"
 #include "workerd/call.h"
 #include "workerd/channel.h"
 #include "workerd/front.h"
@@ -24,6 +26,7 @@ static int write_hello(struct workerd *worker, struct buf *out)
         .concurrency = worker->concurrency,
         .max_frame = worker->max_frame,
         .push = true,
+        .stream = true,
     };
     return hello_worker_write(out, &hello);
 }
@@ -56,14 +59,21 @@ static void on_hello(struct channel *channel, const struct frame *frame)
     log_info("shard %u of %s (pool %s) is connected", peer.shard, peer.front, peer.pool);
 }
 
+/* Drops a frame that is wrong by itself (protocol section 11): where the next begins is known. */
+static void drop(const struct channel *channel, const struct frame *frame, const char *what)
+{
+    log_warning(
+        "shard %u: %s is dropped: %s", channel->shard, frame_type_text(frame->head.type), what);
+}
+
 static void on_request(struct channel *channel, const struct frame *frame)
 {
     uint64_t number = frame->head.call;
     /* Section 7: a call that comes after our GOAWAY is given to another worker by the front. */
     if (channel->goaway_sent && number > channel->last_call)
         return;
-    if (UNLIKELY(frame->head.flags & FRAME_F_MORE)) {
-        channel_fail(channel, "a stream, which this worker did not announce");
+    if (UNLIKELY((frame->head.flags & FRAME_F_MORE) && (frame->head.flags & FRAME_F_NOTIFY))) {
+        drop(channel, frame, "notifications have no parts");
         return;
     }
     /* A notification may have number 0: no answer to it could be mistaken for another. */
@@ -77,11 +87,32 @@ static void on_request(struct channel *channel, const struct frame *frame)
     call_begin(channel, frame);
 }
 
-/* Drops a frame that is wrong by itself (protocol section 11): where the next begins is known. */
-static void drop(const struct channel *channel, const struct frame *frame, const char *what)
+/* Protocol section 8: what comes of the body of a call that is over is thrown away. */
+static void on_data(struct channel *channel, const struct frame *frame)
 {
-    log_warning(
-        "shard %u: %s is dropped: %s", channel->shard, frame_type_text(frame->head.type), what);
+    uint64_t number = frame->head.call;
+    struct workerd_call *call = call_find(channel, number);
+    if (LIKELY(call != NULL && call->stream != NULL && call->stream->coming))
+        call_data(call, frame);
+    else if (call != NULL && !workerd_call_cancelled(call))
+        drop(channel, frame, "the body of its call was complete");
+    else if (call == NULL &&
+             (number == 0 || (number > channel->last_call && !channel->goaway_sent)))
+        drop(channel, frame, "there is no such call");
+}
+
+static void on_window(struct channel *channel, const struct frame *frame)
+{
+    static const struct span keys[] = {{"bytes", 5}};
+    struct workerd_call *call = call_find(channel, frame->head.call);
+    struct span body = frame->body;
+    struct span found[1];
+    int64_t bytes;
+    if (call == NULL || body.n == 0 || body.p[0] != '{' ||
+        json_scan_object(body.p, body.p + body.n, 0, keys, 1, found) == NULL ||
+        json_read_integer(found[0], &bytes) != 0 || bytes <= 0)
+        return;
+    call_window(call, (uint64_t)bytes);
 }
 
 static void on_ping(struct channel *channel, const struct frame *frame)
@@ -134,7 +165,8 @@ void dispatch_frame(struct channel *channel, const struct frame *frame)
     case FRAME_PING: on_ping(channel, frame); break;
     case FRAME_PONG: break;
     case FRAME_GOAWAY: on_goaway(channel, frame); break;
-    case FRAME_WINDOW: break; /* credit for answers in pieces, of which we send none */
+    case FRAME_DATA: on_data(channel, frame); break;
+    case FRAME_WINDOW: on_window(channel, frame); break;
     default: drop(channel, frame, "a front does not send it now"); break;
     }
 }

@@ -95,3 +95,28 @@ void workerd_http_reply(struct workerd_call *call, unsigned status,
         workerd_reply_blob(call, buf_data(&result), buf_len(&result), body, n);
     buf_deinit(&result);
 }
+
+int workerd_http_begin(struct workerd_call *call, unsigned status,
+    const struct workerd_header *headers, size_t count, workerd_callback on_room, void *data)
+{
+    if (!call_is_heard(call) || workerd_call_cancelled(call))
+        return -ECANCELED;
+    if (call->stream == NULL)
+        call->stream = stream_new(call);
+    if (call->stream == NULL)
+        return -ENOMEM;
+    if (call->stream->begun)
+        return -EALREADY;
+    struct buf result = {0};
+    int r = write_result(&result, status, headers, count);
+    if (r == 0)
+        r = reply_begin(call, (struct span){buf_data(&result), buf_len(&result)});
+    buf_deinit(&result);
+    if (r < 0)
+        return r;
+    call->stream->begun = true;
+    call->stream->on_room = on_room;
+    call->stream->on_room_data = data;
+    stream_credit(call->stream, STREAM_WINDOW);
+    return 0;
+}

@@ -44,7 +44,8 @@ static bool find_place(
     return true;
 }
 
-int methods_add(struct methods *methods, const char *pattern, workerd_handler handler, void *data)
+int methods_add(struct methods *methods, const char *pattern, workerd_handler handler,
+    workerd_part part, void *data)
 {
     size_t size = strlen(pattern);
     const char *star = strchr(pattern, '*');
@@ -61,7 +62,7 @@ int methods_add(struct methods *methods, const char *pattern, workerd_handler ha
     if (entry == NULL)
         return -ENOMEM;
     memcpy(entry->pattern, pattern, size + 1);
-    entry->method = (struct method){.handler = handler, .data = data};
+    entry->method = (struct method){.handler = handler, .part = part, .data = data};
     entry->n = n;
     if (link != NULL) {
         entry->next = *link;

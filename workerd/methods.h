@@ -7,6 +7,7 @@
 
 struct method {
     workerd_handler handler;
+    workerd_part part; /* of bodies; NULL: they are wanted whole */
     void *data;
 };
 
@@ -17,8 +18,9 @@ struct methods {
     size_t count;
 };
 
-/* As workerd_method(). */
-int methods_add(struct methods *methods, const char *pattern, workerd_handler handler, void *data);
+/* As workerd_method_parts(); part: NULL for workerd_method(). */
+int methods_add(struct methods *methods, const char *pattern, workerd_handler handler,
+    workerd_part part, void *data);
 
 /* Returns the method that takes `name`, or NULL. */
 const struct method *methods_find(const struct methods *methods, struct span name);

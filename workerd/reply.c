@@ -1,4 +1,7 @@
-/* Ending calls: RESPONSE frames, written straight into the channel's output (section 5). */
+/*
+ * Ending calls: RESPONSE frames, written straight into the channel's output (section 5); and the
+ * beginning of an answer in parts, which is a RESPONSE too (section 8).
+ */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -20,32 +23,57 @@ static inline char *put(char *to, struct span bytes)
     return to + bytes.n;
 }
 
-/* Writes a RESPONSE. Returns false when it is over the front's max_frame (section 2). */
-static bool respond(
-    const struct workerd_call *call, struct span key, struct span value, struct span blob)
+/*
+ * Writes a RESPONSE. Returns 0; -EMSGSIZE when it is over the front's max_frame (section 2); or
+ * -ENOMEM, with the channel as it was.
+ */
+static int write_response(const struct workerd_call *call, uint8_t flags, struct span key,
+    struct span value, struct span blob)
 {
     struct channel *channel = call->channel;
     size_t body_n = body_begin.n + call->id.n + key.n + value.n + 1;
     if (UNLIKELY(value.n > channel->peer_max_frame || blob.n > channel->peer_max_frame ||
                  body_n + blob.n > channel->peer_max_frame))
-        return false;
+        return -EMSGSIZE;
     struct frame_head head = {
         .call = call->node.id,
         .conn = call->conn.id,
         .length = (uint32_t)(body_n + blob.n),
         .blob_len = (uint32_t)blob.n,
         .type = FRAME_RESPONSE,
+        .flags = flags,
     };
-    char *to = channel_frame(channel, &head);
+    char *to = framed_frame(&channel->framed, &head);
     if (UNLIKELY(to == NULL))
-        return true;
+        return -ENOMEM;
+    channel_touch(channel);
     to = put(to, body_begin);
     to = put(to, call->id);
     to = put(to, key);
     to = put(to, value);
     *to++ = '}';
     put(to, blob);
-    return true;
+    return 0;
+}
+
+/*
+ * Writes the RESPONSE that ends a call. Returns false when it is over the front's max_frame; where
+ * there is no memory, the channel is closed.
+ */
+static bool respond(
+    const struct workerd_call *call, struct span key, struct span value, struct span blob)
+{
+    int r = write_response(call, 0, key, value, blob);
+    if (UNLIKELY(r == -ENOMEM)) {
+        log_error("no memory for an answer: the channel is closed");
+        channel_close(call->channel);
+    }
+    return r != -EMSGSIZE;
+}
+
+int reply_begin(const struct workerd_call *call, struct span result)
+{
+    return write_response(call, FRAME_F_MORE, result_key, result, (struct span){NULL, 0});
 }
 
 /* Writes an error object. Returns 0 or -ENOMEM. */
@@ -62,15 +90,6 @@ static int write_error(struct buf *out, int64_t code, const char *message, struc
     if (r == 0)
         r = buf_append(out, "}", 1);
     return r;
-}
-
-/*
- * Whether a response is sent: a call has one as long as its channel is open, a notification none.
- */
-static bool is_heard(const struct workerd_call *call)
-{
-    const struct channel *channel = call->channel;
-    return channel != NULL && channel->state == CHANNEL_OPEN && !(call->flags & FRAME_F_NOTIFY);
 }
 
 static void respond_error(
@@ -94,7 +113,7 @@ static void respond_error(
 static void end_with_result(struct workerd_call *call, struct span result, struct span blob)
 {
     call->on_cancel = NULL; /* it ends here, whatever becomes of the channel */
-    if (is_heard(call)) {
+    if (call_is_heard(call)) {
         const struct span no_data = {NULL, 0};
         if (UNLIKELY(workerd_call_cancelled(call)))
             respond_error(call, WORKERD_CANCELLED, "cancelled", no_data);
@@ -119,7 +138,7 @@ void workerd_fail(
     struct workerd_call *call, int64_t code, const char *message, const char *data, size_t n)
 {
     call->on_cancel = NULL;
-    if (is_heard(call)) {
+    if (call_is_heard(call)) {
         if (UNLIKELY(workerd_call_cancelled(call)))
             respond_error(call, WORKERD_CANCELLED, "cancelled", (struct span){NULL, 0});
         else

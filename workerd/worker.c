@@ -47,6 +47,11 @@ void worker_maybe_finish(struct workerd *worker)
     }
 }
 
+bool workerd_stopping(const struct workerd *worker)
+{
+    return worker->state != WORKER_RUNNING;
+}
+
 void workerd_stop(struct workerd *worker)
 {
     /*
@@ -112,5 +117,11 @@ int workerd_set_max_frame(struct workerd *worker, uint32_t bytes)
 
 int workerd_method(struct workerd *worker, const char *pattern, workerd_handler handler, void *data)
 {
-    return methods_add(&worker->methods, pattern, handler, data);
+    return methods_add(&worker->methods, pattern, handler, NULL, data);
+}
+
+int workerd_method_parts(struct workerd *worker, const char *pattern, workerd_handler handler,
+    workerd_part part, void *data)
+{
+    return part == NULL ? -EINVAL : methods_add(&worker->methods, pattern, handler, part, data);
 }

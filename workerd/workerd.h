@@ -25,12 +25,14 @@
  *     version      WORKERD_VERSION, workerd_version()
  *     types        workerd_text, workerd_handler, workerd_conn, workerd_kind, error codes
  *     the worker   workerd_new(), …_set_…(), …_listen…(), …_load(), …_method(), …_run(), …_stop(),
- *                  …_handle_signals(), …_handle_sigusr2(), …_loop(), …_post(), …_on_stop()
+ *                  …_stopping(), …_handle_signals(), …_handle_sigusr2(), …_loop(), …_post(),
+ *                  …_on_stop()
  *     a call       workerd_call_…(): what was asked, by which client, until when
  *     cancelling   workerd_call_cancelled(), workerd_on_cancel()
  *     its end      workerd_reply…(), workerd_fail…()
  *     connections  workerd_push(), …_publish(), …_subscribe(), …_keep(), …_disconnect(), …_ask()
  *     HTTP         workerd_http_…()
+ *     parts        workerd_method_parts(), workerd_took(), workerd_http_begin(), …_send(), …_end()
  *     JSON         workerd_json_…()
  *
  * Threads. A worker is one thread with one libuv loop. Handlers and callbacks run in that thread
@@ -231,6 +233,12 @@ WORKERD_API int workerd_run(struct workerd *worker);
 
 /* Stops: GOAWAY on every channel, finishes what was taken, closes (section 7). From any thread. */
 WORKERD_API void workerd_stop(struct workerd *worker);
+
+/*
+ * Returns whether the worker stops. It ends when its calls have, so an answer in parts that has no
+ * end of its own is ended then. From the loop's thread.
+ */
+WORKERD_API bool workerd_stopping(const struct workerd *worker);
 
 /* Stops at once: closes the channels and cancels what is in progress. From the loop's thread. */
 WORKERD_API void workerd_abort(struct workerd *worker);
@@ -543,6 +551,78 @@ WORKERD_API int workerd_http_header(
  */
 WORKERD_API void workerd_http_reply(struct workerd_call *call, unsigned status,
     const struct workerd_header *headers, size_t count, const void *body, size_t n);
+
+/* ---- Bodies in parts (section 8) ----
+ *
+ * Of any length, in either direction, on routes of kind `http`. From the loop's thread; another one
+ * has workerd_post().
+ *
+ * The client may go in the middle of either body, and nothing more is called back then but what
+ * workerd_on_cancel() has set: handlers set it, and end the call there.
+ */
+
+enum {
+    WORKERD_PART_MAX = 196608, /* bytes that workerd_http_send() takes at once */
+};
+
+/*
+ * Called back with each part of a request's body, as it comes.
+ * part: bytes; borrowed until it returns; absent where the end comes by itself. last: the body is
+ * complete, and this is not called again. data: as given to workerd_method_parts(). It may end the
+ * call: the rest of the body is thrown away then.
+ */
+typedef void (*workerd_part)(
+    struct workerd_call *call, struct workerd_text part, bool last, void *data);
+
+/*
+ * Registers a method as workerd_method() does, for bodies in parts: `handler` is called with the
+ * head of the request, and `part` after it, with the body. The body comes as the client sends it
+ * where its route has `stream_body` and it is long or of unknown length; else as one part. For
+ * methods of workerd_method() such a body is gathered first, up to max_frame.
+ *
+ * Returns what workerd_method() does; -EINVAL for no `part` too.
+ */
+WORKERD_API int workerd_method_parts(struct workerd *worker, const char *pattern,
+    workerd_handler handler, workerd_part part, void *data);
+
+/*
+ * Says that so many bytes of the parts were used, so that the client may send as many more. With
+ * 262,144 that are not, nothing more comes: what a handler keeps of a body is never more. n: bytes;
+ * more than have come count as all of them.
+ */
+WORKERD_API void workerd_took(struct workerd_call *call, size_t n);
+
+/*
+ * Begins an HTTP answer whose body follows in parts; then workerd_http_send() sends them, and
+ * workerd_http_end() ends the call. Any workerd_fail() or workerd_reply…() ends it too, and breaks
+ * the answer off: the client is shown that it is not complete. So does the front where the length
+ * is not that of a header content-length.
+ *
+ * status, headers, count: as workerd_http_reply(). on_room: called, with `data`, each time when
+ * there is room again after the client or the front has read; or NULL. It may end the call.
+ * Returns 0; or, with nothing sent, and the call still to be ended: -ECANCELED where it is
+ * cancelled; -EALREADY; -EMSGSIZE over the front's max_frame; or -ENOMEM.
+ */
+WORKERD_API int workerd_http_begin(struct workerd_call *call, unsigned status,
+    const struct workerd_header *headers, size_t count, workerd_callback on_room, void *data);
+
+/*
+ * Returns how many bytes workerd_http_send() takes now, at most WORKERD_PART_MAX; 0 where there is
+ * no room or the call is cancelled.
+ */
+WORKERD_API size_t workerd_http_room(struct workerd_call *call);
+
+/*
+ * Sends more of an answer that was begun. part, n: bytes; copied. Returns 0; -ENOBUFS where there
+ * is no room for all of it, and nothing was sent: `on_room` says when to try again; -EMSGSIZE over
+ * WORKERD_PART_MAX; -EINVAL where the answer was not begun; -ECANCELED; or -ENOMEM, and then the
+ * answer has to be broken off.
+ */
+WORKERD_API int workerd_http_send(struct workerd_call *call, const void *part, size_t n);
+
+/* Ends the call: its answer in parts is complete. As above, it consumes the call and cannot fail.
+ */
+WORKERD_API void workerd_http_end(struct workerd_call *call);
 
 /* ---- JSON: enough for most params, without a tree ----
  *

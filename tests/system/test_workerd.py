@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from fakefront import (BINARY, CANCEL, DATA, HELLO, MORE, NOTIFY, PING, PONG, REQUEST, RESPONSE, RETRY,
+from fakefront import (BINARY, CANCEL, DATA, HELLO, NOTIFY, PING, PONG, REQUEST, RESPONSE, RETRY,
                        WAIT, WINDOW, encode, until)
 from workerproc import BUILD, PYTHON, Starter
 
@@ -443,9 +443,9 @@ def test_stops_although_a_front_does_not_close(start):
 # Frames that break a rule
 
 @pytest.mark.parametrize("data", [
-    encode(REQUEST, MORE, 1, body=b'{"jsonrpc":"2.0","id":1,"method":"demo.echo"}'),
+    encode(REQUEST, 0, 1, body=b'{"jsonrpc":"2.0","id":1,"method":"demo.echo"}'),
     b"\xff" * 32,
-], ids=["more", "garbage"])
+], ids=["id-in-use", "garbage"])
 def test_a_bad_frame_costs_its_channel(start, data):
     worker = start()
     front, other = worker.front(), worker.front()

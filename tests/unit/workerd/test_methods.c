@@ -16,7 +16,7 @@ static void handle(struct workerd_call *call, void *data)
 /* Registers each pattern with its own text as `data`. */
 static void add(struct methods *methods, const char *pattern)
 {
-    cr_assert_eq(methods_add(methods, pattern, handle, (void *)(uintptr_t)pattern), 0);
+    cr_assert_eq(methods_add(methods, pattern, handle, NULL, (void *)(uintptr_t)pattern), 0);
 }
 
 /* The pattern that takes a name, or NULL. */
@@ -65,9 +65,9 @@ Test(worker_methods, what_is_refused)
     } cases[] = {{"", -EINVAL}, {"a*b", -EINVAL}, {"**", -EINVAL}, {"*a", -EINVAL}, {"a", -EEXIST},
         {"a*", -EEXIST}, {"b*", -EEXIST}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
-        cr_assert_eq(methods_add(&methods, cases[i].pattern, handle, NULL), cases[i].result, "%s",
-            cases[i].pattern);
-    cr_assert_eq(methods_add(&methods, "c", NULL, NULL), -EINVAL);
+        cr_assert_eq(methods_add(&methods, cases[i].pattern, handle, NULL, NULL), cases[i].result,
+            "%s", cases[i].pattern);
+    cr_assert_eq(methods_add(&methods, "c", NULL, NULL, NULL), -EINVAL);
     cr_assert_eq(methods.count, 3);
     methods_deinit(&methods);
 }
@@ -79,10 +79,10 @@ Test(worker_methods, as_many_as_hello_can_say)
     char name[32];
     for (int i = 0; i < HELLO_METHODS_MAX; i++) {
         snprintf(name, sizeof(name), i % 2 == 0 ? "m%d" : "p%d*", i);
-        cr_assert_eq(methods_add(&methods, name, handle, NULL), 0);
+        cr_assert_eq(methods_add(&methods, name, handle, NULL, NULL), 0);
     }
-    cr_assert_eq(methods_add(&methods, "more", handle, NULL), -ENOSPC);
-    cr_assert_eq(methods_add(&methods, "m0", handle, NULL), -EEXIST);
+    cr_assert_eq(methods_add(&methods, "more", handle, NULL, NULL), -ENOSPC);
+    cr_assert_eq(methods_add(&methods, "m0", handle, NULL, NULL), -EEXIST);
     methods_patterns(&methods, patterns);
     for (int i = 0; i < HELLO_METHODS_MAX; i++) {
         bool found = false;
@@ -99,8 +99,8 @@ Test(worker_methods, each_allocation_fails_in_its_turn)
     for (long n = 0; n < 4; n++) {
         struct methods methods = {0};
         mem_fail_after(n);
-        int exact = methods_add(&methods, "a", handle, NULL);
-        int prefix = methods_add(&methods, "a*", handle, NULL);
+        int exact = methods_add(&methods, "a", handle, NULL, NULL);
+        int prefix = methods_add(&methods, "a*", handle, NULL, NULL);
         mem_fail_after(-1);
         cr_assert_eq((exact == -ENOMEM) + (prefix == -ENOMEM), 1, "%ld", n);
         cr_assert_eq(methods.count, 1);
