@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from fakefront import NOTIFY, PUBLISH, PUSH, SUBSCRIBE, FakeFront, answers, until
+from fakefront import DATA, MORE, NOTIFY, PUBLISH, PUSH, SUBSCRIBE, WINDOW, FakeFront, answers, until
 from test_workerd import ends, sanitized, start  # noqa: F401
 from workerproc import BUILD, ROOT, Starter
 
@@ -46,8 +46,47 @@ int workerd_module_init(struct workerd *worker)
 }
 """
 
+REPORT = """
+#include <errno.h>
+#include <workerd/workerd.h>
+%s
+int workerd_module_init(struct workerd *worker)
+{
+    for (size_t i = 0; i < sizeof(report); i++)
+        report[i] = (char)(i %% 251);
+    return workerd_method(worker, "http.request", answer_report, NULL);
+}
+"""
+
+COUNTS = """
+#include <stdio.h>
+#include <workerd/workerd.h>
+static void on_gone(void *call)
+{
+    workerd_fail(call, WORKERD_CANCELLED, "the client has gone", NULL, 0);
+}
+"""
+
 EXAMPLE = re.compile(r"^```c\n(.*?)^```$", re.S | re.M)
 COMMANDS = re.compile(r"^\n((?:    .*\n)+)$", re.M)
+
+
+def parts_come_and_go(start, folder):
+    """The examples of bodies in parts."""
+    params = {"method": "GET", "path": "/", "headers": []}
+    front = start(modules=(str(folder / "report.so"),)).front()
+    call, got, more = front.request("http.request", params), b"", True
+    assert json.loads(front.response(call).body)["result"]["status"] == 200
+    while more:
+        frame = front.expect(DATA)
+        got, more = got + frame.blob, frame.flags & MORE
+        front.send(WINDOW, call=call, body={"bytes": len(frame.blob)})
+    assert got == bytes(i % 251 for i in range(1 << 20))
+    front = start(modules=(str(folder / "counts.so"),)).front()
+    call = front.request("http.request", params, flags=MORE, blob=b"12345")
+    for flags in (MORE, MORE, 0):
+        front.send(DATA, flags, call, blob=b"x" * 50000)
+    assert front.response(call).blob == b"150005 bytes\n"
 
 
 @pytest.mark.skipif(sanitized(), reason="a program without the sanitizers' libraries cannot have ours")
@@ -80,7 +119,7 @@ def test_the_commands_after_quickstart_work(tmp_path, name, method, params):
 def test_the_documented_modules_and_program_work(start, tmp_path):  # noqa: F811
     """Compiles what docs/workerd.md shows, with the flags of the pkg-config file."""
     with open(os.path.join(ROOT, "docs", "workerd.md"), encoding="utf-8") as file:
-        module, news, asks, program = EXAMPLE.findall(file.read())
+        module, report, counts, news, asks, program = EXAMPLE.findall(file.read())
     env = {**os.environ, "PKG_CONFIG_PATH": os.path.join(BUILD, "meson-uninstalled")}
     flags, libraries = (subprocess.run(["pkg-config", what, "workerd-uninstalled"], env=env, check=True,
                                        capture_output=True, text=True).stdout.split()
@@ -89,7 +128,9 @@ def test_the_documented_modules_and_program_work(start, tmp_path):  # noqa: F811
         flags.append("-fsanitize=address,undefined")
     for name, text, more in [("greet.so", module, ["-shared", "-fPIC"]),
                              ("news.so", NEWS % news, ["-shared", "-fPIC"]),
-                             ("asks.so", ASKS % asks, ["-shared", "-fPIC"]), ("own", program, [])]:
+                             ("asks.so", ASKS % asks, ["-shared", "-fPIC"]),
+                             ("report.so", REPORT % report, ["-shared", "-fPIC"]),
+                             ("counts.so", COUNTS + counts, ["-shared", "-fPIC"]), ("own", program, [])]:
         (tmp_path / f"{name}.c").write_text(text)
         subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", *flags, *more, "-o", str(tmp_path / name),
                         str(tmp_path / f"{name}.c"), *(libraries if name == "own" else [])], check=True)
@@ -108,6 +149,7 @@ def test_the_documented_modules_and_program_work(start, tmp_path):  # noqa: F811
     front.request("frontd.response", {"conn": "7", "response": {"jsonrpc": "2.0", "id": request["id"], "result": True}},
                   flags=NOTIFY, conn=7)
     assert json.loads(front.response(call).body)["result"] is True
+    parts_come_and_go(start, tmp_path)
     address = f"unix:{tmp_path}/own.sock"
     starter = Starter(tmp_path, "workerd")
     own = starter.start([str(tmp_path / "own"), address], address, env={
