@@ -85,10 +85,30 @@ static void check_patterns(
     }
 }
 
-static void check_worker(
-    struct checker *checker, const char *key, const char *text, struct conf_worker *worker)
+/* Takes `weight=N` off the end of a worker's text. Returns where it begins; or its end. */
+static const char *check_weight(
+    struct checker *checker, const char *key, const char *text, uint32_t *ret_weight)
 {
-    worker->text = checker_copy(checker, text);
+    static const char word[] = " weight=";
+    const char *at = strstr(text, word);
+    *ret_weight = 1;
+    if (at == NULL)
+        return text + strlen(text);
+    *ret_weight = (uint32_t)checker_number(
+        checker, key, at + sizeof(word) - 1, 1, 1, CONF_WEIGHT_MAX);
+    while (at > text && at[-1] == ' ')
+        at--;
+    return at;
+}
+
+static void check_worker(
+    struct checker *checker, const char *key, const char *written, struct conf_worker *worker)
+{
+    const char *end = check_weight(checker, key, written, &worker->weight);
+    worker->text = checker_take(checker, mem_strndup(written, (size_t)(end - written)));
+    const char *text = worker->text;
+    if (text == NULL)
+        return;
     worker->tls = strncmp(text, "tls://", 6) == 0;
     if (worker->tls || strncmp(text, "tcp://", 6) == 0) {
         char host[CONF_VALUE_HOST_SIZE];

@@ -75,6 +75,7 @@ static void make_pattern(
     if (pool->workers == NULL)
         return;
     pool->nworkers = 1;
+    pool->workers[0].weight = 1;
     pool->workers[0].text = checker_copy(checker, text);
     pool->workers[0].pattern = checker_copy(checker, text + 5);
 }

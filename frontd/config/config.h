@@ -319,8 +319,11 @@ enum conf_hash {
     CONF_HASH_PARAM
 };
 
+enum { CONF_WEIGHT_MAX = 100 };
+
 struct conf_worker {
-    char *text;                  /* as written, and as shown in logs */
+    char *text;                  /* as written, without the weight, and as shown in logs */
+    uint32_t weight;             /* 1 to CONF_WEIGHT_MAX */
     char *pattern;               /* UNIX: the path, its last part may have wildcards; NULL: TCP */
     char *host;                  /* TCP, a name: looked up when it is dialled; else NULL */
     uint16_t port;               /* the port of `host` */

@@ -403,3 +403,18 @@ def test_a_slow_worker_that_reads_again(site):
         assert not other.readable(0.3)
         worker.channels[0].paused.clear()
         assert other.read_response().json()["result"] == [1]
+
+
+@pytest.mark.parametrize("keys", [{}, {"balance": "hash", "hash": "param:k"}, {"balance": "bounded", "hash": "param:k"}])
+def test_weights(site, keys):
+    """Of 400 calls, one after another, a worker with weight 3 has three for one of the other."""
+    web = site(pools={"app": keys})
+    pool = web.config["pools"][0]
+    pool["workers"] = ["unix:" + web.path("app-1.sock"), "unix:%s weight=3" % web.path("app-2*.sock")]
+    light, heavy = web.fake("app-1"), web.fake("app-2x")
+    web.start()
+    with web.client() as client:
+        for n in range(400):
+            assert client.rpc("demo.echo", {"k": "key %d" % n}).status == 200
+    assert len(light.calls) + len(heavy.calls) == 400
+    assert 60 < len(light.calls) < 140, len(light.calls)

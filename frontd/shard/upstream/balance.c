@@ -24,11 +24,16 @@ bool balance_may_have(uint64_t *random, uint32_t part, uint32_t most)
     return part >= most || random_below(random, most) < part;
 }
 
-struct balance_order balance_order(
-    uint32_t n, struct balance_pair pair, uint32_t load_of_one, uint32_t load_of_other)
+uint32_t balance_ticket(uint64_t *random, uint32_t total)
 {
-    return (struct balance_order){
-        .n = n, .first = load_of_other < load_of_one ? pair.other : pair.one};
+    return random_below(random, total);
+}
+
+struct balance_order balance_order(
+    uint32_t n, struct balance_pair pair, struct balance_load one, struct balance_load other)
+{
+    bool less = (uint64_t)other.load * one.weight < (uint64_t)one.load * other.weight;
+    return (struct balance_order){.n = n, .first = less ? pair.other : pair.one};
 }
 
 uint32_t balance_next(struct balance_order *order)
@@ -39,13 +44,21 @@ uint32_t balance_next(struct balance_order *order)
     return at < order->n ? at : at - order->n;
 }
 
-void balance_offer(struct balance_hash *best, uint32_t at, uint64_t rank)
+static uint64_t mix(uint64_t word)
 {
-    uint64_t weight = (best->hash ^ rank) * 0x9e3779b97f4a7c15ULL;
-    weight ^= weight >> 32;
-    weight *= 0xd6e8feb86659fd93ULL;
-    if (best->at != BALANCE_NONE && weight <= best->weight)
-        return;
-    best->at = at;
-    best->weight = weight;
+    word *= 0x9e3779b97f4a7c15ULL;
+    word ^= word >> 32;
+    return word * 0xd6e8feb86659fd93ULL;
+}
+
+void balance_offer(struct balance_hash *best, uint32_t at, uint64_t rank, uint32_t weight)
+{
+    for (uint32_t chance = 0; chance < weight; chance++) {
+        /* The first chance is the one of a worker without a weight. */
+        uint64_t score = mix(best->hash ^ (chance == 0 ? rank : rank ^ mix(chance)));
+        if (best->at != BALANCE_NONE && score <= best->score)
+            continue;
+        best->at = at;
+        best->score = score;
+    }
 }

@@ -36,9 +36,19 @@ struct balance_order {
 /* Two different workers of n > 0, at random; of one worker, that one twice. random: never 0. */
 struct balance_pair balance_draw(uint64_t *random, uint32_t n);
 
-/* The order in which workers are asked; loads: calls in progress of the two that were drawn. */
+/* A number below the sum of all weights, to choose one of two by: who has how much of it is likely
+ * to be drawn so often. random: never 0. total: not 0. */
+uint32_t balance_ticket(uint64_t *random, uint32_t total);
+
+/* A worker that was drawn: calls in progress, and how many it is to have for one of another's. */
+struct balance_load {
+    uint32_t load;
+    uint32_t weight; /* not 0; the same of both where there are no weights */
+};
+
+/* The order in which workers are asked: first the one of the two with less load for its weight. */
 struct balance_order balance_order(
-    uint32_t n, struct balance_pair pair, uint32_t load_of_one, uint32_t load_of_other);
+    uint32_t n, struct balance_pair pair, struct balance_load one, struct balance_load other);
 
 /* The next worker to be asked, or BALANCE_NONE when each has been, once. */
 uint32_t balance_next(struct balance_order *order);
@@ -69,13 +79,13 @@ static inline bool balance_has_slot(uint32_t load, uint32_t concurrency)
 }
 
 /*
- * Rendezvous hashing: of the workers that are offered, the one with the greatest weight for the
+ * Rendezvous hashing: of the workers that are offered, the one with the greatest score for the
  * call's hash. When a worker comes or goes, only its own share of the hashes moves.
  */
 struct balance_hash {
     uint64_t hash;
-    uint64_t weight; /* of the best so far */
-    uint32_t at;     /* the best so far, or BALANCE_NONE */
+    uint64_t score; /* of the best so far */
+    uint32_t at;    /* the best so far, or BALANCE_NONE */
 };
 
 static inline struct balance_hash balance_hash(uint64_t hash)
@@ -83,16 +93,20 @@ static inline struct balance_hash balance_hash(uint64_t hash)
     return (struct balance_hash){.hash = hash, .at = BALANCE_NONE};
 }
 
-/* rank: of the worker, the same in all shards: a hash of its address. */
-void balance_offer(struct balance_hash *best, uint32_t at, uint64_t rank);
+/*
+ * rank: of the worker, the same in all shards: a hash of its address. weight: it has so many
+ * chances, and so often as many hashes as one with a single one.
+ */
+void balance_offer(struct balance_hash *best, uint32_t at, uint64_t rank, uint32_t weight);
 
 /*
  * Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam, 2018): a worker with that
  * many calls in progress gets no other one. It is 1.25 times the mean, the new call counted,
  * rounded up: the n > 0 workers together have room for more than `total` calls, so that there is
- * always a worker below it.
+ * always a worker below it. With weights the mean is that for the worker's weight, of all `weights`
+ * together; without, each has 1 of n.
  */
-static inline uint64_t balance_bound(uint64_t total, uint32_t n)
+static inline uint64_t balance_bound(uint64_t total, uint32_t weight, uint32_t weights)
 {
-    return (5 * (total + 1) + 4 * (uint64_t)n - 1) / (4 * (uint64_t)n);
+    return (5 * (total + 1) * weight + 4 * (uint64_t)weights - 1) / (4 * (uint64_t)weights);
 }

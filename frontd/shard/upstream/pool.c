@@ -62,9 +62,17 @@ static bool has_worker(struct watch *watch, const char *name)
     return worker != NULL;
 }
 
+static uint32_t weight_of(const struct watch *watch)
+{
+    const struct conf_worker *worker = pool_of((struct watch *)watch)->conf->workers;
+    while (worker->pattern != watch->pattern)
+        worker++;
+    return worker->weight;
+}
+
 static int add_worker(struct watch *watch, const char *name, const struct conf_address *address)
 {
-    int r = worker_add(pool_of(watch), name, address);
+    int r = worker_add(pool_of(watch), name, address, weight_of(watch));
     if (r == 0)
         worker_find(pool_of(watch), name)->seen = true;
     return r;

@@ -38,6 +38,7 @@ struct pool {
     uint32_t nready;
     uint32_t room;           /* of ready[] */
     uint32_t nknown;         /* length of `workers` */
+    uint32_t weight;         /* of the ready workers together */
     uint32_t slots;          /* of the ready workers, all shards' calls together */
     uint32_t narrow;         /* ready workers that take some methods only */
     uint32_t nout;           /* workers that are left out (worker_health.c) */

@@ -21,6 +21,7 @@
 #include "frontd/ipc/shm_workers.h"
 #include "frontd/shard/upstream/balance.h"
 #include "frontd/shard/upstream/forecast.h"
+#include "frontd/shard/upstream/pool_pick.h"
 #include "frontd/shard/upstream/pool_share.h"
 #include "frontd/shard/upstream/slow_start.h"
 #include "frontd/shard/upstream/worker.h"
@@ -31,187 +32,9 @@ enum {
     RETRY_AFTER_MAX_S = 60,
 };
 
-/* The class of jobs with the next turn at this worker; NULL where none waits for it. */
-static struct queue_class *class_for(const struct worker *worker)
-{
-    const struct pool *pool = worker->pool;
-    struct queue_set set = {0};
-    if (!pool_is_hashed(pool))
-        return queue_first_of(&pool->queue, worker->at);
-    queue_set_add(&set, worker->at); /* each has one of its own */
-    return queue_find(&pool->queue, &set);
-}
-
-static bool take_slot(struct worker *worker, const struct job *job, int *ret_slot)
-{
-    const struct ctx *ctx = worker->pool->ctx;
-    if (!share_slot_take(ctx->share, ctx->seat, worker->share, worker->concurrency, ret_slot))
-        return false;
-    if (LIKELY(!worker->trying) || health_may_try(worker, job->expires))
-        return true;
-    share_slot_give(ctx->share, ctx->seat, worker->share, *ret_slot);
-    return false;
-}
-
-/*
- * Takes a slot of this worker for a job, if it may have it. Where workers differ, the job has just
- * come, and must not overtake those that wait for this worker.
- */
-static bool try_worker(struct worker *worker, const struct job *job, int *ret_slot)
-{
-    struct pool *pool = worker->pool;
-    if (!worker_usable(worker))
-        return false;
-    if (!worker_takes(worker, job_method(job)))
-        return false;
-    if (pool_is_selective(pool) && (class_for(worker) != NULL || !worker_has_slot(worker) ||
-                                       !pool_share_may_take(pool, worker, ctx_now(pool->ctx))))
-        return false;
-    return take_slot(worker, job, ret_slot);
-}
-
-struct worker *pool_home(const struct pool *pool, uint64_t home)
-{
-    for (uint32_t i = 0; home != 0 && i < pool->nready; i++) {
-        if (pool->ready[i]->home == home)
-            return pool->ready[i];
-    }
-    return NULL;
-}
-
-struct worker *pool_by_hash(const struct pool *pool, uint64_t hash, struct span method)
-{
-    struct balance_hash best = balance_hash(hash);
-    for (uint32_t i = 0; i < pool->nready; i++) {
-        if (worker_takes(pool->ready[i], method))
-            balance_offer(&best, i, pool->ready[i]->rank);
-    }
-    return best.at == BALANCE_NONE ? NULL : pool->ready[best.at];
-}
-
-/*
- * The one worker that a job is for: that of its connection, where it is bound to one, else the one
- * that its hash says. NULL: none takes its method, or its connection's is gone, and it ends.
- */
-static struct worker *find_by_hash(const struct pool *pool, const struct job *job)
-{
-    struct worker *home = pool_home(pool, job->home);
-    if (home != NULL && worker_takes(home, job_method(job)))
-        return home;
-    if (home == NULL && job->home != 0 && pool->conf->on_worker_lost == CONF_LOST_CLOSE)
-        return NULL;
-    return pool_by_hash(pool, job->hash, job_method(job));
-}
-
-static uint32_t load_of(const struct pool *pool, uint32_t at)
-{
-    return share_worker_load(pool->ctx->share, pool->ready[at]->share);
-}
-
-/*
- * The same with bounded load. Workers are asked from the best for the job's hash downwards: first
- * those below the bound that are not held, then the others, since a call does not wait while a slot
- * is free. The mean is of all ready workers. Loads are read and not locked: shards that choose at
- * the same time may each take the last call below the bound.
- */
-static struct worker *pick_bounded(
-    struct pool *pool, const struct job *job, const struct queue_set *held, int *ret_slot)
-{
-    struct queue_set asked = {0};
-    uint64_t total = 0;
-    for (uint32_t i = 0; i < pool->nready; i++)
-        total += load_of(pool, i);
-    uint64_t bound = balance_bound(total, pool->nready);
-    for (;;) {
-        struct balance_hash below = balance_hash(job->hash);
-        struct balance_hash above = balance_hash(job->hash);
-        for (uint32_t i = 0; i < pool->nready; i++) {
-            const struct worker *worker = pool->ready[i];
-            bool first = load_of(pool, i) < bound && (held == NULL || !queue_set_has(held, i));
-            if (!queue_set_has(&asked, i) && worker_has_slot(worker) && worker_usable(worker))
-                balance_offer(first ? &below : &above, i, worker->rank);
-        }
-        uint32_t at = below.at != BALANCE_NONE ? below.at : above.at;
-        if (at == BALANCE_NONE)
-            return NULL;
-        if (try_worker(pool->ready[at], job, ret_slot))
-            return pool->ready[at];
-        queue_set_add(&asked, at);
-    }
-}
-
-/* As pick(), while a worker starts slowly: first those that are not held, then the others. */
-static struct worker *pick_slowly(struct pool *pool, const struct job *job, int *ret_slot)
-{
-    struct queue_set held = {0};
-    uint32_t at;
-    slow_start_draw(pool, &held);
-    if (pool->conf->bounded)
-        return pick_bounded(pool, job, &held, ret_slot);
-    struct balance_pair pair = balance_draw(&pool->random, pool->nready);
-    uint32_t one = queue_set_has(&held, pair.one) ? UINT32_MAX : load_of(pool, pair.one);
-    uint32_t other = queue_set_has(&held, pair.other) ? UINT32_MAX : load_of(pool, pair.other);
-    for (int rest = 0; rest < 2; rest++) {
-        struct balance_order order = balance_order(pool->nready, pair, one, other);
-        while ((at = balance_next(&order)) != BALANCE_NONE) {
-            if (queue_set_has(&held, at) == (rest == 1) &&
-                try_worker(pool->ready[at], job, ret_slot))
-                return pool->ready[at];
-        }
-    }
-    return NULL;
-}
-
-/*
- * Takes a slot for a job. Returns the worker that has the slot, or NULL: no worker has a free one.
- */
-static struct worker *pick(struct pool *pool, const struct job *job, int *ret_slot)
-{
-    uint32_t n = pool->nready;
-    uint32_t at;
-    if (n == 0 || pool->paused)
-        return NULL;
-    if (UNLIKELY(slow_start_goes_on(pool)))
-        return pick_slowly(pool, job, ret_slot);
-    if (pool->conf->hash != CONF_HASH_NONE) {
-        if (pool->conf->bounded)
-            return pick_bounded(pool, job, NULL, ret_slot);
-        struct worker *worker = find_by_hash(pool, job);
-        return worker != NULL && try_worker(worker, job, ret_slot) ? worker : NULL;
-    }
-    struct balance_pair pair = balance_draw(&pool->random, n);
-    struct balance_order order = n == 1 ? balance_order(n, pair, 0, 0)
-                                        : balance_order(n, pair, load_of(pool, pair.one),
-                                              load_of(pool, pair.other));
-    while ((at = balance_next(&order)) != BALANCE_NONE) {
-        if (try_worker(pool->ready[at], job, ret_slot))
-            return pool->ready[at];
-    }
-    return NULL;
-}
-
-/* The set of ready workers that may have a job. */
-static void set_of(const struct pool *pool, const struct job *job, struct queue_set *ret_set)
-{
-    if (pool->nready > 0 && !pool_is_selective(pool)) {
-        memset(ret_set, 0xff, sizeof(*ret_set));
-        return;
-    }
-    if (pool_is_hashed(pool)) {
-        const struct worker *worker = find_by_hash(pool, job);
-        if (worker != NULL)
-            queue_set_add(ret_set, worker->at);
-        return;
-    }
-    for (uint32_t i = 0; i < pool->nready; i++) {
-        if (worker_takes(pool->ready[i], job_method(job)))
-            queue_set_add(ret_set, i);
-    }
-}
-
 static void set_of_item(const struct queue_item *item, struct queue_set *ret_set, void *data)
 {
-    set_of(data, job_of_item((struct queue_item *)item), ret_set);
+    pool_set_of(data, job_of_item((struct queue_item *)item), ret_set);
 }
 
 void pool_turn(struct pool *pool)
@@ -260,7 +83,7 @@ unsigned pool_retry_after(const struct job *job)
 {
     const struct pool *pool = job->pool;
     struct queue_set set = {0};
-    set_of(pool, job, &set);
+    pool_set_of(pool, job, &set);
     uint64_t seconds = (forecast_wait(pool, job->flow, &set) + 999999) / 1000000;
     return (unsigned)MIN(MAX(seconds, (uint64_t)RETRY_AFTER_MIN_S), (uint64_t)RETRY_AFTER_MAX_S);
 }
@@ -291,7 +114,7 @@ static void fail_untaken(struct job *job, enum rpc_error error)
 static bool serve(struct worker *worker)
 {
     struct pool *pool = worker->pool;
-    struct queue_class *class = class_for(worker);
+    struct queue_class *class = pool_class_for(worker);
     int slot;
     if (class == NULL || pool->paused)
         return false;
@@ -303,7 +126,7 @@ static bool serve(struct worker *worker)
     if (!worker_usable(worker) || !worker_has_slot(worker) ||
         !pool_share_may_take(pool, worker, queue_turn(class)))
         return false;
-    if (!take_slot(worker, job, &slot))
+    if (!pool_take_slot(worker, job, &slot))
         return false;
     unqueue(job, true);
     give(worker, job, slot);
@@ -327,7 +150,7 @@ static void dispatch(struct pool *pool)
             refuse(job, JOB_REFUSED_LATE);
             continue;
         }
-        struct worker *worker = pick(pool, job, &slot);
+        struct worker *worker = pool_pick(pool, job, &slot);
         if (worker == NULL)
             return;
         unqueue(job, true);
@@ -342,7 +165,7 @@ void pool_slot_freed(struct worker *worker)
     uint64_t since;
     while (worker->ready && serve(worker))
         ;
-    bool waited_for = worker->ready && class_for(worker) != NULL;
+    bool waited_for = worker->ready && pool_class_for(worker) != NULL;
     if (!waited_for && pool_share_find(pool, worker, &seat, &since))
         ctx_wake(pool->ctx, seat);
 }
@@ -489,7 +312,7 @@ static void enqueue(struct pool *pool, struct job *job, bool in_front, uint32_t 
         pool_fail(job, RPC_WORKER_LOST);
         return;
     }
-    set_of(pool, job, &set);
+    pool_set_of(pool, job, &set);
     if (!in_front && forecast_waits_too_long(job, &set)) {
         refuse(job, JOB_REFUSED_WAIT);
         return;
@@ -526,7 +349,7 @@ void pool_submit(struct pool *pool, struct job *job)
     }
     if (pool_is_selective(pool) ||
         (pool->queue.count == 0 && pool_share_may_take(pool, NULL, ctx_now(pool->ctx)))) {
-        struct worker *worker = pick(pool, job, &slot);
+        struct worker *worker = pool_pick(pool, job, &slot);
         if (LIKELY(worker != NULL)) {
             give(worker, job, slot);
             return;
@@ -558,7 +381,7 @@ void pool_give_up(struct job *job)
 
 uint64_t pool_waits_since(const struct worker *worker)
 {
-    const struct queue_class *class = worker->ready ? class_for(worker) : NULL;
+    const struct queue_class *class = worker->ready ? pool_class_for(worker) : NULL;
     return class == NULL ? 0 : MAX(queue_next(class)->since, 1U);
 }
 
@@ -625,6 +448,7 @@ void pool_worker_ready(struct pool *pool, struct worker *worker)
     worker->at = pool->nready;
     pool->ready[pool->nready++] = worker;
     pool->narrow += worker->narrow;
+    pool->weight += worker->weight;
     pool->slots += worker_slots(worker);
     worker->ready = true;
     slow_start_note(worker);
@@ -653,6 +477,7 @@ void pool_worker_unready(struct pool *pool, struct worker *worker)
     pool->ready[worker->at] = last;
     last->at = worker->at;
     pool->narrow -= worker->narrow;
+    pool->weight -= worker->weight;
     pool->slots -= worker_slots(worker);
     worker->ready = false;
     if (pool->nready == 0) {

@@ -314,7 +314,8 @@ static void give_back(struct worker *worker, struct job *job)
 static const struct channel_ops channel_ops;
 
 /* A new worker that is not dialled yet, or NULL. */
-static struct worker *add(struct pool *pool, const char *text, const struct conf_address *address)
+static struct worker *add(
+    struct pool *pool, const char *text, const struct conf_address *address, uint32_t weight)
 {
     struct worker *worker = mem_zalloc(sizeof(*worker));
     if (worker == NULL)
@@ -330,6 +331,7 @@ static struct worker *add(struct pool *pool, const char *text, const struct conf
     worker->pool = pool;
     faults_init(&worker->faults, pool->ctx, pool->conf->name, worker->text);
     worker->address = *address;
+    worker->weight = weight;
     worker->share = -1;
     worker->rank = hash_bytes(&same_everywhere, text, strlen(text));
     wheel_timer_init(&worker->retry, TIMER_WORKER);
@@ -378,7 +380,7 @@ static void replace(struct worker *worker)
     struct pool *pool = worker->pool;
     if (worker->gone || pool->shutting || count_leaving(pool, worker->text) >= WORKER_LEAVING_MAX)
         return;
-    struct worker *successor = add(pool, worker->text, &worker->address);
+    struct worker *successor = add(pool, worker->text, &worker->address, worker->weight);
     if (successor == NULL)
         return;
     successor->host = worker->host;
@@ -561,7 +563,7 @@ struct worker *worker_find(struct pool *pool, const char *text)
 
 int worker_add_remote(struct pool *pool, const struct conf_worker *conf)
 {
-    struct worker *worker = add(pool, conf->text, &conf->address);
+    struct worker *worker = add(pool, conf->text, &conf->address, conf->weight);
     if (worker == NULL)
         return -ENOMEM;
     worker->host = conf->host;
@@ -578,9 +580,10 @@ bool worker_settled(const struct worker *worker)
            !resolver_waits(&worker->query);
 }
 
-int worker_add(struct pool *pool, const char *text, const struct conf_address *address)
+int worker_add(
+    struct pool *pool, const char *text, const struct conf_address *address, uint32_t weight)
 {
-    struct worker *worker = add(pool, text, address);
+    struct worker *worker = add(pool, text, address, weight);
     if (worker == NULL)
         return -ENOMEM;
     worker_dial(worker);

@@ -48,6 +48,7 @@ struct worker {
     size_t nmethods;
     char *responses;      /* how the ids of its requests to clients begin; NULL: it makes none */
     uint64_t rank;        /* hash of the address, for balance: hash */
+    uint32_t weight;      /* how many calls it is to have for one of a worker with 1 */
     uint64_t home;        /* the process, by its address and pid: the same in all shards; not 0 */
     uint32_t concurrency; /* 0: no limit */
     uint32_t retry_ms;
@@ -85,7 +86,8 @@ struct worker {
 };
 
 /* Adds a worker and dials it. text: copied. Returns 0 or -errno. */
-int worker_add(struct pool *pool, const char *text, const struct conf_address *address);
+int worker_add(
+    struct pool *pool, const char *text, const struct conf_address *address, uint32_t weight);
 
 /* The same for one on TCP, as the config gives it. */
 int worker_add_remote(struct pool *pool, const struct conf_worker *conf);

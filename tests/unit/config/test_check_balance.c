@@ -23,7 +23,7 @@ static struct conf *parse(const char *of_limits, const char *of_app, const char 
         "  - {name: app, workers: ['unix:/run/app.sock']%s}\n"
         "  - {name: kept, workers: ['unix:/run/b.sock'], balance: hash, hash: conn, "
         "on_worker_lost: keep}\n"
-        "  - {name: next, workers: ['unix:/run/next.sock']}\n",
+        "  - {name: next, workers: ['unix:/run/next.sock', 'unix:/run/l-*.sock weight=3']}\n",
         of_limits, of_route, of_app);
     cr_assert((size_t)n < sizeof(text));
     error[0] = '\0';
@@ -133,4 +133,40 @@ Test(check_balance, canary)
     cr_expect_eq(route->canary_percent, 7u);
     cr_expect_str_eq(route->canary_header, "x-canary");
     conf_free(conf);
+}
+
+Test(check_balance, weights)
+{
+    static const struct {
+        const char *worker;
+        uint32_t weight;
+        const char *error;
+    } rows[] = {
+        {"unix:/run/x.sock weight=1", 1, NULL},
+        {"unix:/run/x.sock   weight=100", 100, NULL},
+        {"tcp://127.0.0.1:7000 weight=7", 7, NULL},
+        {"tcp://worker.example:7000 weight=7", 7, NULL},
+        {"unix:/run/x.sock weight=0", 0, "not a number from 1 to 100: '0'"},
+        {"unix:/run/x.sock weight=101", 0, "not a number from 1 to 100: '101'"},
+        {"unix:/run/x.sock weight=", 0, "not a number from 1 to 100: ''"},
+        {"unix:/run/x.sock weight=2 x", 0, "not a number from 1 to 100: '2 x'"},
+        {" weight=2", 0, "neither unix:/PATH nor tcp:// or tls://HOST:PORT"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char text[200];
+        snprintf(text, sizeof(text), "}\n  - {name: more, workers: ['%s']", rows[i].worker);
+        struct conf *conf = parse("", text, ", pool: app");
+        if (rows[i].error != NULL) {
+            cr_expect_null(conf);
+            cr_expect_not_null(strstr(error, rows[i].error), "%zu: %s", i, error);
+            continue;
+        }
+        cr_assert_not_null(conf, "%zu: %s", i, error);
+        const struct conf_worker *worker = &conf->pools[1].workers[0];
+        cr_expect_eq(worker->weight, rows[i].weight);
+        size_t n = strlen(worker->text);
+        cr_expect(strncmp(worker->text, rows[i].worker, n) == 0 && rows[i].worker[n] == ' ');
+        cr_expect_eq(conf->pools[0].workers[0].weight, 1u);
+        conf_free(conf);
+    }
 }

@@ -19,7 +19,9 @@ static bool takes(const struct row *row)
 /* As a pool does: the worker that gets a call when these two are drawn; n: none does. */
 static uint32_t choose(const struct row *rows, uint32_t n, struct balance_pair pair)
 {
-    struct balance_order order = balance_order(n, pair, rows[pair.one].load, rows[pair.other].load);
+    struct balance_order order = balance_order(n, pair,
+        (struct balance_load){rows[pair.one].load, 1},
+        (struct balance_load){rows[pair.other].load, 1});
     uint32_t at;
     while ((at = balance_next(&order)) != BALANCE_NONE) {
         if (takes(&rows[at]))
@@ -71,8 +73,8 @@ Test(balance, order_has_each_worker_once)
 {
     for (uint32_t n = 1; n <= WORKERS_MAX; n++) {
         for (uint32_t first = 0; first < n; first++) {
-            struct balance_order order = balance_order(
-                n, (struct balance_pair){first, first}, 1, 1);
+            struct balance_order order = balance_order(n, (struct balance_pair){first, first},
+                (struct balance_load){1, 1}, (struct balance_load){1, 1});
             for (uint32_t i = 0; i < n; i++)
                 cr_expect_eq(balance_next(&order), (first + i) % n);
             cr_expect_eq(balance_next(&order), BALANCE_NONE);
@@ -123,7 +125,7 @@ static uint32_t choose_by_hash(uint64_t hash, uint32_t skip, bool backwards)
     for (uint32_t i = 0; i < 5; i++) {
         uint32_t at = backwards ? 4 - i : i;
         if (at != skip)
-            balance_offer(&best, at, ranks[at]);
+            balance_offer(&best, at, ranks[at], 1);
     }
     return best.at;
 }
@@ -177,7 +179,7 @@ static const struct {
 Test(balance, bound_by_table)
 {
     for (size_t i = 0; i < sizeof(bounds) / sizeof(bounds[0]); i++)
-        cr_expect_eq(balance_bound(bounds[i].total, bounds[i].n), bounds[i].bound, "%zu", i);
+        cr_expect_eq(balance_bound(bounds[i].total, 1, bounds[i].n), bounds[i].bound, "%zu", i);
 }
 
 static uint64_t scramble(uint64_t *seed)
@@ -195,7 +197,7 @@ static uint32_t bounded(
     struct balance_hash best = balance_hash(key);
     for (uint32_t i = 0; i < n; i++) {
         if (i != skip && (load == NULL || load[i] < bound))
-            balance_offer(&best, i, (i + 1) * 0x9e3779b97f4a7c15ULL);
+            balance_offer(&best, i, (i + 1) * 0x9e3779b97f4a7c15ULL, 1);
     }
     return best.at;
 }
@@ -219,7 +221,7 @@ Test(balance, no_worker_is_above_the_bound)
                 continue;
             }
             uint64_t key = scramble(&seed) % 2 == 0 ? 7 : scramble(&seed);
-            uint32_t chosen = bounded(key, n, n, load, balance_bound(total, n));
+            uint32_t chosen = bounded(key, n, n, load, balance_bound(total, 1, n));
             cr_assert_neq(chosen, BALANCE_NONE);
             at[total++] = chosen;
             load[chosen]++;
@@ -239,8 +241,8 @@ Test(balance, few_keys_move_when_a_worker_goes)
     uint64_t seed = 99;
     for (uint32_t i = 0; i < KEYS; i++) {
         uint64_t key = scramble(&seed);
-        uint32_t one = bounded(key, N, N, before, balance_bound(KEYS - 1, N));
-        uint32_t two = bounded(key, N, 3, after, balance_bound(KEYS - 1, N - 1));
+        uint32_t one = bounded(key, N, N, before, balance_bound(KEYS - 1, 1, N));
+        uint32_t two = bounded(key, N, 3, after, balance_bound(KEYS - 1, 1, N - 1));
         before[one]++;
         after[two]++;
         moved += one != two;
@@ -281,4 +283,75 @@ Test(balance, calls_by_part)
     for (uint32_t most = 1000; most <= 10000; most += 3000)
         cr_expect(balance_may_have(&random, most, most));
     cr_expect_eq(random, 7u, "nothing is drawn where all are alike");
+}
+
+/* Of two that were drawn, the one with less load for its weight. */
+Test(balance, loads_count_by_weight)
+{
+    static const struct {
+        struct balance_load one, other;
+        uint32_t first;
+    } rows[] = {
+        {{0, 1}, {0, 3}, 0},
+        {{1, 1}, {2, 3}, 1},
+        {{1, 1}, {3, 3}, 0},
+        {{1, 1}, {4, 3}, 0},
+        {{5, 3}, {2, 1}, 0},
+        {{6, 3}, {1, 1}, 1},
+        {{UINT32_MAX, 100}, {UINT32_MAX - 1, 100}, 1},
+        {{UINT32_MAX, 1}, {5, 100}, 1},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct balance_order order = balance_order(
+            2, (struct balance_pair){0, 1}, rows[i].one, rows[i].other);
+        cr_expect_eq(balance_next(&order), rows[i].first, "%zu", i);
+    }
+}
+
+Test(balance, tickets_are_below_their_number)
+{
+    uint64_t random = 99;
+    unsigned counts[7] = {0};
+    for (unsigned i = 0; i < DRAWS; i++) {
+        uint32_t ticket = balance_ticket(&random, 7);
+        cr_assert_lt(ticket, 7u);
+        counts[ticket]++;
+    }
+    for (uint32_t i = 0; i < 7; i++)
+        cr_expect(
+            counts[i] > DRAWS / 7 * 9 / 10 && counts[i] < DRAWS / 7 * 11 / 10, "%u", counts[i]);
+}
+
+/* A worker has as many hashes as its weight says; a greater weight takes some to it, and moves no
+ * other. */
+Test(balance, hashes_by_weight)
+{
+    static const uint32_t weights[] = {1, 2, 5, 1};
+    enum { KEYS = 45000, ALL = 9 };
+    uint32_t counts[4] = {0};
+    uint64_t seed = 5;
+    for (unsigned i = 0; i < KEYS; i++) {
+        uint64_t key = scramble(&seed);
+        struct balance_hash best = balance_hash(key);
+        struct balance_hash more = balance_hash(key);
+        for (uint32_t at = 0; at < 4; at++) {
+            balance_offer(&best, at, ranks[at], weights[at]);
+            balance_offer(&more, at, ranks[at], weights[at] + (at == 1));
+        }
+        counts[best.at]++;
+        cr_assert(more.at == best.at || more.at == 1);
+    }
+    for (uint32_t at = 0; at < 4; at++) {
+        uint32_t wanted = KEYS / ALL * weights[at];
+        cr_expect(counts[at] > wanted * 9 / 10 && counts[at] < wanted * 11 / 10, "%u: %u", at,
+            counts[at]);
+    }
+}
+
+Test(balance, bounds_by_weight)
+{
+    cr_expect_eq(balance_bound(0, 3, 4), 1u);
+    cr_expect_eq(balance_bound(7, 3, 4), 8u);
+    cr_expect_eq(balance_bound(7, 1, 4), 3u);
+    cr_expect_eq(balance_bound(UINT32_MAX, 100, 100), balance_bound(UINT32_MAX, 1, 1));
 }

@@ -368,8 +368,8 @@ static uint64_t other_hash(void)
         struct balance_hash one = balance_hash(1);
         struct balance_hash other = balance_hash(hash);
         for (uint32_t i = 0; i < pool->nready; i++) {
-            balance_offer(&one, i, pool->ready[i]->rank);
-            balance_offer(&other, i, pool->ready[i]->rank);
+            balance_offer(&one, i, pool->ready[i]->rank, 1);
+            balance_offer(&other, i, pool->ready[i]->rank, 1);
         }
         if (one.at != other.at)
             return hash;
