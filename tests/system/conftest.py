@@ -26,7 +26,7 @@ ASAN_ONCE = ["test_bound_connections.py", "test_connect_events.py", "test_conten
              "test_process_groups.py", "test_release_paths.py", "test_reload_config.py", "test_reload_failures.py",
              "test_reload_kills.py", "test_reload_workers.py", "test_resets.py", "test_socket_files.py", "test_tls_reload.py",
              "test_worker_asks.py", "test_worker_health.py", "test_worker_protocol.py", "test_worker_push.py",
-             "test_worker_sockets.py", "test_worker_violations.py", "test_ws_faults.py"]
+             "test_worker_sockets.py", "test_worker_violations.py", "test_ws_deflate.py", "test_ws_faults.py"]
 once = "FRONTD_ONCE" in os.environ
 if harness.sanitized():
     collect_ignore = RELEASE_ONLY + RELEASE_ONCE * once

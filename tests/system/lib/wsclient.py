@@ -209,10 +209,13 @@ class WsClient(Staying):
             kind = opcode if kind is None else kind
             parts.append(payload)
             if fin:
-                data = b"".join(parts)
-                if kind == TEXT:
-                    data.decode()
-                return kind, data
+                return kind, self._whole(kind, b"".join(parts))
+
+    def _whole(self, kind, data):
+        """The payload of a message, once all of it is there."""
+        if kind == TEXT:
+            data.decode()
+        return data
 
     def read_text(self):
         kind, data = self.read_message()
