@@ -228,6 +228,8 @@ void call_begin(struct channel *channel, const struct frame *frame)
     call->meta = frame->meta;
     call->body = frame->body;
     call->blob = frame->blob;
+    if (UNLIKELY(frame->meta.n > 0))
+        call->progress = jsonrpc_member(frame->meta, SPAN("progress")).n == sizeof("true") - 1;
     worker->ncalls++;
     channel->ncalls++;
 

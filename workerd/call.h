@@ -26,6 +26,7 @@ struct workerd_call {
     bool running;  /* its handler, or a callback about it, has not returned */
     bool pending;  /* it has returned, and the call is in the lists */
     bool ended;
+    bool progress;         /* the client is told of it */
     atomic_bool cancelled; /* read by other threads */
     workerd_callback on_cancel;
     void *on_cancel_data;

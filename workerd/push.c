@@ -16,6 +16,7 @@
 #include "common/utf8.h"
 #include "proto/close_code.h"
 #include "proto/json_quote.h"
+#include "workerd/call.h"
 #include "workerd/channel.h"
 #include "workerd/front.h"
 #include "workerd/worker.h"
@@ -186,6 +187,39 @@ int workerd_push(struct workerd *worker, struct workerd_conn conn, enum workerd_
     struct message message = {.type = FRAME_PUSH, .conn = conn};
     int r = set_data(&message, kind, data, n);
     return r < 0 ? r : send_message(worker, &message);
+}
+
+bool workerd_call_wants_progress(const struct workerd_call *call)
+{
+    return call->progress;
+}
+
+int workerd_progress(struct workerd_call *call, enum workerd_kind kind, const void *data, size_t n)
+{
+    struct message message = {.type = FRAME_PUSH};
+    struct channel *channel = call->channel;
+    int r = set_data(&message, kind, data, n);
+    if (r < 0 || !call->progress)
+        return r;
+    if (!call_is_heard(call))
+        return -ENOTCONN;
+    if (n > channel->peer_max_frame)
+        return -EMSGSIZE;
+    if (!channel_has_room(channel))
+        return -ENOBUFS;
+    const struct frame_head head = {
+        .call = call->node.id,
+        .length = (uint32_t)n,
+        .blob_len = message.is_blob ? (uint32_t)n : 0,
+        .type = FRAME_PUSH,
+        .flags = message.flags,
+    };
+    char *to = channel_frame(channel, &head);
+    if (to == NULL)
+        return -ENOMEM;
+    if (n > 0)
+        memcpy(to, data, n);
+    return 0;
 }
 
 int workerd_publish(struct workerd *worker, const struct workerd_conn *after, const char *topic,

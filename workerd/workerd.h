@@ -29,7 +29,7 @@
  *                  …_on_stop()
  *     a call       workerd_call_…(): what was asked, by which client, until when
  *     cancelling   workerd_call_cancelled(), workerd_on_cancel()
- *     its end      workerd_reply…(), workerd_fail…()
+ *     its end      workerd_reply…(), workerd_fail…(); before it workerd_progress()
  *     connections  workerd_push(), …_publish(), …_subscribe(), …_keep(), …_disconnect(), …_ask()
  *     HTTP         workerd_http_…()
  *     parts        workerd_method_parts(), workerd_took(), workerd_http_begin(), …_send(), …_end()
@@ -411,9 +411,24 @@ WORKERD_API int workerd_reply_from_thread(
 WORKERD_API int workerd_fail_from_thread(
     struct workerd_call *call, int64_t code, const char *message, const char *data, size_t n);
 
+/*
+ * Whether the client is told of the progress of the call (section 8). It stays so when the handler
+ * has returned.
+ */
+WORKERD_API bool workerd_call_wants_progress(const struct workerd_call *call);
+
+/*
+ * Tells the client of progress before the call is ended (PUSH). kind: JSON or text, over HTTP no
+ * binary message; data, n: bytes, copied. Where the client does not want it, nothing is sent. From
+ * the loop's thread. Returns 0, or an error of workerd_push(): -ENOTCONN where the call's channel
+ * has closed.
+ */
+WORKERD_API int workerd_progress(
+    struct workerd_call *call, enum workerd_kind kind, const void *data, size_t n);
+
 /* ---- Connections that stay (section 9) ----
  *
- * What comes in are calls of four methods, registered with workerd_method() like any other:
+ * What comes in are calls of these methods, registered with workerd_method() like any other:
  *
  *     frontd.connect     params {"conn","path","query","headers","peer"}: a client has come. A
  *                        notification on routes with `events: true`; with `connect: ask` a call,

@@ -48,6 +48,8 @@ static int send_once(const struct job *job)
 {
     struct workerd *worker = workerd_call_worker(job->call);
     const char *topic = job->has_topic ? job->topic : NULL;
+    if (is(job->op, "progress"))
+        return workerd_progress(job->call, kind_of(job), job->data, job->data_n);
     if (is(job->op, "push"))
         return workerd_push(worker, job->conn, kind_of(job), job->data, job->data_n);
     if (is(job->op, "publish"))

@@ -25,8 +25,10 @@ channel.LINGER = float(os.environ.get("LINGER", channel.LINGER))
 worker = Worker(concurrency=0, threads=4)
 kept = None
 
-def once(op, conn, kind, topic, reason, code, after, data):
+def once(ctx, op, conn, kind, topic, reason, code, after, data):
     message = (data if kind == "binary" else json.loads(data) if kind == "json" else data.decode())
+    if op == "progress":
+        return ctx.progress(message)
     if op == "publish":
         return worker.publish(topic, message, conn if after else None)
     if conn is None:
@@ -55,7 +57,7 @@ def perform(repeat, *arguments):
 async def send(ctx, op, kind="text", topic=None, reason="", code=1000, repeat=1, size=None,
                kept=False, after=False, thread=False):
     conn = globals()["kept"] if kept else ctx.conn
-    arguments = (op, conn, kind, topic, reason, code, after, b"x" * size if size else ctx.blob)
+    arguments = (ctx, op, conn, kind, topic, reason, code, after, b"x" * size if size else ctx.blob)
     if thread:
         return await asyncio.get_running_loop().run_in_executor(None, perform, repeat, *arguments)
     return perform(repeat, *arguments)
@@ -179,6 +181,19 @@ def test_disconnect(front, where):
     assert (frame.type, frame.conn) == (DISCONNECT, 77)
     assert json.loads(frame.meta) == {"code": 4000, "reason": "so \"it\" is"}
     assert json.loads(send(front, "disconnect", **where).meta) == {"code": 1000, "reason": ""}
+
+
+@pytest.mark.parametrize("kind, sent", [("json", {"body": b"[1]"}), ("text", {"blob": b"[1]"})])
+def test_progress(front, kind, sent):
+    params = {"op": "progress", "kind": kind}
+    for meta, count in ((b'{"progress":true}', 1), (b"{}", 0), (b"", 0)):
+        call = front.request("push.send", params, blob=b"[1]", meta=meta)
+        assert json.loads(front.response(call).body)["result"]["error"] == 0
+        frames, front.kept = front.kept, []
+        assert len(frames) == count
+        for frame in frames:
+            want = {"body": b"", "blob": b"", **sent}
+            assert (frame.type, frame.call, frame.conn, frame.body, frame.blob) == (PUSH, call, 0, want["body"], want["blob"])
 
 
 @FROM
