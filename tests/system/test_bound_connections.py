@@ -1,6 +1,7 @@
 """Connections that are bound to a worker (`on_worker_lost`), and the state that workers keep with them."""
 import json
 import signal
+import threading
 
 import pytest
 
@@ -337,3 +338,36 @@ def test_what_it_holds_is_in_the_metrics(site):
     for client in clients:
         client.close()
     wait_for(lambda: memory_uses(web)["states"] == before.get("states", 0), "their end")
+
+
+def test_the_last_state_is_the_one_that_is_kept(front):
+    """Clients whose worker keeps another state with each call, while they move from shard to shard."""
+    web, made = build(front, shards=2, workers=2)
+    clients = [web.ws() for _ in range(12)]
+    its = [its_worker(made, client) for client in clients]
+    gone = its[0]
+    last = [0] * len(clients)
+    done = threading.Event()
+
+    def work(n):
+        while not done.is_set():
+            last[n] += 1
+            assert clients[n].call("keep", ["%d:%d" % (n, last[n])], id=last[n])
+    threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(len(clients))]
+    for thread in threads:
+        thread.start()
+    for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGHUP):
+        web.reload(number)
+    done.set()
+    for thread in threads:
+        thread.join(LIMIT)
+        assert not thread.is_alive()
+    assert min(last) > 3
+    assert not rebounds(made.values())
+    end(gone, "lost")
+    want = sorted(b"%d:%d" % (n, last[n]) for n in range(len(clients)) if its[n] is gone)
+    second, = others(made, gone)
+    second.wait(lambda: len(second.rebounds) >= len(want), "frontd.rebound")
+    assert sorted(event.blob for event in second.rebounds) == want
+    for client in clients:
+        client.close()
