@@ -85,6 +85,11 @@ static void print_listener(struct span listener)
         printf("    method    %s\n", text(listener, "rpc", a));
     if (has(listener, "refused"))
         printf("    refused   %s\n", text(listener, "refused", a));
+    struct span line, applies = json_read_member(listener, "applies");
+    for (size_t at = 0; json_read_next(applies, &at, &line);) {
+        text_of(line, a, sizeof(a));
+        printf("    applies   %s\n", a);
+    }
     if (has(listener, "pool"))
         print_pool(json_read_member(listener, "pool"));
     print_pools(json_read_member(listener, "pools"));

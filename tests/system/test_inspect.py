@@ -26,7 +26,7 @@ def ids(found):
 
 @pytest.fixture
 def made(front):
-    site = front(shards=2, routes=[rpc_route(), ws_route(events=True)], streams={"line": {}},
+    site = front(shards=2, routes=[rpc_route(methods=[{"match": "report.*", "timeout": "7s", "calls": 5}]), ws_route(events=True)], streams={"line": {}},
                  drain="3s")
     site.worker = site.fake()
     return site.start()
@@ -224,6 +224,10 @@ def test_explain(made):
     assert explained("--rpc", "a.b", listener="line")["route"]["kind"] == "stream"
     text = frontctl(made, "explain", "POST", "/rpc", "--rpc", "user.get")
     assert "pool      app (line" in text and "app-1.sock: ready" in text
+    applies = explained("POST", "/rpc", "--rpc", "report.year")["applies"]
+    assert [line.partition(" (line")[0] for line in applies] == ["timeout: 7000 ms", "calls: 5"]
+    assert [line.partition(" (")[0] for line in one["applies"]] == ["timeout: 30000 ms"]
+    assert "applies   calls: 5 (line" in frontctl(made, "explain", "POST", "/rpc", "--rpc", "report.year")
     frontctl(made, "explain", "POST", "/rpc", "--listener", "other", code=4)
     frontctl(made, "explain", "POST", code=2)
     # What is said is what is done.

@@ -9,6 +9,7 @@
 
 #include "common/alloc.h"
 #include "frontd/codec/http1.h"
+#include "frontd/config/describe.h"
 #include "frontd/ipc/shm_workers.h"
 #include "frontd/shard/inspect/params.h"
 #include "frontd/shard/request/request.h"
@@ -139,19 +140,35 @@ static struct span method_of(const struct explain *explain, const struct conf_ro
                                 : (struct span){explain->rpc, strlen(explain->rpc)};
 }
 
-static void put_canary(
-    struct json_writer *out, const struct conf *conf, const struct conf_route *route)
+/* By what policies are chosen: on routes of kind http it is HTTP's own method. */
+static struct span policy_method(
+    const struct explain *explain, const struct conf_route *route, struct span method)
 {
-    json_begin(out, "canary", '{');
-    json_add_text(out, "pool", conf->pools[route->pools[route->npools - 1]].name);
-    json_add_number(out, "percent", route->canary_percent);
-    if (route->canary_header != NULL)
-        json_add_text(out, "header", route->canary_header);
-    json_end(out, '}');
+    if (route->kind != CONF_HTTP)
+        return method;
+    const char *text = explain->method == NULL ? "POST" : explain->method;
+    return (struct span){text, strlen(text)};
+}
+
+/* What applies to calls of the method, line by line. */
+static void put_applying(struct json_writer *out, const struct conf *conf,
+    const struct conf_listener *listener, const struct conf_route *route, struct span method)
+{
+    struct buf text = {0};
+    json_begin(out, "applies", '[');
+    if (conf_describe(&text, conf, listener, route, method) == 0) {
+        const char *p = buf_data(&text), *end = p + buf_len(&text);
+        for (const char *line_end; p < end; p = line_end + 1) {
+            line_end = memchr(p, '\n', (size_t)(end - p));
+            json_add_span(out, NULL, (struct span){p, (size_t)(line_end - p)});
+        }
+    }
+    json_end(out, ']');
+    buf_deinit(&text);
 }
 
 static void put_route(struct json_writer *out, const struct ctx *ctx, const struct explain *explain,
-    const struct conf_route *route)
+    const struct conf_listener *listener, const struct conf_route *route)
 {
     json_begin(out, "route", '{');
     if (route->path != NULL)
@@ -161,10 +178,9 @@ static void put_route(struct json_writer *out, const struct ctx *ctx, const stru
     json_add_text(out, "kind", kinds[route->kind]);
     json_add_number(out, "line", route->line);
     json_add_number(out, "timeout_ms", route->timeout);
-    if (route->canary)
-        put_canary(out, ctx->conf, route);
     json_end(out, '}');
     struct span method = method_of(explain, route);
+    put_applying(out, ctx->conf, listener, route, policy_method(explain, route, method));
     if (method.n == 0) {
         put_pools(out, ctx->conf, route);
         return;
@@ -214,7 +230,7 @@ static void put_http(struct json_writer *out, const struct ctx *ctx, struct expl
         json_add_text(out, "refused", refused);
     }
     if (route != NULL)
-        put_route(out, ctx, explain, route);
+        put_route(out, ctx, explain, listener, route);
 }
 
 static void put_listener(struct json_writer *out, const struct ctx *ctx, struct explain *explain,
@@ -229,7 +245,7 @@ static void put_listener(struct json_writer *out, const struct ctx *ctx, struct 
     if (listener->protocol == CONF_PROTOCOL_HTTP)
         put_http(out, ctx, explain, listener);
     else
-        put_route(out, ctx, explain, &listener->routes[0]);
+        put_route(out, ctx, explain, listener, &listener->routes[0]);
     json_end(out, '}');
 }
 
