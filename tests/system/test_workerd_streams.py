@@ -65,14 +65,22 @@ def read_until(client, text):
         assert client._fill(), bytes(client.buffer[-200:])
 
 
+def ended(client):
+    """How many calls were cancelled in the worker."""
+    return int(client.request("GET", "/ended").body)
+
+
 def test_a_download(web, client):
     """Several windows; and one for a client that does not read, which keeps nobody from reading."""
+    before = ended(client)
     with web.client(rcvbuf=4096) as slow:
         get(slow, f"/bytes/{1 << 32}")
         read_until(slow, b"\r\n\r\n")
         for n in (0, 1, 262144, len(BODY)):
             answer = client.request("GET", f"/bytes/{n}")
             assert answer.body == BODY[:n] and answer.header("transfer-encoding") == "chunked"
+        slow.reset()
+    wait_for(lambda: ended(client) == before + 1, "the end in the worker")
 
 
 @pytest.mark.parametrize("n", [0, 65536, 65537, 1 << 20])
@@ -111,9 +119,9 @@ def test_a_worker_that_takes_nothing(web, client):
             slow.sock.sendall(BODY)
         assert client.request("GET", "/bytes/3").body == BODY[:3]
         assert memory(web.shard) - before < (4 if not sanitized() else 64) << 20
-        gone = int(client.request("GET", "/ended").body)
+        gone = ended(client)
         slow.reset()
-        wait_for(lambda: int(client.request("GET", "/ended").body) == gone + 1, "the end in the worker")
+        wait_for(lambda: ended(client) == gone + 1, "the end in the worker")
 
 
 @pytest.mark.parametrize("path", ["/fails", "/short/4", "/short/6"])
@@ -127,14 +135,14 @@ def test_it_breaks_off(web, path):
 @pytest.mark.parametrize("how", ["events", "bytes", "upload"])
 def test_a_client_that_goes(web, client, how):
     """The worker is told at once."""
-    before = int(client.request("GET", "/ended").body)
+    before = ended(client)
     with web.client() as gone:
         if how == "upload":
             gone.send(b"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n" + BODY[:300000])
         else:
             get(gone, "/events" if how == "events" else f"/bytes/{1 << 32}")
             read_until(gone, b"data: 3\n\n" if how == "events" else b"\r\n\r\n")
-    wait_for(lambda: int(client.request("GET", "/ended").body) == before + 1, "the end in the worker")
+    wait_for(lambda: ended(client) == before + 1, "the end in the worker")
 
 
 def test_events_end_with_the_worker():
