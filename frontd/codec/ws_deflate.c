@@ -97,14 +97,30 @@ static struct ws_deflate read_offer(struct span text)
     };
 }
 
+/* Takes the next offer off the front of *list. A comma in a quoted string, which a parameter of
+ * another extension may have (RFC 6455 section 9.1), does not end it. */
+static bool next_offer(struct span *list, struct span *ret_offer)
+{
+    const char *p = list->p, *end = list->p + list->n;
+    if (p == end)
+        return false;
+    while (p != NULL && p < end && *p != ',')
+        p = *p == '"' ? skip_quoted(p, end) : p + 1;
+    if (p == NULL)
+        p = end; /* a string without an end */
+    *ret_offer = span_of(list->p, p);
+    *list = span_of(p < end ? p + 1 : end, end);
+    return true;
+}
+
 struct ws_deflate ws_deflate_choose(const struct http_head *head)
 {
     for (size_t i = 0; i < head->nfields; i++) {
-        struct span list = head->fields[i].value, element;
+        struct span list = head->fields[i].value, offer;
         if (!same_name(head->fields[i].name, SPAN("sec-websocket-extensions")))
             continue;
-        while (next_element(&list, &element)) {
-            const struct ws_deflate chosen = read_offer(element);
+        while (next_offer(&list, &offer)) {
+            const struct ws_deflate chosen = read_offer(offer);
             if (chosen.bits != 0)
                 return chosen;
         }

@@ -41,6 +41,13 @@ static const struct {
     {"permessage-deflate; server_max_window_bits=9", 9, true},
     {"permessage-deflate; server_max_window_bits=\"10\"; client_max_window_bits", 10, true},
     {"x-webkit-deflate-frame, permessage-deflate", 15, false},
+    {", ,permessage-deflate,,", 15, false},
+    /* a comma in a quoted string ends no offer */
+    {"x; y=\"a, permessage-deflate, b\"", 0, false},
+    {"x; y=\"a\\\", permessage-deflate, b\"", 0, false},
+    {"x; y=\"a, b\", permessage-deflate; server_max_window_bits=9", 9, true},
+    {"x; y=\"a, permessage-deflate", 0, false},
+    {"permessage-deflate; server_max_window_bits=\"9, permessage-deflate", 0, false},
     /* zlib has no raw window of 256 bytes: the next offer counts */
     {"permessage-deflate; server_max_window_bits=8", 0, false},
     {"permessage-deflate; server_max_window_bits=8, permessage-deflate", 15, false},
