@@ -11,8 +11,9 @@
 #include "frontd/codec/http_head.h"
 
 enum {
-    WS_DEFLATE_BITS_MIN = 9,   /* base-2 logarithm of the window: zlib has no raw window of 8 */
-    WS_DEFLATE_BITS_MAX = 15,  /* what holds where nothing is said: RFC 7692 section 7.1.2.1 */
+    WS_DEFLATE_BITS_MIN = 9,  /* base-2 logarithm of the window: zlib has no raw window of 8 */
+    WS_DEFLATE_BITS_MAX = 15, /* what holds where nothing is said: RFC 7692 section 7.1.2.1 */
+    WS_DEFLATE_WINDOWS = WS_DEFLATE_BITS_MAX - WS_DEFLATE_BITS_MIN + 1, /* sizes of it */
     WS_DEFLATE_FROM = 128,     /* bytes of a message from which compressing may pay */
     WS_DEFLATE_RATIO = 100,    /* times its compressed size that a message may have */
     WS_DEFLATE_FREE = 1 << 20, /* bytes that a message may have, however small it came */

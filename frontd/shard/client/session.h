@@ -7,6 +7,7 @@
 
 #include "common/pack.h"
 #include "frontd/codec/framing.h"
+#include "frontd/codec/ws_deflate.h"
 #include "frontd/codec/ws_frame.h"
 #include "frontd/shard/net/ctx.h"
 #include "frontd/shard/net/outqueue.h"
@@ -27,17 +28,17 @@ union codec_state {
 };
 
 /*
- * A message for clients of several sessions: encoded once for each session, and once more for
- * connections with compression, most of which have agreed on the same. Zeroed but for payload
- * and binary at first.
+ * A message for clients of several sessions: encoded once for each session, and once more for each
+ * size of window that connections with compression have agreed on. Zeroed but for payload and
+ * binary at first.
  */
 struct shared {
     struct span payload;
     bool binary;
+    bool checked; /* it is binary, or UTF-8 as WebSockets need it */
     bool refused; /* it cannot be sent in a session that it was for */
     struct message *encoded[SESSIONS];
-    struct message *deflated; /* for WebSockets with a window of that size; NULL: none yet */
-    uint8_t deflated_bits;
+    struct message *deflated[WS_DEFLATE_WINDOWS]; /* from the smallest on; NULL: none yet */
 };
 
 enum session_parts {

@@ -9,8 +9,10 @@ void shared_deinit(struct shared *shared)
         message_unref(shared->encoded[i]);
         shared->encoded[i] = NULL;
     }
-    message_unref(shared->deflated);
-    shared->deflated = NULL;
+    for (size_t i = 0; i < WS_DEFLATE_WINDOWS; i++) {
+        message_unref(shared->deflated[i]);
+        shared->deflated[i] = NULL;
+    }
 }
 
 static struct fanout *begin(struct ctx *ctx, uint64_t realm, struct span topic)

@@ -100,19 +100,14 @@ static void push(struct client *client, struct message *message)
         share_count(client->ctx->count->deliveries, 1);
 }
 
-/* Where the message that is there for connections with compression is for those like this one; else
- * it is made. */
+/* Where the message for connections with the client's window is; it is made where it is not there.
+ */
 static struct message **deflated(struct client *client, struct shared *shared)
 {
-    const uint8_t bits = client->duplex->deflate;
-    if (shared->deflated_bits != bits) {
-        message_unref(shared->deflated);
-        shared->deflated = NULL;
-        shared->deflated_bits = bits;
-    }
-    if (shared->deflated == NULL)
-        shared->deflated = duplex_encode_for(client, shared->payload, shared->binary, true);
-    return &shared->deflated;
+    struct message **message = &shared->deflated[client->duplex->deflate - WS_DEFLATE_BITS_MIN];
+    if (*message == NULL)
+        *message = duplex_encode_for(client, shared->payload, shared->binary, true);
+    return message;
 }
 
 /* Workers can cause it with every message. */
@@ -125,8 +120,9 @@ void duplex_deliver(struct client *client, struct shared *shared)
     struct message **message = &shared->encoded[kind];
     if (shared->refused && kind == SESSION_WEBSOCKET)
         return;
-    if (*message == NULL && shared->deflated == NULL && kind == SESSION_WEBSOCKET &&
-        !shared->binary && !utf8_valid(shared->payload.p, shared->payload.n)) {
+    if (!shared->checked && kind == SESSION_WEBSOCKET)
+        shared->checked = shared->binary || utf8_valid(shared->payload.p, shared->payload.n);
+    if (!shared->checked && kind == SESSION_WEBSOCKET) {
         shared->refused = true;
         log_limited(&not_utf8, ctx_now(ctx), LOG_WARNING,
             "a worker pushes text that is not UTF-8: it is not sent to WebSockets");

@@ -5,6 +5,7 @@
 #include <zlib.h>
 
 #include "frontd/codec/ws_deflate.h"
+#include "frontd/shard/push/fanout.h"
 #include "frontd/shard/push/push.h"
 #include "frontd/shard/request/request.h"
 #include "tests/unit/support/talk.h"
@@ -273,6 +274,37 @@ Test(ws_compress, pushes)
             i == 1 ? is_plain(&talks[i], long_answer()) : inflates_to(&talks[i], long_answer()),
             "the %zuth", i);
     }
+    for (size_t i = 0; i < ARRAY_LEN(talks); i++) {
+        close(talks[i].peer);
+        shardlet_turn(&shard);
+    }
+}
+
+/* A message is compressed once for each size of window, in whatever order connections come. */
+Test(ws_compress, pushes_to_several_windows)
+{
+    static const char *const extensions[] = {
+        SHAKE("/ws", "Sec-WebSocket-Extensions: permessage-deflate\r\n"),
+        SHAKE("/ws", "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=9\r\n"),
+    };
+    struct talk talks[6];
+    struct shared shared = {.payload = long_answer()};
+    struct message *first[2] = {NULL, NULL};
+    for (size_t i = 0; i < ARRAY_LEN(talks); i++) {
+        talks[i] = begin(extensions[i % 2]);
+        talks[i].n = 0;
+        client_session(talks[i].client)->deliver(talks[i].client, &shared);
+        struct message *of[] = {
+            shared.deflated[WS_DEFLATE_WINDOWS - 1],
+            shared.deflated[0],
+        };
+        cr_expect(i == 0 || (of[0] == first[0] && of[0] != NULL));
+        cr_expect(i < 2 || (of[1] == first[1] && of[1] != NULL));
+        memcpy(first, of, sizeof(first));
+        say(&talks[i], (struct span){0});
+        cr_expect(inflates_to(&talks[i], long_answer()), "the %zuth", i);
+    }
+    shared_deinit(&shared);
     for (size_t i = 0; i < ARRAY_LEN(talks); i++) {
         close(talks[i].peer);
         shardlet_turn(&shard);
