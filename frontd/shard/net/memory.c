@@ -79,6 +79,13 @@ bool memory_is_stuck(struct memory *memory, uint64_t now)
     return is_short && memory->short_ms == MEMORY_SHORT_MS;
 }
 
+size_t memory_growth(const struct memory *memory, uint64_t used)
+{
+    if (memory->limit == 0)
+        return SIZE_MAX;
+    return used >= memory->limit ? 0 : (size_t)(memory->limit - used) / 2;
+}
+
 size_t memory_little(enum memory_level level)
 {
     switch (level) {

@@ -53,6 +53,9 @@ bool memory_settle(struct memory *memory, uint64_t used);
  */
 bool memory_is_stuck(struct memory *memory, uint64_t now);
 
+/* How large a buffer may grow, in bytes: it is there twice for a moment. used: as above. */
+size_t memory_growth(const struct memory *memory, uint64_t used);
+
 /* How much a connection may hold and still be read at that level, in bytes. */
 size_t memory_little(enum memory_level level);
 

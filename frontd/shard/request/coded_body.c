@@ -14,21 +14,12 @@ bool coded_body_is_ours(
            coding_of_body(head) == CODING_GZIP;
 }
 
-/* What may be held for the body: a buffer that grows is there twice for a moment. */
-static size_t memory_left(const struct ctx *ctx)
-{
-    const uint64_t held = mem_held();
-    if (ctx->memory.limit == 0)
-        return SIZE_MAX;
-    return held >= ctx->memory.limit ? 0 : (size_t)(ctx->memory.limit - held) / 2;
-}
-
 unsigned coded_body_read(struct client *client, struct span body, struct buf *out)
 {
     struct ctx *ctx = client->ctx;
     if (UNLIKELY(ctx_memory(ctx) >= MEMORY_SHORT))
         return 503;
-    const size_t limit = ctx->conf->limits.body, left = memory_left(ctx);
+    const size_t limit = ctx->conf->limits.body, left = memory_growth(&ctx->memory, mem_held());
     const int r = gunzip_body(ctx->gunzip, body, MIN(limit, left), out);
     ctx->taken += (unsigned)(buf_len(out) >> PER_REQUEST_SHIFT);
     if (r == -EMSGSIZE)

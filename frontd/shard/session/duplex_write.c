@@ -68,6 +68,8 @@ struct message *duplex_encode_for(
     struct message *message = duplex_encode(kind, payload, binary, push);
     if (compressed && message != NULL)
         ws_head_set_compressed((uint8_t *)message->bytes);
+    if (compressed)
+        ws_compression_trim(client->ctx->ws_compression);
     return message;
 }
 
@@ -76,11 +78,12 @@ void duplex_send_text(struct client *client, struct span payload)
     enum session_kind kind = client->session;
     bool compressed = client->duplex->deflate != 0 && ws_compress(client, payload, &payload);
     char *room = client_room(client, encoded_size(kind, payload.n));
-    if (room == NULL)
-        return;
-    encode(room, kind, payload, false);
-    if (compressed)
+    if (room != NULL)
+        encode(room, kind, payload, false);
+    if (compressed && room != NULL)
         ws_head_set_compressed((uint8_t *)room);
+    if (compressed)
+        ws_compression_trim(client->ctx->ws_compression);
 }
 
 void duplex_send_control(struct client *client, enum ws_opcode opcode, struct span payload)

@@ -46,23 +46,35 @@ static struct ws_limits limits_of(const struct client *client)
         .message = limit, .frame = limit, .deflate = client->duplex->deflate != 0};
 }
 
+static void refuse_compressed(struct client *client, unsigned code)
+{
+    if (code == WS_CODE_NONE) {
+        client_doom(client);
+        return;
+    }
+    refusal_note(client, code == WS_CODE_TOO_BIG     ? REFUSED_TOO_LARGE
+                         : code == WS_CODE_TRY_LATER ? REFUSED_OVERLOADED
+                                                     : REFUSED_WEBSOCKET);
+    duplex_fail(client, code);
+}
+
 static void take_message(struct client *client, const struct ws_result *result)
 {
+    struct ctx *ctx = client->ctx;
     const bool binary = result->opcode == WS_BINARY;
-    struct span payload = result->payload;
-    if (result->compressed) {
-        unsigned code = ws_take_compressed(client, payload, binary, &payload);
-        if (code == WS_CODE_NONE) {
-            client_doom(client);
-            return;
-        }
-        if (code != 0) {
-            refusal_note(client, code == WS_CODE_TOO_BIG ? REFUSED_TOO_LARGE : REFUSED_WEBSOCKET);
-            duplex_fail(client, code);
-            return;
-        }
+    if (!result->compressed) {
+        duplex_message(client, result->payload, binary);
+        return;
     }
-    duplex_message(client, payload, binary);
+    if (client->duplex->close_sent)
+        return; /* nobody wants it, so that it need not be inflated */
+    struct span payload;
+    unsigned code = ws_take_compressed(client, result->payload, binary, &payload);
+    if (code == 0)
+        duplex_message(client, payload, binary);
+    else
+        refuse_compressed(client, code);
+    ws_compression_trim(ctx->ws_compression);
 }
 
 static size_t take_ws(struct client *client, struct ws *ws, char *p, size_t n, char **ret_rest)

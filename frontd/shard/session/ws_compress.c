@@ -2,12 +2,16 @@
 
 #include <errno.h>
 
+#include "common/alloc.h"
 #include "common/utf8.h"
 #include "frontd/shard/session/duplex.h"
 
 enum {
-    KEPT = 1 << 16,         /* bytes of a buffer that are kept from message to message */
-    PER_MESSAGE_SHIFT = 12, /* 4 KiB inflated take about as long as a small message */
+    KEPT = 1 << 16, /* bytes of a buffer that are kept from message to message */
+    /* About as long as a small message take 4 KiB inflated; or 512 bytes of blocks that have
+     * nothing but the tables of their codes, from which nothing need come */
+    PER_MESSAGE_SHIFT = 12,
+    PER_MESSAGE_CAME_SHIFT = 9,
 };
 
 void ws_compression_deinit(struct ws_compression *compression)
@@ -17,11 +21,16 @@ void ws_compression_deinit(struct ws_compression *compression)
     buf_deinit(&compression->written);
 }
 
-/* A buffer that one large message has made large is given back when the next one comes. */
-static void shrink(struct buf *buf)
+static void trim(struct buf *buf)
 {
     if (buf->size > KEPT)
         buf_deinit(buf);
+}
+
+void ws_compression_trim(struct ws_compression *compression)
+{
+    trim(&compression->read);
+    trim(&compression->written);
 }
 
 unsigned ws_take_compressed(
@@ -30,13 +39,15 @@ unsigned ws_take_compressed(
     struct ctx *ctx = client->ctx;
     struct ws_compression *compression = ctx->ws_compression;
     struct buf *text = &compression->read;
-    shrink(text);
-    int r = ws_inflate(&compression->deflater, payload, ctx->conf->limits.body, text);
-    ctx->taken += (unsigned)(buf_len(text) >> PER_MESSAGE_SHIFT);
+    const size_t limit = ctx->conf->limits.body;
+    const size_t left = MAX(memory_growth(&ctx->memory, mem_held()), (size_t)KEPT);
+    int r = ws_inflate(&compression->deflater, payload, MIN(limit, left), text);
+    ctx->taken += (unsigned)(buf_len(text) >> PER_MESSAGE_SHIFT) +
+                  (unsigned)(payload.n >> PER_MESSAGE_CAME_SHIFT);
     if (r == -ENOMEM)
         return WS_CODE_NONE;
     if (r == -EMSGSIZE)
-        return WS_CODE_TOO_BIG;
+        return left < limit && buf_len(text) > left ? WS_CODE_TRY_LATER : WS_CODE_TOO_BIG;
     if (r < 0 || (!binary && !utf8_valid(buf_data(text), buf_len(text))))
         return WS_CODE_BAD_DATA;
     *ret_payload = (struct span){buf_data(text), buf_len(text)};
@@ -47,10 +58,11 @@ bool ws_compress(struct client *client, struct span payload, struct span *ret_pa
 {
     struct ws_compression *compression = client->ctx->ws_compression;
     struct buf *out = &compression->written;
-    shrink(out);
     if (payload.n < WS_DEFLATE_FROM ||
-        !ws_deflate(&compression->deflater, client->duplex->deflate, payload, out))
+        !ws_deflate(&compression->deflater, client->duplex->deflate, payload, out)) {
+        trim(out);
         return false;
+    }
     *ret_payload = (struct span){buf_data(out), buf_len(out)};
     return true;
 }

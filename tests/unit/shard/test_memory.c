@@ -116,6 +116,14 @@ Test(memory, is_stuck)
 
 Test(memory, little_is_less_the_shorter_it_is)
 {
+    struct memory memory;
+    memory_init(&memory, 1000);
+    cr_expect_eq(memory_growth(&memory, 0), 500u);
+    cr_expect_eq(memory_growth(&memory, 998), 1u);
+    cr_expect_eq(memory_growth(&memory, 1000), 0u);
+    cr_expect_eq(memory_growth(&memory, 2000), 0u);
+    memory_init(&memory, 0);
+    cr_expect_eq(memory_growth(&memory, 1000), SIZE_MAX);
     cr_expect_eq(memory_little(MEMORY_EASY), SIZE_MAX);
     cr_expect_eq(memory_little(MEMORY_TIGHT), (size_t)65536);
     cr_expect_eq(memory_little(MEMORY_SHORT), (size_t)4096);

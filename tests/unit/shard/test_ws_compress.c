@@ -11,8 +11,10 @@
 #include "tests/unit/support/talk.h"
 
 /* There is no worker: calls wait in the queue. */
-#define CONF                                                                                       \
-    "limits: {body: 2KiB}\n"                                                                       \
+#define CONF       CONF_OF("2KiB")
+#define LARGE_CONF CONF_OF("1MiB")
+#define CONF_OF(body)                                                                              \
+    "limits: {body: " body "}\n"                                                                   \
     "listeners:\n"                                                                                 \
     "  - name: web\n"                                                                              \
     "    address: 127.0.0.1:8081\n"                                                                \
@@ -130,7 +132,7 @@ static bool inflates_to(struct talk *talk, struct span text)
     unsigned first;
     struct span payload = only_frame(talk, &first);
     bool same = first == 0xc1 && payload.n < text.n &&
-                ws_inflate(&deflater, payload, 65536, &out) == 0 && buf_len(&out) == text.n &&
+                ws_inflate(&deflater, payload, 1 << 20, &out) == 0 && buf_len(&out) == text.n &&
                 memcmp(buf_data(&out), text.p, text.n) == 0;
     buf_deinit(&out);
     return same;
@@ -242,11 +244,58 @@ Test(ws_compress, refused)
     talk = agreed();
     say(&talk, framed(0xc2, squeezed("\xff", 1)));
     cr_expect(closed_with(&talk, 1003), "JSON-RPC is text, compressed or not");
+    say(&talk, framed(0xc1, SPAN("\x06")));
+    cr_expect(talk.n == 0 && talk.client->state != CLIENT_ENDING, "not looked at after our Close");
     end(&talk);
     talk = agreed();
     say(&talk, framed(0xc1, SPAN(HELLO)));
     cr_expect(has(&talk, "-32700"), "no JSON");
     end(&talk);
+}
+
+/* Blocks from which nothing comes count as well, where clients take turns. */
+Test(ws_compress, turns)
+{
+    static char blocks[BODY_MAX];
+    for (size_t i = 0; i + 5 < BODY_MAX; i += 5)
+        memcpy(blocks + i, "\0\0\0\xff\xff", 5);
+    struct talk talk = agreed();
+    say(&talk, framed(0xc1, (struct span){blocks, BODY_MAX / 5 * 5 + 1}));
+    cr_expect(has(&talk, "-32700"), "no JSON");
+    cr_expect_geq(shard.ctx.taken, BODY_MAX / 512u);
+    end(&talk);
+}
+
+/* What a large message takes is given back after it, and is within limits.memory. */
+Test(ws_compress, memory)
+{
+    enum { SIZE = 300000, ROOM = 100000 /* less than a window's worth of what grows */ };
+    static struct shardlet large;
+    char *text = mem_zalloc(SIZE);
+    cr_assert_not_null(text);
+    memset(text, ' ', SIZE);
+    memcpy(text, CALL, sizeof(CALL) - 1);
+    shardlet_init(&large, LARGE_CONF, 2);
+    struct talk talk = talk_open(&large, "web");
+    say(&talk, SPAN(SHAKE("/ws", OFFER)));
+    cr_assert(has(&talk, AGREED));
+    talk.n = 0;
+    say(&talk, framed(0xc1, squeezed(text, SIZE)));
+    struct call *call = only_call(talk.client);
+    cr_expect_leq(large.ctx.ws_compression->read.size, 65536u);
+    memset(text, 'r', SIZE);
+    memcpy(text, long_answer().p, 100);
+    memcpy(text + SIZE - 2, "\"}", 2);
+    shardlet_answer(call, (struct span){text, SIZE}, (struct span){0});
+    say(&talk, (struct span){0});
+    cr_expect(inflates_to(&talk, (struct span){text, SIZE}));
+    cr_expect_leq(large.ctx.ws_compression->written.size, 65536u);
+    memory_init(&large.ctx.memory, mem_held() + (uint64_t)2 * ROOM);
+    say(&talk, framed(0xc1, squeezed(text, SIZE)));
+    cr_expect(closed_with(&talk, 1013));
+    end(&talk);
+    mem_free(text);
+    shardlet_deinit(&large);
 }
 
 /* What is pushed goes to each as was agreed on with it. */
