@@ -134,8 +134,12 @@ class WsClient(Staying):
         assert r.header("upgrade").lower() == "websocket", r
         assert r.header("connection").lower() == "upgrade", r
         assert r.header("sec-websocket-accept") == accept_of(key), r
-        assert r.header("sec-websocket-extensions") is None, r
+        self._extensions(r.header("sec-websocket-extensions"))
         return r
+
+    def _extensions(self, answer):
+        """Judges what the server says to Sec-WebSocket-Extensions; overridden where something was offered."""
+        assert answer is None, answer
 
     # What goes out.
 
@@ -156,14 +160,18 @@ class WsClient(Staying):
 
     # What comes in.
 
+    def _reserved(self, first):
+        """Judges the reserved bits of a frame's first byte; overridden where there are extensions."""
+        if first & 0x70:
+            raise BadFrame("reserved bits: %02x" % first)
+
     def read_frame(self):
         """(fin, opcode, payload) of the next frame; Closed where the stream ends between frames."""
         if not self.buffer and not self._fill():
             raise Closed()
         first, second = self._bytes(2)
         opcode, n = first & 15, second & 127
-        if first & 0x70:
-            raise BadFrame("reserved bits: %02x" % first)
+        self._reserved(first)
         if opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
             raise BadFrame("opcode %d" % opcode)
         if second & 128:
