@@ -8,6 +8,7 @@ import socket
 import statistics
 
 import common
+import compress_ws
 import servers
 from common import number
 
@@ -15,7 +16,7 @@ DESCRIPTION = """\
 Starts frontd with one shard and a worker, and nginx with one worker and files. Asks both for the same JSON
 of several sizes, as it is and compressed, in turns: what a compressed answer takes more of the front's CPU
 time, per KiB of the JSON, and how many times smaller it is. nginx has gzip alone. The median of the rounds
-is shown.
+is shown. Then WebSockets with permessage-deflate, beside npm's ws.
 Exits with 1 when an answer was wrong."""
 
 SIZES = [1, 16, 256]  # KiB
@@ -52,9 +53,9 @@ LOCATION = """
         }}"""
 
 
-def document(size):
+def document(size, seed=1):
     """JSON such as a list of users has, of `size` bytes; the same each time."""
-    source = random.Random(1)
+    source = random.Random(seed)
     rows, n = [], 2
     while True:
         user = source.randrange(10**6)
@@ -149,10 +150,12 @@ def parse(argv):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--kib", type=int, default=8192, help="of JSON that are asked for each time (8192)")
+    p.add_argument("--only", choices=["answers", "websockets"], help="(both)")
+    p.add_argument("--connections", type=int, default=1000, help="of WebSockets that are idle (1000)")
     p.add_argument("--rounds", type=int, default=5, help="(5)")
     p.add_argument("--build-dir", default=common.BUILD, help="(build/release)")
     args = p.parse_args(argv)
-    if min(args.kib, args.rounds) < 1:
+    if min(args.kib, args.rounds, args.connections) < 1:
         p.error("numbers must be positive")
     return args
 
@@ -196,6 +199,16 @@ def median(results, server, way, size, key):
 
 def main(argv):
     args = parse(argv)
+    written = {}
+    if args.only != "websockets":
+        written["results"] = answers(args)
+    if args.only != "answers":
+        written["websockets"] = compress_ws.main(args, document)
+    common.write_results("compress", written)
+    return 0
+
+
+def answers(args):
     servers.prepare([Frontd, Nginx], args.build_dir)
     with common.Processes() as processes:
         results = run(args, processes)
@@ -214,5 +227,4 @@ def main(argv):
     plain = {(s, k): median(results, s, WAYS[0], k, "plain_us") for s in ("frontd", "nginx") for k in SIZES}
     print("\nWithout, µs an answer: " + "; ".join(
         f"{s} " + ", ".join(f"{plain[s, k]:,.0f} ({k} KiB)" for k in SIZES) for s in ("frontd", "nginx")))
-    common.write_results("compress", {"results": results})
-    return 0
+    return results
