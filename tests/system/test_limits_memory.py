@@ -14,6 +14,7 @@ from harness import http_route, memory, rpc_route, sanitized, wait_for, ws_route
 from httpclient import BadResponse, Closed, request, rpc_body, rpc_request
 from test_client_memory import Watched, connect
 from wsclient import CONTINUATION, TEXT, ws_frame
+from wsdeflate import DeflateClient, deflated, frames
 
 MB = 1 << 20
 LIMIT = 64 * MB
@@ -24,7 +25,9 @@ ALLOWED = LIMIT + LIMIT // 10
 
 def build(site, handler=echo, memory="64MiB", timeout="30s", **limits):
     keys = {"timeout": timeout}
-    web = site(routes=[rpc_route(**keys), http_route(**keys), ws_route(**keys)],
+    web = site(routes=[rpc_route(**keys), http_route(**keys), ws_route(**keys),
+                      ws_route("/packed", pool="none", compression=True, **keys)],
+               pools={"app": {}, "none": {"wait_for_worker": "1h"}},
                streams={"frame": dict(keys), "line": dict(keys)}, limits={"memory": memory, **limits})
     worker = web.fake(handler=handler)
     web.start()
@@ -170,6 +173,24 @@ def test_calls_that_wait_for_a_worker(site, size, count):
                 statuses.append(client.read_response().status)
         assert set(statuses) <= {408, 503, 504}, set(statuses)
         assert 504 in statuses and (size > 100000 or 503 in statuses)
+
+
+def test_messages_that_inflate(site):
+    """Each is a kilobyte when it comes, and a call of a megabyte that waits for a worker which never comes."""
+    web, _ = build(site)
+    bomb = frames(TEXT, deflated(rpc_body("late", ["b" * 1_000_000])))
+    assert len(bomb) < 2000
+    with attacked(web) as stack:
+        made = []
+
+        def attack(_):
+            with contextlib.suppress(OSError, Closed, AssertionError):      # new ones wait, or get 503
+                client = stack.enter_context(DeflateClient(web.address, "/packed", timeout=0.5))
+                send_some(client, bomb * 40)
+                made.append(client)
+        some_at_once(50, attack)
+        assert len(made) > 2
+        wait_for(lambda: "refused for want of room" in web.front.text(), "memory to be short")
 
 
 def test_answers_in_parts(site):
