@@ -12,6 +12,9 @@ enum {
      * nothing but the tables of their codes, from which nothing need come */
     PER_MESSAGE_SHIFT = 12,
     PER_MESSAGE_CAME_SHIFT = 9,
+    /* Compressing a message takes about as long as a write, for zlib's tables, and 64 bytes of it
+     * as long as a unit of work: see WORK_WRITE */
+    WORK_BYTES_SHIFT = 6,
 };
 
 void ws_compression_deinit(struct ws_compression *compression)
@@ -58,8 +61,10 @@ bool ws_compress(struct client *client, struct span payload, struct span *ret_pa
 {
     struct ws_compression *compression = client->ctx->ws_compression;
     struct buf *out = &compression->written;
-    if (payload.n < WS_DEFLATE_FROM ||
-        !ws_deflate(&compression->deflater, client->duplex->deflate, payload, out)) {
+    if (payload.n < WS_DEFLATE_FROM)
+        return false;
+    client->ctx->work += WORK_WRITE + (payload.n >> WORK_BYTES_SHIFT);
+    if (!ws_deflate(&compression->deflater, client->duplex->deflate, payload, out)) {
         trim(out);
         return false;
     }
