@@ -73,6 +73,7 @@ static bool settle(struct client *client, struct affinity *affinity)
         return false;
     if (pool->conf->on_worker_lost == CONF_LOST_CLOSE) {
         client_because(client, METRIC_REASON_WORKER);
+        client_session(client)->set_code(client, WS_CODE_RESTART);
         client_session(client)->drain(client);
         ctx->rebind.closed++;
         return false;

@@ -158,10 +158,10 @@ void duplex_say_goodbye(struct client *client)
 {
     const struct ctx *ctx = client->ctx;
     client_because(client, METRIC_REASON_LEAVING);
-    if (!ctx->draining)
-        duplex_close(client, WS_CODE_RESTART, SPAN("its worker is gone"));
-    else if (ctx->replaced)
+    if (ctx->replaced)
         duplex_close(client, WS_CODE_RESTART, SPAN("restarting"));
+    else if (client->duplex->code == WS_CODE_RESTART)
+        duplex_close(client, WS_CODE_RESTART, SPAN("its worker is gone"));
     else
         duplex_close(client, WS_CODE_GOING_AWAY, SPAN("going away"));
 }

@@ -63,7 +63,7 @@ void duplex_let_in(struct request *request);
 
 /*
  * Closes the connection because the front ends (1001), or because this process ends and no other
- * one takes the connection over (1012).
+ * one takes the connection over (1012), or for what has set the code 1012 before.
  */
 void duplex_say_goodbye(struct client *client);
 

@@ -24,7 +24,7 @@ static inline void http_worker_begin(struct shardlet *shard, struct fake_worker 
     shardlet_turn(shard);
     cr_assert(fake_worker_accept(worker));
     cr_assert_eq(fake_worker_next(worker, &frame), FRAME_HELLO);
-    cr_assert(memmem(frame.body.p, frame.body.n, "\"features\":[\"stream\"]", 21) != NULL);
+    cr_assert(memmem(frame.body.p, frame.body.n, "\"features\":[\"stream\"", 20) != NULL);
     fake_worker_send(worker, FRAME_HELLO, 0, 0, hello);
     shardlet_turn(shard);
     *talk = talk_open(shard, "web");
