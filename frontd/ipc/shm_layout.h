@@ -33,13 +33,13 @@ struct trouble_cell {
 struct worker_row {
     _Atomic uint64_t key; /* 0: free */
     _Atomic uint64_t refs;
+    _Atomic uint64_t calls;                  /* that it was given so far */
     _Atomic uint32_t hint;                   /* a slot that was free lately */
     _Atomic uint32_t load[SHARE_SEATS];      /* calls in progress; each seat writes its own */
     _Atomic uint32_t abandoned[SHARE_SEATS]; /* of these, cancelled, and not answered yet */
     _Atomic uint64_t hung;                   /* ms: when a shard gave it up; 0: none has */
     _Atomic uint64_t oldest[SHARE_SEATS];    /* as in queue_cell, for this worker alone */
     _Atomic uint64_t sent[SHARE_SEATS];      /* ms: when its oldest call was; now and then; or 0 */
-    _Atomic uint64_t calls[SHARE_SEATS];     /* that it was given by whichever processes there */
     _Atomic uint64_t came;                   /* ms: when it was met first, or came back; 0: never */
     _Atomic uint32_t waiting_calls[SHARE_SEATS]; /* see struct share_waiting */
     _Atomic uint32_t waiting_clients[SHARE_SEATS];

@@ -11,8 +11,7 @@ void share_finish_closing(struct worker_row *row)
     atomic_store(&row->hung, 0);
     atomic_store(&row->address, 0);
     atomic_store(&row->came, 0);
-    for (size_t i = 0; i < SHARE_SEATS; i++)
-        clear_64(&row->calls[i]);
+    atomic_store(&row->calls, 0);
     for (size_t i = 0; i < SHARE_WORKER_TROUBLES; i++) {
         clear_64(&row->troubles[i].seats);
         clear_64(&row->troubles[i].since);
@@ -154,9 +153,9 @@ uint64_t share_worker_came(const struct share *share, int worker)
     return atomic_load_explicit(&share->memory->workers[worker].came, memory_order_relaxed);
 }
 
-void share_worker_count_call(struct share *share, unsigned seat, int worker)
+void share_worker_count_call(struct share *share, int worker)
 {
-    share_count(&share->memory->workers[worker].calls[seat], 1);
+    atomic_fetch_add_explicit(&share->memory->workers[worker].calls, 1, memory_order_relaxed);
 }
 
 void share_worker_set_hung(struct share *share, int worker, uint64_t since)
@@ -281,14 +280,6 @@ static uint32_t sum(const _Atomic uint32_t *words)
     return all;
 }
 
-static uint64_t sum_64(const _Atomic uint64_t *words)
-{
-    uint64_t all = 0;
-    for (size_t i = 0; i < SHARE_SEATS; i++)
-        all += atomic_load_explicit(&words[i], memory_order_relaxed);
-    return all;
-}
-
 bool share_worker_next(
     const struct share *share, const char *address, int *at, struct share_worker_view *ret_view)
 {
@@ -303,7 +294,7 @@ bool share_worker_next(
             .concurrency = atomic_load(&row->concurrency),
             .load = sum(row->load),
             .abandoned = sum(row->abandoned),
-            .calls = sum_64(row->calls),
+            .calls = atomic_load(&row->calls),
             .came = atomic_load(&row->came),
             .hung = atomic_load(&row->hung),
             .seats = refs,

@@ -40,8 +40,8 @@ void share_worker_set_back(struct share *share, int worker, uint64_t now);
 /* Since when it is there, ms. */
 uint64_t share_worker_came(const struct share *share, int worker);
 
-/* Counts a call that this seat has given to the worker. */
-void share_worker_count_call(struct share *share, unsigned seat, int worker);
+/* Counts a call that was given to the worker. */
+void share_worker_count_call(struct share *share, int worker);
 
 /*
  * Sets when a shard gave up the worker since it had hung (ms of the monotonic clock), or with 0

@@ -644,7 +644,7 @@ void worker_send(struct worker *worker, struct job *job, int slot)
         return;
     }
     job->tries++;
-    share_worker_count_call(pool->ctx->share, pool->ctx->seat, worker->share);
+    share_worker_count_call(pool->ctx->share, worker->share);
     if (job->notify) {
         take_back(worker, job, NULL);
         pool->ops->delivered(job);

@@ -117,7 +117,7 @@ static void meet(uint32_t slot)
 static void give(uint32_t slot, unsigned calls)
 {
     for (unsigned i = 0; i < calls; i++)
-        share_worker_count_call(share, 1, rows[slot]);
+        share_worker_count_call(share, rows[slot]);
 }
 
 static bool is_recycling(void)
