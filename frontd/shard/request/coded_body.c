@@ -5,7 +5,9 @@
 #include "common/alloc.h"
 #include "frontd/codec/content_coding.h"
 
-enum { PER_REQUEST_SHIFT = 12 /* 4 KiB inflated take about as long as a small request */ };
+/* About as long as a small request take 4 KiB inflated; or 512 bytes of blocks that have nothing
+ * but the tables of their codes, from which nothing need come. */
+enum { PER_REQUEST_SHIFT = 12, PER_REQUEST_CAME_SHIFT = 9 };
 
 bool coded_body_is_ours(
     const struct conf_route *route, const struct http_head *head, struct span body)
@@ -21,7 +23,8 @@ unsigned coded_body_read(struct client *client, struct span body, struct buf *ou
         return 503;
     const size_t limit = ctx->conf->limits.body, left = memory_growth(&ctx->memory, mem_held());
     const int r = gunzip_body(ctx->gunzip, body, MIN(limit, left), out);
-    ctx->taken += (unsigned)(buf_len(out) >> PER_REQUEST_SHIFT);
+    ctx->taken += (unsigned)(buf_len(out) >> PER_REQUEST_SHIFT) +
+                  (unsigned)(body.n >> PER_REQUEST_CAME_SHIFT);
     if (r == -EMSGSIZE)
         return left < limit && buf_len(out) > left ? 503 : 413;
     if (r == -ENOMEM)

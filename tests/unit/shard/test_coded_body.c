@@ -97,6 +97,23 @@ Test(coded_body, rpc)
     }
 }
 
+/* What was sent counts as well where clients take turns: blocks from which nothing comes. */
+Test(coded_body, turns)
+{
+    static const char head[10] = {0x1f, (char)0x8b, 8};
+    char packed[2000];
+    size_t n = sizeof(head);
+    memcpy(packed, head, n);
+    for (; n + 15 < sizeof(packed); n += 5)
+        memcpy(packed + n, "\0\0\0\xff\xff", 5);
+    memcpy(packed + n, "\3\0", 2);
+    memset(packed + n + 2, 0, 8); /* the checksum and length of nothing */
+    struct talk talk = post("/rpc", "gzip", (struct span){packed, n + 10});
+    cr_expect(has(&talk, "-32700"), "no JSON");
+    cr_expect_geq(shard.ctx.taken, (unsigned)(n >> 9));
+    end(&talk);
+}
+
 Test(coded_body, chunked_and_cut)
 {
     char packed[256], text[512];
