@@ -67,6 +67,9 @@ class Connection:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setblocking(False)
 
+    def __repr__(self):
+        return "%s that has ended with %r" % (self.kind, self.left)
+
     def end(self, call, outcome):
         self.calls.pop(call.tag, None)
         self.load.end(call, outcome)
@@ -116,6 +119,7 @@ class Connection:
     def lost(self):
         if not self.ends and not self.is_cut() and not self.load.closing:
             self.load.losses.append(self)
+            self.left = ["%s %s" % (call.kind, call.tag) for call in self.calls.values()]
         for call in list(self.calls.values()):
             self.end(call, "unread" if self.ends and not self.is_cut() else "closed")
 
@@ -126,7 +130,7 @@ class Http1(Connection):
     def __init__(self, load, address):
         super().__init__(load, address)
         self.waiting = collections.deque()      # the calls of each request
-        self.head, self.body, self.left = None, bytearray(), None
+        self.head, self.body, self.more = None, bytearray(), None
 
     def issue(self):
         kind = self.load.rng.choice(["rpc"] * 6 + ["whole", "whole", "down", "up"])
@@ -169,11 +173,11 @@ class Http1(Connection):
             fields = dict(line.lower().split(": ", 1) for line in lines[1:])
             self.head = int(lines[0].split()[1])
             self.ends = self.ends or fields.get("connection") == "close"
-            self.left = None if fields.get("transfer-encoding") else int(fields.get("content-length", 0))
+            self.more = None if fields.get("transfer-encoding") else int(fields.get("content-length", 0))
             self.body.clear()
             if not self.waiting:
                 self.load.problem("an answer to no request: %r" % lines)
-        if self.left is None:
+        if self.more is None:
             line, found, _ = self.unread.partition(b"\r\n")
             if not found or len(self.unread) < len(line) + 4 + int(line, 16):
                 return False
@@ -183,10 +187,10 @@ class Http1(Connection):
             if size > 0:
                 return True
         else:
-            if len(self.unread) < self.left:
+            if len(self.unread) < self.more:
                 return False
-            self.body += self.unread[:self.left]
-            del self.unread[:self.left]
+            self.body += self.unread[:self.more]
+            del self.unread[:self.more]
         self.complete(self.head, bytes(self.body))
         self.head = None
         return True

@@ -33,6 +33,7 @@ FAULTS = {
     "hangs up": b"h",   # closes a channel
     "leaves": b"l",     # GOAWAY: what it took is answered, what crosses it is not
     "gives up": b"u",   # in the middle of an answer in parts
+    "lets go": b"r",    # nothing: calls of load.gather are answered then
 }
 
 
@@ -79,7 +80,6 @@ class Worker:
         os.rename(path + ".new", path)
         self.selector.register(self.listener, selectors.EVENT_READ)
         self.timers, self.order = [], 0
-        self.gathered = []
 
     def later(self, seconds, act, call):
         self.order += 1
@@ -111,7 +111,6 @@ class Worker:
             channel.sock.close()
         channel.calls.clear()
         channel.unsent.clear()
-        self.gathered = [call for call in self.gathered if call.channel is not channel]
 
     def write(self, channel):
         if channel.sock.fileno() < 0:
@@ -193,11 +192,7 @@ class Worker:
 
     def serve(self, call, method, flags):
         if method == "load.gather":
-            self.gathered.append(call)
-            if len(self.gathered) == CONCURRENCY:
-                for one in self.gathered:
-                    self.result(one)
-                self.gathered = []
+            self.gather(call)
             return
         seconds = self.rng.uniform(0.002, 0.012)
         if self.does("slow", 3):
@@ -208,6 +203,12 @@ class Worker:
             self.later(seconds, self.begin, call)
         elif not flags & MORE:
             self.later(seconds, self.uploaded, call)
+
+    def gather(self, call):
+        if self.does("lets go"):
+            self.result(call)
+        else:
+            self.later(0.005, self.gather, call)
 
     def answer(self, call, members, blob=b"", flags=0):
         channel = call.channel
