@@ -81,6 +81,15 @@ void idmap_remove(struct idmap *map, struct idmap_node *node)
     map->count--;
 }
 
+void idmap_each(
+    const struct idmap *map, void (*visit)(struct idmap_node *node, void *arg), void *arg)
+{
+    for (size_t i = 0; i <= map->mask; i++) {
+        for (struct idmap_node *node = map->buckets[i]; node != NULL; node = node->next)
+            visit(node, arg);
+    }
+}
+
 /* Merges two chains, each with the highest id first. */
 static struct idmap_node *merge(struct idmap_node *a, struct idmap_node *b)
 {

@@ -43,3 +43,7 @@ void idmap_remove(struct idmap *map, struct idmap_node *node);
  * highest id first; NULL where there is none.
  */
 struct idmap_node *idmap_take_above(struct idmap *map, uint64_t floor);
+
+/* Calls visit() with each node, in no order, which leaves the map as it is. */
+void idmap_each(
+    const struct idmap *map, void (*visit)(struct idmap_node *node, void *arg), void *arg);

@@ -87,6 +87,7 @@ def works_again(web):
 def attacked(web):
     """What is in it, beside a normal client, with the shard's memory watched."""
     with Watched(web.shard) as watched, contextlib.ExitStack() as stack:
+        stack.watched = watched
         with Normal(web) as normal:
             yield stack
             served = normal.served + normal.refused

@@ -426,6 +426,10 @@ void stream_flush(struct stream *stream)
         buf_consume(&stream->out, (size_t)n);
     }
     update_events(stream);
+    if (UNLIKELY(buf_len(&stream->out) < stream->drain_to)) {
+        stream->drain_to = 0;
+        stream->ops->drained(stream);
+    }
 }
 
 void stream_end_turn(struct stream *stream)

@@ -36,6 +36,9 @@ struct stream_ops {
     /* connect() has succeeded, and the handshake where there is TLS; NULL: the stream is connected
      * from the start. */
     void (*connected)(struct stream *stream);
+    /* Less than `drain_to` waits to be written; from within stream_flush(), which the owner does
+     * not break off. May be NULL where drain_to is never set. */
+    void (*drained)(struct stream *stream);
 };
 
 struct stream {
@@ -48,6 +51,7 @@ struct stream {
     struct buf out;
     uint64_t appended;  /* bytes put into `out` so far */
     uint64_t written;   /* of them, bytes that the kernel has taken */
+    size_t drain_to;    /* bytes; the owner sets it, to be told by drained(), once; 0: it is not */
     uint64_t consumed;  /* bytes of frames from the peer that have been carried out or skipped */
     uint64_t skip;      /* bytes that are still to come of a frame that is skipped */
     uint64_t heard_at;  /* ms: when the last byte came, or the stream could be read again */

@@ -151,6 +151,11 @@ static void wait_for_more(struct call *call)
     put_off(call, call->route->stream_timeout);
 }
 
+size_t call_part_room(const struct call *call)
+{
+    return worker_room(&call->job);
+}
+
 void call_send_part(struct call *call, struct span bytes, bool more)
 {
     worker_data(&call->job, bytes, more);

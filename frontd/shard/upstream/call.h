@@ -127,11 +127,7 @@ int call_start(struct ctx *ctx, const struct call_spec *spec);
 void call_credit(struct call *call, size_t held);
 
 /* How many bytes of its request may be sent now. */
-static inline size_t call_part_room(const struct call *call)
-{
-    const struct job *job = &call->job;
-    return job->state == JOB_SENT && job->uploads && !job->abandoned ? job->room : 0;
-}
+size_t call_part_room(const struct call *call);
 
 /*
  * Sends more of its request, at most call_part_room(). more: it is not the last part. From the

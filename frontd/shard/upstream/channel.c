@@ -333,12 +333,19 @@ static void on_stream_connected(struct stream *stream)
     send_hello(channel);
 }
 
+static void on_stream_drained(struct stream *stream)
+{
+    struct channel *channel = container_of(stream, struct channel, stream);
+    channel->ops->drained(channel);
+}
+
 static const struct stream_ops stream_ops = {
     .frame = on_stream_frame,
     .too_long = on_stream_too_long,
     .broken = on_stream_broken,
     .closed = on_stream_closed,
     .connected = on_stream_connected,
+    .drained = on_stream_drained,
 };
 
 /* Opens the stream of a socket that is being connected. fd: consumed. Returns 0 or -errno. */

@@ -60,6 +60,8 @@ struct channel_ops {
      * CHANNEL_MAY_BE_SILENT: some do, but it need not answer PING.
      */
     uint64_t (*awaited)(struct channel *channel);
+    /* channel_takes_data() has said no, and would not any more. */
+    void (*drained)(struct channel *channel);
 };
 
 #define CHANNEL_MAY_BE_SILENT UINT64_MAX
@@ -135,6 +137,16 @@ void channel_data(struct channel *channel, uint64_t call, struct span bytes, boo
 static inline bool channel_usable(const struct channel *channel)
 {
     return channel->state == CHANNEL_OPEN && buf_len(&channel->stream.out) < CHANNEL_BACKLOG_MAX;
+}
+
+/* Whether DATA may be sent: what a worker does not read waits here for all of its calls together.
+ * Where not, drained() says when it may. */
+static inline bool channel_takes_data(struct channel *channel)
+{
+    if (LIKELY(buf_len(&channel->stream.out) < CHANNEL_BACKLOG_MAX))
+        return true;
+    channel->stream.drain_to = CHANNEL_BACKLOG_MAX / 2;
+    return false;
 }
 
 /* Sends GOAWAY (protocol section 7), with nothing else: calls in progress go on. */

@@ -282,6 +282,18 @@ static void take_progress(struct worker *worker, const struct frame *frame)
         fault_frame(&worker->faults, &frame->head, wrong);
 }
 
+static void tell_room(struct idmap_node *node, void *worker)
+{
+    struct job *job = job_of(node);
+    if (job->uploads && !job->abandoned)
+        ((struct worker *)worker)->pool->ops->room(job);
+}
+
+static void on_channel_drained(struct channel *channel)
+{
+    idmap_each(&channel->calls, tell_room, worker_of(channel));
+}
+
 static void on_channel_pushed(struct channel *channel, const struct frame *frame)
 {
     struct worker *worker = worker_of(channel);
@@ -549,6 +561,7 @@ static const struct channel_ops channel_ops = {
     .lost = on_channel_lost,
     .closed = on_channel_closed,
     .awaited = on_channel_awaited,
+    .drained = on_channel_drained,
 };
 
 struct worker *worker_find(struct pool *pool, const char *text)
@@ -660,6 +673,12 @@ int worker_notify(struct worker *worker, struct buf *frame)
     if (!worker_usable(worker))
         return -EAGAIN;
     return channel_send_call(&worker->channel, &call, frame, true, &end);
+}
+
+size_t worker_room(const struct job *job)
+{
+    bool sends = job->state == JOB_SENT && job->uploads && !job->abandoned;
+    return sends && job->room > 0 && channel_takes_data(&job->worker->channel) ? job->room : 0;
 }
 
 void worker_data(struct job *job, struct span bytes, bool more)

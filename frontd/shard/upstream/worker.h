@@ -120,8 +120,12 @@ void worker_send(struct worker *worker, struct job *job, int slot);
  */
 int worker_notify(struct worker *worker, struct buf *frame);
 
-/* Sends a part of the request of a job that `uploads`, of at most job->room bytes. more: it is not
- * the last one. */
+/* How many bytes of its request worker_data() takes now. The owner is told when there is room
+ * again. */
+size_t worker_room(const struct job *job);
+
+/* Sends a part of the request of a job that `uploads`, of at most worker_room() bytes. more: it is
+ * not the last one. */
 void worker_data(struct job *job, struct span bytes, bool more);
 
 /* Abandons a job of the worker's: CANCEL is sent. */

@@ -128,6 +128,32 @@ Test(idmap, takes_those_above_the_highest_first)
     }
 }
 
+static void count(struct idmap_node *node, void *seen)
+{
+    ((unsigned char *)seen)[node->id]++;
+}
+
+Test(idmap, each_is_visited_once)
+{
+    enum { ALL = 300 };
+    for (size_t n = 0; n <= ALL; n += 100) {
+        unsigned char seen[ALL] = {0};
+        struct idmap map;
+        cr_assert_eq(idmap_init(&map), 0);
+        for (size_t i = 0; i < n; i++) {
+            nodes[i].id = i;
+            idmap_add(&map, &nodes[i]);
+        }
+        idmap_each(&map, count, seen);
+        for (size_t i = 0; i < ALL; i++)
+            cr_assert_eq(seen[i], i < n);
+        cr_assert_eq(map.count, n);
+        for (size_t i = 0; i < n; i++)
+            idmap_remove(&map, &nodes[i]);
+        idmap_deinit(&map);
+    }
+}
+
 Test(idmap, without_memory_chains_get_longer)
 {
     struct idmap map;

@@ -57,8 +57,17 @@ static void on_closed(struct stream *stream)
     test.closed = true;
 }
 
-static const struct stream_ops ops = {
-    .frame = on_frame, .too_long = on_too_long, .broken = on_broken, .closed = on_closed};
+static void on_drained(struct stream *stream)
+{
+    (void)stream;
+    strcat(test.said, "drained ");
+}
+
+static const struct stream_ops ops = {.frame = on_frame,
+    .too_long = on_too_long,
+    .broken = on_broken,
+    .closed = on_closed,
+    .drained = on_drained};
 static const struct stream_ops strict = {
     .frame = on_frame, .broken = on_broken, .closed = on_closed};
 
@@ -208,5 +217,32 @@ Test(stream, goes_on_without_memory)
             end(&shardlet, fd);
         }
     }
+    shardlet_deinit(&shardlet);
+}
+
+/* Whoever asks is told once, when less than that waits for a peer that reads again. */
+Test(stream, what_waits_is_less_again)
+{
+    enum { PIECE = 64 * 1024, DRAIN_TO = 2 * PIECE };
+    static char bytes[PIECE];
+    struct shardlet shardlet;
+    shardlet_init(&shardlet, MOVE_CONF, SEAT);
+    int fd = begin(&shardlet, &ops);
+    while (buf_len(&test.stream.out) <= 4 * (size_t)PIECE) { /* the kernel takes some of it */
+        cr_assert_not_null(stream_add_raw(&test.stream, bytes, sizeof(bytes)));
+        shardlet_turn(&shardlet);
+    }
+    test.stream.drain_to = DRAIN_TO;
+    shardlet_turn(&shardlet);
+    cr_expect_str_eq(test.said, "");
+    while (buf_len(&test.stream.out) > 0) {
+        bool before = buf_len(&test.stream.out) >= DRAIN_TO;
+        cr_assert_str_eq(test.said, before ? "" : "drained ");
+        cr_assert_gt(read(fd, bytes, sizeof(bytes)), 0);
+        shardlet_turn(&shardlet);
+    }
+    cr_expect_str_eq(test.said, "drained ");
+    cr_expect_eq(test.stream.drain_to, (size_t)0);
+    end(&shardlet, fd);
     shardlet_deinit(&shardlet);
 }
