@@ -1,4 +1,6 @@
 """Bodies of requests that go to the worker in parts, on routes with `stream_body`."""
+import concurrent.futures
+import contextlib
 import hashlib
 import os
 import struct
@@ -7,9 +9,11 @@ import time
 
 import pytest
 
+import harness
 from h2client import H2Client
 from harness import Site, http_route, memory, sanitized, wait_for
 from httpclient import BadResponse, Closed
+from reloads import Paused
 from streamworker import build
 
 LIMIT, MOST = 65536, 8 << 20
@@ -51,9 +55,10 @@ def answered(answer, body):
     return int(answer.body.split()[-1])
 
 
-def ended(web):
+def uploads(web, what):
+    """How many have begun, or ended without their body, in the worker."""
     with web.client() as client:
-        return client.request("GET", "/ended").body.count(b"upload")
+        return client.request("GET", "/" + what).body.count(b"upload")
 
 
 @pytest.mark.parametrize("n", [0, 1, LIMIT, LIMIT + 1, 1 << 20])
@@ -157,9 +162,10 @@ def test_a_slow_worker_holds_up_its_client_alone(web, client):
 @pytest.mark.parametrize("how", ["close", "reset", "half"])
 def test_a_client_that_goes(web, how):
     """In the middle of its body: the worker is told at once."""
-    before = ended(web)
+    begun, ended = uploads(web, "begun"), uploads(web, "ended")
     with web.client() as client:
         client.send(head("/upload", 1 << 20) + BODY[:300000])
+        wait_for(lambda: uploads(web, "begun") > begun, "the beginning in the worker")
         if how == "half":
             client.sock.shutdown(socket.SHUT_WR)
         elif how == "reset":
@@ -167,7 +173,7 @@ def test_a_client_that_goes(web, how):
             client.close()
         else:
             client.close()
-        wait_for(lambda: ended(web) > before, "the end in the worker")
+        wait_for(lambda: uploads(web, "ended") > ended, "the end in the worker")
 
 
 def test_a_client_that_shuts_its_side_behind_the_body(client):
@@ -215,13 +221,29 @@ def test_of_http2(web):
 
 @pytest.mark.parametrize("how", ["reset", "close"])
 def test_a_client_of_http2_that_goes(web, how):
-    before = ended(web)
+    begun, ended = uploads(web, "begun"), uploads(web, "ended")
     with H2Client(web.address) as client:
         number = client.open("POST", "/upload", BODY[:100], end=False)
         client.read()
+        wait_for(lambda: uploads(web, "begun") > begun, "the beginning in the worker")
         if how == "reset":
             client.conn.reset_stream(number, 8)
             client.flush()
         else:
             client.close()
-        wait_for(lambda: ended(web) > before, "the end in the worker")
+        wait_for(lambda: uploads(web, "ended") > ended, "the end in the worker")
+
+
+def test_a_worker_that_stops_for_a_while(web):
+    """More than may wait in its channel for all bodies together: all of them go on when it reads again."""
+    worker, = [pid for pid in harness.children(web.front.pid) if web.path("worker.py") in harness.command_line(pid)]
+    data = head("/upload") + chunks(BODY, 100000)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(web.client(timeout=60)) for _ in range(60)]
+        pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(len(clients)))
+        with Paused(worker):
+            sent = [pool.submit(client.send, data) for client in clients]
+            time.sleep(0.3)         # of the worker's 32 slots 8 MiB would be there, but for the limit of 4
+        for one, client in zip(sent, clients):
+            one.result(60)
+            answered(client.read_response(), BODY)

@@ -8,7 +8,7 @@ WORKER = """\
 import asyncio, hashlib, os, sys
 sys.path.insert(0, sys.argv[1])
 from frontd_worker import HttpResponse, Worker, server_event
-worker, ended = Worker(name="streams", concurrency=32), []
+worker, begun, ended = Worker(name="streams", concurrency=32), [], []
 @worker.http(parts=True)
 async def answer(request):
     if request.path.startswith("/upload"):
@@ -20,6 +20,7 @@ async def answer(request):
     return answers(request)
 async def upload(request):
     digest, n, count = hashlib.sha256(), 0, 0
+    begun.append("upload")
     try:
         async for part in request.parts:
             digest.update(part)
@@ -53,6 +54,8 @@ def answers(request):
         return HttpResponse(events(), headers={"content-type": "text/event-stream"})
     if what == "ended":
         return ",".join(ended)
+    if what == "begun":
+        return ",".join(begun)
     if what == "die":
         return HttpResponse(dies())
     if what == "hang":
