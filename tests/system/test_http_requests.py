@@ -378,3 +378,23 @@ def test_a_connection_that_sends_nothing_gets_nothing(web):
         client.sock.shutdown(1)
         with pytest.raises(Closed):
             client.read_response()
+
+
+@pytest.mark.parametrize("length", [20, 2 << 20])
+def test_expect_continue_behind_a_slow_request(site, length):
+    """The time for the body begins when the client is told to send it, be it short or taken in parts."""
+    site = site(routes=[rpc_route(), {**http_route(), "stream_body": "4MiB"}], limits={"body_timeout": "400ms"})
+    held = []
+    worker = site.fake(handler=held.append, hello={"features": ["stream"]})
+    site.start()
+    with site.client() as client:
+        client.send(rpc_request("hold") + b"PUT /x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % length)
+        worker.wait(lambda: held, "the first request")
+        time.sleep(1)
+        held[0].reply(1)
+        assert client.read_response().json()["result"] == 1
+        assert client.read_response().status == 100
+        client.send(b"b" * min(length, 1000))
+        worker.wait(lambda: len(held) == 2, "the second request")
+        held[1].http(200, [], b"taken")
+        assert client.read_response().body == b"taken"

@@ -48,10 +48,15 @@ static void go_on(struct client *client)
 }
 
 /* owed: that it is to be sent, which is over now. */
+/* From here on the client has its time for the body: before, it could not know that it may send. */
 static void send_continue(struct client *client, bool *owed)
 {
     static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
     *owed = false;
+    if (client->pending != NULL) {
+        client->pending->heard = client->pending->window = ctx_now(client->ctx);
+        client->pending->window_bytes = 0;
+    }
     char *room = client_room(client, sizeof(text) - 1);
     if (room != NULL)
         memcpy(room, text, sizeof(text) - 1);
@@ -260,10 +265,21 @@ static bool input_ended(struct client *client)
     return true;
 }
 
+/* Whether the client waits for "100 Continue", which is not its turn yet. */
+static bool owes_continue(const struct client *client)
+{
+    if (!client->uploads)
+        return client->pending != NULL && client->pending->continue_owed;
+    struct request *request = container_of(client->requests.prev, struct request, node);
+    return http1_turn(request)->continue_owed;
+}
+
 static uint64_t due(const struct client *client)
 {
     const struct conf_limits *limits = &client->ctx->conf->limits;
     const struct pending *pending = client->pending;
+    if (UNLIKELY(owes_continue(client)))
+        return UINT64_MAX; /* it waits for answers to requests before */
     if (UNLIKELY(client->uploads))
         return pending != NULL && client_may_start(client) ? client_pending_due(client)
                                                            : UINT64_MAX;
