@@ -175,7 +175,7 @@ class Worker:
     def request(self, channel, flags, number, message, blob):
         channel.last = number
         method, params = message["method"], message.get("params")
-        tag = params["path"].split("/")[2] if method == "http.request" else params[0]
+        tag = str(params["path"].split("/")[2] if method == "http.request" else params[0])
         os.write(self.ledger, b"%s %d\n" % (tag.encode(), flags))
         if flags & NOTIFY:
             return
@@ -243,7 +243,7 @@ class Worker:
         whole = tag.encode() * int(times)
         size = max(1, len(whole) // 6)
         call.parts = [whole[at:at + size] for at in range(0, len(whole), size)]
-        self.answer(call, b'"result":{"status":200,"headers":[]}', flags=MORE)
+        self.answer(call, b'"result":{"status":200,"headers":[["content-type","text/plain"]]}', flags=MORE)
         self.later(0.002, self.part, call)
 
     def part(self, call):
