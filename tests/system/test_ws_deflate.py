@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 
-from fakeworker import echo
+from fakeworker import echo, hold
 from harness import Site, rpc_route, wait_for, ws_route
 from httpclient import rpc_body
 from reloads import HUP
@@ -261,6 +261,8 @@ def test_reserved_bits(web):
         fails(web, ws_frame(TEXT, HELLO, rsv=rsv), 1002)
     fails(web, ws_frame(CONTINUATION, HELLO, rsv=4), 1002)
     fails(web, ws_frame(3, HELLO, rsv=4), 1002)
+    for first in (0, 4):            # a message within another one
+        fails(web, ws_frame(TEXT, HELLO if first else b"x", fin=False, rsv=first) + ws_frame(TEXT, HELLO, rsv=4), 1002)
 
 
 @pytest.mark.parametrize("path,offers", [("/plain", "permessage-deflate"), ("/raw", "x-other"),
@@ -335,12 +337,20 @@ def test_bombs(site):
         comes_back(client, BINARY, bytes(FREE))
         client.send_packed(BINARY, bytes(FREE + 1))
         client.expect_close(1009)
-    filler = 20_000                                 # empty blocks of 5 bytes: what came becomes larger by them
-    payload = deflated(bytes(LOUD)) + TAIL
+
+    def padded(zeros):                              # what came becomes larger by empty blocks
+        return deflated(bytes(zeros)) + TAIL + stored(b"") * 5000 + b"\0"
+
+    size, most = 0, RATIO * len(padded(0))
+    while size != most:                             # the more zeros, the more may come of them
+        size, most = most, RATIO * len(padded(most))
+    assert FREE < size < LOUD and len(padded(size + 1)) == len(padded(size))
     with connect(web) as client:
-        client.send(frames(BINARY, payload + stored(b"") * filler + b"\0"))
-        comes_back(client, BINARY, bytes(LOUD))
-    fails(web, frames(BINARY, deflated(bytes(50 * LOUD))), 1009)
+        client.send(frames(BINARY, padded(size)))
+        comes_back(client, BINARY, bytes(size))
+        client.send(frames(BINARY, padded(size + 1)))
+        client.expect_close(1009)
+    fails(web, frames(BINARY, deflated(bytes(10 * LOUD))), 1009)
     assert web.rpc("demo.echo", [1]).status == 200
     wait_for(lambda: web.connections() == 0, "the end of all")
 
@@ -370,6 +380,19 @@ def test_parameters(web, server_bits):
                 client.send_packed(TEXT, data)
                 comes_back(client, TEXT, data)
             assert client.packed == 2
+
+
+@pytest.mark.parametrize("bits", BITS[2:])
+def test_windows(web, bits):
+    """Messages of all sizes that repeat themselves, at distances that the window has and at those that it has not."""
+    rng = random.Random(bits)
+    with connect(web, offer(server_max_window_bits=bits, client_max_window_bits=True)) as client:
+        for size, fragment in [(200, 1), (1024, 100), (8192, 256), (32768, 1024), (65536, None), (131072, 4096)]:
+            for distance in ((1 << bits) // 2, (1 << bits) + 100, 30_000):
+                data = (bytes(rng.choices(b"0123456789abcdef", k=distance)) * (size // distance + 1))[:size]
+                client.send_packed(TEXT, data, fragment)
+                comes_back(client, TEXT, data)
+        assert client.packed == 18
 
 
 BAD = [
@@ -436,20 +459,51 @@ def test_calls(web):
         assert client.read_json()["result"] == params and client.packed == 1
 
 
-@pytest.mark.parametrize("cut", [1, 3, 20, 40, 47])
-def test_over_a_reload(front, cut):
-    """In the middle of a message, and between its fragments."""
-    web = front(routes=[ws_route("/raw", messages="raw", compression=True)], limits={"body": BODY})
+def test_over_reloads(front):
+    """In the middle of a message and between its fragments, some with a ping; and then to a route that has it no more."""
+    route = ws_route("/raw", messages="raw", compression=True)
+    web = front(routes=[route], limits={"body": BODY})
     web.fake(handler=echo)
     web.start()
-    data = b"".join(b"%d," % n for n in range(200))
-    bytes_ = frames(BINARY, deflated(data), 30)
-    with connect(web, offer(server_max_window_bits=10)) as client:
-        client.send(bytes_[:cut])
-        web.reload(HUP)
-        client.send(bytes_[cut:])
-        comes_back(client, BINARY, data)
-        assert client.packed == 1
+    data = "".join("%d\u00fc" % n for n in range(200)).encode()
+    parts = [frames(TEXT, deflated(data), 30), frames(TEXT, deflated(data), 30, ws_frame(PING, b"p"))]
+    cuts = [*range(1, 30, 7), *range(34, 110), -36, -2, -1]
+    offers = itertools.cycle([offer(server_max_window_bits=10), offer(client_max_window_bits=True)])
+    with contextlib.ExitStack() as stack:
+        made = [(stack.enter_context(connect(web, next(offers))), bytes_, cut) for bytes_ in parts for cut in cuts]
+        for compression in (True, False):
+            for client, bytes_, cut in made:
+                client.send(bytes_[:cut])
+            route["compression"] = compression
+            web.reload(HUP)
+            for client, bytes_, cut in made:
+                client.send(bytes_[cut:])
+            for client, _, _ in made:
+                packed = client.packed
+                comes_back(client, TEXT, data)
+                assert client.packed == packed + 1
+        with connect(web) as client:
+            assert client.agreed is None
+
+
+def test_control_frames_behind_compressed_messages_that_wait(site):
+    """They are answered before the messages are looked at, as behind those that are not compressed."""
+    web = site(routes=[ws_route("/rpc-ws", compression=True)], limits={"calls_per_connection": 1})
+    worker = web.fake(handler=hold)
+    web.start()
+    with DeflateClient(web.address, "/rpc-ws") as client:
+        bodies = [rpc_body("m", [n, "x" * 200], n) for n in range(6)]
+        client.send(frames(TEXT, deflated(bodies[0])))
+        worker.wait_calls(1)
+        for n, body in enumerate(bodies[1:], 1):
+            client.send(frames(TEXT, deflated(body), 20, ws_frame(PING, b"in")) + ws_frame(PING, b"%d" % n))
+            while client.read_pong() != b"%d" % n:
+                pass
+        assert len(worker.calls) == 1
+        for n in range(6):
+            worker.wait_calls(n + 1).reply([n] * 200)
+            assert client.read_json() == {"jsonrpc": "2.0", "id": n, "result": [n] * 200}
+        assert [c.params for c in worker.calls] == [[n, "x" * 200] for n in range(6)] and client.packed == 6
 
 
 # And anything at all

@@ -8,6 +8,7 @@ from wsclient import BINARY, CONTINUATION, TEXT, BadFrame, WsClient, ws_frame
 TAIL = b"\0\0\xff\xff"      # what ends each message, and is not sent: section 7.2.1
 PARAMETERS = ("server_no_context_takeover", "client_no_context_takeover",
               "server_max_window_bits", "client_max_window_bits")
+PIECE = 32          # bytes
 
 
 def offer(**parameters):
@@ -53,6 +54,18 @@ def parse(answer):
     return agreed
 
 
+def inflated(inflater, data):
+    """What the data inflates to. zlib lets a distance reach whatever one call has put out, however small the window is: so
+    the output is taken in pieces, and a distance is at most PIECE bytes too large without a zlib.error."""
+    parts = []
+    while True:
+        parts.append(inflater.decompress(data, PIECE))
+        data = inflater.unconsumed_tail
+        if not parts[-1]:
+            assert not data and not inflater.unused_data
+            return b"".join(parts)
+
+
 class DeflateClient(WsClient):
     """`offers`: the value of Sec-WebSocket-Extensions. `agreed`: what parse() has made of the answer, or None where
     the server has declined. `packed` counts the messages that came compressed."""
@@ -81,9 +94,12 @@ class DeflateClient(WsClient):
         return super()._whole(kind, self._inflated(data) if self._is_packed else data)
 
     def _inflated(self, data):
+        bits = self.agreed.get("server_max_window_bits", 15)
         if self._inflater is None or "server_no_context_takeover" in self.agreed:
-            self._inflater = zlib.decompressobj(-self.agreed.get("server_max_window_bits", 15))
+            self._inflater = zlib.decompressobj(-bits)
         self.packed += 1
+        if bits < 15:
+            return inflated(self._inflater, data + TAIL)
         whole = self._inflater.decompress(data + TAIL)
         assert not self._inflater.unused_data and not self._inflater.unconsumed_tail
         return whole
