@@ -265,13 +265,12 @@ bool ws_deflate(struct deflater *deflater, unsigned bits, struct span payload, s
     stream->avail_in = (unsigned)payload.n;
     stream->next_out = (unsigned char *)room;
     stream->avail_out = (unsigned)(payload.n + sizeof(tail));
-    /* Where there is room left all has been written, and ends with the tail. */
+    /* Where there is room left all has been written, ends with the tail, and is smaller without it
+     * than the message. */
     if (deflate(stream, Z_SYNC_FLUSH) != Z_OK || stream->avail_in > 0 || stream->avail_out == 0)
         return false;
     const size_t n = payload.n + sizeof(tail) - stream->avail_out;
-    if (n < sizeof(tail) || n - sizeof(tail) >= payload.n)
-        return false;
-    CHECK(memcmp(room + n - sizeof(tail), tail, sizeof(tail)) == 0);
+    CHECK(n >= sizeof(tail) && memcmp(room + n - sizeof(tail), tail, sizeof(tail)) == 0);
     buf_added(out, n - sizeof(tail));
     return true;
 }
