@@ -134,6 +134,14 @@ def test_fragments(client, source, size, fragment):
     assert set(client.pongs) <= {b"p"}
 
 
+def test_from_128_bytes(client):
+    """What is shorter is sent as it is."""
+    for size in (127, 128):
+        client.send_packed(TEXT, b"x" * size)
+        comes_back(client, TEXT, b"x" * size)
+        assert client.packed == size - 127
+
+
 def test_compressed_and_plain_messages_in_turns(client, source):
     opcode, cut = source
     pieces = [cut(500) for _ in range(20)]
@@ -325,6 +333,8 @@ def test_the_largest_payload(web):
             client.send(frames(TEXT, payload, fragment))
             comes_back(client, TEXT, b"x" * rest + b"Hello")
         fails(web, frames(TEXT, stored(b"") * (blocks - 1) + stored(b"x" * (rest + 1)) + HELLO, fragment), 1009)
+    heads = ws_frame(CONTINUATION, fin=False)       # nor may it have more than that in heads of fragments
+    fails(web, ws_frame(TEXT, HELLO, fin=False, rsv=4) + heads * (BODY // len(heads) + 1), 1009)
 
 
 def test_bombs(site):
@@ -465,7 +475,7 @@ def test_over_reloads(front):
     web = front(routes=[route], limits={"body": BODY})
     web.fake(handler=echo)
     web.start()
-    data = "".join("%d\u00fc" % n for n in range(200)).encode()
+    data = "".join("%d\u00fc" % n for n in range(400)).encode() * 2     # repeats itself beyond the smaller window
     parts = [frames(TEXT, deflated(data), 30), frames(TEXT, deflated(data), 30, ws_frame(PING, b"p"))]
     cuts = [*range(1, 30, 7), *range(34, 110), -36, -2, -1]
     offers = itertools.cycle([offer(server_max_window_bits=10), offer(client_max_window_bits=True)])

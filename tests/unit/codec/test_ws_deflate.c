@@ -145,6 +145,11 @@ static const struct {
     M("\x00\x05\x00", NULL),
     M("\x00\x05\x00\xfa\xff\x48\x65", NULL),
     M("\xf2\x48\x05\x00\x00\x00\xff", NULL),
+    /* A dynamic block whose code for its end is 14 ones: it has the tail for data, and ends two
+     * bits before the tail does */
+    M("\x04\xc0\x01\x92\x24\x49\x92\x24\xc9\xb7\x22\xb1\xa8\x79\x64\xf5\xec\xfd\x1f\x00\x00\x00\x0e"
+      "\x00",
+        NULL),
     /* The third type of block, a length that is not its complement's */
     M("\x06", NULL),
     M("\x00\x05\x00\xfa\xfe\x48\x65\x6c\x6c\x6f\x00", NULL),
