@@ -787,7 +787,7 @@ Test(client_save, age)
     int peer;
     struct client *client = make(&samples[0], &peer);
     uint64_t now = ctx_now(&from.ctx);
-    cr_expect_eq(client_age(client), 0);
+    cr_expect_leq(client_age(client), 1); /* a second may have ended since */
     static const uint64_t ages[] = {0, 1, 59, DAY_S, 90 * DAY_S};
     for (size_t i = 0; i < ARRAY_LEN(ages); i++) {
         struct buf state = {0};
