@@ -84,6 +84,22 @@ static void check_places(struct checker *checker, const char *parent,
     jwt->query = checker_copy(checker, raw->query);
 }
 
+/* A cookie is sent with requests of pages of any site: see conf_check_cookie(). */
+static void check_cookie(struct checker *checker, const char *parent,
+    const struct conf_raw_jwt *raw, struct conf_jwt *jwt)
+{
+    char key[CHECKER_PATH_SIZE];
+    if (raw->cookie == NULL)
+        return;
+    snprintf(key, sizeof(key), "%s.cookie", parent);
+    const char *wrong = conf_value_token(raw->cookie); /* RFC 6265 section 4.1.1 */
+    if (wrong != NULL)
+        checker_complain(checker, key, "%s: '%s'", wrong, raw->cookie);
+    if (strlen(raw->cookie) > CONF_AUTH_NAME_MAX)
+        checker_complain(checker, key, "at most %d bytes", CONF_AUTH_NAME_MAX);
+    jwt->cookie = checker_copy(checker, raw->cookie);
+}
+
 /* They are written to workers as they are here. */
 static void check_claims(struct checker *checker, const char *parent,
     const struct conf_raw_jwt *raw, struct conf_jwt *jwt)
@@ -109,6 +125,7 @@ static void check_claims(struct checker *checker, const char *parent,
 static void check_jwt(struct checker *checker, const char *parent, const struct conf_raw_jwt *raw,
     struct conf_jwt *jwt)
 {
+    static const char *const expires[] = {"keep", "close"};
     char key[CHECKER_PATH_SIZE];
     jwt->key = checker_copy(checker, parent);
     check_file(checker, parent, raw->jwks, &jwt->jwks);
@@ -122,6 +139,9 @@ static void check_jwt(struct checker *checker, const char *parent, const struct 
     snprintf(key, sizeof(key), "%s.leeway", parent);
     checker_duration(checker, key, raw->leeway, 30 * 1000, &jwt->leeway);
     check_places(checker, parent, raw, jwt);
+    check_cookie(checker, parent, raw, jwt);
+    snprintf(key, sizeof(key), "%s.expires", parent);
+    jwt->expires_close = checker_name(checker, key, raw->expires, expires, ARRAY_LEN(expires)) == 1;
     check_claims(checker, parent, raw, jwt);
 }
 
@@ -153,4 +173,20 @@ const struct conf_jwt *conf_check_auth(struct checker *checker, const char *pare
     conf->jwts[conf->njwts++] = jwt;
     check_jwt(checker, own, raw->jwt, jwt);
     return jwt;
+}
+
+void conf_check_cookie(struct checker *checker, const char *parent, const struct conf_route *route)
+{
+    if (checker->failed || route->jwt == NULL || route->jwt->cookie == NULL)
+        return;
+    if (route->kind != CONF_JSONRPC && route->kind != CONF_WEBSOCKET)
+        return;
+    bool any = route->norigins == 0;
+    for (uint32_t i = 0; i < route->norigins; i++)
+        any |= strcmp(route->origins[i], "*") == 0;
+    /* With `cross_site: allow`, `origins` of JSON-RPC only says who may read answers. */
+    if (!route->cross_site_refuse && (any || route->kind == CONF_JSONRPC))
+        checker_warn(checker, parent,
+            "a token may come in a cookie, which browsers send for pages of any site: name those "
+            "that may use the route in `origins`, or set `cross_site: refuse`");
 }

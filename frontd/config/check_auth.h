@@ -13,3 +13,9 @@
  */
 const struct conf_jwt *conf_check_auth(struct checker *checker, const char *parent,
     const struct conf_raw_auth *raw, const struct conf_jwt *inherited, struct conf *conf);
+
+/*
+ * Warns of a route that takes tokens in a cookie from pages of any site. parent: its path. To be
+ * called when all else of the route has been checked.
+ */
+void conf_check_cookie(struct checker *checker, const char *parent, const struct conf_route *route);

@@ -440,6 +440,7 @@ static void check_http(struct checker *checker, unsigned index, const struct con
         snprintf(parent, sizeof(parent), "listeners[%u].routes[%u]", index, i);
         check_route(checker, parent, &raw->routes[i], conf, &listener->routes[i]);
         listener->routes[i].jwt = conf_check_auth(checker, parent, raw->routes[i].auth, jwt, conf);
+        conf_check_cookie(checker, parent, &listener->routes[i]);
         for (unsigned j = 0; j < i && !checker->failed; j++) {
             if (same_text(listener->routes[j].prefix, listener->routes[i].prefix) &&
                 same_text(listener->routes[j].host, listener->routes[i].host))

@@ -90,6 +90,7 @@ static void free_jwt(struct conf_jwt *jwt)
     free_texts(jwt->audiences, jwt->naudiences);
     mem_free(jwt->header);
     mem_free(jwt->query);
+    mem_free(jwt->cookie);
     free_texts(jwt->claims, jwt->nclaims);
     mem_free(jwt);
 }

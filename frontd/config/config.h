@@ -188,6 +188,8 @@ struct conf_jwt {
     char *header;        /* lower case */
     bool bearer;         /* it is Authorization: the value has the scheme before the token */
     char *query;         /* WebSocket: the parameter that may have it instead; NULL: none */
+    char *cookie;        /* that may have it where none of these does; NULL: none */
+    bool expires_close;  /* expires: close: a WebSocket ends with the token of its handshake */
     char **claims;       /* for workers, in the order in which they are told */
     uint32_t nclaims;
 };

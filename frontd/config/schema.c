@@ -94,6 +94,8 @@ static const cyaml_schema_field_t jwt_fields[] = {
     TEXT(conf_raw_jwt, leeway),
     TEXT(conf_raw_jwt, header),
     TEXT(conf_raw_jwt, query),
+    TEXT(conf_raw_jwt, cookie),
+    TEXT(conf_raw_jwt, expires),
     TEXTS(conf_raw_jwt, claims),
     CYAML_FIELD_END,
 };

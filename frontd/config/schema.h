@@ -56,6 +56,8 @@ struct conf_raw_jwt {
     char *leeway;
     char *header;
     char *query;
+    char *cookie;
+    char *expires;
     char **claims;
     unsigned claims_count;
 };

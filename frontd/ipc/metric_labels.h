@@ -146,6 +146,7 @@
     X(PEER_LIMIT, "peer_limit")                                                                    \
     X(ADDRESS, "address")                                                                          \
     X(TOKEN, "token")                                                                              \
+    X(TOKEN_ENDED, "token_ended")                                                                  \
     X(SLOW_READER, "slow_reader")                                                                  \
     X(SLOW_PUSH, "slow_push")                                                                      \
     X(SLOW_SENDER, "slow_sender")                                                                  \

@@ -232,16 +232,25 @@ def test_over_http2(site):
         assert worker.calls[-1].meta == {"auth": TOLD}
 
 
-def test_a_token_ends(site):
-    """One that is remembered, too."""
-    web = site(routes=[rpc_route()])
-    configure(web, leeway="0s")
-    worker = web.fake()
+def test_a_token_ends(front):
+    """One that is remembered, too. With expires: close WebSockets end with it, also in another process than the one that
+    has seen the token, which came in a cookie."""
+    web = front(shards=1, routes=[ws_route(events=True, origins=["https://a.test"]), ws_route("/keep", events=True),
+                                  rpc_route()])
+    configure(web, leeway="0s", cookie="session", expires="close")
+    web.config["listeners"][0]["routes"][1]["auth"] = {
+        "jwt": {**web.config["listeners"][0]["auth"]["jwt"], "expires": "keep"}}
+    worker = web.fake(handler=answer)
     web.start()
     text = token(exp=int(time.time()) + 3)
-    with web.client() as client:
-        end = time.monotonic() + 60
-        assert client.rpc("demo.echo", [1], headers=bearer(text)).status == 200
-        while client.rpc("demo.echo", [1], headers=bearer(text)).status == 200:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+    cookie = [("Cookie", 'a=b; session="%s"' % text)]
+    with web.ws(headers=cookie, origin="https://a.test") as ends, web.ws("/keep", headers=cookie) as stays:
+        conn = ends.who()[0]
+        assert web.rpc("demo.echo", [1], headers=cookie).status == 200
+        web.reload(USR2)
+        ends.expect_close(1008)
+        assert worker.wait_disconnect(conn).params["code"] == 1008
+        assert stays.call("demo.echo", [1]) == [1]
+        assert handshake(web, headers=[*cookie, ("Origin", "https://a.test")]).status == 401
+        assert web.rpc("demo.echo", [1], headers=cookie).status == 401
+    web.wait_log("a WebSocket is closed whose token has ended (1008)")

@@ -38,6 +38,7 @@ static const struct {
     [REFUSED_ADDRESS] = {LOG_INFO,
         "a connection is closed at once, the listener is not for its address (allow, deny)"},
     [REFUSED_TOKEN] = {LOG_INFO, "a request is refused for its token (401, -32008)"},
+    [CLOSED_TOKEN_ENDED] = {LOG_INFO, "a WebSocket is closed whose token has ended (1008)"},
     [CLOSED_SLOW_READER] = {LOG_INFO, "a client is closed that does not read what waits for it"},
     [CLOSED_SLOW_PUSH] = {LOG_INFO,
         "a client is closed that reads too slowly what is pushed to it (1013)"},

@@ -31,6 +31,7 @@ enum refusal {
     REFUSED_PEER_LIMIT,  /* limits.connections_per_peer */
     REFUSED_ADDRESS,     /* allow, deny of the listener */
     REFUSED_TOKEN,       /* auth: no token, or one that is not taken */
+    CLOSED_TOKEN_ENDED,  /* auth, expires: close: the token of a WebSocket has ended */
     CLOSED_SLOW_READER,  /* does not take what waits for it */
     CLOSED_SLOW_PUSH,    /* slow: close */
     CLOSED_SLOW_SENDER,  /* a request or message that does not come on */

@@ -4,6 +4,7 @@
 #include <openssl/evp.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "common/alloc.h"
 #include "common/log.h"
@@ -34,6 +35,19 @@ void claims_put(struct claims *claims)
 {
     if (claims != NULL && --claims->refs == 0)
         mem_free(claims);
+}
+
+uint64_t claims_left(const struct claims *claims)
+{
+    struct timespec wall;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    if (wall.tv_sec >= claims->until)
+        return 0;
+    uint64_t seconds = (uint64_t)claims->until - (uint64_t)wall.tv_sec;
+    if (seconds > CLAIMS_LEFT_MAX / 1000)
+        return CLAIMS_LEFT_MAX;
+    /* Rounded up: a timer that is due a little early would be set for 0 ms once more. */
+    return seconds * 1000 - (uint64_t)wall.tv_nsec / 1000000;
 }
 
 void auth_init(struct auth *auth, const struct conf *conf)
@@ -142,6 +156,44 @@ static bool find_in_query(const struct conf_jwt *jwt, struct span query, struct 
         p = to + 1;
     }
     return true;
+}
+
+/* Without the white space behind it, and the quotes that are no part of it (section 4.1.1). */
+static struct span cookie_value(struct span value)
+{
+    while (value.n > 0 && (value.p[value.n - 1] == ' ' || value.p[value.n - 1] == '\t'))
+        value.n--;
+    if (value.n >= 2 && value.p[0] == '"' && value.p[value.n - 1] == '"')
+        return (struct span){value.p + 1, value.n - 2};
+    return value;
+}
+
+/*
+ * The first cookie of that name (RFC 6265 section 5.4: browsers send the one with the longest path
+ * first), without quotes. Browsers send one field, and HTTP/2's have been joined; of others that
+ * come all are looked at.
+ */
+static void find_in_cookies(
+    const struct conf_jwt *jwt, const struct http_head *head, struct span *ret_token)
+{
+    const size_t n = strlen(jwt->cookie);
+    for (uint32_t i = 0; i < head->nfields; i++) {
+        const struct http_field *field = &head->fields[i];
+        if (field->name.n != 6 || strncasecmp(field->name.p, "cookie", 6) != 0)
+            continue;
+        const char *end = field->value.p + field->value.n;
+        for (const char *p = field->value.p; p < end;) {
+            const char *to = memchr(p, ';', (size_t)(end - p));
+            to = to == NULL ? end : to;
+            while (p < to && (*p == ' ' || *p == '\t'))
+                p++;
+            if ((size_t)(to - p) > n && memcmp(p, jwt->cookie, n) == 0 && p[n] == '=') {
+                *ret_token = cookie_value((struct span){p + n + 1, (size_t)(to - p) - n - 1});
+                return;
+            }
+            p = to + 1;
+        }
+    }
 }
 
 static struct auth_entry *set_of(const struct auth *auth, const unsigned char *digest)
@@ -276,6 +328,8 @@ enum auth_verdict auth_judge(struct auth *auth, struct ctx *ctx, const struct co
         return AUTH_WRONG;
     if (text.n == 0 && query && jwt->query != NULL && !find_in_query(jwt, head->query, &text))
         return AUTH_WRONG;
+    if (text.n == 0 && jwt->cookie != NULL)
+        find_in_cookies(jwt, head, &text);
     *ret_why = "there is no token";
     if (text.n == 0)
         return AUTH_NONE;

@@ -16,6 +16,9 @@
 
 struct tls_material;
 
+/* ms: a timer that is so far off is set once more when it is due. */
+#define CLAIMS_LEFT_MAX ((uint64_t)24 * 3600 * 1000)
+
 enum {
     AUTH_SETS = 256, /* of the cache */
     AUTH_WAYS = 4,   /* tokens in a set: the one that was used last stays longest */
@@ -34,6 +37,9 @@ struct claims {
 struct claims *claims_new(struct span text, int64_t until); /* NULL: no memory */
 struct claims *claims_ref(struct claims *claims);           /* accepts NULL */
 void claims_put(struct claims *claims);                     /* accepts NULL */
+
+/* ms until they end, by the wall clock; 0: they have. At most CLAIMS_LEFT_MAX. */
+uint64_t claims_left(const struct claims *claims);
 
 struct auth_entry {
     unsigned char digest[32]; /* SHA-256 of the token */

@@ -15,6 +15,7 @@
 
 #include "frontd/shard/client/refusal.h"
 #include "frontd/shard/net/incident.h"
+#include "frontd/shard/request/auth.h"
 #include "frontd/shard/request/request.h"
 #include "frontd/shard/session/duplex.h"
 #include "frontd/shard/session/ws_compress.h"
@@ -196,14 +197,29 @@ static uint64_t next_ping(const struct client *client)
     return duplex->pings == 0 ? at - early(client) : at;
 }
 
+/*
+ * When the connection ends with the token of its handshake, in ms; UINT64_MAX: it does not. The
+ * wall clock is looked at each time, since it may be set: a step forward is noticed with the next
+ * message or Ping.
+ */
+static uint64_t token_due(const struct client *client)
+{
+    const struct duplex *duplex = client->duplex;
+    const struct conf_jwt *jwt = duplex->route->jwt;
+    if (LIKELY(duplex->claims == NULL || jwt == NULL || !jwt->expires_close) ||
+        client->state != CLIENT_OPEN)
+        return UINT64_MAX;
+    return ctx_now(client->ctx) + claims_left(duplex->claims);
+}
+
 static uint64_t due(const struct client *client)
 {
     const struct duplex *duplex = client->duplex;
     if (duplex->close_sent)
         return duplex->heard_at + CLOSE_MS;
-    uint64_t at = UINT64_MAX;
+    uint64_t at = token_due(client);
     if (client->pending != NULL && client_may_start(client))
-        at = client_pending_due(client);
+        at = MIN(at, client_pending_due(client));
     if (!client_is_read(client))
         return at; /* a Pong would not be read */
     return MIN(at, next_ping(client));
@@ -218,6 +234,11 @@ static void expire(struct client *client)
             client_leave(client); /* the client may not have read our Close yet */
         else
             client_doom(client);
+        return;
+    }
+    if (UNLIKELY(token_due(client) <= now)) {
+        refusal_note(client, CLOSED_TOKEN_ENDED);
+        duplex_close(client, WS_CODE_POLICY, SPAN("its token has ended"));
         return;
     }
     if (duplex_message_expired(client))

@@ -53,6 +53,7 @@ Test(check_auth, by_default)
     cr_expect_eq(jwt->leeway, 30000);
     cr_expect(jwt->bearer && strcmp(jwt->header, "authorization") == 0);
     cr_expect_null(jwt->query);
+    cr_expect(jwt->cookie == NULL && !jwt->expires_close);
     cr_expect(jwt->nclaims == 1 && strcmp(jwt->claims[0], "sub") == 0);
     conf_free(conf);
     cr_expect_eq(mem_in_use(), before);
@@ -82,7 +83,7 @@ Test(check_auth, keys)
 {
     struct conf *conf = parse(
         WITH("algorithms: [EdDSA, ES256], leeway: 0s, header: X-Token, query: access_token, "
-             "claims: []"),
+             "cookie: __Host-token, expires: close, claims: []"),
         "");
     cr_assert_not_null(conf, "%s", error);
     const struct conf_jwt *jwt = conf->jwts[0];
@@ -90,6 +91,8 @@ Test(check_auth, keys)
     cr_expect_eq(jwt->leeway, 0);
     cr_expect(!jwt->bearer && strcmp(jwt->header, "x-token") == 0);
     cr_expect_str_eq(jwt->query, "access_token");
+    cr_expect_str_eq(jwt->cookie, "__Host-token");
+    cr_expect(jwt->expires_close);
     cr_expect_eq(jwt->nclaims, 0);
     conf_free(conf);
 }
@@ -122,6 +125,9 @@ Test(check_auth, what_is_wrong)
         {WITH("leeway: soon"), "leeway"},
         {WITH("header: 'a b'"), "header"},
         {WITH("query: 'a&b'"), "query"},
+        {WITH("cookie: 'a=b'"), "cookie"},
+        {WITH("cookie: ''"), "cookie"},
+        {WITH("expires: soon"), "expires"},
         {WITH("claims: ['a\"b']"), "claims[0]"},
         {WITH("claims: [sub, sub]"), "claims[1]"},
         {WITH("claims: ['']"), "claims[0]"},
@@ -129,6 +135,49 @@ Test(check_auth, what_is_wrong)
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
         expect_wrong(rows[i][0], rows[i][1]);
+}
+
+static void keep(void *data, const char *text)
+{
+    snprintf(data, sizeof(error), "%s", text);
+}
+
+/* Which routes are warned of, since pages of any site may use them with a user's cookie. */
+Test(check_auth, a_cookie_and_other_sites)
+{
+    static const struct {
+        const char *route;
+        bool warns;
+    } rows[] = {
+        {"kind: jsonrpc", false},
+        {"kind: jsonrpc, cross_site: allow", true},
+        {"kind: jsonrpc, cross_site: allow, origins: ['https://a.test']", true},
+        {"kind: jsonrpc, origins: ['*']", false},
+        {"kind: websocket", true},
+        {"kind: websocket, cross_site: allow", true},
+        {"kind: websocket, cross_site: refuse", false},
+        {"kind: websocket, origins: ['https://a.test']", false},
+        {"kind: websocket, origins: ['*']", true},
+        {"kind: websocket, auth: {none: true}", false},
+        {"kind: http", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char warned[sizeof(error)] = "";
+        char text[1024];
+        struct conf *conf = NULL;
+        const struct conf_findings findings = {.odd = keep, .data = warned};
+        int n = snprintf(text, sizeof(text),
+            "listeners: [{name: web, address: '127.0.0.1:1', " WITH(
+                "cookie: c") ", "
+                             "routes: [{path: /, pool: app, %s}]}]\n"
+                             "pools: [{name: app, workers: ['unix:/a']}]\n",
+            rows[i].route);
+        conf_try("c.yaml", text, (size_t)n, &findings, &conf, error, sizeof(error));
+        cr_assert_not_null(conf, "%s: %s", rows[i].route, error);
+        cr_expect_eq(strstr(warned, "pages of any site") != NULL, rows[i].warns, "%s: %s",
+            rows[i].route, warned);
+        conf_free(conf);
+    }
 }
 
 /* Each list at its limit, and one past it. */

@@ -133,6 +133,54 @@ Test(auth, a_token_is_verified_once)
     cr_expect_eq(judge("", NOW, told), AUTH_NONE);
 }
 
+/* A token in a cookie, where Authorization has none: the first one of that name. */
+Test(auth, in_a_cookie)
+{
+    static const struct {
+        const char *fields; /* each ends in a line end; $: the token */
+        enum auth_verdict verdict;
+    } rows[] = {
+        {"cookie: s=$\n", AUTH_PASS},
+        {"Cookie: a=b; s=$ ;c=\n", AUTH_PASS},
+        {"cookie: s=\"$\"\n", AUTH_PASS},
+        {"cookie: a=1;\ts=$\n", AUTH_PASS},
+        {"cookie: a=1\ncookie: s=$\n", AUTH_PASS},
+        {"cookie: s=$; s=x\n", AUTH_PASS},
+        {"cookie: s=x; s=$\n", AUTH_WRONG},
+        {"cookie: s=; s=$\n", AUTH_NONE},
+        {"cookie: S=$; ss=$; s\n", AUTH_NONE},
+        {"cookie: s =$\n", AUTH_NONE},
+        {"cookie: \n", AUTH_NONE},
+        {"cookie: s=\"$\n", AUTH_WRONG},
+        {"authorization: Basic x\ncookie: s=$\n", AUTH_PASS},
+        {"authorization: Bearer x\ncookie: s=$\n", AUTH_WRONG},
+    };
+    char token[1000];
+    char session[] = "s";
+    sign(token, keys[0], 7, NOW + 5);
+    jwt.cookie = session;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        static char text[4000];
+        struct http_head head = {0};
+        struct claims *claims = NULL;
+        const char *why;
+        char *to = text;
+        for (const char *from = rows[i].fields; *from != '\0'; from++)
+            to += sprintf(to, "%.*s", *from == '$' ? 999 : 1, *from == '$' ? token : from);
+        for (char *p = text; *p != '\0';) {
+            char *colon = strchr(p, ':');
+            char *end = strchr(p, '\n');
+            head.fields[head.nfields++] = (struct http_field){.name = {p, (size_t)(colon - p)},
+                .value = {colon + 2, (size_t)(end - colon) - 2}};
+            p = end + 1;
+        }
+        cr_expect_eq(auth_judge(&auth, &ctx, &jwt, &head, false, NOW, &claims, &why),
+            rows[i].verdict, "%s", rows[i].fields);
+        claims_put(claims);
+    }
+    jwt.cookie = NULL;
+}
+
 Test(auth, one_that_is_wrong_is_not_remembered)
 {
     char token[1000];
