@@ -16,6 +16,7 @@ static const struct {
     {RPC_RATE_LIMITED, 429, "rate limited"},
     {RPC_BAD_RESPONSE, 502, "bad worker response"},
     {RPC_UNAUTHORIZED, 401, "unauthorized"},
+    {RPC_FORBIDDEN, 403, "forbidden"},
 };
 
 const char *rpc_error_message(enum rpc_error code)

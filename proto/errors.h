@@ -19,6 +19,7 @@ enum rpc_error {
     RPC_RATE_LIMITED = -32006,
     RPC_BAD_RESPONSE = -32007,
     RPC_UNAUTHORIZED = -32008,
+    RPC_FORBIDDEN = -32009,
 };
 
 /* The message of a code of section 6; static text. */

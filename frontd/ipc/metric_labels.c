@@ -37,6 +37,7 @@ enum metric_code metric_code_of_error(int error)
     case RPC_RATE_LIMITED: return METRIC_CODE_RATE_LIMITED;
     case RPC_BAD_RESPONSE: return METRIC_CODE_BAD_RESPONSE;
     case RPC_UNAUTHORIZED: return METRIC_CODE_UNAUTHORIZED;
+    case RPC_FORBIDDEN: return METRIC_CODE_FORBIDDEN;
     default: return METRIC_CODE_OTHER_ERROR;
     }
 }

@@ -49,6 +49,7 @@
     X(RATE_LIMITED, "-32006")                                                                      \
     X(BAD_RESPONSE, "-32007")                                                                      \
     X(UNAUTHORIZED, "-32008")                                                                      \
+    X(FORBIDDEN, "-32009")                                                                         \
     X(OTHER_ERROR, "other")                                                                        \
     X(2XX, "2xx")                                                                                  \
     X(3XX, "3xx")                                                                                  \

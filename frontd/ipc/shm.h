@@ -18,7 +18,7 @@
 /*
  * Changes whenever the layout does: two versions of the program may run side by side for a while.
  */
-enum { SHARE_LAYOUT = 19 };
+enum { SHARE_LAYOUT = 20 };
 
 enum {
     SHARE_SEATS = 64,

@@ -1,10 +1,12 @@
 """allow and deny: clients by their addresses, at a listener and at a route, behind proxies, over reloads."""
 import contextlib
+import json
 
 import pytest
 
+from h2client import H2Client
 from harness import free_port, http_route, rpc_route, ws_route
-from httpclient import Client, Closed
+from httpclient import Client, Closed, rpc_body
 from reloads import HUP, USR2
 from test_connections_per_peer import from_address
 from wsclient import upgrade
@@ -36,7 +38,33 @@ def test_who_is_let_in(web):
             client.send(upgrade())
             assert b" %d " % at_ws in client._line(), address
     web.wait_log("the listener is not for its address (allow, deny)")
-    web.wait_log("its origin or a worker says no (403)")
+    web.wait_log("its origin, its address or a worker says no (403, -32009)")
+
+
+FORBIDDEN = {"jsonrpc": "2.0", "id": None, "error": {"code": -32009, "message": "forbidden"}}
+
+
+def test_json_rpc(site):
+    """A client of JSON-RPC is told by an error, over either HTTP; another route of the same listener says it in a text."""
+    web = site(routes=[{**rpc_route(), "deny": ["127.0.0.1"]}, {**ws_route(), "deny": ["127.0.0.1"]},
+                       {**http_route(), "deny": ["127.0.0.1"]}])
+    web.config["listeners"][0]["h2c"] = True
+    worker = web.fake()
+    web.start()
+    with web.client() as client:
+        for _ in range(2):
+            answer = client.rpc("demo.echo", [1])
+            assert (answer.status, answer.header("Content-Type"), answer.json()) == (403, "application/json", FORBIDDEN)
+        assert client.request("GET", "/x").body == b"403 Forbidden\n"
+        client.send(upgrade())
+        assert client.read_response().body == b"403 Forbidden\n"
+    with H2Client(web.address) as client:
+        number = client.open("POST", "/rpc", body=rpc_body("demo.echo", [1]))
+        client.until(lambda: client.streams[number].ended)
+        stream = client.streams[number]
+        assert (int(stream.status), json.loads(stream.body)) == (403, FORBIDDEN)
+    assert not worker.calls
+    assert from_address(web, "127.0.0.2").rpc("demo.echo", [1]).status == 200
 
 
 @pytest.mark.parametrize("number", [HUP, USR2], ids=["hup", "usr2"])

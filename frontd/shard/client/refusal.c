@@ -18,7 +18,8 @@ static const struct {
     [REFUSED_TOO_LATE] = {LOG_WARNING, "a call has had no answer in time (-32003, 504)"},
     [REFUSED_NO_ROUTE] = {LOG_INFO, "a request is refused, there is no route for it (404)"},
     [REFUSED_VERB] = {LOG_INFO, "a request is refused, the route does not take its method (405)"},
-    [REFUSED_FORBIDDEN] = {LOG_INFO, "a request is refused, its origin or a worker says no (403)"},
+    [REFUSED_FORBIDDEN] = {LOG_INFO,
+        "a request is refused, its origin, its address or a worker says no (403, -32009)"},
     [REFUSED_UPGRADE] = {LOG_INFO, "a request is refused that is no upgrade to WebSocket (426)"},
     [REFUSED_HTTP] = {LOG_INFO,
         "a request is refused, its HTTP is wrong (400, 414, 415, 417, 431, 501, 505)"},
@@ -181,6 +182,7 @@ static enum refusal kind_of_error(enum rpc_error error)
     case RPC_TOO_LARGE: return REFUSED_TOO_LARGE;
     case RPC_OVERLOADED: return REFUSED_OVERLOADED;
     case RPC_DEADLINE_EXCEEDED: return REFUSED_TOO_LATE;
+    case RPC_FORBIDDEN: return REFUSED_FORBIDDEN;
     default: return REFUSALS;
     }
 }

@@ -19,7 +19,7 @@ enum refusal {
     REFUSED_TOO_LATE,    /* no answer in time */
     REFUSED_NO_ROUTE,    /* 404 */
     REFUSED_VERB,        /* 405 */
-    REFUSED_FORBIDDEN,   /* 403 */
+    REFUSED_FORBIDDEN,   /* 403, -32009 */
     REFUSED_UPGRADE,     /* 426 */
     REFUSED_HTTP,        /* 400 and the like: the HTTP itself is wrong */
     REFUSED_BUSY,        /* 503 */

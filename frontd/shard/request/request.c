@@ -412,6 +412,16 @@ static bool admits(const struct request *request)
     return conf_admits(of_listener, &peer) && (route == NULL || conf_admits(&route->access, &peer));
 }
 
+/* Answers a request that its client's address may not send. A client of JSON-RPC is told by an
+ * error that is not -32008: another token would not help. */
+static void refuse_address(struct request *request)
+{
+    if (request->route != NULL && request->route->kind == CONF_JSONRPC)
+        request_error(request, RPC_FORBIDDEN, (struct span){0});
+    else
+        request_status(request, 403, (struct span){0});
+}
+
 /*
  * Answers a request whose token is not taken, or that has none. Returns whether it has been
  * answered.
@@ -500,11 +510,13 @@ void request_start(struct request *request, const struct http_head *head, struct
         log_cross_site(request, head);
         status = 403;
     }
-    if (status == 0 && !admits(request))
-        status = 403;
     if (status != 0) {
         evidence_show_head(ctx, head);
         request_status(request, status, fields_of_status(status, request));
+        incident_hide(ctx);
+    } else if (!admits(request)) {
+        evidence_show_head(ctx, head);
+        refuse_address(request);
         incident_hide(ctx);
     } else if (request->route == NULL ||
                (route_ops_of(request)->answers_options && head->method == HTTP_OPTIONS)) {

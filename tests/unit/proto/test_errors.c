@@ -21,6 +21,7 @@ Test(errors, table)
         {-32006, "rate limited", 429},
         {-32007, "bad worker response", 502},
         {-32008, "unauthorized", 401},
+        {-32009, "forbidden", 403},
         {-32603, "internal error", 500},
         {0, "internal error", 500},
         {-1, "internal error", 500},
