@@ -81,6 +81,19 @@ static int put_canary(struct buf *out, const struct conf *conf, const struct con
     return r == 0 ? buf_printf(out, "\n") : r;
 }
 
+static int put_token(struct buf *out, const struct conf_route *route)
+{
+    const struct conf_jwt *jwt = route->jwt;
+    int r = buf_printf(out, "token: of issuer %s, in %s", jwt->issuer, jwt->header);
+    if (r == 0 && jwt->query != NULL && route->kind == CONF_WEBSOCKET)
+        r = buf_printf(out, ", the parameter %s", jwt->query);
+    if (r == 0 && jwt->cookie != NULL)
+        r = buf_printf(out, ", the cookie %s", jwt->cookie);
+    if (r == 0 && jwt->expires_close && route->kind == CONF_WEBSOCKET)
+        r = buf_printf(out, "; the connection ends with it");
+    return r == 0 ? put_line(out, jwt->jwks.line) : r;
+}
+
 int conf_describe(struct buf *out, const struct conf *conf, const struct conf_listener *listener,
     const struct conf_route *route, struct span method)
 {
@@ -88,6 +101,8 @@ int conf_describe(struct buf *out, const struct conf *conf, const struct conf_li
     int r = put_access(out, "listener", &listener->access);
     if (r == 0)
         r = put_access(out, "route", &route->access);
+    if (r == 0 && route->jwt != NULL)
+        r = put_token(out, route);
     if (r == 0 && route->canary)
         r = put_canary(out, conf, route);
     if (r == 0)

@@ -22,6 +22,11 @@ listeners:
           - {match: "report.*", timeout: 5m, calls: 4}
           - {match: orders.create, idempotent: true}
       - {path: /site, kind: http, pool: app, allow: ["fd00::/8"], canary: {pool: next, percent: 5, header: X-Try}}
+      - path: /ws
+        kind: websocket
+        pool: app
+        cross_site: refuse
+        auth: {jwt: {jwks: /k.json, issuer: me, audience: [a], query: q, cookie: c, expires: close}}
   - {name: lines, address: 127.0.0.1:18081, protocol: line, pool: app, calls: 3}
 pools:
   - {name: app, workers: ["unix:/tmp/explained.sock"]}
@@ -39,14 +44,15 @@ def explain(tmp_path, *arguments):
 
 @pytest.mark.parametrize("method, path, said", [
     ("report.x", "/rpc/a", ["route /rpc (line 6)", "timeout: 300000 ms (line 13)", "calls: 4 (line 13)",
-                            "one in 100000 us, 50 at once, per peer (line 11)", "pool: app (line 18)",
+                            "one in 100000 us, 50 at once, per peer (line 11)", "pool: app (line 23)",
                             "addresses, listener: deny 203.0.113.0/24"]),
     ("admin.x", "/rpc", ["denied: -32601, or 403 on kind: http (line 10)", "timeout: 7000 ms (line 9)"]),
     ("orders.create", "/rpc", ["idempotent: true (line 14)", "timeout: 7000 ms (line 9)"]),
     ("frontd.connect", "/rpc", ["refused: -32601"]),
     ("GET", "/site/x", ["route /site (line 15), kind http", "addresses, route: allow fd00::/8", "timeout: 30000 ms (default)",
-                       "canary: pool next (line 19) for 5 % of clients, and where x-try says always, not never"]),
-    ("a", "/none", ["listener lines (line 16)", "calls: 3 (line 16)"]),
+                       "canary: pool next (line 24) for 5 % of clients, and where x-try says always, not never"]),
+    ("a", "/ws", ["token: of issuer me, in authorization, the parameter q, the cookie c; the connection ends with it (line 20)"]),
+    ("a", "/none", ["listener lines (line 21)", "calls: 3 (line 21)"]),
 ])
 def test_it_says_what_applies(tmp_path, method, path, said):
     done = explain(tmp_path, "--explain", method, path)
