@@ -170,8 +170,8 @@ Test(auth, in_a_cookie)
         for (char *p = text; *p != '\0';) {
             char *colon = strchr(p, ':');
             char *end = strchr(p, '\n');
-            head.fields[head.nfields++] = (struct http_field){.name = {p, (size_t)(colon - p)},
-                .value = {colon + 2, (size_t)(end - colon) - 2}};
+            head.fields[head.nfields++] = (struct http_field){
+                .name = {p, (size_t)(colon - p)}, .value = {colon + 2, (size_t)(end - colon) - 2}};
             p = end + 1;
         }
         cr_expect_eq(auth_judge(&auth, &ctx, &jwt, &head, false, NOW, &claims, &why),
