@@ -97,7 +97,7 @@ static int put_token(struct buf *out, const struct conf_route *route)
 int conf_describe(struct buf *out, const struct conf *conf, const struct conf_listener *listener,
     const struct conf_route *route, struct span method)
 {
-    const struct conf_policy *policy = conf_policy_of(route, method);
+    const struct conf_policy *policy = conf_policy_of(route, method.n == 0 ? SPAN("") : method);
     int r = put_access(out, "listener", &listener->access);
     if (r == 0)
         r = put_access(out, "route", &route->access);

@@ -26,7 +26,7 @@ listeners:
         kind: websocket
         pool: app
         cross_site: refuse
-        auth: {jwt: {jwks: /k.json, issuer: me, audience: [a], query: q, cookie: c, expires: close}}
+        auth: {jwt: {jwks: JWKS, issuer: me, audience: [a], query: q, cookie: c, expires: close}}
   - {name: lines, address: 127.0.0.1:18081, protocol: line, pool: app, calls: 3}
 pools:
   - {name: app, workers: ["unix:/tmp/explained.sock"]}
@@ -36,8 +36,11 @@ pools:
 
 def explain(tmp_path, *arguments):
     path = os.path.join(tmp_path, "frontd.yaml")
+    keys = os.path.join(tmp_path, "keys.json")
+    with open(keys, "w", encoding="utf-8") as file:     # RFC 8037's example
+        file.write('{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}')
     with open(path, "w", encoding="utf-8") as file:
-        file.write(CONFIG)
+        file.write(CONFIG.replace("JWKS", keys))
     return subprocess.run([os.path.join(BUILD, "frontd", "frontd"), "--check", *arguments, "-c", path],
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=30)
 
