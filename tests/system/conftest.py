@@ -18,15 +18,17 @@ RELEASE_ONLY = ["test_bench.py", "test_install.py", "test_monitoring.py", "test_
                 "test_explain_config.py", "test_scripts.py", "test_systemd.py"]
 # Where FRONTD_ONCE is set, most of what takes long runs in one of the builds: where both would say the same. The
 # sanitizers have what is about wrong input and what fails; the release has other people's clients, and what is measured.
-RELEASE_ONCE = ["test_chat.py", "test_json_differential.py", "test_limits_memory_parts.py", "test_python_worker.py", "test_reload_memory.py",
-                "test_tls_foreign.py", "test_troubleshooting.py", "test_worker_docs.py"]
-ASAN_ONCE = ["test_bound_connections.py", "test_connect_events.py", "test_content_coding.py", "test_fairness.py",
+RELEASE_ONCE = ["test_chat.py", "test_json_differential.py", "test_limits_memory.py", "test_limits_memory_parts.py", "test_push_slow.py",
+                "test_python_worker.py", "test_reload_memory.py", "test_reload_resources.py", "test_tls_foreign.py",
+                "test_troubleshooting.py", "test_worker_docs.py"]
+ASAN_ONCE = ["test_bound_connections.py", "test_canary.py", "test_client_responses.py", "test_connect_events.py", "test_content_coding.py",
+             "test_fairness.py",
              "test_faults.py", "test_faults_under_load.py", "test_first_byte_timeout.py", "test_hostile_shards.py", "test_hung_shards.py",
              "test_hung_workers.py", "test_linger.py", "test_log.py", "test_managed_workers.py", "test_mesh.py",
-             "test_process_groups.py", "test_release_paths.py", "test_reload_config.py", "test_reload_failures.py",
+             "test_process_groups.py", "test_progress.py", "test_release_paths.py", "test_reload_config.py", "test_reload_failures.py",
              "test_reload_kills.py", "test_reload_workers.py", "test_resets.py", "test_socket_files.py", "test_tls_reload.py",
              "test_worker_asks.py", "test_worker_health.py", "test_worker_protocol.py", "test_worker_push.py",
-             "test_worker_sockets.py", "test_worker_violations.py", "test_ws_deflate.py", "test_ws_faults.py"]
+             "test_worker_sockets.py", "test_worker_violations.py", "test_workerd_streams.py", "test_ws_deflate.py", "test_ws_faults.py"]
 once = "FRONTD_ONCE" in os.environ
 if harness.sanitized():
     collect_ignore = RELEASE_ONLY + RELEASE_ONCE * once

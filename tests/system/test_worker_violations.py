@@ -8,7 +8,7 @@ import re
 import pytest
 
 from fakeworker import (CANCEL, DATA, DISCONNECT, GOAWAY, HEADER, HELLO, MAX_FRAME, MORE, PING, PONG, PUBLISH, PUSH,
-                        REQUEST, RESPONSE, SUBSCRIBE, UNSUBSCRIBE, WINDOW, echo, frame, topic_meta)
+                        REQUEST, RESPONSE, STATE, SUBSCRIBE, UNSUBSCRIBE, WINDOW, echo, frame, topic_meta)
 from harness import ROOT, http_route, rpc_route, wait_for, ws_route
 from httpclient import BadResponse, Closed, request, rpc_body, rpc_request
 
@@ -285,9 +285,16 @@ FRAMES = {
         (lambda c, type=type: frame(type, meta=b"{", conn=1), "is dropped: its meta is no JSON")
         for type in (PUBLISH, SUBSCRIBE, UNSUBSCRIBE)
     ],
-    "PUSH, SUBSCRIBE, UNSUBSCRIBE or DISCONNECT with `conn` 0": [
+    "PUSH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT or STATE with `conn` 0": [
         (lambda c, type=type: frame(type, meta=topic_meta("t"), blob=b"x"), "is dropped: it names no connection")
-        for type in (PUSH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT)
+        for type in (PUSH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT, STATE)
+    ],
+    "PUSH for a call that is not in progress on the channel, whose meta has no `progress`, or with BINARY to a client of HTTP": [
+        (lambda c: frame(PUSH, c.call + 1000, blob=b"1"), "PUSH is dropped: no call of this number is in progress"),
+        (lambda c: frame(PUSH, c.call, blob=b"1"), "is dropped: the client has not asked for progress"),
+    ],      # and test_progress.py::test_what_a_worker_does_wrongly
+    "STATE with more bytes than the front's HELLO says": [
+        (lambda c: frame(STATE, conn=1, blob=bytes(4097)), "STATE is dropped: it is over limits.state"),
     ],
 }
 ELSEWHERE = {       # rows that are tested by others
