@@ -270,6 +270,7 @@ int h2_head_read(struct span text, uint32_t fields_max, struct h2_head *ret_head
     ret_head->scheme = ret_head->protocol = (struct span){0};
     ret_head->content_length = 0;
     ret_head->has_length = false;
+    ret_head->text = text;
     http->authority = (struct span){0};
     http->nfields = 0;
     http->method = HTTP_OTHER;

@@ -14,6 +14,7 @@ struct h2_head {
     struct span protocol;    /* of an extended CONNECT (RFC 8441 section 4); n == 0: it is none */
     uint64_t content_length; /* bytes; 0 when has_length is false */
     bool has_length;         /* Content-Length is there */
+    struct span text;        /* that was read */
     struct http_head http;
 };
 

@@ -9,6 +9,7 @@
 #include "frontd/shard/push/fanout.h"
 #include "frontd/shard/ready.h"
 #include "frontd/shard/request/access_log.h"
+#include "frontd/shard/request/parked.h"
 #include "frontd/shard/request/rebind.h"
 #include "frontd/shard/request/tracer.h"
 #include "frontd/shard/sandbox.h"
@@ -58,8 +59,8 @@ void turn_begin(struct ctx *ctx)
 bool turn_unfinished(const struct ctx *ctx)
 {
     return !list_empty(&ctx->fanouts) || !list_empty(&ctx->busy_streams) ||
-           ctx->later_clients != NULL || ctx->rebind.walking || tls_unfinished(ctx->tls) ||
-           inspect_unfinished(ctx->inspect);
+           ctx->later_clients != NULL || parked_unfinished(ctx) || ctx->rebind.walking ||
+           tls_unfinished(ctx->tls) || inspect_unfinished(ctx->inspect);
 }
 
 void turn_go_on(struct ctx *ctx, uint64_t work)
@@ -92,6 +93,8 @@ void turn_flush(struct ctx *ctx)
 void turn_end(struct ctx *ctx, struct list *clients)
 {
     turn_begin(ctx);
+    profile_enter(PROFILE_READING);
+    parked_turn(ctx);
     profile_enter(PROFILE_HANDOVER);
     receiver_turn(ctx->receiver);
     sender_prepare(ctx->sender);

@@ -19,8 +19,9 @@ from wsclient import TEXT, upgrade, ws_frame
 
 pytestmark = pytest.mark.skipif(not os.path.exists(LIBRARY), reason="ASan has an allocator of its own")
 jwt = pytest.importorskip("jwt", reason="Debian's python3-jwt is not installed")
-from test_auth_jwt import AUDIENCE, ISSUER, KEYS, bearer, token, write_keys  # noqa: E402
+from test_auth_jwt import AUDIENCE, ISSUER, KEYS, OTHER, bearer, token, write_keys  # noqa: E402
 
+WRONG = bearer(token(key=OTHER))
 TIMES = 20000           # of a tag in a body, of 4 bytes
 CALL = rpc_body("load.once", ["x" * 30000], id="c")
 
@@ -85,8 +86,13 @@ def packed(web):
 
 
 def with_token(web):
+    """Behind wrong ones: a turn has room for four, so that it waits with its body."""
+    right = bearer(token("ES256", sub="s%d" % web.allocations.get("after")))
     with web.client(timeout=5) as client:
-        assert client.request("POST", "/token", CALL, bearer(token("ES256", sub="s%d" % web.allocations.get("after")))).status
+        client.send(request("POST", "/token", b"{}", WRONG) * 4 + request("POST", "/token", CALL, right))
+        for _ in range(4):
+            assert client.read_response().status in (401, 503)
+        assert client.read_response().status in (200, 401, 502, 503)
 
 
 def of_http2(web):

@@ -1,5 +1,6 @@
 """auth.jwt: who is let in by a token, what workers are told of it, and both over reloads of keys and connections."""
 import base64
+import contextlib
 import json
 import time
 
@@ -7,9 +8,10 @@ import pytest
 
 from fakeworker import echo
 from h2client import H2Client
-from harness import http_route, rpc_route, ws_route
-from httpclient import Client
-from reloads import HUP, USR2
+from harness import http_route, rpc_route, wait_for, ws_route
+from httpclient import Client, request, rpc_request
+from reloads import HUP, USR2, Paused
+from streamworker import build
 from test_http2_websocket import Socket
 from wsclient import upgrade
 
@@ -254,3 +256,73 @@ def test_a_token_ends(front):
         assert handshake(web, headers=[*cookie, ("Origin", "https://a.test")]).status == 401
         assert web.rpc("demo.echo", [1], headers=cookie).status == 401
     web.wait_log("a WebSocket is closed whose token has ended (1008)")
+
+
+def test_a_flood_of_wrong_tokens(site):
+    """It holds up nobody whose token is known: all of it is there before that request, and waits its turn. What has
+    waited goes on with its body, and a client that is gone is forgotten."""
+    many, streams = 100, 30
+    web = site(shards=1, routes=[rpc_route(deny_methods=["denied"])],
+               access_log={"path": None, "format": "${outcome}"})
+    web.config["access_log"]["path"] = web.path("access.log")
+    configure(web)
+    web.config["listeners"][0]["h2c"] = True
+    worker = web.fake()
+    web.start()
+    known, wrong = token(), token(key=OTHER)
+    bad = rpc_request("flood", [1], headers=bearer(wrong))
+    with contextlib.ExitStack() as stack:
+        good = stack.enter_context(web.client())
+        assert good.rpc("demo.echo", [1], headers=bearer(known)).status == 200
+        flood = [stack.enter_context(web.client()) for _ in range(many)]
+        late = stack.enter_context(web.client())
+        h2 = stack.enter_context(H2Client(web.address))
+        with Paused(web.shards()):
+            for client in flood:
+                client.send(bad * 2)
+            for client in flood[:5]:
+                client.close()
+            numbers = [h2.open("POST", "/rpc", headers=[("authorization", "Bearer " + wrong)], body=b"{}")
+                       for _ in range(streams)]
+            late.send(rpc_request("demo.echo", ["late"], headers=bearer(token(sub="late"))))
+            good.send(rpc_request("denied", [1], headers=bearer(known)))
+        assert good.read_response().json()["error"]["code"] == -32601
+        assert late.read_response().json()["result"] == ["late"]
+        assert worker.calls[-1].meta["auth"]["sub"] == "late"
+        for client in flood[5:]:
+            assert [client.read_response().status for _ in range(2)] == [401, 401]
+        h2.until(lambda: all(h2.streams[number].status for number in numbers))
+        assert {int(h2.streams[number].status) for number in numbers} == {401}
+        with web.client() as client:
+            assert client.rpc("demo.echo", [2], headers=bearer(known)).status == 200
+    outcomes = wait_for(lambda: (lambda all: all.count("ok") == 3 and all)(open(web.path("access.log")).read().split()),
+                        "the access log")
+    assert outcomes.count("-32008") >= 2 * (many - 5) + streams
+    assert outcomes.index("-32601") < many / 5, outcomes
+
+
+def test_an_upload_behind_a_flood(site):
+    """A body that goes in parts waits with its request, over either HTTP."""
+    body = bytes(200000)
+    web = site(shards=1, routes=[{**http_route("/"), "stream_body": "1MiB"}, {**http_route("/whole"), "auth": {"none": True}}],
+               limits={"body": "64KiB"})
+    configure(web)
+    web.config["listeners"][0]["h2c"] = True
+    build(web)
+    bad = request("GET", "/x", headers=bearer(token(key=OTHER)))
+    with contextlib.ExitStack() as stack:
+        flood = [stack.enter_context(web.client()) for _ in range(30)]
+        late = stack.enter_context(web.client())
+        h2 = stack.enter_context(H2Client(web.address))
+        with Paused(web.shards()):
+            for client in flood:
+                client.send(bad)
+            late.send(b"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\nAuthorization: Bearer %s\r\n\r\n"
+                      % (len(body), token(sub="1").encode()) + body[:50000])
+            number = h2.open("POST", "/upload", headers=[("authorization", "Bearer " + token(sub="2"))], end=False)
+        late.send(body[50000:])
+        h2.data(number, body)
+        assert late.read_response().body.startswith(b"%d " % len(body))
+        h2.until(lambda: h2.streams[number].ended)
+        assert h2.streams[number].body.startswith(b"%d " % len(body))
+        assert {client.read_response().status for client in flood} == {401}

@@ -48,6 +48,8 @@ struct requests_ops {
     bool (*awaited)(const struct client *client);
     /* Bytes that are held for them, besides what is in the client's own buffers. */
     size_t (*hold)(const struct client *client);
+    /* One that was parked (request/parked.h) goes on; it may end from within. */
+    void (*unpark)(struct request *request, const struct http_head *head, struct span body);
 };
 
 /* The same, of clients with an answer that goes out part by part: ctx->parts_ops. */
@@ -117,7 +119,7 @@ struct client {
     bool last_request : 1;   /* nothing is read after the request in progress */
     bool paused : 1;         /* the session left bytes since it might not start a request */
     bool touched : 1;        /* it is one of ctx->dirty_clients, or must not become one */
-    bool held : 1;           /* nothing is read until it is known which session it gets */
+    bool held : 1;           /* nothing is read until its session or its token is known */
     bool moving : 1;         /* frozen: its state is on the way to another process */
     bool arriving : 1;       /* restored, but it does not live yet */
     bool kept : 1;           /* it stays in this process: no other one takes it */

@@ -14,6 +14,7 @@
 
 struct affinity;
 struct client;
+struct http_head;
 struct outcome;
 struct pending;
 struct reply;
@@ -90,6 +91,10 @@ struct session_ops {
 
     /* Requests */
 
+    /* The text of a request's head, and the head that such a text is, valid until the session takes
+     * another one. */
+    struct span (*head_text)(const struct http_head *head);
+    const struct http_head *(*head_again)(struct span text);
     /* Bytes that it holds with a request, besides request_size. NULL: none. */
     size_t (*request_holds)(struct request *request);
     /* A request ends without an answer: frees what is held with it. NULL: nothing is. */

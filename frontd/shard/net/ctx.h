@@ -78,6 +78,8 @@ enum {
     WORK_STREAM = 256,         /* units of a stream when it has been read */
     WORK_TURN = 256,           /* units in a turn for all that was left over from the one before */
     WORK_HAND_OVER = 4096,     /* the same, while the hand-over waits for frames of siblings */
+    WORK_VERIFY = 256,         /* units for a signature of a token: 16 to 100 us, RSA up to 250 */
+    WORK_VERIFY_TURN = 1024,   /* units of such in a turn, for all clients together */
     WORK_CLIENT_MESSAGES = 64, /* requests or messages of one client in a turn */
 };
 

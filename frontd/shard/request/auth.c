@@ -53,6 +53,7 @@ uint64_t claims_left(const struct claims *claims)
 void auth_init(struct auth *auth, const struct conf *conf)
 {
     auth->conf = conf;
+    list_init(&auth->parked);
 }
 
 void auth_deinit(struct auth *auth)
@@ -285,28 +286,42 @@ static const char *verify(
             continue;
         tries++;
         auth->verified++;
-        ctx->taken += AUTH_TAKEN;
+        auth->spent += WORK_VERIFY;
+        ctx->work += WORK_VERIFY;
         if (jwk_verify(&set->keys[i], token->head, token->signature, token->signature_n))
             return NULL;
     }
     return tries == 0 ? "no key has its kid and alg" : "its signature is not of a key";
 }
 
-static const char *judge(struct auth *auth, struct ctx *ctx, const struct conf_jwt *jwt,
-    struct span text, int64_t now, int64_t *ret_until)
+/* Whether a signature may be looked at in this turn, and no request waits for that already. */
+static bool has_turn(const struct auth *auth)
+{
+    return auth->spent < WORK_VERIFY_TURN && (auth->in_order || list_empty(&auth->parked));
+}
+
+/* Returns AUTH_PASS with *ret_until, AUTH_WRONG with *ret_why, or AUTH_LATER. */
+static enum auth_verdict judge(struct auth *auth, struct ctx *ctx, const struct conf_jwt *jwt,
+    struct span text, int64_t now, int64_t *ret_until, const char **ret_why)
 {
     const struct jwt_wanted wanted = {.issuer = jwt->issuer,
         .audiences = jwt->audiences,
         .naudiences = jwt->naudiences,
         .leeway = (int64_t)(jwt->leeway / 1000)};
-    const char *why = jwt_parse(text, &auth->token);
-    if (why != NULL)
-        return why;
+    *ret_why = jwt_parse(text, &auth->token);
+    if (*ret_why != NULL)
+        return AUTH_WRONG;
+    *ret_why = "its alg is not one of `algorithms`";
     int alg = alg_of(jwt, auth->token.alg);
     if (alg < 0)
-        return "its alg is not one of `algorithms`";
-    why = jwt_judge(&auth->token, &wanted, now, ret_until);
-    return why == NULL ? verify(auth, ctx, jwt, (enum jwk_alg)alg) : why;
+        return AUTH_WRONG;
+    *ret_why = jwt_judge(&auth->token, &wanted, now, ret_until);
+    if (*ret_why != NULL)
+        return AUTH_WRONG;
+    if (!has_turn(auth))
+        return AUTH_LATER;
+    *ret_why = verify(auth, ctx, jwt, (enum jwk_alg)alg);
+    return *ret_why == NULL ? AUTH_PASS : AUTH_WRONG;
 }
 
 static bool digest(struct auth *auth, struct span text, unsigned char *ret_digest)
@@ -342,9 +357,9 @@ enum auth_verdict auth_judge(struct auth *auth, struct ctx *ctx, const struct co
     *ret_claims = recall(auth, jwt, sum, now, ctx_now(ctx));
     if (LIKELY(*ret_claims != NULL))
         return AUTH_PASS;
-    *ret_why = judge(auth, ctx, jwt, text, now, &until);
-    if (*ret_why != NULL)
-        return AUTH_WRONG;
+    enum auth_verdict verdict = judge(auth, ctx, jwt, text, now, &until, ret_why);
+    if (verdict != AUTH_PASS)
+        return verdict;
     *ret_claims = make_claims(jwt, &auth->token, until);
     if (*ret_claims == NULL)
         return AUTH_MEMORY;

@@ -4,8 +4,8 @@
  * Tokens of clients (`auth.jwt`): found in a request, verified once, and remembered until they end
  * (RFC 6750, RFC 7519). Claims are what workers are told of one.
  *
- * What is cheap is looked at first, and a signature last. A verification counts as several requests
- * of its client, so that one who sends tokens that are wrong has only a few verified in a turn.
+ * What is cheap is looked at first, and a signature last. A turn has a share of such for all
+ * clients together (WORK_VERIFY_TURN); requests for which none is left wait: parked.h.
  */
 
 #include <openssl/types.h>
@@ -23,7 +23,6 @@ enum {
     AUTH_SETS = 256, /* of the cache */
     AUTH_WAYS = 4,   /* tokens in a set: the one that was used last stays longest */
     AUTH_TRIES = 4,  /* keys that a token without kid is tried with */
-    AUTH_TAKEN = 16, /* requests that a verification counts as: see WORK_CLIENT_MESSAGES */
 };
 
 /* What workers are told of a token: a JSON object. Shared, and counted. */
@@ -56,8 +55,11 @@ struct auth {
     struct auth_entry *cache; /* AUTH_SETS * AUTH_WAYS */
     EVP_MD *sha256;
     EVP_MD_CTX *hash;
-    struct jwt token;  /* the one that is being looked at */
-    uint64_t verified; /* signatures that were looked at, ever */
+    struct jwt token;   /* the one that is being looked at */
+    uint64_t verified;  /* signatures that were looked at, ever */
+    uint64_t spent;     /* units of this turn's WORK_VERIFY_TURN */
+    struct list parked; /* requests that wait for a turn with units left: parked.h */
+    bool in_order;      /* the request that is being judged was the first of them */
 };
 
 /* Before there are keys: every token is refused. conf: borrowed. */
@@ -71,6 +73,7 @@ enum auth_verdict {
     AUTH_PASS,
     AUTH_NONE,  /* there is no token */
     AUTH_WRONG, /* the token is not taken */
+    AUTH_LATER, /* its signature is to be looked at, in a later turn */
     AUTH_MEMORY /* no memory to say */
 };
 

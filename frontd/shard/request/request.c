@@ -20,6 +20,7 @@
 #include "frontd/shard/request/auth.h"
 #include "frontd/shard/request/coded_body.h"
 #include "frontd/shard/request/evidence.h"
+#include "frontd/shard/request/parked.h"
 #include "frontd/shard/request/route_ops.h"
 #include "frontd/shard/request/router.h"
 #include "frontd/shard/upstream/asker.h"
@@ -78,7 +79,7 @@ static void note_answer(struct client *client, const struct call *call, size_t n
 static size_t held_for(struct request *request)
 {
     const struct session_ops *session = client_session(request->client);
-    size_t n = request->batch.size;
+    size_t n = request->batch.size + parked_holds(request->parked);
     if (request->coding.coder != NULL)
         n += COMPRESS_STREAM_SIZE;
     if (session->request_holds != NULL)
@@ -232,6 +233,7 @@ void request_free(struct request *request)
         client->uploads = client->upload_waits = false;
     if (UNLIKELY(request->rest != NULL))
         route_ops_of(request)->drop_rest(request);
+    parked_free(request->parked);
     client->held_back -= request->gathered;
     CHECK(!list_empty(&client->requests) || (client->claimed == 0 && client->calls == 0));
     buf_deinit(&request->batch);
@@ -273,6 +275,8 @@ void request_abandon_all(struct client *client)
 
 static bool is_awaited(const struct request *request)
 {
+    if (request->parked != NULL)
+        return true;
     list_for_each (node, &request->calls) {
         if (!container_of(node, struct call, node)->job.notify)
             return true;
@@ -287,21 +291,6 @@ static bool awaited(const struct client *client)
             return true;
     }
     return false;
-}
-
-static const struct requests_ops requests_ops = {
-    .abandon = request_abandon_all,
-    .go_on = go_on,
-    .guess_again = guess_again,
-    .awaited = awaited,
-    .hold = held_for_all,
-};
-
-void request_init(struct ctx *ctx, struct pool *pools)
-{
-    ctx->pools = pools;
-    ctx->requests_ops = &requests_ops;
-    ctx->call_ops = &call_ops;
 }
 
 /* Returns 0, or the status of what the route refuses, whatever the body is. */
@@ -423,10 +412,11 @@ static void refuse_address(struct request *request)
 }
 
 /*
- * Answers a request whose token is not taken, or that has none. Returns whether it has been
- * answered.
+ * Judges the token of a request. Returns whether the request goes on now: one whose token is not
+ * taken, or that has none, has been answered, and one whose token is to be verified later is
+ * parked.
  */
-static bool refuse_token(struct request *request, const struct http_head *head)
+static bool pass_token(struct request *request, const struct http_head *head, struct span body)
 {
     const struct client *client = request->client;
     const struct conf_route *route = request->route;
@@ -434,19 +424,23 @@ static bool refuse_token(struct request *request, const struct http_head *head)
     enum auth_verdict verdict = auth_judge(client->ctx->auth, client->ctx, route->jwt, head,
         route->kind == CONF_WEBSOCKET, (int64_t)time(NULL), &request->claims, &why);
     if (LIKELY(verdict == AUTH_PASS))
-        return false;
-    struct peer peer = request_peer(request);
-    if (verdict == AUTH_MEMORY) {
-        request_error(request, RPC_OVERLOADED, (struct span){0});
         return true;
+    if (verdict == AUTH_LATER)
+        request->parked = parked_new(request->client, request, head, body);
+    if (request->parked != NULL)
+        return false;
+    if (verdict == AUTH_MEMORY || verdict == AUTH_LATER) {
+        request_error(request, RPC_OVERLOADED, (struct span){0});
+        return false;
     }
+    struct peer peer = request_peer(request);
     refusal_note_token(client, &peer, why);
     request->token_wrong = verdict == AUTH_WRONG;
     if (route->kind == CONF_JSONRPC)
         request_error(request, RPC_UNAUTHORIZED, (struct span){0});
     else
         request_error_status(request, RPC_UNAUTHORIZED);
-    return true;
+    return false;
 }
 
 /* The client of a request that has come through a proxy of the listener. */
@@ -526,7 +520,7 @@ void request_start(struct request *request, const struct http_head *head, struct
             .fields = preflight ? request->route->cors.preflight : allow_of(request),
         };
         request_reply(request, &reply);
-    } else if (LIKELY(request->route->jwt == NULL) || !refuse_token(request, head)) {
+    } else if (LIKELY(request->route->jwt == NULL) || pass_token(request, head, body)) {
         start_on_route(request, head, body);
     }
 }
@@ -618,4 +612,28 @@ void request_call(struct request *request, struct call_spec *spec, uint32_t pool
         struct outcome outcome = {.error = RPC_OVERLOADED, .notify = spec->notify};
         tell(request, NULL, &outcome);
     }
+}
+
+/* The token of a request that was parked is verified now. */
+static void unpark(struct request *request, const struct http_head *head, struct span body)
+{
+    request->parked = parked_free(request->parked);
+    if (pass_token(request, head, body))
+        start_on_route(request, head, body);
+}
+
+static const struct requests_ops requests_ops = {
+    .abandon = request_abandon_all,
+    .go_on = go_on,
+    .guess_again = guess_again,
+    .awaited = awaited,
+    .hold = held_for_all,
+    .unpark = unpark,
+};
+
+void request_init(struct ctx *ctx, struct pool *pools)
+{
+    ctx->pools = pools;
+    ctx->requests_ops = &requests_ops;
+    ctx->call_ops = &call_ops;
 }

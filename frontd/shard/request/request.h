@@ -23,10 +23,11 @@ struct request {
     struct mark *mark;              /* its trace and its id; NULL: it has none */
     struct answer_coding coding;    /* where the route has `compress` */
     struct claims *claims;          /* what its token says; NULL: none was asked for */
-    struct batch_rest *rest;        /* members that wait to be started; NULL: none */
-    uint32_t gathered;              /* bytes of `batch`, as counted in client->held_back */
-    uint32_t pending;               /* calls in progress, and one while others are started */
-    uint32_t promised;              /* bytes that the answer being looked at was expected to have */
+    struct parked *parked;   /* its token waits to be verified (parked.h); NULL: it does not */
+    struct batch_rest *rest; /* members that wait to be started; NULL: none */
+    uint32_t gathered;       /* bytes of `batch`, as counted in client->held_back */
+    uint32_t pending;        /* calls in progress, and one while others are started */
+    uint32_t promised;       /* bytes that the answer being looked at was expected to have */
     /* For account.h: */
     struct route_words *counts; /* where it was counted as received; NULL: not yet */
     uint64_t came_at;           /* us */

@@ -13,12 +13,26 @@
 
 static struct http1_head head_scratch; /* of the request being looked at */
 
+static struct span head_text(const struct http_head *http)
+{
+    return container_of(http, struct http1_head, http)->text;
+}
+
+/* It was complete and right before, and is not held to limits again. */
+static const struct http_head *head_again(struct span text)
+{
+    static const struct http1_limits none = {.head_bytes = UINT32_MAX, .fields = HTTP_FIELDS_MAX};
+    size_t used;
+    CHECK(http1_head_parse(text.p, text.n, &none, &head_scratch, &used) == 0 && used == text.n);
+    return &head_scratch.http;
+}
+
 void http1_hold(struct request *request, const struct http_head *http)
 {
-    const struct http1_head *head = container_of(http, struct http1_head, http);
+    struct span text = head_text(http);
     struct client *client = request->client;
     struct http1_turn *turn = http1_turn(request);
-    if (buf_append(&turn->text, head->text.p, head->text.n) < 0) {
+    if (buf_append(&turn->text, text.p, text.n) < 0) {
         client_doom(client);
         return;
     }
@@ -29,21 +43,18 @@ void http1_hold(struct request *request, const struct http_head *http)
 
 static void go_on(struct client *client)
 {
-    static const struct http1_limits none = {.head_bytes = UINT32_MAX, .fields = HTTP_FIELDS_MAX};
     struct request *first = list_first(&client->requests, struct request, node);
     struct http1_turn *turn = http1_turn(first);
-    size_t used;
     if (!turn->waits)
         return;
     struct buf text = turn->text;
     turn->text = (struct buf){0};
     turn->waits = client->held = false;
     client->last_request = !turn->keep_alive;
-    int r = http1_head_parse(buf_data(&text), buf_len(&text), &none, &head_scratch, &used);
-    CHECK(r == 0 && used == buf_len(&text));
+    const struct http_head *head = head_again((struct span){buf_data(&text), buf_len(&text)});
     if (client->pending != NULL) /* what is there may be the beginning of a message */
         memset(&client->pending->codec, 0, sizeof(client->pending->codec));
-    request_start_again(first, &head_scratch.http);
+    request_start_again(first, head);
     buf_deinit(&text);
 }
 
@@ -462,6 +473,8 @@ static int restore_codec(
 
 const struct session_ops http1_session = {
     .request_size = sizeof(struct http1_turn),
+    .head_text = head_text,
+    .head_again = head_again,
     .request_holds = request_holds,
     .abandoned = abandoned,
     .take = take,

@@ -67,11 +67,22 @@ static void start(struct http2_stream *stream, struct span body)
     request_start(request, &head_scratch.http, body);
 }
 
-/* Reads the head of a stream again. It was right before, and is not held to limits again. */
+struct span http2_head_text(const struct http_head *http)
+{
+    return container_of(http, struct h2_head, http)->text;
+}
+
+/* It was right before, and is not held to limits again. */
+const struct http_head *http2_head_again(struct span text)
+{
+    CHECK(h2_head_read(text, HTTP_FIELDS_MAX, &head_scratch) == 0);
+    return &head_scratch.http;
+}
+
+/* Reads the head of a stream again. */
 static void read_again(const struct buf *head)
 {
-    struct span text = {buf_data(head), buf_len(head)};
-    CHECK(h2_head_read(text, HTTP_FIELDS_MAX, &head_scratch) == 0);
+    http2_head_again((struct span){buf_data(head), buf_len(head)});
 }
 
 static void start_held(struct http2_stream *stream)

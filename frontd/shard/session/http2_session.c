@@ -509,6 +509,8 @@ static void gone(struct client *client)
 const struct session_ops http2_session = {
     .size = sizeof(struct http2),
     .request_size = sizeof(struct http2_turn),
+    .head_text = http2_head_text,
+    .head_again = http2_head_again,
     .ends_at_once = true,
     .open = http2_open,
     .take = take,

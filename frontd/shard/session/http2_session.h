@@ -183,6 +183,8 @@ void http2_refuse(struct http2_stream *stream, unsigned status);
 
 /* As struct session_ops says. */
 void http2_upload_room(struct request *request);
+struct span http2_head_text(const struct http_head *head);
+const struct http_head *http2_head_again(struct span text);
 
 /* http2_answer.c */
 

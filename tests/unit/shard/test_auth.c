@@ -111,6 +111,8 @@ static enum auth_verdict judge(const char *token, int64_t now, char *ret_claims)
     head.fields[0] = (struct http_field){
         .name = SPAN("Authorization"), .value = {value, (size_t)n}};
     enum auth_verdict verdict = auth_judge(&auth, &ctx, &jwt, &head, false, now, &claims, &why);
+    if (verdict != AUTH_LATER)
+        auth.spent = 0; /* another turn */
     if (claims != NULL && ret_claims != NULL)
         sprintf(ret_claims, "%.*s", (int)claims->n, claims->text);
     claims_put(claims);
@@ -125,7 +127,7 @@ Test(auth, a_token_is_verified_once)
     cr_assert_eq(judge(token, NOW, told), AUTH_PASS);
     cr_expect_str_eq(told, "{\"sub\":7}");
     cr_expect_eq(auth.verified, 1);
-    cr_expect_eq(ctx.taken, AUTH_TAKEN);
+    cr_expect_eq(ctx.work, WORK_VERIFY);
     cr_expect_eq(judge(token, NOW + 4, told), AUTH_PASS);
     cr_expect_eq(auth.verified, 1);
     cr_expect_eq(judge(token, NOW + 5, told), AUTH_WRONG, "it has ended");
@@ -223,4 +225,36 @@ Test(auth, as_many_tokens_as_are_remembered)
     cr_expect_eq(auth.verified, AUTH_WAYS + 1);
     cr_expect_eq(judge(tokens[0], NOW, NULL), AUTH_PASS);
     cr_expect_eq(auth.verified, AUTH_WAYS + 2);
+}
+
+static enum auth_verdict judge_in_turn(const char *token, uint64_t spent)
+{
+    auth.spent = spent;
+    return judge(token, NOW, NULL);
+}
+
+/* What a turn may look at, at the limit and one past it. */
+Test(auth, the_share_of_a_turn)
+{
+    enum { LAST = WORK_VERIFY_TURN - WORK_VERIFY };
+    char known[1000], token[1000], ended[1000];
+    struct list waits;
+    list_init(&waits);
+    sign(known, keys[0], 1, NOW + 5);
+    sign(token, keys[0], 2, NOW + 5);
+    sign(ended, keys[0], 3, NOW);
+    cr_assert_eq(judge(known, NOW, NULL), AUTH_PASS);
+    cr_expect_eq(judge_in_turn(token, WORK_VERIFY_TURN), AUTH_LATER);
+    cr_expect_eq(auth.verified, 1);
+    cr_expect_eq(judge_in_turn(known, WORK_VERIFY_TURN), AUTH_PASS, "it costs nothing");
+    cr_expect_eq(judge_in_turn(ended, WORK_VERIFY_TURN), AUTH_WRONG, "nor does that");
+    list_append(&auth.parked, &waits);
+    cr_expect_eq(judge_in_turn(token, 0), AUTH_LATER, "another was there before");
+    auth.in_order = true;
+    cr_expect_eq(judge_in_turn(token, LAST), AUTH_PASS, "it is this one's turn");
+    auth.in_order = false;
+    list_remove(&waits);
+    sign(token, keys[0], 4, NOW + 5);
+    cr_expect_eq(judge_in_turn(token, LAST), AUTH_PASS);
+    cr_expect_eq(auth.verified, 3);
 }
