@@ -12,6 +12,7 @@ import time
 import pytest
 
 import harness
+from control import asked
 from fakeworker import echo
 from harness import LIMIT, ROOT, rpc_route, http_route, wait_for, ws_route
 from httpclient import BadResponse, Closed, request, rpc_body, rpc_request
@@ -112,6 +113,13 @@ def all_is_over(site, watch, open_now=0):
             now.total("frontd_requests_in_progress") == 0 and now.total("frontd_calls_in_progress") == 0) and now
 
 
+def is_settled(site):
+    """No reload is in progress, and all shards are there."""
+    with contextlib.suppress(AssertionError):       # the program is being replaced
+        return asked(site, "status")["state"] == "steady" and len(site.shards()) == 2
+    return False
+
+
 def test_counts_add_up(front):
     rng = random.Random(7)
     site = front(shards=2, pools={"app": {"kill_after": "1s"}}, drain="1s",
@@ -154,7 +162,8 @@ def test_counts_add_up(front):
     assert last.total("frontd_requests_total", **{"class": "member", "code": "-32600"}) > 0
     assert last.total("frontd_requests_total", **{"class": "get", "code": "4xx"}) > 0
     assert last.total("frontd_reloads_total", kind="config", outcome="ok") > 0
-    # And from here on they are exact.
+    # And from here on they are exact: what the last disturbance has begun is over, and nothing moves by itself.
+    wait_for(lambda: is_settled(site) and is_settled(site), "the end of the last reload", 6 * LIMIT * SLOW)
     more = [site.client() for _ in range(7)] + [site.ws() for _ in range(5)]
     for client in more:
         client.call("demo.echo", [1]) if hasattr(client, "call") else client.rpc("demo.echo", [1])
@@ -163,7 +172,6 @@ def test_counts_add_up(front):
     # All of them move, once.
     moved = now.total("frontd_connections_handed_over_total")
     accepted = now.total("frontd_connections_accepted_total")
-    wait_for(lambda: len(site.shards()) == 2, "the shards")
     site.reload()
     now = wait_for(lambda: all_is_over(site, watch, 12), "12 connections", LIMIT * SLOW)
     assert now.total("frontd_connections_accepted_total") == accepted
