@@ -26,7 +26,7 @@ struct offer {
 /* Takes what is before the next `;` off the front of *rest, without white space around it. */
 static struct span next_part(struct span *rest)
 {
-    const char *end = memchr(rest->p, ';', rest->n);
+    const char *end = rest->n == 0 ? NULL : memchr(rest->p, ';', rest->n);
     struct span part = {rest->p, end == NULL ? rest->n : (size_t)(end - rest->p)};
     size_t used = part.n + (end != NULL);
     *rest = (struct span){rest->p + used, rest->n - used};

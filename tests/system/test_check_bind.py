@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from harness import FRONTD, rpc_route
+from harness import FRONTD, rpc_route, wait_for
 
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
@@ -243,6 +243,7 @@ def test_a_running_frontd_is_not_disturbed(site):
     web.start()
     with web.client() as client:
         assert client.rpc("demo.echo", [1]).status == 200
+        wait_for(lambda: " ready: " in web.front.text(), "the last line of the start")
         said = web.front.text()
         for _ in range(3):
             found = check(web)

@@ -75,7 +75,7 @@ def test_a_deadline_and_a_lost_worker(site):
         said = events(client.rpc("a", headers=SSE).body)
         assert said[0] == 1 and said[1]["error"]["code"] == -32003
         client.send(rpc_request("a", headers=SSE))
-        worker.wait_calls(2)
+        wait_for(lambda: client._fill() and b"data: 1" in client.buffer, "the first event")
         worker.die()
         said = events(client.read_response().body)
         assert said[1]["error"]["code"] in (-32002, -32003)
