@@ -26,7 +26,7 @@ struct offer {
 /* Takes what is before the next `;` off the front of *rest, without white space around it. */
 static struct span next_part(struct span *rest)
 {
-    const char *end = rest->n == 0 ? NULL : memchr(rest->p, ';', rest->n);
+    const char *end = memchr(rest->p, ';', rest->n);
     struct span part = {rest->p, end == NULL ? rest->n : (size_t)(end - rest->p)};
     size_t used = part.n + (end != NULL);
     *rest = (struct span){rest->p + used, rest->n - used};
@@ -104,10 +104,10 @@ static bool next_offer(struct span *list, struct span *ret_offer)
     const char *p = list->p, *end = list->p + list->n;
     if (p == end)
         return false;
-    while (p != NULL && p < end && *p != ',')
-        p = *p == '"' ? skip_quoted(p, end) : p + 1;
-    if (p == NULL)
-        p = end; /* a string without an end */
+    while (p < end && *p != ',') {
+        const char *after = *p == '"' ? skip_quoted(p, end) : p + 1;
+        p = after == NULL ? end : after; /* a string without an end */
+    }
     *ret_offer = span_of(list->p, p);
     *list = span_of(p < end ? p + 1 : end, end);
     return true;
