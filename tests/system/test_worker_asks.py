@@ -8,12 +8,12 @@ import pytest
 
 from fakefront import BINARY, GOAWAY, NOTIFY, PUSH
 from harness import Site, wait_for, ws_route
-from workerproc import DEMO_WORKERS, Starter, starting
+from workerproc import KINDS, Starter, starting
 
 CONN = 2**63 + 5
 
 
-@pytest.fixture(params=sorted(DEMO_WORKERS))
+@pytest.fixture(params=KINDS)
 def start(request, tmp_path):
     yield from starting(tmp_path, request.param)
 

@@ -7,12 +7,12 @@ import pytest
 
 from fakefront import (BINARY, CANCEL, GOAWAY, HEADER, HELLO, NOTIFY, PING, PONG, PUBLISH, PUSH,
                        REQUEST, RESPONSE, RETRY, SUBSCRIBE, UNSUBSCRIBE, FakeFront, encode)
-from workerproc import DEMO_WORKERS, Starter
+from workerproc import KINDS, Starter
 
 FOREVER = {"ms": 3_600_000}  # demo.sleep that ends only by CANCEL
 
 
-@pytest.fixture(params=sorted(DEMO_WORKERS))
+@pytest.fixture(params=KINDS)
 def start(request, tmp_path):
     starter = Starter(tmp_path, request.param)
     yield starter

@@ -9,10 +9,10 @@ import pytest
 
 from fakefront import until
 from harness import free_port
-from workerproc import DEMO_WORKERS, PYTHON, Starter
+from workerproc import DEMO_WORKERS, KINDS, PYTHON, Starter
 
 
-@pytest.fixture(params=sorted(DEMO_WORKERS))
+@pytest.fixture(params=KINDS)
 def start(request, tmp_path):
     starter = Starter(tmp_path, request.param)
     yield starter

@@ -10,6 +10,7 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", "..")
 BUILD = os.path.join(ROOT, os.environ.get("FRONTD_BUILD") or "build/release")
 PYTHON = "/usr/bin/python3"
 LIBRARY = os.path.join(ROOT, "proto", "python")
+NODE_LIBRARY = os.path.join(ROOT, "proto", "node")
 
 # Command lines of workers with the methods of proto/python/demo_worker.py. {address} and
 # {concurrency} are filled in. Another one for a single run: FRONTD_TEST_WORKER="program {address} …".
@@ -22,6 +23,10 @@ DEMO_WORKERS = {
 }
 if os.environ.get("FRONTD_TEST_WORKER"):
     DEMO_WORKERS["other"] = os.environ["FRONTD_TEST_WORKER"].split()
+KINDS = sorted(DEMO_WORKERS)
+# Those that test_node_worker.py asks for alone: they share no code with what a build makes.
+DEMO_WORKERS["node"] = ["/usr/bin/env", "node", os.path.join(NODE_LIBRARY, "demo-worker.js"), "--listen", "{address}",
+                        "--concurrency", "{concurrency}"]
 
 
 class WorkerProcess:
