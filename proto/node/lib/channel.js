@@ -5,14 +5,13 @@
 // front does not read, and while the worker has no room for more calls.
 //
 // How it ends: closeIfDone() looks after each step whether the Protocol is finished; a ProtocolError and the time end it
-// too. Our direction is ended first, the front's end is waited for (LINGER), then the socket is destroyed. Channels to
+// too. Our direction is ended first, the front's end is waited for (Worker._linger), then the socket is destroyed. Channels to
 // the same front look at each other, so that what is pushed has somewhere to go, and keeps its order.
 
 import { INTERNAL_ERROR, METHOD_NOT_FOUND, ProtocolError, RpcError, BufferError } from "./frames.js";
 import { Call, Context, HttpResponse } from "./handlers.js";
 import { PUSH_BUFFER, Protocol } from "./protocol.js";
 
-const LINGER = 2_000; // ms for the front to close after we have said our last
 const WRITE_BUFFER = 1024 * 1024; // bytes that a front has not read before we read no more of it
 const PART = 65_536; // bytes of a streamed answer in one frame
 
@@ -111,7 +110,7 @@ export class Channel {
 
   onGoaway(reason) {
     this.log.info(`${this.name} goes away: ${JSON.stringify(reason.toString().slice(0, 200))}`);
-    if (!this.staying) setTimeout(() => this.closeIfDone(true), LINGER).unref();
+    if (!this.staying) setTimeout(() => this.closeIfDone(true), this.worker._linger).unref();
     this.staying = true;
     this.closeIfDone();
   }
@@ -296,7 +295,7 @@ export class Channel {
 
   /** Whether the channel has to stay because what is pushed would have no other one to go on. The front reloads: it has
    * said GOAWAY and reads on until we close, and the channels of its next shards are not open yet. A front that stops
-   * opens none, so this has a limit, LINGER. */
+   * opens none, so this has a limit, Worker._linger. */
   awaitsOther() {
     if (!this.staying || this.protocol.state === "leaving") return false;
     const front = this.worker._of(this.protocol.instance);
@@ -330,7 +329,7 @@ export class Channel {
     this.updateReading(); // what comes is thrown away, up to the front's end
     if (this.socket.destroyed) return;
     this.socket.end();
-    this.timer = setTimeout(() => this.socket.destroy(), ended ? this.worker.deadAfter : LINGER);
+    this.timer = setTimeout(() => this.socket.destroy(), ended ? this.worker.deadAfter : this.worker._linger);
   }
 
   dropCalls() {

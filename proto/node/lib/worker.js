@@ -13,6 +13,7 @@ import { DEAD_AFTER, PING_AFTER } from "./protocol.js";
 const WAITING_MAX = 1000; // calls beyond `concurrency` before reading pauses
 const METHODS_MAX = 256; // names in a HELLO (section 4)
 const ASK_TIMEOUT = 30_000; // ms
+const LINGER = 2_000; // ms for a front to close after we have said our last
 
 const stderr = {
   info: (text) => console.error(`INFO frontd_worker: ${text}`),
@@ -38,6 +39,7 @@ export class Worker {
     this._starting = false; // _startWaiting() is at work
     this._asked = new Map(); // by connection and id
     this._token = randomBytes(8).toString("hex"); // the ids of what we ask begin with it
+    this._linger = LINGER;
     this._stopping = false;
     this._listener = null;
     this._stopped = new Promise((resolve) => (this._resolveStopped = resolve));
