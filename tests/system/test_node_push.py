@@ -45,7 +45,7 @@ def start(shared):
 @pytest.fixture(scope="module")
 def shared(request, tmp_path_factory):
     starter = OneWorker(tmp_path_factory.mktemp("node"), "node")
-    yield starter.push_worker({}), starter
+    yield starter.push_worker({"LINGER": "0.3"}), starter    # seconds, of which some tests wait for the end
     starter.close()
 
 

@@ -1,22 +1,37 @@
 """proto/node: what any worker must do (the tests of three other files), and what shows of this library alone."""
 
+import os
 import shutil
+import subprocess
+import types
 
 import pytest
 
 import test_worker_asks
 import test_worker_protocol
 import test_worker_sockets
-from workerproc import Starter, starting
+from workerproc import NODE_LIBRARY, Starter, starting
 
 pytestmark = pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
 
-NOT_OURS = {"test_in_python_from_a_thread", "test_through_frontd"}
+# Of Python; test_no_hello_at_all waits for 5 s, test/protocol.test.js does not.
+NOT_OURS = {"test_in_python_from_a_thread", "test_through_frontd", "test_no_hello_at_all"}
+
+
+def with_one(function, names, value):
+    """The test with one set of parameters, where each takes long."""
+    copy = types.FunctionType(function.__code__, function.__globals__, function.__name__)
+    return pytest.mark.parametrize(names, [value])(copy)
+
+
+once = {"test_tcp": with_one(test_worker_sockets.test_tcp, "host", "[::1]"),
+        "test_inherited_socket": with_one(test_worker_sockets.test_inherited_socket, "pid", "self"),
+        "test_addresses_that_are_none": with_one(test_worker_sockets.test_addresses_that_are_none, "address", "nonsense")}
 for module in (test_worker_asks, test_worker_protocol, test_worker_sockets):
-    for name, test in vars(module).items():
-        if name.startswith("test_") and callable(test) and name not in NOT_OURS:
+    for name, function in vars(module).items():
+        if name.startswith("test_") and callable(function) and name not in NOT_OURS:
             assert name not in globals()
-            globals()[name] = test
+            globals()[name] = once.get(name, function)
 path = test_worker_sockets.path
 
 STOPS = {"test_sigterm", "test_sigterm_lets_calls_finish", "test_sigterm_without_channels"}
@@ -50,3 +65,11 @@ def worker(request):
 @pytest.fixture
 def front(worker):
     return worker.front()
+
+
+def test_the_librarys_own_tests():
+    """The vectors, the protocol without I/O, and a worker within one process."""
+    done = subprocess.run(["node", "--test"], cwd=NODE_LIBRARY, capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "NO_COLOR": "1"})
+    assert done.returncode == 0, done.stdout
+    assert "# fail 0" in done.stdout or "ℹ fail 0" in done.stdout

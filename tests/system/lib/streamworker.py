@@ -83,14 +83,14 @@ worker.run("unix:/nowhere")
 """
 
 
-def build(site):
-    """Starts the site, whose one pool has that worker."""
+def build(site, command=None):
+    """Starts the site, whose one pool has that worker, or one that does the same: command."""
     with open(site.path("worker.py"), "w", encoding="utf-8") as file:
         file.write(WORKER)
     entry, = site.config["pools"]
     del entry["workers"]
-    entry.update(command=[sys.executable, site.path("worker.py"), os.path.join(ROOT, "proto", "python")], instances=1,
-                 restart_delay="50ms")
+    entry.update(command=command or [sys.executable, site.path("worker.py"), os.path.join(ROOT, "proto", "python")],
+                 instances=1, restart_delay="50ms")
     site.start()
     with site.client() as client:
         wait_for(lambda: client.request("GET", "/whole").status == 200, "a worker")
