@@ -1,7 +1,9 @@
 """proto/node: what any worker must do (the tests of three other files), and what shows of this library alone."""
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import types
 
@@ -10,6 +12,7 @@ import pytest
 import test_worker_asks
 import test_worker_protocol
 import test_worker_sockets
+from fakefront import CANCEL, DATA, MORE, NOTIFY, PUBLISH, RESPONSE, SUBSCRIBE
 from workerproc import NODE_LIBRARY, Starter, starting
 
 pytestmark = pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
@@ -73,3 +76,50 @@ def test_the_librarys_own_tests():
                           env={**os.environ, "NO_COLOR": "1"})
     assert done.returncode == 0, done.stdout
     assert "# fail 0" in done.stdout or "ℹ fail 0" in done.stdout
+
+
+def test_the_example(start, tmp_path):
+    example = os.path.join(NODE_LIBRARY, "example.js")
+    with open(example, encoding="utf-8") as file:
+        assert len(file.readlines()) < 30
+    address = f"unix:{tmp_path}/w.sock"
+    worker = start.start(["/usr/bin/env", "node", example, "--listen", address, "--concurrency", "9"], address)
+    front = worker.front(features=["stream"])
+    assert front.worker["concurrency"] == 9 and front.worker["methods"] == ["http.request", "orders.add", "orders.get"]
+    assert front.call("orders.get", [7])["result"] == {"id": 7, "item": "tea"}
+    assert front.call("orders.get", [8])["error"] == {"code": 404, "message": "no such order", "data": {"id": 8}}
+    assert front.call("orders.get", {})["error"]["code"] == -32602
+    call = front.request("orders.add", ["milk"], conn=5)
+    frames = [front.recv() for _ in range(3)]
+    assert [frame.type for frame in frames] == [SUBSCRIBE, PUBLISH, RESPONSE]
+    assert json.loads(frames[1].body)["params"] == {"id": 8, "item": "milk"}
+    front.request("orders.add", ["tea"], flags=NOTIFY)
+    front.expect(PUBLISH)
+    call = front.request("http.request", {"method": "GET", "path": "/"})
+    first, data = front.recv(), front.recv()
+    assert (first.type, first.flags, data.type, data.blob) == (RESPONSE, MORE, DATA, b"data: 3 orders\n\n")
+    front.send(CANCEL, call=call)
+    front.response(call)
+    worker.signal(signal.SIGTERM)
+    front.expect_closed()
+    front.close()
+    assert worker.wait() == 0
+
+
+@pytest.mark.parametrize("arguments, text", [
+    (["--concurrency", "-1"], "concurrency"), (["--concurrency", "x"], "concurrency"), (["--nothing"], "nothing"), (["x"], "x")])
+def test_command_lines_that_are_none(start, arguments, text):
+    argv = ["/usr/bin/env", "node", os.path.join(NODE_LIBRARY, "demo-worker.js"), *arguments]
+    worker = start.start(argv, "unix:/nowhere", up=False)
+    assert worker.wait() == 1 and text in worker.output()
+
+
+def test_the_second_signal_ends_it_at_once(start):
+    worker = start.demo()
+    front = worker.front()
+    front.request("demo.sleep", {"ms": 3_600_000})
+    front.ping()
+    worker.signal(signal.SIGTERM)
+    front.goaway()
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 128 + signal.SIGTERM
