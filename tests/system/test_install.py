@@ -44,7 +44,7 @@ def test_what_is_there(installed):
     docs = place(installed, "datadir", "doc/frontd")
     for name in ("README.md", "CHANGELOG.md", "LICENSE", "docs/example.yaml", "proto/PROTOCOL.md",
                  "proto/vectors/frames.txt", "proto/python/demo_worker.py", "proto/python/pyproject.toml",
-                 "proto/python/frontd_worker/__init__.py"):
+                 "proto/python/frontd_worker/__init__.py", "proto/node/package.json", "proto/node/README.md", "proto/node/example.js"):
         assert os.path.isfile(os.path.join(docs, name)), name
     # No document is forgotten.
     assert sorted(os.listdir(docs + "/docs")) == sorted(set(os.listdir(ROOT + "/docs")) - {"meson.build", "man"})
@@ -117,6 +117,11 @@ def test_the_python_library_is_whole(installed):
     whole = {name for name in os.listdir(ROOT + "/proto/python/frontd_worker") if name != "__pycache__"}
     for folder in (python_library(installed), place(installed, "datadir", "doc/frontd/proto/python/frontd_worker")):
         assert set(os.listdir(folder)) - {"__pycache__"} == whole
+
+
+def test_the_node_library_is_whole(installed):
+    lib = place(installed, "datadir", "doc/frontd/proto/node/lib")
+    assert sorted(os.listdir(lib)) == sorted(os.listdir(ROOT + "/proto/node/lib"))
 
 
 def demo_answers(demo, tmp_path, path):

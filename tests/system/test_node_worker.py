@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,8 +13,8 @@ import pytest
 import test_worker_asks
 import test_worker_protocol
 import test_worker_sockets
-from fakefront import CANCEL, DATA, MORE, NOTIFY, PUBLISH, RESPONSE, SUBSCRIBE
-from workerproc import NODE_LIBRARY, Starter, starting
+from fakefront import CANCEL, DATA, MORE, NOTIFY, PUBLISH, PUSH, RESPONSE, SUBSCRIBE
+from workerproc import NODE_LIBRARY, ROOT, Starter, starting
 
 pytestmark = pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
 
@@ -123,3 +124,19 @@ def test_the_second_signal_ends_it_at_once(start):
     front.goaway()
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 128 + signal.SIGTERM
+
+
+def test_the_page_of_the_manual(start, tmp_path):
+    """With the package installed as npm does it from a folder: by a link."""
+    with open(os.path.join(ROOT, "docs", "writing-workers.md"), encoding="utf-8") as file:
+        block, = re.findall(r"^```js\n(.*?)^```$", file.read(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "greet.mjs").write_text(block)
+    (tmp_path / "node_modules").mkdir()
+    os.symlink(NODE_LIBRARY, tmp_path / "node_modules" / "frontd-worker")
+    address = f"unix:{tmp_path}/w.sock"
+    worker = start.start(["/usr/bin/env", "node", str(tmp_path / "greet.mjs"), "--listen", address], address)
+    front = worker.front()
+    assert front.call("greet", {"name": "Ada"})["result"] == "Hello, Ada"
+    front.request("frontd.message", flags=NOTIFY, conn=5, blob=b"raw")
+    assert front.expect(PUSH).blob == b"raw"
+    assert front.http("PUT", "/a")[2] == b"PUT /a\n"
