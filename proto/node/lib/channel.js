@@ -8,7 +8,7 @@
 // too. Our direction is ended first, the front's end is waited for (Worker._linger), then the socket is destroyed. Channels to
 // the same front look at each other, so that what is pushed has somewhere to go, and keeps its order.
 
-import { INTERNAL_ERROR, METHOD_NOT_FOUND, ProtocolError, RpcError, BufferError } from "./frames.js";
+import { CANCELLED, INTERNAL_ERROR, METHOD_NOT_FOUND, ProtocolError, RpcError, BufferError } from "./frames.js";
 import { Call, Context, HttpResponse } from "./handlers.js";
 import { PUSH_BUFFER, Protocol } from "./protocol.js";
 
@@ -173,10 +173,12 @@ export class Channel {
     if (!call.handler.http || call.error !== undefined) return false;
     try {
       call.response = call.result instanceof HttpResponse ? call.result : new HttpResponse(call.result);
-      if (call.response.parts === null || call.ctx.notify || this.protocol.closing) return false;
+      if (call.response.parts === null) return false;
+      if (call.ctx.notify || this.protocol.closing || call.ctx.cancelled) throw new RpcError(CANCELLED, "cancelled");
       this.protocol.respondFirst(call.ctx.call, head(call.response));
     } catch (thrown) {
       call.error = { thrown }; // finish() says so
+      call.response?._discard();
       return false;
     }
     call.streaming = true;
@@ -210,9 +212,19 @@ export class Channel {
           this.writeSoon();
         }
       }
-      throw new RpcError(-32800, "cancelled");
+      throw new RpcError(CANCELLED, "cancelled");
     } finally {
-      if (!whole) await parts.return?.();
+      if (!whole) await this.end(call.response);
+    }
+  }
+
+  /** End the iterator of an answer of which the rest is not wanted. */
+  async end(response) {
+    response._discard();
+    try {
+      await response.parts.return?.();
+    } catch (error) {
+      this.log.error(`the end of an answer in parts failed: ${error?.stack ?? error}`);
     }
   }
 

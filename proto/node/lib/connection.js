@@ -62,6 +62,7 @@ export class Connection {
 /** How a message is sent, as parts of a frame: bytes as a binary one, a string as text, else as JSON. */
 export function messageParts(message) {
   if (message instanceof Uint8Array) return { flags: BINARY, blob: message };
+  if (message instanceof ArrayBuffer || ArrayBuffer.isView(message)) throw new TypeError("bytes are a Uint8Array");
   return typeof message === "string" ? { blob: Buffer.from(message) } : { body: dumpJson(message) };
 }
 

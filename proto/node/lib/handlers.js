@@ -140,6 +140,8 @@ export class HttpRequest {
 
 /** What an http handler returns (section 8). */
 export class HttpResponse {
+  #source;
+
   constructor(body = "", status = 200, headers = []) {
     const pairs = typeof headers[Symbol.iterator] === "function" ? headers : Object.entries(headers);
     this.headers = Array.from(pairs, ([name, value]) => [String(name).toLowerCase(), String(value)]);
@@ -153,6 +155,13 @@ export class HttpResponse {
     if (typeof body === "string") this.body = Buffer.from(body);
     else if (body instanceof Uint8Array) this.body = body;
     else this.parts = iteratorOf(body);
+    this.#source = this.parts && body;
+  }
+
+  /** The rest is not wanted. An iterator of which nothing was asked for does not end what it is of, and one that waits does
+   * not end before it has something: a stream of node's is ended by itself, or its file stays open. */
+  _discard() {
+    this.#source?.destroy?.();
   }
 }
 
@@ -230,6 +239,7 @@ export class Call {
   cancel() {
     this.ctx._cancel();
     this.parts?.cancel();
+    this.response?._discard();
     this.moreRoom?.();
   }
 

@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 
 import { Channel } from "./channel.js";
 import { messageParts, topicMeta } from "./connection.js";
-import { BufferError, ConnectionError, MAX_FRAME, PUBLISH, RpcError, TimeoutError } from "./frames.js";
+import { BufferError, ConnectionError, MAX_FRAME, PUBLISH, RpcError, TimeoutError, isObject } from "./frames.js";
 import { Handler, HttpRequest } from "./handlers.js";
 import { openListener } from "./listen.js";
 import { DEAD_AFTER, PING_AFTER } from "./protocol.js";
@@ -202,7 +202,9 @@ export class Worker {
 
   /** Whether a client's Response is to one of our requests, in time or not. */
   _answered(ctx) {
-    const { response } = ctx.params, id = String(response.id);
+    const response = ctx.params?.response;
+    if (!isObject(response) || ctx.conn === null) return false;
+    const id = String(response.id);
     this._asked.get(`${id} ${ctx.conn.key}`)?.resolve(response);
     return id.startsWith(this._token);
   }

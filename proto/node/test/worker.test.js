@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { Readable } from "node:stream";
 import { test } from "node:test";
 
 import { Connection, HttpResponse, RpcError, Worker, encodeFrame, readFrame, serverEvent } from "../lib/index.js";
@@ -338,5 +339,118 @@ test("stopping: what is in progress is finished, and the socket's file goes", as
     end(1);
     assert.equal((await front.answer()).result, 1);
     assert.equal(await front.next(), null);
+  });
+});
+
+test("events: raw messages, what was kept, Responses to what others have asked", async () => {
+  const worker = new Worker(), seen = [];
+  worker.event("message", (ctx) => seen.push(ctx.message()));
+  worker.event("rebound", (ctx) => seen.push([ctx.conn.id, ctx.state.toString(), ctx.params.peer]));
+  worker.event("response", (ctx) => seen.push(ctx.params.response.id));
+  worker.method("done", () => {});
+  await serving(worker, async (front, hello) => {
+    front.request("frontd.message", undefined, { flags: NOTIFY, conn: 5n, blob: Buffer.from("\u00fc") });
+    front.request("frontd.message", undefined, { flags: NOTIFY | 4, conn: 5n, blob: Buffer.from([0, 255]) });
+    front.request("frontd.rebound", { conn: "5", peer: "p" }, { flags: NOTIFY, conn: 5n, blob: Buffer.from("kept") });
+    for (const response of [{ id: "other" }, { id: `${hello.responses}.late` }, { id: 7 }, null, 1]) {
+      front.request("frontd.response", { conn: "5", response }, { flags: NOTIFY, conn: 5n });
+    }
+    await front.call("done");
+    assert.deepEqual(seen.slice(0, 5), ["\u00fc", Buffer.from([0, 255]), [5n, "kept", "p"], "other", 7]);
+  });
+});
+
+test("messages and topics that are none", async () => {
+  const worker = new Worker();
+  const bad = { message: [undefined, () => 1, new ArrayBuffer(1), new Uint16Array(1)], topic: ["", "x".repeat(256), 7, null] };
+  const good = [{}, [], null, 0, false, "", new Uint8Array(1)];
+  worker.method("m", (params, { conn }) => {
+    for (const message of bad.message) assert.throws(() => conn.push(message), TypeError);
+    for (const topic of bad.topic) assert.throws(() => worker.publish(topic, ""), RangeError);
+    for (const message of good) conn.push(message);
+    assert.throws(() => conn.keep("text"), TypeError);
+  });
+  await serving(worker, async (front) => {
+    front.request("m", undefined, { conn: 1n });
+    for (const text of ["{}", "[]", "null", "0", "false"]) assert.equal((await front.next()).body.toString(), text);
+    for (const size of [0, 1]) assert.equal((await front.next()).blob.length, size);
+    assert.equal((await front.answer()).result, null);
+  });
+});
+
+test("a stream as an answer is destroyed when nobody waits for it, begun or not", async () => {
+  const worker = new Worker(), streams = [];
+  let begin;
+  const gate = new Promise((resolve) => (begin = resolve));
+  worker.http(async (request) => {
+    if (request.path === "/late") await gate;
+    streams.push(new Readable({ read() {} })); // which never has anything
+    return new HttpResponse(streams.at(-1));
+  });
+  await serving(worker, async (front) => {
+    const call = front.request("http.request", { path: "/" });
+    assert.equal((await front.next()).flags, MORE);
+    front.send({ type: CANCEL, call });
+    assert.equal((await front.answer()).error.code, -32800);
+    front.send({ type: CANCEL, call: front.request("http.request", { path: "/late" }) });
+    front.send({ type: 5 });
+    assert.equal((await front.next()).type, 6);
+    begin();
+    assert.equal((await front.answer()).error.code, -32800);
+    assert.deepEqual(streams.map((stream) => stream.destroyed), [true, true]);
+  });
+});
+
+test("a stream as an answer: all of it", async () => {
+  const worker = new Worker();
+  worker.http(() => new HttpResponse(Readable.from(["a", Buffer.from("b"), "c"])));
+  await serving(worker, async (front) => {
+    front.request("http.request", {});
+    const parts = [];
+    for (let flags = MORE; flags === MORE; flags = parts.at(-1).flags) parts.push(await front.next());
+    assert.equal(Buffer.concat(parts.map((part) => part.blob)).toString(), "abc");
+  });
+});
+
+test("an answer in parts that fails, and parts that are none", async () => {
+  const worker = new Worker();
+  worker.http(({ path }) => new HttpResponse((function* () {
+    yield "begun";
+    if (path === "/fails") throw new Error("as asked");
+    yield 7;
+  })()));
+  await serving(worker, async (front, hello, lines) => {
+    for (const path of ["/fails", "/none"]) {
+      front.request("http.request", { path });
+      const frames = [await front.next(), await front.next()];
+      assert.deepEqual(frames.map((frame) => frame.type), [RESPONSE, DATA]);
+      assert.equal((await front.answer()).error.code, -32603);
+    }
+    assert.match(lines.join("\n"), /as asked[^]*a part of a body/);
+  });
+});
+
+test("a silent front is sent PING, and is given up", async () => {
+  const worker = new Worker({ pingAfter: 20, deadAfter: 40 });
+  await serving(worker, async (front) => {
+    assert.equal((await front.next()).type, 5);
+    const goaway = await front.next();
+    assert.deepEqual([goaway.type, JSON.parse(goaway.body).reason], [GOAWAY, "timeout"]);
+    assert.equal(await front.next(), null);
+  });
+});
+
+test("what a front does wrongly costs its channel", async () => {
+  const worker = new Worker();
+  worker.method("m", () => 1);
+  await serving(worker, async (front, hello, lines, file) => {
+    const other = new Front(file);
+    await other.next();
+    other.send({ type: 15 });
+    assert.equal((await other.next()).type, GOAWAY);
+    assert.equal(await other.next(), null);
+    other.socket.end();
+    assert.equal((await front.call("m")).result, 1);
+    assert.match(lines[0], /unknown frame type 15/);
   });
 });
