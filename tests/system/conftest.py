@@ -14,7 +14,7 @@ from reloads import Front
 
 # What says nothing about our C code that the other build has not said already: scripts, installed files, the
 # libraries in Python and JavaScript against scripted peers, our documents' examples in Python, and the load programs.
-RELEASE_ONLY = ["test_bench.py", "test_install.py", "test_monitoring.py", "test_node_push.py",
+RELEASE_ONLY = ["test_bench.py", "test_install.py", "test_monitoring.py", "test_node_push.py", "test_node_reload.py",
                 "test_node_streams.py", "test_node_worker.py", "test_python_library.py", "test_python_protocol.py",
                 "test_explain_config.py", "test_scripts.py", "test_systemd.py"]
 # Where FRONTD_ONCE is set, most of what takes long runs in one of the builds: where both would say the same. The
