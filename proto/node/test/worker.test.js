@@ -13,6 +13,8 @@ import { Connection, HttpResponse, RpcError, Worker, encodeFrame, readFrame, ser
 const HELLO = 1, REQUEST = 2, RESPONSE = 3, CANCEL = 4, GOAWAY = 7, PUSH = 8, DATA = 13, WINDOW = 14;
 const NOTIFY = 1, MORE = 2;
 
+const WAIT = 20_000; // ms; how long anything may take before a test fails
+
 /** One channel to a worker. */
 class Front {
   calls = 0n;
@@ -23,6 +25,8 @@ class Front {
     this.socket = net.connect(file);
     this.socket.on("data", (data) => (this.input = Buffer.concat([this.input, data])));
     this.socket.on("end", () => (this.ended = true));
+    this.socket.on("error", () => {}); // next() says so
+    this.socket.setTimeout(WAIT, () => this.socket.destroy(new Error("nothing comes")));
     this.send({ type: HELLO, body: JSON.stringify({ protocol: [1], instance: "i", features: ["stream"] }) });
   }
 
@@ -66,9 +70,10 @@ async function serving(worker, use) {
   const lines = [];
   worker.log = { info: () => {}, warn: (text) => lines.push(text), error: (text) => lines.push(text) };
   const stopped = worker.serve(`unix:${folder}/w.sock`);
+  let front;
   try {
     while (worker._listener === null) await new Promise(setImmediate);
-    const front = new Front(`${folder}/w.sock`);
+    front = new Front(`${folder}/w.sock`);
     const hello = await front.next();
     await use(front, JSON.parse(hello.body), lines, `${folder}/w.sock`);
     worker.stop();
@@ -76,6 +81,8 @@ async function serving(worker, use) {
     front.socket.end();
     await stopped;
   } finally {
+    front.socket.destroy();
+    worker.stop();
     rmSync(folder, { recursive: true });
   }
 }
@@ -181,6 +188,7 @@ test("more calls than may wait: reading stops, and goes on", async () => {
   await serving(worker, async (front) => {
     for (let n = 0; n < 3000; n++) front.request("m", [n]);
     while (worker._waiting.size < 1000) await new Promise(setImmediate);
+    for (let n = 0; n < 100; n++) await new Promise(setImmediate);
     release();
     for (let n = 0; n < 3000; n++) assert.equal((await front.answer()).result, n);
     assert(most <= 1000);
