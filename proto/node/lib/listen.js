@@ -61,6 +61,7 @@ async function openUnix(server, given) {
     process.umask(mask);
   }
   await opened;
+  const ours = fs.lstatSync(made); // of the target too, unless somebody has replaced that
   try {
     await link(made, target);
   } catch (error) {
@@ -69,7 +70,6 @@ async function openUnix(server, given) {
   } finally {
     fs.rmSync(made, { force: true });
   }
-  const ours = fs.lstatSync(target);
   const close = () => {
     server.close();
     if (isSame(status(target), ours)) fs.rmSync(target, { force: true });
