@@ -14,7 +14,7 @@ export async function openListener(address, accept) {
   const server = net.createServer({ allowHalfOpen: true, noDelay: true }, accept);
   server.on("error", () => {}); // an accept that failed costs that channel only
   if (isInherited()) {
-    await listening(server, { fd: 3 });
+    await listening(server, { fd: 3, exclusive: true });
     return { name: "descriptor 3", close: () => server.close() };
   }
   if (address.startsWith("unix:")) return openUnix(server, address.slice("unix:".length));
