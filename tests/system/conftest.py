@@ -30,11 +30,13 @@ ASAN_ONCE = ["test_bound_connections.py", "test_canary.py", "test_client_respons
              "test_reload_kills.py", "test_reload_workers.py", "test_resets.py", "test_socket_files.py", "test_tls_reload.py",
              "test_worker_asks.py", "test_worker_health.py", "test_worker_protocol.py", "test_worker_push.py",
              "test_worker_sockets.py", "test_worker_violations.py", "test_workerd_streams.py", "test_ws_deflate.py", "test_ws_faults.py"]
+# What runs where all of it is asked for alone: scripts/test system.
+ASKED_FOR = ["test_node_push.py", "test_node_reload.py", "test_node_streams.py", "test_node_worker.py"]
 once = "FRONTD_ONCE" in os.environ
 if harness.sanitized():
     collect_ignore = RELEASE_ONLY + RELEASE_ONCE * once
 else:
-    collect_ignore = ASAN_ONCE * once
+    collect_ignore = (ASAN_ONCE + ASKED_FOR) * once
 
 
 # Ignored where a script runs us in the background, and what is ignored stays so in all that we start.
